@@ -1,0 +1,1 @@
+"""Configuration: declared settings, layers with provenance, explanation."""

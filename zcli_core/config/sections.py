@@ -1,0 +1,101 @@
+"""The core's own settings sections. A plugin declares its sections with the hook ``zcli_settings``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from zcli_core.config.settings import Section, setting
+
+_PORT = {"minimum": 0, "maximum": 65535}
+
+
+def _file_name(value: Any) -> str | None:
+    if value is not None and (not value.strip(". ") or any(c in value for c in '/\\:*?"<>|\0\n')):
+        return "a name that can be a file's name"
+    return None
+
+
+@dataclass(frozen=True)
+class Application(Section, name=""):
+    """The script as a whole."""
+
+    deployment: Literal["Development", "Testing", "Production"] = setting(
+        "Development", "which deployment this is; it decides banners, console level and overlays"
+    )
+    title: str | None = setting(None, "name of the log and its file; the script's name if unset", check=_file_name)
+    logger: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "PROD"] = setting(
+        "INFO", "log level; PROD keeps the console silent and writes DEBUG to the file"
+    )
+    logger_path: Path | None = setting(None, "folder of the log file; the user's log folder if unset")
+    logger_max_bytes: int = setting(5_000_000, "size at which the log file is rotated, in bytes", minimum=1000)
+    logger_backups: int = setting(3, "how many rotated log files are kept", minimum=0)
+    env_file: str | None = setting(None, "the .zEnv file to read; only zSpark can name it")
+
+
+@dataclass(frozen=True)
+class Plugins(Section, name="plugins"):
+    """Which plugins take part."""
+
+    disable: tuple[str, ...] = setting((), "plugins that are not imported, by entry-point name")
+    prefer: Mapping[str, str] = setting(
+        {}, "which plugin wins where two provide one name: {name: plugin}, as in {redis: zcli_redis}"
+    )
+
+
+@dataclass(frozen=True)
+class Http(Section, name="http"):
+    """The HTTP client."""
+
+    transport: str = setting("urllib3", "the transport that carries requests")
+    timeout: float = setting(10.0, "deadline of a whole call, in seconds", above=0)
+    retries: int = setting(0, "how often a failed idempotent request is tried again", minimum=0, maximum=10)
+    retry_all_methods: bool = setting(False, "retry POST and PATCH too, which may then be carried out twice")
+    max_bytes: int = setting(64 * 1024 * 1024, "largest decoded body that is accepted, in bytes", minimum=1)
+    max_redirects: int = setting(10, "how many redirects are followed", minimum=0)
+    pool_size: int = setting(64, "connections kept open per host", minimum=16)
+    trust_env: bool = setting(True, "take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
+    ca_file: Path | None = setting(None, "PEM file of the authorities to trust instead of the system's")
+    client_cert: Path | None = setting(None, "PEM file of the client's certificate")
+    client_key: Path | None = setting(None, "PEM file of its key, if it is not in client_cert")
+    user_agent: str | None = setting(None, "the User-Agent header; zcli-core/<version> if unset")
+
+
+@dataclass(frozen=True)
+class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
+    """The WebSocket server."""
+
+    transport: str = setting("wsproto", "the transport that speaks the protocol")
+    host: str = setting("127.0.0.1", "address to listen on")
+    port: int = setting(8765, "port to listen on; 0 picks a free one", **_PORT)
+    require_auth: bool = setting(False, "admit only clients that an auth strategy accepts")
+    auth: tuple[str, ...] = setting(("token",), "auth strategies, asked in this order")
+    token: str | None = setting(None, "the token that admits a client", secret=True)
+    tokens: Mapping[str, str] = setting({}, "further tokens by the name of their holder", secret=True)
+    allowed_origins: tuple[str, ...] | None = setting(None, "web origins that may connect; enforced once set")
+    refuse_with: Literal["close", "http"] = setting("close", "refuse by close code, or by HTTP status")
+    auth_failures_max: int = setting(10, "wrong credentials an address may send in the window", minimum=1)
+    auth_failures_window: float = setting(60.0, "that window, in seconds", above=0)
+    max_connections: int = setting(1000, "clients at once", minimum=1)
+    max_size: int = setting(1024 * 1024, "largest message, decoded, in bytes", minimum=1)
+    max_fragments: int = setting(1024, "fragments that one message may come in", minimum=1)
+    send_buffer_max: int = setting(4 * 1024 * 1024, "bytes a slow client may leave unread", minimum=1024)
+    open_timeout: float = setting(10.0, "seconds for TLS and the upgrade together", above=0)
+    close_timeout: float = setting(5.0, "seconds for a close handshake", above=0)
+    ping_interval: float = setting(20.0, "seconds of silence before a ping; 0 sends none", minimum=0)
+    ping_timeout: float = setting(20.0, "seconds to wait for life after a ping", above=0)
+    compression: bool = setting(False, "offer permessage-deflate")
+    compression_window_bits: int = setting(12, "deflate window, as a power of two", minimum=9, maximum=15)
+    compression_memory_level: int = setting(5, "zlib memory level", minimum=1, maximum=9)
+    compression_threshold: int = setting(256, "smallest message that is compressed, in bytes", minimum=0)
+    ssl_enabled: bool = setting(False, "serve wss:// and https://")
+    ssl_cert: Path | None = setting(None, "PEM file of the certificate chain")
+    ssl_key: Path | None = setting(None, "PEM file of the private key")
+    unix_path: Path | None = setting(None, "listen on this Unix socket instead of a port")
+    reuse_port: bool = setting(False, "let several processes listen on the port")
+    loop: Literal["auto", "asyncio", "uvloop"] = setting("auto", "event loop; auto takes uvloop if installed")
+
+
+CORE_SECTIONS: tuple[type[Section], ...] = (Application, Plugins, Http, WebSocket)
