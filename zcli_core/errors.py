@@ -26,7 +26,3 @@ class ConfigError(ZCLIError):
             return self.problems[0]
         numbered = "\n".join(f"  {n}. {problem}" for n, problem in enumerate(self.problems, 1))
         return f"{len(self.problems)} settings cannot be used:\n{numbered}"
-
-
-class PluginError(ZCLIError):
-    """A plugin that the configuration asks for cannot be had: it is missing, disabled, broken or ambiguous."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from zcli_core.config.settings import Section, setting
-
-_PORT = {"minimum": 0, "maximum": 65535}
 
 
 def _file_name(value: Any) -> str | None:
@@ -18,7 +15,6 @@ def _file_name(value: Any) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
 class Application(Section, name=""):
     """The script as a whole."""
 
@@ -31,11 +27,12 @@ class Application(Section, name=""):
     )
     logger_path: Path | None = setting(None, "folder of the log file; the user's log folder if unset")
     logger_max_bytes: int = setting(5_000_000, "size at which the log file is rotated, in bytes", minimum=1000)
-    logger_backups: int = setting(3, "how many rotated log files are kept", minimum=0)
-    env_file: str | None = setting(None, "the .zEnv file to read; only zSpark can name it")
+    logger_backups: int = setting(3, "how many rotated log files are kept", minimum=1)
+    env_file: str | None = setting(
+        None, "the .zEnv file to read, by zSpark or ZCLI_ENV_FILE; otherwise it is looked for"
+    )
 
 
-@dataclass(frozen=True)
 class Plugins(Section, name="plugins"):
     """Which plugins take part."""
 
@@ -45,7 +42,6 @@ class Plugins(Section, name="plugins"):
     )
 
 
-@dataclass(frozen=True)
 class Http(Section, name="http"):
     """The HTTP client."""
 
@@ -63,13 +59,12 @@ class Http(Section, name="http"):
     user_agent: str | None = setting(None, "the User-Agent header; zcli-core/<version> if unset")
 
 
-@dataclass(frozen=True)
 class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     """The WebSocket server."""
 
     transport: str = setting("wsproto", "the transport that speaks the protocol")
     host: str = setting("127.0.0.1", "address to listen on")
-    port: int = setting(8765, "port to listen on; 0 picks a free one", **_PORT)
+    port: int = setting(8765, "port to listen on; 0 picks a free one", minimum=0, maximum=65535)
     require_auth: bool = setting(False, "admit only clients that an auth strategy accepts")
     auth: tuple[str, ...] = setting(("token",), "auth strategies, asked in this order")
     token: str | None = setting(None, "the token that admits a client", secret=True)

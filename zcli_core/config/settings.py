@@ -1,32 +1,46 @@
-"""How a settings section is declared; everything else about a setting is derived from the declaration."""
+"""How a settings section is declared; everything else about a setting is derived from the declaration.
+
+Sections are plain classes rather than dataclasses: making a frozen dataclass costs 0.6 ms and every start-up would
+pay for each section, and a base class can see to it that no ``repr`` ever shows a secret.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, ClassVar, get_type_hints
-
-_DECLARATION = "zcli.setting"
+from types import MappingProxyType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 
-@dataclass(frozen=True)
 class Declaration:
-    """What :func:`setting` says about one field."""
+    """What :func:`setting` says about one setting."""
 
-    help: str
-    secret: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    above: float | None = None
-    variables: tuple[str, ...] = ()
-    check: Callable[[Any], str | None] | None = None
+    __slots__ = ("above", "check", "default", "help", "maximum", "minimum", "secret", "variables")
+
+    def __init__(
+        self,
+        default: Any,
+        help: str,  # noqa: A002 - the word every option library uses
+        *,
+        secret: bool,
+        minimum: float | None,
+        maximum: float | None,
+        above: float | None,
+        variables: tuple[str, ...],
+        check: Callable[[Any], str | None] | None,
+    ) -> None:
+        self.default = MappingProxyType(default) if isinstance(default, dict) else default
+        self.help = help
+        self.secret = secret
+        self.minimum = minimum
+        self.maximum = maximum
+        self.above = above
+        self.variables = variables
+        self.check = check
 
 
 def setting(
     default: Any,
-    help: str,  # noqa: A002 - the word every option library uses
+    help: str,  # noqa: A002
     *,
     secret: bool = False,
     minimum: float | None = None,
@@ -43,48 +57,79 @@ def setting(
     the derived ``ZCLI_<SECTION>_<KEY>``.
     ``check`` takes the converted value and returns what was expected instead, or None if it will do.
     """
-    declaration = Declaration(help, secret, minimum, maximum, above, variables, check)
-    options: dict[str, Any] = {"repr": not secret, "metadata": {_DECLARATION: declaration}}
-    if isinstance(default, Mapping):
-        return field(default_factory=lambda: MappingProxyType(default), **options)
-    return field(default=default, **options)
+    return Declaration(
+        default,
+        help,
+        secret=secret,
+        minimum=minimum,
+        maximum=maximum,
+        above=above,
+        variables=variables,
+        check=check,
+    )
 
 
 class Section:
-    """The base of a settings section: a frozen dataclass whose fields are made with :func:`setting`.
+    """The base of a settings section; an instance of it holds the section's values, read only.
 
-    >>> @dataclass(frozen=True)
-    ... class Memcached(Section, name="services.memcached"):
+    >>> class Memcached(Section, name="services.memcached"):
     ...     '''Where memcached listens.'''
     ...     port: int = setting(11211, "TCP port", minimum=1, maximum=65535)
+    >>> Memcached(port=11212).port
+    11212
 
     ``name`` is the section's place in the configuration; a dot nests it. ``variable_prefix`` is a prefix for
     environment variables besides the derived ``ZCLI_<NAME>_``.
 
-    Fields may be bool, int, float, str, Path, ``tuple[str, ...]``, ``Mapping[str, str]``, a ``Literal`` of
-    strings, or one of these ``| None``.
+    Settings may be bool, int, float, str, ``pathlib.Path``, ``tuple[str, ...]``, ``Mapping[str, str]``, a ``Literal``
+    of strings, or one of these ``| None``.
     """
 
     section_name: ClassVar[str]
     variable_prefix: ClassVar[str | None]
+    declarations: ClassVar[Mapping[str, Declaration]]
 
-    def __init_subclass__(cls, *, name: str | None = None, variable_prefix: str | None = None, **kw: Any):
-        super().__init_subclass__(**kw)
-        if name is not None:
-            cls.section_name = name
-            cls.variable_prefix = variable_prefix
+    def __init_subclass__(cls, *, name: str, variable_prefix: str | None = None) -> None:
+        super().__init_subclass__()
+        cls.section_name = name
+        cls.variable_prefix = variable_prefix
+        cls.declarations = {k: v for k, v in vars(cls).items() if isinstance(v, Declaration)}
+
+    def __init__(self, **values: Any) -> None:
+        """Take the values by name; what is not given has its default. Values are not converted."""
+        unknown = values.keys() - self.declarations.keys()
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no settings {', '.join(sorted(unknown))}")
+        for name, declaration in self.declarations.items():
+            self.__dict__[name] = values.get(name, declaration.default)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"settings are read only; set {self.section_name}.{name} in a configuration layer")
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={redacted(self.__dict__[name], declaration.secret)!r}"
+            for name, declaration in self.declarations.items()
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
-@dataclass(frozen=True)
 class Setting:
     """One declared setting, as the rest of the configuration sees it."""
 
-    key: str
-    section: type[Section]
-    attribute: str
-    default: Any
-    declaration: Declaration
-    provider: str
+    __slots__ = ("attribute", "declaration", "key", "provider", "section")
+
+    def __init__(self, section: type[Section], attribute: str, provider: str) -> None:
+        self.section = section
+        self.attribute = attribute
+        self.declaration = section.declarations[attribute]
+        self.provider = provider
+        self.key = f"{section.section_name}.{attribute}" if section.section_name else attribute
+
+    @property
+    def default(self) -> Any:
+        """The declared default."""
+        return self.declaration.default
 
     @property
     def secret(self) -> bool:
@@ -99,15 +144,10 @@ class Setting:
     @property
     def variables(self) -> tuple[str, ...]:
         """The environment variables that set it, the derived one first."""
-        derived = variable_name(self.key)
+        derived = "ZCLI_" + self.key.replace(".", "_").upper()
         prefix = self.section.variable_prefix
         own = (prefix + self.attribute.upper(),) if prefix else ()
         return (derived, *own, *self.declaration.variables)
-
-
-def variable_name(key: str) -> str:
-    """The derived environment variable of a key: ``http.timeout`` is ``ZCLI_HTTP_TIMEOUT``."""
-    return "ZCLI_" + key.replace(".", "_").upper()
 
 
 _hints: dict[type[Section], dict[str, Any]] = {}
@@ -126,17 +166,31 @@ def declared_settings(section: type[Section], provider: str) -> list[Setting]:
     """
     if not (isinstance(section, type) and issubclass(section, Section) and hasattr(section, "section_name")):
         raise TypeError(f"{section!r} is no settings section: derive it from Section with a name")
-    if not dataclasses.is_dataclass(section):
-        raise TypeError(f"{section.__qualname__} is no dataclass: decorate it with @dataclass(frozen=True)")
-    found = []
-    for item in dataclasses.fields(section):
-        declaration = item.metadata.get(_DECLARATION)
-        if declaration is None:
-            raise TypeError(f"{section.__qualname__}.{item.name} is not declared with setting()")
-        key = f"{section.section_name}.{item.name}" if section.section_name else item.name
-        default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-        found.append(Setting(key, section, item.name, default, declaration, provider))
-    return found
+    undeclared = [name for name in section.__dict__.get("__annotations__", ()) if name not in section.declarations]
+    if undeclared:
+        raise TypeError(f"{section.__qualname__}.{undeclared[0]} is not declared with setting()")
+    return [Setting(section, name, provider) for name in section.declarations]
+
+
+def verify_types(settings: list[Setting]) -> None:
+    """Raise TypeError for a setting whose type no value can be converted to."""
+    from pathlib import Path
+
+    supported = (bool, int, float, str, Path, tuple[str, ...], Mapping[str, str])
+    for item in settings:
+        try:
+            declared = without_none(item.type)
+        except Exception as error:
+            raise TypeError(f"the type of {item.key} cannot be resolved: {error}") from error
+        if declared not in supported and get_origin(declared) is not Literal:
+            raise TypeError(f"{item.key} has a type that settings cannot have: {declared}")
+
+
+def without_none(declared: Any) -> Any:
+    """``X`` of ``X | None``; any other type as it is."""
+    if get_origin(declared) in (Union, UnionType):
+        return next(item for item in get_args(declared) if item is not type(None))
+    return declared
 
 
 def redacted(value: Any, secret: bool) -> Any:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import logging
@@ -18,15 +17,13 @@ T = TypeVar("T")
 CONTRACT_VERSION = 1
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """What a factory is given: the configuration in force and a logger of its own."""
 
     config: Config
     log: logging.Logger
 
 
-@dataclass(frozen=True)
 class Provider(Generic[T]):
     """Something a plugin can make, under a name that configuration selects.
 
@@ -34,7 +31,11 @@ class Provider(Generic[T]):
     object and only when the name is selected, so the heavy imports belong inside it.
     """
 
-    name: str
-    summary: str
-    factory: Callable[[Context], T]
-    aliases: tuple[str, ...] = ()
+    def __init__(self, name: str, summary: str, factory: Callable[[Context], T], aliases: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.summary = summary
+        self.factory = factory
+        self.aliases = aliases
+
+    def __repr__(self) -> str:
+        return f"<Provider {self.name!r}: {self.summary}>"

@@ -1,0 +1,43 @@
+"""The layers that need no file: declared defaults, the environment, zSpark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zcli_core.contracts.config_layer import Entry, LayerContext
+
+
+class DefaultsLayer:
+    """What the settings' declarations say."""
+
+    name = "defaults"
+    order = 0
+
+    def read(self, context: LayerContext) -> Iterator[Entry]:
+        """Yield every declared default; the origin is the plugin that declares it."""
+        for setting in context.settings.values():
+            yield Entry(setting.key, setting.default, setting.provider)
+
+
+class EnvironmentLayer:
+    """The process's environment variables."""
+
+    name = "environment"
+    order = 200
+
+    def read(self, context: LayerContext) -> Iterator[Entry]:
+        """Yield every variable; those that set nothing of ours stay readable with ``config.env``."""
+        for name, value in context.environ.items():
+            yield Entry(name, value, name, is_variable=True)
+
+
+class ZSparkLayer:
+    """The mapping given to ``zCLI``: what the script itself says."""
+
+    name = "zSpark"
+    order = 400
+
+    def read(self, context: LayerContext) -> Iterator[Entry]:
+        """Yield its top-level items; nested mappings are sections."""
+        for key, value in context.zspark.items():
+            yield Entry(str(key), value, "zSpark")

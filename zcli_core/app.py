@@ -1,0 +1,116 @@
+"""``zCLI``: builds the plugin host, the configuration, the log and the facade ``comm``, in that order."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from zcli_core.comm import Comm
+from zcli_core.config.assembly import configure, script_file
+from zcli_core.host import PluginHost
+from zcli_core.log import FILE_ONLY, ApplicationLog, open_log
+
+
+class zCLI:  # noqa: N801 - the name that the guide gives it
+    """One configured, logged, connected object.
+
+    >>> z = zCLI({"title": "my-script", "http": {"timeout": 5}})
+    >>> response = z.comm.http_get("https://httpbin.org/get")
+
+    ``zSpark`` holds the script's own settings, which win over every other layer; ``zcli config`` lists them all.
+
+    Raises TypeError if zSpark is no mapping, and :class:`~zcli_core.errors.ConfigError`, with every mistake of every
+    layer at once, if the configuration cannot be used; nothing is then left open.
+
+    It can be used as a context manager; otherwise it is closed at the end of the program.
+
+    ``config`` is the configuration, ``log`` the application's ``logging.Logger``, ``comm`` the facade,
+    ``plugins`` the plugin host.
+    """
+
+    def __init__(self, zSpark: Mapping[str, Any] | None = None) -> None:  # noqa: N803 - the guide's name
+        zspark = {} if zSpark is None else zSpark
+        if not isinstance(zspark, Mapping):
+            raise TypeError(
+                f"zCLI() takes a mapping of settings, as in zCLI({{'title': 'my-script'}}), not {_article(zspark)}"
+            )
+        self.plugins = PluginHost()
+        self.config, warnings = configure(self.plugins, zspark)
+        self._application_log = open_log(self.config, script_file())
+        self.log = self._application_log.logger
+        self._at_exit = _CloseAtExit(self)
+        self._finalizer = weakref.finalize(self, _release, self._application_log, self._at_exit)
+        self._finalizer.atexit = False  # _CloseAtExit does more, and first
+        for message in (*self.plugins.problems(), *warnings):
+            self.log.warning("%s", message)
+        self._banner("zConfig", f"{self._application_log.title}, log in {_shown(self._application_log)}")
+        self.comm = Comm(self.config, self.plugins, self.log)
+        self._banner("zComm", f"http {self.config.http.transport}")
+        notify = self.plugins.notifier("zcli_ready", self.log)
+        if notify is not None:
+            notify(self)
+
+    def _banner(self, subsystem: str, detail: str) -> None:
+        self.log.info("%s ready: %s", subsystem, detail, extra=FILE_ONLY)
+        if self.config.deployment == "Development":
+            print(f"[{subsystem} Ready] {detail}")
+
+    def close(self) -> None:
+        """Close what is open: connections, then the log. Closing twice is no error."""
+        if not self._finalizer.alive:
+            return
+        notify = self.plugins.notifier("zcli_closing", self.log)
+        if notify is not None:
+            notify(self)
+        self.comm.close()
+        self._finalizer()
+
+    def __enter__(self) -> zCLI:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<zCLI {self._application_log.title!r}, {self.config.deployment}>"
+
+
+class _CloseAtExit:
+    """Closes the object at the end of the program, without keeping it alive until then."""
+
+    def __init__(self, app: zCLI) -> None:
+        self._app = weakref.ref(app)
+        atexit.register(self._close)
+
+    def _close(self) -> None:
+        app = self._app()
+        if app is not None:
+            app.close()
+
+    def cancel(self) -> None:
+        atexit.unregister(self._close)
+
+
+def _release(log: ApplicationLog, at_exit: _CloseAtExit) -> None:
+    at_exit.cancel()
+    log.close()
+
+
+def _shown(log: ApplicationLog) -> str:
+    """The log's file, from the working directory where that is shorter."""
+    try:
+        shorter = os.path.relpath(log.file)
+    except (ValueError, OSError):  # another drive, or no working directory
+        return str(log.file)
+    return min(shorter, str(log.file), key=len)
+
+
+def _article(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

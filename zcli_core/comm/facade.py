@@ -1,0 +1,93 @@
+"""The facade ``z.comm``. Each part is imported and made when it is first used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from zcli_core.contracts.provider import Context
+from zcli_core.host import HTTP_TRANSPORT, PluginHost
+
+if TYPE_CHECKING:
+    from zcli_core.comm.http.client import HttpClient
+    from zcli_core.config import Config
+    from zcli_core.contracts.http import HttpResponse
+
+
+class _Verb:
+    """``z.comm.http_get`` is ``z.comm.http.get``: bound on first use, an attribute like any other from then on."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        self.__doc__ = f"See :meth:`zcli_core.comm.http.client.HttpClient.{self._method}`."
+
+    def __get__(self, comm: Comm | None, owner: type) -> Callable[..., HttpResponse | None]:
+        if comm is None:
+            return self  # type: ignore[return-value]
+        bound: Callable[..., HttpResponse | None] = getattr(comm.http, self._method)
+        comm.__dict__[self._name] = bound
+        return bound
+
+
+class Comm:
+    """HTTP and ports of one ``zCLI`` object."""
+
+    def __init__(self, config: Config, host: PluginHost, log: logging.Logger) -> None:
+        self._config = config
+        self._host = host
+        self._log = log
+
+    # --- HTTP ---
+
+    @cached_property
+    def http(self) -> HttpClient:
+        """The HTTP client; its transport is made by the plugin that ``http.transport`` selects."""
+        from zcli_core.comm.http.client import HttpClient
+
+        log = self._log.getChild("http")
+        return HttpClient(
+            self._config.http,
+            lambda: self._host.choose(HTTP_TRANSPORT, self._config).factory(Context(self._config, log)),
+            log,
+            on_request=self._host.notifier("zcli_http_request", log),
+            on_response=self._host.notifier("zcli_http_response", log),
+        )
+
+    http_request = _Verb("request")
+    http_get = _Verb("get")
+    http_post = _Verb("post")
+    http_put = _Verb("put")
+    http_patch = _Verb("patch")
+    http_delete = _Verb("delete")
+    http_head = _Verb("head")
+    http_options = _Verb("options")
+
+    # --- ports ---
+
+    def check_port(self, port: int, host: str = "127.0.0.1") -> bool:
+        """Whether nothing holds a port; see :func:`zcli_core.comm.ports.check_port`."""
+        from zcli_core.comm.ports import check_port
+
+        return check_port(port, host, log=self._log)
+
+    def wait_for_port(self, port: int, timeout: float = 10.0, host: str = "127.0.0.1") -> bool:
+        """Wait until something serves on a port; see :func:`zcli_core.comm.ports.wait_for_port`."""
+        from zcli_core.comm.ports import wait_for_port
+
+        return wait_for_port(port, timeout, host)
+
+    def find_free_port(self, host: str = "127.0.0.1") -> int:
+        """A port that nothing holds; see :func:`zcli_core.comm.ports.find_free_port`."""
+        from zcli_core.comm.ports import find_free_port
+
+        return find_free_port(host)
+
+    def close(self) -> None:
+        """Close what was made."""
+        if "http" in self.__dict__:
+            self.http.close()

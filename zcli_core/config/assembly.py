@@ -1,0 +1,135 @@
+"""From installed plugins and their layers to one configuration."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zcli_core.config.config import Config
+from zcli_core.config.layering import Resolution, read_layer, resolve
+from zcli_core.config.sections import CORE_SECTIONS
+from zcli_core.config.settings import Setting, declared_settings, verify_types
+from zcli_core.contracts.config_layer import LayerContext
+from zcli_core.errors import ConfigError
+from zcli_core.suggestions import suggestion
+
+if TYPE_CHECKING:
+    from zcli_core.host import PluginHost
+
+_CORE = "zcli-core"
+_DISABLE = "plugins.disable"
+
+
+def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list[str]]:
+    """Load the plugins and lay the layers over each other: the configuration, and what to warn of.
+
+    The plugins that ask to be first are loaded before the others, for their layers can say which of the others are
+    not to be imported.
+
+    :raises ConfigError: every mistake of every layer at once.
+    """
+    settings = {s.key: s for section in CORE_SECTIONS for s in declared_settings(section, _CORE)}
+    host.load(_disabled_by_script(zspark), first_only=True)
+    blocked = _read(host, settings, zspark).top(_DISABLE, ())
+    host.load(blocked)
+    for name in blocked:
+        if name in host.records and host.records[name].state == "loaded":
+            host.drop(name, "disabled")
+    _declare(host, settings)
+    host.collect_providers()
+    resolution = _read(host, settings, zspark)
+    config = Config(settings, resolution)
+    problems = resolution.problems + _impossible_choices(host, config, resolution)
+    if problems:
+        raise ConfigError(problems)
+    _export(resolution)
+    return config, resolution.warnings + _unknown_names(host, blocked)
+
+
+def script_file() -> Path | None:
+    """The running script, or None in an interactive session."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return Path(file).absolute() if file else None
+
+
+def _disabled_by_script(zspark: Mapping[str, Any]) -> Iterable[str]:
+    """What is known to be disabled before any layer can be read."""
+    section = zspark.get("plugins")
+    names = section.get("disable") if isinstance(section, Mapping) else None
+    if names is None:
+        names = os.environ.get("ZCLI_PLUGINS_DISABLE", "")
+    return names.replace(" ", "").split(",") if isinstance(names, str) else names
+
+
+def _read(host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str, Any]) -> Resolution:
+    script = script_file()
+    context = LayerContext(
+        zspark=zspark,
+        environ=dict(os.environ),
+        working_directory=_working_directory(),
+        script_directory=script.parent if script else None,
+        settings=settings,
+    )
+    layers = [layer for _, layer in host.collect("zcli_config_layers", _check_layer)]
+    return resolve([read_layer(layer, context) for layer in layers], settings, context)
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it has been deleted under the script
+        return Path(os.sep)
+
+
+def _check_layer(item: Any) -> None:
+    if not (isinstance(getattr(item, "name", None), str) and isinstance(getattr(item, "order", None), (int, float))):
+        raise TypeError(f"a configuration layer needs a name and an order, got {item!r}")
+    if not callable(getattr(item, "read", None)):
+        raise TypeError(f"the configuration layer {item.name!r} has no method read(context)")
+
+
+def _declare(host: PluginHost, settings: dict[str, Setting]) -> None:
+    """Add the sections that plugins declare. One that clashes with what is there costs its plugin its place."""
+    taken = {name for s in settings.values() for name in s.variables}
+    for plugin, section in host.collect("zcli_settings", lambda item: verify_types(declared_settings(item, ""))):
+        declared = declared_settings(section, plugin)
+        clash = next((s for s in declared if s.key in settings or taken.intersection(s.variables)), None)
+        if clash is not None:
+            host.drop(plugin, "broken", f"it declares the setting {clash.key}, which is already declared")
+            continue
+        settings.update((s.key, s) for s in declared)
+        taken.update(name for s in declared for name in s.variables)
+
+
+def _impossible_choices(host: PluginHost, config: Config, resolution: Resolution) -> list[str]:
+    """What somebody chose and nobody provides. A default that is missing matters only once it is used."""
+    from zcli_core.host import KINDS
+
+    problems = []
+    for kind in KINDS:
+        setting = config.settings[kind.setting]
+        values = resolution.values.get(kind.setting, [])
+        if any(item.value != setting.default for item in values[-1:]):
+            try:
+                host.choose(kind, config)
+            except ConfigError as error:
+                problems.append(str(error))
+    return problems
+
+
+def _unknown_names(host: PluginHost, disabled: Iterable[str]) -> list[str]:
+    return [
+        f"plugins.disable names {name!r}, but no such plugin is installed{suggestion(name, host.records)}"
+        for name in disabled
+        if name not in host.records
+    ]
+
+
+def _export(resolution: Resolution) -> None:
+    """Give other libraries the variables of ``.zEnv`` that are theirs, where the environment does not set them."""
+    for name in resolution.foreign:
+        if name not in os.environ and not name.startswith("ZCLI_"):
+            os.environ[name] = resolution.variables[name]

@@ -1,0 +1,107 @@
+"""The configuration in force, as the script and the plugins read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zcli_core.config.explanation import Explanation, Value, explain
+from zcli_core.config.layering import Resolution
+from zcli_core.config.settings import Section, Setting
+from zcli_core.suggestions import suggestion
+
+if TYPE_CHECKING:
+    from zcli_core.config.sections import Http, Plugins, WebSocket
+
+_S = TypeVar("_S", bound=Section)
+
+
+class Config:
+    """Settings by section: ``config.websocket.port``, ``config.get("websocket.port")``, ``config.title``.
+
+    Read only. Its ``repr`` shows no values.
+    """
+
+    if TYPE_CHECKING:
+        http: Http
+        plugins: Plugins
+        websocket: WebSocket
+        deployment: str
+        title: str | None
+
+    def __init__(self, settings: Mapping[str, Setting], resolution: Resolution) -> None:
+        self._settings = settings
+        self._resolution = resolution
+        self._sections: dict[type[Section], Section] = {}
+
+    def get(self, key: str) -> Any:
+        """The value in force: of a setting (``"websocket.port"``) or a whole section (``"websocket"``).
+
+        :raises ValueError: no setting or section has that key.
+        """
+        setting = self._settings.get(key) if isinstance(key, str) else None
+        if setting is not None:
+            return self._resolution.top(key, setting.default)
+        section = self._section_of(key)
+        if section is None:
+            raise ValueError(f"{key!r} is no setting{suggestion(str(key), self._settings)}")
+        return section
+
+    def section(self, section: type[_S]) -> _S:
+        """A section's settings as an instance of the class that declares it, with its types."""
+        found = self._sections.get(section)
+        if found is None:
+            values = {
+                s.attribute: self._resolution.top(s.key, s.default)
+                for s in self._settings.values()
+                if s.section is section
+            }
+            found = self._sections[section] = section(**values)
+        return found  # type: ignore[return-value]
+
+    def explain(self, key: str) -> Explanation:
+        """Which value a setting has, which layer set it, where exactly, and what that shadows.
+
+        :raises ValueError: no setting has that key.
+        """
+        setting = self._settings.get(key) if isinstance(key, str) else None
+        if setting is None:
+            raise ValueError(f"{key!r} is no setting{suggestion(str(key), self._settings)}")
+        values = self._resolution.values.get(key)
+        return explain(setting, values or [Value(setting.default, "defaults", setting.provider)])
+
+    def env(self, name: str, default: str | None = None) -> str | None:
+        """An environment-style variable: from the ``.zEnv`` in force if it is there, else from the environment."""
+        return self._resolution.variables.get(name, default)
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """Every declared setting by key."""
+        return self._settings
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        setting = self._settings.get(name)
+        if setting is not None:
+            return self._resolution.top(name, setting.default)
+        section = self._section_of(name)
+        if section is None:
+            known = [key.partition(".")[0] for key in self._settings]
+            raise AttributeError(f"the configuration has no {name!r}{suggestion(name, known)}")
+        return section
+
+    def _section_of(self, key: str) -> Any:
+        """The section of that name, or a namespace of those below it (``services``), or None."""
+        below: dict[str, Any] = {}
+        for section in dict.fromkeys(s.section for s in self._settings.values()):
+            if section.section_name == key:
+                return self.section(section)
+            if section.section_name.startswith(f"{key}."):
+                rest = section.section_name[len(key) + 1 :]
+                below[rest.partition(".")[0]] = self._section_of(f"{key}.{rest.partition('.')[0]}")
+        return SimpleNamespace(**below) if below else None
+
+    def __repr__(self) -> str:
+        return f"<Config: {len(self._settings)} settings, {self._resolution.deployment}>"

@@ -1,0 +1,196 @@
+"""Turning one raw value into its declared type, or saying what was expected.
+
+Only declared types are converted to; nothing is guessed. Text is accepted for every type, since environment
+variables have nothing else.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from zcli_core.config.settings import Setting, without_none
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+class ConversionError(ValueError):
+    """The value will not do; the message is what was expected (``"an integer 0-65535"``)."""
+
+
+def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
+    """``raw`` as the setting's declared type.
+
+    ``text`` is the value as its source had it, if that is known: it is taken where text is declared.
+    Raises :class:`ConversionError`. A Path is returned as it was given; resolving it is not conversion.
+    """
+    declared = without_none(setting.type)
+    if text is not None and declared in (str, Path):
+        raw = text
+    expected = describe(setting)
+    value = _to(declared, raw, expected)
+    _check_bounds(value, setting, expected)
+    if setting.declaration.check is not None:
+        complaint = setting.declaration.check(value)
+        if complaint:
+            raise ConversionError(complaint)
+    return value
+
+
+def is_mapping(setting: Setting) -> bool:
+    """Whether the setting's own value is a mapping, so that keys may follow its name."""
+    return get_origin(without_none(setting.type)) is Mapping
+
+
+def is_path(setting: Setting) -> bool:
+    """Whether the setting names a file or folder."""
+    return without_none(setting.type) is Path
+
+
+def describe(setting: Setting) -> str:
+    """What a setting takes, for people: ``"an integer 0-65535"``."""
+    declared, declaration = without_none(setting.type), setting.declaration
+    if declared is bool:
+        return "true or false"
+    if declared in (int, float):
+        kind = "an integer" if declared is int else "a number"
+        low, high = declaration.minimum, declaration.maximum
+        if declaration.above is not None:
+            return f"{kind} above {declaration.above:g}"
+        if low is not None and high is not None:
+            return f"{kind} {low:g}-{high:g}"
+        if low is not None:
+            return f"{kind} of at least {low:g}"
+        return f"{kind} of at most {high:g}" if high is not None else kind
+    if get_origin(declared) is Literal:
+        return "one of " + ", ".join(get_args(declared))
+    if get_origin(declared) is tuple:
+        return "a list of texts (in a variable: a comma list or JSON)"
+    if get_origin(declared) is Mapping:
+        return "a mapping of texts (in a variable: name=value,name=value or JSON)"
+    return "a path" if declared is Path else "a text"
+
+
+def _to(declared: Any, raw: Any, expected: str) -> Any:
+    origin = get_origin(declared)
+    if declared is bool:
+        return _to_bool(raw, expected)
+    if declared in (int, float):
+        return _to_number(declared, raw, expected)
+    if origin is Literal:
+        return _to_choice(get_args(declared), raw, expected)
+    if origin is tuple:
+        return _to_list(raw, expected)
+    if origin is Mapping:
+        return _to_mapping(raw, expected)
+    if declared is Path:
+        return _to_path(raw, expected)
+    if declared is str and isinstance(raw, str):
+        return raw
+    raise ConversionError(expected)
+
+
+def _to_bool(raw: Any, expected: str) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    folded = raw.strip().casefold() if isinstance(raw, str) else None
+    if folded in _TRUE:
+        return True
+    if folded in _FALSE:
+        return False
+    raise ConversionError(expected)
+
+
+def _to_number(declared: Any, raw: Any, expected: str) -> Any:
+    if isinstance(raw, str):
+        text = raw.strip()
+        # int() and float() take digit groups, non-ASCII digits, "nan" and "infinity"; no setting means those.
+        if not text.isascii() or "_" in text:
+            raise ConversionError(expected)
+        try:
+            raw = declared(text)
+        except ValueError:
+            raise ConversionError(expected) from None
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)):
+        raise ConversionError(expected)
+    if declared is int and not isinstance(raw, int):
+        raise ConversionError(expected)
+    try:
+        value = declared(raw)
+    except OverflowError:
+        raise ConversionError(expected) from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ConversionError(expected)
+    return value
+
+
+def _to_choice(choices: tuple[str, ...], raw: Any, expected: str) -> str:
+    if isinstance(raw, str):
+        for choice in choices:
+            if choice.casefold() == raw.strip().casefold():
+                return choice
+    raise ConversionError(expected)
+
+
+def _to_list(raw: Any, expected: str) -> tuple[str, ...]:
+    if isinstance(raw, str):
+        raw = _json(raw, expected) if raw.lstrip().startswith("[") else _comma_list(raw)
+    if isinstance(raw, Mapping) or not isinstance(raw, Iterable) or isinstance(raw, (bytes, bytearray)):
+        raise ConversionError(expected)
+    items = tuple(raw)
+    if not all(isinstance(item, str) for item in items):
+        raise ConversionError(expected)
+    return items
+
+
+def _to_mapping(raw: Any, expected: str) -> Mapping[str, str]:
+    if isinstance(raw, str):
+        if raw.lstrip().startswith("{"):
+            raw = _json(raw, expected)
+        else:
+            pairs = [item.partition("=") for item in _comma_list(raw)]
+            if not all(name and equals for name, equals, _ in pairs):
+                raise ConversionError(expected)
+            raw = {name.strip(): value.strip() for name, _, value in pairs}
+    if not isinstance(raw, Mapping):
+        raise ConversionError(expected)
+    if not all(isinstance(k, str) and isinstance(v, str) for k, v in raw.items()):
+        raise ConversionError(expected)
+    return types.MappingProxyType(dict(raw))
+
+
+def _to_path(raw: Any, expected: str) -> Path:
+    if isinstance(raw, Path):
+        return raw
+    if isinstance(raw, str) and raw.strip() and "\0" not in raw:
+        return Path(raw)
+    raise ConversionError(expected)
+
+
+def _comma_list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _json(text: str, expected: str) -> Any:
+    from json import loads
+
+    try:
+        return loads(text)
+    except (ValueError, RecursionError):
+        raise ConversionError(expected) from None
+
+
+def _check_bounds(value: Any, setting: Setting, expected: str) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return
+    limits = setting.declaration
+    low, high, above = limits.minimum, limits.maximum, limits.above
+    if (
+        (low is not None and value < low)
+        or (high is not None and value > high)
+        or (above is not None and value <= above)
+    ):
+        raise ConversionError(expected)

@@ -1,0 +1,40 @@
+"""Which value is in force, and who set it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from zcli_core.config.settings import Setting, redacted
+
+
+class Value(NamedTuple):
+    """One layer's value of a setting, converted."""
+
+    value: Any
+    layer: str
+    origin: str
+
+
+class Explanation(NamedTuple):
+    """Where a setting's value comes from. ``str()`` of it is meant for people.
+
+    ``value`` is the one in force, ``layer`` and ``origin`` who set it; ``shadowed`` holds what lower layers set, the
+    highest first. The values of a secret read ``"<secret>"``.
+    """
+
+    key: str
+    value: Any
+    layer: str
+    origin: str
+    shadowed: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.key} = {self.value!r}", f"  from {self.layer}: {self.origin}"]
+        lines += [f"  shadows {value!r} from {layer}: {origin}" for value, layer, origin in self.shadowed]
+        return "\n".join(lines)
+
+
+def explain(setting: Setting, values: list[Value]) -> Explanation:
+    """The explanation of a setting from its values, the lowest layer first."""
+    *lower, top = [item._replace(value=redacted(item.value, setting.secret)) for item in values]
+    return Explanation(setting.key, top.value, top.layer, top.origin, tuple(reversed(lower)))

@@ -1,0 +1,307 @@
+"""Laying layer over layer: every value keeps its origin, every mistake is reported at once.
+
+A layer gives raw entries (:mod:`zcli_core.contracts.config_layer`). Here they are matched with the declared settings,
+converted one by one while it is still known where each came from, and laid over each other. A plain ``dict.update``
+in the order of the layers is the model; what is added is provenance.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zcli_core.config.conversion import ConversionError, convert, is_mapping, is_path
+from zcli_core.config.explanation import Value
+from zcli_core.config.settings import Setting, redacted
+from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext, LayerProblem
+from zcli_core.suggestions import nearest
+
+OVERLAYS = "deployments"
+#: Variables of ours that are no settings.
+_OTHER_VARIABLES = frozenset({"ZCLI_CONFIG_DIR", "ZCLI_TRACE_HOOKS"})
+_VARIABLE_PREFIX = "ZCLI_"
+_LIKENESS = 0.85
+
+
+class Leaf(NamedTuple):
+    """One raw value with the key that it is for."""
+
+    path: tuple[str, ...]
+    value: Any
+    origin: str
+    text: str | None = None
+
+
+class Reading(NamedTuple):
+    """What one layer gave, or the problem it had."""
+
+    layer: ConfigLayer
+    entries: list[Entry]
+    problem: str | None = None
+
+
+def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
+    """Read one layer. A layer that fails gives a problem and no entries."""
+    try:
+        return Reading(layer, list(layer.read(context)))
+    except LayerProblem as problem:
+        return Reading(layer, [], str(problem))
+    except Exception as error:  # noqa: BLE001 - a layer is a plugin's: say whose fault it is, not where it is
+        return Reading(layer, [], f"the configuration layer {layer.name!r} failed: {type(error).__name__}: {error}")
+
+
+class Resolution:
+    """All layers, laid over each other.
+
+    ``values`` holds, for every setting that any layer sets, its values, the lowest layer first.
+    ``variables`` holds every environment-style name that a layer gave, ours or not, from the highest layer.
+    ``foreign`` names those of ``variables`` that are no settings of ours.
+    """
+
+    def __init__(self, deployment: str) -> None:
+        self.deployment = deployment
+        self.values: dict[str, list[Value]] = {}
+        self.variables: dict[str, str] = {}
+        self.foreign: set[str] = set()
+        self.warnings: list[str] = []
+        self.problems: list[str] = []
+
+    def top(self, key: str, default: Any) -> Any:
+        """The value in force, or ``default`` if no layer sets it."""
+        values = self.values.get(key)
+        return values[-1].value if values else default
+
+
+def resolve(readings: Iterable[Reading], settings: Mapping[str, Setting], context: LayerContext) -> Resolution:
+    """Lay the readings over each other in their layers' order."""
+    ordered = sorted(readings, key=lambda reading: (reading.layer.order, reading.layer.name))
+    return _Resolver(settings, context).resolve(ordered)
+
+
+class _Resolver:
+    def __init__(self, settings: Mapping[str, Setting], context: LayerContext) -> None:
+        self.settings = settings
+        self.by_variable = {name: s for s in settings.values() for name in s.variables}
+        self.prefixes = {s.section.variable_prefix for s in settings.values()} - {None}
+        self.branches = _branches(settings)
+        self.directories = _unique([context.working_directory, *context.base_directories, context.script_directory])
+        self.result = Resolution("Development")
+
+    def resolve(self, readings: list[Reading]) -> Resolution:
+        leaves = [(reading.layer, list(self._leaves(reading))) for reading in readings]
+        self.result.deployment = self._deployment(leaf for _, found in leaves for leaf in found)
+        for reading, (layer, found) in zip(readings, leaves, strict=True):
+            if reading.problem:
+                self.result.problems.append(reading.problem)
+            base = [leaf for leaf in found if leaf.path[0] != OVERLAYS]
+            overlay = self._gather(self._overlay(found))
+            for leaf in {**self._gather(base), **overlay}.values():
+                self._set(layer, leaf)
+        return self.result
+
+    # --- from entries to leaves ---
+
+    def _leaves(self, reading: Reading) -> Iterator[Leaf]:
+        for entry in reading.entries:
+            if entry.is_variable:
+                yield from self._variable(entry)
+            elif entry.value is not None:
+                yield from self._flatten(tuple(entry.name.split(".")), entry.value, entry.origin, entry.text)
+
+    def _variable(self, entry: Entry) -> Iterator[Leaf]:
+        name, value = entry.name, entry.value
+        if value is None:
+            return
+        self.result.variables[name] = value
+        origin = entry.origin if entry.origin == name else f"{entry.origin} ({name})"
+        if name == _VARIABLE_PREFIX + OVERLAYS.upper():
+            yield from self._overlay_variable(value, origin)
+        elif name in self.by_variable:
+            # An empty variable is how shells and containers say "not set".
+            if value != "":
+                yield Leaf(tuple(self.by_variable[name].key.split(".")), value, origin)
+        elif name not in _OTHER_VARIABLES:
+            self.result.foreign.add(name)
+            self._warn_of_variable(name, origin)
+
+    def _overlay_variable(self, value: str, origin: str) -> Iterator[Leaf]:
+        from json import loads
+
+        try:
+            yield from self._flatten((OVERLAYS,), loads(value), origin, None)
+        except (ValueError, RecursionError) as error:
+            self.result.problems.append(f"{OVERLAYS}: {origin} is not JSON: {error}")
+
+    def _flatten(self, path: tuple[str, ...], value: Any, origin: str, text: str | None) -> Iterator[Leaf]:
+        if not isinstance(value, Mapping) or ".".join(_without_overlay(path)) in self.settings:
+            yield Leaf(path, value, origin, text)
+            return
+        for key, item in value.items():
+            # A key with dots is a path, except inside a mapping of names, which stops above.
+            deeper = (*path, *str(key).split("."))
+            if item is not None:
+                yield from self._flatten(deeper, item, origin, None)
+
+    # --- overlays ---
+
+    def _deployment(self, leaves: Iterable[Leaf]) -> str:
+        setting = self.settings.get("deployment")
+        name = "Development" if setting is None else setting.default
+        for leaf in leaves:
+            if leaf.path == ("deployment",) and setting is not None:
+                with contextlib.suppress(ConversionError):  # reported when the leaf itself is set
+                    name = convert(leaf.value, setting)
+        return str(name)
+
+    def _overlay(self, leaves: list[Leaf]) -> Iterator[Leaf]:
+        """What a layer sets for the deployment in force, on top of what it sets for all."""
+        for leaf in leaves:
+            if leaf.path[0] != OVERLAYS:
+                continue
+            if len(leaf.path) < 3:
+                self.result.problems.append(
+                    f"{'.'.join(leaf.path)}: expected a mapping of deployments to settings, from {leaf.origin}"
+                )
+            elif leaf.path[1].casefold() == self.result.deployment.casefold():
+                inner = leaf.path[2:]
+                if inner == ("deployment",):
+                    self.result.warnings.append(
+                        f"{'.'.join(leaf.path)} ({leaf.origin}) cannot change the deployment; it is ignored"
+                    )
+                else:
+                    yield leaf._replace(path=inner, origin=f"{leaf.origin}, {OVERLAYS}.{leaf.path[1]}")
+            else:
+                self._warn_of_deployment(leaf)
+
+    # --- from leaves to values ---
+
+    def _gather(self, leaves: Iterable[Leaf]) -> dict[tuple[str, ...], Leaf]:
+        """The layer's last word on each key; keys below a setting that is a mapping become that mapping."""
+        last: dict[tuple[str, ...], Leaf] = {}
+        for leaf in leaves:
+            key = ".".join(leaf.path)
+            owner = None if key in self.settings else self._mapping_above(leaf.path)
+            if owner is None:
+                last[leaf.path] = leaf
+                continue
+            known = last.get(owner)
+            items = dict(known.value) if known and isinstance(known.value, Mapping) else {}
+            items[".".join(leaf.path[len(owner) :])] = leaf.value if leaf.text is None else leaf.text
+            last[owner] = Leaf(owner, items, known.origin if known else leaf.origin)
+        return last
+
+    def _mapping_above(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
+        for length in range(len(path) - 1, 0, -1):
+            setting = self.settings.get(".".join(path[:length]))
+            if setting is not None:
+                return path[:length] if is_mapping(setting) else None
+        return None
+
+    def _set(self, layer: ConfigLayer, leaf: Leaf) -> None:
+        key = ".".join(leaf.path)
+        setting = self.settings.get(key)
+        if setting is None:
+            self._unknown_key(key, leaf)
+            return
+        values = self.result.values.setdefault(key, [])
+        try:
+            value = leaf.value if leaf.value is setting.default else self._converted(setting, leaf)
+        except ConversionError as expected:
+            self.result.problems.append(_complaint(setting, leaf, str(expected), values))
+        else:
+            values.append(Value(value, layer.name, leaf.origin))
+
+    def _converted(self, setting: Setting, leaf: Leaf) -> Any:
+        value = convert(leaf.value, setting, text=leaf.text)
+        return self._located(value) if is_path(setting) else value
+
+    def _located(self, path: Path) -> Path:
+        path = _expanded(path)
+        candidates = [directory / path for directory in self.directories]
+        return next((found for found in candidates if _exists(found)), candidates[0])
+
+    # --- complaints ---
+
+    def _unknown_key(self, key: str, leaf: Leaf) -> None:
+        if key in self.branches:
+            names = ", ".join(sorted(self.branches[key]))
+            self.result.problems.append(
+                f"{key}: {leaf.origin} has no mapping there; expected settings by name ({names})"
+            )
+            return
+        unknown = leaf.path
+        while len(unknown) > 1 and ".".join(unknown[:-1]) not in self.branches:
+            unknown = unknown[:-1]
+        name = ".".join(unknown)
+        siblings = self.branches.get(".".join(unknown[:-1]), set())
+        near = nearest(unknown[-1], siblings)
+        match = ".".join((*unknown[:-1], near)) if near else nearest(name, self.settings)
+        self._warn(f"{name!r} ({leaf.origin}) is no setting that any plugin in use declares", match)
+
+    def _warn_of_variable(self, name: str, origin: str) -> None:
+        ours = name.startswith(_VARIABLE_PREFIX)
+        alike = ours or any(name.startswith(prefix) for prefix in self.prefixes if prefix)
+        match = nearest(name, self.by_variable, _LIKENESS) if alike else None
+        if ours or match:
+            where = f"the variable {name}" if origin == name else f"{name} in {origin.removesuffix(f' ({name})')}"
+            self._warn(f"{where} sets nothing that any plugin in use declares", match)
+
+    def _warn_of_deployment(self, leaf: Leaf) -> None:
+        known = ("Development", "Testing", "Production")
+        if leaf.path[1].casefold() not in {name.casefold() for name in known}:
+            self._warn(f"{OVERLAYS}.{leaf.path[1]} ({leaf.origin}) is no deployment", nearest(leaf.path[1], known))
+
+    def _warn(self, what: str, match: str | None) -> None:
+        hint = f"; did you mean {match!r}?" if match else ""
+        warning = f"{what}; it is ignored{hint}"
+        if warning not in self.result.warnings:
+            self.result.warnings.append(warning)
+
+
+def _complaint(setting: Setting, leaf: Leaf, expected: str, below: list[Value]) -> str:
+    shown = "the value" if setting.secret else _short(leaf.value)
+    message = f"{setting.key}: {shown} from {leaf.origin} cannot be used; expected {expected}"
+    if below:
+        value, layer, origin = below[-1]
+        message += f"; it shadows {_short(redacted(value, setting.secret))} from {layer}"
+        message += f" ({origin})" if origin != layer else ""
+    return message
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _branches(settings: Iterable[str]) -> dict[str, set[str]]:
+    """The names below each section, by the section's key; "" is the top."""
+    branches: dict[str, set[str]] = {"": {OVERLAYS}, OVERLAYS: set()}
+    for key in settings:
+        parts = key.split(".")
+        for length in range(len(parts)):
+            branches.setdefault(".".join(parts[:length]), set()).add(parts[length])
+    return branches
+
+
+def _without_overlay(path: tuple[str, ...]) -> tuple[str, ...]:
+    return path[2:] if path[0] == OVERLAYS else path
+
+
+def _unique(directories: Iterable[Path | None]) -> list[Path]:
+    return list(dict.fromkeys(directory for directory in directories if directory is not None))
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # there is no such user, or no home
+        return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False

@@ -1,0 +1,107 @@
+"""Every hook of zCLI, by phase.
+
+A plugin is a module (or any object) named in the entry-point group ``zcli``. It states the contract version it
+was written for and implements what it needs of the hooks below, each with as few of the arguments as it likes::
+
+    from zcli_core import hookimpl
+    from zcli_core.contracts.provider import Provider
+
+    ZCLI_CONTRACT = 1
+
+    @hookimpl
+    def zcli_http_transports():
+        return [Provider("mine", "my own transport", make_transport)]
+
+Declaring hooks are called once for every ``zCLI`` object, before anything is made. Running hooks are called when
+something happens; one that raises is logged with its plugin's name and changes nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zcli_core.app import zCLI
+    from zcli_core.config.settings import Section
+    from zcli_core.contracts.config_layer import ConfigLayer
+    from zcli_core.contracts.http import HttpFailure, HttpRequest, HttpResponse, HttpTransport
+    from zcli_core.contracts.provider import Provider
+
+PROJECT = "zcli"
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+
+#: Marks a function as the implementation of the hook of its name.
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+# --- declaring ------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def zcli_settings() -> Iterable[type[Section]]:  # type: ignore[empty-body]
+    """Declare settings sections of the plugin's own.
+
+    :returns: frozen dataclasses derived from :class:`zcli_core.config.settings.Section`. Validation, environment
+        variables, ``zcli config`` and suggestions follow from them.
+    """
+
+
+@hookspec
+def zcli_config_layers() -> Iterable[ConfigLayer]:  # type: ignore[empty-body]
+    """Declare configuration layers.
+
+    :returns: objects of :class:`zcli_core.contracts.config_layer.ConfigLayer`; ``order`` places each among the
+        built-in ones (defaults 0, machine 100, environment 200, .zEnv 300, zSpark 400), higher wins.
+    """
+
+
+@hookspec
+def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:  # type: ignore[empty-body]
+    """Declare HTTP transports; ``http.transport`` selects one by name.
+
+    :returns: providers of :class:`zcli_core.contracts.http.HttpTransport`.
+    """
+
+
+# --- running --------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def zcli_ready(app: zCLI) -> None:
+    """A ``zCLI`` object is complete and about to be handed to the script.
+
+    :param app: that object; its configuration, log and ``comm`` can be used.
+    """
+
+
+@hookspec
+def zcli_closing(app: zCLI) -> None:
+    """A ``zCLI`` object is about to be closed: by ``close()``, the end of its ``with`` block or of the program.
+
+    :param app: that object, everything still in working order.
+    """
+
+
+@hookspec
+def zcli_http_request(request: HttpRequest) -> None:
+    """An HTTP request is about to be sent. Called once per call, before redirects and retries.
+
+    :param request: its method, URL, headers and body; headers may be added or changed.
+    """
+
+
+@hookspec
+def zcli_http_response(request: HttpRequest, outcome: HttpResponse | HttpFailure) -> None:
+    """An HTTP call has ended.
+
+    :param request: the request as it was given to ``zcli_http_request``.
+    :param outcome: the response, whatever its status, or the failure that prevented one.
+    """

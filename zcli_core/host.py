@@ -1,0 +1,294 @@
+"""The plugin host: discovery, blocking, fault isolation, and the choice of providers by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pluggy
+
+from zcli_core import hookspecs
+from zcli_core.contracts.provider import CONTRACT_VERSION, Provider
+from zcli_core.discovery import EntryPoint, find_entry_points
+from zcli_core.errors import ConfigError
+from zcli_core.suggestions import suggestion
+
+if TYPE_CHECKING:
+    import logging
+
+    from zcli_core.config import Config
+
+
+class Kind(NamedTuple):
+    """A kind of provider: its name for people, the hook that declares it and the setting that selects one."""
+
+    label: str
+    hook: str
+    setting: str
+
+
+HTTP_TRANSPORT = Kind("HTTP transport", "zcli_http_transports", "http.transport")
+KINDS = (HTTP_TRANSPORT,)
+
+
+class PluginRecord:
+    """What the host knows of one installed plugin.
+
+    ``state`` is ``"found"`` (not loaded yet), ``"loaded"``, ``"disabled"`` or ``"broken"``; then ``cause`` says why.
+    ``offers`` holds what it provides, by kind; ``hooks`` the names of the hooks it implements.
+    """
+
+    def __init__(self, entry_point: EntryPoint) -> None:
+        self.entry_point = entry_point
+        self.state = "found"
+        self.cause: str | None = None
+        self.plugin: Any = None
+        self.hooks: tuple[str, ...] = ()
+        self.offers: dict[Kind, list[Provider[Any]]] = {}
+
+    @property
+    def name(self) -> str:
+        """The plugin's name: that of its entry point."""
+        return self.entry_point.name
+
+    @property
+    def origin(self) -> str:
+        """The distribution and version it was installed with."""
+        return f"{self.entry_point.distribution} {self.entry_point.version}"
+
+
+class PluginHost:
+    """The plugins of one ``zCLI`` object.
+
+    Nothing that a plugin does here can raise: a plugin that cannot be loaded, or whose declaration fails, becomes a
+    record with its cause, and the others go on without it.
+    """
+
+    def __init__(self, entry_points: Iterable[EntryPoint] | None = None) -> None:
+        """Find the plugins, without importing any.
+
+        :param entry_points: the plugins to know instead of those that are installed.
+        """
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self.records: dict[str, PluginRecord] = {}
+        for point in find_entry_points() if entry_points is None else entry_points:
+            self._add_record(PluginRecord(point))
+
+    def _add_record(self, record: PluginRecord) -> None:
+        other = self.records.setdefault(record.name, record)
+        if other is not record:
+            record.state = "broken"
+            record.cause = f"{other.origin} already has a plugin of that name; this one is not loaded"
+            self.records[f"{record.name} ({record.entry_point.distribution})"] = record
+
+    # --- loading ---
+
+    def load(self, blocked: Iterable[str] = (), *, first_only: bool = False) -> None:
+        """Import and register every plugin that is not loaded yet; those in ``blocked`` are not imported at all."""
+        names = set(blocked)
+        for record in self.records.values():
+            if record.state != "found":
+                continue
+            if record.name in names:
+                record.state = "disabled"
+            elif record.entry_point.first or not first_only:
+                self._load(record)
+
+    def _load(self, record: PluginRecord) -> None:
+        try:
+            plugin = _import(record.entry_point.value)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+            self._break(record, f"it cannot be imported: {describe_error(error)}")
+            return
+        refusal = _contract_refusal(plugin) or self._hook_refusal(plugin) or self._twin_refusal(plugin)
+        if refusal:
+            self._break(record, refusal)
+            return
+        try:
+            self._manager.register(plugin, record.name)
+        except Exception as error:  # noqa: BLE001 - pluggy says what is wrong with a hook in many types
+            self._manager.unregister(plugin)
+            self._break(record, f"it does not fit the hooks: {_pluggy_cause(error)}")
+            return
+        record.plugin = plugin
+        record.state = "loaded"
+        record.hooks = tuple(sorted(c.name for c in self._manager.get_hookcallers(plugin) or ()))
+
+    def _hook_refusal(self, plugin: Any) -> str | None:
+        known = [name for name in vars(hookspecs) if name.startswith("zcli_")]
+        for name in dir(plugin):
+            options = self._manager.parse_hookimpl_opts(plugin, name)
+            if options is None:
+                continue
+            if name not in known and not options["optionalhook"]:
+                return f"there is no hook {name!r}{suggestion(name, known)}"
+            if options["wrapper"] or options["hookwrapper"]:
+                return f"its hook {name!r} is a wrapper; zCLI's hooks are called one by one and cannot be wrapped"
+        return None
+
+    def _twin_refusal(self, plugin: Any) -> str | None:
+        other = self._manager.get_name(plugin)
+        return f"its module is already loaded as the plugin {other}" if other else None
+
+    def _break(self, record: PluginRecord, cause: str) -> None:
+        record.state = "broken"
+        record.cause = cause
+
+    def drop(self, name: str, state: str, cause: str | None = None) -> None:
+        """Take a loaded plugin out again, as ``"disabled"`` or ``"broken"``."""
+        record = self.records[name]
+        if record.plugin is not None:
+            self._manager.unregister(record.plugin)
+        record.plugin, record.state, record.cause = None, state, cause
+        record.offers = {}
+
+    # --- declaring hooks ---
+
+    def collect(self, hook: str, check: Callable[[Any], None]) -> list[tuple[str, Any]]:
+        """Call a declaring hook of every plugin: (plugin's name, item) for each item that it gives.
+
+        ``check`` raises for an item that will not do. A plugin whose hook raises, or gives such an item, is dropped
+        as broken with all it offers.
+        """
+        found = []
+        for name, function, arguments in self._implementations(hook):
+            try:
+                items = list(function(*(None for _ in arguments)) or ())
+                for item in items:
+                    check(item)
+            except Exception as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+                self.drop(name, "broken", f"its hook {hook} failed: {describe_error(error)}")
+            else:
+                found += [(name, item) for item in items]
+        return found
+
+    def collect_providers(self) -> None:
+        """Ask every plugin what it provides."""
+        for kind in KINDS:
+            for name, provider in self.collect(kind.hook, _check_provider):
+                self.records[name].offers.setdefault(kind, []).append(provider)
+
+    def _implementations(self, hook: str) -> list[tuple[str, Callable[..., Any], tuple[str, ...]]]:
+        caller = getattr(self._manager.hook, hook)
+        # pluggy keeps the implementation that is called first at the end.
+        return [(impl.plugin_name, impl.function, impl.argnames) for impl in reversed(caller.get_hookimpls())]
+
+    # --- choosing ---
+
+    def providers(self, kind: Kind) -> dict[str, list[tuple[PluginRecord, Provider[Any]]]]:
+        """Everything of a kind that is on offer, by name and alias."""
+        found: dict[str, list[tuple[PluginRecord, Provider[Any]]]] = {}
+        for record in self.records.values():
+            for provider in record.offers.get(kind, ()):
+                for name in (provider.name, *provider.aliases):
+                    found.setdefault(name, []).append((record, provider))
+        return found
+
+    def choose(self, kind: Kind, config: Config) -> Provider[Any]:
+        """The provider that the configuration selects.
+
+        :raises ConfigError: nobody provides it, or several do and ``plugins.prefer`` does not decide between them.
+        """
+        name = config.get(kind.setting)
+        offers = self.providers(kind)
+        candidates = offers.get(name, [])
+        preferred = config.plugins.prefer.get(name)
+        if len(candidates) > 1 and preferred:
+            candidates = [pair for pair in candidates if pair[0].name == preferred] or candidates
+        if len(candidates) == 1:
+            return candidates[0][1]
+        if candidates:
+            raise ConfigError(_ambiguity(kind, name, [record for record, _ in candidates]))
+        origin = config.explain(kind.setting).origin
+        raise ConfigError(self._absence(kind, name, f"{kind.setting} ({origin})", sorted(offers)))
+
+    def _absence(self, kind: Kind, name: str, chosen_by: str, names: list[str]) -> str:
+        hint = suggestion(name, names)
+        installed = f"installed: {', '.join(names)}" if names else "none is installed"
+        message = f"no plugin provides the {kind.label} {name!r}, which {chosen_by} asks for{hint}; {installed}"
+        for record in self.records.values():
+            if record.state == "broken":
+                message += f"\n     the plugin {record.name} ({record.origin}) is broken: {record.cause}"
+            elif record.state == "disabled":
+                message += f"\n     the plugin {record.name} ({record.origin}) is disabled by plugins.disable"
+        return message
+
+    # --- running hooks ---
+
+    def notifier(self, hook: str, log: logging.Logger) -> Callable[..., None] | None:
+        """A function that calls a running hook of every plugin, or None if no plugin implements it.
+
+        Asked once, so that a hook that nobody implements costs nothing when things run. The function takes the
+        hook's arguments by position; an implementation that raises is logged with its plugin's name.
+        """
+        names = getattr(self._manager.hook, hook).spec.argnames
+        calls = [
+            (plugin, function, tuple(names.index(argument) for argument in arguments))
+            for plugin, function, arguments in self._implementations(hook)
+        ]
+        if not calls:
+            return None
+
+        def notify(*values: Any) -> None:
+            for plugin, function, positions in calls:
+                try:
+                    function(*(values[position] for position in positions))
+                except Exception:
+                    log.exception("the plugin %s failed in its hook %s; zCLI goes on without it", plugin, hook)
+
+        return notify
+
+    def problems(self) -> list[str]:
+        """One sentence for every plugin that is broken."""
+        return [
+            f"the plugin {record.name} ({record.origin}) is broken: {record.cause}"
+            for record in self.records.values()
+            if record.state == "broken"
+        ]
+
+
+def _import(value: str) -> Any:
+    module, _, attribute = value.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in filter(None, attribute.split(".")):
+        found = getattr(found, name)
+    return found
+
+
+def _contract_refusal(plugin: Any) -> str | None:
+    version = getattr(plugin, "ZCLI_CONTRACT", None)
+    if version is None:
+        what = "module" if isinstance(plugin, ModuleType) else "object"
+        return f"its {what} does not state the contract version it was written for (ZCLI_CONTRACT = {CONTRACT_VERSION})"
+    if version != CONTRACT_VERSION:
+        return f"it was written for version {version} of zCLI's plugin contract; this zCLI speaks version {CONTRACT_VERSION}"
+    return None
+
+
+def _check_provider(item: Any) -> None:
+    if not isinstance(item, Provider):
+        raise TypeError(f"expected a Provider, got {type(item).__name__}")
+    if not (isinstance(item.name, str) and item.name and callable(item.factory)):
+        raise TypeError(f"a Provider needs a name and a callable factory, got {item!r}")
+
+
+def _ambiguity(kind: Kind, name: str, records: list[PluginRecord]) -> str:
+    who = " and ".join(f"{record.name} ({record.origin})" for record in records)
+    return (
+        f"the {kind.label} {name!r} is provided by {who}; say which one with plugins.prefer: "
+        f"{{{name}: {records[0].name}}}, or disable one with plugins.disable"
+    )
+
+
+def describe_error(error: BaseException) -> str:
+    """An exception in one line: its type and what it says."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _pluggy_cause(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines) or type(error).__name__

@@ -1,0 +1,179 @@
+"""The application's log: standard logging under ``zcli.<title>``, one file, and the console as the deployment says.
+
+The root logger is never touched, and nothing is passed on to it: what the console shows is decided here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zcli_core.config.sections import Application
+from zcli_core.folders import user_log_folder
+
+if TYPE_CHECKING:
+    from zcli_core.config import Config
+
+PROD = "PROD"
+#: ``extra`` of a record that the console does not show, since a banner or a program's own output says it.
+FILE_ONLY = {"zcli_file_only": True}
+_FILE_FORMAT = "%(asctime)s %(levelname)-8s %(name)s: %(message)s"
+_CONSOLE_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+_names_lock = threading.Lock()
+_names_in_use: set[str] = set()
+
+
+class ApplicationLog:
+    """The log of one ``zCLI`` object.
+
+    ``logger`` is the logger to use; ``file`` where it writes. Two objects of one title get loggers of their own
+    (``zcli.title``, ``zcli.title-2``), so that closing one leaves the other alone.
+    """
+
+    def __init__(
+        self, title: str, level: str, deployment: str, folder: Path, max_bytes: int = 5_000_000, backups: int = 3
+    ) -> None:
+        """Set up the handlers. The file is opened with the first record; a folder that is missing is made.
+
+        :param level: DEBUG, INFO, WARNING, ERROR or CRITICAL; or PROD, which silences the console and writes
+            everything to the file.
+        :param deployment: in Production, the console shows nothing below ERROR.
+        :param max_bytes: size at which the file is rotated.
+        """
+        self.title = title
+        self.file = folder / f"{title}.log"
+        self._name = _reserve_name(f"zcli.{title.replace('.', '_')}")
+        self.logger = logging.getLogger(self._name)
+        self.logger.propagate = False
+        file_level = logging.DEBUG if level == PROD else logging.getLevelName(level)
+        self.logger.setLevel(file_level)
+        self._console: logging.Handler | None = None
+        if level != PROD:
+            self._console = logging.StreamHandler(_CurrentStderr())
+            self._console.setFormatter(logging.Formatter(_CONSOLE_FORMAT))
+            self._console.setLevel(max(file_level, logging.ERROR) if deployment == "Production" else file_level)
+            self._console.addFilter(lambda record: not hasattr(record, "zcli_file_only"))
+            self.logger.addHandler(self._console)
+        self._file_handler = _LogFile(self.file, max_bytes, backups, self._say)
+        self._file_handler.setFormatter(logging.Formatter(_FILE_FORMAT))
+        self.logger.addHandler(self._file_handler)
+
+    def _say(self, message: str) -> None:
+        """Tell the person at the console, whatever the level: the log itself cannot."""
+        print(message, file=sys.stderr)
+
+    def close(self) -> None:
+        """Close the file and free the logger's name. Closing twice is no error."""
+        for handler in (self._file_handler, self._console):
+            if handler is not None:
+                self.logger.removeHandler(handler)
+                handler.close()
+        with _names_lock:
+            _names_in_use.discard(self._name)
+
+
+class _LogFile(logging.FileHandler):
+    """A rotating file that other processes may rotate too, and whose trouble is said once and then borne.
+
+    The rotation itself is logging's; its module is imported when a file is full, for it costs 5 ms.
+    """
+
+    def __init__(self, file: Path, max_bytes: int, backups: int, say: Callable[[str], None]) -> None:
+        super().__init__(file, encoding="utf-8", delay=True)
+        self._max_bytes = max_bytes
+        self._backups = backups
+        self._say = say
+        self._failed = False
+
+    def _open(self) -> Any:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._close_if_rotated_or_full()
+        except OSError:
+            self.handleError(record)
+        else:
+            super().emit(record)
+
+    def _close_if_rotated_or_full(self) -> None:
+        try:
+            there = os.stat(self.baseFilename)
+        except FileNotFoundError:
+            there = None
+        if self.stream is not None:
+            here = os.fstat(self.stream.fileno())
+            # Another process of the same title may have renamed the file under us: follow the name, not the inode.
+            if there is None or (here.st_ino, here.st_dev) != (there.st_ino, there.st_dev):
+                self._close_stream()
+        if there is not None and there.st_size >= self._max_bytes:
+            self._close_stream()
+            self._rotate()
+
+    def _close_stream(self) -> None:
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.close()
+
+    def _rotate(self) -> None:
+        from logging.handlers import RotatingFileHandler
+
+        files = RotatingFileHandler(self.baseFilename, backupCount=self._backups, encoding="utf-8", delay=True)
+        try:
+            files.doRollover()
+        finally:
+            files.close()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._failed:
+            self._failed = True
+            reason = error.strerror or str(error)
+            self._say(
+                f"zCLI: the log file {self.baseFilename} cannot be written ({reason}); going on without it. "
+                "Set logger_path to a folder that can be written."
+            )
+
+
+class _CurrentStderr:
+    """Whatever ``sys.stderr`` is at the moment, so that redirecting it later works as people expect."""
+
+    def write(self, text: str) -> None:
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+
+
+def _reserve_name(wanted: str) -> str:
+    with _names_lock:
+        name, count = wanted, 1
+        while name in _names_in_use:
+            count += 1
+            name = f"{wanted}-{count}"
+        _names_in_use.add(name)
+        return name
+
+
+def open_log(config: Config, script: Path | None) -> ApplicationLog:
+    """The log that the configuration describes; titled after the script where no title is set."""
+    application = config.section(Application)
+    return ApplicationLog(
+        application.title or (script.stem if script else "zcli"),
+        application.logger,
+        application.deployment,
+        application.logger_path or user_log_folder(),
+        application.logger_max_bytes,
+        application.logger_backups,
+    )
