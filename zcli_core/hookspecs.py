@@ -26,6 +26,8 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import click
+
     from zcli_core.app import zCLI
     from zcli_core.config.settings import Section
     from zcli_core.contracts.config_layer import ConfigLayer
@@ -68,6 +70,14 @@ def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:  # type: ignore
     """Declare HTTP transports; ``http.transport`` selects one by name.
 
     :returns: providers of :class:`zcli_core.contracts.http.HttpTransport`.
+    """
+
+
+@hookspec
+def zcli_commands(cli: click.Group) -> None:
+    """Add subcommands to ``zcli``. Called only by the command line.
+
+    :param cli: the command group; ``cli.add_command(my_command)``.
     """
 
 

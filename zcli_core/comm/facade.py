@@ -79,7 +79,7 @@ class Comm:
         """Wait until something serves on a port; see :func:`zcli_core.comm.ports.wait_for_port`."""
         from zcli_core.comm.ports import wait_for_port
 
-        return wait_for_port(port, timeout, host)
+        return wait_for_port(port, timeout, host, log=self._log)
 
     def find_free_port(self, host: str = "127.0.0.1") -> int:
         """A port that nothing holds; see :func:`zcli_core.comm.ports.find_free_port`."""

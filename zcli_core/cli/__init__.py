@@ -1,0 +1,1 @@
+"""The command ``zcli``: one module per subcommand."""

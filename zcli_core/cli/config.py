@@ -1,0 +1,75 @@
+"""``zcli config``: which value is in force, and who set it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from zcli_core.cli.output import json_option, print_json, print_table, show
+from zcli_core.cli.session import load
+from zcli_core.config import Config, Explanation
+from zcli_core.config.conversion import describe
+from zcli_core.suggestions import suggestion
+
+
+@click.command("config")
+@click.argument("key", required=False)
+@json_option
+def command(key: str | None, as_json: bool) -> None:
+    """Show the settings in force here, which layer set each, and what that shadows.
+
+    KEY is a setting (websocket.port) or a section (websocket); without it, everything is shown. Secrets are not.
+    """
+    _, config = load()
+    keys = _matching(config, key)
+    explanations = [config.explain(name) for name in keys]
+    if as_json:
+        found = [_as_json(config, item) for item in explanations]
+        print_json(found[0] if keys == [key] else found)
+    elif keys == [key]:
+        _print_one(config, explanations[0])
+    else:
+        print_table(
+            ("setting", "value", "layer", "origin", "shadows"),
+            [(e.key, show(e.value), e.layer, e.origin, _shadows(e)) for e in explanations],
+        )
+
+
+def _matching(config: Config, key: str | None) -> list[str]:
+    names = list(config.settings)
+    if key is None:
+        return names
+    if key in config.settings:
+        return [key]
+    below = [name for name in names if name.startswith(f"{key}.")]
+    if not below:
+        sections = {name.rpartition(".")[0] for name in names} - {""}
+        click.echo(f"zcli: {key!r} is no setting{suggestion(key, [*sections, *names])}", err=True)
+        sys.exit(2)
+    return below
+
+
+def _shadows(explanation: Explanation) -> str:
+    return "; ".join(
+        f"{show(value)} ({origin})" for value, layer, origin in explanation.shadowed if layer != "defaults"
+    )
+
+
+def _print_one(config: Config, explanation: Explanation) -> None:
+    setting = config.settings[explanation.key]
+    click.echo(f"{explanation.key} = {show(explanation.value)}")
+    click.echo(f"  set by     {explanation.layer}: {explanation.origin}")
+    for value, layer, origin in explanation.shadowed:
+        click.echo(f"  shadows    {show(value)} from {layer}: {origin}")
+    click.echo(f"  what       {setting.declaration.help}")
+    click.echo(f"  takes      {describe(setting)}")
+    click.echo(f"  variables  {', '.join(setting.variables)}")
+
+
+def _as_json(config: Config, explanation: Explanation) -> dict[str, Any]:
+    found = explanation._asdict()
+    found["shadowed"] = [item._asdict() for item in explanation.shadowed]
+    setting = config.settings[explanation.key]
+    return {**found, "help": setting.declaration.help, "takes": describe(setting), "variables": list(setting.variables)}

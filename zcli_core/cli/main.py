@@ -1,0 +1,52 @@
+"""The command group, and the subcommands that plugins add to it."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from zcli_core import __version__
+from zcli_core.cli.session import load_plugins
+
+#: Subcommand -> the module that holds it, imported when it is run.
+_COMMANDS = {"config": "config", "http": "http", "plugins": "plugins", "ports": "ports"}
+
+
+class _Commands(click.Group):
+    """The built-in subcommands, then those of plugins. Plugins are asked only where the answer depends on them."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            name="zcli",
+            help="Look into zCLI: which plugins it found, which settings are in force, and what its parts do.",
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+        self._asked_plugins = False
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self._ask_plugins()
+        return sorted({*_COMMANDS, *self.commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _COMMANDS:
+            command: click.Command = importlib.import_module(f"zcli_core.cli.{_COMMANDS[cmd_name]}").command
+            return command
+        self._ask_plugins()
+        return super().get_command(ctx, cmd_name)
+
+    def _ask_plugins(self) -> None:
+        if self._asked_plugins:
+            return
+        self._asked_plugins = True
+        host = load_plugins().host
+        for problem in host.call_each("zcli_commands", self):
+            click.echo(f"zcli: {problem}", err=True)
+
+
+cli = click.version_option(__version__, prog_name="zcli")(_Commands())
+
+
+def main() -> None:
+    """Run the command; ``python -m zCLI`` is the same."""
+    cli.main(prog_name="zcli")

@@ -1,0 +1,51 @@
+"""``zcli ports``: which ports are free, and who holds the others."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from zcli_core.cli.output import json_option, print_json, print_table
+
+
+@click.command("ports")
+@click.argument("ports", nargs=-1, required=True, type=click.IntRange(1, 65535), metavar="PORT...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The host whose ports are meant.")
+@json_option
+def command(ports: tuple[int, ...], host: str, as_json: bool) -> None:
+    """Say of each PORT whether anything holds it and, where the system tells, what.
+
+    The exit status is 0 if all of them are available, 1 if not.
+    """
+    from zcli_core.comm.ports import port_holder, port_state
+
+    try:
+        states = [port_state(port, host) for port in ports]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    holders = [port_holder(state.port, state.host) if state.status == "in use" else None for state in states]
+    if as_json:
+        print_json(
+            [
+                {
+                    "port": state.port,
+                    "host": state.host,
+                    "available": state.available,
+                    "status": state.status,
+                    "detail": state.detail,
+                    "privileged": state.privileged,
+                    "holder": {"pid": holder.pid, "name": holder.name, "user": holder.user} if holder else None,
+                }
+                for state, holder in zip(states, holders, strict=True)
+            ]
+        )
+    else:
+        print_table(
+            ("port", "status", "held by", "detail"),
+            [
+                (str(state.port), state.status, str(holder) if holder else "", state.detail)
+                for state, holder in zip(states, holders, strict=True)
+            ],
+        )
+    sys.exit(0 if all(state.available for state in states) else 1)
