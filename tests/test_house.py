@@ -1,0 +1,62 @@
+"""The house itself: style, types, the direction of imports, and what stands at the top."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param((str(BIN / "ruff"), "check", "--no-cache", "."), id="ruff check"),
+        pytest.param((str(BIN / "ruff"), "format", "--no-cache", "--check", "."), id="ruff format"),
+        pytest.param((sys.executable, "-m", "mypy"), id="mypy --strict"),
+        pytest.param((str(BIN / "lint-imports"), "--no-cache"), id="imports run one way"),
+    ],
+)
+def test_the_checks_find_nothing(command: tuple[str, ...]) -> None:
+    """Lint, format, types and import contracts are clean."""
+    assert _run(*command) == ""
+
+
+def _tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    return listed.stdout.splitlines()
+
+
+def test_the_top_level_is_the_agreed_one() -> None:
+    """No folder or file stands at the top without a reason written down in CONTRIBUTING."""
+    agreed = {"zCLI", "zcli_core", "plugins", "Demos", "tests", "pyproject.toml", "README.md", "CONTRIBUTING.md"}
+    agreed |= {"CHANGELOG.md", "LICENSE", ".ci", ".gitignore"}
+    assert {name.partition("/")[0] for name in _tracked()} <= agreed
+
+
+def test_every_package_is_typed_and_in_the_wheel() -> None:
+    """Each package has a py.typed, and pyproject.toml knows each plugin: wheel, types and import contracts."""
+    project = (ROOT / "pyproject.toml").read_text()
+    for package in [ROOT / "zCLI", ROOT / "zcli_core", *(ROOT / "plugins").glob("zcli_*")]:
+        assert (package / "py.typed").exists(), package.name
+        mentions = len(re.findall(rf'"(?:plugins/)?{package.name}"', project))
+        assert mentions >= 3, f"{package.name} is missing from the wheel, mypy or import-linter in pyproject.toml"
+
+
+def test_no_secret_or_certificate_is_tracked() -> None:
+    """Keys, certificates and .zEnv files stay out of version control, but for the demos' published token."""
+    leaked = [name for name in _tracked() if name.endswith((".pem", ".key", ".cert", ".crt"))]
+    leaked += [name for name in _tracked() if name.endswith(".zEnv") and not name.startswith("Demos/")]
+    assert leaked == []
