@@ -21,7 +21,7 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 MAX_ENTRIES = 10_000
 # From a quote to the end, unless it quotes a single character or a part of speech, as '<stream end>'.
-_QUOTED = re.compile(r"""\s*['"](?!<|(\\?.|\\x..|\\u....)['"]).*""", re.DOTALL)
+_QUOTED = re.compile(r"""\s+['"](?!<|(\\?.|\\x..|\\u....)['"]).*""", re.DOTALL)
 
 
 class MachineLayer:

@@ -98,8 +98,14 @@ def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None
 @pytest.mark.parametrize(
     ("declaration", "cause"),
     [
-        ("class X(Section, name='http'):\n    other: int = setting(1, '')", "the section 'http' is already declared by zcli-core"),
-        ("class X(Section, name=''):\n    title: str = setting('', '')", "the section '' is already declared by zcli-core"),
+        (
+            "class X(Section, name='http'):\n    other: int = setting(1, '')",
+            "the section 'http' is already declared by zcli-core",
+        ),
+        (
+            "class X(Section, name=''):\n    title: str = setting('', '')",
+            "the section '' is already declared by zcli-core",
+        ),
         (
             "class X(Section, name='http.timeout'):\n    unit: str = setting('s', '')",
             "http.timeout.unit cannot be a setting beside http.timeout of zcli-core",
@@ -113,8 +119,14 @@ def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None
             "class Y(Section, name='mine'):\n    a_b: int = setting(1, '')",
             "the variable ZCLI_MINE_A_B of mine.a_b already belongs to mine.a.b of greedy",
         ),
-        ("class X(Section, name='deployments'):\n    a: int = setting(1, '')", "keeps the name of deployments.a for itself"),
-        ("class X(Section, name='My Section'):\n    a: int = setting(1, '')", "X is named 'My Section'; a section's name is"),
+        (
+            "class X(Section, name='deployments'):\n    a: int = setting(1, '')",
+            "keeps the name of deployments.a for itself",
+        ),
+        (
+            "class X(Section, name='My Section'):\n    a: int = setting(1, '')",
+            "X is named 'My Section'; a section's name is",
+        ),
         ("class X(Section, name='mine'):\n    a: dict = setting(1, '')", "mine.a has a type that settings cannot have"),
         ("class X(Section, name='mine'):\n    a: 'Nothing' = setting(1, '')", "the type of mine.a cannot be resolved"),
         ("class X(Section, name='mine'):\n    a: int = 5", "X.a is not declared with setting()"),
@@ -145,7 +157,9 @@ def test_of_two_plugins_with_one_section_the_second_is_broken(start: Start, site
     site.plugin("memcached_too", SECTION)
     z = start()
     assert z.plugins.records["memcached_plugin"].state == "loaded"
-    assert "the section 'services.memcached' is already declared by memcached_plugin" in str(z.plugins.records["memcached_too"].cause)
+    assert "the section 'services.memcached' is already declared by memcached_plugin" in str(
+        z.plugins.records["memcached_too"].cause
+    )
 
 
 def test_a_section_may_be_nested_in_a_section() -> None:
@@ -167,7 +181,15 @@ def test_a_section_may_be_nested_in_a_section() -> None:
 
 @pytest.mark.parametrize(
     ("order", "in_force"),
-    [(-1, "defaults"), (50, "machine"), (150, "environment"), (250, ".zEnv"), (350, "zSpark"), (399.5, "zSpark"), (500, "vault")],
+    [
+        (-1, "defaults"),
+        (50, "machine"),
+        (150, "environment"),
+        (250, ".zEnv"),
+        (350, "zSpark"),
+        (399.5, "zSpark"),
+        (500, "vault"),
+    ],
 )
 def test_a_layer_stands_where_its_order_says(
     start: Start, site: Site, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch, order: float, in_force: str
@@ -175,7 +197,9 @@ def test_a_layer_stands_where_its_order_says(
     """Between any two builtin ones, below all or above all."""
     site.plugin("vault", _layer("vault", order, "return [Entry('http.timeout', '7', 'vault:secret/http#timeout')]"))
     ranks = {"defaults": 0, "machine": 100, "environment": 200, ".zEnv": 300, "zSpark": 400, "vault": order}
-    expected = sorted((name for name in ranks if name == "vault" or ranks[name] <= ranks[in_force]), key=ranks.__getitem__)
+    expected = sorted(
+        (name for name in ranks if name == "vault" or ranks[name] <= ranks[in_force]), key=ranks.__getitem__
+    )
     if "machine" in expected:
         machine("http: {timeout: 2}\n")
     if "environment" in expected:
@@ -190,7 +214,9 @@ def test_a_layer_stands_where_its_order_says(
 
 def test_a_layer_may_say_which_plugins_are_not_imported(start: Start, site: Site) -> None:
     """If it comes first; its text is then read before the others are imported."""
-    site.plugin("policy", _layer("policy", 450, "return [Entry('plugins.disable', ['unwanted'], 'policy')]"), first=True)
+    site.plugin(
+        "policy", _layer("policy", 450, "return [Entry('plugins.disable', ['unwanted'], 'policy')]"), first=True
+    )
     site.plugin("unwanted", "raise AssertionError('imported')")
     z = start()
     assert z.plugins.records["unwanted"].state == "disabled"

@@ -180,9 +180,7 @@ def declared_settings(section: type[Section], provider: str) -> list[Setting]:
         raise TypeError(f"{section!r} is no settings section: derive it from Section with a name")
     name = section.section_name
     if name and not all(part.isidentifier() and part == part.lower() for part in name.split(".")):
-        raise TypeError(
-            f"{section.__qualname__} is named {name!r}; a section's name is lower case, dots nest it"
-        )
+        raise TypeError(f"{section.__qualname__} is named {name!r}; a section's name is lower case, dots nest it")
     settings = [Setting(section, attribute, provider) for attribute in section.declarations]
     for item in settings:
         if item.key.partition(".")[0] in RESERVED:
