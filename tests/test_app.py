@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installations import Site, clean_environment
+from installations import Site, clean_environment, needs_to_become_somebody_else
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
@@ -20,9 +20,6 @@ pytestmark = pytest.mark.usefixtures("isolated")
 
 QUIET = {"deployment": "Testing", "logger": "PROD", "title": "t"}
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="only POSIX lets a folder in use be deleted")
-needs_root = pytest.mark.skipif(
-    not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can become a user that nobody knows"
-)
 
 
 def _run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -223,11 +220,11 @@ def test_a_home_that_is_none_is_no_obstacle(isolated: Path, home: str) -> None:
     assert [file.name for file in isolated.iterdir()] == ["logs"]
 
 
-@needs_root
+@needs_to_become_somebody_else
 def test_a_user_that_nobody_knows_has_no_log_file_and_hears_so(isolated: Path) -> None:
     """As in a container with a random user id and no HOME; the console still works."""
     code = """
-import os, shutil, tempfile
+import os, pathlib, shutil, tempfile
 import zcli_layers.machine, zcli_layers.zenv, zcli_layers.plain
 from zCLI import zCLI
 folder = tempfile.mkdtemp()
