@@ -59,6 +59,8 @@ def test_elapsed_is_in_seconds_and_counts_the_body(http: HttpClient, httpbin: st
         ("text/plain; charset=no-such-thing", "naïve".encode(), "naïve"),
         ("text/plain; charset=base64", b"naive", "naive"),
         ("text/plain; charset=", b"naive", "naive"),
+        ("text/plain; charset=idna", "naïve".encode(), "naïve"),
+        ("text/plain; charset=punycode", "naïve".encode(), "naïve"),
         ("text/plain", b"\xef\xbb\xbfmarked", "marked"),
         ("text/plain", b"broken \xff", "broken \ufffd"),
     ],
