@@ -42,9 +42,12 @@ def read_body(answer: http.client.HTTPResponse, method: str, fields: list[tuple[
         return answer.read()
     source: http.client.HTTPResponse | HTTPResponse = answer
     if encoding is not None:
+        packed = {"content-encoding": encoding}
+        if answer.length is not None:  # read in blocks, http.client does not say that less has come
+            packed["content-length"] = str(answer.length)
         source = HTTPResponse(
             answer,
-            headers={"content-encoding": encoding},
+            headers=packed,
             status=answer.status,
             preload_content=False,
             original_response=answer,
