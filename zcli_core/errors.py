@@ -28,6 +28,10 @@ class ConfigError(ZCLIError):
         return f"{len(self.problems)} settings cannot be used:\n{numbered}"
 
 
+class ListenError(ZCLIError):
+    """The server cannot listen where it was told to; the message says why, and who holds the port if that is known."""
+
+
 class ConnectionClosed(ZCLIError):
     """A WebSocket connection is closed, or closing, and the operation needs an open one.
 
