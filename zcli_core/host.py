@@ -317,7 +317,9 @@ def _contract_refusal(plugin: Any) -> str | None:
         what = "module" if isinstance(plugin, ModuleType) else "object"
         return f"its {what} does not state the contract version it was written for (ZCLI_CONTRACT = {CONTRACT_VERSION})"
     if version != CONTRACT_VERSION:
-        return f"it was written for version {version} of zCLI's plugin contract; this zCLI has {CONTRACT_VERSION}"
+        return (
+            f"it was written for version {version} of zCLI's plugin contract; this zCLI has {CONTRACT_VERSION}"
+        )
     return None
 
 
