@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from string import Template
 
 from zcli_core.contracts.websocket import HttpAnswer, Request
 
@@ -26,8 +27,8 @@ h1 { margin: 0 0 .75rem; font-size: 1.35rem } p { margin: .5rem 0 }
 i { display: inline-block; width: .6rem; height: .6rem; margin-right: .6rem; border-radius: 50%; background: #2a9d6e }
 code { font-family: ui-monospace, monospace }
 </style></head><body><main><h1><i></i>A WebSocket server is listening here</h1>
-<p>There is no page to see: connect with <code>new WebSocket("%s://" + address)</code>.</p>
-%s</main></body></html>
+<p>There is no page to see: connect with <code>new WebSocket("$scheme://" + address)</code>.</p>
+$trusted</main></body></html>
 """
 _TRUSTED = """<p>You reached it over an encrypted connection, so your browser accepts its certificate now.
 Close this tab and go back to your page.</p>
@@ -47,7 +48,7 @@ def answer(request: Request, clients: int, capacity: int) -> HttpAnswer:
     scheme = "wss" if request.tls else "ws"
     upgrade = ("Upgrade", "websocket")
     if "text/html" in request.headers.get("accept", ""):
-        page = _PAGE % (scheme, _TRUSTED if request.tls else "")
+        page = Template(_PAGE).substitute(scheme=scheme, trusted=_TRUSTED if request.tls else "")
         return HttpAnswer(426, page.encode(), (upgrade, ("Content-Type", "text/html; charset=utf-8"), *_COMMON))
     text = f"This is a WebSocket server: connect with {scheme}://. Its health is at /health.\n"
     return HttpAnswer(426, text.encode(), (upgrade, _TEXT, *_COMMON))
