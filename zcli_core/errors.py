@@ -28,7 +28,7 @@ class ConfigError(ZCLIError):
         return f"{len(self.problems)} settings cannot be used:\n{numbered}"
 
 
-class ConnectionClosed(ZCLIError):
+class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know from `websockets`
     """A WebSocket connection is closed, or closing, and the operation needs an open one.
 
     ``code`` and ``reason`` say how it ended; 1006 where nobody said why.

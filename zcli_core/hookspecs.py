@@ -5,6 +5,8 @@ was written for and implements what it needs of the hooks below, each with as fe
 
     from zcli_core import hookimpl
     from zcli_core.contracts.provider import Provider
+    from zcli_core.contracts.websocket import Transport as WebSocketTransport
+    from zcli_core.contracts.websocket import Transport as WebSocketTransport
 
     ZCLI_CONTRACT = 1
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from zcli_core.contracts.config_layer import ConfigLayer
     from zcli_core.contracts.http import HttpFailure, HttpRequest, HttpResponse, HttpTransport
     from zcli_core.contracts.provider import Provider
+    from zcli_core.contracts.websocket import Transport as WebSocketTransport
 
 PROJECT = "zcli"
 
@@ -70,6 +73,14 @@ def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:  # type: ignore
     """Declare HTTP transports; ``http.transport`` selects one by name.
 
     :returns: providers of :class:`zcli_core.contracts.http.HttpTransport`.
+    """
+
+
+@hookspec
+def zcli_websocket_transports() -> Iterable[Provider[WebSocketTransport]]:  # type: ignore[empty-body]
+    """Declare WebSocket transports; ``websocket.transport`` selects one by name.
+
+    :returns: providers of :class:`zcli_core.contracts.websocket.Transport`.
     """
 
 
