@@ -133,7 +133,7 @@ def compressed_messages(draw: Any) -> bytes:
     compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
     data = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
     if draw(st.integers(0, 9)) == 0:
-        data = draw(st.binary(max_size=30))
+        data = b"\x06" + draw(st.binary(max_size=30))  # a block of the reserved type (RFC 1951, 3.2.3)
     parts = cut(data, draw(st.lists(st.integers(1, 8), max_size=3))) or [b""]
     last = len(parts) - 1
     return b"".join(
@@ -158,6 +158,14 @@ def test_every_way_of_unmasking_gives_the_same(data: bytes, mask: bytes) -> None
 
 def test_the_code_1014_is_a_good_close_code_although_wsproto_refuses_it() -> None:
     assert decode([close(1014)]) == [Close(1014, "")]
+
+
+def test_a_final_deflate_block_inside_a_message_is_not_its_end() -> None:
+    # RFC 7692, 7.2.3.4 and 7.2.3.5; wsproto drops what follows.
+    final = bytes([0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00])
+    hello = bytes([0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00])
+    stream = frame(TEXT, final + b"\x00", rsv=4) + frame(TEXT, final + hello, rsv=4) + frame(TEXT, hello, rsv=4)
+    assert decode([stream], agreement=AGREEMENT) == ["Hello", "HelloHello", "Hello"]
 
 
 def test_a_ping_between_compressed_fragments_leaves_the_message_whole() -> None:
