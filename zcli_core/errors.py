@@ -32,7 +32,7 @@ class ListenError(ZCLIError):
     """The server cannot listen where it was told to; the message says why, and who holds the port if that is known."""
 
 
-class ConnectionClosed(ZCLIError):
+class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know from `websockets`
     """A WebSocket connection is closed, or closing, and the operation needs an open one.
 
     ``code`` and ``reason`` say how it ended; 1006 where nobody said why.

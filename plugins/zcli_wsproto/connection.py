@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
 from typing import TYPE_CHECKING, cast
 
@@ -25,17 +26,20 @@ _OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 #: that is quick answers long before; one that streams for ever must not keep a page waiting for its close event.
 _ANSWER_GRACE = 0.5
 
+#: Messages that are delivered without a break before other connections get their turn.
+_MESSAGES_IN_A_ROW = 128
+
 #: Frames that are collected before they are written although more may follow at once.
 _CORKED_FRAMES = 32
 
 
-class WsprotoConnection(asyncio.Protocol):
+class WsprotoConnection(asyncio.BufferedProtocol):
     """Implements :class:`zcli_core.contracts.websocket.Connection` over an asyncio transport."""
 
     __slots__ = (
         "__weakref__", "_agreement", "_closed", "_closing_timer", "_corked", "_decoder", "_drained", "_end", "_held",
-        "_id", "_listener", "_pings", "_reading_paused", "_receiver", "_transport", "_waiters", "_write",
-        "latency", "quiet_ticks", "request", "state", "subprotocol", "write_paused",
+        "_id", "_listener", "_pings", "_read_buffer", "_reading_paused", "_receiver", "_transport", "_waiters",
+        "_write", "latency", "quiet_ticks", "request", "state", "subprotocol", "write_paused",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +53,7 @@ class WsprotoConnection(asyncio.Protocol):
         self._listener = listener
         self._transport = transport
         self._write = transport.write
+        self._read_buffer = listener.read_buffer
         self._agreement = agreement
         self._decoder = Decoder(listener.limits, agreement)
         self.request = request
@@ -77,7 +82,8 @@ class WsprotoConnection(asyncio.Protocol):
         """Begin delivery, with what the client sent right behind its upgrade."""
         self._receiver = receiver
         if received and self._closed is None:
-            self.data_received(received)
+            self._decoder.feed(received)
+            self._deliver()
 
     # Properties ---------------------------------------------------------------------------------------------------
 
@@ -95,11 +101,14 @@ class WsprotoConnection(asyncio.Protocol):
 
     # Receiving ----------------------------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read into (asyncio): a buffer that all connections share, as each read is dealt with at once."""
+        return self._read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes from the client (asyncio)."""
         self.quiet_ticks = 0
-        decoder = self._decoder
-        decoder.feed(data)
+        self._decoder.feed(self._read_buffer[:nbytes])
         if self._held:
             # One more read is kept; beyond that TCP slows the client.
             self._reading_paused = True
@@ -108,26 +117,44 @@ class WsprotoConnection(asyncio.Protocol):
         self._deliver()
 
     def _deliver(self) -> None:
-        """Hand over what has been decoded, until there is no more or the core asks to wait."""
+        """Hand over what has been decoded, until there is no more or the core asks to wait.
+
+        Several messages at once have several answers at once, which go out in one write: those that are given while
+        the messages are delivered, or else those of the step of the core's task that they have scheduled.
+        """
+        corked = None
+        if self._corked is None:
+            corked = self._corked = []
+        count = self._deliver_events()
+        if corked is None:
+            return
+        if corked:
+            self._uncork()
+        elif count > 1 and self.state is _OPEN:
+            self._listener.loop.call_soon(self._uncork)
+        else:
+            self._corked = None
+
+    def _deliver_events(self) -> int:
+        """Deliver; the number of messages."""
         next_event = self._decoder.next
         deliver = self._receiver.message
         count = 0
         while (event := next_event()) is not None:
-            kind = type(event)
-            if kind is str or kind is bytes:
+            if isinstance(event, (str, bytes)):
                 if self.state is not _OPEN:
                     continue  # closing: the client's close frame is all that matters
                 count += 1
                 if not deliver(event):
                     self._held = True
                     break
+                if count >= _MESSAGES_IN_A_ROW:
+                    self._held = True
+                    self._listener.loop.call_soon(self.resume_delivery)
+                    break
             else:
                 self._handle(event)
-        if count > 1 and self._corked is None and self.state is _OPEN:
-            # Several messages at once have several answers at once: they go out in one write, after the step of
-            # the core's task that the first message has scheduled.
-            self._corked = []
-            self._listener.loop.call_soon(self._uncork)
+        return count
 
     def resume_delivery(self) -> None:
         """Go on after the core asked to wait."""
@@ -186,8 +213,9 @@ class WsprotoConnection(asyncio.Protocol):
         """Send a prepared message; whether it was sent."""
         if self.state is not _OPEN or (self.write_paused and self._too_slow()):
             return False
-        message = cast("PreparedMessage", prepared)
-        data = message.plain if self._agreement is None else message.compressed(self._agreement.server_bits)
+        message: PreparedMessage = prepared  # type: ignore[assignment]  # the contract: made by this listener
+        agreement = self._agreement
+        data = message.plain if agreement is None else message.compressed(agreement.server_bits)
         if self._corked is None:
             self._write(data)
         else:
@@ -274,14 +302,14 @@ class WsprotoConnection(asyncio.Protocol):
     def _send_ping(self, payload: bytes, future: asyncio.Future[float] | None) -> None:
         if self._pings is None:
             self._pings = {}
-        self._pings[payload] = (self._listener.loop.time(), future)
+        self._pings[payload] = (time.perf_counter(), future)
         self._push(frame(FIN | PING, payload))
 
     def _pong(self, payload: bytes) -> None:
         """An answer to a ping answers those before it too (RFC 6455, 5.5.3)."""
         if not self._pings or payload not in self._pings:
             return
-        now = self._listener.loop.time()
+        now = time.perf_counter()
         for sent in list(self._pings):
             since, future = self._pings.pop(sent)
             if future is not None and not future.done():

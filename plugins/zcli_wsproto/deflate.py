@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 NAME = "permessage-deflate"
 _TAIL = b"\x00\x00\xff\xff"
 
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_PARAMETER = re.compile(rf'\s*({_TOKEN})\s*(?:=\s*(?:({_TOKEN})|"({_TOKEN})")\s*)?')
+_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_PARAMETER = re.compile(rf'\s*({_NAME})\s*(?:=\s*(?:({_NAME})|"({_NAME})")\s*)?')
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import codecs
 from typing import TYPE_CHECKING
 
 from zcli_wsproto.events import Close, Event, Failure, Ping, Pong, too_big
-from zcli_wsproto.frames import BINARY, CLOSE, FIN, PING, PONG, TEXT, may_be_sent, unmask
+from zcli_wsproto.frames import BINARY, CLOSE, FIN, PING, PONG, TEXT, may_be_sent
+from zcli_wsproto.masking import unmask
 
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Limits
@@ -21,11 +22,16 @@ if TYPE_CHECKING:
 _TEXT_FRAME, _BINARY_FRAME = FIN | TEXT, FIN | BINARY
 _CONTROL_FRAMES = (FIN | CLOSE, FIN | PING, FIN | PONG)
 
+#: Frames above this many bytes are taken out of the read buffer directly.
+_LARGE = 8 * 1024
+
+_NOT_UTF8 = Failure(1007, "text is not valid UTF-8")
+
 _new_validator = codecs.getincrementaldecoder("utf-8")
 
 
 class _Partial:
-    """A whole-message frame of which only a part has come."""
+    """A whole-message frame that is large, or of which only a part has come."""
 
     __slots__ = ("_data", "_mask", "_validator", "missing")
 
@@ -36,18 +42,20 @@ class _Partial:
         # Text is checked as it comes, so that it fails at once (RFC 6455, 8.1); the output is not kept.
         self._validator = _new_validator() if text else None
 
-    def add(self, piece: bytes) -> None:
-        """Take a piece. Raises UnicodeDecodeError for text that cannot become valid any more."""
+    def add(self, piece: bytes | memoryview) -> str | bytes | None:
+        """Take a piece; the message, if that was the last. Raises UnicodeDecodeError for text that is not UTF-8."""
         self.missing -= len(piece)
-        if self._validator is not None:
-            turn = len(self._data) & 3
-            piece = unmask(piece, self._mask[turn:] + self._mask[:turn])
-            self._validator.decode(piece, not self.missing)
-        self._data += piece
-
-    def message(self) -> str | bytes:
-        """The message, now that it is complete."""
-        return unmask(self._data, self._mask) if self._validator is None else self._data.decode()
+        if not self.missing and not self._data:
+            whole = unmask(piece, self._mask)
+            return whole if self._validator is None else whole.decode()
+        if self._validator is None:
+            self._data += piece
+            return None if self.missing else unmask(self._data, self._mask)
+        turn = len(self._data) & 3
+        plain = unmask(piece, self._mask[turn:] + self._mask[:turn])
+        self._validator.decode(plain, not self.missing)
+        self._data += plain
+        return None if self.missing else self._data.decode()
 
 
 class Decoder:
@@ -57,7 +65,9 @@ class Decoder:
     gives nothing more. It holds what was fed and not taken, and at most one message of up to ``max_size`` bytes.
     """
 
-    __slots__ = ("_agreement", "_busy", "_data", "_done", "_limits", "_max_size", "_partial", "_pos", "_slow")
+    __slots__ = (
+        "_agreement", "_busy", "_data", "_done", "_limits", "_max_size", "_partial", "_pos", "_ready", "_slow",
+    )  # fmt: skip
 
     def __init__(self, limits: Limits, agreement: Agreement | None = None) -> None:
         self._limits = limits
@@ -69,17 +79,47 @@ class Decoder:
         self._busy = False
         self._done = False
         self._partial: _Partial | None = None
+        #: A large message that was completed by :meth:`feed` and not taken yet.
+        self._ready: Event | None = None
         #: Made when it is first needed: most connections never need it.
         self._slow: SlowPath | None = None
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes from the network."""
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take bytes from the network. A view is not kept: its buffer may be used again after the call."""
+        if self._done:
+            return
         if self._pos < len(self._data):
-            self._data = self._data[self._pos :] + data
-            self._pos = 0
-        elif not self._done:
-            self._data = data
-            self._pos = 0
+            data = self._data[self._pos :] + data
+        elif len(data) > _LARGE and not self._busy:
+            data = self._feed_large(data)
+        if self._partial is not None and self._ready is None:
+            data = self._feed_partial(self._partial, data)
+        self._data = bytes(data)
+        self._pos = 0
+
+    def _feed_large(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Where a large frame begins: take its header, so that its payload is not copied an extra time."""
+        first, second = data[0], data[1]
+        if first not in (_TEXT_FRAME, _BINARY_FRAME) or second < 0xFE:
+            return data
+        size = 8 if second == 0xFE else 14
+        length = int.from_bytes(data[2 : size - 4], "big")
+        if not _LARGE < length <= self._max_size or (size == 14 and length < 65536):
+            return data
+        self._partial = _Partial(first == _TEXT_FRAME, bytes(data[size - 4 : size]), length)
+        self._busy = True
+        return data[size:]
+
+    def _feed_partial(self, partial: _Partial, data: bytes | memoryview) -> bytes | memoryview:
+        """Add to a partial message what belongs to it; what is left."""
+        rest = data[partial.missing :]
+        try:
+            self._ready = partial.add(data[: partial.missing])
+        except UnicodeDecodeError:
+            self._ready = _NOT_UTF8
+        if self._ready is not None:
+            self._partial = None
+        return rest
 
     @property
     def waiting(self) -> int:
@@ -95,7 +135,7 @@ class Decoder:
             return self._next_unusual() if available > 1 or self._busy else None
         first = data[pos]
         length = data[pos + 1] - 0x80
-        if length < 0 or not (first == _TEXT_FRAME or first == _BINARY_FRAME):  # noqa: PLR1714 - this is faster
+        if length < 0 or (first != _TEXT_FRAME and first != _BINARY_FRAME):
             return self._next_unusual()
         start = pos + 6
         if length > 125:
@@ -109,7 +149,7 @@ class Decoder:
         self._pos = end
         mask = data[start - 4 : start]
         if length < 126:
-            # This is unmask(), in place: nearly every message is short.
+            # This is unmask_by_integers(), in place: nearly every message is short.
             words = (length + 3) >> 2
             number = int.from_bytes(data[start:end], "little") ^ int.from_bytes(mask * words, "little")
             payload = number.to_bytes(words << 2, "little")
@@ -122,7 +162,7 @@ class Decoder:
         try:
             return payload.decode()
         except UnicodeDecodeError:
-            return self._fail(Failure(1007, "text is not valid UTF-8"))
+            return self._fail(_NOT_UTF8)
 
     def finish(self) -> None:
         """Decode no more: what follows a close frame or a failure means nothing."""
@@ -130,7 +170,7 @@ class Decoder:
         self._busy = False
         self._data = b""
         self._pos = 0
-        self._partial = self._slow = None
+        self._partial = self._slow = self._ready = None
 
     # Off the fast path ------------------------------------------------------------------------------------------
 
@@ -154,8 +194,12 @@ class Decoder:
 
     def _next_unusual(self) -> Event | None:
         """The next event where the fast path does not apply, or does not apply yet."""
+        if self._ready is not None:
+            ready, self._ready = self._ready, None
+            self._busy = False
+            return self._fail(ready) if isinstance(ready, Failure) else ready
         if self._partial is not None:
-            return self._continue_partial(self._partial)
+            return None
         while not self._done:
             slow = self._slow
             if slow is None or not slow.in_frame:
@@ -188,21 +232,10 @@ class Decoder:
         return None
 
     def _start_partial(self, text: bool, length: int, header: int) -> Event | None:
-        mask = self._take(header)[-4:]
-        self._partial = _Partial(text, mask, length)
+        self._partial = _Partial(text, self._take(header)[-4:], length)
         self._busy = True
-        return self._continue_partial(self._partial)
-
-    def _continue_partial(self, partial: _Partial) -> Event | None:
-        try:
-            partial.add(self._take(partial.missing))
-        except UnicodeDecodeError:
-            return self._fail(Failure(1007, "text is not valid UTF-8"))
-        if partial.missing:
-            return None
-        self._partial = None
-        self._busy = False
-        return partial.message()
+        self._feed_partial(self._partial, self._take(length))
+        return self._next_unusual()
 
     def _control(self, first: int, length: int) -> Event | None:
         """A control frame, which may stand between the fragments of a message (RFC 6455, 5.5)."""

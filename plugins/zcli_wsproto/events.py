@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 
 class Ping(NamedTuple):
@@ -31,7 +31,7 @@ class Failure(NamedTuple):
     reason: str
 
 
-Event = Union[str, bytes, Ping, Pong, Close, Failure]
+Event = str | bytes | Ping | Pong | Close | Failure
 
 
 def too_big(size: int, limit: int) -> Failure:

@@ -1,4 +1,4 @@
-"""Encoding of frames, unmasking, and what a close frame may say (RFC 6455, sections 5 and 7.4)."""
+"""Encoding of frames, and what a close frame may say (RFC 6455, sections 5 and 7.4)."""
 
 from __future__ import annotations
 
@@ -37,36 +37,6 @@ def message_frame(message: str | bytes) -> bytes:
         length = len(payload)
         return BINARY_HEADERS[length] + payload if length < 126 else frame(FIN | BINARY, payload)
     raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
-
-
-# Unmasking -----------------------------------------------------------------------------------------------------
-#
-# CPython has no XOR of byte strings. Two big integers are the fastest way up to a few KiB; beyond that they are taken
-# in pieces, because an int of 100 KiB and more costs page faults on every operation.
-
-_PIECE = 16 * 1024
-
-
-def unmask(data: bytes | bytearray, mask: bytes) -> bytes:
-    """``data`` XOR the repeated four-byte ``mask`` (RFC 6455, 5.3)."""
-    length = len(data)
-    if length <= _PIECE:
-        return _unmask_piece(data, mask, length)
-    wide = int.from_bytes(mask * (_PIECE // 4), "little")
-    pieces = []
-    whole = length - length % _PIECE
-    for start in range(0, whole, _PIECE):
-        number = int.from_bytes(data[start : start + _PIECE], "little") ^ wide
-        pieces.append(number.to_bytes(_PIECE, "little"))
-    pieces.append(_unmask_piece(data[whole:], mask, length - whole))
-    return b"".join(pieces)
-
-
-def _unmask_piece(data: bytes | bytearray, mask: bytes, length: int) -> bytes:
-    words = (length + 3) >> 2
-    number = int.from_bytes(data, "little") ^ int.from_bytes(mask * words, "little")
-    plain = number.to_bytes(words << 2, "little")
-    return plain[:length] if length & 3 else plain
 
 
 # Close frames --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zcli_wsproto.transport import WsprotoListener
 
 
-class Opening(asyncio.Protocol):
+class Opening(asyncio.BufferedProtocol):
     """Reads one request, has it decided on, and answers.
 
     It is made when the socket is accepted, before any TLS handshake, so its timer covers that too.
@@ -39,11 +39,15 @@ class Opening(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._listener.openings.add(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read into (asyncio)."""
+        return self._listener.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes from the client (asyncio)."""
         if self._done:
             return
-        self._buffer += data
+        self._buffer += self._listener.read_buffer[:nbytes]
         if self._deciding is not None:
             return
         assert self._transport is not None
@@ -125,8 +129,9 @@ class Opening(asyncio.Protocol):
         agreement = None
         if compression is not None:
             agreement = negotiate(request.headers.get_all("sec-websocket-extensions"), compression)
+        extensions = agreement.header if agreement is not None else None
         transport = self._transport
-        transport.write(accept_response(key, accept.subprotocol, agreement and agreement.header, accept.headers))
+        transport.write(accept_response(key, accept.subprotocol, extensions, accept.headers))
         connection = WsprotoConnection(self._listener, transport, request, accept.subprotocol, agreement)
         received, self._buffer = self._buffer, b""
         self._end()

@@ -129,7 +129,8 @@ class SlowPath:
 
     def _failure(self, code: int, reason: str | None) -> Failure:
         if code == 1009:
-            return Failure(code, f"message inflates beyond the limit of {self._limits.max_size} bytes (websocket.max_size)")
+            limit = self._limits.max_size
+            return Failure(code, f"message inflates beyond the limit of {limit} bytes (websocket.max_size)")
         if code == 1007:
             what = "compressed data is corrupt" if reason == "error in extension" else "text is not valid UTF-8"
             return Failure(code, what)

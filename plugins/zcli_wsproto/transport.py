@@ -17,6 +17,23 @@ if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Acceptor, Address, Endpoint, Limits, Message
 
 
+_READ_SIZE = 256 * 1024
+
+
+#: Blocks up to this size are kept by the C library's allocator instead of going back to the system.
+_KEPT_BLOCK = 4 * 1024 * 1024
+
+
+def _keep_large_blocks() -> None:
+    """Make glibc keep what large messages free.
+
+    Out of the box it maps every block over 128 KiB anew, and page faults then cost more than the message. Freeing one
+    large block once raises that threshold (mallopt(3), M_MMAP_THRESHOLD). Harmless with other allocators.
+    """
+    block = bytearray(_KEPT_BLOCK)
+    del block
+
+
 class WsprotoTransport:
     """Implements :class:`zcli_core.contracts.websocket.Transport`."""
 
@@ -40,6 +57,8 @@ class WsprotoListener:
         self.loop = asyncio.get_running_loop()
         self.connections: set[WsprotoConnection] = set()
         self.openings: set[Opening] = set()
+        #: What every connection reads into. The loop reads and hands over in one step, so one is enough.
+        self.read_buffer = memoryview(bytearray(_READ_SIZE))
         self._server: asyncio.Server | None = None
         self._unix_path: str | None = None
         self._addresses: list[Address] = []
@@ -50,6 +69,7 @@ class WsprotoListener:
 
     async def start(self, endpoint: Endpoint) -> None:
         """Bind and accept."""
+        _keep_large_blocks()
         handshake = self.limits.open_timeout if endpoint.tls is not None else None
         if endpoint.unix_path is not None:
             self._unix_path = str(endpoint.unix_path)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[^\x00-\x1f\x7f]*")
 
 
@@ -32,7 +32,8 @@ class BadRequest(Exception):  # noqa: N818 - the name of the status it stands fo
 
     def __init__(self, status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(text)
-        self.answer = HttpAnswer(status, (text + "\n").encode(), (("Content-Type", "text/plain; charset=utf-8"), *headers))
+        kind = ("Content-Type", "text/plain; charset=utf-8")
+        self.answer = HttpAnswer(status, (text + "\n").encode(), (kind, *headers))
 
 
 def split_head(data: bytes, limits: Limits) -> tuple[bytes, bytes] | None:
@@ -107,7 +108,7 @@ def _is_key(key: str) -> bool:
 def _subprotocols(headers: Headers) -> tuple[str, ...]:
     """What the client offers; BadRequest if a name is no token or stands twice (RFC 6455, 4.1)."""
     offered = [name.strip() for value in headers.get_all("sec-websocket-protocol") for name in value.split(",")]
-    if len(set(offered)) != len(offered) or not all(_TOKEN.fullmatch(name) for name in offered):
+    if len(set(offered)) != len(offered) or not all(_NAME.fullmatch(name) for name in offered):
         raise BadRequest(400, "Sec-WebSocket-Protocol must list different names.")
     return tuple(offered)
 
@@ -139,7 +140,7 @@ def http_response(answer: HttpAnswer, with_body: bool = True) -> bytes:
 def _header_lines(headers: Iterable[tuple[str, str]] | Sequence[tuple[str, str]]) -> str:
     lines = ""
     for name, value in headers:
-        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise ValueError(f"the header {name!r} cannot be sent: its name or value is not allowed in HTTP")
         lines += f"{name}: {value}\r\n"
     return lines

@@ -35,7 +35,7 @@ def listening_socket() -> socket.socket:
 
 def announce(sock: socket.socket) -> None:
     """Tell the benchmark where we listen."""
-    print(sock.getsockname()[1], flush=True)  # noqa: T201 - the interface to the parent
+    print(sock.getsockname()[1], flush=True)
 
 
 def accept_key(request: bytes) -> bytes:

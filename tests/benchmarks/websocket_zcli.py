@@ -8,6 +8,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from zcli_wsproto.transport import WsprotoTransport
+
 from zcli_core.comm.websocket.driver import HandlerDriver
 from zcli_core.contracts.websocket import (
     Accept,
@@ -21,7 +23,6 @@ from zcli_core.contracts.websocket import (
     Receiver,
     Request,
 )
-from zcli_wsproto.transport import WsprotoTransport
 
 
 class Client:
@@ -100,12 +101,12 @@ async def serve(
     backlog: int,
 ) -> None:
     """Serve on the address of that socket."""
-    host, port = sock.getsockname()
+    host, _port = sock.getsockname()
     sock.close()
     server = Server(is_broadcast)
     transport = WsprotoTransport(logging.getLogger("bench"))
     server.listener = await transport.listen(Endpoint(host, 0, backlog=backlog), server, Limits(max_size=max_size))
     address = server.listener.addresses[0]
     assert address is not None
-    print(address[1], flush=True)  # noqa: T201
+    print(address[1], flush=True)
     await asyncio.Event().wait()

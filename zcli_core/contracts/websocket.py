@@ -20,7 +20,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Union
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: A message: ``str`` is a text message, ``bytes`` a binary one.
-Message = Union[str, bytes]
+Message = str | bytes
 
 #: ``(host, port)``, or ``(host, port, flow, scope)`` with IPv6; None on a Unix socket.
-Address = Union[tuple[str, int], tuple[str, int, int, int], None]
+Address = tuple[str, int] | tuple[str, int, int, int] | None
 
 
 # Requests and answers ------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class Refuse:
     subprotocol: str | None = None
 
 
-Decision = Union[Accept, Refuse, HttpAnswer]
+Decision = Accept | Refuse | HttpAnswer
 
 
 class Acceptor(Protocol):
