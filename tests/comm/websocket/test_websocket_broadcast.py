@@ -134,7 +134,7 @@ def _lazy_client(served: Served) -> socket.socket:
 
 
 def test_a_client_that_stops_reading_is_dropped_and_disturbs_nobody(serve: Serve) -> None:
-    """While 10,000 messages are broadcast: it is closed with 1013 and counted, the others get all, memory is bounded."""
+    """Of 10,000 messages the others get all; it is closed with 1013 and counted, and what waits for it is bounded."""
     limit = 256 * 1024
     served = serve(send_buffer_max=limit)
     count, size = 10_000, 1024  # more than the system buffers

@@ -142,10 +142,10 @@ def test_a_handler_that_does_not_return_holds_up_its_own_connection_alone(serve:
             manager.__exit__(None, None, None)
     finally:
         hold.set()
-    eventually(lambda: not [t for t in asyncio_tasks(served)], "every task has ended")
+    eventually(lambda: not lingering(served), "every task has ended")
 
 
-def asyncio_tasks(served: Served) -> list[Any]:
+def lingering(served: Served) -> list[Any]:
     """Handlers that still run."""
     server = served.websocket._server
     return list(server._lingering) if server else []

@@ -79,8 +79,8 @@ def test_a_rule_does_not_admit(rule: str, origin: str) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["localhost", "http://", "http://a/b", "https://*", "http://*:3000", "https://a.*.com", "https://**.com", "http://a b",
-     "http://a:b", "http://a:70000", "", "https://*.*.com", "http://user@host", "https://*example.com"],
+    ["localhost", "http://", "http://a/b", "https://*", "http://*:3000", "https://a.*.com", "https://**.com",
+     "http://a b", "http://a:b", "http://a:70000", "", "https://*.*.com", "http://user@host", "https://*example.com"],
 )  # fmt: skip
 def test_what_is_no_rule_is_refused_with_a_sentence(pattern: str) -> None:
     """A rule that could never match, or would match too much, is a mistake."""

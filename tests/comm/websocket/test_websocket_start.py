@@ -89,7 +89,10 @@ def test_a_port_in_use_is_an_error_that_names_who_holds_it(make_z: MakeZ) -> Non
         with pytest.raises(ListenError) as mine:
             make_z().comm.websocket.start_background(port=port)
     assert f"port {port} of 127.0.0.1 is in use" in str(mine.value)
-    code = "import socket,sys; s=socket.create_server(('127.0.0.1',0)); print(s.getsockname()[1],flush=True); sys.stdin.read()"
+    code = (
+        "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); "
+        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
     pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", code], **pipe) as other:  # type: ignore[call-overload]
         port = int(other.stdout.readline())
@@ -250,7 +253,7 @@ def test_a_token_that_will_not_do_is_refused_and_not_shown(
         ({"auth": []}, "websocket.auth (zSpark) names no strategy"),
         ({"auth": ["origin"]}, "websocket.allowed_origins names none"),
         ({"auth": ["origin"], "allowed_origins": []}, "websocket.allowed_origins names none"),
-        ({"token": TOKEN, "allowed_origins": ["localhost"]}, "websocket.allowed_origins (zSpark): 'localhost' is no origin"),
+        ({"token": TOKEN, "allowed_origins": ["localhost"]}, "allowed_origins (zSpark): 'localhost' is no origin"),
     ],
 )  # fmt: skip
 def test_auth_that_cannot_work_is_refused(make_z: MakeZ, settings: dict[str, Any], message: str) -> None:
@@ -448,13 +451,16 @@ def test_the_log_has_a_line_for_each_client_in_development(isolated: Path, capsy
 
 def test_listening_to_the_world_without_auth_is_warned_of(make_z: MakeZ, isolated: Path) -> None:
     """It may be meant."""
-    make_z().comm.websocket.start_background("0.0.0.0", 0).stop()  # noqa: S104
+    make_z().comm.websocket.start_background("0.0.0.0", 0).stop()
     assert "anybody who reaches 0.0.0.0 may connect" in (isolated / "logs" / "server-0.log").read_text()
 
 
 def test_using_the_rest_of_z_imports_no_asyncio(isolated: Path) -> None:
     """The server is imported when it is first asked for."""
-    code = "import sys; from zCLI import zCLI; zCLI({'deployment': 'Production'}).comm.check_port(9); print('asyncio' in sys.modules)"
+    code = (
+        "import sys; from zCLI import zCLI; zCLI({'deployment': 'Production'}).comm.check_port(9); "
+        "print('asyncio' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.strip() == "False", done.stderr
 

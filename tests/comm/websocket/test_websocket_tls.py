@@ -32,9 +32,11 @@ def _secure(certificate: Path, key: Path | None, **settings: Any) -> dict[str, A
 
 def _serial(served: Served, trusting: ssl.SSLContext) -> int:
     """The serial number of the certificate that new connections get."""
-    with socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE) as plain:
-        with trusting.wrap_socket(plain, server_hostname="localhost") as secured:
-            found = secured.getpeercert()
+    with (
+        socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE) as plain,
+        trusting.wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
+        found = secured.getpeercert()
     assert found is not None
     return int(str(found["serialNumber"]), 16)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import trustme
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -82,12 +83,10 @@ class Served(NamedTuple):
 
 def end_of(client: ClientConnection) -> tuple[int, str]:
     """How the server closed: code and reason. Fails if it sends a message instead."""
-    try:
-        message = client.recv(timeout=DEADLINE)
-    except ConnectionClosed as closed:
-        assert closed.rcvd is not None, "the connection was dropped without a close frame"
-        return closed.rcvd.code, closed.rcvd.reason
-    raise AssertionError(f"expected a close, got the message {message!r}")
+    with pytest.raises(ConnectionClosed) as closed:
+        client.recv(timeout=DEADLINE)
+    assert closed.value.rcvd is not None, "the connection was dropped without a close frame"
+    return closed.value.rcvd.code, closed.value.rcvd.reason
 
 
 def talks(client: ClientConnection) -> bool:
