@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.comm.websocket.blocking import BlockingConnection
@@ -18,8 +18,8 @@ Handler = Callable[[ServerConnection, Message], Awaitable[Any]] | Callable[[Bloc
 #: ``on_connect`` and ``on_disconnect``: the same with one argument.
 ConnectionCallback = Callable[[ServerConnection], Awaitable[Any]] | Callable[[BlockingConnection], Any]
 
-AsyncHandler = Callable[[ServerConnection, Message], Awaitable[Any]]
-AsyncCallback = Callable[[ServerConnection], Awaitable[Any]]
+AsyncHandler = Callable[[ServerConnection, Message], Coroutine[Any, Any, Any]]
+AsyncCallback = Callable[[ServerConnection], Coroutine[Any, Any, Any]]
 
 
 async def echo(websocket: ServerConnection, message: Message) -> None:

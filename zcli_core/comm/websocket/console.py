@@ -27,7 +27,5 @@ def say(text: str) -> None:
 def ending(report: Report) -> str:
     """How a server ended, in one line."""
     clients = f"{report.clients} client{'' if report.clients == 1 else 's'} closed"
-    if report.unanswered:
-        clients += f", {report.unanswered} of them without an answer"
     slow = f"; {report.slow} had been dropped for reading too slowly" if report.slow else ""
     return f"stopped: {clients}, {report.endpoint} released, {report.seconds:.1f} s{slow}"

@@ -6,8 +6,8 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.comm.websocket import pages
 from zcli_core.comm.websocket.blocking import LoopBridge
@@ -44,8 +44,6 @@ class Report(NamedTuple):
     """How a server ended."""
 
     clients: int
-    #: Clients that did not answer the close handshake in time.
-    unanswered: int
     #: Clients that were dropped earlier, because they read too slowly.
     slow: int
     #: What was released: ``"port 8765"``, or a Unix socket's path.
@@ -69,7 +67,7 @@ class _Session(ServerConnection):
         if on_connect is not None:
             await on_connect(self)
 
-    def handle(self, message: Message) -> Awaitable[None]:
+    def handle(self, message: Message) -> Coroutine[Any, Any, None]:
         """Run the handler on a message."""
         return self._server.handler(self, message)
 
@@ -115,8 +113,9 @@ class RunningServer:
         self._capacity = capacity
         self._close_timeout = close_timeout
         self._client_level = client_level
-        #: Handlers whose connection has gone before them, and on_disconnect functions.
+        #: Handlers whose connection has gone before them, and on_disconnect functions that run.
         self._lingering: set[asyncio.Task[None]] = set()
+        self._farewells: set[asyncio.Task[None]] = set()
         self._renewal: asyncio.TimerHandle | None = None
         self._began = time.time()
 
@@ -162,9 +161,9 @@ class RunningServer:
             )  # fmt: skip
         if self._observers.closed is not None:
             self._observers.closed(session, closed.code, closed.reason)
-        self._linger(session.handler_task)
+        _keep(self._lingering, session.handler_task)
         if self.callbacks.on_disconnect is not None:
-            self._linger(self.loop.create_task(self._call_on_disconnect(session)))
+            _keep(self._farewells, self.loop.create_task(self._call_on_disconnect(session)))
 
     async def _call_on_disconnect(self, session: ServerConnection) -> None:
         try:
@@ -172,11 +171,6 @@ class RunningServer:
             await self.callbacks.on_disconnect(session)
         except Exception:
             self.log.exception("on_disconnect failed for %s", who(session))
-
-    def _linger(self, task: asyncio.Task[None]) -> None:
-        if not task.done():
-            self._lingering.add(task)
-            task.add_done_callback(self._lingering.discard)
 
     # --- sending ---
 
@@ -222,20 +216,19 @@ class RunningServer:
         """Release the port, close everybody with 1001, wait at most ``close_timeout``, end what still runs."""
         began = self.loop.time()
         self._stop_watching()
-        sessions = list(self.clients)
+        clients = len(self.clients)
         ports = {address[1] for address in self.listener.addresses if address}
         endpoint = f"port {min(ports)}" if ports else "the socket"
         await self.listener.close(1001, "the server is shutting down")
         left = self._close_timeout - (self.loop.time() - began)
-        if self.callbacks.on_disconnect is not None and self._lingering:
-            await asyncio.wait(self._lingering, timeout=max(left, _LAST_CALLS))
+        if self._farewells:
+            await asyncio.wait(self._farewells, timeout=max(left, _LAST_CALLS))
         await self._end_lingering()
         self.bridge.close()
-        unanswered = sum(1 for session in sessions if session.close_code == 1006)
-        return Report(len(sessions), unanswered, self.slow_clients, endpoint, self.loop.time() - began)
+        return Report(clients, self.slow_clients, endpoint, self.loop.time() - began)
 
     async def _end_lingering(self) -> None:
-        tasks = list(self._lingering)
+        tasks = [*self._lingering, *self._farewells]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -250,10 +243,17 @@ class RunningServer:
         self.listener.stop_accepting()
         for client in list(self.clients):
             client._connection.abort()
-        for task in list(self._lingering):
+        for task in (*self._lingering, *self._farewells):
             task.cancel()
 
     def _stop_watching(self) -> None:
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
+
+
+def _keep(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+    """Remember a task for as long as it runs."""
+    if not task.done():
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)

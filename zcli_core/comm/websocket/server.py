@@ -105,13 +105,14 @@ class WebSocketServer:
         """
         order = self._order(host, port, handler, on_connect, on_disconnect)
         factory = runner.loop_factory(self._config)
-        with self._claimed() as run, runner.stopped_by_signals(run.stop):
-            try:
-                report = runner.run(factory, self._serve(run, order, self._announce), run.drop)
-            except KeyboardInterrupt:
-                console.say("[WebSocket] interrupted: every connection was dropped")
-            else:
-                console.say(f"[WebSocket] {console.ending(report)}")
+        with self._claimed() as run, runner.stopped_by_signals(run.stop, run.drop) as signals:
+            report = None
+            with contextlib.suppress(KeyboardInterrupt):
+                report = runner.run(factory, self._serve(run, order, self._announce), run.drop, self._log)
+        if report is None or signals.insisted:
+            console.say("[WebSocket] interrupted: every connection was dropped")
+        else:
+            console.say(f"[WebSocket] {console.ending(report)}")
 
     async def serve(
         self,
@@ -150,7 +151,7 @@ class WebSocketServer:
         def work() -> None:
             try:
                 with self._claimed() as run:
-                    runner.run(factory, self._serve(run, order, started.set_result), run.drop)
+                    runner.run(factory, self._serve(run, order, started.set_result), run.drop, self._log)
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever started the thread
                 if started.done():
                     self._log.error("the server has failed", exc_info=error)
