@@ -35,12 +35,16 @@ def goodbye(websocket):
     with open("gone", "a") as file:
         file.write(f"{websocket.close_code}\\n")
 
-z = zCLI({"deployment": "Production", "title": "served", "logger_path": ".", "websocket": {"loop": LOOP, "close_timeout": 2,
-          "max_connections": 2000}})
+websocket = {"loop": LOOP, "close_timeout": 2, "max_connections": 2000}
+z = zCLI({"deployment": "Production", "title": "served", "logger_path": ".", "websocket": websocket})
 z.comm.websocket.start(port=PORT, handler=echo, on_disconnect=goodbye)
 print("after start()")
 """
 LOOPS = ["asyncio", "uvloop"]
+HEAD = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 class Script:
@@ -96,16 +100,12 @@ def test_one_signal_ends_it_properly(tmp_path: Path, loop: str, number: int) -> 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_ctrl_c_with_a_thousand_clients(tmp_path: Path, loop: str) -> None:
     """All of them get 1001, within close_timeout though none of them answers, and the status is 0."""
-    head = (
-        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
     count = _room_for(1000)
     with contextlib.ExitStack() as stack, _running(tmp_path, loop) as script:
         clients = []
         for _ in range(count):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", script.port), timeout=DEADLINE))
-            client.sendall(head)
+            client.sendall(HEAD)
             clients.append(client)
         for client in clients:
             assert client.recv(1000).endswith(b"\r\n\r\n")
@@ -133,18 +133,17 @@ def _room_for(count: int) -> int:
 @pytest.mark.parametrize("trouble", ["a client that does not answer", "hang", "block the loop"])
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path, loop: str, trouble: str) -> None:
     """Whatever holds the first one up: a silent client, a handler that waits, or one that blocks the event loop."""
-    with _running(tmp_path, loop) as script:
-        with socket.create_connection(("127.0.0.1", script.port), timeout=DEADLINE) as client:
-            client.sendall(
-                b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-            )
-            assert b"101" in client.recv(1000)
-            if len(trouble) < 20:
-                payload = trouble.encode()
-                client.sendall(bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
-                time.sleep(0.3)  # nothing tells from outside that the handler has begun
-            status, printed, _ = script.end(signal.SIGINT, signal.SIGINT)
+    with (
+        _running(tmp_path, loop) as script,
+        socket.create_connection(("127.0.0.1", script.port), timeout=DEADLINE) as client,
+    ):
+        client.sendall(HEAD)
+        assert b"101" in client.recv(1000)
+        if len(trouble) < 20:
+            payload = trouble.encode()
+            client.sendall(bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
+            time.sleep(0.3)  # nothing tells from outside that the handler has begun
+        status, printed, _ = script.end(signal.SIGINT, signal.SIGINT)
     assert status == 0, printed
     assert "[WebSocket] interrupted: every connection was dropped" in printed
     assert "Traceback" not in printed

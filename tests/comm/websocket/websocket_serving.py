@@ -100,11 +100,11 @@ class Certificates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._authority = trustme.CA()
+        self.authority = trustme.CA()
 
     def issue(self, name: str, *hosts: str, **options: Any) -> tuple[Path, Path]:
         """The files of a new certificate and its key."""
-        issued = self._authority.issue_cert(*(hosts or ("localhost", "127.0.0.1")), **options)
+        issued = self.authority.issue_cert(*(hosts or ("localhost", "127.0.0.1")), **options)
         certificate, key = self._folder / f"{name}.cert", self._folder / f"{name}.key"
         certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         key.write_bytes(issued.private_key_pem.bytes())
@@ -113,5 +113,5 @@ class Certificates:
     def trusting(self) -> ssl.SSLContext:
         """A client's context that trusts the authority and nobody else."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._authority.configure_trust(context)
+        self.authority.configure_trust(context)
         return context
