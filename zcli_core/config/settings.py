@@ -167,7 +167,10 @@ _hints: dict[type[Section], dict[str, Any]] = {}
 
 def _type_hints(section: type[Section]) -> dict[str, Any]:
     if section not in _hints:
-        _hints[section] = get_type_hints(section)
+        from pathlib import Path
+
+        # Sections may import Path for type checkers only: at start-up nothing else needs it.
+        _hints[section] = get_type_hints(section, localns={"Path": Path})
     return _hints[section]
 
 
@@ -180,9 +183,7 @@ def declared_settings(section: type[Section], provider: str) -> list[Setting]:
         raise TypeError(f"{section!r} is no settings section: derive it from Section with a name")
     name = section.section_name
     if name and not all(part.isidentifier() and part == part.lower() for part in name.split(".")):
-        raise TypeError(
-            f"{section.__qualname__} is named {name!r}; a section's name is lower case, dots nest it"
-        )
+        raise TypeError(f"{section.__qualname__} is named {name!r}; a section's name is lower case, dots nest it")
     settings = [Setting(section, attribute, provider) for attribute in section.declarations]
     for item in settings:
         if item.key.partition(".")[0] in RESERVED:
