@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pluggy
 
 from zcli_core import hookspecs
-from zcli_core.contracts.provider import CONTRACT_VERSION, Provider
+from zcli_core.contracts.provider import CONTRACT_VERSION, Context, Provider
 from zcli_core.discovery import EntryPoint, find_entry_points
 from zcli_core.errors import ConfigError
 from zcli_core.suggestions import suggestion
@@ -56,7 +57,7 @@ class PluginRecord:
     @property
     def origin(self) -> str:
         """The distribution and version it was installed with."""
-        return f"{self.entry_point.distribution} {self.entry_point.version}"
+        return f"{self.entry_point.distribution} {self.entry_point.version}".rstrip()
 
 
 class PluginHost:
@@ -100,18 +101,21 @@ class PluginHost:
     def _load(self, record: PluginRecord) -> None:
         try:
             plugin = _import(record.entry_point.value)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit, a panic in Rust: the others go on
             self._break(record, f"it cannot be imported: {describe_error(error)}")
             return
-        refusal = _contract_refusal(plugin) or self._hook_refusal(plugin) or self._twin_refusal(plugin)
-        if refusal:
-            self._break(record, refusal)
-            return
         try:
+            refusal = _contract_refusal(plugin) or self._hook_refusal(plugin) or self._twin_refusal(plugin)
+            if refusal:
+                self._break(record, refusal)
+                return
             self._manager.register(plugin, record.name)
         except Exception as error:  # noqa: BLE001 - pluggy says what is wrong with a hook in many types
-            self._manager.unregister(plugin)
-            self._break(record, f"it does not fit the hooks: {_pluggy_cause(error)}")
+            if self._manager.get_plugin(record.name) is not None:  # pluggy before 1.7 leaves half of it behind
+                self._manager.unregister(plugin)
+            self._break(record, f"it does not fit the hooks: {describe_error(error)}")
             return
         record.plugin = plugin
         record.state = "loaded"
@@ -123,10 +127,13 @@ class PluginHost:
             options = self._manager.parse_hookimpl_opts(plugin, name)
             if options is None:
                 continue
-            if name not in known and not options["optionalhook"]:
-                return f"there is no hook {name!r}{suggestion(name, known)}"
-            if options["wrapper"] or options["hookwrapper"]:
-                return f"its hook {name!r} is a wrapper; zCLI's hooks are called one by one and cannot be wrapped"
+            hook = options.get("specname") or name
+            if hook not in known and not options.get("optionalhook"):
+                return f"there is no hook {hook!r}{suggestion(hook, known)}"
+            if options.get("wrapper") or options.get("hookwrapper"):
+                return f"its hook {hook!r} is a wrapper; zCLI's hooks are called one by one and cannot be wrapped"
+            if inspect.iscoroutinefunction(getattr(plugin, name)):
+                return f"its hook {hook!r} is a coroutine function; zCLI calls hooks as plain functions"
         return None
 
     def _twin_refusal(self, plugin: Any) -> str | None:
@@ -159,7 +166,7 @@ class PluginHost:
                 items = list(function(*(None for _ in arguments)) or ())
                 for item in items:
                     check(item)
-            except Exception as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, the others go on
                 self.drop(name, "broken", f"its hook {hook} failed: {describe_error(error)}")
             else:
                 found += [(name, item) for item in items]
@@ -168,8 +175,19 @@ class PluginHost:
     def collect_providers(self) -> None:
         """Ask every plugin what it provides."""
         for kind in KINDS:
-            for name, provider in self.collect(kind.hook, _check_provider):
-                self.records[name].offers.setdefault(kind, []).append(provider)
+            for plugin, provider in self.collect(kind.hook, _check_provider):
+                self._add_offer(self.records[plugin], kind, provider)
+
+    def _add_offer(self, record: PluginRecord, kind: Kind, provider: Provider[Any]) -> None:
+        if record.state != "loaded":
+            return
+        offers = record.offers.setdefault(kind, [])
+        taken = {name for other in offers for name in (other.name, *other.aliases)}
+        twice = taken.intersection((provider.name, *provider.aliases))
+        if twice:
+            self.drop(record.name, "broken", f"it offers two {kind.label}s of the name {min(twice)!r}")
+        else:
+            offers.append(provider)
 
     def _implementations(self, hook: str) -> list[tuple[str, Callable[..., Any], tuple[str, ...]]]:
         caller = getattr(self._manager.hook, hook)
@@ -183,7 +201,7 @@ class PluginHost:
         found: dict[str, list[tuple[PluginRecord, Provider[Any]]]] = {}
         for record in self.records.values():
             for provider in record.offers.get(kind, ()):
-                for name in (provider.name, *provider.aliases):
+                for name in dict.fromkeys((provider.name, *provider.aliases)):
                     found.setdefault(name, []).append((record, provider))
         return found
 
@@ -192,6 +210,25 @@ class PluginHost:
 
         :raises ConfigError: nobody provides it, or several do and ``plugins.prefer`` does not decide between them.
         """
+        return self._choose(kind, config)[1]
+
+    def make(self, kind: Kind, context: Context) -> Any:
+        """What the provider that the configuration selects makes. To be called once for every ``zCLI`` object.
+
+        :raises ConfigError: as :meth:`choose` does, or the provider's factory failed.
+        """
+        record, provider = self._choose(kind, context.config)
+        try:
+            return provider.factory(context)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"the {kind.label} {provider.name!r} of the plugin {record.name} ({record.origin}), which "
+                f"{_chooser(kind, context.config)} asks for, cannot be made: {describe_error(error)}"
+            ) from error
+
+    def _choose(self, kind: Kind, config: Config) -> tuple[PluginRecord, Provider[Any]]:
         name = config.get(kind.setting)
         offers = self.providers(kind)
         candidates = offers.get(name, [])
@@ -199,16 +236,15 @@ class PluginHost:
         if len(candidates) > 1 and preferred:
             candidates = [pair for pair in candidates if pair[0].name == preferred] or candidates
         if len(candidates) == 1:
-            return candidates[0][1]
+            return candidates[0]
         if candidates:
-            raise ConfigError(_ambiguity(kind, name, [record for record, _ in candidates]))
-        origin = config.explain(kind.setting).origin
-        raise ConfigError(self._absence(kind, name, f"{kind.setting} ({origin})", sorted(offers)))
+            raise ConfigError(_ambiguity(kind, name, [record for record, _ in candidates], preferred))
+        raise ConfigError(self._absence(kind, name, _chooser(kind, config), sorted(offers)))
 
     def _absence(self, kind: Kind, name: str, chosen_by: str, names: list[str]) -> str:
         hint = suggestion(name, names)
-        installed = f"installed: {', '.join(names)}" if names else "none is installed"
-        message = f"no plugin provides the {kind.label} {name!r}, which {chosen_by} asks for{hint}; {installed}"
+        offered = f"on offer: {', '.join(names)}" if names else "none is on offer"
+        message = f"no plugin provides the {kind.label} {name!r}, which {chosen_by} asks for{hint}; {offered}"
         for record in self.records.values():
             if record.state == "broken":
                 message += f"\n     the plugin {record.name} ({record.origin}) is broken: {record.cause}"
@@ -241,6 +277,17 @@ class PluginHost:
 
         return notify
 
+    def call_each(self, hook: str, *values: Any) -> list[str]:
+        """Call a hook of every plugin with these arguments; one sentence for each that raises."""
+        names = getattr(self._manager.hook, hook).spec.argnames
+        problems = []
+        for plugin, function, arguments in self._implementations(hook):
+            try:
+                function(*(values[names.index(argument)] for argument in arguments))
+            except Exception as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+                problems.append(f"the plugin {plugin} failed in its hook {hook}: {describe_error(error)}")
+        return problems
+
     def problems(self) -> list[str]:
         """One sentence for every plugin that is broken."""
         return [
@@ -264,7 +311,7 @@ def _contract_refusal(plugin: Any) -> str | None:
         what = "module" if isinstance(plugin, ModuleType) else "object"
         return f"its {what} does not state the contract version it was written for (ZCLI_CONTRACT = {CONTRACT_VERSION})"
     if version != CONTRACT_VERSION:
-        return f"it was written for version {version} of zCLI's plugin contract; this zCLI speaks version {CONTRACT_VERSION}"
+        return f"it was written for version {version} of zCLI's plugin contract; this zCLI has {CONTRACT_VERSION}"
     return None
 
 
@@ -273,13 +320,20 @@ def _check_provider(item: Any) -> None:
         raise TypeError(f"expected a Provider, got {type(item).__name__}")
     if not (isinstance(item.name, str) and item.name and callable(item.factory)):
         raise TypeError(f"a Provider needs a name and a callable factory, got {item!r}")
+    if not (isinstance(item.aliases, tuple) and all(isinstance(alias, str) for alias in item.aliases)):
+        raise TypeError(f"a Provider's aliases are a tuple of names, got {item.aliases!r}")
 
 
-def _ambiguity(kind: Kind, name: str, records: list[PluginRecord]) -> str:
+def _chooser(kind: Kind, config: Config) -> str:
+    return f"{kind.setting} ({config.explain(kind.setting).origin})"
+
+
+def _ambiguity(kind: Kind, name: str, records: list[PluginRecord], preferred: str | None) -> str:
     who = " and ".join(f"{record.name} ({record.origin})" for record in records)
+    not_among = f" (it names {preferred!r}, which is none of them)" if preferred else ""
     return (
         f"the {kind.label} {name!r} is provided by {who}; say which one with plugins.prefer: "
-        f"{{{name}: {records[0].name}}}, or disable one with plugins.disable"
+        f"{{{name}: {records[0].name}}}{not_among}, or disable one with plugins.disable"
     )
 
 
@@ -287,8 +341,3 @@ def describe_error(error: BaseException) -> str:
     """An exception in one line: its type and what it says."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _pluggy_cause(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines) or type(error).__name__
