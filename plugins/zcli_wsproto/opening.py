@@ -37,6 +37,9 @@ class Opening(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is ready (asyncio): after the TLS handshake, if there is one."""
         self._transport = cast("asyncio.Transport", transport)
+        if self._listener.stopped:  # while the TLS handshake was under way
+            self._transport.abort()
+            return
         self._listener.openings.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:

@@ -59,6 +59,8 @@ class WsprotoListener:
         self.openings: set[Opening] = set()
         #: What every connection reads into. The loop reads and hands over in one step, so one is enough.
         self.read_buffer = memoryview(bytearray(_READ_SIZE))
+        #: Whether nobody is let in any more.
+        self.stopped = False
         self._server: asyncio.Server | None = None
         self._unix_path: str | None = None
         self._addresses: list[Address] = []
@@ -123,6 +125,7 @@ class WsprotoListener:
 
     def stop_accepting(self) -> None:
         """Release the port and drop who is still in the upgrade."""
+        self.stopped = True
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -29,6 +29,7 @@ ECHO_PEERS = (
     "picows@uvloop", "uvicorn+wsproto@uvloop", "uvicorn+websockets@uvloop",
 )  # fmt: skip
 CROWD_PEERS = ("floor", "zcli", "zcli@uvloop", "websockets", "aiohttp", "picows")
+BULK_PEERS = (*CROWD_PEERS, "zcli-pure")
 
 
 @dataclass
@@ -208,12 +209,13 @@ def measure(quick: bool = False) -> list[Row]:
         echo(ECHO_PEERS, count, 64, True, 50, 4, seconds),
         echo(ECHO_PEERS, count, 64, True, 1, 1, seconds),
         echo(CROWD_PEERS, count, 64, True, 1000, 1, seconds),
-        echo(CROWD_PEERS, count, 1024, False, 50, 4, seconds),
-        echo(CROWD_PEERS, count, 16 * 1024, False, 20, 2, seconds),
-        echo(CROWD_PEERS, count, 128 * 1024, False, 10, 2, seconds),
+        echo(BULK_PEERS, count, 1024, False, 50, 4, seconds),
+        echo(BULK_PEERS, count, 16 * 1024, False, 20, 2, seconds),
+        echo(BULK_PEERS, count, 128 * 1024, False, 10, 2, seconds),
         echo_beside_idle(("zcli", "websockets"), count, crowd, seconds),
     ]
-    rows += [broadcast(CROWD_PEERS, count, size, max(2, 5000 // size)) for size in (100, 1000, crowd)]
+    sizes = (100, 1000) if quick else (100, 1000, crowd)
+    rows += [broadcast(CROWD_PEERS, count, size, max(2, 5000 // size)) for size in sizes]
     rows += [idle_memory(CROWD_PEERS, 1000 if quick else 2000), upgrades(CROWD_PEERS, count, 100 if quick else 300)]
     return rows
 

@@ -220,9 +220,16 @@ async def zcli(sock: socket.socket) -> None:
     await serve(sock, announce, is_broadcast, MAX_SIZE, BACKLOG)
 
 
+async def zcli_pure(sock: socket.socket) -> None:
+    """The same where `websockets` is not installed, whose C routine unmasks longer frames."""
+    sys.modules["websockets.speedups"] = None  # type: ignore[assignment]  # makes its import fail
+    await zcli(sock)
+
+
 PEERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "floor": floor,
     "zcli": zcli,
+    "zcli-pure": zcli_pure,
     "websockets": websockets_,
     "aiohttp": aiohttp_,
     "picows": picows_,
