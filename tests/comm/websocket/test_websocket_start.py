@@ -363,7 +363,7 @@ def test_start_blocks_in_any_thread_until_somebody_stops_it(make_z: MakeZ, capsy
     thread.join(DEADLINE)
     assert not thread.is_alive()
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"[WebSocket] listening on {url} (everybody may connect); Ctrl+C stops it"
+    assert first == f"[WebSocket] listening on {url} (no auth); Ctrl+C stops it"
     assert second.startswith(f"[WebSocket] stopped: 1 client closed, port {url.rpartition(':')[2]} released")
 
 

@@ -347,8 +347,8 @@ class WebSocketServer:
 
     def _announce(self, run: Run) -> None:
         settings = self._config.websocket
-        who = f"clients need: {' or '.join(settings.auth)}" if settings.require_auth else "everybody may connect"
-        console.say(f"[WebSocket] listening on {run.url} ({who}); Ctrl+C stops it")
+        auth = f"auth: {', '.join(settings.auth)}" if settings.require_auth else "no auth"
+        console.say(f"[WebSocket] listening on {run.url} ({auth}); Ctrl+C stops it")
 
 
 def _clients(given: Client | Iterable[Client] | None) -> tuple[ServerConnection, ...]:
