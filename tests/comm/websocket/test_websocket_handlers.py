@@ -320,6 +320,29 @@ def test_on_disconnect_that_raises_is_logged_and_no_more(serve: Serve) -> None:
         assert talks(client)
 
 
+def test_a_network_that_goes_silent_is_noticed_by_keepalive(serve: Serve) -> None:
+    """A client that answers no ping is closed with 1011, and on_disconnect is called once."""
+    import socket
+
+    left: list[Any] = []
+
+    async def leave(websocket: Any) -> None:
+        left.append((websocket.close_code, websocket.close_reason))
+
+    served = serve(on_disconnect=leave, ping_interval=0.1, ping_timeout=0.2, close_timeout=0.2)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE) as silent:
+        silent.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        with served.client() as lively:
+            eventually(lambda: left)
+            assert talks(lively)
+    assert served.handle.stop()
+    assert [code for code, _ in left] == [1011, 1000]
+    assert "keepalive" in left[0][1]
+
+
 # --- mistakes ---
 
 

@@ -104,7 +104,8 @@ class RunningServer:
         self.callbacks = callbacks
         self.handler = callbacks.handler
         self.log = log
-        self.clients: dict[ServerConnection, None] = {}
+        #: In the order in which they came, each with the transport's side of it.
+        self.clients: dict[ServerConnection, Connection] = {}
         #: Clients that were closed because they read too slowly.
         self.slow_clients = 0
         self.listener: Listener
@@ -139,7 +140,7 @@ class RunningServer:
 
     def _opened(self, admission: Admission, connection: Connection) -> Receiver:
         session = _Session(self, connection, admission)
-        self.clients[session] = None
+        self.clients[session] = connection
         if self.log.isEnabledFor(self._client_level):
             origin = f", page {admission.origin}" if admission.origin else ""
             self.log.log(self._client_level, "%s connected%s; %d now", who(session), origin, len(self.clients))
@@ -174,20 +175,18 @@ class RunningServer:
 
     # --- sending ---
 
-    def broadcast(self, message: Message, excluded: Collection[object] = ()) -> int:
+    def broadcast(self, message: Message, excluded: Collection[ServerConnection] = ()) -> int:
         """Send to all clients but those; returns to how many. Encodes once and waits for nobody."""
+        receivers = self.clients.copy()  # a client that has just become too slow may leave while we go
+        for client in excluded:
+            receivers.pop(client, None)
         prepared = self.listener.prepare(message)
-        count = 0
-        # A copy: a client that has just become too slow may leave while we go.
-        for client in list(self.clients):
-            if client not in excluded and client._connection.send_prepared(prepared):
-                count += 1
-        return count
+        return sum(connection.send_prepared(prepared) for connection in receivers.values())
 
     def send_to(self, client: ServerConnection, message: Message) -> int:
         """Send to one client without waiting for it; returns to how many: 1, or 0 if it has gone."""
-        known = client in self.clients
-        return int(known and client._connection.send_prepared(self.listener.prepare(message)))
+        connection = self.clients.get(client)
+        return int(connection is not None and connection.send_prepared(self.listener.prepare(message)))
 
     # --- the certificate ---
 
@@ -241,8 +240,8 @@ class RunningServer:
         self._stop_watching()
         self.bridge.close()
         self.listener.stop_accepting()
-        for client in list(self.clients):
-            client._connection.abort()
+        for connection in list(self.clients.values()):
+            connection.abort()
         for task in (*self._lingering, *self._farewells):
             task.cancel()
 
