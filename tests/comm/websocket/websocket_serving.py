@@ -54,7 +54,7 @@ class Served(NamedTuple):
     def log(self) -> str:
         """Everything that was logged."""
         file = self.z._application_log.file
-        return file.read_text(encoding="utf-8") if file and file.exists() else ""
+        return Path(file).read_text(encoding="utf-8") if file and Path(file).exists() else ""
 
     def logged(self, text: str) -> str:
         """The log, once it holds that text."""
