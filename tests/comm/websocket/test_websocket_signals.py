@@ -166,12 +166,16 @@ def test_it_starts_again_at_once_on_the_same_port(tmp_path: Path, loop: str) -> 
 def test_the_handlers_of_before_are_back_after_start(tmp_path: Path) -> None:
     """A script that had handlers of its own has them again."""
     code = """
-import os, signal, threading
+import signal, threading, time
 from zCLI import zCLI
 mine = lambda number, frame: None
 signal.signal(signal.SIGTERM, mine)
 z = zCLI({"deployment": "Production", "logger_path": "."})
-threading.Timer(0.2, z.comm.websocket.stop).start()
+def stop_once_it_runs():
+    while not z.comm.websocket.is_running:
+        time.sleep(0.01)
+    z.comm.websocket.stop()
+threading.Thread(target=stop_once_it_runs).start()
 z.comm.websocket.start(port=0)
 assert signal.getsignal(signal.SIGTERM) is mine
 assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
