@@ -8,7 +8,7 @@ import json
 import os
 import ssl
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from websocket_serving import DEADLINE, TOKEN, Certificates, Served
 Serve = Callable[..., Served]
 MESSAGES: list[str | bytes] = ["", "hello", "grüße 🎉", "x" * 70_000, b"", b"\x00\xff" * 70_000, "y" * 1_000_000]
 
+# asyncio's clients leave TLS sockets of their own to the collector when their loop ends; see _run().
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 AUTH = {"require_auth": True, "token": TOKEN}
 
 
@@ -39,6 +41,11 @@ def server(
     certificate, key = certificates.issue("a")
     tls = {"ssl_enabled": True, "ssl_cert": str(certificate), "ssl_key": str(key)}
     return serve(**AUTH, **tls, compression=compression), certificates.trusting()
+
+
+def _run(talk: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(talk, 2 * DEADLINE))
+    gc.collect()  # let it complain here, and not in some other test
 
 
 def test_websockets(server: tuple[Served, ssl.SSLContext | None], compression: bool) -> None:
@@ -62,10 +69,9 @@ def test_websockets(server: tuple[Served, ssl.SSLContext | None], compression: b
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
 
-    asyncio.run(asyncio.wait_for(talk(), 2 * DEADLINE))
+    _run(talk())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_aiohttp(server: tuple[Served, ssl.SSLContext | None], compression: bool) -> None:
     """The same with its client, the token in a header."""
     served, context = server
@@ -93,8 +99,7 @@ def test_aiohttp(server: tuple[Served, ssl.SSLContext | None], compression: bool
                     "authentication failed",
                 )
 
-    asyncio.run(asyncio.wait_for(talk(), 2 * DEADLINE))
-    gc.collect()  # aiohttp leaves TLS sockets of its own to the collector: let it complain here
+    _run(talk())
 
 
 NODE = """
