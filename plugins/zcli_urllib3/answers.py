@@ -9,6 +9,7 @@ from urllib3.response import HTTPResponse
 from zcli_core.contracts.http import TransportFailure
 
 _BLOCK = 64 * 1024
+_MOST_DIGITS = 100
 
 
 def header_fields(answer: http.client.HTTPResponse) -> list[tuple[str, str]]:
@@ -41,9 +42,12 @@ def read_body(answer: http.client.HTTPResponse, method: str, fields: list[tuple[
         return answer.read()
     source: http.client.HTTPResponse | HTTPResponse = answer
     if encoding is not None:
+        packed = {"content-encoding": encoding}
+        if answer.length is not None:  # read in blocks, http.client does not say that less has come
+            packed["content-length"] = str(answer.length)
         source = HTTPResponse(
             answer,
-            headers={"content-encoding": encoding},
+            headers=packed,
             status=answer.status,
             preload_content=False,
             original_response=answer,
@@ -73,7 +77,8 @@ def _unfolded(value: str) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    # More digits than any body has bytes: Python refuses thousands of them, upon which http.client ignores the field.
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 def _protocol(message: str) -> TransportFailure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import math
+import re
 import ssl
 from typing import Any
 
@@ -13,6 +14,9 @@ from zcli_core.contracts.http import TransportFailure
 from zcli_urllib3.dial import dial
 from zcli_urllib3.failures import classify
 from zcli_urllib3.sockets import DeadlineSocket, DeadlineTls
+
+_LONGEST_LINE = 64 * 1024
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?\r?\n")
 
 
 class Answer(http.client.HTTPResponse):
@@ -28,13 +32,13 @@ class Answer(http.client.HTTPResponse):
 
     def _read_next_chunk_size(self) -> int:
         """RFC 9112, section 7.1. http.client takes ``-1`` for a size too, and then reads without end."""
-        try:
-            size: int = super()._read_next_chunk_size()  # type: ignore[misc]
-        except ValueError:
-            size = -1
-        if size < 0:
-            raise http.client.HTTPException("the size of a chunk is no number from 0")
-        return size
+        line = self.fp.readline(_LONGEST_LINE)
+        if not line:
+            raise http.client.IncompleteRead(b"")
+        size = _CHUNK_SIZE.fullmatch(line)
+        if size is None:
+            raise http.client.HTTPException("a chunk does not begin with its size")
+        return int(size[1], 16)
 
 
 class PlainConnection(HTTPConnection):

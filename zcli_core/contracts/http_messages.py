@@ -232,14 +232,14 @@ class HttpResponse:
 
     @property
     def encoding(self) -> str:
-        """The charset that Content-Type names, or UTF-8 where it names none or one that Python does not know."""
+        """The charset that Content-Type names, or UTF-8 where it names none or one that Python cannot read text in."""
         parameters = self.headers.get("content-type", "").split(";")[1:]
         for parameter in parameters:
             name, _, value = parameter.partition("=")
             if name.strip().lower() == "charset":
                 charset = value.strip().strip("'\"")
                 try:
-                    "".encode(charset)
+                    b"\xff-\xff".decode(charset, "replace")  # some codecs are none of text, or cannot replace
                 except (LookupError, ValueError):
                     break
                 return charset
