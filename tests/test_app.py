@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import logging
 import os
 import subprocess
 import sys
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from installations import Site, clean_environment
+from installations import Site, clean_environment, needs_to_become_somebody_else
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
@@ -20,9 +24,6 @@ pytestmark = pytest.mark.usefixtures("isolated")
 
 QUIET = {"deployment": "Testing", "logger": "PROD", "title": "t"}
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="only POSIX lets a folder in use be deleted")
-needs_root = pytest.mark.skipif(
-    not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can become a user that nobody knows"
-)
 
 
 def _run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -192,6 +193,23 @@ def test_two_objects_do_not_see_each_other(site: Site, isolated: Path) -> None:
     assert "only for b" in logs["b"]
 
 
+def test_threads_that_come_first_together_share_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was kept apart would not be closed, and would keep its ``last_failure`` to itself."""
+    with zCLI(QUIET) as z:
+        together = threading.Barrier(2)
+        get_child = z.log.getChild
+
+        def slow_get_child(name: str) -> logging.Logger:
+            with contextlib.suppress(threading.BrokenBarrierError):  # up to Python 3.11 only one gets this far
+                together.wait(timeout=0.5)
+            return get_child(name)
+
+        monkeypatch.setattr(z.log, "getChild", slow_get_child)
+        with ThreadPoolExecutor(2) as threads:
+            clients = list(threads.map(lambda _: z.comm.http, range(2)))
+        assert clients == [z.comm.http] * 2
+
+
 # --- odd surroundings -------------------------------------------------------------------------------------------
 
 
@@ -223,11 +241,11 @@ def test_a_home_that_is_none_is_no_obstacle(isolated: Path, home: str) -> None:
     assert [file.name for file in isolated.iterdir()] == ["logs"]
 
 
-@needs_root
+@needs_to_become_somebody_else
 def test_a_user_that_nobody_knows_has_no_log_file_and_hears_so(isolated: Path) -> None:
     """As in a container with a random user id and no HOME; the console still works."""
     code = """
-import os, shutil, tempfile
+import os, pathlib, shutil, tempfile
 import zcli_layers.machine, zcli_layers.zenv, zcli_layers.plain
 from zCLI import zCLI
 folder = tempfile.mkdtemp()

@@ -33,7 +33,8 @@ def _with_environment(variables: dict[str, str], name: str) -> tuple[Path | None
         for variable in VARIABLES:
             os.environ.pop(variable, None)
         os.environ.update(variables)
-        return PAIRS[name](), getattr(platformdirs, name)("zcli", appauthor=False)
+        ours = PAIRS[name]()
+        return None if ours is None else Path(ours), getattr(platformdirs, name)("zcli", appauthor=False)
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -80,12 +81,12 @@ def test_without_home_the_password_database_knows(monkeypatch: pytest.MonkeyPatc
         for variable in VARIABLES:
             monkeypatch.delenv(variable, raising=False)
         os.environ.update(wrong)
-        assert folders.user_config_folder() == Path(home, ".config", "zcli")
+        assert folders.user_config_folder() == str(Path(home, ".config", "zcli"))
         os.environ.clear()
         os.environ.update(before)
 
 
 def test_the_platforms_own_folders_are_asked_for_elsewhere() -> None:
     """On macOS and Windows; here only that the way there works."""
-    assert folders._platform("user_config_path") == Path(platformdirs.user_config_path("zcli", appauthor=False))
+    assert folders._platform("user_config_path") == str(platformdirs.user_config_path("zcli", appauthor=False))
     assert sys.platform != "win32"

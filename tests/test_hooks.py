@@ -31,7 +31,7 @@ def zcli_closing(app):
 
 def _log_of(z: zCLI) -> str:
     assert z._application_log.file is not None
-    return z._application_log.file.read_text()
+    return Path(z._application_log.file).read_text()
 
 
 @pytest.mark.parametrize("name", HOOKS)

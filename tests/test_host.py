@@ -247,7 +247,7 @@ def test_zspark_blocks_even_plugins_that_come_first(site: Site, isolated: Path, 
 def test_blocking_a_plugin_that_is_not_installed_is_said_with_a_suggestion(isolated: Path) -> None:
     """A typing error must not leave a plugin running in silence."""
     with zCLI({**QUIET, "plugins": {"disable": ["zcli_urlib3"]}}) as z:
-        log = z._application_log.file.read_text()  # type: ignore[union-attr]
+        log = Path(z._application_log.file).read_text()  # type: ignore[union-attr]
     assert "plugins.disable names 'zcli_urlib3', but no such plugin is installed; did you mean 'zcli_urllib3'?" in log
 
 

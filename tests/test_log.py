@@ -25,7 +25,7 @@ Open = Callable[..., ApplicationLog]
 
 def _text(log: ApplicationLog) -> str:
     assert log.file is not None
-    return log.file.read_text(encoding="utf-8")
+    return Path(log.file).read_text(encoding="utf-8")
 
 
 # --- levels -----------------------------------------------------------------------------------------------------
@@ -88,8 +88,8 @@ def test_any_text_can_be_logged(open_log: Open) -> None:
 def test_title_and_folder_make_the_file(isolated: Path) -> None:
     """``<logger_path>/<title>.log``; a folder that is missing is made."""
     with zCLI({"deployment": "Testing", "title": "hello-comm", "logger_path": "./a/b"}) as z:
-        assert z._application_log.file == isolated / "a" / "b" / "hello-comm.log"
-        assert z._application_log.file.exists()
+        assert z._application_log.file == str(isolated / "a" / "b" / "hello-comm.log")
+        assert Path(z._application_log.file).exists()
         assert z.log.name == "zcli.hello-comm"
 
 
@@ -107,10 +107,10 @@ def test_without_a_folder_the_users_is_taken(isolated: Path, monkeypatch: pytest
     if not sys.platform.startswith("linux"):
         pytest.skip("the folder of Linux")
     with zCLI({"deployment": "Testing"}) as z:
-        assert z._application_log.file == Path.home() / ".local" / "state" / "zcli" / "log" / "my_script.log"
+        assert z._application_log.file == str(Path.home() / ".local" / "state" / "zcli" / "log" / "my_script.log")
     monkeypatch.setenv("XDG_STATE_HOME", str(isolated / "state"))
     with zCLI({"deployment": "Testing"}) as z:
-        assert z._application_log.file == isolated / "state" / "zcli" / "log" / "my_script.log"
+        assert z._application_log.file == str(isolated / "state" / "zcli" / "log" / "my_script.log")
 
 
 @pytest.mark.parametrize("title", ["", " ", ".", "..", "a/b", "a\\b", "../x", "a\0b", "a\nb", "C:x", "a*"])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from installations import clean_environment
+from installations import clean_environment, needs_to_become_somebody_else
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
@@ -19,16 +19,13 @@ from zcli_core.log import ApplicationLog
 pytestmark = pytest.mark.usefixtures("isolated")
 
 needs_full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-needs_root = pytest.mark.skipif(
-    not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can become somebody else"
-)
 
 Open = Callable[..., ApplicationLog]
 
 
 def _text(log: ApplicationLog) -> str:
     assert log.file is not None
-    return log.file.read_text(encoding="utf-8")
+    return Path(log.file).read_text(encoding="utf-8")
 
 
 def _run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +50,7 @@ def test_a_full_file_is_rotated_and_the_oldest_goes(open_log: Open) -> None:
     for number in range(100):
         log.logger.info("%03d %s", number, "x" * 60)
     assert log.file is not None
-    files = sorted(log.file.parent.iterdir())
+    files = sorted(Path(log.file).parent.iterdir())
     assert [file.name for file in files] == ["t.log", "t.log.1", "t.log.2"]
     assert all(file.stat().st_size <= 1000 + 200 for file in files)
     kept = [int(n) for file in reversed(files) for n in re.findall(r"t: (\d{3}) ", file.read_text())]
@@ -77,7 +74,7 @@ def test_a_file_that_is_taken_away_is_made_again(open_log: Open) -> None:
     log = open_log()
     log.logger.info("first")
     assert log.file is not None
-    log.file.rename(log.file.with_name("moved"))
+    Path(log.file).rename(Path(log.file).with_name("moved"))
     log.logger.info("second")
     assert "second" in _text(log)
     assert "first" not in _text(log)
@@ -153,11 +150,11 @@ def test_the_console_still_shows_what_the_file_cannot_take(isolated: Path, capsy
     assert "ERROR zcli.t: seen" in capsys.readouterr().err
 
 
-@needs_root
+@needs_to_become_somebody_else
 def test_a_folder_that_may_not_be_written_is_said_once(isolated: Path) -> None:
     """As another user, who may look into it."""
     code = """
-import os, shutil, tempfile, logging.handlers
+import os, pathlib, shutil, tempfile, logging.handlers
 from zCLI import zCLI
 import zcli_core.comm.ports, zcli_layers.machine, zcli_layers.zenv, zcli_layers.plain
 folder = tempfile.mkdtemp()

@@ -16,7 +16,8 @@ from zcli_urllib3.sockets import DeadlineSocket, DeadlineTls
 
 
 class Answer(http.client.HTTPResponse):
-    """An answer from which every interim one was skipped, not only 100 (RFC 9110, section 15.2)."""
+    """An answer from which every interim one was skipped, not only 100 (RFC 9110, section 15.2), and in which every
+    chunk has a size."""
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
@@ -24,6 +25,16 @@ class Answer(http.client.HTTPResponse):
             if status <= 101 or status >= 200:
                 return version, status, reason
             http.client.parse_headers(self.fp)
+
+    def _read_next_chunk_size(self) -> int:
+        """RFC 9112, section 7.1. http.client takes ``-1`` for a size too, and then reads without end."""
+        try:
+            size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        except ValueError:
+            size = -1
+        if size < 0:
+            raise http.client.HTTPException("the size of a chunk is no number from 0")
+        return size
 
 
 class PlainConnection(HTTPConnection):

@@ -18,7 +18,7 @@ Write = Callable[[Any], Path]
 
 def _log_of(z: zCLI) -> str:
     assert z._application_log.file is not None
-    return z._application_log.file.read_text() if z._application_log.file.exists() else ""
+    return Path(z._application_log.file).read_text() if Path(z._application_log.file).exists() else ""
 
 
 def test_each_layer_wins_over_those_before_it(

@@ -77,7 +77,7 @@ def test_a_plugins_section_is_explained_checked_and_suggested(start: Start) -> N
     z = start({"services": {"memcached": {"prot": 1}}})
     assert z.config.explain("services.memcached.port").origin == "memcached_plugin"
     assert z._application_log.file is not None
-    assert "did you mean 'services.memcached.port'?" in z._application_log.file.read_text()
+    assert "did you mean 'services.memcached.port'?" in Path(z._application_log.file).read_text()
     with pytest.raises(ConfigError, match=r"^services.memcached.port: 0 from zSpark .*expected an integer 1-65535"):
         start({"services": {"memcached": {"port": 0}}})
 
@@ -92,7 +92,9 @@ def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None
     """Its settings would have no effect, and that is said."""
     z = start({"services": {"memcached": {"port": 1}}, "plugins": {"disable": ["memcached_plugin"]}})
     assert z._application_log.file is not None
-    assert "'services' (zSpark) is no setting that any plugin in use declares" in z._application_log.file.read_text()
+    assert (
+        "'services' (zSpark) is no setting that any plugin in use declares" in Path(z._application_log.file).read_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def test_a_layer_sees_what_is_declared_and_may_add_a_folder_for_paths(start: Sta
             "extra",
             150,
             "assert 'services.memcached.port' in context.settings\n"
-            "        context.base_directories.append(context.working_directory / 'extra')\n"
+            "        context.base_directories.append(context.working_directory + '/extra')\n"
             "        yield Entry('http', {'ca_file': 'ca.pem'}, 'extra')",
         ),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installations import clean_environment
+from installations import clean_environment, needs_to_become_somebody_else
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
@@ -142,7 +142,7 @@ def test_a_folder_of_that_name_is_no_file(start: Start, isolated: Path) -> None:
     assert start().config.websocket.port == 8765
 
 
-@pytest.mark.skipif(not hasattr(os, "setuid"), reason="there are no such permissions here")
+@needs_to_become_somebody_else
 @pytest.mark.parametrize("name", [".zEnv", "zConfig.machine.yaml"])
 def test_a_file_that_may_not_be_read_is_a_mistake_and_a_folder_is_passed_over(public: Path, name: str) -> None:
     """Going on without what a file says could be unsafe; in a closed folder there may not even be one."""
