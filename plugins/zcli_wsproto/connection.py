@@ -13,6 +13,7 @@ from zcli_wsproto.sending import Sender
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from zcli_core.contracts.websocket import Message, Receiver, Request
     from zcli_wsproto.deflate import Agreement
@@ -23,6 +24,10 @@ _OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 #: Seconds that the core gets to answer the messages before a close frame or a protocol error. A handler
 #: that is quick answers long before; one that streams for ever must not keep a page waiting for its close event.
 _ANSWER_GRACE = 0.5
+
+#: Seconds for which a TLS connection that we end is read on before it is closed. TLS has no half-closed state, and to
+#: close it while the client still sends resets the connection, with our last words unread.
+TLS_LINGER = 0.25
 
 #: Messages that are delivered without a break before other connections get their turn.
 _MESSAGES_IN_A_ROW = 128
@@ -220,7 +225,14 @@ class WsprotoConnection(Sender):
         self._end = None
         by = ClosedBy.SERVER if isinstance(end, Failure) else ClosedBy.CLIENT
         self._close(Closed(end.code, end.reason, by))
-        self._end_stream()
+        if self._transport.can_write_eof():
+            # Say that nothing follows, but read on until the client goes (RFC 6455, 7.1.1): to close while it still
+            # sends would reset the connection, and our close frame with it.
+            self._transport.write_eof()
+        elif by is ClosedBy.CLIENT:
+            self._transport.close()
+        else:
+            self._start_timer(TLS_LINGER, self._close_tls)
 
     def _close(self, closed: Closed) -> None:
         """Send a close frame and give the client ``close_timeout`` to be gone."""
@@ -230,24 +242,13 @@ class WsprotoConnection(Sender):
         self._flush()
         self._write(close_frame(closed.code, closed.reason))
         self.state = _CLOSING
-        self._stop_timer()
-        self._closing_timer = self._listener.loop.call_later(self._listener.limits.close_timeout, self.abort)
+        self._start_timer(self._listener.limits.close_timeout, self.abort)
         if self._reading_paused or self._held:
             # Read on, or the client's close frame would never be seen.
             self._held = self._reading_paused = False
             self._transport.resume_reading()
             self._listener.loop.call_soon(self._deliver)
         self._stop_sending()
-
-    def _end_stream(self) -> None:
-        """Say that nothing follows, but read on until the client goes (RFC 6455, 7.1.1).
-
-        To close while the client still sends would reset the connection, and our close frame with it.
-        """
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone (asyncio)."""
@@ -265,6 +266,14 @@ class WsprotoConnection(Sender):
             if not waiter.done():
                 waiter.set_result(self._closed)
         self._waiters = None
+
+    def _close_tls(self) -> None:
+        self._transport.close()
+        self._start_timer(self._listener.limits.close_timeout, self.abort)
+
+    def _start_timer(self, seconds: float, action: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._closing_timer = self._listener.loop.call_later(seconds, action)
 
     def _stop_timer(self) -> None:
         if self._closing_timer is not None:

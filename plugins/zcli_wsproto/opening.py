@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 from zcli_core.contracts.websocket import Accept, Address, Decision, HttpAnswer, Refuse, Request
-from zcli_wsproto.connection import WsprotoConnection
+from zcli_wsproto.connection import TLS_LINGER, WsprotoConnection
 from zcli_wsproto.deflate import negotiate
 from zcli_wsproto.frames import close_frame
 from zcli_wsproto.upgrade import BadRequest, accept_response, http_response, parse_head, split_head
@@ -177,15 +177,20 @@ class Opening(asyncio.BufferedProtocol):
         self._transport.write(data)
         if self._transport.can_write_eof():
             self._transport.write_eof()
+            self._restart_timer(self._listener.limits.close_timeout)
         else:
-            self._transport.close()  # over TLS this says that nothing follows, and waits for the client to agree
+            self._restart_timer(TLS_LINGER, self._close_tls)
+
+    def _close_tls(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
         self._restart_timer(self._listener.limits.close_timeout)
 
     # Ending -------------------------------------------------------------------------------------------------------
 
-    def _restart_timer(self, seconds: float) -> None:
+    def _restart_timer(self, seconds: float, action: Callable[[], None] | None = None) -> None:
         self._timer.cancel()
-        self._timer = self._listener.loop.call_later(seconds, self._expire)
+        self._timer = self._listener.loop.call_later(seconds, action or self._expire)
 
     def _expire(self) -> None:
         """The time for opening, or for the client to go after an answer, is over."""
