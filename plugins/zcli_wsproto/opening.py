@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 from zcli_core.contracts.websocket import Accept, Address, Decision, HttpAnswer, Refuse, Request
-from zcli_wsproto.connection import WsprotoConnection
+from zcli_wsproto.connection import TLS_LINGER, WsprotoConnection
 from zcli_wsproto.deflate import negotiate
 from zcli_wsproto.frames import close_frame
 from zcli_wsproto.upgrade import BadRequest, accept_response, http_response, parse_head, split_head
 
 if TYPE_CHECKING:
+    from zcli_wsproto.deflate import Agreement
     from zcli_wsproto.transport import WsprotoListener
 
 
@@ -23,7 +24,7 @@ class Opening(asyncio.BufferedProtocol):
     It is made when the socket is accepted, before any TLS handshake, so its timer covers that too.
     """
 
-    __slots__ = ("_buffer", "_deciding", "_done", "_listener", "_timer", "_transport")
+    __slots__ = ("_buffer", "_deciding", "_done", "_expired", "_listener", "_timer", "_transport")
 
     def __init__(self, listener: WsprotoListener) -> None:
         self._listener = listener
@@ -32,6 +33,8 @@ class Opening(asyncio.BufferedProtocol):
         self._deciding: asyncio.Task[None] | None = None
         #: Whether an answer was sent: what still comes is read and dropped.
         self._done = False
+        #: Whether a decision was told that its time is over.
+        self._expired = False
         self._timer = listener.loop.call_later(listener.limits.open_timeout, self._expire)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -43,17 +46,20 @@ class Opening(asyncio.BufferedProtocol):
         self._listener.openings.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where to read into (asyncio)."""
-        return self._listener.read_buffer
+        """Where to read into (asyncio): little at a time, for it may have to be kept."""
+        return self._listener.read_buffer[: self._listener.limits.max_header_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes from the client (asyncio)."""
         if self._done:
             return
+        assert self._transport is not None
         self._buffer += self._listener.read_buffer[:nbytes]
         if self._deciding is not None:
+            # Reading goes on, so that a client that leaves is noticed; but what comes too early must not pile up.
+            if len(self._buffer) > self._listener.limits.max_header_bytes:
+                self._transport.pause_reading()
             return
-        assert self._transport is not None
         try:
             parts = split_head(self._buffer, self._listener.limits)
             if parts is None:
@@ -65,7 +71,7 @@ class Opening(asyncio.BufferedProtocol):
             )
         except BadRequest as bad:
             self._listener.log.debug("refused a request: %s", bad)
-            self._answer(bad.answer)
+            self._send_last(http_response(bad.answer))
             return
         if key is None:
             self._answer_http(request)
@@ -76,65 +82,80 @@ class Opening(asyncio.BufferedProtocol):
 
     def _answer_http(self, request: Request) -> None:
         try:
-            self._answer(self._listener.acceptor.http(request), with_body=request.method != "HEAD")
+            answer = http_response(self._listener.acceptor.http(request), with_body=request.method != "HEAD")
         except Exception:
-            self._listener.log.exception("answering %s %s failed", request.method, request.path)
-            self._answer(HttpAnswer(500))
+            self._listener.log.exception("answering %r failed", request)
+            answer = http_response(HttpAnswer(500))
+        self._send_last(answer)
 
     def _decide(self, request: Request, key: str) -> None:
         """Ask the core; wait for it in a task only if it has to wait itself."""
         try:
             decision = self._listener.acceptor.upgrade(request)
-        except Exception:
-            self._listener.log.exception("deciding on an upgrade failed")
-            self._answer(HttpAnswer(500))
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._fail(error)
             return
         if isinstance(decision, (Accept, Refuse, HttpAnswer)):
             self._carry_out(decision, request, key)
-        else:
-            assert self._transport is not None
-            # What a client sends before it is let in is not read: it would pile up here.
-            self._transport.pause_reading()
-            self._deciding = self._listener.loop.create_task(self._wait_for(decision, request, key))
+            return
+        self._deciding = self._listener.loop.create_task(self._wait_for(decision, request, key))
+        if inspect.iscoroutine(decision):
+            # A task that is cancelled before its first step never gets to await it.
+            self._deciding.add_done_callback(lambda _: decision.close())
 
     async def _wait_for(self, decision: Awaitable[Decision], request: Request, key: str) -> None:
+        assert self._transport is not None
         try:
             decided = await decision
         except asyncio.CancelledError:
-            if inspect.iscoroutine(decision):
-                decision.close()
             decided = Refuse(1011, "no decision within the open timeout")
-        except Exception:
-            self._listener.log.exception("deciding on an upgrade failed")
-            decided = HttpAnswer(500)
-        if self._transport is not None and not self._transport.is_closing():
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._fail(error)
+            return
+        if not self._transport.is_closing():
             self._transport.resume_reading()
             self._carry_out(decided, request, key)
 
     def _carry_out(self, decision: Decision, request: Request, key: str) -> None:
-        if isinstance(decision, HttpAnswer):
-            self._answer(decision)
-            return
-        if decision.subprotocol is not None and decision.subprotocol not in request.subprotocols:
-            self._listener.log.error("subprotocol %r was not offered by the client", decision.subprotocol)
-            self._answer(HttpAnswer(500))
-        elif isinstance(decision, Refuse):
-            response = accept_response(key, decision.subprotocol, None)
-            self._send_last(response + close_frame(decision.code, decision.reason))
+        """Answer; an answer that cannot be sent is the core's mistake."""
+        try:
+            if isinstance(decision, HttpAnswer):
+                self._send_last(http_response(decision))
+                return
+            _check_subprotocol(decision.subprotocol, request)
+            if isinstance(decision, Refuse):
+                response = accept_response(key, decision.subprotocol, None)
+                self._send_last(response + close_frame(decision.code, decision.reason))
+                return
+            agreement = self._agree(request)
+            extensions = agreement.header if agreement is not None else None
+            response = accept_response(key, decision.subprotocol, extensions, decision.headers)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._fail(error)
         else:
-            self._accept(decision, request, key)
+            self._open(decision, request, agreement, response)
+
+    def _agree(self, request: Request) -> Agreement | None:
+        """What is agreed on compression."""
+        compression = self._listener.limits.compression
+        if compression is None:
+            return None
+        return negotiate(request.headers.get_all("sec-websocket-extensions"), compression)
+
+    def _fail(self, error: Exception) -> None:
+        """The core's decision raised, or cannot be carried out."""
+        self._listener.log.error("deciding on an upgrade failed", exc_info=error)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._send_last(http_response(HttpAnswer(500)))
 
     # Answering ----------------------------------------------------------------------------------------------------
 
-    def _accept(self, accept: Accept, request: Request, key: str) -> None:
+    def _open(self, accept: Accept, request: Request, agreement: Agreement | None, response: bytes) -> None:
+        """Send the 101 and hand over to a connection."""
         assert self._transport is not None
-        compression = self._listener.limits.compression
-        agreement = None
-        if compression is not None:
-            agreement = negotiate(request.headers.get_all("sec-websocket-extensions"), compression)
-        extensions = agreement.header if agreement is not None else None
         transport = self._transport
-        transport.write(accept_response(key, accept.subprotocol, extensions, accept.headers))
+        transport.write(response)
         connection = WsprotoConnection(self._listener, transport, request, accept.subprotocol, agreement)
         received, self._buffer = self._buffer, b""
         self._end()
@@ -148,9 +169,6 @@ class Opening(asyncio.BufferedProtocol):
             return
         connection.start(receiver, received)
 
-    def _answer(self, answer: HttpAnswer, with_body: bool = True) -> None:
-        self._send_last(http_response(answer, with_body))
-
     def _send_last(self, data: bytes) -> None:
         """Send the only answer there will be, then drop what comes until the client or the timer closes."""
         assert self._transport is not None
@@ -159,17 +177,27 @@ class Opening(asyncio.BufferedProtocol):
         self._transport.write(data)
         if self._transport.can_write_eof():
             self._transport.write_eof()
-            self._timer.cancel()
-            self._timer = self._listener.loop.call_later(self._listener.limits.close_timeout, self._expire)
+            self._restart_timer(self._listener.limits.close_timeout)
         else:
-            self._transport.close()
+            self._restart_timer(TLS_LINGER, self._close_tls)
+
+    def _close_tls(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+        self._restart_timer(self._listener.limits.close_timeout)
 
     # Ending -------------------------------------------------------------------------------------------------------
 
+    def _restart_timer(self, seconds: float, action: Callable[[], None] | None = None) -> None:
+        self._timer.cancel()
+        self._timer = self._listener.loop.call_later(seconds, action or self._expire)
+
     def _expire(self) -> None:
         """The time for opening, or for the client to go after an answer, is over."""
-        if self._deciding is not None and not self._done:
+        if self._deciding is not None and not self._deciding.done() and not self._expired:
+            self._expired = True
             self._deciding.cancel()
+            self._restart_timer(self._listener.limits.close_timeout)
         elif self._transport is not None:
             self._transport.abort()
 
@@ -190,6 +218,11 @@ class Opening(asyncio.BufferedProtocol):
     def _end(self) -> None:
         self._timer.cancel()
         self._listener.openings.discard(self)
+
+
+def _check_subprotocol(chosen: str | None, request: Request) -> None:
+    if chosen is not None and chosen not in request.subprotocols:
+        raise ValueError(f"the subprotocol {chosen!r} was not offered by the client")
 
 
 def _address(found: object) -> Address:

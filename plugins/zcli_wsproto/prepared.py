@@ -13,7 +13,7 @@ class PreparedMessage:
 
     def __init__(self, message: str | bytes, threshold: int, memory_level: int) -> None:
         self.plain = message_frame(message)
-        self._payload = message.encode() if isinstance(message, str) else message
+        self._payload = message.encode() if isinstance(message, str) else bytes(message)
         self._first = FIN | RSV1 | (TEXT if isinstance(message, str) else BINARY)
         self._threshold = threshold
         self._memory_level = memory_level

@@ -7,7 +7,8 @@ import logging
 import math
 import os
 import stat
-from typing import TYPE_CHECKING, cast
+import sys
+from typing import TYPE_CHECKING, Any, cast
 
 from zcli_wsproto.connection import WsprotoConnection
 from zcli_wsproto.opening import Opening
@@ -72,17 +73,21 @@ class WsprotoListener:
     async def start(self, endpoint: Endpoint) -> None:
         """Bind and accept."""
         _keep_large_blocks()
-        handshake = self.limits.open_timeout if endpoint.tls is not None else None
+        timeouts: dict[str, Any] = {}
+        if endpoint.tls is not None:
+            timeouts["ssl_handshake_timeout"] = self.limits.open_timeout
+            if sys.version_info >= (3, 11):
+                timeouts["ssl_shutdown_timeout"] = self.limits.close_timeout
         if endpoint.unix_path is not None:
             self._unix_path = str(endpoint.unix_path)
             self._server = await self.loop.create_unix_server(
                 lambda: Opening(self), self._unix_path, ssl=endpoint.tls, backlog=endpoint.backlog,
-                ssl_handshake_timeout=handshake,
+                **timeouts,
             )  # fmt: skip
         else:
             self._server = await self.loop.create_server(
                 lambda: Opening(self), endpoint.host, endpoint.port, ssl=endpoint.tls, backlog=endpoint.backlog,
-                reuse_port=endpoint.reuse_port or None, ssl_handshake_timeout=handshake,
+                reuse_port=endpoint.reuse_port or None, **timeouts,
             )  # fmt: skip
             self._addresses = [cast("Address", sock.getsockname()) for sock in self._server.sockets]
         if self.limits.ping_interval:

@@ -59,9 +59,12 @@ def parse_head(head: bytes, remote: Address, local: Address, tls: bool) -> tuple
         parser.receive_data(head)
         event = parser.next_event()
     except h11.RemoteProtocolError as error:
-        raise BadRequest(error.error_status_hint or 400, f"This is no proper HTTP request: {error}.") from None
+        # h11 quotes what was sent, and that may hold a token: it is neither answered nor logged.
+        raise BadRequest(error.error_status_hint or 400, "This is no proper HTTP request.") from None
     if not isinstance(event, h11.Request):
         raise BadRequest(400, "This is no proper HTTP request.")
+    if not event.http_version.startswith(b"1."):
+        raise BadRequest(505, "This server speaks HTTP/1.1.")
     headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()])
     path, _, query = event.target.decode("latin-1").partition("?")
     wants_websocket = "websocket" in _tokens(headers, "upgrade")
@@ -131,10 +134,23 @@ def accept_response(
 
 def http_response(answer: HttpAnswer, with_body: bool = True) -> bytes:
     """A plain answer, after which the connection is closed. ValueError for a header that would break the answer."""
-    phrase = http.HTTPStatus(answer.status).phrase
-    lines = f"HTTP/1.1 {answer.status} {phrase}\r\nConnection: close\r\nContent-Length: {len(answer.body)}\r\n"
+    if not 200 <= answer.status <= 599:
+        raise ValueError(f"{answer.status} is no status of a final HTTP answer: 200 to 599")
+    lines = f"HTTP/1.1 {answer.status} {_phrase(answer.status)}\r\nConnection: close\r\n"
+    if answer.status in (204, 304):
+        with_body = False  # these have no content, and no length of it (RFC 9110, 8.6 and 15)
+    else:
+        lines += f"Content-Length: {len(answer.body)}\r\n"
     head = (lines + _header_lines(answer.headers) + "\r\n").encode("latin-1")
     return head + answer.body if with_body else head
+
+
+def _phrase(status: int) -> str:
+    """The reason phrase; empty, as RFC 9112, 4 admits, for a status that Python does not know."""
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 def _header_lines(headers: Iterable[tuple[str, str]] | Sequence[tuple[str, str]]) -> str:

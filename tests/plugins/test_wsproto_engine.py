@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,6 +156,25 @@ def test_every_way_of_unmasking_gives_the_same(data: bytes, mask: bytes) -> None
     ways = (masking.unmask_by_integers, masking.unmask_by_tables, masking.unmask_in_python, masking.unmask)
     for way in ways:
         assert [bytes(way(form, mask)) for form in (data, bytearray(data), memoryview(data))] == [xor(data, mask)] * 3
+
+
+@pytest.mark.parametrize(
+    ("routine", "taken"),
+    [
+        (None, False),
+        (lambda data, mask: xor(bytes(data), mask), True),
+        (lambda data, mask: xor(bytes(data), mask[::-1]), False),
+        (lambda data, mask: bytearray(xor(bytes(data), mask)), False),
+        (lambda data: data, False),
+    ],
+    ids=["not installed", "as we need it", "wrong", "of another type", "of another signature"],
+)
+def test_the_routine_of_websockets_is_used_only_if_it_does_what_we_need(
+    routine: Any, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = None if routine is None else SimpleNamespace(apply_mask=routine)
+    monkeypatch.setitem(sys.modules, "websockets.speedups", module)
+    assert masking._choose() is (routine if taken else masking.unmask_in_python)
 
 
 def test_the_code_1014_is_a_good_close_code_although_wsproto_refuses_it() -> None:
