@@ -29,6 +29,7 @@ from tour_steps.plugins import show_plugins
 from tour_steps.ports import show_ports
 from tour_steps.walk import Step, Tour, walk
 from tour_steps.web import show_methods, show_trouble
+from tour_steps.websocket import show_websocket
 
 from zcli_core import __version__
 
@@ -39,6 +40,7 @@ STEPS = (
     Step("Ports: free, held, served", show_ports),
     Step("HTTP and HTTPS: a request of each method", show_methods),
     Step("HTTP and HTTPS: when it goes wrong", show_trouble),
+    Step("WebSocket: echo, tokens, wss, broadcast, a clean stop", show_websocket),
     Step("The demos, as a newcomer runs them", show_demos),
     Step("Closing", show_close),  # the last
 )

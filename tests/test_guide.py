@@ -27,6 +27,11 @@ SECTIONS = {
     "level_1_i_port_check": "### **i. Port Checking**",
     "level_1_ii_http_get": "### **ii. HTTP/HTTPS Requests (GET)**",
     "level_1_iii_http_methods": "### **iii. All HTTP Methods**",
+    "level_2_i_websocket_server": "### **i. WebSocket Server Basics**",
+    "level_2_ii_echo": "### **ii. Bidirectional Communication**",
+    "level_2_iii_secure": "### **iii. Secure Connections (Authentication)**",
+    "level_2_iv_wss": "### **iv. Encrypted Connections (WSS - WebSocket Secure)**",
+    "level_2_v_broadcast": "### **v. Broadcast to Multiple Clients (Secured)**",
     "level_3_iii_http_errors": "### **iii. HTTP Error Handling**",
 }
 

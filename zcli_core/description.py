@@ -62,7 +62,11 @@ def _does_more_than_provide(record: PluginRecord) -> bool:
 
 def _is_selected(record: PluginRecord, config: Config) -> bool:
     return any(
-        config.get(kind.setting) in (provider.name, *provider.aliases)
+        not {provider.name, *provider.aliases}.isdisjoint(_selected(config.get(kind.setting)))
         for kind, providers in record.offers.items()
         for provider in providers
     )
+
+
+def _selected(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value

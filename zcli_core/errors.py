@@ -26,3 +26,22 @@ class ConfigError(ZCLIError):
             return self.problems[0]
         numbered = "\n".join(f"  {n}. {problem}" for n, problem in enumerate(self.problems, 1))
         return f"{len(self.problems)} settings cannot be used:\n{numbered}"
+
+
+class ListenError(ZCLIError):
+    """The server cannot listen where it was told to; the message says why, and who holds the port if that is known."""
+
+
+class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know from `websockets`
+    """A WebSocket connection is closed, or closing, and the operation needs an open one.
+
+    ``code`` and ``reason`` say how it ended; 1006 where nobody said why.
+    """
+
+    def __init__(self, code: int = 1006, reason: str = "") -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(code, reason)
+
+    def __str__(self) -> str:
+        return f"the connection is closed ({self.code}{': ' + self.reason if self.reason else ''})"

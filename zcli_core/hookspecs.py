@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     import click
 
     from zcli_core.app import zCLI
+    from zcli_core.comm.websocket.connection import ServerConnection
     from zcli_core.config.settings import Section
+    from zcli_core.contracts.auth import AuthStrategy
     from zcli_core.contracts.config_layer import ConfigLayer
     from zcli_core.contracts.http import HttpFailure, HttpRequest, HttpResponse, HttpTransport
     from zcli_core.contracts.provider import Context, Provider
+    from zcli_core.contracts.websocket import Transport as WebSocketTransport
 
 PROJECT = "zcli"
 
@@ -70,6 +73,22 @@ def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:  # type: ignore
     """Declare HTTP transports; ``http.transport`` selects one by name.
 
     :returns: providers of :class:`zcli_core.contracts.http.HttpTransport`.
+    """
+
+
+@hookspec
+def zcli_websocket_transports() -> Iterable[Provider[WebSocketTransport]]:  # type: ignore[empty-body]
+    """Declare WebSocket transports; ``websocket.transport`` selects one by name.
+
+    :returns: providers of :class:`zcli_core.contracts.websocket.Transport`.
+    """
+
+
+@hookspec
+def zcli_auth_strategies() -> Iterable[Provider[AuthStrategy]]:  # type: ignore[empty-body]
+    """Declare auth strategies; ``websocket.auth`` selects some by name, in the order in which they are asked.
+
+    :returns: providers of :class:`zcli_core.contracts.auth.AuthStrategy`.
     """
 
 
@@ -116,4 +135,24 @@ def zcli_http_response(request: HttpRequest, outcome: HttpResponse | HttpFailure
     :param request: the request as it was given to ``zcli_http_request``.
     :param outcome: the response, whatever its status, or the failure that prevented one; both have ``elapsed``.
     :param context: the configuration and the log of the ``zCLI`` object that made the call.
+    """
+
+
+@hookspec
+def zcli_websocket_opened(connection: ServerConnection, context: Context) -> None:
+    """A WebSocket client has been let in. Called in the event loop's thread: it must not block.
+
+    :param connection: the connection, open; ``on_connect`` and the handler follow.
+    :param context: the configuration and the log of the ``zCLI`` object that serves it.
+    """
+
+
+@hookspec
+def zcli_websocket_closed(connection: ServerConnection, code: int, reason: str, context: Context) -> None:
+    """A WebSocket connection is gone; once for every ``zcli_websocket_opened``. It must not block either.
+
+    :param connection: the connection; nothing can be sent any more.
+    :param code: the close code of whoever closed first (RFC 6455, 7.4); 1006 where nobody sent one.
+    :param reason: the reason that came with it; for 1006, what happened.
+    :param context: the configuration and the log of the ``zCLI`` object that served it.
     """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Kind(NamedTuple):
-    """A kind of provider: its name for people, the hook that declares it and the setting that selects one."""
+    """A kind of provider: its name for people, the hook that declares it and the setting that selects one, or some."""
 
     label: str
     hook: str
@@ -31,7 +31,9 @@ class Kind(NamedTuple):
 
 
 HTTP_TRANSPORT = Kind("HTTP transport", "zcli_http_transports", "http.transport")
-KINDS = (HTTP_TRANSPORT,)
+WEBSOCKET_TRANSPORT = Kind("WebSocket transport", "zcli_websocket_transports", "websocket.transport")
+AUTH_STRATEGY = Kind("auth strategy", "zcli_auth_strategies", "websocket.auth")
+KINDS = (HTTP_TRANSPORT, WEBSOCKET_TRANSPORT, AUTH_STRATEGY)
 
 
 class PluginRecord:
@@ -206,30 +208,34 @@ class PluginHost:
         return found
 
     def choose(self, kind: Kind, config: Config) -> Provider[Any]:
-        """The provider that the configuration selects.
+        """The provider that the configuration selects, for a kind of which it selects one.
+
+        :raises ConfigError: as :meth:`choose_all` does.
+        """
+        return self.choose_all(kind, config)[0][1]
+
+    def choose_all(self, kind: Kind, config: Config) -> list[tuple[PluginRecord, Provider[Any]]]:
+        """The providers that the configuration selects, each with its plugin, in the configuration's order.
 
         :raises ConfigError: nobody provides it, or several do and ``plugins.prefer`` does not decide between them.
         """
-        return self._choose(kind, config)[1]
+        selected = config.get(kind.setting)
+        names = (selected,) if isinstance(selected, str) else selected
+        return [self._choose(kind, name, config) for name in dict.fromkeys(names)]
+
+    def make_all(self, kind: Kind, context: Context) -> list[tuple[PluginRecord, Any]]:
+        """What the chosen providers make, each with its plugin. To be called once for every ``zCLI`` object.
+
+        :raises ConfigError: as :meth:`choose_all` does, or a provider's factory failed.
+        """
+        chosen = self.choose_all(kind, context.config)
+        return [(record, _make(kind, record, provider, context)) for record, provider in chosen]
 
     def make(self, kind: Kind, context: Context) -> Any:
-        """What the provider that the configuration selects makes. To be called once for every ``zCLI`` object.
+        """As :meth:`make_all`, for a setting that selects one."""
+        return self.make_all(kind, context)[0][1]
 
-        :raises ConfigError: as :meth:`choose` does, or the provider's factory failed.
-        """
-        record, provider = self._choose(kind, context.config)
-        try:
-            return provider.factory(context)
-        except ConfigError:
-            raise
-        except Exception as error:
-            raise ConfigError(
-                f"the {kind.label} {provider.name!r} of the plugin {record.name} ({record.origin}), which "
-                f"{_chooser(kind, context.config)} asks for, cannot be made: {describe_error(error)}"
-            ) from error
-
-    def _choose(self, kind: Kind, config: Config) -> tuple[PluginRecord, Provider[Any]]:
-        name = config.get(kind.setting)
+    def _choose(self, kind: Kind, name: str, config: Config) -> tuple[PluginRecord, Provider[Any]]:
         offers = self.providers(kind)
         candidates = offers.get(name, [])
         preferred = config.plugins.prefer.get(name)
@@ -322,6 +328,18 @@ def _check_provider(item: Any) -> None:
         raise TypeError(f"a Provider needs a name and a callable factory, got {item!r}")
     if not (isinstance(item.aliases, tuple) and all(isinstance(alias, str) for alias in item.aliases)):
         raise TypeError(f"a Provider's aliases are a tuple of names, got {item.aliases!r}")
+
+
+def _make(kind: Kind, record: PluginRecord, provider: Provider[Any], context: Context) -> Any:
+    try:
+        return provider.factory(context)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"the {kind.label} {provider.name!r} of the plugin {record.name} ({record.origin}), which "
+            f"{_chooser(kind, context.config)} asks for, cannot be made: {describe_error(error)}"
+        ) from error
 
 
 def _chooser(kind: Kind, config: Config) -> str:

@@ -12,6 +12,7 @@ from zcli_core.host import HTTP_TRANSPORT, PluginHost
 
 if TYPE_CHECKING:
     from zcli_core.comm.http.client import HttpClient
+    from zcli_core.comm.websocket.server import WebSocketServer
     from zcli_core.config import Config
     from zcli_core.contracts.http import HttpResponse
 
@@ -95,7 +96,18 @@ class Comm:
 
         return find_free_port(host)
 
+    # --- WebSocket ---
+
+    @cached_property
+    def websocket(self) -> WebSocketServer:
+        """The WebSocket server; asyncio is imported when it is first used."""
+        from zcli_core.comm.websocket.server import WebSocketServer
+
+        return WebSocketServer(self._config, self._host, self._log.getChild("websocket"))
+
     def close(self) -> None:
         """Close what was made."""
+        if "websocket" in self.__dict__:
+            self.websocket.stop()
         if "http" in self.__dict__:
             self.http.close()

@@ -82,7 +82,7 @@ def port_state(port: int, host: str = "127.0.0.1") -> PortState:
 
     Raises ValueError as :func:`check_port` does.
     """
-    port, name = _valid_port(port), _valid_host(host)
+    port, name = valid_port(port), valid_host(host)
     from zcli_core.comm import port_probe
 
     verdict = port_probe.examine(name, port, REMOTE_TIMEOUT)
@@ -99,7 +99,7 @@ def port_holder(port: int, host: str = "127.0.0.1") -> PortHolder | None:
 
     Raises ValueError as :func:`check_port` does.
     """
-    port, name = _valid_port(port), _valid_host(host)
+    port, name = valid_port(port), valid_host(host)
     from zcli_core.comm import port_holder as table
     from zcli_core.comm import port_probe
 
@@ -123,7 +123,7 @@ def wait_for_port(
 
     Raises ValueError as :func:`check_port` does, and for a timeout that is not a finite number above 0.
     """
-    port, name, seconds = _valid_port(port), _valid_host(host), _valid_timeout(timeout)
+    port, name, seconds = valid_port(port), valid_host(host), _valid_timeout(timeout)
     from zcli_core.comm import port_probe
 
     deadline = time.monotonic() + seconds
@@ -154,7 +154,7 @@ def find_free_port(host: str = "127.0.0.1") -> int:
     Raises ValueError for a malformed host or one that is not an address of this machine, and OSError if the
     system has no port left.
     """
-    name = _valid_host(host)
+    name = valid_host(host)
     from zcli_core.comm import port_probe
 
     try:
@@ -167,7 +167,8 @@ def find_free_port(host: str = "127.0.0.1") -> int:
     return port
 
 
-def _valid_port(port: Any) -> int:
+def valid_port(port: Any) -> int:
+    """The port as an int. Raises ValueError for what is no whole number from 1 to 65535."""
     expected = "a port is a whole number from 1 to 65535"
     if isinstance(port, bool):
         raise _wrong_type(expected, port)
@@ -203,8 +204,11 @@ def _valid_timeout(timeout: Any) -> float:
     return seconds
 
 
-def _valid_host(host: Any) -> str:
-    """The host in the form the resolver takes. What may be a URL is not repeated: it may hold a password."""
+def valid_host(host: Any) -> str:
+    """The host in the form the resolver takes. Raises ValueError for what is neither a name nor an address.
+
+    What may be a URL is not repeated in the error: it may hold a password.
+    """
     expected = "host is a name or an address, such as 'localhost' or '192.0.2.7'"
     if not isinstance(host, str):
         raise _wrong_type(expected, host)

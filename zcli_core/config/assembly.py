@@ -121,7 +121,7 @@ def _impossible_choices(host: PluginHost, config: Config, resolution: Resolution
         values = resolution.values.get(kind.setting, [])
         if any(item.value != setting.default for item in values[-1:]):
             try:
-                host.choose(kind, config)
+                host.choose_all(kind, config)
             except ConfigError as error:
                 problems.append(str(error))
     return problems

@@ -72,6 +72,7 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     token: str | None = setting(None, "the token that admits a client", secret=True)
     tokens: Mapping[str, str] = setting({}, "further tokens by the name of their holder", secret=True)
     allowed_origins: tuple[str, ...] | None = setting(None, "web origins that may connect; enforced once set")
+    subprotocols: tuple[str, ...] = setting((), "subprotocols to agree on, the best first")
     refuse_with: Literal["close", "http"] = setting("close", "refuse by close code, or by HTTP status")
     auth_failures_max: int = setting(10, "wrong credentials an address may send in the window", minimum=1)
     auth_failures_window: float = setting(60.0, "that window, in seconds", above=0)

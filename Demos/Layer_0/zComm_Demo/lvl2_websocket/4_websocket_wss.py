@@ -1,0 +1,47 @@
+"""Level 2.iv: the same over TLS, as wss://.
+
+Run it:
+
+    python3 Demos/Layer_0/zComm_Demo/lvl2_websocket/4_websocket_wss.py
+
+1. Open https://127.0.0.1:8766 in a browser and accept the certificate: it is made on first use, so nobody vouches
+   for it. (A certificate of Let's Encrypt, say, needs no such step.)
+2. Open 4_client_wss.html, which stands beside it.
+
+The certificate's paths come from the .zEnv beside this script; turning TLS on is this script's decision.
+"""
+
+import os
+
+from demo_certificate import make_certificate
+
+from zCLI import zCLI
+
+make_certificate()
+
+zSpark = {
+    "deployment": "Production",
+    "title": "websocket-wss",
+    "logger": "INFO",
+    "logger_path": "./logs",
+    "websocket": {
+        "port": os.getenv("WEBSOCKET_PORT", "8766"),
+        "require_auth": True,
+        "ssl_enabled": True,
+        "allowed_origins": [
+            "https://localhost",  # https: a page of http:// would be another origin
+            "https://127.0.0.1",
+            "file://",
+        ],
+    },
+}
+
+z = zCLI(zSpark)
+
+
+async def secure_echo_handler(websocket, message):
+    """What is said here can be read by nobody on the way."""
+    await websocket.send(f"[Encrypted Echo]: {message}")
+
+
+z.comm.websocket.start(handler=secure_echo_handler)

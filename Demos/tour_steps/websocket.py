@@ -1,0 +1,196 @@
+"""WebSocket: the demos' servers as their own programs, and another library's client."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tour_steps.walk import StepFailed, Tour, expect
+
+_ROOT = Path(__file__).resolve().parent.parent.parent
+_FOLDER = Path("Demos", "Layer_0", "zComm_Demo", "lvl2_websocket")
+_TOKEN = "demo_secure_token_123"
+_LONGEST = 30.0
+
+
+def show_websocket(tour: Tour) -> str:
+    # A copy, for the demo of wss:// makes itself a certificate in its folder.
+    folder = tour.folder / _FOLDER.name
+    shutil.copytree(_ROOT / _FOLDER, folder, ignore=shutil.ignore_patterns("certs", "__pycache__"))
+    for take in (_echo, _chat, _token, _encrypted, _broadcast):
+        take(tour, folder)
+        tour.say("")
+    return "echo, tokens, wss and broadcast; each server stopped cleanly"
+
+
+def _echo(tour: Tour, folder: Path) -> None:
+    with _Server(tour, folder, "1_websocket_server.py") as server, server.client() as client:
+        _exchange(tour, client, "hello", "hello")
+
+
+def _chat(tour: Tour, folder: Path) -> None:
+    with _Server(tour, folder, "2_websocket_echo.py") as server, server.client() as client:
+        _exchange(tour, client, "hello", "Echo: hello")
+
+
+def _token(tour: Tour, folder: Path) -> None:
+    with _Server(tour, folder, "3_websocket_secure.py") as server:
+        for what, query, origin in (
+            ("no token", "", None),
+            ("a wrong token", "?token=wrong", None),
+            ("the token, a strange page", f"?token={_TOKEN}", "http://evil.example"),
+        ):
+            with server.client(query, origin=origin) as client:
+                code, reason = _end(client)
+            tour.say(f"{what}: closed {code}, {reason}", deeper=2)
+            expect(code == 1008, f"{what} was not refused with 1008")
+        with server.client(f"?token={_TOKEN}", origin="null") as client:
+            tour.say("the token, a page from a file:", deeper=2)
+            _exchange(tour, client, "hello", "[Secure Echo]: hello")
+
+
+def _encrypted(tour: Tour, folder: Path) -> None:
+    maker = "demo_certificate.py"
+    tour.say(f"{_FOLDER / maker}", "cyan")
+    done = subprocess.run(
+        [sys.executable, str(folder / maker)], capture_output=True, encoding="utf-8", timeout=_LONGEST, check=False
+    )
+    certificate = folder / "certs" / "demo.cert"
+    expect(certificate.exists(), f"no certificate was made: {done.stderr}")
+    tour.say("a certificate for this machine's own names, made on first use", deeper=2)
+    with _Server(tour, folder, "4_websocket_wss.py") as server:
+        with server.client(f"?token={_TOKEN}", ssl=_trusting(certificate)) as client:
+            cipher = client.socket.cipher()  # type: ignore[attr-defined]
+            tour.say(f"{client.socket.version()}, {cipher[0]}", deeper=2)  # type: ignore[attr-defined]
+            _exchange(tour, client, "hello", "[Encrypted Echo]: hello")
+        try:
+            server.client(ssl=ssl.create_default_context())
+        except ssl.SSLCertVerificationError as error:
+            tour.say(f"who does not know the certificate: {error.verify_message}", deeper=2)
+        else:
+            raise StepFailed("a certificate that nobody vouches for was trusted")
+
+
+def _broadcast(tour: Tour, folder: Path) -> None:
+    with _Server(tour, folder, "5_websocket_broadcast.py") as server, contextlib.ExitStack() as stack:
+        one, two, three = (stack.enter_context(server.client(f"?token={_TOKEN}")) for _ in range(3))
+        for client in (two, three):  # each is there once what it says has come round
+            client.send("here I am")
+            one.recv(timeout=_LONGEST)
+        three.recv(timeout=_LONGEST)
+        two.recv(timeout=_LONGEST)
+        one.send("good morning")
+        heard = [client.recv(timeout=_LONGEST) for client in (two, three)]
+        tour.say("one of three clients says 'good morning'; the others hear", deeper=2)
+        for text in heard:
+            tour.say(f"  {text}", deeper=2)
+        expect(all(text.endswith("says: good morning") for text in heard), "the broadcast did not reach everybody")
+
+
+class _Server:
+    """A demo's server, from its start to a proper end."""
+
+    def __init__(self, tour: Tour, folder: Path, name: str) -> None:
+        self._tour = tour
+        self._script = folder / name
+        self._stack = contextlib.ExitStack()
+        self.url = ""
+
+    def __enter__(self) -> _Server:
+        self._tour.say(str(_FOLDER / self._script.name), "cyan")
+        self._process = self._stack.enter_context(_process(self._script))
+        assert self._process.stdout is not None
+        printed = ""
+        for line in self._process.stdout:
+            printed += line
+            if " listening on " in line:
+                self.url = line.split(" listening on ")[1].split()[0]
+                self._tour.say(line.partition(";")[0], deeper=2)
+                return self
+        raise StepFailed(f"{self._script.name} did not begin to listen: {printed.strip()}")
+
+    def client(self, query: str = "", **options: object):  # type: ignore[no-untyped-def]
+        from websockets.sync.client import connect
+
+        return connect(f"{self.url}/{query}", proxy=None, open_timeout=_LONGEST, **options)
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        with self._stack:
+            if kind is None:
+                self._stop()
+
+    def _stop(self) -> None:
+        with self.client("" if self._is_open else f"?token={_TOKEN}", **self._tls()) as client:
+            self._process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
+            code, reason = _end(client)
+            self._tour.say(f"Ctrl+C: its client is told {code}, {reason}", deeper=2)
+            expect(code == 1001, "the client was not told that the server goes")
+        printed, _ = self._process.communicate(timeout=_LONGEST)
+        *_, last = printed.splitlines()
+        self._tour.say(last, deeper=2)
+        expect(self._process.returncode == 0, f"it ended with status {self._process.returncode}: {printed}")
+        expect("stopped:" in last and "released" in last, "it did not say that it released its port")
+        expect("Traceback" not in printed, "it ended with a traceback")
+
+    @property
+    def _is_open(self) -> bool:
+        return self._script.name[0] in "12"
+
+    def _tls(self) -> dict[str, object]:
+        if not self.url.startswith("wss"):
+            return {}
+        return {"ssl": _trusting(self._script.parent / "certs" / "demo.cert")}
+
+
+@contextlib.contextmanager
+def _process(script: Path) -> Iterator[subprocess.Popen[str]]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ZCLI_", "WEBSOCKET_"))}
+    with subprocess.Popen(
+        [sys.executable, "-u", str(script)],
+        cwd=script.parent,
+        env={**inherited, "WEBSOCKET_PORT": "0", "PYTHONUTF8": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _trusting(certificate: Path) -> ssl.SSLContext:
+    """Trust that one certificate, as a person does who clicks on Proceed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(certificate)
+    return context
+
+
+def _exchange(tour: Tour, client, message: str, expected: str) -> None:  # type: ignore[no-untyped-def]
+    client.send(message)
+    heard = client.recv(timeout=_LONGEST)
+    tour.say(f"sent {message!r}, heard {heard!r}", deeper=2)
+    expect(heard == expected, f"expected {expected!r}")
+
+
+def _end(client) -> tuple[int, str]:  # type: ignore[no-untyped-def]
+    """How the server closed."""
+    from websockets.exceptions import ConnectionClosed
+
+    try:
+        while True:
+            client.recv(timeout=_LONGEST)
+    except ConnectionClosed as closed:
+        if closed.rcvd is None:
+            raise StepFailed("the connection was dropped without a close frame") from closed
+        return closed.rcvd.code, closed.rcvd.reason

@@ -1,0 +1,34 @@
+"""The builtin auth strategies: a token, and the origin of the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zcli_core import hookimpl
+from zcli_core.contracts.provider import Context, Provider
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.auth import AuthStrategy
+
+ZCLI_CONTRACT = 1
+
+
+@hookimpl
+def zcli_auth_strategies() -> list[Provider[AuthStrategy]]:
+    """Declare the strategies; each is imported when configuration selects it."""
+    return [
+        Provider("token", "a shared token, in the URL, a header or a subprotocol", _token),
+        Provider("origin", "any page of allowed_origins, no other credential", _origin),
+    ]
+
+
+def _token(context: Context) -> AuthStrategy:
+    from zcli_auth.token import TokenStrategy, configured_tokens
+
+    return TokenStrategy(configured_tokens(context.config))
+
+
+def _origin(context: Context) -> AuthStrategy:
+    from zcli_auth.origin import make_origin_strategy
+
+    return make_origin_strategy(context.config)

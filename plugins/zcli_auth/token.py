@@ -1,0 +1,123 @@
+"""The token strategy: whoever shows a configured token is its holder.
+
+A token is found in the query (``?token=...``, all that a browser's WebSocket can set besides subprotocols), in
+``Authorization: Bearer ...`` (RFC 6750, 2.1), or as the subprotocol that follows ``bearer`` in
+``Sec-WebSocket-Protocol``, which unlike the query stays out of proxies' logs.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from zcli_core.contracts.auth import Identified, Rejected, Verdict
+from zcli_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zcli_core.config import Config
+    from zcli_core.contracts.websocket import Request
+
+#: The identity of whoever shows ``websocket.token``, which has no name of its own.
+DEFAULT_IDENTITY = "default"
+#: A longer token is neither configured nor compared.
+MAX_LENGTH = 4096
+BEARER = "bearer"
+
+
+class TokenStrategy:
+    """Identifies a client by the one token that it shows. Two tokens, even the same one twice, are none."""
+
+    never_blocks = True
+
+    def __init__(self, tokens: Mapping[str, str]) -> None:
+        """Take the tokens by the identity of their holders; :func:`configured_tokens` has validated them."""
+        self._tokens = [(identity, token.encode("ascii")) for identity, token in tokens.items()]
+
+    def authenticate(self, request: Request) -> Verdict:
+        """Compare what the request shows with every configured token, in a time that tells nothing about them."""
+        found = list(_shown(request))
+        if not found:
+            return None
+        if len(found) > 1:
+            return Rejected("more than one token was given")
+        token, subprotocol = found[0]
+        if not 0 < len(token) <= MAX_LENGTH:
+            return Rejected(f"the token has {len(token)} bytes; one has 1 to {MAX_LENGTH}")
+        holder = None
+        for identity, known in self._tokens:  # every one of them, found or not
+            if hmac.compare_digest(token, known):
+                holder = identity
+        if holder is None:
+            return Rejected("the token is not a configured one")
+        return Identified(holder, subprotocol=subprotocol)
+
+    def __repr__(self) -> str:
+        return f"<TokenStrategy: {len(self._tokens)} tokens>"
+
+
+def _shown(request: Request) -> Iterator[tuple[bytes, str | None]]:
+    """Every token in a request, with the subprotocol that is to be answered."""
+    for part in request.query.split("&"):
+        name, _, value = part.partition("=")
+        if unquote_to_bytes(name) == b"token":
+            # A plus sign stays one: tokens hold no spaces, and pages rarely escape what they put into a URL.
+            yield unquote_to_bytes(value), None
+    for value in request.headers.get_all("authorization"):
+        scheme, _, token = value.strip().partition(" ")
+        if scheme.lower() == BEARER:
+            yield token.strip().encode("latin-1"), None
+    offers = request.subprotocols
+    for place, offer in enumerate(offers):
+        if offer == BEARER and (place == 0 or offers[place - 1] != BEARER):
+            yield "".join(offers[place + 1 : place + 2]).encode("latin-1", "replace"), BEARER
+
+
+def configured_tokens(config: Config) -> dict[str, str]:
+    """The tokens by the identity of their holders.
+
+    :raises ConfigError: there is none, one could never be sent, or two holders share one.
+    """
+    settings = config.websocket
+    tokens = {} if settings.token is None else {DEFAULT_IDENTITY: settings.token}
+    problems = [
+        f"websocket.tokens ({config.explain('websocket.tokens').origin}) uses the name {name!r}, "
+        "which is that of websocket.token; give it another"
+        for name in settings.tokens
+        if name in tokens
+    ]
+    tokens = {**settings.tokens, **tokens}
+    if not tokens:
+        raise ConfigError(
+            f"websocket.require_auth ({config.explain('websocket.require_auth').origin}) asks for a token "
+            f"(websocket.auth, {config.explain('websocket.auth').origin}), but neither websocket.token nor "
+            "websocket.tokens is set, so nobody could connect. Put WEBSOCKET_TOKEN=<a long random text> into .zEnv or "
+            'the environment; python -c "import secrets; print(secrets.token_urlsafe())" makes one'
+        )
+    problems += [
+        f"{_where(config, name)}: {complaint}" for name, token in tokens.items() if (complaint := _complaint(token))
+    ]
+    holders: dict[str, str] = {}
+    for name, token in tokens.items():
+        if holders.setdefault(token, name) != name:
+            problems.append(f"{_where(config, name)}: it is the token of {holders[token]!r} too; make another")
+    if problems:
+        raise ConfigError(problems)
+    return tokens
+
+
+def _where(config: Config, name: str) -> str:
+    if name == DEFAULT_IDENTITY:
+        return f"websocket.token ({config.explain('websocket.token').origin})"
+    return f"websocket.tokens.{name} ({config.explain('websocket.tokens').origin})"
+
+
+def _complaint(token: str) -> str | None:
+    if not token:
+        return "the token is empty"
+    if len(token) > MAX_LENGTH:
+        return f"the token has {len(token)} characters; it may have {MAX_LENGTH}"
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        return "a token is made of printable ASCII characters without spaces, or no client could send it"
+    return None

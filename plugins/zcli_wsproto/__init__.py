@@ -1,0 +1,26 @@
+"""The default WebSocket transport: an asyncio protocol, h11 for the upgrade, wsproto under guard for the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from zcli_core import hookimpl
+from zcli_core.contracts.provider import Context, Provider
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.websocket import Transport
+
+ZCLI_CONTRACT = 1
+
+
+def _transport(context: Context) -> Transport:
+    from zcli_wsproto.transport import WsprotoTransport
+
+    return WsprotoTransport(context.log)
+
+
+@hookimpl
+def zcli_websocket_transports() -> Iterable[Provider[Transport]]:
+    """Give the transport ``wsproto``; asyncio, h11 and wsproto are imported when it is selected."""
+    return [Provider("wsproto", "pure Python, RFC 6455 and permessage-deflate", _transport)]

@@ -1,0 +1,230 @@
+"""The opening phase of a connection: from the accepted socket to the answer to its first request."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, cast
+
+from zcli_core.contracts.websocket import Accept, Address, Decision, HttpAnswer, Refuse, Request
+from zcli_wsproto.connection import TLS_LINGER, WsprotoConnection
+from zcli_wsproto.deflate import negotiate
+from zcli_wsproto.frames import close_frame
+from zcli_wsproto.upgrade import BadRequest, accept_response, http_response, parse_head, split_head
+
+if TYPE_CHECKING:
+    from zcli_wsproto.deflate import Agreement
+    from zcli_wsproto.transport import WsprotoListener
+
+
+class Opening(asyncio.BufferedProtocol):
+    """Reads one request, has it decided on, and answers.
+
+    It is made when the socket is accepted, before any TLS handshake, so its timer covers that too.
+    """
+
+    __slots__ = ("_buffer", "_deciding", "_done", "_expired", "_listener", "_timer", "_transport")
+
+    def __init__(self, listener: WsprotoListener) -> None:
+        self._listener = listener
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._deciding: asyncio.Task[None] | None = None
+        #: Whether an answer was sent: what still comes is read and dropped.
+        self._done = False
+        #: Whether a decision was told that its time is over.
+        self._expired = False
+        self._timer = listener.loop.call_later(listener.limits.open_timeout, self._expire)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is ready (asyncio): after the TLS handshake, if there is one."""
+        self._transport = cast("asyncio.Transport", transport)
+        if self._listener.stopped:  # while the TLS handshake was under way
+            self._transport.abort()
+            return
+        self._listener.openings.add(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read into (asyncio): little at a time, for it may have to be kept."""
+        return self._listener.read_buffer[: self._listener.limits.max_header_bytes]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes from the client (asyncio)."""
+        if self._done:
+            return
+        assert self._transport is not None
+        self._buffer += self._listener.read_buffer[:nbytes]
+        if self._deciding is not None:
+            # Reading goes on, so that a client that leaves is noticed; but what comes too early must not pile up.
+            if len(self._buffer) > self._listener.limits.max_header_bytes:
+                self._transport.pause_reading()
+            return
+        try:
+            parts = split_head(self._buffer, self._listener.limits)
+            if parts is None:
+                return
+            head, self._buffer = parts
+            info = self._transport.get_extra_info
+            request, key = parse_head(
+                head, _address(info("peername")), _address(info("sockname")), info("sslcontext") is not None
+            )
+        except BadRequest as bad:
+            self._listener.log.debug("refused a request: %s", bad)
+            self._send_last(http_response(bad.answer))
+            return
+        if key is None:
+            self._answer_http(request)
+        else:
+            self._decide(request, key)
+
+    # Deciding -----------------------------------------------------------------------------------------------------
+
+    def _answer_http(self, request: Request) -> None:
+        try:
+            answer = http_response(self._listener.acceptor.http(request), with_body=request.method != "HEAD")
+        except Exception:
+            self._listener.log.exception("answering %r failed", request)
+            answer = http_response(HttpAnswer(500))
+        self._send_last(answer)
+
+    def _decide(self, request: Request, key: str) -> None:
+        """Ask the core; wait for it in a task only if it has to wait itself."""
+        try:
+            decision = self._listener.acceptor.upgrade(request)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._fail(error)
+            return
+        if isinstance(decision, (Accept, Refuse, HttpAnswer)):
+            self._carry_out(decision, request, key)
+            return
+        self._deciding = self._listener.loop.create_task(self._wait_for(decision, request, key))
+        if inspect.iscoroutine(decision):
+            # A task that is cancelled before its first step never gets to await it.
+            self._deciding.add_done_callback(lambda _: decision.close())
+
+    async def _wait_for(self, decision: Awaitable[Decision], request: Request, key: str) -> None:
+        assert self._transport is not None
+        try:
+            decided = await decision
+        except asyncio.CancelledError:
+            decided = Refuse(1011, "no decision within the open timeout")
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._fail(error)
+            return
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._carry_out(decided, request, key)
+
+    def _carry_out(self, decision: Decision, request: Request, key: str) -> None:
+        """Answer; an answer that cannot be sent is the core's mistake."""
+        try:
+            if isinstance(decision, HttpAnswer):
+                self._send_last(http_response(decision))
+                return
+            _check_subprotocol(decision.subprotocol, request)
+            if isinstance(decision, Refuse):
+                response = accept_response(key, decision.subprotocol, None)
+                self._send_last(response + close_frame(decision.code, decision.reason))
+                return
+            agreement = self._agree(request)
+            extensions = agreement.header if agreement is not None else None
+            response = accept_response(key, decision.subprotocol, extensions, decision.headers)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._fail(error)
+        else:
+            self._open(decision, request, agreement, response)
+
+    def _agree(self, request: Request) -> Agreement | None:
+        """What is agreed on compression."""
+        compression = self._listener.limits.compression
+        if compression is None:
+            return None
+        return negotiate(request.headers.get_all("sec-websocket-extensions"), compression)
+
+    def _fail(self, error: Exception) -> None:
+        """The core's decision raised, or cannot be carried out."""
+        self._listener.log.error("deciding on an upgrade failed", exc_info=error)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._send_last(http_response(HttpAnswer(500)))
+
+    # Answering ----------------------------------------------------------------------------------------------------
+
+    def _open(self, accept: Accept, request: Request, agreement: Agreement | None, response: bytes) -> None:
+        """Send the 101 and hand over to a connection."""
+        assert self._transport is not None
+        transport = self._transport
+        transport.write(response)
+        connection = WsprotoConnection(self._listener, transport, request, accept.subprotocol, agreement)
+        received, self._buffer = self._buffer, b""
+        self._end()
+        transport.set_protocol(connection)
+        self._listener.connections.add(connection)
+        try:
+            receiver = accept.opened(connection)
+        except Exception:
+            self._listener.log.exception("opening a connection failed")
+            connection.close(1011, "the server failed to open the connection")
+            return
+        connection.start(receiver, received)
+
+    def _send_last(self, data: bytes) -> None:
+        """Send the only answer there will be, then drop what comes until the client or the timer closes."""
+        assert self._transport is not None
+        self._done = True
+        self._buffer = b""
+        self._transport.write(data)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._restart_timer(self._listener.limits.close_timeout)
+        else:
+            self._restart_timer(TLS_LINGER, self._close_tls)
+
+    def _close_tls(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+        self._restart_timer(self._listener.limits.close_timeout)
+
+    # Ending -------------------------------------------------------------------------------------------------------
+
+    def _restart_timer(self, seconds: float, action: Callable[[], None] | None = None) -> None:
+        self._timer.cancel()
+        self._timer = self._listener.loop.call_later(seconds, action or self._expire)
+
+    def _expire(self) -> None:
+        """The time for opening, or for the client to go after an answer, is over."""
+        if self._deciding is not None and not self._deciding.done() and not self._expired:
+            self._expired = True
+            self._deciding.cancel()
+            self._restart_timer(self._listener.limits.close_timeout)
+        elif self._transport is not None:
+            self._transport.abort()
+
+    def drop(self) -> None:
+        """The listener stops: close without an answer."""
+        if self._deciding is not None:
+            self._deciding.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone (asyncio)."""
+        self._done = True
+        self._end()
+        if self._deciding is not None:
+            self._deciding.cancel()
+
+    def _end(self) -> None:
+        self._timer.cancel()
+        self._listener.openings.discard(self)
+
+
+def _check_subprotocol(chosen: str | None, request: Request) -> None:
+    if chosen is not None and chosen not in request.subprotocols:
+        raise ValueError(f"the subprotocol {chosen!r} was not offered by the client")
+
+
+def _address(found: object) -> Address:
+    """The address of a socket; a Unix socket has none."""
+    return cast("Address", found) if isinstance(found, tuple) else None

@@ -1,0 +1,188 @@
+"""The sending half of an open connection: messages, bursts in one write, slow readers, pings."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from zcli_core.contracts.websocket import Closed, ClosedBy, State
+from zcli_core.errors import ConnectionClosed
+from zcli_wsproto.frames import FIN, PING, TEXT, TEXT_HEADERS, frame, message_frame
+from zcli_wsproto.pings import Pings
+from zcli_wsproto.prepared import PreparedMessage
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.websocket import Message, Prepared
+    from zcli_wsproto.deflate import Agreement
+    from zcli_wsproto.transport import WsprotoListener
+
+_OPEN = State.OPEN
+
+#: Frames that are collected before they are written although more may follow at once.
+_CORKED_FRAMES = 32
+
+
+class Sender(asyncio.BufferedProtocol):
+    """What a connection needs to send; :class:`zcli_wsproto.connection.WsprotoConnection` receives and closes."""
+
+    __slots__ = (
+        "_agreement", "_closed", "_corked", "_drained", "_listener", "_pings", "_transport", "_write", "latency",
+        "state", "write_paused",
+    )  # fmt: skip
+
+    def __init__(self, listener: WsprotoListener, transport: asyncio.Transport, agreement: Agreement | None) -> None:
+        self._listener = listener
+        self._transport = transport
+        self._write = transport.write
+        self._agreement = agreement
+        self.state = _OPEN
+        self.latency = 0.0
+        self.write_paused = False
+        #: Frames that wait for the end of the current burst; None outside one.
+        self._corked: list[bytes] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._pings: Pings | None = None
+        self._closed: Closed | None = None
+
+    def _close(self, closed: Closed) -> None:
+        """Start the close handshake."""
+        raise NotImplementedError
+
+    @property
+    def write_buffer_size(self) -> int:
+        """Bytes that the operating system has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    # Messages -----------------------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Send a message."""
+        if self.state is not _OPEN:
+            raise self._closed_error()
+        if self._agreement is not None:
+            data = self._listener.prepare(message).compressed(self._agreement.server_bits)
+        elif type(message) is str:
+            payload = message.encode()
+            length = len(payload)
+            data = TEXT_HEADERS[length] + payload if length < 126 else frame(FIN | TEXT, payload)
+        else:
+            data = message_frame(message)
+        if self._corked is not None:
+            self._push(data)
+        else:
+            self._write(data)
+        if self.write_paused and self._too_slow():
+            raise self._closed_error()
+
+    def send_prepared(self, prepared: Prepared) -> bool:
+        """Send a prepared message; whether it was sent."""
+        if self.state is not _OPEN or (self.write_paused and self._too_slow()):
+            return False
+        message: PreparedMessage = prepared  # type: ignore[assignment]  # the contract: made by this listener
+        agreement = self._agreement
+        data = message.plain if agreement is None else message.compressed(agreement.server_bits)
+        if self._corked is None:
+            self._write(data)
+        else:
+            self._push(data)
+        return True
+
+    # Bursts -------------------------------------------------------------------------------------------------------
+
+    def _push(self, data: bytes) -> None:
+        """Write a frame in its turn."""
+        if self._corked is None:
+            self._write(data)
+            return
+        self._corked.append(data)
+        if len(self._corked) >= _CORKED_FRAMES:
+            self._flush()
+
+    def _flush(self) -> None:
+        corked = self._corked
+        if corked:
+            self._write(b"".join(corked) if len(corked) > 1 else corked[0])
+            corked.clear()
+
+    def _uncork(self) -> None:
+        self._flush()
+        self._corked = None
+
+    # Slow readers -------------------------------------------------------------------------------------------------
+
+    def _too_slow(self) -> bool:
+        """Close a client that has left too much unread."""
+        limit = self._listener.limits.send_buffer_max
+        if self._transport.get_write_buffer_size() <= limit:
+            return False
+        self._close(Closed(1013, f"more than {limit} bytes left unread", ClosedBy.SERVER))
+        return True
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly (asyncio)."""
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        """The client has caught up (asyncio)."""
+        self.write_paused = False
+        self._wake_drained()
+
+    async def drain(self) -> None:
+        """Wait until the client has caught up."""
+        while self.write_paused and self.state is _OPEN:
+            if self._drained is None:
+                self._drained = self._listener.loop.create_future()
+            await asyncio.shield(self._drained)
+        if self.state is not _OPEN:
+            raise self._closed_error()
+
+    def _wake_drained(self) -> None:
+        if self._drained is not None:
+            if not self._drained.done():
+                self._drained.set_result(None)
+            self._drained = None
+
+    # Pings --------------------------------------------------------------------------------------------------------
+
+    def ping(self, payload: bytes | None = None) -> asyncio.Future[float]:
+        """Send a ping; the future gives the seconds until its answer."""
+        if self.state is not _OPEN:
+            raise self._closed_error()
+        if payload is None:
+            payload = os.urandom(4)
+        if len(payload) > 125:
+            raise ValueError(f"the payload of a ping is at most 125 bytes, not {len(payload)} (RFC 6455, 5.5)")
+        if self._pings is not None and payload in self._pings:
+            raise ValueError("a ping with that payload is still unanswered")
+        future: asyncio.Future[float] = self._listener.loop.create_future()
+        self._send_ping(payload, future)
+        return future
+
+    def keepalive_ping(self) -> None:
+        """Ask for a sign of life; see the listener's keepalive."""
+        if self.state is _OPEN:
+            self._send_ping(os.urandom(4), None)
+
+    def _send_ping(self, payload: bytes, future: asyncio.Future[float] | None) -> None:
+        if self._pings is None:
+            self._pings = Pings()
+        self._pings.add(payload, future)
+        self._push(frame(FIN | PING, payload))
+
+    def _pong(self, payload: bytes) -> None:
+        """The client has answered a ping, or sends a pong of its own accord (RFC 6455, 5.5.3)."""
+        took = self._pings.answer(payload) if self._pings is not None else None
+        if took is not None:
+            self.latency = took
+
+    # The end ------------------------------------------------------------------------------------------------------
+
+    def _stop_sending(self) -> None:
+        """Nothing can be sent any more: those who wait for the client are told."""
+        self._wake_drained()
+        if self._pings is not None:
+            self._pings.fail(self._closed_error())
+
+    def _closed_error(self) -> ConnectionClosed:
+        return ConnectionClosed(*self._closed[:2]) if self._closed is not None else ConnectionClosed()

@@ -1,0 +1,162 @@
+"""The upgrade, sans-IO: a request's bytes to a :class:`Request`, a decision to the bytes of an answer.
+
+h11 parses; the limits on what it is given, and the checks of RFC 6455, 4.2.1, are ours.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import http
+import re
+from typing import TYPE_CHECKING
+
+import h11
+
+from zcli_core.contracts.websocket import Address, Headers, HttpAnswer, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from zcli_core.contracts.websocket import Limits
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[^\x00-\x1f\x7f]*")
+
+
+class BadRequest(Exception):  # noqa: N818 - the name of the status it stands for
+    """A request that is answered with an error status and a sentence, without asking the core."""
+
+    def __init__(self, status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(text)
+        kind = ("Content-Type", "text/plain; charset=utf-8")
+        self.answer = HttpAnswer(status, (text + "\n").encode(), (kind, *headers))
+
+
+def split_head(data: bytes, limits: Limits) -> tuple[bytes, bytes] | None:
+    """The head of a request and what follows it, or None if the head is not complete. BadRequest over a limit."""
+    match = _END_OF_HEAD.search(data)
+    size = match.end() if match else len(data)
+    if size > limits.max_header_bytes:
+        raise BadRequest(431, f"The request's head is over {limits.max_header_bytes} bytes.")
+    if match is None:
+        return None
+    if data.count(b"\n", 0, size) > limits.max_headers + 2:
+        raise BadRequest(431, f"The request has more than {limits.max_headers} headers.")
+    return data[:size], data[size:]
+
+
+def parse_head(head: bytes, remote: Address, local: Address, tls: bool) -> tuple[Request, str | None]:
+    """The request, and its Sec-WebSocket-Key if it is a proper upgrade to WebSocket.
+
+    BadRequest for what is no HTTP, and for an upgrade that breaks RFC 6455.
+    """
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head) + 1)
+    try:
+        parser.receive_data(head)
+        event = parser.next_event()
+    except h11.RemoteProtocolError as error:
+        # h11 quotes what was sent, and that may hold a token: it is neither answered nor logged.
+        raise BadRequest(error.error_status_hint or 400, "This is no proper HTTP request.") from None
+    if not isinstance(event, h11.Request):
+        raise BadRequest(400, "This is no proper HTTP request.")
+    if not event.http_version.startswith(b"1."):
+        raise BadRequest(505, "This server speaks HTTP/1.1.")
+    headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()])
+    path, _, query = event.target.decode("latin-1").partition("?")
+    wants_websocket = "websocket" in _tokens(headers, "upgrade")
+    key = _check_upgrade(event, headers) if wants_websocket else None
+    request = Request(
+        event.method.decode("latin-1"), path, query, headers, remote, local, tls,
+        _subprotocols(headers) if wants_websocket else (),
+    )  # fmt: skip
+    return request, key
+
+
+def _tokens(headers: Headers, name: str) -> list[str]:
+    return [token.strip().lower() for value in headers.get_all(name) for token in value.split(",")]
+
+
+def _check_upgrade(event: h11.Request, headers: Headers) -> str:
+    """The key of an upgrade that is as RFC 6455, 4.2.1 demands."""
+    if event.method != b"GET":
+        raise BadRequest(405, "A WebSocket is opened with GET.", (("Allow", "GET"),))
+    if event.http_version != b"1.1":
+        raise BadRequest(426, "A WebSocket is opened with HTTP/1.1.", (("Upgrade", "websocket"),))
+    if "upgrade" not in _tokens(headers, "connection"):
+        raise BadRequest(400, "The Connection header of an upgrade must hold 'Upgrade'.")
+    if headers.get_all("sec-websocket-version") != ["13"]:
+        raise BadRequest(
+            426, "This server speaks version 13 of the WebSocket protocol.",
+            (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")),
+        )  # fmt: skip
+    if headers.get_all("content-length") not in ([], ["0"]) or "transfer-encoding" in headers:
+        raise BadRequest(400, "The request of an upgrade has no body.")
+    keys = headers.get_all("sec-websocket-key")
+    if len(keys) != 1 or not _is_key(keys[0]):
+        raise BadRequest(400, "Sec-WebSocket-Key must be there once and be 16 bytes in base64.")
+    return keys[0]
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(key) == 24 and len(base64.b64decode(key, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _subprotocols(headers: Headers) -> tuple[str, ...]:
+    """What the client offers; BadRequest if a name is no token or stands twice (RFC 6455, 4.1)."""
+    offered = [name.strip() for value in headers.get_all("sec-websocket-protocol") for name in value.split(",")]
+    if len(set(offered)) != len(offered) or not all(_NAME.fullmatch(name) for name in offered):
+        raise BadRequest(400, "Sec-WebSocket-Protocol must list different names.")
+    return tuple(offered)
+
+
+def accept_response(
+    key: str, subprotocol: str | None, extensions: str | None, headers: Iterable[tuple[str, str]] = ()
+) -> bytes:
+    """The 101 that opens the connection (RFC 6455, 4.2.2)."""
+    accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()  # noqa: S324 - the RFC's choice
+    lines = (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\n"
+    )
+    if subprotocol is not None:
+        lines += f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
+    if extensions is not None:
+        lines += f"Sec-WebSocket-Extensions: {extensions}\r\n"
+    return (lines + _header_lines(headers) + "\r\n").encode("latin-1")
+
+
+def http_response(answer: HttpAnswer, with_body: bool = True) -> bytes:
+    """A plain answer, after which the connection is closed. ValueError for a header that would break the answer."""
+    if not 200 <= answer.status <= 599:
+        raise ValueError(f"{answer.status} is no status of a final HTTP answer: 200 to 599")
+    lines = f"HTTP/1.1 {answer.status} {_phrase(answer.status)}\r\nConnection: close\r\n"
+    if answer.status in (204, 304):
+        with_body = False  # these have no content, and no length of it (RFC 9110, 8.6 and 15)
+    else:
+        lines += f"Content-Length: {len(answer.body)}\r\n"
+    head = (lines + _header_lines(answer.headers) + "\r\n").encode("latin-1")
+    return head + answer.body if with_body else head
+
+
+def _phrase(status: int) -> str:
+    """The reason phrase; empty, as RFC 9112, 4 admits, for a status that Python does not know."""
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _header_lines(headers: Iterable[tuple[str, str]] | Sequence[tuple[str, str]]) -> str:
+    lines = ""
+    for name, value in headers:
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ValueError(f"the header {name!r} cannot be sent: its name or value is not allowed in HTTP")
+        lines += f"{name}: {value}\r\n"
+    return lines

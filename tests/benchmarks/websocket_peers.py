@@ -1,0 +1,258 @@
+"""The servers that the WebSocket benchmark compares, each run as a process of its own.
+
+``python websocket_peers.py NAME`` serves on a free port of 127.0.0.1 and prints that port. Every server echoes;
+a message that begins with ``B`` goes to all the other connections instead. Compression is off everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+MAX_SIZE = 4 * 1024 * 1024
+BACKLOG = 2048
+
+
+def is_broadcast(message: Any) -> bool:
+    """Whether a message is to go to all others."""
+    return bool(message[:1] in ("B", b"B"))
+
+
+def listening_socket() -> socket.socket:
+    """A listening socket on a free port, which it prints."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+def announce(sock: socket.socket) -> None:
+    """Tell the benchmark where we listen."""
+    print(sock.getsockname()[1], flush=True)
+
+
+def accept_key(request: bytes) -> bytes:
+    """The Sec-WebSocket-Accept of a raw request (RFC 6455, 4.2.2)."""
+    key = request.lower().index(b"sec-websocket-key:")
+    value = request[key + 18 : request.index(b"\r\n", key)].strip()
+    return base64.b64encode(hashlib.sha1(value + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+
+
+async def floor(sock: socket.socket) -> None:
+    """The floor: a bare Protocol that counts frames by their length and writes a ready-made answer."""
+    from websocket_load import header
+
+    members: set[asyncio.Transport] = set()
+
+    class Floor(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast("asyncio.Transport", transport)
+            self.open, self.have, self.need = False, 0, 0
+
+        def data_received(self, data: bytes) -> None:
+            if not self.open:
+                answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                self.transport.write(answer + b"Sec-WebSocket-Accept: " + accept_key(data) + b"\r\n\r\n")
+                self.open = True
+                members.add(self.transport)
+                return
+            if not self.need:
+                length = data[1] & 0x7F
+                if length == 126:
+                    length = int.from_bytes(data[2:4], "big")
+                elif length == 127:
+                    length = int.from_bytes(data[2:10], "big")
+                self.need = len(header(0x81, length, True)) + 4 + length
+                self.frame = header(data[0], length, False) + bytes(length)
+                self.everyone = length == 256 and bytes([data[6 + 2] ^ data[4]]) == b"B"
+            self.have += len(data)
+            while self.have >= self.need:
+                self.have -= self.need
+                if self.everyone:
+                    for member in members:
+                        if member is not self.transport:
+                            member.write(self.frame)
+                else:
+                    self.transport.write(self.frame)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            members.discard(self.transport)
+
+    server = await asyncio.get_running_loop().create_server(Floor, sock=sock, backlog=BACKLOG)
+    announce(sock)
+    await server.serve_forever()
+
+
+async def websockets_(sock: socket.socket) -> None:
+    """The package `websockets`, its asyncio server."""
+    from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+    members: set[ServerConnection] = set()
+
+    async def handler(connection: ServerConnection) -> None:
+        members.add(connection)
+        try:
+            async for message in connection:
+                if is_broadcast(message):
+                    broadcast(members - {connection}, message)
+                else:
+                    await connection.send(message)
+        finally:
+            members.discard(connection)
+
+    async with serve(handler, sock=sock, compression=None, max_size=MAX_SIZE, backlog=BACKLOG) as server:
+        announce(sock)
+        await server.serve_forever()
+
+
+async def aiohttp_(sock: socket.socket) -> None:
+    """aiohttp's server, with its C parts."""
+    from aiohttp import web
+
+    members: set[web.WebSocketResponse] = set()
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        response = web.WebSocketResponse(compress=False, max_msg_size=MAX_SIZE)
+        await response.prepare(request)
+        members.add(response)
+        try:
+            async for message in response:
+                if is_broadcast(message.data):
+                    for member in members - {response}:
+                        await member.send_str(message.data)
+                elif message.type is web.WSMsgType.TEXT:
+                    await response.send_str(message.data)
+                else:
+                    await response.send_bytes(message.data)
+        finally:
+            members.discard(response)
+        return response
+
+    application = web.Application()
+    application.router.add_get("/chat", handler)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.SockSite(runner, sock, backlog=BACKLOG).start()
+    announce(sock)
+    await asyncio.Event().wait()
+
+
+async def picows_(sock: socket.socket) -> None:
+    """picows as it comes: frames, no reassembly and no UTF-8 check."""
+    from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+
+    members: set[WSTransport] = set()
+
+    class Listener(WSListener):  # type: ignore[misc]
+        def on_ws_connected(self, transport: WSTransport) -> None:
+            members.add(transport)
+
+        def on_ws_disconnected(self, transport: WSTransport) -> None:
+            members.discard(transport)
+
+        def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+            if frame.msg_type is WSMsgType.TEXT:
+                message = frame.get_payload_as_utf8_text()
+                if is_broadcast(message):
+                    for member in members - {transport}:
+                        member.send(WSMsgType.TEXT, message.encode())
+                else:
+                    transport.send(WSMsgType.TEXT, message.encode())
+            else:
+                transport.send(frame.msg_type, frame.get_payload_as_bytes())
+
+    def factory(_request: WSUpgradeRequest) -> WSListener:
+        return Listener()
+
+    server = await ws_create_server(factory, sock=sock, max_frame_size=MAX_SIZE, backlog=BACKLOG)
+    announce(sock)
+    await server.serve_forever()
+
+
+def uvicorn_(implementation: str) -> Callable[[socket.socket], Awaitable[None]]:
+    """uvicorn with one of its WebSocket implementations and a bare ASGI application."""
+
+    async def serve(sock: socket.socket) -> None:
+        import uvicorn
+
+        members: set[Any] = set()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "websocket":
+                return
+            await receive()
+            await send({"type": "websocket.accept"})
+            members.add(send)
+            try:
+                while (event := await receive())["type"] == "websocket.receive":
+                    text = event.get("text")
+                    message = event["bytes"] if text is None else text
+                    answer = {"type": "websocket.send", "text" if text is not None else "bytes": message}
+                    if is_broadcast(message):
+                        for member in members - {send}:
+                            await member(answer)
+                    else:
+                        await send(answer)
+            finally:
+                members.discard(send)
+
+        config = uvicorn.Config(
+            application, ws=implementation, lifespan="off", log_config=None, access_log=False,  # type: ignore[arg-type]
+            ws_max_size=MAX_SIZE, ws_per_message_deflate=False, backlog=BACKLOG,
+        )  # fmt: skip
+        announce(sock)
+        await uvicorn.Server(config).serve(sockets=[sock])
+
+    return serve
+
+
+async def zcli(sock: socket.socket) -> None:
+    """zCLI's own: the default transport below the core's handler driver."""
+    from websocket_zcli import serve
+
+    await serve(sock, announce, is_broadcast, MAX_SIZE, BACKLOG)
+
+
+async def zcli_pure(sock: socket.socket) -> None:
+    """The same where `websockets` is not installed, whose C routine unmasks longer frames."""
+    sys.modules["websockets.speedups"] = None  # type: ignore[assignment]  # makes its import fail
+    await zcli(sock)
+
+
+PEERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
+    "floor": floor,
+    "zcli": zcli,
+    "zcli-pure": zcli_pure,
+    "websockets": websockets_,
+    "aiohttp": aiohttp_,
+    "picows": picows_,
+    "uvicorn+wsproto": uvicorn_("wsproto"),
+    "uvicorn+websockets": uvicorn_("websockets-sansio"),
+}
+
+
+def main() -> None:
+    """Serve as the peer that the command line names, on uvloop if it says so: ``NAME[@uvloop]``."""
+    name, _, loop = sys.argv[1].partition("@")
+    peer = PEERS[name]
+
+    async def run() -> None:
+        await peer(listening_socket())
+
+    if loop == "uvloop":
+        import uvloop
+
+        uvloop.run(run())
+    else:
+        asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

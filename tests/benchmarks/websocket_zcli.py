@@ -1,0 +1,112 @@
+"""zCLI's WebSocket server for the benchmark: the default transport below the core's handler driver."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from zcli_wsproto.transport import WsprotoTransport
+
+from zcli_core.comm.websocket.driver import HandlerDriver
+from zcli_core.contracts.websocket import (
+    Accept,
+    Closed,
+    Connection,
+    Endpoint,
+    HttpAnswer,
+    Limits,
+    Listener,
+    Message,
+    Receiver,
+    Request,
+)
+
+
+class Client:
+    """What a handler is given: the least that the facade's connection object has to do."""
+
+    __slots__ = ("connection", "driver", "server")
+
+    def __init__(self, server: Server, connection: Connection) -> None:
+        self.server = server
+        self.connection = connection
+        self.driver = HandlerDriver(connection, self, server.loop)
+
+    async def send(self, message: Message) -> None:
+        """Send, waiting while the client is slow."""
+        connection = self.connection
+        connection.send(message)
+        if connection.write_paused:
+            await connection.drain()
+
+    async def opened(self) -> None:
+        """No on_connect here."""
+
+    def handle(self, message: Message) -> Awaitable[None]:
+        """Run the handler."""
+        return self.server.handler(self, message)
+
+    def failed(self, error: Exception) -> None:
+        """Say so."""
+        logging.getLogger("bench").error("handler failed", exc_info=error)
+
+    def closed(self, closed: Closed) -> None:
+        """Forget the client."""
+        self.server.clients.discard(self)
+
+
+class Server:
+    """Admits everybody."""
+
+    listener: Listener
+
+    def __init__(self, is_broadcast: Callable[[Any], bool]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.clients: set[Client] = set()
+        self.is_broadcast = is_broadcast
+
+    def upgrade(self, request: Request) -> Accept:
+        """Let in."""
+        return Accept(self.open)
+
+    def http(self, request: Request) -> HttpAnswer:
+        """Nothing here."""
+        return HttpAnswer(426)
+
+    def open(self, connection: Connection) -> Receiver:
+        """Take in a client."""
+        client = Client(self, connection)
+        self.clients.add(client)
+        return client.driver
+
+    async def handler(self, client: Client, message: Message) -> None:
+        """Echo or broadcast."""
+        if self.is_broadcast(message):
+            prepared = self.listener.prepare(message)
+            for other in self.clients:
+                if other is not client:
+                    other.connection.send_prepared(prepared)
+        else:
+            await client.send(message)
+
+
+async def serve(
+    sock: socket.socket,
+    announce: Callable[[socket.socket], None],
+    is_broadcast: Callable[[Any], bool],
+    max_size: int,
+    backlog: int,
+) -> None:
+    """Serve on the address of that socket."""
+    host, _port = sock.getsockname()
+    sock.close()
+    server = Server(is_broadcast)
+    transport = WsprotoTransport(logging.getLogger("bench"))
+    server.listener = await transport.listen(Endpoint(host, 0, backlog=backlog), server, Limits(max_size=max_size))
+    address = server.listener.addresses[0]
+    assert address is not None
+    print(address[1], flush=True)
+    await asyncio.Event().wait()

@@ -1,0 +1,317 @@
+"""What a handler may do: all of asyncio has to work in it, started in place or by its task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from zcli_core.comm.websocket import driver as driver_module
+from zcli_core.comm.websocket.driver import MAX_WAITING, HandlerDriver
+from zcli_core.contracts.websocket import Closed, ClosedBy, Message
+from zcli_core.errors import ConnectionClosed
+
+VARIABLE = contextvars.ContextVar("VARIABLE", default=0)
+GONE = Closed(1000, "", ClosedBy.CLIENT)
+
+
+@pytest.fixture(params=["in place", "by its task"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of starting a handler; on Python 3.10 there is but one."""
+    if request.param == "by its task":
+        monkeypatch.setattr(driver_module, "_IN_PLACE", False)
+    elif sys.version_info < (3, 11):
+        pytest.skip("Python 3.10 always starts handlers by the task")
+    return str(request.param)
+
+
+class Side:
+    """The other side of a driver: the transport that delivers to it and the facade that owns it."""
+
+    def __init__(self, handler: Callable[[Side, Message], Awaitable[None]]) -> None:
+        self.handler = handler
+        self.log: list[Any] = []
+        self.resumed = 0
+        self.errors: list[Exception] = []
+        self.close_codes: list[int] = []
+        self.was_closed: list[Closed] = []
+        self.driver = HandlerDriver(self, self, asyncio.get_running_loop())  # type: ignore[arg-type]
+
+    async def opened(self) -> None:
+        self.log.append("opened")
+
+    async def handle(self, message: Message) -> None:
+        await self.handler(self, message)
+
+    def failed(self, error: Exception) -> None:
+        self.errors.append(error)
+
+    def closed(self, closed: Closed) -> None:
+        self.was_closed.append(closed)
+
+    def resume_delivery(self) -> None:
+        self.resumed += 1
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        self.close_codes.append(code)
+
+    def deliver(self, *messages: Message) -> list[bool]:
+        """Deliver as a transport does: from a callback of the loop, outside every task."""
+        return [self.driver.message(message) for message in messages]
+
+    async def until(self, *expected: Any) -> None:
+        """Wait until the log ends like that; on the way every message was handled in order."""
+
+        async def settle() -> None:
+            while self.log[1:] != list(expected):
+                await asyncio.sleep(0)
+
+        try:
+            await asyncio.wait_for(settle(), 5)
+        except asyncio.TimeoutError:
+            assert self.log[1:] == list(expected)
+            raise
+
+
+def run(handler: Callable[[Side, Message], Awaitable[None]], scenario: Callable[[Side], Awaitable[None]]) -> Side:
+    """Run a scenario beside an open connection, and end the connection."""
+
+    async def main() -> Side:
+        side = Side(handler)
+        await asyncio.sleep(0)
+        await scenario(side)
+        side.driver.closed(GONE)
+        if not side.driver.task.done():
+            await asyncio.wait([side.driver.task], timeout=5)
+        assert side.driver.task.done()
+        assert side.was_closed == [GONE]
+        return side
+
+    return asyncio.run(main())
+
+
+def soon(side: Side, *messages: Message) -> None:
+    asyncio.get_running_loop().call_soon(side.deliver, *messages)
+
+
+def test_messages_are_handled_in_order_whether_the_handler_waits_or_not() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        if int(message) % 3 == 0:
+            await asyncio.sleep(0.001 if int(message) % 2 else 0)
+        side.log.append(int(message))
+
+    async def scenario(side: Side) -> None:
+        soon(side, *map(str, range(12)))
+        await side.until(*range(12))
+
+    run(handler, scenario)
+
+
+def test_the_current_task_is_the_connections_before_and_after_waiting() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        before = asyncio.current_task()
+        await asyncio.sleep(0)
+        side.log.append(before is side.driver.task is asyncio.current_task())
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        await side.until(True)
+
+    run(handler, scenario)
+
+
+def test_context_variables_outlast_waiting_and_messages_but_not_the_connection() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        token = VARIABLE.set(VARIABLE.get() + 1)
+        if message == "reset":
+            await asyncio.sleep(0)
+            VARIABLE.reset(token)
+        side.log.append(VARIABLE.get())
+
+    async def scenario(side: Side) -> None:
+        soon(side, "set", "reset", "set")
+        await side.until(1, 1, 2)
+        assert VARIABLE.get() == 0
+
+    run(handler, scenario)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout came with Python 3.11")
+@pytest.mark.parametrize("seconds", [0, 0.001, 0.02])
+def test_a_timeout_ends_the_wait_in_a_handler_and_nothing_else(seconds: float) -> None:
+    async def handler(side: Side, message: Message) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.sleep(30)
+        except TimeoutError:
+            side.log.append(message)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a", "b")
+        await side.until("a", "b")
+        assert side.driver.task.cancelling() == 0
+
+    run(handler, scenario)
+
+
+def test_wait_for_and_a_task_group_work_in_a_handler() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        side.log.append(await asyncio.wait_for(asyncio.sleep(0.001, "waited"), 5))
+        if sys.version_info >= (3, 11):
+            async with asyncio.TaskGroup() as group:
+                first, second = group.create_task(asyncio.sleep(0, 1)), group.create_task(asyncio.sleep(0.001, 2))
+            assert (first.result(), second.result()) == (1, 2)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a", "b")
+        await side.until("waited", "waited")
+
+    assert run(handler, scenario).errors == []
+
+
+def test_a_handler_may_cancel_its_own_task_and_recover() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        child = asyncio.ensure_future(asyncio.sleep(30))
+        task.cancel()
+        try:
+            await child
+        except asyncio.CancelledError:
+            if sys.version_info >= (3, 11):
+                task.uncancel()
+            side.log.append(child.cancelled())
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a", "b")
+        await side.until(True, True)
+
+    run(handler, scenario)
+
+
+@pytest.mark.parametrize("wait_first", [False, True])
+def test_a_handler_that_raises_is_reported_once_and_closes_with_1011(wait_first: bool) -> None:
+    async def handler(side: Side, message: Message) -> None:
+        if wait_first:
+            await asyncio.sleep(0)
+        raise LookupError(message)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a", "b")
+        await asyncio.wait([side.driver.task], timeout=5)
+
+    side = run(handler, scenario)
+    assert ([str(error) for error in side.errors], side.close_codes[0]) == (["a"], 1011)
+
+
+def test_receive_takes_the_next_message_out_of_the_sequence() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        if message == "ask":
+            side.log.append(("asked", await side.driver.receive()))
+        else:
+            side.log.append(message)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a", "ask")
+        await side.until("a")
+        soon(side, "answer", "b", "ask", "at once")
+        await side.until("a", ("asked", "answer"), "b", ("asked", "at once"))
+
+    run(handler, scenario)
+
+
+def test_receive_raises_connection_closed_when_the_connection_ends_and_nobody_is_blamed() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        try:
+            await side.driver.receive()
+        except ConnectionClosed as closed:
+            side.log.append(closed.code)
+            raise
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        await asyncio.sleep(0.001)
+
+    side = run(handler, scenario)
+    assert (side.log[1:], side.errors) == ([1000], [])
+
+
+def test_a_second_receive_at_the_same_time_is_a_mistake() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        with pytest.raises(RuntimeError, match="recv"):
+            await asyncio.gather(side.driver.receive(), side.driver.receive())
+        side.log.append("told")
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        await side.until("told")
+
+    run(handler, scenario)
+
+
+def test_a_busy_handler_holds_the_transport_up_and_lets_it_go_on_at_half() -> None:
+    release = []
+
+    async def handler(side: Side, message: Message) -> None:
+        if message == "stop":
+            release.append(asyncio.get_running_loop().create_future())
+            await release[0]
+        side.log.append(message)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "stop")
+        await asyncio.sleep(0.001)
+        welcome = side.deliver(*"abcdefghijklmnopqrstuvwxyz"[:MAX_WAITING])
+        assert welcome == [True] * (MAX_WAITING - 1) + [False]
+        assert side.resumed == 0
+        release[0].set_result(None)
+        await side.until("stop", *"abcdefghijklmnopqrstuvwxyz"[:MAX_WAITING])
+        assert side.resumed == 1
+
+    run(handler, scenario)
+
+
+def test_one_large_message_is_enough_to_hold_the_transport_up() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        await asyncio.sleep(0)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "busy")
+        await asyncio.sleep(0)
+        side.driver.message("x")
+        assert side.driver.message(b"x" * driver_module.MAX_WAITING_SIZE) is False
+
+    run(handler, scenario)
+
+
+def test_the_end_waits_for_the_handler_and_is_told_when_it_is_idle() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        await asyncio.sleep(0.001)
+        side.log.append(message)
+
+    async def scenario(side: Side) -> None:
+        assert side.driver.end() is True
+        soon(side, "a")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert side.driver.end() is False
+        await side.until("a")
+        while not side.resumed:
+            await asyncio.sleep(0)
+
+    run(handler, scenario)
+
+
+def test_a_message_that_is_delivered_inside_another_task_is_handled_in_the_connections() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        side.log.append(asyncio.current_task() is side.driver.task)
+
+    async def scenario(side: Side) -> None:
+        side.deliver("a")
+        await side.until(True)
+
+    run(handler, scenario)

@@ -1,0 +1,49 @@
+"""What the tests of the WebSocket server share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websocket_serving import Certificates, Served
+
+from zcli_core.app import zCLI
+
+
+@pytest.fixture
+def make_z(isolated: Path) -> Iterator[Callable[..., zCLI]]:
+    """Makes zCLI objects with settings of the section ``websocket``; they are closed with the test."""
+    made: list[zCLI] = []
+
+    def make(**settings: Any) -> zCLI:
+        quiet = {"deployment": "Production", "logger": "PROD", "logger_path": str(isolated / "logs")}
+        made.append(zCLI({**quiet, "title": f"server-{len(made)}", "websocket": settings}))
+        return made[-1]
+
+    yield make
+    for z in made:
+        z.close()
+        assert not z.comm.websocket.is_running
+
+
+@pytest.fixture
+def serve(make_z: Callable[..., zCLI]) -> Callable[..., Served]:
+    """Starts servers in the background, on free ports; they are stopped with the test."""
+
+    def start(handler: Any = None, *, on_connect: Any = None, on_disconnect: Any = None, **settings: Any) -> Served:
+        z = make_z(**settings)
+        where = {} if "unix_path" in settings else {"port": 0}
+        handle = z.comm.websocket.start_background(
+            handler=handler, on_connect=on_connect, on_disconnect=on_disconnect, **where
+        )
+        return Served(z, handle)
+
+    return start
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    """Certificates of an authority that exists for this test alone."""
+    return Certificates(tmp_path)

@@ -1,0 +1,331 @@
+"""The gate on a running server: limit, origin, credentials, throttle; and what of it reaches client and log."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from websocket_serving import TOKEN, Served, end_of, eventually, talks
+from websockets.sync.client import connect
+
+Serve = Callable[..., Served]
+AUTH: dict[str, Any] = {"require_auth": True, "token": TOKEN}
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+class Heard:
+    """A handler that notes what reaches it."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    async def __call__(self, websocket: Any, message: Any) -> None:
+        self.messages.append(message)
+        await websocket.send(message)
+
+
+# --- credentials ---
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"path": f"/?token={TOKEN}"},
+        {"path": f"/chat?a=b&token={TOKEN}&c="},
+        {"additional_headers": BEARER},
+        {"additional_headers": {"authorization": f"bEARER   {TOKEN}"}},
+        {"subprotocols": ["bearer", TOKEN]},
+        {"subprotocols": ["other", "bearer", TOKEN]},
+    ],
+)
+def test_the_right_token_lets_in_wherever_it_is_shown(serve: Serve, shown: dict[str, Any]) -> None:
+    """In the query, a header or a subprotocol, of which ``bearer`` is answered."""
+    served = serve(**AUTH)
+    with served.client(**shown) as client:
+        assert talks(client)
+        assert client.subprotocol == ("bearer" if "subprotocols" in shown else None)
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [
+        ({}, "authentication required"),
+        ({"path": "/?Token=x&tokens=y"}, "authentication required"),
+        ({"additional_headers": {"Authorization": "Basic YTpi"}}, "authentication required"),
+        ({"path": "/?token="}, "authentication failed"),
+        ({"path": "/?token=wrong"}, "authentication failed"),
+        ({"path": f"/?token={TOKEN}x"}, "authentication failed"),
+        ({"path": f"/?token={TOKEN[:-1]}"}, "authentication failed"),
+        ({"path": f"/?token={TOKEN.upper()}"}, "authentication failed"),
+        ({"path": "/?token=%C3%BC%00%FF"}, "authentication failed"),
+        ({"path": f"/?token={'x' * 8000}"}, "authentication failed"),
+        ({"path": f"/?token={TOKEN}&token={TOKEN}"}, "authentication failed"),
+        ({"path": f"/?token={TOKEN}&tok%65n={TOKEN}"}, "authentication failed"),
+        ({"path": f"/?token={TOKEN}", "additional_headers": BEARER}, "authentication failed"),
+        ({"additional_headers": [("Authorization", f"Bearer {TOKEN}")] * 2}, "authentication failed"),
+        ({"additional_headers": {"Authorization": "Bearer"}}, "authentication failed"),
+        ({"subprotocols": ["bearer"]}, "authentication failed"),
+        ({"subprotocols": ["bearer", "wrong"]}, "authentication failed"),
+    ],
+)
+def test_anything_else_is_closed_with_1008_and_never_reaches_the_handler(
+    serve: Serve, shown: dict[str, Any], reason: str
+) -> None:
+    """No token, a wrong one, one too long, one that is no ASCII, one shown twice; and nothing of it is logged."""
+    heard = Heard()
+    served = serve(heard, **AUTH)
+    assert served.refusal(**shown) == (1008, reason)
+    assert heard.messages == []
+    log = served.logged("refused 127.0.0.1:")
+    for secret in (TOKEN, "wrong", "xxxx"):
+        assert secret not in log
+
+
+def test_a_token_of_a_megabyte_is_refused_before_it_is_read(serve: Serve) -> None:
+    """A head of that size is over the transport's limit: 431, and nothing is kept."""
+    served = serve(**AUTH)
+    assert served.status("/?token=" + "x" * 1024 * 1024) == 431
+    assert "xxxx" not in served.log()
+
+
+def test_several_tokens_tell_their_holders_apart(serve: Serve) -> None:
+    """``tokens`` gives each its name; the token without a name is ``default``."""
+    served = serve(**AUTH, tokens={"alice": "token-of-alice", "sensor": "token-of-sensor"})
+    found = {}
+    for token in (TOKEN, "token-of-alice", "token-of-sensor"):
+        with served.client(f"/?token={token}"):
+            client = eventually(lambda: served.websocket.clients)[0]
+            found[token] = served.websocket.auth.get_client_info(client)["identity"]
+        eventually(lambda: served.websocket.client_count == 0)
+    assert found == {TOKEN: "default", "token-of-alice": "alice", "token-of-sensor": "sensor"}
+
+
+def test_what_is_known_of_a_client_holds_no_credential(serve: Serve) -> None:
+    """Identity, strategy, origin, address and time; also once it has gone, and in its ``repr``."""
+    served = serve(**AUTH, allowed_origins=["https://chat.example"])
+    with served.client(f"/?token={TOKEN}", origin="https://chat.example") as client:
+        (connection,) = eventually(lambda: served.websocket.clients)
+        address = client.socket.getsockname()
+    eventually(lambda: served.websocket.client_count == 0)
+    info = served.websocket.auth.get_client_info(connection)
+    assert info.pop("connected_at").utcoffset().total_seconds() == 0
+    assert info == {
+        "identity": "default",
+        "strategy": "token",
+        "claims": {},
+        "origin": "https://chat.example",
+        "address": address,
+    }
+    for text in (repr(connection), repr(connection.request), repr(connection.blocking), served.log()):
+        assert TOKEN not in text
+
+
+def test_info_of_what_is_no_client_is_a_type_error(serve: Serve) -> None:
+    """A caller's mistake is said at once."""
+    with pytest.raises(TypeError, match="expected a client's connection, not str"):
+        serve().websocket.auth.get_client_info("alice")
+
+
+def test_without_require_auth_everybody_enters_and_a_token_means_nothing(serve: Serve) -> None:
+    """Nobody is asked, so nobody has an identity; the log says that a token is set in vain."""
+    served = serve(token=TOKEN)
+    with served.client("/?token=wrong") as client:
+        assert talks(client)
+        info = served.websocket.auth.get_client_info(served.websocket.clients[0])
+    assert (info["identity"], info["strategy"]) == (None, None)
+    assert "websocket.require_auth is not: everybody is admitted" in served.log()
+
+
+# --- origins ---
+
+
+@pytest.mark.parametrize("auth", [{}, AUTH], ids=["open", "with auth"])
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "http://localhost.evil.com", "null", "file://", "http://localhost:81", "nonsense"],
+)
+def test_a_strange_origin_is_closed_with_1008_even_with_the_right_token(
+    serve: Serve, origin: str, auth: dict[str, Any]
+) -> None:
+    """``allowed_origins`` is enforced whenever it is set."""
+    heard = Heard()
+    served = serve(heard, **auth, allowed_origins=["http://localhost"])
+    assert served.refusal(f"/?token={TOKEN}", origin=origin) == (1008, "origin not allowed")
+    assert heard.messages == []
+
+
+@pytest.mark.parametrize("settings", [{}, {**AUTH, "allowed_origins": ["http://localhost"]}], ids=["open", "with auth"])
+def test_two_origins_are_closed_with_1008(serve: Serve, settings: dict[str, Any]) -> None:
+    """A browser sends one; two are somebody's attempt to be read differently by two programs."""
+    served = serve(**settings)
+    headers = [("Origin", "http://localhost"), ("Origin", "http://localhost")]
+    assert served.refusal(f"/?token={TOKEN}", additional_headers=headers) == (1008, "origin not allowed")
+
+
+def test_an_admitted_origin_still_needs_the_token(serve: Serve) -> None:
+    """The origin says which page, not who."""
+    served = serve(**AUTH, allowed_origins=["http://localhost"])
+    assert served.refusal(origin="http://localhost") == (1008, "authentication required")
+    with served.client(f"/?token={TOKEN}", origin="http://localhost") as client:
+        assert talks(client)
+
+
+def test_a_program_has_no_origin_and_goes_on_to_the_strategies(serve: Serve) -> None:
+    """Backends send none."""
+    served = serve(**AUTH, allowed_origins=["http://localhost"])
+    with served.client(f"/?token={TOKEN}") as client:
+        assert talks(client)
+
+
+def test_file_admits_both_names_that_browsers_have_for_it_and_says_so(serve: Serve) -> None:
+    """Chromium's and Firefox's; the log warns that null is not only files."""
+    served = serve(allowed_origins=["file://"])
+    for origin in ("file://", "null"):
+        with served.client(origin=origin) as client:
+            assert talks(client)
+    assert "so may every page whose origin is 'null'" in served.log()
+
+
+def test_with_auth_and_no_rule_only_this_hosts_own_pages_enter(serve: Serve) -> None:
+    """And a Host header that was made to fit does not help."""
+    served = serve(**AUTH)
+    for origin in ("http://localhost:3000", "http://127.0.0.1"):
+        with served.client(f"/?token={TOKEN}", origin=origin) as client:
+            assert talks(client)
+    here = socket.create_connection(("127.0.0.1", served.port))
+    there = f"evil.example:{served.port}"
+    with connect(f"ws://{there}/?token={TOKEN}", sock=here, origin=f"http://{there}", proxy=None) as client:  # type: ignore[arg-type]
+        assert end_of(client) == (1008, "origin not allowed")
+
+
+def test_the_log_has_the_very_setting_that_would_admit_an_origin(serve: Serve) -> None:
+    """Copied from there, it does."""
+    served = serve(allowed_origins=["http://localhost"])
+    served.refusal(origin="https://shop.example")
+    advice = "allowed_origins = ['http://localhost', 'https://shop.example']"
+    served.logged(advice)
+    again = serve(allowed_origins=["http://localhost", "https://shop.example"])
+    with again.client(origin="https://shop.example") as client:
+        assert talks(client)
+
+
+def test_what_a_client_sends_is_escaped_and_cut_in_the_log(serve: Serve) -> None:
+    """No colours, and not more than a line."""
+    served = serve(allowed_origins=[])
+    served.refusal(additional_headers={"Origin": "http://a\x9b31m" + "x" * 5000})
+    log = served.logged("is no origin")
+    assert "\x9b" not in log
+    assert "x" * 200 not in log
+
+
+# --- the origin strategy ---
+
+
+def test_the_origin_strategy_admits_pages_and_no_programs(serve: Serve) -> None:
+    """Its identity is the origin."""
+    served = serve(require_auth=True, auth=["origin"], allowed_origins=["https://chat.example"])
+    assert served.refusal() == (1008, "authentication required")
+    assert served.refusal(origin="https://evil.example") == (1008, "origin not allowed")
+    with served.client(origin="https://chat.example"):
+        (client,) = eventually(lambda: served.websocket.clients)
+        assert served.websocket.auth.get_client_info(client)["identity"] == "https://chat.example"
+
+
+def test_strategies_are_asked_in_order_and_the_first_that_knows_decides(serve: Serve) -> None:
+    """A page needs no token here, a program does; a wrong token is not healed by the next strategy."""
+    served = serve(require_auth=True, auth=["token", "origin"], token=TOKEN, allowed_origins=["https://chat.example"])
+    with served.client(origin="https://chat.example") as client:
+        assert talks(client)
+    with served.client(f"/?token={TOKEN}") as client:
+        assert talks(client)
+    assert served.refusal("/?token=wrong", origin="https://chat.example")[0] == 1008
+
+
+# --- the limit ---
+
+
+def test_one_client_too_many_is_closed_with_1013_and_a_freed_place_is_usable_at_once(serve: Serve) -> None:
+    """Over and over, without a pause."""
+    served = serve(max_connections=2)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(served.client())
+        for _ in range(20):
+            with served.client() as second:
+                assert served.refusal() == (1013, "the server is full")
+                assert talks(second)
+    served.logged("2 clients are connected (websocket.max_connections)")
+
+
+def test_the_limit_comes_before_the_credentials(serve: Serve) -> None:
+    """A full server spends nothing on a stranger."""
+    served = serve(**AUTH, max_connections=1)
+    with served.client(f"/?token={TOKEN}"):
+        assert served.refusal("/?token=wrong") == (1013, "the server is full")
+
+
+# --- guessing ---
+
+
+def test_wrong_credentials_are_soon_refused_unheard(serve: Serve) -> None:
+    """Even the right one has to wait then; whoever shows none was never guessing."""
+    served = serve(**AUTH, auth_failures_max=3, auth_failures_window=3600)
+    for _ in range(5):
+        assert served.refusal() == (1008, "authentication required")
+    for _ in range(3):
+        assert served.refusal("/?token=guess") == (1008, "authentication failed")
+    code, reason = served.refusal(f"/?token={TOKEN}")
+    assert (code, reason.startswith("too many failed attempts, wait ")) == (1008, True)
+    served.logged("too many wrong credentials")
+
+
+def test_the_wait_ends_with_the_window(serve: Serve) -> None:
+    """And then the right token is right again."""
+    served = serve(**AUTH, auth_failures_max=1, auth_failures_window=0.5)
+    assert served.refusal("/?token=guess") == (1008, "authentication failed")
+
+    def is_let_in() -> bool:
+        with served.client(f"/?token={TOKEN}") as client:
+            try:
+                return talks(client)
+            except Exception:
+                return False
+
+    eventually(is_let_in)
+
+
+# --- by HTTP status ---
+
+
+def test_refusals_can_be_told_by_http_status(serve: Serve) -> None:
+    """403 for the origin, 401 for credentials, 429 for guessing, 503 for a full server."""
+    served = serve(
+        **AUTH, refuse_with="http", allowed_origins=["http://localhost"], max_connections=1, auth_failures_max=1
+    )
+    assert served.status(f"/?token={TOKEN}", origin="http://evil.example") == 403
+    assert served.status() == 401
+    with served.client(f"/?token={TOKEN}"):
+        assert served.status(f"/?token={TOKEN}") == 503
+    eventually(lambda: served.websocket.client_count == 0)
+    assert served.status("/?token=wrong") == 401
+    assert served.status(f"/?token={TOKEN}") == 429
+
+
+# --- subprotocols ---
+
+
+def test_the_applications_subprotocol_is_agreed_on_before_bearer(serve: Serve) -> None:
+    """The best of those that the client offers; none if it offers none of them."""
+    served = serve(**AUTH, subprotocols=["chat.v2", "chat.v1"])
+    for offered, agreed in [
+        (["bearer", TOKEN, "chat.v1", "chat.v2"], "chat.v2"),
+        (["bearer", TOKEN, "chat.v1"], "chat.v1"),
+        (["bearer", TOKEN, "other"], "bearer"),
+    ]:
+        with served.client(subprotocols=offered) as client:
+            assert client.subprotocol == agreed
+            (connection,) = eventually(lambda: served.websocket.clients)
+            assert connection.subprotocol == agreed
+        eventually(lambda: served.websocket.client_count == 0)

@@ -1,0 +1,67 @@
+"""Plain HTTP on the WebSocket port: health for machines, a page for people."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+from collections.abc import Callable
+
+import pytest
+from websocket_serving import DEADLINE, Certificates, Served, eventually
+
+Serve = Callable[..., Served]
+
+
+def _ask(served: Served, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=DEADLINE)
+    connection.request(method, path, headers=headers)
+    return connection.getresponse()
+
+
+def test_health_is_200_and_counts_the_clients(serve: Serve) -> None:
+    """``full`` where no other would be let in; no strategy is asked."""
+    served = serve(max_connections=2, require_auth=True, token="x")
+    with contextlib.ExitStack() as stack:
+        for count, status in ((0, "ok"), (1, "ok"), (2, "full")):
+            eventually(lambda count=count: served.websocket.client_count == count)
+            answer = _ask(served, "GET", "/health?from=probe")
+            assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+            assert json.loads(answer.read()) == {"status": status, "clients": count}
+            if count < 2:
+                stack.enter_context(served.client("/?token=x"))
+    assert _ask(served, "HEAD", "/health").read() == b""
+
+
+def test_anything_else_is_426_and_says_what_this_port_is_for(serve: Serve) -> None:
+    """As text for programs, as a page for people."""
+    served = serve()
+    answer = _ask(served, "GET", "/")
+    assert (answer.status, answer.headers["Upgrade"]) == (426, "websocket")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert b"ws://" in answer.read()
+    page = _ask(served, "GET", "/nowhere", Accept="text/html,application/xhtml+xml")
+    assert (page.status, page.headers["Content-Type"]) == (426, "text/html; charset=utf-8")
+    assert b"<h1>" in page.read()
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+
+
+def test_over_https_the_page_says_that_the_certificate_is_trusted_now(serve: Serve, certificates: Certificates) -> None:
+    """That is where people come to accept it."""
+    certificate, key = certificates.issue("a")
+    served = serve(ssl_enabled=True, ssl_cert=str(certificate), ssl_key=str(key))
+    connection = http.client.HTTPSConnection(
+        "localhost", served.port, timeout=DEADLINE, context=certificates.trusting()
+    )
+    connection.request("GET", "/", headers={"Accept": "text/html"})
+    text = connection.getresponse().read().decode()
+    connection.close()
+    assert "your browser accepts its certificate now" in text
+    assert 'new WebSocket("wss://"' in text
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_other_methods_are_405(serve: Serve, method: str) -> None:
+    """Nothing can be changed here."""
+    answer = _ask(serve(), method, "/health")
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")

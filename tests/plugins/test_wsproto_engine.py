@@ -1,0 +1,264 @@
+"""The sans-IO engine against its oracle, wsproto alone, and where it deliberately differs from it."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame, xor
+from wsproto.connection import SERVER, Connection
+from wsproto.events import BytesMessage, CloseConnection, TextMessage
+from wsproto.events import Ping as OraclePing
+from wsproto.events import Pong as OraclePong
+from wsproto.extensions import PerMessageDeflate
+from zcli_wsproto import masking
+from zcli_wsproto.deflate import Agreement
+from zcli_wsproto.engine import Decoder
+from zcli_wsproto.events import Close, Failure, Ping, Pong
+
+from zcli_core.contracts.websocket import Limits
+
+PLAIN = Limits(max_size=1 << 24, max_fragments=10_000)
+AGREEMENT = Agreement(15, 15, False, "permessage-deflate")
+
+
+def decode(chunks: list[bytes], limits: Limits = PLAIN, agreement: Agreement | None = None) -> list[Any]:
+    decoder = Decoder(limits, agreement)
+    events = []
+    for chunk in chunks:
+        buffer = bytearray(chunk)
+        decoder.feed(memoryview(buffer))
+        buffer[:] = bytes(len(buffer))  # a transport reads the next bytes into the same place
+        while (event := decoder.next()) is not None:
+            events.append(event)
+    return events
+
+
+def oracle(data: bytes, compressed: bool = False) -> list[Any]:
+    """The same bytes through wsproto alone, with its fragments put together."""
+    extension = PerMessageDeflate()
+    extension._enabled = True
+    connection = Connection(SERVER, [extension] if compressed else [])
+    connection.receive_data(data)
+    events: list[Any] = []
+    parts: list[Any] = []
+    for event in connection.events():
+        if isinstance(event, CloseConnection):
+            # wsproto tells a breach by the client from the client's close frame by its state alone.
+            by_client = connection.state.name == "REMOTE_CLOSING"
+            events.append(Close(int(event.code), event.reason or "") if by_client else ("failure", int(event.code)))
+            break
+        if isinstance(event, OraclePing):
+            events.append(Ping(bytes(event.payload)))
+        elif isinstance(event, OraclePong):
+            events.append(Pong(bytes(event.payload)))
+        elif isinstance(event, (TextMessage, BytesMessage)):
+            parts.append(event.data if isinstance(event, TextMessage) else bytes(event.data))
+            if event.message_finished:
+                events.append(parts[0][:0].join(parts))
+                parts = []
+    return events
+
+
+def comparable(events: list[Any]) -> list[Any]:
+    """Our reasons are in our words: failures are compared by code."""
+    return [("failure", event.code) if isinstance(event, Failure) else event for event in events]
+
+
+def cut(data: bytes, sizes: list[int]) -> list[bytes]:
+    chunks, at = [], 0
+    for size in sizes:
+        chunks.append(data[at : at + size])
+        at += size
+    return [chunk for chunk in [*chunks, data[at:]] if chunk]
+
+
+masks = st.binary(min_size=4, max_size=4)
+texts = st.text(max_size=40).map(str.encode) | st.just("é€😀".encode() * 60)
+edges = [b"x" * size for size in (125, 126, 127, 8193, 65535, 65536, 70000)]
+payloads = texts | st.binary(max_size=300) | st.sampled_from(edges)
+sizes = st.lists(st.integers(1, 12) | st.integers(1, 9000), max_size=30)
+
+
+@st.composite
+def good_messages(draw: Any) -> bytes:
+    """A whole message, in one frame or in fragments, with control frames between them."""
+    mask = draw(masks)
+    payload = draw(payloads)
+    opcode = draw(st.sampled_from([TEXT, BINARY]))
+    if opcode == TEXT:
+        payload = payload.decode("utf-8", "replace").encode()
+    data, first = b"", True
+    for part in cut(payload, draw(st.lists(st.integers(1, 20), max_size=3))) or [b""]:
+        data += frame(opcode if first else CONTINUATION, part, fin=False, mask=mask)
+        if draw(st.booleans()):
+            data += frame(draw(st.sampled_from([PING, PONG])), draw(st.binary(max_size=125)), mask=mask)
+        first = False
+    return draw(st.sampled_from([data + frame(CONTINUATION, b"", mask=mask), frame(opcode, payload, mask=mask)]))
+
+
+@st.composite
+def any_frames(draw: Any) -> bytes:
+    """A frame that may be wrong in any way."""
+    payload = draw(st.binary(max_size=130) | texts.filter(lambda text: len(text) < 1000))
+    return frame(
+        draw(st.sampled_from([TEXT, TEXT, BINARY, BINARY, CONTINUATION, CLOSE, PING, PONG, 0x3, 0x7, 0xB, 0xF])),
+        payload,
+        fin=draw(st.sampled_from([True, True, True, False])),
+        rsv=draw(st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2, 4])),
+        mask=draw(masks | masks | masks | st.none()),
+        length_bytes=draw(st.sampled_from([None, None, None, 2, 8] if len(payload) < 126 else [None, 8])),
+    )
+
+
+close_codes = st.integers(900, 5100).filter(lambda code: code != 1014)
+closes = st.builds(close, close_codes, st.binary(max_size=20)) | st.just(close(None))
+streams = st.lists(good_messages() | good_messages() | any_frames() | closes, max_size=8).map(b"".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(streams, sizes, st.integers(0, 40))
+def test_any_stream_in_any_chunks_gives_the_events_of_wsproto_alone(data: bytes, cuts: list[int], missing: int) -> None:
+    data = data[: len(data) - missing]
+    assert comparable(decode(cut(data, cuts))) == oracle(data)
+
+
+@st.composite
+def compressed_messages(draw: Any) -> bytes:
+    """A compressed message, perhaps in fragments, perhaps broken."""
+    payload = draw(texts)
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    data = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    if draw(st.integers(0, 9)) == 0:
+        data = b"\x06" + draw(st.binary(max_size=30))  # a block of the reserved type (RFC 1951, 3.2.3)
+    parts = cut(data, draw(st.lists(st.integers(1, 8), max_size=3))) or [b""]
+    last = len(parts) - 1
+    return b"".join(
+        frame(TEXT if at == 0 else CONTINUATION, part, fin=at == last, rsv=4 if at == 0 else 0, mask=draw(masks))
+        for at, part in enumerate(parts)
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(compressed_messages() | good_messages(), max_size=6).map(b"".join), sizes)
+def test_compressed_streams_give_the_events_of_wsproto_alone(data: bytes, cuts: list[int]) -> None:
+    assert comparable(decode(cut(data, cuts), agreement=AGREEMENT)) == oracle(data, compressed=True)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=100) | st.integers(4, 160).map(lambda pages: bytes(range(256)) * pages + b"abc"), masks)
+def test_every_way_of_unmasking_gives_the_same(data: bytes, mask: bytes) -> None:
+    ways = (masking.unmask_by_integers, masking.unmask_by_tables, masking.unmask_in_python, masking.unmask)
+    for way in ways:
+        assert [bytes(way(form, mask)) for form in (data, bytearray(data), memoryview(data))] == [xor(data, mask)] * 3
+
+
+@pytest.mark.parametrize(
+    ("routine", "taken"),
+    [
+        (None, False),
+        (lambda data, mask: xor(bytes(data), mask), True),
+        (lambda data, mask: xor(bytes(data), mask[::-1]), False),
+        (lambda data, mask: bytearray(xor(bytes(data), mask)), False),
+        (lambda data: data, False),
+    ],
+    ids=["not installed", "as we need it", "wrong", "of another type", "of another signature"],
+)
+def test_the_routine_of_websockets_is_used_only_if_it_does_what_we_need(
+    routine: Any, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = None if routine is None else SimpleNamespace(apply_mask=routine)
+    monkeypatch.setitem(sys.modules, "websockets.speedups", module)
+    assert masking._choose() is (routine if taken else masking.unmask_in_python)
+
+
+def test_the_code_1014_is_a_good_close_code_although_wsproto_refuses_it() -> None:
+    assert decode([close(1014)]) == [Close(1014, "")]
+
+
+def test_a_final_deflate_block_inside_a_message_is_not_its_end() -> None:
+    # RFC 7692, 7.2.3.4 and 7.2.3.5; wsproto drops what follows.
+    final = bytes([0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00])
+    hello = bytes([0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00])
+    stream = frame(TEXT, final + b"\x00", rsv=4) + frame(TEXT, final + hello, rsv=4) + frame(TEXT, hello, rsv=4)
+    assert decode([stream], agreement=AGREEMENT) == ["Hello", "HelloHello", "Hello"]
+
+
+def test_a_ping_between_compressed_fragments_leaves_the_message_whole() -> None:
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    data = (compressor.compress(b"hello " * 20) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    stream = frame(TEXT, data[:5], fin=False, rsv=4) + frame(PING, b"p") + frame(CONTINUATION, data[5:])
+    assert decode([stream], agreement=AGREEMENT) == [Ping(b"p"), "hello " * 20]
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 50])
+def test_a_message_of_exactly_max_size_passes_and_one_byte_more_is_1009(pieces: int) -> None:
+    limits = Limits(max_size=1000)
+
+    def message(size: int) -> bytes:
+        parts = cut(b"x" * size, [size // pieces] * (pieces - 1))
+        return b"".join(
+            frame(BINARY if at == 0 else CONTINUATION, part, fin=at == len(parts) - 1) for at, part in enumerate(parts)
+        )
+
+    assert decode([message(1000)], limits) == [b"x" * 1000]
+    (failure,) = decode([message(1001)], limits)
+    assert (failure.code, "1001" in failure.reason, "1000" in failure.reason) == (1009, True, True)
+
+
+def test_an_oversize_frame_fails_on_its_header_before_its_payload_comes() -> None:
+    (failure,) = decode([frame(BINARY, declared=1 << 40)], Limits())
+    assert failure.code == 1009
+
+
+@pytest.mark.parametrize(("size", "code"), [(5000, None), (5001, 1009)])
+def test_inflation_stops_at_max_size(size: int, code: int | None) -> None:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    data = (compressor.compress(b"x" * size) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    (event,) = decode([frame(TEXT, data, rsv=4)], Limits(max_size=5000), AGREEMENT)
+    assert event == "x" * size if code is None else event.code == code
+
+
+def test_incompressible_data_of_exactly_max_size_passes_though_it_is_longer_compressed() -> None:
+    import random
+
+    payload = random.Random(3).randbytes(100_000)
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    data = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    assert len(data) > len(payload)
+    assert decode([frame(BINARY, data, rsv=4)], Limits(max_size=len(payload)), AGREEMENT) == [payload]
+
+
+def test_a_thousand_and_one_empty_fragments_are_1009() -> None:
+    stream = frame(TEXT, fin=False) + frame(CONTINUATION, fin=False) * 100_000
+    (failure,) = decode([stream], Limits(max_fragments=1000))
+    assert (failure.code, "1000 fragments" in failure.reason) == (1009, True)
+
+
+@pytest.mark.parametrize("opcode_and_fin", [(TEXT, True), (TEXT, False)], ids=["whole frame", "fragment"])
+def test_invalid_text_fails_at_the_byte_that_makes_it_invalid(opcode_and_fin: tuple[int, bool]) -> None:
+    opcode, fin = opcode_and_fin
+    text = "κόσμε".encode() + b"\xf4\x90\x80\x80" + b"edited" * 100
+    decoder = Decoder(PLAIN)
+    stream = frame(opcode, text, fin=fin)
+    header = len(stream) - len(text)
+    bad = header + len("κόσμε".encode()) + 2  # beyond U+10FFFF: the second byte tells
+    for at in range(bad):
+        decoder.feed(stream[at : at + 1])
+        event = decoder.next()
+        assert (event is None) == (at < bad - 1), at
+    assert isinstance(event, Failure)
+    assert event.code == 1007
+
+
+def test_nothing_is_decoded_or_kept_after_a_failure() -> None:
+    decoder = Decoder(PLAIN)
+    decoder.feed(frame(0x3, b"bad") + frame(TEXT, b"good"))
+    assert isinstance(decoder.next(), Failure)
+    decoder.feed(frame(TEXT, b"good") * 1000)
+    assert (decoder.next(), decoder.waiting) == (None, 0)

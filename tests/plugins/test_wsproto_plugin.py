@@ -1,0 +1,42 @@
+"""The plugin zcli_wsproto as the host sees it."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pluggy
+import zcli_wsproto
+from zcli_wsproto.transport import WsprotoTransport
+
+from zcli_core import hookimpl, hookspecs
+from zcli_core.contracts.provider import Provider
+
+
+def test_the_transport_is_declared_beside_those_of_others() -> None:
+    """One provider, named as the setting's default names it."""
+
+    class Other:
+        @hookimpl
+        def zcli_websocket_transports(self) -> list[Provider[Any]]:
+            return [Provider("other", "of a test", lambda context: context)]
+
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(Other())
+    manager.register(zcli_wsproto)
+    found = {provider.name: provider for given in manager.hook.zcli_websocket_transports() for provider in given}
+    assert set(found) == {"wsproto", "other"}
+    context = SimpleNamespace(log=logging.getLogger("zcli.test"))
+    assert isinstance(found["wsproto"].factory(context), WsprotoTransport)
+
+
+def test_its_entry_module_imports_nothing_heavy() -> None:
+    """Declaring costs nothing; what serves is imported when it is selected."""
+    heavy = ["asyncio", "h11", "wsproto", "ssl", "websockets", "zcli_wsproto.transport"]
+    code = f"import sys, zcli_wsproto; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,134 @@
+"""The guide's snippets of level 2 run as they stand there, on the very ports that they name.
+
+``guide_snippets`` holds them letter for letter; ``tests/test_guide.py`` compares them with the guide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from script_runs import ROOT, started_script
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+SNIPPETS = ROOT / "tests" / "guide_snippets"
+LONGEST = 60.0
+TOKEN = "demo_secure_token_123"
+
+
+def _wait_for_port(port: int) -> None:
+    """Until nobody else on this machine, another run of these tests say, holds it."""
+    end = time.monotonic() + LONGEST
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return
+        time.sleep(0.1)
+    pytest.fail(f"somebody holds port {port}, which the guide's snippets listen on")
+
+
+@contextlib.contextmanager
+def _serving(name: str, folder: Path, port: int = 8765, before: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A snippet as a script of its own, with the guide's .zEnv beside it."""
+    script = folder / f"{name}.py"
+    script.write_text(before + (SNIPPETS / f"{name}.py").read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / ".zEnv").write_text(f"WEBSOCKET_TOKEN={TOKEN}\n", encoding="utf-8")
+    _wait_for_port(port)
+    with started_script(script, folder=folder) as process:
+        assert process.stdout is not None
+        printed = ""
+        for line in process.stdout:
+            printed += line
+            if "listening on" in line:
+                break
+        else:
+            pytest.fail(printed)
+        yield process
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=LONGEST)
+        assert process.returncode == 0, rest
+        assert re.search(rf"stopped: \d clients? closed, port {port} released", rest)
+
+
+def _connect(url: str, **options: Any) -> ClientConnection:
+    return connect(url, proxy=None, open_timeout=LONGEST, **options)
+
+
+def _code(client: ClientConnection) -> int:
+    with pytest.raises(ConnectionClosed) as closed:
+        client.recv(timeout=LONGEST)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code
+
+
+def test_2_i_a_server_in_one_line(tmp_path: Path) -> None:
+    """It stays until Ctrl+C, and says that everything was shut down properly."""
+    with _serving("level_2_i_websocket_server", tmp_path), _connect("ws://127.0.0.1:8765") as client:
+        client.send("hello")
+        assert client.recv(timeout=LONGEST) == "hello"
+
+
+def test_2_ii_a_handler_answers(tmp_path: Path) -> None:
+    """With what the guide's client shows."""
+    with _serving("level_2_ii_echo", tmp_path), _connect("ws://127.0.0.1:8765") as client:
+        client.send("Hello from browser!")
+        assert client.recv(timeout=LONGEST) == "Echo: Hello from browser!"
+
+
+def test_2_iii_the_token_is_wanted(tmp_path: Path) -> None:
+    """1008 without it, with another, and from a page that is not on the list."""
+    with _serving("level_2_iii_secure", tmp_path):
+        for origin in (None, "null", "file://", "http://localhost"):
+            with _connect(f"ws://127.0.0.1:8765?token={TOKEN}", origin=origin) as client:
+                client.send("hello")
+                assert client.recv(timeout=LONGEST) == "[Secure Echo]: hello"
+        for url, origin in (("?token=wrong", None), ("", None), (f"?token={TOKEN}", "http://evil.example")):
+            with _connect(f"ws://127.0.0.1:8765{url}", origin=origin) as client:
+                assert _code(client) == 1008
+
+
+def test_2_iv_over_tls(tmp_path: Path) -> None:
+    """With certificates where the snippet says, and a handler of the name that it leaves to the reader."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    (tmp_path / "certs").mkdir()
+    (tmp_path / "certs" / "demo.cert").write_bytes(issued.cert_chain_pems[0].bytes())
+    (tmp_path / "certs" / "demo.key").write_bytes(issued.private_key_pem.bytes())
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(trusting)
+    handler = "async def my_handler(websocket, message):\n    await websocket.send(message)\n\n"
+    with (
+        _serving("level_2_iv_wss", tmp_path, 8766, handler),
+        _connect(f"wss://127.0.0.1:8766?token={TOKEN}", ssl=trusting, origin="https://localhost") as client,
+    ):
+        client.send("hello")
+        assert client.recv(timeout=LONGEST) == "hello"
+
+
+def test_2_v_everybody_hears_it_but_the_sender(tmp_path: Path) -> None:
+    """And the count is printed."""
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(_serving("level_2_v_broadcast", tmp_path))
+        clients = [stack.enter_context(_connect(f"ws://127.0.0.1:8765?token={TOKEN}")) for _ in range(3)]
+        for client in clients[1:]:
+            client.send("ready")
+        for client in clients:
+            for _ in range(1 if client in clients[1:] else 2):
+                client.recv(timeout=LONGEST)
+        clients[0].send("hello")
+        assert {client.recv(timeout=LONGEST) for client in clients[1:]} == {"127.0.0.1 says: hello"}
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(3)] == ["Broadcasted to 2 client(s)\n"] * 3

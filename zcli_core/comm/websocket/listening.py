@@ -1,0 +1,143 @@
+"""From the settings to a port that is open, or to a sentence that says why it is not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zcli_core.comm.websocket.connection import shown_address
+from zcli_core.contracts.websocket import Compression, Endpoint, Limits
+from zcli_core.errors import ListenError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from zcli_core.config.sections import WebSocket
+    from zcli_core.contracts.websocket import Address
+
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+def make_limits(settings: WebSocket) -> Limits:
+    """The settings as the transport takes them."""
+    compression = None
+    if settings.compression:
+        compression = Compression(
+            settings.compression_window_bits, settings.compression_memory_level, settings.compression_threshold
+        )
+    names = (
+        "max_size", "max_fragments", "send_buffer_max", "open_timeout", "close_timeout", "ping_interval", "ping_timeout"
+    )  # fmt: skip
+    return Limits(compression=compression, **{name: getattr(settings, name) for name in names})
+
+
+def make_endpoint(settings: WebSocket, host: Any, port: Any, tls: ssl.SSLContext | None) -> Endpoint:
+    """Where to listen: the arguments where they are given, else the settings.
+
+    :raises ValueError: a port outside 0-65535, or a malformed host.
+    """
+    if host is None and port is None and settings.unix_path is not None:
+        return Endpoint(host=None, port=0, unix_path=settings.unix_path, tls=tls)
+    from zcli_core.comm.ports import valid_host, valid_port
+
+    name = valid_host(settings.host if host is None else host)
+    number = settings.port if port is None else port
+    if type(number) is not int or number != 0:
+        number = valid_port(number)
+    return Endpoint(host=name, port=number, reuse_port=settings.reuse_port, tls=tls)
+
+
+def is_loopback(endpoint: Endpoint) -> bool:
+    """Whether only this machine can reach it, as far as its name tells."""
+    return endpoint.host is None or endpoint.host.startswith(_LOOPBACK)
+
+
+def one_port_for_all(endpoint: Endpoint) -> Endpoint:
+    """For port 0 of a name with several addresses, as localhost may be: one free port, the same for each."""
+    if endpoint.unix_path is not None or endpoint.port or endpoint.host is None or _is_address(endpoint.host):
+        return endpoint
+    from dataclasses import replace
+
+    from zcli_core.comm.ports import find_free_port
+
+    return replace(endpoint, port=find_free_port(endpoint.host))
+
+
+def _is_address(host: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def make_way(path: Path) -> None:
+    """Remove a socket file that nobody listens on any more.
+
+    :raises ListenError: somebody listens on it, it is another kind of file, or its folder is missing.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise ListenError(f"websocket.unix_path: the folder {path.parent} does not exist") from None
+        return
+    except OSError as error:
+        raise ListenError(f"websocket.unix_path: {path}: {error.strerror}") from error
+    if not stat.S_ISSOCK(mode):
+        raise ListenError(f"websocket.unix_path: {path} is there already and is no socket; it is left alone")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ListenError(f"websocket.unix_path: {path} cannot be used: {error.strerror or error}") from error
+        else:
+            raise ListenError(f"websocket.unix_path: another server listens on {path}")
+
+
+def explain(error: OSError, endpoint: Endpoint) -> ListenError:
+    """What the system's refusal means and what to do about it."""
+    if endpoint.unix_path is not None:
+        return ListenError(f"cannot listen on {endpoint.unix_path}: {error.strerror or error}")
+    host, port = endpoint.host or "", endpoint.port
+    if error.errno == errno.EADDRINUSE:
+        return ListenError(f"port {port} of {host} is in use{_held_by(port, host)}; stop it, or listen on another port")
+    if error.errno in (errno.EACCES, errno.EPERM) and 0 < port < 1024:
+        return ListenError(
+            f"port {port} is privileged: this user may not listen below 1024; take a higher port, or put a proxy before"
+        )
+    if error.errno == errno.EADDRNOTAVAIL or "could not bind on any address" in str(error):  # asyncio from 3.12 on
+        return ListenError(f"{host} is no address of this machine; 0.0.0.0 means all of them")
+    if isinstance(error, socket.gaierror):
+        return ListenError(f"the host {host!r} cannot be resolved: {error.strerror}")
+    return ListenError(f"cannot listen on port {port} of {host}: {error.strerror or error}")
+
+
+def _held_by(port: int, host: str) -> str:
+    from zcli_core.comm.ports import port_holder
+
+    try:
+        holder = port_holder(port, host)
+    except (OSError, ValueError):
+        return ""
+    if holder is None:
+        return ""
+    return " by this very process" if holder.pid == os.getpid() else f" by {holder}"
+
+
+def shown_endpoint(endpoint: Endpoint, addresses: list[Address]) -> str:
+    """Where it listens, as a client would write it: ``ws://127.0.0.1:8765``."""
+    scheme = "wss" if endpoint.tls else "ws"
+    if endpoint.unix_path is not None:
+        return f"{scheme}+unix://{endpoint.unix_path}"
+    port = addresses[0][1] if addresses and addresses[0] else endpoint.port
+    return f"{scheme}://{shown_address((endpoint.host or '', port))}"

@@ -1,0 +1,368 @@
+"""``z.comm.websocket``: starting, stopping and speaking to a WebSocket server, from any thread, without asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, NamedTuple
+
+from zcli_core.comm.websocket import console, runner
+from zcli_core.comm.websocket.background import BackgroundServer
+from zcli_core.comm.websocket.blocking import BlockingConnection, unwrapped
+from zcli_core.comm.websocket.callbacks import Callbacks, ConnectionCallback, Handler, make_callbacks
+from zcli_core.comm.websocket.client_info import ClientAuth
+from zcli_core.comm.websocket.connection import ServerConnection, as_message
+from zcli_core.comm.websocket.gate import Gate
+from zcli_core.comm.websocket.listening import explain, make_way, one_port_for_all, shown_endpoint
+from zcli_core.comm.websocket.running import Observers, Report, RunningServer
+from zcli_core.comm.websocket.setup import Parts, Plan, make_parts, make_plan
+from zcli_core.comm.websocket.threads import HandlerThreads
+from zcli_core.contracts.provider import Context
+from zcli_core.errors import ConnectionClosed
+
+if TYPE_CHECKING:
+    from zcli_core.config import Config
+    from zcli_core.contracts.websocket import Message
+    from zcli_core.host import PluginHost
+
+#: A client as a handler knows it, whichever kind of handler it is.
+Client = ServerConnection | BlockingConnection
+
+#: Seconds that stop() waits, besides close_timeout, for a loop that somebody blocks.
+_PATIENCE = 5.0
+
+
+class Run:
+    """One run of the server, from the call of ``start()`` until it returns."""
+
+    def __init__(self) -> None:
+        self.stop = runner.Stop()
+        self.finished = threading.Event()
+        #: The thread whose loop serves.
+        self.thread = threading.current_thread()
+        self.server: RunningServer | None = None
+        self.url: str | None = None
+
+    def drop(self) -> None:
+        """Let go of everything at once."""
+        if self.server is not None:
+            self.server.drop_everything()
+
+
+class _Order(NamedTuple):
+    """What ``start()`` was asked for, checked."""
+
+    parts: Parts
+    plan: Plan
+    callbacks: Callbacks
+
+
+class WebSocketServer:
+    """The WebSocket server of one ``zCLI`` object; it runs at most once at a time.
+
+    Every method may be called from any thread.
+    """
+
+    def __init__(self, config: Config, host: PluginHost, log: logging.Logger) -> None:
+        self._config = config
+        self._host = host
+        self._log = log
+        self._lock = threading.Lock()
+        self._run: Run | None = None
+        self._threads = HandlerThreads("zcli-websocket-handler")
+        #: ``auth.get_client_info(websocket)`` tells as whom a client was let in.
+        self.auth = ClientAuth()
+
+    # --- starting ---
+
+    def start(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        handler: Handler | None = None,
+        *,
+        on_connect: ConnectionCallback | None = None,
+        on_disconnect: ConnectionCallback | None = None,
+    ) -> None:
+        """Serve until Ctrl+C, SIGTERM or :meth:`stop`; then close every client, release the port and return.
+
+        ``host`` and ``port`` are ``websocket.host`` and ``websocket.port`` unless given; port 0 picks a free one.
+        Where it listens and how it ended is printed. A second Ctrl+C ends at once.
+
+        ``handler(websocket, message)`` is called for every message, those of one client in order and one at a time;
+        without it, messages are sent back. ``on_connect(websocket)`` is called before a client's first message,
+        ``on_disconnect(websocket)`` once it is gone. Each may be ``async def`` or plain; a plain one runs in a thread
+        and may block.
+
+        Raises ConfigError if the settings cannot be used, ListenError if the port is not to be had, ValueError for a
+        port or host that is none, TypeError for a function that cannot be called like that, RuntimeError if the
+        server runs already. The port is opened last.
+        """
+        order = self._order(host, port, handler, on_connect, on_disconnect)
+        factory = runner.loop_factory(self._config)
+        with self._claimed() as run, runner.stopped_by_signals(run.stop, run.drop) as signals:
+            report = None
+            with contextlib.suppress(KeyboardInterrupt):
+                report = runner.run(factory, self._serve(run, order, self._announce), run.drop, self._log)
+        if report is None or signals.insisted:
+            console.say("[WebSocket] interrupted: every connection was dropped")
+        else:
+            console.say(f"[WebSocket] {console.ending(report)}")
+
+    async def serve(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        handler: Handler | None = None,
+        *,
+        on_connect: ConnectionCallback | None = None,
+        on_disconnect: ConnectionCallback | None = None,
+    ) -> None:
+        """:meth:`start` as a coroutine, for those who have an event loop: prints nothing and leaves signals alone.
+
+        Returns after :meth:`stop`. Cancelling it closes every client as well.
+        """
+        order = self._order(host, port, handler, on_connect, on_disconnect)
+        with self._claimed() as run:
+            await self._serve(run, order, lambda run: None)
+
+    def start_background(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        handler: Handler | None = None,
+        *,
+        on_connect: ConnectionCallback | None = None,
+        on_disconnect: ConnectionCallback | None = None,
+    ) -> BackgroundServer:
+        """:meth:`start` in a thread of its own: returns once the server listens, or raises what kept it from that.
+
+        The handle knows ``url``, ``port`` and ``stop()``, and stops the server at the end of a ``with`` block.
+        """
+        order = self._order(host, port, handler, on_connect, on_disconnect)
+        factory = runner.loop_factory(self._config)
+        started: Future[Run] = Future()
+
+        def work() -> None:
+            try:
+                with self._claimed() as run:
+                    runner.run(factory, self._serve(run, order, started.set_result), run.drop, self._log)
+            except BaseException as error:  # noqa: BLE001 - it belongs to whoever started the thread
+                if started.done():
+                    self._log.error("the server has failed", exc_info=error)
+                else:
+                    started.set_exception(error)
+
+        threading.Thread(target=work, name="zcli-websocket", daemon=True).start()
+        return BackgroundServer(self, started.result())
+
+    def stop(self, wait: bool = True) -> bool:
+        """Close every client with 1001, release the port and end; whether that is done. Harmless if nothing runs.
+
+        Waits for the end, except in the server's own thread or a handler's, which it would wait for.
+        """
+        run = self._run
+        if run is None:
+            return True
+        run.stop.request()
+        if not wait or self._threads.inside or run.thread is threading.current_thread():
+            return run.finished.is_set()
+        if run.finished.wait(self._config.websocket.close_timeout + _PATIENCE):
+            return True
+        self._log.error("the server does not stop: something blocks its event loop")
+        return False
+
+    # --- what runs ---
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it listens."""
+        return self._server is not None
+
+    @property
+    def url(self) -> str | None:
+        """Where it listens, as a client would write it: ``"ws://127.0.0.1:8765"``; None if it does not."""
+        run = self._run
+        return run.url if run else None
+
+    @property
+    def clients(self) -> tuple[ServerConnection, ...]:
+        """The clients that are connected, in the order in which they came."""
+        server = self._server
+        return tuple(server.clients) if server else ()
+
+    @property
+    def client_count(self) -> int:
+        """How many clients are connected."""
+        server = self._server
+        return len(server.clients) if server else 0
+
+    @property
+    def slow_client_count(self) -> int:
+        """How many clients were dropped (1013) since the start because they read too slowly."""
+        server = self._server
+        return server.slow_clients if server else 0
+
+    # --- speaking ---
+
+    async def broadcast(self, message: Message, exclude: Client | Iterable[Client] | None = None) -> int:
+        """Send a message to every client, or all but some; returns to how many.
+
+        The message is encoded once. No client is waited for: one that has left more than ``websocket.send_buffer_max``
+        bytes unread is closed (1013). Works in any event loop; 0 if the server does not run.
+        """
+        return await asyncio.wrap_future(self.publish(message, exclude=exclude))
+
+    def publish(
+        self, message: Message, *, to: Client | None = None, exclude: Client | Iterable[Client] | None = None
+    ) -> Future[int]:
+        """:meth:`broadcast` for threads: does not wait, not even for itself. ``result()`` gives the count.
+
+        With ``to``, the message goes to that client alone.
+        """
+        message = as_message(message)
+        excluded, only = _clients(exclude), _clients(to)
+        server = self._server
+        if server is None:
+            return _finished(0)
+        if asyncio._get_running_loop() is server.loop:
+            return _finished(server.send_to(only[0], message) if only else server.broadcast(message, excluded))
+        if only:
+            posted = server.bridge.post(server.send_to, only[0], message)
+        else:
+            posted = server.bridge.post(server.broadcast, message, excluded)
+        return _finished(0) if posted.cancelled() else posted
+
+    async def send(self, client: Client, message: Message) -> bool:
+        """Send a message to one client, waiting while it reads too slowly; False if it has gone. In any event loop."""
+        message = as_message(message)
+        (connection,) = _clients(client)
+        server = self._server
+        try:
+            if server is None or asyncio.get_running_loop() is server.loop:
+                await connection.send(message)
+            else:
+                await asyncio.to_thread(connection.blocking.send, message)
+        except ConnectionClosed:
+            return False
+        return True
+
+    # --- inside ---
+
+    @property
+    def _server(self) -> RunningServer | None:
+        run = self._run
+        return run.server if run else None
+
+    @functools.cached_property
+    def _parts(self) -> Parts:
+        return make_parts(self._config, self._host, self._threads, self._log)
+
+    def _order(
+        self,
+        host: str | None,
+        port: int | None,
+        handler: Handler | None,
+        on_connect: ConnectionCallback | None,
+        on_disconnect: ConnectionCallback | None,
+    ) -> _Order:
+        callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
+        plan = make_plan(self._config, host, port, self._log)
+        return _Order(self._parts, plan, callbacks)
+
+    @contextlib.contextmanager
+    def _claimed(self) -> Iterator[Run]:
+        run = Run()
+        with self._lock:
+            if self._run is not None:
+                raise RuntimeError(f"the server runs already{f' at {self.url}' if self.url else ''}; stop() it first")
+            self._run = run
+        try:
+            yield run
+        finally:
+            with self._lock:
+                self._run = None
+            run.finished.set()
+
+    async def _serve(self, run: Run, order: _Order, announce: Callable[[Run], None]) -> Report:
+        """Listen, tell so, wait until somebody wants it to stop, and stop."""
+        server = self._make_server(order)
+        endpoint = one_port_for_all(order.plan.endpoint)
+        if endpoint.unix_path is not None:
+            make_way(endpoint.unix_path)
+        try:
+            server.listener = await order.parts.transport.listen(endpoint, server, order.plan.limits)
+        except OSError as error:
+            raise explain(error, endpoint) from error
+        if order.plan.renewal is not None:
+            server.watch_certificate(order.plan.renewal)
+        run.thread = threading.current_thread()
+        run.url = shown_endpoint(endpoint, server.listener.addresses)
+        run.server = server
+        self._log.info("listening on %s", run.url, extra=console.FILE_ONLY)
+        try:
+            announce(run)
+            await run.stop.wait()
+        finally:
+            report = await server.shut_down()
+            run.server = None
+            self._log.info("%s", console.ending(report), extra=console.FILE_ONLY)
+        return report
+
+    def _make_server(self, order: _Order) -> RunningServer:
+        settings = self._config.websocket
+        client_level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
+        server = RunningServer(
+            order.callbacks,
+            self._observers(),
+            settings.max_connections,
+            settings.close_timeout,
+            self._log,
+            client_level,
+        )
+        server.gate = Gate(
+            settings,
+            order.plan.endpoint.host,
+            order.plan.rules,
+            order.parts.strategies,
+            server.has_room,
+            server.admit,
+            self._log,
+        )
+        return server
+
+    def _observers(self) -> Observers:
+        context = Context(self._config, self._log)
+        opened = self._host.notifier("zcli_websocket_opened", self._log)
+        closed = self._host.notifier("zcli_websocket_closed", self._log)
+        return Observers(
+            opened and (lambda connection: opened(connection, context)),
+            closed and (lambda connection, code, reason: closed(connection, code, reason, context)),
+        )
+
+    def _announce(self, run: Run) -> None:
+        settings = self._config.websocket
+        auth = f"auth: {', '.join(settings.auth)}" if settings.require_auth else "no auth"
+        console.say(f"[WebSocket] listening on {run.url} ({auth}); Ctrl+C stops it")
+
+
+def _clients(given: Client | Iterable[Client] | None) -> tuple[ServerConnection, ...]:
+    if given is None:
+        return ()
+    several = isinstance(given, Iterable) and not isinstance(given, BlockingConnection)
+    found = [unwrapped(client) for client in (given if several else (given,))]  # type: ignore[union-attr]
+    for client in found:
+        if not isinstance(client, ServerConnection):
+            raise TypeError(f"expected a client's connection, not {type(client).__name__}")
+    return tuple(found)  # type: ignore[arg-type]
+
+
+def _finished(count: int) -> Future[int]:
+    future: Future[int] = Future()
+    future.set_result(count)
+    return future

@@ -1,0 +1,135 @@
+"""What a server is made of, from the configuration; every mistake in it is found before a port is opened."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from zcli_core.comm.websocket.listening import is_loopback, make_endpoint, make_limits
+from zcli_core.comm.websocket.origins import OriginRules
+from zcli_core.comm.websocket.strategies import AskedStrategy
+from zcli_core.contracts.provider import Context
+from zcli_core.errors import ConfigError
+from zcli_core.host import AUTH_STRATEGY, WEBSOCKET_TRANSPORT, PluginHost
+
+if TYPE_CHECKING:
+    from zcli_core.comm.websocket.threads import HandlerThreads
+    from zcli_core.comm.websocket.tls import Renewal
+    from zcli_core.config import Config
+    from zcli_core.contracts.websocket import Endpoint, Limits, Transport
+
+_T = TypeVar("_T")
+
+
+class Parts(NamedTuple):
+    """What plugins make, once for every ``zCLI`` object."""
+
+    transport: Transport
+    #: Empty where nobody has to say who it is.
+    strategies: tuple[AskedStrategy, ...]
+
+
+class Plan(NamedTuple):
+    """How one run of the server is to be."""
+
+    endpoint: Endpoint
+    limits: Limits
+    #: None: ``allowed_origins`` is not set.
+    rules: OriginRules | None
+    #: None: no TLS.
+    renewal: Renewal | None
+
+
+def make_parts(config: Config, host: PluginHost, threads: HandlerThreads, log: logging.Logger) -> Parts:
+    """Have the plugins make the transport and the strategies.
+
+    :raises ConfigError: one of them cannot be made, or nobody could ever enter.
+    """
+    problems: list[str] = []
+    context = Context(config, log)
+    transport = _collecting(problems, lambda: host.make(WEBSOCKET_TRANSPORT, context))
+    strategies = _collecting(problems, lambda: _make_strategies(context, host, threads, log))
+    if problems or transport is None or strategies is None:
+        raise ConfigError(problems)
+    return Parts(transport, strategies)
+
+
+def _make_strategies(
+    context: Context, host: PluginHost, threads: HandlerThreads, log: logging.Logger
+) -> tuple[AskedStrategy, ...]:
+    config = context.config
+    if not config.websocket.require_auth:
+        if config.websocket.token is not None or config.websocket.tokens:
+            log.warning("a WebSocket token is set, but websocket.require_auth is not: everybody is admitted")
+        return ()
+    if not config.websocket.auth:
+        raise ConfigError(
+            f"websocket.auth ({config.explain('websocket.auth').origin}) names no strategy, but websocket.require_auth "
+            f"({config.explain('websocket.require_auth').origin}) is on: nobody could connect; 'token' is the usual one"
+        )
+    names = dict.fromkeys(config.websocket.auth)
+    made = host.make_all(AUTH_STRATEGY, context)
+    return tuple(
+        AskedStrategy(name, record.name, strategy, threads, log)
+        for name, (record, strategy) in zip(names, made, strict=True)
+    )
+
+
+def make_plan(config: Config, host: Any, port: Any, log: logging.Logger) -> Plan:
+    """Check the settings of one run; ``host`` and ``port`` are the caller's, None where it gave none.
+
+    :raises ConfigError: a certificate or an origin cannot be used; every problem at once.
+    :raises ValueError: a host or port that is none.
+    """
+    settings = config.websocket
+    problems: list[str] = []
+    secured = _collecting(problems, lambda: _make_tls(config, log))
+    rules = _collecting(problems, lambda: _make_rules(config, log))
+    if problems:
+        raise ConfigError(problems)
+    context, renewal = secured or (None, None)
+    endpoint = make_endpoint(settings, host, port, context)
+    if not settings.require_auth and not is_loopback(endpoint):
+        log.warning(
+            "anybody who reaches %s may connect: websocket.require_auth is off and it is no loopback address",
+            endpoint.host,
+        )
+    return Plan(endpoint, make_limits(settings), rules, renewal)
+
+
+def _make_tls(config: Config, log: logging.Logger) -> tuple[Any, Renewal] | None:
+    if not config.websocket.ssl_enabled and config.websocket.ssl_cert is None:
+        return None  # the module ssl is not needed
+    from zcli_core.comm.websocket.tls import Renewal, configured_context
+
+    configured = configured_context(config, log)
+    if configured is None:
+        return None
+    context, files = configured
+    return context, Renewal(context, files, log)
+
+
+def _make_rules(config: Config, log: logging.Logger) -> OriginRules | None:
+    patterns = config.websocket.allowed_origins
+    if patterns is None:
+        return None
+    try:
+        rules = OriginRules(patterns)
+    except ValueError as error:
+        origin = config.explain("websocket.allowed_origins").origin
+        raise ConfigError([f"websocket.allowed_origins ({origin}): {problem}" for problem in error.args]) from None
+    if rules.admits_null:
+        log.info(
+            "pages opened from a file may connect, and so may every page whose origin is 'null', such as a sandboxed "
+            "frame: websocket.allowed_origins is meant for development"
+        )
+    return rules
+
+
+def _collecting(problems: list[str], make: Callable[[], _T]) -> _T | None:
+    try:
+        return make()
+    except ConfigError as error:
+        problems += error.problems
+        return None

@@ -1,0 +1,80 @@
+"""Auth strategies as the gate asks them: whatever one does, the answer is a verdict or a failure."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import traceback
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from zcli_core.comm.websocket.callbacks import is_async
+from zcli_core.contracts.auth import AuthStrategy, Identified, Rejected
+
+if TYPE_CHECKING:
+    from zcli_core.comm.websocket.threads import HandlerThreads
+    from zcli_core.contracts.websocket import Request
+
+
+class Failed:
+    """The strategy raised, or answered with what is no verdict."""
+
+
+FAILED = Failed()
+Outcome = Identified | Rejected | Failed | None
+
+
+class AskedStrategy:
+    """One strategy, the name that selects it, and the plugin that it is from."""
+
+    def __init__(
+        self, name: str, plugin: str, strategy: AuthStrategy, threads: HandlerThreads, log: logging.Logger
+    ) -> None:
+        self.name = name
+        self._plugin = plugin
+        self._strategy = strategy
+        self._threads = threads
+        self._log = log
+        self._is_async = is_async(strategy.authenticate)
+        #: Whether it can be asked without waiting.
+        self.immediate = not self._is_async and getattr(strategy, "never_blocks", False) is True
+
+    def judge(self, request: Request) -> Outcome:
+        """Ask a strategy that is ``immediate``."""
+        try:
+            return self._checked(self._strategy.authenticate(request))
+        except Exception as error:  # noqa: BLE001 - a plugin's fault refuses its client and no more
+            return self._failed(error)
+
+    async def judge_later(self, request: Request) -> Outcome:
+        """Ask any strategy: in this task, or in a thread if it is a plain one that may block."""
+        if self.immediate:
+            return self.judge(request)
+        try:
+            if self._is_async:
+                answer: Any = self._strategy.authenticate(request)
+            else:
+                answer = await self._threads.run(self._strategy.authenticate, request)
+            return self._checked(await answer if inspect.isawaitable(answer) else answer)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(error)
+
+    def _checked(self, answer: Any) -> Outcome:
+        if answer is None or isinstance(answer, Rejected):
+            return answer
+        if isinstance(answer, Identified) and isinstance(answer.identity, str) and answer.identity:
+            return answer
+        if inspect.iscoroutine(answer):
+            answer.close()
+        self._log.error("%s gave %s, which is no verdict: refused (1011)", self, type(answer).__name__)
+        return FAILED
+
+    def _failed(self, error: Exception) -> Failed:
+        # Where it failed, but not what it said: that may quote the credential.
+        frames = traceback.extract_tb(error.__traceback__)
+        where = " < ".join(f"{PurePath(f.filename).name}:{f.lineno}" for f in reversed(frames[-3:]))
+        self._log.error("%s failed: %s at %s: refused (1011)", self, type(error).__name__, where)
+        return FAILED
+
+    def __str__(self) -> str:
+        return f"the auth strategy {self.name!r} of the plugin {self._plugin}"

@@ -1,0 +1,119 @@
+"""Threads for plain handlers and strategies: one for each that runs, so that one that blocks holds up no other.
+
+``concurrent.futures`` would make all wait for the slowest of its fixed number of workers, and would not let the
+program end before the last of them has returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+#: Seconds after which a thread that has nothing to do ends.
+_IDLE = 10.0
+
+_Job = Callable[[], None]
+
+
+class HandlerThreads:
+    """Daemon threads, made as they are needed, kept for a while and then let go."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._local = threading.local()
+
+    @property
+    def inside(self) -> bool:
+        """Whether the calling thread is one of these."""
+        return getattr(self._local, "inside", False)
+
+    async def run(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Call a function in a thread and wait for what it returns or raises.
+
+        It sees the caller's context variables. If the waiting is cancelled, the function goes on unheard.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def job() -> None:
+            try:
+                result = context.run(function, *arguments)
+            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
+                _tell(loop, future, None, error)
+            else:
+                _tell(loop, future, result, None)
+
+        self._start(job)
+        return await future
+
+    def _start(self, job: _Job) -> None:
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        if worker is None:
+            worker = _Worker(self)
+            threading.Thread(target=worker.work, name=self._name, daemon=True).start()
+        worker.jobs.put(job)
+
+    def offer(self, worker: _Worker) -> None:
+        """A worker has nothing to do."""
+        with self._lock:
+            self._idle.append(worker)
+
+    def withdraw(self, worker: _Worker) -> bool:
+        """Whether a worker could be taken back before it was given a job."""
+        with self._lock:
+            if worker not in self._idle:
+                return False
+            self._idle.remove(worker)
+            return True
+
+    def enter(self) -> None:
+        """Mark the calling thread as one of these."""
+        self._local.inside = True
+
+
+class _Worker:
+    def __init__(self, owner: HandlerThreads) -> None:
+        self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._owner = owner
+
+    def work(self) -> None:
+        self._owner.enter()
+        while True:
+            try:
+                job = self.jobs.get(timeout=_IDLE)
+            except queue.Empty:
+                if self._owner.withdraw(self):
+                    return
+                continue  # a job is on its way
+            job()
+            del job  # it holds on to a connection
+            self._owner.offer(self)
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[_T], result: Any, error: BaseException | None
+) -> None:
+    def set_outcome() -> None:
+        if future.done():  # cancelled
+            return
+        if error is None:
+            future.set_result(result)
+        elif isinstance(error, StopIteration):
+            # A future cannot hold it (PEP 479).
+            future.set_exception(RuntimeError("a plain function raised StopIteration"))
+        else:
+            future.set_exception(error)
+
+    try:
+        loop.call_soon_threadsafe(set_outcome)
+    except RuntimeError:  # the loop has closed: nobody waits any more
+        return

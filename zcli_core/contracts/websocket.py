@@ -1,0 +1,357 @@
+"""The WebSocket transport contract: what the core asks of a transport, and what a transport asks of the core.
+
+The transport moves messages and enforces the protocol (RFC 6455) and its :class:`Limits`. The core decides who may
+enter and what happens. They meet in four places:
+
+1. the core calls :meth:`Transport.listen` and holds a :class:`Listener`;
+2. for every HTTP request the transport asks the core's :class:`Acceptor`: :meth:`Acceptor.upgrade` for a
+   well-formed WebSocket upgrade, :meth:`Acceptor.http` for any other request;
+3. for an :class:`Accept` it makes a :class:`Connection`, hands it to :attr:`Accept.opened` and from then on
+   reports to the :class:`Receiver` that this call returned;
+4. to send, close, ping and wait, the core uses the :class:`Connection`.
+
+Everything happens in the thread of one event loop; nothing here may be called from another. Plain methods never
+block and never wait. The path of a message (:meth:`Receiver.message`, :meth:`Connection.send`) is plain calls
+on purpose: a transport may not make a task, a future or a queue entry for each message.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    import ssl
+    import uuid
+    from pathlib import Path
+
+#: A message: ``str`` is a text message, ``bytes`` a binary one.
+Message = str | bytes
+
+#: ``(host, port)``, or ``(host, port, flow, scope)`` with IPv6; None on a Unix socket.
+Address = tuple[str, int] | tuple[str, int, int, int] | None
+
+
+# Requests and answers ------------------------------------------------------------------------------------------
+
+
+class Headers(Mapping[str, str]):
+    """The headers of a request: names in any case, several values to a name.
+
+    ``headers["X"]`` joins several values with ``", "`` (RFC 9110, 5.3); :meth:`get_all` gives them apart, which a
+    check has to use where a second value would be an attack. Values are decoded as ISO-8859-1, so any byte that
+    HTTP admits is representable.
+    """
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Sequence[tuple[str, str]] = ()) -> None:
+        self._items = tuple(items)
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value of that name, in the order they came; empty if there is none."""
+        wanted = name.lower()
+        return [value for key, value in self._items if key.lower() == wanted]
+
+    def raw_items(self) -> tuple[tuple[str, str], ...]:
+        """Every name and value as they came."""
+        return self._items
+
+    def __getitem__(self, name: str) -> str:
+        values = self.get_all(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(key.lower() for key, _ in self._items))
+
+    def __len__(self) -> int:
+        return len({key.lower() for key, _ in self._items})
+
+    def __repr__(self) -> str:
+        # Cookie and Authorization live here: names only.
+        return f"<Headers {', '.join(self)}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request as the core sees it. The query may hold a token: it is not in the ``repr``."""
+
+    method: str
+    #: The path, percent-encoded as it came, without the query.
+    path: str
+    #: What follows the ``?``, without it, percent-encoded as it came.
+    query: str
+    headers: Headers
+    remote_address: Address
+    local_address: Address
+    #: Whether it came over TLS.
+    tls: bool
+    #: The subprotocols that the client offers, in its order of preference.
+    subprotocols: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.path!r} from {self.remote_address}>"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A plain HTTP answer; the transport adds ``Content-Length`` and ``Connection: close`` and closes."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Let the client in. ``opened`` is called once, right after the 101 was written, unless the client has gone.
+
+    Between the moment :meth:`Acceptor.upgrade` decides and the call of ``opened`` no other callback runs, so a
+    limit that was checked in the one holds in the other. ``subprotocol`` has to be one of
+    :attr:`Request.subprotocols`; ``headers`` go into the 101.
+    """
+
+    opened: Callable[[Connection], Receiver]
+    subprotocol: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Finish the upgrade and close at once with a code and a reason that a page in a browser can read.
+
+    No message of the client is delivered. To refuse by HTTP status instead, decide on an :class:`HttpAnswer`.
+    """
+
+    code: int
+    reason: str = ""
+    subprotocol: str | None = None
+
+
+Decision = Accept | Refuse | HttpAnswer
+
+
+class Acceptor(Protocol):
+    """The core's side of an upgrade. An exception out of it is logged and answered with 500."""
+
+    def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
+        """Decide on a well-formed upgrade, at once or, where a strategy has to ask somebody, as an awaitable.
+
+        The transport stops reading while it waits. It cancels a decision that is not there within
+        ``open_timeout`` and refuses with 1011; it cancels it too when it sees that the client has gone.
+        """
+
+    def http(self, request: Request) -> HttpAnswer:
+        """Answer a request that asks for no WebSocket."""
+
+
+# A connection --------------------------------------------------------------------------------------------------
+
+
+class ClosedBy(enum.Enum):
+    """Which side ended a connection."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    #: Nobody said goodbye: the connection broke, or the client vanished.
+    NETWORK = "network"
+
+
+class Closed(NamedTuple):
+    """How a connection ended: the code and reason of whoever closed first. 1006 where nobody sent one."""
+
+    code: int
+    reason: str
+    by: ClosedBy
+
+
+class State(enum.Enum):
+    """Where a connection stands."""
+
+    OPEN = "open"
+    #: A close frame was sent, or the transport is about to send one; nothing can be sent any more.
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Receiver(Protocol):
+    """The core's side of an open connection. Called by the transport in order, never one call inside another."""
+
+    def message(self, message: Message) -> bool:
+        """Take the next message. False: no more until :meth:`Connection.resume_delivery`.
+
+        After False the transport delivers nothing and soon stops reading from the socket: what it holds is
+        bounded by its read size, and the client is slowed by TCP.
+        """
+
+    def end(self) -> bool:
+        """No message follows: the client has closed, or what it sent next breaks the protocol.
+
+        True: everything before has been dealt with, close now. False: the transport waits for
+        :meth:`Connection.resume_delivery`, but only for a short while, so that messages that came before the end
+        are answered before the close frame goes out.
+        """
+
+    def closed(self, closed: Closed) -> None:
+        """The connection is gone. Called exactly once, as the last call."""
+
+
+class Prepared(Protocol):
+    """A message that :meth:`Listener.prepare` has encoded. The transport alone knows what is inside."""
+
+    @property
+    def size(self) -> int:
+        """Length of the message's payload, in bytes."""
+
+
+class Connection(Protocol):
+    """One open connection, as a transport offers it to the core."""
+
+    @property
+    def request(self) -> Request:
+        """The request that opened it."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol that was agreed on."""
+
+    @property
+    def id(self) -> uuid.UUID:
+        """A random identifier, for logs."""
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+
+    @property
+    def latency(self) -> float:
+        """Seconds that the last answered ping took; 0.0 before the first."""
+
+    @property
+    def write_buffer_size(self) -> int:
+        """Bytes that were sent and that the operating system has not taken yet."""
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the client reads too slowly: a sender that can wait should :meth:`drain` now."""
+
+    def send(self, message: Message) -> None:
+        """Send a message. Writes at once; wait with :meth:`drain` while :attr:`write_paused`.
+
+        Raises ConnectionClosed unless the state is OPEN, TypeError for what is no message. A client that
+        has left more than ``send_buffer_max`` bytes unread is closed (1013), which raises ConnectionClosed too.
+        """
+
+    def send_prepared(self, prepared: Prepared) -> bool:
+        """Send a prepared message, never waiting; whether it was sent.
+
+        False if the connection is not open, or has just been closed (1013) because its client left more than
+        ``send_buffer_max`` bytes unread. ``prepared`` must come from the same listener.
+        """
+
+    async def drain(self) -> None:
+        """Wait until the client has caught up. Raises ConnectionClosed if the connection ends meanwhile."""
+
+    def ping(self, payload: bytes | None = None) -> asyncio.Future[float]:
+        """Send a ping; the future gives the seconds until its answer, or raises ConnectionClosed.
+
+        ``payload`` is at most 125 bytes, random if not given. Raises ConnectionClosed unless the state is OPEN.
+        """
+
+    def resume_delivery(self) -> None:
+        """Go on after :meth:`Receiver.message` or :meth:`Receiver.end` returned False. Harmless at other times."""
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Start the close handshake, at most ``close_timeout`` long. Harmless if it has begun already.
+
+        Raises ValueError for a code that may not be sent (RFC 6455, 7.4) or a reason over 123 bytes.
+        """
+
+    def abort(self) -> None:
+        """Drop the connection at once, without a close frame and without sending what is buffered."""
+
+    async def wait_closed(self) -> Closed:
+        """Wait until the connection is gone and tell how it ended."""
+
+
+# Listening -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """How permessage-deflate is offered (RFC 7692)."""
+
+    #: Largest window, as a power of two, for either direction; a client may ask for a smaller one.
+    window_bits: int = 12
+    #: zlib's memLevel.
+    memory_level: int = 5
+    #: Smaller messages, in bytes, are sent as they are.
+    threshold: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a transport enforces. Sizes in bytes, times in seconds; the defaults are the settings' defaults."""
+
+    #: Largest message, after inflation; a larger one is closed with 1009.
+    max_size: int = 1024 * 1024
+    #: Fragments of one message; more are closed with 1009.
+    max_fragments: int = 1024
+    #: What a client may leave unread; over it the connection is closed with 1013.
+    send_buffer_max: int = 4 * 1024 * 1024
+    #: For the TLS handshake, the request and the decision, together.
+    open_timeout: float = 10.0
+    #: For the close handshake, whichever side began it, including what is still buffered.
+    close_timeout: float = 5.0
+    #: Silence before a ping; 0 sends none. Any byte from the client ends the silence.
+    ping_interval: float = 20.0
+    #: Silence after that ping before the connection is closed with 1011.
+    ping_timeout: float = 20.0
+    #: Lines and bytes of a request's head; more are answered with 431.
+    max_headers: int = 128
+    max_header_bytes: int = 16 * 1024
+    #: None: permessage-deflate is not offered.
+    compression: Compression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to listen: on a host and port, or on a Unix socket."""
+
+    host: str | None = "127.0.0.1"
+    port: int = 8765
+    unix_path: Path | None = None
+    #: Let several processes listen on the port (SO_REUSEPORT).
+    reuse_port: bool = False
+    #: The context for wss://. The core may load a renewed certificate into it while the listener runs.
+    tls: ssl.SSLContext | None = None
+    backlog: int = 1024
+
+
+class Listener(Protocol):
+    """A transport that listens."""
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where it listens, with the port that was picked for port 0. Empty on a Unix socket."""
+
+    def prepare(self, message: Message) -> Prepared:
+        """Encode a message once, to be sent to any number of this listener's connections."""
+
+    def stop_accepting(self) -> None:
+        """Take no further connections, release the port, drop who is still in the upgrade."""
+
+    async def close(self, code: int = 1001, reason: str = "") -> None:
+        """:meth:`stop_accepting`, close every connection and wait until all are gone: ``close_timeout`` at most."""
+
+
+class Transport(Protocol):
+    """What the provider's factory makes."""
+
+    async def listen(self, endpoint: Endpoint, acceptor: Acceptor, limits: Limits) -> Listener:
+        """Start listening. Raises OSError where the system refuses the address."""
