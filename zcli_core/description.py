@@ -62,7 +62,7 @@ def _does_more_than_provide(record: PluginRecord) -> bool:
 
 def _is_selected(record: PluginRecord, config: Config) -> bool:
     return any(
-        config.get(kind.setting) in (provider.name, *provider.aliases)
+        kind.setting is None or config.get(kind.setting) in (provider.name, *provider.aliases)
         for kind, providers in record.offers.items()
         for provider in providers
     )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from zcli_core.contracts.config_layer import ConfigLayer
     from zcli_core.contracts.http import HttpFailure, HttpRequest, HttpResponse, HttpTransport
     from zcli_core.contracts.provider import Provider
+    from zcli_core.contracts.service import ServiceBackend
 
 PROJECT = "zcli"
 
@@ -70,6 +71,14 @@ def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:  # type: ignore
     """Declare HTTP transports; ``http.transport`` selects one by name.
 
     :returns: providers of :class:`zcli_core.contracts.http.HttpTransport`.
+    """
+
+
+@hookspec
+def zcli_service_backends() -> Iterable[Provider[ServiceBackend]]:  # type: ignore[empty-body]
+    """Declare services that can be asked how they are, and started and stopped; all of them are in use, by name.
+
+    :returns: providers of :class:`zcli_core.contracts.service.ServiceBackend`.
     """
 
 
@@ -114,4 +123,13 @@ def zcli_http_response(request: HttpRequest, outcome: HttpResponse | HttpFailure
 
     :param request: the request as it was given to ``zcli_http_request``.
     :param outcome: the response, whatever its status, or the failure that prevented one.
+    """
+
+
+@hookspec
+def zcli_service_changed(name: str, status: dict[str, Any]) -> None:
+    """A service was started, stopped or restarted through this ``zCLI`` object.
+
+    :param name: the service's name, whatever alias was used.
+    :param status: how it is now, as ``service_status(name)`` gives it.
     """

@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 
 
 class Kind(NamedTuple):
-    """A kind of provider: its name for people, the hook that declares it and the setting that selects one."""
+    """A kind of provider: its name for people, the hook that declares it and the setting that selects one.
+
+    ``setting`` is None for a kind of which all are in use, each by its name.
+    """
 
     label: str
     hook: str
-    setting: str
+    setting: str | None
 
 
 HTTP_TRANSPORT = Kind("HTTP transport", "zcli_http_transports", "http.transport")
-KINDS = (HTTP_TRANSPORT,)
+SERVICE = Kind("service", "zcli_service_backends", None)
+KINDS = (HTTP_TRANSPORT, SERVICE)
 
 
 class PluginRecord:
@@ -187,12 +191,14 @@ class PluginHost:
                     found.setdefault(name, []).append((record, provider))
         return found
 
-    def choose(self, kind: Kind, config: Config) -> Provider[Any]:
-        """The provider that the configuration selects.
+    def choose(self, kind: Kind, config: Config, name: str | None = None) -> Provider[Any]:
+        """The provider that the configuration selects, or the one of that name.
 
         :raises ConfigError: nobody provides it, or several do and ``plugins.prefer`` does not decide between them.
         """
-        name = config.get(kind.setting)
+        if name is None:
+            assert kind.setting is not None  # a kind without one is asked by name
+            name = str(config.get(kind.setting))
         offers = self.providers(kind)
         candidates = offers.get(name, [])
         preferred = config.plugins.prefer.get(name)
@@ -202,8 +208,8 @@ class PluginHost:
             return candidates[0][1]
         if candidates:
             raise ConfigError(_ambiguity(kind, name, [record for record, _ in candidates]))
-        origin = config.explain(kind.setting).origin
-        raise ConfigError(self._absence(kind, name, f"{kind.setting} ({origin})", sorted(offers)))
+        chosen_by = f"{kind.setting} ({config.explain(kind.setting).origin})" if kind.setting else "a call"
+        raise ConfigError(self._absence(kind, name, chosen_by, sorted(offers)))
 
     def _absence(self, kind: Kind, name: str, chosen_by: str, names: list[str]) -> str:
         hint = suggestion(name, names)

@@ -82,7 +82,7 @@ def port_state(port: int, host: str = "127.0.0.1") -> PortState:
 
     Raises ValueError as :func:`check_port` does.
     """
-    port, name = _valid_port(port), _valid_host(host)
+    port, name = valid_port(port), _valid_host(host)
     from zcli_core.comm import port_probe
 
     verdict = port_probe.examine(name, port, REMOTE_TIMEOUT)
@@ -99,7 +99,7 @@ def port_holder(port: int, host: str = "127.0.0.1") -> PortHolder | None:
 
     Raises ValueError as :func:`check_port` does.
     """
-    port, name = _valid_port(port), _valid_host(host)
+    port, name = valid_port(port), _valid_host(host)
     from zcli_core.comm import port_holder as table
     from zcli_core.comm import port_probe
 
@@ -123,7 +123,7 @@ def wait_for_port(
 
     Raises ValueError as :func:`check_port` does, and for a timeout that is not a finite number above 0.
     """
-    port, name, seconds = _valid_port(port), _valid_host(host), _valid_timeout(timeout)
+    port, name, seconds = valid_port(port), _valid_host(host), valid_timeout(timeout)
     from zcli_core.comm import port_probe
 
     deadline = time.monotonic() + seconds
@@ -167,7 +167,8 @@ def find_free_port(host: str = "127.0.0.1") -> int:
     return port
 
 
-def _valid_port(port: Any) -> int:
+def valid_port(port: Any) -> int:
+    """The port, or ValueError for what is none."""
     expected = "a port is a whole number from 1 to 65535"
     if isinstance(port, bool):
         raise _wrong_type(expected, port)
@@ -190,7 +191,8 @@ def _is_quoted_port(value: Any) -> bool:
     return digits.isascii() and digits.isdigit() and len(digits) <= 5
 
 
-def _valid_timeout(timeout: Any) -> float:
+def valid_timeout(timeout: Any) -> float:
+    """The seconds, or ValueError for what is no finite number above 0."""
     expected = "timeout is a number of seconds above 0"
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise _wrong_type(expected, timeout)
