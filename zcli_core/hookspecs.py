@@ -4,7 +4,7 @@ A plugin is a module (or any object) named in the entry-point group ``zcli``. It
 was written for and implements what it needs of the hooks below, each with as few of the arguments as it likes::
 
     from zcli_core import hookimpl
-    from zcli_core.contracts.provider import Provider
+    from zcli_core.contracts.provider import Context, Provider
 
     ZCLI_CONTRACT = 1
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from zcli_core.config.settings import Section
     from zcli_core.contracts.config_layer import ConfigLayer
     from zcli_core.contracts.http import HttpFailure, HttpRequest, HttpResponse, HttpTransport
-    from zcli_core.contracts.provider import Provider
+    from zcli_core.contracts.provider import Context, Provider
     from zcli_core.contracts.service import ServiceBackend
 
 PROJECT = "zcli"
@@ -110,26 +110,29 @@ def zcli_closing(app: zCLI) -> None:
 
 
 @hookspec
-def zcli_http_request(request: HttpRequest) -> None:
+def zcli_http_request(request: HttpRequest, context: Context) -> None:
     """An HTTP request is about to be sent. Called once per call, before redirects and retries.
 
     :param request: its method, URL, headers and body; headers may be added or changed.
+    :param context: the configuration and the log of the ``zCLI`` object that sends it.
     """
 
 
 @hookspec
-def zcli_http_response(request: HttpRequest, outcome: HttpResponse | HttpFailure) -> None:
+def zcli_http_response(request: HttpRequest, outcome: HttpResponse | HttpFailure, context: Context) -> None:
     """An HTTP call has ended.
 
     :param request: the request as it was given to ``zcli_http_request``.
-    :param outcome: the response, whatever its status, or the failure that prevented one.
+    :param outcome: the response, whatever its status, or the failure that prevented one; both have ``elapsed``.
+    :param context: the configuration and the log of the ``zCLI`` object that made the call.
     """
 
 
 @hookspec
-def zcli_service_changed(name: str, status: dict[str, Any]) -> None:
+def zcli_service_changed(name: str, status: dict[str, Any], context: Context) -> None:
     """A service was started, stopped or restarted through this ``zCLI`` object.
 
     :param name: the service's name, whatever alias was used.
     :param status: how it is now, as ``service_status(name)`` gives it.
+    :param context: the configuration and the log of that ``zCLI`` object.
     """

@@ -38,7 +38,9 @@ class _Verb:
 class Comm:
     """HTTP, ports and services of one ``zCLI`` object."""
 
-    def __init__(self, config: Config, host: PluginHost, log: logging.Logger) -> None:
+    def __init__(self, config: Config, host: PluginHost, log: logging.Logger, owner: object = None) -> None:
+        """``owner`` lives as long as the facade: ``zCLI().comm.http_get(url)`` must not close the log on its way."""
+        self._owner = owner
         self._config = config
         self._host = host
         self._log = log
@@ -51,12 +53,15 @@ class Comm:
         from zcli_core.comm.http.client import HttpClient
 
         log = self._log.getChild("http")
+        context = Context(self._config, log)
+        on_request = self._host.notifier("zcli_http_request", log)
+        on_response = self._host.notifier("zcli_http_response", log)
         return HttpClient(
             self._config.http,
-            lambda: self._host.choose(HTTP_TRANSPORT, self._config).factory(Context(self._config, log)),
+            lambda: self._host.choose(HTTP_TRANSPORT, self._config).factory(context),
             log,
-            on_request=self._host.notifier("zcli_http_request", log),
-            on_response=self._host.notifier("zcli_http_response", log),
+            on_request=on_request and (lambda request: on_request(request, context)),
+            on_response=on_response and (lambda request, outcome: on_response(request, outcome, context)),
         )
 
     http_request = _Verb("request")
@@ -96,7 +101,11 @@ class Comm:
         from zcli_core.comm.services import Services
 
         log = self._log.getChild("services")
-        return Services(self._config, self._host, log, self._host.notifier("zcli_service_changed", log))
+        context = Context(self._config, log)
+        notify = self._host.notifier("zcli_service_changed", log)
+        return Services(
+            self._config, self._host, log, notify and (lambda name, status: notify(name, status, context))
+        )
 
     def service_status(self, *name: str) -> dict[str, Any]:
         """How a service is, or without a name all of them; see :meth:`zcli_core.comm.services.Services.status`."""

@@ -1,0 +1,228 @@
+"""The command ``zcli``, run as a person or a program runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def zcli(tmp_path: Path) -> Run:
+    """Runs ``python -m zCLI`` in an empty folder with an empty home; keyword arguments are variables."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "project").mkdir()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ZCLI_", "WEBSOCKET_", "XDG_"))}
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "zCLI", *arguments],
+            cwd=tmp_path / "project",
+            env={**kept, "HOME": str(tmp_path / "home"), **variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def _plugin(folder: Path, name: str, code: str) -> str:
+    """Install a module as a plugin in ``folder``; returns the folder for PYTHONPATH."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text(code)
+    info = folder / f"{name}-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(f"[zcli]\n{name} = {name}\n")
+    return str(folder)
+
+
+def test_the_console_script_and_the_module_are_the_same_command(zcli: Run) -> None:
+    """``zcli --version`` and ``python -m zCLI --version`` print the same."""
+    script = subprocess.run(
+        [str(Path(sys.executable).parent / "zcli"), "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert script.stdout == zcli("--version").stdout
+    assert "zcli, version" in script.stdout
+
+
+def test_plugins_tells_name_version_distribution_offers_hooks_and_state(zcli: Run) -> None:
+    """The JSON listing has one object for each plugin with everything the issue names."""
+    listed = {item["name"]: item for item in json.loads(zcli("plugins", "--json").stdout)}
+    assert listed["zcli_layers"]["state"] == "active"
+    urllib3 = listed["zcli_urllib3"]
+    assert (urllib3["state"], urllib3["distribution"], urllib3["cause"]) == ("active", "zcli-core", None)
+    assert [(offer["kind"], offer["name"]) for offer in urllib3["provides"]] == [("HTTP transport", "urllib3")]
+    assert urllib3["hooks"] == ["zcli_http_transports"]
+    assert "zcli_urllib3" in zcli("plugins").stdout
+
+
+def test_a_broken_plugin_is_listed_with_its_cause_and_distribution(zcli: Run, tmp_path: Path) -> None:
+    """A plugin that raises on import is named with its distribution and cause, and the others are active."""
+    path = _plugin(tmp_path / "site", "zcli_sad", "raise RuntimeError('no such luck')")
+    done = zcli("plugins", "--json", PYTHONPATH=path)
+    listed = {item["name"]: item for item in json.loads(done.stdout)}
+    assert listed["zcli_sad"]["state"] == "broken"
+    assert (listed["zcli_sad"]["distribution"], listed["zcli_sad"]["version"]) == ("zcli-sad", "1.2")
+    assert "RuntimeError: no such luck" in listed["zcli_sad"]["cause"]
+    assert listed["zcli_urllib3"]["state"] == "active"
+    assert "no such luck" in zcli("plugins", PYTHONPATH=path).stdout
+
+
+def test_a_disabled_plugin_is_listed_without_its_import(zcli: Run, tmp_path: Path) -> None:
+    """A plugin that is blocked by name is shown as disabled, and its module never runs."""
+    marker = tmp_path / "imported"
+    path = _plugin(tmp_path / "site", "zcli_blocked", f"open({str(marker)!r}, 'w').close()")
+    done = zcli("plugins", "--json", PYTHONPATH=path, ZCLI_PLUGINS_DISABLE="zcli_blocked")
+    states = {item["name"]: item["state"] for item in json.loads(done.stdout)}
+    assert states["zcli_blocked"] == "disabled"
+    assert not marker.exists()
+
+
+def test_a_transport_that_nothing_selects_is_available(zcli: Run, tmp_path: Path) -> None:
+    """A second HTTP transport is available until http.transport names it; then it is active and the first is not."""
+    code = (
+        "from zcli_core import hookimpl\nfrom zcli_core.contracts.provider import Provider\nZCLI_CONTRACT = 1\n"
+        "@hookimpl\ndef zcli_http_transports():\n    return [Provider('other', 'another', lambda context: None)]\n"
+    )
+    path = _plugin(tmp_path / "site", "zcli_other", code)
+
+    def states(**variables: str) -> tuple[str, str]:
+        listed = json.loads(zcli("plugins", "--json", PYTHONPATH=path, **variables).stdout)
+        found = {item["name"]: item["state"] for item in listed}
+        return found["zcli_urllib3"], found["zcli_other"]
+
+    assert states() == ("active", "available")
+    assert states(ZCLI_HTTP_TRANSPORT="other") == ("available", "active")
+
+
+def test_plugins_is_listed_even_if_the_configuration_cannot_be_used(zcli: Run) -> None:
+    """The listing stays useful when a setting is wrong, and the mistake is told on stderr."""
+    done = zcli("plugins", ZCLI_HTTP_TIMEOUT="soon")
+    assert "zcli_urllib3" in done.stdout
+    assert "http.timeout: 'soon' from ZCLI_HTTP_TIMEOUT cannot be used" in done.stderr
+
+
+def test_config_tells_value_layer_origin_and_what_is_shadowed(zcli: Run, tmp_path: Path) -> None:
+    """One key shows which layer set it, down to the line, and every lower value."""
+    (tmp_path / "project" / ".zEnv").write_text("# a comment\n\nWEBSOCKET_PORT=9001\n")
+    found = json.loads(zcli("config", "websocket.port", "--json", WEBSOCKET_PORT="9000").stdout)
+    assert (found["value"], found["layer"], found["origin"]) == (9001, ".zEnv", ".zEnv:3 (WEBSOCKET_PORT)")
+    assert [item["value"] for item in found["shadowed"]] == [9000, 8765]
+    shown = zcli("config", "websocket.port", WEBSOCKET_PORT="9000").stdout
+    assert "websocket.port = 9001" in shown
+    assert ".zEnv:3 (WEBSOCKET_PORT)" in shown
+
+
+def test_config_lists_a_section_and_everything(zcli: Run) -> None:
+    """A section lists its settings, no key lists all of them."""
+    section = [item["key"] for item in json.loads(zcli("config", "http", "--json").stdout)]
+    assert section
+    assert all(key.startswith("http.") for key in section)
+    everything = [item["key"] for item in json.loads(zcli("config", "--json").stdout)]
+    assert {"deployment", "http.timeout", "websocket.port"} <= set(everything)
+
+
+def test_config_never_shows_a_secret(zcli: Run) -> None:
+    """A token is shown as a secret, in the table, alone and as JSON."""
+    variables = {"WEBSOCKET_TOKEN": "hunter2-token", "ZCLI_WEBSOCKET_TOKENS": "alice=hunter2-alice"}
+    for arguments in (("config",), ("config", "websocket.token"), ("config", "--json"), ("config", "websocket.tokens")):
+        done = zcli(*arguments, **variables)
+        assert "hunter2" not in done.stdout + done.stderr
+        assert "<secret>" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("config", "websocket.prot"), ("config", "websockt")])
+def test_config_suggests_a_name_for_a_wrong_one(zcli: Run, arguments: tuple[str, ...]) -> None:
+    """An unknown key ends with status 2 and a suggestion."""
+    done = zcli(*arguments)
+    assert done.returncode == 2
+    assert "did you mean 'websocket" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_config_reports_every_mistake_at_once_and_ends_with_2(zcli: Run) -> None:
+    """Two wrong variables are both reported, without a traceback."""
+    done = zcli("config", WEBSOCKET_PORT="abc", ZCLI_HTTP_TIMEOUT="-1")
+    assert done.returncode == 2
+    assert "websocket.port: 'abc' from WEBSOCKET_PORT" in done.stderr
+    assert "http.timeout: '-1' from ZCLI_HTTP_TIMEOUT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ports_tells_which_are_held_and_by_whom(zcli: Run) -> None:
+    """A held port gives status 1 and, on Linux, its holder; a free one status 0."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        done = zcli("ports", str(port), "--json")
+        [found] = json.loads(done.stdout)
+        assert (done.returncode, found["available"], found["status"]) == (1, False, "in use")
+        if sys.platform == "linux":
+            assert found["holder"]["pid"] == os.getpid()
+    done = zcli("ports", str(port))
+    assert (done.returncode, "available" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("port", ["0", "70000", "http"])
+def test_ports_refuses_what_is_no_port(zcli: Run, port: str) -> None:
+    """A port outside 1-65535 is a usage error."""
+    done = zcli("ports", port)
+    assert done.returncode == 2
+    assert port in done.stderr
+
+
+def test_http_prints_the_answer(zcli: Run, httpbin: str) -> None:
+    """The body goes to stdout, the status line to stderr; JSON has both."""
+    done = zcli("http", "POST", f"{httpbin}/post", "-d", '{"name": "Alice"}', "-H", "X-Demo: 1", "-p", "a=b")
+    assert (done.returncode, done.stderr[:6]) == (0, "200 OK")
+    echoed = json.loads(done.stdout)
+    assert (echoed["json"], echoed["args"], echoed["headers"]["X-Demo"]) == ({"name": "Alice"}, {"a": "b"}, "1")
+    found = json.loads(zcli("http", "GET", f"{httpbin}/status/404", "--json").stdout)
+    assert found["status_code"] == 404
+
+
+def test_http_tells_why_there_was_no_answer(zcli: Run) -> None:
+    """A refused connection ends with status 1 and its cause."""
+    done = zcli("http", "GET", "http://127.0.0.1:1/")
+    assert done.returncode == 1
+    assert "no answer" in done.stderr
+    assert "refused" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-d", "{"), ("-d", "1", "--raw", "x"), ("-H", "novalue"), ("-t", "0"), ("-p", "=x")]
+)
+def test_http_refuses_arguments_that_cannot_be_used(zcli: Run, arguments: tuple[str, ...]) -> None:
+    """Wrong options are usage errors, not tracebacks."""
+    done = zcli("http", "GET", "http://127.0.0.1:1/", *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_a_plugin_adds_a_subcommand(zcli: Run, tmp_path: Path) -> None:
+    """A command that a plugin adds through zcli_commands is listed and runs; one that fails is named."""
+    code = (
+        "import click\nfrom zcli_core import hookimpl\nZCLI_CONTRACT = 1\n"
+        "@hookimpl\ndef zcli_commands(cli):\n"
+        "    @cli.command('greet', help='Greets.')\n    def greet():\n        click.echo('hello from a plugin')\n"
+    )
+    path = _plugin(tmp_path / "site", "zcli_greeter", code)
+    failing = "from zcli_core import hookimpl\nZCLI_CONTRACT = 1\n@hookimpl\ndef zcli_commands(cli):\n    1 / 0\n"
+    _plugin(tmp_path / "site", "zcli_failing", failing)
+    assert "hello from a plugin" in zcli("greet", PYTHONPATH=path).stdout
+    listing = zcli("--help", PYTHONPATH=path)
+    assert "Greets." in listing.stdout
+    assert "zcli_failing failed in its hook zcli_commands: ZeroDivisionError" in listing.stderr
