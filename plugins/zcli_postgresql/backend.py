@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
-import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,6 +110,9 @@ class PostgresqlBackend(ServiceBackend):
         if (place.data / "PG_VERSION").exists():
             _set_stale_pid_file_aside(place)
             return
+        import secrets
+        import shutil
+
         initdb = place.program.resolve().with_name("initdb")
         password = secrets.token_urlsafe(24)
         password_file = place.folder / "initdb-password"

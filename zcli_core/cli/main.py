@@ -10,7 +10,7 @@ from zcli_core import __version__
 from zcli_core.cli.session import load_plugins
 
 #: Subcommand -> the module that holds it, imported when it is run.
-_COMMANDS = {"config": "config", "http": "http", "plugins": "plugins", "ports": "ports"}
+_COMMANDS = {"config": "config", "http": "http", "plugins": "plugins", "ports": "ports", "services": "services"}
 
 
 class _Commands(click.Group):

@@ -103,9 +103,7 @@ class Comm:
         log = self._log.getChild("services")
         context = Context(self._config, log)
         notify = self._host.notifier("zcli_service_changed", log)
-        return Services(
-            self._config, self._host, log, notify and (lambda name, status: notify(name, status, context))
-        )
+        return Services(self._config, self._host, log, notify and (lambda name, status: notify(name, status, context)))
 
     def service_status(self, *name: str) -> dict[str, Any]:
         """How a service is, or without a name all of them; see :meth:`zcli_core.comm.services.Services.status`."""

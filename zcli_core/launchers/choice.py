@@ -42,14 +42,6 @@ def launcher_for(job: Job, method: LaunchMethod) -> Launcher:
     return Local(job, method)
 
 
-def local_launcher(job: Job) -> Local | None:
-    """The launcher of local processes, if the service may be one."""
-    for method in job.backend.launchers:
-        if isinstance(method, LocalProcess):
-            return Local(job, method)
-    return None
-
-
 def check_name(job: Job, said_by: str) -> None:
     """Raise ValueError if no launcher of the service has the name that its target asks for."""
     known = [AUTO, *(_NAMES[type(method)] for method in job.backend.launchers)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import time
@@ -13,7 +12,6 @@ from typing import NamedTuple
 
 from zcli_core.contracts.service import LaunchError
 from zcli_core.folders import user_data_folder
-from zcli_core.launchers.commands import is_root
 from zcli_core.launchers.processes import Process, look_up
 
 _RECORD = "instance.json"
@@ -43,7 +41,8 @@ def services_folder(setting: Path | None) -> Path | None:
     """
     if setting is not None:
         return setting
-    base = _ROOT_FOLDER if is_root() else user_data_folder()
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    base = _ROOT_FOLDER if is_root else user_data_folder()
     return base and base / "services"
 
 
@@ -51,8 +50,15 @@ def instance_folder(base: Path, service: str, data_dir: Path | None) -> Path:
     """zCLI's own folder for one server: one for each service, and for each data folder that was named."""
     if data_dir is None:
         return base / service
-    digest = hashlib.sha256(os.fsencode(os.path.abspath(data_dir))).hexdigest()
+    from hashlib import sha256
+
+    digest = sha256(os.fsencode(os.path.abspath(data_dir))).hexdigest()
     return base / f"{service}-{digest[:12]}"
+
+
+def data_folder(folder: Path, data_dir: Path | None) -> Path:
+    """The server's data folder: the one that was named, else one in zCLI's own folder for it."""
+    return data_dir or folder / "data"
 
 
 def read(folder: Path) -> Instance | None:
@@ -63,6 +69,14 @@ def read(folder: Path) -> Instance | None:
         return Instance(process, str(held["host"]), int(held["port"]), str(held["program"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def running(base: Path | None, service: str, data_dir: Path | None) -> Instance | None:
+    """The server that was started for that data folder, if its process is alive."""
+    if os.name != "posix" or base is None:
+        return None
+    found = read(instance_folder(base, service, data_dir))
+    return found if found is not None and found.alive else None
 
 
 def write(folder: Path, instance: Instance) -> None:

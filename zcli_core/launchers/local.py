@@ -19,7 +19,7 @@ from zcli_core.contracts.service import LaunchError, LocalProcess
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers.base import Job, Launcher
 from zcli_core.launchers.commands import environment, is_root, last_lines
-from zcli_core.launchers.instance import Instance
+from zcli_core.launchers.instance import Instance, data_folder
 from zcli_core.launchers.place import LocalPlace, choose_account, make_data_folder, make_folder, reachable
 from zcli_core.launchers.processes import look_up
 from zcli_core.launchers.programs import find_programs
@@ -60,15 +60,7 @@ class Local(Launcher):
 
     def running_instance(self) -> Instance | None:
         """The server that was started here and whose process is alive."""
-        if os.name != "posix" or self.job.folder is None:
-            return None
-        found = instances.read(self._folder)
-        return found if found is not None and found.alive else None
-
-    def place_of(self, instance: Instance) -> LocalPlace:
-        """Where that server runs."""
-        data = self.job.target.data_dir or self._folder / "data"
-        return LocalPlace(Path(instance.program), data, self._folder, instance.host, instance.port, None, self.job.log)
+        return instances.running(self.job.folder, self.job.backend.name, self.job.target.data_dir)
 
     def runs(self) -> bool:
         """Whether the server that answers is the one that was started here."""
@@ -106,8 +98,11 @@ class Local(Launcher):
 
     def _place(self) -> LocalPlace:
         if not self._programs:
-            raise LaunchError(f"{self.job.backend.title} is not installed")
-        data = self.job.target.data_dir or self._folder / "data"
+            from zcli_core.comm.services.reports import install_command, install_hint
+
+            backend = self.job.backend
+            raise LaunchError(f"{backend.title} is not installed: {install_hint(backend)}", install_command(backend))
+        data = data_folder(self._folder, self.job.target.data_dir)
         account = choose_account(self._method, data)
         program = self.job.backend.choose_program(self._programs, data)
         if account is not None:

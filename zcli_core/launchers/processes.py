@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from typing import NamedTuple
 
@@ -44,6 +43,8 @@ def _from_proc(pid: int) -> Process | None:
 
 def _from_ps(pid: int) -> Process | None:
     """POSIX's ps, with ``lstart``, which Linux, macOS and the BSDs have."""
+    import subprocess
+
     try:
         done = subprocess.run(  # noqa: S603
             ["ps", "-o", "stat=", "-o", "lstart=", "-o", "comm=", "-p", str(pid)],  # noqa: S607

@@ -7,11 +7,11 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from zcli_core.comm.services.asking import Finding, ask, at_once
 from zcli_core.comm.services.failures import LastFailure, ServiceFailure
-from zcli_core.comm.services.reports import error_of, install_command, install_hint, is_installed, status_of
+from zcli_core.comm.services.reports import status_of
 from zcli_core.config.sections import Services as ServicesSection
 from zcli_core.contracts.provider import Context
 from zcli_core.contracts.service import LaunchError, ServiceBackend, Target
@@ -20,7 +20,7 @@ from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
-    from zcli_core.launchers.base import Job, Launcher
+    from zcli_core.launchers.base import Job
     from zcli_core.launchers.place import LocalPlace
 
 #: Stands for "every service" where a name may be left out: None is a mistake like any other.
@@ -51,6 +51,8 @@ class Services:
         self._log = log
         self._on_change = on_change
         self._backends: dict[str, ServiceBackend] = {}
+        #: Where services are that were started elsewhere than their settings say.
+        self._started_at: dict[str, Target] = {}
         self._lock = threading.Lock()
         self._last_failure = LastFailure()
 
@@ -123,78 +125,57 @@ class Services:
         :raises ValueError: an unknown name, or an option that cannot be.
         """
         job = self._job(name, port, data_dir, launcher, timeout)
-        return self._attempt(job, "start", lambda: self._start(job))
+        done = self._attempt(job, "start")
+        if done and (port, data_dir) != (None, None):
+            self._started_at[job.backend.name] = job.target
+        return done
 
-    def stop(self, name: str, *, port: int | None = None, timeout: float | None = None) -> bool:
+    def stop(
+        self,
+        name: str,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> bool:
         """Stop a service, the way it was started: True once it is gone, at once if it is not running.
 
-        :param port: the port it is on; ``services.<name>.port`` if not given.
+        :param port: the port it is on; where it was started here, or ``services.<name>.port``, if not given.
+        :param data_dir: its data folder, if it was started with one; as for ``port`` if not given.
         :param timeout: seconds until it must be gone; ``services.start_timeout`` if not given.
         :raises ValueError: an unknown name, or an option that cannot be.
         """
-        job = self._job(name, port, None, None, timeout)
-        return self._attempt(job, "stop", lambda: self._stop(job))
+        job = self._job(name, port, data_dir, None, timeout)
+        done = self._attempt(job, "stop")
+        if done:
+            self._started_at.pop(job.backend.name, None)
+        return done
 
-    def restart(self, name: str, *, port: int | None = None, timeout: float | None = None) -> bool:
+    def restart(
+        self,
+        name: str,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> bool:
         """Stop a service and start it the same way: True once it is ready. One that is not running is started.
+
+        The options are those of :meth:`stop`.
 
         :raises ValueError: an unknown name, or an option that cannot be.
         """
-        job = self._job(name, port, None, None, timeout)
-        return self._attempt(job, "restart", lambda: self._restart(job))
-
-    def _start(self, job: Job) -> bool:
-        from zcli_core.launchers.choice import choose_launcher
-
-        finding = self._ask(job.backend, job.target)
-        if finding.state == "ready":
-            return False
-        if finding.answered:
-            finding = job.wait_until_ready()
-            if finding.state != "ready":
-                raise LaunchError(
-                    f"it was starting already and is not ready within {job.timeout:g} s: {finding.detail}"
-                )
-            return False
-        _require_this_machine(job)
-        if finding.state != "stopped":
-            raise self._port_taken(job, finding)
-        launcher = choose_launcher(job)
-        if launcher is None:
-            raise self._nothing_to_start(job)
-        launcher.start()
-        return True
-
-    def _stop(self, job: Job) -> bool:
-        runner = self._runner(job)
-        if runner is not None:
-            runner.stop()
-        return runner is not None
-
-    def _restart(self, job: Job) -> bool:
-        runner = self._runner(job)
-        if runner is None:
-            return self._start(job)
-        runner.stop()
-        runner.start()
-        return True
-
-    def _runner(self, job: Job) -> Launcher | None:
-        """What runs the service; None if it is not running."""
-        from zcli_core.launchers.choice import find_runner
-
-        finding = self._ask(job.backend, job.target)
-        runner = find_runner(job)
-        if runner is None and finding.answered:
-            raise self._not_ours(job)
-        return runner
+        job = self._job(name, port, data_dir, None, timeout)
+        return self._attempt(job, "restart")
 
     # --- what goes wrong ---
 
-    def _attempt(self, job: Job, action: str, change: Callable[[], bool]) -> bool:
+    def _attempt(self, job: Job, action: Literal["start", "stop", "restart"]) -> bool:
+        from zcli_core.comm.services import changes
+
         self._last_failure.set(None)
         try:
-            changed = change()
+            changed: bool = getattr(changes, action)(job, self._settings.timeout)
         except LaunchError as error:
             self._fail(job.backend, action, error)
             return False
@@ -208,40 +189,6 @@ class Services:
         failure = ServiceFailure(backend.name, action, error.message, error.command, error.log)
         self._last_failure.set(failure)
         self._log.warning("%s: %s", action, failure)
-
-    def _port_taken(self, job: Job, finding: Finding) -> LaunchError:
-        from zcli_core.launchers.choice import find_runner
-
-        runner = find_runner(job)
-        if runner is not None:
-            return LaunchError(
-                f"{error_of(job.backend, job.target, finding)}; {runner.name} runs it, and it does not answer",
-                f"zcli services restart {job.backend.name}",
-            )
-        return LaunchError(error_of(job.backend, job.target, finding))
-
-    def _nothing_to_start(self, job: Job) -> LaunchError:
-        backend = job.backend
-        if not is_installed(backend):
-            return LaunchError(f"{backend.title} is not installed: {install_hint(backend)}", install_command(backend))
-        return LaunchError(
-            f"{backend.title} is installed, but nothing here can start it on port {job.target.port}",
-            install_command(backend),
-        )
-
-    def _not_ours(self, job: Job) -> LaunchError:
-        from zcli_core.comm.ports import port_holder
-        from zcli_core.launchers.commands import as_root, user_name
-
-        holder = None
-        if not job.target.is_socket_path:
-            holder = port_holder(job.target.port, job.target.host)
-        message = f"{job.backend.title} runs at {job.target.address}, but nothing that zCLI can control started it"
-        if holder is None or holder.pid is None:
-            return LaunchError(message + (f" ({holder})" if holder else ""))
-        kill = f"kill {holder.pid}"
-        command = kill if holder.user == user_name() else as_root(*kill.split())
-        return LaunchError(f"{message} ({holder}, user {holder.user})", command)
 
     # --- backends and targets ---
 
@@ -280,23 +227,32 @@ class Services:
 
     def _local_place(self, backend: ServiceBackend, target: Target) -> LocalPlace | None:
         """Where the server runs, if zCLI started it as a process."""
-        from zcli_core.launchers.choice import local_launcher
+        from zcli_core.launchers import instance as instances
 
-        local = local_launcher(self._new_job(backend, target, 0))
-        held = local.running_instance() if local else None
-        return local.place_of(held) if local and held and held.port == target.port else None
+        base = instances.services_folder(self._settings.folder)
+        held = instances.running(base, backend.name, target.data_dir)
+        if base is None or held is None or held.port != target.port:
+            return None
+        from zcli_core.launchers.place import LocalPlace
+
+        folder = instances.instance_folder(base, backend.name, target.data_dir)
+        data = instances.data_folder(folder, target.data_dir)
+        return LocalPlace(Path(held.program), data, folder, held.host, held.port, None, self._log)
 
     def _target(self, backend: ServiceBackend) -> Target:
-        """Where the service is by its settings; where no layer names a port, where our own server of it runs."""
+        """Where the service was started here, or is by its settings, or, where no layer names a port, where a server
+        of it runs that another program started.
+        """
+        if backend.name in self._started_at:
+            return self._started_at[backend.name]
         target = backend.target()
         if backend.settings is not None:
             key = f"{backend.settings.section_name}.port"
             if self._config.explain(key).layer != "defaults":
                 return target
-        from zcli_core.launchers.choice import local_launcher
+        from zcli_core.launchers import instance as instances
 
-        local = local_launcher(self._new_job(backend, target, 0))
-        held = local.running_instance() if local else None
+        held = instances.running(instances.services_folder(self._settings.folder), backend.name, target.data_dir)
         return target if held is None else target._replace(host=held.host, port=held.port)
 
     def _job(
@@ -335,20 +291,6 @@ class Services:
 def _connection_info(backend: ServiceBackend, target: Target, place: LocalPlace | None) -> dict[str, Any]:
     info = {"host": target.host, "port": target.port, "user": target.user, **backend.connection_info(target)}
     return {**info, **backend.local_connection_info(place)} if place is not None else info
-
-
-def _require_this_machine(job: Job) -> None:
-    host = job.target.host
-    if job.target.is_socket_path:
-        raise LaunchError(f"services.{job.backend.name}.host is a Unix socket; zCLI starts servers on a port only")
-    from zcli_core.comm.ports import find_free_port
-
-    try:
-        find_free_port(host)
-    except (ValueError, OSError) as error:
-        raise LaunchError(
-            f"services.{job.backend.name}.host is {host}, which is not this machine; zCLI starts services only here"
-        ) from error
 
 
 def _valid_folder(value: Any) -> Path:
