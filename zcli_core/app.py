@@ -42,13 +42,14 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         self.config, warnings = configure(self.plugins, zspark)
         self._application_log = open_log(self.config, script_file())
         self.log = self._application_log.logger
+        self._closing = False
         self._at_exit = _CloseAtExit(self)
         self._finalizer = weakref.finalize(self, _release, self._application_log, self._at_exit)
         self._finalizer.atexit = False  # _CloseAtExit does more, and first
         for message in (*self.plugins.problems(), *warnings):
             self.log.warning("%s", message)
         self._banner("zConfig", f"{self._application_log.title}, log in {_shown(self._application_log)}")
-        self.comm = Comm(self.config, self.plugins, self.log)
+        self.comm = Comm(self.config, self.plugins, self.log, owner=self)
         self._banner("zComm", f"http {self.config.http.transport}")
         notify = self.plugins.notifier("zcli_ready", self.log)
         if notify is not None:
@@ -57,17 +58,20 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
     def _banner(self, subsystem: str, detail: str) -> None:
         self.log.info("%s ready: %s", subsystem, detail, extra=FILE_ONLY)
         if self.config.deployment == "Development":
-            print(f"[{subsystem} Ready] {detail}")
+            _print(f"[{subsystem} Ready] {detail}")
 
     def close(self) -> None:
         """Close what is open: connections, then the log. Closing twice is no error."""
-        if not self._finalizer.alive:
+        if self._closing:
             return
-        notify = self.plugins.notifier("zcli_closing", self.log)
-        if notify is not None:
-            notify(self)
-        self.comm.close()
-        self._finalizer()
+        self._closing = True
+        try:
+            notify = self.plugins.notifier("zcli_closing", self.log)
+            if notify is not None:
+                notify(self)
+            self.comm.close()
+        finally:
+            self._finalizer()
 
     def __enter__(self) -> zCLI:
         return self
@@ -102,8 +106,18 @@ def _release(log: ApplicationLog, at_exit: _CloseAtExit) -> None:
     log.close()
 
 
+def _print(text: str) -> None:
+    """Print a line, in whatever the console's encoding can say of it."""
+    try:
+        print(text)
+    except UnicodeEncodeError as error:
+        print(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
+
+
 def _shown(log: ApplicationLog) -> str:
     """The log's file, from the working directory where that is shorter."""
+    if log.file is None:
+        return "no file"
     try:
         shorter = os.path.relpath(log.file)
     except (ValueError, OSError):  # another drive, or no working directory

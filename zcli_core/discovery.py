@@ -7,6 +7,7 @@ Format: https://packaging.python.org/en/latest/specifications/entry-points/
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -34,7 +35,7 @@ def find_entry_points(path: Iterable[str] | None = None) -> list[EntryPoint]:
     found: list[EntryPoint] = []
     seen: set[str] = set()
     for distribution, version, text in _distributions(sys.path if path is None else path):
-        normalised = distribution.lower().replace("-", "_").replace(".", "_")
+        normalised = re.sub("[-_.]+", "-", distribution).lower()
         if normalised in seen:
             continue
         seen.add(normalised)
@@ -55,11 +56,11 @@ def _distributions(path: Iterable[str]) -> Iterator[tuple[str, str, str]]:
         except NotADirectoryError:
             yield from _zipped_distributions(folder)
             continue
-        except OSError:
+        except (OSError, ValueError):
             continue
         for name in names:
             stem, dot, kind = name.rpartition(".")
-            if dot and kind in ("dist-info", "egg-info"):
+            if dot and kind.lower() in ("dist-info", "egg-info"):
                 distribution, _, version = stem.partition("-")
                 # Old egg-info folders append the Python version: name-1.0-py3.11.egg-info
                 yield distribution, version.partition("-")[0], _read(folder or ".", name)
@@ -74,12 +75,13 @@ def _read(folder: str, name: str) -> str:
 
 
 def _zipped_distributions(file: str) -> Iterator[tuple[str, str, str]]:
-    if not file.endswith((".zip", ".egg", ".whl", ".pyz")):
-        return
     from importlib.metadata import distributions
 
-    for item in distributions(path=[file]):
-        yield item.metadata["Name"], item.version, item.read_text("entry_points.txt") or ""
+    try:
+        for item in distributions(path=[file]):
+            yield item.metadata["Name"] or "", item.version, item.read_text("entry_points.txt") or ""
+    except Exception:  # noqa: BLE001 - whatever is wrong with that file, it is no plugin of ours
+        return
 
 
 def _parse(text: str) -> dict[str, list[tuple[str, str]]]:

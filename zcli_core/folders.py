@@ -15,36 +15,60 @@ _NAME = "zcli"
 _XDG = os.name == "posix" and sys.platform not in ("darwin", "android", "ios")
 
 
-def user_config_folder() -> Path:
-    """Where this user's settings are: ``~/.config/zcli`` on Linux."""
+def user_config_folder() -> Path | None:
+    """Where this user's settings are: ``~/.config/zcli`` on Linux. None if this user has no home."""
     return _xdg("XDG_CONFIG_HOME", ".config") if _XDG else _platform("user_config_path")
 
 
-def site_config_folder() -> Path:
+def site_config_folder() -> Path | None:
     """Where settings for all users are: ``/etc/xdg/zcli`` on Linux."""
     if not _XDG:
         return _platform("site_config_path")
-    first = os.environ.get("XDG_CONFIG_DIRS", "").strip().split(os.pathsep)[0]
-    return Path(first or "/etc/xdg") / _NAME
+    named = os.environ.get("XDG_CONFIG_DIRS", "").split(os.pathsep)
+    return Path(next(filter(os.path.isabs, named), "/etc/xdg")) / _NAME
 
 
-def user_log_folder() -> Path:
-    """Where this user's logs are: ``~/.local/state/zcli/log`` on Linux."""
-    return _xdg("XDG_STATE_HOME", ".local/state") / "log" if _XDG else _platform("user_log_path")
+def user_log_folder() -> Path | None:
+    """Where this user's logs are: ``~/.local/state/zcli/log`` on Linux. None if this user has no home."""
+    if not _XDG:
+        return _platform("user_log_path")
+    folder = _xdg("XDG_STATE_HOME", ".local/state")
+    return folder and folder / "log"
 
 
-def user_data_folder() -> Path:
-    """Where this user's data is: ``~/.local/share/zcli`` on Linux."""
+def user_data_folder() -> Path | None:
+    """Where this user's data is: ``~/.local/share/zcli`` on Linux. None if this user has no home."""
     return _xdg("XDG_DATA_HOME", ".local/share") if _XDG else _platform("user_data_path")
 
 
-def _xdg(variable: str, below_home: str) -> Path:
-    folder = os.environ.get(variable, "").strip()
-    return Path(folder or os.path.join(os.path.expanduser("~"), below_home)) / _NAME
+def _xdg(variable: str, below_home: str) -> Path | None:
+    """The specification has relative paths ignored; so is a relative HOME."""
+    folder = os.environ.get(variable, "")
+    if not os.path.isabs(folder):
+        home = _home()
+        if home is None:
+            return None
+        folder = os.path.join(home, below_home)
+    return Path(folder) / _NAME
 
 
-def _platform(name: str) -> Path:
+def _home() -> str | None:
+    home = os.environ.get("HOME", "")
+    if os.path.isabs(home):
+        return home
+    import pwd  # the answer of the password database, as os.path.expanduser gives it without HOME
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return None
+
+
+def _platform(name: str) -> Path | None:
     import platformdirs
 
-    folder: Path = getattr(platformdirs, name)(_NAME, appauthor=False)
+    try:
+        folder: Path = getattr(platformdirs, name)(_NAME, appauthor=False)
+    except RuntimeError:  # no home
+        return None
     return folder

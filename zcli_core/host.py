@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pluggy
 
 from zcli_core import hookspecs
-from zcli_core.contracts.provider import CONTRACT_VERSION, Provider
+from zcli_core.contracts.provider import CONTRACT_VERSION, Context, Provider
 from zcli_core.discovery import EntryPoint, find_entry_points
 from zcli_core.errors import ConfigError
 from zcli_core.suggestions import suggestion
@@ -60,7 +61,7 @@ class PluginRecord:
     @property
     def origin(self) -> str:
         """The distribution and version it was installed with."""
-        return f"{self.entry_point.distribution} {self.entry_point.version}"
+        return f"{self.entry_point.distribution} {self.entry_point.version}".rstrip()
 
 
 class PluginHost:
@@ -104,18 +105,21 @@ class PluginHost:
     def _load(self, record: PluginRecord) -> None:
         try:
             plugin = _import(record.entry_point.value)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit, a panic in Rust: the others go on
             self._break(record, f"it cannot be imported: {describe_error(error)}")
             return
-        refusal = _contract_refusal(plugin) or self._hook_refusal(plugin) or self._twin_refusal(plugin)
-        if refusal:
-            self._break(record, refusal)
-            return
         try:
+            refusal = _contract_refusal(plugin) or self._hook_refusal(plugin) or self._twin_refusal(plugin)
+            if refusal:
+                self._break(record, refusal)
+                return
             self._manager.register(plugin, record.name)
         except Exception as error:  # noqa: BLE001 - pluggy says what is wrong with a hook in many types
-            self._manager.unregister(plugin)
-            self._break(record, f"it does not fit the hooks: {_pluggy_cause(error)}")
+            if self._manager.get_plugin(record.name) is not None:  # pluggy before 1.7 leaves half of it behind
+                self._manager.unregister(plugin)
+            self._break(record, f"it does not fit the hooks: {describe_error(error)}")
             return
         record.plugin = plugin
         record.state = "loaded"
@@ -127,10 +131,13 @@ class PluginHost:
             options = self._manager.parse_hookimpl_opts(plugin, name)
             if options is None:
                 continue
-            if name not in known and not options["optionalhook"]:
-                return f"there is no hook {name!r}{suggestion(name, known)}"
-            if options["wrapper"] or options["hookwrapper"]:
-                return f"its hook {name!r} is a wrapper; zCLI's hooks are called one by one and cannot be wrapped"
+            hook = options.get("specname") or name
+            if hook not in known and not options.get("optionalhook"):
+                return f"there is no hook {hook!r}{suggestion(hook, known)}"
+            if options.get("wrapper") or options.get("hookwrapper"):
+                return f"its hook {hook!r} is a wrapper; zCLI's hooks are called one by one and cannot be wrapped"
+            if inspect.iscoroutinefunction(getattr(plugin, name)):
+                return f"its hook {hook!r} is a coroutine function; zCLI calls hooks as plain functions"
         return None
 
     def _twin_refusal(self, plugin: Any) -> str | None:
@@ -163,7 +170,7 @@ class PluginHost:
                 items = list(function(*(None for _ in arguments)) or ())
                 for item in items:
                     check(item)
-            except Exception as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, the others go on
                 self.drop(name, "broken", f"its hook {hook} failed: {describe_error(error)}")
             else:
                 found += [(name, item) for item in items]
@@ -172,8 +179,19 @@ class PluginHost:
     def collect_providers(self) -> None:
         """Ask every plugin what it provides."""
         for kind in KINDS:
-            for name, provider in self.collect(kind.hook, _check_provider):
-                self.records[name].offers.setdefault(kind, []).append(provider)
+            for plugin, provider in self.collect(kind.hook, _check_provider):
+                self._add_offer(self.records[plugin], kind, provider)
+
+    def _add_offer(self, record: PluginRecord, kind: Kind, provider: Provider[Any]) -> None:
+        if record.state != "loaded":
+            return
+        offers = record.offers.setdefault(kind, [])
+        taken = {name for other in offers for name in (other.name, *other.aliases)}
+        twice = taken.intersection((provider.name, *provider.aliases))
+        if twice:
+            self.drop(record.name, "broken", f"it offers two {kind.label}s of the name {min(twice)!r}")
+        else:
+            offers.append(provider)
 
     def _implementations(self, hook: str) -> list[tuple[str, Callable[..., Any], tuple[str, ...]]]:
         caller = getattr(self._manager.hook, hook)
@@ -187,7 +205,7 @@ class PluginHost:
         found: dict[str, list[tuple[PluginRecord, Provider[Any]]]] = {}
         for record in self.records.values():
             for provider in record.offers.get(kind, ()):
-                for name in (provider.name, *provider.aliases):
+                for name in dict.fromkeys((provider.name, *provider.aliases)):
                     found.setdefault(name, []).append((record, provider))
         return found
 
@@ -196,6 +214,27 @@ class PluginHost:
 
         :raises ConfigError: nobody provides it, or several do and ``plugins.prefer`` does not decide between them.
         """
+        return self._choose(kind, config, name)[1]
+
+    def make(self, kind: Kind, context: Context, name: str | None = None) -> Any:
+        """What the provider that the configuration selects, or the one of that name, makes.
+
+        To be called once for every ``zCLI`` object.
+
+        :raises ConfigError: as :meth:`choose` does, or the provider's factory failed.
+        """
+        record, provider = self._choose(kind, context.config, name)
+        try:
+            return provider.factory(context)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"the {kind.label} {provider.name!r} of the plugin {record.name} ({record.origin}), which "
+                f"{_chooser(kind, context.config)} asks for, cannot be made: {describe_error(error)}"
+            ) from error
+
+    def _choose(self, kind: Kind, config: Config, name: str | None) -> tuple[PluginRecord, Provider[Any]]:
         if name is None:
             assert kind.setting is not None  # a kind without one is asked by name
             name = str(config.get(kind.setting))
@@ -205,11 +244,10 @@ class PluginHost:
         if len(candidates) > 1 and preferred:
             candidates = [pair for pair in candidates if pair[0].name == preferred] or candidates
         if len(candidates) == 1:
-            return candidates[0][1]
+            return candidates[0]
         if candidates:
-            raise ConfigError(_ambiguity(kind, name, [record for record, _ in candidates]))
-        chosen_by = f"{kind.setting} ({config.explain(kind.setting).origin})" if kind.setting else "a call"
-        raise ConfigError(self._absence(kind, name, chosen_by, sorted(offers)))
+            raise ConfigError(_ambiguity(kind, name, [record for record, _ in candidates], preferred))
+        raise ConfigError(self._absence(kind, name, _chooser(kind, config), sorted(offers)))
 
     def _absence(self, kind: Kind, name: str, chosen_by: str, names: list[str]) -> str:
         hint = suggestion(name, names)
@@ -247,6 +285,17 @@ class PluginHost:
 
         return notify
 
+    def call_each(self, hook: str, *values: Any) -> list[str]:
+        """Call a hook of every plugin with these arguments; one sentence for each that raises."""
+        names = getattr(self._manager.hook, hook).spec.argnames
+        problems = []
+        for plugin, function, arguments in self._implementations(hook):
+            try:
+                function(*(values[names.index(argument)] for argument in arguments))
+            except Exception as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+                problems.append(f"the plugin {plugin} failed in its hook {hook}: {describe_error(error)}")
+        return problems
+
     def problems(self) -> list[str]:
         """One sentence for every plugin that is broken."""
         return [
@@ -270,7 +319,7 @@ def _contract_refusal(plugin: Any) -> str | None:
         what = "module" if isinstance(plugin, ModuleType) else "object"
         return f"its {what} does not state the contract version it was written for (ZCLI_CONTRACT = {CONTRACT_VERSION})"
     if version != CONTRACT_VERSION:
-        return f"it was written for version {version} of zCLI's plugin contract; this zCLI speaks version {CONTRACT_VERSION}"
+        return f"it was written for version {version} of zCLI's plugin contract; this zCLI has {CONTRACT_VERSION}"
     return None
 
 
@@ -279,13 +328,22 @@ def _check_provider(item: Any) -> None:
         raise TypeError(f"expected a Provider, got {type(item).__name__}")
     if not (isinstance(item.name, str) and item.name and callable(item.factory)):
         raise TypeError(f"a Provider needs a name and a callable factory, got {item!r}")
+    if not (isinstance(item.aliases, tuple) and all(isinstance(alias, str) for alias in item.aliases)):
+        raise TypeError(f"a Provider's aliases are a tuple of names, got {item.aliases!r}")
 
 
-def _ambiguity(kind: Kind, name: str, records: list[PluginRecord]) -> str:
+def _chooser(kind: Kind, config: Config) -> str:
+    if kind.setting is None:
+        return "a call"
+    return f"{kind.setting} ({config.explain(kind.setting).origin})"
+
+
+def _ambiguity(kind: Kind, name: str, records: list[PluginRecord], preferred: str | None) -> str:
     who = " and ".join(f"{record.name} ({record.origin})" for record in records)
+    not_among = f" (it names {preferred!r}, which is none of them)" if preferred else ""
     return (
         f"the {kind.label} {name!r} is provided by {who}; say which one with plugins.prefer: "
-        f"{{{name}: {records[0].name}}}, or disable one with plugins.disable"
+        f"{{{name}: {records[0].name}}}{not_among}, or disable one with plugins.disable"
     )
 
 
@@ -293,8 +351,3 @@ def describe_error(error: BaseException) -> str:
     """An exception in one line: its type and what it says."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _pluggy_cause(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines) or type(error).__name__

@@ -5,11 +5,12 @@ The root logger is never touched, and nothing is passed on to it: what the conso
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +23,24 @@ if TYPE_CHECKING:
 PROD = "PROD"
 #: ``extra`` of a record that the console does not show, since a banner or a program's own output says it.
 FILE_ONLY = {"zcli_file_only": True}
+#: Stays on a logger whose log is closed: with no handler at all, logging prints warnings on the console.
+_NOWHERE = logging.NullHandler()
 _FILE_FORMAT = "%(asctime)s %(levelname)-8s %(name)s: %(message)s"
 _CONSOLE_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
-_names_lock = threading.Lock()
+_names_lock = threading.RLock()  # an object may be collected, and its name freed, while another takes one
 _names_in_use: set[str] = set()
 
 
 class ApplicationLog:
     """The log of one ``zCLI`` object.
 
-    ``logger`` is the logger to use; ``file`` where it writes. Two objects of one title get loggers of their own
-    (``zcli.title``, ``zcli.title-2``), so that closing one leaves the other alone.
+    ``logger`` is the logger to use; ``file`` where it writes, None if there is no folder for it. Two objects of one
+    title get loggers of their own (``zcli.title``, ``zcli.title-2``), so that closing one leaves the other alone.
     """
 
     def __init__(
-        self, title: str, level: str, deployment: str, folder: Path, max_bytes: int = 5_000_000, backups: int = 3
+        self, title: str, level: str, deployment: str, folder: Path | None, max_bytes: int = 5_000_000, backups: int = 3
     ) -> None:
         """Set up the handlers. The file is opened with the first record; a folder that is missing is made.
 
@@ -47,9 +50,11 @@ class ApplicationLog:
         :param max_bytes: size at which the file is rotated.
         """
         self.title = title
-        self.file = folder / f"{title}.log"
+        self.file = folder and folder / f"{title}.log"
+        self._closed = False
         self._name = _reserve_name(f"zcli.{title.replace('.', '_')}")
         self.logger = logging.getLogger(self._name)
+        self.logger.addHandler(_NOWHERE)
         self.logger.propagate = False
         file_level = logging.DEBUG if level == PROD else logging.getLevelName(level)
         self.logger.setLevel(file_level)
@@ -60,22 +65,25 @@ class ApplicationLog:
             self._console.setLevel(max(file_level, logging.ERROR) if deployment == "Production" else file_level)
             self._console.addFilter(lambda record: not hasattr(record, "zcli_file_only"))
             self.logger.addHandler(self._console)
-        self._file_handler = _LogFile(self.file, max_bytes, backups, self._say)
-        self._file_handler.setFormatter(logging.Formatter(_FILE_FORMAT))
-        self.logger.addHandler(self._file_handler)
-
-    def _say(self, message: str) -> None:
-        """Tell the person at the console, whatever the level: the log itself cannot."""
-        print(message, file=sys.stderr)
+        self._file_handler: logging.Handler | None = None
+        if self.file is None:
+            _say("zCLI: this user has no home folder, so there is no log file. Set logger_path to a folder.")
+        else:
+            self._file_handler = _LogFile(self.file, max_bytes, backups)
+            self._file_handler.setFormatter(logging.Formatter(_FILE_FORMAT))
+            self.logger.addHandler(self._file_handler)
 
     def close(self) -> None:
-        """Close the file and free the logger's name. Closing twice is no error."""
+        """Close the file and free the logger's name; what is logged afterwards goes nowhere. Can be called twice."""
+        with _names_lock:
+            if self._closed:
+                return
+            self._closed = True
+            _names_in_use.discard(self._name)
         for handler in (self._file_handler, self._console):
             if handler is not None:
                 self.logger.removeHandler(handler)
                 handler.close()
-        with _names_lock:
-            _names_in_use.discard(self._name)
 
 
 class _LogFile(logging.FileHandler):
@@ -84,11 +92,11 @@ class _LogFile(logging.FileHandler):
     The rotation itself is logging's; its module is imported when a file is full, for it costs 5 ms.
     """
 
-    def __init__(self, file: Path, max_bytes: int, backups: int, say: Callable[[str], None]) -> None:
-        super().__init__(file, encoding="utf-8", delay=True)
+    def __init__(self, file: Path, max_bytes: int, backups: int) -> None:
+        # Names of files may hold what UTF-8 cannot.
+        super().__init__(file, encoding="utf-8", delay=True, errors="backslashreplace")
         self._max_bytes = max_bytes
         self._backups = backups
-        self._say = say
         self._failed = False
 
     def _open(self) -> Any:
@@ -98,16 +106,16 @@ class _LogFile(logging.FileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._close_if_rotated_or_full()
+            super().emit(record)
         except OSError:
             self.handleError(record)
-        else:
-            super().emit(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what a full disk did not take has been complained of
+            super().close()
 
     def _close_if_rotated_or_full(self) -> None:
-        try:
-            there = os.stat(self.baseFilename)
-        except FileNotFoundError:
-            there = None
+        there = self._stat()
         if self.stream is not None:
             here = os.fstat(self.stream.fileno())
             # Another process of the same title may have renamed the file under us: follow the name, not the inode.
@@ -117,19 +125,30 @@ class _LogFile(logging.FileHandler):
             self._close_stream()
             self._rotate()
 
+    def _stat(self) -> os.stat_result | None:
+        try:
+            return os.stat(self.baseFilename)
+        except FileNotFoundError:
+            return None
+
     def _close_stream(self) -> None:
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.close()
 
     def _rotate(self) -> None:
+        """Rotate, unless another process is just doing that: it would move the files twice, and lose one."""
         from logging.handlers import RotatingFileHandler
 
-        files = RotatingFileHandler(self.baseFilename, backupCount=self._backups, encoding="utf-8", delay=True)
-        try:
-            files.doRollover()
-        finally:
-            files.close()
+        with _alone_in(os.path.dirname(self.baseFilename)) as alone:
+            there = self._stat()
+            if not alone or there is None or there.st_size < self._max_bytes:
+                return
+            files = RotatingFileHandler(self.baseFilename, backupCount=self._backups, encoding="utf-8", delay=True)
+            try:
+                files.doRollover()
+            finally:
+                files.close()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         error = sys.exc_info()[1]
@@ -138,10 +157,36 @@ class _LogFile(logging.FileHandler):
         elif not self._failed:
             self._failed = True
             reason = error.strerror or str(error)
-            self._say(
+            _say(
                 f"zCLI: the log file {self.baseFilename} cannot be written ({reason}); going on without it. "
                 "Set logger_path to a folder that can be written."
             )
+
+
+@contextlib.contextmanager
+def _alone_in(folder: str) -> Iterator[bool]:
+    """Whether nobody else is in this block for that folder. It never waits: a program may have been stopped there."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, which lets nobody rename a file that another process has open
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _say(message: str) -> None:
+    """Tell the person at the console, whatever the level: the log itself cannot."""
+    if sys.stderr is not None:
+        print(message, file=sys.stderr)
 
 
 class _CurrentStderr:
@@ -166,11 +211,18 @@ def _reserve_name(wanted: str) -> str:
         return name
 
 
+def _title_of(script: Path | None) -> str:
+    if script is None:
+        return "zcli"
+    # python -m package runs package/__main__.py
+    return script.parent.name if script.stem == "__main__" and script.parent.name else script.stem
+
+
 def open_log(config: Config, script: Path | None) -> ApplicationLog:
     """The log that the configuration describes; titled after the script where no title is set."""
     application = config.section(Application)
     return ApplicationLog(
-        application.title or (script.stem if script else "zcli"),
+        application.title or _title_of(script),
         application.logger,
         application.deployment,
         application.logger_path or user_log_folder(),

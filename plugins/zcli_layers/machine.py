@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +13,15 @@ from zcli_core.folders import site_config_folder, user_config_folder
 
 if TYPE_CHECKING:
     from yaml.nodes import MappingNode, Node
+    from yaml.reader import ReaderError
 
 FILE_NAME = "zConfig.machine.yaml"
 #: A settings file is small; these bounds keep a hostile one (endless text, nested aliases) from using up the machine.
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 MAX_ENTRIES = 10_000
+# From a quote to the end, unless it quotes a single character or a part of speech, as '<stream end>'.
+_QUOTED = re.compile(r"""\s*['"](?!<|(\\?.|\\x..|\\u....)['"]).*""", re.DOTALL)
 
 
 class MachineLayer:
@@ -29,7 +34,7 @@ class MachineLayer:
         """Yield the files' settings with their lines, the system's before the user's."""
         for folder in _folders(context):
             file = folder / FILE_NAME
-            if file.is_file():
+            if os.path.isfile(file):  # False, too, in a folder that this user may not look into
                 yield from _entries(file)
 
 
@@ -37,36 +42,56 @@ def _folders(context: LayerContext) -> list[Path]:
     override = context.environ.get("ZCLI_CONFIG_DIR")
     if override:
         return [context.working_directory / Path(override).expanduser()]
-    return [site_config_folder(), user_config_folder()]
+    return [folder for folder in (site_config_folder(), user_config_folder()) if folder is not None]
 
 
 def _entries(file: Path) -> Iterator[Entry]:
     import yaml
 
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise LayerProblem(f"{file}: it has {len(data)} bytes; a settings file has at most {MAX_BYTES}")
+    data = _read(file)
     loader = None
     try:
         loader = yaml.SafeLoader(data)
         root = loader.get_single_node()
-        if root is not None:
+        if root is not None and not root.tag.endswith(":null"):
             yield from _Walk(file, loader).entries(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise LayerProblem(
-            f"{file}{where}: not YAML that can be read safely: {error.problem or error.context}"
-        ) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        what = " ".join(str(error).split()) or type(error).__name__
-        raise LayerProblem(f"{file}: not YAML that can be read safely: {what}") from error
+        what = _without_quotes(error.problem or error.context or "it does not parse")
+        raise LayerProblem(f"{file}{where}: not YAML that can be read safely: {what}") from error
+    except yaml.reader.ReaderError as error:
+        raise LayerProblem(f"{file}:{_place(data, error)}: not text that YAML allows: {error.reason}") from error
+    except RecursionError as error:
+        raise LayerProblem(f"{file}: it is nested too deep") from error
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise LayerProblem(f"{file}: it is too large; a settings file has at most {MAX_BYTES} bytes")
+    return data
+
+
+def _place(data: bytes, error: ReaderError) -> str:
+    """Line and column of an error that counts bytes until they are decoded, and then characters."""
+    if error.encoding == "unicode":
+        before = data.decode("utf-8", "replace")[: error.position]
+    else:
+        before = data[: error.position].decode("utf-8", "replace")
+    return f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+
+
+def _without_quotes(problem: str) -> str:
+    """PyYAML quotes aliases and tags, and one that was never meant as such may be a secret: ``token: *hunter2``."""
+    return _QUOTED.sub("", problem)
 
 
 class _Walk:
@@ -75,13 +100,14 @@ class _Walk:
     def __init__(self, file: Path, loader: Any) -> None:
         self.file = file
         self.loader = loader
-        self.count = 0
 
     def entries(self, root: Node) -> Iterator[Entry]:
         from yaml.nodes import MappingNode
 
         if not isinstance(root, MappingNode):
             raise self._problem(root, "expected a mapping of settings")
+        if _size(root, {}) > MAX_ENTRIES:
+            raise self._problem(root, f"more than {MAX_ENTRIES} values, counting each as often as an alias repeats it")
         yield from self._mapping(root, (), 0)
 
     def _mapping(self, node: MappingNode, path: tuple[str, ...], depth: int) -> Iterator[Entry]:
@@ -94,12 +120,11 @@ class _Walk:
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
                 raise self._problem(key_node, "a setting's name is a plain text")
-            self._count(key_node)
             deeper = (*path, key_node.value)
             if isinstance(value_node, MappingNode) and value_node.value and value_node.tag.endswith(":map"):
                 yield from self._mapping(value_node, deeper, depth + 1)
                 continue
-            value = self.loader.construct_object(value_node, deep=True)
+            value = self._value(value_node)
             text = value_node.value if isinstance(value_node, ScalarNode) and value is not None else None
             origin = f"{self.file.name}:{key_node.start_mark.line + 1}"
             yield Entry(".".join(deeper), value, origin, text=text)
@@ -113,11 +138,29 @@ class _Walk:
                 raise self._problem(key_node, f"{key_node.value!r} stands here twice")
             seen.add(key_node.value)
 
-    def _count(self, node: Node) -> None:
-        self.count += 1
-        if self.count > MAX_ENTRIES:
-            raise self._problem(node, f"more than {MAX_ENTRIES} settings")
+    def _value(self, node: Node) -> Any:
+        import yaml
+
+        try:
+            return self.loader.construct_object(node, deep=True)
+        except yaml.MarkedYAMLError:
+            raise
+        except Exception as error:  # an explicit tag: PyYAML raises whatever int() or a dict happens to raise
+            raise self._problem(node, f"no value of the kind {node.tag.rpartition(':')[2]}") from error
 
     def _problem(self, node: Node, what: str) -> LayerProblem:
         mark = node.start_mark
         return LayerProblem(f"{self.file}:{mark.line + 1}:{mark.column + 1}: {what}")
+
+
+def _size(node: Node, known: dict[int, int]) -> int:
+    """How many nodes there are below and with this one once its aliases are followed. Counts each node once."""
+    if id(node) not in known:
+        known[id(node)] = MAX_ENTRIES  # one that contains itself is endless
+        children = node.value if isinstance(node.value, list) else ()
+        known[id(node)] = 1 + sum(_size(child, known) for item in children for child in _nodes(item))
+    return known[id(node)]
+
+
+def _nodes(item: Any) -> tuple[Node, ...]:
+    return item if isinstance(item, tuple) else (item,)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from zcli_core.contracts.config_layer import Entry, LayerContext, LayerProblem
 
 FILE_NAME = ".zEnv"
+MAX_BYTES = 1_000_000
 
 
 class ZEnvLayer:
@@ -31,14 +33,14 @@ def _named_file(context: LayerContext) -> Path | None:
         return None  # the declared type of env_file complains of it
     path = Path(name).expanduser()
     for folder in filter(None, (context.working_directory, context.script_directory)):
-        if (folder / path).is_file():
+        if os.path.isfile(folder / path):
             return folder / path
     raise LayerProblem(f"env_file: there is no file {str(path)!r} in {context.working_directory} or beside the script")
 
 
 def _found_file(context: LayerContext) -> Path | None:
     for folder in filter(None, (context.working_directory, context.script_directory)):
-        if (folder / FILE_NAME).is_file():
+        if os.path.isfile(folder / FILE_NAME):  # False, too, in a folder that this user may not look into
             return folder / FILE_NAME
     return None
 
@@ -49,19 +51,29 @@ def _entries(file: Path) -> Iterator[Entry]:
     from dotenv import dotenv_values
     from dotenv.parser import parse_stream
 
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LayerProblem(f"{file}: it is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
+    text = _read(file)
     lines: dict[str, int] = {}
     for binding in parse_stream(StringIO(text)):
         written = binding.original.string
         line = binding.original.line + written[: len(written) - len(written.lstrip())].count("\n")
-        if binding.error:
+        if binding.error or "\0" in written or "=" in (binding.key or ""):
             raise LayerProblem(f"{file}:{line}: expected NAME=value")
         if binding.key is not None:
             lines[binding.key] = line
     for name, value in dotenv_values(stream=StringIO(text)).items():
         yield Entry(name, value, f"{file.name}:{lines[name]}", is_variable=True)
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise LayerProblem(f"{file}: it is too large; a .zEnv has at most {MAX_BYTES} bytes")
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise LayerProblem(f"{file}:{line}: it is not UTF-8 text") from error

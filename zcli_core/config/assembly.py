@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.config.config import Config
+from zcli_core.config.conversion import ConversionError, convert
 from zcli_core.config.layering import Resolution, read_layer, resolve
 from zcli_core.config.sections import CORE_SECTIONS
-from zcli_core.config.settings import Setting, declared_settings, verify_types
+from zcli_core.config.settings import Setting, declared_settings, find_clash, verify_types
 from zcli_core.contracts.config_layer import LayerContext
 from zcli_core.errors import ConfigError
 from zcli_core.suggestions import suggestion
@@ -32,7 +34,7 @@ def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list
     :raises ConfigError: every mistake of every layer at once.
     """
     settings = {s.key: s for section in CORE_SECTIONS for s in declared_settings(section, _CORE)}
-    host.load(_disabled_by_script(zspark), first_only=True)
+    host.load(_disabled_at_first(settings[_DISABLE], zspark), first_only=True)
     blocked = _read(host, settings, zspark).top(_DISABLE, ())
     host.load(blocked)
     for name in blocked:
@@ -55,13 +57,16 @@ def script_file() -> Path | None:
     return Path(file).absolute() if file else None
 
 
-def _disabled_by_script(zspark: Mapping[str, Any]) -> Iterable[str]:
-    """What is known to be disabled before any layer can be read."""
+def _disabled_at_first(setting: Setting, zspark: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is known to be disabled before any layer can be read. A mistake in it is reported when layers are."""
     section = zspark.get("plugins")
-    names = section.get("disable") if isinstance(section, Mapping) else None
-    if names is None:
-        names = os.environ.get("ZCLI_PLUGINS_DISABLE", "")
-    return names.replace(" ", "").split(",") if isinstance(names, str) else names
+    said = section.get("disable") if isinstance(section, Mapping) else None
+    for value in (said, zspark.get(_DISABLE), os.environ.get(setting.variables[0])):
+        if value not in (None, ""):
+            with contextlib.suppress(ConversionError):
+                names: tuple[str, ...] = convert(value, setting)
+                return names
+    return ()
 
 
 def _read(host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str, Any]) -> Resolution:
@@ -74,7 +79,10 @@ def _read(host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str
         settings=settings,
     )
     layers = [layer for _, layer in host.collect("zcli_config_layers", _check_layer)]
-    return resolve([read_layer(layer, context) for layer in layers], settings, context)
+    resolution = resolve([read_layer(layer, context) for layer in layers], settings, context)
+    if not layers:
+        resolution.warnings.append("no plugin in use gives configuration layers (zcli_layers does): zSpark is not read")
+    return resolution
 
 
 def _working_directory() -> Path:
@@ -93,15 +101,15 @@ def _check_layer(item: Any) -> None:
 
 def _declare(host: PluginHost, settings: dict[str, Setting]) -> None:
     """Add the sections that plugins declare. One that clashes with what is there costs its plugin its place."""
-    taken = {name for s in settings.values() for name in s.variables}
+    by_plugin: dict[str, list[Setting]] = {}
     for plugin, section in host.collect("zcli_settings", lambda item: verify_types(declared_settings(item, ""))):
-        declared = declared_settings(section, plugin)
-        clash = next((s for s in declared if s.key in settings or taken.intersection(s.variables)), None)
-        if clash is not None:
-            host.drop(plugin, "broken", f"it declares the setting {clash.key}, which is already declared")
-            continue
-        settings.update((s.key, s) for s in declared)
-        taken.update(name for s in declared for name in s.variables)
+        by_plugin.setdefault(plugin, []).extend(declared_settings(section, plugin))
+    for plugin, declared in sorted(by_plugin.items()):
+        clash = find_clash(declared, settings.values())
+        if clash is None:
+            settings.update((s.key, s) for s in declared)
+        else:
+            host.drop(plugin, "broken", f"its settings cannot be used: {clash}")
 
 
 def _impossible_choices(host: PluginHost, config: Config, resolution: Resolution) -> list[str]:

@@ -92,6 +92,11 @@ class Config:
             raise AttributeError(f"the configuration has no {name!r}{suggestion(name, known)}")
         return section
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(f"the configuration is read only; set {name} in a configuration layer")
+        super().__setattr__(name, value)
+
     def _section_of(self, key: str) -> Any:
         """The section of that name, or a namespace of those below it (``services``), or None."""
         own: Section | None = None

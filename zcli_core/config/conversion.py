@@ -7,7 +7,7 @@ variables have nothing else.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -24,25 +24,21 @@ class ConversionError(ValueError):
 def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
     """``raw`` as the setting's declared type.
 
-    ``text`` is the value as its source had it, if that is known: it is taken where text is declared.
-    Raises :class:`ConversionError`. A Path is returned as it was given; resolving it is not conversion.
+    ``text`` is the value as its source had it, if that is known. It is what counts: YAML alone would make ``0755`` an
+    octal number, ``1:30`` ninety and ``off`` false, whatever is declared. Raises :class:`ConversionError`.
+    A Path is returned as it was given; resolving it is not conversion.
     """
-    declared = without_none(setting.type)
-    if text is not None and declared in (str, Path):
-        raw = text
     expected = describe(setting)
-    value = _to(declared, raw, expected)
+    value = _to(without_none(setting.type), raw if text is None else text, expected)
     _check_bounds(value, setting, expected)
     if setting.declaration.check is not None:
-        complaint = setting.declaration.check(value)
+        try:
+            complaint = setting.declaration.check(value)
+        except Exception as error:  # noqa: BLE001 - a plugin's; what it says may be the value, which may be a secret
+            complaint = f"{expected} (the check of its plugin failed: {type(error).__name__})"
         if complaint:
             raise ConversionError(complaint)
     return value
-
-
-def is_mapping(setting: Setting) -> bool:
-    """Whether the setting's own value is a mapping, so that keys may follow its name."""
-    return get_origin(without_none(setting.type)) is Mapping
 
 
 def is_path(setting: Setting) -> bool:
@@ -138,7 +134,8 @@ def _to_choice(choices: tuple[str, ...], raw: Any, expected: str) -> str:
 def _to_list(raw: Any, expected: str) -> tuple[str, ...]:
     if isinstance(raw, str):
         raw = _json(raw, expected) if raw.lstrip().startswith("[") else _comma_list(raw)
-    if isinstance(raw, Mapping) or not isinstance(raw, Iterable) or isinstance(raw, (bytes, bytearray)):
+    # A generator is not taken: layers may be read twice.
+    if isinstance(raw, (Mapping, bytes, bytearray)) or not isinstance(raw, Collection):
         raise ConversionError(expected)
     items = tuple(raw)
     if not all(isinstance(item, str) for item in items):

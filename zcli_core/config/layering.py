@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zcli_core.config.conversion import ConversionError, convert, is_mapping, is_path
+from zcli_core.config.conversion import ConversionError, convert, is_path
 from zcli_core.config.explanation import Value
 from zcli_core.config.settings import Composite, Section, Setting, Unusable, redacted
 from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext, LayerProblem
@@ -23,6 +23,7 @@ OVERLAYS = "deployments"
 _OTHER_VARIABLES = frozenset({"ZCLI_CONFIG_DIR", "ZCLI_TRACE_HOOKS"})
 _VARIABLE_PREFIX = "ZCLI_"
 _LIKENESS = 0.85
+_DEEPEST = 20
 
 
 class Leaf(NamedTuple):
@@ -45,11 +46,30 @@ class Reading(NamedTuple):
 def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
     """Read one layer. A layer that fails gives a problem and no entries."""
     try:
-        return Reading(layer, list(layer.read(context)))
+        entries = list(layer.read(context))
+        for entry in entries:
+            _check_entry(entry, layer)
+        return Reading(layer, entries)
     except LayerProblem as problem:
         return Reading(layer, [], str(problem))
     except Exception as error:  # noqa: BLE001 - a layer is a plugin's: say whose fault it is, not where it is
-        return Reading(layer, [], f"the configuration layer {layer.name!r} failed: {type(error).__name__}: {error}")
+        return Reading(layer, [], f"the configuration layer {layer.name!r} failed: {_where(error)}")
+
+
+def _where(error: Exception) -> str:
+    """The kind of an error and its place. What it says is left out: it may be a value, and that a secret."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" in {Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}" if trace else ""
+    return type(error).__name__ + place
+
+
+def _check_entry(entry: Any, layer: ConfigLayer) -> None:
+    if not (isinstance(entry, Entry) and isinstance(entry.name, str)):
+        raise LayerProblem(f"the configuration layer {layer.name!r} gives something that is no Entry with a name")
+    if entry.is_variable and not (entry.value is None or isinstance(entry.value, str)):
+        raise LayerProblem(f"the configuration layer {layer.name!r} gives the variable {entry.name} without a text")
 
 
 class Resolution:
@@ -98,19 +118,23 @@ class _Resolver:
             if reading.problem:
                 self.result.problems.append(reading.problem)
             base = [leaf for leaf in found if leaf.path[0] != OVERLAYS]
-            overlay = self._gather(self._overlay(found))
-            for leaf in {**self._gather(base), **overlay}.values():
+            for leaf in (*self._gather(base), *self._gather(self._overlay(found))):
                 self._set(layer, leaf)
         return self.result
 
     # --- from entries to leaves ---
 
     def _leaves(self, reading: Reading) -> Iterator[Leaf]:
-        for entry in reading.entries:
+        for entry in sorted(reading.entries, key=self._rank):
             if entry.is_variable:
                 yield from self._variable(entry)
             elif entry.value is not None:
                 yield from self._flatten(tuple(entry.name.split(".")), entry.value, entry.origin, entry.text)
+
+    def _rank(self, entry: Entry) -> int:
+        """Where one layer has several variables of one setting, ``ZCLI_...`` wins, in whatever order they stand."""
+        setting = self.by_variable.get(entry.name) if entry.is_variable else None
+        return 0 if setting is None else -setting.variables.index(entry.name)
 
     def _variable(self, entry: Entry) -> Iterator[Leaf]:
         name, value = entry.name, entry.value
@@ -119,7 +143,8 @@ class _Resolver:
         self.result.variables[name] = value
         origin = entry.origin if entry.origin == name else f"{entry.origin} ({name})"
         if name == _VARIABLE_PREFIX + OVERLAYS.upper():
-            yield from self._overlay_variable(value, origin)
+            if value != "":
+                yield from self._overlay_variable(value, origin)
         elif name in self.by_variable:
             # An empty variable is how shells and containers say "not set".
             if value != "":
@@ -161,6 +186,9 @@ class _Resolver:
         if not isinstance(value, Mapping) or ".".join(_without_overlay(path)) in self.settings:
             yield Leaf(path, value, origin, text)
             return
+        if len(path) > _DEEPEST:
+            self.result.problems.append(f"{'.'.join(path[:3])}...: {origin} nests mappings more than {_DEEPEST} deep")
+            return
         for key, item in value.items():
             # A key with dots is a path, except inside a mapping of names, which stops above.
             deeper = (*path, *str(key).split("."))
@@ -200,26 +228,25 @@ class _Resolver:
 
     # --- from leaves to values ---
 
-    def _gather(self, leaves: Iterable[Leaf]) -> dict[tuple[str, ...], Leaf]:
-        """The layer's last word on each key; keys below a setting that is a mapping become that mapping."""
-        last: dict[tuple[str, ...], Leaf] = {}
+    def _gather(self, leaves: Iterable[Leaf]) -> list[Leaf]:
+        """The leaves in their order; what stands below a setting is put together as a mapping, that setting's value."""
+        found: list[Leaf] = []
+        mappings: dict[tuple[str, ...], dict[str, Any]] = {}
         for leaf in leaves:
-            key = ".".join(leaf.path)
-            owner = None if key in self.settings else self._mapping_above(leaf.path)
+            owner = self._setting_above(leaf.path)
             if owner is None:
-                last[leaf.path] = leaf
+                found.append(leaf)
                 continue
-            known = last.get(owner)
-            items = dict(known.value) if known and isinstance(known.value, Mapping) else {}
-            items[".".join(leaf.path[len(owner) :])] = leaf.value if leaf.text is None else leaf.text
-            last[owner] = Leaf(owner, items, known.origin if known else leaf.origin)
-        return last
+            if owner not in mappings:
+                mappings[owner] = {}
+                found.append(Leaf(owner, mappings[owner], leaf.origin))
+            mappings[owner][".".join(leaf.path[len(owner) :])] = leaf.value if leaf.text is None else leaf.text
+        return found
 
-    def _mapping_above(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
-        for length in range(len(path) - 1, 0, -1):
-            setting = self.settings.get(".".join(path[:length]))
-            if setting is not None:
-                return path[:length] if is_mapping(setting) else None
+    def _setting_above(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
+        for length in range(1, len(path)):
+            if ".".join(path[:length]) in self.settings:
+                return path[:length]
         return None
 
     def _set(self, layer: ConfigLayer, leaf: Leaf) -> None:
@@ -248,7 +275,7 @@ class _Resolver:
     # --- complaints ---
 
     def _unknown_key(self, key: str, leaf: Leaf) -> None:
-        if key in self.branches:
+        if key and key in self.branches:
             names = ", ".join(sorted(self.branches[key]))
             self.result.problems.append(
                 f"{key}: {leaf.origin} has no mapping there; expected settings by name ({names})"
@@ -284,7 +311,7 @@ class _Resolver:
 
 
 def _complaint(setting: Setting, leaf: Leaf, expected: str, below: list[Value]) -> str:
-    shown = "the value" if setting.secret else _short(leaf.value)
+    shown = "the value" if setting.secret else _short(leaf.value if leaf.text is None else leaf.text)
     message = f"{setting.key}: {shown} from {leaf.origin} cannot be used; expected {expected}"
     if below:
         value, layer, origin = below[-1]
@@ -294,8 +321,13 @@ def _complaint(setting: Setting, leaf: Leaf, expected: str, below: list[Value]) 
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    from reprlib import Repr  # bounded, for values that are nested or refuse to be shown
+
+    shown = Repr()
+    shown.maxstring = shown.maxother = 60
+    shown.maxlevel = 3
+    text = shown.repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _branches(settings: Iterable[str]) -> dict[str, set[str]]:

@@ -6,9 +6,13 @@ pay for each section, and a base class can see to it that no ``repr`` ever shows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from inspect import get_annotations
 from types import MappingProxyType, UnionType
 from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+#: Names that the configuration itself has; no setting can begin with one.
+RESERVED = frozenset({"deployments", "env", "explain", "get", "section", "settings"})
 
 
 class Declaration:
@@ -28,7 +32,7 @@ class Declaration:
         variables: tuple[str, ...],
         check: Callable[[Any], str | None] | None,
     ) -> None:
-        self.default = MappingProxyType(default) if isinstance(default, dict) else default
+        self.default = _read_only(default)
         self.help = help
         self.secret = secret
         self.minimum = minimum
@@ -36,6 +40,13 @@ class Declaration:
         self.above = above
         self.variables = variables
         self.check = check
+
+
+def _read_only(default: Any) -> Any:
+    """Two ``zCLI`` objects share the default, so nobody may change it."""
+    if isinstance(default, dict):
+        return MappingProxyType(default)
+    return tuple(default) if isinstance(default, list) else default
 
 
 def setting(
@@ -129,7 +140,8 @@ class Section:
             self.__dict__[name] = values.get(name, declaration.default)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"settings are read only; set {self.section_name}.{name} in a configuration layer")
+        key = f"{self.section_name}.{name}".lstrip(".")
+        raise AttributeError(f"settings are read only; set {key} in a configuration layer")
 
     def __repr__(self) -> str:
         shown = (
@@ -196,10 +208,38 @@ def declared_settings(section: type[Section], provider: str) -> list[Setting]:
     """
     if not (isinstance(section, type) and issubclass(section, Section) and hasattr(section, "section_name")):
         raise TypeError(f"{section!r} is no settings section: derive it from Section with a name")
-    undeclared = [name for name in section.__dict__.get("__annotations__", ()) if name not in section.declarations]
+    name = section.section_name
+    if name and not all(part.isidentifier() and part == part.lower() for part in name.split(".")):
+        raise TypeError(f"{section.__qualname__} is named {name!r}; a section's name is lower case, dots nest it")
+    settings = [Setting(section, attribute, provider) for attribute in section.declarations]
+    for item in settings:
+        if item.key.partition(".")[0] in RESERVED:
+            raise TypeError(f"the configuration keeps the name of {item.key} for itself")
+    undeclared = [name for name in get_annotations(section) if name not in section.declarations]
     if undeclared:
         raise TypeError(f"{section.__qualname__}.{undeclared[0]} is not declared with setting()")
-    return [Setting(section, name, provider) for name in section.declarations]
+    return settings
+
+
+def find_clash(declared: Iterable[Setting], others: Iterable[Setting]) -> str | None:
+    """What in ``declared`` is taken by one of its own settings or of ``others``, as a sentence; None if nothing is.
+
+    A key is also taken if it stands above or below another: a setting has no settings in it.
+    """
+    taken = list(others)
+    sections = {setting.section.section_name: setting for setting in taken}
+    for setting in declared:
+        key, section = setting.key, setting.section
+        other = sections.setdefault(section.section_name, setting)
+        if other.section is not section:
+            return f"the section {section.section_name!r} is already declared by {other.provider}"
+        for other in taken:
+            if f"{key}.".startswith(f"{other.key}.") or f"{other.key}.".startswith(f"{key}."):
+                return f"{key} cannot be a setting beside {other.key} of {other.provider}"
+            for name in set(setting.variables).intersection(other.variables):
+                return f"the variable {name} of {key} already belongs to {other.key} of {other.provider}"
+        taken.append(setting)
+    return None
 
 
 def verify_types(settings: list[Setting]) -> None:

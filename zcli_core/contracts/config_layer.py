@@ -71,7 +71,10 @@ class ConfigLayer(Protocol):
         """Its rank."""
 
     def read(self, context: LayerContext) -> Iterable[Entry]:
-        """Yield what this layer sets. Called once for every ``zCLI`` object; nothing to read is no error.
+        """Yield what this layer sets; nothing to read is no error.
+
+        Called once for every ``zCLI`` object, or twice if the plugin is in the group ``zcli.first``: before and after
+        the other plugins have declared their settings.
 
         :raises LayerProblem: the source is there but cannot be read or parsed.
         """

@@ -87,10 +87,16 @@ def make_data_folder(data: Path, account: Account | None) -> None:
     if account is not None:
         if is_new:
             os.chown(data, account.uid, account.gid)
-        if run(["/bin/sh", "-c", 'cd "$1" && test -w .', "sh", str(data)], 10, account, Path("/")).code:
+        barrier = _barrier(data, account)
+        if barrier is not None:
             raise LaunchError(
-                f"the account {account.name}, which the server runs as, cannot reach or write the data folder {data}; "
-                "name another with data_dir",
+                f"the account {account.name}, which the server runs as, cannot enter {barrier}, where the data folder "
+                f"{data} is; name another with data_dir, or services.folder",
+                f"chmod o+x {shlex.quote(str(barrier))}",
+            )
+        if run(["/bin/sh", "-c", 'test -w "$1" && test -x "$1"', "sh", str(data)], 10, account, Path("/")).code:
+            raise LaunchError(
+                f"the account {account.name}, which the server runs as, cannot write the data folder {data}",
                 f"chown -R {account.name} {quoted}",
             )
     elif not os.access(data, os.W_OK | os.X_OK):
@@ -98,6 +104,14 @@ def make_data_folder(data: Path, account: Account | None) -> None:
             f"the user {user_name()} cannot write the data folder {data}",
             f"sudo chown -R {user_name()} {quoted}",
         )
+
+
+def _barrier(data: Path, account: Account) -> Path | None:
+    """The first folder above the data folder that the account cannot enter."""
+    above = [str(folder) for folder in reversed(data.absolute().parents)]
+    test = 'for folder in "$@"; do test -x "$folder" || { echo "$folder"; exit 1; }; done'
+    done = run(["/bin/sh", "-c", test, "sh", *above], 10, account, Path("/"))
+    return Path(done.output.rstrip("\n")) if done.code else None
 
 
 def choose_account(method: LocalProcess, data: Path) -> Account | None:

@@ -200,7 +200,8 @@ class Services:
         with self._lock:
             backend = self._backends.get(provider.name)
             if backend is None:
-                backend = provider.factory(Context(self._config, self._log.getChild(provider.name)))
+                context = Context(self._config, self._log.getChild(provider.name))
+                backend = self._host.make(SERVICE, context, name)
                 self._backends[provider.name] = backend
         return backend
 

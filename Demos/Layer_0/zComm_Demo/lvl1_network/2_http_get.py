@@ -1,0 +1,29 @@
+"""Level 1: one GET request over HTTPS, with query parameters.
+
+Run it:
+
+    python3 Demos/Layer_0/zComm_Demo/lvl1_network/2_http_get.py
+
+You see what httpbin.org, a public echo server, received. Without a network you see why there was no answer.
+HTTPBIN_URL, in the environment or in a .zEnv file, names another httpbin: http:// and https:// work alike.
+"""
+
+from zCLI import zCLI
+
+zSpark = {
+    "deployment": "Production",
+    "title": "http-get",
+    "logger": "INFO",
+    "logger_path": "./logs",
+}
+z = zCLI(zSpark)
+
+httpbin = z.config.env("HTTPBIN_URL", "https://httpbin.org")
+response = z.comm.http_get(f"{httpbin}/get", params={"demo": "zComm", "level": "1"})
+
+if response is None:  # no answer: a cause is kept instead of an exception raised
+    print(f"No answer. {z.comm.http.last_failure}")
+elif not response.ok:  # an answer, but not the one we hoped for
+    print(f"{httpbin} answered {response.status_code} {response.reason}")
+else:
+    print(f"Server received: {response.json()['args']}")

@@ -1,0 +1,31 @@
+"""Level 3: what a script sees when HTTP goes wrong, without a single try/except.
+
+Run it:
+
+    python3 Demos/Layer_0/zComm_Demo/lvl3_services/3_http_errors.py
+
+You see two answers, 404 and 500, and two calls that gave None: a name that does not exist, and a server that takes
+longer than the two seconds it is given. Each None comes with its cause.
+HTTPBIN_URL, in the environment or in a .zEnv file, names another httpbin.
+"""
+
+from zCLI import zCLI
+
+z = zCLI({"deployment": "Production", "title": "http-errors", "logger": "PROD", "logger_path": "./logs"})
+
+httpbin = z.config.env("HTTPBIN_URL", "https://httpbin.org")
+test_cases = [
+    (f"{httpbin}/status/404", "404 Not Found"),
+    (f"{httpbin}/status/500", "500 Server Error"),
+    ("https://invalid-domain-12345.com", "a host that does not exist"),
+    (f"{httpbin}/delay/10", "an answer that takes 10 s, with a limit of 2 s"),
+]
+
+for url, description in test_cases:
+    print(f"Testing {description}...")
+    response = z.comm.http_post(url, data={}, timeout=2)
+    if response is None:
+        failure = z.comm.http.last_failure
+        print(f"  ✓ None after {failure.elapsed:.1f} s, {failure.kind}: {failure.message}")
+    else:
+        print(f"  ✓ An answer: {response.status_code} {response.reason}")

@@ -1,0 +1,81 @@
+"""A walk through what zCLI does, on this machine, with everything that comes back.
+
+    python Demos/tour.py            # against the public httpbin, or a local one where it does not answer quickly
+    python Demos/tour.py --local    # nothing outside this machine is asked
+
+HTTPBIN_URL, in the environment or in a .zEnv file, names the httpbin to use instead.
+Ends with status 0 if every step held and 1 if not. It works in a temporary folder and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import signal
+import sys
+import time
+from types import FrameType
+from typing import NoReturn
+
+try:
+    import zCLI as _installed  # noqa: F401
+except ModuleNotFoundError as missing:
+    sys.exit(f"zCLI is not installed here ({missing}). In the repository: pip install -e '.[tour]'")
+
+from tour_steps.closing import show_close
+from tour_steps.demos import show_demos
+from tour_steps.layers import show_layers, show_wrong_values
+from tour_steps.plugins import show_plugins
+from tour_steps.ports import show_ports
+from tour_steps.walk import Step, Tour, walk
+from tour_steps.web import show_methods, show_trouble
+
+from zcli_core import __version__
+
+STEPS = (
+    Step("Plugins: everything that touches the outside world is one", show_plugins),
+    Step("Settings: five layers, each value with who set it", show_layers),
+    Step("Settings: a wrong value", show_wrong_values),
+    Step("Ports: free, held, served", show_ports),
+    Step("HTTP and HTTPS: a request of each method", show_methods),
+    Step("HTTP and HTTPS: when it goes wrong", show_trouble),
+    Step("The demos, as a newcomer runs them", show_demos),
+    Step("Closing", show_close),  # the last
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Walk through what zCLI does on this machine.")
+    parser.add_argument("--local", action="store_true", help="ask nothing outside this machine")
+    given = parser.parse_args()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without ✓ shows a question mark
+    signal.signal(signal.SIGTERM, _terminated)
+    began = time.monotonic()
+    tour = Tour(local=given.local)
+    tour.console.print(f"[bold]zCLI {__version__}[/], Python {platform.python_version()}, {platform.system()}")
+    try:
+        failed = walk(tour, STEPS)
+    except KeyboardInterrupt:
+        tour.resources.close()
+        tour.console.print("\nInterrupted. Everything that the tour started has ended.")
+        return 130
+    finally:
+        tour.resources.close()
+    seconds = time.monotonic() - began
+    if failed:
+        tour.console.print(f"\n[bold red]{len(failed)} of {len(STEPS)} steps did not hold:[/]")
+        for step in failed:
+            tour.say(step.title, "red")
+        return 1
+    tour.console.print(f"\n[bold green]All {len(STEPS)} steps held[/], in {seconds:.1f} s.")
+    return 0
+
+
+def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
+    """Leave by way of every ``finally``."""
+    sys.exit(128 + signum)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Which plugins are installed, and which take part."""
+
+from __future__ import annotations
+
+from tour_steps.walk import Tour, expect
+from zCLI import zCLI
+from zcli_core.description import describe_plugins
+
+_BUILTIN = {"zcli_layers", "zcli_urllib3"}
+
+
+def main_app(tour: Tour) -> zCLI:
+    """A zCLI as a script in the folder of whoever runs the tour would have it."""
+    return tour.app("tour")
+
+
+def show_plugins(tour: Tour) -> str:
+    z = tour.once(main_app)
+    plugins = describe_plugins(z.plugins, z.config)
+    tour.table(
+        ("plugin", "state", "version", "provides"),
+        [
+            (p.name, p.state, p.version, ", ".join(f"{o['kind']} {o['name']}" for o in p.provides) or _hooks(p.hooks))
+            for p in plugins
+        ],
+    )
+    for plugin in plugins:
+        if plugin.cause:
+            tour.say(f"{plugin.name}: {plugin.cause}", "yellow")
+    active = {p.name for p in plugins if p.state == "active"}
+    expect(active >= _BUILTIN, f"not active: {', '.join(sorted(_BUILTIN - active))}")
+    return f"{len(plugins)} found through entry points, {len(active)} active"
+
+
+def _hooks(hooks: tuple[str, ...]) -> str:
+    return ", ".join(hook.removeprefix("zcli_").replace("_", " ") for hook in hooks)

@@ -1,0 +1,158 @@
+"""What every step of the tour stands on: a place to work in, a way to show things, and the walk itself.
+
+A step is a function that takes the :class:`Tour`, shows what it does, raises if something does not hold (``expect``
+does that), and returns one sentence on what held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from zCLI import zCLI
+from zcli_core.errors import ZCLIError
+
+T = TypeVar("T")
+
+_MARGIN = 3
+_WIDEST = 100
+
+
+class StepFailed(Exception):
+    """Something that a step promises did not hold; the message says what."""
+
+
+def expect(holds: object, message: str) -> None:
+    """Raise :class:`StepFailed` with that message unless it holds."""
+    if not holds:
+        raise StepFailed(message)
+
+
+class Tour:
+    """What the steps share: a temporary folder, the screen, and whatever has to be closed at the end."""
+
+    def __init__(self, *, local: bool = False) -> None:
+        """With ``local``, nothing outside this machine is asked for anything."""
+        self.local = local
+        self.console = Console(highlight=False)
+        self.console.width = min(self.console.width, _WIDEST)
+        self.resources = contextlib.ExitStack()
+        self.folder = Path(self.resources.enter_context(tempfile.TemporaryDirectory(prefix="zcli-tour-")))
+        self.apps: list[zCLI] = []
+        self.sockets_before = open_sockets()
+        self._made: dict[Callable[[Tour], Any], Any] = {}
+
+    def app(self, title: str, **settings: Any) -> zCLI:
+        """A zCLI that prints nothing of its own and logs into the tour's folder; closed at the end."""
+        quiet = {"deployment": "Production", "logger": "PROD", "logger_path": str(self.folder / "logs")}
+        z = self.resources.enter_context(zCLI({"title": title, **quiet, **settings}))
+        self.apps.append(z)
+        return z
+
+    def once(self, make: Callable[[Tour], T]) -> T:
+        """What ``make(tour)`` gave the first time that any step asked for it."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self.made(make)  # type: ignore[return-value]
+
+    def made(self, make: Callable[[Tour], T]) -> T | None:
+        """What ``make(tour)`` gave, if any step asked for it with success."""
+        return self._made.get(make)
+
+    # --- the screen ---
+
+    def say(self, text: str, style: str = "", *, deeper: int = 0) -> None:
+        """A line, or several, of a step. What is too long for the screen goes on under its own beginning."""
+        for line in text.split("\n"):
+            words = line.lstrip()
+            if words:
+                self.show(Text(words, style), deeper=deeper + len(line) - len(words))
+            else:
+                self.console.print()
+
+    def show(self, what: RenderableType, *, deeper: int = 0) -> None:
+        """Anything that rich can print, below the title of a step."""
+        self.console.print(Padding(what, (0, 0, 0, _MARGIN + deeper), expand=False))
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """A table; the cells are plain text."""
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        self.show(table)
+
+
+class Step(NamedTuple):
+    """One step: what it is about, and the function that takes it."""
+
+    title: str
+    take: Callable[[Tour], str]
+
+
+def walk(tour: Tour, steps: Sequence[Step]) -> list[Step]:
+    """Take every step, whatever becomes of those before it; returns the steps that failed."""
+    failed = []
+    for number, step in enumerate(steps, 1):
+        tour.console.print(Text(f"\n{number}  {step.title}", "bold"))
+        began = time.monotonic()
+        try:
+            mark, style, verdict = "✓", "green", step.take(tour)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the walk goes on
+            failed.append(step)
+            mark, style, verdict = "✗", "bold red", _cause(error)
+        line = Table.grid(expand=True, padding=(0, 2, 0, 0))
+        line.add_column()
+        line.add_column(ratio=1, overflow="fold")
+        line.add_column(justify="right", no_wrap=True)
+        line.add_row(Text(mark, style), Text(verdict, style), Text(f"{time.monotonic() - began:.1f} s", "dim"))
+        tour.console.print(line)
+    return failed
+
+
+def _cause(error: Exception) -> str:
+    """What to tell of a failure; of one that nobody foresaw, also where it happened."""
+    if isinstance(error, (StepFailed, ZCLIError)):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+
+
+def open_sockets() -> set[str]:
+    """The sockets that this process has open, where the system tells."""
+    names = set()
+    with contextlib.suppress(OSError):  # a system without /proc
+        for descriptor in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # that of the listing itself, closed by now
+                names.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return {name for name in names if name.startswith("socket:")}
+
+
+@contextlib.contextmanager
+def project(folder: Path, variables: Mapping[str, str]) -> Iterator[None]:
+    """Work in that folder with these environment variables, and without any that would set something of zCLI's."""
+    before, environment = Path.cwd(), dict(os.environ)
+    for name in environment:
+        if name.startswith(("ZCLI_", "WEBSOCKET_")):
+            del os.environ[name]
+    os.environ.update(variables)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        os.environ.clear()
+        os.environ.update(environment)

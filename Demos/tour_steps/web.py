@@ -1,0 +1,101 @@
+"""HTTP and HTTPS: every method, and every way of not getting what was asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tour_steps.httpbin import find_httpbin
+from tour_steps.walk import StepFailed, Tour, expect
+from zCLI import zCLI
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.http import HttpResponse
+
+_ALICE = {"name": "Alice"}
+
+
+def http_app(tour: Tour) -> zCLI:
+    """A zCLI that reaches the tour's httpbin and trusts the authority of its certificate."""
+    return tour.app("http", http=tour.once(find_httpbin).settings)
+
+
+def show_methods(tour: Tour) -> str:
+    httpbin = tour.once(find_httpbin)
+    z = tour.once(http_app)
+    tour.say(f"to {httpbin.what}:")
+    for url in httpbin.urls:
+        tour.say(f"\n{url}", "cyan")
+        echoed = _sent(tour, z.comm.http_get(f"{url}/get", params={"demo": "zComm"}), z).json()["args"]
+        expect(echoed == {"demo": "zComm"}, f"GET: the server received the parameters {echoed}")
+        for method in ("post", "put", "patch"):
+            call = getattr(z.comm, f"http_{method}")
+            echoed = _sent(tour, call(f"{url}/{method}", data=_ALICE), z).json()["json"]
+            expect(echoed == _ALICE, f"{method.upper()}: the server received the JSON {echoed}")
+        _sent(tour, z.comm.http_delete(f"{url}/delete"), z)
+        head = _sent(tour, z.comm.http_head(f"{url}/get"), z)
+        expect(head.content == b"", f"HEAD gave a body of {len(head.content)} bytes")
+        options = _sent(tour, z.comm.http_options(f"{url}/get"), z)
+        expect("GET" in options.headers.get("allow", ""), f"OPTIONS gave no Allow header, but {options.headers!r}")
+    return f"seven methods over {' and '.join(_scheme(url) for url in httpbin.urls)}, JSON there and back"
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].upper()
+
+
+def _sent(tour: Tour, response: HttpResponse | None, z: zCLI) -> HttpResponse:
+    """Show what came back; every request of that step gets an answer that is no error."""
+    if response is None:
+        raise StepFailed(str(z.comm.http.last_failure))
+    size = f"{len(response.content)} bytes"
+    line = f"{response.request.method:8}{response.status_code} {response.reason}"
+    tour.say(f"{line:18}{size:>10}{response.elapsed * 1000:8.0f} ms   {_content(response)}")
+    expect(response.ok, f"{response.request.method} was answered {response.status_code} {response.reason}")
+    return response
+
+
+def _content(response: HttpResponse) -> str:
+    if response.request.method == "OPTIONS":
+        return f"allows {response.headers.get('allow', 'nothing')}"
+    if not response.content:
+        return ""
+    echo: dict[str, Any] = response.json()
+    return str(echo.get("json") or echo.get("args") or "")
+
+
+def show_trouble(tour: Tour) -> str:
+    httpbin = tour.once(find_httpbin)
+    z = tour.once(http_app)
+    url = httpbin.urls[-1]
+    missing = z.comm.http_get(f"{url}/status/404")
+    if missing is None:
+        raise StepFailed(str(z.comm.http.last_failure))
+    tour.say("a page that is missing")
+    tour.say(f"  {missing!r}, {bool(missing)} as a condition; its .ok is {missing.ok}", "cyan")
+    expect(missing.status_code == 404 and missing and not missing.ok, "404 is an answer, and not ok")
+
+    _expect_none(tour, z, "timeout", f"{url}/delay/8", "an answer that takes 8 s, with a limit of 1 s", timeout=1)
+    direct = tour.app("direct", http={"trust_env": False})
+    nobody = f"http://127.0.0.1:{z.comm.find_free_port()}/"
+    _expect_none(tour, direct, "refused", nobody, "a port that nobody serves")
+    if httpbin.ours:
+        _expect_none(tour, direct, "tls", f"{url}/get", "a certificate that nobody here vouches for")
+    _expect_none(tour, z, "invalid_url", "ftp://example.org/", "an address that is not HTTP")
+    try:
+        z.comm.http_get(url, timeout=-1)
+    except ValueError as error:
+        tour.say("a timeout of -1, which is a mistake of the script's own")
+        tour.say(f"  ValueError: {error}", "cyan")
+    else:
+        raise StepFailed("a timeout of -1 was taken")
+    return "404 is an answer; no answer is None, with the cause kept"
+
+
+def _expect_none(tour: Tour, z: zCLI, kind: str, url: str, what: str, *, timeout: float | None = None) -> None:
+    response = z.comm.http_get(url, timeout=timeout)
+    failure = z.comm.http.last_failure
+    tour.say(what)
+    if response is not None or failure is None:
+        raise StepFailed(f"{what} gave {response!r}, and the failure {failure}")
+    tour.say(f"  None: {failure.kind} after {failure.elapsed:.1f} s, {failure.message}", "cyan")
+    expect(failure.kind == kind, f"the kind of this failure should be {kind!r}")

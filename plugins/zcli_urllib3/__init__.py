@@ -1,0 +1,26 @@
+"""The HTTP transport over urllib3: HTTP/1.1, pooled connections, TLS against the system's trust store, proxies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from zcli_core import hookimpl
+from zcli_core.contracts.provider import Context, Provider
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.http import HttpTransport
+
+ZCLI_CONTRACT = 1
+
+
+def _transport(context: Context) -> HttpTransport:
+    from zcli_urllib3.transport import Urllib3Transport
+
+    return Urllib3Transport(context.config.http)
+
+
+@hookimpl
+def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:
+    """Offer the transport."""
+    return [Provider("urllib3", "HTTP/1.1 over urllib3, verified against the system's trust store", _transport)]

@@ -1,0 +1,117 @@
+"""urllib3's connections, held to a deadline."""
+
+from __future__ import annotations
+
+import http.client
+import math
+import ssl
+from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from zcli_core.contracts.http import TransportFailure
+from zcli_urllib3.dial import dial
+from zcli_urllib3.sockets import DeadlineSocket, DeadlineTls
+
+
+class Answer(http.client.HTTPResponse):
+    """An answer from which every interim one was skipped, not only 100 (RFC 9110, section 15.2)."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status <= 101 or status >= 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
+class PlainConnection(HTTPConnection):
+    """A connection without TLS: to a server, or to a proxy that is given whole URLs."""
+
+    response_class = Answer
+
+    def __init__(self, host: str, port: int, proxied: bool = False) -> None:
+        super().__init__(host, port)
+        self.deadline = math.inf
+        self._proxied = proxied
+
+    def begin(self, deadline: float) -> None:
+        """Another exchange begins, which has until ``deadline``."""
+        self.deadline = deadline
+        self.timeout = 1.0  # never None, for which urllib3 would put the socket into blocking mode
+        _hold(self.sock, deadline)
+
+    @property
+    def received(self) -> int:
+        """How much came in since :meth:`begin`; whether an answer had begun is what counts."""
+        return getattr(self.sock, "received", 0)
+
+    def receive(self) -> http.client.HTTPResponse:
+        """The beginning of the answer: status and headers. The body is still to be read."""
+        return http.client.HTTPConnection.getresponse(self)
+
+    def _new_conn(self) -> DeadlineSocket:
+        return _dial(self.host, self.port, self.deadline, self._proxied)
+
+
+class SecureConnection(HTTPSConnection):
+    """A connection with TLS: to a server, through a proxy's tunnel to a server, or to a proxy."""
+
+    response_class = Answer
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext, proxied: bool = False, **options: Any) -> None:
+        super().__init__(host, port, ssl_context=context, **options)
+        self.deadline = math.inf
+        self._proxied = proxied
+
+    def begin(self, deadline: float) -> None:
+        """Another exchange begins, which has until ``deadline``."""
+        self.deadline = deadline
+        self.timeout = 1.0
+        _hold(self.sock, deadline)
+
+    @property
+    def received(self) -> int:
+        """How much came in since :meth:`begin`."""
+        return getattr(self.sock, "received", 0)
+
+    def receive(self) -> http.client.HTTPResponse:
+        """The beginning of the answer: status and headers."""
+        return http.client.HTTPConnection.getresponse(self)
+
+    def connect(self) -> None:
+        """Connect, open the tunnel if there is a proxy, and make the connection secure."""
+        super().connect()
+        self.sock: Any = DeadlineTls(self.sock, self.deadline)
+
+    def _new_conn(self) -> DeadlineSocket:
+        return _dial(self.host, self.port, self.deadline, self._proxied)
+
+    def _connect_tls_proxy(self, hostname: str, sock: Any) -> Any:
+        return DeadlineTls(super()._connect_tls_proxy(hostname, sock), self.deadline)
+
+    def _tunnel(self) -> None:
+        try:
+            super()._tunnel()
+        except TimeoutError:
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            refusal = str(error).removeprefix("Tunnel connection failed: ")[:120]
+            raise TransportFailure(
+                "proxy", f"the proxy {self.host}:{self.port} opened no tunnel to {self._tunnel_host}: {refusal}"
+            ) from error
+
+
+def _hold(sock: Any, deadline: float) -> None:
+    if sock is not None:
+        sock.deadline = deadline
+        sock.received = 0
+
+
+def _dial(host: str, port: int, deadline: float, proxied: bool) -> DeadlineSocket:
+    try:
+        return dial(host, port, deadline)
+    except TransportFailure as failure:
+        if proxied and failure.kind != "timeout":
+            raise TransportFailure("proxy", f"no connection to the proxy: {failure.message}") from failure
+        raise

@@ -1,0 +1,107 @@
+"""Whom to trust, and who we are: the TLS contexts of one transport."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zcli_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zcli_core.config.sections import Http
+
+
+class TlsContexts:
+    """Hands out the TLS context of each new connection.
+
+    Raises ConfigError at once if the files that the configuration names cannot be used.
+    """
+
+    def __init__(self, settings: Http) -> None:
+        self._settings = settings
+        self._shared: ssl.SSLContext | None = None
+        if settings.client_key is not None and settings.client_cert is None:
+            raise ConfigError("http.client_key is set and http.client_cert is not: a key is of no use without it")
+        if settings.ca_file is not None or settings.client_cert is not None:
+            self.for_connection()
+
+    def for_connection(self) -> ssl.SSLContext:
+        """A context that verifies the peer."""
+        if self._shared is not None:
+            return self._shared
+        ca_file = self._settings.ca_file
+        if ca_file is not None or _openssl_knows_the_system():
+            context: ssl.SSLContext = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
+            if ca_file is None:
+                # What truststore does here too, but for each connection anew, at the cost of reading every
+                # certificate of the system, and with a lock held until the peer has finished its handshake.
+                context.set_default_verify_paths()
+            else:
+                _load_authorities(context, ca_file)
+            self._configure(context)
+            self._shared = context
+            return context
+        import truststore
+
+        # A context of its own for each connection: truststore lets only one of a context's handshakes run at a time,
+        # so that a slow peer would hold up everybody beyond their deadlines.
+        context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._configure(context)
+        return context
+
+    def _configure(self, context: ssl.SSLContext) -> None:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        certificate, key = self._settings.client_cert, self._settings.client_key
+        if certificate is not None:
+            _load_identity(context, certificate, key)
+
+
+class _SharedContext(ssl.SSLContext):
+    """A context for all threads. urllib3 sets the protocols for every connection, which OpenSSL does not allow while
+    another thread begins a handshake; they are always the same, and are set once."""
+
+    def __new__(cls, protocol: int) -> _SharedContext:
+        context = super().__new__(cls, protocol)
+        ssl.SSLContext.set_alpn_protocols(context, ["http/1.1"])
+        return context
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Nothing: they are set."""
+
+
+def _openssl_knows_the_system() -> bool:
+    """Whether OpenSSL itself finds the system's authorities, as it does on most of Linux."""
+    if sys.platform in ("win32", "darwin"):
+        return False
+    paths = ssl.get_default_verify_paths()
+    return bool(paths.cafile or (paths.capath and os.path.isdir(paths.capath) and os.listdir(paths.capath)))
+
+
+def _load_authorities(context: ssl.SSLContext, ca_file: Path) -> None:
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except ssl.SSLError:
+        raise ConfigError(f"http.ca_file: {ca_file} holds no certificate in PEM format") from None
+    except OSError as error:
+        raise ConfigError(f"http.ca_file: {ca_file} cannot be read: {error.strerror}") from None
+    # The file may name an authority that was itself signed by one that is not in it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+
+
+def _load_identity(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    def refuse() -> str:
+        raise ConfigError(f"http.client_key: {key or certificate} is encrypted; give a key without a passphrase")
+
+    try:
+        context.load_cert_chain(certificate, key, password=refuse)
+    except ssl.SSLError as error:
+        what = f"{certificate} and {key}" if key else f"{certificate}"
+        reason = (error.reason or "no PEM").lower().replace("_", " ")
+        raise ConfigError(f"http.client_cert: {what}: no certificate with its key in PEM format: {reason}") from None
+    except OSError as error:
+        file = error.filename or certificate
+        raise ConfigError(f"http.client_cert: {file} cannot be read: {error.strerror}") from None

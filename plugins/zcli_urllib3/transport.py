@@ -1,0 +1,158 @@
+"""The transport: one request, one answer, over a pooled connection."""
+
+from __future__ import annotations
+
+import http.client
+import weakref
+from typing import TYPE_CHECKING, NamedTuple
+
+from urllib3.connection import ProxyConfig
+from urllib3.util import parse_url
+
+from zcli_core.contracts.http import HttpRequest, RawResponse
+from zcli_urllib3.answers import header_fields, may_be_reused, read_body
+from zcli_urllib3.connections import PlainConnection, SecureConnection
+from zcli_urllib3.failures import classify
+from zcli_urllib3.pool import Connection, ConnectionPool
+from zcli_urllib3.proxies import Proxy, proxy_for
+from zcli_urllib3.tls import TlsContexts
+
+if TYPE_CHECKING:
+    from zcli_core.config.sections import Http
+
+# A request that may be sent again on its own (RFC 9110, section 9.2.2) when the server closed an idle connection.
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+
+class _Place(NamedTuple):
+    """Where connections lead: those of one place are interchangeable."""
+
+    scheme: str
+    host: str
+    port: int
+    proxy: Proxy | None
+
+
+class _StaleConnection(Exception):  # noqa: N818 - never leaves this module
+    """The server had closed the kept connection, and did nothing with the request."""
+
+
+class Urllib3Transport:
+    """Implements :class:`zcli_core.contracts.http.HttpTransport` with urllib3's connections.
+
+    urllib3's pools are not used: they time out single operations where a call has one deadline, warn where more
+    threads than connections is no fault, and cost more than the connection itself.
+    """
+
+    def __init__(self, settings: Http) -> None:
+        """Raises ConfigError if ``http.ca_file``, ``client_cert`` or ``client_key`` cannot be used."""
+        self._trust_env = settings.trust_env
+        self._tls = TlsContexts(settings)
+        self._pool = ConnectionPool(settings.pool_size)
+        # Also at the end of a program that closes nothing.
+        self._finalizer = weakref.finalize(self, self._pool.close)
+
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        """See :meth:`zcli_core.contracts.http.HttpTransport.exchange`."""
+        url = request.url
+        place = _Place(url.scheme, url.host, url.port, proxy_for(url) if self._trust_env else None)
+        kept = self._pool.take(place)
+        if kept is not None:
+            try:
+                return self._converse(kept, place, request, deadline, max_bytes, is_kept=True)
+            except _StaleConnection:
+                pass
+        return self._converse(self._new_connection(place), place, request, deadline, max_bytes)
+
+    def close(self) -> None:
+        """Close every connection; those in use are closed when their answer is complete."""
+        self._finalizer()
+
+    def _new_connection(self, place: _Place) -> Connection:
+        proxy = place.proxy
+        if proxy is None:
+            if place.scheme == "http":
+                return PlainConnection(place.host, place.port)
+            return SecureConnection(place.host, place.port, self._tls.for_connection())
+        if place.scheme == "http":
+            if proxy.scheme == "http":
+                return PlainConnection(proxy.host, proxy.port, proxied=True)
+            return SecureConnection(proxy.host, proxy.port, self._tls.for_connection(), proxied=True)
+        return self._tunnel(place, proxy)
+
+    def _tunnel(self, place: _Place, proxy: Proxy) -> SecureConnection:
+        connection = SecureConnection(
+            proxy.host,
+            proxy.port,
+            self._tls.for_connection(),
+            proxied=True,
+            proxy=parse_url(f"{proxy.scheme}://proxy"),
+            proxy_config=ProxyConfig(self._tls.for_connection(), False, None, None),
+        )
+        headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+        connection.set_tunnel(place.host, place.port, headers, scheme=proxy.scheme)
+        return connection
+
+    def _converse(
+        self,
+        connection: Connection,
+        place: _Place,
+        request: HttpRequest,
+        deadline: float,
+        max_bytes: int,
+        is_kept: bool = False,
+    ) -> RawResponse:
+        doing = "sending the request" if is_kept else f"connecting to {request.url.authority}"
+        answer: http.client.HTTPResponse | None = None
+        try:
+            connection.begin(deadline)
+            if not is_kept:
+                connection.connect()
+                connection.begin(deadline)
+                doing = "sending the request"
+            _send(connection, place, request)
+            doing = "waiting for the answer"
+            answer = connection.receive()
+            doing = "reading the body"
+            fields = header_fields(answer)
+            body = read_body(answer, request.method, fields, max_bytes)
+        except BaseException as error:
+            nothing_came = not connection.received
+            _close(connection, answer)
+            failure = classify(error, request.url.authority, doing)
+            if failure is None:
+                raise
+            if is_kept and nothing_came and failure.kind == "reset" and _may_repeat(request):
+                raise _StaleConnection from error
+            raise failure from error
+        if may_be_reused(answer, fields) and connection.sock is not None:
+            self._pool.give_back(place, connection)
+        else:
+            _close(connection, answer)
+        return RawResponse(answer.status, answer.reason, fields, body)
+
+
+def _close(connection: Connection, answer: http.client.HTTPResponse | None) -> None:
+    # An answer that ends with its connection keeps the socket open by itself.
+    if answer is not None:
+        answer.close()
+    connection.close()
+
+
+def _send(connection: Connection, place: _Place, request: HttpRequest) -> None:
+    headers, target = request.headers, request.url.target
+    if place.proxy is not None and place.scheme == "http":
+        target = str(request.url)
+        if place.proxy.authorization:
+            headers = headers.copy()
+            headers["Proxy-Authorization"] = place.proxy.authorization
+    try:
+        connection.request(request.method, target, request.body, headers)
+    except ConnectionError:
+        # The server may have answered early, "413" for example, and closed its side: its answer can still be read.
+        if connection.sock is None:
+            raise
+
+
+def _may_repeat(request: HttpRequest) -> bool:
+    return request.method in _IDEMPOTENT and (request.body is None or isinstance(request.body, bytes))

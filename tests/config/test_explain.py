@@ -1,0 +1,154 @@
+"""Which value is in force and who set it; all mistakes at once; what the configuration object lets one do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcli_core.app import zCLI
+from zcli_core.config.sections import Application, Http, WebSocket
+from zcli_core.errors import ConfigError, ZCLIError
+
+Start = Callable[..., zCLI]
+Write = Callable[[Any], Path]
+
+
+def test_the_explanation_of_a_default_names_who_declared_it(start: Start) -> None:
+    """The core, or a plugin."""
+    found = start().config.explain("websocket.port")
+    assert found == ("websocket.port", 8765, "defaults", "zcli-core", ())
+    assert str(found) == "websocket.port = 8765\n  from defaults: zcli-core"
+
+
+def test_the_explanation_of_a_setting_without_default_names_who_declared_it(start: Start) -> None:
+    """None is not set, so no layer has it."""
+    assert start().config.explain("http.ca_file") == ("http.ca_file", None, "defaults", "zcli-core", ())
+
+
+def test_an_explanation_reads_from_top_to_bottom(start: Start, zenv: Write) -> None:
+    """As text for people."""
+    zenv("WEBSOCKET_PORT=1\n")
+    assert str(start({"websocket": {"port": 2}}).config.explain("websocket.port")) == (
+        "websocket.port = 2\n  from zSpark: zSpark\n  shadows 1 from .zEnv: .zEnv:1 (WEBSOCKET_PORT)\n"
+        "  shadows 8765 from defaults: zcli-core"
+    )
+
+
+def test_a_wrong_port_in_zenv_is_the_example_of_the_issue(start: Start, zenv: Write, machine: Write) -> None:
+    """Key, origin with file, line and variable, what was expected, what it shadows."""
+    machine("websocket:\n  port: 9000\n")
+    zenv("# settings\n\nWEBSOCKET_PORT=abc\n")
+    with pytest.raises(ConfigError) as caught:
+        start()
+    assert str(caught.value) == (
+        "websocket.port: 'abc' from .zEnv:3 (WEBSOCKET_PORT) cannot be used; expected an integer 0-65535; "
+        "it shadows 9000 from machine (zConfig.machine.yaml:2)"
+    )
+
+
+def test_all_mistakes_of_all_layers_come_in_one_error(
+    start: Start, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Correcting them one start at a time would be tedious."""
+    machine("websocket:\n  port: 99999\nhttp:\n  timeout: never\n")
+    monkeypatch.setenv("ZCLI_HTTP_RETRIES", "-1")
+    zenv("WEBSOCKET_PORT=abc\nWEBSOCKET_REQUIRE_AUTH=perhaps\n")
+    zspark = {"logger": "LOUD", "deployment": "Prod", "http": {"transport": "carrier-pigeon"}, "plugins": 5}
+    with pytest.raises(ConfigError) as caught:
+        start(zspark)
+    wrong = [problem.partition(":")[0] for problem in caught.value.problems]
+    assert wrong == [
+        "websocket.port",
+        "http.timeout",
+        "http.retries",
+        "websocket.port",
+        "websocket.require_auth",
+        "deployment",
+        "logger",
+        "plugins",
+        "no plugin provides the HTTP transport 'carrier-pigeon', which http.transport (zSpark) asks for; installed",
+    ]
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "9 settings cannot be used:"
+    assert lines[4] == (
+        "  4. websocket.port: 'abc' from .zEnv:1 (WEBSOCKET_PORT) cannot be used; expected an integer 0-65535; "
+        "it shadows 8765 from defaults (zcli-core)"
+    )
+    assert isinstance(caught.value, ZCLIError)
+
+
+def test_mistakes_in_files_are_reported_with_those_in_values(start: Start, zenv: Write, machine: Write) -> None:
+    """A file that cannot be read at all does not hide the rest."""
+    machine("http: [\n")
+    zenv("WEBSOCKET_PORT=abc\n")
+    with pytest.raises(ConfigError) as caught:
+        start({"logger": "LOUD"})
+    assert len(caught.value.problems) == 3
+
+
+def test_a_mistake_that_a_higher_layer_shadows_is_still_reported(start: Start, zenv: Write) -> None:
+    """It would come to light when that layer goes."""
+    zenv("WEBSOCKET_PORT=abc\n")
+    with pytest.raises(ConfigError, match=r"'abc' from .zEnv:1"):
+        start({"websocket": {"port": 5}})
+
+
+def test_values_are_read_by_attribute_by_key_and_by_section(start: Start) -> None:
+    """All three are the same."""
+    config = start({"websocket": {"port": 5}}).config
+    assert config.websocket.port == config.get("websocket.port") == config.section(WebSocket).port == 5
+    assert config.get("websocket") is config.websocket
+    assert config.title == config.get("title") == config.section(Application).title == "test"
+    assert config.websocket.allowed_origins is None
+
+
+@pytest.mark.parametrize("key", ["websocket.prot", "websockt", 5, None, "websocket.", ".", ("websocket", "port")])
+def test_a_key_that_is_none_is_a_value_error(start: Start, key: Any) -> None:
+    """Not None, which could be a value."""
+    config = start().config
+    with pytest.raises(ValueError, match="is no setting"):
+        config.get(key)
+    with pytest.raises(ValueError, match="is no setting"):
+        config.explain(key)
+
+
+def test_a_misspelt_key_or_attribute_gets_a_suggestion(start: Start) -> None:
+    """Wherever it is written."""
+    config = start().config
+    with pytest.raises(ValueError, match=r"^'websocket.prot' is no setting; did you mean 'websocket.port'\?$"):
+        config.get("websocket.prot")
+    with pytest.raises(AttributeError, match=r"^the configuration has no 'websockt'; did you mean 'websocket'\?$"):
+        _ = config.websockt
+    assert not hasattr(config, "nothing_like_it")
+
+
+def test_the_configuration_is_read_only(start: Start) -> None:
+    """A value that was changed here would have no origin."""
+    config = start({"plugins": {"prefer": {"a": "b"}}}).config
+    with pytest.raises(AttributeError, match="read only; set websocket.port in a configuration layer"):
+        config.websocket.port = 5
+    with pytest.raises(AttributeError, match="read only; set title in a configuration layer"):
+        config.title = "x"
+    with pytest.raises(AttributeError, match="read only; set title in a configuration layer"):
+        config.section(Application).title = "x"
+    with pytest.raises(TypeError):
+        config.plugins.prefer["a"] = "c"  # type: ignore[index]
+
+
+def test_a_section_can_be_made_by_hand(start: Start) -> None:
+    """For tests and for whoever uses a part alone."""
+    assert Http(timeout=3.0).timeout == 3.0
+    assert Http().retries == 0
+    with pytest.raises(TypeError, match="Http has no settings timeot"):
+        Http(timeot=3)
+
+
+def test_the_configuration_can_be_copied(start: Start) -> None:
+    """Debuggers and test tools do that."""
+    config = start({"http": {"timeout": 3}}).config
+    assert copy.copy(config).http.timeout == 3
+    assert repr(config).startswith("<Config: ")

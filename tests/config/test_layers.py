@@ -1,0 +1,273 @@
+"""The five layers as the guide has them, what may stand between them, and where relative paths lead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcli_core.app import zCLI
+from zcli_core.errors import ConfigError
+
+Start = Callable[..., zCLI]
+Write = Callable[[Any], Path]
+
+
+def _log_of(z: zCLI) -> str:
+    assert z._application_log.file is not None
+    return z._application_log.file.read_text() if z._application_log.file.exists() else ""
+
+
+def test_each_layer_wins_over_those_before_it(
+    start: Start, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """defaults, machine, environment, .zEnv, zSpark: the guide's order, one layer added at a time."""
+    assert start().config.websocket.port == 8765
+    machine("websocket:\n  port: 1001\n")
+    assert start().config.websocket.port == 1001
+    monkeypatch.setenv("WEBSOCKET_PORT", "1002")
+    assert start().config.websocket.port == 1002
+    zenv("WEBSOCKET_PORT=1003\n")
+    assert start().config.websocket.port == 1003
+    assert start({"websocket": {"port": 1004}}).config.websocket.port == 1004
+
+
+def test_every_value_has_its_origin_down_to_the_line(
+    start: Start, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All five at once, the shadowed ones in their order."""
+    machine("# the machine\n\nwebsocket:\n  host: x\n  port: 1001\n")
+    monkeypatch.setenv("ZCLI_WEBSOCKET_PORT", "1002")
+    zenv("A=1\n\n# here\nWEBSOCKET_PORT=1003\n")
+    found = start({"websocket": {"port": 1004}}).config.explain("websocket.port")
+    assert (found.key, found.value, found.layer, found.origin) == ("websocket.port", 1004, "zSpark", "zSpark")
+    assert found.shadowed == (
+        (1003, ".zEnv", ".zEnv:4 (WEBSOCKET_PORT)"),
+        (1002, "environment", "ZCLI_WEBSOCKET_PORT"),
+        (1001, "machine", "zConfig.machine.yaml:5"),
+        (8765, "defaults", "zcli-core"),
+    )
+
+
+def test_none_in_zspark_is_not_set(start: Start, zenv: Write) -> None:
+    """As the guide's ``os.getenv("WEBSOCKET_SSL_CERT")``: lower layers then apply."""
+    zenv("WEBSOCKET_SSL_CERT=certs/demo.cert\n")
+    z = start({"websocket": {"ssl_cert": os.getenv("WEBSOCKET_SSL_CERT"), "ssl_key": None}, "http": None})
+    assert z.config.websocket.ssl_cert == Path.cwd() / "certs" / "demo.cert"
+    assert z.config.websocket.ssl_key is None
+    assert "WARNING" not in _log_of(z)
+
+
+@pytest.mark.parametrize("name", ["WEBSOCKET_PORT", "ZCLI_WEBSOCKET_PORT", "ZCLI_DEPLOYMENTS", "ZCLI_PLUGINS_DISABLE"])
+def test_an_empty_variable_is_not_set(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It is how shells and containers unset one."""
+    monkeypatch.setenv(name, "")
+    zenv(f"{name}=\n")
+    assert start().config.websocket.port == 8765
+
+
+@pytest.mark.parametrize("names", [("WEBSOCKET_PORT", "ZCLI_WEBSOCKET_PORT"), ("ZCLI_WEBSOCKET_PORT", "WEBSOCKET_PORT")])
+def test_of_two_variables_for_one_setting_the_derived_one_wins(
+    start: Start, zenv: Write, names: tuple[str, str]
+) -> None:
+    """Not the one that happens to come last; the other is shown as shadowed."""
+    zenv("".join(f"{name}={len(name)}\n" for name in names))
+    found = start().config.explain("websocket.port")
+    assert found.value == len("ZCLI_WEBSOCKET_PORT")
+    assert found.shadowed[0].value == len("WEBSOCKET_PORT")
+
+
+def test_a_key_may_be_written_with_dots(start: Start) -> None:
+    """In zSpark, where that is shorter."""
+    config = start({"websocket.port": 5, "http": {"timeout": 2}}).config
+    assert (config.websocket.port, config.http.timeout) == (5, 2.0)
+
+
+# --- deployments ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("deployment", "port"), [("Production", 1), ("production", 1), ("Testing", 2), ("Development", 9)])
+def test_zspark_may_hold_overlays(start: Start, deployment: str, port: int) -> None:
+    """They lie over what the same layer says for all deployments."""
+    overlays = {"Production": {"websocket": {"port": 1}}, "Testing": {"websocket.port": 2}}
+    z = start({"deployment": deployment, "websocket": {"port": 9}, "deployments": overlays})
+    assert z.config.websocket.port == port
+
+
+def test_the_machine_file_may_hold_overlays(start: Start, machine: Write) -> None:
+    """Their origin says so, and what they lie over is shown."""
+    machine("http:\n  timeout: 7\ndeployments:\n  Production:\n    http:\n      timeout: 3\n")
+    assert start({"deployment": "Testing"}).config.http.timeout == 7
+    found = start({"deployment": "Production"}).config.explain("http.timeout")
+    assert (found.value, found.origin) == (3.0, "zConfig.machine.yaml:6, deployments.Production")
+    assert found.shadowed[0] == (7.0, "machine", "zConfig.machine.yaml:2")
+
+
+def test_a_variable_may_hold_overlays_as_json(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ZCLI_DEPLOYMENTS."""
+    monkeypatch.setenv("ZCLI_DEPLOYMENTS", '{"Production": {"http": {"timeout": 3}}}')
+    assert start({"deployment": "Production"}).config.http.timeout == 3
+    assert start({"deployment": "Testing"}).config.http.timeout == 10
+
+
+def test_a_higher_layer_wins_over_the_overlay_of_a_lower_one(start: Start, machine: Write) -> None:
+    """An overlay does not leave its layer."""
+    machine("deployments: {Production: {http: {timeout: 3}}}\n")
+    assert start({"deployment": "Production", "http": {"timeout": 4}}).config.http.timeout == 4
+
+
+def test_the_deployment_itself_may_come_from_any_layer(start: Start, machine: Write) -> None:
+    """Here from the lowest, with an overlay in the highest."""
+    machine("deployment: Production\n")
+    z = start({"deployment": None, "deployments": {"Production": {"http": {"timeout": 3}}}})
+    assert (z.config.deployment, z.config.http.timeout) == ("Production", 3.0)
+
+
+def test_an_overlay_cannot_change_the_deployment(start: Start) -> None:
+    """It would decide which overlays apply; that is said."""
+    z = start({"deployments": {"Testing": {"deployment": "Production"}}})
+    assert z.config.deployment == "Testing"
+    assert "deployments.Testing.deployment (zSpark) cannot change the deployment; it is ignored" in _log_of(z)
+
+
+def test_an_overlay_for_no_deployment_is_said_with_a_suggestion(start: Start) -> None:
+    """Its settings would never be in force."""
+    z = start({"deployments": {"Prodution": {"http": {"timeout": 3}}}})
+    assert "deployments.Prodution (zSpark) is no deployment; it is ignored; did you mean 'Production'?" in _log_of(z)
+
+
+@pytest.mark.parametrize("overlays", [5, "x", {"Production": 5}, [1]])
+def test_overlays_that_are_no_mapping_are_a_mistake(start: Start, overlays: Any) -> None:
+    """Whatever deployment is in force."""
+    with pytest.raises(ConfigError, match=r"^deployments.*: expected a mapping of deployments to settings, from zSpark$"):
+        start({"deployments": overlays})
+
+
+def test_overlays_in_a_variable_that_are_no_json_are_a_mistake(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the place in the text, and not the text."""
+    monkeypatch.setenv("ZCLI_DEPLOYMENTS", "Production=hunter2")
+    with pytest.raises(ConfigError, match=r"^deployments: ZCLI_DEPLOYMENTS is not JSON: .*\(char 0\)$"):
+        start()
+
+
+# --- unknown names ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("zspark", "warning"),
+    [
+        ({"websocket": {"prot": 1}}, "'websocket.prot' (zSpark) {none}; it is ignored; did you mean 'websocket.port'?"),
+        ({"websockt": {"port": 1}}, "'websockt' (zSpark) {none}; it is ignored; did you mean 'websocket'?"),
+        ({"loger": "PROD"}, "'loger' (zSpark) {none}; it is ignored; did you mean 'logger'?"),
+        ({"Title": "x"}, "'Title' (zSpark) {none}; it is ignored; did you mean 'title'?"),
+        ({"qqqq": 1}, "'qqqq' (zSpark) {none}; it is ignored\n"),
+        ({5: 1}, "'5' (zSpark) {none}; it is ignored\n"),
+    ],
+)
+def test_an_unknown_key_is_ignored_with_a_warning_and_a_suggestion(
+    start: Start, zspark: dict[Any, Any], warning: str
+) -> None:
+    """Not a word of its value."""
+    z = start(zspark)
+    assert warning.format(none="is no setting that any plugin in use declares") in _log_of(z)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("ZCLI_HTP_TIMEOUT", "ZCLI_HTTP_TIMEOUT"), ("WEBSOCKET_PROT", "WEBSOCKET_PORT"), ("ZCLI_QQQQ", None)],
+)
+def test_an_unknown_variable_is_ignored_with_a_warning_and_a_suggestion(
+    start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch, name: str, meant: str | None
+) -> None:
+    """From the environment and from .zEnv, which is named with the line."""
+    monkeypatch.setenv(name, "3")
+    zenv(f"\n{name}=3\n")
+    log = _log_of(start())
+    hint = f"; did you mean {meant!r}?" if meant else ""
+    sets_nothing = f"sets nothing that any plugin in use declares; it is ignored{hint}"
+    assert f"the variable {name} {sets_nothing}" in log
+    assert f"{name} in .zEnv:2 {sets_nothing}" in log
+
+
+def test_variables_that_are_not_ours_are_not_talked_about(
+    start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WEBSOCKET_ is a prefix that others use as well."""
+    monkeypatch.setenv("WEBSOCKET_DEBUG_COLOUR", "x")
+    zenv("DJANGO_SECRET_KEY=abc\nWEBSOCKET_SOMETHING_ELSE=1\n")
+    assert "WARNING" not in _log_of(start())
+
+
+@pytest.mark.parametrize("value", [5, "x", [1], True])
+def test_a_section_that_is_no_mapping_is_a_mistake(start: Start, value: Any) -> None:
+    """The names that could stand there are listed."""
+    with pytest.raises(ConfigError, match=r"^plugins: zSpark has no mapping there; expected .* \(disable, prefer\)$"):
+        start({"plugins": value})
+
+
+@pytest.mark.parametrize("zspark", [{"websocket": {"port": {"x": 1}}}, {"websocket.port.x": 1}, {"websocket.port": {"x": 1}}])
+def test_a_mapping_where_a_value_belongs_is_a_mistake(start: Start, zspark: Any) -> None:
+    """However it is written."""
+    with pytest.raises(ConfigError, match=r"^websocket.port: {'x': 1} from zSpark cannot be used; expected an integer"):
+        start(zspark)
+
+
+def test_a_mapping_that_holds_itself_is_a_mistake(start: Start) -> None:
+    """Not a RecursionError."""
+    endless: dict[str, Any] = {}
+    endless["websocket"] = endless
+    with pytest.raises(ConfigError, match="zSpark nests mappings more than 20 deep"):
+        start({"websocket": endless})
+
+
+def test_a_value_that_cannot_be_shown_is_still_reported(start: Start) -> None:
+    """Its repr raises, or is endless."""
+
+    class Shy:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    with pytest.raises(ConfigError, match=r"websocket.port: <Shy instance at 0x[0-9a-f]+> from zSpark cannot be used"):
+        start({"websocket": {"port": Shy()}})
+    with pytest.raises(ConfigError) as caught:
+        start({"websocket": {"port": [["x" * 1000] * 1000] * 1000}})
+    assert len(str(caught.value)) < 1000
+
+
+# --- relative paths ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["project", "env", "scripts"])
+def test_a_relative_path_is_looked_up_in_three_folders(start: Start, isolated: Path, where: str) -> None:
+    """The working directory, then the folder of the .zEnv in force, then the script's folder."""
+    folders = {name: isolated.parent / name for name in ("project", "env", "scripts")}
+    folders["env"].mkdir()
+    (folders["env"] / "my.env").write_text("A=1\n")
+    for name in list(folders)[list(folders).index(where) :]:
+        (folders[name] / "certs").mkdir()
+        (folders[name] / "certs" / "demo.cert").touch()
+    z = start({"env_file": str(folders["env"] / "my.env"), "websocket": {"ssl_cert": "certs/demo.cert"}})
+    assert z.config.websocket.ssl_cert == folders[where] / "certs" / "demo.cert"
+
+
+def test_a_relative_path_that_is_nowhere_belongs_to_the_working_directory(start: Start, isolated: Path) -> None:
+    """So that a log folder is made there."""
+    assert start({"logger_path": "./logs"}).config.get("logger_path") == isolated / "logs"
+
+
+def test_a_path_may_begin_with_the_home(start: Start, isolated: Path) -> None:
+    """``~`` works in every layer, since no shell expands it there."""
+    assert start({"websocket": {"ssl_key": "~/key.pem"}}).config.websocket.ssl_key == Path.home() / "key.pem"
+    named = start({"websocket": {"ssl_key": "~nobody-of-that-name/key.pem"}}).config.websocket.ssl_key
+    assert named == isolated / "~nobody-of-that-name" / "key.pem"
+
+
+def test_two_starts_do_not_share_what_they_read(start: Start, zenv: Write) -> None:
+    """The file is read again for each object."""
+    zenv("WEBSOCKET_PORT=1\n")
+    first = start()
+    zenv("WEBSOCKET_PORT=2\n")
+    assert (first.config.websocket.port, start().config.websocket.port) == (1, 2)

@@ -1,0 +1,159 @@
+"""``zConfig.machine.yaml``: where it is looked for, what is said of a bad one, and what it cannot do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcli_core.app import zCLI
+from zcli_core.errors import ConfigError
+
+Start = Callable[..., zCLI]
+Write = Callable[[Any], Path]
+
+
+def test_the_users_file_lies_over_the_systems(start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are of one layer; what the system says is shown as shadowed."""
+    monkeypatch.delenv("ZCLI_CONFIG_DIR")
+    for variable, text in (("XDG_CONFIG_DIRS", "http: {timeout: 1, retries: 1}\n"), ("XDG_CONFIG_HOME", "http:\n  timeout: 2\n")):
+        folder = isolated.parent / variable / "zcli"
+        folder.mkdir(parents=True)
+        (folder / "zConfig.machine.yaml").write_text(text)
+        monkeypatch.setenv(variable, str(folder.parent))
+    z = start()
+    assert (z.config.http.timeout, z.config.http.retries) == (2.0, 1)
+    assert z.config.explain("http.timeout").shadowed[0] == (1.0, "machine", "zConfig.machine.yaml:1")
+
+
+@pytest.mark.parametrize("name", ["absolute", "relative", "home"])
+def test_a_variable_names_another_folder(
+    start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """ZCLI_CONFIG_DIR: absolute, from the working directory, or from the home."""
+    folder = {"absolute": isolated / "x", "relative": isolated / "x", "home": Path.home() / "x"}[name]
+    folder.mkdir()
+    (folder / "zConfig.machine.yaml").write_text("http: {timeout: 1}\n")
+    monkeypatch.setenv("ZCLI_CONFIG_DIR", {"absolute": str(folder), "relative": "x", "home": "~/x"}[name])
+    assert start().config.http.timeout == 1
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n", "http:\n", "http: {}\n", "http: ~\n", "http:\n  timeout:\n"])
+def test_an_empty_file_or_section_or_value_sets_nothing(start: Start, machine: Write, text: str) -> None:
+    """A key without a value is not set here."""
+    machine(text)
+    assert start().config.http.timeout == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ("http: [\n", ":2:1", "expected the node content"),
+        ("http:\n  timeout: 'open\n", ":3:1", "found unexpected end of stream"),
+        ("http:\n\ttimeout: 1\n", ":2:1", r"found character '\\t' that cannot start any token"),
+        ("a: b: c\n", ":1:5", "mapping values are not allowed here"),
+        ("http: {timeout: 1}\n---\nhttp: {}\n", ":2:1", "but found another document"),
+        ("- a\n- b\n", ":1:1", "expected a mapping of settings"),
+        ("just text\n", ":1:1", "expected a mapping of settings"),
+        ("? [a, b]\n: c\n", ":1:3", "a setting's name is a plain text"),
+        ("http:\n  timeout: 1\n  timeout: 2\n", ":3:3", "'timeout' stands here twice"),
+        ("http: {}\nhttp: {}\n", ":2:1", "'http' stands here twice"),
+        ("title: !!python/object/apply:os.system ['touch pwned']\n", ":1:8", "could not determine a constructor for the tag"),
+        ("title: !!python/name:os.system\n", ":1:8", "could not determine a constructor for the tag"),
+        ("x: {y: [!!python/object/new:os.system ['touch pwned']]}\n", ":1:9", "could not determine a constructor"),
+        ("title: !mine x\n", ":1:8", "could not determine a constructor for the tag"),
+        ("title: !!int x\n", ":1:8", "no value of the kind int"),
+        ("title: !!timestamp x\n", ":1:8", "no value of the kind timestamp"),
+        ("title: *nothing\n", ":1:8", "found undefined alias"),
+        ("a: &a {<<: *a}\n", "", "twice|nested too deep|more than"),
+        (b"http:\n  timeout: \xff\n", ":2:12", "not text that YAML allows: invalid start byte"),
+        (b"http:\n  timeout: \x00\n", ":2:12", "not text that YAML allows: special characters"),
+        ("http:\n  # \u00e4\n  timeout: \x07\n", ":3:12", "not text that YAML allows: special characters"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_line_and_column(
+    start: Start, machine: Write, isolated: Path, text: Any, where: str, what: str
+) -> None:
+    """And nothing in it is executed."""
+    file = machine(text)
+    with pytest.raises(ConfigError, match=what) as caught:
+        start()
+    assert str(caught.value).startswith(f"{file}{where}")
+    assert list(isolated.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["values", "merges", "mappings", "itself"])
+def test_an_alias_bomb_is_refused_before_it_goes_off(start: Start, machine: Write, kind: str) -> None:
+    """Ten levels of ten aliases are ten thousand million values."""
+    first = {"values": "[x]", "merges": "{k: 1}", "mappings": "{k: 1}", "itself": "{k: 1}"}[kind]
+    lines = [f"a0: &a0 {first}"]
+    for level in range(1, 11):
+        ten = [f"*a{level - 1}"] * 10
+        lines.append(
+            f"a{level}: &a{level} "
+            + {
+                "values": f"[{', '.join(ten)}]",
+                "merges": f"{{<<: [{', '.join(ten)}]}}",
+                "mappings": "{" + ", ".join(f"k{n}: {alias}" for n, alias in enumerate(ten)) + "}",
+                "itself": f"{{x: *a{level}, y: *a{level}}}",
+            }[kind]
+        )
+    machine("\n".join([*lines, "http: {timeout: *a10}\n"]))
+    before = time.process_time()
+    with pytest.raises(ConfigError, match="more than 10000 values, counting each as often as an alias repeats it"):
+        start()
+    assert time.process_time() - before < 20
+
+
+def test_anchors_aliases_and_merges_of_an_ordinary_size_work(start: Start, machine: Write) -> None:
+    """They are how YAML shares settings between deployments."""
+    machine("deployments:\n  Testing: &base\n    http: {timeout: 3}\n  Production:\n    <<: *base\n    websocket: {port: 5}\n")
+    assert start({"deployment": "Testing"}).config.http.timeout == 3
+    config = start({"deployment": "Production"}).config
+    assert (config.http.timeout, config.websocket.port) == (3.0, 5)
+
+
+def test_a_file_nested_too_deep_is_refused(start: Start, machine: Write) -> None:
+    """With settings, or with brackets that end nowhere."""
+    file = machine("".join("  " * n + f"k{n}:\n" for n in range(25)) + "  " * 25 + "x: 1\n")
+    with pytest.raises(ConfigError, match="settings are nested more than 20 deep"):
+        start()
+    file.write_text("a: " + "[" * 20_000)
+    with pytest.raises(ConfigError, match="zConfig.machine.yaml: it is nested too deep"):
+        start()
+
+
+def test_a_huge_file_is_not_read_to_its_end(start: Start, machine: Write) -> None:
+    """A hole of a terabyte takes no room on the disk, and none in memory."""
+    with machine("").open("r+b") as file:
+        file.truncate(10**12)
+    with pytest.raises(ConfigError, match="it is too large; a settings file has at most 1000000 bytes"):
+        start()
+
+
+def test_a_byte_order_mark_and_windows_lines_change_nothing(start: Start, machine: Write) -> None:
+    """Line numbers stay right."""
+    machine(b"\xef\xbb\xbfhttp:\r\n  timeout: 3\r\n")
+    assert start().config.explain("http.timeout")[1:4] == (3.0, "machine", "zConfig.machine.yaml:2")
+
+
+def test_values_mean_what_they_look_like(start: Start, machine: Write) -> None:
+    """Declared types decide, not YAML's guesses."""
+    machine(
+        "title: 1.10\nlogger: error\nwebsocket: {port: 0755, require_auth: on, tokens: {a: 0123, b: off}}\n"
+        "plugins: {disable: [], prefer: {redis: zcli_redis}}\n"
+    )
+    config = start({"title": None, "logger": None}).config
+    assert (config.title, config.get("logger"), config.websocket.port) == ("1.10", "ERROR", 755)
+    assert config.websocket.require_auth is True
+    assert dict(config.websocket.tokens) == {"a": "0123", "b": "off"}
+    assert dict(config.plugins.prefer) == {"redis": "zcli_redis"}
+
+
+def test_a_folder_in_the_files_place_is_no_file(start: Start, isolated: Path) -> None:
+    """It is passed over."""
+    (isolated.parent / "machine" / "zConfig.machine.yaml").mkdir(parents=True)
+    assert start().config.http.timeout == 10

@@ -1,0 +1,246 @@
+"""What a plugin adds to the configuration: sections of its own, and layers among the builtin ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from installations import Site
+
+from zcli_core.app import zCLI
+from zcli_core.config.settings import Section, declared_settings, setting, verify_types
+from zcli_core.errors import ConfigError
+
+Start = Callable[..., zCLI]
+Write = Callable[[Any], Path]
+
+SECTION = """
+from collections.abc import Mapping
+from pathlib import Path
+from zcli_core.config.settings import Section, setting
+
+class Memcached(Section, name="services.memcached", variable_prefix="MEMCACHED_"):
+    '''Where memcached listens.'''
+    port: int = setting(11211, "TCP port", minimum=1, maximum=65535, variables=("MEMCACHE_PORT",))
+    servers: tuple[str, ...] = setting(["a", "b"], "others")
+    options: Mapping[str, str] = setting({}, "whatever else")
+    socket: Path | None = setting(None, "Unix socket")
+
+@hookimpl
+def zcli_settings():
+    return [Memcached]
+"""
+
+
+def _layer(name: str, order: float, body: str) -> str:
+    return f"""
+from zcli_core.contracts.config_layer import Entry, LayerProblem
+
+class Layer:
+    name = {name!r}
+    order = {order}
+    def read(self, context):
+        {body}
+
+@hookimpl
+def zcli_config_layers():
+    return [Layer()]
+"""
+
+
+@pytest.fixture
+def memcached(site: Site) -> None:
+    """A plugin with a section."""
+    site.plugin("memcached_plugin", SECTION)
+
+
+@pytest.mark.usefixtures("memcached")
+def test_a_plugins_section_is_set_by_every_layer(start: Start, zenv: Write, machine: Write) -> None:
+    """Defaults, file, variables derived and declared, zSpark: like the core's own."""
+    assert start().config.services.memcached.port == 11211
+    machine("services:\n  memcached:\n    port: 1\n    options: {x: 1.10}\n")
+    assert start().config.services.memcached.port == 1
+    for number, name in enumerate(("MEMCACHE_PORT", "MEMCACHED_PORT", "ZCLI_SERVICES_MEMCACHED_PORT"), start=2):
+        zenv(f"{name}={number}\n")
+        assert start().config.explain("services.memcached.port")[1:4] == (number, ".zEnv", f".zEnv:1 ({name})")
+    config = start({"services": {"memcached": {"port": 9, "socket": "s.sock"}}}).config
+    assert config.get("services.memcached").port == config.services.memcached.port == 9
+    assert dict(config.services.memcached.options) == {"x": "1.10"}
+    assert config.services.memcached.socket == Path.cwd() / "s.sock"
+
+
+@pytest.mark.usefixtures("memcached")
+def test_a_plugins_section_is_explained_checked_and_suggested(start: Start) -> None:
+    """The default's origin is the plugin; mistakes and misspellings are found."""
+    z = start({"services": {"memcached": {"prot": 1}}})
+    assert z.config.explain("services.memcached.port").origin == "memcached_plugin"
+    assert z._application_log.file is not None
+    assert "did you mean 'services.memcached.port'?" in z._application_log.file.read_text()
+    with pytest.raises(ConfigError, match=r"^services.memcached.port: 0 from zSpark .*expected an integer 1-65535"):
+        start({"services": {"memcached": {"port": 0}}})
+
+
+@pytest.mark.usefixtures("memcached")
+def test_a_default_cannot_be_changed_for_others(start: Start) -> None:
+    """A list as a default becomes a tuple; two objects share it."""
+    assert start().config.services.memcached.servers == ("a", "b")
+
+
+def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None) -> None:
+    """Its settings would have no effect, and that is said."""
+    z = start({"services": {"memcached": {"port": 1}}, "plugins": {"disable": ["memcached_plugin"]}})
+    assert z._application_log.file is not None
+    assert "'services' (zSpark) is no setting that any plugin in use declares" in z._application_log.file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("declaration", "cause"),
+    [
+        ("class X(Section, name='http'):\n    other: int = setting(1, '')", "the section 'http' is already declared by zcli-core"),
+        ("class X(Section, name=''):\n    title: str = setting('', '')", "the section '' is already declared by zcli-core"),
+        (
+            "class X(Section, name='http.timeout'):\n    unit: str = setting('s', '')",
+            "http.timeout.unit cannot be a setting beside http.timeout of zcli-core",
+        ),
+        (
+            "class X(Section, name='mine'):\n    http: str = setting('', '', variables=('WEBSOCKET_PORT',))",
+            "the variable WEBSOCKET_PORT of mine.http already belongs to websocket.port of zcli-core",
+        ),
+        (
+            "class X(Section, name='mine.a'):\n    b: int = setting(1, '')\n"
+            "class Y(Section, name='mine'):\n    a_b: int = setting(1, '')",
+            "the variable ZCLI_MINE_A_B of mine.a_b already belongs to mine.a.b of greedy",
+        ),
+        ("class X(Section, name='deployments'):\n    a: int = setting(1, '')", "keeps the name of deployments.a for itself"),
+        ("class X(Section, name='My Section'):\n    a: int = setting(1, '')", "X is named 'My Section'; a section's name is"),
+        ("class X(Section, name='mine'):\n    a: dict = setting(1, '')", "mine.a has a type that settings cannot have"),
+        ("class X(Section, name='mine'):\n    a: 'Nothing' = setting(1, '')", "the type of mine.a cannot be resolved"),
+        ("class X(Section, name='mine'):\n    a: int = 5", "X.a is not declared with setting()"),
+        ("class X: pass", "is no settings section: derive it from Section with a name"),
+    ],
+)
+def test_a_section_that_cannot_stand_beside_the_others_costs_its_plugin_its_place(
+    start: Start, site: Site, declaration: str, cause: str
+) -> None:
+    """All of it, even a section that would have been all right; the others go on."""
+    names = "[Fine, X, Y]" if "class Y" in declaration else "[Fine, X]"
+    site.plugin(
+        "greedy",
+        "from zcli_core.config.settings import Section, setting\n"
+        f"class Fine(Section, name='fine'):\n    a: int = setting(1, '')\n{declaration}\n"
+        f"@hookimpl\ndef zcli_settings(): return {names}\n",
+    )
+    z = start({"http": {"timeout": 3}})
+    assert z.plugins.records["greedy"].state == "broken"
+    assert cause in str(z.plugins.records["greedy"].cause)
+    assert z.config.http.timeout == 3
+    assert not hasattr(z.config, "fine")
+
+
+def test_of_two_plugins_with_one_section_the_second_is_broken(start: Start, site: Site) -> None:
+    """The first is not harmed."""
+    site.plugin("memcached_plugin", SECTION)
+    site.plugin("memcached_too", SECTION)
+    z = start()
+    assert z.plugins.records["memcached_plugin"].state == "loaded"
+    assert "the section 'services.memcached' is already declared by memcached_plugin" in str(z.plugins.records["memcached_too"].cause)
+
+
+def test_a_section_may_be_nested_in_a_section() -> None:
+    """The example of the documentation, as written there."""
+
+    class Memcached(Section, name="services.memcached"):
+        """Where memcached listens."""
+
+        port: int = setting(11211, "TCP port", minimum=1, maximum=65535)
+
+    assert Memcached(port=11212).port == 11212
+    verify_types(declared_settings(Memcached, "test"))
+    (port,) = declared_settings(Memcached, "test")
+    assert port.variables == ("ZCLI_SERVICES_MEMCACHED_PORT",)
+
+
+# --- layers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("order", "in_force"),
+    [(-1, "defaults"), (50, "machine"), (150, "environment"), (250, ".zEnv"), (350, "zSpark"), (399.5, "zSpark"), (500, "vault")],
+)
+def test_a_layer_stands_where_its_order_says(
+    start: Start, site: Site, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch, order: float, in_force: str
+) -> None:
+    """Between any two builtin ones, below all or above all."""
+    site.plugin("vault", _layer("vault", order, "return [Entry('http.timeout', '7', 'vault:secret/http#timeout')]"))
+    ranks = {"defaults": 0, "machine": 100, "environment": 200, ".zEnv": 300, "zSpark": 400, "vault": order}
+    expected = sorted((name for name in ranks if name == "vault" or ranks[name] <= ranks[in_force]), key=ranks.__getitem__)
+    if "machine" in expected:
+        machine("http: {timeout: 2}\n")
+    if "environment" in expected:
+        monkeypatch.setenv("ZCLI_HTTP_TIMEOUT", "3")
+    if ".zEnv" in expected:
+        zenv("ZCLI_HTTP_TIMEOUT=4\n")
+    found = start({"http": {"timeout": 5}} if "zSpark" in expected else {}).config.explain("http.timeout")
+    assert [found.layer, *(value.layer for value in found.shadowed)] == expected[::-1]
+    assert found.layer == expected[-1]
+    assert (7.0, "vault", "vault:secret/http#timeout") in [found[1:4], *found.shadowed]
+
+
+def test_a_layer_may_say_which_plugins_are_not_imported(start: Start, site: Site) -> None:
+    """If it comes first; its text is then read before the others are imported."""
+    site.plugin("policy", _layer("policy", 450, "return [Entry('plugins.disable', ['unwanted'], 'policy')]"), first=True)
+    site.plugin("unwanted", "raise AssertionError('imported')")
+    z = start()
+    assert z.plugins.records["unwanted"].state == "disabled"
+
+
+def test_a_layer_sees_what_is_declared_and_may_add_a_folder_for_paths(start: Start, site: Site, isolated: Path) -> None:
+    """Its own settings among it, once all plugins have declared theirs."""
+    (isolated / "extra").mkdir()
+    (isolated / "extra" / "ca.pem").touch()
+    site.plugin(
+        "extra",
+        SECTION
+        + _layer(
+            "extra",
+            150,
+            "assert 'services.memcached.port' in context.settings\n"
+            "        context.base_directories.append(context.working_directory / 'extra')\n"
+            "        yield Entry('http', {'ca_file': 'ca.pem'}, 'extra')",
+        ),
+    )
+    assert start().config.http.ca_file == isolated / "extra" / "ca.pem"
+
+
+def test_a_layers_variables_are_read_like_the_environments(start: Start, site: Site) -> None:
+    """Conversion, foreign names, origin."""
+    site.plugin(
+        "vars",
+        _layer("vars", 150, "return [Entry(n, v, 'v:1', True) for n, v in (('WEBSOCKET_PORT', '5'), ('OTHERS', 'x'))]"),
+    )
+    z = start()
+    assert z.config.explain("websocket.port")[1:4] == (5, "vars", "v:1 (WEBSOCKET_PORT)")
+    assert z.config.env("OTHERS") == "x"
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("raise LayerProblem('vault:3: it is sealed')", "vault:3: it is sealed"),
+        ("yield 5", "the configuration layer 'vault' gives something that is no Entry with a name"),
+        ("return [('http.timeout', 5, 'x')]", "the configuration layer 'vault' gives something that is no Entry"),
+        ("return [Entry(5, 5, 'x')]", "the configuration layer 'vault' gives something that is no Entry with a name"),
+        ("return [Entry('A', 5, 'x', True)]", "the configuration layer 'vault' gives the variable A without a text"),
+        ("return 5", "the configuration layer 'vault' failed: TypeError in layering.py"),
+        ("return context.nothing", "the configuration layer 'vault' failed: AttributeError in vault.py, line"),
+    ],
+)
+def test_a_layer_that_fails_is_named_with_all_other_mistakes(start: Start, site: Site, body: str, problem: str) -> None:
+    """What it would have said is not known, so nothing starts."""
+    site.plugin("vault", _layer("vault", 150, body))
+    with pytest.raises(ConfigError) as caught:
+        start({"websocket": {"port": "abc"}})
+    assert caught.value.problems[0].startswith(problem)
+    assert caught.value.problems[1].startswith("websocket.port: 'abc' from zSpark")

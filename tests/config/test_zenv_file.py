@@ -1,0 +1,214 @@
+"""``.zEnv``: where it is looked for, how it is read, and what it gives to others."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from installations import clean_environment
+
+from zcli_core.app import zCLI
+from zcli_core.errors import ConfigError
+
+Start = Callable[..., zCLI]
+Write = Callable[[Any], Path]
+
+
+# --- where ------------------------------------------------------------------------------------------------------
+
+
+def test_the_working_directory_comes_before_the_scripts_folder(start: Start, isolated: Path, zenv: Write) -> None:
+    """The guide runs its demos from the repository's root; the file may stand beside the script."""
+    beside = isolated.parent / "scripts" / ".zEnv"
+    beside.write_text("WEBSOCKET_PORT=1\n")
+    assert start().config.websocket.port == 1
+    zenv("WEBSOCKET_HOST=x\n")
+    config = start().config
+    assert (config.websocket.host, config.websocket.port) == ("x", 8765)
+
+
+def test_no_folder_above_is_looked_into(start: Start, isolated: Path) -> None:
+    """What lies in a parent folder is somebody else's."""
+    (isolated.parent / ".zEnv").write_text("WEBSOCKET_PORT=1\n")
+    assert start().config.websocket.port == 8765
+
+
+@pytest.mark.parametrize("as_path", [False, True], ids=["text", "Path"])
+def test_env_file_names_the_file(start: Start, isolated: Path, zenv: Write, as_path: bool) -> None:
+    """From the working directory or the script's folder; the .zEnv there is then not read."""
+    zenv("WEBSOCKET_HOST=x\n")
+    (isolated.parent / "scripts" / "prod.env").write_text("WEBSOCKET_PORT=2\n")
+    z = start({"env_file": Path("prod.env") if as_path else "prod.env"})
+    assert (z.config.websocket.host, z.config.websocket.port) == ("127.0.0.1", 2)
+    assert z.config.explain("websocket.port").origin == "prod.env:1 (WEBSOCKET_PORT)"
+
+
+def test_a_variable_may_name_the_file_and_zspark_wins(start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ZCLI_ENV_FILE."""
+    (isolated / "a.env").write_text("WEBSOCKET_PORT=1\n")
+    (isolated / "b.env").write_text("WEBSOCKET_PORT=2\n")
+    monkeypatch.setenv("ZCLI_ENV_FILE", "a.env")
+    assert start().config.websocket.port == 1
+    assert start({"env_file": "b.env"}).config.websocket.port == 2
+
+
+def test_a_named_file_that_is_not_there_is_a_mistake(start: Start, zenv: Write) -> None:
+    """Another one is not read in its place."""
+    zenv("WEBSOCKET_PORT=1\n")
+    with pytest.raises(ConfigError, match=r"^env_file: there is no file 'prod.env' in .*project or beside the script$"):
+        start({"env_file": "prod.env"})
+
+
+def test_env_file_of_a_wrong_type_is_a_mistake(start: Start) -> None:
+    """Like any setting's."""
+    with pytest.raises(ConfigError, match=r"^env_file: 5 from zSpark cannot be used; expected a path$"):
+        start({"env_file": 5})
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def test_it_is_read_as_dotenv_files_are(start: Start, zenv: Write) -> None:
+    """Comments, quotes, export, spaces, escapes, values of several lines, the last of one name."""
+    zenv(
+        "# comment\nexport A=1\nB = two words # comment\nC='single # no comment'\nD=\"line\\nnext\"\n"
+        "E='first\nsecond'\nF=\nG\nA=again\nWEBSOCKET_PORT=7\n"
+    )
+    z = start()
+    found = {name: z.config.env(name, "absent") for name in "ABCDEFG"}
+    assert found == {
+        "A": "again",
+        "B": "two words",
+        "C": "single # no comment",
+        "D": "line\nnext",
+        "E": "first\nsecond",
+        "F": "",
+        "G": "absent",
+    }
+    assert z.config.explain("websocket.port").origin == ".zEnv:11 (WEBSOCKET_PORT)"
+
+
+@pytest.mark.parametrize("data", [b"\xef\xbb\xbfWEBSOCKET_PORT=1\n", b"\r\nWEBSOCKET_PORT=1\r\n", b"A=1\rWEBSOCKET_PORT=1"])
+def test_a_byte_order_mark_and_other_line_ends_change_nothing(start: Start, zenv: Write, data: bytes) -> None:
+    """Editors on other systems write them."""
+    zenv(data)
+    line = 1 + data.partition(b"WEBSOCKET")[0].count(b"\r")
+    assert start().config.explain("websocket.port")[1:4] == (1, ".zEnv", f".zEnv:{line} (WEBSOCKET_PORT)")
+
+
+@pytest.mark.parametrize(
+    ("data", "where", "what"),
+    [
+        (b"A=1\n\nthis is no line = of it\n", ":3", "expected NAME=value"),
+        (b"A=1\nB='open\n", ":2", "expected NAME=value"),
+        (b"A=1\n'B=C'=1\n", ":2", "expected NAME=value"),
+        (b"A=1\nB=x\0y\n", ":2", "expected NAME=value"),
+        (b"A=1\nB=\xff\n", ":2", "it is not UTF-8 text"),
+        ("A=1\n".encode("utf-16"), ":1", "it is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_its_line(
+    start: Start, zenv: Write, data: bytes, where: str, what: str
+) -> None:
+    """And without what stands there: it may be a secret."""
+    file = zenv(data)
+    with pytest.raises(ConfigError) as caught:
+        start()
+    assert str(caught.value) == f"{file}{where}: {what}"
+
+
+def test_a_huge_file_is_not_read_to_its_end(start: Start, zenv: Write) -> None:
+    """A log file named by mistake, say."""
+    with zenv("").open("r+b") as file:
+        file.truncate(10**12)
+    with pytest.raises(ConfigError, match="it is too large; a .zEnv has at most 1000000 bytes"):
+        start()
+
+
+def test_a_folder_of_that_name_is_no_file(start: Start, isolated: Path) -> None:
+    """It is passed over."""
+    (isolated / ".zEnv").mkdir()
+    assert start().config.websocket.port == 8765
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="there are no such permissions here")
+@pytest.mark.parametrize("name", [".zEnv", "zConfig.machine.yaml"])
+def test_a_file_that_may_not_be_read_is_a_mistake_and_a_folder_is_passed_over(public: Path, name: str) -> None:
+    """Going on without what a file says could be unsafe; in a closed folder there may not even be one."""
+    file = public / name
+    file.write_text("WEBSOCKET_PORT=1\n")
+    file.chmod(0)
+    (public / "closed").mkdir(mode=0o700)
+    code = """
+import os, sys, yaml, dotenv, dotenv.parser, reprlib, zcli_layers.machine, zcli_layers.zenv, zcli_layers.plain, encodings.utf_8_sig
+from zCLI import zCLI
+from zcli_core.errors import ConfigError
+if os.getuid() == 0:
+    os.setuid(65534)
+try:
+    zCLI({"logger": "PROD", "deployment": "Testing"})
+    print("fine")
+except ConfigError as error:
+    print(error)
+"""
+
+    def run(folder: Path) -> str:
+        environment = {**clean_environment(os.environ, folder), "ZCLI_CONFIG_DIR": str(folder)}
+        command = [sys.executable, "-W", "error", "-c", code]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        return done.stdout
+
+    assert run(public) == f"{file}: it cannot be read: Permission denied\n"
+    if os.getuid() == 0:
+        assert run(public / "closed") == "fine\n"
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that another user may look into, unlike pytest's."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+# --- what is others' --------------------------------------------------------------------------------------------
+
+
+def test_foreign_names_are_readable_and_exported_where_they_are_not_set(
+    start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries read ``os.environ``; what the shell says there stays, though ``env()`` gives the project's."""
+    monkeypatch.setenv("SET_IN_THE_SHELL", "shell")
+    zenv("SET_IN_THE_SHELL=file\nONLY_IN_THE_FILE=file\n")
+    z = start()
+    assert (z.config.env("SET_IN_THE_SHELL"), z.config.env("ONLY_IN_THE_FILE")) == ("file", "file")
+    assert (os.environ["SET_IN_THE_SHELL"], os.environ["ONLY_IN_THE_FILE"]) == ("shell", "file")
+    assert z.config.env("HOME") == os.environ["HOME"]
+    assert z.config.env("NOWHERE") is None
+    assert z.config.env("NOWHERE", "x") == "x"
+
+
+def test_our_own_names_are_not_exported(start: Start, zenv: Write) -> None:
+    """Another zCLI object would take them for the shell's, and a child process would inherit the secrets."""
+    zenv("WEBSOCKET_TOKEN=t\nZCLI_HTTP_TIMEOUT=3\nZCLI_UNKNOWN=1\n")
+    z = start()
+    assert z.config.env("WEBSOCKET_TOKEN") == "t"
+    assert not {"WEBSOCKET_TOKEN", "ZCLI_HTTP_TIMEOUT", "ZCLI_UNKNOWN"} & set(os.environ)
+
+
+def test_nothing_is_exported_when_the_configuration_cannot_be_used(start: Start, zenv: Write) -> None:
+    """A start that fails leaves nothing behind."""
+    zenv("ONLY_IN_THE_FILE=file\nWEBSOCKET_PORT=abc\n")
+    with pytest.raises(ConfigError):
+        start()
+    assert "ONLY_IN_THE_FILE" not in os.environ

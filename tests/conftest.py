@@ -1,0 +1,107 @@
+"""What all tests share: the real httpbin on loopback, and HTTP clients over the urllib3 transport."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from installations import Site, clean_environment
+
+from zcli_core.comm.http import HttpClient
+from zcli_core.config.sections import Http
+
+
+@pytest.fixture(scope="session")
+def local_httpbin() -> ModuleType:
+    """The module ``Demos/local_httpbin.py``; Demos is no package."""
+    name = "local_httpbin"
+    if name not in sys.modules:
+        path = Path(__file__).parents[1] / "Demos" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def httpbin(local_httpbin: ModuleType) -> Iterator[str]:
+    """The URL of httpbin over HTTP."""
+    with local_httpbin.LocalHttpbin() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def httpbin_https(local_httpbin: ModuleType) -> Iterator[Any]:
+    """httpbin over HTTPS: ``url``, and ``ca_file`` to trust."""
+    with local_httpbin.LocalHttpbin(https=True) as server:
+        yield server
+
+
+@pytest.fixture
+def make_http(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., HttpClient]]:
+    """Makes HTTP clients from settings of the section ``http`` and hooks; they are closed with the test.
+
+    The environment's proxies are out of the way.
+    """
+    from zcli_urllib3.transport import Urllib3Transport
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    made = []
+
+    def make(on_request: Any = None, on_response: Any = None, **settings: Any) -> HttpClient:
+        section = Http(**settings)
+        log = logging.getLogger("zcli.test.http")
+        client = HttpClient(section, lambda: Urllib3Transport(section), log, on_request, on_response)
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def http(make_http: Callable[..., HttpClient]) -> HttpClient:
+    """An HTTP client with default settings."""
+    return make_http()
+
+
+@pytest.fixture
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home, an empty working directory, an empty script beside it, and no variable that configures zCLI.
+
+    Gives the working directory. What the test leaves in the environment is taken away again.
+    """
+    before = dict(os.environ)
+    for name in ("home", "project", "scripts"):
+        (tmp_path / name).mkdir()
+    for name in set(before) - set(clean_environment(before, tmp_path)):
+        del os.environ[name]
+    os.environ.update(HOME=str(tmp_path / "home"), ZCLI_CONFIG_DIR=str(tmp_path / "machine"))
+    script = tmp_path / "scripts" / "my_script.py"
+    script.touch()
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+    monkeypatch.chdir(tmp_path / "project")
+    yield tmp_path / "project"
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """An empty folder at the front of ``sys.path`` to install distributions in."""
+    found = Site(tmp_path / "site")
+    monkeypatch.setattr(sys, "path", [str(found.folder), *sys.path])
+    yield found
+    found.forget_modules()

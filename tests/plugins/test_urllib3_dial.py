@@ -1,0 +1,111 @@
+"""Connecting to hosts with several addresses."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+import pytest
+from http_servers import RawServer, answering, closed_port, response
+from zcli_urllib3 import dial
+
+from zcli_core.comm.http import HttpClient
+from zcli_core.contracts.http import TransportFailure
+
+STREAM = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+
+
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What every name resolves to."""
+    found: list[Any] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    return found
+
+
+def v4(address: str, port: int) -> tuple[Any, ...]:
+    return (socket.AF_INET, *STREAM, (address, port))
+
+
+def test_the_next_address_is_tried_when_one_refuses(http: HttpClient, addresses: list[Any]) -> None:
+    with RawServer(answering(response())) as server:
+        addresses += [v4("127.0.0.1", closed_port()), v4("127.0.0.2", closed_port()), v4("127.0.0.1", server.port)]
+        assert http.get("http://several.example/"), http.last_failure
+
+
+def test_an_address_that_keeps_silent_is_overtaken_by_the_next(
+    http: HttpClient, addresses: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, RawServer(answering(response())) as server:
+        fillers = [socket.socket() for _ in range(8)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        addresses += [v4("127.0.0.1", full.getsockname()[1]), v4("127.0.0.1", server.port)]
+        started = time.monotonic()
+        assert http.get("http://several.example/", timeout=30), http.last_failure
+        assert time.monotonic() - started < 20
+        for filler in fillers:
+            filler.close()
+
+
+def test_a_family_that_this_machine_lacks_is_passed_over(http: HttpClient, addresses: list[Any]) -> None:
+    with RawServer(answering(response())) as server:
+        addresses += [(socket.AF_INET6, *STREAM, ("100::1", 9, 0, 0)), v4("127.0.0.1", server.port)]
+        assert http.get("http://several.example/", timeout=30), http.last_failure
+
+
+def test_the_failure_of_all_addresses_is_refused_if_any_refused(http: HttpClient, addresses: list[Any]) -> None:
+    addresses += [v4("127.0.0.1", closed_port()), v4("127.0.0.2", closed_port())]
+    assert http.get("http://several.example/") is None
+    assert http.last_failure is not None
+    assert http.last_failure.kind == "refused"
+
+
+def test_all_addresses_together_have_one_deadline(http: HttpClient, addresses: list[Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        fillers = [socket.socket() for _ in range(8)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        addresses += [v4("127.0.0.1", full.getsockname()[1])] * 3
+        started = time.monotonic()
+        assert http.get("http://several.example/", timeout=0.6) is None
+        assert 0.5 < time.monotonic() - started < 8
+        for filler in fillers:
+            filler.close()
+    assert http.last_failure is not None
+    assert http.last_failure.kind == "timeout"
+
+
+def test_the_families_take_turns() -> None:
+    six, four = (socket.AF_INET6, 1, 6, "six"), (socket.AF_INET, 1, 6, "four")
+    mixed = list(dial._alternating([six, six, six, four, four]))
+    assert [address[3] for address in mixed] == ["six", "four", "six", "four", "six"]
+
+
+def test_a_connection_to_itself_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = closed_port()
+
+    def connect(address: Any, deadline: float) -> Any:
+        itself = dial.DeadlineSocket(socket.AF_INET)
+        itself.deadline = deadline
+        itself.bind(("127.0.0.1", port))
+        itself.connect(("127.0.0.1", port))
+        return itself
+
+    monkeypatch.setattr(dial, "_connect", connect)
+    with pytest.raises(TransportFailure, match="refused"):
+        dial.dial("127.0.0.1", port, time.monotonic() + 10)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_ipv6_addresses_work(http: HttpClient) -> None:
+    try:
+        server = RawServer(answering(response()), host="::1")
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with server:
+        assert http.get(server.url), http.last_failure
+        assert f"Host: [::1]:{server.port}".encode() in server.requests[0]

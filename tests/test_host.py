@@ -1,0 +1,257 @@
+"""The plugin host: whatever one plugin does, the others work, and its cause and distribution are named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from installations import Site, http_transport
+
+from zcli_core.app import zCLI
+from zcli_core.discovery import EntryPoint
+from zcli_core.errors import ConfigError
+from zcli_core.host import PluginHost
+
+pytestmark = pytest.mark.usefixtures("isolated")
+
+QUIET = {"deployment": "Production", "logger": "PROD"}
+
+#: What a plugin can do wrong, and what is said of it.
+BROKEN = {
+    "raises on import": ("raise RuntimeError('no luck\\ntoday')", "cannot be imported: RuntimeError: no luck today"),
+    "exits on import": ("import sys; sys.exit(3)", "cannot be imported: SystemExit: 3"),
+    "panics on import": ("class Panic(BaseException): pass\nraise Panic('at the disco')", "Panic: at the disco"),
+    "is no Python": ("def broken(:\n", "cannot be imported: SyntaxError"),
+    "lacks a dependency": ("import a_library_that_nobody_has", "No module named 'a_library_that_nobody_has'"),
+    "states no contract": ("del ZCLI_CONTRACT", "does not state the contract version it was written for (ZCLI_CONTRACT"),
+    "states a later contract": ("ZCLI_CONTRACT = 99", "written for version 99 of zCLI's plugin contract"),
+    "states nonsense": ("ZCLI_CONTRACT = 'one'", "written for version one"),
+    "has a hook with an unknown argument": ("@hookimpl\ndef zcli_ready(application): pass", "application"),
+    "has an unknown hook": ("@hookimpl\ndef zcli_redy(app): pass", "no hook 'zcli_redy'; did you mean 'zcli_ready'?"),
+    "has an unknown hook by another name": ("@hookimpl(specname='zcli_redy')\ndef mine(app): pass", "no hook 'zcli_redy'"),
+    "has a wrapper": ("@hookimpl(wrapper=True)\ndef zcli_ready(app): return (yield)", "'zcli_ready' is a wrapper"),
+    "has an old wrapper": ("@hookimpl(hookwrapper=True)\ndef zcli_ready(app): yield", "'zcli_ready' is a wrapper"),
+    "has a coroutine": ("@hookimpl\nasync def zcli_ready(app): pass", "'zcli_ready' is a coroutine function"),
+    "refuses to be looked at": (
+        "class Odd:\n    def __getattr__(self, name):\n        raise RuntimeError('hands off') if name[0] != '_' else AttributeError\n"
+        "import sys; sys.modules[__name__] = Odd()",
+        "hands off",
+    ),
+    "fails to declare": (
+        "@hookimpl\ndef zcli_http_transports(): raise KeyError('oops')",
+        "its hook zcli_http_transports failed: KeyError: 'oops'",
+    ),
+    "exits when it declares": (
+        "@hookimpl\ndef zcli_http_transports(): raise SystemExit(3)",
+        "its hook zcli_http_transports failed: SystemExit: 3",
+    ),
+    "declares a number": ("@hookimpl\ndef zcli_http_transports(): return 7", "'int' object is not iterable"),
+    "declares a text": ("@hookimpl\ndef zcli_http_transports(): return 'abc'", "expected a Provider, got str"),
+    "declares a nameless provider": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('', 'x', print)]",
+        "a Provider needs a name and a callable factory",
+    ),
+    "declares a provider without a factory": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', None)]",
+        "a Provider needs a name and a callable factory",
+    ),
+    "declares a text for aliases": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, aliases='abc')]",
+        "aliases are a tuple of names, got 'abc'",
+    ),
+    "declares one name twice": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', '', print), Provider('y', '', print, ('x',))]",
+        "offers two HTTP transports of the name 'x'",
+    ),
+    "declares a layer without a name": (
+        "@hookimpl\ndef zcli_config_layers(): return [object()]",
+        "a configuration layer needs a name and an order",
+    ),
+    "declares a layer that cannot be read": (
+        "class L: name = 'l'; order = 5\n@hookimpl\ndef zcli_config_layers(): return [L()]",
+        "the configuration layer 'l' has no method read(context)",
+    ),
+    "declares a section that is none": ("@hookimpl\ndef zcli_settings(): return [dict]", "is no settings section"),
+}
+
+
+@pytest.mark.parametrize(("code", "cause"), BROKEN.values(), ids=BROKEN.keys())
+def test_one_broken_plugin_breaks_nothing_else_and_is_named(site: Site, code: str, cause: str) -> None:
+    """The log says which plugin, of which distribution, is broken and why; the others do their work."""
+    site.plugin("bad_one", code, distribution="the-guilty")
+    site.plugin("good_one", http_transport("good"))
+    with zCLI({**QUIET, "http": {"transport": "good"}}) as z:
+        record = z.plugins.records["bad_one"]
+        log = Path(z.config.logger_path or z._application_log.file).read_text()  # type: ignore[arg-type]
+        assert record.state == "broken"
+        assert cause in str(record.cause)
+        assert "\n" not in str(record.cause)
+        assert f"the plugin bad_one (the-guilty 1.0) is broken: {record.cause}" in log
+        assert z.plugins.records["good_one"].state == "loaded"
+        assert z.comm.check_port(1) in (True, False)
+
+
+def test_an_interrupt_while_plugins_are_imported_stops_the_program(site: Site) -> None:
+    """Ctrl+C is the person's, not the plugin's."""
+    site.plugin("slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        zCLI(QUIET)
+
+
+def test_an_attribute_that_is_not_there_breaks_its_plugin_only(site: Site) -> None:
+    """``module:object`` entry points may name what the module no longer has; others name an object that works."""
+    site.distribution("objects", "[zcli]\ngone = objects:Gone\nthere = objects:Space.plugin\n")
+    site.module(
+        "objects",
+        """
+        from zcli_core import hookimpl
+        class Plugin:
+            ZCLI_CONTRACT = 1
+            @hookimpl
+            def zcli_http_transports(self): return ()
+        class Space:
+            plugin = Plugin()
+        """,
+    )
+    with zCLI(QUIET) as z:
+        assert "AttributeError" in str(z.plugins.records["gone"].cause)
+        assert z.plugins.records["there"].hooks == ("zcli_http_transports",)
+
+
+def test_the_second_plugin_of_a_name_is_not_loaded_and_says_who_was_first(site: Site) -> None:
+    """The name is how configuration speaks of a plugin, so it must be one plugin's."""
+    site.distribution("aaa", "[zcli]\ntwin = first_twin\n")
+    site.distribution("bbb", "[zcli]\ntwin = second_twin\n", "2.0")
+    site.module("first_twin", "ZCLI_CONTRACT = 1")
+    site.module("second_twin", "raise AssertionError('imported')")
+    with zCLI(QUIET) as z:
+        assert z.plugins.records["twin"].state == "loaded"
+        assert z.plugins.problems() == [
+            "the plugin twin (bbb 2.0) is broken: aaa 1.0 already has a plugin of that name; this one is not loaded"
+        ]
+    assert "second_twin" not in sys.modules
+
+
+def test_one_module_under_two_names_is_loaded_once(site: Site) -> None:
+    """Its hooks would run twice otherwise."""
+    site.distribution("d", "[zcli]\none = shared_module\ntwo = shared_module\n")
+    site.module("shared_module", "ZCLI_CONTRACT = 1")
+    with zCLI(QUIET) as z:
+        assert z.plugins.problems() == [
+            "the plugin two (d 1.0) is broken: its module is already loaded as the plugin one"
+        ]
+
+
+def test_a_plugin_without_hooks_is_no_mistake(site: Site) -> None:
+    """It may be there for its import's sake."""
+    site.plugin("idle", "")
+    with zCLI(QUIET) as z:
+        assert z.plugins.records["idle"].state == "loaded"
+        assert z.plugins.problems() == []
+
+
+def test_an_optional_hook_of_a_later_zcli_is_passed_over(site: Site) -> None:
+    """``optionalhook`` is pluggy's way of supporting several versions of a host."""
+    site.plugin("modern", "@hookimpl(optionalhook=True)\ndef zcli_telepathy(mind): pass")
+    with zCLI(QUIET) as z:
+        assert z.plugins.records["modern"].state == "loaded"
+
+
+def test_a_plugin_that_breaks_late_takes_all_it_offers_with_it(site: Site) -> None:
+    """Its transport was fine, but half a plugin is worse than none."""
+    site.plugin(
+        "half",
+        http_transport("halfway") + "\n        @hookimpl\n        def zcli_settings(): raise ValueError('second thoughts')",
+    )
+    with pytest.raises(ConfigError, match=r"(?s)'halfway'.*half \(dist-half 1.0\) is broken: .*second thoughts"):
+        zCLI({**QUIET, "http": {"transport": "halfway"}})
+
+
+# --- blocking ---------------------------------------------------------------------------------------------------
+
+
+def _block_by_zspark(names: str, folder: Path) -> dict[str, object]:
+    return {"plugins": {"disable": names.split(",")}}
+
+
+def _block_by_dotted_zspark(names: str, folder: Path) -> dict[str, object]:
+    return {"plugins.disable": names.split(",")}
+
+
+def _block_by_zspark_overlay(names: str, folder: Path) -> dict[str, object]:
+    return {"deployments": {"Production": {"plugins": {"disable": names.split(",")}}}}
+
+
+def _block_by_zenv(names: str, folder: Path) -> dict[str, object]:
+    Path(".zEnv").write_text(f"ZCLI_PLUGINS_DISABLE={names}\n")
+    return {}
+
+
+def _block_by_machine_file(names: str, folder: Path) -> dict[str, object]:
+    (folder.parent / "machine").mkdir()
+    (folder.parent / "machine" / "zConfig.machine.yaml").write_text(f"plugins:\n  disable: [{names}]\n")
+    return {}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        _block_by_zspark,
+        _block_by_dotted_zspark,
+        _block_by_zspark_overlay,
+        _block_by_zenv,
+        _block_by_machine_file,
+    ],
+)
+def test_a_blocked_plugin_is_never_imported(site: Site, isolated: Path, block: object) -> None:
+    """Whichever layer says so; not even its errors are seen."""
+    site.plugin("unwanted", "raise AssertionError('imported')")
+    site.plugin("unwanted_too", "raise AssertionError('imported')")
+    with zCLI({**QUIET, **block("unwanted,unwanted_too", isolated)}) as z:  # type: ignore[operator]
+        assert [z.plugins.records[name].state for name in ("unwanted", "unwanted_too")] == ["disabled", "disabled"]
+        assert z.plugins.problems() == []
+    assert "unwanted" not in sys.modules
+
+
+@pytest.mark.parametrize("names", ["unwanted", "unwanted, other", '["unwanted"]'])
+@pytest.mark.parametrize("first", [False, True], ids=["ordinary", "first"])
+def test_the_variable_blocks_even_plugins_that_come_first(
+    site: Site, monkeypatch: pytest.MonkeyPatch, names: str, first: bool
+) -> None:
+    """ZCLI_PLUGINS_DISABLE is known before any layer is read, as a comma list and as JSON."""
+    site.plugin("unwanted", "raise AssertionError('imported')", first=first)
+    monkeypatch.setenv("ZCLI_PLUGINS_DISABLE", names)
+    with zCLI(QUIET) as z:
+        assert z.plugins.records["unwanted"].state == "disabled"
+    assert "unwanted" not in sys.modules
+
+
+def test_blocking_a_plugin_that_is_not_installed_is_said_with_a_suggestion(isolated: Path) -> None:
+    """A typing error must not leave a plugin running in silence."""
+    with zCLI({**QUIET, "plugins": {"disable": ["zcli_urlib3"]}}) as z:
+        log = z._application_log.file.read_text()  # type: ignore[union-attr]
+    assert "plugins.disable names 'zcli_urlib3', but no such plugin is installed; did you mean 'zcli_urllib3'?" in log
+
+
+@pytest.mark.parametrize("value", [5, {"a": "b"}, [["nested"]], [5], object()], ids=repr)
+def test_a_list_to_block_that_is_none_is_a_configuration_error(value: object) -> None:
+    """Not a traceback from within."""
+    with pytest.raises(ConfigError, match=r"plugins\.disable: .* from zSpark cannot be used; expected a list of texts"):
+        zCLI({**QUIET, "plugins": {"disable": value}})
+
+
+def test_without_the_layers_plugin_the_script_hears_that_nothing_is_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It can be disabled like any other, but not in silence."""
+    with zCLI({"title": "lost", "plugins": {"disable": ["zcli_layers"]}}) as z:
+        assert z.config.title is None
+    assert "no plugin in use gives configuration layers (zcli_layers does): zSpark is not read" in capsys.readouterr().err
+
+
+def test_a_host_knows_the_plugins_it_is_given() -> None:
+    """For tests of plugins: nothing installed is looked for."""
+    host = PluginHost([EntryPoint("zcli_layers", "zcli_layers", "by-hand", "0")])
+    host.load()
+    assert {name: record.state for name, record in host.records.items()} == {"zcli_layers": "loaded"}

@@ -1,0 +1,48 @@
+"""Credentials: turns what a caller gives as ``auth`` into an Authorization header."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
+
+from zcli_core.contracts.http import HttpRequest
+
+#: ``(user, password)`` for Basic, a string for Bearer, or a function that changes the request's headers itself.
+Auth = tuple[str, str] | str | Callable[[HttpRequest], Any]
+
+
+def authorize(auth: Auth) -> Callable[[HttpRequest], Any]:
+    """A function that puts these credentials on a request.
+
+    Raises TypeError or ValueError for anything else than the forms above; the message holds no credentials.
+    """
+    if callable(auth):
+        return auth
+    if isinstance(auth, str):
+        if not auth or any(character <= " " or character > "~" for character in auth):
+            raise ValueError("auth: a bearer token must be printable ASCII without spaces (RFC 6750)")
+        return _Authorization(f"Bearer {auth}")
+    if isinstance(auth, (tuple, list)) and len(auth) == 2 and all(isinstance(part, str) for part in auth):
+        user, password = auth
+        return basic(user, password)
+    raise TypeError(
+        f"auth must be (user, password), a bearer token or a function that takes the request, not {type(auth).__name__}"
+    )
+
+
+def basic(user: str, password: str) -> Callable[[HttpRequest], Any]:
+    """Basic credentials (RFC 7617), in UTF-8. Raises ValueError for a user name with a colon."""
+    if ":" in user:
+        raise ValueError("auth: a user name cannot contain a colon (RFC 7617)")
+    return _Authorization("Basic " + b64encode(f"{user}:{password}".encode()).decode("ascii"))
+
+
+class _Authorization:
+    """Sets one Authorization header."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __call__(self, request: HttpRequest) -> None:
+        request.headers["Authorization"] = self._value

@@ -1,0 +1,100 @@
+"""One call from its first request to its answer: redirects, retries and authentication under one deadline."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zcli_core.comm.http.redirects import follow, is_redirect, same_site
+from zcli_core.comm.http.retries import Retries
+from zcli_core.contracts.http import HttpRequest, HttpResponse, RawResponse, TransportFailure
+
+if TYPE_CHECKING:
+    from zcli_core.comm.http.cookies import RedirectCookies
+
+Send = Callable[[HttpRequest, float, int], RawResponse]
+
+
+class Call:
+    """What one call may do and has done so far."""
+
+    __slots__ = ("_authorize", "_deadline", "_log", "_max_bytes", "_max_redirects", "_retries", "_send", "_started")
+
+    def __init__(
+        self,
+        send: Send,
+        log: logging.Logger,
+        *,
+        started: float,
+        deadline: float,
+        max_bytes: int,
+        max_redirects: int,
+        retries: Retries,
+        authorize: Callable[[HttpRequest], Any] | None,
+    ) -> None:
+        self._send = send
+        self._log = log
+        self._started = started
+        self._deadline = deadline
+        self._max_bytes = max_bytes
+        self._max_redirects = max_redirects
+        self._retries = retries
+        self._authorize = authorize
+
+    def run(self, request: HttpRequest) -> HttpResponse:
+        """Send the request, follow where the answers lead, and return the last answer.
+
+        Raises TransportFailure if there is none.
+        """
+        if self._authorize is not None:
+            self._authorize(request)
+        response = self._exchange(request, ())
+        if self._max_redirects and is_redirect(response):
+            return self._follow(request, response)
+        return response
+
+    def _exchange(self, request: HttpRequest, history: tuple[HttpResponse, ...]) -> HttpResponse:
+        """One request and its answer, repeated as often as the call allows."""
+        retries = self._retries
+        while True:
+            try:
+                raw = self._send(request, self._deadline, self._max_bytes)
+            except TransportFailure as failure:
+                pause = retries.pause(request, failure)
+                if pause is None:
+                    raise
+                outcome = str(failure)
+            else:
+                pause = retries.pause(request, raw) if retries.left else None
+                if pause is None:
+                    return HttpResponse(raw, request, time.monotonic() - self._started, history)
+                outcome = f"{raw.status} {raw.reason}"
+            self._log.info("%s %s: %s; trying again in %.2f s", request.method, request.url.redacted(), outcome, pause)
+            time.sleep(pause)
+
+    def _follow(self, first: HttpRequest, response: HttpResponse) -> HttpResponse:
+        cookies: RedirectCookies | None = None
+        authorize = self._authorize
+        while is_redirect(response):
+            if len(response.history) == self._max_redirects:
+                raise TransportFailure(
+                    "too_many_redirects",
+                    f"redirected more than {self._max_redirects} times (http.max_redirects), at last to "
+                    f"{follow(response).url.redacted()}",
+                )
+            request = follow(response)
+            if cookies is None and "set-cookie" in response.headers:
+                from zcli_core.comm.http.cookies import RedirectCookies
+
+                cookies = RedirectCookies(first)
+            if cookies is not None:
+                cookies.take(response)
+                cookies.put(request)
+            if not same_site(response.request.url, request.url):
+                authorize = None
+            if authorize is not None:
+                authorize(request)
+            response = self._exchange(request, (*response.history, response))
+        return response

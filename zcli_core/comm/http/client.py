@@ -1,0 +1,343 @@
+"""``z.comm.http``: one call from a URL to an answer, over whichever transport the configuration selects."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zcli_core import __version__
+from zcli_core.comm.http.auth import Auth, authorize, basic
+from zcli_core.comm.http.bodies import BodySourceError, Data, encode_body
+from zcli_core.comm.http.call import Call
+from zcli_core.comm.http.failures import LastFailure
+from zcli_core.comm.http.options import (
+    HeadersLike,
+    checked_method,
+    checked_retries,
+    checked_timeout,
+    describe_body,
+    merge_headers,
+)
+from zcli_core.comm.http.retries import Retries
+from zcli_core.comm.http.urls import Pairs, parse_url, shown, with_params
+from zcli_core.contracts.http import (
+    Headers,
+    HttpFailure,
+    HttpRequest,
+    HttpResponse,
+    HttpTransport,
+    RawResponse,
+    TransportFailure,
+    check_header,
+)
+from zcli_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from zcli_core.comm.http.multipart import Files
+    from zcli_core.comm.http.options import RequestOptions
+    from zcli_core.config.sections import Http
+
+RequestHook = Callable[[HttpRequest], Any]
+ResponseHook = Callable[[HttpRequest, "HttpResponse | HttpFailure"], Any]
+
+
+class HttpClient:
+    """Sends HTTP requests. One object serves any number of threads.
+
+    Every call returns an :class:`~zcli_core.contracts.http.HttpResponse` for any answer, 404 and 500 included, and
+    None if nothing answered; :attr:`last_failure` then tells why and the log has it in one line. A mistake in an
+    argument raises TypeError or ValueError at once, before anything is sent.
+
+    Certificates are verified. Redirects are followed; headers that might be credentials are not sent on to another
+    site. Cookies live within one call only. Credentials come from ``auth`` or the URL: ``~/.netrc`` is never read.
+    """
+
+    def __init__(
+        self,
+        settings: Http,
+        transport_factory: Callable[[], HttpTransport],
+        log: logging.Logger,
+        on_request: RequestHook | None = None,
+        on_response: ResponseHook | None = None,
+    ) -> None:
+        """``transport_factory`` is called once, when the first request is sent.
+
+        ``on_request(request)`` is called before a call's first request, and ``on_response(request, outcome)`` after its
+        end with the response or the failure.
+        """
+        self._settings = settings
+        self._make_transport = transport_factory
+        self._log = log
+        self._on_request = on_request
+        self._on_response = on_response
+        self._transport: HttpTransport | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._last_failure = LastFailure()
+        _clients.add(self)
+        self._defaults = [
+            ("User-Agent", _user_agent(settings)),
+            ("Accept", "*/*"),
+            ("Accept-Encoding", "gzip, deflate"),
+        ]
+
+    @property
+    def last_failure(self) -> HttpFailure | None:
+        """Why the last call of this thread or asyncio task gave None; None if it got an answer.
+
+        A call inside ``asyncio.to_thread`` belongs to that function: read it there.
+        """
+        return self._last_failure.get()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Pairs | str | None = None,
+        data: Data | None = None,
+        json: Any = None,
+        form: Pairs | None = None,
+        files: Files | None = None,
+        headers: HeadersLike | None = None,
+        auth: Auth | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        retry_all_methods: bool | None = None,
+        follow_redirects: bool = True,
+    ) -> HttpResponse | None:
+        """Send a request and return the answer, or None if there is none.
+
+        :param method: ``"GET"`` or any other, in any case.
+        :param url: an ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication and are
+            shown nowhere.
+        :param params: names and values, added to the URL's query. Lists repeat the name, None leaves it out.
+        :param data: the body. A dict or list is sent as JSON, str as UTF-8, bytes as they are; a file opened in
+            binary mode or an iterable of bytes is read while it is sent.
+        :param json: the body, any value that JSON can hold except None.
+        :param form: names and values, sent as an HTML form does.
+        :param files: files by field name, sent as multipart/form-data, together with ``form`` if that is given. A file
+            is bytes, str, a Path, a file opened in binary mode, or a tuple (file name, content[, content type]).
+        :param headers: header fields; None as a value leaves out one that zCLI would send.
+        :param auth: (user, password) for Basic, a str for Bearer, or a function that takes the
+            :class:`~zcli_core.contracts.http.HttpRequest` and changes its headers.
+        :param timeout: seconds that the whole call may take: connecting, sending, redirects, retries, the last byte of
+            the body. ``http.timeout`` if not given, 10 unless configured.
+        :param retries: how often a request that failed, or was answered 429, 502, 503 or 504, is tried again;
+            ``http.retries`` if not given, 0 unless configured. Retry-After is respected if the timeout leaves room.
+        :param retry_all_methods: try POST and PATCH again too, which may then be carried out twice;
+            ``http.retry_all_methods`` if not given.
+        :param follow_redirects: False returns a redirect as the answer.
+        :raises TypeError, ValueError: an argument cannot be used.
+        """
+        started = time.monotonic()
+        settings = self._settings
+        method = checked_method(method)
+        seconds = settings.timeout if timeout is None else checked_timeout(timeout)
+        allowed = settings.retries if retries is None else checked_retries(retries)
+        body, content_type = encode_body(data, json, form, files)
+        fields = merge_headers(self._defaults, headers)
+        if body is not None or headers is not None:
+            describe_body(fields, body, content_type)
+        authorizer = _authorizer(auth, fields)
+        try:
+            address, user_info = parse_url(url)
+            if params is not None:
+                address = with_params(address, params)
+        except TransportFailure as failure:
+            self._failed(failure, method, shown(url), started)
+            return None
+        if user_info is not None and auth is None and "authorization" not in fields:
+            authorizer = basic(*user_info)
+        request = HttpRequest(method, address, fields, body)
+        if self._on_request is not None:
+            self._on_request(request)
+        call = Call(
+            self._send,
+            self._log,
+            started=started,
+            deadline=started + seconds,
+            max_bytes=settings.max_bytes,
+            max_redirects=settings.max_redirects if follow_redirects else 0,
+            retries=Retries(
+                allowed,
+                settings.retry_all_methods if retry_all_methods is None else retry_all_methods,
+                started + seconds,
+            ),
+            authorize=authorizer,
+        )
+        try:
+            response = call.run(request)
+        except TransportFailure as failure:
+            self._failed(failure, method, address.redacted(), started, request)
+            return None
+        except BodySourceError as error:
+            raise (error.__cause__ or error) from None
+        self._last_failure.clear()
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._log.debug(
+                "%s %s: %d %s, %d bytes in %.3f s",
+                method,
+                address.redacted(),
+                response.status_code,
+                response.reason,
+                len(response.content),
+                response.elapsed,
+            )
+        if self._on_response is not None:
+            self._on_response(request, response)
+        return response
+
+    def get(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """GET a URL; see :meth:`request` for the arguments."""
+        return self.request("GET", url, params=params, data=data, **options)
+
+    def post(
+        self,
+        url: str,
+        data: Data | None = None,
+        *,
+        params: Pairs | str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """POST to a URL; see :meth:`request` for the arguments."""
+        return self.request("POST", url, params=params, data=data, **options)
+
+    def put(
+        self,
+        url: str,
+        data: Data | None = None,
+        *,
+        params: Pairs | str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """PUT to a URL; see :meth:`request` for the arguments."""
+        return self.request("PUT", url, params=params, data=data, **options)
+
+    def patch(
+        self,
+        url: str,
+        data: Data | None = None,
+        *,
+        params: Pairs | str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """PATCH a URL; see :meth:`request` for the arguments."""
+        return self.request("PATCH", url, params=params, data=data, **options)
+
+    def delete(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """DELETE a URL; see :meth:`request` for the arguments."""
+        return self.request("DELETE", url, params=params, data=data, **options)
+
+    def head(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Ask for a URL's status and headers only; see :meth:`request` for the arguments."""
+        return self.request("HEAD", url, params=params, data=data, **options)
+
+    def options(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Ask what may be done with a URL; see :meth:`request` for the arguments."""
+        return self.request("OPTIONS", url, params=params, data=data, **options)
+
+    def close(self) -> None:
+        """Close every connection. Calls made afterwards raise RuntimeError."""
+        with self._lock:
+            self._closed = True
+            transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+    def _send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        transport = self._transport or self._first_transport()
+        try:
+            return transport.exchange(request, deadline, max_bytes)
+        except (TransportFailure, BodySourceError):
+            raise
+        except Exception as error:
+            name = self._settings.transport
+            self._log.exception("the HTTP transport %r failed", name)
+            raise TransportFailure(
+                "transport", f"the transport {name!r} failed with {type(error).__name__}; the log has the details"
+            ) from error
+
+    def _first_transport(self) -> HttpTransport:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this HTTP client is closed, and no request can be sent any more")
+            if self._transport is None:
+                self._transport = self._make_transport()
+            return self._transport
+
+    def _failed(
+        self, cause: TransportFailure, method: str, url: str, started: float, request: HttpRequest | None = None
+    ) -> None:
+        failure = HttpFailure(cause.kind, cause.message, method, url, time.monotonic() - started)
+        self._last_failure.set(failure)
+        self._log.warning("%s", failure)
+        if self._on_response is not None and request is not None:
+            self._on_response(request, failure)
+
+
+# In the child after a fork, a lock that another thread held has nobody left to release it. A fork handler cannot be
+# taken back, so there is one for all clients, and it does not keep them alive.
+_clients: weakref.WeakSet[HttpClient] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _user_agent(settings: Http) -> str:
+    if settings.user_agent is None:
+        return f"zcli-core/{__version__}"
+    try:
+        check_header("User-Agent", settings.user_agent)
+    except ValueError as error:
+        raise ConfigError(f"http.user_agent cannot be sent: {error}") from None
+    return settings.user_agent
+
+
+def _authorizer(auth: Auth | None, fields: Headers) -> Callable[[HttpRequest], Any] | None:
+    if auth is None:
+        return None
+    if not callable(auth) and "authorization" in fields:
+        raise ValueError("auth and an Authorization header were given: give one of them")
+    return authorize(auth)

@@ -1,0 +1,113 @@
+"""The arguments of a call: their types, and the checks that turn a caller's mistake into a clear error at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from zcli_core.comm.http.bodies import StreamedBody
+from zcli_core.contracts.http import Body, Headers, check_header
+
+if TYPE_CHECKING:
+    from zcli_core.comm.http.auth import Auth
+    from zcli_core.comm.http.multipart import Files
+    from zcli_core.comm.http.urls import Pairs
+
+#: What may be given as ``headers``. A value may be str, bytes or int; None leaves out a header that zCLI would send.
+HeadersLike = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+#: The longest deadline, in seconds (about 11 days): a socket's timeout cannot hold arbitrarily large numbers.
+_LONGEST = 1e6
+
+
+class RequestOptions(TypedDict, total=False):
+    """What every call of the HTTP client takes besides ``params`` and ``data``; :meth:`HttpClient.request` has more."""
+
+    json: Any
+    form: Pairs | None
+    files: Files | None
+    headers: HeadersLike | None
+    auth: Auth | None
+    timeout: float | None
+    retries: int | None
+    retry_all_methods: bool | None
+    follow_redirects: bool
+
+
+def checked_method(method: object) -> str:
+    """A method in upper case. Raises TypeError or ValueError for what is none (RFC 9110, section 9.1)."""
+    if not isinstance(method, str):
+        raise TypeError(f"the method must be a str such as 'GET', not {type(method).__name__}")
+    upper = method.upper()
+    if upper in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
+        return upper
+    if not (upper.isascii() and upper.replace("-", "").isalpha()) or upper == "CONNECT":
+        raise ValueError(f"{method!r} is no method that a request can have")
+    return upper
+
+
+def checked_timeout(timeout: object) -> float:
+    """A timeout in seconds. Raises ValueError for anything but a finite number above 0."""
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
+        raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
+    return min(float(timeout), _LONGEST)
+
+
+def checked_retries(retries: object) -> int:
+    """A number of retries. Raises ValueError for anything but a whole number from 0."""
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ValueError(f"retries must be a whole number from 0, not {retries!r}")
+    return retries
+
+
+def merge_headers(defaults: list[tuple[str, str]], given: HeadersLike | None) -> Headers:
+    """The caller's headers laid over the defaults.
+
+    Raises ValueError for a name or value that cannot be sent, TypeError for what is no header at all.
+    """
+    merged = Headers(defaults)
+    if given is None:
+        return merged
+    if isinstance(given, (str, bytes)):
+        raise TypeError("headers must be a mapping or a list of (name, value) pairs, not text")
+    try:
+        fields = [(name, value) for name, value in (given.items() if isinstance(given, Mapping) else given)]
+    except (TypeError, ValueError):
+        raise TypeError("headers must be a mapping or a list of (name, value) pairs") from None
+    for name in {name for name, _ in fields if isinstance(name, str)}:
+        merged.pop(name)
+    for name, value in fields:
+        if value is not None:
+            merged.add(name, _header_text(name, value))
+        else:
+            check_header(name, "")
+    return merged
+
+
+def _header_text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip(" \t")
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise TypeError(f"the value of header {name} must be str, not {type(value).__name__}")
+
+
+def describe_body(fields: Headers, body: Body, content_type: str | None) -> None:
+    """Add the headers that describe a body, where the caller did not write them.
+
+    Raises ValueError if a Content-Length of the caller's cannot be true.
+    """
+    if content_type is not None and "content-type" not in fields:
+        fields.add("Content-Type", content_type)
+    length = 0 if body is None else len(body) if isinstance(body, bytes) else getattr(body, "length", None)
+    announced = fields.get("content-length")
+    if announced is None:
+        if length is not None and not isinstance(body, (bytes, type(None))):
+            fields.add("Content-Length", str(length))
+    elif not (announced.isascii() and announced.isdigit()) or length not in (None, int(announced)):
+        raise ValueError(f"Content-Length {announced} was given, and the body has {length} bytes")
+    elif isinstance(body, StreamedBody):
+        body.length = int(announced)

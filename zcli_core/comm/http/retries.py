@@ -1,0 +1,74 @@
+"""Retries: whether a call that failed is made again, and after how long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from zcli_core.comm.http.redirects import is_repeatable
+from zcli_core.contracts.http import Headers, HttpRequest, RawResponse, TransportFailure
+
+#: Methods whose repetition changes nothing (RFC 9110, section 9.2.2).
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+#: Answers that another attempt may better: too many requests, bad gateway, unavailable, gateway timeout.
+_PASSING_STATUSES = frozenset({429, 502, 503, 504})
+#: Failures that another attempt may better. A timeout is none of them: the time of the call is used up.
+_PASSING_KINDS = frozenset({"dns", "refused", "unreachable", "reset", "proxy", "protocol"})
+
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 8.0
+
+
+class Retries:
+    """How often the requests of one call may still be repeated, redirects included: ``left`` times."""
+
+    def __init__(self, allowed: int, all_methods: bool, deadline: float) -> None:
+        self.left = allowed
+        self._all_methods = all_methods
+        self._deadline = deadline
+        self._made = 0
+
+    def pause(self, request: HttpRequest, outcome: RawResponse | TransportFailure) -> float | None:
+        """Seconds to wait before the request is sent again, or None if this outcome is final."""
+        if not self.left or not self._may_repeat(request):
+            return None
+        asked = None
+        if isinstance(outcome, TransportFailure):
+            if outcome.kind not in _PASSING_KINDS:
+                return None
+        else:
+            if outcome.status not in _PASSING_STATUSES:
+                return None
+            asked = retry_after(Headers(outcome.headers))
+        pause = asked if asked is not None else self._jittered()
+        if time.monotonic() + pause >= self._deadline:
+            return None
+        self.left -= 1
+        self._made += 1
+        return pause
+
+    def _may_repeat(self, request: HttpRequest) -> bool:
+        return (self._all_methods or request.method in IDEMPOTENT) and is_repeatable(request.body)
+
+    def _jittered(self) -> float:
+        """Full jitter: anything up to a bound that doubles, so that many clients do not come back all at once."""
+        import random
+
+        return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._made))  # noqa: S311 - no secret
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), or None if there is no readable one."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    if not value:
+        return None
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return max(0.0, moment.timestamp() - time.time())

@@ -1,0 +1,128 @@
+"""HTTP transports: what a plugin that carries requests must do, and why a call may have no answer.
+
+The core builds a :class:`HttpRequest`, hands it to the transport that configuration selected, and gets a
+:class:`RawResponse` or a :class:`TransportFailure`. One call of :meth:`HttpTransport.exchange` is one request and
+one answer: redirects, retries, authentication, charsets and JSON are the core's business.
+
+A plugin offers transports with the hook ``zcli_http_transports``, which returns
+:class:`~zcli_core.contracts.provider.Provider` objects of :class:`HttpTransport`. Everything it needs is here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from zcli_core.contracts.http_messages import (
+    DEFAULT_PORTS,
+    Body,
+    Headers,
+    HttpRequest,
+    HttpResponse,
+    HttpStatusError,
+    RawResponse,
+    Url,
+    check_header,
+)
+
+__all__ = [
+    "DEFAULT_PORTS",
+    "Body",
+    "FailureKind",
+    "Headers",
+    "HttpFailure",
+    "HttpRequest",
+    "HttpResponse",
+    "HttpStatusError",
+    "HttpTransport",
+    "RawResponse",
+    "TransportFailure",
+    "Url",
+    "check_header",
+]
+
+#: Why there was no answer:
+#:
+#: - ``timeout``: the deadline of the call passed, whatever it was doing
+#: - ``dns``: the host's name has no address
+#: - ``refused``: nothing listens there
+#: - ``unreachable``: no route to the address, or another error of the network below TCP
+#: - ``reset``: the connection was closed before an answer began, or broken off
+#: - ``tls``: no secure connection; the certificate is expired, for another host, or of an unknown authority
+#: - ``proxy``: the proxy could not be reached, is of an unknown kind, or would not open the tunnel
+#: - ``protocol``: what came back is no HTTP, ended early, or contradicts itself
+#: - ``too_large``: the decoded body is larger than ``http.max_bytes``
+#: - ``too_many_redirects``: more than ``http.max_redirects``
+#: - ``insecure_redirect``: an https:// address redirected to http://
+#: - ``unrepeatable_body``: a redirect asks for the body again, and it could be read only once
+#: - ``invalid_url``: the URL, or the one redirected to, is no http:// or https:// URL
+#: - ``transport``: the transport itself broke
+FailureKind = Literal[
+    "timeout",
+    "dns",
+    "refused",
+    "unreachable",
+    "reset",
+    "tls",
+    "proxy",
+    "protocol",
+    "too_large",
+    "too_many_redirects",
+    "insecure_redirect",
+    "unrepeatable_body",
+    "invalid_url",
+    "transport",
+]
+
+
+class TransportFailure(Exception):  # noqa: N818 - the network failed, nobody made an error
+    """Raised by a transport when there is no answer. ``message`` is one sentence without secrets."""
+
+    def __init__(self, kind: FailureKind, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind: FailureKind = kind
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
+
+
+@dataclass(frozen=True)
+class HttpFailure:
+    """Why a call gave ``None``: what ``z.comm.http.last_failure`` and the hook ``zcli_http_response`` hold.
+
+    ``message`` is one sentence. ``url`` carries no user, password or query value. ``elapsed`` is in seconds, from
+    the beginning of the call.
+    """
+
+    kind: FailureKind
+    message: str
+    method: str
+    url: str
+    elapsed: float
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.url}: {self.kind} after {self.elapsed:.3f} s: {self.message}"
+
+
+class HttpTransport(Protocol):
+    """Carries requests. One object serves all threads of one ``zCLI``, and the child process after a fork."""
+
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        """Send one request and read its whole answer.
+
+        ``deadline`` is a reading of :func:`time.monotonic`. Everything counts against it: waiting for a
+        connection, resolving the name, connecting, the TLS handshake, sending, and a peer that sends a byte now
+        and then. ``max_bytes`` is the largest decoded body; no more than about that may be held in memory.
+
+        A body that is an iterable is sent under the request's Content-Length if it has one, else in chunks. What
+        iterating it raises must come out of this method as it is.
+
+        1xx answers other than 101 are skipped; redirects are returned, not followed. Raises
+        :class:`TransportFailure` when there is no answer.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close every connection. May be called more than once."""
+        ...
