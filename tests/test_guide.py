@@ -27,7 +27,10 @@ SECTIONS = {
     "level_1_i_port_check": "### **i. Port Checking**",
     "level_1_ii_http_get": "### **ii. HTTP/HTTPS Requests (GET)**",
     "level_1_iii_http_methods": "### **iii. All HTTP Methods**",
+    "level_3_i_service_check": "### **i. Service Status Check**",
+    "level_3_ii_service_multi": "### **ii. Check Multiple Services**",
     "level_3_iii_http_errors": "### **iii. HTTP Error Handling**",
+    "level_4_i_service_start": "### **i. Start Services Programmatically**",
 }
 
 
