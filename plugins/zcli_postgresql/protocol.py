@@ -34,10 +34,9 @@ def probe(user: str, database: str) -> Probe:
     if offered not in (b"S", b"N"):
         raise NotThisService(offered)
     greeting = yield Exchange(_startup(user, database), _is_complete, tls=offered == b"S")
-    if not greeting and offered == b"S":
-        return Answer(ready=True, detail="its TLS turned us away, perhaps for lack of a client certificate")
-    answer = _answer(greeting)
-    yield Exchange(_TERMINATE)
+    answer = _answer(greeting or offered)
+    if answer.needs_auth is False:  # amid a login, the server would complain of anything but a password
+        yield Exchange(_TERMINATE)
     return answer
 
 

@@ -58,9 +58,8 @@ def ask(backend: ServiceBackend, target: Target, timeout: float, *, name_strange
             return Finding("ready" if answer.ready else "not ready", answer, answer.detail)
     if not name_strangers or path is not None:
         return Finding("foreign" if seen else "silent", detail="something else answers there" if seen else "silence")
-    clause = who_answers(target.host, target.port, timeout, seen)
-    state: State = "silent" if clause.endswith("says nothing") else "foreign"
-    return Finding(state, detail=clause + holder_clause(target.host, target.port))
+    spoke, clause = who_answers(target.host, target.port, timeout, seen)
+    return Finding("foreign" if spoke else "silent", detail=clause + holder_clause(target.host, target.port))
 
 
 def _converse(probe: Probe, wire: Wire) -> Answer:

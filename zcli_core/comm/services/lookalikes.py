@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 
 from zcli_core.comm.services.wire import NoConnectionError, Wire
-from zcli_core.contracts.service import Exchange
+from zcli_core.contracts.service import Exchange, Reply
 
 # Whoever greets first has done so by then; on this machine it takes a millisecond.
 _GREETING = 0.15
 # HTTP answers this properly and line-based protocols (Redis, memcached, SMTP) with an error of their own kind.
 _NEUTRAL = b"GET / HTTP/1.0\r\n\r\n"
+# PostgreSQL answers nothing but its own protocol, and this part of it with one letter.
+_SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 _BEGINNINGS = (
     (b"HTTP/", "an HTTP server"),
+    (b"<!DOCTYPE HTML", "an HTTP server"),
+    (b"<html", "an HTTP server"),
     (b"SSH-", "an SSH server"),
     (b"+PONG", "Redis"),
     (b"-NOAUTH", "Redis"),
@@ -35,6 +39,8 @@ def name_of(data: bytes) -> str | None:
     for beginning, name in _BEGINNINGS:
         if data.startswith(beginning):
             return name
+    if data in (b"S", b"N"):
+        return "PostgreSQL"
     # MySQL's greeting: a packet's length in 3 bytes, its number 0, protocol version 10, a version in digits.
     if len(data) > 6 and data[3] == 0 and data[4] == 10 and data[5:6].isdigit():
         return "MySQL or MariaDB"
@@ -50,34 +56,41 @@ def shown(data: bytes) -> str:
     return repr(data[:24])[1:] + ("..." if len(data) > 24 else "")
 
 
-def who_answers(host: str, port: int, timeout: float, seen: bytes = b"") -> str:
-    """What answers at a port, as a clause: ``"an HTTP server answers there"``.
+def who_answers(host: str, port: int, timeout: float, seen: bytes = b"") -> tuple[bool, str]:
+    """What answers at a port: whether anything was said, and a clause such as ``"an HTTP server answers there"``.
 
     :param seen: what was already received there, if anything.
     """
     name = name_of(seen)
-    if name is None and not seen:
-        seen = _provoke(host, port, timeout)
-        name = name_of(seen)
+    if name is None:
+        replies = _provoke(host, port, timeout)
+        name = next(filter(None, map(name_of, replies)), None)
+        seen = next((bytes(each) for each in (seen, *replies) if each), b"")
+        if not seen and replies and all(reply.closed for reply in replies[1:]):
+            return True, "something answers there by closing the connection"
     if name is not None:
-        return f"{name} answers there"
-    return f"something answers there with {shown(seen)}" if seen else "it accepts connections and says nothing"
+        return True, f"{name} answers there"
+    return bool(
+        seen
+    ), f"something answers there with {shown(seen)}" if seen else "it accepts connections and says nothing"
 
 
-def _provoke(host: str, port: int, timeout: float) -> bytes:
-    started = time.monotonic()
-    try:
-        with Wire(host, port, min(_GREETING, timeout)) as wire:
-            greeting = wire.exchange(Exchange(b"", bool))
-        if greeting:
-            return bytes(greeting)
-        remaining = timeout - (time.monotonic() - started)
+def _provoke(host: str, port: int, timeout: float) -> list[Reply]:
+    """The greeting, then the replies to what many protocols answer, each on a connection of its own."""
+    deadline = time.monotonic() + timeout
+    replies: list[Reply] = []
+    for send, longest in ((b"", _GREETING), (_NEUTRAL, timeout), (_SSL_REQUEST, timeout)):
+        remaining = min(longest, deadline - time.monotonic())
         if remaining <= 0:
-            return b""
-        with Wire(host, port, remaining) as wire:
-            return bytes(wire.exchange(Exchange(_NEUTRAL, bool)))
-    except NoConnectionError:
-        return b""
+            break
+        try:
+            with Wire(host, port, remaining) as wire:
+                replies.append(wire.exchange(Exchange(send, bool)))
+        except NoConnectionError:
+            break
+        if replies[-1]:
+            break
+    return replies
 
 
 def holder_clause(host: str, port: int) -> str:
