@@ -26,6 +26,7 @@ from zcli_mongodb.wire import command, is_whole, reply_to
 _UNAUTHORIZED = 13  # https://www.mongodb.com/docs/manual/reference/error-codes/
 #: The stand-in from the extra: it speaks MongoDB's protocol and keeps its documents in SQLite.
 _STAND_IN = "nx-27017"
+_PID_FILE = "server.pid"
 
 
 class MongodbBackend(ServiceBackend):
@@ -84,6 +85,10 @@ class MongodbBackend(ServiceBackend):
             "url": f"mongodb://{user}{place}/{database}{'?tls=true' if tls else ''}",
         }
 
+    def prepare(self, place: Place) -> None:
+        """mongod's own lock needs no help; the stand-in's file does."""
+        place.free_pid_file(place.data / _PID_FILE, _STAND_IN)
+
     def command(self, place: Place) -> Sequence[str]:
         """mongod, or the stand-in from the extra."""
         if place.program.name == _STAND_IN:
@@ -92,7 +97,7 @@ class MongodbBackend(ServiceBackend):
                 f"--host={place.host}",
                 f"--port={place.port}",
                 f"--data-dir={place.data}",
-                f"--pid-file={place.data / 'server.pid'}",
+                f"--pid-file={place.data / _PID_FILE}",
                 f"--log-file={place.data / 'server.log'}",
             ]
         return [

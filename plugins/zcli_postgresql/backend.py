@@ -108,7 +108,7 @@ class PostgresqlBackend(ServiceBackend):
     def prepare(self, place: Place) -> None:
         """Make an empty cluster where there is none."""
         if (place.data / "PG_VERSION").exists():
-            _set_stale_pid_file_aside(place)
+            place.free_pid_file(place.data / "postmaster.pid", "postgres")
             return
         import secrets
         import shutil
@@ -197,16 +197,3 @@ def _major_version(program: Path) -> str | None:
         return None
     said = re.search(r"\) (\d+)", done.stdout)
     return said[1] if said else None
-
-
-def _set_stale_pid_file_aside(place: Place) -> None:
-    """A cluster that was killed names a process that by now may be another program, which PostgreSQL cannot tell."""
-    file = place.data / "postmaster.pid"
-    try:
-        pid = int(file.read_text(encoding="ascii", errors="replace").split(maxsplit=1)[0])
-        program = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
-    except (OSError, ValueError, IndexError):
-        return  # there is none, or PostgreSQL itself finds that its process is gone
-    if not program.startswith(("postgres", "postmaster")):
-        file.rename(file.with_name("postmaster.pid.stale"))
-        place.note(f"set {file} aside: process {pid} is {program}")

@@ -1,4 +1,4 @@
-"""The parsers of what comes from strangers: whatever the bytes, they end, and with one of the few things they may say."""
+"""The parsers of what comes from strangers: whatever the bytes, they end, and say one of the few things they may."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ REDIS = RedisBackend(None)  # type: ignore[arg-type]
 MONGODB = MongodbBackend(None)  # type: ignore[arg-type]
 
 PIECES = st.sampled_from(
-    [b"S", b"N", b"E", b"R", b"Z", b"\x00\x00\x00\x08", b"\x00\x00\x00\x00", b"+PONG\r\n", b"-NOAUTH x\r\n", b"*2\r\n", b"$3\r\nabc\r\n", b"\xdd\x07\x00\x00", b"\x00\x00\x00\x05", b"\xff\xff\xff\xff", b":1\r\n", b"*-1\r\n", b"$99999999999\r\n", b"\x15\x03\x01"]
+    (
+        *(b"S", b"N", b"E", b"R", b"Z", b"\0\0\0\x08", b"\0\0\0\0"),
+        *(b"+PONG\r\n", b"-NOAUTH x\r\n", b"*2\r\n", b"$3\r\nabc\r\n", b":1\r\n", b"*-1\r\n", b"$99999999999\r\n"),
+        *(b"\xdd\x07\0\0", b"\0\0\0\x05", b"\xff\xff\xff\xff", b"\x15\x03\x01"),
+    )
 )
 NOISE = st.one_of(st.binary(max_size=80), st.lists(PIECES, max_size=8).map(b"".join))
 

@@ -101,5 +101,14 @@ class Place(Protocol):
     def write(self, file: Path, text: str, *, for_server: bool = False) -> None:
         """Write a file that only we, or only the server's account, may read."""
 
+    def free_pid_file(self, file: Path, program: str) -> None:
+        """Have a pid file (its first word is the number) name nobody, if its process is gone or another program by now.
+
+        Many servers only ask whether the number is taken. It may be: by a process that was started later, or by one
+        that has ended and that nobody has waited for, which stays so in a container without an init. Only the number
+        is replaced, by one that no process can have; the rest of the file is the server's to judge. Nothing is done
+        where the process is alive and its name begins with ``program``.
+        """
+
     def note(self, message: str) -> None:
         """Tell the log of something that was done on the way."""

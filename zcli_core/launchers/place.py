@@ -10,7 +10,11 @@ from pathlib import Path
 
 from zcli_core.contracts.service import LaunchError, LocalProcess
 from zcli_core.launchers.commands import Account, is_root, run, user_name
+from zcli_core.launchers.processes import look_up
 from zcli_core.launchers.programs import copy_of_wheel, wheel_files
+
+#: One more than the highest process number that Linux ever gives; other systems stay far below.
+_NOBODY = 2**22 + 1
 
 
 class LocalPlace:
@@ -55,6 +59,20 @@ class LocalPlace:
             if for_server and self.account is not None:
                 os.fchown(descriptor, self.account.uid, self.account.gid)
             stream.write(text)
+
+    def free_pid_file(self, file: Path, program: str) -> None:
+        """Have a pid file name nobody, if its process is gone or another program by now."""
+        try:
+            text = file.read_text(encoding="utf-8", errors="surrogateescape")
+            number = text.split(maxsplit=1)[0]
+            held = look_up(int(number))
+        except (OSError, ValueError, IndexError):
+            return
+        if held is None or not held.name.startswith(program):
+            with file.open("r+", encoding="utf-8", errors="surrogateescape") as stream:
+                stream.write(text.replace(number, str(_NOBODY), 1))
+                stream.truncate()
+            self.note(f"{file} named process {number}, which is {held.name if held else 'gone'}")
 
     def note(self, message: str) -> None:
         """Tell the log of something that was done on the way."""
