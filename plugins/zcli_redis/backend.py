@@ -10,6 +10,7 @@ from zcli_core.contracts.service import (
     Answer,
     Exchange,
     HomebrewFormula,
+    Install,
     LocalProcess,
     NotThisService,
     Place,
@@ -46,16 +47,16 @@ class RedisBackend(ServiceBackend):
             accounts=("redis", "valkey"),
         ),
     )
-    install = {  # noqa: RUF012 - read only by declaration
-        "apt-get": "redis-server",
-        "dnf": "valkey",
-        "yum": "redis",
-        "zypper": "valkey",
-        "pacman": "valkey",
-        "apk": "valkey",
-        "brew": "redis",
-        "pip": "zcli-core[redis]",
-    }
+    install = Install(
+        apt="redis-server",
+        dnf="valkey",
+        yum="redis",
+        zypper="valkey",
+        pacman="valkey",
+        apk="valkey",
+        brew="redis",
+        pip="zcli-core[redis]",
+    )
 
     def probe(self, target: Target) -> Probe:
         """PING, then HELLO for the version; over TLS where plain text is turned away."""

@@ -3,7 +3,7 @@
 from zcli_core import hookimpl
 from zcli_core.config.settings import setting
 from zcli_core.contracts.provider import Provider
-from zcli_core.contracts.service import Answer, Exchange, LocalProcess, NotThisService, ServiceBackend, lines
+from zcli_core.contracts.service import Answer, Exchange, Install, LocalProcess, NotThisService, ServiceBackend, lines
 from zcli_core.contracts.service_settings import ServiceSettings
 
 ZCLI_CONTRACT = 1
@@ -20,7 +20,7 @@ class MemcachedBackend(ServiceBackend):
 
     name, title, default_port, settings = "memcached", "memcached", 11211, Memcached
     launchers = (LocalProcess(programs=("memcached",), accounts=("memcache",)),)
-    install = {"apt-get": "memcached", "brew": "memcached"}
+    install = Install(apt="memcached", brew="memcached")
 
     def probe(self, target):
         reply = yield Exchange(b"version\r\n", lines())

