@@ -16,6 +16,19 @@ _POLL_LONGEST = 0.25
 _PROBE_LONGEST = 1.0
 
 
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Poll until the condition holds; False if it did not within these seconds."""
+    deadline = time.monotonic() + seconds
+    pause = _POLL_FIRST
+    while not condition():
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            return False
+        time.sleep(min(pause, remaining))
+        pause = min(pause * 1.5, _POLL_LONGEST)
+    return True
+
+
 class Job:
     """One service that is to be started or stopped before a deadline.
 
@@ -44,13 +57,7 @@ class Job:
 
     def wait_until(self, condition: Callable[[], bool]) -> bool:
         """Poll until the condition holds; False if the deadline came first."""
-        pause = _POLL_FIRST
-        while not condition():
-            if self.remaining <= 0:
-                return False
-            time.sleep(max(0.0, min(pause, self.remaining)))
-            pause = min(pause * 1.5, _POLL_LONGEST)
-        return True
+        return wait_until(condition, self.remaining)
 
     def wait_until_ready(self, ended: Callable[[], bool] = bool) -> Finding:
         """Poll until the service is ready, has ``ended``, or the deadline has come; the last finding."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from zcli_core.comm.services.asking import Finding
 from zcli_core.contracts.service import LaunchError, LocalProcess
 from zcli_core.launchers import instance as instances
-from zcli_core.launchers.base import Job, Launcher
+from zcli_core.launchers.base import Job, Launcher, wait_until
 from zcli_core.launchers.commands import environment, is_root, last_lines
 from zcli_core.launchers.instance import Instance, data_folder
 from zcli_core.launchers.place import LocalPlace, choose_account, make_data_folder, make_folder, reachable
@@ -29,6 +29,9 @@ _LOG_MAX = 10_000_000
 _LOG_TAIL = 16_384
 #: Of the time there is to stop a server, the part after which it is killed.
 _PATIENCE = 0.6
+#: Seconds for a server that did not become ready to end by itself, and for any to be gone once it is killed.
+_GRACE = 3.0
+_KILLED = 5.0
 _BETWEEN_TRIES = 0.2
 # The shell goes at once, so the server is nobody's child: no program of ours has to wait for it.
 _DETACH = 'umask 077; "$@" >&2 & echo $!'
@@ -144,7 +147,7 @@ class Local(Launcher):
             process = look_up(instance.process.pid) or instance.process
             instances.write(self._folder, instance._replace(process=process))
         else:
-            self._end(instance)
+            self._end(instance, _GRACE)
         self._require_ready(finding, before)
 
     def _require_ready(self, finding: Finding, log_start: int | None = None) -> None:
@@ -190,20 +193,20 @@ class Local(Launcher):
         instance = self.running_instance()
         if instance is None:
             raise LaunchError("no server that zCLI started runs here")
-        self._end(instance)
+        self._end(instance, self.job.remaining * _PATIENCE)
         instances.forget(self._folder)
 
-    def _end(self, instance: Instance) -> None:
-        pid = instance.process.pid
-        enough = self.job.remaining * (1 - _PATIENCE)
-        _signal(instance, self._method.stop_signal)
-        _signal(instance, signal.SIGCONT)  # a frozen process acts on its signals once it is thawed
-        if self.job.wait_until(lambda: not instance.alive or self.job.remaining < enough) and not instance.alive:
+    def _end(self, instance: Instance, patience: float) -> None:
+        """Have it end by itself within these seconds; kill it otherwise."""
+        who = f"{os.path.basename(instance.program)} (pid {instance.process.pid})"
+        _signal(instance, self._method.stop_signal, who)
+        _signal(instance, signal.SIGCONT, who)  # a frozen process acts on its signals once it is thawed
+        if wait_until(lambda: not instance.alive, patience):
             return
-        self.job.log.warning("%s (pid %d) did not end by itself and is killed", instance.process.name, pid)
-        _signal(instance, signal.SIGKILL)
-        if not self.job.wait_until(lambda: not instance.alive) and instance.alive:
-            raise LaunchError(f"{instance.process.name} (pid {pid}) did not end", f"kill -KILL {pid}")
+        self.job.log.warning("%s did not end within %g s and is killed", who, round(patience, 1))
+        _signal(instance, signal.SIGKILL, who)
+        if not wait_until(lambda: not instance.alive, _KILLED):
+            raise LaunchError(f"{who} did not end", f"kill -KILL {instance.process.pid}")
 
     # --- its log ---
 
@@ -228,7 +231,7 @@ class Local(Launcher):
             return ()
 
 
-def _signal(instance: Instance, number: int) -> None:
+def _signal(instance: Instance, number: int, who: str) -> None:
     """Send a signal to that very process; none if it is gone."""
     if not instance.alive:
         return
@@ -238,7 +241,4 @@ def _signal(instance: Instance, number: int) -> None:
         pass
     except PermissionError as error:
         name = signal.Signals(number).name.removeprefix("SIG")
-        raise LaunchError(
-            f"{instance.process.name} (pid {instance.process.pid}) belongs to another user",
-            f"sudo kill -{name} {instance.process.pid}",
-        ) from error
+        raise LaunchError(f"{who} belongs to another user", f"sudo kill -{name} {instance.process.pid}") from error
