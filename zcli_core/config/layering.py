@@ -132,7 +132,12 @@ class _Resolver:
                 yield from self._flatten(tuple(entry.name.split(".")), entry.value, entry.origin, entry.text)
 
     def _rank(self, entry: Entry) -> int:
-        """Where one layer has several variables of one setting, ``ZCLI_...`` wins, in whatever order they stand."""
+        """Where one layer has several variables of one setting, ``ZCLI_...`` wins, in whatever order they stand.
+
+        One that sets several settings comes below all that set one alone.
+        """
+        if entry.is_variable and entry.name in self.composites:
+            return -1000
         setting = self.by_variable.get(entry.name) if entry.is_variable else None
         return 0 if setting is None else -setting.variables.index(entry.name)
 
