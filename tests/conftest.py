@@ -16,6 +16,7 @@ from installations import Site, clean_environment
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
+from zcli_core.log import ApplicationLog
 
 
 @pytest.fixture(scope="session")
@@ -105,3 +106,17 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr(sys, "path", [str(found.folder), *sys.path])
     yield found
     found.forget_modules()
+
+
+@pytest.fixture
+def open_log(tmp_path: Path) -> Iterator[Callable[..., ApplicationLog]]:
+    """Opens logs in a folder that is not there yet; they are closed with the test."""
+    opened = []
+
+    def make(title: str = "t", level: str = "DEBUG", deployment: str = "Testing", **options: Any) -> ApplicationLog:
+        opened.append(ApplicationLog(title, level, deployment, options.pop("folder", tmp_path / "a" / "b"), **options))
+        return opened[-1]
+
+    yield make
+    for log in opened:
+        log.close()

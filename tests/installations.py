@@ -1,12 +1,15 @@
-"""Installing distributions for a test: real metadata and modules in a folder on ``sys.path``."""
+"""What tests of installations share: real metadata and modules in a folder on ``sys.path``, and who may read it."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 _HEAD = "from zcli_core import hookimpl\nfrom zcli_core.contracts.provider import Provider\nZCLI_CONTRACT = 1\n"
 
@@ -58,3 +61,16 @@ def clean_environment(environment: Mapping[str, str], home: Path) -> dict[str, s
     """That environment without anything that configures zCLI, and with another home."""
     ours = ("ZCLI_", "WEBSOCKET_", "XDG_")
     return {**{k: v for k, v in environment.items() if not k.startswith(ours)}, "HOME": str(home)}
+
+
+def others_may_read(path: str) -> bool:
+    """Whether a user who is nobody special may enter a folder: a test that becomes one needs its Python's packages."""
+    folders = [Path(path).resolve(), *Path(path).resolve().parents]
+    return all(folder.stat().st_mode & 0o005 == 0o005 for folder in folders)
+
+
+#: For a test that goes on as somebody else in the middle of it.
+needs_to_become_somebody_else = pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0 or not others_may_read(sys.prefix),
+    reason="only root can become somebody else, and only where others may read this Python's packages",
+)

@@ -78,8 +78,8 @@ def test_a_name_that_nobody_provides_is_an_error_with_origin_and_suggestion(isol
     with pytest.raises(ConfigError) as caught:
         zCLI(QUIET)
     assert str(caught.value) == (
-        "no plugin provides the HTTP transport 'urlib3', which http.transport (.zEnv:2 (ZCLI_HTTP_TRANSPORT)) asks for; "
-        "did you mean 'urllib3'?; installed: urllib3"
+        "no plugin provides the HTTP transport 'urlib3', which http.transport (.zEnv:2 (ZCLI_HTTP_TRANSPORT)) asks for"
+        "; did you mean 'urllib3'?; on offer: urllib3"
     )
 
 
@@ -90,7 +90,9 @@ def test_broken_and_disabled_plugins_are_named_where_something_is_missing(site: 
     with pytest.raises(ConfigError) as caught:
         zCLI({**QUIET, "http": {"transport": "wanted"}, "plugins": {"disable": ["disabled_one"]}})
     message = str(caught.value)
-    assert "the plugin broken_one (dist-broken-one 1.0) is broken: it cannot be imported: ModuleNotFoundError" in message
+    assert (
+        "the plugin broken_one (dist-broken-one 1.0) is broken: it cannot be imported: ModuleNotFoundError" in message
+    )
     assert "the plugin disabled_one (dist-disabled-one 1.0) is disabled by plugins.disable" in message
 
 
@@ -98,7 +100,9 @@ def test_a_default_that_is_missing_matters_only_when_it_is_used(isolated: Path) 
     """A script that never calls HTTP runs without any transport."""
     with zCLI({**QUIET, "plugins": {"disable": ["zcli_urllib3"]}}) as z:
         assert z.comm.check_port(1) in (True, False)
-        with pytest.raises(ConfigError, match=r"'urllib3', which http.transport \(zcli-core\) asks for; none is installed"):
+        with pytest.raises(
+            ConfigError, match=r"'urllib3', which http.transport \(zcli-core\) asks for; none is on offer"
+        ):
             z.plugins.choose(HTTP_TRANSPORT, z.config)
 
 

@@ -79,7 +79,9 @@ def test_a_zip_file_on_the_path_is_looked_into(tmp_path: Path, suffix: str) -> N
     """An application packed into one file, whatever its name ends with, still has its plugins."""
     file = tmp_path / f"packed{suffix}"
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("packed_dist-3.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: packed-dist\nVersion: 3.0\n")
+        archive.writestr(
+            "packed_dist-3.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: packed-dist\nVersion: 3.0\n"
+        )
         archive.writestr("packed_dist-3.0.dist-info/entry_points.txt", "[zcli]\np = packed\n[zcli.first]\np = packed\n")
     assert find_entry_points([str(file)]) == [EntryPoint("p", "packed", "packed-dist", "3.0", first=True)]
     assert _ours([str(file)]) == _oracle([str(file)])

@@ -31,7 +31,7 @@ def zcli_closing(app):
 
 def _log_of(z: zCLI) -> str:
     assert z._application_log.file is not None
-    return z._application_log.file.read_text()
+    return Path(z._application_log.file).read_text()
 
 
 @pytest.mark.parametrize("name", HOOKS)
@@ -52,7 +52,9 @@ def test_every_hook_and_each_of_its_arguments_is_documented_and_typed(name: str)
 def test_every_hook_is_implemented_by_some_test(name: str) -> None:
     """A hook that no test implements may never be called."""
     implemented = re.compile(rf"def {name}\(")
-    assert any(implemented.search(file.read_text(encoding="utf-8")) for file in Path(__file__).parent.rglob("test_*.py"))
+    assert any(
+        implemented.search(file.read_text(encoding="utf-8")) for file in Path(__file__).parent.rglob("test_*.py")
+    )
 
 
 @pytest.mark.usefixtures("isolated")

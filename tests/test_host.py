@@ -24,17 +24,24 @@ BROKEN = {
     "panics on import": ("class Panic(BaseException): pass\nraise Panic('at the disco')", "Panic: at the disco"),
     "is no Python": ("def broken(:\n", "cannot be imported: SyntaxError"),
     "lacks a dependency": ("import a_library_that_nobody_has", "No module named 'a_library_that_nobody_has'"),
-    "states no contract": ("del ZCLI_CONTRACT", "does not state the contract version it was written for (ZCLI_CONTRACT"),
+    "states no contract": (
+        "del ZCLI_CONTRACT",
+        "does not state the contract version it was written for (ZCLI_CONTRACT",
+    ),
     "states a later contract": ("ZCLI_CONTRACT = 99", "written for version 99 of zCLI's plugin contract"),
     "states nonsense": ("ZCLI_CONTRACT = 'one'", "written for version one"),
     "has a hook with an unknown argument": ("@hookimpl\ndef zcli_ready(application): pass", "application"),
     "has an unknown hook": ("@hookimpl\ndef zcli_redy(app): pass", "no hook 'zcli_redy'; did you mean 'zcli_ready'?"),
-    "has an unknown hook by another name": ("@hookimpl(specname='zcli_redy')\ndef mine(app): pass", "no hook 'zcli_redy'"),
+    "has an unknown hook by another name": (
+        "@hookimpl(specname='zcli_redy')\ndef mine(app): pass",
+        "no hook 'zcli_redy'",
+    ),
     "has a wrapper": ("@hookimpl(wrapper=True)\ndef zcli_ready(app): return (yield)", "'zcli_ready' is a wrapper"),
     "has an old wrapper": ("@hookimpl(hookwrapper=True)\ndef zcli_ready(app): yield", "'zcli_ready' is a wrapper"),
     "has a coroutine": ("@hookimpl\nasync def zcli_ready(app): pass", "'zcli_ready' is a coroutine function"),
     "refuses to be looked at": (
-        "class Odd:\n    def __getattr__(self, name):\n        raise RuntimeError('hands off') if name[0] != '_' else AttributeError\n"
+        "class Odd:\n    def __getattr__(self, name):\n"
+        "        raise RuntimeError('hands off') if name[0] != '_' else AttributeError\n"
         "import sys; sys.modules[__name__] = Odd()",
         "hands off",
     ),
@@ -162,7 +169,8 @@ def test_a_plugin_that_breaks_late_takes_all_it_offers_with_it(site: Site) -> No
     """Its transport was fine, but half a plugin is worse than none."""
     site.plugin(
         "half",
-        http_transport("halfway") + "\n        @hookimpl\n        def zcli_settings(): raise ValueError('second thoughts')",
+        http_transport("halfway")
+        + "\n        @hookimpl\n        def zcli_settings(): raise ValueError('second thoughts')",
     )
     with pytest.raises(ConfigError, match=r"(?s)'halfway'.*half \(dist-half 1.0\) is broken: .*second thoughts"):
         zCLI({**QUIET, "http": {"transport": "halfway"}})
@@ -227,10 +235,19 @@ def test_the_variable_blocks_even_plugins_that_come_first(
     assert "unwanted" not in sys.modules
 
 
+@pytest.mark.parametrize("block", [_block_by_zspark, _block_by_dotted_zspark])
+def test_zspark_blocks_even_plugins_that_come_first(site: Site, isolated: Path, block: object) -> None:
+    """It is at hand before any layer is read."""
+    site.plugin("unwanted", "raise AssertionError('imported')", first=True)
+    with zCLI({**QUIET, **block("unwanted", isolated)}) as z:  # type: ignore[operator]
+        assert z.plugins.records["unwanted"].state == "disabled"
+    assert "unwanted" not in sys.modules
+
+
 def test_blocking_a_plugin_that_is_not_installed_is_said_with_a_suggestion(isolated: Path) -> None:
     """A typing error must not leave a plugin running in silence."""
     with zCLI({**QUIET, "plugins": {"disable": ["zcli_urlib3"]}}) as z:
-        log = z._application_log.file.read_text()  # type: ignore[union-attr]
+        log = Path(z._application_log.file).read_text()  # type: ignore[union-attr]
     assert "plugins.disable names 'zcli_urlib3', but no such plugin is installed; did you mean 'zcli_urllib3'?" in log
 
 
@@ -247,7 +264,9 @@ def test_without_the_layers_plugin_the_script_hears_that_nothing_is_read(
     """It can be disabled like any other, but not in silence."""
     with zCLI({"title": "lost", "plugins": {"disable": ["zcli_layers"]}}) as z:
         assert z.config.title is None
-    assert "no plugin in use gives configuration layers (zcli_layers does): zSpark is not read" in capsys.readouterr().err
+    assert (
+        "no plugin in use gives configuration layers (zcli_layers does): zSpark is not read" in capsys.readouterr().err
+    )
 
 
 def test_a_host_knows_the_plugins_it_is_given() -> None:

@@ -121,8 +121,8 @@ def _shown(log: ApplicationLog) -> str:
     try:
         shorter = os.path.relpath(log.file)
     except (ValueError, OSError):  # another drive, or no working directory
-        return str(log.file)
-    return min(shorter, str(log.file), key=len)
+        return log.file
+    return min(shorter, log.file, key=len)
 
 
 def _article(value: object) -> str:

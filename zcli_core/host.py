@@ -251,8 +251,8 @@ class PluginHost:
 
     def _absence(self, kind: Kind, name: str, chosen_by: str, names: list[str]) -> str:
         hint = suggestion(name, names)
-        installed = f"installed: {', '.join(names)}" if names else "none is installed"
-        message = f"no plugin provides the {kind.label} {name!r}, which {chosen_by} asks for{hint}; {installed}"
+        offered = f"on offer: {', '.join(names)}" if names else "none is on offer"
+        message = f"no plugin provides the {kind.label} {name!r}, which {chosen_by} asks for{hint}; {offered}"
         for record in self.records.values():
             if record.state == "broken":
                 message += f"\n     the plugin {record.name} ({record.origin}) is broken: {record.cause}"

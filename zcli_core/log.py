@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.config.sections import Application
@@ -35,12 +34,18 @@ _names_in_use: set[str] = set()
 class ApplicationLog:
     """The log of one ``zCLI`` object.
 
-    ``logger`` is the logger to use; ``file`` where it writes, None if there is no folder for it. Two objects of one
-    title get loggers of their own (``zcli.title``, ``zcli.title-2``), so that closing one leaves the other alone.
+    ``logger`` is the logger to use; ``file`` is the path it writes to, None if there is no folder for it. Two objects
+    of one title get loggers of their own (``zcli.title``, ``zcli.title-2``): closing one leaves the other alone.
     """
 
     def __init__(
-        self, title: str, level: str, deployment: str, folder: Path | None, max_bytes: int = 5_000_000, backups: int = 3
+        self,
+        title: str,
+        level: str,
+        deployment: str,
+        folder: str | os.PathLike[str] | None,
+        max_bytes: int = 5_000_000,
+        backups: int = 3,
     ) -> None:
         """Set up the handlers. The file is opened with the first record; a folder that is missing is made.
 
@@ -50,7 +55,7 @@ class ApplicationLog:
         :param max_bytes: size at which the file is rotated.
         """
         self.title = title
-        self.file = folder and folder / f"{title}.log"
+        self.file = None if folder is None else os.path.join(folder, f"{title}.log")
         self._closed = False
         self._name = _reserve_name(f"zcli.{title.replace('.', '_')}")
         self.logger = logging.getLogger(self._name)
@@ -92,7 +97,7 @@ class _LogFile(logging.FileHandler):
     The rotation itself is logging's; its module is imported when a file is full, for it costs 5 ms.
     """
 
-    def __init__(self, file: Path, max_bytes: int, backups: int) -> None:
+    def __init__(self, file: str, max_bytes: int, backups: int) -> None:
         # Names of files may hold what UTF-8 cannot.
         super().__init__(file, encoding="utf-8", delay=True, errors="backslashreplace")
         self._max_bytes = max_bytes
@@ -100,7 +105,7 @@ class _LogFile(logging.FileHandler):
         self._failed = False
 
     def _open(self) -> Any:
-        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
         return super()._open()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -211,14 +216,16 @@ def _reserve_name(wanted: str) -> str:
         return name
 
 
-def _title_of(script: Path | None) -> str:
+def _title_of(script: str | None) -> str:
     if script is None:
         return "zcli"
+    folder, name = os.path.split(script)
+    stem = os.path.splitext(name)[0]
     # python -m package runs package/__main__.py
-    return script.parent.name if script.stem == "__main__" and script.parent.name else script.stem
+    return os.path.basename(folder) or stem if stem == "__main__" else stem
 
 
-def open_log(config: Config, script: Path | None) -> ApplicationLog:
+def open_log(config: Config, script: str | None) -> ApplicationLog:
     """The log that the configuration describes; titled after the script where no title is set."""
     application = config.section(Application)
     return ApplicationLog(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.contracts.config_layer import Entry, LayerContext, LayerProblem
@@ -21,7 +20,7 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 MAX_ENTRIES = 10_000
 # From a quote to the end, unless it quotes a single character or a part of speech, as '<stream end>'.
-_QUOTED = re.compile(r"""\s*['"](?!<|(\\?.|\\x..|\\u....)['"]).*""", re.DOTALL)
+_QUOTED = re.compile(r"""\s+['"](?!<|(\\?.|\\x..|\\u....)['"]).*""", re.DOTALL)
 
 
 class MachineLayer:
@@ -33,19 +32,19 @@ class MachineLayer:
     def read(self, context: LayerContext) -> Iterator[Entry]:
         """Yield the files' settings with their lines, the system's before the user's."""
         for folder in _folders(context):
-            file = folder / FILE_NAME
+            file = os.path.join(folder, FILE_NAME)
             if os.path.isfile(file):  # False, too, in a folder that this user may not look into
                 yield from _entries(file)
 
 
-def _folders(context: LayerContext) -> list[Path]:
+def _folders(context: LayerContext) -> list[str]:
     override = context.environ.get("ZCLI_CONFIG_DIR")
     if override:
-        return [context.working_directory / Path(override).expanduser()]
+        return [os.path.join(context.working_directory, os.path.expanduser(override))]
     return [folder for folder in (site_config_folder(), user_config_folder()) if folder is not None]
 
 
-def _entries(file: Path) -> Iterator[Entry]:
+def _entries(file: str) -> Iterator[Entry]:
     import yaml
 
     data = _read(file)
@@ -69,9 +68,9 @@ def _entries(file: Path) -> Iterator[Entry]:
             loader.dispose()
 
 
-def _read(file: Path) -> bytes:
+def _read(file: str) -> bytes:
     try:
-        with file.open("rb") as stream:
+        with open(file, "rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
@@ -97,7 +96,7 @@ def _without_quotes(problem: str) -> str:
 class _Walk:
     """From nodes to entries. Nodes, unlike the objects made of them, know their lines and how they were written."""
 
-    def __init__(self, file: Path, loader: Any) -> None:
+    def __init__(self, file: str, loader: Any) -> None:
         self.file = file
         self.loader = loader
 
@@ -126,7 +125,7 @@ class _Walk:
                 continue
             value = self._value(value_node)
             text = value_node.value if isinstance(value_node, ScalarNode) and value is not None else None
-            origin = f"{self.file.name}:{key_node.start_mark.line + 1}"
+            origin = f"{os.path.basename(self.file)}:{key_node.start_mark.line + 1}"
             yield Entry(".".join(deeper), value, origin, text=text)
 
     def _refuse_twins(self, node: MappingNode) -> None:

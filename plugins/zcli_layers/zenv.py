@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from zcli_core.contracts.config_layer import Entry, LayerContext, LayerProblem
 
@@ -20,32 +19,33 @@ class ZEnvLayer:
 
     def read(self, context: LayerContext) -> Iterator[Entry]:
         """Yield the file's variables with their lines; no file is no error, unless it was named."""
-        file = _named_file(context) or _found_file(context)
+        file = _named_file(context) or _found_file(context, FILE_NAME)
         if file is None:
             return
-        context.base_directories.append(file.parent)
+        context.base_directories.append(os.path.dirname(file))
         yield from _entries(file)
 
 
-def _named_file(context: LayerContext) -> Path | None:
+def _named_file(context: LayerContext) -> str | None:
     name = context.zspark.get("env_file") or context.environ.get("ZCLI_ENV_FILE")
-    if not isinstance(name, (str, Path)):
+    if not isinstance(name, (str, os.PathLike)):
         return None  # the declared type of env_file complains of it
-    path = Path(name).expanduser()
-    for folder in filter(None, (context.working_directory, context.script_directory)):
-        if os.path.isfile(folder / path):
-            return folder / path
-    raise LayerProblem(f"env_file: there is no file {str(path)!r} in {context.working_directory} or beside the script")
+    path = os.path.expanduser(name)
+    found = _found_file(context, path)
+    if found is None:
+        raise LayerProblem(f"env_file: there is no file {path!r} in {context.working_directory} or beside the script")
+    return found
 
 
-def _found_file(context: LayerContext) -> Path | None:
+def _found_file(context: LayerContext, name: str) -> str | None:
     for folder in filter(None, (context.working_directory, context.script_directory)):
-        if os.path.isfile(folder / FILE_NAME):  # False, too, in a folder that this user may not look into
-            return folder / FILE_NAME
+        file = os.path.join(folder, name)
+        if os.path.isfile(file):  # False, too, in a folder that this user may not look into
+            return file
     return None
 
 
-def _entries(file: Path) -> Iterator[Entry]:
+def _entries(file: str) -> Iterator[Entry]:
     from io import StringIO
 
     from dotenv import dotenv_values
@@ -61,12 +61,12 @@ def _entries(file: Path) -> Iterator[Entry]:
         if binding.key is not None:
             lines[binding.key] = line
     for name, value in dotenv_values(stream=StringIO(text)).items():
-        yield Entry(name, value, f"{file.name}:{lines[name]}", is_variable=True)
+        yield Entry(name, value, f"{os.path.basename(file)}:{lines[name]}", is_variable=True)
 
 
-def _read(file: Path) -> str:
+def _read(file: str) -> str:
     try:
-        with file.open("rb") as stream:
+        with open(file, "rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error

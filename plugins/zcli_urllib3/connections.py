@@ -11,6 +11,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from zcli_core.contracts.http import TransportFailure
 from zcli_urllib3.dial import dial
+from zcli_urllib3.failures import classify
 from zcli_urllib3.sockets import DeadlineSocket, DeadlineTls
 
 
@@ -41,11 +42,6 @@ class PlainConnection(HTTPConnection):
         self.timeout = 1.0  # never None, for which urllib3 would put the socket into blocking mode
         _hold(self.sock, deadline)
 
-    @property
-    def received(self) -> int:
-        """How much came in since :meth:`begin`; whether an answer had begun is what counts."""
-        return getattr(self.sock, "received", 0)
-
     def receive(self) -> http.client.HTTPResponse:
         """The beginning of the answer: status and headers. The body is still to be read."""
         return http.client.HTTPConnection.getresponse(self)
@@ -70,25 +66,33 @@ class SecureConnection(HTTPSConnection):
         self.timeout = 1.0
         _hold(self.sock, deadline)
 
-    @property
-    def received(self) -> int:
-        """How much came in since :meth:`begin`."""
-        return getattr(self.sock, "received", 0)
-
     def receive(self) -> http.client.HTTPResponse:
         """The beginning of the answer: status and headers."""
         return http.client.HTTPConnection.getresponse(self)
 
     def connect(self) -> None:
         """Connect, open the tunnel if there is a proxy, and make the connection secure."""
-        super().connect()
+        try:
+            super().connect()
+        except ssl.SSLError as error:
+            if self._proxied and self._tunnel_host is None:
+                raise self._proxy_failure(error) from error
+            raise
         self.sock: Any = DeadlineTls(self.sock, self.deadline)
 
     def _new_conn(self) -> DeadlineSocket:
         return _dial(self.host, self.port, self.deadline, self._proxied)
 
     def _connect_tls_proxy(self, hostname: str, sock: Any) -> Any:
-        return DeadlineTls(super()._connect_tls_proxy(hostname, sock), self.deadline)
+        try:
+            secure = super()._connect_tls_proxy(hostname, sock)
+        except ssl.SSLError as error:
+            raise self._proxy_failure(error) from error
+        return DeadlineTls(secure, self.deadline)
+
+    def _proxy_failure(self, error: ssl.SSLError) -> TransportFailure:
+        failure = classify(error, f"the proxy {self.host}:{self.port}", "connecting")
+        return TransportFailure("proxy", failure.message if failure else str(error))
 
     def _tunnel(self) -> None:
         try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
+import time
 from collections import OrderedDict
 from collections.abc import Hashable
 
 from zcli_urllib3.connections import PlainConnection, SecureConnection
 
 Connection = PlainConnection | SecureConnection
+
+#: Seconds after which an idle connection is not used again: routers and firewalls forget it without telling anybody.
+LONGEST_IDLE = 60.0
 
 
 class ConnectionPool:
@@ -24,11 +26,10 @@ class ConnectionPool:
         self._size = size
         self._total = max(256, 2 * size)
         self._start_empty()
-        _pools.add(self)
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
-        self._idle: OrderedDict[Hashable, list[Connection]] = OrderedDict()
+        self._idle: OrderedDict[Hashable, list[tuple[Connection, float]]] = OrderedDict()
         self._count = 0
         self._closed = False
 
@@ -39,10 +40,10 @@ class ConnectionPool:
                 connections = self._idle.get(place)
                 if not connections:
                     return None
-                connection = connections.pop()
+                connection, since = connections.pop()
                 self._count -= 1
             # Anything to read on an idle connection is its end, or an answer nobody asked for.
-            if connection.is_connected:
+            if time.monotonic() - since < LONGEST_IDLE and connection.is_connected:
                 return connection
             connection.close()
 
@@ -54,7 +55,7 @@ class ConnectionPool:
                 connections = self._idle.setdefault(place, [])
                 self._idle.move_to_end(place)
                 if len(connections) < self._size:
-                    connections.append(connection)
+                    connections.append((connection, time.monotonic()))
                     self._count += 1
                     surplus = self._oldest() if self._count > self._total else None
         if surplus is not None:
@@ -64,7 +65,7 @@ class ConnectionPool:
         for place, connections in list(self._idle.items()):
             if connections:
                 self._count -= 1
-                return connections.pop(0)
+                return connections.pop(0)[0]
             del self._idle[place]
         return None
 
@@ -75,28 +76,15 @@ class ConnectionPool:
             idle, self._idle = self._idle, OrderedDict()
             self._count = 0
         for connections in idle.values():
-            for connection in connections:
+            for connection, _ in connections:
                 connection.close()
 
-    def leave_to_parent(self) -> None:
+    def after_fork(self) -> None:
         """In the child after a fork: the connections are the parent's. Closing our copies of them tells the peer
         nothing, and a lock that another thread held has nobody left to release it."""
         idle, closed = self._idle, self._closed
         self._start_empty()
         self._closed = closed
         for connections in idle.values():
-            for connection in connections:
+            for connection, _ in connections:
                 connection.close()
-
-
-# A fork handler cannot be taken back, so there is one for all pools, and it does not keep them alive.
-_pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for pool in list(_pools):
-        pool.leave_to_parent()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ class TlsContexts:
     def __init__(self, settings: Http) -> None:
         self._settings = settings
         self._shared: ssl.SSLContext | None = None
+        self._lock = threading.Lock()
         if settings.client_key is not None and settings.client_cert is None:
             raise ConfigError("http.client_key is set and http.client_cert is not: a key is of no use without it")
         if settings.ca_file is not None or settings.client_cert is not None:
@@ -33,23 +35,31 @@ class TlsContexts:
         """A context that verifies the peer."""
         if self._shared is not None:
             return self._shared
-        ca_file = self._settings.ca_file
-        if ca_file is not None or _openssl_knows_the_system():
-            context: ssl.SSLContext = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
-            if ca_file is None:
-                # What truststore does here too, but for each connection anew, at the cost of reading every
-                # certificate of the system, and with a lock held until the peer has finished its handshake.
-                context.set_default_verify_paths()
-            else:
-                _load_authorities(context, ca_file)
-            self._configure(context)
-            self._shared = context
-            return context
+        if self._settings.ca_file is not None or _openssl_knows_the_system():
+            with self._lock:
+                if self._shared is None:
+                    self._shared = self._make_shared()
+                return self._shared
         import truststore
 
         # A context of its own for each connection: truststore lets only one of a context's handshakes run at a time,
         # so that a slow peer would hold up everybody beyond their deadlines.
         context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._configure(context)
+        return context
+
+    def after_fork(self) -> None:
+        """In the child after a fork: a lock that another thread held has nobody left to release it."""
+        self._lock = threading.Lock()
+
+    def _make_shared(self) -> ssl.SSLContext:
+        context = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self._settings.ca_file is not None:
+            _load_authorities(context, self._settings.ca_file)
+        else:
+            # What truststore does here too, but for each connection anew, at the cost of reading every certificate of
+            # the system, and with a lock held until the peer has finished its handshake.
+            context.set_default_verify_paths()
         self._configure(context)
         return context
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import os
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from urllib3.connection import ProxyConfig
 from urllib3.util import parse_url
@@ -32,6 +33,13 @@ class _Place(NamedTuple):
     port: int
     proxy: Proxy | None
 
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for messages."""
+        if self.proxy is not None and self.scheme == "http":
+            return f"the proxy {self.proxy.host}:{self.proxy.port}"
+        return f"{self.host}:{self.port}"
+
 
 class _StaleConnection(Exception):  # noqa: N818 - never leaves this module
     """The server had closed the kept connection, and did nothing with the request."""
@@ -51,6 +59,7 @@ class Urllib3Transport:
         self._pool = ConnectionPool(settings.pool_size)
         # Also at the end of a program that closes nothing.
         self._finalizer = weakref.finalize(self, self._pool.close)
+        _transports.add(self)
 
     def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         """See :meth:`zcli_core.contracts.http.HttpTransport.exchange`."""
@@ -67,6 +76,11 @@ class Urllib3Transport:
     def close(self) -> None:
         """Close every connection; those in use are closed when their answer is complete."""
         self._finalizer()
+
+    def after_fork(self) -> None:
+        """In the child after a fork: begin without connections."""
+        self._pool.after_fork()
+        self._tls.after_fork()
 
     def _new_connection(self, place: _Place) -> Connection:
         proxy = place.proxy
@@ -102,7 +116,9 @@ class Urllib3Transport:
         max_bytes: int,
         is_kept: bool = False,
     ) -> RawResponse:
-        doing = "sending the request" if is_kept else f"connecting to {request.url.authority}"
+        peer = place.peer
+        doing = "sending the request" if is_kept else f"connecting to {peer}"
+        held: Any = connection.sock
         answer: http.client.HTTPResponse | None = None
         try:
             connection.begin(deadline)
@@ -117,12 +133,11 @@ class Urllib3Transport:
             fields = header_fields(answer)
             body = read_body(answer, request.method, fields, max_bytes)
         except BaseException as error:
-            nothing_came = not connection.received
             _close(connection, answer)
-            failure = classify(error, request.url.authority, doing)
+            failure = classify(error, peer, doing)
             if failure is None:
                 raise
-            if is_kept and nothing_came and failure.kind == "reset" and _may_repeat(request):
+            if is_kept and not held.received and failure.kind == "reset" and _may_repeat(request):
                 raise _StaleConnection from error
             raise failure from error
         if may_be_reused(answer, fields) and connection.sock is not None:
@@ -130,6 +145,19 @@ class Urllib3Transport:
         else:
             _close(connection, answer)
         return RawResponse(answer.status, answer.reason, fields, body)
+
+
+# A fork handler cannot be taken back, so there is one for all transports, and it does not keep them alive.
+_transports: weakref.WeakSet[Urllib3Transport] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for transport in list(_transports):
+        transport.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _close(connection: Connection, answer: http.client.HTTPResponse | None) -> None:

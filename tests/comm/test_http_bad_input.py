@@ -211,6 +211,7 @@ def test_two_bodies_raise_value_error_that_names_both(http: HttpClient, bodies: 
         ({"headers": {"Content-Length": "3"}, "data": b"four"}, ValueError),
         ({"headers": {"Content-Length": "x"}, "data": b"x"}, ValueError),
         ({"headers": {"Content-Length": "3"}}, ValueError),
+        ({"headers": {"Transfer-Encoding": "chunked"}, "data": b"x"}, ValueError),
         ({"auth": 5}, TypeError),
         ({"auth": ("user",)}, TypeError),
         ({"auth": ("us:er", "password")}, ValueError),
@@ -218,7 +219,7 @@ def test_two_bodies_raise_value_error_that_names_both(http: HttpClient, bodies: 
         ({"auth": "tok en"}, ValueError),
         ({"auth": "token", "headers": {"authorization": "x"}}, ValueError),
     ],
-    ids=str,
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else value.__name__,
 )
 def test_an_argument_that_cannot_be_sent_raises(http: HttpClient, body: Any, error: type[Exception]) -> None:
     with pytest.raises(error) as caught:

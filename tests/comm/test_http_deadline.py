@@ -153,3 +153,4 @@ def test_a_connection_that_timed_out_is_not_used_again(http: HttpClient) -> None
 def test_an_unusually_long_timeout_is_no_error(http: HttpClient) -> None:
     with RawServer(answering(response())) as server:
         assert http.get(server.url, timeout=1e300)
+        assert http.get(server.url, timeout=10**400)

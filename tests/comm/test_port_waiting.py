@@ -196,8 +196,13 @@ def test_a_port_that_is_taken_at_the_other_address_of_the_pair_is_not_offered(
 ) -> None:
     taken = {bound(sockets, "::1")[1] for _ in range(200)}
     assert taken.isdisjoint(find_free_port() for _ in range(200))
-    endpoints = [port_probe._endpoint(address, min(taken)) for address in ("127.0.0.1", "::1")]
-    assert [port_probe._judge_local(endpoint) == port_probe._FREE for endpoint in endpoints] == [True, False]
+
+    def free(address: str, port: int) -> bool:
+        return port_probe._judge_local(port_probe._endpoint(address, port)) == port_probe._FREE
+
+    # Somebody else on a busy machine may hold one of them at 127.0.0.1, but not all of them.
+    assert not any(free("::1", port) for port in taken)
+    assert any(free("127.0.0.1", port) for port in taken)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])

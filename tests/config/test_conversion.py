@@ -104,9 +104,7 @@ def test_a_text_that_is_no_decimal_integer_is_refused(text: str) -> None:
             _to("number", text)
 
 
-@pytest.mark.parametrize(
-    "text", ["", " ", "1_000", "0x10", "1e3", "1.0", "٣", "１２", "--1", "1 2", "nan", "9" * 5000]
-)
+@pytest.mark.parametrize("text", ["", " ", "1_000", "0x10", "1e3", "1.0", "٣", "１２", "--1", "1 2", "nan", "9" * 5000])
 def test_what_python_or_yaml_would_take_for_an_integer_is_refused(text: str) -> None:
     """int() takes some of these."""
     with pytest.raises(ConversionError):
@@ -197,7 +195,9 @@ def test_what_is_no_mapping_of_texts_is_refused(raw: Any) -> None:
         _to("pairs", raw)
 
 
-@pytest.mark.parametrize("raw", [5, b"abc", {"a": "b"}, [1], ["a", None], (x for x in "abc"), "[1]", '["a", 2]', "[" * 9999])
+@pytest.mark.parametrize(
+    "raw", [5, b"abc", {"a": "b"}, [1], ["a", None], (x for x in "abc"), "[1]", '["a", 2]', "[" * 9999]
+)
 def test_what_is_no_list_of_texts_is_refused(raw: Any) -> None:
     """A generator is none: layers may be read twice, and the second time it would be empty."""
     with pytest.raises(ConversionError, match="a list of texts"):

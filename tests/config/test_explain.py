@@ -70,7 +70,7 @@ def test_all_mistakes_of_all_layers_come_in_one_error(
         "deployment",
         "logger",
         "plugins",
-        "no plugin provides the HTTP transport 'carrier-pigeon', which http.transport (zSpark) asks for; installed",
+        "no plugin provides the HTTP transport 'carrier-pigeon', which http.transport (zSpark) asks for; on offer",
     ]
     lines = str(caught.value).splitlines()
     assert lines[0] == "9 settings cannot be used:"
@@ -129,7 +129,7 @@ def test_a_misspelt_key_or_attribute_gets_a_suggestion(start: Start) -> None:
 def test_the_configuration_is_read_only(start: Start) -> None:
     """A value that was changed here would have no origin."""
     config = start({"plugins": {"prefer": {"a": "b"}}}).config
-    with pytest.raises(AttributeError, match="read only; set websocket.port in a configuration layer"):
+    with pytest.raises(AttributeError, match=r"read only; set websocket\.port in a configuration layer"):
         config.websocket.port = 5
     with pytest.raises(AttributeError, match="read only; set title in a configuration layer"):
         config.title = "x"

@@ -18,7 +18,7 @@ Write = Callable[[Any], Path]
 
 def _log_of(z: zCLI) -> str:
     assert z._application_log.file is not None
-    return z._application_log.file.read_text() if z._application_log.file.exists() else ""
+    return Path(z._application_log.file).read_text() if Path(z._application_log.file).exists() else ""
 
 
 def test_each_layer_wins_over_those_before_it(
@@ -69,7 +69,9 @@ def test_an_empty_variable_is_not_set(start: Start, zenv: Write, monkeypatch: py
     assert start().config.websocket.port == 8765
 
 
-@pytest.mark.parametrize("names", [("WEBSOCKET_PORT", "ZCLI_WEBSOCKET_PORT"), ("ZCLI_WEBSOCKET_PORT", "WEBSOCKET_PORT")])
+@pytest.mark.parametrize(
+    "names", [("WEBSOCKET_PORT", "ZCLI_WEBSOCKET_PORT"), ("ZCLI_WEBSOCKET_PORT", "WEBSOCKET_PORT")]
+)
 def test_of_two_variables_for_one_setting_the_derived_one_wins(
     start: Start, zenv: Write, names: tuple[str, str]
 ) -> None:
@@ -89,7 +91,9 @@ def test_a_key_may_be_written_with_dots(start: Start) -> None:
 # --- deployments ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("deployment", "port"), [("Production", 1), ("production", 1), ("Testing", 2), ("Development", 9)])
+@pytest.mark.parametrize(
+    ("deployment", "port"), [("Production", 1), ("production", 1), ("Testing", 2), ("Development", 9)]
+)
 def test_zspark_may_hold_overlays(start: Start, deployment: str, port: int) -> None:
     """They lie over what the same layer says for all deployments."""
     overlays = {"Production": {"websocket": {"port": 1}}, "Testing": {"websocket.port": 2}}
@@ -142,7 +146,9 @@ def test_an_overlay_for_no_deployment_is_said_with_a_suggestion(start: Start) ->
 @pytest.mark.parametrize("overlays", [5, "x", {"Production": 5}, [1]])
 def test_overlays_that_are_no_mapping_are_a_mistake(start: Start, overlays: Any) -> None:
     """Whatever deployment is in force."""
-    with pytest.raises(ConfigError, match=r"^deployments.*: expected a mapping of deployments to settings, from zSpark$"):
+    with pytest.raises(
+        ConfigError, match=r"^deployments.*: expected a mapping of deployments to settings, from zSpark$"
+    ):
         start({"deployments": overlays})
 
 
@@ -208,7 +214,9 @@ def test_a_section_that_is_no_mapping_is_a_mistake(start: Start, value: Any) -> 
         start({"plugins": value})
 
 
-@pytest.mark.parametrize("zspark", [{"websocket": {"port": {"x": 1}}}, {"websocket.port.x": 1}, {"websocket.port": {"x": 1}}])
+@pytest.mark.parametrize(
+    "zspark", [{"websocket": {"port": {"x": 1}}}, {"websocket.port.x": 1}, {"websocket.port": {"x": 1}}]
+)
 def test_a_mapping_where_a_value_belongs_is_a_mistake(start: Start, zspark: Any) -> None:
     """However it is written."""
     with pytest.raises(ConfigError, match=r"^websocket.port: {'x': 1} from zSpark cannot be used; expected an integer"):

@@ -77,7 +77,7 @@ def test_a_plugins_section_is_explained_checked_and_suggested(start: Start) -> N
     z = start({"services": {"memcached": {"prot": 1}}})
     assert z.config.explain("services.memcached.port").origin == "memcached_plugin"
     assert z._application_log.file is not None
-    assert "did you mean 'services.memcached.port'?" in z._application_log.file.read_text()
+    assert "did you mean 'services.memcached.port'?" in Path(z._application_log.file).read_text()
     with pytest.raises(ConfigError, match=r"^services.memcached.port: 0 from zSpark .*expected an integer 1-65535"):
         start({"services": {"memcached": {"port": 0}}})
 
@@ -92,14 +92,22 @@ def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None
     """Its settings would have no effect, and that is said."""
     z = start({"services": {"memcached": {"port": 1}}, "plugins": {"disable": ["memcached_plugin"]}})
     assert z._application_log.file is not None
-    assert "'services' (zSpark) is no setting that any plugin in use declares" in z._application_log.file.read_text()
+    assert (
+        "'services' (zSpark) is no setting that any plugin in use declares" in Path(z._application_log.file).read_text()
+    )
 
 
 @pytest.mark.parametrize(
     ("declaration", "cause"),
     [
-        ("class X(Section, name='http'):\n    other: int = setting(1, '')", "the section 'http' is already declared by zcli-core"),
-        ("class X(Section, name=''):\n    title: str = setting('', '')", "the section '' is already declared by zcli-core"),
+        (
+            "class X(Section, name='http'):\n    other: int = setting(1, '')",
+            "the section 'http' is already declared by zcli-core",
+        ),
+        (
+            "class X(Section, name=''):\n    title: str = setting('', '')",
+            "the section '' is already declared by zcli-core",
+        ),
         (
             "class X(Section, name='http.timeout'):\n    unit: str = setting('s', '')",
             "http.timeout.unit cannot be a setting beside http.timeout of zcli-core",
@@ -113,8 +121,14 @@ def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None
             "class Y(Section, name='mine'):\n    a_b: int = setting(1, '')",
             "the variable ZCLI_MINE_A_B of mine.a_b already belongs to mine.a.b of greedy",
         ),
-        ("class X(Section, name='deployments'):\n    a: int = setting(1, '')", "keeps the name of deployments.a for itself"),
-        ("class X(Section, name='My Section'):\n    a: int = setting(1, '')", "X is named 'My Section'; a section's name is"),
+        (
+            "class X(Section, name='deployments'):\n    a: int = setting(1, '')",
+            "keeps the name of deployments.a for itself",
+        ),
+        (
+            "class X(Section, name='My Section'):\n    a: int = setting(1, '')",
+            "X is named 'My Section'; a section's name is",
+        ),
         ("class X(Section, name='mine'):\n    a: dict = setting(1, '')", "mine.a has a type that settings cannot have"),
         ("class X(Section, name='mine'):\n    a: 'Nothing' = setting(1, '')", "the type of mine.a cannot be resolved"),
         ("class X(Section, name='mine'):\n    a: int = 5", "X.a is not declared with setting()"),
@@ -145,7 +159,9 @@ def test_of_two_plugins_with_one_section_the_second_is_broken(start: Start, site
     site.plugin("memcached_too", SECTION)
     z = start()
     assert z.plugins.records["memcached_plugin"].state == "loaded"
-    assert "the section 'services.memcached' is already declared by memcached_plugin" in str(z.plugins.records["memcached_too"].cause)
+    assert "the section 'services.memcached' is already declared by memcached_plugin" in str(
+        z.plugins.records["memcached_too"].cause
+    )
 
 
 def test_a_section_may_be_nested_in_a_section() -> None:
@@ -167,7 +183,15 @@ def test_a_section_may_be_nested_in_a_section() -> None:
 
 @pytest.mark.parametrize(
     ("order", "in_force"),
-    [(-1, "defaults"), (50, "machine"), (150, "environment"), (250, ".zEnv"), (350, "zSpark"), (399.5, "zSpark"), (500, "vault")],
+    [
+        (-1, "defaults"),
+        (50, "machine"),
+        (150, "environment"),
+        (250, ".zEnv"),
+        (350, "zSpark"),
+        (399.5, "zSpark"),
+        (500, "vault"),
+    ],
 )
 def test_a_layer_stands_where_its_order_says(
     start: Start, site: Site, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch, order: float, in_force: str
@@ -175,7 +199,9 @@ def test_a_layer_stands_where_its_order_says(
     """Between any two builtin ones, below all or above all."""
     site.plugin("vault", _layer("vault", order, "return [Entry('http.timeout', '7', 'vault:secret/http#timeout')]"))
     ranks = {"defaults": 0, "machine": 100, "environment": 200, ".zEnv": 300, "zSpark": 400, "vault": order}
-    expected = sorted((name for name in ranks if name == "vault" or ranks[name] <= ranks[in_force]), key=ranks.__getitem__)
+    expected = sorted(
+        (name for name in ranks if name == "vault" or ranks[name] <= ranks[in_force]), key=ranks.__getitem__
+    )
     if "machine" in expected:
         machine("http: {timeout: 2}\n")
     if "environment" in expected:
@@ -190,7 +216,9 @@ def test_a_layer_stands_where_its_order_says(
 
 def test_a_layer_may_say_which_plugins_are_not_imported(start: Start, site: Site) -> None:
     """If it comes first; its text is then read before the others are imported."""
-    site.plugin("policy", _layer("policy", 450, "return [Entry('plugins.disable', ['unwanted'], 'policy')]"), first=True)
+    site.plugin(
+        "policy", _layer("policy", 450, "return [Entry('plugins.disable', ['unwanted'], 'policy')]"), first=True
+    )
     site.plugin("unwanted", "raise AssertionError('imported')")
     z = start()
     assert z.plugins.records["unwanted"].state == "disabled"
@@ -207,7 +235,7 @@ def test_a_layer_sees_what_is_declared_and_may_add_a_folder_for_paths(start: Sta
             "extra",
             150,
             "assert 'services.memcached.port' in context.settings\n"
-            "        context.base_directories.append(context.working_directory / 'extra')\n"
+            "        context.base_directories.append(context.working_directory + '/extra')\n"
             "        yield Entry('http', {'ca_file': 'ca.pem'}, 'extra')",
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -185,6 +186,37 @@ def test_a_kept_connection_that_is_closed_upon_the_request_is_replaced_where_tha
     if not works:
         assert http.last_failure is not None
         assert http.last_failure.kind == "reset"
+
+
+def test_a_kept_connection_that_breaks_within_an_answer_is_a_failure(http: HttpClient) -> None:
+    def handle(server: RawServer, connection: socket.socket) -> None:
+        server.read_request(connection)
+        connection.sendall(response())
+        server.read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Begun: ")
+        connection.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):  # lets the client read the beginning first
+            connection.recv(1)
+        reset(connection)
+
+    with RawServer(handle) as server:
+        assert http.get(server.url)
+        assert http.get(server.url) is None
+        assert server.connections == 1
+    assert http.last_failure is not None
+    assert http.last_failure.kind == "reset"
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    http: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zcli_urllib3 import pool
+
+    monkeypatch.setattr(pool, "LONGEST_IDLE", 0.0)
+    with RawServer(answering(response())) as server:
+        assert http.get(server.url)
+        assert http.get(server.url)
+        assert server.connections == 2
 
 
 def test_a_connection_on_which_more_came_than_was_asked_for_is_not_used_again(http: HttpClient) -> None:

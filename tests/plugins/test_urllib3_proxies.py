@@ -223,6 +223,16 @@ def test_a_proxy_may_speak_tls_itself(
         assert server.connections == 1
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_whose_certificate_is_not_accepted_is_named(http: HttpClient, proxied: Any, scheme: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with RawServer(proxy, context) as server:
+        proxied("ALL_PROXY", server.url)
+        assert http.get(f"{scheme}://example.com/") is None
+        failed(http, "proxy", f"the proxy 127.0.0.1:{server.port}: its certificate was not accepted")
+
+
 def test_the_environment_is_left_alone_where_trust_env_is_false(
     make_http: Callable[..., HttpClient], proxied: Any, httpbin: str
 ) -> None:

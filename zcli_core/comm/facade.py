@@ -58,7 +58,7 @@ class Comm:
         on_response = self._host.notifier("zcli_http_response", log)
         return HttpClient(
             self._config.http,
-            lambda: self._host.choose(HTTP_TRANSPORT, self._config).factory(context),
+            lambda: self._host.make(HTTP_TRANSPORT, context),
             log,
             on_request=on_request and (lambda request: on_request(request, context)),
             on_response=on_response and (lambda request, outcome: on_response(request, outcome, context)),

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.config.config import Config
@@ -51,10 +50,10 @@ def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list
     return config, resolution.warnings + _unknown_names(host, blocked)
 
 
-def script_file() -> Path | None:
+def script_file() -> str | None:
     """The running script, or None in an interactive session."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return Path(file).absolute() if file else None
+    return os.path.abspath(file) if file else None
 
 
 def _disabled_at_first(setting: Setting, zspark: Mapping[str, Any]) -> tuple[str, ...]:
@@ -75,7 +74,7 @@ def _read(host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str
         zspark=zspark,
         environ=dict(os.environ),
         working_directory=_working_directory(),
-        script_directory=script.parent if script else None,
+        script_directory=os.path.dirname(script) if script else None,
         settings=settings,
     )
     layers = [layer for _, layer in host.collect("zcli_config_layers", _check_layer)]
@@ -85,11 +84,11 @@ def _read(host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str
     return resolution
 
 
-def _working_directory() -> Path:
+def _working_directory() -> str:
     try:
-        return Path.cwd()
+        return os.getcwd()
     except OSError:  # it has been deleted under the script
-        return Path(os.sep)
+        return os.sep
 
 
 def _check_layer(item: Any) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import types
 from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from zcli_core.config.settings import Setting, without_none
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -43,6 +45,8 @@ def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
 
 def is_path(setting: Setting) -> bool:
     """Whether the setting names a file or folder."""
+    from pathlib import Path
+
     return without_none(setting.type) is Path
 
 
@@ -67,7 +71,7 @@ def describe(setting: Setting) -> str:
         return "a list of texts (in a variable: a comma list or JSON)"
     if get_origin(declared) is Mapping:
         return "a mapping of texts (in a variable: name=value,name=value or JSON)"
-    return "a path" if declared is Path else "a text"
+    return "a text" if declared is str else "a path"
 
 
 def _to(declared: Any, raw: Any, expected: str) -> Any:
@@ -82,9 +86,9 @@ def _to(declared: Any, raw: Any, expected: str) -> Any:
         return _to_list(raw, expected)
     if origin is Mapping:
         return _to_mapping(raw, expected)
-    if declared is Path:
+    if declared is not str:
         return _to_path(raw, expected)
-    if declared is str and isinstance(raw, str):
+    if isinstance(raw, str):
         return raw
     raise ConversionError(expected)
 
@@ -160,6 +164,8 @@ def _to_mapping(raw: Any, expected: str) -> Mapping[str, str]:
 
 
 def _to_path(raw: Any, expected: str) -> Path:
+    from pathlib import Path
+
     if isinstance(raw, Path):
         return raw
     if isinstance(raw, str) and raw.strip() and "\0" not in raw:

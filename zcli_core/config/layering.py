@@ -8,15 +8,19 @@ in the order of the layers is the model; what is added is provenance.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.config.conversion import ConversionError, convert, is_path
 from zcli_core.config.explanation import Value
 from zcli_core.config.settings import Composite, Section, Setting, Unusable, redacted
 from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext, LayerProblem
 from zcli_core.suggestions import nearest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OVERLAYS = "deployments"
 #: Variables of ours that are no settings.
@@ -61,7 +65,7 @@ def _where(error: Exception) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    place = f" in {Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}" if trace else ""
+    place = f" in {os.path.basename(trace.tb_frame.f_code.co_filename)}, line {trace.tb_lineno}" if trace else ""
     return type(error).__name__ + place
 
 
@@ -108,7 +112,7 @@ class _Resolver:
         self.composites = {each.variable: (section, each) for section in sections for each in section.composites}
         self.prefixes = {s.section.variable_prefix for s in settings.values()} - {None}
         self.branches = _branches(settings)
-        self.directories = _unique([context.working_directory, *context.base_directories, context.script_directory])
+        self.context = context
         self.result = Resolution("Development")
 
     def resolve(self, readings: list[Reading]) -> Resolution:
@@ -206,7 +210,7 @@ class _Resolver:
         setting = self.settings.get("deployment")
         name = "Development" if setting is None else setting.default
         for leaf in leaves:
-            if leaf.path == ("deployment",) and setting is not None:
+            if leaf.path == ("deployment",) and setting is not None and leaf.value is not setting.default:
                 with contextlib.suppress(ConversionError):  # reported when the leaf itself is set
                     name = convert(leaf.value, setting)
         return str(name)
@@ -273,9 +277,18 @@ class _Resolver:
         return self._located(value) if is_path(setting) else value
 
     def _located(self, path: Path) -> Path:
+        """The file that a relative path means: where it is, of the places to look, or else in the first."""
         path = _expanded(path)
         candidates = [directory / path for directory in self.directories]
         return next((found for found in candidates if _exists(found)), candidates[0])
+
+    @cached_property
+    def directories(self) -> list[Path]:
+        from pathlib import Path
+
+        context = self.context
+        places = (context.working_directory, *context.base_directories, context.script_directory)
+        return list(dict.fromkeys(Path(place) for place in places if place is not None))
 
     # --- complaints ---
 
@@ -347,10 +360,6 @@ def _branches(settings: Iterable[str]) -> dict[str, set[str]]:
 
 def _without_overlay(path: tuple[str, ...]) -> tuple[str, ...]:
     return path[2:] if path[0] == OVERLAYS else path
-
-
-def _unique(directories: Iterable[Path | None]) -> list[Path]:
-    return list(dict.fromkeys(directory for directory in directories if directory is not None))
 
 
 def _expanded(path: Path) -> Path:

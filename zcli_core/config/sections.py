@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from zcli_core.config.settings import Section, setting
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _file_name(value: Any) -> str | None:

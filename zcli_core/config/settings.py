@@ -197,7 +197,10 @@ _hints: dict[type[Section], dict[str, Any]] = {}
 
 def _type_hints(section: type[Section]) -> dict[str, Any]:
     if section not in _hints:
-        _hints[section] = get_type_hints(section)
+        from pathlib import Path
+
+        # Sections may import Path for type checkers only: at start-up nothing else needs it.
+        _hints[section] = get_type_hints(section, localns={"Path": Path})
     return _hints[section]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
     from zcli_core.config.settings import Setting
 
@@ -44,8 +44,8 @@ class LayerContext:
         self,
         zspark: Mapping[str, Any],
         environ: Mapping[str, str],
-        working_directory: Path,
-        script_directory: Path | None,
+        working_directory: str,
+        script_directory: str | None,
         settings: Mapping[str, Setting],
     ) -> None:
         self.zspark = zspark
@@ -53,7 +53,7 @@ class LayerContext:
         self.working_directory = working_directory
         self.script_directory = script_directory
         self.settings = settings
-        self.base_directories: list[Path] = []
+        self.base_directories: list[str | os.PathLike[str]] = []
 
 
 class ConfigLayer(Protocol):

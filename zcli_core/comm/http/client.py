@@ -70,7 +70,7 @@ class HttpClient:
         """``transport_factory`` is called once, when the first request is sent.
 
         ``on_request(request)`` is called before a call's first request, and ``on_response(request, outcome)`` after its
-        end with the response or the failure.
+        end with the response or the failure. Where the URL is none there is no request, and neither is called.
         """
         self._settings = settings
         self._make_transport = transport_factory

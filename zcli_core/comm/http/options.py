@@ -51,7 +51,7 @@ def checked_timeout(timeout: object) -> float:
     """A timeout in seconds. Raises ValueError for anything but a finite number above 0."""
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
         raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
-    return min(float(timeout), _LONGEST)
+    return float(min(timeout, _LONGEST))
 
 
 def checked_retries(retries: object) -> int:
@@ -98,8 +98,11 @@ def _header_text(name: str, value: Any) -> str:
 def describe_body(fields: Headers, body: Body, content_type: str | None) -> None:
     """Add the headers that describe a body, where the caller did not write them.
 
-    Raises ValueError if a Content-Length of the caller's cannot be true.
+    Raises ValueError if the caller's Content-Length cannot be true, or for a Transfer-Encoding: two statements of
+    where a body ends let one request pass for two (RFC 9112, section 11.2).
     """
+    if "transfer-encoding" in fields:
+        raise ValueError("a Transfer-Encoding header was given: how a body is sent follows from what it is")
     if content_type is not None and "content-type" not in fields:
         fields.add("Content-Type", content_type)
     length = 0 if body is None else len(body) if isinstance(body, bytes) else getattr(body, "length", None)

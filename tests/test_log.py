@@ -1,0 +1,189 @@
+"""The application's log: what goes to the console and what to the file, and what happens when the file will not do."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from zcli_core.app import zCLI
+from zcli_core.errors import ConfigError
+from zcli_core.log import ApplicationLog
+
+pytestmark = pytest.mark.usefixtures("isolated")
+
+LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+SETTINGS = [*LEVELS, "PROD"]
+
+Open = Callable[..., ApplicationLog]
+
+
+def _text(log: ApplicationLog) -> str:
+    assert log.file is not None
+    return Path(log.file).read_text(encoding="utf-8")
+
+
+# --- levels -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deployment", ["Development", "Testing", "Production"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_what_console_and_file_show_in_each_deployment(
+    capsys: pytest.CaptureFixture[str], deployment: str, setting: str
+) -> None:
+    """The level decides; in Production the console begins at ERROR, with PROD it shows nothing and the file all."""
+    with zCLI({"deployment": deployment, "logger": setting, "title": "t", "logger_path": "logs"}) as z:
+        for level in LEVELS:
+            z.log.log(getattr(logging, level), "message-%s", level)
+    in_file = set(re.findall(r"message-(\w+)", Path("logs/t.log").read_text()))
+    printed = capsys.readouterr()
+    on_console = set(re.findall(r"message-(\w+)", printed.err))
+    expected = set(LEVELS) if setting == "PROD" else set(LEVELS[LEVELS.index(setting) :])
+    assert in_file == expected
+    if setting == "PROD":
+        assert on_console == set()
+    else:
+        assert on_console == (expected & {"ERROR", "CRITICAL"} if deployment == "Production" else expected)
+    assert "message" not in printed.out
+    if setting == "PROD":
+        assert printed.err == ""
+
+
+@pytest.mark.parametrize("setting", ["info", "Prod", " WARNING "])
+def test_levels_are_recognised_in_any_case(setting: str) -> None:
+    """As every choice is."""
+    with zCLI({"deployment": "Testing", "logger": setting}) as z:
+        assert z.config.get("logger") == setting.strip().upper()
+
+
+def test_a_line_has_time_level_name_and_message(open_log: Open) -> None:
+    """With the cause below it, where there is one."""
+    log = open_log("my-title")
+    log.logger.warning("disk %d%% full", 93)
+    try:
+        raise ValueError("the cause")
+    except ValueError:
+        log.logger.exception("it failed")
+    first, second, *trace = _text(log).splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING  zcli.my-title: disk 93% full", first)
+    assert second.endswith("ERROR    zcli.my-title: it failed")
+    assert trace[-1] == "ValueError: the cause"
+
+
+def test_any_text_can_be_logged(open_log: Open) -> None:
+    """UTF-8, and what UTF-8 cannot hold in a readable form."""
+    log = open_log()
+    log.logger.info("zażółć 日本 \U0001f600 \udcff \0")
+    assert "zażółć 日本 \U0001f600 \\udcff \0" in _text(log)
+
+
+# --- where ------------------------------------------------------------------------------------------------------
+
+
+def test_title_and_folder_make_the_file(isolated: Path) -> None:
+    """``<logger_path>/<title>.log``; a folder that is missing is made."""
+    with zCLI({"deployment": "Testing", "title": "hello-comm", "logger_path": "./a/b"}) as z:
+        assert z._application_log.file == str(isolated / "a" / "b" / "hello-comm.log")
+        assert Path(z._application_log.file).exists()
+        assert z.log.name == "zcli.hello-comm"
+
+
+def test_without_a_title_the_script_gives_it(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file's name; a package's, for ``python -m package``; zcli, in an interactive session."""
+    main = sys.modules["__main__"]
+    for file, title in (("/x/my.script.py", "my.script"), ("/x/package/__main__.py", "package"), (None, "zcli")):
+        monkeypatch.setattr(main, "__file__", file)
+        with zCLI({"deployment": "Testing"}) as z:
+            assert z._application_log.title == title
+
+
+def test_without_a_folder_the_users_is_taken(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the platform has it."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the folder of Linux")
+    with zCLI({"deployment": "Testing"}) as z:
+        assert z._application_log.file == str(Path.home() / ".local" / "state" / "zcli" / "log" / "my_script.log")
+    monkeypatch.setenv("XDG_STATE_HOME", str(isolated / "state"))
+    with zCLI({"deployment": "Testing"}) as z:
+        assert z._application_log.file == str(isolated / "state" / "zcli" / "log" / "my_script.log")
+
+
+@pytest.mark.parametrize("title", ["", " ", ".", "..", "a/b", "a\\b", "../x", "a\0b", "a\nb", "C:x", "a*"])
+def test_a_title_that_can_be_no_files_name_is_a_mistake(title: str) -> None:
+    """It could lead out of the folder."""
+    with pytest.raises(ConfigError, match=r"title: .* expected a name that can be a file's name"):
+        zCLI({"title": title, "deployment": "Testing"})
+
+
+@pytest.mark.parametrize("title", ["a.b.c", "ünïcode", "with space", "-", "zcli"])
+def test_other_titles_will_do(title: str) -> None:
+    """Dots would make a hierarchy of loggers, in which one object would see another's records."""
+    with zCLI({"title": title, "deployment": "Testing", "logger": "PROD", "logger_path": "logs"}) as z:
+        z.log.info("here")
+        assert z.log.name == f"zcli.{title.replace('.', '_')}"
+    assert "here" in Path("logs", f"{title}.log").read_text(encoding="utf-8")
+
+
+# --- other loggers ----------------------------------------------------------------------------------------------
+
+
+def test_the_root_logger_is_not_touched_and_not_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither handlers nor level; what is logged here does not reach it."""
+    heard: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = heard.append  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(logging.root, "handlers", [listener])
+    before = (logging.root.level, list(logging.root.handlers), logging.root.disabled)
+    with zCLI({"deployment": "Testing", "logger": "PROD", "title": "t"}) as z:
+        z.log.error("for the file only")
+        assert before == (logging.root.level, list(logging.root.handlers), logging.root.disabled)
+    assert before == (logging.root.level, list(logging.root.handlers), logging.root.disabled)
+    assert heard == []
+
+
+def test_two_logs_of_one_title_have_loggers_of_their_own(open_log: Open, tmp_path: Path) -> None:
+    """Each writes its own file; closing one leaves the other alone."""
+    one, two = open_log(folder=tmp_path / "one"), open_log(folder=tmp_path / "two")
+    assert (one.logger.name, two.logger.name) == ("zcli.t", "zcli.t-2")
+    one.logger.info("for one")
+    one.close()
+    two.logger.info("for two")
+    assert "for one" in _text(one)
+    assert "for two" in _text(two)
+    assert "for one" not in _text(two)
+
+
+def test_a_closed_log_says_nothing_more_and_frees_its_name(
+    open_log: Open, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even warnings, which logging prints where it finds no handler. Closing twice is no error."""
+    one = open_log(level="PROD", folder=tmp_path / "one")
+    one.logger.info("before")
+    one.close()
+    one.close()
+    one.logger.error("after")
+    assert "after" not in _text(one)
+    assert capsys.readouterr() == ("", "")
+    two = open_log(folder=tmp_path / "two")
+    assert two.logger.name == "zcli.t"
+    one.close()
+    assert open_log(folder=tmp_path / "three").logger.name == "zcli.t-2"
+
+
+def test_an_object_that_is_forgotten_releases_its_log(isolated: Path) -> None:
+    """No handler, no open file, no name is left behind."""
+    z = zCLI({"deployment": "Testing", "logger": "PROD", "title": "forgotten", "logger_path": "logs"})
+    z.log.info("here")
+    logger = z.log
+    handlers = list(logger.handlers)
+    del z
+    gc.collect()
+    assert not any(isinstance(handler, logging.FileHandler) for handler in logger.handlers)
+    assert all(getattr(handler, "stream", None) is None for handler in handlers)
+    with zCLI({"deployment": "Testing", "title": "forgotten"}) as z:
+        assert z.log is logger

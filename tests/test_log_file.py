@@ -1,0 +1,231 @@
+"""The log's file: rotation, and what happens when it cannot be written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from installations import clean_environment, needs_to_become_somebody_else
+
+from zcli_core.app import zCLI
+from zcli_core.errors import ConfigError
+from zcli_core.log import ApplicationLog
+
+pytestmark = pytest.mark.usefixtures("isolated")
+
+needs_full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+
+Open = Callable[..., ApplicationLog]
+
+
+def _text(log: ApplicationLog) -> str:
+    assert log.file is not None
+    return Path(log.file).read_text(encoding="utf-8")
+
+
+def _run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in that folder, with warnings as errors, as a program of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder,
+        env={**clean_environment(os.environ, folder), **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+# --- rotation ---------------------------------------------------------------------------------------------------
+
+
+def test_a_full_file_is_rotated_and_the_oldest_goes(open_log: Open) -> None:
+    """``logger_max_bytes`` and ``logger_backups``; the settings have the same names."""
+    log = open_log(max_bytes=1000, backups=2)
+    for number in range(100):
+        log.logger.info("%03d %s", number, "x" * 60)
+    assert log.file is not None
+    files = sorted(Path(log.file).parent.iterdir())
+    assert [file.name for file in files] == ["t.log", "t.log.1", "t.log.2"]
+    assert all(file.stat().st_size <= 1000 + 200 for file in files)
+    kept = [int(n) for file in reversed(files) for n in re.findall(r"t: (\d{3}) ", file.read_text())]
+    assert kept == list(range(kept[0], 100))
+
+
+def test_the_settings_decide_when_to_rotate() -> None:
+    """At least 1000 bytes, at least one file kept."""
+    with zCLI(
+        {"title": "t", "logger": "PROD", "logger_path": "logs", "logger_max_bytes": 1000, "logger_backups": 1}
+    ) as z:
+        for _ in range(100):
+            z.log.info("x" * 100)
+    assert sorted(file.name for file in Path("logs").iterdir()) == ["t.log", "t.log.1"]
+    with pytest.raises(ConfigError, match="expected an integer of at least 1000"):
+        zCLI({"logger_max_bytes": 999})
+
+
+def test_a_file_that_is_taken_away_is_made_again(open_log: Open) -> None:
+    """By somebody's rm, or by logrotate."""
+    log = open_log()
+    log.logger.info("first")
+    assert log.file is not None
+    Path(log.file).rename(Path(log.file).with_name("moved"))
+    log.logger.info("second")
+    assert "second" in _text(log)
+    assert "first" not in _text(log)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from zcli_core.log import ApplicationLog
+log = ApplicationLog("shared", "PROD", "Testing", Path("logs"), max_bytes=20_000, backups=1000)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(1500):
+    log.logger.info("%s-%04d.", sys.argv[1], number)
+log.close()
+"""
+
+
+def test_two_processes_rotate_one_log_and_lose_no_line(isolated: Path) -> None:
+    """Nor is a rotation done twice, which would leave nearly empty files behind and push full ones out."""
+    environment = clean_environment(os.environ, isolated)
+    command = [sys.executable, "-W", "error", "-c", WRITER]
+    writers = [
+        subprocess.Popen(
+            [*command, name],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in "ab"
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    for writer in writers:
+        _, errors = writer.communicate(timeout=120)
+        assert (writer.returncode, errors) == (0, "")
+    files = sorted(Path("logs").iterdir())
+    lines = sorted(re.findall(r"([ab]-\d{4})\.\n", "".join(file.read_text() for file in files)))
+    assert lines == [f"{name}-{number:04}" for name in "ab" for number in range(1500)]
+    assert min(file.stat().st_size for file in files if file.name != "shared.log") > 10_000
+
+
+# --- trouble ----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_made_is_said_once_and_the_program_goes_on(
+    isolated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even with PROD: it is not the log that speaks."""
+    (isolated / "file").touch()
+    with zCLI({"deployment": "Testing", "logger": "PROD", "title": "t", "logger_path": "file/logs"}) as z:
+        for _ in range(5):
+            z.log.error("lost")
+        assert z.comm.check_port(1) in (True, False)
+    assert capsys.readouterr().err == (
+        f"zCLI: the log file {isolated}/file/logs/t.log cannot be written (Not a directory); going on without it. "
+        "Set logger_path to a folder that can be written.\n"
+    )
+
+
+def test_the_console_still_shows_what_the_file_cannot_take(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Losing one is no reason to lose both."""
+    (isolated / "file").touch()
+    with zCLI({"deployment": "Testing", "title": "t", "logger_path": "file/logs"}) as z:
+        z.log.error("seen")
+    assert "ERROR zcli.t: seen" in capsys.readouterr().err
+
+
+@needs_to_become_somebody_else
+def test_a_folder_that_may_not_be_written_is_said_once(isolated: Path) -> None:
+    """As another user, who may look into it."""
+    code = """
+import os, pathlib, shutil, tempfile, logging.handlers
+from zCLI import zCLI
+import zcli_core.comm.ports, zcli_layers.machine, zcli_layers.zenv, zcli_layers.plain
+folder = tempfile.mkdtemp()
+os.chmod(folder, 0o755)
+child = os.fork()
+if child == 0:
+    os.setuid(65534)
+    with zCLI({"deployment": "Testing", "logger": "PROD", "title": "t", "logger_path": folder}) as z:
+        z.log.error("lost")
+        z.log.error("lost")
+    print("went on", flush=True)
+    os._exit(0)
+print("status", os.waitpid(child, 0)[1])
+shutil.rmtree(folder)
+"""
+    done = _run(code, isolated)
+    assert done.stdout == "went on\nstatus 0\n", done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written (Permission denied); going on without it" in done.stderr
+
+
+@needs_full_disk
+@pytest.mark.parametrize("buffered", [False, True], ids=["short lines", "long lines"])
+def test_a_full_disk_is_said_once_and_closing_does_not_raise(
+    isolated: Path, capsys: pytest.CaptureFixture[str], buffered: bool
+) -> None:
+    """Whatever is left in the buffers."""
+    (isolated / "t.log").symlink_to("/dev/full")
+    with zCLI({"deployment": "Testing", "logger": "PROD", "title": "t", "logger_path": "."}) as z:
+        for _ in range(5):
+            z.log.error("x" * (100_000 if buffered else 10))
+    printed = capsys.readouterr().err
+    assert printed.count("zCLI:") == printed.count("\n") == 1
+    assert "t.log cannot be written (No space left on device); going on without it" in printed
+
+
+def test_writing_resumes_when_the_folder_can_be_written(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network drive comes back."""
+    (isolated / "logs").touch()
+    with zCLI({"deployment": "Testing", "logger": "PROD", "title": "t", "logger_path": "logs"}) as z:
+        z.log.error("lost")
+        (isolated / "logs").unlink()
+        z.log.error("kept")
+    assert "kept" in (isolated / "logs" / "t.log").read_text()
+
+
+@pytest.mark.parametrize("closing", ["sys.stderr.close()", "sys.stderr = None", "sys.stdout = sys.stderr = None"])
+def test_a_program_without_a_console_works(isolated: Path, closing: str) -> None:
+    """As under pythonw, or a daemon that closed it; nothing is printed to the wrong place."""
+    code = f"""
+import sys, os
+from zCLI import zCLI
+{closing}
+with zCLI({{"deployment": "Testing", "title": "t", "logger_path": "/dev/null/x"}}) as z:
+    z.log.error("where to?")
+os.write(1, b"went on")
+"""
+    if "close()" in closing:
+        code = code.replace("sys.stderr.close()", "sys.stderr = open(os.devnull, 'w')")
+    assert _run(code, isolated).stdout == "went on"
+
+
+def test_the_console_is_whatever_stderr_is_at_the_moment(capsys: pytest.CaptureFixture[str], isolated: Path) -> None:
+    """Redirecting it later works as people expect."""
+    with zCLI({"deployment": "Testing", "title": "t"}) as z:
+        with (isolated / "redirected").open("w") as file:
+            before, sys.stderr = sys.stderr, file
+            try:
+                z.log.error("to the file")
+            finally:
+                sys.stderr = before
+        z.log.error("to the console")
+    assert (isolated / "redirected").read_text() == "ERROR zcli.t: to the file\n"
+    assert capsys.readouterr().err == "ERROR zcli.t: to the console\n"
