@@ -30,6 +30,11 @@ def find_programs(method: LocalProcess) -> list[Path]:
     return list(dict.fromkeys(_found(method)))
 
 
+def is_there(method: LocalProcess) -> bool:
+    """Whether there is any; it stops at the first."""
+    return any(_found(method))
+
+
 def _found(method: LocalProcess) -> Iterator[Path]:
     for name in method.programs:
         on_path = shutil.which(name)

@@ -66,9 +66,9 @@ def is_installed(backend: ServiceBackend) -> bool:
     local = [method for method in backend.launchers if isinstance(method, LocalProcess)]
     if not local:
         return True
-    from zcli_core.launchers.programs import find_programs
+    from zcli_core.launchers.programs import is_there
 
-    return any(find_programs(method) for method in local)
+    return any(is_there(method) for method in local)
 
 
 def install_command(backend: ServiceBackend) -> str | None:
