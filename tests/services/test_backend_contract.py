@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import memcached_plugin
+import memcached_by_anybody
 import pytest
 from installations import Site
 from needs import needs
@@ -22,7 +22,7 @@ from zcli_core.app import zCLI
 from zcli_core.contracts.service import ServiceBackend
 from zcli_core.testing.services import ServiceBackendContract, make_context
 
-PLUGIN = Path(memcached_plugin.__file__)
+PLUGIN = Path(memcached_by_anybody.__file__)
 
 
 class TestPostgresql(ServiceBackendContract):

@@ -415,8 +415,7 @@ def test_a_failure_is_kept_until_the_next_call_and_for_its_thread_alone(make: Ma
     assert z.comm.get_service_connection_info("redis") is None
     assert failed(z).action == "connection info"
     assert "REDIS" not in str(failed(z))
-    log = z._application_log.file
-    assert log is not None
+    log = Path(str(z._application_log.file))
     assert "192.0.2.1" in log.read_text()
 
 
@@ -426,8 +425,7 @@ def test_a_server_that_ignores_its_signal_is_killed(make: Make, place: Path) -> 
     assert not z.comm.start_service("stubborn", port=free_ports(1)[0], timeout=2)
     assert "did not answer within 2 s, and was ended" in failed(z).message
     assert instances.running(place / "services", "stubborn", None) is None
-    log = z._application_log.file
-    assert log is not None
+    log = Path(str(z._application_log.file))
     assert "s and is killed" in log.read_text()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from installations import Site
 from zcli_mongodb.settings import parse_uri
 from zcli_redis.settings import parse_url
 
@@ -129,8 +130,7 @@ def test_an_address_that_needs_the_dns_is_warned_of_and_ignored(monkeypatch: pyt
     monkeypatch.setenv("MONGODB_URI", f"mongodb+srv://app:{PASSWORD}@cluster0.example.net/shop")
     with zCLI(QUIET) as z:
         assert z.config.services.mongodb.host == "127.0.0.1"
-        assert z._application_log.file is not None
-        log = z._application_log.file.read_text()
+        log = Path(str(z._application_log.file)).read_text()
     assert "services.mongodb: MONGODB_URI is ignored" in log
     assert "hunter2" not in log
 
@@ -214,3 +214,24 @@ def test_every_service_declares_where_it_is() -> None:
         for name in z.comm.services.names:
             for key in ("host", "port", "data_dir", "launcher", "user", "database"):
                 assert f"services.{name}.{key}" in z.config.settings
+
+
+def test_two_plugins_cannot_share_a_variable_that_sets_several_settings(site: Site) -> None:
+    site.plugin(
+        "other_redis",
+        """
+        from zcli_core.config.settings import Composite, Section, setting
+
+        class Other(Section, name="other", composites=(Composite("REDIS_URL", "a URL", ("url",), lambda text: {}),)):
+            url: str = setting("", "a URL")
+
+        @hookimpl
+        def zcli_settings():
+            return [Other]
+        """,
+    )
+    with zCLI(QUIET) as z:
+        records = z.plugins.records
+        causes = [str(records[name].cause) for name in ("other_redis", "zcli_redis") if records[name].state == "broken"]
+    assert len(causes) == 1
+    assert "the variable REDIS_URL" in causes[0]

@@ -239,7 +239,8 @@ def find_clash(declared: Iterable[Setting], others: Iterable[Setting]) -> str | 
         for other in taken:
             if f"{key}.".startswith(f"{other.key}.") or f"{other.key}.".startswith(f"{key}."):
                 return f"{key} cannot be a setting beside {other.key} of {other.provider}"
-            for name in set(setting.variables).intersection(other.variables):
+            shared = () if other.section is section else other.composites
+            for name in {*setting.variables, *setting.composites}.intersection((*other.variables, *shared)):
                 return f"the variable {name} of {key} already belongs to {other.key} of {other.provider}"
         taken.append(setting)
     return None

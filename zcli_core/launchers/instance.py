@@ -16,7 +16,7 @@ from zcli_core.launchers.processes import Process, look_up
 
 _RECORD = "instance.json"
 _LOCK = "lock"
-_ROOT_FOLDER = Path("/var/lib/zcli")
+_ROOT_FOLDER = "/var/lib/zcli"
 
 
 class Instance(NamedTuple):
@@ -43,7 +43,7 @@ def services_folder(setting: Path | None) -> Path | None:
         return setting
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     base = _ROOT_FOLDER if is_root else user_data_folder()
-    return base and base / "services"
+    return None if base is None else Path(base, "services")
 
 
 def instance_folder(base: Path, service: str, data_dir: Path | None) -> Path:
