@@ -6,7 +6,7 @@ import contextlib
 
 import bson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire_servers import message
 from zcli_mongodb import wire
@@ -17,6 +17,9 @@ from zcli_redis import resp
 from zcli_redis.backend import RedisBackend
 
 from zcli_core.contracts.service import Answer, Exchange, NotThisService, Probe, Reply, Target
+
+# An example may take longer than usual on a busy machine.
+BRIEF = settings(deadline=None, max_examples=60)
 
 TARGET = Target("127.0.0.1", 1)
 # Only configuration needs a context, and a probe is given its target.
@@ -54,6 +57,7 @@ def converse(probe: Probe, replies: list[bytes]) -> Answer:
 
 
 @pytest.mark.parametrize("service", ["postgresql", "redis", "mongodb"])
+@BRIEF
 @given(replies=st.lists(NOISE, max_size=5))
 def test_a_probe_ends_with_an_answer_or_with_not_this_service(service: str, replies: list[bytes]) -> None:
     probes = {
@@ -65,6 +69,7 @@ def test_a_probe_ends_with_an_answer_or_with_not_this_service(service: str, repl
         assert isinstance(converse(probes[service](), replies), Answer)
 
 
+@BRIEF
 @given(st.lists(st.tuples(st.sampled_from([b"R", b"S", b"E", b"Z", b"K"]), st.binary(max_size=20)), max_size=6))
 def test_postgresql_messages_are_split_as_they_were_joined(sent: list[tuple[bytes, bytes]]) -> None:
     joined = b"".join(kind + (len(body) + 4).to_bytes(4, "big") + body for kind, body in sent)
@@ -91,6 +96,7 @@ def _encoded(value: object) -> bytes:
     return b"*%d\r\n" % len(value) + b"".join(map(_encoded, value))
 
 
+@BRIEF
 @given(VALUES)
 def test_redis_replies_come_out_as_they_went_in(value: object) -> None:
     data = _encoded(value)
@@ -98,6 +104,7 @@ def test_redis_replies_come_out_as_they_went_in(value: object) -> None:
     assert not any(resp.is_whole(data[:end]) for end in range(len(data)))
 
 
+@BRIEF
 @given(NOISE)
 def test_no_bytes_break_the_redis_parser(data: bytes) -> None:
     resp.is_whole(data)
@@ -118,6 +125,7 @@ DOCUMENTS = st.recursive(
 )
 
 
+@BRIEF
 @given(st.dictionaries(st.text("abcdef", max_size=6), DOCUMENTS, max_size=5))
 def test_bson_is_read_as_pymongo_wrote_it(document: dict[str, object]) -> None:
     data = message(7, bson.encode(document))
@@ -128,6 +136,7 @@ def test_bson_is_read_as_pymongo_wrote_it(document: dict[str, object]) -> None:
         wire.reply_to(8, data)
 
 
+@BRIEF
 @given(NOISE, st.integers(0, 60), st.binary(min_size=1, max_size=4))
 def test_no_bytes_break_the_bson_parser(noise: bytes, position: int, damage: bytes) -> None:
     whole = message(1, bson.encode({"ok": 1.0, "a": {"b": [1, "x", b"y", None]}, "c": bson.Regex("x"), "d": 2**40}))

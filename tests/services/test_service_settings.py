@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from installations import Site
 from zcli_mongodb.settings import parse_uri
@@ -191,6 +191,7 @@ def test_mongodb_uris(uri: str, expected: dict[str, Any]) -> None:
     assert {name: found[name] for name in expected} == expected
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60).map(lambda text: f"redis://{text}") | st.text(max_size=60))
 def test_no_text_breaks_the_redis_url(text: str) -> None:
     try:
@@ -200,6 +201,7 @@ def test_no_text_breaks_the_redis_url(text: str) -> None:
     assert set(found) <= {"host", "port", "user", "database", "tls"}
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60).map(lambda text: f"mongodb://{text}") | st.text(max_size=60))
 def test_no_text_breaks_the_mongodb_uri(text: str) -> None:
     try:
