@@ -1,22 +1,32 @@
-"""Programs that a test needs and that pip does not install."""
+"""Programs that a test needs. Without one it is skipped by name, except in CI, where it fails."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from glob import glob
+from pathlib import Path
 
 import pytest
 
+#: Where servers are that are not on everybody's PATH.
+_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
-def needs(program: str, package: str) -> str:
-    """The path of a program. Where it is missing the test is skipped by name, and fails in CI.
 
-    ``package`` is the Debian package that has it; ``.ci/run`` installs it if ``program:package`` is in its list.
-    """
-    found = shutil.which(program)
-    if found is None:
-        message = f"the program {program} is missing (Debian package {package})"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
+def needs(program: str, package: str) -> Path:
+    """The path of a program; ``package`` is the Debian package that has it."""
+    found = shutil.which(program) or next(
+        (file for folder in _FOLDERS for file in sorted(glob(f"{folder}/{program}"), reverse=True)), None
+    )
+    if found is not None:
+        return Path(found)
+    message = f"the program {program} is not installed (Debian's package {package})"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def needs_root(what: str) -> None:
+    """Skip what only root can do; CI may run without it."""
+    if os.geteuid() != 0:
+        pytest.skip(f"{what} takes root")

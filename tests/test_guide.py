@@ -32,7 +32,10 @@ SECTIONS = {
     "level_2_iii_secure": "### **iii. Secure Connections (Authentication)**",
     "level_2_iv_wss": "### **iv. Encrypted Connections (WSS - WebSocket Secure)**",
     "level_2_v_broadcast": "### **v. Broadcast to Multiple Clients (Secured)**",
+    "level_3_i_service_check": "### **i. Service Status Check**",
+    "level_3_ii_service_multi": "### **ii. Check Multiple Services**",
     "level_3_iii_http_errors": "### **iii. HTTP Error Handling**",
+    "level_4_i_service_start": "### **i. Start Services Programmatically**",
 }
 
 

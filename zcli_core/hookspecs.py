@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from zcli_core.contracts.config_layer import ConfigLayer
     from zcli_core.contracts.http import HttpFailure, HttpRequest, HttpResponse, HttpTransport
     from zcli_core.contracts.provider import Context, Provider
+    from zcli_core.contracts.service import ServiceBackend
     from zcli_core.contracts.websocket import Transport as WebSocketTransport
 
 PROJECT = "zcli"
@@ -89,6 +90,14 @@ def zcli_auth_strategies() -> Iterable[Provider[AuthStrategy]]:  # type: ignore[
     """Declare auth strategies; ``websocket.auth`` selects some by name, in the order in which they are asked.
 
     :returns: providers of :class:`zcli_core.contracts.auth.AuthStrategy`.
+    """
+
+
+@hookspec
+def zcli_service_backends() -> Iterable[Provider[ServiceBackend]]:  # type: ignore[empty-body]
+    """Declare services that can be asked how they are, and started and stopped; all of them are in use, by name.
+
+    :returns: providers of :class:`zcli_core.contracts.service.ServiceBackend`.
     """
 
 
@@ -155,4 +164,14 @@ def zcli_websocket_closed(connection: ServerConnection, code: int, reason: str, 
     :param code: the close code of whoever closed first (RFC 6455, 7.4); 1006 where nobody sent one.
     :param reason: the reason that came with it; for 1006, what happened.
     :param context: the configuration and the log of the ``zCLI`` object that served it.
+    """
+
+
+@hookspec
+def zcli_service_changed(name: str, status: dict[str, Any], context: Context) -> None:
+    """A service was started, stopped or restarted through this ``zCLI`` object.
+
+    :param name: the service's name, whatever alias was used.
+    :param status: how it is now, as ``service_status(name)`` gives it.
+    :param context: the configuration and the log of that ``zCLI`` object.
     """

@@ -23,17 +23,21 @@ if TYPE_CHECKING:
 
 
 class Kind(NamedTuple):
-    """A kind of provider: its name for people, the hook that declares it and the setting that selects one, or some."""
+    """A kind of provider: its name for people, the hook that declares it and the setting that selects one, or some.
+
+    ``setting`` is None for a kind of which all are in use, each by its name.
+    """
 
     label: str
     hook: str
-    setting: str
+    setting: str | None
 
 
 HTTP_TRANSPORT = Kind("HTTP transport", "zcli_http_transports", "http.transport")
 WEBSOCKET_TRANSPORT = Kind("WebSocket transport", "zcli_websocket_transports", "websocket.transport")
 AUTH_STRATEGY = Kind("auth strategy", "zcli_auth_strategies", "websocket.auth")
-KINDS = (HTTP_TRANSPORT, WEBSOCKET_TRANSPORT, AUTH_STRATEGY)
+SERVICE = Kind("service", "zcli_service_backends", None)
+KINDS = (HTTP_TRANSPORT, WEBSOCKET_TRANSPORT, AUTH_STRATEGY, SERVICE)
 
 
 class PluginRecord:
@@ -207,33 +211,39 @@ class PluginHost:
                     found.setdefault(name, []).append((record, provider))
         return found
 
-    def choose(self, kind: Kind, config: Config) -> Provider[Any]:
-        """The provider that the configuration selects, for a kind of which it selects one.
+    def choose(self, kind: Kind, config: Config, name: str | None = None) -> Provider[Any]:
+        """The provider that the configuration selects, or the one of that name.
 
-        :raises ConfigError: as :meth:`choose_all` does.
+        :raises ConfigError: nobody provides it, or several do and ``plugins.prefer`` does not decide between them.
         """
-        return self.choose_all(kind, config)[0][1]
+        return self._choose(kind, name or _selected_names(kind, config)[0], config)[1]
 
     def choose_all(self, kind: Kind, config: Config) -> list[tuple[PluginRecord, Provider[Any]]]:
         """The providers that the configuration selects, each with its plugin, in the configuration's order.
 
-        :raises ConfigError: nobody provides it, or several do and ``plugins.prefer`` does not decide between them.
+        :raises ConfigError: as :meth:`choose` does.
         """
-        selected = config.get(kind.setting)
-        names = (selected,) if isinstance(selected, str) else selected
-        return [self._choose(kind, name, config) for name in dict.fromkeys(names)]
+        return [self._choose(kind, name, config) for name in dict.fromkeys(_selected_names(kind, config))]
+
+    def make(self, kind: Kind, context: Context, name: str | None = None) -> Any:
+        """What the provider that the configuration selects, or the one of that name, makes.
+
+        To be called once for every ``zCLI`` object.
+
+        :raises ConfigError: as :meth:`choose` does, or the provider's factory failed.
+        """
+        record, provider = self._choose(kind, name or _selected_names(kind, context.config)[0], context.config)
+        return _make(kind, record, provider, context)
 
     def make_all(self, kind: Kind, context: Context) -> list[tuple[PluginRecord, Any]]:
-        """What the chosen providers make, each with its plugin. To be called once for every ``zCLI`` object.
+        """What the providers that the configuration selects make, each with its plugin.
 
-        :raises ConfigError: as :meth:`choose_all` does, or a provider's factory failed.
+        To be called once for every ``zCLI`` object.
+
+        :raises ConfigError: as :meth:`make` does.
         """
         chosen = self.choose_all(kind, context.config)
         return [(record, _make(kind, record, provider, context)) for record, provider in chosen]
-
-    def make(self, kind: Kind, context: Context) -> Any:
-        """As :meth:`make_all`, for a setting that selects one."""
-        return self.make_all(kind, context)[0][1]
 
     def _choose(self, kind: Kind, name: str, config: Config) -> tuple[PluginRecord, Provider[Any]]:
         offers = self.providers(kind)
@@ -342,7 +352,16 @@ def _make(kind: Kind, record: PluginRecord, provider: Provider[Any], context: Co
         ) from error
 
 
+def _selected_names(kind: Kind, config: Config) -> tuple[str, ...]:
+    if kind.setting is None:
+        raise ValueError(f"no setting selects a {kind.label}: name it")
+    selected = config.get(kind.setting)
+    return (selected,) if isinstance(selected, str) else tuple(selected)
+
+
 def _chooser(kind: Kind, config: Config) -> str:
+    if kind.setting is None:
+        return "a call"
     return f"{kind.setting} ({config.explain(kind.setting).origin})"
 
 

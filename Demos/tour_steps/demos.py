@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tour_steps.httpbin import find_httpbin
@@ -21,6 +22,8 @@ _EXPECTED = {
     "lvl1_network/1_port_check.py": r"(?s)(?:Port +\d+ \(\w+ *\): (?:✓ available|✗ in use)\n){6}",
     "lvl1_network/2_http_get.py": r"Server received: \{'demo': 'zComm', 'level': '1'\}",
     "lvl1_network/3_http_methods.py": r"(?s)GET +200.*POST +200.*PUT +200.*PATCH +200.*DELETE +200",
+    "lvl3_services/1_service_check.py": r"[✓✗] PostgreSQL",
+    "lvl3_services/2_service_multi.py": r"(?s)PostgreSQL Database.*Redis Cache.*MongoDB Database.*Ready: ",
     "lvl3_services/3_http_errors.py": r"(?s)An answer: 404.*An answer: 500.*None after.*None after [\d.]+ s, timeout",
 }
 
@@ -28,12 +31,11 @@ _EXPECTED = {
 def show_demos(tour: Tour) -> str:
     folder = tour.folder / "demos"
     folder.mkdir()
-    inherited = {name: value for name, value in os.environ.items() if name != "ZCLI_ENV_FILE"}
-    environment = {**inherited, **tour.once(find_httpbin).variables, "PYTHONUTF8": "1"}
+    environment = {**_environment(), **tour.once(find_httpbin).variables}
     complaints = []
     for name, expected in _EXPECTED.items():
         tour.say(str(_DEMOS / name), "cyan")
-        complaint = _complaint(tour, _ROOT / _DEMOS / name, expected, folder, environment)
+        complaint = _complaint(_run(tour, _ROOT / _DEMOS / name, folder, environment), expected)
         complaints += [f"{name} {complaint}"] if complaint else []
     expect(not complaints, "\n".join(complaints))
     logs = sorted(file.name for file in (folder / "logs").iterdir())
@@ -41,8 +43,24 @@ def show_demos(tour: Tour) -> str:
     return f"{len(_EXPECTED)} demos printed what they should"
 
 
-def _complaint(tour: Tour, demo: Path, expected: str, folder: Path, environment: dict[str, str]) -> str | None:
-    """Run a demo and show what it prints; what is wrong with that, or None."""
+def run_demo(tour: Tour, name: str, variables: Mapping[str, str]) -> str:
+    """Run one demo in a folder of the tour's, with these variables, and show and return what it prints."""
+    folder = tour.folder / "demo"
+    folder.mkdir(exist_ok=True)
+    tour.say(str(_DEMOS / name), "cyan")
+    done = _run(tour, _ROOT / _DEMOS / name, folder, {**_environment(), **variables})
+    complaint = _complaint(done, "")
+    expect(complaint is None, f"{name} {complaint}")
+    return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "ZCLI_ENV_FILE"}
+    return {**inherited, "PYTHONUTF8": "1"}
+
+
+def _run(tour: Tour, demo: Path, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a demo and show what it prints."""
     done = subprocess.run(
         [sys.executable, str(demo)],
         cwd=folder,
@@ -57,6 +75,11 @@ def _complaint(tour: Tour, demo: Path, expected: str, folder: Path, environment:
     if done.stderr:
         tour.say(done.stderr.rstrip(), "red", deeper=2)
     tour.say("")
+    return done
+
+
+def _complaint(done: subprocess.CompletedProcess[str], expected: str) -> str | None:
+    """What is wrong with what it printed, or None."""
     if done.returncode != 0:
         return f"ended with status {done.returncode}"
     if done.stderr:

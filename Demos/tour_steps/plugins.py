@@ -6,7 +6,7 @@ from tour_steps.walk import Tour, expect
 from zCLI import zCLI
 from zcli_core.description import describe_plugins
 
-_BUILTIN = {"zcli_layers", "zcli_urllib3"}
+_BUILTIN = {"zcli_layers", "zcli_mongodb", "zcli_postgresql", "zcli_redis", "zcli_urllib3"}
 
 
 def main_app(tour: Tour) -> zCLI:

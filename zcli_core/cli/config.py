@@ -65,11 +65,16 @@ def _print_one(config: Config, explanation: Explanation) -> None:
         click.echo(f"  shadows    {show(value)} from {layer}: {origin}")
     click.echo(f"  what       {setting.declaration.help}")
     click.echo(f"  takes      {describe(setting)}")
-    click.echo(f"  variables  {', '.join(setting.variables)}")
+    click.echo(f"  variables  {', '.join((*setting.variables, *setting.composites))}")
 
 
 def _as_json(config: Config, explanation: Explanation) -> dict[str, Any]:
     found = explanation._asdict()
     found["shadowed"] = [item._asdict() for item in explanation.shadowed]
     setting = config.settings[explanation.key]
-    return {**found, "help": setting.declaration.help, "takes": describe(setting), "variables": list(setting.variables)}
+    return {
+        **found,
+        "help": setting.declaration.help,
+        "takes": describe(setting),
+        "variables": [*setting.variables, *setting.composites],
+    }

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -30,9 +33,8 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table: as wide as the terminal, or unwrapped where the output goes to a file or a program."""
-    from rich.console import Console
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table as all subcommands show them."""
     from rich.table import Table
     from rich.text import Text
 
@@ -41,6 +43,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_styled(cell, Text) for cell in row))
+    return table
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table: as wide as the terminal, or unwrapped where the output goes to a file or a program."""
+    from rich.console import Console
+
+    table = make_table(columns, rows)
     Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
 
 
@@ -51,6 +61,12 @@ _STYLES = {
     "broken": "bold red",
     "in use": "yellow",
     "unknown": "yellow",
+    "ready": "green",
+    "not ready": "yellow",
+    "stopped": "dim",
+    "unreachable": "yellow",
+    "silent": "yellow",
+    "foreign": "bold red",
 }
 
 

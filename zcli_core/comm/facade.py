@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zcli_core.contracts.provider import Context
 from zcli_core.host import HTTP_TRANSPORT, PluginHost
 
 if TYPE_CHECKING:
     from zcli_core.comm.http.client import HttpClient
+    from zcli_core.comm.services import Services
     from zcli_core.comm.websocket.server import WebSocketServer
     from zcli_core.config import Config
     from zcli_core.contracts.http import HttpResponse
@@ -36,7 +37,7 @@ class _Verb:
 
 
 class Comm:
-    """HTTP and ports of one ``zCLI`` object."""
+    """HTTP, ports and services of one ``zCLI`` object."""
 
     def __init__(self, config: Config, host: PluginHost, log: logging.Logger, owner: object = None) -> None:
         """``owner`` lives as long as the facade: ``zCLI().comm.http_get(url)`` must not close the log on its way."""
@@ -104,6 +105,44 @@ class Comm:
         from zcli_core.comm.websocket.server import WebSocketServer
 
         return WebSocketServer(self._config, self._host, self._log.getChild("websocket"))
+    # --- services ---
+
+    @cached_property
+    def services(self) -> Services:
+        """The services that plugins know; ``services.last_failure`` tells why a call gave False or None."""
+        from zcli_core.comm.services import Services
+
+        log = self._log.getChild("services")
+        context = Context(self._config, log)
+        notify = self._host.notifier("zcli_service_changed", log)
+        return Services(self._config, self._host, log, notify and (lambda name, status: notify(name, status, context)))
+
+    def service_status(self, *name: str) -> dict[str, Any]:
+        """How a service is, or without a name all of them; see :meth:`zcli_core.comm.services.Services.status`."""
+        status: dict[str, Any] = self.services.status(*name)
+        return status
+
+    def get_service_connection_info(self, name: str) -> dict[str, Any] | None:
+        """What a driver needs to connect to a running service; see
+        :meth:`zcli_core.comm.services.Services.connection_info`.
+        """
+        return self.services.connection_info(name)
+
+    def start_service(self, name: str, **options: Any) -> bool:
+        """Have a service run, True once it is ready; see :meth:`zcli_core.comm.services.Services.start`."""
+        return self.services.start(name, **options)
+
+    def stop_service(self, name: str, **options: Any) -> bool:
+        """Stop a service the way it was started; see :meth:`zcli_core.comm.services.Services.stop`."""
+        return self.services.stop(name, **options)
+
+    def restart_service(self, name: str, **options: Any) -> bool:
+        """Stop a service and start it the same way; see :meth:`zcli_core.comm.services.Services.restart`."""
+        return self.services.restart(name, **options)
+
+    def health_check_all(self) -> dict[str, bool]:
+        """Whether each service is ready, by name."""
+        return self.services.health_check_all()
 
     def close(self) -> None:
         """Close what was made."""

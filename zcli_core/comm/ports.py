@@ -123,7 +123,7 @@ def wait_for_port(
 
     Raises ValueError as :func:`check_port` does, and for a timeout that is not a finite number above 0.
     """
-    port, name, seconds = valid_port(port), valid_host(host), _valid_timeout(timeout)
+    port, name, seconds = valid_port(port), valid_host(host), valid_timeout(timeout)
     from zcli_core.comm import port_probe
 
     deadline = time.monotonic() + seconds
@@ -191,7 +191,8 @@ def _is_quoted_port(value: Any) -> bool:
     return digits.isascii() and digits.isdigit() and len(digits) <= 5
 
 
-def _valid_timeout(timeout: Any) -> float:
+def valid_timeout(timeout: Any) -> float:
+    """The seconds, or ValueError for what is no finite number above 0."""
     expected = "timeout is a number of seconds above 0"
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise _wrong_type(expected, timeout)

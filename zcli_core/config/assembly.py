@@ -117,6 +117,8 @@ def _impossible_choices(host: PluginHost, config: Config, resolution: Resolution
 
     problems = []
     for kind in KINDS:
+        if kind.setting is None:
+            continue
         setting = config.settings[kind.setting]
         values = resolution.values.get(kind.setting, [])
         if any(item.value != setting.default for item in values[-1:]):

@@ -99,13 +99,17 @@ class Config:
 
     def _section_of(self, key: str) -> Any:
         """The section of that name, or a namespace of those below it (``services``), or None."""
+        own: Section | None = None
         below: dict[str, Any] = {}
         for section in dict.fromkeys(s.section for s in self._settings.values()):
             if section.section_name == key:
-                return self.section(section)
+                own = self.section(section)
             if section.section_name.startswith(f"{key}."):
                 rest = section.section_name[len(key) + 1 :]
                 below[rest.partition(".")[0]] = self._section_of(f"{key}.{rest.partition('.')[0]}")
+        if own is not None:
+            own.__dict__.update(below)  # sections below a section are read like its settings
+            return own
         return SimpleNamespace(**below) if below else None
 
     def __repr__(self) -> str:

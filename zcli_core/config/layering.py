@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.config.conversion import ConversionError, convert, is_path
 from zcli_core.config.explanation import Value
-from zcli_core.config.settings import Setting, redacted
+from zcli_core.config.settings import Composite, Section, Setting, Unusable, redacted
 from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext, LayerProblem
 from zcli_core.suggestions import nearest
 
@@ -108,6 +108,8 @@ class _Resolver:
     def __init__(self, settings: Mapping[str, Setting], context: LayerContext) -> None:
         self.settings = settings
         self.by_variable = {name: s for s in settings.values() for name in s.variables}
+        sections = {s.section for s in settings.values()}
+        self.composites = {each.variable: (section, each) for section in sections for each in section.composites}
         self.prefixes = {s.section.variable_prefix for s in settings.values()} - {None}
         self.branches = _branches(settings)
         self.context = context
@@ -134,7 +136,12 @@ class _Resolver:
                 yield from self._flatten(tuple(entry.name.split(".")), entry.value, entry.origin, entry.text)
 
     def _rank(self, entry: Entry) -> int:
-        """Where one layer has several variables of one setting, ``ZCLI_...`` wins, in whatever order they stand."""
+        """Where one layer has several variables of one setting, ``ZCLI_...`` wins, in whatever order they stand.
+
+        One that sets several settings comes below all that set one alone.
+        """
+        if entry.is_variable and entry.name in self.composites:
+            return -1000
         setting = self.by_variable.get(entry.name) if entry.is_variable else None
         return 0 if setting is None else -setting.variables.index(entry.name)
 
@@ -151,9 +158,30 @@ class _Resolver:
             # An empty variable is how shells and containers say "not set".
             if value != "":
                 yield Leaf(tuple(self.by_variable[name].key.split(".")), value, origin)
+            if not name.startswith(_VARIABLE_PREFIX) and name in self.by_variable[name].declaration.variables:
+                self.result.foreign.add(name)  # it is its ecosystem's as much as ours
+        elif name in self.composites:
+            self.result.foreign.add(name)
+            if value != "":
+                yield from self._composite(*self.composites[name], value, origin)
         elif name not in _OTHER_VARIABLES:
             self.result.foreign.add(name)
             self._warn_of_variable(name, origin)
+
+    def _composite(self, section: type[Section], composite: Composite, value: str, origin: str) -> Iterator[Leaf]:
+        path = tuple(section.section_name.split("."))
+        try:
+            found = composite.parse(value)
+        except ValueError:
+            self.result.problems.append(
+                f"{section.section_name}: the value from {origin} cannot be used; expected {composite.expected}"
+            )
+        except Unusable as reason:
+            self.result.warnings.append(f"{section.section_name}: {origin} is ignored: {reason}")
+        else:
+            for attribute, item in found.items():
+                if item is not None:
+                    yield Leaf((*path, attribute), item, origin)
 
     def _overlay_variable(self, value: str, origin: str) -> Iterator[Leaf]:
         from json import loads

@@ -96,4 +96,14 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     loop: Literal["auto", "asyncio", "uvloop"] = setting("auto", "event loop; auto takes uvloop if installed")
 
 
-CORE_SECTIONS: tuple[type[Section], ...] = (Application, Plugins, Http, WebSocket)
+class Services(Section, name="services"):
+    """Local services as a whole; each has a section of its own below."""
+
+    folder: Path | None = setting(
+        None, "where servers that zCLI starts keep data and logs; the user's data folder if unset"
+    )
+    timeout: float = setting(1.0, "seconds a service has to answer when it is asked how it is", above=0)
+    start_timeout: float = setting(30.0, "seconds a service has to be ready, or gone, once it is told to", above=0)
+
+
+CORE_SECTIONS: tuple[type[Section], ...] = (Application, Plugins, Http, WebSocket, Services)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from inspect import get_annotations
 from types import MappingProxyType, UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 #: Names that the configuration itself has; no setting can begin with one.
 RESERVED = frozenset({"deployments", "env", "explain", "get", "section", "settings"})
@@ -80,6 +80,25 @@ def setting(
     )
 
 
+class Composite(NamedTuple):
+    """An ecosystem's variable that sets several settings of a section at once: ``REDIS_URL``.
+
+    ``sets`` names the attributes that it may set. ``parse`` takes its text and returns values by attribute; what it
+    leaves out, or gives as None, is not set. It raises ValueError for a text that is not ``expected``, and
+    :class:`Unusable` for one that is right and of no use here. The text itself is never shown, for it may hold a
+    password. Any variable of one setting alone wins over it in the same layer.
+    """
+
+    variable: str
+    expected: str
+    sets: tuple[str, ...]
+    parse: Callable[[str], Mapping[str, Any]]
+
+
+class Unusable(Exception):  # noqa: N818 - it becomes a warning
+    """A composite variable's text is right but of no use here; the message says why, without showing the text."""
+
+
 class Section:
     """The base of a settings section; an instance of it holds the section's values, read only.
 
@@ -90,7 +109,7 @@ class Section:
     11212
 
     ``name`` is the section's place in the configuration; a dot nests it. ``variable_prefix`` is a prefix for
-    environment variables besides the derived ``ZCLI_<NAME>_``.
+    environment variables besides the derived ``ZCLI_<NAME>_``. ``composites`` are variables that set several settings.
 
     Settings may be bool, int, float, str, ``pathlib.Path``, ``tuple[str, ...]``, ``Mapping[str, str]``, a ``Literal``
     of strings, or one of these ``| None``.
@@ -99,12 +118,18 @@ class Section:
     section_name: ClassVar[str]
     variable_prefix: ClassVar[str | None]
     declarations: ClassVar[Mapping[str, Declaration]]
+    composites: ClassVar[tuple[Composite, ...]]
 
-    def __init_subclass__(cls, *, name: str, variable_prefix: str | None = None) -> None:
+    def __init_subclass__(
+        cls, *, name: str, variable_prefix: str | None = None, composites: tuple[Composite, ...] = ()
+    ) -> None:
         super().__init_subclass__()
         cls.section_name = name
         cls.variable_prefix = variable_prefix
-        cls.declarations = {k: v for k, v in vars(cls).items() if isinstance(v, Declaration)}
+        # What a base section declares comes first, and may be declared anew.
+        declared = (item for base in reversed(cls.__mro__) for item in vars(base).items())
+        cls.declarations = {k: v for k, v in declared if isinstance(v, Declaration)}
+        cls.composites = composites
 
     def __init__(self, **values: Any) -> None:
         """Take the values by name; what is not given has its default. Values are not converted."""
@@ -161,6 +186,11 @@ class Setting:
         own = (prefix + self.attribute.upper(),) if prefix else ()
         return (derived, *own, *self.declaration.variables)
 
+    @property
+    def composites(self) -> tuple[str, ...]:
+        """The environment variables that set it together with others."""
+        return tuple(each.variable for each in self.section.composites if self.attribute in each.sets)
+
 
 _hints: dict[type[Section], dict[str, Any]] = {}
 
@@ -209,7 +239,8 @@ def find_clash(declared: Iterable[Setting], others: Iterable[Setting]) -> str | 
         for other in taken:
             if f"{key}.".startswith(f"{other.key}.") or f"{other.key}.".startswith(f"{key}."):
                 return f"{key} cannot be a setting beside {other.key} of {other.provider}"
-            for name in set(setting.variables).intersection(other.variables):
+            shared = () if other.section is section else other.composites
+            for name in {*setting.variables, *setting.composites}.intersection((*other.variables, *shared)):
                 return f"the variable {name} of {key} already belongs to {other.key} of {other.provider}"
         taken.append(setting)
     return None

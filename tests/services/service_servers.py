@@ -1,0 +1,208 @@
+"""Real servers that zCLI did not start, servers that are no such service, and places where servers may run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from zcli_core.comm.ports import find_free_port
+
+LONGEST = 30.0
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = LONGEST) -> None:
+    """Poll until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def public_folder() -> Iterator[Path]:
+    """A temporary folder that every account can enter; pytest's own are private."""
+    base = next(each for each in (Path(tempfile.gettempdir()), Path("/tmp")) if _is_public(each))
+    folder = Path(tempfile.mkdtemp(prefix="zcli-test-", dir=base))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_public(folder: Path) -> bool:
+    return all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents))
+
+
+def unprivileged() -> dict[str, object]:
+    """For ``subprocess``: run as an ordinary user, where we are root."""
+    return {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+@contextlib.contextmanager
+def process(
+    command: Sequence[str | Path], port: int, *, stop: int = signal.SIGTERM, **options: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in the foreground, from the moment that it listens; ended, and killed if need be."""
+    with subprocess.Popen(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        **options,  # type: ignore[call-overload]
+    ) as server:
+        assert server.stdout is not None
+        # Read all along, so that a talkative server never waits for us.
+        said: list[bytes] = []
+        reader = threading.Thread(target=lambda: said.extend(server.stdout))  # type: ignore[arg-type]
+        reader.start()
+        try:
+            until(lambda: accepts(port) or server.poll() is not None, f"{command[0]} listens")
+            assert server.poll() is None, b"".join(said).decode()
+            yield server
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(server.pid, signal.SIGCONT)
+                os.kill(server.pid, stop)
+            try:
+                server.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+            reader.join(15)
+
+
+@contextlib.contextmanager
+def redis(
+    program: Path, folder: Path, *options: str, port: int | None = None, stop: int = signal.SIGTERM
+) -> Iterator[int]:
+    """A Redis, or what is like one, on a free port; gives the port."""
+    port = port or find_free_port()
+    data = folder / f"redis-{port}"
+    data.mkdir(exist_ok=True)
+    base = [program, "--bind", "127.0.0.1", "--dir", data, "--save", "", "--port"]
+    with process([*base, "0" if "--tls-port" in options else str(port), *options], port, stop=stop):
+        yield port
+
+
+class Cluster:
+    """A PostgreSQL cluster made with its bare binaries, each time that a test needs one copied from one template."""
+
+    def __init__(self, bin_folder: Path, data: Path) -> None:
+        self.bin_folder = bin_folder
+        self.data = data
+        self.log = data.with_name(f"{data.name}.log")
+
+    @classmethod
+    def make(cls, bin_folder: Path, data: Path) -> Cluster:
+        data.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(data, 65534, 65534)
+        command = [bin_folder / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync", "--no-locale"]
+        subprocess.run(command, check=True, capture_output=True, cwd=data, **unprivileged())  # type: ignore[call-overload]
+        return cls(bin_folder, data)
+
+    def copy(self, data: Path) -> Cluster:
+        subprocess.run(["cp", "-a", self.data, data], check=True)
+        return Cluster(self.bin_folder, data)
+
+    def admit(self, *lines: str) -> None:
+        """Replace the rules of who is admitted, and how."""
+        (self.data / "pg_hba.conf").write_text("".join(f"{line}\n" for line in lines))
+
+    @contextlib.contextmanager
+    def running(self, *options: str) -> Iterator[int]:
+        """The postmaster on a free port, without a Unix socket; its log goes to ``self.log``."""
+        port = find_free_port()
+        settings = [f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", *options]
+        arguments = [part for setting in settings for part in ("-c", setting)]
+        with self.log.open("wb") as log:
+            server = subprocess.Popen(  # type: ignore[call-overload]
+                [self.bin_folder / "postgres", "-D", self.data, *arguments],
+                stdout=log,
+                stderr=log,
+                cwd=self.data,
+                start_new_session=True,
+                **unprivileged(),
+            )
+        with server:
+            try:
+                until(lambda: b"ready to accept" in self.log.read_bytes() or server.poll() is not None, "it is ready")
+                assert server.poll() is None, self.log.read_text()
+                yield port
+            finally:
+                server.send_signal(signal.SIGINT)
+                server.wait(30)
+
+
+class Lookalike:
+    """A server on loopback that answers everybody with the same bytes, and counts its connections."""
+
+    def __init__(self, greeting: bytes, *, first: bool) -> None:
+        """``first`` greets before anything is said, as SSH and MySQL do; otherwise it answers each line or packet."""
+        self._greeting = greeting
+        self._first = first
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self.connections = 0
+        self.received: list[bytes] = []
+        self._open: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Lookalike:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for connection in self._open:
+            connection.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._server.accept()
+                self.connections += 1
+                self._open.append(connection)
+                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            if self._first:
+                connection.sendall(self._greeting)
+            while data := connection.recv(4096):
+                self.received.append(data)
+                if not self._first and self._greeting:
+                    connection.sendall(self._greeting)
+            connection.close()
+
+
+def user_of(path: Path) -> str:
+    return pwd.getpwuid(path.stat().st_uid).pw_name
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free and differ."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(find_free_port())
+    return sorted(ports)

@@ -1,0 +1,106 @@
+"""The contract suite: the built-in backends pass it, and so does one that was written against the contract alone."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import memcached_by_anybody
+import pytest
+from installations import Site
+from needs import needs
+from service_servers import Cluster, free_ports, process, redis
+from wire_servers import mongodb
+from zcli_mongodb.backend import MongodbBackend
+from zcli_postgresql.backend import PostgresqlBackend
+from zcli_redis.backend import RedisBackend
+
+from zcli_core.app import zCLI
+from zcli_core.contracts.service import ServiceBackend
+from zcli_core.testing.services import ServiceBackendContract, make_context
+
+PLUGIN = Path(memcached_by_anybody.__file__)
+
+
+class TestPostgresql(ServiceBackendContract):
+    @pytest.fixture
+    def backend(self, isolated: Path) -> ServiceBackend:
+        return PostgresqlBackend(make_context())
+
+    @pytest.fixture
+    def server(self, cluster: Cluster) -> Iterator[int]:
+        with cluster.running() as port:
+            yield port
+
+
+class TestRedis(ServiceBackendContract):
+    @pytest.fixture
+    def backend(self, isolated: Path) -> ServiceBackend:
+        return RedisBackend(make_context())
+
+    @pytest.fixture
+    def server(self, redis_server: Path, place: Path) -> Iterator[int]:
+        with redis(redis_server, place) as port:
+            yield port
+
+
+class TestMongodb(ServiceBackendContract):
+    @pytest.fixture
+    def backend(self, isolated: Path) -> ServiceBackend:
+        return MongodbBackend(make_context())
+
+    @pytest.fixture
+    def server(self, place: Path) -> Iterator[int]:
+        with mongodb(place) as port:
+            yield port
+
+
+@pytest.fixture
+def installed(site: Site) -> None:
+    """The memcached plugin, installed as a distribution of its own."""
+    site.distribution("zcli-memcached", "[zcli]\nmemcached_service = memcached_service\n")
+    shutil.copy(PLUGIN, site.folder / "memcached_service.py")
+
+
+class TestMemcached(ServiceBackendContract):
+    @pytest.fixture
+    def backend(self, isolated: Path, installed: None) -> ServiceBackend:
+        z = make_context()
+        import memcached_service  # type: ignore[import-not-found]
+
+        backend: ServiceBackend = memcached_service.MemcachedBackend(z)
+        return backend
+
+    @pytest.fixture
+    def server(self, place: Path) -> Iterator[int]:
+        port = free_ports(1)[0]
+        with process([needs("memcached", "memcached"), "-l", "127.0.0.1", "-p", str(port), "-u", "root"], port):
+            yield port
+
+
+def test_the_third_partys_backend_is_short_and_knows_the_contract_only() -> None:
+    code = PLUGIN.read_text(encoding="utf-8")
+    assert len(code.splitlines()) <= 45
+    imported = [line.split()[1] for line in code.splitlines() if line.startswith(("from ", "import "))]
+    public = ("zcli_core.contracts.", "zcli_core.config.settings")
+    assert all(name == "zcli_core" or name.startswith(public) for name in imported)
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_third_partys_service_is_started_used_and_stopped_like_ours(make: Callable[..., zCLI]) -> None:
+    needs("memcached", "memcached")
+    port = free_ports(1)[0]
+    z = make(memcached={"port": port})
+    assert "memcached" in z.comm.service_status()
+    assert z.comm.start_service("mc", launcher="local"), z.comm.services.last_failure
+    status = z.comm.service_status("memcached")
+    assert (status["ready"], status["needs_auth"]) == (True, False)
+    with socket.create_connection(("127.0.0.1", port)) as client, contextlib.closing(client.makefile("rb")) as replies:
+        client.sendall(b"set k 0 0 5\r\nhello\r\nget k\r\n")
+        assert [replies.readline() for _ in range(4)] == [b"STORED\r\n", b"VALUE k 0 5\r\n", b"hello\r\n", b"END\r\n"]
+    assert z.comm.restart_service("memcached"), z.comm.services.last_failure
+    assert z.comm.stop_service("memcached"), z.comm.services.last_failure
+    assert not z.comm.service_status("memcached")["running"]

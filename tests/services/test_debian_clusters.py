@@ -1,0 +1,87 @@
+"""Debian's own cluster tools, for real: a cluster of the test's own, with a name and a port of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from needs import needs, needs_root
+from ordinary_user import OrdinaryUser
+from service_servers import free_ports
+
+from zcli_core.app import zCLI
+
+Make = Callable[..., zCLI]
+
+
+class Debian(NamedTuple):
+    version: str
+    name: str
+    port: int
+
+
+@pytest.fixture(scope="module")
+def debian() -> Iterator[Debian]:
+    needs_root("making a Debian cluster")
+    tool = needs("pg_createcluster", "postgresql")
+    version = needs("initdb", "postgresql").resolve().parent.parent.name
+    name, port = f"zclitest{os.getpid()}", free_ports(1)[0]
+    options = ["--port", str(port), "--start-conf", "manual", version, name, "--", "--no-sync"]
+    subprocess.run([tool, *options], check=True, capture_output=True, cwd="/")
+    try:
+        yield Debian(version, name, port)
+    finally:
+        subprocess.run(["pg_dropcluster", "--stop", version, name], check=True, capture_output=True, cwd="/")
+
+
+def test_the_cluster_that_has_the_port_is_started_restarted_and_stopped(make: Make, debian: Debian) -> None:
+    z = make(postgresql={"port": debian.port})
+    assert z.comm.start_service("postgresql"), z.comm.services.last_failure
+    status = z.comm.service_status("postgresql")
+    assert (status["ready"], status["needs_auth"]) == (True, True)
+    listed = subprocess.run(["pg_lsclusters", "-h"], capture_output=True, text=True, check=True).stdout
+    assert f"{debian.name} {debian.port} online" in " ".join(listed.split())
+    assert z.comm.restart_service("postgresql"), z.comm.services.last_failure
+    assert z.comm.stop_service("postgresql"), z.comm.services.last_failure
+    assert not z.comm.service_status("postgresql")["running"]
+
+
+def test_an_ordinary_user_is_told_the_command_and_nothing_else_is_started(place: Path, debian: Debian) -> None:
+    user = OrdinaryUser(place)
+    script = (
+        "from zCLI import zCLI\n"
+        'z = zCLI({"deployment": "Testing", "logger": "PROD"})\n'
+        f'print(z.comm.start_service("postgresql", port={debian.port}), z.comm.services.last_failure.command)\n'
+        "print(z.comm.services.last_failure)\n"
+        "z.close()\n"
+    )
+    first, *rest = user.run(script).splitlines()
+    assert first == f"False sudo pg_ctlcluster {debian.version} {debian.name} start"
+    assert "belongs to postgres" in rest[0]
+
+
+def test_a_port_without_a_cluster_is_told_with_those_there_are(make: Make, debian: Debian) -> None:
+    z = make(postgresql={"port": free_ports(1)[0], "launcher": "debian-cluster"})
+    assert not z.comm.start_service("postgresql")
+    said = str(z.comm.services.last_failure)
+    assert f"{debian.version} {debian.name} on {debian.port}" in said
+    assert "set services.postgresql.port" in said
+
+
+def test_a_cluster_that_cannot_start_is_told_with_its_own_log(make: Make, debian: Debian) -> None:
+    file = Path("/etc/postgresql", debian.version, debian.name, "postgresql.conf")
+    before = file.read_text()
+    file.write_text(before + "\nshared_buffers = 'a lot'\n")
+    try:
+        z = make(postgresql={"port": debian.port})
+        assert not z.comm.start_service("postgresql", timeout=20)
+        failure = z.comm.services.last_failure
+    finally:
+        file.write_text(before)
+    assert failure is not None
+    assert f"the cluster {debian.version} {debian.name} did not start" in failure.message
+    assert any("shared_buffers" in line for line in failure.log)

@@ -1,0 +1,162 @@
+"""Is it PostgreSQL, is it ready, does it need a password: asked of real servers in each of those states."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+from service_servers import Cluster, accepts, until
+
+from zcli_core.app import zCLI
+from zcli_core.comm.ports import find_free_port
+
+Make = Callable[..., zCLI]
+
+
+def _own(file: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(file, 65534, 65534)
+
+
+def test_a_server_that_trusts_us_tells_its_version_and_takes_a_driver(make: Make, cluster: Cluster) -> None:
+    import psycopg
+
+    with cluster.running() as port:
+        z = make(postgresql={"port": port})
+        status = z.comm.service_status("postgresql")
+        info = z.comm.get_service_connection_info("postgresql")
+        assert info is not None
+        with psycopg.connect(info["url"], connect_timeout=10) as connection:
+            version = connection.info.parameter_status("server_version")
+    assert version is not None
+    assert status == {
+        "service": "postgresql",
+        "running": True,
+        "ready": True,
+        "state": "ready",
+        "port": port,
+        "os": {"linux": "Linux", "darwin": "Darwin"}[sys.platform],
+        "version": version.partition(" ")[0],
+        "needs_auth": False,
+        "connection_info": info,
+    }
+    assert info == {
+        "host": "127.0.0.1",
+        "port": port,
+        "user": "postgres",
+        "database": "postgres",
+        "url": f"postgresql://postgres@127.0.0.1:{port}/postgres",
+    }
+
+
+def test_probing_leaves_nothing_in_the_servers_log(make: Make, cluster: Cluster) -> None:
+    """Neither where it trusts us nor where it asks for a password, plain or over TLS."""
+    key = trustme.CA().issue_cert("127.0.0.1")
+    key.private_key_pem.write_to_path(str(cluster.data / "server.key"))
+    key.cert_chain_pems[0].write_to_path(str(cluster.data / "server.crt"))
+    for name in ("server.key", "server.crt"):
+        (cluster.data / name).chmod(0o600)
+        _own(cluster.data / name)
+    for options in ((), ("ssl=on",)):
+        for method in ("trust", "scram-sha-256"):
+            cluster.admit(f"host all all 127.0.0.1/32 {method}")
+            with cluster.running(*options, "log_error_verbosity=verbose") as port:
+                z = make(postgresql={"port": port})
+                before = cluster.log.read_text()
+                for _ in range(5):
+                    status = z.comm.service_status("postgresql")
+                    assert (status["ready"], status["needs_auth"]) == (True, method != "trust")
+                assert cluster.log.read_text() == before
+
+
+def test_a_tls_only_server_is_seen(make: Make, cluster: Cluster) -> None:
+    key = trustme.CA().issue_cert("127.0.0.1")
+    key.private_key_pem.write_to_path(str(cluster.data / "server.key"))
+    key.cert_chain_pems[0].write_to_path(str(cluster.data / "server.crt"))
+    for name in ("server.key", "server.crt"):
+        (cluster.data / name).chmod(0o600)
+        _own(cluster.data / name)
+    cluster.admit("hostssl all all 127.0.0.1/32 trust", "hostnossl all all all reject")
+    with cluster.running("ssl=on") as port:
+        status = make(postgresql={"port": port}).comm.service_status("postgresql")
+    assert (status["ready"], status["needs_auth"]) == (True, False)
+    assert status["version"]
+
+
+def test_a_server_that_rejects_us_runs_all_the_same(make: Make, cluster: Cluster) -> None:
+    cluster.admit("host all all all reject")
+    with cluster.running() as port:
+        status = make(postgresql={"port": port}).comm.service_status("postgresql")
+    assert (status["running"], status["needs_auth"]) == (True, True)
+
+
+def test_a_database_that_does_not_exist_is_no_lack_of_a_server(make: Make, cluster: Cluster) -> None:
+    with cluster.running() as port:
+        status = make(postgresql={"port": port, "database": "nowhere"}).comm.service_status("postgresql")
+    assert status["ready"]
+
+
+def test_a_server_that_is_full_runs_and_is_not_ready(make: Make, cluster: Cluster) -> None:
+    import psycopg
+
+    with (
+        cluster.running("max_connections=4", "superuser_reserved_connections=0", "max_wal_senders=0") as port,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(4):
+            stack.enter_context(psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres"))
+        status = make(postgresql={"port": port}).comm.service_status("postgresql")
+    assert (status["running"], status["ready"], status["state"]) == (True, False, "not ready")
+    assert "too many clients" in status["error"]
+
+
+def test_a_server_that_is_starting_runs_and_is_not_ready(make: Make, cluster: Cluster) -> None:
+    """It recovers from an archive that keeps it waiting, so that it stays in that state."""
+    (cluster.data / "recovery.signal").touch()
+    _own(cluster.data / "recovery.signal")
+    gate = cluster.data / "go-on"
+    wait = f"sh -c 'while ! test -e {gate}; do sleep 0.05; done; exit 1'"
+    port = find_free_port()
+    options = [f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", f"restore_command={wait}"]
+    command = [cluster.bin_folder / "postgres", "-D", cluster.data, *(p for o in options for p in ("-c", o))]
+    account = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=cluster.data, **account) as server:  # type: ignore[call-overload]
+        try:
+            until(lambda: accepts(port), "it listens")
+            status = make(postgresql={"port": port}).comm.service_status("postgresql")
+        finally:
+            gate.touch()
+            server.terminate()
+            server.wait(30)
+    assert (status["running"], status["ready"], status["state"]) == (True, False, "not ready")
+    assert "starting up" in status["error"]
+    assert status["connection_info"]["port"] == port
+
+
+def test_a_unix_socket_is_followed_as_libpq_does(make: Make, cluster: Cluster, place: Path) -> None:
+    sockets = place / "sockets"
+    sockets.mkdir(mode=0o777)
+    sockets.chmod(0o777)
+    with cluster.running(f"unix_socket_directories={sockets}") as port:
+        z = make(postgresql={"host": str(sockets), "port": port})
+        assert z.comm.service_status("postgresql")["ready"]
+        info = z.comm.get_service_connection_info("postgresql")
+        assert info is not None
+        import psycopg
+
+        psycopg.connect(info["url"]).close()
+    gone = z.comm.service_status("postgresql")
+    assert (gone["running"], gone["state"]) == (False, "stopped")
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b"])
+def test_a_host_that_does_not_exist_is_unreachable(make: Make, host: str) -> None:
+    status = make(postgresql={"host": host}).comm.service_status("postgresql")
+    assert (status["running"], status["state"]) == (False, "unreachable")
+    assert host in status["error"]

@@ -1,0 +1,228 @@
+"""Start, use through the real driver, restart, kill, start again, stop: each service, as root and as anybody."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ordinary_user import OrdinaryUser
+from service_servers import free_ports, until
+
+from zcli_core.app import zCLI
+from zcli_core.comm.port_holder import tcp_sockets
+from zcli_core.launchers import instance as instances
+from zcli_core.launchers.processes import look_up
+
+Make = Callable[..., zCLI]
+Info = dict[str, Any]
+
+
+def _use_postgresql(info: Info, value: str) -> list[str]:
+    import psycopg
+
+    with psycopg.connect(info["url"], connect_timeout=10) as connection:
+        connection.execute("create table if not exists kept (value text)")
+        connection.execute("insert into kept values (%s)", [value])
+        return [row[0] for row in connection.execute("select value from kept")]
+
+
+def _use_redis(info: Info, value: str) -> list[str]:
+    import redis
+
+    with redis.Redis.from_url(info["url"], decode_responses=True) as client:
+        client.rpush("kept", value)
+        return list(client.lrange("kept", 0, -1))
+
+
+def _use_mongodb(info: Info, value: str) -> list[str]:
+    import pymongo
+
+    with pymongo.MongoClient(info["url"], serverSelectionTimeoutMS=10_000) as client:
+        client[info["database"]].kept.insert_one({"value": value})
+        return [each["value"] for each in client[info["database"]].kept.find()]
+
+
+USE: dict[str, Callable[[Info, str], list[str]]] = {
+    "postgresql": _use_postgresql,
+    "redis": _use_redis,
+    "mongodb": _use_mongodb,
+}
+
+
+def kill(folder: Path, name: str) -> None:
+    held = instances.running(folder, name, None)
+    assert held is not None
+    os.kill(held.process.pid, signal.SIGKILL)
+    until(lambda: look_up(held.process.pid) is None, f"{name} is dead")
+
+
+def listening_addresses(port: int) -> set[str]:
+    """Where something listens on the port, by the kernel's own table; nothing where the system tells nothing."""
+    found = tcp_sockets(port, ["0.0.0.0", "::", "127.0.0.1", "::1"])
+    return {each.address for each in found or () if each.listening}
+
+
+@pytest.mark.parametrize("name", USE)
+def test_a_service_keeps_its_data_through_restarts_and_kills(make: Make, place: Path, name: str) -> None:
+    port = free_ports(1)[0]
+    z = make(**{name: {"port": port, "launcher": "local"}})
+    use = USE[name]
+    assert z.comm.start_service(name), z.comm.services.last_failure
+    info = z.comm.get_service_connection_info(name)
+    assert info is not None
+    assert (info["host"], info["port"]) == ("127.0.0.1", port)
+    assert listening_addresses(port) <= {"127.0.0.1"}
+    assert use(info, "a") == ["a"]
+    assert z.comm.start_service(name), "starting what runs changes nothing"
+    assert use(info, "b") == ["a", "b"]
+    assert z.comm.restart_service(name), z.comm.services.last_failure
+    assert z.comm.get_service_connection_info(name) == info
+    assert use(info, "c") == ["a", "b", "c"]
+    kill(place / "services", name)
+    gone = z.comm.service_status(name)
+    assert (gone["running"], gone["state"]) == (False, "stopped")
+    assert z.comm.start_service(name), z.comm.services.last_failure
+    assert use(info, "d") == ["a", "b", "c", "d"]
+    assert z.comm.health_check_all()[name]
+    assert z.comm.stop_service(name), z.comm.services.last_failure
+    assert not z.comm.service_status(name)["running"]
+    assert z.comm.stop_service(name), "stopping what does not run changes nothing"
+    assert z.comm.check_port(port)
+    assert z.comm.services.last_failure is None
+
+
+SCRIPT = """
+import json, sys
+from zCLI import zCLI
+name, port, action = sys.argv[1:4]
+z = zCLI({"deployment": "Testing", "logger": "PROD",
+          "services": {"start_timeout": 60.0, name: {"port": int(port), "launcher": "local"}}})
+done = getattr(z.comm, action)(name) if action != "nothing" else None
+print(json.dumps({"done": done, "failure": str(z.comm.services.last_failure),
+                  "status": z.comm.service_status(name)}))
+z.close()
+"""
+
+
+@pytest.mark.parametrize("name", USE)
+def test_an_ordinary_user_starts_uses_restarts_and_stops(place: Path, name: str) -> None:
+    """Each step is a program of its own: what one started, the next one finds, kills and stops."""
+    user = OrdinaryUser(place)
+    port = str(free_ports(1)[0])
+    services = user.home / ".local" / "share" / "zcli" / "services"
+
+    def step(action: str) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(user.run(SCRIPT, name, port, action))
+        return said
+
+    try:
+        started = step("start_service")
+        assert started["done"], started
+        info = started["status"]["connection_info"]
+        assert USE[name](info, "a") == ["a"]
+        restarted = step("restart_service")
+        assert restarted["done"], restarted
+        assert USE[name](info, "b") == ["a", "b"]
+        held = instances.running(services, name, None)
+        assert held is not None
+        assert Path(f"/proc/{held.process.pid}").stat().st_uid == user.home.stat().st_uid
+        kill(services, name)
+        assert not step("nothing")["status"]["running"]
+        again = step("start_service")
+        assert again["done"], again
+        assert USE[name](info, "c") == ["a", "b", "c"]
+        stopped = step("stop_service")
+        assert stopped["done"], stopped
+        assert not stopped["status"]["running"]
+    finally:
+        with contextlib.suppress(AssertionError):
+            step("stop_service")
+
+
+def test_two_processes_that_start_one_service_at_once_both_succeed(make: Make, place: Path) -> None:
+    port = free_ports(1)[0]
+    script = SCRIPT.replace('"start_timeout"', f'"folder": {str(place / "services")!r}, "start_timeout"')
+    command = [sys.executable, "-W", "error", "-c", script, "postgresql", str(port), "start_service"]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=place) for _ in range(2)]
+    said = [json.loads(run.communicate(timeout=120)[0]) for run in runs]
+    assert [each["done"] for each in said] == [True, True], said
+    log = (place / "services" / "postgresql" / "server.log").read_text()
+    assert log.count("ready to accept connections") == 1
+    assert make(postgresql={"port": port}).comm.stop_service("postgresql")
+
+
+def test_two_threads_that_start_one_service_at_once_both_succeed(make: Make, place: Path) -> None:
+    from zcli_core.comm.services.asking import at_once
+
+    z = make(redis={"port": free_ports(1)[0], "launcher": "local"})
+    assert at_once(lambda _: z.comm.start_service("redis"), range(4)) == [True] * 4
+    log = (place / "services" / "redis" / "server.log").read_text()
+    assert log.count("Ready to accept connections") == 1
+    assert z.comm.stop_service("redis")
+
+
+def test_where_no_port_is_set_a_server_that_another_program_started_is_found(make: Make) -> None:
+    first = make()
+    port = free_ports(1)[0]
+    assert first.comm.start_service("redis", port=port, launcher="local"), first.comm.services.last_failure
+    assert first.comm.service_status("redis")["port"] == port
+    other = make()
+    assert other.comm.service_status("redis")["port"] == port
+    assert other.comm.stop_service("redis"), other.comm.services.last_failure
+    assert not first.comm.service_status("redis")["running"]
+
+
+def test_a_data_folder_of_its_own_is_another_server(make: Make, place: Path) -> None:
+    z = make()
+    port = free_ports(1)[0]
+    data = place / "elsewhere"
+    assert z.comm.start_service("redis", port=port, data_dir=data), z.comm.services.last_failure
+    assert any(data.iterdir())
+    assert z.comm.get_service_connection_info("redis")["port"] == port  # type: ignore[index]
+    stranger = make(redis={"port": port})
+    assert not stranger.comm.stop_service("redis"), "it was started with a data folder that this one is not told"
+    assert "nothing that zCLI can control" in str(stranger.comm.services.last_failure)
+    assert stranger.comm.stop_service("redis", port=port, data_dir=data)
+
+
+def test_the_superusers_password_is_in_one_file_that_only_we_can_read(make: Make, place: Path) -> None:
+    """And nobody comes in without it, whatever their account."""
+    import psycopg
+
+    port = free_ports(1)[0]
+    z = make(postgresql={"port": port, "launcher": "local"})
+    assert z.comm.start_service("postgresql"), z.comm.services.last_failure
+    info = z.comm.get_service_connection_info("postgresql")
+    assert info is not None
+    file = Path(info["passfile"])
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.stat().st_uid == os.geteuid()
+    password = file.read_text().strip().rpartition(":")[2]
+    assert len(password) >= 24
+    for text in (repr(z.comm.service_status()), repr(info), (place / "logs" / "services.log").read_text()):
+        assert password not in text
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(info["url"].partition("?")[0], passfile=os.devnull, connect_timeout=10)
+    for file in (place / "services").rglob("*"):
+        if file.is_file() and file.name != "pgpass" and "data" not in file.parts:
+            assert password not in file.read_text(errors="replace"), file
+    assert z.comm.service_status("postgresql")["version"]
+    assert z.comm.stop_service("postgresql")
+
+
+def test_what_zcli_starts_outlives_it(make: Make, place: Path) -> None:
+    port = free_ports(1)[0]
+    z = make(redis={"port": port, "launcher": "local"})
+    assert z.comm.start_service("redis"), z.comm.services.last_failure
+    z.close()
+    later = make(redis={"port": port})
+    assert later.comm.service_status("redis")["ready"]
+    assert later.comm.stop_service("redis")

@@ -1,0 +1,159 @@
+"""The parsers of what comes from strangers: whatever the bytes, they end, and say one of the few things they may."""
+
+from __future__ import annotations
+
+import contextlib
+
+import bson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wire_servers import message
+from zcli_mongodb import wire
+from zcli_mongodb.backend import MongodbBackend
+from zcli_postgresql.protocol import messages
+from zcli_postgresql.protocol import probe as postgresql_probe
+from zcli_redis import resp
+from zcli_redis.backend import RedisBackend
+
+from zcli_core.contracts.service import Answer, Exchange, NotThisService, Probe, Reply, Target
+
+# An example may take longer than usual on a busy machine.
+BRIEF = settings(deadline=None, max_examples=60)
+
+TARGET = Target("127.0.0.1", 1)
+# Only configuration needs a context, and a probe is given its target.
+REDIS = RedisBackend(None)  # type: ignore[arg-type]
+MONGODB = MongodbBackend(None)  # type: ignore[arg-type]
+
+PIECES = st.sampled_from(
+    (
+        *(b"S", b"N", b"E", b"R", b"Z", b"\0\0\0\x08", b"\0\0\0\0"),
+        *(b"+PONG\r\n", b"-NOAUTH x\r\n", b"*2\r\n", b"$3\r\nabc\r\n", b":1\r\n", b"*-1\r\n", b"$99999999999\r\n"),
+        *(b"\xdd\x07\0\0", b"\0\0\0\x05", b"\xff\xff\xff\xff", b"\x15\x03\x01"),
+    )
+)
+NOISE = st.one_of(st.binary(max_size=80), st.lists(PIECES, max_size=8).map(b"".join))
+
+
+def converse(probe: Probe, replies: list[bytes]) -> Answer:
+    """Run a probe on those replies, then on a closed connection; every step's ``complete`` is asked, too."""
+    remaining = iter(replies)
+    try:
+        step = next(probe)
+        for _ in range(20):
+            assert isinstance(step, Exchange)
+            data = next(remaining, b"")
+            if step.complete is not None:
+                for end in range(len(data) + 1):
+                    step.complete(data[:end])
+            reply = Reply(data)
+            reply.closed = not data
+            step = probe.send(reply)
+    except StopIteration as done:
+        answer: Answer = done.value
+        return answer
+    raise AssertionError("the probe goes on and on")
+
+
+@pytest.mark.parametrize("service", ["postgresql", "redis", "mongodb"])
+@BRIEF
+@given(replies=st.lists(NOISE, max_size=5))
+def test_a_probe_ends_with_an_answer_or_with_not_this_service(service: str, replies: list[bytes]) -> None:
+    probes = {
+        "postgresql": lambda: postgresql_probe("postgres", "postgres"),
+        "redis": lambda: REDIS.probe(TARGET),
+        "mongodb": lambda: MONGODB.probe(TARGET),
+    }
+    with contextlib.suppress(NotThisService):
+        assert isinstance(converse(probes[service](), replies), Answer)
+
+
+@BRIEF
+@given(st.lists(st.tuples(st.sampled_from([b"R", b"S", b"E", b"Z", b"K"]), st.binary(max_size=20)), max_size=6))
+def test_postgresql_messages_are_split_as_they_were_joined(sent: list[tuple[bytes, bytes]]) -> None:
+    joined = b"".join(kind + (len(body) + 4).to_bytes(4, "big") + body for kind, body in sent)
+    assert list(messages(joined)) == sent
+    for end in range(len(joined)):
+        assert list(messages(joined[:end])) == sent[: len(list(messages(joined[:end])))]
+
+
+VALUES = st.recursive(
+    st.one_of(st.integers(-(2**40), 2**40), st.binary(max_size=12), st.none()),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def _encoded(value: object) -> bytes:
+    if isinstance(value, int):
+        return b":%d\r\n" % value
+    if value is None:
+        return b"$-1\r\n"
+    if isinstance(value, bytes):
+        return b"$%d\r\n%s\r\n" % (len(value), value)
+    assert isinstance(value, list)
+    return b"*%d\r\n" % len(value) + b"".join(map(_encoded, value))
+
+
+@BRIEF
+@given(VALUES)
+def test_redis_replies_come_out_as_they_went_in(value: object) -> None:
+    data = _encoded(value)
+    assert resp.parse(data) == value
+    assert not any(resp.is_whole(data[:end]) for end in range(len(data)))
+
+
+@BRIEF
+@given(NOISE)
+def test_no_bytes_break_the_redis_parser(data: bytes) -> None:
+    resp.is_whole(data)
+    with contextlib.suppress(resp.Incomplete, ValueError):
+        resp.parse(data)
+
+
+DOCUMENTS = st.recursive(
+    st.one_of(
+        st.integers(-(2**31), 2**31 - 1),
+        st.floats(allow_nan=False),
+        st.booleans(),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=10),
+        st.none(),
+    ),
+    lambda inner: st.dictionaries(st.text("abc$", max_size=4), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@BRIEF
+@given(st.dictionaries(st.text("abcdef", max_size=6), DOCUMENTS, max_size=5))
+def test_bson_is_read_as_pymongo_wrote_it(document: dict[str, object]) -> None:
+    data = message(7, bson.encode(document))
+    assert wire.reply_to(7, data) == document
+    assert wire.is_whole(data)
+    assert not any(wire.is_whole(data[:end]) for end in range(len(data)))
+    with pytest.raises(ValueError):
+        wire.reply_to(8, data)
+
+
+@BRIEF
+@given(NOISE, st.integers(0, 60), st.binary(min_size=1, max_size=4))
+def test_no_bytes_break_the_bson_parser(noise: bytes, position: int, damage: bytes) -> None:
+    whole = message(1, bson.encode({"ok": 1.0, "a": {"b": [1, "x", b"y", None]}, "c": bson.Regex("x"), "d": 2**40}))
+    damaged = whole[:position] + damage + whole[position + len(damage) :]
+    for data in (noise, damaged, message(1, noise)):
+        wire.is_whole(data)
+        with contextlib.suppress(ValueError):
+            wire.reply_to(1, data)
+
+
+def test_our_commands_are_what_pymongo_would_read() -> None:
+    data = wire.command(5, "listDatabases", nameOnly=True)
+    assert int.from_bytes(data[:4], "little") == len(data)
+    assert bson.decode(data[21:]) == {"listDatabases": 1, "nameOnly": True, "$db": "admin"}
+    # The bytes that a MongoDB server was seen to accept as hello.
+    recorded = (
+        "34000000 01000000 00000000 dd070000 00000000 00 1f000000 1068656c6c6f0001000000"
+        "0224646200 06000000 61646d696e00 00"
+    )
+    assert wire.command(1, "hello") == bytes.fromhex(recorded.replace(" ", ""))

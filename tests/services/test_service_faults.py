@@ -1,0 +1,440 @@
+"""What is given wrongly, and what goes wrong: each has its one answer, with the cause and what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from installations import Site
+from needs import needs
+from ordinary_user import OrdinaryUser
+from service_servers import Cluster, Lookalike, free_ports, redis, until
+
+from zcli_core.app import zCLI
+from zcli_core.comm.services import ServiceFailure
+from zcli_core.launchers import instance as instances
+
+Make = Callable[..., zCLI]
+CALLS = ["service_status", "get_service_connection_info", "start_service", "stop_service", "restart_service"]
+
+ODD_SERVERS = """
+from zcli_core.contracts.service import Answer, Exchange, Install, LocalProcess, NotThisService, ServiceBackend, lines
+
+STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
+
+class Odd(ServiceBackend):
+    def __init__(self, context, name, program, *arguments):
+        super().__init__(context)
+        self.name = self.title = name
+        self.default_port = 7
+        self.arguments = arguments
+        self.launchers = (LocalProcess(programs=(program,)),)
+        self.install = Install(apt="odd-server", brew="odd", pip="zcli-odd[server]")
+
+    def probe(self, target):
+        reply = yield Exchange(b"hello\\n", lines())
+        if reply == b"break\\n":
+            raise ZeroDivisionError("a backend with a fault")
+        raise NotThisService(reply)
+
+    def command(self, place):
+        return [str(place.program), *self.arguments]
+
+@hookimpl
+def zcli_service_backends():
+    return [
+        Provider("absent", "", lambda context: Odd(context, "absent", "no-such-server-anywhere")),
+        Provider("mute", "", lambda context: Odd(context, "mute", "sleep", "1000")),
+        Provider("fleeting", "", lambda context: Odd(context, "fleeting", "sh", "-c", "echo I cannot; echo at all")),
+        Provider("stubborn", "", lambda context: Odd(context, "stubborn", "sh", "-c", STUBBORN)),
+    ]
+"""
+
+
+@pytest.fixture
+def odd(site: Site) -> None:
+    """Services whose servers are not there, never answer, or end at once."""
+    site.plugin("odd_servers", ODD_SERVERS)
+
+
+def failed(z: zCLI) -> ServiceFailure:
+    failure = z.comm.services.last_failure
+    assert failure is not None
+    return failure
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file below, with a digest of what it holds."""
+    files = [each for each in folder.rglob("*") if each.is_file()]
+    return {str(each.relative_to(folder)): sha256(each.read_bytes()).hexdigest() for each in files}
+
+
+# --- names and options ---
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("name", ["", None, 5, "postgre", "Redis!", ["redis"], b"redis", True])
+def test_what_is_no_service_is_refused_with_those_there_are(make: Make, call: str, name: Any) -> None:
+    with pytest.raises(ValueError) as caught:
+        getattr(make().comm, call)(name)
+    assert "known services: mongodb, postgresql, redis" in str(caught.value)
+    if name == "postgre":
+        assert "did you mean 'postgres" in str(caught.value)
+
+
+def test_without_a_name_every_service_is_asked(make: Make) -> None:
+    z = make()
+    assert list(z.comm.service_status()) == z.comm.services.names == ["mongodb", "postgresql", "redis"]
+    assert z.comm.health_check_all().keys() == {"mongodb", "postgresql", "redis"}
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"port": 70000}, "from 1 to 65535"),
+        ({"port": "5432"}, "without quotes"),
+        ({"timeout": 0}, "above 0"),
+        ({"timeout": float("nan")}, "above 0"),
+        ({"launcher": "sytemd"}, "did you mean 'systemd'"),
+        ({"launcher": "debian-cluster"}, "redis has no launcher 'debian-cluster'"),
+        ({"data_dir": ""}, "data_dir is the path of a folder"),
+        ({"data_dir": 5}, "data_dir is the path of a folder"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(make: Make, option: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make().comm.start_service("redis", **option)
+
+
+def test_an_option_that_there_is_not_is_a_type_error(make: Make) -> None:
+    with pytest.raises(TypeError, match="prot"):
+        make().comm.start_service("redis", prot=5)
+
+
+def test_a_launcher_that_is_set_and_does_not_exist_names_its_setting(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"services\.redis\.launcher"):
+        make(redis={"launcher": "docker"}).comm.start_service("redis")
+
+
+# --- not there, not allowed ---
+
+
+@pytest.mark.usefixtures("odd")
+def test_what_is_not_installed_is_told_with_what_to_install(make: Make) -> None:
+    z = make()
+    status = z.comm.service_status("absent")
+    assert (status["running"], status["state"]) == (False, "stopped")
+    assert "not installed" in status["error"]
+    assert not z.comm.start_service("absent")
+    failure = failed(z)
+    assert "absent is not installed" in failure.message
+    assert "pip install 'zcli-odd[server]'" in failure.message
+    if shutil.which("apt-get"):
+        prefix = "" if os.geteuid() == 0 else "sudo "
+        assert failure.command == f"{prefix}apt-get install odd-server"
+    assert not z.comm.start_service("absent", launcher="local")
+    assert failed(z) == failure
+
+
+def test_mongodb_where_there_is_none_names_its_extra(place: Path) -> None:
+    """A machine without mongod and without the stand-in, as somebody with neither rights nor packages sees it."""
+    if shutil.which("mongod"):
+        pytest.skip("mongod is installed here")
+    user = OrdinaryUser(place)
+    (user.bin / "nx-27017").unlink()
+    said = user.run(
+        "from zCLI import zCLI\n"
+        'z = zCLI({"deployment": "Testing", "logger": "PROD"})\n'
+        f'print(z.comm.start_service("mongodb", port={free_ports(1)[0]}), z.comm.services.last_failure.message)\n'
+        "z.close()\n"
+    )
+    assert said.startswith("False MongoDB is not installed: ")
+    assert "pip install 'zcli-core[mongodb]'" in said
+
+
+def test_another_machine_is_asked_but_nothing_is_started_there(make: Make) -> None:
+    z = make(redis={"host": "192.0.2.1"}, timeout=0.2)
+    assert not z.comm.start_service("redis")
+    assert "services.redis.host is 192.0.2.1, which is not this machine" in failed(z).message
+
+
+def test_a_server_that_zcli_did_not_start_is_left_alone_with_the_command(
+    make: Make, redis_server: Path, place: Path
+) -> None:
+    with redis(redis_server, place) as port:
+        z = make(redis={"port": port})
+        assert z.comm.start_service("redis"), "it runs, so there is nothing to start"
+        assert not z.comm.stop_service("redis")
+        failure = failed(z)
+        assert "nothing that zCLI can control started it (redis-server (pid" in failure.message
+        assert failure.command is not None
+        assert failure.command.startswith("kill ")
+        assert not z.comm.restart_service("redis")
+        assert z.comm.service_status("redis")["ready"]
+
+
+# --- the port ---
+
+
+@pytest.mark.parametrize("name", ["postgresql", "redis", "mongodb"])
+def test_a_port_that_something_else_serves_is_named(make: Make, place: Path, name: str) -> None:
+    with Lookalike(b"SSH-2.0-OpenSSH_9.2\r\n", first=True) as server:
+        z = make(**{name: {"port": server.port}}, timeout=0.5)
+        assert not z.comm.start_service(name)
+        assert f"127.0.0.1:{server.port}: an SSH server answers there" in failed(z).message
+        assert z.comm.stop_service(name), "the service itself is not running"
+    assert not (place / "services").exists(), "nothing was prepared"
+
+
+def test_a_port_that_is_bound_without_listening_is_told_by_the_server_itself(make: Make) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        z = make(redis={"port": held.getsockname()[1], "launcher": "local"})
+        assert not z.comm.start_service("redis")
+    assert any("in use" in line for line in failed(z).log), failed(z)
+
+
+# --- the server ---
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_server_that_ends_at_once_is_told_with_its_last_words(make: Make) -> None:
+    z = make()
+    began = time.monotonic()
+    assert not z.comm.start_service("fleeting", port=free_ports(1)[0])
+    assert time.monotonic() - began < 20
+    assert failed(z).message == "sh ended at once"
+    assert failed(z).log == ("I cannot", "at all")
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_server_that_never_answers_is_ended_after_the_timeout(make: Make, place: Path) -> None:
+    z = make()
+    assert not z.comm.start_service("mute", port=free_ports(1)[0], timeout=1)
+    assert "did not answer within 1 s, and was ended" in failed(z).message
+    assert instances.running(place / "services", "mute", None) is None
+    alive = subprocess.run(["pgrep", "-f", "^/?[a-z/]*sleep 1000$"], capture_output=True, text=True, check=False)
+    assert alive.stdout == ""
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_fault_in_a_backends_probe_is_no_fault_of_the_caller(make: Make) -> None:
+    with Lookalike(b"break\n", first=False) as server:
+        z = make()
+        z.comm.start_service("mute", port=server.port)
+        assert not z.comm.services.start("mute", port=server.port)
+        assert str(server.port) in failed(z).message
+
+
+# --- the data folder ---
+
+
+def _cluster_for(make: Make, data: Path) -> zCLI:
+    return make(postgresql={"port": free_ports(1)[0], "launcher": "local", "data_dir": str(data)})
+
+
+def test_a_corrupt_cluster_is_told_with_the_servers_log_and_left_as_it_is(make: Make, cluster: Cluster) -> None:
+    control = cluster.data / "global" / "pg_control"
+    control.write_bytes(b"\0" * control.stat().st_size)
+    before = tree(cluster.data)
+    z = _cluster_for(make, cluster.data)
+    assert not z.comm.start_service("postgresql")
+    assert failed(z).message == "postgres ended at once"
+    assert any("FATAL" in line or "PANIC" in line for line in failed(z).log), failed(z)
+    assert tree(cluster.data) == before
+
+
+def test_a_corrupt_append_only_file_is_told_with_the_servers_log_and_left_as_it_is(make: Make, place: Path) -> None:
+    z = make(redis={"port": free_ports(1)[0], "launcher": "local"})
+    assert z.comm.start_service("redis"), z.comm.services.last_failure
+    assert z.comm.stop_service("redis")
+    data = place / "services" / "redis" / "data"
+    base = next(data.rglob("*.base.rdb"))
+    base.write_bytes(b"this is no data of Redis's" * 10)
+    before = tree(data)
+    assert not z.comm.start_service("redis")
+    assert any("rdb" in line.lower() or "format" in line.lower() for line in failed(z).log), failed(z)
+    assert tree(data) == before
+
+
+def test_a_folder_that_holds_something_else_is_left_as_it_is(make: Make, place: Path) -> None:
+    data = place / "photos"
+    data.mkdir()
+    (data / "holiday.jpg").write_bytes(b"x")
+    if os.geteuid() == 0:
+        for each in (data, data / "holiday.jpg"):
+            shutil.chown(each, 65534, 65534)
+    z = _cluster_for(make, data)
+    assert not z.comm.start_service("postgresql")
+    assert "neither empty nor a PostgreSQL cluster" in failed(z).message
+    assert list(tree(data)) == ["holiday.jpg"]
+
+
+def test_a_cluster_of_another_version_is_told(make: Make, cluster: Cluster) -> None:
+    (cluster.data / "PG_VERSION").write_text("9.1\n")
+    z = _cluster_for(make, cluster.data)
+    assert not z.comm.start_service("postgresql")
+    assert "is of PostgreSQL 9.1, and no program of that version is installed" in failed(z).message
+
+
+@pytest.mark.parametrize("reused", [False, True], ids=["a pid that is gone", "a pid that is another program's"])
+def test_a_killed_server_with_a_stale_pid_file_starts_again(make: Make, cluster: Cluster, reused: bool) -> None:
+    """PostgreSQL itself refuses to start while any process of its account has the number in its pid file."""
+    z = _cluster_for(make, cluster.data)
+    with subprocess.Popen(["sleep", "1000"], **_account_of(cluster.data)) as other:
+        number = other.pid
+        if not reused:
+            other.kill()
+            other.wait()
+        text = f"{number}\n{cluster.data}\n0\n5432\n\n127.0.0.1\n"
+        (cluster.data / "postmaster.pid").write_text(text)
+        try:
+            assert z.comm.start_service("postgresql"), z.comm.services.last_failure
+            assert other.poll() is None or not reused
+            assert z.comm.stop_service("postgresql"), z.comm.services.last_failure
+            assert other.poll() is None or not reused, "somebody else's process was taken for the server"
+        finally:
+            other.kill()
+
+
+def _account_of(folder: Path) -> dict[str, Any]:
+    if os.geteuid() != 0:
+        return {}
+    owner = folder.stat()
+    return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+
+
+def test_our_own_record_of_a_pid_that_is_another_programs_is_not_believed(make: Make, place: Path) -> None:
+    """Neither is that program taken for the server, nor is it ever sent a signal."""
+    from zcli_core.launchers.processes import look_up
+
+    folder = place / "services" / "redis"
+    folder.mkdir(parents=True)
+    port = free_ports(1)[0]
+    z = make(redis={"port": port, "launcher": "local"})
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        try:
+            until(lambda: look_up(other.pid), "it is there")
+            process = look_up(other.pid)
+            assert process is not None
+            for wrong in (process._replace(started="1"), process._replace(name="redis-server")):
+                instances.write(folder, instances.Instance(wrong, "127.0.0.1", port, "/usr/bin/redis-server"))
+                assert z.comm.stop_service("redis")
+                assert not z.comm.service_status("redis")["running"]
+                assert other.poll() is None
+            assert z.comm.start_service("redis"), z.comm.services.last_failure
+            assert z.comm.stop_service("redis")
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1}'])
+def test_a_damaged_record_is_no_record(make: Make, place: Path, text: str) -> None:
+    folder = place / "services" / "redis"
+    folder.mkdir(parents=True)
+    (folder / "instance.json").write_text(text)
+    z = make(redis={"port": free_ports(1)[0]})
+    assert z.comm.service_status("redis")["state"] == "stopped"
+    assert z.comm.stop_service("redis")
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_the_command(place: Path) -> None:
+    user = OrdinaryUser(place)
+    locked = place / "locked"
+    locked.mkdir(mode=0o755)
+    if os.geteuid() != 0:
+        locked.chmod(0o555)
+    script = (
+        "from zCLI import zCLI\n"
+        'z = zCLI({{"deployment": "Testing", "logger": "PROD", "services": {{{}}}}})\n'
+        'print(z.comm.start_service("redis", port={}, launcher="local"), z.comm.services.last_failure)\n'
+        "z.close()\n"
+    )
+    needs("redis-server", "redis-server")
+    said = user.run(script.format(f'"folder": {str(locked / "services")!r}', free_ports(1)[0]))
+    assert said.startswith(f"False redis: the folder {locked / 'services' / 'redis'} cannot be made: Permission denied")
+    assert "mkdir -p" in said
+    said = user.run(script.format(f'"redis": {{"data_dir": {str(locked)!r}}}', free_ports(1)[0]))
+    assert f"cannot write the data folder {locked}" in said
+    assert "sudo chown -R" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as another account")
+def test_an_account_that_cannot_enter_the_folder_is_told_which_one(make: Make, place: Path) -> None:
+    private = place / "private"
+    private.mkdir(mode=0o700)
+    z = make(folder=str(private / "services"), postgresql={"port": free_ports(1)[0], "launcher": "local"})
+    assert not z.comm.start_service("postgresql")
+    assert f"cannot enter {private}" in failed(z).message
+    assert failed(z).command == f"chmod o+x {private}"
+
+
+@pytest.fixture
+def small_disk(place: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    folder = place / "small"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "none", folder], check=False)
+    if made.returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_told_and_half_a_cluster_is_never_started(make: Make, small_disk: Path) -> None:
+    z = make(folder=str(small_disk), postgresql={"port": free_ports(1)[0], "launcher": "local"})
+    for _ in range(2):
+        assert not z.comm.start_service("postgresql")
+        assert "initdb failed" in failed(z).message
+        assert any("No space left on device" in line for line in failed(z).log), failed(z)
+    assert not (small_disk / "postgresql" / "data" / "PG_VERSION").exists()
+
+
+# --- what is left behind ---
+
+
+def test_a_failure_is_kept_until_the_next_call_and_for_its_thread_alone(make: Make) -> None:
+    from zcli_core.comm.services.asking import at_once
+
+    z = make(redis={"host": "192.0.2.1"}, timeout=0.2)
+    assert not z.comm.start_service("redis")
+    assert failed(z).action == "start"
+    assert at_once(lambda _: z.comm.services.last_failure, range(2)) == [None, None]
+    assert z.comm.get_service_connection_info("redis") is None
+    assert failed(z).action == "connection info"
+    assert "REDIS" not in str(failed(z))
+    log = Path(str(z._application_log.file))
+    assert "192.0.2.1" in log.read_text()
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_server_that_ignores_its_signal_is_killed(make: Make, place: Path) -> None:
+    z = make()
+    assert not z.comm.start_service("stubborn", port=free_ports(1)[0], timeout=2)
+    assert "did not answer within 2 s, and was ended" in failed(z).message
+    assert instances.running(place / "services", "stubborn", None) is None
+    log = Path(str(z._application_log.file))
+    assert "s and is killed" in log.read_text()
+
+
+def test_a_frozen_server_is_thawed_to_save_its_data_and_stopped(make: Make, place: Path) -> None:
+    z = make(redis={"port": free_ports(1)[0], "launcher": "local"}, timeout=0.3)
+    assert z.comm.start_service("redis"), z.comm.services.last_failure
+    held = instances.running(place / "services", "redis", None)
+    assert held is not None
+    os.kill(held.process.pid, signal.SIGSTOP)
+    assert z.comm.stop_service("redis", timeout=20), z.comm.services.last_failure
+    assert instances.running(place / "services", "redis", None) is None
+    assert "bye bye" in (place / "services" / "redis" / "server.log").read_text()

@@ -1,0 +1,239 @@
+"""Where services are, by five layers and by the variables that each ecosystem already uses; passwords stay hidden."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from installations import Site
+from zcli_mongodb.settings import parse_uri
+from zcli_redis.settings import parse_url
+
+from zcli_core.app import zCLI
+from zcli_core.config.settings import Unusable
+from zcli_core.errors import ConfigError
+
+PASSWORD = "hunter2-is-nobodys-business"
+QUIET = {"deployment": "Production", "logger": "PROD", "title": "settings"}
+
+
+@pytest.fixture(autouse=True)
+def _alone(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "REDIS_URL", "MONGODB_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_libpqs_variables_are_an_origin_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"PGHOST": "db.example.com", "PGPORT": "6543", "PGUSER": "me", "PGDATABASE": "mine"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    with zCLI(QUIET) as z:
+        section = z.config.get("services.postgresql")
+        assert (section.host, section.port, section.user, section.database) == ("db.example.com", 6543, "me", "mine")
+        explained = z.config.explain("services.postgresql.port")
+        assert (explained.layer, explained.origin) == ("environment", "PGPORT")
+        assert z.config.services.postgresql.port == 6543
+        assert z.config.services.timeout == 1.0
+        assert z.comm.services._backend("pg").target().address == "db.example.com:6543"
+
+
+def test_a_url_sets_several_settings_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", f"rediss://worker:{PASSWORD}@cache.example.com:6380/3")
+    monkeypatch.setenv("MONGODB_URI", f"mongodb://app:{PASSWORD}@[::1]:27018,other:27019/shop?tls=true")
+    with zCLI(QUIET) as z:
+        redis, mongodb = z.config.services.redis, z.config.services.mongodb
+        assert (redis.host, redis.port, redis.user, redis.database, redis.tls) == (
+            "cache.example.com",
+            6380,
+            "worker",
+            3,
+            True,
+        )
+        assert (mongodb.host, mongodb.port, mongodb.user, mongodb.database, mongodb.tls) == (
+            "::1",
+            27018,
+            "app",
+            "shop",
+            True,
+        )
+        assert z.config.explain("services.redis.port").origin == "REDIS_URL"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_variable_of_one_setting_wins_over_a_url_and_ours_over_both(
+    monkeypatch: pytest.MonkeyPatch, order: int
+) -> None:
+    variables = {"REDIS_URL": "redis://a:1/1", "ZCLI_SERVICES_REDIS_PORT": "2", "PGPORT": "3"}
+    variables["ZCLI_SERVICES_POSTGRESQL_PORT"] = "4"
+    for name, value in list(variables.items())[::order]:
+        monkeypatch.setenv(name, value)
+    with zCLI(QUIET) as z:
+        assert (z.config.services.redis.host, z.config.services.redis.port) == ("a", 2)
+        assert z.config.services.postgresql.port == 4
+    with zCLI({**QUIET, "services": {"redis": {"host": "b"}}}) as z:
+        assert (z.config.services.redis.host, z.config.services.redis.port) == ("b", 2)
+
+
+def test_a_zenv_file_ranks_above_the_environment_and_hands_the_url_on(
+    isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPORT", "3")
+    (isolated / ".zEnv").write_text("PGPORT=4\nPGUSER=other\nREDIS_URL=redis://c:5\n")
+    with zCLI(QUIET) as z:
+        assert (z.config.services.postgresql.port, z.config.services.redis.port) == (4, 5)
+        assert z.config.explain("services.redis.port").origin == ".zEnv:3 (REDIS_URL)"
+    assert (os.environ["REDIS_URL"], os.environ["PGUSER"]) == ("redis://c:5", "other")
+    assert os.environ["PGPORT"] == "3", "what the environment sets stays"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://user:{PASSWORD}@host/",
+        f"redis://user:{PASSWORD}/x@host:6379/0",
+        f"redis://user:{PASSWORD}@host:port/0",
+        f"redis://user:{PASSWORD}@host:6379/database",
+        f"redis://:{PASSWORD}@/0",
+        f"redis://user:{PASSWORD}#@host",
+        PASSWORD,
+    ],
+)
+def test_a_url_that_cannot_be_used_is_told_without_being_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(ConfigError) as caught:
+        zCLI(QUIET)
+    said = str(caught.value)
+    assert "services.redis" in said
+    assert "REDIS_URL" in said
+    assert "expected a URL such as redis://127.0.0.1:6379/0" in said
+    assert "hunter2" not in said
+
+
+def test_a_port_out_of_range_in_a_url_is_told_without_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONGODB_URI", f"mongodb://app:{PASSWORD}@host:99999/")
+    with pytest.raises(ConfigError) as caught:
+        zCLI(QUIET)
+    assert "services.mongodb.port: 99999 from MONGODB_URI cannot be used; expected an integer 1-65535" in str(
+        caught.value
+    )
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_address_that_needs_the_dns_is_warned_of_and_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is right for its ecosystem: a script that only asks for a web page must start all the same."""
+    monkeypatch.setenv("MONGODB_URI", f"mongodb+srv://app:{PASSWORD}@cluster0.example.net/shop")
+    with zCLI(QUIET) as z:
+        assert z.config.services.mongodb.host == "127.0.0.1"
+        log = Path(str(z._application_log.file)).read_text()
+    assert "services.mongodb: MONGODB_URI is ignored" in log
+    assert "hunter2" not in log
+
+
+def test_a_password_in_a_url_is_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    from click.testing import CliRunner
+
+    from zcli_core.cli.main import cli
+
+    monkeypatch.setenv("REDIS_URL", f"redis://:{PASSWORD}@127.0.0.1:1/")
+    monkeypatch.setenv("MONGODB_URI", f"mongodb://u:{PASSWORD}@127.0.0.1:1/")
+    caplog.set_level(logging.DEBUG)
+    with zCLI({"title": "shown", "logger": "DEBUG"}) as z:
+        z.comm.start_service("redis", timeout=1)
+        seen = [repr(z.config), repr(z.config.services), str(z.config.explain("services.redis.host"))]
+        seen += [json.dumps(z.comm.service_status()), str(z.comm.services.last_failure), repr(z.comm.services)]
+    for command in (["config"], ["config", "services.redis.host"], ["config", "--json"], ["services", "--json"]):
+        seen.append(CliRunner().invoke(cli, command).output)
+    seen += [*capfd.readouterr(), caplog.text]
+    assert PASSWORD not in "".join(seen)
+    assert "REDIS_URL" in "".join(seen)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://", {"host": "127.0.0.1", "port": None, "tls": False}),
+        ("redis://h", {"host": "h", "port": None}),
+        ("redis://h:1/2", {"host": "h", "port": 1, "database": 2}),
+        ("redis://h?db=4", {"host": "h", "database": 4}),
+        ("rediss://[::1]:1", {"host": "::1", "tls": True}),
+        ("valkey://a%40b:c@h", {"host": "h", "user": "a@b", "tls": False}),
+        ("valkeys://h", {"tls": True}),
+        ("unix:///run/redis.sock?db=1", {"host": "/run/redis.sock", "database": 1}),
+        ("unix://me@/run/redis.sock", {"host": "/run/redis.sock", "user": "me"}),
+    ],
+)
+def test_redis_urls(url: str, expected: dict[str, Any]) -> None:
+    found = parse_url(url)
+    assert {name: found[name] for name in expected} == expected
+    assert "password" not in found
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("mongodb://h", {"host": "h", "port": None, "database": None, "user": None, "tls": None}),
+        ("mongodb://h:1/d", {"host": "h", "port": 1, "database": "d"}),
+        ("mongodb://a%3Ab:c%40@h,i:2/?ssl=true", {"host": "h", "user": "a:b", "tls": True}),
+        ("mongodb://[::1]/d?tls=false", {"host": "::1", "port": None, "tls": False}),
+        ("mongodb://%2Ftmp%2Fmongodb-27017.sock/d", {"host": "/tmp/mongodb-27017.sock"}),
+    ],
+)
+def test_mongodb_uris(uri: str, expected: dict[str, Any]) -> None:
+    found = parse_uri(uri)
+    assert {name: found[name] for name in expected} == expected
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60).map(lambda text: f"redis://{text}") | st.text(max_size=60))
+def test_no_text_breaks_the_redis_url(text: str) -> None:
+    try:
+        found = parse_url(text)
+    except ValueError:
+        return
+    assert set(found) <= {"host", "port", "user", "database", "tls"}
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60).map(lambda text: f"mongodb://{text}") | st.text(max_size=60))
+def test_no_text_breaks_the_mongodb_uri(text: str) -> None:
+    try:
+        found = parse_uri(text)
+    except (ValueError, Unusable):
+        return
+    assert set(found) <= {"host", "port", "user", "database", "tls"}
+
+
+def test_every_service_declares_where_it_is() -> None:
+    with zCLI(QUIET) as z:
+        for name in z.comm.services.names:
+            for key in ("host", "port", "data_dir", "launcher", "user", "database"):
+                assert f"services.{name}.{key}" in z.config.settings
+
+
+def test_two_plugins_cannot_share_a_variable_that_sets_several_settings(site: Site) -> None:
+    site.plugin(
+        "other_redis",
+        """
+        from zcli_core.config.settings import Composite, Section, setting
+
+        class Other(Section, name="other", composites=(Composite("REDIS_URL", "a URL", ("url",), lambda text: {}),)):
+            url: str = setting("", "a URL")
+
+        @hookimpl
+        def zcli_settings():
+            return [Other]
+        """,
+    )
+    with zCLI(QUIET) as z:
+        records = z.plugins.records
+        causes = [str(records[name].cause) for name in ("other_redis", "zcli_redis") if records[name].state == "broken"]
+    assert len(causes) == 1
+    assert "the variable REDIS_URL" in causes[0]

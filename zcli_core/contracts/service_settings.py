@@ -1,0 +1,21 @@
+"""The settings that every service has. A service's own section derives from this one and adds its port."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zcli_core.config.settings import Section, setting
+
+
+class ServiceSettings(Section, name="services"):
+    """Where a service is, and what starts it.
+
+    >>> class Memcached(ServiceSettings, name="services.memcached"):
+    ...     '''Where memcached listens.'''
+    ...     port: int = setting(11211, "TCP port", minimum=1, maximum=65535)
+    """
+
+    host: str = setting("127.0.0.1", "name or address to reach it at, or the path of its Unix socket")
+    port: int = setting(1, "TCP port", minimum=1, maximum=65535)
+    data_dir: Path | None = setting(None, "data folder of a server that zCLI starts; one of zCLI's own if unset")
+    launcher: str = setting("auto", "what starts it: systemd, debian-cluster, homebrew, windows-service, local or auto")

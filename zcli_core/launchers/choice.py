@@ -1,0 +1,81 @@
+"""Which launcher starts a service, and which one runs it."""
+
+from __future__ import annotations
+
+from zcli_core.contracts.service import (
+    DebianCluster,
+    HomebrewFormula,
+    LaunchMethod,
+    LocalProcess,
+    SystemdUnit,
+    WindowsService,
+)
+from zcli_core.launchers.base import Job, Launcher
+from zcli_core.launchers.debian import DebianClusters
+from zcli_core.launchers.homebrew import Homebrew
+from zcli_core.launchers.local import Local
+from zcli_core.launchers.systemd import Systemd
+from zcli_core.launchers.windows import WindowsServices
+from zcli_core.suggestions import suggestion
+
+AUTO = "auto"
+
+_NAMES: dict[type, str] = {
+    SystemdUnit: Systemd.name,
+    DebianCluster: DebianClusters.name,
+    HomebrewFormula: Homebrew.name,
+    WindowsService: WindowsServices.name,
+    LocalProcess: Local.name,
+}
+
+
+def launcher_for(job: Job, method: LaunchMethod) -> Launcher:
+    """The launcher that a backend's declaration stands for."""
+    if isinstance(method, SystemdUnit):
+        return Systemd(job, method)
+    if isinstance(method, DebianCluster):
+        return DebianClusters(job, method)
+    if isinstance(method, HomebrewFormula):
+        return Homebrew(job, method)
+    if isinstance(method, WindowsService):
+        return WindowsServices(job, method)
+    return Local(job, method)
+
+
+def check_name(job: Job, said_by: str) -> None:
+    """Raise ValueError if no launcher of the service has the name that its target asks for."""
+    known = [AUTO, *(_NAMES[type(method)] for method in job.backend.launchers)]
+    wanted = job.target.launcher
+    if wanted not in known:
+        raise ValueError(
+            f"{said_by}: {job.backend.name} has no launcher {wanted!r}{suggestion(wanted, known)}; "
+            f"it has {', '.join(known)}"
+        )
+
+
+def choose_launcher(job: Job) -> Launcher | None:
+    """The launcher that its target names, or the first one that has the service; None if none has.
+
+    Of itself, a launcher that cannot be told a port is used for the service's usual port only, and only where no data
+    folder is asked for: it would start a server that is somewhere else.
+    """
+    wanted = job.target.launcher
+    usual = job.target.port == job.backend.default_port and job.target.data_dir is None
+    for method in job.backend.launchers:
+        if wanted not in (AUTO, _NAMES[type(method)]):
+            continue
+        launcher = launcher_for(job, method)
+        if wanted != AUTO:
+            return launcher
+        asked_for = usual or launcher.knows_port
+        if isinstance(launcher, DebianClusters) and job.target.data_dir is not None:
+            asked_for = False
+        if asked_for and launcher.found():
+            return launcher
+    return None
+
+
+def find_runner(job: Job) -> Launcher | None:
+    """The launcher that runs the service now. What we started ourselves is known for certain, so it is asked first."""
+    methods = sorted(job.backend.launchers, key=lambda method: not isinstance(method, LocalProcess))
+    return next((each for each in (launcher_for(job, method) for method in methods) if each.runs()), None)

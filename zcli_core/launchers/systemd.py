@@ -1,0 +1,129 @@
+"""Units of the system's systemd."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import Path
+
+from zcli_core.contracts.service import LaunchError, SystemdUnit
+from zcli_core.launchers.base import Job, Launcher
+from zcli_core.launchers.commands import Outcome, as_root, last_lines, run, user_name, which
+
+#: systemctl may be installed where systemd does not run, as in most containers: sd_booted(3) looks for this folder.
+BOOTED = Path("/run/systemd/system")
+_REFUSALS = ("interactive authentication required", "access denied", "permission denied", "must be root")
+
+
+def is_there() -> bool:
+    """Whether systemd runs this machine."""
+    return BOOTED.is_dir() and which("systemctl") is not None
+
+
+def systemctl(action: str, unit: str, timeout: float) -> Outcome:
+    """Start or stop a unit, without a password prompt.
+
+    :raises LaunchError: we lack the right.
+    """
+    done = run(["systemctl", "--no-ask-password", action, unit], timeout)
+    if done.code and any(refusal in done.output.lower() for refusal in _REFUSALS):
+        raise LaunchError(
+            f"the user {user_name()} may not {action} units of systemd",
+            as_root("systemctl", action, unit),
+            done.last_lines,
+        )
+    return done
+
+
+class Systemd(Launcher):
+    """Starts the first unit that is there. A unit's exit codes say little: its properties are read instead."""
+
+    name = "systemd"
+
+    def __init__(self, job: Job, method: SystemdUnit) -> None:
+        super().__init__(job)
+        self._names = method.units
+
+    def found(self) -> bool:
+        """Whether systemd runs this machine and knows one of the units."""
+        return self._unit is not None
+
+    @cached_property
+    def _unit(self) -> str | None:
+        if not is_there():
+            return None
+        for name in self._candidates():
+            properties = self._properties(name)
+            # A oneshot unit (Debian's postgresql.service) is "active" with nothing running: it only groups others.
+            if properties.get("LoadState") == "loaded" and properties.get("Type") != "oneshot":
+                return name
+        return None
+
+    def _candidates(self) -> list[str]:
+        wanted = [name for name in self._names if "*" not in name]
+        patterns = [f"{name}.service" for name in self._names if "*" in name]
+        if not patterns:
+            return wanted
+        listed = run(["systemctl", "list-unit-files", "--no-legend", "--plain", "--type=service", *patterns], 10)
+        names = [line.split()[0] for line in listed.output.splitlines() if line.strip()]
+        fitting = [name for name in names if any(fnmatch(name, pattern) for pattern in patterns) and "@" not in name]
+        return [*sorted((name.removesuffix(".service") for name in fitting), reverse=True), *wanted]
+
+    def _properties(self, unit: str) -> dict[str, str]:
+        shown = run(["systemctl", "show", "-p", "LoadState,ActiveState,SubState,MainPID,Type", unit], 10)
+        return dict(line.split("=", 1) for line in shown.output.splitlines() if "=" in line)
+
+    def runs(self) -> bool:
+        """Whether the unit runs, and its process is what holds the port, as far as can be told."""
+        unit = self._unit
+        if unit is None:
+            return False
+        properties = self._properties(unit)
+        if properties.get("ActiveState") != "active" or properties.get("SubState") == "exited":
+            return False
+        return holds_port(self.job, int(properties.get("MainPID", "0") or 0))
+
+    def start(self) -> None:
+        """Start the unit and wait."""
+        unit = self._require()
+        done = systemctl("start", unit, self.job.remaining)
+        if done.code:
+            raise LaunchError(f"systemctl start {unit} failed", as_root("systemctl", "start", unit), self._log(done))
+        self.require_ready(f"systemctl start {unit}", self._log)
+
+    def stop(self) -> None:
+        """Stop the unit and wait."""
+        unit = self._require()
+        done = systemctl("stop", unit, self.job.remaining)
+        if done.code:
+            raise LaunchError(f"systemctl stop {unit} failed", as_root("systemctl", "stop", unit), done.last_lines)
+        self.require_gone(f"systemctl stop {unit}")
+
+    def _require(self) -> str:
+        if self._unit is None:
+            raise LaunchError(f"systemd has no unit {' or '.join(self._names)} here")
+        return self._unit
+
+    def _log(self, done: Outcome | None = None) -> tuple[str, ...]:
+        """What the unit logged; what systemctl printed where the journal is not ours to read."""
+        if which("journalctl") and self._unit:
+            try:
+                said = run(["journalctl", "--no-pager", "-q", "-o", "cat", "-n", "8", "-u", self._unit], 10)
+            except LaunchError:
+                said = Outcome(1, "")
+            if said.code == 0 and said.output.strip():
+                return last_lines(said.output)
+        return done.last_lines if done else ()
+
+
+def holds_port(job: Job, pid: int) -> bool:
+    """Whether that process holds the service's port; also True where the system does not tell."""
+    from zcli_core.comm.ports import port_holder
+
+    if job.target.is_socket_path or pid <= 0:
+        return True
+    try:
+        holder = port_holder(job.target.port, job.target.host)
+    except (ValueError, OSError):
+        return True
+    return holder is None or holder.pid is None or holder.pid == pid
