@@ -62,8 +62,7 @@ def _does_more_than_provide(record: PluginRecord) -> bool:
 
 def _is_selected(record: PluginRecord, config: Config) -> bool:
     return any(
-        kind.setting is None
-        or not {provider.name, *provider.aliases}.isdisjoint(_selected(config.get(kind.setting)))
+        kind.setting is None or not {provider.name, *provider.aliases}.isdisjoint(_selected(config.get(kind.setting)))
         for kind, providers in record.offers.items()
         for provider in providers
     )

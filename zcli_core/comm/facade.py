@@ -105,6 +105,7 @@ class Comm:
         from zcli_core.comm.websocket.server import WebSocketServer
 
         return WebSocketServer(self._config, self._host, self._log.getChild("websocket"))
+
     # --- services ---
 
     @cached_property
