@@ -30,7 +30,7 @@ def header_fields(answer: http.client.HTTPResponse) -> list[tuple[str, str]]:
     return fields
 
 
-def read_body(answer: http.client.HTTPResponse, method: str, fields: list[tuple[str, str]], max_bytes: int) -> bytes:
+def read_body(answer: http.client.HTTPResponse, method: str, max_bytes: int) -> bytes:
     """The whole body with Content-Encoding undone.
 
     Raises TransportFailure of kind ``too_large``, as soon as that is clear.
@@ -63,7 +63,7 @@ def read_body(answer: http.client.HTTPResponse, method: str, fields: list[tuple[
     return b"".join(blocks)
 
 
-def may_be_reused(answer: http.client.HTTPResponse, fields: list[tuple[str, str]]) -> bool:
+def may_be_reused(answer: http.client.HTTPResponse) -> bool:
     """Whether another request may be sent on the connection that this answer, read to its end, came on."""
     if answer.will_close or not answer.isclosed() or answer.status == 101:
         return False

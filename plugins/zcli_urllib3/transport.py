@@ -134,7 +134,7 @@ class Urllib3Transport:
             answer = connection.receive()
             doing = "reading the body"
             fields = header_fields(answer)
-            body = read_body(answer, request.method, fields, max_bytes)
+            body = read_body(answer, request.method, max_bytes)
         except BaseException as error:
             _close(connection, answer)
             failure = classify(error, peer, doing)
@@ -143,7 +143,7 @@ class Urllib3Transport:
             if is_kept and not held.received and failure.kind == "reset" and _may_repeat(request):
                 raise _StaleConnection from error
             raise failure from error
-        if may_be_reused(answer, fields) and connection.sock is not None:
+        if may_be_reused(answer) and connection.sock is not None:
             self._pool.give_back(place, connection)
         else:
             _close(connection, answer)

@@ -103,6 +103,10 @@ def test_a_folded_header_is_one_value(http: HttpClient) -> None:
     assert get(http, response(b"", "200 OK", "X-Long: first", " second")).headers["X-Long"] == "first second"
 
 
+def test_a_reason_cannot_steer_the_terminal_that_shows_it(http: HttpClient) -> None:
+    assert get(http, response(b"", "200 \x1b[31mOK\x07é")).reason == "\ufffd[31mOK\ufffdé"
+
+
 def test_a_reason_may_be_missing(http: HttpClient) -> None:
     found = get(http, response(b"", "299"))
     assert (found.status_code, found.reason) == (299, "")

@@ -200,7 +200,7 @@ class HttpStatusError(ZCLIError):
 class HttpResponse:
     """An answer, whatever its status. Always true: ``if response:`` asks whether there is an answer.
 
-    - ``status_code``, ``reason``: as in ``404`` and ``"Not Found"``
+    - ``status_code``, ``reason``: as in ``404`` and ``"Not Found"``; what is not printable in a reason is U+FFFD
     - ``headers``: a :class:`Headers`
     - ``content``: the body as bytes, with Content-Encoding undone
     - ``url``: the address that answered, after redirects, without user, password and fragment

@@ -284,7 +284,11 @@ class HttpClient:
     def _send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         transport = self._transport or self._first_transport()
         try:
-            return transport.exchange(request, deadline, max_bytes)
+            raw = transport.exchange(request, deadline, max_bytes)
+            if raw.reason.isprintable():
+                return raw
+            # It goes into logs and onto terminals, which control characters could steer.
+            return raw._replace(reason="".join(c if c.isprintable() else "\ufffd" for c in raw.reason))
         except (TransportFailure, BodySourceError):
             raise
         except Exception as error:
