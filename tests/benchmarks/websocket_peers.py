@@ -229,6 +229,7 @@ async def zcli_pure(sock: socket.socket) -> None:
 PEERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "floor": floor,
     "zcli": zcli,
+    "zcli+idle": zcli,
     "zcli-pure": zcli_pure,
     "websockets": websockets_,
     "aiohttp": aiohttp_,

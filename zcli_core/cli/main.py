@@ -12,7 +12,7 @@ from zcli_core.cli.session import load_plugins
 from zcli_core.errors import ConfigError
 
 #: Subcommand -> the module that holds it, imported when it is run.
-_COMMANDS = {"config": "config", "http": "http", "plugins": "plugins", "ports": "ports", "services": "services"}
+_COMMANDS = {name: name for name in ("config", "http", "plugins", "ports", "services", "ws")}
 
 
 class _Commands(click.Group):

@@ -10,6 +10,7 @@ from installations import Site
 from websocket_serving import DEADLINE, Served, eventually, talks
 
 from zcli_core.app import zCLI
+from zcli_core.comm.websocket import strategies
 from zcli_core.errors import ConfigError
 
 Serve = Callable[..., Served]
@@ -99,6 +100,17 @@ def test_a_strategy_that_hangs_refuses_with_1011_within_open_timeout(serve: Serv
     assert served.refusal()[0] == 1011
     served.logged("the auth strategy 'mine' of the plugin zcli_mine had not decided on 127.0.0.1:")
     assert served.handle.stop()
+
+
+def test_a_plain_strategy_that_always_hangs_cannot_use_up_all_threads(
+    serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can make it start more of them than a bound."""
+    monkeypatch.setattr(strategies, "MAX_THREADS", 2)
+    _install(site, "def authenticate(self, request):\n    threading.Event().wait(3600)")
+    served = serve(**MINE, open_timeout=0.3)
+    assert [served.refusal()[0] for _ in range(4)] == [1011] * 4
+    served.logged("has 2 threads that have not returned")
 
 
 def test_a_quick_strategy_that_turns_out_to_be_slow_is_refused_as_broken(serve: Serve, site: Site) -> None:

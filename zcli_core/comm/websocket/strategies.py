@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 import traceback
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,10 @@ from zcli_core.contracts.auth import AuthStrategy, Identified, Rejected
 if TYPE_CHECKING:
     from zcli_core.comm.websocket.threads import HandlerThreads
     from zcli_core.contracts.websocket import Request
+
+
+#: Calls of one plain strategy at once. One that hangs keeps its threads for ever: there must be an end to them.
+MAX_THREADS = 64
 
 
 class Failed:
@@ -35,6 +40,7 @@ class AskedStrategy:
         self._strategy = strategy
         self._threads = threads
         self._log = log
+        self._places = threading.BoundedSemaphore(MAX_THREADS)
         self._is_async = is_async(strategy.authenticate)
         #: Whether it can be asked without waiting.
         self.immediate = not self._is_async and getattr(strategy, "never_blocks", False) is True
@@ -53,11 +59,20 @@ class AskedStrategy:
         try:
             if self._is_async:
                 answer: Any = self._strategy.authenticate(request)
+            elif not self._places.acquire(blocking=False):
+                self._log.error("%s has %d threads that have not returned: refused (1011)", self, MAX_THREADS)
+                return FAILED
             else:
-                answer = await self._threads.run(self._strategy.authenticate, request)
+                answer = await self._threads.run(self._in_thread, request)
             return self._checked(await answer if inspect.isawaitable(answer) else answer)
         except Exception as error:  # noqa: BLE001
             return self._failed(error)
+
+    def _in_thread(self, request: Request) -> Any:
+        try:
+            return self._strategy.authenticate(request)
+        finally:
+            self._places.release()
 
     def _checked(self, answer: Any) -> Outcome:
         if answer is None or isinstance(answer, Rejected):

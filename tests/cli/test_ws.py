@@ -1,0 +1,149 @@
+"""``zcli ws``: the server and the client of the command line, one against the other and against others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+from script_runs import plain_environment
+from websockets.sync.client import connect
+
+LONGEST = 30.0
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-u", "-m", "zCLI", "ws", *arguments]
+
+
+def _connect(folder: Path, *arguments: str, lines: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        _command("connect", *arguments),
+        input=lines,
+        cwd=folder,
+        env=plain_environment(folder, variables),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LONGEST * 2,
+        check=False,
+    )
+
+
+@contextmanager
+def _served(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    with subprocess.Popen(
+        _command("serve", "--port", "0", *arguments),
+        cwd=folder,
+        env=plain_environment(folder, variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    ) as process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            assert " listening on " in first, first + process.stdout.read()
+            yield first.split()[3], process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def test_lines_go_there_and_come_back(tmp_path: Path) -> None:
+    """What the server sees is printed too; Ctrl+C ends it with status 0."""
+    with _served(tmp_path) as (url, process):
+        done = _connect(tmp_path, url, lines="hello\n\ngrüße\n")
+        assert (done.stdout, done.stderr, done.returncode) == ("hello\n\ngrüße\n", "zcli: closed, 1000\n", 0)
+        if os.name == "posix":
+            process.send_signal(signal.SIGINT)
+            printed, _ = process.communicate(timeout=LONGEST)
+            came, *heard, left, stopped = printed.splitlines()
+            assert came.endswith(" came; 1 connected")
+            assert [line.partition(": ")[2] for line in heard] == ["hello", "", "grüße"]
+            assert left.endswith(" left: 1000")
+            assert stopped.startswith("[WebSocket] stopped: 0 clients closed")
+            assert process.returncode == 0
+
+
+def test_broadcast_passes_messages_on(tmp_path: Path) -> None:
+    """To the others; bytes are shown as such."""
+    with _served(tmp_path, "--broadcast") as (url, process), connect(url, proxy=None) as other:
+        assert process.stdout is not None
+        process.stdout.readline()
+        _connect(tmp_path, url, "--wait", "0", lines="hello\n")
+        assert other.recv(timeout=LONGEST) == "hello"
+        other.send(b"\x01\xff")
+        assert any("2 bytes: 01 ff" in line for line in iter(process.stdout.readline, ""))
+
+
+def test_the_settings_of_this_folder_apply(tmp_path: Path) -> None:
+    """Here a token, from .zEnv on both sides; without it the client is refused, visibly."""
+    (tmp_path / ".zEnv").write_text("ZCLI_WEBSOCKET_REQUIRE_AUTH=yes\nWEBSOCKET_TOKEN=s3cret\n")
+    with _served(tmp_path) as (url, _):
+        done = _connect(tmp_path, url)
+        assert (done.stderr, done.returncode) == ("zcli: closed, 1008 (authentication required)\n", 1)
+        done = _connect(tmp_path, url, "--token", "wrong")
+        assert (done.stderr, done.returncode) == ("zcli: closed, 1008 (authentication failed)\n", 1)
+        done = _connect(tmp_path, url, lines="hello\n", WEBSOCKET_TOKEN="s3cret")
+        assert (done.stdout, done.returncode) == ("hello\n", 0)
+
+
+def test_wss_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
+    """Trusted where it is named, and not otherwise."""
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+    (tmp_path / "public.pem").write_bytes(issued.cert_chain_pems[0].bytes())
+    with _served(tmp_path, WEBSOCKET_SSL_ENABLED="yes", WEBSOCKET_SSL_CERT="own.pem") as (url, _):
+        done = _connect(tmp_path, url, "--ca-file", "public.pem", lines="hello\n")
+        assert (done.stdout, done.returncode) == ("hello\n", 0), done.stderr
+        done = _connect(tmp_path, url)
+        assert done.returncode == 1
+        assert "certificate verify failed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["http://localhost"], 2, "expected ws://host:port/path"),
+        (["localhost:80"], 2, "expected ws://host:port/path"),
+        (["ws://127.0.0.1:1"], 1, "cannot connect to 127.0.0.1:1: "),
+        (["ws://no-such-host.invalid"], 1, "cannot connect to no-such-host.invalid:80: "),
+    ],
+)
+def test_what_cannot_be_reached_is_told_without_a_traceback(
+    tmp_path: Path, arguments: list[str], status: int, message: str
+) -> None:
+    """A wrong URL is a mistake (2), a silent server is bad luck (1)."""
+    done = _connect(tmp_path, *arguments)
+    assert done.returncode == status
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_refusal_by_http_status_is_told(tmp_path: Path) -> None:
+    """As that status."""
+    settings = {"WEBSOCKET_REQUIRE_AUTH": "yes", "WEBSOCKET_TOKENS": "alice=Xa81", "WEBSOCKET_REFUSE_WITH": "http"}
+    with _served(tmp_path, **settings) as (url, _):
+        done = _connect(tmp_path, url, "--token", "wrong")
+    assert (done.stderr, done.returncode) == ("zcli: the server refused with HTTP status 401\n", 1)
+
+
+def test_a_server_that_cannot_start_is_told(tmp_path: Path) -> None:
+    """As a sentence, with status 2."""
+    done = subprocess.run(
+        _command("serve"),
+        cwd=tmp_path,
+        env=plain_environment(tmp_path, {"WEBSOCKET_REQUIRE_AUTH": "yes"}),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LONGEST,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("zcli: websocket.require_auth (WEBSOCKET_REQUIRE_AUTH) asks for a token")
