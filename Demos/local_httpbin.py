@@ -16,6 +16,7 @@ import contextlib
 import io
 import logging
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -240,6 +241,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.cpu is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {given.cpu})
+    if not sys.stdin.isatty():  # a program started us and will close it: what Ctrl+C means is that program's business
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     with LocalHttpbin(https=given.https, port=given.port) as httpbin:
         print(httpbin.url, flush=True)
         if httpbin.ca_file:

@@ -55,6 +55,7 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without ✓ shows a question mark
     signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGINT, _interrupted)
     began = time.monotonic()
     tour = Tour(local=given.local)
     tour.console.print(f"[bold]zCLI {__version__}[/], Python {platform.python_version()}, {platform.system()}")
@@ -74,6 +75,12 @@ def main() -> int:
         return 1
     tour.console.print(f"\n[bold green]All {len(STEPS)} steps held[/], in {seconds:.1f} s.")
     return 0
+
+
+def _interrupted(signum: int, frame: FrameType | None) -> NoReturn:
+    """The first Ctrl+C ends the tour; another one must not leave half of what it started behind."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _terminated(signum: int, frame: FrameType | None) -> NoReturn:

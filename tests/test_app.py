@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import logging
 import os
 import subprocess
 import sys
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +191,23 @@ def test_two_objects_do_not_see_each_other(site: Site, isolated: Path) -> None:
     assert "only for b" not in logs["a"]
     assert "only for a" not in logs["b"]
     assert "only for b" in logs["b"]
+
+
+def test_threads_that_come_first_together_share_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was kept apart would not be closed, and would keep its ``last_failure`` to itself."""
+    with zCLI(QUIET) as z:
+        together = threading.Barrier(2)
+        get_child = z.log.getChild
+
+        def slow_get_child(name: str) -> logging.Logger:
+            with contextlib.suppress(threading.BrokenBarrierError):  # up to Python 3.11 only one gets this far
+                together.wait(timeout=0.5)
+            return get_child(name)
+
+        monkeypatch.setattr(z.log, "getChild", slow_get_child)
+        with ThreadPoolExecutor(2) as threads:
+            clients = list(threads.map(lambda _: z.comm.http, range(2)))
+        assert clients == [z.comm.http] * 2
 
 
 # --- odd surroundings -------------------------------------------------------------------------------------------

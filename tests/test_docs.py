@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from http_servers import closed_port
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -69,11 +70,12 @@ def test_every_block_does_what_the_document_says(
     document: str, tmp_path: Path, shell: dict[str, str], httpbin: str
 ) -> None:
     """Files are written, scripts run and commands print what is shown."""
+    free_port = str(closed_port())  # the reader's 8080 may well be in use
     folder = tmp_path / "reader"
     folder.mkdir()
     for block in _blocks(document):
         where = f"{document}:{block.line}"
-        code = block.code.replace("https://httpbin.org", httpbin)
+        code = block.code.replace("https://httpbin.org", httpbin).replace("8080", free_port)
         named = _FILE.match(code.partition("\n")[0])
         if named:
             (folder / named[1]).parent.mkdir(parents=True, exist_ok=True)

@@ -108,11 +108,13 @@ def test_a_transport_that_is_disabled_fails_the_steps_that_need_it(tmp_path: Pat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
-@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("how", "times", "status"), [(signal.SIGINT, 1, 130), (signal.SIGINT, 2, 130), (signal.SIGTERM, 1, 143)]
+)
 def test_an_interrupted_tour_ends_what_it_started(
-    tmp_path: Path, scratch: Path, how: signal.Signals, status: int
+    tmp_path: Path, scratch: Path, how: signal.Signals, times: int, status: int
 ) -> None:
-    """Ctrl+C or SIGTERM amid the requests: no process and no file is left."""
+    """Ctrl+C, also an impatient one, or SIGTERM amid the requests: no process and no file is left."""
     with started_script(TOUR, "--local", folder=tmp_path, variables={"TMPDIR": str(scratch)}) as tour:
         assert tour.stdout is not None
         for line in tour.stdout:
@@ -120,10 +122,11 @@ def test_an_interrupted_tour_ends_what_it_started(
                 break
         else:
             pytest.fail("the tour has not come to its requests")
-        if how == signal.SIGINT:
-            os.killpg(tour.pid, how)  # as a terminal does it: to the tour and to all it started
-        else:
-            tour.send_signal(how)
+        for _ in range(times):
+            if how == signal.SIGINT:
+                os.killpg(tour.pid, how)  # as a terminal does it: to the tour and to all it started
+            else:
+                tour.send_signal(how)
         rest = tour.stdout.read()
         assert tour.wait(60) == status, rest
         assert "Traceback" not in rest

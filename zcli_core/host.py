@@ -280,7 +280,7 @@ class PluginHost:
             for plugin, function, positions in calls:
                 try:
                     function(*(values[position] for position in positions))
-                except Exception:
+                except (Exception, SystemExit):
                     log.exception("the plugin %s failed in its hook %s; zCLI goes on without it", plugin, hook)
 
         return notify
@@ -292,7 +292,7 @@ class PluginHost:
         for plugin, function, arguments in self._implementations(hook):
             try:
                 function(*(values[names.index(argument)] for argument in arguments))
-            except Exception as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, the others go on
                 problems.append(f"the plugin {plugin} failed in its hook {hook}: {describe_error(error)}")
         return problems
 

@@ -9,6 +9,7 @@ from urllib3.response import HTTPResponse
 from zcli_core.contracts.http import TransportFailure
 
 _BLOCK = 64 * 1024
+_MOST_DIGITS = 100
 
 
 def header_fields(answer: http.client.HTTPResponse) -> list[tuple[str, str]]:
@@ -29,7 +30,7 @@ def header_fields(answer: http.client.HTTPResponse) -> list[tuple[str, str]]:
     return fields
 
 
-def read_body(answer: http.client.HTTPResponse, method: str, fields: list[tuple[str, str]], max_bytes: int) -> bytes:
+def read_body(answer: http.client.HTTPResponse, method: str, max_bytes: int) -> bytes:
     """The whole body with Content-Encoding undone.
 
     Raises TransportFailure of kind ``too_large``, as soon as that is clear.
@@ -41,9 +42,12 @@ def read_body(answer: http.client.HTTPResponse, method: str, fields: list[tuple[
         return answer.read()
     source: http.client.HTTPResponse | HTTPResponse = answer
     if encoding is not None:
+        packed = {"content-encoding": encoding}
+        if answer.length is not None:  # read in blocks, http.client does not say that less has come
+            packed["content-length"] = str(answer.length)
         source = HTTPResponse(
             answer,
-            headers={"content-encoding": encoding},
+            headers=packed,
             status=answer.status,
             preload_content=False,
             original_response=answer,
@@ -59,7 +63,7 @@ def read_body(answer: http.client.HTTPResponse, method: str, fields: list[tuple[
     return b"".join(blocks)
 
 
-def may_be_reused(answer: http.client.HTTPResponse, fields: list[tuple[str, str]]) -> bool:
+def may_be_reused(answer: http.client.HTTPResponse) -> bool:
     """Whether another request may be sent on the connection that this answer, read to its end, came on."""
     if answer.will_close or not answer.isclosed() or answer.status == 101:
         return False
@@ -73,7 +77,8 @@ def _unfolded(value: str) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    # More digits than any body has bytes: Python refuses thousands of them, upon which http.client ignores the field.
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 def _protocol(message: str) -> TransportFailure:

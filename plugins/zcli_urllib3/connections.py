@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import math
+import re
 import ssl
 from typing import Any
 
@@ -14,9 +15,13 @@ from zcli_urllib3.dial import dial
 from zcli_urllib3.failures import classify
 from zcli_urllib3.sockets import DeadlineSocket, DeadlineTls
 
+_LONGEST_LINE = 64 * 1024
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?\r?\n")
+
 
 class Answer(http.client.HTTPResponse):
-    """An answer from which every interim one was skipped, not only 100 (RFC 9110, section 15.2)."""
+    """An answer from which every interim one was skipped, not only 100 (RFC 9110, section 15.2), and in which every
+    chunk has a size."""
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
@@ -24,6 +29,16 @@ class Answer(http.client.HTTPResponse):
             if status <= 101 or status >= 200:
                 return version, status, reason
             http.client.parse_headers(self.fp)
+
+    def _read_next_chunk_size(self) -> int:
+        """RFC 9112, section 7.1. http.client takes ``-1`` for a size too, and then reads without end."""
+        line = self.fp.readline(_LONGEST_LINE)
+        if not line:
+            raise http.client.IncompleteRead(b"")
+        size = _CHUNK_SIZE.fullmatch(line)
+        if size is None:
+            raise http.client.HTTPException("a chunk does not begin with its size")
+        return int(size[1], 16)
 
 
 class PlainConnection(HTTPConnection):

@@ -55,7 +55,7 @@ def _parse(value: str, variable: str) -> Proxy:
         raise TransportFailure(
             "proxy", f"{variable} names a {parts.scheme}:// proxy; this transport knows http:// and https:// ones"
         )
-    if not host:
+    if not host or not value.isprintable():  # os.environ has lone surrogates for what is no UTF-8
         raise TransportFailure("proxy", f"{variable} is no address of a proxy such as http://proxy.example:3128")
     authorization = None
     if parts.username is not None:

@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from urllib3.connection import ProxyConfig
-from urllib3.util import parse_url
+from urllib3.util import SKIP_HEADER, parse_url
 
 from zcli_core.contracts.http import HttpRequest, RawResponse
 from zcli_urllib3.answers import header_fields, may_be_reused, read_body
@@ -20,6 +20,9 @@ from zcli_urllib3.tls import TlsContexts
 
 if TYPE_CHECKING:
     from zcli_core.config.sections import Http
+
+# What urllib3 and http.client would add of their own; a request without them was meant to be so.
+_NOT_TO_BE_ADDED = ("accept-encoding", "user-agent")
 
 # A request that may be sent again on its own (RFC 9110, section 9.2.2) when the server closed an idle connection.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
@@ -131,7 +134,7 @@ class Urllib3Transport:
             answer = connection.receive()
             doing = "reading the body"
             fields = header_fields(answer)
-            body = read_body(answer, request.method, fields, max_bytes)
+            body = read_body(answer, request.method, max_bytes)
         except BaseException as error:
             _close(connection, answer)
             failure = classify(error, peer, doing)
@@ -140,7 +143,7 @@ class Urllib3Transport:
             if is_kept and not held.received and failure.kind == "reset" and _may_repeat(request):
                 raise _StaleConnection from error
             raise failure from error
-        if may_be_reused(answer, fields) and connection.sock is not None:
+        if may_be_reused(answer) and connection.sock is not None:
             self._pool.give_back(place, connection)
         else:
             _close(connection, answer)
@@ -174,6 +177,10 @@ def _send(connection: Connection, place: _Place, request: HttpRequest) -> None:
         if place.proxy.authorization:
             headers = headers.copy()
             headers["Proxy-Authorization"] = place.proxy.authorization
+    for name in _NOT_TO_BE_ADDED:
+        if name not in headers:
+            headers = headers.copy()
+            headers[name] = SKIP_HEADER
     try:
         connection.request(request.method, target, request.body, headers)
     except ConnectionError:

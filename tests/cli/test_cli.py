@@ -193,6 +193,23 @@ def test_http_prints_the_answer(zcli: Run, httpbin: str) -> None:
     assert found["status_code"] == 404
 
 
+def test_http_sends_and_shows_headers_that_repeat(zcli: Run, httpbin: str) -> None:
+    """Of several fields of one name, none is dropped on the way out or on the way back."""
+    url = f"{httpbin}/response-headers?X-Many=one&X-Many=two"
+    back = json.loads(zcli("http", "GET", url, "--json").stdout)["headers"]["X-Many"]
+    sent = zcli("http", "GET", f"{httpbin}/headers", "-H", "X-Many: one", "-H", "X-Many: two")
+    assert back == "one, two"
+    assert json.loads(sent.stdout)["headers"]["X-Many"] == "one,two"
+
+
+def test_http_says_in_a_sentence_what_its_transport_cannot_use(zcli: Run, tmp_path: Path) -> None:
+    """A setting that is found to be wrong only when the transport is made ends the command with status 2."""
+    done = zcli("http", "GET", "http://127.0.0.1:1/", ZCLI_HTTP_CA_FILE=str(tmp_path / "missing.pem"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("zcli: http.ca_file")
+    assert "Traceback" not in done.stderr
+
+
 def test_http_tells_why_there_was_no_answer(zcli: Run) -> None:
     """A refused connection ends with status 1 and its cause."""
     done = zcli("http", "GET", "http://127.0.0.1:1/")

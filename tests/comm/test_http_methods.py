@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from http_servers import RawServer, answering, response
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import HttpRequest, HttpResponse
@@ -127,6 +128,17 @@ def test_files_of_every_form_are_sent_with_the_form(http: HttpClient, httpbin: s
 def test_a_file_name_cannot_break_out_of_its_header(http: HttpClient, httpbin: str) -> None:
     data = answered(http.post(f"{httpbin}/post", files={"f": ('a"\r\nX-Evil: 1\r\n\r\n.txt', b"content")}))
     assert data["files"] == {"f": "content"}
+
+
+@pytest.mark.parametrize("name", ["User-Agent", "Accept", "Accept-Encoding", "Content-Type"])
+def test_every_header_that_zcli_would_send_can_be_left_out(http: HttpClient, name: str) -> None:
+    """Neither ours nor what urllib3 and http.client would put in its place is sent."""
+    with RawServer(answering(response())) as server:
+        assert http.post(server.url, data={"a": 1}), http.last_failure
+        assert http.post(server.url, data={"a": 1}, headers={name: None}), http.last_failure
+    with_it, without_it = (set(request.split(b"\r\n")) for request in server.requests)
+    assert [line.partition(b":")[0].decode() for line in with_it - without_it] == [name]
+    assert not without_it - with_it
 
 
 def test_the_callers_headers_replace_the_defaults_and_none_leaves_one_out(http: HttpClient, httpbin: str) -> None:

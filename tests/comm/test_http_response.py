@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.aliases
 import json
 
 import pytest
@@ -59,6 +60,7 @@ def test_elapsed_is_in_seconds_and_counts_the_body(http: HttpClient, httpbin: st
         ("text/plain; charset=no-such-thing", "naïve".encode(), "naïve"),
         ("text/plain; charset=base64", b"naive", "naive"),
         ("text/plain; charset=", b"naive", "naive"),
+        ("text/plain; charset=idna", "naïve".encode(), "naïve"),
         ("text/plain", b"\xef\xbb\xbfmarked", "marked"),
         ("text/plain", b"broken \xff", "broken \ufffd"),
     ],
@@ -67,6 +69,12 @@ def test_text_is_decoded_as_content_type_says_else_as_utf_8(
     http: HttpClient, content_type: str, body: bytes, text: str
 ) -> None:
     assert get(http, response(body, "200 OK", f"Content-Type: {content_type}")).text == text
+
+
+def test_text_is_text_whatever_codec_of_pythons_the_charset_names(http: HttpClient) -> None:
+    for codec in sorted({*encodings.aliases.aliases.values(), "idna", "punycode", "undefined", "raw_unicode_escape"}):
+        found = get(http, response(b"a\xff-b\x00.\xc3", "200 OK", f"Content-Type: text/plain; charset={codec}"))
+        assert isinstance(found.text, str)
 
 
 def test_json_that_is_none_raises_a_value_error_that_says_what_came(http: HttpClient) -> None:
@@ -93,6 +101,10 @@ def test_header_names_do_not_care_about_case_and_may_repeat(http: HttpClient) ->
 
 def test_a_folded_header_is_one_value(http: HttpClient) -> None:
     assert get(http, response(b"", "200 OK", "X-Long: first", " second")).headers["X-Long"] == "first second"
+
+
+def test_a_reason_cannot_steer_the_terminal_that_shows_it(http: HttpClient) -> None:
+    assert get(http, response(b"", "200 \x1b[31mOK\x07é")).reason == "\ufffd[31mOK\ufffdé"
 
 
 def test_a_reason_may_be_missing(http: HttpClient) -> None:

@@ -69,6 +69,25 @@ def test_a_bomb_is_not_inflated(limited: HttpClient, layers: int) -> None:
     assert peak < 8 * 1024 * 1024
 
 
+@pytest.mark.parametrize("size", [b"-1", b"-5", b"0x10", b"1_0", b"1" * 17, b"", b";" + b"x" * LIMIT])
+def test_a_chunk_whose_size_is_none_is_not_read(limited: HttpClient, size: bytes) -> None:
+    sent = 0
+
+    def handle(server: RawServer, connection: socket.socket) -> None:
+        nonlocal sent
+        server.read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\n")
+        while sent < 1000 * LIMIT:  # of which the client takes what the system's buffers hold
+            sent += connection.send(bytes(65536))
+
+    with RawServer(handle) as server:
+        assert limited.get(server.url) is None
+    assert limited.last_failure is not None
+    assert limited.last_failure.kind == "protocol"
+    assert "chunk" in limited.last_failure.message
+    assert sent < 1000 * LIMIT
+
+
 def test_a_length_that_could_not_be_allowed_is_refused_unread(limited: HttpClient) -> None:
     def handle(server: RawServer, connection: socket.socket) -> None:
         server.read_request(connection)

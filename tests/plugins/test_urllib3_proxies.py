@@ -154,6 +154,8 @@ def test_a_proxy_that_is_not_there_is_a_failure_of_kind_proxy(http: HttpClient, 
         ("socks5://user:hidden@127.0.0.1:1080", "HTTP_PROXY names a socks5:// proxy"),
         ("http://user:hidden@127.0.0.1:port", "HTTP_PROXY is no address"),
         ("http://", "HTTP_PROXY is no address"),
+        ("http://us\udcffer:hidden@127.0.0.1:1", "HTTP_PROXY is no address"),
+        ("http://proxy\x7f:1", "HTTP_PROXY is no address"),
     ],
 )
 def test_a_proxy_variable_that_cannot_be_used_is_named_without_its_value(

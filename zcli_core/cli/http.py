@@ -61,7 +61,7 @@ def command(
     facade = comm()
     try:
         response = facade.http_request(
-            method.upper(), url, headers=dict(headers), params=params, json=data, data=raw, timeout=timeout
+            method.upper(), url, headers=headers, params=params, json=data, data=raw, timeout=timeout
         )
         failure = facade.http.last_failure
     except ValueError as error:
@@ -80,7 +80,7 @@ def command(
                 "reason": response.reason,
                 "url": response.url,
                 "elapsed": response.elapsed,
-                "headers": dict(response.headers.items()),
+                "headers": dict(response.headers),
                 "text": response.text,
             }
         )

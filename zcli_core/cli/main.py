@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 
 import click
 
 from zcli_core import __version__
 from zcli_core.cli.session import load_plugins
+from zcli_core.errors import ConfigError
 
 #: Subcommand -> the module that holds it, imported when it is run.
 _COMMANDS = {"config": "config", "http": "http", "plugins": "plugins", "ports": "ports", "services": "services"}
@@ -48,5 +50,9 @@ cli = click.version_option(__version__, prog_name="zcli")(_Commands())
 
 
 def main() -> None:
-    """Run the command; ``python -m zCLI`` is the same."""
-    cli.main(prog_name="zcli")
+    """Run the command; ``python -m zCLI`` is the same. Exit status 2: the configuration cannot be used."""
+    try:
+        cli.main(prog_name="zcli")
+    except ConfigError as error:  # of a part that is made when a subcommand first uses it
+        click.echo(f"zcli: {error}", err=True)
+        sys.exit(2)

@@ -56,13 +56,16 @@ class Comm:
         context = Context(self._config, log)
         on_request = self._host.notifier("zcli_http_request", log)
         on_response = self._host.notifier("zcli_http_response", log)
-        return HttpClient(
+        client = HttpClient(
             self._config.http,
             lambda: self._host.make(HTTP_TRANSPORT, context),
             log,
             on_request=on_request and (lambda request: on_request(request, context)),
             on_response=on_response and (lambda request, outcome: on_response(request, outcome, context)),
         )
+        # From Python 3.12 on, threads that come first together each get here; they are all given the same client.
+        shared: HttpClient = self.__dict__.setdefault("http", client)
+        return shared
 
     http_request = _Verb("request")
     http_get = _Verb("get")

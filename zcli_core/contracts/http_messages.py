@@ -200,7 +200,7 @@ class HttpStatusError(ZCLIError):
 class HttpResponse:
     """An answer, whatever its status. Always true: ``if response:`` asks whether there is an answer.
 
-    - ``status_code``, ``reason``: as in ``404`` and ``"Not Found"``
+    - ``status_code``, ``reason``: as in ``404`` and ``"Not Found"``; what is not printable in a reason is U+FFFD
     - ``headers``: a :class:`Headers`
     - ``content``: the body as bytes, with Content-Encoding undone
     - ``url``: the address that answered, after redirects, without user, password and fragment
@@ -232,14 +232,14 @@ class HttpResponse:
 
     @property
     def encoding(self) -> str:
-        """The charset that Content-Type names, or UTF-8 where it names none or one that Python does not know."""
+        """The charset that Content-Type names, or UTF-8 where it names none or one that Python cannot read text in."""
         parameters = self.headers.get("content-type", "").split(";")[1:]
         for parameter in parameters:
             name, _, value = parameter.partition("=")
             if name.strip().lower() == "charset":
                 charset = value.strip().strip("'\"")
                 try:
-                    "".encode(charset)
+                    b"\xff-\xff".decode(charset, "replace")  # some codecs are none of text, or cannot replace
                 except (LookupError, ValueError):
                     break
                 return charset

@@ -24,7 +24,7 @@ from zcli_core.comm.http.options import (
     merge_headers,
 )
 from zcli_core.comm.http.retries import Retries
-from zcli_core.comm.http.urls import Pairs, parse_url, shown, with_params
+from zcli_core.comm.http.urls import Pairs, UserInfo, parse_url, shown, with_params
 from zcli_core.contracts.http import (
     Headers,
     HttpFailure,
@@ -143,19 +143,20 @@ class HttpClient:
         seconds = settings.timeout if timeout is None else checked_timeout(timeout)
         allowed = settings.retries if retries is None else checked_retries(retries)
         body, content_type = encode_body(data, json, form, files)
-        fields = merge_headers(self._defaults, headers)
+        defaults = self._defaults if content_type is None else [*self._defaults, ("Content-Type", content_type)]
+        fields = merge_headers(defaults, headers)
         if body is not None or headers is not None:
-            describe_body(fields, body, content_type)
+            describe_body(fields, body)
         authorizer = _authorizer(auth, fields)
         try:
             address, user_info = parse_url(url)
             if params is not None:
                 address = with_params(address, params)
+            if user_info is not None and auth is None and "authorization" not in fields:
+                authorizer = _url_authorizer(user_info)
         except TransportFailure as failure:
             self._failed(failure, method, shown(url), started)
             return None
-        if user_info is not None and auth is None and "authorization" not in fields:
-            authorizer = basic(*user_info)
         request = HttpRequest(method, address, fields, body)
         if self._on_request is not None:
             self._on_request(request)
@@ -283,7 +284,11 @@ class HttpClient:
     def _send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         transport = self._transport or self._first_transport()
         try:
-            return transport.exchange(request, deadline, max_bytes)
+            raw = transport.exchange(request, deadline, max_bytes)
+            if raw.reason.isprintable():
+                return raw
+            # It goes into logs and onto terminals, which control characters could steer.
+            return raw._replace(reason="".join(c if c.isprintable() else "\ufffd" for c in raw.reason))
         except (TransportFailure, BodySourceError):
             raise
         except Exception as error:
@@ -341,3 +346,13 @@ def _authorizer(auth: Auth | None, fields: Headers) -> Callable[[HttpRequest], A
     if not callable(auth) and "authorization" in fields:
         raise ValueError("auth and an Authorization header were given: give one of them")
     return authorize(auth)
+
+
+def _url_authorizer(user_info: UserInfo) -> Callable[[HttpRequest], Any]:
+    """Raises TransportFailure: what is wrong with a URL is no mistake in an argument, wherever in it that is."""
+    try:
+        return basic(*user_info)
+    except ValueError:
+        raise TransportFailure(
+            "invalid_url", "the URL's user name has a colon in it, which Basic credentials cannot have (RFC 7617)"
+        ) from None

@@ -95,16 +95,14 @@ def _header_text(name: str, value: Any) -> str:
     raise TypeError(f"the value of header {name} must be str, not {type(value).__name__}")
 
 
-def describe_body(fields: Headers, body: Body, content_type: str | None) -> None:
-    """Add the headers that describe a body, where the caller did not write them.
+def describe_body(fields: Headers, body: Body) -> None:
+    """Add the length of a body that knows its own, where the caller did not write it.
 
     Raises ValueError if the caller's Content-Length cannot be true, or for a Transfer-Encoding: two statements of
     where a body ends let one request pass for two (RFC 9112, section 11.2).
     """
     if "transfer-encoding" in fields:
         raise ValueError("a Transfer-Encoding header was given: how a body is sent follows from what it is")
-    if content_type is not None and "content-type" not in fields:
-        fields.add("Content-Type", content_type)
     length = 0 if body is None else len(body) if isinstance(body, bytes) else getattr(body, "length", None)
     announced = fields.get("content-length")
     if announced is None:

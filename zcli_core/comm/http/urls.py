@@ -52,6 +52,8 @@ def _parse_carefully(text: str) -> tuple[Url, UserInfo | None]:
         raise _invalid("the URL is empty")
     if any(character < " " or character == "\x7f" for character in text):
         raise _invalid("the URL contains a control character")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise _invalid("the URL contains a lone surrogate, which no encoding can carry")
     # Python's own sentences are not passed on: they may repeat a password that was taken for a port.
     try:
         parts = urlsplit(text)
