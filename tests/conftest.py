@@ -19,6 +19,16 @@ from zcli_core.config.sections import Http
 from zcli_core.log import ApplicationLog
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_proxy_for_loopback() -> Iterator[None]:
+    """A developer's proxy, which pip may need, has no business between the tests and their own servers."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.setenv(name, ",".join(filter(None, [known, "localhost,127.0.0.1,::1"])))
+        yield
+
+
 @pytest.fixture(scope="session")
 def local_httpbin() -> ModuleType:
     """The module ``Demos/local_httpbin.py``; Demos is no package."""
