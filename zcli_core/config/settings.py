@@ -189,6 +189,8 @@ class Setting:
     @property
     def composites(self) -> tuple[str, ...]:
         """The environment variables that set it together with others."""
+        if not self.section.composites:
+            return ()
         return tuple(each.variable for each in self.section.composites if self.attribute in each.sets)
 
 
@@ -229,25 +231,61 @@ def find_clash(declared: Iterable[Setting], others: Iterable[Setting]) -> str | 
 
     A key is also taken if it stands above or below another: a setting has no settings in it.
     """
-    taken = list(others)
-    sections = {setting.section.section_name: setting for setting in taken}
+    taken = _Taken()
+    for setting in others:
+        taken.add(setting)
     for setting in declared:
-        key, section = setting.key, setting.section
-        other = sections.setdefault(section.section_name, setting)
-        if other.section is not section:
-            return f"the section {section.section_name!r} is already declared by {other.provider}"
-        for other in taken:
-            if f"{key}.".startswith(f"{other.key}.") or f"{other.key}.".startswith(f"{key}."):
-                return f"{key} cannot be a setting beside {other.key} of {other.provider}"
-            shared = () if other.section is section else other.composites
-            for name in {*setting.variables, *setting.composites}.intersection((*other.variables, *shared)):
-                return f"the variable {name} of {key} already belongs to {other.key} of {other.provider}"
-        taken.append(setting)
+        clash = taken.clash_with(setting)
+        if clash is not None:
+            return clash
+        taken.add(setting)
     return None
+
+
+class _Taken:
+    """Every name that settings lay claim to, by name: all that one start-up compares is compared here."""
+
+    def __init__(self) -> None:
+        self._sections: dict[str, Setting] = {}
+        self._keys: dict[str, Setting] = {}
+        self._above: dict[str, Setting] = {}
+        self._variables: dict[str, Setting] = {}
+
+    def add(self, setting: Setting) -> None:
+        self._sections.setdefault(setting.section.section_name, setting)
+        self._keys[setting.key] = setting
+        for name in _names_above(setting.key):
+            self._above.setdefault(name, setting)
+        for name in (*setting.variables, *setting.composites):
+            self._variables[name] = setting
+
+    def clash_with(self, setting: Setting) -> str | None:
+        key, section = setting.key, setting.section
+        other = self._sections.get(section.section_name)
+        if other is not None and other.section is not section:
+            return f"the section {section.section_name!r} is already declared by {other.provider}"
+        other = next(filter(None, map(self._keys.get, (key, *_names_above(key)))), None) or self._above.get(key)
+        if other is not None:
+            return f"{key} cannot be a setting beside {other.key} of {other.provider}"
+        for name in (*setting.variables, *setting.composites):
+            other = self._variables.get(name)
+            # The settings of one section share their composite variables.
+            if other is not None and not (other.section is section and name in setting.composites):
+                return f"the variable {name} of {key} already belongs to {other.key} of {other.provider}"
+        return None
+
+
+def _names_above(key: str) -> list[str]:
+    """``["a", "a.b"]`` of ``"a.b.c"``."""
+    parts = key.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def verify_types(settings: list[Setting]) -> None:
     """Raise TypeError for a setting whose type no value can be converted to."""
+    settings = [item for item in settings if not _is_plain(item)]
+    if not settings:
+        return
     from pathlib import Path
 
     supported = (bool, int, float, str, Path, tuple[str, ...], Mapping[str, str])
@@ -258,6 +296,19 @@ def verify_types(settings: list[Setting]) -> None:
             raise TypeError(f"the type of {item.key} cannot be resolved: {error}") from error
         if declared not in supported and get_origin(declared) is not Literal:
             raise TypeError(f"{item.key} has a type that settings cannot have: {declared}")
+
+
+#: Annotations that need no resolving to be known; ``Path`` is always the standard library's here.
+_PLAIN = frozenset({"bool", "int", "float", "str", "Path"})
+
+
+def _is_plain(item: Setting) -> bool:
+    """Whether the type can be told from how it is written, without the imports that resolving it takes."""
+    for base in item.section.__mro__:
+        written = get_annotations(base).get(item.attribute)
+        if written is not None:
+            return isinstance(written, str) and written.removesuffix(" | None") in _PLAIN
+    return False
 
 
 def without_none(declared: Any) -> Any:

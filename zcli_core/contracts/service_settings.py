@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zcli_core.config.settings import Section, setting
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class ServiceSettings(Section, name="services"):

@@ -80,13 +80,13 @@ class LocalPlace:
 
 
 def make_folder(folder: Path, mode: int) -> None:
-    """Make a folder and those above it.
+    """Make a folder and those above it. One that holds something keeps its mode.
 
     :raises LaunchError: it cannot be made; with the command that would.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if folder.stat().st_uid == os.geteuid():
+        if folder.stat().st_uid == os.geteuid() and os.access(folder, os.R_OK) and not any(folder.iterdir()):
             folder.chmod(mode)
     except OSError as error:
         raise LaunchError(
@@ -99,7 +99,7 @@ def make_data_folder(data: Path, account: Account | None) -> None:
 
     :raises LaunchError: it cannot be made, or is not that account's.
     """
-    is_new = not data.exists() or (is_root() and not any(data.iterdir()))
+    is_new = is_root() and (not data.exists() or not any(data.iterdir()))
     make_folder(data, 0o700)
     quoted = shlex.quote(str(data))
     if account is not None:

@@ -111,9 +111,7 @@ class Wire:
         try:
             sock.settimeout(self._remaining())
             sock.connect(address)
-            # Connecting to a free port of the ephemeral range can, rarely, connect a socket with itself.
-            if sock.getsockname() == sock.getpeername():
-                raise ConnectionRefusedError("nothing listens there")  # noqa: TRY301 - closed below
+            _require_peer(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:
             sock.close()
@@ -163,12 +161,25 @@ class Wire:
         sock.close()
 
 
+def _require_peer(sock: socket.socket) -> None:
+    """Refuse two connections with nobody: to ourselves, and to a server that ended in this very moment.
+
+    Connecting to a free port of the ephemeral range can, rarely, connect a socket with itself.
+    """
+    try:
+        peer = sock.getpeername()
+    except OSError as error:
+        raise ConnectionResetError("closed at once") from error
+    if peer == sock.getsockname():
+        raise ConnectionRefusedError("nothing listens there")
+
+
 def _no_connection(errors: list[OSError]) -> NoConnectionError:
-    if all(isinstance(error, ConnectionRefusedError) for error in errors):
+    if all(isinstance(error, ConnectionError) for error in errors):
         return NoConnectionError("nothing listens there", refused=True)
     if any(isinstance(error, TimeoutError) for error in errors):
         return NoConnectionError("no connection in time")
-    error = next(error for error in errors if not isinstance(error, ConnectionRefusedError))
+    error = next(error for error in errors if not isinstance(error, ConnectionError))
     return NoConnectionError((error.strerror or str(error)).lower())
 
 
