@@ -206,7 +206,7 @@ def upgrades(number: int) -> list[Row]:
     return compare("upgrade", "µs", found, UPGRADE_BUDGETS)
 
 
-TURNS, SECONDS = (9, 0.4) if FULL else (5, 0.25)
+TURNS, SECONDS = (9, 0.4) if FULL else (3, 0.25)
 
 
 def measure() -> list[Row]:

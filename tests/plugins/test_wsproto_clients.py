@@ -10,15 +10,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+import trustme
 from websocket_frames import TEXT, close, frame
 from wsproto_server import Server, read_all, until, upgrade_request
 
 from zcli_core.contracts.websocket import Accept, Compression, Endpoint, HttpAnswer, Limits, Refuse
-
-aiohttp = pytest.importorskip("aiohttp")
-websockets = pytest.importorskip("websockets")
-trustme = pytest.importorskip("trustme")
 
 LOOPS = ["asyncio"]
 with contextlib.suppress(ImportError):

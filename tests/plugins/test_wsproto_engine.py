@@ -128,6 +128,26 @@ def test_any_stream_in_any_chunks_gives_the_events_of_wsproto_alone(data: bytes,
     assert comparable(decode(cut(data, cuts))) == oracle(data)
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    st.binary(max_size=60) | st.lists(any_frames() | st.binary(max_size=12), max_size=5).map(b"".join),
+    sizes,
+    st.sampled_from([None, AGREEMENT]),
+)
+def test_any_bytes_at_all_give_events_and_nothing_after_the_last(
+    data: bytes, cuts: list[int], agreement: Agreement | None
+) -> None:
+    limits = Limits(max_size=100, max_fragments=3)
+    events = decode(cut(data, cuts), limits, agreement)
+    assert not any(isinstance(event, (Close, Failure)) for event in events[:-1])
+    assert all(
+        len(event if isinstance(event, bytes) else event.encode()) <= 100
+        for event in events
+        if isinstance(event, (str, bytes))
+    )
+    assert comparable(decode([data], limits, agreement)) == comparable(events)
+
+
 @st.composite
 def compressed_messages(draw: Any) -> bytes:
     """A compressed message, perhaps in fragments, perhaps broken."""
