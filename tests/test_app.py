@@ -311,3 +311,27 @@ def test_starting_imports_nothing_heavy(isolated: Path) -> None:
     assert "zcli_layers" in modules
     assert [name for name in modules if name.startswith(HEAVY)] == []
     assert {"difflib", "json", "logging.handlers", "click", "rich", "tempfile"}.isdisjoint(modules)
+
+
+@pytest.mark.parametrize("part", ["http", "websocket", "services"])
+def test_a_part_that_was_never_used_cannot_be_used_after_closing(part: str) -> None:
+    """Nobody would close what it opens."""
+    z = zCLI(QUIET)
+    z.close()
+    with pytest.raises(RuntimeError, match="this zCLI object is closed"):
+        getattr(z.comm, part)
+
+
+@pytest.mark.parametrize("part", ["http", "websocket", "services"])
+def test_threads_that_come_first_together_share_a_part(part: str) -> None:
+    """One client, one server, one record of services for each zCLI object."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with zCLI(QUIET) as z, ThreadPoolExecutor(16) as threads:
+        start = threading.Barrier(16)
+
+        def get(_: int) -> int:
+            start.wait(30)
+            return id(getattr(z.comm, part))
+
+        assert len(set(threads.map(get, range(16)))) == 1

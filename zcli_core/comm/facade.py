@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from zcli_core.contracts.provider import Context
 from zcli_core.host import HTTP_TRANSPORT, PluginHost
@@ -16,6 +16,34 @@ if TYPE_CHECKING:
     from zcli_core.comm.websocket.server import WebSocketServer
     from zcli_core.config import Config
     from zcli_core.contracts.http import HttpResponse
+
+
+_T = TypeVar("_T")
+
+
+class _Part(Generic[_T]):
+    """A part of the facade: made when it is first used, once, whoever comes first; an attribute from then on.
+
+    ``functools.cached_property`` does the same without the lock, from Python 3.12 on.
+    """
+
+    def __init__(self, make: Callable[[Any], _T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, comm: Comm | None, owner: type) -> _T:
+        if comm is None:
+            return self  # type: ignore[return-value]
+        with comm._lock:
+            if self._name not in comm.__dict__:
+                if comm._closed:
+                    raise RuntimeError("this zCLI object is closed")
+                comm.__dict__[self._name] = self._make(comm)
+            part: _T = comm.__dict__[self._name]
+            return part
 
 
 class _Verb:
@@ -37,18 +65,20 @@ class _Verb:
 
 
 class Comm:
-    """HTTP, ports and services of one ``zCLI`` object."""
+    """HTTP, ports, WebSockets and services of one ``zCLI`` object."""
 
     def __init__(self, config: Config, host: PluginHost, log: logging.Logger, owner: object = None) -> None:
         """``owner`` lives as long as the facade: ``zCLI().comm.http_get(url)`` must not close the log on its way."""
         self._owner = owner
+        self._lock = threading.RLock()
+        self._closed = False
         self._config = config
         self._host = host
         self._log = log
 
     # --- HTTP ---
 
-    @cached_property
+    @_Part
     def http(self) -> HttpClient:
         """The HTTP client; its transport is made by the plugin that ``http.transport`` selects."""
         from zcli_core.comm.http.client import HttpClient
@@ -57,16 +87,13 @@ class Comm:
         context = Context(self._config, log)
         on_request = self._host.notifier("zcli_http_request", log)
         on_response = self._host.notifier("zcli_http_response", log)
-        client = HttpClient(
+        return HttpClient(
             self._config.http,
             lambda: self._host.make(HTTP_TRANSPORT, context),
             log,
             on_request=on_request and (lambda request: on_request(request, context)),
             on_response=on_response and (lambda request, outcome: on_response(request, outcome, context)),
         )
-        # From Python 3.12 on, threads that come first together each get here; they are all given the same client.
-        shared: HttpClient = self.__dict__.setdefault("http", client)
-        return shared
 
     http_request = _Verb("request")
     http_get = _Verb("get")
@@ -99,7 +126,7 @@ class Comm:
 
     # --- WebSocket ---
 
-    @cached_property
+    @_Part
     def websocket(self) -> WebSocketServer:
         """The WebSocket server; asyncio is imported when it is first used."""
         from zcli_core.comm.websocket.server import WebSocketServer
@@ -108,7 +135,7 @@ class Comm:
 
     # --- services ---
 
-    @cached_property
+    @_Part
     def services(self) -> Services:
         """The services that plugins know; ``services.last_failure`` tells why a call gave False or None."""
         from zcli_core.comm.services import Services
@@ -146,7 +173,9 @@ class Comm:
         return self.services.health_check_all()
 
     def close(self) -> None:
-        """Close what was made."""
+        """Close what was made; what was not cannot be used any more (RuntimeError)."""
+        with self._lock:
+            self._closed = True
         if "websocket" in self.__dict__:
             self.websocket.stop()
         if "http" in self.__dict__:
