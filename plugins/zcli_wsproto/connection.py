@@ -13,6 +13,7 @@ from zcli_wsproto.sending import Sender
 
 if TYPE_CHECKING:
     import asyncio
+import contextlib
     from collections.abc import Callable
 
     from zcli_core.contracts.websocket import Message, Receiver, Request
@@ -47,6 +48,12 @@ class _Nobody:
 
 
 _NOBODY = _Nobody()
+
+
+def half_close(transport: asyncio.Transport) -> None:
+    """Say that nothing follows. A client that has reset the connection is told nothing; its end is reported next."""
+    with contextlib.suppress(OSError):
+        transport.write_eof()
 
 
 class WsprotoConnection(Sender):
@@ -228,7 +235,7 @@ class WsprotoConnection(Sender):
         if self._transport.can_write_eof():
             # Say that nothing follows, but read on until the client goes (RFC 6455, 7.1.1): to close while it still
             # sends would reset the connection, and our close frame with it.
-            self._transport.write_eof()
+            half_close(self._transport)
         elif by is ClosedBy.CLIENT:
             self._transport.close()
         else:

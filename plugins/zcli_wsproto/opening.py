@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 from zcli_core.contracts.websocket import Accept, Address, Decision, HttpAnswer, Refuse, Request
-from zcli_wsproto.connection import TLS_LINGER, WsprotoConnection
+from zcli_wsproto.connection import TLS_LINGER, WsprotoConnection, half_close
 from zcli_wsproto.deflate import negotiate
 from zcli_wsproto.frames import close_frame
 from zcli_wsproto.upgrade import BadRequest, accept_response, http_response, parse_head, split_head
@@ -176,7 +176,7 @@ class Opening(asyncio.BufferedProtocol):
         self._buffer = b""
         self._transport.write(data)
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            half_close(self._transport)
             self._restart_timer(self._listener.limits.close_timeout)
         else:
             self._restart_timer(TLS_LINGER, self._close_tls)

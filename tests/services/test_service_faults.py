@@ -369,6 +369,7 @@ def test_a_folder_that_cannot_be_written_is_told_with_the_command(place: Path) -
     said = user.run(script.format(f'"redis": {{"data_dir": {str(locked)!r}}}', free_ports(1)[0]))
     assert f"cannot write the data folder {locked}" in said
     assert "sudo chown -R" in said
+    locked.chmod(0o755)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as another account")

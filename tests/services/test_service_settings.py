@@ -145,7 +145,7 @@ def test_a_password_in_a_url_is_shown_nowhere(
     monkeypatch.setenv("REDIS_URL", f"redis://:{PASSWORD}@127.0.0.1:1/")
     monkeypatch.setenv("MONGODB_URI", f"mongodb://u:{PASSWORD}@127.0.0.1:1/")
     caplog.set_level(logging.DEBUG)
-    with zCLI({"title": "shown", "logger": "DEBUG"}) as z:
+    with zCLI({"title": "shown", "logger": "DEBUG", "services": {"folder": "servers"}}) as z:
         z.comm.start_service("redis", timeout=1)
         seen = [repr(z.config), repr(z.config.services), str(z.config.explain("services.redis.host"))]
         seen += [json.dumps(z.comm.service_status()), str(z.comm.services.last_failure), repr(z.comm.services)]
