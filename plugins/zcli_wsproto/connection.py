@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ from zcli_wsproto.sending import Sender
 
 if TYPE_CHECKING:
     import asyncio
-import contextlib
     from collections.abc import Callable
 
     from zcli_core.contracts.websocket import Message, Receiver, Request
