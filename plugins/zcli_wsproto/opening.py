@@ -11,11 +11,15 @@ from zcli_core.contracts.websocket import Accept, Address, Decision, HttpAnswer,
 from zcli_wsproto.connection import TLS_LINGER, WsprotoConnection, half_close
 from zcli_wsproto.deflate import negotiate
 from zcli_wsproto.frames import close_frame
-from zcli_wsproto.upgrade import BadRequest, accept_response, http_response, parse_head, split_head
+from zcli_wsproto.upgrade import BadRequest, accept_response, http_response, parse_head, skim, split_head, too_long
 
 if TYPE_CHECKING:
     from zcli_wsproto.deflate import Agreement
     from zcli_wsproto.transport import WsprotoListener
+
+
+#: Bytes over its limit that are read of a head before its client is given up.
+_SKIMMED_MAX = 4 * 1024 * 1024
 
 
 class Opening(asyncio.BufferedProtocol):
@@ -24,12 +28,14 @@ class Opening(asyncio.BufferedProtocol):
     It is made when the socket is accepted, before any TLS handshake, so its timer covers that too.
     """
 
-    __slots__ = ("_buffer", "_deciding", "_done", "_expired", "_listener", "_timer", "_transport")
+    __slots__ = ("_buffer", "_deciding", "_done", "_expired", "_listener", "_skimmed", "_timer", "_transport")
 
     def __init__(self, listener: WsprotoListener) -> None:
         self._listener = listener
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
+        #: Bytes that were read since the head is over its limit.
+        self._skimmed = 0
         self._deciding: asyncio.Task[None] | None = None
         #: Whether an answer was sent: what still comes is read and dropped.
         self._done = False
@@ -61,6 +67,7 @@ class Opening(asyncio.BufferedProtocol):
                 self._transport.pause_reading()
             return
         try:
+            self._skim_if_too_long(nbytes)
             parts = split_head(self._buffer, self._listener.limits)
             if parts is None:
                 return
@@ -73,10 +80,33 @@ class Opening(asyncio.BufferedProtocol):
             self._listener.log.debug("refused a request: %s", bad)
             self._send_last(http_response(bad.answer))
             return
-        if key is None:
+        if self._skimmed:
+            self._refuse_too_long(request, key)
+        elif key is None:
             self._answer_http(request)
         else:
             self._decide(request, key)
+
+    # A head over the limit ----------------------------------------------------------------------------------------
+
+    def _skim_if_too_long(self, nbytes: int) -> None:
+        """Read on over the limit, keeping no more than it, to refuse a page's upgrade in a way that it can read."""
+        limit = self._listener.limits.max_header_bytes
+        if self._skimmed or len(self._buffer) > limit:
+            self._skimmed += nbytes
+            self._buffer = skim(self._buffer)
+            if self._skimmed > _SKIMMED_MAX or self._buffer.count(b"\n") > self._listener.limits.max_headers + 2:
+                raise too_long(limit)
+
+    def _refuse_too_long(self, request: Request, key: str | None) -> None:
+        refusal = too_long(self._listener.limits.max_header_bytes)
+        if key is None:
+            self._send_last(http_response(refusal.answer))
+        else:
+            address = request.remote_address
+            client = f"{address[0]}:{address[1]}" if address else "a client of the Unix socket"
+            self._listener.log.warning("refused %s: %s", client, refusal)
+            self._carry_out(Refuse(1008, str(refusal)), request, key)
 
     # Deciding -----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+#: The length to which :func:`skim` shortens a line.
+_SKIMMED = 512
 _VALUE = re.compile(r"[^\x00-\x1f\x7f]*")
 
 
@@ -36,17 +38,32 @@ class BadRequest(Exception):  # noqa: N818 - the name of the status it stands fo
         self.answer = HttpAnswer(status, (text + "\n").encode(), (kind, *headers))
 
 
+def too_long(limit: int) -> BadRequest:
+    """What is said of a head over its limit."""
+    return BadRequest(431, f"The request's head is over {limit} bytes.")
+
+
 def split_head(data: bytes, limits: Limits) -> tuple[bytes, bytes] | None:
     """The head of a request and what follows it, or None if the head is not complete. BadRequest over a limit."""
     match = _END_OF_HEAD.search(data)
     size = match.end() if match else len(data)
     if size > limits.max_header_bytes:
-        raise BadRequest(431, f"The request's head is over {limits.max_header_bytes} bytes.")
+        raise too_long(limits.max_header_bytes)
     if match is None:
         return None
     if data.count(b"\n", 0, size) > limits.max_headers + 2:
         raise BadRequest(431, f"The request has more than {limits.max_headers} headers.")
     return data[:size], data[size:]
+
+
+def skim(data: bytes) -> bytes:
+    """What was read of a head with its long lines shortened, so that it can be told what was asked for.
+
+    Only a refusal may follow from it. The end of a line is kept too, for the request line ends with the version.
+    """
+    return b"\n".join(
+        line if len(line) <= _SKIMMED else line[: _SKIMMED - 64] + line[-64:] for line in data.split(b"\n")
+    )
 
 
 def parse_head(head: bytes, remote: Address, local: Address, tls: bool) -> tuple[Request, str | None]:

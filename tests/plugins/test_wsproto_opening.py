@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_frames import TEXT, close, frame
 from wsproto_server import KEY, Client, Frame, Server, read_all, until, upgrade_request
+from zcli_wsproto.frames import close_frame
 from zcli_wsproto.upgrade import BadRequest, parse_head, split_head
 
 from zcli_core.contracts.websocket import Accept, Decision, Endpoint, HttpAnswer, Limits, Refuse, Request
@@ -149,10 +150,22 @@ def test_as_many_headers_as_are_allowed_pass(server: Server) -> None:
         assert client.echo() == b"are you there?"
 
 
+def test_a_head_over_the_limit_is_431_unless_it_is_an_upgrade(server: Server) -> None:
+    """Only a page that asked for a WebSocket can read a close code; the core hears of neither."""
+    long = "X: " + "y" * 1_000_000
+    before = len(server.requests)
+    assert status(server.ask(upgrade_request(long, drop=["Upgrade"]))) == 431
+    answer = server.ask(upgrade_request(long))
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert answer.endswith(close_frame(1008, "The request's head is over 16384 bytes."))
+    assert status(server.ask(upgrade_request("X: " + "y" * 9_000_000))) == 431
+    assert len(server.requests) == before
+
+
 def test_a_head_that_never_ends_is_431(server: Server) -> None:
-    """A megabyte of one header is not kept."""
+    """Read on for a while, and not kept."""
     with server.socket() as sock:
-        with_headers = upgrade_request("X: " + "y" * 1_000_000)
+        with_headers = upgrade_request("X: " + "y" * 6_000_000)
         try:
             sock.sendall(with_headers[:-4])
         except OSError:

@@ -84,11 +84,20 @@ def test_anything_else_is_closed_with_1008_and_never_reaches_the_handler(
         assert secret not in log
 
 
-def test_a_token_of_a_megabyte_is_refused_before_it_is_read(serve: Serve) -> None:
-    """A head of that size is over the transport's limit: 431, and nothing is kept."""
-    served = serve(**AUTH)
-    assert served.status("/?token=" + "x" * 1024 * 1024) == 431
-    assert "xxxx" not in served.log()
+@pytest.mark.parametrize("place", ["path", "authorization", "subprotocol"])
+def test_a_token_of_a_megabyte_is_refused_and_not_kept(serve: Serve, place: str) -> None:
+    """It is over the transport's limit for a head; a page is told so all the same."""
+    token = "x" * 1024 * 1024
+    shown: dict[str, Any] = {
+        "path": {"path": f"/?token={token}"},
+        "authorization": {"additional_headers": {"Authorization": f"Bearer {token}"}},
+        "subprotocol": {"subprotocols": ["bearer", token]},
+    }[place]
+    heard = Heard()
+    served = serve(heard, **AUTH)
+    assert served.refusal(**shown) == (1008, "The request's head is over 16384 bytes.")
+    assert heard.messages == []
+    assert "xxxx" not in served.logged("refused ")
 
 
 def test_several_tokens_tell_their_holders_apart(serve: Serve) -> None:
