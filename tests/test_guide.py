@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import socket
 import subprocess
@@ -21,7 +22,8 @@ from httpbin import app as httpbin_app
 from script_runs import ROOT, run_script
 
 SNIPPETS = ROOT / "tests" / "guide_snippets"
-GUIDE = ROOT.parent / "shared" / "guide" / "zComm_GUIDE.md"
+#: The guide is not part of the repository; who has it names it here.
+GUIDE = Path(os.environ.get("ZCOMM_GUIDE") or "no guide")
 SECTIONS = {
     "level_0_hello": "# **zComm - Level 0** (Hello zComm)",
     "level_1_i_port_check": "### **i. Port Checking**",
@@ -146,7 +148,7 @@ def test_every_snippet_is_executed_by_a_test() -> None:
     assert {file.stem for file in SNIPPETS.glob("*.py")} == set(SECTIONS)
 
 
-@pytest.mark.skipif(not GUIDE.exists(), reason="the guide is not beside this checkout")
+@pytest.mark.skipif(not GUIDE.exists(), reason="ZCOMM_GUIDE names no copy of the guide to compare with")
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_snippet_is_what_the_guide_shows(name: str) -> None:
     """The first Python block below the section's title in the guide is the file, letter for letter."""
