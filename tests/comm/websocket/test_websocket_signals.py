@@ -61,7 +61,7 @@ class Script:
         began = time.monotonic()
         for place, number in enumerate(signals):
             if place:
-                time.sleep(0.3)  # as fast as fingers are; two at the same moment would be one
+                time.sleep(0.8)  # two before the program runs again would be one, and a busy machine lets it wait
             self.process.send_signal(number)
         rest, _ = self.process.communicate(timeout=DEADLINE * 3)
         return self.process.returncode, rest, time.monotonic() - began
