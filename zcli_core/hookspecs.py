@@ -12,7 +12,8 @@ was written for and implements what it needs of the hooks below, each with as fe
     def zcli_http_transports():
         return [Provider("mine", "my own transport", make_transport)]
 
-Declaring hooks are called once for every ``zCLI`` object, before anything is made. Running hooks are called when
+Declaring hooks are called once for every ``zCLI`` object, before anything is made (those that give configuration
+layers twice, if their plugin is named in ``zcli.first``). Running hooks are called when
 something happens; one that raises is logged with its plugin's name and changes nothing else.
 """
 
@@ -55,7 +56,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def zcli_settings() -> Iterable[type[Section]]:  # type: ignore[empty-body]
     """Declare settings sections of the plugin's own.
 
-    :returns: frozen dataclasses derived from :class:`zcli_core.config.settings.Section`. Validation, environment
+    :returns: classes derived from :class:`zcli_core.config.settings.Section`. Validation, environment
         variables, ``zcli config`` and suggestions follow from them.
     """
 
