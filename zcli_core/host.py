@@ -341,6 +341,14 @@ def _check_provider(item: Any) -> None:
 
 
 def _make(kind: Kind, record: PluginRecord, provider: Provider[Any], context: Context) -> Any:
+    missing = provider.missing()
+    if missing:
+        raise ConfigError(
+            f"the {kind.label} {provider.name!r} of the plugin {record.name} ({record.origin}), which "
+            f"{_chooser(kind, context.config)} asks for, needs {' and '.join(missing)}, which "
+            f"{'is' if len(missing) == 1 else 'are'} not installed"
+            + (f": pip install '{provider.install}'" if provider.install else "")
+        )
     try:
         return provider.factory(context)
     except ConfigError:

@@ -20,7 +20,8 @@ from zcli_redis.backend import RedisBackend
 
 from zcli_core.app import zCLI
 from zcli_core.contracts.service import ServiceBackend
-from zcli_core.testing.services import ServiceBackendContract, make_context
+from zcli_core.testing.contract import make_context
+from zcli_core.testing.services import ServiceBackendContract
 
 PLUGIN = Path(memcached_by_anybody.__file__)
 

@@ -29,13 +29,41 @@ class Provider(Generic[T]):
 
     ``factory`` takes a :class:`Context` and returns the thing itself. It is called at most once per ``zCLI``
     object and only when the name is selected, so the heavy imports belong inside it.
+
+    ``needs`` names the modules that the factory imports and that may not be installed; ``install`` is what pip then
+    has to be given. The offer is shown as installable where one of them is missing, and choosing it is an error that
+    has the command.
     """
 
-    def __init__(self, name: str, summary: str, factory: Callable[[Context], T], aliases: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        factory: Callable[[Context], T],
+        aliases: tuple[str, ...] = (),
+        *,
+        needs: tuple[str, ...] = (),
+        install: str | None = None,
+    ) -> None:
         self.name = name
         self.summary = summary
         self.factory = factory
         self.aliases = aliases
+        self.needs = needs
+        self.install = install
+
+    def missing(self) -> list[str]:
+        """Those of ``needs`` that are not installed; of a top-level module nothing is imported."""
+        return [module for module in self.needs if not _is_installed(module)]
 
     def __repr__(self) -> str:
         return f"<Provider {self.name!r}: {self.summary}>"
+
+
+def _is_installed(module: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # its parent is missing; a test has put None in its place
+        return False

@@ -16,21 +16,16 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from zcli_core.comm.ports import find_free_port
 from zcli_core.comm.services.asking import ask
-from zcli_core.config.assembly import configure
-from zcli_core.contracts.provider import Context
 from zcli_core.contracts.service import Answer, ServiceBackend, Target
-from zcli_core.host import PluginHost
 
 #: Greetings of other protocols: SSH, MySQL, SMTP, NATS, HTTP, rubbish, and nothing but zeros.
 STRANGERS = (
@@ -42,12 +37,6 @@ STRANGERS = (
     bytes(range(200, 256)) * 4,
     bytes(1000),
 )
-
-
-def make_context(**settings: Any) -> Context:
-    """What a provider's factory is given, with every installed plugin and these settings as zSpark."""
-    config, _ = configure(PluginHost(), settings)
-    return Context(config, logging.getLogger("zcli.testing"))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,28 @@
+"""An auth strategy that admits the bearers of a signed JSON Web Token (RFC 7519): the extra ``jwt``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from zcli_core import hookimpl
+from zcli_core.contracts.provider import Context, Provider
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.auth import AuthStrategy
+
+ZCLI_CONTRACT = 1
+
+
+def _strategy(context: Context) -> AuthStrategy:
+    from zcli_jwt.strategy import make_strategy
+
+    return make_strategy(context)
+
+
+@hookimpl
+def zcli_auth_strategies() -> Iterable[Provider[AuthStrategy]]:
+    """Offer the strategy ``jwt``."""
+    return [
+        Provider("jwt", "a JSON Web Token, signed", _strategy, needs=("jwt", "cryptography"), install="zcli-core[jwt]")
+    ]

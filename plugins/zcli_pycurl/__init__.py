@@ -1,0 +1,31 @@
+"""An HTTP transport over libcurl (HTTP/2, brotli, zstd): the extra ``curl``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from zcli_core import hookimpl
+from zcli_core.contracts.provider import Context, Provider
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.http import HttpTransport
+
+ZCLI_CONTRACT = 1
+
+
+def _transport(context: Context) -> HttpTransport:
+    from zcli_pycurl.transport import CurlTransport
+
+    return CurlTransport(context.config.http)
+
+
+@hookimpl
+def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:
+    """Offer the transport ``curl``."""
+    return [
+        Provider(
+            "curl", "HTTP/1.1 and HTTP/2 over libcurl", _transport, ("pycurl",), needs=("pycurl",),
+            install="zcli-core[curl]",
+        )
+    ]  # fmt: skip

@@ -1,0 +1,15 @@
+"""A configuration layer of secret files, one value a file, as Docker and Kubernetes mount them."""
+
+from __future__ import annotations
+
+from zcli_core import hookimpl
+
+ZCLI_CONTRACT = 1
+
+
+@hookimpl
+def zcli_config_layers():  # type: ignore[no-untyped-def]
+    """Give the layer."""
+    from zcli_secrets_dir.layer import SecretsDirLayer
+
+    return [SecretsDirLayer()]

@@ -1,0 +1,47 @@
+"""What the contract suites of all kinds share."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+
+from zcli_core.config.assembly import configure
+from zcli_core.contracts.provider import Context, Provider
+from zcli_core.host import PluginHost
+
+T = TypeVar("T")
+
+#: What a suite is told to test: a plugin's offer as its hook gives it, or what makes the thing from a context.
+Offered = Provider[T] | Callable[[Context], T]
+
+
+def make_context(**settings: Any) -> Context:
+    """What a provider's factory is given, with every installed plugin and these settings as zSpark."""
+    config, _ = configure(PluginHost(), settings)
+    return Context(config, logging.getLogger("zcli.testing"))
+
+
+class Contract:
+    """The base of the contract suites: the thing under test is made as ``zCLI`` makes it."""
+
+    #: zSpark for the context that the thing under test is made with.
+    settings: ClassVar[Mapping[str, Any]] = {}
+
+    @pytest.fixture
+    def context(self) -> Context:
+        """The context that the thing under test is made with."""
+        return make_context(**self.settings)
+
+    def make(self, attribute: str, context: Context) -> Any:
+        """Make what the class attribute of that name offers."""
+        # Statically, for a plain function in a class would come out as a method.
+        offered = inspect.getattr_static(type(self), attribute, None)
+        if offered is None:
+            raise TypeError(
+                f"{type(self).__name__} has to say what it tests: {attribute} = the Provider of your plugin"
+            )
+        return offered.factory(context) if isinstance(offered, Provider) else offered(context)
