@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import json
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
+from fresh_environment import ROOT, FreshEnvironment, run
 
 SCRIPT = """
 import json
@@ -28,18 +26,11 @@ print(json.dumps({
 """
 
 
-def _run(*command: str, cwd: Path = ROOT) -> str:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ZCLI_", "WEBSOCKET_", "PYTHON"))}
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist and the wheel; the wheel is made from the sdist, so a gap in either shows."""
     folder = tmp_path_factory.mktemp("dist")
-    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT))
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
     return folder
 
 
@@ -65,19 +56,15 @@ def test_the_wheel_holds_packages_and_nothing_else(built: Path) -> None:
 
 def test_a_script_elsewhere_runs_on_the_installed_wheel(built: Path, tmp_path: Path) -> None:
     """Installed in a fresh environment, every builtin plugin is found by its entry point and works."""
-    import json
-
-    environment = tmp_path / "venv"
-    _run(sys.executable, "-m", "venv", str(environment))
-    python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
-    _run(str(python), "-m", "pip", "install", "-q", str(next(built.glob("*.whl"))))
+    environment = FreshEnvironment(tmp_path / "venv")
+    environment.install(next(built.glob("*.whl")))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "script.py").write_text(SCRIPT)
-    said = json.loads(_run(str(python), "script.py", cwd=elsewhere).splitlines()[-1])
+    said = json.loads(environment.run("script.py", folder=elsewhere).stdout.splitlines()[-1])
     assert set(said["plugins"].values()) == {"loaded"}
     assert {"zcli_layers", "zcli_urllib3"} <= set(said["plugins"])
     assert (said["free"], said["nobody"], said["kind"]) == (True, None, "refused")
-    assert str(environment) in said["core"]
+    assert str(environment.folder) in said["core"]
     assert (elsewhere / "logs" / "elsewhere.log").exists()
-    assert "zcli_urllib3" in _run(str(python), "-m", "zCLI", "plugins", cwd=elsewhere)
+    assert "zcli_urllib3" in environment.run("-m", "zCLI", "plugins", folder=elsewhere).stdout

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import memcached_by_anybody
 import pytest
 from installations import Site
 from needs import needs
@@ -23,7 +22,7 @@ from zcli_core.contracts.service import ServiceBackend
 from zcli_core.testing.contract import make_context
 from zcli_core.testing.services import ServiceBackendContract
 
-PLUGIN = Path(memcached_by_anybody.__file__)
+PLUGIN = Path(__file__).parents[1] / "downstream" / "projects" / "zcli-memcached" / "zcli_memcached.py"
 
 
 class TestPostgresql(ServiceBackendContract):
@@ -62,17 +61,17 @@ class TestMongodb(ServiceBackendContract):
 @pytest.fixture
 def installed(site: Site) -> None:
     """The memcached plugin, installed as a distribution of its own."""
-    site.distribution("zcli-memcached", "[zcli]\nmemcached_service = memcached_service\n")
-    shutil.copy(PLUGIN, site.folder / "memcached_service.py")
+    site.distribution("zcli-memcached", "[zcli]\nzcli_memcached = zcli_memcached\n")
+    shutil.copy(PLUGIN, site.folder / "zcli_memcached.py")
 
 
 class TestMemcached(ServiceBackendContract):
     @pytest.fixture
     def backend(self, isolated: Path, installed: None) -> ServiceBackend:
         z = make_context()
-        import memcached_service  # type: ignore[import-not-found]
+        import zcli_memcached  # type: ignore[import-not-found]
 
-        backend: ServiceBackend = memcached_service.MemcachedBackend(z)
+        backend: ServiceBackend = zcli_memcached.MemcachedBackend(z)
         return backend
 
     @pytest.fixture

@@ -67,6 +67,7 @@ _STYLES = {
     "unreachable": "yellow",
     "silent": "yellow",
     "foreign": "bold red",
+    "unusable": "bold red",
 }
 
 

@@ -31,6 +31,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     unreachable  there is no way to its address
     silent       something accepts connections and says nothing
     foreign      another protocol answered there
+    unusable     its plugin fails, or two plugins provide it
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -59,7 +60,7 @@ def _watch(facade: Comm) -> None:
     with Live(make_table(_COLUMNS, rows.values()), console=Console(highlight=False)) as live:
 
         def ask(name: str) -> None:
-            rows[name] = _row(facade.service_status(name))
+            rows[name] = _row(facade.services.report(name))
             live.update(make_table(_COLUMNS, rows.values()), refresh=True)
 
         at_once(ask, facade.services.names)
@@ -68,7 +69,8 @@ def _watch(facade: Comm) -> None:
 def _row(status: dict[str, Any]) -> _Row:
     info = status.get("connection_info") or {}
     login = {True: "needed", False: "not needed"}.get(status["needs_auth"], "")
-    address = f"{info['host']}:{info['port']}" if info else f":{status['port']}"
+    port = "" if status["port"] is None else f":{status['port']}"
+    address = f"{info['host']}:{info['port']}" if info else port
     return (status["service"], status["state"], address, status["version"] or "", login, status.get("error", ""))
 
 

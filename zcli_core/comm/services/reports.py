@@ -51,6 +51,21 @@ def status_of(
     return status
 
 
+def unusable_status(name: str, cause: str) -> dict[str, Any]:
+    """The status of a service that cannot even be asked: its plugin fails, or two plugins provide it."""
+    return {
+        "service": name,
+        "running": False,
+        "ready": False,
+        "state": "unusable",
+        "port": None,
+        "os": system_name(),
+        "version": None,
+        "needs_auth": None,
+        "error": cause,
+    }
+
+
 def error_of(backend: ServiceBackend, target: Target, finding: Finding) -> str:
     """Why the service is not ready, in one sentence."""
     if finding.answered:

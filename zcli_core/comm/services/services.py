@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from zcli_core.comm.services.asking import Finding, ask, at_once
 from zcli_core.comm.services.failures import LastFailure, ServiceFailure
-from zcli_core.comm.services.reports import status_of
+from zcli_core.comm.services.reports import status_of, unusable_status
 from zcli_core.config.sections import Services as ServicesSection
 from zcli_core.contracts.provider import Context
 from zcli_core.contracts.service import LaunchError, ServiceBackend, Target
-from zcli_core.host import SERVICE, PluginHost
+from zcli_core.errors import ConfigError
+from zcli_core.host import SERVICE, PluginHost, describe_error
 from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -74,17 +75,28 @@ class Services:
         A status is a dict with
 
         - ``service`` (str), ``running`` (bool: its own protocol answered), ``ready`` (bool: it would serve a client)
-        - ``state`` (str): ``"ready"``, ``"not ready"``, ``"stopped"``, ``"unreachable"``, ``"silent"``, ``"foreign"``
-        - ``port`` (int), ``os`` (str, as ``platform.system()``)
+        - ``state`` (str): ``"ready"``, ``"not ready"``, ``"stopped"``, ``"unreachable"``, ``"silent"``, ``"foreign"``,
+          or ``"unusable"`` where its plugin fails: then it alone is without an answer
+        - ``port`` (int; None if unusable), ``os`` (str, as ``platform.system()``)
         - ``version`` (str) and ``needs_auth`` (bool), None where it does not tell
         - ``connection_info`` (dict) if it runs, ``error`` (str) if it is not ready
 
         :raises ValueError: no plugin provides a service of that name.
+        :raises ConfigError: the one that is named cannot be made, or several plugins provide it.
         """
         if name is ALL:
-            backends = [self._backend(each) for each in self.names]
-            return dict(zip(self.names, at_once(self._status, backends), strict=True))
+            return dict(zip(self.names, at_once(self.report, self.names), strict=True))
         return self._status(self._backend(name))
+
+    def report(self, name: str) -> Status:
+        """The status of one service as it is told among all: where its plugin fails, it says so and nothing raises."""
+        try:
+            return self._status(self._backend(name))
+        except ConfigError as error:
+            return unusable_status(name, str(error))
+        except Exception as error:  # noqa: BLE001 - a plugin's fault costs its own service and no other
+            self._log.error("the plugin of the service %s failed", name, exc_info=error)
+            return unusable_status(name, f"its plugin failed: {describe_error(error)}")
 
     def connection_info(self, name: str) -> dict[str, Any] | None:
         """What a driver needs to connect, never a password; None if the service is not running.

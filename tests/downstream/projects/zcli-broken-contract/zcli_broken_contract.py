@@ -1,0 +1,5 @@
+"""Written for the next version of the contract."""
+
+from zcli_core.contracts.provider import CONTRACT_VERSION
+
+ZCLI_CONTRACT = CONTRACT_VERSION + 1
