@@ -10,8 +10,8 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING
 
-from zcli_wsproto.events import Close, Event, Failure, Ping, Pong, too_big
-from zcli_wsproto.frames import BINARY, CLOSE, FIN, PING, PONG, TEXT, may_be_sent
+from zcli_core.contracts.websocket_parts.events import Close, Event, Failure, Ping, Pong, too_big
+from zcli_core.contracts.websocket_parts.frames import BINARY, CLOSE, FIN, PING, PONG, TEXT, may_be_sent
 from zcli_wsproto.masking import unmask
 
 if TYPE_CHECKING:

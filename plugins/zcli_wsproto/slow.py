@@ -15,8 +15,8 @@ from wsproto.connection import SERVER, Connection
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from wsproto.extensions import Extension
 
+from zcli_core.contracts.websocket_parts.events import Event, Failure, too_big
 from zcli_wsproto.deflate import Inflater
-from zcli_wsproto.events import Event, Failure, too_big
 
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Limits
