@@ -12,7 +12,7 @@ from zcli_core.cli.session import load_plugins
 from zcli_core.errors import ConfigError
 
 #: Subcommand -> the module that holds it, imported when it is run.
-_COMMANDS = {name: name for name in ("config", "http", "plugins", "ports", "services", "ws")}
+_COMMANDS = {name: name for name in ("config", "http", "new", "plugins", "ports", "services", "ws")}
 
 
 class _Commands(click.Group):
