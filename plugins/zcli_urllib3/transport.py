@@ -55,6 +55,8 @@ class Urllib3Transport:
     threads than connections is no fault, and cost more than the connection itself.
     """
 
+    content_codings = ("gzip", "deflate")
+
     def __init__(self, settings: Http) -> None:
         """Raises ConfigError if ``http.ca_file``, ``client_cert`` or ``client_key`` cannot be used."""
         self._trust_env = settings.trust_env

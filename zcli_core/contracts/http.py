@@ -106,7 +106,19 @@ class HttpFailure:
 
 
 class HttpTransport(Protocol):
-    """Carries requests. One object serves all threads of one ``zCLI``, and the child process after a fork."""
+    """Carries requests. One object serves all threads of one ``zCLI``, and the child process after a fork.
+
+    ``zcli_core.testing.HttpTransportContract`` is this contract as tests.
+    """
+
+    @property
+    def content_codings(self) -> tuple[str, ...]:
+        """The content codings that :meth:`exchange` undoes, by their names (RFC 9110, section 8.4.1), the best first.
+
+        Servers are asked for these: the core puts them into Accept-Encoding, ``identity`` where there are none. A
+        class attribute will do, as in ``content_codings = ("gzip", "deflate")``.
+        """
+        ...
 
     def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         """Send one request and read its whole answer.
@@ -115,11 +127,15 @@ class HttpTransport(Protocol):
         connection, resolving the name, connecting, the TLS handshake, sending, and a peer that sends a byte now
         and then. ``max_bytes`` is the largest decoded body; no more than about that may be held in memory.
 
-        A body that is an iterable is sent under the request's Content-Length if it has one, else in chunks. What
-        iterating it raises must come out of this method as it is.
+        The request's headers are sent as they are, and none besides but Host and what frames the body. A body that is
+        an iterable is sent under the request's Content-Length if it has one, else in chunks; an empty one of its items
+        is passed over. What iterating it raises must come out of this method as it is.
 
-        1xx answers other than 101 are skipped; redirects are returned, not followed. Raises
-        :class:`TransportFailure` when there is no answer.
+        1xx answers other than 101 are skipped; redirects are returned, not followed. A body that ends before its
+        length, or before its content coding does, is none. Raises :class:`TransportFailure` when there is no answer.
+
+        Connections are kept. One that the server has closed meanwhile is replaced; but a request that may have reached
+        the server is sent again only if its method is idempotent (RFC 9110, section 9.2.2) and its body bytes or None.
         """
         ...
 
