@@ -13,7 +13,9 @@ from zcli_core.errors import ConfigError
 from zcli_core.host import describe_error
 
 #: Subcommand -> the module that holds it, imported when it is run.
-_COMMANDS = {name: name for name in ("config", "doctor", "http", "plugins", "ports", "reference", "services", "ws")}
+_COMMANDS = {
+    name: name for name in ("config", "doctor", "http", "new", "plugins", "ports", "reference", "services", "ws")
+}
 
 
 class _Commands(click.Group):

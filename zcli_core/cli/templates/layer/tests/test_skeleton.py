@@ -1,0 +1,54 @@
+"""What is Skeleton's own: its file, and where it stands among the other layers."""
+
+from pathlib import Path
+
+import pytest
+from zCLI import zCLI
+from zcli_core.errors import ConfigError
+
+FILE = "skeleton.json"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def start(**zspark: object) -> zCLI:
+    """A zCLI object as a script makes it."""
+    return zCLI({"deployment": "Production", "logger_path": "logs", **zspark})
+
+
+def test_a_setting_comes_from_the_file_and_says_so(project: Path) -> None:
+    """The value is converted, and its origin is the file."""
+    (project / FILE).write_text('{"http": {"timeout": 3}}')
+    with start() as z:
+        assert z.config.http.timeout == 3.0
+        assert z.config.explain("http.timeout").layer == "skeleton"
+        assert FILE in str(z.config.explain("http.timeout").origin)
+
+
+def test_the_file_wins_over_the_environment_and_yields_to_the_script(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is what its order says."""
+    (project / FILE).write_text('{"http": {"timeout": 3, "retries": 3}}')
+    monkeypatch.setenv("ZCLI_HTTP_TIMEOUT", "2")
+    with start(http={"retries": 4}) as z:
+        assert (z.config.http.timeout, z.config.http.retries) == (3.0, 4)
+
+
+def test_no_file_is_no_problem() -> None:
+    """Everything keeps its value."""
+    with start() as z:
+        assert z.config.http.timeout == 10.0
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2]", '{"http": {"timeout": ', "\ufeff", "[" * 100_000, "9" * 10_000])
+def test_a_file_that_cannot_be_used_stops_the_start_and_is_named(project: Path, text: str) -> None:
+    """Whatever is wrong with it."""
+    (project / FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=FILE):
+        start()

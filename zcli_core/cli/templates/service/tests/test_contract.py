@@ -1,0 +1,11 @@
+"""What zCLI asks of every service, under fault too, held against this one."""
+
+from zcli_core.testing import ServiceBackendContract
+
+from zcli_skeleton import zcli_service_backends
+
+
+class TestSkeleton(ServiceBackendContract):
+    """Runs against a server that the launcher ``local`` starts; override the fixture ``server`` for another one."""
+
+    backend = zcli_service_backends()[0]

@@ -1,0 +1,14 @@
+"""Where Skeleton is."""
+
+from __future__ import annotations
+
+from zcli_core.config.settings import setting
+from zcli_core.contracts.service_settings import ServiceSettings
+
+DEFAULT_PORT = 7411
+
+
+class Skeleton(ServiceSettings, name="services.skeleton"):
+    """Skeleton; ``host``, ``data_dir`` and ``launcher`` are those of every service."""
+
+    port: int = setting(DEFAULT_PORT, "TCP port", minimum=1, maximum=65535)
