@@ -59,7 +59,7 @@ class Urllib3Transport:
     content_codings = ("gzip", "deflate")
 
     def __init__(self, settings: Http) -> None:
-        """Raises ConfigError if ``http.ca_file``, ``client_cert`` or ``client_key`` cannot be used."""
+        """Raises ssl.SSLError or OSError if ``http.ca_file``, ``client_cert`` or ``client_key`` cannot be used."""
         self._trust_env = settings.trust_env
         self._tls = TlsContexts(settings)
         self._pool = ConnectionPool(settings.pool_size)
