@@ -15,7 +15,7 @@ from zcli_urllib3.answers import header_fields, may_be_reused, read_body
 from zcli_urllib3.connections import PlainConnection, SecureConnection
 from zcli_urllib3.failures import classify
 from zcli_urllib3.pool import Connection, ConnectionPool
-from zcli_urllib3.proxies import Proxy, proxy_for
+from zcli_core.contracts.http_proxies import Proxy, proxy_for
 from zcli_urllib3.tls import TlsContexts
 
 if TYPE_CHECKING:
