@@ -16,7 +16,10 @@ _WITHOUT_BODY = (101, 204, 304)
 
 # More digits than any body has bytes.
 _MOST_DIGITS = 19
+# The header fields that say what the body is.
+_FRAMING = frozenset({"content-length", "transfer-encoding", "content-encoding"})
 _ENDS = (b"\r\n", b"\n")
+
 _NOTHING = io.BytesIO()
 
 
@@ -39,6 +42,7 @@ class Answer:
         self._fields: list[tuple[str, str]] | None = None
         self._status = 0
         self._reason = ""
+        self.version = ""
         self.failure: TransportFailure | None = None
         self.is_complete = False
         self.may_be_reused = True
@@ -67,13 +71,14 @@ class Answer:
 
     def take_line(self, line: bytes) -> int | None:
         """A line of the head, or the trailers, with its line end."""
-        if self._fields is not None:
-            return GO_ON  # trailers (RFC 9110, section 6.5) are nobody's business here
-        if line not in _ENDS or not self.was_asked_for:
-            self._lines.append(line)
+        if self._fields is None and (line not in _ENDS or not self.was_asked_for):
+            self._lines.append(line)  # of which libcurl takes 5000 and 300 kB at most
             return GO_ON
         try:
-            self._take_head()
+            if self._fields is None:
+                self._take_head()
+            elif line not in _ENDS:
+                _field(line)  # trailers (RFC 9110, section 6.5) are nobody's business, but have to be some
         except TransportFailure as failure:
             self.failure = failure
         return GIVE_UP if self.failure is not None or self.is_complete else GO_ON
@@ -106,37 +111,34 @@ class Answer:
     def _take_head(self) -> None:
         """Raises TransportFailure if the answer must not be read on."""
         lines, self._lines = self._lines, []
-        version, status, reason = _status_line(lines[0])
+        self.version, status, reason = _status_line(lines[0])
         if 100 <= status < 200 and status != 101:
             return
-        self._status, self._reason = status, reason or _usual_reason(version, status)
-        self._fields = fields = [_field(line) for line in lines[1:]]
+        self._status, self._reason = status, reason or _usual_reason(self.version, status)
         self._has_body = self._has_body and status not in _WITHOUT_BODY
-        self._judge(fields)
+        self._fields = fields = [_field(line) for line in lines[1:]]
+        framing: dict[str, list[str]] = {}
+        for name, value in fields:
+            lowered = name.lower()
+            if lowered in _FRAMING:
+                framing.setdefault(lowered, []).append(value)
+        if framing:
+            self._frame(framing)
         self.is_complete = self._ends_with_head or status == 101
 
-    def _judge(self, fields: list[tuple[str, str]]) -> None:
+    def _frame(self, framing: dict[str, list[str]]) -> None:
         """Refuse an answer whose end two readers could see in different places (RFC 9112, section 6.3)."""
-        lengths: set[str] = set()
-        transfer_codings: list[str] = []
-        content_codings: list[str] = []
-        for name, value in fields:
-            lowered = name.strip().lower()
-            if lowered == "content-length":
-                lengths.update(length.strip() for length in value.split(","))
-            elif lowered == "transfer-encoding":
-                transfer_codings.append(value.lower())
-            elif lowered == "content-encoding":
-                content_codings.append(value)
-        if lengths and (len(lengths) > 1 or not _is_number(*lengths)):
+        lengths = set(framing.get("content-length", ()))
+        if len(lengths) > 1 or not all(map(_is_number, lengths)):
             raise protocol("its Content-Length is no number, or several")
-        if transfer_codings not in ([], ["chunked"]):
+        is_chunked = "transfer-encoding" in framing
+        if is_chunked and ",".join(framing["transfer-encoding"]).lower() != "chunked":
             raise protocol("its Transfer-Encoding is not known")
-        if lengths and transfer_codings:
+        if lengths and is_chunked:
             self.may_be_reused = False  # an attempt to make two readers disagree (RFC 9112, section 6.1)
-        if content_codings:
-            self._decoder = decoder_for(",".join(content_codings), self._deadline)
-        if lengths and not transfer_codings and self._decoder is None and self._has_body:
+        if "content-encoding" in framing:
+            self._decoder = decoder_for(",".join(framing["content-encoding"]), self._deadline)
+        elif lengths and not is_chunked and self._has_body:
             size = int(lengths.pop())
             self._check_size(size, f"Content-Length says {size}")
 

@@ -94,6 +94,8 @@ def _while_talking(trouble: Trouble, peer: str) -> TransportFailure:
         message = f"the answer of {peer} is no valid HTTP: a chunk does not begin with its size"
     elif code == pycurl.E_GOT_NOTHING and not trouble.has_begun:
         kind, message = "reset", f"{peer} closed the connection without an answer"
+    elif code == pycurl.E_SEND_FAIL_REWIND:  # libcurl would have sent the request again, and cannot
+        kind, message = "reset", f"{peer} closed the kept connection upon the request, whose body can be read only once"
     elif code in _BREAKS or code in _TLS:
         kind, message = "reset", f"{peer} broke the connection while {trouble.doing}"
     elif code in _PROTOCOL:
@@ -113,7 +115,8 @@ def _tls_reason(text: str) -> str:
     if "wrong version number" in lowered or "http request" in lowered or "packet length too long" in lowered:
         return "it does not speak TLS on this port (is it an http:// address?)"
     if "verify result" in lowered or "certificate problem" in lowered or "subject name" in lowered:
-        return f"its certificate was not accepted: {short(text.rpartition(': ')[2] if 'subject' not in text else text)}"
+        reason = text.removeprefix("SSL: ") if "subject" in lowered else text.rpartition(": ")[2]
+        return f"its certificate was not accepted: {short(reason)}"
     return short(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from typing import Any
@@ -43,6 +44,7 @@ class Handle:
         self._simple_method: str | None = None
         self._fields: list[tuple[str, str]] | None = None
         self._is_looking_up = False
+        self._is_multiplexed = False
         self.may_be_reused = True
         self._curl = pycurl.Curl()
         for option, value in self._fixed_options(tls):
@@ -60,6 +62,7 @@ class Handle:
             (pycurl.MAXCONNECTS, 1),
             (pycurl.BUFFERSIZE, _BUFFER),
             (pycurl.PREREQFUNCTION, self._begin),
+            (pycurl.SOCKOPTFUNCTION, self._connect),
             (pycurl.NOPROGRESS, 0),
             (pycurl.XFERINFOFUNCTION, _stay_interruptible),
             (pycurl.PROXY, ""),
@@ -87,9 +90,9 @@ class Handle:
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             raise TransportFailure("timeout", "the deadline passed before the request was sent")
-        curl, place, body = self._curl, self._place, request.body
+        curl, body = self._curl, request.body
         upload = None if body is None or isinstance(body, bytes) else Upload(body)
-        self._may_repeat = upload is None and request.method in _IDEMPOTENT
+        self._may_repeat = _may_repeat(request)
         self._failure = None
         self._answer = answer = Answer(
             request.method, deadline, max_bytes, ends_with_head=request.method == "HEAD" and body is not None
@@ -98,20 +101,36 @@ class Handle:
         curl.setopt(pycurl.HEADERFUNCTION, answer.take_line)
         curl.setopt(pycurl.WRITEFUNCTION, answer.take_block)
         self._describe(request, upload)
+        cause: BaseException | None = None
         try:
             curl.perform()
         except pycurl.error as error:
-            if not answer.is_complete:
-                raise self._cause(error, request, answer, upload) from error
             self.may_be_reused = False
+            if not answer.is_complete:
+                cause = self._cause(error, request, answer, upload)
         finally:
             if upload is not None:
                 upload.close()
             if body is not None:
                 curl.setopt(pycurl.POSTFIELDS, b"")  # or an idle handle would hold the body
                 self._simple_method = None
+        if cause is not None:
+            raise cause  # here, for what the body's iterable raised is to come out as it is, without a context
+        raw = answer.finish(self._place.peer)
+        self._is_multiplexed = answer.version == "HTTP/2"
         self.may_be_reused = self.may_be_reused and answer.may_be_reused
-        return answer.finish(place.peer)
+        return raw
+
+    def is_fresh(self, request: HttpRequest) -> bool:
+        """Whether the kept connection is as it was left, as far as can be told without sending the request.
+
+        Anything to read on an idle connection is its end, or an answer that nobody asked for. On HTTP/2 it may be the
+        server's housekeeping; libcurl will read it, and where it is the end, send the request on another connection.
+        """
+        if self._is_multiplexed and _may_repeat(request):
+            return True
+        socket = self._curl.getinfo(pycurl.ACTIVESOCKET)
+        return socket < 0 or not _is_readable(socket)
 
     def close(self) -> None:
         """Close the connection. Does not wait for a name that is still being looked up, as libcurl would."""
@@ -138,23 +157,33 @@ class Handle:
 
     def _begin(self, peer: str, own: str, peer_port: int, own_port: int) -> int:
         """libcurl is about to send the request. It does so again, unasked, if a kept connection turns out to be dead."""
-        answer = self._answer
-        assert answer is not None
-        if answer.was_asked_for and not self._may_repeat:
-            self._failure = TransportFailure(
-                "reset",
-                f"{self._place.peer} closed the connection upon the request, which was not sent again: "
-                "it may have been carried out",
-            )
-        elif (peer, peer_port) == (own, own_port):
+        if (peer, peer_port) == (own, own_port):
             # Both ends of a connection to a free local port can turn out to be the same socket.
             self._failure = TransportFailure(
                 "refused", f"{self._place.dialled} refused the connection: nothing listens there"
             )
-        else:
-            answer.ask()
-            return pycurl.PREREQFUNC_OK
-        return pycurl.PREREQFUNC_ABORT
+            return pycurl.PREREQFUNC_ABORT
+        if self._would_repeat():
+            return pycurl.PREREQFUNC_ABORT
+        assert self._answer is not None
+        self._answer.ask()
+        return pycurl.PREREQFUNC_OK
+
+    def _connect(self, socket: int, purpose: int) -> int:
+        """libcurl is about to connect a new socket."""
+        return pycurl.SOCKOPT_ERROR if self._would_repeat() else pycurl.SOCKOPT_OK
+
+    def _would_repeat(self) -> bool:
+        """Whether going on would send a request again that may have been carried out."""
+        assert self._answer is not None
+        if self._may_repeat or not self._answer.was_asked_for:
+            return False
+        self._failure = TransportFailure(
+            "reset",
+            f"{self._place.peer} closed the kept connection upon the request, which may have been carried out and "
+            "was not sent again",
+        )
+        return True
 
     def _describe(self, request: HttpRequest, upload: Upload | None) -> None:
         """Tell libcurl what to send; an idle handle still knows what it sent last."""
@@ -215,6 +244,18 @@ class Handle:
         if self._is_looking_up:
             return f"looking up the address of {self._place.dialled.rpartition(':')[0]}"
         return f"connecting to {self._place.dialled}"
+
+
+def _may_repeat(request: HttpRequest) -> bool:
+    return request.method in _IDEMPOTENT and (request.body is None or isinstance(request.body, bytes))
+
+
+def _is_readable(socket: int) -> bool:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(socket, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([socket], [], [], 0)[0])
 
 
 def _header_lines(fields: list[tuple[str, str]]) -> list[bytes]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 
+from zcli_core.contracts.http import HttpRequest
 from zcli_pycurl.handle import Handle
 from zcli_pycurl.place import Place
 
@@ -31,8 +32,8 @@ class HandlePool:
         self._count = 0
         self._closed = False
 
-    def take(self, place: Place) -> Handle | None:
-        """An idle handle, or None. libcurl itself sees whether its connection still stands."""
+    def take(self, place: Place, request: HttpRequest) -> Handle | None:
+        """An idle handle whose connection still stands, or None."""
         while True:
             with self._lock:
                 handles = self._idle.get(place)
@@ -40,7 +41,7 @@ class HandlePool:
                     return None
                 handle, since = handles.pop()
                 self._count -= 1
-            if time.monotonic() - since < LONGEST_IDLE:
+            if time.monotonic() - since < LONGEST_IDLE and handle.is_fresh(request):
                 return handle
             handle.close()
 

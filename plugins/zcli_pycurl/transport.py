@@ -56,7 +56,7 @@ class CurlTransport:
         """See :meth:`zcli_core.contracts.http.HttpTransport.exchange`."""
         url = request.url
         place = Place(url.scheme, url.host, url.port, proxy_for(url) if self._trust_env else None)
-        handle = self._pool.take(place) or Handle(place, self._tls)
+        handle = self._pool.take(place, request) or Handle(place, self._tls)
         try:
             raw = handle.exchange(request, deadline, max_bytes)
         except BaseException:
