@@ -12,11 +12,11 @@ from urllib3.connection import ProxyConfig
 from urllib3.util import SKIP_HEADER, parse_url
 
 from zcli_core.contracts.http import HttpRequest, RawResponse
+from zcli_core.contracts.http_proxies import Proxy, proxy_for
 from zcli_urllib3.answers import header_fields, may_be_reused, read_body
 from zcli_urllib3.connections import PlainConnection, SecureConnection
 from zcli_urllib3.failures import classify
 from zcli_urllib3.pool import Connection, ConnectionPool
-from zcli_urllib3.proxies import Proxy, proxy_for
 from zcli_urllib3.tls import TlsContexts
 
 if TYPE_CHECKING:

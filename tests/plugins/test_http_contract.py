@@ -9,13 +9,18 @@ from xml.etree import ElementTree
 
 import broken_http_transports
 import pytest
-from zcli_urllib3 import zcli_http_transports
+import zcli_pycurl
+import zcli_urllib3
 
 from zcli_core.testing.http import HttpTransportContract
 
 
 class TestUrllib3(HttpTransportContract):
-    transport = next(iter(zcli_http_transports()))
+    transport = next(iter(zcli_urllib3.zcli_http_transports()))
+
+
+class TestCurl(HttpTransportContract):
+    transport = next(iter(zcli_pycurl.zcli_http_transports()))
 
 
 BROKEN = {name: test for name, test in vars(broken_http_transports).items() if name.startswith("Test")}
