@@ -102,7 +102,7 @@ class DeadlineContract(HttpContract):
             caller.times_out(server.url.replace("http:", "https:"))
 
     @pytest.mark.parametrize("then", [ScriptedServer.hold, ScriptedServer.trickle], ids=["silent", "trickling"])
-    @pytest.mark.parametrize("beginning", ["nothing", "a body"])
+    @pytest.mark.parametrize("beginning", ["headers", "a body"])
     def test_the_deadline_holds_over_tls(
         self, make_caller: MakeCaller, ca_file: str, beginning: str, then: Script
     ) -> None:
