@@ -22,6 +22,20 @@ C = TypeVar("C", bound=AsyncioConnection)
 _READ_SIZE = 256 * 1024
 
 
+#: Blocks up to this size are kept by the C library's allocator instead of going back to the system.
+_KEPT_BLOCK = 4 * 1024 * 1024
+
+
+def _keep_large_blocks() -> None:
+    """Make glibc keep what large messages free.
+
+    Out of the box it maps every block over 128 KiB anew, and page faults then cost more than the message. Freeing one
+    large block once raises that threshold (mallopt(3), M_MMAP_THRESHOLD). Harmless with other allocators.
+    """
+    block = bytearray(_KEPT_BLOCK)
+    del block
+
+
 class AsyncioListener(Generic[C]):
     """Implements :class:`zcli_core.contracts.websocket.Listener`, but for what is sent.
 
@@ -58,6 +72,7 @@ class AsyncioListener(Generic[C]):
 
     async def start(self, endpoint: Endpoint) -> None:
         """Bind and accept. Raises OSError where the system refuses the address."""
+        _keep_large_blocks()
         timeouts: dict[str, Any] = {}
         if endpoint.tls is not None:
             timeouts["ssl_handshake_timeout"] = self.limits.open_timeout
