@@ -28,6 +28,7 @@ from tour_steps.layers import show_layers, show_wrong_values
 from tour_steps.plugins import show_plugins
 from tour_steps.ports import show_ports
 from tour_steps.services import show_lifecycle, show_services, show_starting_demo
+from tour_steps.swapping import show_deployments, show_engines
 from tour_steps.walk import Step, Tour, walk
 from tour_steps.web import show_methods, show_trouble
 from tour_steps.websocket import show_websocket
@@ -42,6 +43,8 @@ STEPS = (
     Step("HTTP and HTTPS: a request of each method", show_methods),
     Step("HTTP and HTTPS: when it goes wrong", show_trouble),
     Step("WebSocket: echo, tokens, wss, broadcast, a clean stop", show_websocket),
+    Step("Parts swapped by a setting: HTTP over libcurl", show_engines),
+    Step("Parts swapped by the deployment: WebSocket over picows, JSON Web Tokens", show_deployments),
     Step("Services: each told by its own protocol", show_services),
     Step("Services: one started, used, restarted and stopped", show_lifecycle),
     Step("Services: the guide's demo that starts PostgreSQL", show_starting_demo),

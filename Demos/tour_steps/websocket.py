@@ -9,7 +9,7 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tour_steps.walk import StepFailed, Tour, expect
@@ -48,7 +48,7 @@ def _token(tour: Tour, folder: Path) -> None:
             ("the token, a strange page", f"?token={_TOKEN}", "http://evil.example"),
         ):
             with server.client(query, origin=origin) as client:
-                code, reason = _end(client)
+                code, reason = how_it_ended(client)
             tour.say(f"{what}: closed {code}, {reason}", deeper=2)
             expect(code == 1008, f"{what} was not refused with 1008")
         with server.client(f"?token={_TOKEN}", origin="null") as client:
@@ -105,7 +105,7 @@ class _Server:
 
     def __enter__(self) -> _Server:
         self._tour.say(str(_FOLDER / self._script.name), "cyan")
-        self._process = self._stack.enter_context(_process(self._script))
+        self._process = self._stack.enter_context(server_process(self._script))
         assert self._process.stdout is not None
         printed = ""
         for line in self._process.stdout:
@@ -129,7 +129,7 @@ class _Server:
     def _stop(self) -> None:
         with self.client("" if self._is_open else f"?token={_TOKEN}", **self._tls()) as client:
             self._process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
-            code, reason = _end(client)
+            code, reason = how_it_ended(client)
             self._tour.say(f"Ctrl+C: its client is told {code}, {reason}", deeper=2)
             expect(code == 1001, "the client was not told that the server goes")
         printed, _ = self._process.communicate(timeout=_LONGEST)
@@ -150,12 +150,13 @@ class _Server:
 
 
 @contextlib.contextmanager
-def _process(script: Path) -> Iterator[subprocess.Popen[str]]:
+def server_process(script: Path, variables: Mapping[str, str] = {}) -> Iterator[subprocess.Popen[str]]:
+    """A demo's server on a free port, with these variables and no other setting from outside; killed at the end."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ZCLI_", "WEBSOCKET_"))}
     with subprocess.Popen(
         [sys.executable, "-u", str(script)],
         cwd=script.parent,
-        env={**inherited, "WEBSOCKET_PORT": "0", "PYTHONUTF8": "1"},
+        env={**inherited, "WEBSOCKET_PORT": "0", "PYTHONUTF8": "1", **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -183,7 +184,7 @@ def _exchange(tour: Tour, client, message: str, expected: str) -> None:  # type:
     expect(heard == expected, f"expected {expected!r}")
 
 
-def _end(client) -> tuple[int, str]:  # type: ignore[no-untyped-def]
+def how_it_ended(client) -> tuple[int, str]:  # type: ignore[no-untyped-def]
     """How the server closed."""
     from websockets.exceptions import ConnectionClosed
 

@@ -86,7 +86,7 @@ def refusal(url: str) -> int | None:
 
 @pytest.mark.parametrize(
     ("deployment", "greeting"),
-    [("Development", "token, by token over wsproto: hello"), ("Production", "ada, by jwt over picows: hello")],
+    [("Development", "default, by token over wsproto: hello"), ("Production", "ada, by jwt over picows: hello")],
 )
 def test_the_demo_admits_whom_its_deployment_admits(deployment: str, greeting: str, tmp_path: Path) -> None:
     """With the address that the second demo prints; the other deployment's credential is refused."""
@@ -103,7 +103,7 @@ def test_the_demo_admits_whom_its_deployment_admits(deployment: str, greeting: s
                 assert refusal(there) == 1008
         assert refusal(url) == 1008
     transport = greeting.split()[4].rstrip(":")
-    assert f"{deployment}: {transport} (set by zSpark: zSpark)\n" in printed
+    assert f"{deployment}: {transport} (set by zSpark: zSpark, deployments.{deployment})\n" in printed
 
 
 @pytest.fixture

@@ -1,0 +1,93 @@
+"""Other parts by configuration alone: the HTTP engine, the WebSocket transport, who may enter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tour_steps.httpbin import find_httpbin
+from tour_steps.walk import StepFailed, Tour, expect
+from tour_steps.websocket import how_it_ended, server_process
+
+_ROOT = Path(__file__).resolve().parent.parent.parent
+_FOLDER = Path("Demos", "Layer_0", "zComm_Demo", "lvl5_plugins")
+_SERVER, _WHO = "1_swap_by_deployment.py", "2_who_may_enter.py"
+_LONGEST = 30.0
+_DEPLOYMENTS = {"Development": "by token over wsproto", "Production": "by jwt over picows"}
+
+
+def show_engines(tour: Tour) -> str:
+    httpbin = tour.once(find_httpbin)
+    rows, problems = [], []
+    for transport in ("urllib3", "curl"):
+        z = tour.app(f"http-{transport}", http={**httpbin.settings, "transport": transport})
+        response = z.comm.http_get(f"{httpbin.urls[-1]}/get")
+        if response is None or not response.ok:
+            problems.append(f"{transport}: {z.comm.http.last_failure or response}")
+            continue
+        asked = response.json()["headers"].get("Accept-Encoding", "nothing")
+        rows.append((f"http.transport={transport}", f"{response.status_code} {response.reason}", asked))
+    tour.table(("setting", "answer", "codings that it undoes"), rows)
+    expect(not problems, "\n".join(problems))
+    return "the same call over urllib3 and over libcurl"
+
+
+def show_deployments(tour: Tour) -> str:
+    folder = tour.folder / _FOLDER.name
+    shutil.copytree(_ROOT / _FOLDER, folder, ignore=shutil.ignore_patterns("logs", "__pycache__"))
+    tour.say(str(_FOLDER / _WHO), "cyan")
+    queries = {deployment: _credential(folder, deployment) for deployment in _DEPLOYMENTS}
+    tour.say("an address with a token for Development, one with a signed token for Production", deeper=2)
+    for deployment, expected in _DEPLOYMENTS.items():
+        tour.say(f"ZCLI_DEPLOYMENT={deployment} {_FOLDER / _SERVER}", "cyan")
+        _serve(tour, folder / _SERVER, deployment, queries, expected)
+    return "one script: wsproto and a token, then picows and a JSON Web Token"
+
+
+def _credential(folder: Path, deployment: str) -> str:
+    """The query under which somebody may connect in that deployment."""
+    done = subprocess.run(
+        [sys.executable, str(folder / _WHO), "ada"], cwd=folder, env=_environment(deployment),
+        capture_output=True, encoding="utf-8", timeout=_LONGEST, check=False,
+    )  # fmt: skip
+    expect(done.returncode == 0, f"{_WHO} ended with status {done.returncode}: {done.stderr}")
+    return done.stdout.splitlines()[-1].partition("/?")[2]
+
+
+def _environment(deployment: str) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ZCLI_", "WEBSOCKET_"))}
+    return {**inherited, "ZCLI_DEPLOYMENT": deployment, "PYTHONUTF8": "1"}
+
+
+def _serve(tour: Tour, script: Path, deployment: str, queries: dict[str, str], expected: str) -> None:
+    """Run the server in that deployment: its own credential is good, the other's is not."""
+    from websockets.sync.client import connect
+
+    with server_process(script, {"ZCLI_DEPLOYMENT": deployment}) as process:
+        assert process.stdout is not None
+        printed = ""
+        for line in process.stdout:
+            printed += line
+            if " listening on " in line:
+                break
+        else:
+            raise StepFailed(f"{script.name} did not begin to listen: {printed.strip()}")
+        url = line.split(" listening on ")[1].split()[0]
+        for owner, query in queries.items():
+            with connect(f"{url}/?{query}", proxy=None, open_timeout=_LONGEST) as client:
+                if owner == deployment:
+                    client.send("hello")
+                    heard = client.recv(timeout=_LONGEST)
+                    tour.say(f"its own credential: {heard!r}", deeper=2)
+                    expect(expected in str(heard), f"expected {expected!r}")
+                else:
+                    code, reason = how_it_ended(client)
+                    tour.say(f"that of {owner}: closed {code}, {reason}", deeper=2)
+                    expect(code == 1008, f"the credential of {owner} was not refused with 1008")
+        process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
+        process.communicate(timeout=_LONGEST)
+        expect(process.returncode == 0, f"it ended with status {process.returncode}")
