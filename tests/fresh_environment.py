@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,11 +18,19 @@ ROOT = Path(__file__).resolve().parent.parent
 _LONGEST = 300.0
 
 
-def outside_environment(home: Path, variables: Mapping[str, str] = {}) -> dict[str, str]:
-    """The environment of somebody who has set nothing of zCLI's or Python's, and has an empty home."""
-    ours = clean_environment(os.environ, home)
+def outside_environment(variables: Mapping[str, str] = {}) -> dict[str, str]:
+    """The environment of somebody who has set nothing of zCLI's or Python's, and has a home of their own."""
+    ours = clean_environment(os.environ, _home())
     kept = {name: value for name, value in ours.items() if not name.startswith("PYTHON")}
     return {**kept, "PYTHONUTF8": "1", "COLUMNS": "120", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **variables}
+
+
+@functools.cache
+def _home() -> Path:
+    """One for all, so that pip's cache is shared."""
+    folder = tempfile.mkdtemp(prefix="zcli-test-home-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def run(
@@ -28,7 +40,7 @@ def run(
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env=outside_environment(folder, variables),
+        env=outside_environment(variables),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

@@ -29,7 +29,7 @@ def run(environment: FreshEnvironment, script: str, folder: Path, **variables: s
 def serving(environment: FreshEnvironment, script: str, folder: Path, **variables: str) -> Iterator[tuple[str, Any]]:
     """Run one of the scripts that serve: its URL, and a function that ends it and gives what it printed last."""
     process = subprocess.Popen(
-        [environment.python, SCRIPT / script], cwd=folder, env=outside_environment(folder, variables),
+        [environment.python, SCRIPT / script], cwd=folder, env=outside_environment(variables),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
     )  # fmt: skip
     assert process.stdout is not None
