@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 from http_servers import RawServer, closed_port, response
-from zcli_core.contracts.http_proxies import proxy_for
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import Url
+from zcli_core.contracts.http_proxies import proxy_for
 
 LOGIN = b"Basic " + b64encode(b"user:p@ss")
 

@@ -14,7 +14,6 @@ import trustme
 from http_servers import RawServer, answering, response
 
 from zcli_core.comm.http import HttpClient
-from zcli_core.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -153,27 +152,3 @@ def test_a_client_certificate_is_presented(
             server.url
         )
         assert make_http(ca_file=ca_file).get(server.url) is None
-
-
-def test_files_that_cannot_be_used_are_a_config_error_that_names_the_setting(
-    make_http: Callable[..., HttpClient], authority: trustme.CA, ca_file: Path, tmp_path: Path
-) -> None:
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-
-    encrypted = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase")
-    )
-    (tmp_path / "encrypted.pem").write_bytes(encrypted)
-    (tmp_path / "text.pem").write_text("no certificate")
-    missing = tmp_path / "missing.pem"
-    for settings, why in (
-        ({"ca_file": missing}, r"http\.ca_file: .*missing\.pem cannot be read: No such file"),
-        ({"ca_file": tmp_path / "text.pem"}, r"http\.ca_file: .* holds no certificate"),
-        ({"client_cert": missing}, r"http\.client_cert: .* cannot be read"),
-        ({"client_cert": tmp_path / "text.pem"}, r"http\.client_cert: .*no certificate"),
-        ({"client_cert": ca_file, "client_key": tmp_path / "encrypted.pem"}, r"http\.client_key: .* is encrypted"),
-        ({"client_key": tmp_path / "encrypted.pem"}, r"http\.client_key is set and http\.client_cert is not"),
-    ):
-        with pytest.raises(ConfigError, match=why):
-            make_http(**settings).get("http://127.0.0.1:9/")
