@@ -19,6 +19,7 @@ _WEBSOCKET = (
 #: By name, the modules of each set of plugins.
 SETS = {
     "none": {},
+    "again": {},  # the same once more: what two measurements of one thing differ by
     "idle": {f"zcli_idle_{number}": _IDLE for number in range(20)},
     "http-trivial": {"zcli_http_trivial": _HTTP.format("pass")},
     "http-work": {"zcli_http_work": _HTTP.format(WORK)},
