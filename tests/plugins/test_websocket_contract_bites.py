@@ -21,9 +21,8 @@ from installations import clean_environment
 
 from zcli_core.contracts.websocket import Accept, Compression, HttpAnswer, State
 from zcli_core.contracts.websocket_parts.events import Failure
-from zcli_core.testing import websocket_peer, websocket_server
+from zcli_core.testing import WebSocketTransportContract, websocket_peer, websocket_server
 from zcli_core.testing.contract import make_context
-from zcli_core.testing.websocket import WebSocketTransportContract
 from zcli_core.testing.websocket_deciding import at_once
 from zcli_core.testing.websocket_frames import close, frame
 from zcli_core.testing.websocket_limits import LIMITS, in_one_frame
@@ -326,7 +325,7 @@ def run(test: Callable[..., None], transport: Transport, given: dict[str, Any], 
 SUITE_OF_AN_AUTHOR = """
 import zcli_wsproto
 from test_websocket_contract_bites import ClosedTwice, opening
-from zcli_core.testing.websocket import WebSocketTransportContract
+from zcli_core.testing import WebSocketTransportContract
 
 class TestMine(WebSocketTransportContract):
     transport = staticmethod(lambda context: opening(receiver=ClosedTwice))
