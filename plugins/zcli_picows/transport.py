@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
+from zcli_core.contracts.websocket_parts.connection import FOR_THE_CORE, AsyncioConnection
 from zcli_core.contracts.websocket_parts.events import Failure
 from zcli_core.contracts.websocket_parts.frames import message_frame
 from zcli_core.contracts.websocket_parts.listening import AsyncioListener
@@ -85,7 +85,7 @@ class PicowsConnection(AsyncioConnection):
             self._decoder.finish()
             self._handle(event)
         elif self.state is OPEN and not self._receiver.message(event):
-            self._held = True
+            self._held = FOR_THE_CORE
 
     def send(self, message: Message) -> None:
         """Send a message."""

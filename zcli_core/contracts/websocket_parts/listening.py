@@ -128,11 +128,25 @@ class AsyncioListener(Generic[C]):
         """Release the port and drop who is still in the upgrade."""
         self.stopped = True
         if self._server is not None:
-            self._server.close()
+            self._stop_listening(self._server)
             self._server = None
             self._remove_socket_file()
         for opening in list(self.openings):
             opening.drop()
+
+    def _stop_listening(self, server: asyncio.Server) -> None:
+        """Close the server; where asyncio accepts by itself, one turn of the loop later.
+
+        A connection that it has accepted and made no transport for would otherwise be lost, neither served nor closed.
+        """
+        try:
+            accepting = [self.loop.remove_reader(sock.fileno()) for sock in server.sockets]
+        except NotImplementedError:  # Windows
+            accepting = []
+        if any(accepting):
+            self.loop.call_soon(server.close)
+        else:
+            server.close()
 
     def _remove_socket_file(self) -> None:
         if self._unix_path is not None:
@@ -146,6 +160,7 @@ class AsyncioListener(Generic[C]):
     async def close(self, code: int = 1001, reason: str = "") -> None:
         """Stop accepting, close every connection and wait until all are gone."""
         self.stop_accepting()
+        await asyncio.sleep(0)
         connections = list(self.connections)
         for connection in connections:
             connection.close(code, reason)
