@@ -34,7 +34,7 @@ def fetch(url: str, config: Config, timeout: float) -> bytes:
     deadline = _Deadline(timeout)
     try:
         with deadline, _opener(url, config, deadline).open(url, timeout=timeout) as response:
-            return _read(response)
+            data = _read(response)
     except urllib.error.HTTPError as error:
         error.close()
         raise UnusableKey(f"it was answered with the status {error.code}") from None
@@ -42,6 +42,9 @@ def fetch(url: str, config: Config, timeout: float) -> bytes:
         if deadline.passed:
             raise UnusableKey(f"it did not come within {timeout:g} s") from None
         raise UnusableKey(_describe(error)) from None
+    if deadline.passed:  # a body whose length nobody announced looks complete wherever it is cut off
+        raise UnusableKey(f"it did not come within {timeout:g} s")
+    return data
 
 
 def _read(response: Any) -> bytes:
@@ -64,6 +67,8 @@ def _describe(error: Exception) -> str:
         return "its server does not answer"
     if isinstance(cause, OSError) and cause.strerror:
         return f"its server cannot be reached: {cause.strerror}"
+    if isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed"):
+        return "the proxy does not let us through to its server"
     return f"its server does not answer as it should ({type(cause).__name__})"
 
 

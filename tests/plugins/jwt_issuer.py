@@ -139,6 +139,8 @@ class KeyServer:
                     self.end_headers()
                     self.wfile.write(place.body)
 
+            do_CONNECT = do_GET
+
             def log_message(self, *_: Any) -> None: ...
 
         class Server(ThreadingHTTPServer):
