@@ -19,6 +19,8 @@ from zcli_jwt.strategy import make_strategy
 from zcli_core.errors import ConfigError
 from zcli_core.testing.contract import make_context
 
+pytestmark = pytest.mark.usefixtures("isolated")
+
 
 def complaint(**settings: Any) -> str:
     """What the strategy says to these settings instead of being made."""

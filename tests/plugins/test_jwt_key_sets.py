@@ -36,6 +36,7 @@ from zcli_core.contracts.auth import Identified, Rejected, Verdict
 from zcli_core.contracts.provider import Context
 from zcli_core.testing.contract import make_context
 
+pytestmark = pytest.mark.usefixtures("isolated")
 LOG = logging.getLogger("zcli.testing")
 
 

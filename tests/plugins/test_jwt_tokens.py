@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jwt_issuer import SECRET, ec_key, forged, jwks, private_pem, public_pem, rsa_key, showing, token
 from zcli_jwt.strategy import JwtStrategy, make_strategy
 
@@ -15,6 +18,7 @@ from zcli_core.contracts.auth import Identified, Rejected
 from zcli_core.testing.auth import make_request
 from zcli_core.testing.contract import make_context
 
+pytestmark = pytest.mark.usefixtures("isolated")
 HOUR = 3600
 HS256 = {"alg": "HS256", "typ": "JWT"}
 LATER = int(time.time()) + HOUR
@@ -238,8 +242,8 @@ def test_a_key_that_has_no_name_fits_any(tmp_path: Path) -> None:
     (tmp_path / "jwks.json").write_text(json.dumps({"keys": [jwk(rsa_key())]}))
     (tmp_path / "key.pem").write_bytes(public_pem(rsa_key()))
     shown = showing(token(rsa_key(), "RS256", "any"))
-    for settings in ({"jwks_file": tmp_path / "jwks.json"}, {"public_key_file": tmp_path / "key.pem"}):
-        assert isinstance(strategy(**settings).authenticate(shown), Identified)
+    for source in ({"jwks_file": tmp_path / "jwks.json"}, {"public_key_file": tmp_path / "key.pem"}):
+        assert isinstance(strategy(**source).authenticate(shown), Identified)
     assert isinstance(strategy().authenticate(showing(token(kid="any"))), Identified)
 
 
@@ -296,3 +300,28 @@ def test_nothing_of_a_strategy_shows_its_secret(tmp_path: Path) -> None:
     asked = strategy()
     assert SECRET not in f"{asked!r} {asked._keys.current()!r} {asked._keys.current().keys!r}"
     assert private_pem(rsa_key()).decode() not in repr(asked)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+_NAMES = ("alg", "kid", "typ", "cty", "crit", "jku", "b64", "zip", "sub", "exp", "nbf", "iat", "iss", "aud", "jti")
+
+
+@functools.cache
+def _lenient() -> JwtStrategy:
+    return strategy(required_claims=[])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
+@given(header=st.dictionaries(st.sampled_from(_NAMES), _JSON), claims=st.dictionaries(st.sampled_from(_NAMES), _JSON))
+def test_no_token_makes_it_raise(header: dict[str, Any], claims: dict[str, Any]) -> None:
+    """Properly signed, with any values of any types: a verdict, and a name that can be written into a log."""
+    verdict = _lenient().authenticate(showing(forged({**header, "alg": "HS256"}, {"sub": "alice", **claims})))
+    if isinstance(verdict, Identified):
+        assert verdict.identity.isprintable()
+    else:
+        assert isinstance(verdict, Rejected)
+        assert verdict.cause.isprintable()
