@@ -81,9 +81,7 @@ def parse_name(text: str) -> Names:
     if keyword.iskeyword(plain):
         raise ValueError(f"{plain!r} is a word of Python's own, and could not stand in z.config.{plain}")
     if find_spec(names.package) is not None:
-        raise ValueError(
-            f"there is a package {names.package} in this Python already; take another name"
-        )
+        raise ValueError(f"there is a package {names.package} in this Python already; take another name")
     return names
 
 
