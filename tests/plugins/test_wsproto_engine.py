@@ -19,9 +19,9 @@ from wsproto.extensions import PerMessageDeflate
 from zcli_wsproto import masking
 from zcli_wsproto.deflate import Agreement
 from zcli_wsproto.engine import Decoder
-from zcli_wsproto.events import Close, Failure, Ping, Pong
 
 from zcli_core.contracts.websocket import Limits
+from zcli_core.contracts.websocket_parts.events import Close, Failure, Ping, Pong
 
 PLAIN = Limits(max_size=1 << 24, max_fragments=10_000)
 AGREEMENT = Agreement(15, 15, False, "permessage-deflate")

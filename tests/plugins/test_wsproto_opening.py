@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_frames import TEXT, close, frame
 from wsproto_server import KEY, Client, Frame, Server, read_all, until, upgrade_request
-from zcli_wsproto.frames import close_frame
-from zcli_wsproto.upgrade import BadRequest, parse_head, split_head
 
 from zcli_core.contracts.websocket import Accept, Decision, Endpoint, HttpAnswer, Limits, Refuse, Request
+from zcli_core.contracts.websocket_parts.frames import close_frame
+from zcli_core.contracts.websocket_parts.upgrade import BadRequest, parse_head, split_head
 
 SOON = Limits(open_timeout=0.3, close_timeout=0.3)
 

@@ -186,7 +186,8 @@ class Receiver(Protocol):
         """Take the next message. False: no more until :meth:`Connection.resume_delivery`.
 
         After False the transport delivers nothing and soon stops reading from the socket: what it holds is
-        bounded by its read size, and the client is slowed by TCP.
+        bounded by its read size, and the client is slowed by TCP. Where many messages came at once, it gives other
+        connections a turn now and then before it delivers the rest.
         """
 
     def end(self) -> bool:
@@ -260,7 +261,8 @@ class Connection(Protocol):
     def ping(self, payload: bytes | None = None) -> asyncio.Future[float]:
         """Send a ping; the future gives the seconds until its answer, or raises ConnectionClosed.
 
-        ``payload`` is at most 125 bytes, random if not given. Raises ConnectionClosed unless the state is OPEN.
+        ``payload`` is random if not given; over 125 bytes it is a ValueError (RFC 6455, 5.5). Raises ConnectionClosed
+        unless the state is OPEN.
         """
 
     def resume_delivery(self) -> None:

@@ -17,17 +17,20 @@ from __future__ import annotations
 import pytest
 
 # Without this a failing test would say no more than "AssertionError": pytest explains asserts of test modules only.
-pytest.register_assert_rewrite(
-    *[
-        f"zcli_core.testing.websocket_{part}"
-        for part in ("opening", "deciding", "messages", "limits", "flow", "closing", "keepalive", "places", "deflate")
-    ]
-)
+_PARTS = ("opening", "deciding", "messages", "limits", "flow", "closing", "keepalive", "places")
+pytest.register_assert_rewrite(*[f"zcli_core.testing.websocket_{part}" for part in _PARTS])
 
-from zcli_core.testing.websocket_deciding import DecidingTests  # noqa: E402 - they have to be named before
+from zcli_core.testing.websocket_closing import ClosingTests  # noqa: E402 - imported after they were named
+from zcli_core.testing.websocket_deciding import DecidingTests  # noqa: E402
+from zcli_core.testing.websocket_flow import FlowTests  # noqa: E402
+from zcli_core.testing.websocket_keepalive import KeepaliveTests  # noqa: E402
+from zcli_core.testing.websocket_limits import LimitTests  # noqa: E402
 from zcli_core.testing.websocket_messages import MessageTests  # noqa: E402
 from zcli_core.testing.websocket_opening import OpeningTests  # noqa: E402
+from zcli_core.testing.websocket_places import PlaceTests  # noqa: E402
 
 
-class WebSocketTransportContract(OpeningTests, DecidingTests, MessageTests):
+class WebSocketTransportContract(
+    OpeningTests, DecidingTests, MessageTests, LimitTests, FlowTests, ClosingTests, KeepaliveTests, PlaceTests
+):
     """What holds for every WebSocket transport."""

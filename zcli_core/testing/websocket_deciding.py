@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -115,7 +116,7 @@ class DecidingTests(WebSocketSuite):
     def test_a_decision_that_cannot_be_carried_out_is_500_and_logged(
         self, serve: Serve, bad: str, way: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """An exception, a subprotocol that was not offered, a header that would split the answer, None: nobody enters."""
+        """An exception, a subprotocol that nobody offered, a header that would split the answer, None."""
 
         def decide(server: ServerUnderTest) -> Any:
             if bad == "raises":
@@ -191,32 +192,29 @@ class DecidingTests(WebSocketSuite):
             assert server.connections == []
 
     def test_a_decision_that_will_not_be_cancelled_lets_nobody_in(self, serve: Serve) -> None:
-        """A strategy that swallows the cancellation must not get its way after the deadline for that."""
+        """A strategy that swallows the cancellation, and says yes when its client has been given up."""
         released: list[asyncio.Event] = []
 
         async def stubborn(server: ServerUnderTest) -> Decision:
-            released.append(asyncio.Event())
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                await released[0].wait()
+            event = asyncio.Event()
+            with contextlib.suppress(asyncio.CancelledError):
+                released.append(event)
+                await asyncio.Event().wait()
+            await event.wait()
             return server.accept()
 
         limits = Limits(open_timeout=0.2, close_timeout=0.2)
         with serve(limits, decide=lambda server, _: stubborn(server)) as server, server.socket() as sock:
             sock.sendall(upgrade_request())
-            answer = read_all(sock)
-            assert not answer or answer.endswith((b"\x03\xf3", b" timeout")) or answer.startswith(b"HTTP/1.1 5")
+            answer = read_all(sock)  # ends although the strategy does not
+            assert not answer.endswith(b"\r\n\r\n"), "let in without a decision"
             server.call(released[0].set)
-            with server.socket() as other:
-                other.close()
-            assert server.messages == []
+            server.wait(asyncio.sleep(0.05))
             assert server.connections == []
 
     def test_an_open_connection_does_not_wait_for_anothers_decision(self, serve: Serve) -> None:
         """Nor does anybody else who wants to enter."""
         undecided = Undecided()
-        first = True
 
         def decide(server: ServerUnderTest, request: Request) -> Any:
             return undecided(server, request) if request.path == "/slow" else server.accept()
@@ -235,9 +233,6 @@ class DecidingTests(WebSocketSuite):
 
         def decide(server: ServerUnderTest) -> Decision:
             return server.accept() if len(server.connections) < places else Refuse(1013, "full")
-
-        def stay(server: ServerUnderTest) -> Client:
-            return server.connect()
 
         for way in (at_once, in_a_coroutine, in_a_coroutine_that_never_waits):
             with serve(decide=way(decide)) as server:

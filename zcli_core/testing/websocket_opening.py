@@ -151,9 +151,9 @@ class OpeningTests(WebSocketSuite):
     )
     def test_an_upgrade_may_come_in_many_shapes(self, serve: Serve, drop: str, headers: list[str]) -> None:
         """Firefox sends two tokens in Connection; names are in any case."""
-        with serve() as server, server.socket() as sock:
-            with Client(sock, upgrade_request(*headers, drop=[drop])) as client:
-                assert client.echo() == b"are you there?"
+        request = upgrade_request(*headers, drop=[drop])
+        with serve() as server, server.socket() as sock, Client(sock, request) as client:
+            assert client.echo() == b"are you there?"
 
     @pytest.mark.parametrize("bad", BAD_UPGRADES.values(), ids=BAD_UPGRADES)
     def test_a_bad_upgrade_is_refused_and_never_decided_on(self, serve: Serve, bad: bytes) -> None:

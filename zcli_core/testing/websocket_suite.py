@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -40,7 +41,4 @@ class WebSocketSuite(Contract):
     def serve(self, made_transport: Transport) -> Serve:
         """Makes servers: ``with serve(Limits(...), decide=...) as server``."""
 
-        def make(*arguments: Any, **options: Any) -> ServerUnderTest:
-            return ServerUnderTest(made_transport, *arguments, run=type(self).run_loop, **options)
-
-        return make
+        return functools.partial(ServerUnderTest, made_transport, run=type(self).run_loop)

@@ -1,24 +1,22 @@
-"""An open WebSocket connection: reading, delivery and the close handshake; sending is in zcli_wsproto.sending."""
+"""An open WebSocket connection: delivery and the close handshake; sending is in :mod:`.sending`."""
 
 from __future__ import annotations
 
 import contextlib
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zcli_core.contracts.websocket import Closed, ClosedBy, State
-from zcli_wsproto.engine import Decoder
-from zcli_wsproto.events import Close, Event, Failure, Ping, Pong
-from zcli_wsproto.frames import FIN, PONG, close_frame, frame, may_be_sent
-from zcli_wsproto.sending import Sender
+from zcli_core.contracts.websocket_parts.events import Close, Event, Failure, Ping, Pong
+from zcli_core.contracts.websocket_parts.frames import FIN, PONG, close_frame, frame, may_be_sent
+from zcli_core.contracts.websocket_parts.sending import Sender
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from zcli_core.contracts.websocket import Message, Receiver, Request
-    from zcli_wsproto.deflate import Agreement
-    from zcli_wsproto.transport import WsprotoListener
+    from zcli_core.contracts.websocket import Message, Prepared, Receiver, Request
+    from zcli_core.contracts.websocket_parts.listening import AsyncioListener
 
 _OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 
@@ -32,6 +30,22 @@ TLS_LINGER = 0.25
 
 #: Messages that are delivered without a break before other connections get their turn.
 _MESSAGES_IN_A_ROW = 128
+
+
+class Decoder(Protocol):
+    """What a transport brings: bytes in, events out, in order. It does no input or output.
+
+    It holds what was fed and not taken, and at most one message of up to ``max_size`` bytes.
+    """
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take bytes from the network. A view may not be kept: its buffer is used again after the call."""
+
+    def next(self) -> Event | None:
+        """The next event, or None if that takes more bytes; None for good after a Close or a Failure."""
+
+    def finish(self) -> None:
+        """Decode no more, and let go of what is held."""
 
 
 class _Nobody:
@@ -56,27 +70,33 @@ def half_close(transport: asyncio.Transport) -> None:
         transport.write_eof()
 
 
-class WsprotoConnection(Sender):
-    """Implements :class:`zcli_core.contracts.websocket.Connection` over an asyncio transport."""
+class AsyncioConnection(Sender):
+    """Implements :class:`zcli_core.contracts.websocket.Connection` over an asyncio transport, but for what is sent.
+
+    A transport derives from it and adds ``send`` and ``send_prepared``; the decoder is its too.
+    """
 
     __slots__ = (
         "__weakref__", "_closing_timer", "_decoder", "_end", "_held", "_id", "_read_buffer", "_reading_paused",
-        "_receiver", "_waiters", "quiet_ticks", "request", "subprotocol",
+        "_receiver", "_waiters", "extensions", "quiet_ticks", "request", "subprotocol",
     )  # fmt: skip
 
     def __init__(
         self,
-        listener: WsprotoListener,
+        listener: AsyncioListener[Any],
         transport: asyncio.Transport,
         request: Request,
         subprotocol: str | None,
-        agreement: Agreement | None,
+        decoder: Decoder,
+        extensions: str | None = None,
     ) -> None:
-        super().__init__(listener, transport, agreement)
+        super().__init__(listener, transport)
         self._read_buffer = listener.read_buffer
-        self._decoder = Decoder(listener.limits, agreement)
+        self._decoder = decoder
         self.request = request
         self.subprotocol = subprotocol
+        #: What the 101 says in Sec-WebSocket-Extensions.
+        self.extensions = extensions
         #: Ticks of the listener's clock since the client was last heard of; see the listener's keepalive.
         self.quiet_ticks = 0
         self._receiver: Receiver = _NOBODY
@@ -104,6 +124,16 @@ class WsprotoConnection(Sender):
         if self._id is None:
             self._id = uuid.uuid4()
         return self._id
+
+    # What a transport adds ----------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Send a message."""
+        raise NotImplementedError
+
+    def send_prepared(self, prepared: Prepared) -> bool:
+        """Send a prepared message; whether it was sent."""
+        raise NotImplementedError
 
     # Receiving ----------------------------------------------------------------------------------------------------
 
