@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.config.config import Config
 from zcli_core.config.conversion import ConversionError, convert
@@ -24,13 +24,33 @@ _CORE = "zcli-core"
 _DISABLE = "plugins.disable"
 
 
+class Assembly(NamedTuple):
+    """A configuration, what is wrong with it, one sentence each, and what to warn of.
+
+    With ``problems`` it is good for looking into, and for nothing else: what cannot be used is not in it.
+    """
+
+    config: Config
+    problems: list[str]
+    warnings: list[str]
+
+
 def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list[str]]:
     """Load the plugins and lay the layers over each other: the configuration, and what to warn of.
 
+    :raises ConfigError: every mistake of every layer at once.
+    """
+    config, problems, warnings = assemble(host, zspark)
+    if problems:
+        raise ConfigError(problems)
+    return config, warnings
+
+
+def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
+    """As :func:`configure`, for whoever wants to see a configuration that cannot be used.
+
     The plugins that ask to be first are loaded before the others, for their layers can say which of the others are
     not to be imported.
-
-    :raises ConfigError: every mistake of every layer at once.
     """
     settings = {s.key: s for section in CORE_SECTIONS for s in declared_settings(section, _CORE)}
     host.load(_disabled_at_first(settings[_DISABLE], zspark), first_only=True)
@@ -43,11 +63,10 @@ def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list
     host.collect_providers()
     resolution = _read(host, settings, zspark)
     config = Config(settings, resolution)
-    problems = resolution.problems + _impossible_choices(host, config, resolution)
-    if problems:
-        raise ConfigError(problems)
-    _export(resolution)
-    return config, resolution.warnings + _unknown_names(host, blocked)
+    problems = resolution.problems + _impossible_choices(host, config)
+    if not problems:
+        _export(resolution)
+    return Assembly(config, problems, [*host.warnings, *resolution.warnings, *_unknown_names(host, blocked)])
 
 
 def script_file() -> str | None:
@@ -111,21 +130,16 @@ def _declare(host: PluginHost, settings: dict[str, Setting]) -> None:
             host.drop(plugin, "broken", f"its settings cannot be used: {clash}")
 
 
-def _impossible_choices(host: PluginHost, config: Config, resolution: Resolution) -> list[str]:
-    """What somebody chose and nobody provides. A default that is missing matters only once it is used."""
+def _impossible_choices(host: PluginHost, config: Config) -> list[str]:
+    """What somebody chose and cannot be used. A default that is missing matters only once it is used."""
     from zcli_core.host import KINDS
 
     problems = []
     for kind in KINDS:
-        if kind.setting is None:
-            continue
-        setting = config.settings[kind.setting]
-        values = resolution.values.get(kind.setting, [])
-        if any(item.value != setting.default for item in values[-1:]):
-            try:
-                host.choose_all(kind, config)
-            except ConfigError as error:
-                problems.append(str(error))
+        if kind.setting is not None and config.explain(kind.setting).layer != "defaults":
+            from zcli_core.host.choice import impossible_choices
+
+            problems += impossible_choices(host, kind, config)
     return problems
 
 
