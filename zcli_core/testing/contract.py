@@ -36,12 +36,17 @@ class Contract:
         """The context that the thing under test is made with."""
         return make_context(**self.settings)
 
-    def make(self, attribute: str, context: Context) -> Any:
-        """Make what the class attribute of that name offers."""
+    def offered(self, attribute: str) -> Any:
+        """What the class attribute of that name offers: the provider, or what makes the thing."""
         # Statically, for a plain function in a class would come out as a method.
-        offered = inspect.getattr_static(type(self), attribute, None)
-        if offered is None:
+        found = inspect.getattr_static(type(self), attribute, None)
+        if found is None:
             raise TypeError(
                 f"{type(self).__name__} has to say what it tests: {attribute} = the Provider of your plugin"
             )
+        return found.__func__ if isinstance(found, staticmethod) else found
+
+    def make(self, attribute: str, context: Context) -> Any:
+        """Make what the class attribute of that name offers."""
+        offered = self.offered(attribute)
         return offered.factory(context) if isinstance(offered, Provider) else offered(context)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from zcli_core.contracts.websocket import Accept, Connection, Decision, HttpAnswer, Limits, Refuse, Request
+from zcli_core.contracts.websocket import Accept, Decision, HttpAnswer, Limits, Refuse, Request
 from zcli_core.testing.websocket_frames import TEXT, close, frame
 from zcli_core.testing.websocket_opening import ask
 from zcli_core.testing.websocket_peer import Client, read_all, reset, send_until_stalled, until, upgrade_request

@@ -1,7 +1,8 @@
-"""Part of the WebSocket contract suite: who is faster than the other side: backpressure in, backpressure out, broadcasts."""
+"""Part of the WebSocket contract suite: one side faster than the other: messages in, messages out, broadcasts."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -83,6 +84,45 @@ class FlowTests(WebSocketSuite):
         with serve(receiver=Eager) as server, server.connect() as client:
             client.send(*[frame(TEXT, b"%d" % at) for at in range(20)])
             assert [client.read_message()[1] for _ in range(20)] == [b"%d" % at for at in range(20)]
+
+    def test_nothing_but_resume_delivery_ends_a_hold(self, serve: Serve) -> None:
+        """Also not what was called before it, when there was nothing to resume, nor a turn that others had."""
+        count = 1000
+        early: list[Message] = []
+
+        class Fickle(Echo):
+            holding = False
+
+            def message(self, message: Message) -> bool:
+                if self.holding:
+                    early.append(message)
+                self.server.messages.append(message)
+                self.holding = len(self.server.messages) % 130 == 0
+                self.server.loop.call_soon(self.resume_for_nothing)
+                return not self.holding
+
+            def resume_for_nothing(self) -> None:
+                if not self.holding:
+                    self.connection.resume_delivery()
+
+            def resume(self) -> None:
+                self.holding = False
+                self.connection.resume_delivery()
+
+        receivers: list[Fickle] = []
+
+        def make(server: ServerUnderTest, connection: Connection) -> Fickle:
+            receivers.append(Fickle(server, connection))
+            return receivers[0]
+
+        with serve(receiver=make) as server, server.connect() as client:
+            client.send(frame(TEXT, b"x") * count)
+            for held_at in range(130, count, 130):
+                until(lambda at=held_at: len(server.messages) >= at)  # type: ignore[misc]
+                server.wait(asyncio.sleep(0.01))
+                assert (len(server.messages), early) == (held_at, [])
+                server.call(receivers[0].resume)
+            until(lambda: len(server.messages) == count)
 
     def test_to_resume_what_was_not_held_is_harmless(self, serve: Serve) -> None:
         """Before the first message, between two, and at the end."""

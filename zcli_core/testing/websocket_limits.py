@@ -1,4 +1,4 @@
-"""Part of the WebSocket contract suite: the sizes of messages and what they may be made of, with and without deflate."""
+"""Part of the WebSocket contract suite: what messages may weigh, and compression where a transport has it."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class LimitTests(WebSocketSuite):
 
     def test_the_clients_parameters_are_kept_to(self, limited: ServerUnderTest) -> None:
         """A client with a small window could not inflate what was made with a larger one (RFC 7692, 7.1.2)."""
-        payload = random.Random(4).randbytes(2000) * 20
+        payload = random.Random(4).randbytes(2000) * 20  # noqa: S311 - no secret
         with limited.connect(extensions="permessage-deflate; server_max_window_bits=9") as client:
             client.send(frame(BINARY, payload))
             answer = client.read()
@@ -217,7 +217,7 @@ class LimitTests(WebSocketSuite):
         self, limited: ServerUnderTest, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Sixty clients that talk nonsense, with a traceback for none of them."""
-        chance = random.Random(5)
+        chance = random.Random(5)  # noqa: S311 - no secret
         with limited.connect() as witness:
             for _ in range(60):
                 with limited.connect(extensions=chance.choice([None, DEFLATE_OFFER])) as client:

@@ -54,7 +54,7 @@ class PlaceTests(WebSocketSuite):
 
     def test_a_port_in_use_is_an_oserror(self, serve: Serve) -> None:
         """The core says it in a sentence."""
-        with serve() as server, pytest.raises(OSError), serve(endpoint=Endpoint(port=server.port)):  # noqa: PT011
+        with serve() as server, pytest.raises(OSError), serve(endpoint=Endpoint(port=server.port)):
             pass
 
     @needs_reuse_port
@@ -117,12 +117,11 @@ class PlaceTests(WebSocketSuite):
         endpoint = Endpoint(port=0, tls=server_tls())
         with serve(
             Limits(close_timeout=2), endpoint, decide=lambda server, _: decisions.get(way, server.accept())
-        ) as server:
-            with client_tls().wrap_socket(server.socket(), server_hostname="localhost") as sock:
-                sock.sendall(upgrade_request() + (close(1000) if way == "closed" else frame(3)))
-                with contextlib.suppress(OSError):  # after its last word the server need not listen
-                    sock.sendall(frame(TEXT, b"x" * 50_000))
-                assert expected[way] in read_all(sock)
+        ) as server, client_tls().wrap_socket(server.socket(), server_hostname="localhost") as sock:
+            sock.sendall(upgrade_request() + (close(1000) if way == "closed" else frame(3)))
+            with contextlib.suppress(OSError):  # after its last word the server need not listen
+                sock.sendall(frame(TEXT, b"x" * 50_000))
+            assert expected[way] in read_all(sock)
 
     @pytest.mark.parametrize("way", ["says nothing", "half a hello", "speaks plain HTTP", "distrusts us", "leaves"])
     def test_a_tls_handshake_that_fails_is_no_news(

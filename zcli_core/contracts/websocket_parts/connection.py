@@ -31,6 +31,9 @@ TLS_LINGER = 0.25
 #: Messages that are delivered without a break before other connections get their turn.
 _MESSAGES_IN_A_ROW = 128
 
+#: Why delivery is held: the core asked for it, or other connections have their turn.
+_FOR_THE_CORE, _FOR_OTHERS = 1, 2
+
 
 class Decoder(Protocol):
     """What a transport brings: bytes in, events out, in order. It does no input or output.
@@ -100,8 +103,8 @@ class AsyncioConnection(Sender):
         #: Ticks of the listener's clock since the client was last heard of; see the listener's keepalive.
         self.quiet_ticks = 0
         self._receiver: Receiver = _NOBODY
-        #: Whether the core asked to wait before the next message.
-        self._held = False
+        #: Why delivery is held; 0 if it is not.
+        self._held = 0
         self._reading_paused = False
         #: What ended the client's messages, while the core still answers those before it.
         self._end: Close | Failure | None = None
@@ -182,11 +185,11 @@ class AsyncioConnection(Sender):
                     continue  # closing: the client's close frame is all that matters
                 count += 1
                 if not deliver(event):
-                    self._held = True
+                    self._held = _FOR_THE_CORE
                     break
                 if count >= _MESSAGES_IN_A_ROW:
-                    self._held = True
-                    self._listener.loop.call_soon(self.resume_delivery)
+                    self._held = _FOR_OTHERS
+                    self._listener.loop.call_soon(self._go_on_after, _FOR_OTHERS)
                     break
             else:
                 self._handle(event)
@@ -194,14 +197,19 @@ class AsyncioConnection(Sender):
 
     def resume_delivery(self) -> None:
         """Go on after the core asked to wait."""
-        if self._held:
-            self._held = False
+        if self._end is not None:
+            self._finish(self._end)
+        else:
+            self._go_on_after(_FOR_THE_CORE)
+
+    def _go_on_after(self, reason: int) -> None:
+        """Deliver again, if it is for that reason that delivery is held."""
+        if self._held == reason:
+            self._held = 0
             if self._reading_paused:
                 self._reading_paused = False
                 self._transport.resume_reading()
             self._deliver()
-        elif self._end is not None:
-            self._finish(self._end)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Ping):
@@ -242,8 +250,11 @@ class AsyncioConnection(Sender):
 
     def abort(self) -> None:
         """Drop the connection at once."""
-        if self._closed is None:
+        if self.state is _OPEN:
             self._closed = Closed(1006, "dropped", ClosedBy.SERVER)
+            self.state = _CLOSING
+            self._corked = None
+            self._stop_sending()
         self._transport.abort()
 
     async def wait_closed(self) -> Closed:
@@ -282,7 +293,7 @@ class AsyncioConnection(Sender):
         self._start_timer(self._listener.limits.close_timeout, self.abort)
         if self._reading_paused or self._held:
             # Read on, or the client's close frame would never be seen.
-            self._held = self._reading_paused = False
+            self._held, self._reading_paused = 0, False
             self._transport.resume_reading()
             self._listener.loop.call_soon(self._deliver)
         self._stop_sending()
