@@ -87,12 +87,12 @@ def shown(name: str, value: Any) -> str:
     Numbers and None as they are; zCLI's own objects as their ``repr`` shows them, which never holds a secret; of
     everything else the type and, where it has one, the length.
     """
-    if value is None or type(value) in (bool, int, float) or (name in _PLAIN_TEXTS and type(value) is str):
-        return _short(repr(value))
     kind = type(value)
+    plain = kind in (bool, int, float, type(None)) or (name in _PLAIN_TEXTS and kind is str)
     # A tuple of zCLI's own, such as a Context, shows what it holds.
-    if kind.__module__.partition(".")[0] == "zcli_core" and not issubclass(kind, tuple):
-        with contextlib.suppress(Exception):
+    ours = kind.__module__.partition(".")[0] == "zcli_core" and not issubclass(kind, tuple)
+    if plain or ours:
+        with contextlib.suppress(Exception):  # a number may be too long for Python to show
             return _short(repr(value))
     return f"<{_sized(value)}>"
 
