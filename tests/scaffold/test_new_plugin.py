@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fresh_environment import ROOT, FreshEnvironment
@@ -20,8 +21,6 @@ from zcli_core import __version__
 from zcli_core.cli.scaffold import KINDS
 
 SCRIPTS = Path(__file__).parent / "scripts"
-#: What plugins of a kind are that configuration does not have to select.
-_USED_AT_ONCE = {"service", "layer"}
 
 each_kind = pytest.mark.parametrize("kind", list(KINDS))
 
@@ -56,18 +55,7 @@ def test_the_sdist_and_the_wheel_are_whole(kind: str, projects: Mapping[str, Pro
     assert {"tests/test_contract.py", "README.md", ".github/workflows/tests.yml"} <= packed
 
 
-@each_kind
-def test_zcli_plugins_lists_it(kind: str, fresh: FreshEnvironment, projects: Mapping[str, Project]) -> None:
-    """With its distribution, what it provides and its state."""
-    project = projects[kind]
-    done = fresh.run("-m", "zCLI", "plugins", "--json", folder=project.folder.parent)
-    listed = {item["name"]: item for item in json.loads(done.stdout)}[f"zcli_{project.name}"]
-    assert listed["state"] == ("active" if kind in _USED_AT_ONCE else "available")
-    assert (listed["distribution"], listed["version"]) == (project.distribution, "0.1.0")
-    assert [item["name"] for item in listed["provides"]] == ([] if kind == "layer" else [project.name])
-
-
-#: By kind: what chooses the plugin, and what its script (``scripts/<kind>.py``) prints.
+#: By kind: what chooses the plugin, and what its script (``scripts/use_<kind>.py``) prints.
 USES: Mapping[str, tuple[Mapping[str, str], list[str]]] = {
     "service": ({}, ["started: True", "None", "MY_SERVICE 1.0", "stopped: True", "running: False"]),
     "http": ({"ZCLI_HTTP_TRANSPORT": "my_http"}, ["None - refused", "None - unreachable", "True"]),
@@ -85,12 +73,31 @@ USES: Mapping[str, tuple[Mapping[str, str], list[str]]] = {
 
 
 @each_kind
+def test_zcli_plugins_lists_it(kind: str, fresh: FreshEnvironment, projects: Mapping[str, Project]) -> None:
+    """With its distribution and what it provides: active where it is chosen or needs no choice, otherwise available."""
+    project = projects[kind]
+
+    def listed(variables: Mapping[str, str]) -> dict[str, Any]:
+        done = fresh.run("-m", "zCLI", "plugins", "--json", folder=project.folder.parent, variables=variables)
+        found: dict[str, Any] = {item["name"]: item for item in json.loads(done.stdout)}[f"zcli_{project.name}"]
+        return found
+
+    chosen_by, _ = USES[kind]
+    plugin = listed(chosen_by)
+    assert (plugin["state"], plugin["cause"]) == ("active", None)
+    assert (plugin["distribution"], plugin["version"]) == (project.distribution, "0.1.0")
+    assert [item["name"] for item in plugin["provides"]] == ([] if kind == "layer" else [project.name])
+    if chosen_by:
+        assert listed({})["state"] == "available"
+
+
+@each_kind
 def test_a_script_uses_it(kind: str, fresh: FreshEnvironment, projects: Mapping[str, Project], tmp_path: Path) -> None:
     """Chosen by configuration alone, where it has to be chosen."""
     variables, printed = USES[kind]
     (tmp_path / "my_layer.json").write_text('{"http": {"timeout": 3}}')
     done = fresh.run(
-        SCRIPTS / f"{kind}.py", folder=tmp_path, variables={"ZCLI_SERVICES_FOLDER": str(tmp_path), **variables}
+        SCRIPTS / f"use_{kind}.py", folder=tmp_path, variables={"ZCLI_SERVICES_FOLDER": str(tmp_path), **variables}
     )
     assert done.stdout.splitlines() == printed, done.stderr
 

@@ -136,7 +136,9 @@ def _require_fresh_classes(texts: Mapping[str, str], names: Names) -> None:
     for word in sorted(words):
         own = word.replace("Skeleton", names.in_classes)
         if own != word and own in words:
-            raise ValueError(f"a plugin called {names.plain!r} would have a class {own}, which its code knows as another")
+            raise ValueError(
+                f"a plugin called {names.plain!r} would have a class {own}, which its code knows as another"
+            )
 
 
 def write_files(files: Mapping[str, str], folder: Path) -> None:

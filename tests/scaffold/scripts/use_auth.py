@@ -16,6 +16,6 @@ with zCLI({"deployment": "Production", "logger": "PROD", "logger_path": "logs", 
     for key in ("k-alice", "k-mallory"):
         request = upgrade_request(f"X-API-Key: {key}")
         with socket.create_connection(("127.0.0.1", server.port), 10) as sock, Client(sock, request) as client:
-            client.try_to_send(frame(0x1, b"who am I?") + frame(CLOSE, b""))
+            client.try_to_send(frame(0x1, b"who am I?") + frame(CLOSE, b"\x03\xe8"))
             ending = client.ending()
             print(*[answer.payload.decode() for answer in ending.before], ending.code)
