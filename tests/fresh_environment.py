@@ -53,7 +53,19 @@ def run(
 
 def build_wheels(into: Path, *projects: Path) -> None:
     """Build the wheel of each project with the hatchling that is installed here."""
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", into, *projects)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        into,
+        *projects,
+        folder=into,
+    )
 
 
 class FreshEnvironment:

@@ -70,7 +70,9 @@ def _state(record: PluginRecord, config: Config | None) -> str:
 
 
 def _does_more_than_provide(record: PluginRecord) -> bool:
-    return not _PROVIDER_HOOKS.issuperset(record.hooks)
+    # The settings of what it provides are of no effect before that is selected.
+    passive = {*_PROVIDER_HOOKS, "zcli_settings"} if record.offers else _PROVIDER_HOOKS
+    return not passive.issuperset(record.hooks)
 
 
 def _is_selected(record: PluginRecord, config: Config) -> bool:

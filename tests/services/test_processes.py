@@ -59,3 +59,31 @@ def test_ourselves_are_found(look: Look) -> None:
 def test_numbers_that_no_process_has(pid: int) -> None:
     """They would mean whole groups of processes to kill()."""
     assert processes.look_up(pid) is None
+
+
+_FIRST_THREAD_ENDS = """
+import ctypes, os, sys, threading
+
+def go_on():
+    sys.stdin.read()
+    os._exit(0)
+
+threading.Thread(target=go_on).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells it of each thread")
+def test_a_process_is_alive_until_its_last_thread_has_ended() -> None:
+    """Ending takes a moment where there are several: its ports are held until the last one is gone."""
+    with subprocess.Popen([sys.executable, "-c", _FIRST_THREAD_ENDS], stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+
+        def state() -> str:
+            with open(f"/proc/{child.pid}/stat") as file:
+                return file.read().rpartition(")")[2].split()[0]
+
+        until(lambda: state() == "Z", "its first thread has ended")
+        assert processes.look_up(child.pid) is not None
+        child.stdin.close()
+        until(lambda: processes.look_up(child.pid) is None, "all of it has ended")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,7 @@ import click
 
 from zcli_core.cli.scaffold import KINDS, Names, make_files, parse_name, write_files
 from zcli_core.cli.session import load_plugins
-from zcli_core.config.sections import CORE_SECTIONS
-from zcli_core.config.settings import RESERVED, declared_settings
+from zcli_core.config.settings import RESERVED
 
 
 @click.group("new")
@@ -59,7 +59,7 @@ def plugin(name: str, kind: str, into: Path) -> None:
         click.echo(f"  {path}")
     click.echo(
         "\nIts README says what to change first. Next:\n"
-        f"  cd {folder}\n"
+        f"  cd {shlex.quote(str(folder))}\n"
         '  python -m pip install -e ".[test]"\n'
         "  python -m pytest\n"
         "  zcli plugins"
@@ -79,15 +79,14 @@ def _require_free(names: Names) -> None:
 
 def _holders() -> Iterator[tuple[str, str]]:
     """Every name that a plugin's section or offer cannot have here, with what has it."""
-    for section in CORE_SECTIONS:
-        for setting in declared_settings(section, ""):
-            yield setting.key.removeprefix("services.").partition(".")[0], f"the setting {setting.key}"
+    session = load_plugins()
+    for key in session.config.settings:
+        yield key.removeprefix("services.").partition(".")[0], f"the setting {key}"
     for name in RESERVED:
         yield name, f"z.config.{name}"
-    host = load_plugins().host
-    for plugin, layer in host.collect("zcli_config_layers", lambda layer: layer.name):
+    for plugin, layer in session.host.collect("zcli_config_layers", lambda layer: layer.name):
         yield layer.name, f"the configuration layer of {plugin}"
-    for record in host.records.values():
+    for record in session.host.records.values():
         for kind, offers in record.offers.items():
             for offer in offers:
                 for name in (offer.name, *offer.aliases):

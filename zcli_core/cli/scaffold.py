@@ -81,9 +81,7 @@ def parse_name(text: str) -> Names:
     if keyword.iskeyword(plain):
         raise ValueError(f"{plain!r} is a word of Python's own, and could not stand in z.config.{plain}")
     if find_spec(names.package) is not None:
-        raise ValueError(
-            f"there is a package {names.package} in this Python already; take another name"
-        )
+        raise ValueError(f"there is a package {names.package} in this Python already; take another name")
     return names
 
 
@@ -135,10 +133,12 @@ def _join(common: str | None, own: str) -> str:
 
 def _require_fresh_classes(texts: Mapping[str, str], names: Names) -> None:
     words = {word for path, text in texts.items() if path.endswith(".py") for word in re.findall(r"\w+", text)}
-    for word in sorted(word for word in words if "Skeleton" in word):
-        if word.replace("Skeleton", names.in_classes) in words:
-            clash = word.replace("Skeleton", names.in_classes)
-            raise ValueError(f"a plugin called {names.plain!r} would have a class {clash}, which is one of zCLI's own")
+    for word in sorted(words):
+        own = word.replace("Skeleton", names.in_classes)
+        if own != word and own in words:
+            raise ValueError(
+                f"a plugin called {names.plain!r} would have a class {own}, which its code knows as another"
+            )
 
 
 def write_files(files: Mapping[str, str], folder: Path) -> None:

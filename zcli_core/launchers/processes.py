@@ -30,7 +30,7 @@ def look_up(pid: int) -> Process | None:
 
 
 def _from_proc(pid: int) -> Process | None:
-    """https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html, fields 2, 3 and 22."""
+    """https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html, fields 2, 3, 20 and 22."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             text = file.read()
@@ -38,7 +38,9 @@ def _from_proc(pid: int) -> Process | None:
         return None
     name = text[text.find("(") + 1 : text.rfind(")")]
     fields = text[text.rfind(")") + 2 :].split()
-    return None if fields[0] in "ZXx" else Process(pid, fields[19], name)
+    # The first of several threads may have ended while others go on, and hold its ports.
+    has_ended = fields[0] in "ZXx" and int(fields[17]) <= 1
+    return None if has_ended else Process(pid, fields[19], name)
 
 
 def _from_ps(pid: int) -> Process | None:

@@ -30,6 +30,7 @@ class SkeletonTransport:
         self._settings = context.config.section(Skeleton)
         self._log = context.log
         self._engine = make_engine(context)
+        self.content_codings = self._engine.content_codings
         self._troubles: dict[tuple[str, str, int], _Trouble] = {}
 
     def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:

@@ -8,13 +8,7 @@ from zcli_skeleton import zcli_websocket_transports
 
 
 class TestSkeleton(WebSocketTransportContract):
-    """The provider is the one that the hook offers."""
-
-    transport = zcli_websocket_transports()[0]
-
-
-class TestSkeletonWithALimit(WebSocketTransportContract):
-    """The same with a limit that nobody reaches."""
+    """The provider is the one that the hook offers; the limit is in place and nobody reaches it."""
 
     transport = zcli_websocket_transports()[0]
     settings: ClassVar = {"skeleton": {"messages_per_second": 1e9}}
