@@ -14,3 +14,47 @@ import pytest
 from documents import ROOT, Reader
 
 from zcli_core.testing.http.peer import closed_port
+
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+
+
+@pytest.fixture
+def shell(tmp_path: Path, httpbin: str) -> dict[str, str]:
+    """The environment of a reader who has just followed the first command, with httpbin close by."""
+    installed = tmp_path / "installed"
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ZCLI_", "WEBSOCKET_", "PYTHON", "XDG_"))}
+    return {
+        **kept,
+        "HOME": str(home),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), str(installed / "bin"), kept["PATH"]]),
+        "HTTPBIN_URL": httpbin,
+        "COLUMNS": "100",
+        # `pip install .` in a document goes to a folder of its own instead of the developer's environment.
+        "PIP_TARGET": str(installed),
+        "PIP_NO_BUILD_ISOLATION": "false",
+        "PIP_NO_DEPS": "1",
+        "PIP_QUIET": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PYTHONPATH": str(installed),
+    }
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_block_does_what_the_document_says(
+    document: str, tmp_path: Path, shell: dict[str, str], httpbin: str
+) -> None:
+    """Files are written, scripts run and commands print what is shown."""
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    # The reader's 8080 may well be in use.
+    Reader(folder, shell, {"https://httpbin.org": httpbin, "8080": str(closed_port())}).follow(document)
+
+
+def test_the_documents_links_lead_somewhere() -> None:
+    """Relative links in the documents name files that exist."""
+    for document in (*DOCUMENTS, "PLUGINS.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+            assert (ROOT / target).exists(), f"{document} links to {target}"

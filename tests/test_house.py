@@ -42,3 +42,21 @@ def _tracked() -> list[str]:
 def test_the_top_level_is_the_agreed_one() -> None:
     """No folder or file stands at the top without a reason written down in CONTRIBUTING."""
     agreed = {"zCLI", "zcli_core", "plugins", "Demos", "tests", "pyproject.toml", "README.md", "CONTRIBUTING.md"}
+    agreed |= {"CHANGELOG.md", "LICENSE", "PLUGINS.md", "REFERENCE.md", ".ci", ".gitignore"}
+    assert {name.partition("/")[0] for name in _tracked()} <= agreed
+
+
+def test_every_package_is_typed_and_in_the_wheel() -> None:
+    """Each package has a py.typed, and pyproject.toml knows each plugin: wheel, types and import contracts."""
+    project = (ROOT / "pyproject.toml").read_text()
+    for package in [ROOT / "zCLI", ROOT / "zcli_core", *(ROOT / "plugins").glob("zcli_*")]:
+        assert (package / "py.typed").exists(), package.name
+        mentions = len(re.findall(rf'"(?:plugins/)?{package.name}"', project))
+        assert mentions >= 3, f"{package.name} is missing from the wheel, mypy or import-linter in pyproject.toml"
+
+
+def test_no_secret_or_certificate_is_tracked() -> None:
+    """Keys, certificates and .zEnv files stay out of version control, but for the demos' published token."""
+    leaked = [name for name in _tracked() if name.endswith((".pem", ".key", ".cert", ".crt"))]
+    leaked += [name for name in _tracked() if name.endswith(".zEnv") and not name.startswith("Demos/")]
+    assert leaked == []
