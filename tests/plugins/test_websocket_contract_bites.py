@@ -275,7 +275,7 @@ BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
     ("decodes paths", acceptor(DecodesPaths), "the_acceptor_sees", {}),
     ("drops headers", acceptor(DropsHeadersOfAnswers), "a_request_that_asks_for_no_websocket", {}),
     ("denies TLS", acceptor(SaysPlain), "it_serves_over_tls", {"size": 10}),
-    ("keeps accepting", lambda: Transport(listener=KeepsAccepting), "a_port_is_free_at_once_when", {}),
+    ("drops nobody", lambda: Transport(listener=KeepsAccepting), "who_is_undecided", {}),
     ("takes any text", lambda: overlooking(1007, "?"), "bad_utf8_is_1007", {"bad": b"\x80", "way": "whole"}),
     (
         "takes any frame",
