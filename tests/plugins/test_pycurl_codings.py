@@ -21,10 +21,7 @@ from zcli_pycurl.codings import decoder_for
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import TransportFailure
 
-try:
-    from compression import zstd
-except ImportError:
-    from backports import zstd
+zstd: Any = zcli_pycurl.codings._zstd_module()
 
 LIMIT = 100_000
 
