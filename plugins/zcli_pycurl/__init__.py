@@ -17,8 +17,7 @@ ZCLI_CONTRACT = 1
 def _transport(context: Context) -> HttpTransport:
     from zcli_pycurl.transport import CurlTransport
 
-    config = context.config
-    return CurlTransport(config.http, lambda key: config.explain(key).origin)
+    return CurlTransport(context.config.http)
 
 
 @hookimpl
@@ -26,7 +25,11 @@ def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:
     """Offer the transport ``curl``."""
     return [
         Provider(
-            "curl", "HTTP/1.1 and HTTP/2 over libcurl", _transport, ("pycurl",), needs=("pycurl",),
+            "curl",
+            "HTTP/1.1 and HTTP/2 over libcurl, with gzip, br and zstd",
+            _transport,
+            ("pycurl",),
+            needs=("pycurl",),
             install="zcli-core[curl]",
         )
-    ]  # fmt: skip
+    ]

@@ -30,7 +30,7 @@ class Answer:
     """
 
     def __init__(self, method: str, deadline: float, max_bytes: int, *, ends_with_head: bool = False) -> None:
-        """``ends_with_head``: libcurl does not know that no body will come, and must be stopped where one would begin."""
+        """``ends_with_head``: libcurl does not know that there is no body, and has to be stopped where one would be."""
         self._deadline = deadline
         self._max_bytes = max_bytes
         self._has_body = method != "HEAD"

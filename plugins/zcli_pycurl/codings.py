@@ -1,7 +1,7 @@
 """Undoing content codings (RFC 9110, section 8.4) block by block, so that a small body that unpacks to a huge one is
 never held in memory.
 
-libcurl could undo most of them itself. It does not tell a body that is cut off from a whole one, many of its builds lack
+libcurl could undo most of them itself. But it takes a body that is cut off for a whole one, many of its builds lack
 zstd, and one answer may use several codings, of which it would have to know all.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from typing import Any, Protocol
 
 from zcli_core.contracts.http import TransportFailure
@@ -136,9 +137,7 @@ class _Brotli:
     """br (RFC 7932)."""
 
     def __init__(self) -> None:
-        import brotli
-
-        self._unpacker = brotli.Decompressor()
+        self._unpacker = import_module("brotli").Decompressor()
 
     @property
     def is_at_end(self) -> bool:
@@ -181,10 +180,9 @@ class _Zstd:
 def _zstd_module() -> Any:
     """The module of Python 3.14, or its backport. Raises ImportError."""
     try:
-        from compression import zstd
+        return import_module("compression.zstd")
     except ImportError:
-        from backports import zstd
-    return zstd
+        return import_module("backports.zstd")
 
 
 def _available() -> tuple[dict[str, Callable[[], _Coding]], tuple[type[Exception], ...]]:
@@ -195,8 +193,7 @@ def _available() -> tuple[dict[str, Callable[[], _Coding]], tuple[type[Exception
         errors.append(_zstd_module().ZstdError)
         codings["zstd"] = _Zstd
     with contextlib.suppress(ImportError):
-        import brotli
-
+        brotli = import_module("brotli")
         # Before 1.2 it unpacked all at once, however much that was.
         if hasattr(brotli.Decompressor, "can_accept_more_data"):
             errors.append(brotli.error)

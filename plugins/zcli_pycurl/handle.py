@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import threading
 import time
 from typing import Any
@@ -12,6 +11,7 @@ import pycurl
 
 from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure
 from zcli_pycurl.answers import Answer
+from zcli_pycurl.driver import Driver, is_readable
 from zcli_pycurl.failures import Trouble, classify
 from zcli_pycurl.place import Place
 from zcli_pycurl.tls import TlsOptions
@@ -38,17 +38,21 @@ class Handle:
     def __init__(self, place: Place, tls: TlsOptions) -> None:
         """Raises TransportFailure of kind ``tls`` if there are no authorities to trust."""
         self._place = place
-        self._answer: Answer | None = None
+        self._answer = Answer("", 0, 0)
         self._failure: TransportFailure | None = None
-        self._may_repeat = True
+        self._has_connected = False
         self._simple_method: str | None = None
         self._fields: list[tuple[str, str]] | None = None
         self._is_looking_up = False
         self._is_multiplexed = False
         self.may_be_reused = True
+        #: Whether the last exchange failed because the server had closed the kept connection, or closed it upon the
+        #: request, without a word of an answer.
+        self.was_stale = False
         self._curl = pycurl.Curl()
         for option, value in self._fixed_options(tls):
             self._curl.setopt(option, value)
+        self._driver = Driver(self._curl)
 
     def _fixed_options(self, tls: TlsOptions) -> list[tuple[int, Any]]:
         """What holds for every request, for nothing of the environment and of libcurl's files is to count."""
@@ -59,12 +63,9 @@ class Handle:
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
             (pycurl.NOSIGNAL, 1),
             (pycurl.CONNECTTIMEOUT_MS, _LONGEST),
-            (pycurl.MAXCONNECTS, 1),
             (pycurl.BUFFERSIZE, _BUFFER),
             (pycurl.PREREQFUNCTION, self._begin),
             (pycurl.SOCKOPTFUNCTION, self._connect),
-            (pycurl.NOPROGRESS, 0),
-            (pycurl.XFERINFOFUNCTION, _stay_interruptible),
             (pycurl.PROXY, ""),
             (pycurl.NOPROXY, ""),
         ]
@@ -92,8 +93,8 @@ class Handle:
             raise TransportFailure("timeout", "the deadline passed before the request was sent")
         curl, body = self._curl, request.body
         upload = None if body is None or isinstance(body, bytes) else Upload(body)
-        self._may_repeat = _may_repeat(request)
         self._failure = None
+        self._has_connected = False
         self._answer = answer = Answer(
             request.method, deadline, max_bytes, ends_with_head=request.method == "HEAD" and body is not None
         )
@@ -101,21 +102,19 @@ class Handle:
         curl.setopt(pycurl.HEADERFUNCTION, answer.take_line)
         curl.setopt(pycurl.WRITEFUNCTION, answer.take_block)
         self._describe(request, upload)
-        cause: BaseException | None = None
-        try:
-            curl.perform()
-        except pycurl.error as error:
+        error = self._driver.perform()
+        if upload is not None:
+            upload.close()
+        if error is not None:
             self.may_be_reused = False
             if not answer.is_complete:
-                cause = self._cause(error, request, answer, upload)
-        finally:
-            if upload is not None:
-                upload.close()
-            if body is not None:
-                curl.setopt(pycurl.POSTFIELDS, b"")  # or an idle handle would hold the body
-                self._simple_method = None
-        if cause is not None:
-            raise cause  # here, for what the body's iterable raised is to come out as it is, without a context
+                cause = self._cause(*error, request, answer, upload)
+                is_reset = isinstance(cause, TransportFailure) and cause.kind == "reset"
+                self.was_stale = is_reset and not self._has_connected and not answer.has_begun
+                raise cause
+        if body is not None:
+            curl.setopt(pycurl.POSTFIELDS, b"")  # or an idle handle would hold the body
+            self._simple_method = None
         raw = answer.finish(self._place.peer)
         self._is_multiplexed = answer.version == "HTTP/2"
         self.may_be_reused = self.may_be_reused and answer.may_be_reused
@@ -127,21 +126,21 @@ class Handle:
         Anything to read on an idle connection is its end, or an answer that nobody asked for. On HTTP/2 it may be the
         server's housekeeping; libcurl will read it, and where it is the end, send the request on another connection.
         """
-        if self._is_multiplexed and _may_repeat(request):
+        if self._is_multiplexed and may_repeat(request):
             return True
         socket = self._curl.getinfo(pycurl.ACTIVESOCKET)
-        return socket < 0 or not _is_readable(socket)
+        return socket < 0 or not is_readable(socket)
 
     def close(self) -> None:
         """Close the connection. Does not wait for a name that is still being looked up, as libcurl would."""
         if self._is_looking_up:
             try:
-                threading.Thread(target=self._curl.close, name="zcli-curl-close", daemon=True).start()
+                threading.Thread(target=self._driver.close, name="zcli-curl-close", daemon=True).start()
             except RuntimeError:  # no new thread can be had, as at the end of the program
                 pass
             else:
                 return
-        self._curl.close()
+        self._driver.close()
 
     def abandon(self) -> None:
         """In the child after a fork: let go of the parent's connection without a word to the peer.
@@ -153,10 +152,10 @@ class Handle:
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, socket, inheritable=False)
             os.close(nothing)
-        self._curl.close()
+        self._driver.close()
 
     def _begin(self, peer: str, own: str, peer_port: int, own_port: int) -> int:
-        """libcurl is about to send the request. It does so again, unasked, if a kept connection turns out to be dead."""
+        """libcurl is about to send the request: again, and unasked, where a kept connection turned out to be dead."""
         if (peer, peer_port) == (own, own_port):
             # Both ends of a connection to a free local port can turn out to be the same socket.
             self._failure = TransportFailure(
@@ -165,18 +164,19 @@ class Handle:
             return pycurl.PREREQFUNC_ABORT
         if self._would_repeat():
             return pycurl.PREREQFUNC_ABORT
-        assert self._answer is not None
         self._answer.ask()
         return pycurl.PREREQFUNC_OK
 
     def _connect(self, socket: int, purpose: int) -> int:
         """libcurl is about to connect a new socket."""
-        return pycurl.SOCKOPT_ERROR if self._would_repeat() else pycurl.SOCKOPT_OK
+        if self._would_repeat():
+            return pycurl.SOCKOPT_ERROR
+        self._has_connected = True
+        return pycurl.SOCKOPT_OK
 
     def _would_repeat(self) -> bool:
-        """Whether going on would send a request again that may have been carried out."""
-        assert self._answer is not None
-        if self._may_repeat or not self._answer.was_asked_for:
+        """Whether going on would send the request again. That is decided elsewhere: libcurl asks for no method."""
+        if not self._answer.was_asked_for:
             return False
         self._failure = TransportFailure(
             "reset",
@@ -209,9 +209,9 @@ class Handle:
             curl.setopt(pycurl.NOBODY, 1)
 
     def _cause(
-        self, error: pycurl.error, request: HttpRequest, answer: Answer, upload: Upload | None
+        self, code: int, text: str, request: HttpRequest, answer: Answer, upload: Upload | None
     ) -> BaseException:
-        """Why there is no answer."""
+        """Why there is no answer, after libcurl's error."""
         if upload is not None and upload.error is not None:
             return upload.error
         own = self._failure or answer.failure
@@ -219,7 +219,6 @@ class Handle:
             return own
         curl = self._curl
         tunnel = curl.getinfo(pycurl.HTTP_CONNECTCODE)
-        code, text = error.args
         trouble = Trouble(
             code=code,
             text=text,
@@ -237,8 +236,8 @@ class Handle:
         if answer.has_head:
             return "reading the body"
         if answer.was_asked_for:
-            body = request.body
-            is_sent = upload.is_complete if upload else self._curl.getinfo(pycurl.SIZE_UPLOAD_T) >= len(body or b"")
+            size = len(request.body) if isinstance(request.body, bytes) else 0
+            is_sent = upload.is_complete if upload else self._curl.getinfo(pycurl.SIZE_UPLOAD_T) >= size
             return "waiting for the answer" if is_sent else "sending the request"
         self._is_looking_up = not self._curl.getinfo(pycurl.NAMELOOKUP_TIME)
         if self._is_looking_up:
@@ -246,16 +245,9 @@ class Handle:
         return f"connecting to {self._place.dialled}"
 
 
-def _may_repeat(request: HttpRequest) -> bool:
+def may_repeat(request: HttpRequest) -> bool:
+    """Whether a request that may have reached the server can be sent again."""
     return request.method in _IDEMPOTENT and (request.body is None or isinstance(request.body, bytes))
-
-
-def _is_readable(socket: int) -> bool:
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(socket, select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([socket], [], [], 0)[0])
 
 
 def _header_lines(fields: list[tuple[str, str]]) -> list[bytes]:
@@ -264,8 +256,3 @@ def _header_lines(fields: list[tuple[str, str]]) -> list[bytes]:
     names = {name.lower() for name, _ in fields}
     lines += [f"{name}:" for name in _NOT_TO_BE_ADDED if name.lower() not in names]
     return [line.encode("latin-1") for line in lines]
-
-
-def _stay_interruptible(*progress: int) -> None:
-    """Nothing. libcurl calls it at least once a second, and Python then runs a signal's handler; pycurl lets a
-    KeyboardInterrupt through."""

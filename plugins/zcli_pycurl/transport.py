@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pycurl
 
-from zcli_core.contracts.http import HttpRequest, RawResponse
+from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure
 from zcli_core.contracts.http_proxies import proxy_for
 from zcli_core.errors import ConfigError
 from zcli_pycurl.codings import CONTENT_CODINGS
-from zcli_pycurl.handle import Handle
+from zcli_pycurl.handle import Handle, may_repeat
 from zcli_pycurl.place import Place
 from zcli_pycurl.pool import HandlePool
 from zcli_pycurl.tls import TlsOptions
@@ -34,11 +33,8 @@ class CurlTransport:
 
     content_codings = CONTENT_CODINGS
 
-    def __init__(self, settings: Http, origin_of: Callable[[str], str] | None = None) -> None:
-        """``origin_of`` gives who set a setting, for messages.
-
-        Raises ConfigError if ``http.ca_file``, ``client_cert`` or ``client_key`` cannot be used, or libcurl is too old.
-        """
+    def __init__(self, settings: Http) -> None:
+        """Raises ConfigError if libcurl is too old."""
         _, version, number, *_ = pycurl.version_info()
         if number < _OLDEST_LIBCURL:
             raise ConfigError(
@@ -46,7 +42,7 @@ class CurlTransport:
                 "pip install --upgrade --force-reinstall pycurl"
             )
         self._trust_env = settings.trust_env
-        self._tls = TlsOptions(settings, origin_of)
+        self._tls = TlsOptions(settings)
         self._pool = HandlePool(settings.pool_size)
         # Also at the end of a program that closes nothing.
         self._finalizer = weakref.finalize(self, self._pool.close)
@@ -56,7 +52,18 @@ class CurlTransport:
         """See :meth:`zcli_core.contracts.http.HttpTransport.exchange`."""
         url = request.url
         place = Place(url.scheme, url.host, url.port, proxy_for(url) if self._trust_env else None)
-        handle = self._pool.take(place, request) or Handle(place, self._tls)
+        kept = self._pool.take(place, request)
+        if kept is not None:
+            try:
+                return self._exchange_on(kept, place, request, deadline, max_bytes)
+            except TransportFailure:
+                if not (kept.was_stale and may_repeat(request)):
+                    raise
+        return self._exchange_on(Handle(place, self._tls), place, request, deadline, max_bytes)
+
+    def _exchange_on(
+        self, handle: Handle, place: Place, request: HttpRequest, deadline: float, max_bytes: int
+    ) -> RawResponse:
         try:
             raw = handle.exchange(request, deadline, max_bytes)
         except BaseException:

@@ -1,8 +1,9 @@
-"""One GET and its JSON over a connection that is kept alive, beside the other HTTP clients."""
+"""One GET and its JSON over a connection that is kept alive, by both transports, beside the other HTTP clients."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import statistics
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.benchmarks.report import Row, pinned
 
@@ -23,6 +25,10 @@ GET = "requests.get(url).json()"
 SESSION = "requests.Session().get(url).json()"
 HTTPX = "httpx.Client().get(url).json()"
 BUDGETS = {RAW: 1.12, GET: 0.42, SESSION: 0.6, HTTPX: None}
+
+#: The transport curl: whole calls beside the same peer and beside our other transport, and the transport alone.
+WHOLE, CURL, CURL_ALONE = "http_get().json()", "http_get().json() with curl", "curl's exchange() and json.loads()"
+CURL_BUDGETS = {(CURL, RAW): 0.75, (CURL, WHOLE): 0.8, (CURL_ALONE, RAW): 0.6}
 
 
 def measure(turns: int = TURNS) -> list[Row]:
@@ -37,9 +43,15 @@ def measure(turns: int = TURNS) -> list[Row]:
         for https in (False, True):
             url, ca_file = stack.enter_context(_httpbin_process(https, min(processors)))
             costs = _costs(stack, f"{url}/get", ca_file, turns)
-            ours = costs.pop("zCLI")
-            what = f"http_get().json() over {'HTTPS' if https else 'HTTP'}"
-            rows += [Row(what, ours, peer, theirs, "µs", BUDGETS[peer]) for peer, theirs in costs.items()]
+            scheme = "over HTTPS" if https else "over HTTP"
+            rows += [
+                Row(f"{WHOLE} {scheme}", costs[WHOLE], peer, costs[peer], "µs", budget)
+                for peer, budget in BUDGETS.items()
+            ]
+            rows += [
+                Row(f"{ours} {scheme}", costs[ours], peer, costs[peer], "µs", budget)
+                for (ours, peer), budget in CURL_BUDGETS.items()
+            ]
     return rows
 
 
@@ -75,19 +87,50 @@ def _clients(stack: contextlib.ExitStack, url: str, ca_file: Path | None) -> dic
 
     ca = str(ca_file) if ca_file else None
     folder = stack.enter_context(tempfile.TemporaryDirectory())
-    z = stack.enter_context(
-        zCLI({"deployment": "Production", "title": "bench", "logger_path": folder, "http": {"ca_file": ca}})
+    z, z_curl = (
+        stack.enter_context(
+            zCLI(
+                {
+                    "deployment": "Production",
+                    "title": "bench",
+                    "logger_path": folder,
+                    "http": {"ca_file": ca, "transport": transport},
+                }
+            )
+        )
+        for transport in ("urllib3", "curl")
     )
     pool = stack.enter_context(urllib3.PoolManager(ca_certs=ca))
     session = stack.enter_context(requests.Session())
     client = stack.enter_context(httpx.Client(verify=_context(ca) if ca else True))
     return {
-        "zCLI": lambda: z.comm.http_get(url).json(),
+        WHOLE: lambda: z.comm.http_get(url).json(),
+        CURL: lambda: z_curl.comm.http_get(url).json(),
+        CURL_ALONE: _exchange(stack, url, ca_file),
         RAW: lambda: pool.request("GET", url).json(),
         GET: lambda: requests.get(url, verify=ca or True).json(),
         SESSION: lambda: session.get(url, verify=ca or True).json(),  # given here, or the environment would override it
         HTTPX: lambda: client.get(url).json(),
     }
+
+
+def _exchange(stack: contextlib.ExitStack, url: str, ca_file: Path | None) -> Callable[[], Any]:
+    from zcli_pycurl.transport import CurlTransport
+
+    from zcli_core.config.sections import Http
+    from zcli_core.contracts.http import Headers, HttpRequest, Url
+
+    parts = urlsplit(url)
+    address = Url(parts.scheme, parts.hostname or "", parts.port or 0, parts.path)
+    fields = [("User-Agent", "bench"), ("Accept", "*/*"), ("Accept-Encoding", "gzip, deflate")]
+    transport = CurlTransport(Http(ca_file=ca_file))
+    stack.callback(transport.close)
+
+    def call() -> Any:
+        request = HttpRequest("GET", address, Headers(fields))
+        return json.loads(transport.exchange(request, time.monotonic() + 10, 2**26).body)
+
+    return call
 
 
 def _context(ca: str) -> Any:

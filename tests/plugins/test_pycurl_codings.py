@@ -21,10 +21,7 @@ from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import TransportFailure
 from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
-try:
-    from compression import zstd
-except ImportError:
-    from backports import zstd
+zstd: Any = zcli_pycurl.codings._zstd_module()
 
 LIMIT = 100_000
 

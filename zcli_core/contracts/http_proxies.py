@@ -1,4 +1,8 @@
-"""Proxies from the environment: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in lower or upper case."""
+"""Proxies from the environment: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in lower or upper case.
+
+For transports, where ``http.trust_env`` is on. Every engine reads these variables in a way of its own, and a program
+should not reach other hosts when its transport is swapped.
+"""
 
 from __future__ import annotations
 

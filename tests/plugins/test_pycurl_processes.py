@@ -1,0 +1,277 @@
+"""The transport curl in a process: threads, forks, signals, slow name servers, and the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from http_servers import RawServer
+
+from zcli_core.comm.http import HttpClient
+
+ROOT = Path(__file__).parents[2]
+
+CLIENT = """
+    import logging, os, signal, sys, threading, time
+    from concurrent.futures import ThreadPoolExecutor
+    from pathlib import Path
+    from zcli_core.comm.http import HttpClient
+    from zcli_core.config.sections import Http
+    from zcli_pycurl.transport import CurlTransport
+
+    def make(**options):
+        settings = Http(**options)
+        return HttpClient(settings, lambda: CurlTransport(settings), logging.getLogger("test"))
+"""
+
+
+def run(script: str, *arguments: str, command: tuple[str, ...] = ()) -> str:
+    done = subprocess.run(
+        [*command, sys.executable, "-X", "dev", "-W", "error", "-c", program(script), *arguments],
+        env=environment(),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ResourceWarning" not in done.stderr
+    return done.stdout
+
+
+def program(script: str) -> str:
+    return textwrap.dedent(CLIENT) + textwrap.dedent(script)
+
+
+def environment() -> dict[str, str]:
+    proxies = {name for name in os.environ if name.lower().endswith("_proxy")}
+    return {
+        **{name: value for name, value in os.environ.items() if name not in proxies},
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins")]),
+    }
+
+
+def open_sockets() -> int:
+    folder = "/proc/self/fd"
+    names = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder) if os.path.islink(f"{folder}/{fd}")]
+    return sum(name.startswith("socket:") for name in names)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open sockets in /proc")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@needs_proc
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_fifty_threads_share_a_client_without_error_or_leak(
+    make_curl: Callable[..., HttpClient], local_httpbin: Any, scheme: str
+) -> None:
+    calls = 100 if scheme == "http" else 20
+    with local_httpbin.httpbin_process(https=scheme == "https") as (url, ca_file):
+        before = open_sockets()
+        http = make_curl(ca_file=ca_file, pool_size=16, timeout=60)
+
+        def work(number: int) -> int:
+            good = 0
+            for call in range(calls):
+                found = http.get(f"{url}/anything", params={"n": f"{number}-{call}"})
+                good += found is not None and found.json()["args"] == {"n": f"{number}-{call}"}
+            return good
+
+        with ThreadPoolExecutor(50) as threads:
+            assert sum(threads.map(work, range(50))) == 50 * calls
+        # The sockets of connections, and a few that libcurl wakes itself by.
+        assert 0 < open_sockets() - before <= 16 * 3
+        http.close()
+        assert open_sockets() == before
+
+
+@needs_fork
+def test_a_fork_leaves_the_parents_connections_alone(httpbin: str, httpbin_https: Any) -> None:
+    """Both sides go on with the same client at the same time, the child with many threads, and end as programs do."""
+    script = """
+        http = make(ca_file=Path(sys.argv[3]))
+
+        def work(who, count):
+            for call in range(count):
+                for url in sys.argv[1:3]:
+                    found = http.get(f"{url}/anything", params={"who": who, "call": call})
+                    assert found is not None, http.last_failure
+                    assert found.json()["args"] == {"who": who, "call": str(call)}, (who, call, found.text)
+
+        def in_threads(who, threads, count):
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(lambda n: work(f"{who}{n}", count), range(threads)))
+
+        work("before", 2)
+        in_threads("before", 4, 2)
+        child = os.fork()
+        who, threads = ("child", 20) if child == 0 else ("parent", 4)
+        work(who, 10)
+        in_threads(who, threads, 20)
+        http.close()
+        if os.path.isdir("/proc/self/fd"):
+            names = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+            assert not [name for name in names if "socket:" in name], names
+        if child:
+            _, status = os.waitpid(child, 0)
+            sys.exit(os.waitstatus_to_exitcode(status))
+    """
+    run(script, httpbin, httpbin_https.url, str(httpbin_https.ca_file))
+
+
+@needs_fork
+def test_a_child_that_only_ends_says_nothing_on_the_parents_connections(httpbin_https: Any) -> None:
+    script = """
+        http = make(ca_file=Path(sys.argv[2]))
+        handles = []
+
+        def get():
+            assert http.get(sys.argv[1] + "/get"), http.last_failure
+            (idle,) = http._transport._pool._idle.values()
+            handles.append(idle[0][0])
+
+        get()
+        child = os.fork()
+        if child == 0:
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        get()
+        assert handles[0] is handles[1], "the connection is still good"
+    """
+    run(script, httpbin_https.url, str(httpbin_https.ca_file))
+
+
+@needs_fork
+def test_a_fork_while_other_threads_are_calling(httpbin: str) -> None:
+    script = """
+        http = make()
+        stop = threading.Event()
+
+        def work():
+            while not stop.is_set():
+                assert http.get(sys.argv[1] + "/delay/0.01"), http.last_failure
+
+        with ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(work) for _ in range(4)]
+            for _ in range(5):
+                assert http.get(sys.argv[1] + "/get")
+                child = os.fork()
+                if child == 0:
+                    os._exit(0 if http.get(sys.argv[1] + "/get") and http.get(sys.argv[1] + "/get") else 1)
+                assert os.waitpid(child, 0)[1] == 0
+            stop.set()
+            for call in calls:
+                call.result()
+    """
+    run("import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n" + textwrap.dedent(script), httpbin)
+
+
+def test_a_program_that_closes_nothing_ends_without_complaint(httpbin: str, httpbin_https: Any) -> None:
+    script = """
+        http = make(ca_file=Path(sys.argv[3]))
+        assert http.get(sys.argv[1] + "/get") and http.get(sys.argv[2] + "/get")
+        assert http.get("http://127.0.0.1:9/") is None
+    """
+    assert run(script, httpbin, httpbin_https.url, str(httpbin_https.ca_file)) == ""
+
+
+# --- signals ---
+
+
+def hold(server: RawServer, connection: socket.socket) -> None:
+    server.read_request(connection)
+    server.hold(connection)
+
+
+def trickle(server: RawServer, connection: socket.socket) -> None:
+    server.read_request(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    server.trickle(connection, every=0.01)
+
+
+def silent(server: RawServer, connection: socket.socket) -> None:
+    server.closing.wait(30)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("handler", [hold, trickle, silent])
+def test_ctrl_c_ends_a_call(handler: Callable[[RawServer, socket.socket], None], secure: bool) -> None:
+    """The server would never have finished; over https it does not answer the handshake either."""
+    script = """
+        http = make(timeout=60)
+        print("calling", flush=True)
+        try:
+            http.request("POST", sys.argv[1], data=b"body")
+        except KeyboardInterrupt:
+            print("interrupted", http._transport._pool._count)
+        http.get("http://127.0.0.1:9/")
+        print("goes on")
+    """
+    with RawServer(handler) as server:
+        url = server.url.replace("http:", "https:") if secure else server.url
+        process = subprocess.Popen(
+            [sys.executable, "-c", program(script), url], env=environment(), stdout=subprocess.PIPE, text=True
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "calling\n"
+            deadline = time.monotonic() + 20
+            while server.connections == 0:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(0.2)  # so that it waits inside libcurl; any moment before is right too
+            started = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=30)
+            assert output == "interrupted 0\ngoes on\n"
+            assert time.monotonic() - started < 10
+
+
+# --- a name server that does not answer ---
+
+
+def can_unshare() -> bool:
+    """Whether a process may have an /etc/resolv.conf of its own here."""
+    program = shutil.which("unshare")
+    if program is None or sys.platform != "linux":
+        return False
+    return subprocess.run([program, "-rm", "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_unshare(), reason="needs Linux, the program unshare, and the right to use it")
+def test_a_name_server_that_does_not_answer(tmp_path: Path) -> None:
+    """getaddrinfo would take ten seconds. Neither the call waits for it, nor the next, nor the end of the program."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as name_server:
+        try:
+            name_server.bind(("127.0.0.77", 53))
+        except OSError:
+            pytest.skip("port 53 is not to be had")
+        (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.77\n")
+        script = """
+            import subprocess
+            subprocess.run(["mount", "--bind", sys.argv[1], "/etc/resolv.conf"], check=True)
+            http = make()
+            started = time.monotonic()
+            assert http.get("http://slow-to-resolve.example/", timeout=0.4) is None
+            assert http.last_failure.kind == "timeout", http.last_failure
+            assert "looking up the address of slow-to-resolve.example" in http.last_failure.message
+            assert http.get("http://127.0.0.1:9/") is None
+            http.close()
+            print(time.monotonic() - started)
+        """
+        started = time.monotonic()
+        assert float(run(script, str(tmp_path / "resolv.conf"), command=("unshare", "-rm"))) < 5
+        assert time.monotonic() - started < 9

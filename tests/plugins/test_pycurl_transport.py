@@ -1,0 +1,483 @@
+"""The transport curl: chosen by name, requests as they were meant, its handles, and whom it trusts."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pycurl
+import pytest
+import trustme
+import zcli_pycurl.driver
+import zcli_pycurl.pool
+import zcli_pycurl.tls
+from http_servers import RawServer, answering, closed_port, reset, response, wait_until
+from zcli_pycurl.handle import Handle
+from zcli_pycurl.place import Place
+from zcli_pycurl.tls import TlsOptions, system_authorities
+from zcli_pycurl.transport import CurlTransport
+
+from zCLI import zCLI
+from zcli_core.comm.http import HttpClient
+from zcli_core.config.sections import Http
+from zcli_core.contracts.http import TransportFailure
+from zcli_core.errors import ConfigError
+
+
+@pytest.fixture
+def http(make_curl: Callable[..., HttpClient]) -> HttpClient:
+    return make_curl()
+
+
+def pool_of(http: HttpClient) -> zcli_pycurl.pool.HandlePool:
+    transport = http._transport
+    assert isinstance(transport, CurlTransport)
+    return transport._pool
+
+
+# --- being chosen ---
+
+
+@pytest.mark.parametrize("name", ["curl", "pycurl"])
+def test_one_setting_chooses_it(isolated: Path, httpbin: str, name: str) -> None:
+    with zCLI({"deployment": "Testing", "http": {"transport": name}}) as z:
+        found = z.comm.http_get(f"{httpbin}/get", params={"a": "b"})
+        assert found is not None, z.comm.http.last_failure
+        assert found.json()["args"] == {"a": "b"}
+        assert isinstance(z.comm.http._transport, CurlTransport)
+
+
+def test_without_pycurl_the_error_has_the_command(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycurl", None)
+    with (
+        pytest.raises(ConfigError, match=r"pip install '?zcli-core\[curl\]"),
+        zCLI({"deployment": "Testing", "http": {"transport": "curl"}}) as z,
+    ):
+        z.comm.http_get("http://127.0.0.1:9/")
+
+
+def test_a_libcurl_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pycurl, "version_info", lambda: (11, "7.88.1", 0x075801, "Linux"))
+    with pytest.raises(ConfigError, match=r"needs libcurl 8\.4 or later, and this pycurl has 7\.88\.1: pip install"):
+        CurlTransport(Http())
+
+
+# --- what is sent ---
+
+
+def sent_by(http: HttpClient, method: str, **options: Any) -> tuple[list[bytes], bytes]:
+    """The lines of the head that a call sends, and the body."""
+    with RawServer(answering(response(b"" if method == "HEAD" else b"ok"))) as server:
+        found = http.request(method, f"{server.url}/a/b;c?d=%20", **options)
+        assert found is not None, http.last_failure
+        head, _, body = server.requests[0].partition(b"\r\n\r\n")
+        assert f"\r\nHost: 127.0.0.1:{server.port}".encode() in head
+    return head.split(b"\r\n"), body
+
+
+BARE = {"User-Agent": None, "Accept": None, "Accept-Encoding": None}
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "framing"),
+    [
+        ("GET", None, []),
+        ("HEAD", None, []),
+        ("DELETE", None, []),
+        ("OPTIONS", None, []),
+        ("POST", None, [b"Content-Length: 0"]),
+        ("PUT", b"", [b"Content-Length: 0"]),
+        ("POST", b"body", [b"Content-Length: 4"]),
+        ("GET", b"body", [b"Content-Length: 4"]),
+        ("HEAD", b"body", [b"Content-Length: 4"]),
+        ("M-SEARCH", b"\0body", [b"Content-Length: 5"]),
+        ("PATCH", bytes(2_000_000), [b"Content-Length: 2000000"]),
+    ],
+)
+def test_libcurl_adds_nothing_of_its_own(
+    http: HttpClient, method: str, data: bytes | None, framing: list[bytes]
+) -> None:
+    lines, body = sent_by(http, method, data=data, headers=BARE)
+    assert lines[0] == f"{method} /a/b;c?d=%20 HTTP/1.1".encode()
+    assert [line for line in lines[1:] if not line.startswith(b"Host:")] == framing
+    assert body == (data or b"")
+
+
+def test_headers_are_sent_as_they_are(http: HttpClient) -> None:
+    fields = [("X-Twice", "1"), ("x-TWICE", "2"), ("X-Empty", ""), ("X-Latin", "\xfc\xa0;"), ("Expect", "nothing;x")]
+    heads: list[bytes] = []
+
+    def handle(server: RawServer, connection: socket.socket) -> None:
+        heads.append(connection.recv(65536))
+        connection.sendall(response())
+
+    with RawServer(handle) as server:
+        assert http.get(server.url, headers=[*fields, *BARE.items()]), http.last_failure
+    assert heads[0].split(b"\r\n")[2:-2] == [f"{name}: {value}".rstrip(" ").encode("latin-1") for name, value in fields]
+
+
+def test_one_handle_sends_requests_of_every_kind_in_turn(http: HttpClient) -> None:
+    """What one request needed is not left behind for the next."""
+    kinds: list[tuple[str, Any]] = [
+        ("GET", None),
+        ("POST", b"post"),
+        ("GET", None),
+        ("HEAD", None),
+        ("PUT", iter([b"in ", b"chunks"])),
+        ("DELETE", None),
+        ("POST", None),
+        ("GET", b"with body"),
+        ("HEAD", None),
+        ("GET", None),
+    ]
+    heads: list[bytes] = []
+
+    def handle(server: RawServer, connection: socket.socket) -> None:
+        while data := connection.recv(65536):
+            while (b"chunked" in data and not data.endswith(b"0\r\n\r\n")) or b"\r\n\r\n" not in data:
+                data += connection.recv(65536)
+            heads.append(data)
+            connection.sendall(response(b"" if data.startswith(b"HEAD") else b"ok"))
+
+    with RawServer(handle) as server:
+        for method, body in kinds:
+            found = http.request(method, server.url, data=body)
+            assert found is not None, http.last_failure
+            assert found.content == (b"" if method == "HEAD" else b"ok")
+        assert server.connections == 1
+    for (method, body), head in zip(kinds, heads, strict=True):
+        assert head.startswith(f"{method} / HTTP/1.1\r\n".encode())
+        assert (b"Content-Length:" in head) == (isinstance(body, bytes) or (method == "POST" and body is None))
+        assert head.endswith(b"6\r\nchunks\r\n0\r\n\r\n" if method == "PUT" else body or b"\r\n\r\n")
+
+
+def test_what_the_users_files_and_the_environment_say_to_libcurl_is_not_heard(
+    make_curl: Callable[..., HttpClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login user password hidden\n")
+    (tmp_path / ".curlrc").write_text('header = "X-Rc: yes"\n')
+    http = make_curl(trust_env=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("http_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+    lines, _ = sent_by(http, "GET")
+    assert not [line for line in lines if line.startswith((b"Authorization", b"X-Rc", b"Cookie"))]
+
+
+def test_a_proxy_is_told_by_us_which_hosts_are_exempt(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libcurl reads NO_PROXY in a way of its own."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+    with RawServer(answering(response())) as server:
+        monkeypatch.setenv("NO_PROXY", f"127.0.0.1:{server.port}")
+        assert http.get(server.url), http.last_failure
+        monkeypatch.setenv("NO_PROXY", f"127.0.0.1:{server.port + 1}")
+        assert http.get(server.url) is None
+        assert http.last_failure is not None
+        assert http.last_failure.kind == "proxy"
+
+
+# --- what comes back ---
+
+
+def test_an_upgrade_is_an_answer_and_what_follows_is_nobodys(http: HttpClient) -> None:
+    upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x-own\r\n\r\nanother protocol"
+    with RawServer(answering(upgrade)) as server:
+        for expected in (1, 2):
+            found = http.get(server.url, headers={"Connection": "upgrade", "Upgrade": "x-own"}, timeout=10)
+            assert found is not None, http.last_failure
+            assert (found.status_code, found.content) == (101, b"")
+            assert server.connections == expected
+
+
+def test_a_reason_is_as_it_came_and_may_be_missing(http: HttpClient) -> None:
+    with RawServer(answering(response(b"", "200 All Right"), response(b"", "299 "), response(b"", "404"))) as server:
+        for status, reason in ((200, "All Right"), (299, ""), (404, "")):
+            found = http.get(server.url)
+            assert found is not None, http.last_failure
+            assert (found.status_code, found.reason) == (status, reason)
+
+
+def test_a_trailer_that_is_none_is_refused(http: HttpClient) -> None:
+    """As libcurl reads it, "0x2" is a chunk of size 0, and the chunk behind it a trailer."""
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n%s\r\n\r\n"
+    with RawServer(answering(answer % b"X-Field: trailer", answer % b"no trailer")) as server:
+        found = http.get(server.url)
+        assert found is not None, http.last_failure
+        assert (found.content, "x-field" in found.headers) == (b"ok", False)
+        assert http.get(server.url) is None
+        assert http.last_failure is not None
+        assert http.last_failure.kind == "protocol"
+
+
+# --- sending again ---
+
+
+@pytest.mark.parametrize("rudely", [False, True])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_request_that_met_the_end_of_a_kept_connection(http: HttpClient, method: str, rudely: bool) -> None:
+    """libcurl would send it again on its own, whatever its method. A POST reaches the server once, and no second
+    connection is opened for it."""
+
+    def handle(server: RawServer, connection: socket.socket) -> None:
+        first = server.connections == 1
+        while server.read_request(connection):
+            if first and len(server.requests) > 1:
+                if rudely:
+                    reset(connection)
+                return
+            connection.sendall(response())
+
+    with RawServer(handle) as server:
+        assert http.get(server.url)
+        found = http.request(method, server.url, data=b"body")
+        assert (found is not None) == (method == "GET"), http.last_failure
+        methods = [request.partition(b" ")[0].upper() for request in server.requests]
+        assert methods == [b"GET", b"GET", b"GET"] if method == "GET" else [b"GET", b"POST"]
+        assert server.connections == (2 if method == "GET" else 1)
+        if found is None:
+            assert http.last_failure is not None
+            assert http.last_failure.kind == "reset"
+            assert "not sent again" in http.last_failure.message
+
+
+def test_an_answer_planted_on_an_idle_connection_is_nobodys(http: HttpClient) -> None:
+    planted = threading.Event()
+
+    def handle(server: RawServer, connection: socket.socket) -> None:
+        while server.read_request(connection):
+            connection.sendall(response())
+            if not planted.is_set():
+                time.sleep(0.05)  # the first answer is complete, and libcurl has let go of the connection
+                connection.sendall(response(b"planted"))
+                planted.set()
+
+    with RawServer(handle) as server:
+        assert http.get(server.url)
+        assert planted.wait(10)
+        for method in ("GET", "POST"):
+            found = http.request(method, server.url)
+            assert found is not None, http.last_failure
+            assert found.content == b"ok"
+
+
+# --- handles ---
+
+
+def test_an_idle_handle_holds_no_body(http: HttpClient) -> None:
+    body = b"x" * 1_000_000
+    before = sys.getrefcount(body)
+    large = b"y" * 1_000_000
+    with RawServer(answering(response(large))) as server:
+        found = http.post(server.url, data=body)
+        assert found is not None
+        assert len(found.content) == len(large)
+        (handles,) = pool_of(http)._idle.values()
+        assert handles[0][0]._answer._body.getbuffer().nbytes == 0  # type: ignore[union-attr]
+    del found
+    assert sys.getrefcount(body) == before
+
+
+def test_idle_handles_are_bounded_and_grow_old(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(answering(response())) as server, contextlib.ExitStack() as stack:
+        assert http.get(server.url)
+        pool = pool_of(http)
+        assert pool._total == 256
+        pool._total = 3
+        for _ in range(6):
+            other = stack.enter_context(RawServer(answering(response())))
+            assert http.get(other.url)
+            assert pool._count <= 3
+        assert sum(map(len, pool._idle.values())) == 3
+        monkeypatch.setattr(zcli_pycurl.pool, "LONGEST_IDLE", 0.0)
+        assert http.get(other.url)
+        assert other.connections == 2
+
+
+def test_a_call_within_a_body_has_a_handle_of_its_own(http: HttpClient) -> None:
+    with RawServer(answering(response())) as server:
+
+        def blocks() -> Iterator[bytes]:
+            for _ in range(3):
+                assert http.get(server.url)
+                yield b"block"
+
+        assert http.put(server.url, data=blocks(), headers={"Content-Length": "15"}), http.last_failure
+        assert server.connections == 2
+
+
+def test_a_transport_that_nobody_closes_is_closed_when_it_goes(httpbin: str) -> None:
+    import logging
+
+    with RawServer(answering(response())) as server:
+        client = HttpClient(Http(), lambda: CurlTransport(Http()), logging.getLogger("zcli.test"))
+        assert client.get(server.url)
+        del client
+        gc.collect()
+        wait_until(lambda: server.closed == 1)
+
+
+def test_a_connection_to_itself_is_none(http: HttpClient) -> None:
+    """Both ends of a connection to a free local port can be the same socket; the request would be its own answer."""
+    handle = Handle(Place("http", "127.0.0.1", closed_port(), None), TlsOptions(Http()))
+    try:
+        assert handle._begin("127.0.0.1", "127.0.0.1", 50000, 50000) == pycurl.PREREQFUNC_ABORT
+        assert handle._failure is not None
+        assert handle._failure.kind == "refused"
+    finally:
+        handle.close()
+
+
+def test_the_zone_of_an_address_is_for_this_machine_only() -> None:
+    assert Place("http", "fe80::1%eth0", 80, None).url == "http://[fe80::1%25eth0]:80/"
+
+
+def test_waiting_by_select_where_there_is_no_poll(
+    make_curl: Callable[..., HttpClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zcli_pycurl.driver, "new_poll", zcli_pycurl.driver.SelectPoll)
+    http = make_curl()
+    with RawServer(answering(response())) as server:
+        for method, body in (("GET", None), ("POST", bytes(4_000_000)), ("PUT", iter([b"block"] * 3)), ("GET", None)):
+            found = http.request(
+                method, server.url, data=body, headers={"Content-Length": "15"} if method == "PUT" else {}
+            )
+            assert found is not None, http.last_failure
+        assert server.connections == 1
+    assert http.get(f"http://127.0.0.1:{closed_port()}/") is None
+    assert http.last_failure is not None
+    assert http.last_failure.kind == "refused"
+    with RawServer(lambda server, connection: server.hold(connection)) as server:
+        assert http.get(server.url, timeout=0.3) is None
+        assert http.last_failure.kind == "timeout"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="numbers of sockets are another matter there")
+def test_sockets_may_have_large_numbers(http: HttpClient) -> None:
+    """select(2) knows none above 1023."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1200:
+        pytest.skip("so many files cannot be open here")
+    with contextlib.ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        server = stack.enter_context(RawServer(answering(response())))
+        while stack.enter_context(socket.socket()).fileno() < 1050:
+            pass
+        for _ in range(2):
+            assert http.get(server.url), http.last_failure
+        assert http.post(f"{server.url}/", data=b"body"), http.last_failure
+        assert server.connections == 1
+        http.close()
+
+
+# --- whom to trust ---
+
+
+@pytest.fixture
+def secure_server() -> Iterator[tuple[RawServer, trustme.CA]]:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with RawServer(answering(response()), context) as server:
+        yield server, authority
+
+
+on_linux = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the system's store is no file there")
+
+
+@pytest.fixture
+def no_authorities(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A system whose authorities are nowhere; the folder is one to put them in."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    nothing = ssl.DefaultVerifyPaths(None, None, "SSL_CERT_FILE", "", "SSL_CERT_DIR", "")
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nothing)
+    monkeypatch.setattr(zcli_pycurl.tls, "FOLDERS", (str(tmp_path / "folder"),))
+    monkeypatch.setattr(zcli_pycurl.tls, "FILES", (str(tmp_path / "none.pem"), str(tmp_path / "file.pem")))
+    return tmp_path
+
+
+@on_linux
+def test_where_no_authorities_are_found_the_setting_is_named_and_http_works(
+    http: HttpClient, no_authorities: Path, httpbin: str
+) -> None:
+    assert http.get("https://127.0.0.1:9/") is None
+    assert http.last_failure is not None
+    assert http.last_failure.kind == "tls"
+    assert "set http.ca_file" in http.last_failure.message
+    assert http.get(f"{httpbin}/get")
+
+
+@on_linux
+@pytest.mark.parametrize("place", ["file", "folder", "SSL_CERT_FILE"])
+def test_the_systems_authorities_are_trusted(
+    http: HttpClient,
+    no_authorities: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    secure_server: tuple[RawServer, trustme.CA],
+    place: str,
+) -> None:
+    server, authority = secure_server
+    pem = authority.cert_pem.bytes()
+    if place == "SSL_CERT_FILE":
+        (no_authorities / "env.pem").write_bytes(pem)
+        monkeypatch.undo()
+        monkeypatch.setenv("SSL_CERT_FILE", str(no_authorities / "env.pem"))
+    elif place == "folder":
+        (no_authorities / "folder").mkdir()
+        (no_authorities / "folder" / f"{subject_hash(no_authorities, pem)}.0").write_bytes(pem)
+        assert system_authorities() == [(pycurl.CAPATH, str(no_authorities / "folder"))]
+    else:
+        (no_authorities / "file.pem").write_bytes(pem)
+        assert system_authorities() == [(pycurl.CAINFO, str(no_authorities / "file.pem"))]
+    assert http.get(server.url), http.last_failure
+
+
+def subject_hash(folder: Path, pem: bytes) -> str:
+    """The name that OpenSSL looks an authority up by."""
+    import shutil
+    import subprocess
+
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("needs the program openssl")
+    (folder / "hashed.pem").write_bytes(pem)
+    arguments = [program, "x509", "-noout", "-hash", "-in", str(folder / "hashed.pem")]
+    return subprocess.run(arguments, capture_output=True, check=True, text=True).stdout.strip()
+
+
+@on_linux
+def test_others_are_not(http: HttpClient, secure_server: tuple[RawServer, trustme.CA]) -> None:
+    server, _ = secure_server
+    assert http.get(server.url) is None
+    assert http.last_failure is not None
+    assert http.last_failure.kind == "tls"
+    assert "certificate was not accepted" in http.last_failure.message
+    assert server.requests == []
+
+
+def test_other_systems_are_asked_through_their_own_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert system_authorities() == [(pycurl.SSL_OPTIONS, pycurl.SSLOPT_NATIVE_CA)]
+
+
+def test_a_deadline_that_has_passed_sends_nothing() -> None:
+    from zcli_core.contracts.http import Headers, HttpRequest, Url
+
+    transport = CurlTransport(Http(trust_env=False))
+    with RawServer(answering(response())) as server:
+        request = HttpRequest("GET", Url("http", "127.0.0.1", server.port, "/"), Headers())
+        with pytest.raises(TransportFailure, match="timeout"):
+            transport.exchange(request, time.monotonic() - 1, 1000)
+    assert server.connections == 0
+    transport.close()
