@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -202,26 +203,27 @@ class ClosingTests(WebSocketSuite):
 
     # Deadlines ----------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("behaviour", ["is silent", "drips", "floods", "stops inside a frame"])
     @pytest.mark.parametrize("begun_by", ["server", "client", "breach"])
-    def test_the_close_handshake_has_one_deadline(self, serve: Serve, begun_by: str, behaviour: str) -> None:
-        """Whatever the client does meanwhile, and ``closed`` is called once."""
-        with serve(Limits(close_timeout=0.3)) as server, server.connect() as client:
-            connection = server.connection
-            if begun_by == "server":
-                server.call(connection.close)
-            else:
-                client.send(close(1000) if begun_by == "client" else frame(3))
-            data = {"is silent": b"", "drips": b"\x81", "floods": frame(BINARY, bytes(50_000))}
-            client.sock.settimeout(0.02)
+    def test_the_close_handshake_has_one_deadline(self, serve: Serve, begun_by: str) -> None:
+        """Whether the client is silent, drips, floods or stops inside a frame; ``closed`` is called once for each."""
+        behaviours = [b"", b"\x81", frame(BINARY, bytes(50_000)), b"\x82\xff"]
+        with serve(Limits(close_timeout=0.3)) as server, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect()) for _ in behaviours]
+            connections = until(lambda: server.connections[len(clients) - 1 :] and server.connections)
+            for client, connection in zip(clients, connections, strict=True):
+                client.sock.settimeout(0.02)
+                if begun_by == "server":
+                    server.call(connection.close)
+                else:
+                    client.send(close(1000) if begun_by == "client" else frame(3))
 
             def gone() -> bool:
-                client.try_to_send(data.get(behaviour, b"\x82\xff"))
-                return bool(server.closed)
+                for client, data in zip(clients, behaviours, strict=True):
+                    client.try_to_send(data)
+                return len(server.closed) == len(clients)
 
-            until(gone, "close_timeout passed, and the connection is still there")
-            code = {"server": 1000, "client": 1000, "breach": 1002}[begun_by]
-            assert server.has_closed().code == code
+            until(gone, "close_timeout passed, and a connection is still there")
+            assert {closed.code for closed in server.closed} == {1002 if begun_by == "breach" else 1000}
 
     @pytest.mark.parametrize("held", [False, True], ids=["delivering", "held"])
     def test_a_client_that_reads_nothing_does_not_outlast_close_timeout(self, serve: Serve, held: bool) -> None:

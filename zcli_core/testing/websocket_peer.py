@@ -49,11 +49,17 @@ def upgrade_request(*headers: str, target: str = "/chat", drop: Sequence[str] = 
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """What comes until the other side closes or resets."""
+    """What comes until the other side closes or resets. AssertionError if it does neither."""
     data = b""
-    with contextlib.suppress(ConnectionResetError):
+    try:
         while piece := sock.recv(65536):
             data += piece
+    except ConnectionResetError:
+        pass
+    except TimeoutError:
+        raise AssertionError(
+            f"the server neither closed nor sent more within {sock.gettimeout():g} s: {data[-200:]!r}"
+        ) from None
     return data
 
 
@@ -174,7 +180,11 @@ class Client:
     # Reading ------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        piece = self.sock.recv(1 << 18)
+        try:
+            piece = self.sock.recv(1 << 18)
+        except TimeoutError:
+            waited = f"within {self.sock.gettimeout():g} s"
+            raise AssertionError(f"nothing came from the server {waited}, after {self._buffer[:200]!r}") from None
         if not piece:
             raise EOFError("the server has closed the connection")
         self._buffer += piece

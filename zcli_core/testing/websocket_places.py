@@ -112,12 +112,18 @@ class PlaceTests(WebSocketSuite):
         """Although the client has sent more than was read, and closes nothing by itself."""
         decisions = {"refused": Refuse(1008, "no"), "answered": HttpAnswer(403)}
         expected = {
-            "refused": b"\x03\xf0no", "answered": b"HTTP/1.1 403 ", "closed": b"\x88\x02\x03\xe8", "breach": b"\x03\xea",
-        }  # fmt: skip
+            "refused": b"\x03\xf0no",
+            "answered": b"HTTP/1.1 403 ",
+            "closed": b"\x88\x02\x03\xe8",
+            "breach": b"\x03\xea",
+        }
         endpoint = Endpoint(port=0, tls=server_tls())
-        with serve(
-            Limits(close_timeout=2), endpoint, decide=lambda server, _: decisions.get(way, server.accept())
-        ) as server, client_tls().wrap_socket(server.socket(), server_hostname="localhost") as sock:
+        with (
+            serve(
+                Limits(close_timeout=2), endpoint, decide=lambda server, _: decisions.get(way, server.accept())
+            ) as server,
+            client_tls().wrap_socket(server.socket(), server_hostname="localhost") as sock,
+        ):
             sock.sendall(upgrade_request() + (close(1000) if way == "closed" else frame(3)))
             with contextlib.suppress(OSError):  # after its last word the server need not listen
                 sock.sendall(frame(TEXT, b"x" * 50_000))
@@ -162,7 +168,7 @@ class PlaceTests(WebSocketSuite):
             port = server.port
             server.call(server.listener.stop_accepting)
             with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+                socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
             with serve(endpoint=Endpoint(port=port)) as other, other.connect() as another:
                 assert another.echo() == client.echo() == b"are you there?"
             server.call(server.listener.stop_accepting)  # harmless
