@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from documents import ROOT, Reader
-from http_servers import closed_port
+
+from zcli_core.testing.http.peer import closed_port
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 

@@ -12,11 +12,11 @@ from urllib3.connection import ProxyConfig
 from urllib3.util import SKIP_HEADER, parse_url
 
 from zcli_core.contracts.http import HttpRequest, RawResponse
+from zcli_core.contracts.http_proxies import Proxy, proxy_for
 from zcli_urllib3.answers import header_fields, may_be_reused, read_body
 from zcli_urllib3.connections import PlainConnection, SecureConnection
 from zcli_urllib3.failures import classify
 from zcli_urllib3.pool import Connection, ConnectionPool
-from zcli_urllib3.proxies import Proxy, proxy_for
 from zcli_urllib3.tls import TlsContexts
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Urllib3Transport:
     content_codings = ("gzip", "deflate")
 
     def __init__(self, settings: Http) -> None:
-        """Raises ConfigError if ``http.ca_file``, ``client_cert`` or ``client_key`` cannot be used."""
+        """Raises ssl.SSLError or OSError if ``http.ca_file``, ``client_cert`` or ``client_key`` cannot be used."""
         self._trust_env = settings.trust_env
         self._tls = TlsContexts(settings)
         self._pool = ConnectionPool(settings.pool_size)

@@ -6,6 +6,10 @@ one answer: redirects, retries, authentication, charsets and JSON are the core's
 
 A plugin offers transports with the hook ``zcli_http_transports``, which returns
 :class:`~zcli_core.contracts.provider.Provider` objects of :class:`HttpTransport`. Everything it needs is here.
+
+Of the settings in ``context.config.http`` a transport heeds ``pool_size``, ``trust_env``, ``ca_file``, ``client_cert``
+and ``client_key``; the rest is the core's, which has tried these files before it asks for the transport: they can be
+read, are in PEM format and fit each other, and the key has no passphrase.
 """
 
 from __future__ import annotations

@@ -33,9 +33,7 @@ from zcli_core.contracts.http import (
     HttpTransport,
     RawResponse,
     TransportFailure,
-    check_header,
 )
-from zcli_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,7 +80,7 @@ class HttpClient:
         self._closed = False
         self._last_failure = LastFailure()
         _clients.add(self)
-        self._user_agent = _user_agent(settings)
+        self._user_agent = f"zcli-core/{__version__}" if settings.user_agent is None else settings.user_agent
         self._defaults: list[tuple[str, str]] = []
 
     @property
@@ -334,16 +332,6 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _user_agent(settings: Http) -> str:
-    if settings.user_agent is None:
-        return f"zcli-core/{__version__}"
-    try:
-        check_header("User-Agent", settings.user_agent)
-    except ValueError as error:
-        raise ConfigError(f"http.user_agent cannot be sent: {error}") from None
-    return settings.user_agent
 
 
 def _authorizer(auth: Auth | None, fields: Headers) -> Callable[[HttpRequest], Any] | None:

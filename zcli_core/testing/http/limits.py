@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import socket
+import struct
 import sys
 import tracemalloc
 import zlib
@@ -29,16 +31,18 @@ FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@functools.cache
 def bomb(layers: int) -> bytes:
-    """Half a gigabyte of zeros in gzip. It has no end: nobody should come that far."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    block = bytes(1024 * 1024)
+    """Half a gigabyte of zeros in gzip, once or twice over, complete and correct."""
+    block, count = bytes(1024 * 1024), 512
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     first = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
     # After a full flush a block packs to the same bytes again and again.
-    data = first + (packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)) * 511
-    for _ in range(layers - 1):
-        data = packed("gzip", data)
-    return data
+    others = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+    checksum = functools.reduce(lambda checksum, _: zlib.crc32(block, checksum), range(count), 0)
+    head, end = b"\x1f\x8b\x08\0\0\0\0\0\2\xff", struct.pack("<II", checksum, len(block) * count)
+    data = head + first + others * (count - 1) + packer.flush() + end
+    return packed("gzip", data) if layers == 2 else data
 
 
 def highest_memory() -> int:
