@@ -355,12 +355,10 @@ SERVICE = """
 """
 CALLS = {
     "service_status": lambda comm: comm.service_status("redis"),
-    "every service_status": lambda comm: comm.service_status(),
     "get_service_connection_info": lambda comm: comm.get_service_connection_info("redis"),
     "start_service": lambda comm: comm.start_service("redis"),
     "stop_service": lambda comm: comm.stop_service("redis"),
     "restart_service": lambda comm: comm.restart_service("redis"),
-    "health_check_all": lambda comm: comm.health_check_all(),
 }
 
 

@@ -75,6 +75,10 @@ BROKEN = {
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', None)]",
         "a Provider needs a name and a callable factory",
     ),
+    "declares a provider without a summary": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', None, print)]",
+        "a Provider's summary is a text, got None",
+    ),
     "declares a text for aliases": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, aliases='abc')]",
         "aliases are a tuple of names, got 'abc'",

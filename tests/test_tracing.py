@@ -193,7 +193,7 @@ class Odd:
         (None, "None"),
         (True, "True"),
         (10**200, "1" + "0" * 116 + "..."),
-        (10**5000, "<int>" if sys.version_info >= (3, 11) else "1" + "0" * 116 + "..."),
+        (10**5000, "<int>" if hasattr(sys, "set_int_max_str_digits") else "1" + "0" * 116 + "..."),
         ("text", "<str of 4>"),
         (b"bytes", "<bytes of 5>"),
         (["a"] * 3, "<list of 3>"),
@@ -206,6 +206,22 @@ class Odd:
 def test_an_argument_is_shown_by_its_type_unless_it_is_known_to_be_harmless(value: Any, text: str) -> None:
     """Whatever it is, showing it never fails."""
     assert shown("argument", value) == text
+
+
+def test_a_console_that_is_gone_is_no_plugins_fault(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What cannot be said on stderr is in the log all the same."""
+    monkeypatch.setenv("ZCLI_TRACE_HOOKS", "1")
+    site.plugin("zcli_mine", "")
+    gone = (tmp_path / "gone").open("w")
+    gone.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", gone)
+        z = zCLI(QUIET)
+    with z:
+        assert z.plugins.problems() == []
+        assert "plugin zcli_mine: import done" in _log(z)
 
 
 def test_the_trace_of_one_host_is_not_that_of_another(

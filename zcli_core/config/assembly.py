@@ -52,14 +52,14 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     The plugins that ask to be first are loaded before the others, for their layers can say which of the others are
     not to be imported.
     """
-    settings = {s.key: s for section in CORE_SECTIONS for s in declared_settings(section, _CORE)}
+    settings = core_settings()
     host.load(_disabled_at_first(settings[_DISABLE], zspark), first_only=True)
     blocked = _read(host, settings, zspark).top(_DISABLE, ())
     host.load(blocked)
     for name in blocked:
         if name in host.records and host.records[name].state == "loaded":
             host.drop(name, "disabled")
-    _declare(host, settings)
+    add_plugins_settings(host, settings)
     host.collect_providers()
     resolution = _read(host, settings, zspark)
     config = Config(settings, resolution)
@@ -67,6 +67,11 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     if not problems:
         _export(resolution)
     return Assembly(config, problems, [*host.warnings, *resolution.warnings, *_unknown_names(host, blocked)])
+
+
+def core_settings() -> dict[str, Setting]:
+    """The settings that the core itself declares, by key."""
+    return {s.key: s for section in CORE_SECTIONS for s in declared_settings(section, _CORE)}
 
 
 def script_file() -> str | None:
@@ -96,7 +101,7 @@ def _read(host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str
         script_directory=os.path.dirname(script) if script else None,
         settings=settings,
     )
-    layers = [layer for _, layer in host.collect("zcli_config_layers", _check_layer)]
+    layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
     resolution = resolve([read_layer(layer, context) for layer in layers], settings, context)
     if not layers:
         resolution.warnings.append("no plugin in use gives configuration layers (zcli_layers does): zSpark is not read")
@@ -110,14 +115,15 @@ def _working_directory() -> str:
         return os.sep
 
 
-def _check_layer(item: Any) -> None:
+def check_layer(item: Any) -> None:
+    """Raise TypeError, saying what is wrong, for what a hook gave and is no configuration layer."""
     if not (isinstance(getattr(item, "name", None), str) and isinstance(getattr(item, "order", None), (int, float))):
         raise TypeError(f"a configuration layer needs a name and an order, got {item!r}")
     if not callable(getattr(item, "read", None)):
         raise TypeError(f"the configuration layer {item.name!r} has no method read(context)")
 
 
-def _declare(host: PluginHost, settings: dict[str, Setting]) -> None:
+def add_plugins_settings(host: PluginHost, settings: dict[str, Setting]) -> None:
     """Add the sections that plugins declare. One that clashes with what is there costs its plugin its place."""
     by_plugin: dict[str, list[Setting]] = {}
     for plugin, section in host.collect("zcli_settings", lambda item: verify_types(declared_settings(item, ""))):

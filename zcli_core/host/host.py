@@ -158,7 +158,7 @@ class PluginHost:
         offers = record.offers.setdefault(kind, [])
         twice = names_of(offers) & names_of([provider])
         if twice:
-            self.drop(record.name, "broken", f"it offers two {kind.label}s of the name {min(twice)!r}")
+            self.drop(record.name, "broken", f"it offers two {kind.plural} of the name {min(twice)!r}")
         else:
             offers.append(provider)
 

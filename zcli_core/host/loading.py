@@ -76,6 +76,8 @@ def check_provider(item: Any) -> None:
         raise TypeError(f"expected a Provider, got {type(item).__name__}")
     if not (isinstance(item.name, str) and item.name and callable(item.factory)):
         raise TypeError(f"a Provider needs a name and a callable factory, got {item!r}")
+    if not isinstance(item.summary, str):
+        raise TypeError(f"a Provider's summary is a text, got {item.summary!r}")
     if not _is_tuple_of_names(item.aliases):
         raise TypeError(f"a Provider's aliases are a tuple of names, got {item.aliases!r}")
     if not _is_tuple_of_names(item.needs):

@@ -22,6 +22,11 @@ class Kind(NamedTuple):
     contract: str
     suite: str
 
+    @property
+    def plural(self) -> str:
+        """Several of them, for people."""
+        return f"{self.label[:-1]}ies" if self.label.endswith("y") else f"{self.label}s"
+
 
 HTTP_TRANSPORT = Kind(
     "HTTP transport",

@@ -54,7 +54,8 @@ class Trace:
             return
         self._early.append(line)
         if sys.stderr is not None:
-            print(f"zcli: {line}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # closed, or with no way to say that in its encoding
+                print(f"zcli: {line}", file=sys.stderr, flush=True)
 
     def __call__(
         self, plugin: str, what: str, names: tuple[str, ...], function: Callable[..., Any]
@@ -90,7 +91,7 @@ def shown(name: str, value: Any) -> str:
     kind = type(value)
     plain = kind in (bool, int, float, type(None)) or (name in _PLAIN_TEXTS and kind is str)
     # A tuple of zCLI's own, such as a Context, shows what it holds.
-    ours = kind.__module__.partition(".")[0] == "zcli_core" and not issubclass(kind, tuple)
+    ours = str(kind.__module__).partition(".")[0] == "zcli_core" and not issubclass(kind, tuple)
     if plain or ours:
         with contextlib.suppress(Exception):  # a number may be too long for Python to show
             return _short(repr(value))
