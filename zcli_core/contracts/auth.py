@@ -47,12 +47,16 @@ Verdict = Identified | Rejected | None
 class AuthStrategy(Protocol):
     """What the provider's factory makes: at ``start()``, and only where ``websocket.require_auth`` is on.
 
+    It lives as long as the ``zCLI`` object, while each start of the server runs another event loop.
+
     The factory raises :class:`~zcli_core.errors.ConfigError` where the strategy could never identify anybody, for
     want of a secret to compare with, say: a server that nobody can enter is a mistake, not a protection.
 
     ``authenticate`` may be a coroutine function, which runs in the server's event loop, or a plain one, which runs
     in a thread of its own and may block. A plain one that never blocks says so with the class attribute
     ``never_blocks = True`` and is then called in the event loop's thread, which is quicker.
+
+    :func:`~zcli_core.contracts.auth_credentials.find_bearer_token` finds a bearer token wherever a client may show one.
     """
 
     def authenticate(self, request: Request) -> Verdict | Awaitable[Verdict]:

@@ -1,0 +1,161 @@
+"""Fetching a key set: from places that are slow, broken, gone, or somebody else's."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from jwt_issuer import DEADLINE, KeyServer, hanging, jwks, rsa_key
+from zcli_jwt.fetching import fetch
+from zcli_jwt.keys import UnusableKey, read_jwks
+
+from zcli_core.contracts.provider import Context
+from zcli_core.testing.contract import make_context
+
+pytestmark = pytest.mark.usefixtures("isolated")
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[KeyServer]:
+    """A place that publishes the key ``one``."""
+    with KeyServer(jwks(one=rsa_key())) as found:
+        yield found
+
+
+def _context(**http: Any) -> Context:
+    return make_context(http=http)
+
+
+def trouble_with(url: str, timeout: float = DEADLINE, **http: Any) -> str:
+    """Why there is no key set to be had there."""
+    with pytest.raises(UnusableKey) as trouble:
+        read_jwks(fetch(url, _context(**http).config, timeout))
+    return str(trouble.value)
+
+
+def test_a_key_set_is_fetched(server: KeyServer) -> None:
+    """With its query."""
+    assert fetch(server.url, _context().config, DEADLINE) == server.body
+
+
+@pytest.mark.parametrize("status", [204, 301, 302, 307, 308, 400, 401, 404, 500, 503])
+def test_another_status_than_200_is_trouble(server: KeyServer, status: int) -> None:
+    """A redirect is one too: keys are taken from where the configuration says, and from nowhere else."""
+    server.status = status
+    server.headers["Location"] = server.url
+    found = trouble_with(server.url)
+    assert found == f"it was answered with the status {status}" or (status == 204 and "no JSON Web Key Set" in found)
+    assert server.requests == 1
+
+
+def test_what_is_no_key_set_is_trouble(server: KeyServer) -> None:
+    """A login page, for one."""
+    server.body = b"<!doctype html><title>Log in</title>"
+    assert trouble_with(server.url) == 'it is no JSON Web Key Set: {"keys": [...]}'
+
+
+def test_more_than_anybody_publishes_is_not_read(server: KeyServer) -> None:
+    """However long it goes on."""
+
+    def pour(handler: Any) -> None:
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        while True:
+            handler.wfile.write(b" " * 65536)
+
+    server.behave = pour
+    assert trouble_with(server.url) == "it has more than 262144 bytes"
+
+
+def test_an_answer_that_ends_too_early_is_trouble(server: KeyServer) -> None:
+    """Half a key set is none."""
+    server.behave = lambda handler: handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 10\r\n\r\n{}")
+    assert trouble_with(server.url) == "it ended too early"
+    server.behave = lambda handler: handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{}")
+    assert "does not answer as it should" in trouble_with(server.url)
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"\0" * 1000, b"HTTP/1.1 abc\r\n\r\n"])
+def test_another_protocol_is_trouble(server: KeyServer, answer: bytes) -> None:
+    """Told without quoting it."""
+    server.behave = lambda handler: handler.wfile.write(answer)
+    assert "does not answer as it should" in trouble_with(server.url)
+
+
+def test_a_server_that_is_not_there_is_trouble() -> None:
+    """By name or by port."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    assert "cannot be reached" in trouble_with(f"http://127.0.0.1:{port}/")
+    assert "cannot be reached" in trouble_with("https://nowhere.invalid/")
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(server: KeyServer) -> None:
+    """Longer than the timeout."""
+    began = time.monotonic()
+    with hanging(server):
+        assert trouble_with(server.url, 0.3) in ("it did not come within 0.3 s", "its server does not answer")
+    assert time.monotonic() - began < DEADLINE / 2
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.0 200 OK\r\n\r\n"], ids=["head", "body"])
+def test_a_server_that_trickles_is_not_waited_for(server: KeyServer, start: bytes) -> None:
+    """The timeout holds for everything together: a byte now and then does not make it longer."""
+    over = threading.Event()
+
+    def trickle(handler: Any) -> None:
+        handler.wfile.write(start)
+        while not over.wait(0.05):
+            handler.wfile.write(b"H")
+
+    server.behave = trickle
+    began = time.monotonic()
+    assert trouble_with(server.url, 0.5) == "it did not come within 0.5 s"
+    over.set()
+    assert time.monotonic() - began < DEADLINE / 2
+
+
+def test_a_certificate_has_to_be_trusted(tmp_path: Path) -> None:
+    """By the system's authorities or those of http.ca_file."""
+    import ssl
+
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    (tmp_path / "empty.pem").touch()
+    with KeyServer(jwks(one=rsa_key()), tls) as server:
+        assert "certificate is not trusted" in trouble_with(server.url)
+        assert server.requests == 0
+        trusting = _context(ca_file=str(tmp_path / "ca.pem")).config
+        assert read_jwks(fetch(server.url, trusting, DEADLINE)).keys[0].kid == "one"
+        assert "http.ca_file" in trouble_with(server.url, ca_file=str(tmp_path / "empty.pem"))
+        other = server.url.replace("127.0.0.1", "localhost")
+        assert "certificate is not trusted" in trouble_with(other, ca_file=str(tmp_path / "ca.pem"))
+
+
+def test_a_proxy_of_the_environment_is_for_other_machines(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over https it is asked, unless http.trust_env is off; what is on this machine is asked directly."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with KeyServer() as proxy:
+        proxy.status = 403
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, proxy.url.partition("/jwks")[0])
+        assert fetch(server.url, _context().config, DEADLINE) == server.body
+        assert proxy.requests == 0
+        assert trouble_with("https://nowhere.invalid/") == "the proxy does not let us through to its server"
+        assert proxy.requests == 1
+        assert "cannot be reached" in trouble_with("https://nowhere.invalid/", trust_env=False)
+        assert proxy.requests == 1
