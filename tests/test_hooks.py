@@ -14,6 +14,7 @@ from zcli_core.app import zCLI
 
 QUIET = {"deployment": "Production", "logger": "PROD", "title": "hooks"}
 HOOKS = [name for name in vars(hookspecs) if name.startswith("zcli_")]
+DECLARING = [name for name in HOOKS if getattr(hookspecs, name).phase == "declaring"]
 
 RECORDER = """
 calls = []
@@ -142,6 +143,28 @@ def test_there_is_no_notifier_where_nobody_listens(hook: str) -> None:
     """What is None cannot cost anything when things run."""
     with zCLI(QUIET) as z:
         assert z.plugins.notifier(hook, z.log) is None
+
+
+@pytest.mark.usefixtures("isolated")
+def test_plugins_without_running_hooks_are_not_called_while_things_run(site: Site) -> None:
+    """However many there are: neither a request nor a connection has anything to call."""
+    for number in range(20):
+        site.plugin(f"idle_{number}", "@hookimpl\ndef zcli_settings(): return ()")
+    with zCLI(QUIET) as z:
+        assert sum(record.state == "loaded" for record in z.plugins.records.values()) >= 20
+        assert [name for name in HOOKS if z.plugins.notifier(name, z.log) and name not in DECLARING] == []
+        assert (z.comm.http._on_request, z.comm.http._on_response) == (None, None)
+        assert z.comm.services._on_change is None
+        assert z.comm.websocket._observers() == (None, None)
+
+
+@pytest.mark.usefixtures("isolated")
+def test_a_hook_that_takes_every_argument_is_called_with_nothing_in_between(site: Site) -> None:
+    """What stands between is for those that take fewer, or others."""
+    site.plugin("whole", "@hookimpl\ndef zcli_http_response(request, outcome, context): pass")
+    with zCLI(QUIET) as z:
+        ((_, function),) = z.plugins._implementations("zcli_http_response")
+        assert function is z.plugins.records["whole"].plugin.zcli_http_response
 
 
 @pytest.mark.usefixtures("isolated")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 from installations import Site, http_transport
 
+from zcli_core import __version__
 from zcli_core.app import zCLI
 from zcli_core.discovery import EntryPoint
 from zcli_core.errors import ConfigError
@@ -28,8 +30,18 @@ BROKEN = {
         "del ZCLI_CONTRACT",
         "does not state the contract version it was written for (ZCLI_CONTRACT",
     ),
-    "states a later contract": ("ZCLI_CONTRACT = 99", "written for version 99 of zCLI's plugin contract"),
-    "states nonsense": ("ZCLI_CONTRACT = 'one'", "written for version one"),
+    "states a later contract": (
+        "ZCLI_CONTRACT = 2",
+        f"it was written for version 2 of zCLI's plugin contract, and zcli-core {__version__} has version 1; upgrade "
+        "zcli-core: pip install --upgrade zcli-core",
+    ),
+    "states an earlier contract": (
+        "ZCLI_CONTRACT = 0",
+        f"it was written for version 0 of zCLI's plugin contract, and zcli-core {__version__} has version 1; upgrade "
+        "the-guilty: pip install --upgrade the-guilty",
+    ),
+    "states nonsense": ("ZCLI_CONTRACT = 'one'", "ZCLI_CONTRACT in its module is a whole number such as 1, not 'one'"),
+    "states the truth": ("ZCLI_CONTRACT = True", "is a whole number such as 1, not True"),
     "has a hook with an unknown argument": ("@hookimpl\ndef zcli_ready(application): pass", "application"),
     "has an unknown hook": ("@hookimpl\ndef zcli_redy(app): pass", "no hook 'zcli_redy'; did you mean 'zcli_ready'?"),
     "has an unknown hook by another name": (
@@ -63,9 +75,33 @@ BROKEN = {
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', None)]",
         "a Provider needs a name and a callable factory",
     ),
+    "declares a provider without a summary": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', None, print)]",
+        "a Provider's summary is a text, got None",
+    ),
     "declares a text for aliases": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, aliases='abc')]",
         "aliases are a tuple of names, got 'abc'",
+    ),
+    "declares a text for needs": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs='picows')]",
+        "needs are a tuple of names of modules, got 'picows'",
+    ),
+    "declares needs that are no names": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs=(None, ''))]",
+        "needs are a tuple of names of modules, got (None, '')",
+    ),
+    "declares several things to install": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, install=('a', 'b'))]",
+        "install is what pip is given, as in 'zcli-mine[extra]', got ('a', 'b')",
+    ),
+    "panics when it declares": (
+        "class Panic(BaseException): pass\n@hookimpl\ndef zcli_http_transports(): raise Panic('at the disco')",
+        "its hook zcli_http_transports failed: Panic: at the disco",
+    ),
+    "declares one, and fails at the next": (
+        "@hookimpl\ndef zcli_http_transports():\n    yield Provider('x', 'x', print)\n    raise OSError('no more')",
+        "its hook zcli_http_transports failed: OSError: no more",
     ),
     "declares one name twice": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', '', print), Provider('y', '', print, ('x',))]",
@@ -97,6 +133,31 @@ def test_one_broken_plugin_breaks_nothing_else_and_is_named(site: Site, code: st
         assert f"the plugin bad_one (the-guilty 1.0) is broken: {record.cause}" in log
         assert z.plugins.records["good_one"].state == "loaded"
         assert z.comm.check_port(1) in (True, False)
+
+
+@pytest.mark.parametrize("code", [code for code, _ in BROKEN.values()], ids=BROKEN.keys())
+def test_a_broken_plugin_that_is_blocked_is_not_imported_and_not_complained_of(
+    site: Site, code: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is wrong with it: its name in plugins.disable ends the matter."""
+    site.plugin("bad_one", f"import sys; sys.modules['bad_one_ran'] = sys\n{textwrap.dedent(code)}")
+    with zCLI({"deployment": "Testing", "title": "t", "plugins": {"disable": ["bad_one"]}}) as z:
+        z.log.error("a line")
+        log = Path(z._application_log.file).read_text()  # type: ignore[arg-type]
+        assert z.plugins.records["bad_one"].state == "disabled"
+        assert z.plugins.problems() == []
+    assert "bad_one" not in sys.modules
+    assert "bad_one_ran" not in sys.modules
+    assert "bad_one" not in log
+    assert capfd.readouterr() == ("", "ERROR zcli.t: a line\n")
+
+
+def test_a_plugin_that_prints_is_no_broken_one(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a script's output is, is the script's business."""
+    site.plugin("chatty", "print('hello')")
+    with zCLI(QUIET) as z:
+        assert z.plugins.problems() == []
+    assert capsys.readouterr().out == "hello\n"
 
 
 def test_an_interrupt_while_plugins_are_imported_stops_the_program(site: Site) -> None:
@@ -249,6 +310,13 @@ def test_blocking_a_plugin_that_is_not_installed_is_said_with_a_suggestion(isola
     with zCLI({**QUIET, "plugins": {"disable": ["zcli_urlib3"]}}) as z:
         log = Path(z._application_log.file).read_text()  # type: ignore[union-attr]
     assert "plugins.disable names 'zcli_urlib3', but no such plugin is installed; did you mean 'zcli_urllib3'?" in log
+
+
+def test_an_interrupt_while_plugins_are_asked_stops_the_program(site: Site) -> None:
+    """Ctrl+C again."""
+    site.plugin("slow", "@hookimpl\ndef zcli_settings(): raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        zCLI(QUIET)
 
 
 @pytest.mark.parametrize("value", [5, {"a": "b"}, [["nested"]], [5], object()], ids=repr)

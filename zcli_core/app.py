@@ -42,6 +42,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         self.config, warnings = configure(self.plugins, zspark)
         self._application_log = open_log(self.config, script_file())
         self.log = self._application_log.logger
+        self.plugins.trace_to(self.log)
         self._closing = False
         self._at_exit = _CloseAtExit(self)
         self._finalizer = weakref.finalize(self, _release, self._application_log, self._at_exit)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.host import KINDS, PluginHost, PluginRecord
+from zcli_core.host.choice import pip_command, selected_names
+from zcli_core.host.loading import names_of
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
+    from zcli_core.contracts.provider import Provider
+    from zcli_core.host import Kind
 
 _PROVIDER_HOOKS = frozenset(kind.hook for kind in KINDS)
 
@@ -15,15 +19,17 @@ _PROVIDER_HOOKS = frozenset(kind.hook for kind in KINDS)
 class PluginDescription(NamedTuple):
     """One installed plugin, for people.
 
-    ``state`` is ``"active"``, ``"available"`` (loaded, but nothing that it provides is selected), ``"disabled"`` or
-    ``"broken"``; ``cause`` says why it is broken. ``provides`` holds ``{"kind", "name", "summary"}`` of each offer.
+    ``state`` is ``"active"``, ``"available"`` (loaded, but nothing that it provides is selected), ``"installable"``
+    (the same, and nothing that it provides can be before something is installed), ``"disabled"`` or ``"broken"``;
+    ``cause`` says why it is broken. ``provides`` holds of each offer ``kind``, ``name``, ``summary``, ``missing``
+    (modules that it needs and that are not installed) and ``install`` (the command that brings them, or None).
     """
 
     name: str
     state: str
     distribution: str
     version: str
-    provides: list[dict[str, str]]
+    provides: list[dict[str, Any]]
     hooks: tuple[str, ...]
     cause: str | None
 
@@ -36,11 +42,7 @@ def describe_plugins(host: PluginHost, config: Config | None) -> list[PluginDesc
             _state(record, config),
             record.entry_point.distribution,
             record.entry_point.version,
-            [
-                {"kind": kind.label, "name": provider.name, "summary": provider.summary}
-                for kind, providers in record.offers.items()
-                for provider in providers
-            ],
+            [_offer(kind, provider) for kind, providers in record.offers.items() for provider in providers],
             record.hooks,
             record.cause,
         )
@@ -48,12 +50,23 @@ def describe_plugins(host: PluginHost, config: Config | None) -> list[PluginDesc
     ]
 
 
+def _offer(kind: Kind, provider: Provider[Any]) -> dict[str, Any]:
+    return {
+        "kind": kind.label,
+        "name": provider.name,
+        "summary": provider.summary,
+        "missing": provider.missing(),
+        "install": pip_command(provider),
+    }
+
+
 def _state(record: PluginRecord, config: Config | None) -> str:
     if record.state != "loaded":
         return record.state
     if config is not None and (_does_more_than_provide(record) or _is_selected(record, config)):
         return "active"
-    return "available"
+    offered = [provider for providers in record.offers.values() for provider in providers]
+    return "installable" if offered and all(provider.missing() for provider in offered) else "available"
 
 
 def _does_more_than_provide(record: PluginRecord) -> bool:
@@ -62,11 +75,7 @@ def _does_more_than_provide(record: PluginRecord) -> bool:
 
 def _is_selected(record: PluginRecord, config: Config) -> bool:
     return any(
-        kind.setting is None or not {provider.name, *provider.aliases}.isdisjoint(_selected(config.get(kind.setting)))
+        kind.setting is None or not names_of(providers).isdisjoint(selected_names(kind, config))
         for kind, providers in record.offers.items()
-        for provider in providers
+        if providers
     )
-
-
-def _selected(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else value

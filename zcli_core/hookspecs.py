@@ -45,6 +45,19 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 
+
+def declaring(function: _F) -> _F:
+    """Mark the specification of a hook that is asked, at the start, what its plugin brings."""
+    function.phase = "declaring"  # type: ignore[attr-defined]
+    return hookspec(function)
+
+
+def running(function: _F) -> _F:
+    """Mark the specification of a hook that is told what happens."""
+    function.phase = "running"  # type: ignore[attr-defined]
+    return hookspec(function)
+
+
 #: Marks a function as the implementation of the hook of its name.
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -52,7 +65,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 # --- declaring ------------------------------------------------------------------------------------------------
 
 
-@hookspec
+@declaring
 def zcli_settings() -> Iterable[type[Section]]:  # type: ignore[empty-body]
     """Declare settings sections of the plugin's own.
 
@@ -61,7 +74,7 @@ def zcli_settings() -> Iterable[type[Section]]:  # type: ignore[empty-body]
     """
 
 
-@hookspec
+@declaring
 def zcli_config_layers() -> Iterable[ConfigLayer]:  # type: ignore[empty-body]
     """Declare configuration layers.
 
@@ -70,7 +83,7 @@ def zcli_config_layers() -> Iterable[ConfigLayer]:  # type: ignore[empty-body]
     """
 
 
-@hookspec
+@declaring
 def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:  # type: ignore[empty-body]
     """Declare HTTP transports; ``http.transport`` selects one by name.
 
@@ -78,7 +91,7 @@ def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:  # type: ignore
     """
 
 
-@hookspec
+@declaring
 def zcli_websocket_transports() -> Iterable[Provider[WebSocketTransport]]:  # type: ignore[empty-body]
     """Declare WebSocket transports; ``websocket.transport`` selects one by name.
 
@@ -86,7 +99,7 @@ def zcli_websocket_transports() -> Iterable[Provider[WebSocketTransport]]:  # ty
     """
 
 
-@hookspec
+@declaring
 def zcli_auth_strategies() -> Iterable[Provider[AuthStrategy]]:  # type: ignore[empty-body]
     """Declare auth strategies; ``websocket.auth`` selects some by name, in the order in which they are asked.
 
@@ -94,7 +107,7 @@ def zcli_auth_strategies() -> Iterable[Provider[AuthStrategy]]:  # type: ignore[
     """
 
 
-@hookspec
+@declaring
 def zcli_service_backends() -> Iterable[Provider[ServiceBackend]]:  # type: ignore[empty-body]
     """Declare services that can be asked how they are, and started and stopped; all of them are in use, by name.
 
@@ -102,7 +115,7 @@ def zcli_service_backends() -> Iterable[Provider[ServiceBackend]]:  # type: igno
     """
 
 
-@hookspec
+@declaring
 def zcli_commands(cli: click.Group) -> None:
     """Add subcommands to ``zcli``. Called only by the command line.
 
@@ -113,7 +126,7 @@ def zcli_commands(cli: click.Group) -> None:
 # --- running --------------------------------------------------------------------------------------------------
 
 
-@hookspec
+@running
 def zcli_ready(app: zCLI) -> None:
     """A ``zCLI`` object is complete and about to be handed to the script.
 
@@ -121,7 +134,7 @@ def zcli_ready(app: zCLI) -> None:
     """
 
 
-@hookspec
+@running
 def zcli_closing(app: zCLI) -> None:
     """A ``zCLI`` object is about to be closed: by ``close()``, the end of its ``with`` block or of the program.
 
@@ -129,7 +142,7 @@ def zcli_closing(app: zCLI) -> None:
     """
 
 
-@hookspec
+@running
 def zcli_http_request(request: HttpRequest, context: Context) -> None:
     """An HTTP request is about to be sent. Called once per call, before redirects and retries.
 
@@ -138,7 +151,7 @@ def zcli_http_request(request: HttpRequest, context: Context) -> None:
     """
 
 
-@hookspec
+@running
 def zcli_http_response(request: HttpRequest, outcome: HttpResponse | HttpFailure, context: Context) -> None:
     """An HTTP call has ended.
 
@@ -148,7 +161,7 @@ def zcli_http_response(request: HttpRequest, outcome: HttpResponse | HttpFailure
     """
 
 
-@hookspec
+@running
 def zcli_websocket_opened(connection: ServerConnection, context: Context) -> None:
     """A WebSocket client has been let in. Called in the event loop's thread: it must not block.
 
@@ -157,7 +170,7 @@ def zcli_websocket_opened(connection: ServerConnection, context: Context) -> Non
     """
 
 
-@hookspec
+@running
 def zcli_websocket_closed(connection: ServerConnection, code: int, reason: str, context: Context) -> None:
     """A WebSocket connection is gone; once for every ``zcli_websocket_opened``. It must not block either.
 
@@ -168,7 +181,7 @@ def zcli_websocket_closed(connection: ServerConnection, code: int, reason: str, 
     """
 
 
-@hookspec
+@running
 def zcli_service_changed(name: str, status: dict[str, Any], context: Context) -> None:
     """A service was started, stopped or restarted through this ``zCLI`` object.
 

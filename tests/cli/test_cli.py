@@ -15,27 +15,6 @@ import pytest
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def zcli(tmp_path: Path) -> Run:
-    """Runs ``python -m zCLI`` in an empty folder with an empty home; keyword arguments are variables."""
-    (tmp_path / "home").mkdir()
-    (tmp_path / "project").mkdir()
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ZCLI_", "WEBSOCKET_", "XDG_"))}
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "zCLI", *arguments],
-            cwd=tmp_path / "project",
-            env={**kept, "HOME": str(tmp_path / "home"), **variables},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    return run
-
-
 def _plugin(folder: Path, name: str, code: str) -> str:
     """Install a module as a plugin in ``folder``; returns the folder for PYTHONPATH."""
     folder.mkdir(exist_ok=True)

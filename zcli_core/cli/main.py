@@ -8,11 +8,12 @@ import sys
 import click
 
 from zcli_core import __version__
-from zcli_core.cli.session import load_plugins
+from zcli_core.cli.session import load_plugins, plugins_print_elsewhere
 from zcli_core.errors import ConfigError
+from zcli_core.host import describe_error
 
 #: Subcommand -> the module that holds it, imported when it is run.
-_COMMANDS = {name: name for name in ("config", "http", "plugins", "ports", "services", "ws")}
+_COMMANDS = {name: name for name in ("config", "doctor", "http", "plugins", "ports", "reference", "services", "ws")}
 
 
 class _Commands(click.Group):
@@ -41,9 +42,14 @@ class _Commands(click.Group):
         if self._asked_plugins:
             return
         self._asked_plugins = True
-        host = load_plugins().host
-        for problem in host.call_each("zcli_commands", self):
-            click.echo(f"zcli: {problem}", err=True)
+        ask = load_plugins().host.caller("zcli_commands", _report)
+        if ask is not None:
+            with plugins_print_elsewhere():
+                ask(self)
+
+
+def _report(plugin: str, error: BaseException) -> None:
+    click.echo(f"zcli: the plugin {plugin} failed in its hook zcli_commands: {describe_error(error)}", err=True)
 
 
 cli = click.version_option(__version__, prog_name="zcli")(_Commands())

@@ -56,8 +56,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 _STYLES = {
     "active": "green",
+    "ok": "green",
+    "warning": "yellow",
+    "wrong": "bold red",
     "available": "cyan",
     "disabled": "yellow",
+    "installable": "cyan",
     "broken": "bold red",
     "in use": "yellow",
     "unknown": "yellow",

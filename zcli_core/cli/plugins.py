@@ -1,29 +1,60 @@
-"""``zcli plugins``: what is installed, what it provides and how it fares."""
+"""``zcli plugins``: what is installed, what it provides and how it fares; why it is chosen, and what it costs."""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zcli_core.cli.output import json_option, print_json, print_table
-from zcli_core.cli.session import load_plugins
-from zcli_core.description import describe_plugins
+from zcli_core.cli.output import json_option, print_json, print_table, show
+from zcli_core.cli.session import Session, load_plugins
+
+if TYPE_CHECKING:
+    from zcli_core.config import Explanation
+    from zcli_core.host.explanation import Candidate, ChoiceExplanation
+    from zcli_core.host.timing import PluginTiming
+
+
+#: What the timings are, for people.
+_MEASURED = """\
+Wall-clock milliseconds of one start, in this process. An import counts everything that it imports for the first time,
+so that the first plugin to use a library pays for it. Hooks are the declaring ones. What the configuration selects is
+made, and imported, when it is first used: that is not in it."""
 
 
 @click.command("plugins")
+@click.option("--why", metavar="KEY", help="Say which plugin KEY (websocket.transport, redis) means, and who said so.")
+@click.option("--timings", is_flag=True, help="Say what importing each plugin, and asking it, took here.")
 @json_option
-def command(as_json: bool) -> None:
+def command(why: str | None, timings: bool, as_json: bool) -> None:
     """List the installed plugins: what each provides, which hooks it implements, and its state.
 
     \b
-    active     it takes part
-    available  it is loaded, but the configuration selects nothing that it provides
-    disabled   plugins.disable names it; it was not imported
-    broken     it cannot be used; the cause is shown
+    active       it takes part
+    available    it is loaded, but the configuration selects nothing that it provides
+    installable  the same, and something that it needs is not installed; the command is shown
+    disabled     plugins.disable names it; it was not imported
+    broken       it cannot be used; the cause is shown
     """
+    if why is not None and timings:
+        raise click.UsageError("give --why or --timings, not both")
+    if timings:
+        _show_timings(as_json)
+    elif why is not None:
+        _show_why(why, as_json)
+    else:
+        _show_all(as_json)
+
+
+# --- the list ---
+
+
+def _show_all(as_json: bool) -> None:
+    from zcli_core.description import describe_plugins
+
     session = load_plugins()
-    plugins = describe_plugins(session.host, session.config)
+    plugins = describe_plugins(session.host, None if session.error else session.config)
     if as_json:
         print_json([item._asdict() for item in plugins])
     else:
@@ -34,11 +65,130 @@ def command(as_json: bool) -> None:
         for item in plugins:
             if item.cause:
                 click.echo(f"\n{item.name} is broken: {item.cause}")
+    _complain(session)
+
+
+def _provided(provides: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{item['kind']} {item['name']}{_lack(item['missing'], item['install'])}" for item in provides)
+
+
+def _lack(missing: list[str] | tuple[str, ...], install: str | None) -> str:
+    """What it takes to use something, in brackets; nothing where it can be used."""
+    return f" ({install or 'it needs ' + ' and '.join(missing)})" if missing else ""
+
+
+def _complain(session: Session) -> None:
     for warning in session.warnings:
         click.echo(f"zcli: {warning}", err=True)
     if session.error is not None:
         click.echo(f"zcli: the configuration cannot be used, so nothing is active: {session.error}", err=True)
 
 
-def _provided(provides: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{item['kind']} {item['name']}" for item in provides)
+# --- why ---
+
+
+def _show_why(key: str, as_json: bool) -> None:
+    """Exit status 1: what is selected cannot be used. 2: ``key`` selects nothing."""
+    from zcli_core.host.explanation import explain_choice
+
+    session = load_plugins()
+    try:
+        found = explain_choice(session.host, session.config, key)
+    except ValueError as error:
+        click.echo(f"zcli: {error}", err=True)
+        sys.exit(2)
+    if as_json:
+        print_json(_as_json(found))
+    else:
+        _print_why(found)
+    of_others = [p for p in (session.error.problems if session.error else ()) if p not in found.problems]
+    for complaint in (*session.warnings, *found.problems, *of_others):
+        click.echo(f"zcli: {complaint}", err=True)
+    sys.exit(1 if found.problems else 0)
+
+
+def _as_json(found: ChoiceExplanation) -> dict[str, Any]:
+    return {
+        **found._asdict(),
+        **{
+            name: {**setting._asdict(), "shadowed": [item._asdict() for item in setting.shadowed]}
+            for name, setting in (("setting", found.setting), ("preference", found.preference))
+            if setting is not None
+        },
+        "chosen": [item._asdict() for item in found.chosen],
+        "others": [item._asdict() for item in found.others],
+    }
+
+
+def _print_why(found: ChoiceExplanation) -> None:
+    if found.setting is None:
+        click.echo(f"{found.key}: a {found.kind}")
+    else:
+        click.echo(f"{found.key} = {show(found.setting.value)}")
+        _print_source("set by", found.setting)
+    if found.preference is not None:
+        _print_source("preferred", found.preference, f"plugins.prefer = {show(found.preference.value)}, ")
+    for item in found.chosen:
+        _print_line("chosen", _line(item))
+    for item in found.others:
+        _print_line("installable" if item.missing else "installed", _line(item))
+
+
+def _print_source(label: str, setting: Explanation, before: str = "") -> None:
+    _print_line(label, f"{before}{setting.layer}: {setting.origin}")
+    for value, layer, origin in setting.shadowed:
+        _print_line("shadows", f"{show(value)} from {layer}: {origin}")
+
+
+def _print_line(label: str, text: str) -> None:
+    click.echo(f"  {label:<11} {text}")
+
+
+def _line(item: Candidate) -> str:
+    aliases = f" (or {', '.join(item.aliases)})" if item.aliases else ""
+    source = f"plugin {item.plugin} of {item.distribution} {item.version}".rstrip()
+    return f"{item.name}{aliases}: {item.summary}; {source}{_lack(item.missing, item.install)}"
+
+
+# --- timings ---
+
+
+def _show_timings(as_json: bool) -> None:
+    from zcli_core.host.timing import Timings
+
+    timings = Timings()
+    session = load_plugins(timings)
+    results = timings.results()
+    if as_json:
+        print_json([_timing_as_json(item) for item in results])
+    else:
+        print_table(
+            ("plugin", "import ms", "hooks ms", "total ms", "share", "hooks"),
+            [
+                (
+                    item.plugin,
+                    _milliseconds(item.imported),
+                    _milliseconds(sum(item.hooks.values())),
+                    _milliseconds(item.total),
+                    f"{item.share:.0%}",
+                    ", ".join(f"{hook} {_milliseconds(seconds)}" for hook, seconds in item.hooks.items()),
+                )
+                for item in results
+            ],
+        )
+        click.echo(f"\n{_MEASURED}")
+    _complain(session)
+
+
+def _timing_as_json(item: PluginTiming) -> dict[str, Any]:
+    return {
+        "plugin": item.plugin,
+        "import_ms": item.imported * 1000,
+        "hooks_ms": {hook: seconds * 1000 for hook, seconds in item.hooks.items()},
+        "total_ms": item.total * 1000,
+        "share": item.share,
+    }
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.2f}"

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from zcli_core.comm import Comm
 from zcli_core.config import Config
-from zcli_core.config.assembly import configure
+from zcli_core.config.assembly import assemble
 from zcli_core.errors import ConfigError
 from zcli_core.host import PluginHost
 
+if TYPE_CHECKING:
+    from zcli_core.host.host import Observer
+
 
 class Session(NamedTuple):
-    """The plugin host and, unless ``error`` says why not, the configuration."""
+    """The plugin host and the configuration, with what to warn of.
+
+    Where ``error`` says that the configuration cannot be used, ``config`` is what could be made out of it.
+    """
 
     host: PluginHost
-    config: Config | None
+    config: Config
     warnings: list[str]
     error: ConfigError | None
 
 
-def load_plugins() -> Session:
+def load_plugins(observe: Observer | None = None) -> Session:
     """Load what is installed. A configuration that cannot be used is reported in the session, not raised."""
-    host = PluginHost()
-    try:
-        config, warnings = configure(host, {})
-    except ConfigError as error:
-        return Session(host, None, [], error)
-    return Session(host, config, warnings, None)
+    host = PluginHost(observe=observe)
+    with plugins_print_elsewhere():
+        config, problems, warnings = assemble(host, {})
+    return Session(host, config, warnings, ConfigError(problems) if problems else None)
+
+
+def plugins_print_elsewhere() -> contextlib.AbstractContextManager[object]:
+    """While plugins are asked: what one prints goes to stderr, for our own output may be JSON for a program."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def load() -> tuple[PluginHost, Config]:
@@ -39,7 +49,7 @@ def load() -> tuple[PluginHost, Config]:
     session = load_plugins()
     for warning in session.warnings:
         click.echo(f"zcli: {warning}", err=True)
-    if session.config is None:
+    if session.error is not None:
         click.echo(f"zcli: {session.error}", err=True)
         sys.exit(2)
     return session.host, session.config

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.config.config import Config
 from zcli_core.config.conversion import ConversionError, convert
@@ -24,30 +24,54 @@ _CORE = "zcli-core"
 _DISABLE = "plugins.disable"
 
 
+class Assembly(NamedTuple):
+    """A configuration, what is wrong with it, one sentence each, and what to warn of.
+
+    With ``problems`` it is good for looking into, and for nothing else: what cannot be used is not in it.
+    """
+
+    config: Config
+    problems: list[str]
+    warnings: list[str]
+
+
 def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list[str]]:
     """Load the plugins and lay the layers over each other: the configuration, and what to warn of.
 
-    The plugins that ask to be first are loaded before the others, for their layers can say which of the others are
-    not to be imported.
-
     :raises ConfigError: every mistake of every layer at once.
     """
-    settings = {s.key: s for section in CORE_SECTIONS for s in declared_settings(section, _CORE)}
+    config, problems, warnings = assemble(host, zspark)
+    if problems:
+        raise ConfigError(problems)
+    return config, warnings
+
+
+def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
+    """As :func:`configure`, for whoever wants to see a configuration that cannot be used.
+
+    The plugins that ask to be first are loaded before the others, for their layers can say which of the others are
+    not to be imported.
+    """
+    settings = core_settings()
     host.load(_disabled_at_first(settings[_DISABLE], zspark), first_only=True)
     blocked = _read(host, settings, zspark).top(_DISABLE, ())
     host.load(blocked)
     for name in blocked:
         if name in host.records and host.records[name].state == "loaded":
             host.drop(name, "disabled")
-    _declare(host, settings)
+    add_plugins_settings(host, settings)
     host.collect_providers()
     resolution = _read(host, settings, zspark)
     config = Config(settings, resolution)
-    problems = resolution.problems + _impossible_choices(host, config, resolution)
-    if problems:
-        raise ConfigError(problems)
-    _export(resolution)
-    return config, resolution.warnings + _unknown_names(host, blocked)
+    problems = resolution.problems + _impossible_choices(host, config)
+    if not problems:
+        _export(resolution)
+    return Assembly(config, problems, [*host.warnings, *resolution.warnings, *_unknown_names(host, blocked)])
+
+
+def core_settings() -> dict[str, Setting]:
+    """The settings that the core itself declares, by key."""
+    return {s.key: s for section in CORE_SECTIONS for s in declared_settings(section, _CORE)}
 
 
 def script_file() -> str | None:
@@ -77,7 +101,7 @@ def _read(host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str
         script_directory=os.path.dirname(script) if script else None,
         settings=settings,
     )
-    layers = [layer for _, layer in host.collect("zcli_config_layers", _check_layer)]
+    layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
     resolution = resolve([read_layer(layer, context) for layer in layers], settings, context)
     if not layers:
         resolution.warnings.append("no plugin in use gives configuration layers (zcli_layers does): zSpark is not read")
@@ -91,14 +115,15 @@ def _working_directory() -> str:
         return os.sep
 
 
-def _check_layer(item: Any) -> None:
+def check_layer(item: Any) -> None:
+    """Raise TypeError, saying what is wrong, for what a hook gave and is no configuration layer."""
     if not (isinstance(getattr(item, "name", None), str) and isinstance(getattr(item, "order", None), (int, float))):
         raise TypeError(f"a configuration layer needs a name and an order, got {item!r}")
     if not callable(getattr(item, "read", None)):
         raise TypeError(f"the configuration layer {item.name!r} has no method read(context)")
 
 
-def _declare(host: PluginHost, settings: dict[str, Setting]) -> None:
+def add_plugins_settings(host: PluginHost, settings: dict[str, Setting]) -> None:
     """Add the sections that plugins declare. One that clashes with what is there costs its plugin its place."""
     by_plugin: dict[str, list[Setting]] = {}
     for plugin, section in host.collect("zcli_settings", lambda item: verify_types(declared_settings(item, ""))):
@@ -111,21 +136,16 @@ def _declare(host: PluginHost, settings: dict[str, Setting]) -> None:
             host.drop(plugin, "broken", f"its settings cannot be used: {clash}")
 
 
-def _impossible_choices(host: PluginHost, config: Config, resolution: Resolution) -> list[str]:
-    """What somebody chose and nobody provides. A default that is missing matters only once it is used."""
+def _impossible_choices(host: PluginHost, config: Config) -> list[str]:
+    """What somebody chose and cannot be used. A default that is missing matters only once it is used."""
     from zcli_core.host import KINDS
 
     problems = []
     for kind in KINDS:
-        if kind.setting is None:
-            continue
-        setting = config.settings[kind.setting]
-        values = resolution.values.get(kind.setting, [])
-        if any(item.value != setting.default for item in values[-1:]):
-            try:
-                host.choose_all(kind, config)
-            except ConfigError as error:
-                problems.append(str(error))
+        if kind.setting is not None and config.explain(kind.setting).layer != "defaults":
+            from zcli_core.host.choice import impossible_choices
+
+            problems += impossible_choices(host, kind, config)
     return problems
 
 

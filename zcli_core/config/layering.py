@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.config.conversion import ConversionError, convert, is_path
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OVERLAYS = "deployments"
-#: Variables of ours that are no settings.
-_OTHER_VARIABLES = frozenset({"ZCLI_CONFIG_DIR", "ZCLI_TRACE_HOOKS"})
+#: Variables of ours that are no settings, and what they do. They are needed before any file is read.
+OTHER_VARIABLES = MappingProxyType(
+    {
+        "ZCLI_CONFIG_DIR": "the folder of zConfig.machine.yaml, instead of the system's and the user's",
+        "ZCLI_TRACE_HOOKS": "1 logs every call of a plugin's hook, with its arguments, result and duration",
+    }
+)
 _VARIABLE_PREFIX = "ZCLI_"
 _LIKENESS = 0.85
 _DEEPEST = 20
@@ -164,7 +170,10 @@ class _Resolver:
             self.result.foreign.add(name)
             if value != "":
                 yield from self._composite(*self.composites[name], value, origin)
-        elif name not in _OTHER_VARIABLES:
+        elif name in OTHER_VARIABLES:
+            if entry.origin != name:
+                self._warn(f"{origin} sets nothing there: {name} is read from the environment alone", None)
+        else:
             self.result.foreign.add(name)
             self._warn_of_variable(name, origin)
 

@@ -20,6 +20,7 @@ from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
+    from zcli_core.contracts.provider import Provider
     from zcli_core.launchers.base import Job
     from zcli_core.launchers.place import LocalPlace
 
@@ -50,7 +51,7 @@ class Services:
         self._host = host
         self._log = log
         self._on_change = on_change
-        self._backends: dict[str, ServiceBackend] = {}
+        self._backends: dict[Provider[ServiceBackend], ServiceBackend] = {}
         #: Where services are that were started elsewhere than their settings say.
         self._started_at: dict[str, Target] = {}
         self._lock = threading.Lock()
@@ -198,11 +199,11 @@ class Services:
             raise ValueError(self._unknown(name, list(offers)))
         provider = self._host.choose(SERVICE, self._config, name)
         with self._lock:
-            backend = self._backends.get(provider.name)
+            backend = self._backends.get(provider)
             if backend is None:
                 context = Context(self._config, self._log.getChild(provider.name))
                 backend = self._host.make(SERVICE, context, name)
-                self._backends[provider.name] = backend
+                self._backends[provider] = backend
         return backend
 
     def _unknown(self, name: Any, known: list[str]) -> str:

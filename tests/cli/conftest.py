@@ -1,0 +1,59 @@
+"""Running the command ``zcli``: as a program of its own, or in this process where that is all the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from zcli_core.cli.main import cli
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+class Done(NamedTuple):
+    """What a command said, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def zcli(tmp_path: Path) -> Run:
+    """Runs ``python -m zCLI`` in an empty folder with an empty home; keyword arguments are variables."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "project").mkdir()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ZCLI_", "WEBSOCKET_", "XDG_"))}
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "zCLI", *arguments],
+            cwd=tmp_path / "project",
+            env={**kept, "HOME": str(tmp_path / "home"), **variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def run_here(isolated: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs ``zcli`` in this process, in an empty folder with an empty home, on what the fixture ``site`` installs."""
+
+    def run(*arguments: str) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(arguments), prog_name="zcli")
+        code = ended.value.code
+        return Done(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return run

@@ -1,0 +1,283 @@
+"""What ``zcli doctor`` looks at: each check is one function that yields findings and changes nothing.
+
+What somebody set and cannot be used is wrong. A default that cannot be used is a warning, for it matters only once it
+is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from zcli_core import __version__
+from zcli_core.comm import Comm
+from zcli_core.config.sections import Application
+from zcli_core.contracts.provider import Context
+from zcli_core.errors import ConfigError
+from zcli_core.folders import user_log_folder
+from zcli_core.host import AUTH_STRATEGY, KINDS, SERVICE, describe_error
+
+if TYPE_CHECKING:
+    from zcli_core.cli.session import Session
+    from zcli_core.comm.services import Services
+    from zcli_core.config import Config
+    from zcli_core.host import Kind
+
+State = Literal["ok", "warning", "wrong"]
+_OURS = "zcli-core"
+#: The newest Python that zCLI is tested on.
+_NEWEST = (3, 13)
+_LOG = "zcli.doctor"
+
+
+class Finding(NamedTuple):
+    """What a check found: ``"ok"``, ``"warning"`` or ``"wrong"``, and what it is and what to do, in a sentence."""
+
+    check: str
+    state: State
+    detail: str
+
+
+_Findings = Iterator[tuple[State, str]]
+
+
+def examine(session: Session) -> Iterator[Finding]:
+    """Run every check. One that fails itself is wrong, and the others go on."""
+    for name, check in _CHECKS:
+        with _heard() as warnings:
+            try:
+                found = list(check(session))
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a check may call a plugin
+                found = [("wrong", f"this cannot be checked: {describe_error(error)}")]
+        for message in warnings:
+            yield Finding(name, "warning", message)
+        for state, detail in found:
+            yield Finding(name, state, detail)
+
+
+def _python(session: Session) -> _Findings:
+    shown = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] > _NEWEST:
+        yield "warning", f"Python {shown}; zCLI {__version__} is tested up to {'.'.join(map(str, _NEWEST))}"
+    else:
+        yield "ok", f"Python {shown}"
+
+
+def _installation(session: Session) -> _Findings:
+    points = [record.entry_point for record in session.host.records.values()]
+    versions = {point.version for point in points if point.distribution == _OURS}
+    again = f"pip install --force-reinstall {_OURS}"
+    if not versions:
+        yield "wrong", f"no plugin of {_OURS} itself is installed, so there is nothing to work with: {again}"
+    elif versions != {__version__}:
+        said = ", ".join(sorted(versions))
+        yield "warning", f"{_OURS} is installed as {said}, but what runs is {__version__}: {again}"
+    else:
+        yield "ok", f"{_OURS} {__version__}"
+
+
+def _plugins(session: Session) -> _Findings:
+    records = session.host.records.values()
+    loaded = sum(record.state == "loaded" for record in records)
+    disabled = [record.name for record in records if record.state == "disabled"]
+    for record in records:
+        if record.state == "broken":
+            what_to_do = f"upgrade or uninstall {record.entry_point.distribution}, or disable it with plugins.disable"
+            yield "wrong", f"the plugin {record} is broken: {record.cause}; {what_to_do}"
+    yield "ok", f"{loaded} loaded" + (f", disabled: {', '.join(disabled)}" if disabled else "")
+
+
+def _configuration(session: Session) -> _Findings:
+    for problem in session.error.problems if session.error else ():
+        yield "wrong", problem
+    for warning in session.warnings:
+        yield "warning", warning
+    if session.error is None:
+        yield "ok", f"{len(session.config.settings)} settings, deployment {session.config.deployment}"
+
+
+def _providers(session: Session) -> _Findings:
+    """Whether what is selected can be made. Strategies are, as by the server, only where they are needed."""
+    config = session.config
+    for kind in KINDS:
+        if kind.setting is not None and (kind != AUTH_STRATEGY or config.websocket.require_auth):
+            yield from _made(session, kind)
+    for name, offers in session.host.providers(SERVICE).items():
+        if len(offers) > 1:
+            try:
+                session.host.choose(SERVICE, config, name)
+            except ConfigError as error:
+                yield "wrong", str(error)
+
+
+def _made(session: Session, kind: Kind) -> _Findings:
+    from zcli_core.host.choice import choose_complete, make, selected_names
+
+    told = session.error.problems if session.error else ()
+    for name in selected_names(kind, session.config):
+        severity = _severity(session.config, str(kind.setting))
+        try:
+            choose_complete(session.host, kind, name, session.config)
+            severity = "wrong"  # it is there, and yet
+            record, thing = make(session.host, kind, name, Context(session.config, logging.getLogger(_LOG)))
+        except ConfigError as error:
+            yield from ((severity, problem) for problem in error.problems if problem not in told)
+        else:
+            yield "ok", f"{kind.label} {name}, of the plugin {record}"
+            close = getattr(thing, "close", None)
+            if callable(close):
+                close()
+
+
+def _log_file(session: Session) -> _Findings:
+    application = session.config.section(Application)
+    folder = application.logger_path or user_log_folder()
+    if folder is None:
+        yield "warning", "this user has no home folder, so there is no log file; set logger_path to a folder"
+        return
+    wanted = Path(folder).absolute()
+    there = next(place for place in (wanted, *wanted.parents) if place.exists())
+    trouble = _unwritable_folder(there)
+    if trouble is None and application.title is not None:
+        trouble = _unwritable_file(wanted / f"{application.title}.log")
+    if trouble is None:
+        yield "ok", f"{wanted}{'' if there == wanted else ', which will be made'}"
+    else:
+        origin = session.config.explain("logger_path").origin
+        yield "wrong", f"the log cannot be written to {wanted} ({origin}): {trouble}; set logger_path to another folder"
+
+
+def _unwritable_folder(folder: Path) -> str | None:
+    """What keeps this user from making files in a folder; None if nothing does."""
+    from tempfile import TemporaryFile
+
+    if not folder.is_dir():
+        return f"{folder} is no folder"
+    try:
+        with TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+
+
+def _unwritable_file(file: Path) -> str | None:
+    """What keeps this user from writing to a file, if it is there; None if nothing does."""
+    if not file.exists():
+        return None
+    try:
+        with file.open("ab"):
+            return None
+    except OSError as error:
+        return f"{file}: {error.strerror}"
+
+
+def _websocket(session: Session) -> _Findings:
+    """Its TLS, origins and address, as the server judges them before it opens its port."""
+    from zcli_core.comm.websocket.setup import make_plan
+
+    try:
+        plan = make_plan(session.config, None, None, logging.getLogger(_LOG))
+    except (ConfigError, ValueError) as error:
+        yield from (("wrong", problem) for problem in getattr(error, "problems", (str(error),)))
+        return
+    if plan.endpoint.tls is None:
+        yield "ok", "ws://, without TLS (websocket.ssl_enabled is off)"
+    else:
+        yield "ok", f"wss://, {_end_of_certificate(session.config, plan.endpoint.tls)}"
+
+
+def _end_of_certificate(config: Config, context: object) -> str:
+    import ssl
+    import time
+
+    from zcli_core.comm.websocket.tls import configured_files, prove
+
+    files = configured_files(config)
+    assert files is not None
+    assert isinstance(context, ssl.SSLContext)
+    end = prove(context, files.certificate)
+    when = "its end cannot be told" if end is None else f"it ends on {time.strftime('%Y-%m-%d', time.gmtime(end))}"
+    return f"the certificate {files.certificate} fits its key; {when}"
+
+
+def _port(session: Session) -> _Findings:
+    from zcli_core.comm.ports import port_holder, port_state
+
+    settings = session.config.websocket
+    if settings.unix_path is not None:
+        yield "ok", f"the Unix socket {settings.unix_path} instead of a port"
+        return
+    if settings.port == 0:
+        yield "ok", "a free one is picked at the start (websocket.port is 0)"
+        return
+    state = port_state(settings.port, settings.host)
+    if (state.available and not state.privileged) or (state.status == "in use" and settings.reuse_port):
+        yield "ok", state.detail
+        return
+    holder = port_holder(settings.port, settings.host) if state.status == "in use" else None
+    by = f", held by {holder}" if holder else ""
+    advice = "unless that is your own server, stop it or set websocket.port" if by else "set websocket.port or .host"
+    yield _severity(session.config, "websocket.port"), f"{state.detail}{by}; {advice}"
+
+
+def _services(session: Session) -> _Findings:
+    """Which of them run. None has to: that is no fault."""
+    from zcli_core.comm.services.asking import at_once
+
+    comm = Comm(session.config, session.host, logging.getLogger(_LOG))
+    try:
+        services = comm.services
+        yield from at_once(lambda name: _service(services, name), services.names)
+    finally:
+        comm.close()
+
+
+def _service(services: Services, name: str) -> tuple[State, str]:
+    try:
+        status = services.status(name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a backend is a plugin's
+        return "wrong", str(error) if isinstance(error, ConfigError) else f"{name}: {describe_error(error)}"
+    if status["ready"]:
+        return "ok", f"{name} is ready on port {status['port']}"
+    # Where something else answers, a script that asks for the service would get that.
+    return ("warning" if status["state"] in ("foreign", "silent") else "ok"), f"{name}: {status['error']}"
+
+
+def _severity(config: Config, key: str) -> State:
+    return "warning" if config.explain(key).layer == "defaults" else "wrong"
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What is logged as a warning or worse to the log that checks give to others."""
+    messages: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    log = logging.getLogger(_LOG)
+    log.propagate = False
+    listener = Listener(logging.WARNING)
+    log.addHandler(listener)
+    try:
+        yield messages
+    finally:
+        log.removeHandler(listener)
+
+
+_CHECKS: tuple[tuple[str, Callable[[Session], _Findings]], ...] = (
+    ("Python", _python),
+    ("installation", _installation),
+    ("plugins", _plugins),
+    ("configuration", _configuration),
+    ("providers", _providers),
+    ("log file", _log_file),
+    ("WebSocket", _websocket),
+    ("WebSocket port", _port),
+    ("services", _services),
+)

@@ -1,0 +1,45 @@
+"""``zcli reference``: every hook, setting and contract, as a page of Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from zcli_core.cli.session import load_plugins, plugins_print_elsewhere
+from zcli_core.host import PluginHost
+
+if TYPE_CHECKING:
+    from zcli_core.config.settings import Setting
+
+
+@click.command("reference")
+@click.option("--own", is_flag=True, help="Only what zcli-core itself brings, whatever else is installed or set here.")
+def command(own: bool) -> None:
+    """Print the reference of what is installed here, as Markdown: what plugins provide, hooks, settings, contracts.
+
+    The file REFERENCE.md of zCLI's repository is `zcli reference --own`.
+    """
+    from zcli_core.reference.page import make_page
+
+    if own:
+        host, settings = _own()
+    else:
+        session = load_plugins()
+        host, settings = session.host, dict(session.config.settings)
+    with plugins_print_elsewhere():
+        page = make_page(host, settings)
+    click.echo(page, nl=False)
+
+
+def _own() -> tuple[PluginHost, dict[str, Setting]]:
+    from zcli_core.config.assembly import add_plugins_settings, core_settings
+    from zcli_core.discovery import find_entry_points
+
+    host = PluginHost(point for point in find_entry_points() if point.distribution == "zcli-core")
+    settings = core_settings()
+    with plugins_print_elsewhere():
+        host.load()
+        add_plugins_settings(host, settings)
+        host.collect_providers()
+    return host, settings

@@ -1,0 +1,1 @@
+"""The reference, made from the declarations: hooks, settings, what plugins provide, contracts."""
