@@ -1,18 +1,16 @@
 """The token strategy: whoever shows a configured token is its holder.
 
-A token is found in the query (``?token=...``, all that a browser's WebSocket can set besides subprotocols), in
-``Authorization: Bearer ...`` (RFC 6750, 2.1), or as the subprotocol that follows ``bearer`` in
-``Sec-WebSocket-Protocol``, which unlike the query stays out of proxies' logs.
+Where it is looked for is in :mod:`zcli_core.contracts.auth_credentials`.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from zcli_core.contracts.auth import Identified, Rejected, Verdict
+from zcli_core.contracts.auth_credentials import BearerToken, find_bearer_token
 from zcli_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 DEFAULT_IDENTITY = "default"
 #: A longer token is neither configured nor compared.
 MAX_LENGTH = 4096
-BEARER = "bearer"
 
 
 class TokenStrategy:
@@ -37,12 +34,10 @@ class TokenStrategy:
 
     def authenticate(self, request: Request) -> Verdict:
         """Compare what the request shows with every configured token, in a time that tells nothing about them."""
-        found = list(_shown(request))
-        if not found:
-            return None
-        if len(found) > 1:
-            return Rejected("more than one token was given")
-        token, subprotocol = found[0]
+        found = find_bearer_token(request)
+        if not isinstance(found, BearerToken):
+            return found
+        token, subprotocol = found
         if not 0 < len(token) <= MAX_LENGTH:
             return Rejected(f"the token has {len(token)} bytes; one has 1 to {MAX_LENGTH}")
         holder = None
@@ -55,23 +50,6 @@ class TokenStrategy:
 
     def __repr__(self) -> str:
         return f"<TokenStrategy: {len(self._tokens)} tokens>"
-
-
-def _shown(request: Request) -> Iterator[tuple[bytes, str | None]]:
-    """Every token in a request, with the subprotocol that is to be answered."""
-    for part in request.query.split("&"):
-        name, _, value = part.partition("=")
-        if unquote_to_bytes(name) == b"token":
-            # A plus sign stays one: tokens hold no spaces, and pages rarely escape what they put into a URL.
-            yield unquote_to_bytes(value), None
-    for value in request.headers.get_all("authorization"):
-        scheme, _, token = value.strip().partition(" ")
-        if scheme.lower() == BEARER:
-            yield token.strip().encode("latin-1"), None
-    offers = request.subprotocols
-    for place, offer in enumerate(offers):
-        if offer == BEARER and (place == 0 or offers[place - 1] != BEARER):
-            yield "".join(offers[place + 1 : place + 2]).encode("latin-1", "replace"), BEARER
 
 
 def configured_tokens(config: Config) -> dict[str, str]:

@@ -9,6 +9,7 @@ from zcli_core import hookimpl
 from zcli_core.contracts.provider import Context, Provider
 
 if TYPE_CHECKING:
+    from zcli_core.config.settings import Section
     from zcli_core.contracts.auth import AuthStrategy
 
 ZCLI_CONTRACT = 1
@@ -18,6 +19,14 @@ def _strategy(context: Context) -> AuthStrategy:
     from zcli_jwt.strategy import make_strategy
 
     return make_strategy(context)
+
+
+@hookimpl
+def zcli_settings() -> Iterable[type[Section]]:
+    """Declare the section ``jwt``."""
+    from zcli_jwt.settings import Jwt
+
+    return [Jwt]
 
 
 @hookimpl

@@ -299,7 +299,7 @@ def verify_types(settings: list[Setting]) -> None:
 
 
 #: Annotations that need no resolving to be known; ``Path`` is always the standard library's here.
-_PLAIN = frozenset({"bool", "int", "float", "str", "Path"})
+_PLAIN = frozenset({"bool", "int", "float", "str", "Path", "tuple[str, ...]"})
 
 
 def _is_plain(item: Setting) -> bool:

@@ -11,14 +11,12 @@ from zcli_core.comm.websocket import origins, pages
 from zcli_core.comm.websocket.connection import Admission, shown_address
 from zcli_core.comm.websocket.throttle import FailureThrottle
 from zcli_core.contracts.auth import Identified, Rejected
+from zcli_core.contracts.auth_credentials import BEARER
 from zcli_core.contracts.websocket import Accept, Connection, Decision, HttpAnswer, Receiver, Refuse, Request
 
 if TYPE_CHECKING:
     from zcli_core.comm.websocket.strategies import AskedStrategy, Outcome
     from zcli_core.config.sections import WebSocket
-
-#: The subprotocol under which a browser may show a token.
-_BEARER = "bearer"
 
 
 class _Refusal(NamedTuple):
@@ -171,7 +169,7 @@ class Gate:
             return pages.refusal(refusal.status, refusal.reason, refusal.headers)
         # A browser that offered subprotocols and is answered with none sees a failure without code or reason.
         offered = request.subprotocols
-        subprotocol = self._subprotocol(request) or (_BEARER if _BEARER in offered else (offered or (None,))[0])
+        subprotocol = self._subprotocol(request) or (BEARER if BEARER in offered else (offered or (None,))[0])
         return Refuse(refusal.code, refusal.reason, subprotocol)
 
 

@@ -1,0 +1,129 @@
+"""From the section ``jwt`` to keys and algorithms; what could never work, or would not protect, is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jwt.algorithms import HMACAlgorithm
+from jwt.exceptions import InvalidKeyError
+
+from zcli_core.errors import ConfigError
+from zcli_jwt.keys import Key, KeySet, UnusableKey, read_jwks, read_public_key
+from zcli_jwt.remote import RemoteKeys
+from zcli_jwt.settings import ALGORITHMS, Jwt
+from zcli_jwt.sources import ConfiguredKeys, KeyFile, KeySource
+
+if TYPE_CHECKING:
+    from zcli_core.config import Config
+    from zcli_core.contracts.provider import Context
+
+#: Settings that say which key to use. Exactly one may be set.
+KEYS = ("secret", "public_key_file", "jwks_file", "jwks_url")
+_SHORTEST_SECRET = 32  # bytes, as many as the hash has (RFC 7518, 3.2)
+
+
+class Configured(NamedTuple):
+    """What tokens are verified with."""
+
+    keys: KeySource
+    algorithms: tuple[str, ...]
+
+
+def read_configuration(context: Context) -> Configured:
+    """The keys, and the algorithms that are accepted.
+
+    :raises ConfigError: there is no key or more than one, it cannot be used, or the algorithms are not its own.
+    """
+    config, settings = context.config, context.config.section(Jwt)
+    if not settings.identity_claim:
+        raise ConfigError(f"{_where(config, 'identity_claim')} is empty; it is the name of a claim, such as sub")
+    name = _only_key(config, settings)
+    try:
+        keys, possible = _SOURCES[name](context, getattr(settings, name))
+    except UnusableKey as problem:
+        shown = "" if name == "secret" else f" {getattr(settings, name)}:"
+        raise ConfigError(f"{_where(config, name)}:{shown} {problem}") from None
+    return Configured(keys, _algorithms(config, settings, name, possible))
+
+
+def _only_key(config: Config, settings: Jwt) -> str:
+    given = [name for name in KEYS if getattr(settings, name) is not None]
+    if not given:
+        raise ConfigError(
+            f"websocket.auth ({config.explain('websocket.auth').origin}) admits clients by a JSON Web Token, but no "
+            f"key is set, so nobody could connect; set one of {', '.join(f'jwt.{name}' for name in KEYS)}"
+        )
+    if len(given) > 1:
+        raise ConfigError(
+            f"{' and '.join(_where(config, name) for name in given)} are set; set one of them: a token must not be "
+            "able to choose what it is verified with"
+        )
+    return given[0]
+
+
+def _algorithms(config: Config, settings: Jwt, name: str, possible: tuple[str, ...]) -> tuple[str, ...]:
+    strange = [algorithm for algorithm in settings.algorithms if algorithm not in possible]
+    if strange:
+        raise ConfigError(
+            f"{_where(config, 'algorithms')} names {' and '.join(strange)}, but the key of {_where(config, name)} is "
+            f"for {' or '.join(possible)}"
+        )
+    return settings.algorithms or possible
+
+
+def _where(config: Config, name: str) -> str:
+    return f"jwt.{name} ({config.explain(f'jwt.{name}').origin})"
+
+
+# The four kinds of keys ------------------------------------------------------------------------------------------
+
+_Source = tuple[KeySource, tuple[str, ...]]
+
+
+def _secret(_: Context, text: str) -> _Source:
+    secret = text.encode("utf-8", "surrogateescape")
+    if len(secret) < _SHORTEST_SECRET:
+        raise UnusableKey(
+            f"it has {len(secret)} bytes; HS256 takes {_SHORTEST_SECRET} or more (RFC 7518, 3.2), or the secret can be "
+            'guessed from a token; python -c "import secrets; print(secrets.token_urlsafe(32))" makes one'
+        )
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except InvalidKeyError:
+        raise UnusableKey("it is a key in PEM, SSH or JWK format; a public key goes into a file that is named by "
+                          "jwt.public_key_file or jwt.jwks_file") from None  # fmt: skip
+    return ConfiguredKeys(KeySet([Key("HS256", secret)])), ("HS256",)
+
+
+def _public_key_file(context: Context, path: Path) -> _Source:
+    source = KeyFile(path, read_public_key, context.log)
+    return source, (source.current().keys[0].algorithm,)
+
+
+def _jwks_file(context: Context, path: Path) -> _Source:
+    return KeyFile(path, read_jwks, context.log), _ASYMMETRIC
+
+
+def _jwks_url(context: Context, url: str) -> _Source:
+    from zcli_jwt.fetching import fetch
+
+    config, settings = context.config, context.config.section(Jwt)
+    keys = RemoteKeys(
+        url.partition("?")[0],
+        lambda: read_jwks(fetch(url, config, settings.jwks_timeout)),
+        settings.jwks_refresh,
+        settings.jwks_interval,
+        context.log,
+    )
+    return keys, _ASYMMETRIC
+
+
+_ASYMMETRIC = tuple(name for name in ALGORITHMS if name != "HS256")
+_SOURCES: dict[str, Callable[[Context, Any], _Source]] = {
+    "secret": _secret,
+    "public_key_file": _public_key_file,
+    "jwks_file": _jwks_file,
+    "jwks_url": _jwks_url,
+}

@@ -1,0 +1,120 @@
+"""The strategy ``jwt``: whoever shows a JSON Web Token that is genuine and valid is the one that it names.
+
+The token is looked for as :mod:`zcli_core.contracts.auth_credentials` says. One that has not the shape of a JSON Web
+Token is left to the strategies that follow, so ``auth = ["jwt", "token"]`` takes either kind; the other way round
+``token`` would reject every JSON Web Token, being no token of its own.
+
+The claims are ``get_client_info(websocket)["claims"]``, all of them, read only. The token itself is kept nowhere.
+Once a client is in, it stays: that its token expires does not end the connection.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from zcli_core.contracts.auth import Identified, Rejected, Verdict
+from zcli_core.contracts.auth_credentials import BearerToken, find_bearer_token
+from zcli_jwt.configured import read_configuration
+from zcli_jwt.keys import KeySet
+from zcli_jwt.remote import RemoteKeys
+from zcli_jwt.settings import Jwt
+from zcli_jwt.tokens import Header, Refused, UnknownKey, Verifier, is_jwt
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.auth import AuthStrategy
+    from zcli_core.contracts.provider import Context
+    from zcli_core.contracts.websocket import Request
+    from zcli_jwt.sources import KeySource
+
+
+class Judge:
+    """Everything about a verdict but where the keys are from."""
+
+    def __init__(self, verifier: Verifier, max_token_bytes: int) -> None:
+        self._verifier = verifier
+        self._max_bytes = max_token_bytes
+
+    def find(self, request: Request) -> tuple[BearerToken, Header] | None:
+        """The token of a request, and what it says of itself; None if there is none. Raises Refused."""
+        found = find_bearer_token(request)
+        if isinstance(found, Rejected):
+            raise Refused(found.cause)
+        if found is None:
+            return None
+        if len(found.value) > self._max_bytes:
+            raise Refused(f"the token has {len(found.value)} bytes; jwt.max_token_bytes is {self._max_bytes}")
+        return (found, self._verifier.read_header(found.value)) if is_jwt(found.value) else None
+
+    def judge(self, token: BearerToken, header: Header, keys: KeySet) -> Identified:
+        """Whose token it is. Raises Refused; UnknownKey if a newer set of keys might have the one that it names."""
+        claims = self._verifier.verify(token.value, self._verifier.choose_key(keys, header))
+        return Identified(self._verifier.identity(claims), MappingProxyType(claims), token.subprotocol)
+
+
+class JwtStrategy:
+    """Identifies clients by keys that are at hand."""
+
+    never_blocks = True
+
+    def __init__(self, judge: Judge, keys: KeySource) -> None:
+        self._judge = judge
+        self._keys = keys
+
+    def authenticate(self, request: Request) -> Verdict:
+        """Judge the token of a request, if it has one."""
+        try:
+            found = self._judge.find(request)
+            return found and self._judge.judge(*found, self._keys.current())
+        except Refused as refused:
+            return Rejected(str(refused))
+
+
+class RemoteJwtStrategy:
+    """Identifies clients by keys that have to be fetched now and then; most clients do not notice."""
+
+    def __init__(self, judge: Judge, keys: RemoteKeys, patience: float) -> None:
+        """Begin to fetch the keys. ``patience`` is what a client is kept waiting for them at most, in seconds."""
+        self._judge = judge
+        self._keys = keys
+        self._patience = patience
+        keys.begin_fetch()
+
+    async def authenticate(self, request: Request) -> Verdict:
+        """Judge the token of a request, if it has one; fetch the keys first if it is time to."""
+        try:
+            found = self._judge.find(request)
+            return found and await self._judge_by_fresh_keys(*found)
+        except Refused as refused:
+            return Rejected(str(refused))
+
+    async def _judge_by_fresh_keys(self, token: BearerToken, header: Header) -> Identified:
+        keys = self._keys
+        if not keys.is_fresh:
+            if keys.trouble is not None and keys.current().keys:
+                keys.begin_fetch()  # what has failed before is not waited for by those who can do without
+            else:
+                await keys.fetched(self._patience)
+        try:
+            return self._judge.judge(token, header, keys.current())
+        except UnknownKey:
+            await keys.fetched(self._patience)
+        try:
+            return self._judge.judge(token, header, keys.current())
+        except UnknownKey as unknown:
+            trouble = f"; {keys.name}: {keys.trouble}" if keys.trouble else ""
+            raise Refused(f"{unknown}{trouble}") from None
+
+
+def make_strategy(context: Context) -> AuthStrategy:
+    """The strategy that the section ``jwt`` describes.
+
+    :raises ConfigError: no token could ever be accepted, or some that should not.
+    """
+    settings = context.config.section(Jwt)
+    keys, algorithms = read_configuration(context)
+    judge = Judge(Verifier(settings, algorithms), settings.max_token_bytes)
+    if not isinstance(keys, RemoteKeys):
+        return JwtStrategy(judge, keys)
+    # A client may have to wait twice, and has to be told before the server gives up on its strategy.
+    return RemoteJwtStrategy(judge, keys, min(settings.jwks_timeout, context.config.websocket.open_timeout / 4))

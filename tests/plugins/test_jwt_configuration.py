@@ -1,0 +1,246 @@
+"""The section ``jwt``: what could never admit anybody, or would not protect, keeps the port closed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from installations import clean_environment
+from jwt_issuer import SECRET, ec_key, jwk, jwks, private_pem, public_pem, rsa_key
+from zcli_jwt.strategy import make_strategy
+
+from zcli_core.errors import ConfigError
+from zcli_core.testing.contract import make_context
+
+
+def complaint(**settings: Any) -> str:
+    """What the strategy says to these settings instead of being made."""
+    with pytest.raises(ConfigError) as error:
+        make_strategy(make_context(jwt=settings))
+    assert SECRET not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., Path]:
+    """Makes files."""
+
+    def make(data: bytes, name: str = "key") -> Path:
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    return make
+
+
+def test_without_any_key_nobody_could_connect() -> None:
+    """The error names the settings, and who chose the strategy."""
+    with pytest.raises(ConfigError) as error:
+        make_strategy(make_context(websocket={"auth": ["jwt"]}))
+    assert str(error.value) == (
+        "websocket.auth (zSpark) admits clients by a JSON Web Token, but no key is set, so nobody could connect; "
+        "set one of jwt.secret, jwt.public_key_file, jwt.jwks_file, jwt.jwks_url"
+    )
+
+
+def test_two_kinds_of_keys_are_one_too_many(
+    file: Callable[..., Path], isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is named with its origin."""
+    monkeypatch.setenv("ZCLI_JWT_SECRET", SECRET)
+    found = complaint(public_key_file=str(file(public_pem(rsa_key()))))
+    assert found.startswith("jwt.secret (ZCLI_JWT_SECRET) and jwt.public_key_file (zSpark) are set; set one of them")
+
+
+@pytest.mark.parametrize("secret", ["", "letmein", "x" * 31, "ü" * 15])
+def test_a_secret_that_can_be_guessed_is_refused(secret: str) -> None:
+    """RFC 7518, 3.2: as many bytes as the hash has; the error counts them and has none of them."""
+    found = complaint(secret=secret)
+    assert f"it has {len(secret.encode())} bytes; HS256 takes 32 or more" in found
+    assert "jwt.secret (zSpark)" in found
+    assert not secret or secret not in found
+
+
+def test_a_secret_of_32_bytes_will_do() -> None:
+    """Bytes, not characters."""
+    for secret in ("x" * 32, "ü" * 16):
+        assert make_strategy(make_context(jwt={"secret": secret}))
+
+
+def test_a_public_key_is_no_secret() -> None:
+    """Everybody has it, and could sign tokens with it."""
+    for text in (public_pem(rsa_key()).decode(), json.dumps(jwk(rsa_key()))):
+        found = complaint(secret=text)
+        assert "a public key goes into a file" in found
+        assert text[50:80] not in found
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(private_pem(rsa_key()), "it holds a private key", id="private"),
+        pytest.param(private_pem(ec_key()), "it holds a private key", id="private, EC"),
+        pytest.param(b"-----BEGIN RSA PRIVATE KEY-----\nx", "it holds a private key", id="private, PKCS 1"),
+        pytest.param(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nx", "it holds a private key", id="private, encrypted"),
+        pytest.param(public_pem(rsa_key()) + private_pem(rsa_key()), "it holds a private key", id="both"),
+        pytest.param(b"-----BEGIN CERTIFICATE-----\nx", "it holds a certificate", id="certificate"),
+        pytest.param(b"", "it holds no public key in PEM format", id="empty"),
+        pytest.param(b"\xff\0" * 100, "it holds no public key in PEM format", id="binary"),
+        pytest.param(b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no public key", id="broken"),
+        pytest.param(public_pem(rsa_key("small", 1024)), "an RSA key of 1024 bits; one has 2048", id="RSA, small"),
+        pytest.param(public_pem(ec_key("other", ec.SECP384R1)), "curve secp384r1; ES256 takes P-256", id="P-384"),
+        pytest.param(public_pem(ed25519.Ed25519PrivateKey.generate()), "neither an RSA key nor one on", id="Ed25519"),
+    ],
+)
+def test_a_file_with_no_public_key_of_use_is_refused(data: bytes, expected: str, file: Callable[..., Path]) -> None:
+    """The error names the setting, its origin and the file, and says what is wrong with it."""
+    path = file(data)
+    found = complaint(public_key_file=str(path))
+    assert found.startswith(f"jwt.public_key_file (zSpark): {path}: ")
+    assert expected in found
+
+
+@pytest.mark.parametrize("name", ["public_key_file", "jwks_file"])
+def test_a_file_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
+    """Missing, or a folder."""
+    assert f"jwt.{name} (zSpark): {tmp_path / 'x'}: it cannot be read: No such file" in complaint(
+        **{name: tmp_path / "x"}
+    )
+    assert "it cannot be read: " in complaint(**{name: tmp_path})
+
+
+def _keys(*keys: Any) -> bytes:
+    return json.dumps({"keys": keys}).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(b"", "no JSON Web Key Set", id="empty"),
+        pytest.param(b"\xff", "no JSON Web Key Set", id="no text"),
+        pytest.param(b"[" * 100_000, "no JSON Web Key Set", id="deep"),
+        pytest.param(b"[]", "no JSON Web Key Set", id="a list"),
+        pytest.param(b'{"keys": {}}', "no JSON Web Key Set", id="keys that are no list"),
+        pytest.param(json.dumps(jwk(rsa_key())).encode(), "no JSON Web Key Set", id="one key"),
+        pytest.param(_keys(), "no key for RS256 or ES256 (it is empty)", id="no keys"),
+        pytest.param(_keys(1, None, "x"), "key 1: it is no JSON object; key 2: it is no JSON", id="no objects"),
+        pytest.param(_keys({"kty": "oct", "k": "c2VjcmV0", "kid": "s"}), "key 1 ('s'): it is symmetric", id="a secret"),
+        pytest.param(_keys(jwk(rsa_key(), "p", private=True)), "key 1 ('p'): it is a private key", id="a private key"),
+        pytest.param(_keys(jwk(ec_key(), private=True)), "key 1: it is a private key", id="a private EC key"),
+        pytest.param(_keys(jwk(rsa_key(), use="enc")), "key 1: it is not for signatures", id="for encryption"),
+        pytest.param(_keys(jwk(rsa_key(), key_ops=["encrypt"])), "it is not for signatures", id="not to verify with"),
+        pytest.param(_keys(jwk(rsa_key(), key_ops=7)), "it is not for signatures", id="operations a number"),
+        pytest.param(_keys(jwk(rsa_key(), alg="RS512")), "it is for another algorithm", id="another algorithm"),
+        pytest.param(_keys(jwk(rsa_key(), alg="HS256")), "it is for another algorithm", id="said to be for HS256"),
+        pytest.param(_keys(jwk(rsa_key("small", 1024))), "an RSA key of 1024 bits", id="small"),
+        pytest.param(_keys(jwk(ec_key("other", ec.SECP384R1))), "the curve secp384r1", id="another curve"),
+        pytest.param(_keys({"kty": "RSA"}), "its numbers are none", id="no numbers"),
+        pytest.param(_keys({"kty": "RSA", "n": 7, "e": []}), "its numbers are none", id="numbers of other types"),
+        pytest.param(_keys({"kty": "RSA", "n": "!", "e": "AQAB"}), "key 1: it", id="no base64"),
+        pytest.param(_keys({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}), "its numbers are none", id="no point"),
+        pytest.param(_keys({**jwk(ec_key()), "x": "A" * 43}), "its numbers are none", id="a point off the curve"),
+        pytest.param(_keys({"kty": ["RSA"]}), "it is of another type", id="a type that is a list"),
+        pytest.param(_keys(jwk(rsa_key(), kid=None) | {"kid": 7}), "its kid is no text", id="kid a number"),
+        pytest.param(jwks(one=rsa_key()) + b" " * 300_000, "more than 262144 bytes", id="huge"),
+    ],
+)
+def test_a_file_with_no_key_set_of_use_is_refused(data: bytes, expected: str, file: Callable[..., Path]) -> None:
+    """The error says what is wrong with each key, up to five."""
+    path = file(data)
+    found = complaint(jwks_file=str(path))
+    assert found.startswith(f"jwt.jwks_file (zSpark): {path}: ")
+    assert expected in found
+
+
+def test_keys_that_are_of_no_use_are_told_of_beside_one_that_is(
+    file: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A private key in a public place above all."""
+    make_strategy(
+        make_context(jwt={"jwks_file": str(file(_keys(jwk(rsa_key(), "a"), jwk(ec_key(), "b", private=True))))})
+    )
+    assert "key 2 ('b'): it is a private key that somebody made public" in caplog.text
+
+
+@pytest.mark.parametrize("algorithm", ["none", "NONE", "HS512", "RS512", "hs256", ""])
+def test_other_algorithms_are_refused_with_the_configuration(algorithm: str) -> None:
+    """``none`` among them."""
+    with pytest.raises(ConfigError, match=r"jwt\.algorithms.*zSpark.*names out of HS256, RS256, ES256"):
+        make_context(jwt={"secret": SECRET, "algorithms": [algorithm]})
+
+
+def test_an_algorithm_has_to_be_the_keys_own(file: Callable[..., Path]) -> None:
+    """HS256 with a public key is what key confusion lives on."""
+    rsa_file, ec_file = file(public_pem(rsa_key()), "rsa"), file(public_pem(ec_key()), "ec")
+    key_set = file(jwks(a=ec_key()), "set")
+    found = complaint(public_key_file=rsa_file, algorithms=["HS256"])
+    assert found == ("jwt.algorithms (zSpark) names HS256, but the key of jwt.public_key_file (zSpark) is for RS256")
+    assert "names ES256, but the key" in complaint(public_key_file=rsa_file, algorithms=["RS256", "ES256"])
+    assert "is for ES256" in complaint(public_key_file=ec_file, algorithms=["RS256"])
+    assert "is for RS256 or ES256" in complaint(jwks_file=key_set, algorithms=["HS256", "ES256"])
+    assert "the key of jwt.secret (zSpark) is for HS256" in complaint(secret=SECRET, algorithms=["RS256"])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://issuer.example/jwks.json", "http://10.0.0.1/jwks.json", "ftp://127.0.0.1/", "file:///etc/jwks.json",
+        "https://", "issuer.example", "https://user:pass@issuer.example/", "https://issuer.example:port/",
+        "https://issuer.example/a b", "https://issuer.example/\r\nX: y", "https://[::1", "http://127.0.0.1.example/",
+        "http://localhost.example/", "https://ïssuer.example/", "",
+    ],
+)  # fmt: skip
+def test_keys_are_not_fetched_from_just_anywhere(url: str) -> None:
+    """What came over plain HTTP from elsewhere is anybody's key."""
+    with pytest.raises(ConfigError, match=r"jwt\.jwks_url.*https://"):
+        make_context(jwt={"jwks_url": url})
+
+
+def test_keys_are_fetched_over_https_or_on_this_machine() -> None:
+    """These are taken."""
+    for url in (
+        "https://issuer.example/a/jwks.json?x=1",
+        "http://127.0.0.1:8080/",
+        "http://localhost/",
+        "http://[::1]/",
+    ):
+        assert make_context(jwt={"jwks_url": url}).config.get("jwt.jwks_url") == url
+
+
+def test_the_claim_that_names_the_client_cannot_be_none() -> None:
+    """An empty name is a mistake."""
+    assert "jwt.identity_claim (zSpark) is empty" in complaint(secret=SECRET, identity_claim="")
+
+
+def test_the_port_stays_closed_and_the_plugin_is_named(isolated: Path) -> None:
+    """By way of ``start()``."""
+    from zcli_core.app import zCLI
+
+    settings = {"websocket": {"require_auth": True, "auth": ["jwt"]}, "logger_path": str(isolated)}
+    with zCLI({**settings, "deployment": "Testing"}) as z, pytest.raises(ConfigError, match="no key is set"):
+        z.comm.websocket.start_background(port=0)
+
+
+def test_a_start_that_does_not_use_it_loads_no_cryptography(tmp_path: Path) -> None:
+    """The section alone is declared."""
+    code = (
+        "import sys; from zCLI import zCLI; z = zCLI({'deployment': 'Testing'}); z.config.jwt; "
+        "print([name for name in ('jwt', 'cryptography', 'ssl', 'zcli_jwt.strategy') if name in sys.modules])"
+    )
+    environment = clean_environment(os.environ, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,212 @@
+"""The strategy ``jwt`` at the door of a real server: who gets in, and what the log has of those who do not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jwt_issuer import (
+    SECRET,
+    KeyServer,
+    ec_key,
+    eventually,
+    forged,
+    hanging,
+    jwks,
+    public_pem,
+    rsa_key,
+    showing,
+    token,
+)
+
+from zcli_core.app import zCLI
+from zcli_core.contracts.websocket import Request
+from zcli_core.testing.auth import make_request
+from zcli_core.testing.auth_server import knocking
+
+ALICE = {"sub": "alice", "exp": int(time.time()) + 3600}
+HS256 = {"alg": "HS256", "typ": "JWT"}
+
+
+class Door:
+    """A server whose clients have to show a token."""
+
+    def __init__(self, settings: dict[str, Any], folder: Path) -> None:
+        websocket = {"require_auth": True, "auth": ["jwt"], "auth_failures_max": 1000, **settings.pop("websocket", {})}
+        quiet = {"title": "door", "deployment": "Production", "logger": "PROD", "logger_path": str(folder)}
+        self.z = zCLI({**quiet, "websocket": websocket, "jwt": settings})
+        self._log = folder / "door.log"
+        port = self.z.comm.websocket.start_background(port=0).port
+        assert port is not None
+        self.port = port
+
+    def log(self) -> str:
+        """Everything that was logged so far."""
+        return self._log.read_text("utf-8")
+
+    def admits(self, request: Request | str) -> dict[str, Any] | None:
+        """What is known of a client once it is in; None if it is refused with 1008."""
+        with knocking(self.port, showing(request) if isinstance(request, str) else request) as reception:
+            if reception.code is not None:
+                assert (reception.code, reception.subprotocol) in ((1008, None), (1008, "bearer"))
+                return None
+            websocket = self.z.comm.websocket
+            (client,) = [each for each in websocket.clients if each.remote_address == reception.address]
+            known: dict[str, Any] = websocket.auth.get_client_info(client)
+            return known
+
+    def refusal(self, shown: str) -> str:
+        """What the log has about one who is refused with that token, of which nothing else is there."""
+        before = len(self.log())
+        assert self.admits(shown) is None
+        logged = eventually(lambda: self.log()[before:])
+        for part in shown.split("."):
+            assert len(part) < 8 or part not in self.log()
+        return str(logged)
+
+
+@pytest.fixture
+def door(isolated: Path) -> Iterator[Callable[..., Door]]:
+    """Opens doors, which are closed with the test."""
+    opened: list[Door] = []
+
+    def make(**settings: Any) -> Door:
+        opened.append(Door(settings, isolated / f"log-{len(opened)}"))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.z.close()
+        assert "Traceback" not in each.log()
+
+
+def test_the_claims_are_known_of_a_client(door: Callable[..., Door]) -> None:
+    """Its name, the strategy and every claim; nothing of the token."""
+    shown = token(role="admin", email="alice@example.com")
+    known = door(secret=SECRET).admits(shown)
+    assert known is not None
+    assert (known["identity"], known["strategy"]) == ("alice", "jwt")
+    assert known["claims"].keys() == {"sub", "exp", "role", "email"}
+    assert shown.rpartition(".")[2] not in str(known)
+
+
+def test_every_wrong_token_is_refused_with_its_cause_in_the_log(door: Callable[..., Door], tmp_path: Path) -> None:
+    """And with none of the token."""
+    pem = public_pem(rsa_key())
+    (tmp_path / "key.pem").write_bytes(pem)
+    of_secret = door(secret=SECRET, audience=["chat"], issuer="https://issuer.example")
+    ours = {"aud": "chat", "iss": "https://issuer.example"}
+    assert of_secret.admits(token(**ours)) is not None
+    for shown, cause in (
+        (forged({"alg": "none"}, {**ALICE, **ours}, None), "the token's algorithm is 'none'; accepted is HS256"),
+        (token("another-secret-of-more-than-32-bytes", **ours), "the token is not signed with the key"),
+        (token(**ours, exp=time.time() - 100), "the token expired 1"),
+        (token(**ours, nbf=time.time() + 100), "the token is not valid yet (nbf or iat)"),
+        (token(**{**ours, "aud": "mail"}), "the token is for another audience"),
+        (token(**{**ours, "iss": "https://eve.example"}), "the token is from another issuer"),
+        (token(**ours, sub=None), "the token has no sub"),
+        (forged(HS256, {**ALICE, **ours, "sub": 7}), "the token"),
+        (forged(HS256, '{"sub": "eve", "sub": "alice"}'), "the token"),
+        (forged({**HS256, "crit": ["exp"]}, {**ALICE, **ours}), "the token demands an extension (crit)"),
+        (forged(HS256, {**ALICE, **ours}) + "A" * 9000, "bytes; jwt.max_token_bytes is 8192"),
+        ("eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl", "the token's header cannot be read"),
+    ):
+        found = of_secret.refusal(shown)
+        assert cause in found, found
+        assert "(the auth strategy 'jwt' of the plugin zcli_jwt)" in found
+    of_public_key = door(public_key_file=str(tmp_path / "key.pem"))
+    assert of_public_key.admits(token(rsa_key(), "RS256")) is not None
+    confused = of_public_key.refusal(forged(HS256, ALICE, pem))
+    assert "the token's algorithm is 'HS256'; accepted is RS256" in confused
+    assert "not signed with the key" in of_public_key.refusal(token(rsa_key("second"), "RS256"))
+    assert SECRET not in of_secret.log()
+
+
+def test_a_megabyte_does_no_harm(door: Callable[..., Door]) -> None:
+    """The transport refuses a request that long, and the next client is served."""
+    served = door(secret=SECRET)
+    assert "head is over 16384 bytes" in served.refusal(token() + "A" * 1_000_000)
+    assert served.admits(token()) is not None
+
+
+def test_whoever_shows_no_token_is_refused(door: Callable[..., Door]) -> None:
+    """Or something of another shape."""
+    served = door(secret=SECRET)
+    for request in (make_request(), showing("a-plain-token"), make_request(headers={"Authorization": "Basic YTpi"})):
+        assert served.admits(request) is None
+    eventually(lambda: served.log().count("it showed no credential (jwt)") == 3)
+
+
+def test_keys_at_a_url_come_and_go_without_a_restart(door: Callable[..., Door]) -> None:
+    """A new kid is found, a removed one is forgotten."""
+    old, new = token(rsa_key(), "RS256", "one"), token(ec_key(), "ES256", "two")
+    with KeyServer(jwks(one=rsa_key())) as server:
+        served = door(jwks_url=server.url, jwks_interval=0.01, jwks_refresh=0.05)
+        assert served.admits(old) is not None
+        assert "the key 'two', which is not known" in served.refusal(new)
+        server.body = jwks(one=rsa_key(), two=ec_key())
+        eventually(lambda: served.admits(new))
+        assert served.admits(old) is not None
+        server.body = jwks(two=ec_key())
+        eventually(lambda: served.admits(old) is None)
+        assert served.admits(new) is not None
+
+
+@pytest.mark.parametrize("trouble", ["silent", "500", "gone"])
+def test_trouble_with_the_url_keeps_the_keys(door: Callable[..., Door], trouble: str) -> None:
+    """It is logged, with its cause, and without the query of the URL."""
+    good = token(rsa_key(), "RS256", "one")
+    with KeyServer(jwks(one=rsa_key())) as server:
+        served = door(jwks_url=server.url, jwks_interval=0.01, jwks_refresh=0.05, jwks_timeout=0.5)
+        assert served.admits(good) is not None
+        if trouble == "500":
+            server.status = 500
+        with hanging(server) if trouble == "silent" else pytest.MonkeyPatch.context():
+            if trouble != "gone":
+                eventually(lambda: served.admits(good) and "the keys of before are kept" in served.log())
+            assert served.admits(good) is not None
+    eventually(lambda: served.admits(good) and "the keys of before are kept" in served.log())
+    assert served.admits(good) is not None
+    assert "tenant=1" not in served.log()
+
+
+def test_without_any_keys_everybody_is_refused(door: Callable[..., Door]) -> None:
+    """With 1008 and the cause, long before the server gives up on the strategy; once they come, all is well."""
+    good = token(rsa_key(), "RS256", "one")
+    with KeyServer(jwks(one=rsa_key())) as server:
+        with hanging(server):
+            served = door(jwks_url=server.url, jwks_interval=0.01, jwks_timeout=1)
+            began = time.monotonic()
+            found = served.refusal(good)
+            assert time.monotonic() - began < 9  # open_timeout is 10
+            assert "the key 'one', which is not known; http://127.0.0.1:" in found
+        eventually(lambda: served.admits(good))
+
+
+def test_a_plain_token_and_a_signed_one_can_be_taken_side_by_side(door: Callable[..., Door]) -> None:
+    """In this order: what has not the shape of a JSON Web Token is left to the next strategy."""
+    served = door(secret=SECRET, websocket={"auth": ["jwt", "token"], "token": "the-plain-token"})
+    for shown, strategy in ((token(), "jwt"), ("the-plain-token", "token")):
+        known = served.admits(shown)
+        assert known is not None
+        assert known["strategy"] == strategy
+    assert "(the auth strategy 'jwt'" in served.refusal(token("another-secret-of-more-than-32-bytes"))
+    assert "(the auth strategy 'token'" in served.refusal("another-plain-token")
+
+
+def test_the_other_way_round_a_signed_token_is_a_wrong_plain_one(door: Callable[..., Door]) -> None:
+    """Whoever is asked first and rejects has decided: such is the contract."""
+    served = door(secret=SECRET, websocket={"auth": ["token", "jwt"], "token": "the-plain-token"})
+    assert served.admits("the-plain-token") is not None
+    assert "not a configured one (the auth strategy 'token'" in served.refusal(token())
+
+
+def test_wrong_tokens_count_as_failed_attempts(door: Callable[..., Door]) -> None:
+    """As every other wrong credential does."""
+    served = door(secret=SECRET, websocket={"auth_failures_max": 2})
+    for _ in range(2):
+        served.refusal(token(exp=1))
+    assert "too many wrong credentials" in served.refusal(token())
