@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import signal
 import socket
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 import trustme
-from script_runs import ROOT, started_script
+from script_runs import ROOT, check_transport, started_script
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -40,14 +41,22 @@ def _wait_for_port(port: int) -> None:
     pytest.fail(f"somebody holds port {port}, which the guide's snippets listen on")
 
 
+@pytest.fixture(params=["wsproto", "picows"])
+def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Runs a snippet as a script of its own in ``tmp_path``, over one transport and then over the other."""
+    return functools.partial(_serving, tmp_path, request.param)
+
+
 @contextlib.contextmanager
-def _serving(name: str, folder: Path, port: int = 8765, before: str = "") -> Iterator[subprocess.Popen[str]]:
-    """A snippet as a script of its own, with the guide's .zEnv beside it."""
+def _serving(
+    folder: Path, transport: str, name: str, port: int = 8765, before: str = ""
+) -> Iterator[subprocess.Popen[str]]:
+    """The guide's .zEnv is beside it; the transport is chosen as an operator would."""
     script = folder / f"{name}.py"
     script.write_text(before + (SNIPPETS / f"{name}.py").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / ".zEnv").write_text(f"WEBSOCKET_TOKEN={TOKEN}\n", encoding="utf-8")
     _wait_for_port(port)
-    with started_script(script, folder=folder) as process:
+    with started_script(script, folder=folder, variables={"ZCLI_WEBSOCKET_TRANSPORT": transport}) as process:
         assert process.stdout is not None
         printed = ""
         for line in process.stdout:
@@ -56,7 +65,13 @@ def _serving(name: str, folder: Path, port: int = 8765, before: str = "") -> Ite
                 break
         else:
             pytest.fail(printed)
-        yield process
+        check_transport(process, transport)
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            print(process.communicate()[0])  # what it said, beside what the client met with
+            raise
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=LONGEST)
         assert process.returncode == 0, rest
@@ -74,23 +89,23 @@ def _code(client: ClientConnection) -> int:
     return closed.value.rcvd.code
 
 
-def test_2_i_a_server_in_one_line(tmp_path: Path) -> None:
+def test_2_i_a_server_in_one_line(serving: Any) -> None:
     """It stays until Ctrl+C, and says that everything was shut down properly."""
-    with _serving("level_2_i_websocket_server", tmp_path), _connect("ws://127.0.0.1:8765") as client:
+    with serving("level_2_i_websocket_server"), _connect("ws://127.0.0.1:8765") as client:
         client.send("hello")
         assert client.recv(timeout=LONGEST) == "hello"
 
 
-def test_2_ii_a_handler_answers(tmp_path: Path) -> None:
+def test_2_ii_a_handler_answers(serving: Any) -> None:
     """With what the guide's client shows."""
-    with _serving("level_2_ii_echo", tmp_path), _connect("ws://127.0.0.1:8765") as client:
+    with serving("level_2_ii_echo"), _connect("ws://127.0.0.1:8765") as client:
         client.send("Hello from browser!")
         assert client.recv(timeout=LONGEST) == "Echo: Hello from browser!"
 
 
-def test_2_iii_the_token_is_wanted(tmp_path: Path) -> None:
+def test_2_iii_the_token_is_wanted(serving: Any) -> None:
     """1008 without it, with another, and from a page that is not on the list."""
-    with _serving("level_2_iii_secure", tmp_path):
+    with serving("level_2_iii_secure"):
         for origin in (None, "null", "file://", "http://localhost"):
             with _connect(f"ws://127.0.0.1:8765?token={TOKEN}", origin=origin) as client:
                 client.send("hello")
@@ -100,7 +115,7 @@ def test_2_iii_the_token_is_wanted(tmp_path: Path) -> None:
                 assert _code(client) == 1008
 
 
-def test_2_iv_over_tls(tmp_path: Path) -> None:
+def test_2_iv_over_tls(serving: Any, tmp_path: Path) -> None:
     """With certificates where the snippet says, and a handler of the name that it leaves to the reader."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
@@ -111,17 +126,17 @@ def test_2_iv_over_tls(tmp_path: Path) -> None:
     authority.configure_trust(trusting)
     handler = "async def my_handler(websocket, message):\n    await websocket.send(message)\n\n"
     with (
-        _serving("level_2_iv_wss", tmp_path, 8766, handler),
+        serving("level_2_iv_wss", 8766, handler),
         _connect(f"wss://127.0.0.1:8766?token={TOKEN}", ssl=trusting, origin="https://localhost") as client,
     ):
         client.send("hello")
         assert client.recv(timeout=LONGEST) == "hello"
 
 
-def test_2_v_everybody_hears_it_but_the_sender(tmp_path: Path) -> None:
+def test_2_v_everybody_hears_it_but_the_sender(serving: Any) -> None:
     """And the count is printed."""
     with contextlib.ExitStack() as stack:
-        process = stack.enter_context(_serving("level_2_v_broadcast", tmp_path))
+        process = stack.enter_context(serving("level_2_v_broadcast"))
         clients = [stack.enter_context(_connect(f"ws://127.0.0.1:8765?token={TOKEN}")) for _ in range(3)]
         for client in clients[1:]:
             client.send("ready")

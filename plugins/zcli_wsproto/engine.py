@@ -10,8 +10,8 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING
 
-from zcli_wsproto.events import Close, Event, Failure, Ping, Pong, too_big
-from zcli_wsproto.frames import BINARY, CLOSE, FIN, PING, PONG, TEXT, may_be_sent
+from zcli_core.contracts.websocket_parts.events import NOT_UTF8, Event, Failure, Ping, Pong, read_close, too_big
+from zcli_core.contracts.websocket_parts.frames import BINARY, CLOSE, FIN, PING, PONG, TEXT
 from zcli_wsproto.masking import unmask
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ _CONTROL_FRAMES = (FIN | CLOSE, FIN | PING, FIN | PONG)
 
 #: Frames above this many bytes are taken out of the read buffer directly.
 _LARGE = 8 * 1024
-
-_NOT_UTF8 = Failure(1007, "text is not valid UTF-8")
 
 _new_validator = codecs.getincrementaldecoder("utf-8")
 
@@ -116,7 +114,7 @@ class Decoder:
         try:
             self._ready = partial.add(data[: partial.missing])
         except UnicodeDecodeError:
-            self._ready = _NOT_UTF8
+            self._ready = NOT_UTF8
         if self._ready is not None:
             self._partial = None
         return rest
@@ -162,7 +160,7 @@ class Decoder:
         try:
             return payload.decode()
         except UnicodeDecodeError:
-            return self._fail(_NOT_UTF8)
+            return self._fail(NOT_UTF8)
 
     def finish(self) -> None:
         """Decode no more: what follows a close frame or a failure means nothing."""
@@ -248,19 +246,4 @@ class Decoder:
         if first == FIN | PONG:
             return Pong(payload)
         self.finish()
-        return _close(payload)
-
-
-def _close(payload: bytes) -> Close | Failure:
-    """What a close frame says (RFC 6455, 5.5.1 and 7.4)."""
-    if not payload:
-        return Close(1005, "")
-    if len(payload) == 1:
-        return Failure(1002, "close frame with half a code")
-    code = int.from_bytes(payload[:2], "big")
-    if not may_be_sent(code):
-        return Failure(1002, f"close frame with the code {code}")
-    try:
-        return Close(code, payload[2:].decode())
-    except UnicodeDecodeError:
-        return Failure(1007, "reason of the close frame is not valid UTF-8")
+        return read_close(payload)

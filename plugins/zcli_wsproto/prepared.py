@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from zcli_core.contracts.websocket_parts.frames import BINARY, FIN, RSV1, TEXT, frame, message_frame
 from zcli_wsproto.deflate import deflate
-from zcli_wsproto.frames import BINARY, FIN, RSV1, TEXT, frame, message_frame
 
 
 class PreparedMessage:

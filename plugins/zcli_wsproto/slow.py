@@ -15,8 +15,8 @@ from wsproto.connection import SERVER, Connection
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from wsproto.extensions import Extension
 
+from zcli_core.contracts.websocket_parts.events import NOT_UTF8, Event, Failure, too_big, too_many_fragments
 from zcli_wsproto.deflate import Inflater
-from zcli_wsproto.events import Event, Failure, too_big
 
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Limits
@@ -100,7 +100,7 @@ class SlowPath:
         self._fragments += 1
         self._size += self._length
         if self._fragments > limits.max_fragments:
-            return Failure(1009, f"message of more than {limits.max_fragments} fragments (websocket.max_fragments)")
+            return too_many_fragments(limits.max_fragments)
         # Deflate makes incompressible data a little larger; what comes out of it is counted by the Inflater.
         slack = (limits.max_size >> 10) + 64 if self._compressed else 0
         return too_big(self._size, limits.max_size) if self._size > limits.max_size + slack else None
@@ -132,6 +132,5 @@ class SlowPath:
             limit = self._limits.max_size
             return Failure(code, f"message inflates beyond the limit of {limit} bytes (websocket.max_size)")
         if code == 1007:
-            what = "compressed data is corrupt" if reason == "error in extension" else "text is not valid UTF-8"
-            return Failure(code, what)
+            return Failure(code, "compressed data is corrupt") if reason == "error in extension" else NOT_UTF8
         return Failure(code, reason or "protocol error")

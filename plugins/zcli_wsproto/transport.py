@@ -1,25 +1,23 @@
-"""Listening: the transport ``wsproto`` and its listener."""
+"""The transport ``wsproto``, its listener and its connections."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import math
-import os
-import stat
-import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from zcli_wsproto.connection import WsprotoConnection
-from zcli_wsproto.opening import Opening
+from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
+from zcli_core.contracts.websocket_parts.frames import FIN, TEXT, TEXT_HEADERS, frame, message_frame
+from zcli_core.contracts.websocket_parts.listening import AsyncioListener
+from zcli_core.contracts.websocket_parts.sending import OPEN
+from zcli_wsproto.deflate import negotiate
+from zcli_wsproto.engine import Decoder
 from zcli_wsproto.prepared import PreparedMessage
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.websocket import Acceptor, Address, Endpoint, Limits, Message
+    import asyncio
+    import logging
 
-
-_READ_SIZE = 256 * 1024
-
+    from zcli_core.contracts.websocket import Acceptor, Endpoint, Limits, Message, Prepared, Request
+    from zcli_wsproto.deflate import Agreement
 
 #: Blocks up to this size are kept by the C library's allocator instead of going back to the system.
 _KEPT_BLOCK = 4 * 1024 * 1024
@@ -43,118 +41,79 @@ class WsprotoTransport:
 
     async def listen(self, endpoint: Endpoint, acceptor: Acceptor, limits: Limits) -> WsprotoListener:
         """Start listening."""
+        _keep_large_blocks()
         listener = WsprotoListener(acceptor, limits, self._log)
         await listener.start(endpoint)
         return listener
 
 
-class WsprotoListener:
+class WsprotoConnection(AsyncioConnection):
+    """Implements :class:`zcli_core.contracts.websocket.Connection`: compression, and frames made in Python."""
+
+    __slots__ = ("_agreement",)
+
+    def __init__(
+        self,
+        listener: WsprotoListener,
+        transport: asyncio.Transport,
+        request: Request,
+        subprotocol: str | None,
+        agreement: Agreement | None,
+    ) -> None:
+        decoder = Decoder(listener.limits, agreement)
+        extensions = agreement.header if agreement is not None else None
+        super().__init__(listener, transport, request, subprotocol, decoder, extensions)
+        self._agreement = agreement
+
+    def send(self, message: Message) -> None:
+        """Send a message."""
+        if self.state is not OPEN:
+            raise self._closed_error()
+        if self._agreement is not None:
+            prepared = cast("WsprotoListener", self._listener).prepare(message)
+            data = prepared.compressed(self._agreement.server_bits)
+        elif type(message) is str:
+            payload = message.encode()
+            length = len(payload)
+            data = TEXT_HEADERS[length] + payload if length < 126 else frame(FIN | TEXT, payload)
+        else:
+            data = message_frame(message)
+        if self._corked is not None:
+            self._push(data)
+        else:
+            self._write(data)
+        if self.write_paused and self._too_slow():
+            raise self._closed_error()
+
+    def send_prepared(self, prepared: Prepared) -> bool:
+        """Send a prepared message; whether it was sent."""
+        if self.state is not OPEN or (self.write_paused and self._too_slow()):
+            return False
+        message: PreparedMessage = prepared  # type: ignore[assignment]  # the contract: made by this listener
+        agreement = self._agreement
+        data = message.plain if agreement is None else message.compressed(agreement.server_bits)
+        if self._corked is None:
+            self._write(data)
+        else:
+            self._push(data)
+        return True
+
+
+class WsprotoListener(AsyncioListener[WsprotoConnection]):
     """Implements :class:`zcli_core.contracts.websocket.Listener`."""
 
     def __init__(self, acceptor: Acceptor, limits: Limits, log: logging.Logger) -> None:
-        self.acceptor = acceptor
-        self.limits = limits
-        self.log = log
-        self.loop = asyncio.get_running_loop()
-        self.connections: set[WsprotoConnection] = set()
-        self.openings: set[Opening] = set()
-        #: What every connection reads into. The loop reads and hands over in one step, so one is enough.
-        self.read_buffer = memoryview(bytearray(_READ_SIZE))
-        #: Whether nobody is let in any more.
-        self.stopped = False
-        self._server: asyncio.Server | None = None
-        self._unix_path: str | None = None
-        self._addresses: list[Address] = []
-        self._clock: asyncio.TimerHandle | None = None
+        super().__init__(acceptor, limits, log)
         compression = limits.compression
         self._threshold = compression.threshold if compression else 0
         self._memory_level = compression.memory_level if compression else 8
 
-    async def start(self, endpoint: Endpoint) -> None:
-        """Bind and accept."""
-        _keep_large_blocks()
-        timeouts: dict[str, Any] = {}
-        if endpoint.tls is not None:
-            timeouts["ssl_handshake_timeout"] = self.limits.open_timeout
-            if sys.version_info >= (3, 11):
-                timeouts["ssl_shutdown_timeout"] = self.limits.close_timeout
-        if endpoint.unix_path is not None:
-            self._unix_path = str(endpoint.unix_path)
-            self._server = await self.loop.create_unix_server(
-                lambda: Opening(self), self._unix_path, ssl=endpoint.tls, backlog=endpoint.backlog,
-                **timeouts,
-            )  # fmt: skip
-        else:
-            self._server = await self.loop.create_server(
-                lambda: Opening(self), endpoint.host, endpoint.port, ssl=endpoint.tls, backlog=endpoint.backlog,
-                reuse_port=endpoint.reuse_port or None, **timeouts,
-            )  # fmt: skip
-            self._addresses = [cast("Address", sock.getsockname()) for sock in self._server.sockets]
-        if self.limits.ping_interval:
-            self._start_clock()
-
-    @property
-    def addresses(self) -> list[Address]:
-        """Where it listens."""
-        return list(self._addresses)
+    def connection(self, transport: asyncio.Transport, request: Request, subprotocol: str | None) -> WsprotoConnection:
+        """A connection, with what is agreed on compression."""
+        offer = self.limits.compression
+        agreement = negotiate(request.headers.get_all("sec-websocket-extensions"), offer) if offer is not None else None
+        return WsprotoConnection(self, transport, request, subprotocol, agreement)
 
     def prepare(self, message: Message) -> PreparedMessage:
         """Encode a message once."""
         return PreparedMessage(message, self._threshold, self._memory_level)
-
-    def forget(self, connection: WsprotoConnection) -> None:
-        """A connection is gone."""
-        self.connections.discard(connection)
-
-    # Keepalive ----------------------------------------------------------------------------------------------------
-
-    def _start_clock(self) -> None:
-        """One timer for all connections: each counts the ticks since it was heard of, so bytes cost no clock read."""
-        interval, timeout = self.limits.ping_interval, self.limits.ping_timeout
-        period = min(interval, timeout) / 4
-        ping_at = math.ceil(interval / period)
-        lost_at = ping_at + math.ceil(timeout / period)
-
-        def tick() -> None:
-            self._clock = self.loop.call_later(period, tick)
-            for connection in list(self.connections):
-                connection.quiet_ticks += 1
-                if connection.quiet_ticks == ping_at:
-                    connection.keepalive_ping()
-                elif connection.quiet_ticks >= lost_at:
-                    connection.keepalive_lost(interval + timeout)
-
-        self._clock = self.loop.call_later(period, tick)
-
-    # Stopping -----------------------------------------------------------------------------------------------------
-
-    def stop_accepting(self) -> None:
-        """Release the port and drop who is still in the upgrade."""
-        self.stopped = True
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-            self._remove_socket_file()
-        for opening in list(self.openings):
-            opening.drop()
-
-    def _remove_socket_file(self) -> None:
-        if self._unix_path is not None:
-            try:
-                if stat.S_ISSOCK(os.stat(self._unix_path).st_mode):
-                    os.unlink(self._unix_path)
-            except OSError:
-                pass  # somebody has removed it already
-            self._unix_path = None
-
-    async def close(self, code: int = 1001, reason: str = "") -> None:
-        """Stop accepting, close every connection and wait until all are gone."""
-        self.stop_accepting()
-        connections = list(self.connections)
-        for connection in connections:
-            connection.close(code, reason)
-        for connection in connections:
-            await connection.wait_closed()
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websocket_frames import BINARY, TEXT, frame
-from wsproto_server import Server, until
+from websocket_transports import serve
 from zcli_wsproto.deflate import negotiate
 
 from zcli_core.contracts.websocket import Compression, Limits
+from zcli_core.testing.websocket_frames import BINARY, TEXT, deflated, frame
+from zcli_core.testing.websocket_peer import DEFLATE_OFFER, Client, until
 
 D = "permessage-deflate"
 NO = "server_no_context_takeover"
@@ -71,28 +73,13 @@ def test_any_offer_has_an_answer_or_none(pieces: list[str]) -> None:
     negotiate(["".join(pieces)], Compression())
 
 
-@pytest.mark.parametrize("offer", [f"{D}; client_max_window_bits=abc", f"{D}; unheard_of", "nonsense;;;=,"])
-def test_a_client_whose_offer_is_declined_is_served_without_compression(offer: str) -> None:
-    """As if it had offered nothing."""
-    with Server(Limits(compression=Compression(threshold=0))) as server, server.connect(extensions=offer) as client:
-        assert "sec-websocket-extensions" not in client.headers
-        client.send(frame(TEXT, b"x" * 500))
-        assert client.read() == (TEXT, b"x" * 500, True, 0)
-
-
-def test_nothing_is_agreed_on_where_compression_is_off() -> None:
-    """The default."""
-    with Server() as server, server.connect(extensions=D) as client:
-        assert "sec-websocket-extensions" not in client.headers
-
-
 @pytest.mark.parametrize("bits", [9, 10, 12, 15])
 def test_the_window_that_was_agreed_on_is_kept_to(bits: int) -> None:
     """By us, whatever the setting is; a client with a smaller window could not inflate it otherwise."""
     half = bytes(byte for byte in range(256)) * 2 + b"".join(bytes([at, at ^ 0x5A, 7]) for at in range(256)) * 3
     payload = half * 40
     limits = Limits(compression=Compression(window_bits=15, memory_level=9, threshold=0))
-    with Server(limits) as server, server.connect(extensions=f"{D}; server_max_window_bits={bits}") as client:
+    with serve("wsproto", limits) as server, server.connect(extensions=f"{D}; server_max_window_bits={bits}") as client:
         client.send(frame(BINARY, payload))
         answer = client.read()
         assert (answer.rsv, len(answer.payload) < len(payload)) == (4, True)
@@ -101,7 +88,7 @@ def test_the_window_that_was_agreed_on_is_kept_to(bits: int) -> None:
 
 def test_two_connections_share_no_parameters() -> None:
     """What one agreed on is nothing to the other."""
-    with Server(Limits(compression=Compression(window_bits=15))) as server:
+    with serve("wsproto", Limits(compression=Compression(window_bits=15))) as server:
         answers = []
         for offer in (f"{D}; server_max_window_bits=9", D):
             with server.connect(extensions=offer) as client:
@@ -112,7 +99,10 @@ def test_two_connections_share_no_parameters() -> None:
 @pytest.mark.parametrize(("size", "compressed"), [(255, False), (256, True)])
 def test_messages_under_the_threshold_go_as_they_are(size: int, compressed: bool) -> None:
     """Compression would cost more than it saves."""
-    with Server(Limits(compression=Compression(threshold=256))) as server, server.connect(extensions=D) as client:
+    with (
+        serve("wsproto", Limits(compression=Compression(threshold=256))) as server,
+        server.connect(extensions=D) as client,
+    ):
         client.send(frame(TEXT, b"x" * size))
         assert (client.read().rsv == 4) == compressed
 
@@ -122,7 +112,7 @@ def test_a_message_that_does_not_compress_goes_as_it_is() -> None:
     import random
 
     noise = random.Random(1).randbytes(5000)
-    with Server(Limits(compression=Compression())) as server, server.connect(extensions=D) as client:
+    with serve("wsproto", Limits(compression=Compression())) as server, server.connect(extensions=D) as client:
         client.send(frame(BINARY, noise))
         assert client.read() == (BINARY, noise, True, 0)
 
@@ -132,7 +122,7 @@ def test_a_message_that_does_not_compress_goes_as_it_is() -> None:
 )
 def test_every_kind_of_message_can_be_sent_and_prepared(message: Any) -> None:
     """A memory view of wider items too."""
-    with Server(Limits(compression=Compression())) as server, server.connect(extensions=D) as client:
+    with serve("wsproto", Limits(compression=Compression())) as server, server.connect(extensions=D) as client:
         connection = until(lambda: server.connections)[0]
 
         def send() -> None:
@@ -144,3 +134,55 @@ def test_every_kind_of_message_can_be_sent_and_prepared(message: Any) -> None:
         for _ in range(2):
             answer = client.read()
             assert zlib.decompressobj(-12).decompress(answer.payload + b"\x00\x00\xff\xff") == expected
+
+
+# Messages -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def deflating() -> Iterator[Client]:
+    """A client with which compression was agreed on."""
+    limits = Limits(compression=Compression(threshold=0))
+    with serve("wsproto", limits) as server, server.connect(extensions=DEFLATE_OFFER) as client:
+        assert client.extensions
+        yield client
+
+
+@pytest.mark.parametrize("size", [64, 1000, 131_072, 1_000_000])
+def test_messages_come_back_compressed(deflating: Client, size: int) -> None:
+    """Both ways."""
+    payload = (b"the quick brown fox " * (size // 20 + 1))[:size]
+    deflating.send(frame(BINARY, deflated(payload, 12), rsv=4))
+    answer = deflating.read()
+    assert (answer.rsv, len(answer.payload) < size) == (4, True)
+    assert deflating.inflated(answer) == (BINARY, payload)
+
+
+def test_the_clients_window_lasts_over_messages(deflating: Client) -> None:
+    """Unless the client says otherwise (RFC 7692, 7.1.1.2)."""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -12)
+    payload = bytes(range(256))
+    sizes = []
+    for _ in range(5):
+        data = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        sizes.append(len(data))
+        deflating.send(frame(BINARY, data, rsv=4))
+        assert deflating.read_message() == (BINARY, payload)
+    assert sizes[-1] < sizes[0] / 5, "otherwise it has not been put to use"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xf2\x48\xcd\xc9\xc9\x07\x00",  # RFC 7692, 7.2.3.1
+        b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00",  # 7.2.3.3: a block with no compression
+        b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00",  # 7.2.3.4: a final block
+        b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00",  # 7.2.3.5: two blocks
+        deflated(b"Hello", level=0),
+        deflated(b"Hello", level=9),
+    ],
+)
+def test_the_rfcs_examples_inflate(deflating: Client, data: bytes) -> None:
+    """Every form of deflate block; a second message shows that the state is sound."""
+    deflating.send(frame(TEXT, data, rsv=4), frame(TEXT, deflated(b"again", level=1), rsv=4))
+    assert [deflating.read_message()[1] for _ in range(2)] == [b"Hello", b"again"]

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame, xor
 from wsproto.connection import SERVER, Connection
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from wsproto.events import Ping as OraclePing
@@ -19,12 +18,18 @@ from wsproto.extensions import PerMessageDeflate
 from zcli_wsproto import masking
 from zcli_wsproto.deflate import Agreement
 from zcli_wsproto.engine import Decoder
-from zcli_wsproto.events import Close, Failure, Ping, Pong
 
 from zcli_core.contracts.websocket import Limits
+from zcli_core.contracts.websocket_parts.events import Close, Failure, Ping, Pong
+from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame
 
 PLAIN = Limits(max_size=1 << 24, max_fragments=10_000)
 AGREEMENT = Agreement(15, 15, False, "permessage-deflate")
+
+
+def xor(data: bytes, mask: bytes) -> bytes:
+    """The plainest unmasking there is, to check the fast ones with."""
+    return bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
 
 
 def decode(chunks: list[bytes], limits: Limits = PLAIN, agreement: Agreement | None = None) -> list[Any]:

@@ -1,42 +1,42 @@
-"""The sending half of an open connection: messages, bursts in one write, slow readers, pings."""
+"""The sending half of an open connection: bursts in one write, slow readers, pings."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zcli_core.contracts.websocket import Closed, ClosedBy, State
+from zcli_core.contracts.websocket_parts.frames import FIN, PING, frame
+from zcli_core.contracts.websocket_parts.pings import Pings
 from zcli_core.errors import ConnectionClosed
-from zcli_wsproto.frames import FIN, PING, TEXT, TEXT_HEADERS, frame, message_frame
-from zcli_wsproto.pings import Pings
-from zcli_wsproto.prepared import PreparedMessage
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.websocket import Message, Prepared
-    from zcli_wsproto.deflate import Agreement
-    from zcli_wsproto.transport import WsprotoListener
+    from zcli_core.contracts.websocket_parts.listening import AsyncioListener
 
-_OPEN = State.OPEN
+OPEN = State.OPEN
 
 #: Frames that are collected before they are written although more may follow at once.
 _CORKED_FRAMES = 32
 
 
 class Sender(asyncio.BufferedProtocol):
-    """What a connection needs to send; :class:`zcli_wsproto.connection.WsprotoConnection` receives and closes."""
+    """What a connection needs to send; :class:`.connection.AsyncioConnection` receives and closes.
+
+    A transport's own ``send`` and ``send_prepared`` hand whole frames to :meth:`_push`, or to ``_write`` where
+    ``_corked`` is None, and then ask :meth:`_too_slow` while :attr:`write_paused`.
+    """
 
     __slots__ = (
-        "_agreement", "_closed", "_corked", "_drained", "_listener", "_pings", "_transport", "_write", "latency",
-        "state", "write_paused",
+        "_closed", "_corked", "_drained", "_listener", "_pings", "_transport", "_write", "latency", "state",
+        "write_paused",
     )  # fmt: skip
 
-    def __init__(self, listener: WsprotoListener, transport: asyncio.Transport, agreement: Agreement | None) -> None:
+    def __init__(self, listener: AsyncioListener[Any], transport: asyncio.Transport) -> None:
         self._listener = listener
         self._transport = transport
         self._write = transport.write
-        self._agreement = agreement
-        self.state = _OPEN
+        self.state = OPEN
         self.latency = 0.0
         self.write_paused = False
         #: Frames that wait for the end of the current burst; None outside one.
@@ -53,40 +53,6 @@ class Sender(asyncio.BufferedProtocol):
     def write_buffer_size(self) -> int:
         """Bytes that the operating system has not taken yet."""
         return self._transport.get_write_buffer_size()
-
-    # Messages -----------------------------------------------------------------------------------------------------
-
-    def send(self, message: Message) -> None:
-        """Send a message."""
-        if self.state is not _OPEN:
-            raise self._closed_error()
-        if self._agreement is not None:
-            data = self._listener.prepare(message).compressed(self._agreement.server_bits)
-        elif type(message) is str:
-            payload = message.encode()
-            length = len(payload)
-            data = TEXT_HEADERS[length] + payload if length < 126 else frame(FIN | TEXT, payload)
-        else:
-            data = message_frame(message)
-        if self._corked is not None:
-            self._push(data)
-        else:
-            self._write(data)
-        if self.write_paused and self._too_slow():
-            raise self._closed_error()
-
-    def send_prepared(self, prepared: Prepared) -> bool:
-        """Send a prepared message; whether it was sent."""
-        if self.state is not _OPEN or (self.write_paused and self._too_slow()):
-            return False
-        message: PreparedMessage = prepared  # type: ignore[assignment]  # the contract: made by this listener
-        agreement = self._agreement
-        data = message.plain if agreement is None else message.compressed(agreement.server_bits)
-        if self._corked is None:
-            self._write(data)
-        else:
-            self._push(data)
-        return True
 
     # Bursts -------------------------------------------------------------------------------------------------------
 
@@ -130,11 +96,11 @@ class Sender(asyncio.BufferedProtocol):
 
     async def drain(self) -> None:
         """Wait until the client has caught up."""
-        while self.write_paused and self.state is _OPEN:
+        while self.write_paused and self.state is OPEN:
             if self._drained is None:
                 self._drained = self._listener.loop.create_future()
             await asyncio.shield(self._drained)
-        if self.state is not _OPEN:
+        if self.state is not OPEN:
             raise self._closed_error()
 
     def _wake_drained(self) -> None:
@@ -147,7 +113,7 @@ class Sender(asyncio.BufferedProtocol):
 
     def ping(self, payload: bytes | None = None) -> asyncio.Future[float]:
         """Send a ping; the future gives the seconds until its answer."""
-        if self.state is not _OPEN:
+        if self.state is not OPEN:
             raise self._closed_error()
         if payload is None:
             payload = os.urandom(4)
@@ -161,7 +127,7 @@ class Sender(asyncio.BufferedProtocol):
 
     def keepalive_ping(self) -> None:
         """Ask for a sign of life; see the listener's keepalive."""
-        if self.state is _OPEN:
+        if self.state is OPEN:
             self._send_ping(os.urandom(4), None)
 
     def _send_ping(self, payload: bytes, future: asyncio.Future[float] | None) -> None:

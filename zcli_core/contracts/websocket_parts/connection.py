@@ -1,24 +1,22 @@
-"""An open WebSocket connection: reading, delivery and the close handshake; sending is in zcli_wsproto.sending."""
+"""An open WebSocket connection: delivery and the close handshake; sending is in :mod:`.sending`."""
 
 from __future__ import annotations
 
 import contextlib
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zcli_core.contracts.websocket import Closed, ClosedBy, State
-from zcli_wsproto.engine import Decoder
-from zcli_wsproto.events import Close, Event, Failure, Ping, Pong
-from zcli_wsproto.frames import FIN, PONG, close_frame, frame, may_be_sent
-from zcli_wsproto.sending import Sender
+from zcli_core.contracts.websocket_parts.events import Close, Event, Failure, Ping, Pong
+from zcli_core.contracts.websocket_parts.frames import FIN, PONG, close_frame, frame, may_be_sent
+from zcli_core.contracts.websocket_parts.sending import Sender
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from zcli_core.contracts.websocket import Message, Receiver, Request
-    from zcli_wsproto.deflate import Agreement
-    from zcli_wsproto.transport import WsprotoListener
+    from zcli_core.contracts.websocket import Message, Prepared, Receiver, Request
+    from zcli_core.contracts.websocket_parts.listening import AsyncioListener
 
 _OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 
@@ -32,6 +30,25 @@ TLS_LINGER = 0.25
 
 #: Messages that are delivered without a break before other connections get their turn.
 _MESSAGES_IN_A_ROW = 128
+
+#: Why delivery is held: the core asked for it, or other connections have their turn.
+_FOR_THE_CORE, _FOR_OTHERS = 1, 2
+
+
+class Decoder(Protocol):
+    """What a transport brings: bytes in, events out, in order. It does no input or output.
+
+    It holds what was fed and not taken, and at most one message of up to ``max_size`` bytes.
+    """
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take bytes from the network. A view may not be kept: its buffer is used again after the call."""
+
+    def next(self) -> Event | None:
+        """The next event, or None if that takes more bytes; None for good after a Close or a Failure."""
+
+    def finish(self) -> None:
+        """Decode no more, and let go of what is held."""
 
 
 class _Nobody:
@@ -56,32 +73,38 @@ def half_close(transport: asyncio.Transport) -> None:
         transport.write_eof()
 
 
-class WsprotoConnection(Sender):
-    """Implements :class:`zcli_core.contracts.websocket.Connection` over an asyncio transport."""
+class AsyncioConnection(Sender):
+    """Implements :class:`zcli_core.contracts.websocket.Connection` over an asyncio transport, but for what is sent.
+
+    A transport derives from it and adds ``send`` and ``send_prepared``; the decoder is its too.
+    """
 
     __slots__ = (
         "__weakref__", "_closing_timer", "_decoder", "_end", "_held", "_id", "_read_buffer", "_reading_paused",
-        "_receiver", "_waiters", "quiet_ticks", "request", "subprotocol",
+        "_receiver", "_waiters", "extensions", "quiet_ticks", "request", "subprotocol",
     )  # fmt: skip
 
     def __init__(
         self,
-        listener: WsprotoListener,
+        listener: AsyncioListener[Any],
         transport: asyncio.Transport,
         request: Request,
         subprotocol: str | None,
-        agreement: Agreement | None,
+        decoder: Decoder,
+        extensions: str | None = None,
     ) -> None:
-        super().__init__(listener, transport, agreement)
+        super().__init__(listener, transport)
         self._read_buffer = listener.read_buffer
-        self._decoder = Decoder(listener.limits, agreement)
+        self._decoder = decoder
         self.request = request
         self.subprotocol = subprotocol
+        #: What the 101 says in Sec-WebSocket-Extensions.
+        self.extensions = extensions
         #: Ticks of the listener's clock since the client was last heard of; see the listener's keepalive.
         self.quiet_ticks = 0
         self._receiver: Receiver = _NOBODY
-        #: Whether the core asked to wait before the next message.
-        self._held = False
+        #: Why delivery is held; 0 if it is not.
+        self._held = 0
         self._reading_paused = False
         #: What ended the client's messages, while the core still answers those before it.
         self._end: Close | Failure | None = None
@@ -104,6 +127,16 @@ class WsprotoConnection(Sender):
         if self._id is None:
             self._id = uuid.uuid4()
         return self._id
+
+    # What a transport adds ----------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Send a message."""
+        raise NotImplementedError
+
+    def send_prepared(self, prepared: Prepared) -> bool:
+        """Send a prepared message; whether it was sent."""
+        raise NotImplementedError
 
     # Receiving ----------------------------------------------------------------------------------------------------
 
@@ -152,11 +185,11 @@ class WsprotoConnection(Sender):
                     continue  # closing: the client's close frame is all that matters
                 count += 1
                 if not deliver(event):
-                    self._held = True
+                    self._held = _FOR_THE_CORE
                     break
                 if count >= _MESSAGES_IN_A_ROW:
-                    self._held = True
-                    self._listener.loop.call_soon(self.resume_delivery)
+                    self._held = _FOR_OTHERS
+                    self._listener.loop.call_soon(self._go_on_after, _FOR_OTHERS)
                     break
             else:
                 self._handle(event)
@@ -164,14 +197,19 @@ class WsprotoConnection(Sender):
 
     def resume_delivery(self) -> None:
         """Go on after the core asked to wait."""
-        if self._held:
-            self._held = False
+        if self._end is not None:
+            self._finish(self._end)
+        else:
+            self._go_on_after(_FOR_THE_CORE)
+
+    def _go_on_after(self, reason: int) -> None:
+        """Deliver again, if it is for that reason that delivery is held."""
+        if self._held == reason:
+            self._held = 0
             if self._reading_paused:
                 self._reading_paused = False
                 self._transport.resume_reading()
             self._deliver()
-        elif self._end is not None:
-            self._finish(self._end)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Ping):
@@ -212,8 +250,11 @@ class WsprotoConnection(Sender):
 
     def abort(self) -> None:
         """Drop the connection at once."""
-        if self._closed is None:
+        if self.state is _OPEN:
             self._closed = Closed(1006, "dropped", ClosedBy.SERVER)
+            self.state = _CLOSING
+            self._corked = None
+            self._stop_sending()
         self._transport.abort()
 
     async def wait_closed(self) -> Closed:
@@ -252,7 +293,7 @@ class WsprotoConnection(Sender):
         self._start_timer(self._listener.limits.close_timeout, self.abort)
         if self._reading_paused or self._held:
             # Read on, or the client's close frame would never be seen.
-            self._held = self._reading_paused = False
+            self._held, self._reading_paused = 0, False
             self._transport.resume_reading()
             self._listener.loop.call_soon(self._deliver)
         self._stop_sending()

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from zcli_core.contracts.websocket import Accept, Address, Decision, HttpAnswer, Refuse, Request
-from zcli_wsproto.connection import TLS_LINGER, WsprotoConnection, half_close
-from zcli_wsproto.deflate import negotiate
-from zcli_wsproto.frames import close_frame
-from zcli_wsproto.upgrade import BadRequest, accept_response, http_response, parse_head, skim, split_head, too_long
+from zcli_core.contracts.websocket_parts.connection import TLS_LINGER, AsyncioConnection, half_close
+from zcli_core.contracts.websocket_parts.frames import close_frame
+from zcli_core.contracts.websocket_parts.upgrade import (
+    BadRequest,
+    accept_response,
+    http_response,
+    parse_head,
+    skim,
+    split_head,
+    too_long,
+)
 
 if TYPE_CHECKING:
-    from zcli_wsproto.deflate import Agreement
-    from zcli_wsproto.transport import WsprotoListener
+    from zcli_core.contracts.websocket_parts.listening import AsyncioListener
 
 
 #: Bytes over its limit that are read of a head before its client is given up.
@@ -30,7 +36,7 @@ class Opening(asyncio.BufferedProtocol):
 
     __slots__ = ("_buffer", "_deciding", "_done", "_expired", "_listener", "_skimmed", "_timer", "_transport")
 
-    def __init__(self, listener: WsprotoListener) -> None:
+    def __init__(self, listener: AsyncioListener[Any]) -> None:
         self._listener = listener
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
@@ -157,20 +163,13 @@ class Opening(asyncio.BufferedProtocol):
                 response = accept_response(key, decision.subprotocol, None)
                 self._send_last(response + close_frame(decision.code, decision.reason))
                 return
-            agreement = self._agree(request)
-            extensions = agreement.header if agreement is not None else None
-            response = accept_response(key, decision.subprotocol, extensions, decision.headers)
+            assert self._transport is not None
+            connection = self._listener.connection(self._transport, request, decision.subprotocol)
+            response = accept_response(key, decision.subprotocol, connection.extensions, decision.headers)
         except Exception as error:  # noqa: BLE001 - logged there
             self._fail(error)
         else:
-            self._open(decision, request, agreement, response)
-
-    def _agree(self, request: Request) -> Agreement | None:
-        """What is agreed on compression."""
-        compression = self._listener.limits.compression
-        if compression is None:
-            return None
-        return negotiate(request.headers.get_all("sec-websocket-extensions"), compression)
+            self._open(decision, connection, response)
 
     def _fail(self, error: Exception) -> None:
         """The core's decision raised, or cannot be carried out."""
@@ -181,12 +180,11 @@ class Opening(asyncio.BufferedProtocol):
 
     # Answering ----------------------------------------------------------------------------------------------------
 
-    def _open(self, accept: Accept, request: Request, agreement: Agreement | None, response: bytes) -> None:
-        """Send the 101 and hand over to a connection."""
+    def _open(self, accept: Accept, connection: AsyncioConnection, response: bytes) -> None:
+        """Send the 101 and hand over to the connection."""
         assert self._transport is not None
         transport = self._transport
         transport.write(response)
-        connection = WsprotoConnection(self._listener, transport, request, accept.subprotocol, agreement)
         received, self._buffer = self._buffer, b""
         self._end()
         transport.set_protocol(connection)

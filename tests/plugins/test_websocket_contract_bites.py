@@ -1,0 +1,364 @@
+"""The contract suite of WebSocket transports fails where it should: a working transport, bent in one place each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zcli_wsproto
+from installations import clean_environment
+
+from zcli_core.contracts.websocket import Accept, Compression, HttpAnswer, State
+from zcli_core.contracts.websocket_parts.events import Failure
+from zcli_core.testing import WebSocketTransportContract, websocket_peer, websocket_server
+from zcli_core.testing.contract import make_context
+from zcli_core.testing.websocket_deciding import at_once
+from zcli_core.testing.websocket_frames import close, frame
+from zcli_core.testing.websocket_limits import LIMITS, in_one_frame
+from zcli_core.testing.websocket_server import ServerUnderTest
+
+
+class Proxy:
+    """Another thing under a name of its own; what a subclass says is bent."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+class Transport(Proxy):
+    """A transport bent by functions around its limits, the acceptor that it asks, and its listener."""
+
+    def __init__(self, limits: Any = None, acceptor: Any = None, listener: Any = None) -> None:
+        super().__init__(zcli_wsproto.zcli_websocket_transports()[0].factory(make_context()))
+        same: Callable[[Any], Any] = lambda thing: thing  # noqa: E731
+        self._limits, self._acceptor, self._listener = limits or same, acceptor or same, listener or same
+
+    async def listen(self, endpoint: Any, acceptor: Any, limits: Any) -> Any:
+        return self._listener(await self.inner.listen(endpoint, self._acceptor(acceptor), self._limits(limits)))
+
+
+# Bends ----------------------------------------------------------------------------------------------------------
+
+
+def unlimited(**changes: Any) -> Transport:
+    """A transport that takes a limit for another."""
+    return Transport(limits=lambda limits: replace(limits, **changes))
+
+
+def opening(connection: Any = None, receiver: Any = None) -> Transport:
+    """A transport whose connections or whose calls of receivers are bent."""
+
+    class Acceptor(Proxy):
+        def upgrade(self, request: Any) -> Any:
+            decision = self.inner.upgrade(request)
+            return replace(decision, opened=self.opening(decision)) if isinstance(decision, Accept) else decision
+
+        def opening(self, accept: Accept) -> Any:
+            def opened(real: Any) -> Any:
+                made = accept.opened(connection(real) if connection else real)
+                return receiver(made) if receiver else made
+
+            return opened
+
+    return Transport(acceptor=Acceptor)
+
+
+class ClosedTwice(Proxy):
+    def closed(self, closed: Any) -> None:
+        self.inner.closed(closed)
+        self.inner.closed(closed)
+
+
+class NeverClosed(Proxy):
+    def closed(self, closed: Any) -> None:
+        pass
+
+
+class ClosedByNobody(Proxy):
+    def closed(self, closed: Any) -> None:
+        self.inner.closed(closed._replace(code=1006))
+
+
+class NeverHeld(Proxy):
+    def message(self, message: Any) -> bool:
+        self.inner.message(message)
+        return True
+
+
+class NeverWaitsForTheEnd(Proxy):
+    def end(self) -> bool:
+        self.inner.end()
+        return True
+
+
+class BytesForText(Proxy):
+    def message(self, message: Any) -> bool:
+        taken: bool = self.inner.message(message.encode() if isinstance(message, str) else message)
+        return taken
+
+
+class OtherThread(Proxy):
+    def message(self, message: Any) -> bool:
+        thread = threading.Thread(target=self.inner.message, args=(message,))
+        thread.start()
+        thread.join()
+        return True
+
+
+class Nested(Proxy):
+    """Delivers the end from inside a message."""
+
+    def message(self, message: Any) -> bool:
+        real = self.inner._receiver.message
+
+        def inside(message: Any) -> bool:
+            self.inner.end()
+            taken: bool = real(message)
+            return taken
+
+        self.inner._receiver.message = inside
+        taken: bool = self.inner.message(message)
+        return taken
+
+
+class LeavesATask(Proxy):
+    def closed(self, closed: Any) -> None:
+        self.task = asyncio.get_running_loop().create_task(asyncio.sleep(60))
+        self.inner.closed(closed)
+
+
+class RaisesIntoTheLoop(Proxy):
+    def closed(self, closed: Any) -> None:
+        self.inner.closed(closed)
+        raise RuntimeError("of a bent transport")
+
+
+class NeverCloses(Proxy):
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        pass
+
+
+class ClosesWithAnything(Proxy):
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        self.inner.close(code if 1000 <= code < 5000 and code not in (1004, 1005, 1006, 1015, 1016, 2999) else 1000)
+
+
+class SendsQuietly(Proxy):
+    """Says nothing where nothing can be sent."""
+
+    def send(self, message: Any) -> None:
+        if self.inner.state is State.OPEN:
+            self.inner.send(message)
+
+
+class NeverDrains(Proxy):
+    write_paused = False
+
+
+class AlwaysOpen(Proxy):
+    state = State.OPEN
+
+
+class KeepsAccepting(Proxy):
+    def stop_accepting(self) -> None:
+        pass
+
+
+class SwallowsErrors(Proxy):
+    """Lets in whom the core could not decide on."""
+
+    def upgrade(self, request: Any) -> Any:
+        try:
+            return self.inner.upgrade(request)
+        except Exception:
+            return self.inner.accept()
+
+
+class DecodesPaths(Proxy):
+    def upgrade(self, request: Any) -> Any:
+        return self.inner.upgrade(replace(request, path=request.path.replace("%20", " ")))
+
+
+class DropsHeadersOfAnswers(Proxy):
+    def http(self, request: Any) -> Any:
+        answer = self.inner.http(request)
+        return HttpAnswer(answer.status, answer.body)
+
+
+class SaysPlain(Proxy):
+    def upgrade(self, request: Any) -> Any:
+        return self.inner.upgrade(replace(request, tls=False))
+
+
+class Careless(Proxy):
+    """A decoder that overlooks failures of one code."""
+
+    def __init__(self, inner: Any, code: int, instead: Any) -> None:
+        super().__init__(inner)
+        self._code, self._instead = code, instead
+
+    def next(self) -> Any:
+        event = self.inner.next()
+        return self._instead if isinstance(event, Failure) and event.code == self._code else event
+
+
+def overlooking(code: int, instead: Any) -> Transport:
+    """A transport that takes a breach of the protocol for something else."""
+
+    def careless(real: Any) -> Any:
+        real._decoder = Careless(real._decoder, code, instead)
+        return real
+
+    return opening(connection=careless)
+
+
+def limits(**changes: Any) -> Callable[[], Transport]:
+    return lambda: unlimited(**changes)
+
+
+def receiver(bent: type[Proxy]) -> Callable[[], Transport]:
+    return lambda: opening(receiver=bent)
+
+
+def connection(bent: type[Proxy]) -> Callable[[], Transport]:
+    return lambda: opening(connection=bent)
+
+
+def acceptor(bent: type[Proxy]) -> Callable[[], Transport]:
+    return lambda: Transport(acceptor=bent)
+
+
+#: What is wrong, how, the beginning of the name of the test that has to find it, and what that test is given.
+BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
+    ("ignores max_size", limits(max_size=1 << 30), "max_size_passes", {"way": in_one_frame, "offer": None}),
+    ("ignores max_fragments", limits(max_fragments=1 << 30), "max_fragments_passes", {}),
+    ("ignores max_headers", limits(max_headers=1 << 30), "too_many_headers", {"count": 129}),
+    ("ignores max_header_bytes", limits(max_header_bytes=1 << 30), "max_header_bytes_passes", {"wanted": 1}),
+    ("has other limits", limits(max_header_bytes=2999), "max_header_bytes_passes", {"wanted": 0}),
+    ("ignores open_timeout", limits(open_timeout=60), "one_byte_after_another", {}),
+    ("waits for decisions", limits(open_timeout=60), "a_decision_that_takes_too_long", {}),
+    ("ignores close_timeout", limits(close_timeout=60), "the_close_handshake_has_one", {"begun_by": "server"}),
+    ("ignores send_buffer_max", limits(send_buffer_max=1 << 40), "a_client_that_leaves_too_much_unread", {}),
+    ("sends no pings", limits(ping_interval=0), "a_client_that_answers_stays", {}),
+    ("sends pings unasked", limits(ping_interval=0.05), "an_interval_of_0", {}),
+    ("compresses unasked", limits(compression=Compression()), "nothing_is_agreed_on", {}),
+    ("calls closed twice", receiver(ClosedTwice), "a_close_without_a_code", {}),
+    ("never calls closed", receiver(NeverClosed), "a_close_without_a_code", {}),
+    ("loses the code", receiver(ClosedByNobody), "a_close_by_the_client", {}),
+    ("never holds delivery", receiver(NeverHeld), "while_delivery_is_held", {}),
+    ("does not wait for the end", receiver(NeverWaitsForTheEnd), "what_came_before_the_end", {"end": close()}),
+    ("delivers text as bytes", receiver(BytesForText), "frames_right_behind", {}),
+    ("calls from another thread", receiver(OtherThread), "frames_right_behind", {}),
+    ("calls inside a call", receiver(Nested), "one_stray_byte", {}),
+    ("leaves a task", receiver(LeavesATask), "one_stray_byte", {}),
+    ("raises into the loop", receiver(RaisesIntoTheLoop), "one_stray_byte", {}),
+    ("never closes", connection(NeverCloses), "a_close_without_arguments", {}),
+    ("takes any code", connection(ClosesWithAnything), "a_code_that_may_not_be_sent", {"code": 1006}),
+    ("sends into the void", connection(SendsQuietly), "nothing_can_be_sent", {"ended": True}),
+    ("never asks to drain", connection(NeverDrains), "a_sender_that_drains", {}),
+    ("is open for ever", connection(AlwaysOpen), "a_close_by_the_server", {}),
+    ("fails open", acceptor(SwallowsErrors), "a_decision_that_cannot", {"bad": "raises", "way": at_once}),
+    ("decodes paths", acceptor(DecodesPaths), "the_acceptor_sees", {}),
+    ("drops headers", acceptor(DropsHeadersOfAnswers), "a_request_that_asks_for_no_websocket", {}),
+    ("denies TLS", acceptor(SaysPlain), "it_serves_over_tls", {"size": 10}),
+    ("keeps accepting", lambda: Transport(listener=KeepsAccepting), "a_port_is_free_at_once_when", {}),
+    ("takes any text", lambda: overlooking(1007, "?"), "bad_utf8_is_1007", {"bad": b"\x80", "way": "whole"}),
+    (
+        "takes any frame",
+        lambda: overlooking(1002, None),
+        "what_came_before_a_bad",
+        {"bad": frame(3), "bytewise": False},
+    ),
+    ("gives another code", lambda: overlooking(1007, Failure(1002, "")), "text_that_ends_inside", {"cut": 2}),
+]
+
+
+@pytest.mark.parametrize(("make", "name", "given"), [bent[1:] for bent in BENT], ids=[bent[0] for bent in BENT])
+def test_a_bent_transport_is_found(
+    make: Callable[[], Transport],
+    name: str,
+    given: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the test that is there for it, which passes for the transport as it was."""
+    (test,) = [
+        getattr(WebSocketTransportContract(), found)
+        for found in dir(WebSocketTransportContract)
+        if found.startswith(f"test_{name}")
+    ]
+    run(test, Transport(), given, caplog)
+    caplog.clear()
+    monkeypatch.setattr(websocket_peer, "PATIENCE", 0.4)
+    monkeypatch.setattr(websocket_server, "PATIENCE", 0.4)
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        run(test, make(), given, caplog)
+
+
+def run(test: Callable[..., None], transport: Transport, given: dict[str, Any], caplog: Any) -> None:
+    """Run a test of the suite with the fixtures that it asks for."""
+    serve = functools.partial(ServerUnderTest, transport)
+    wanted = inspect.signature(test).parameters
+    with contextlib.ExitStack() as stack:
+        fixtures: dict[str, Any] = {"serve": serve, "caplog": caplog}
+        if {"server", "client", "limited"} & set(wanted):
+            fixtures["server"] = fixtures["limited"] = stack.enter_context(serve(LIMITS))
+        if "client" in wanted:
+            fixtures["client"] = stack.enter_context(fixtures["server"].connect())
+        test(**given, **{name: fixture for name, fixture in fixtures.items() if name in wanted})
+
+
+SUITE_OF_AN_AUTHOR = """
+import zcli_wsproto
+from test_websocket_contract_bites import ClosedTwice, opening
+from zcli_core.testing import WebSocketTransportContract
+
+class TestMine(WebSocketTransportContract):
+    transport = staticmethod(lambda context: opening(receiver=ClosedTwice))
+
+class TestNothing(WebSocketTransportContract):
+    pass
+"""
+
+
+def test_what_an_author_reads_names_the_rule(tmp_path: Path) -> None:
+    """And what was compared; who has forgotten to say what to test is told so."""
+    (tmp_path / "test_mine.py").write_text(SUITE_OF_AN_AUTHOR)
+    environment = clean_environment(os.environ, tmp_path)
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "rfcs_upgrade or unasked or close_by",
+    ]
+    done = subprocess.run(
+        [*command, str(tmp_path)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "the contract was broken: Receiver.closed was called after Receiver.closed" in done.stdout
+    assert "TestNothing has to say what it tests: transport = the Provider of your plugin" in done.stdout

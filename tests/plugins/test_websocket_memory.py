@@ -1,0 +1,55 @@
+"""What a hostile client may cost in memory: bombs, floods, oversize frames, bytes after the end."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from websocket_transports import on_every_transport, serve
+
+from zcli_core.contracts.websocket import Compression, Limits
+from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, TEXT, close, deflated, frame
+from zcli_core.testing.websocket_peer import DEFLATE_OFFER
+
+BOMB = deflated(bytes(48 * 1024 * 1024), 12, 9)
+FLOODS = {
+    "bomb": frame(BINARY, BOMB, rsv=4),
+    "bomb in fragments": frame(BINARY, BOMB[:9999], rsv=4, fin=False) + frame(CONTINUATION, BOMB[9999:]),
+    "bytes after the end": frame(3) + bytes(16 * 1024 * 1024),
+    "pings unread": frame(PING, b"x" * 125) * 20_000 + close(1000),
+    "oversize": frame(BINARY, bytes(16 * 1024 * 1024)),
+    "empty fragments": frame(TEXT, fin=False) + frame(CONTINUATION, fin=False) * 200_000,
+}
+
+
+def peak_of(action: Callable[[], None]) -> int:
+    """Bytes by which this process's memory grew at the most while it did that."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew (proc(5))
+    before = _peak()
+    action()
+    return _peak() - before
+
+
+def _peak() -> int:
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="measures as Linux does")
+@on_every_transport
+@pytest.mark.parametrize("attack", FLOODS)
+def test_memory_stays_flat_under(name: str, attack: str) -> None:
+    """What a bomb would become, or an attacker sends, is a multiple of what is allowed here."""
+    with serve(name, Limits(max_size=100_000, max_fragments=1000, compression=Compression())) as server:
+
+        def once() -> None:
+            with server.connect(extensions=DEFLATE_OFFER) as client:
+                client.try_to_send(FLOODS[attack])
+                assert client.ending()[1] in (1009, 1002, 1000)
+
+        once()  # what is imported or allocated once has its peak here
+        assert peak_of(once) < 6 * 1024 * 1024

@@ -1,0 +1,183 @@
+"""The parts that our WebSocket transports share: what they do beyond the contract, and what can be seen only inside."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websocket_transports import PROVIDERS, on_every_transport, serve
+
+from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Request
+from zcli_core.contracts.websocket_parts.frames import close_frame
+from zcli_core.contracts.websocket_parts.upgrade import BadRequest, parse_head, split_head
+from zcli_core.testing.contract import make_context
+from zcli_core.testing.websocket_deciding import Undecided
+from zcli_core.testing.websocket_frames import PING, PONG, TEXT, frame
+from zcli_core.testing.websocket_peer import Client, parse_response, until, upgrade_request
+from zcli_core.testing.websocket_server import ServerUnderTest
+
+pytestmark = on_every_transport
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+# Requests -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expected", "request_"),
+    [
+        (400, upgrade_request(drop=["Connection"])),
+        (400, upgrade_request(drop=["Host"])),
+        (400, upgrade_request(drop=["Sec-WebSocket-Key"])),
+        (400, upgrade_request("Sec-WebSocket-Key: \xe9\xe9\xe9\xe9", drop=["Sec-WebSocket-Key"])),
+        (400, upgrade_request("Content-Length: 5")),
+        (400, upgrade_request("Sec-WebSocket-Protocol: a, a")),
+        (400, upgrade_request("Sec-WebSocket-Protocol: \xe9")),
+        (400, upgrade_request("Sec-WebSocket-Protocol: a,,b")),
+        (426, upgrade_request(version="1.0")),
+        (405, upgrade_request().replace(b"GET", b"POST")),
+        (400, b"nonsense\r\n\r\n"),
+        (505, b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
+        (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    ],
+)
+def test_a_bad_request_is_told_what_is_wrong_with_it(name: str, expected: int, request_: bytes) -> None:
+    """By the transport, in a sentence; the core hears nothing of it."""
+    with serve(name) as server:
+        response = parse_response(server.ask(request_))
+        assert (response.status, response.headers["content-type"]) == (expected, "text/plain; charset=utf-8")
+        assert response.body.endswith(b".\n")
+        assert server.requests == []
+
+
+def test_a_host_outside_ascii_is_nobodys_traceback(name: str) -> None:
+    """As a header of any other name it is ISO-8859-1."""
+    with serve(name) as server, server.socket() as sock:
+        with Client(sock, upgrade_request("Host: \xfc\xff", drop=["Host"])) as client:
+            assert client.echo() == b"are you there?"
+        assert server.upgrades[0].headers["host"] == "\xfc\xff"
+
+
+def test_a_page_whose_head_is_over_the_limit_can_read_why(name: str) -> None:
+    """Only an upgrade can be let in and closed with a code, and only up to a few megabytes."""
+    long = "X: " + "y" * 1_000_000
+    with serve(name) as server:
+        assert parse_response(server.ask(upgrade_request(long, drop=["Upgrade"]))).status == 431
+        answer = server.ask(upgrade_request(long))
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert answer.endswith(close_frame(1008, "The request's head is over 16384 bytes."))
+        assert parse_response(server.ask(upgrade_request("X: " + "y" * 9_000_000))).status == 431
+
+
+@pytest.mark.parametrize("status", [99, 199, 600, 700])
+def test_what_is_no_status_of_a_final_answer_is_500_and_logged(
+    name: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is the core's mistake."""
+    with serve(name) as server:
+        server.answer = HttpAnswer(status)
+        assert parse_response(server.ask(GET)).status == 500
+    assert "is no status of a final HTTP answer" in caplog.text
+
+
+def test_an_open_timeout_leaves_nothing_in_the_log(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even for those who debug."""
+    caplog.set_level(logging.DEBUG)
+    with serve(name, Limits(open_timeout=0.1)) as server:
+        assert server.ask(upgrade_request()[:-2]) == b""
+    assert [record for record in caplog.records if record.name != "asyncio"] == []
+
+
+def test_what_comes_during_a_decision_is_kept_up_to_a_bound(name: str) -> None:
+    """A client that leaves must be noticed, so reading goes on for a while."""
+    undecided = Undecided()
+    with serve(name, decide=undecided) as server, server.socket() as sock:
+        sock.sendall(upgrade_request() + frame(TEXT, b"x" * 1000) * 200)
+        until(lambda: undecided.outcome == "waiting")
+        (opening,) = server.listener.openings  # type: ignore[attr-defined]
+        until(lambda: len(opening._buffer) > 16 * 1024)
+        for _ in range(20):  # whatever else is on the way gets its chance to pile up
+            server.call(lambda: None)
+        assert len(opening._buffer) <= 32 * 1024 + 1024
+
+
+GOOD_LINES = [*upgrade_request().split(b"\r\n"), b"Sec-WebSocket-Protocol: a, b", b" folded", b"Transfer-Encoding: x"]
+lines = st.sampled_from(GOOD_LINES) | st.binary(max_size=40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.lists(lines, max_size=12).map(b"\r\n".join) | st.binary(max_size=200))
+def test_any_bytes_make_a_request_or_a_bad_request(name: str, data: bytes) -> None:
+    """The parser of upgrades raises nothing else."""
+    try:
+        parts = split_head(data + b"\r\n\r\n", Limits(max_header_bytes=300))
+        assert parts is not None
+        request, _ = parse_head(parts[0], None, None, False)
+        assert isinstance(request, Request)
+    except BadRequest:
+        pass
+
+
+# Connections ----------------------------------------------------------------------------------------------------
+
+
+def test_reasons_are_sentences_for_people(name: str) -> None:
+    """They go to a browser's console, and to the log."""
+    undecided = Undecided()
+    with serve(name, Limits(open_timeout=0.1), decide=undecided) as server, server.connect() as client:
+        assert client.ending() == ([], 1011, "no decision within the open timeout")
+    limits = Limits(ping_interval=0.05, ping_timeout=0.05, close_timeout=0.1)
+    with serve(name, limits) as server, server.connect() as client:
+        assert client.ending().reason == "keepalive: nothing heard for 0.1 s"
+    with serve(name) as server:
+        server.connect().sock.close()
+        assert server.has_closed().reason
+        with pytest.raises(ValueError, match=r"RFC 6455, 7\.4"), server.connect():
+            server.call(server.connection.close, 1005)
+
+
+def test_a_ping_whose_payload_is_under_way_is_a_valueerror(name: str) -> None:
+    """Its answer could not be told from the other's."""
+    with serve(name) as server, server.connect():
+        server.call(server.connection.ping, b"once")
+        with pytest.raises(ValueError, match="still unanswered"):
+            server.call(server.connection.ping, b"once")
+
+
+def test_pings_that_are_never_answered_are_not_collected(name: str) -> None:
+    """A client may send for ever and answer none."""
+    with serve(name, Limits(ping_interval=0.1, ping_timeout=60)) as server, server.connect() as client:
+        for _ in range(5):
+            assert client.read().opcode == PING
+            client.send(frame(PONG, b"not the answer"))
+        assert len(server.connection._pings._sent) == 1  # type: ignore[attr-defined]
+
+
+def test_a_listener_that_has_closed_leaves_no_timer_and_no_task(name: str) -> None:
+    """The loop is as it was before."""
+
+    async def scenario() -> None:
+        transport = PROVIDERS[name].factory(make_context())
+        server = ServerUnderTest(transport)
+        server.loop = asyncio.get_running_loop()
+        server.note_callback = lambda _: None  # type: ignore[method-assign]  # its thread is not running
+        server.listener = await transport.listen(Endpoint(port=0), server, Limits(close_timeout=0.2))
+        clients = await asyncio.gather(*[asyncio.to_thread(server.connect) for _ in range(3)])
+        bare = server.socket()
+        listener: Any = server.listener
+        while len(listener.openings) != 1:
+            await asyncio.sleep(0.005)
+        await listener.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        for client in clients:
+            client.sock.close()
+        bare.close()
+        await asyncio.sleep(0)
+        timers = [timer for timer in server.loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+        assert timers == []
+
+    asyncio.run(scenario())

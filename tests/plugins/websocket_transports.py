@@ -1,0 +1,26 @@
+"""Servers of the WebSocket transports that zCLI brings, by name, for tests beyond the contract suite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import zcli_picows
+import zcli_wsproto
+
+from zcli_core.contracts.provider import Provider
+from zcli_core.contracts.websocket import Transport
+from zcli_core.testing.contract import make_context
+from zcli_core.testing.websocket_server import ServerUnderTest
+
+PROVIDERS: dict[str, Provider[Transport]] = {
+    provider.name: provider
+    for provider in [*zcli_wsproto.zcli_websocket_transports(), *zcli_picows.zcli_websocket_transports()]
+}
+
+on_every_transport = pytest.mark.parametrize("name", PROVIDERS)
+
+
+def serve(name: str, *arguments: Any, **options: Any) -> ServerUnderTest:
+    """A server over that transport; the rest is as :class:`ServerUnderTest` takes it."""
+    return ServerUnderTest(PROVIDERS[name].factory(make_context()), *arguments, **options)

@@ -1,0 +1,11 @@
+"""Parts for building a WebSocket transport on asyncio; a transport may use all, some or none of them.
+
+A transport that uses them all brings a decoder (bytes to events) and its way of sending, and is given the rest:
+
+- :mod:`.listening`: binding, keepalive, stopping;
+- :mod:`.opening`: the request, the core's decision and the answer; :mod:`.upgrade` is its sans-IO half and needs h11;
+- :mod:`.connection`: delivery, the close handshake and its time limit; :mod:`.sending`: slow readers, bursts, pings;
+- :mod:`.events`, :mod:`.frames` and :mod:`.pings`: what they are made of.
+
+``zcli_wsproto`` and ``zcli_picows`` are the examples. Nothing of this is imported before a transport is.
+"""

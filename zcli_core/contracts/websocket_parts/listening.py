@@ -1,0 +1,141 @@
+"""Listening on asyncio: binding, keepalive and stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
+from zcli_core.contracts.websocket_parts.opening import Opening
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.websocket import Acceptor, Address, Endpoint, Limits, Message, Prepared, Request
+
+C = TypeVar("C", bound=AsyncioConnection)
+
+#: Bytes that are read at once.
+_READ_SIZE = 256 * 1024
+
+
+class AsyncioListener(Generic[C]):
+    """Implements :class:`zcli_core.contracts.websocket.Listener`, but for what is sent.
+
+    A transport derives from it and adds :meth:`connection` and :meth:`prepare`; ``C`` is its class of connections.
+    """
+
+    def __init__(self, acceptor: Acceptor, limits: Limits, log: logging.Logger) -> None:
+        self.acceptor = acceptor
+        self.limits = limits
+        self.log = log
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[C] = set()
+        self.openings: set[Opening] = set()
+        #: What every connection reads into. The loop reads and hands over in one step, so one is enough.
+        self.read_buffer = memoryview(bytearray(_READ_SIZE))
+        #: Whether nobody is let in any more.
+        self.stopped = False
+        self._server: asyncio.Server | None = None
+        self._unix_path: str | None = None
+        self._addresses: list[Address] = []
+        self._clock: asyncio.TimerHandle | None = None
+
+    # What a transport adds ----------------------------------------------------------------------------------------
+
+    def connection(self, transport: asyncio.Transport, request: Request, subprotocol: str | None) -> C:
+        """A connection for a client that is let in; its 101 has not been sent yet."""
+        raise NotImplementedError
+
+    def prepare(self, message: Message) -> Prepared:
+        """Encode a message once."""
+        raise NotImplementedError
+
+    # Listening ----------------------------------------------------------------------------------------------------
+
+    async def start(self, endpoint: Endpoint) -> None:
+        """Bind and accept. Raises OSError where the system refuses the address."""
+        timeouts: dict[str, Any] = {}
+        if endpoint.tls is not None:
+            timeouts["ssl_handshake_timeout"] = self.limits.open_timeout
+            if sys.version_info >= (3, 11):
+                timeouts["ssl_shutdown_timeout"] = self.limits.close_timeout
+        if endpoint.unix_path is not None:
+            self._unix_path = str(endpoint.unix_path)
+            self._server = await self.loop.create_unix_server(
+                lambda: Opening(self), self._unix_path, ssl=endpoint.tls, backlog=endpoint.backlog,
+                **timeouts,
+            )  # fmt: skip
+        else:
+            self._server = await self.loop.create_server(
+                lambda: Opening(self), endpoint.host, endpoint.port, ssl=endpoint.tls, backlog=endpoint.backlog,
+                reuse_port=endpoint.reuse_port or None, **timeouts,
+            )  # fmt: skip
+            self._addresses = [cast("Address", sock.getsockname()) for sock in self._server.sockets]
+        if self.limits.ping_interval:
+            self._start_clock()
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where it listens."""
+        return list(self._addresses)
+
+    def forget(self, connection: AsyncioConnection) -> None:
+        """A connection is gone."""
+        self.connections.discard(cast("C", connection))
+
+    # Keepalive ----------------------------------------------------------------------------------------------------
+
+    def _start_clock(self) -> None:
+        """One timer for all connections: each counts the ticks since it was heard of, so bytes cost no clock read."""
+        interval, timeout = self.limits.ping_interval, self.limits.ping_timeout
+        period = min(interval, timeout) / 4
+        ping_at = math.ceil(interval / period)
+        lost_at = ping_at + math.ceil(timeout / period)
+
+        def tick() -> None:
+            self._clock = self.loop.call_later(period, tick)
+            for connection in list(self.connections):
+                connection.quiet_ticks += 1
+                if connection.quiet_ticks == ping_at:
+                    connection.keepalive_ping()
+                elif connection.quiet_ticks >= lost_at:
+                    connection.keepalive_lost(interval + timeout)
+
+        self._clock = self.loop.call_later(period, tick)
+
+    # Stopping -----------------------------------------------------------------------------------------------------
+
+    def stop_accepting(self) -> None:
+        """Release the port and drop who is still in the upgrade."""
+        self.stopped = True
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            self._remove_socket_file()
+        for opening in list(self.openings):
+            opening.drop()
+
+    def _remove_socket_file(self) -> None:
+        if self._unix_path is not None:
+            try:
+                if stat.S_ISSOCK(os.stat(self._unix_path).st_mode):
+                    os.unlink(self._unix_path)
+            except OSError:
+                pass  # somebody has removed it already
+            self._unix_path = None
+
+    async def close(self, code: int = 1001, reason: str = "") -> None:
+        """Stop accepting, close every connection and wait until all are gone."""
+        self.stop_accepting()
+        connections = list(self.connections)
+        for connection in connections:
+            connection.close(code, reason)
+        for connection in connections:
+            await connection.wait_closed()
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None

@@ -1,0 +1,247 @@
+"""Part of the WebSocket contract suite: what becomes of the core's decision on an upgrade."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from zcli_core.contracts.websocket import Accept, Decision, HttpAnswer, Limits, Refuse, Request
+from zcli_core.testing.websocket_frames import TEXT, close, frame
+from zcli_core.testing.websocket_opening import ask
+from zcli_core.testing.websocket_peer import Client, read_all, reset, send_until_stalled, until, upgrade_request
+from zcli_core.testing.websocket_server import ServerUnderTest
+from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+
+#: More than the buffers of two sockets hold.
+FLOOD = 48 * 1024 * 1024
+
+
+class Undecided:
+    """Decides when ``event`` is set; ``outcome`` tells what became of the decision."""
+
+    def __init__(self) -> None:
+        self.outcome = "asked for"
+        self.event: asyncio.Event
+
+    def __call__(self, server: ServerUnderTest, _: Request) -> Any:
+        """For ``decide``."""
+        return self._decide(server)
+
+    async def _decide(self, server: ServerUnderTest) -> Decision:
+        self.event = asyncio.Event()
+        self.outcome = "waiting"
+        try:
+            await self.event.wait()
+        except asyncio.CancelledError:
+            self.outcome = "cancelled"
+            raise
+        self.outcome = "decided"
+        return server.accept()
+
+
+def at_once(decide: Callable[[ServerUnderTest], Any]) -> Any:
+    """Decide right away."""
+    return lambda server, _: decide(server)
+
+
+def in_a_coroutine(decide: Callable[[ServerUnderTest], Any]) -> Any:
+    """Decide after a while."""
+
+    async def later(server: ServerUnderTest) -> Any:
+        await asyncio.sleep(0.01)
+        return decide(server)
+
+    return lambda server, _: later(server)
+
+
+def in_a_coroutine_that_never_waits(decide: Callable[[ServerUnderTest], Any]) -> Any:
+    """Decide in a coroutine's first step."""
+
+    async def now(server: ServerUnderTest) -> Any:
+        return decide(server)
+
+    return lambda server, _: now(server)
+
+
+every_way = pytest.mark.parametrize("way", [at_once, in_a_coroutine, in_a_coroutine_that_never_waits])
+
+
+class DecidingTests(WebSocketSuite):
+    """Accept, Refuse, HttpAnswer; at once, later, never, or wrongly."""
+
+    @every_way
+    def test_a_client_that_is_let_in_is_served(self, serve: Serve, way: Any) -> None:
+        """Also with what it sent right behind its request."""
+        decide = way(lambda server: server.accept(headers=(("X-A", "1"),)))
+        with serve(decide=decide) as server, server.connect(behind=frame(TEXT, b"early")) as client:
+            assert client.headers["x-a"] == "1"
+            assert client.read_message() == (TEXT, b"early")
+            assert client.echo() == b"are you there?"
+
+    @every_way
+    def test_a_refusal_is_a_101_and_a_close_frame_that_a_page_can_read(self, serve: Serve, way: Any) -> None:
+        """No message is taken before it, no connection is made, and the server hangs up."""
+        with serve(decide=way(lambda _: Refuse(1008, "nö", "a"))) as server:
+            with server.connect("Sec-WebSocket-Protocol: a", behind=frame(TEXT, b"let me in")) as client:
+                assert client.headers["sec-websocket-protocol"] == "a"
+                assert client.ending() == ([], 1008, "nö")
+            assert (server.connections, server.messages) == ([], [])
+
+    @every_way
+    def test_a_decision_may_be_a_plain_answer(self, serve: Serve, way: Any) -> None:
+        """As ``refuse_with: http`` wants it."""
+        decide = way(lambda _: HttpAnswer(403, b"no", (("X-Why", "because"),)))
+        with serve(decide=decide) as server:
+            response = ask(server, upgrade_request())
+            assert (response.status, response.body, response.headers["x-why"]) == (403, b"no", "because")
+
+    def test_a_decision_may_be_any_awaitable(self, serve: Serve) -> None:
+        """A future, here, that somebody else fulfils."""
+
+        def decide(server: ServerUnderTest, _: Request) -> Any:
+            future: asyncio.Future[Decision] = server.loop.create_future()
+            server.loop.call_later(0.01, future.set_result, Accept(server.open))
+            return future
+
+        with serve(decide=decide) as server, server.connect() as client:
+            assert client.echo() == b"are you there?"
+
+    @pytest.mark.parametrize("way", [at_once, in_a_coroutine])
+    @pytest.mark.parametrize("bad", ["raises", "subprotocol", "refuse", "header", "nothing"])
+    def test_a_decision_that_cannot_be_carried_out_is_500_and_logged(
+        self, serve: Serve, bad: str, way: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """An exception, a subprotocol that nobody offered, a header that would split the answer, None."""
+
+        def decide(server: ServerUnderTest) -> Any:
+            if bad == "raises":
+                raise RuntimeError("of the test")
+            return {
+                "subprotocol": server.accept("not-offered"),
+                "refuse": Refuse(1008, "", "not-offered"),
+                "header": server.accept(headers=(("X", "\r\nSet-Cookie: a"),)),
+                "nothing": None,
+            }[bad]
+
+        with serve(decide=way(decide)) as server:
+            response = ask(server, upgrade_request())
+            assert (response.status, b"of the test" in response.body) == (500, False)
+            assert server.connections == []
+        assert len([record for record in caplog.records if record.exc_info and record.levelno >= logging.ERROR]) == 1
+
+    def test_a_receiver_that_cannot_be_made_closes_with_1011(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The client has its 101 already, so a close frame says it."""
+
+        def fail(*_: Any) -> Any:
+            raise RuntimeError("of the test")
+
+        with serve(receiver=fail) as server, server.connect() as client:
+            client.send(close(1011))
+            assert client.close_code() == 1011
+        assert len([record for record in caplog.records if record.exc_info and record.levelno >= logging.ERROR]) == 1
+
+    # Waiting ------------------------------------------------------------------------------------------------------
+
+    def test_what_comes_during_a_decision_is_kept_and_answered_in_order(self, serve: Serve) -> None:
+        """Nothing is lost between the request and the connection."""
+        undecided = Undecided()
+        messages = [b"%06d" % at + b"x" * 1000 for at in range(200)]
+        with serve(decide=undecided) as server, server.socket() as sock:
+            sock.sendall(upgrade_request() + b"".join(frame(TEXT, message) for message in messages))
+            until(lambda: undecided.outcome == "waiting")
+            assert server.messages == []
+            server.call(undecided.event.set)
+            with Client(sock) as client:
+                assert [client.read_message()[1] for _ in messages] == messages
+
+    def test_what_comes_during_a_decision_does_not_pile_up(self, serve: Serve) -> None:
+        """The transport stops reading: what it does not take stays with TCP, and with the client."""
+        undecided = Undecided()
+        with serve(decide=undecided) as server, server.socket() as sock:
+            sock.sendall(upgrade_request())
+            until(lambda: undecided.outcome == "waiting")
+            assert send_until_stalled(sock, bytes(FLOOD)) < FLOOD
+
+    @pytest.mark.parametrize("leave", [lambda sock: sock.close(), reset], ids=["closes", "resets"])
+    def test_a_decision_is_cancelled_when_its_client_leaves(self, serve: Serve, leave: Any) -> None:
+        """Nobody waits for it any more, and nobody is let in."""
+        undecided = Undecided()
+        with serve(decide=undecided) as server:
+            sock = server.socket()
+            sock.sendall(upgrade_request())
+            until(lambda: undecided.outcome == "waiting")
+            leave(sock)
+            until(lambda: undecided.outcome == "cancelled", "the decision was not cancelled")
+            assert server.connections == []
+
+    def test_a_decision_that_takes_too_long_is_cancelled_and_refused_with_1011(self, serve: Serve) -> None:
+        """``open_timeout`` covers it too, and the refusal is one that a page can read."""
+        undecided = Undecided()
+        with serve(Limits(open_timeout=0.3), decide=undecided) as server, server.connect() as client:
+            before, code, reason = client.ending()
+            assert (before, code) == ([], 1011)
+            assert reason
+            assert undecided.outcome == "cancelled"
+            assert server.connections == []
+
+    def test_a_decision_that_will_not_be_cancelled_lets_nobody_in(self, serve: Serve) -> None:
+        """A strategy that swallows the cancellation, and says yes when its client has been given up."""
+        released: list[asyncio.Event] = []
+
+        async def stubborn(server: ServerUnderTest) -> Decision:
+            event = asyncio.Event()
+            with contextlib.suppress(asyncio.CancelledError):
+                released.append(event)
+                await asyncio.Event().wait()
+            await event.wait()
+            return server.accept()
+
+        limits = Limits(open_timeout=0.2, close_timeout=0.2)
+        with serve(limits, decide=lambda server, _: stubborn(server)) as server, server.socket() as sock:
+            sock.sendall(upgrade_request())
+            answer = read_all(sock)  # ends although the strategy does not
+            assert not answer.endswith(b"\r\n\r\n"), "let in without a decision"
+            server.call(released[0].set)
+            server.wait(asyncio.sleep(0.05))
+            assert server.connections == []
+
+    def test_an_open_connection_does_not_wait_for_anothers_decision(self, serve: Serve) -> None:
+        """Nor does anybody else who wants to enter."""
+        undecided = Undecided()
+
+        def decide(server: ServerUnderTest, request: Request) -> Any:
+            return undecided(server, request) if request.path == "/slow" else server.accept()
+
+        with serve(decide=decide) as server, server.socket() as slow, server.connect() as early:
+            slow.sendall(upgrade_request(target="/slow"))
+            until(lambda: undecided.outcome == "waiting")
+            assert early.echo() == b"are you there?"
+            with server.connect() as late:
+                assert late.echo() == b"are you there?"
+            assert undecided.outcome == "waiting"
+
+    def test_a_limit_that_was_checked_in_a_decision_holds_when_it_is_carried_out(self, serve: Serve) -> None:
+        """Of many clients at once exactly as many get in as the core counted."""
+        places = 5
+
+        def decide(server: ServerUnderTest) -> Decision:
+            return server.accept() if len(server.connections) < places else Refuse(1013, "full")
+
+        for way in (at_once, in_a_coroutine, in_a_coroutine_that_never_waits):
+            with serve(decide=way(decide)) as server:
+                socks = [server.socket() for _ in range(20)]
+                for sock in socks:
+                    sock.sendall(upgrade_request())
+                clients = [Client(sock) for sock in socks]
+                until(lambda: len(server.upgrades) == 20)
+                assert len(server.connections) == places
+                for client in clients:
+                    client.sock.close()
+                until(lambda: len(server.closed) == places)

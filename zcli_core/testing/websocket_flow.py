@@ -1,0 +1,356 @@
+"""Part of the WebSocket contract suite: one side faster than the other: messages in, messages out, broadcasts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from zcli_core.contracts.websocket import ClosedBy, Connection, Limits, Message, State
+from zcli_core.errors import ConnectionClosed
+from zcli_core.testing.websocket_deciding import FLOOD
+from zcli_core.testing.websocket_frames import BINARY, PING, TEXT, close, frame
+from zcli_core.testing.websocket_peer import PATIENCE, Frame, send_until_stalled, until
+from zcli_core.testing.websocket_server import Echo, ServerUnderTest
+from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+
+
+class Holding(Echo):
+    """Asks to wait after every message; whoever resumes delivery gets the next one."""
+
+    def message(self, message: Message) -> bool:
+        """Send it back; wait."""
+        super().message(message)
+        return False
+
+
+class Silent(Echo):
+    """Sends nothing back."""
+
+    def message(self, message: Message) -> bool:
+        """Note it; go on."""
+        self.server.messages.append(message)
+        return True
+
+
+def fill(connection: Connection) -> None:
+    """Send until the client would have to read."""
+    for _ in range(FLOOD // 100_000):
+        if connection.write_paused:
+            return
+        connection.send(bytes(100_000))
+    raise AssertionError("write_paused stays False although the client reads nothing")
+
+
+def _kind_and_length(message: str | bytes) -> str:
+    return f"{type(message).__name__} of {len(message)}"
+
+
+class FlowTests(WebSocketSuite):
+    """Delivery that is held, clients that do not read, senders that wait."""
+
+    # Delivery -----------------------------------------------------------------------------------------------------
+
+    def test_after_false_one_message_at_a_time_is_delivered(self, serve: Serve) -> None:
+        """Each by ``resume_delivery``, whether they came in one segment or not; nothing is lost or out of order."""
+        messages = [b"%03d" % at * (1 + at % 5 * 3000) for at in range(100)]
+        with serve(receiver=Holding) as server, server.connect() as client:
+            client.send(*[frame(BINARY, message) for message in messages])
+            for at, message in enumerate(messages):
+                assert client.read_message() == (BINARY, message)
+                assert len(server.messages) == at + 1
+                server.call(server.connection.resume_delivery)
+            assert server.messages == messages
+
+    def test_while_delivery_is_held_the_client_is_slowed_down(self, serve: Serve) -> None:
+        """The transport stops reading: what it does not take stays with TCP, and with the client."""
+        message = frame(BINARY, b"x" * 50_000)
+        count = FLOOD // len(message)
+        with serve(receiver=Holding) as server, server.connect() as client:
+            assert send_until_stalled(client.sock, message * count) < count * len(message)
+            assert len(server.messages) == 1
+
+    def test_delivery_that_is_resumed_inside_a_message_goes_on_after_it(self, serve: Serve) -> None:
+        """Not within it: the core is never called from inside itself."""
+
+        class Eager(Echo):
+            def message(self, message: Message) -> bool:
+                super().message(message)
+                self.server.loop.call_soon(self.connection.resume_delivery)
+                self.connection.resume_delivery()
+                return False
+
+        with serve(receiver=Eager) as server, server.connect() as client:
+            client.send(*[frame(TEXT, b"%d" % at) for at in range(20)])
+            assert [client.read_message()[1] for _ in range(20)] == [b"%d" % at for at in range(20)]
+
+    def test_nothing_but_resume_delivery_ends_a_hold(self, serve: Serve) -> None:
+        """Also not what was called before it, when there was nothing to resume, nor a turn that others had."""
+        count = 1000
+        early: list[Message] = []
+
+        class Fickle(Echo):
+            holding = False
+
+            def message(self, message: Message) -> bool:
+                if self.holding:
+                    early.append(message)
+                self.server.messages.append(message)
+                self.holding = len(self.server.messages) % 130 == 0
+                self.server.loop.call_soon(self.resume_for_nothing)
+                return not self.holding
+
+            def resume_for_nothing(self) -> None:
+                if not self.holding:
+                    self.connection.resume_delivery()
+
+            def resume(self) -> None:
+                self.holding = False
+                self.connection.resume_delivery()
+
+        receivers: list[Fickle] = []
+
+        def make(server: ServerUnderTest, connection: Connection) -> Fickle:
+            receivers.append(Fickle(server, connection))
+            return receivers[0]
+
+        with serve(receiver=make) as server, server.connect() as client:
+            client.send(frame(TEXT, b"x") * count)
+            for held_at in range(130, count, 130):
+                until(lambda at=held_at: len(server.messages) >= at)  # type: ignore[misc]
+                server.wait(asyncio.sleep(0.01))
+                assert (len(server.messages), early) == (held_at, [])
+                server.call(receivers[0].resume)
+            until(lambda: len(server.messages) == count)
+
+    def test_to_resume_what_was_not_held_is_harmless(self, serve: Serve) -> None:
+        """Before the first message, between two, and at the end."""
+        with serve() as server, server.connect() as client:
+            connection = server.connection
+            server.call(connection.resume_delivery)
+            assert client.echo() == b"are you there?"
+            server.call(connection.resume_delivery)
+            client.send(close())
+            assert client.close_code() == 1000
+            client.sock.close()
+            server.has_closed()
+            server.call(connection.resume_delivery)
+
+    def test_a_client_that_leaves_while_delivery_is_held_is_noticed(self, serve: Serve) -> None:
+        """Once delivery goes on, if not before."""
+        with serve(receiver=Holding) as server:
+            with server.connect() as client:
+                client.send(frame(TEXT, b"1"), frame(TEXT, b"2"))
+                client.read_message()
+
+            def gone() -> bool:
+                server.call(server.connection.resume_delivery)
+                return bool(server.closed)
+
+            until(gone, "a client that has left was not noticed")
+            assert server.closed[0].code == 1006
+
+    def test_many_messages_at_once_leave_others_their_turn(self, serve: Serve) -> None:
+        """A client that pipelines does not hold the loop until it has run dry."""
+        count = 20_000
+        turns = 0
+
+        class Counting(Echo):
+            def message(self, message: Message) -> bool:
+                if not self.server.messages:
+                    self.turn()
+                self.server.messages.append(message)
+                return True
+
+            def turn(self) -> None:
+                nonlocal turns
+                if len(self.server.messages) < count:
+                    turns += 1
+                    self.server.loop.call_soon(self.turn)
+
+        with serve(receiver=Counting) as server, server.connect() as client:
+            client.send(frame(TEXT, b"x") * count)
+            until(lambda: len(server.messages) == count)
+            assert turns > 10, "the loop stood still until all messages of one client had been delivered"
+
+    # Sending ------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        "message",
+        ["", "text", "é😀" * 50_000, b"", b"bytes", bytes(range(256)) * 300, bytes(1_000_000)],
+        ids=_kind_and_length,
+    )
+    def test_every_message_can_be_sent_and_prepared(self, serve: Serve, message: str | bytes) -> None:
+        """Text as text, bytes as binary; the size of a prepared one is that of its payload."""
+        payload = message.encode() if isinstance(message, str) else message
+        expected = (TEXT if isinstance(message, str) else BINARY, payload)
+        with serve() as server, server.connect() as client:
+            connection = server.connection
+
+            def send() -> int:
+                connection.send(message)
+                prepared = server.listener.prepare(message)
+                assert connection.send_prepared(prepared)
+                assert connection.send_prepared(prepared)
+                return prepared.size
+
+            assert server.call(send) == len(payload)
+            assert [client.read_message() for _ in range(3)] == [expected] * 3
+
+    @pytest.mark.parametrize("message", [3, None, ["x"], {"a": 1}], ids=str)
+    def test_what_is_no_message_is_a_typeerror(self, serve: Serve, message: Any) -> None:
+        """The connection stays open."""
+        with serve() as server, server.connect() as client:
+            for use in (server.connection.send, server.listener.prepare):
+                with pytest.raises(TypeError):
+                    server.call(use, message)
+            assert client.echo() == b"are you there?"
+
+    def test_many_messages_from_one_callback_arrive_in_order(self, serve: Serve) -> None:
+        """Sent, prepared and answered to pings."""
+
+        class Talking(Echo):
+            def message(self, message: Message) -> bool:
+                for at in range(100):
+                    if at % 2:
+                        self.connection.send(f"{message!r} {at}")
+                    else:
+                        self.connection.send_prepared(self.server.listener.prepare(f"{message!r} {at}"))
+                return True
+
+        with serve(receiver=Talking) as server, server.connect() as client:
+            client.send(frame(TEXT, b"a"), frame(PING, b"p"), frame(TEXT, b"b"))
+            frames = [client.read() for _ in range(201)]
+            texts = [frame_.payload.decode() for frame_ in frames if frame_.opcode == TEXT]
+            assert texts == [f"{name!r} {at}" for name in "ab" for at in range(100)]
+
+    def test_a_message_sent_while_the_core_is_not_called_goes_out_at_once(self, serve: Serve) -> None:
+        """Without waiting for anything of the client's, or for another message."""
+        with serve() as server, server.connect() as client:
+            server.call(server.connection.send, "now")
+            assert client.read() == Frame(TEXT, b"now")
+
+    # Clients that read too slowly ---------------------------------------------------------------------------------
+
+    def test_a_sender_that_drains_is_never_too_fast(self, serve: Serve) -> None:
+        """Ten megabytes to a client that takes its time: ``send`` while not ``write_paused``, else ``drain``."""
+        with serve(Limits(send_buffer_max=300_000)) as server, server.connect() as client:
+            connection = server.connection
+
+            async def stream() -> tuple[int, int]:
+                most = waited = 0
+                for _ in range(100):
+                    connection.send(bytes(100_000))
+                    most = max(most, connection.write_buffer_size)
+                    if connection.write_paused:
+                        waited += 1
+                        await connection.drain()
+                return most, waited
+
+            streaming = server.start(stream())
+            until(lambda: connection.write_paused or streaming.done())
+            for _ in range(100):
+                assert len(client.read_message()[1]) == 100_000
+            most, waited = streaming.result(PATIENCE)
+            assert most <= 300_000
+            assert waited
+
+    def test_drain_does_not_wait_for_a_client_that_reads(self, serve: Serve) -> None:
+        """There is nothing to wait for."""
+        with serve() as server, server.connect():
+            server.wait(server.connection.drain())
+            assert server.connection.write_buffer_size == 0
+
+    @pytest.mark.parametrize("end", ["close", "abort", "leave"])
+    def test_who_waits_in_drain_is_told_when_the_connection_ends(self, serve: Serve, end: str) -> None:
+        """By ConnectionClosed, all of them."""
+        with serve(Limits(send_buffer_max=FLOOD, close_timeout=0.3)) as server, server.connect() as client:
+            connection = server.connection
+            server.call(fill, connection)
+            waiting = [server.start(connection.drain()) for _ in range(3)]
+            if end == "leave":
+                client.sock.close()
+            else:
+                server.call(getattr(connection, end))
+            for future in waiting:
+                with pytest.raises(ConnectionClosed):
+                    future.result(PATIENCE)
+
+    def test_a_client_that_leaves_too_much_unread_is_closed_with_1013(self, serve: Serve) -> None:
+        """``send`` says it by ConnectionClosed, and what is held for the client is bounded."""
+        limits = Limits(send_buffer_max=200_000, close_timeout=0.3)
+        with serve(limits) as server, server.connect():
+            connection = server.connection
+            peak = 0
+
+            def flood() -> ConnectionClosed:
+                nonlocal peak
+                for _ in range(1000):
+                    try:
+                        connection.send(bytes(50_000))
+                    except ConnectionClosed as error:
+                        return error
+                    peak = max(peak, connection.write_buffer_size)
+                raise AssertionError("50 MB were left unread, and nothing was said")
+
+            error = server.call(flood)
+            assert error.code == 1013
+            assert peak <= 200_000 + 50_100
+            closed = server.has_closed()
+            assert (closed.code, closed.by) == (1013, ClosedBy.SERVER)
+            assert closed.reason
+
+    def test_send_prepared_tells_of_a_client_that_is_too_slow(self, serve: Serve) -> None:
+        """By False, from when it is closed on; it raises nothing."""
+        with serve(Limits(send_buffer_max=200_000, close_timeout=0.3)) as server, server.connect():
+            connection = server.connection
+
+            def flood() -> list[bool]:
+                prepared = server.listener.prepare(bytes(50_000))
+                return [connection.send_prepared(prepared) for _ in range(1000)]
+
+            sent = server.call(flood)
+            assert sent.index(False) == sum(sent)
+            assert server.has_closed().code == 1013
+
+    @pytest.mark.parametrize("payload", [frame(PING, b"x" * 125) * 500, frame(BINARY, b"x" * 50_000)], ids=len)
+    def test_a_client_that_sends_and_never_reads_is_bounded(self, serve: Serve, payload: bytes) -> None:
+        """Answers count, those to pings too: it is closed, or no longer read from."""
+        limits = Limits(send_buffer_max=200_000, close_timeout=0.3)
+        with serve(limits) as server, server.connect() as client:
+            connection = server.connection
+            client.sock.settimeout(0.3)
+            peak = 0
+
+            def given_up() -> bool:
+                nonlocal peak
+                taken = client.try_to_send(payload)
+                peak = max(peak, server.call(lambda: connection.write_buffer_size))
+                return not taken or bool(server.closed)
+
+            until(given_up, "the transport did not give up a client that reads nothing")
+            assert peak < 2_000_000
+
+    def test_a_slow_reader_of_a_broadcast_is_closed_and_nobody_else_notices(self, serve: Serve) -> None:
+        """To a client that stopped reading and to one that reads; the slow one is gone with 1013."""
+        limits = Limits(send_buffer_max=500_000, close_timeout=0.3)
+        message = "x" * 2000
+        with serve(limits) as server, server.connect(), server.connect() as quick:
+            slow, reading = until(lambda: server.connections[1:] and server.connections)
+
+            def burst() -> tuple[int, int]:
+                prepared = server.listener.prepare(message)
+                counts = [sum(one.send_prepared(prepared) for _ in range(100)) for one in (slow, reading)]
+                return counts[0], counts[1]
+
+            sent_to_slow = 0
+            for _ in range(80):
+                to_slow, to_reading = server.call(burst)
+                sent_to_slow += to_slow
+                assert to_reading == 100
+                assert {quick.read_message() for _ in range(100)} == {(TEXT, message.encode())}
+            assert sent_to_slow < 8000
+            until(lambda: server.closed)
+            assert [closed.code for closed in server.closed] == [1013]
+            assert reading.state is State.OPEN

@@ -1,0 +1,237 @@
+"""Part of the WebSocket contract suite: where a transport listens, over what, and how it stops."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import ssl
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from zcli_core.contracts.websocket import Closed, ClosedBy, Endpoint, HttpAnswer, Limits, Refuse
+from zcli_core.testing.localhost import client_tls, server_tls
+from zcli_core.testing.websocket_deciding import Undecided
+from zcli_core.testing.websocket_frames import BINARY, CLOSE, TEXT, close, frame
+from zcli_core.testing.websocket_peer import PATIENCE, Frame, read_all, until, upgrade_request
+from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+
+needs_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
+needs_reuse_port = pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="the system has no SO_REUSEPORT")
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has ::1."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as sock:
+        sock.bind(("::1", 0))
+        return True
+    return False
+
+
+class PlaceTests(WebSocketSuite):
+    """Ports, Unix sockets, TLS, and listeners that stop."""
+
+    # Ports --------------------------------------------------------------------------------------------------------
+
+    def test_port_0_is_a_free_port_that_the_listener_tells(self, serve: Serve) -> None:
+        """On the host that was asked for."""
+        with serve() as one, serve() as two:
+            assert one.port != two.port
+            (address,) = one.listener.addresses
+            assert address == ("127.0.0.1", one.port)
+
+    @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+    def test_it_listens_on_ipv6(self, serve: Serve) -> None:
+        """Addresses have four parts there."""
+        with serve(endpoint=Endpoint("::1", 0)) as server, server.connect() as client:
+            assert client.echo() == b"are you there?"
+            (address,) = server.listener.addresses
+            assert address is not None
+            assert address[0] == "::1"
+            assert server.upgrades[0].remote_address == client.sock.getsockname()
+
+    def test_a_port_in_use_is_an_oserror(self, serve: Serve) -> None:
+        """The core says it in a sentence."""
+        with serve() as server, pytest.raises(OSError), serve(endpoint=Endpoint(port=server.port)):
+            pass
+
+    @needs_reuse_port
+    def test_two_listeners_share_a_port_that_both_asked_to_reuse(self, serve: Serve) -> None:
+        """As two processes would."""
+        shared = Endpoint(port=0, reuse_port=True)
+        with serve(endpoint=shared) as one, serve(endpoint=replace(shared, port=one.port)) as two:
+            for _ in range(200):
+                with one.connect() as client:
+                    assert client.echo() == b"are you there?"
+                if one.connections and two.connections:
+                    break
+            assert one.connections
+            assert two.connections
+
+    def test_one_transport_may_listen_twice(self, serve: Serve) -> None:
+        """With limits and acceptors of their own."""
+        with serve(Limits(max_size=10)) as small, serve() as large, small.connect() as one, large.connect() as two:
+            assert two.echo(b"more than ten bytes") == b"more than ten bytes"
+            one.send(frame(TEXT, b"more than ten bytes"))
+            assert one.close_code() == 1009
+            assert (len(small.upgrades), len(large.upgrades)) == (1, 1)
+
+    # Unix sockets -------------------------------------------------------------------------------------------------
+
+    @needs_unix
+    def test_a_unix_socket_serves_and_is_removed(self, serve: Serve, tmp_path: Path) -> None:
+        """It has no addresses, nor have its clients; the next listener finds its place free."""
+        path = tmp_path / "s"
+        for _ in range(2):
+            with serve(endpoint=Endpoint(host=None, port=0, unix_path=path)) as server:
+                with server.connect() as client:
+                    assert client.echo() == b"are you there?"
+                assert server.listener.addresses == []
+                assert server.upgrades[0].remote_address is None
+                assert server.upgrades[0].local_address is None
+            assert not path.exists()
+
+    # TLS ----------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("size", [10, 1_000_000])
+    def test_it_serves_over_tls(self, serve: Serve, size: int) -> None:
+        """And tells the core so."""
+        with serve(endpoint=Endpoint(port=0, tls=server_tls())) as server:
+            with server.connect(tls=client_tls()) as client:
+                assert client.echo(b"x" * size, BINARY) == b"x" * size
+                client.send(close(4000))
+                assert client.read().opcode == CLOSE
+            assert server.has_closed() == Closed(4000, "", ClosedBy.CLIENT)
+            assert server.upgrades[0].tls
+            assert server.upgrades[0].remote_address is not None
+
+    @pytest.mark.parametrize("way", ["refused", "answered", "closed", "breach"])
+    def test_the_last_word_arrives_over_tls(self, serve: Serve, way: str) -> None:
+        """Although the client has sent more than was read, and closes nothing by itself."""
+        decisions = {"refused": Refuse(1008, "no"), "answered": HttpAnswer(403)}
+        expected = {
+            "refused": b"\x03\xf0no",
+            "answered": b"HTTP/1.1 403 ",
+            "closed": b"\x88\x02\x03\xe8",
+            "breach": b"\x03\xea",
+        }
+        endpoint = Endpoint(port=0, tls=server_tls())
+        with (
+            serve(
+                Limits(close_timeout=2), endpoint, decide=lambda server, _: decisions.get(way, server.accept())
+            ) as server,
+            client_tls().wrap_socket(server.socket(), server_hostname="localhost") as sock,
+        ):
+            sock.sendall(upgrade_request() + (close(1000) if way == "closed" else frame(3)))
+            with contextlib.suppress(OSError):  # after its last word the server need not listen
+                sock.sendall(frame(TEXT, b"x" * 50_000))
+            assert expected[way] in read_all(sock)
+
+    @pytest.mark.parametrize("way", ["says nothing", "half a hello", "speaks plain HTTP", "distrusts us", "leaves"])
+    def test_a_tls_handshake_that_fails_is_no_news(
+        self, serve: Serve, way: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is over within ``open_timeout``, without a warning in the log; the next client is served."""
+        limits = Limits(open_timeout=0.5, close_timeout=0.5)
+        with serve(limits, Endpoint(port=0, tls=server_tls())) as server:
+            sock = server.socket()
+            if way == "half a hello":
+                sock.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+            elif way == "speaks plain HTTP":
+                sock.sendall(upgrade_request())
+            elif way == "distrusts us":
+                with pytest.raises(ssl.SSLError):
+                    ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
+            if way not in ("leaves", "distrusts us"):
+                with contextlib.suppress(OSError):
+                    read_all(sock)
+            sock.close()
+            with server.connect(tls=client_tls()) as client:
+                assert client.echo() == b"are you there?"
+        assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+    def test_who_finishes_the_tls_handshake_and_says_nothing_is_dropped(self, serve: Serve) -> None:
+        """``open_timeout`` covers both."""
+        with serve(Limits(open_timeout=0.4), Endpoint(port=0, tls=server_tls())) as server:
+            sock = client_tls().wrap_socket(server.socket(), server_hostname="localhost")
+            with sock, contextlib.suppress(ssl.SSLError):
+                assert read_all(sock) == b""
+            assert server.requests == []
+
+    # Stopping -----------------------------------------------------------------------------------------------------
+
+    def test_a_port_is_free_at_once_when_the_listener_stops_accepting(self, serve: Serve) -> None:
+        """While its connections are still there, and go on."""
+        with serve() as server, server.connect() as client:
+            port = server.port
+            server.call(server.listener.stop_accepting)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+            with serve(endpoint=Endpoint(port=port)) as other, other.connect() as another:
+                assert another.echo() == client.echo() == b"are you there?"
+            server.call(server.listener.stop_accepting)  # harmless
+
+    def test_who_has_asked_for_nothing_yet_is_dropped_when_the_listener_stops_accepting(self, serve: Serve) -> None:
+        """In the middle of a request."""
+        with serve() as server, server.socket() as silent, server.socket() as slow, server.connect():
+            slow.sendall(upgrade_request()[:-2])
+            server.call(server.listener.stop_accepting)
+            assert read_all(silent) == read_all(slow) == b""
+            assert len(server.requests) == 1
+
+    def test_who_is_undecided_is_dropped_when_the_listener_stops_accepting(self, serve: Serve) -> None:
+        """And the decision is cancelled."""
+        undecided = Undecided()
+        with serve(decide=undecided) as server, server.socket() as sock:
+            sock.sendall(upgrade_request())
+            until(lambda: undecided.outcome == "waiting")
+            server.call(server.listener.stop_accepting)
+            assert read_all(sock) == b""
+            until(lambda: undecided.outcome == "cancelled")
+
+    def test_a_listener_that_closes_says_so_to_all_and_leaves_nothing(self, serve: Serve) -> None:
+        """Whoever answers is gone at once, whoever does not after ``close_timeout``."""
+        with serve(Limits(close_timeout=0.4)) as server, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect()) for _ in range(20)]
+            silent = stack.enter_context(server.connect())
+            bare = stack.enter_context(server.socket())
+            until(lambda: len(server.connections) == 21)
+            closing = server.start(server.listener.close(1012, "going"))
+            for client in clients:
+                assert client.read() == Frame(CLOSE, (1012).to_bytes(2, "big") + b"going")
+                client.send(close(1012))
+                assert client.read_to_end() == []
+            closing.result(PATIENCE)
+            assert server.closed == [Closed(1012, "going", ClosedBy.SERVER)] * 21
+            assert silent.close_code() == 1012
+            assert read_all(bare) == b""
+
+    def test_a_listener_that_closes_without_a_word_says_1001(self, serve: Serve) -> None:
+        """The core's is a server that goes away (RFC 6455, 7.4.1)."""
+        with serve() as server, server.connect() as client:
+            closing = server.start(server.listener.close())
+            assert client.read() == Frame(CLOSE, b"\x03\xe9")
+            client.send(close(1001))
+            closing.result(PATIENCE)
+            assert server.closed == [Closed(1001, "", ClosedBy.SERVER)]
+
+    def test_a_listener_that_has_closed_may_be_closed_again(self, serve: Serve) -> None:
+        """There is nothing left to do."""
+        with serve() as server:
+            for _ in range(2):
+                server.wait(server.listener.close())
+
+    def test_a_port_can_be_taken_again_at_once(self, serve: Serve) -> None:
+        """Although the server has ended the connections itself, and the system remembers them for a minute."""
+        port = 0
+        for _ in range(3):
+            with serve(endpoint=Endpoint(port=port)) as server, server.connect() as client:
+                port = server.port
+                assert client.echo() == b"are you there?"
+                closing = server.start(server.listener.close())
+                assert client.read().opcode == CLOSE
+                client.send(close(1001))
+                assert client.read_to_end() == []
+                closing.result(PATIENCE)

@@ -1,0 +1,332 @@
+"""A WebSocket transport under test, listening in a thread of its own, with a core that records and checks.
+
+It stands for the core: an acceptor that lets everybody in unless told otherwise, and receivers that echo. What the
+contract says about the calls of acceptor and receivers is checked during every test, not only in tests about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zcli_core.contracts.websocket import (
+    Accept,
+    Closed,
+    Connection,
+    Decision,
+    Endpoint,
+    HttpAnswer,
+    Limits,
+    Listener,
+    Message,
+    Receiver,
+    Request,
+    State,
+    Transport,
+)
+from zcli_core.errors import ConnectionClosed
+from zcli_core.testing.websocket_peer import PATIENCE, Client, read_all, until, upgrade_request
+
+if TYPE_CHECKING:
+    import ssl
+
+T = TypeVar("T")
+
+#: Decides on a request: :meth:`zcli_core.contracts.websocket.Acceptor.upgrade` with the server before it.
+Decide = Callable[["ServerUnderTest", Request], "Decision | Awaitable[Decision]"]
+
+
+class Echo:
+    """A receiver that notes every message in ``server.messages`` and sends it back."""
+
+    def __init__(self, server: ServerUnderTest, connection: Connection) -> None:
+        self.server = server
+        self.connection = connection
+
+    def message(self, message: Message) -> bool:
+        """Send it back; go on."""
+        self.server.messages.append(message)
+        with contextlib.suppress(ConnectionClosed):  # to have left too much unread closes a connection
+            self.connection.send(message)
+        return True
+
+    def end(self) -> bool:
+        """Everything has been dealt with."""
+        return True
+
+    def closed(self, closed: Closed) -> None:
+        """Nothing to do: the server notes it."""
+
+
+class _Watched:
+    """A receiver with a guard in front of it that notes every call that the contract rules out."""
+
+    def __init__(self, server: ServerUnderTest, connection: Connection, receiver: Receiver) -> None:
+        self._server = server
+        self._connection = connection
+        self._receiver = receiver
+        self._inside = ""
+        self._ended = False
+        self.times_closed = 0
+
+    @contextlib.contextmanager
+    def _call(self, name: str) -> Any:
+        self._server.note_callback(f"Receiver.{name}")
+        if self._inside:
+            self._server.violations.append(f"Receiver.{name} was called inside Receiver.{self._inside}")
+        if self.times_closed:
+            self._server.violations.append(f"Receiver.{name} was called after Receiver.closed")
+        before, self._inside = self._inside, name
+        try:
+            yield
+        finally:
+            self._inside = before
+
+    def message(self, message: Message) -> bool:
+        with self._call("message"):
+            if self._ended:
+                self._server.violations.append("Receiver.message was called after Receiver.end")
+            if type(message) not in (str, bytes):
+                self._server.violations.append(f"a message of type {type(message).__name__}, not str or bytes")
+            return self._receiver.message(message)
+
+    def end(self) -> bool:
+        with self._call("end"):
+            if self._ended:
+                self._server.violations.append("Receiver.end was called twice")
+            self._ended = True
+            return self._receiver.end()
+
+    def closed(self, closed: Closed) -> None:
+        with self._call("closed"):
+            self.times_closed += 1
+            if self._connection.state is not State.CLOSED:
+                self._server.violations.append(f"Receiver.closed was called in state {self._connection.state}")
+            self._server.closed.append(closed)
+            self._receiver.closed(closed)
+
+
+class ServerUnderTest:
+    """A transport that listens on loopback while ``with`` lasts; made by the suite's fixture ``serve``.
+
+    ``decide`` decides on upgrades (default: let everybody in), ``receiver`` makes the receiver of a connection
+    (default: :class:`Echo`). Leaving ``with`` drops every connection, closes the listener, and fails if the transport
+    broke a rule of the contract, left a task behind, or raised into the event loop.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        limits: Limits | None = None,
+        endpoint: Endpoint | None = None,
+        decide: Decide | None = None,
+        receiver: Callable[[ServerUnderTest, Connection], Receiver] = Echo,
+        run: Callable[[Any], Any] = asyncio.run,
+    ) -> None:
+        self.limits = limits or Limits(open_timeout=PATIENCE, close_timeout=PATIENCE)
+        self.endpoint = endpoint or Endpoint(port=0)
+        self._transport = transport
+        self._decide = decide
+        self._receiver = receiver
+        self._run = run
+        #: What a request that is no upgrade is answered with; an exception is raised.
+        self.answer: HttpAnswer | Exception = HttpAnswer(426, b"upgrade, please")
+        #: Every request that came to the acceptor, in order.
+        self.requests: list[Request] = []
+        #: Those that came as an upgrade.
+        self.upgrades: list[Request] = []
+        self.connections: list[Connection] = []
+        #: The messages of all connections, in order.
+        self.messages: list[Message] = []
+        #: What ``Receiver.closed`` was told, in order.
+        self.closed: list[Closed] = []
+        #: What the event loop's exception handler was given: always a mistake of the transport's.
+        self.loop_errors: list[dict[str, Any]] = []
+        #: Calls that the contract rules out.
+        self.violations: list[str] = []
+        self.loop: asyncio.AbstractEventLoop
+        self.listener: Listener
+        self._watched: list[_Watched] = []
+        self._callbacks = 0
+        self._stop: asyncio.Event
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, daemon=True)
+
+    # The acceptor -------------------------------------------------------------------------------------------------
+
+    def note_callback(self, name: str) -> None:
+        """Something of the core's is called."""
+        self._callbacks += 1
+        if threading.current_thread() is not self._thread:
+            self.violations.append(f"{name} was called in another thread than the event loop's")
+
+    def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
+        """Decide, as an :class:`zcli_core.contracts.websocket.Acceptor` does."""
+        self.note_callback("Acceptor.upgrade")
+        self.requests.append(request)
+        self.upgrades.append(request)
+        return self.accept() if self._decide is None else self._decide(self, request)
+
+    def accept(self, subprotocol: str | None = None, headers: tuple[tuple[str, str], ...] = ()) -> Accept:
+        """The decision to let a client in, made now: ``opened`` has to be the next callback."""
+        decided_at = self._callbacks
+
+        def opened(connection: Connection) -> Receiver:
+            if self._callbacks != decided_at:
+                self.violations.append("another callback ran between Acceptor.upgrade and Accept.opened")
+            return self.open(connection)
+
+        return Accept(opened, subprotocol, headers)
+
+    def http(self, request: Request) -> HttpAnswer:
+        """Answer with :attr:`answer`."""
+        self.note_callback("Acceptor.http")
+        self.requests.append(request)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def open(self, connection: Connection) -> Receiver:
+        """For :attr:`zcli_core.contracts.websocket.Accept.opened`: note the connection and receive for it."""
+        self.note_callback("Accept.opened")
+        self.connections.append(connection)
+        watched = _Watched(self, connection, self._receiver(self, connection))
+        self._watched.append(watched)
+        return watched
+
+    # The thread ---------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> ServerUnderTest:
+        self._thread.start()
+        if not self._started.wait(PATIENCE):
+            raise AssertionError(f"the transport does not listen within {PATIENCE:g} s")
+        if self._failure is not None:
+            self._thread.join(PATIENCE)
+            raise self._failure
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self.loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(3 * PATIENCE)
+        if kind is not None:
+            return  # the test has failed already, and says more
+        if self._thread.is_alive():
+            raise AssertionError("the transport's listener does not stop")
+        if self._failure is not None:
+            raise self._failure
+        self._check()
+
+    def _check(self) -> None:
+        if self.violations:
+            raise AssertionError("the contract was broken: " + "; ".join(dict.fromkeys(self.violations)))
+        if self.loop_errors:
+            raise AssertionError(f"the transport raised into the event loop: {self.loop_errors}")
+        counts = [watched.times_closed for watched in self._watched]
+        if counts != [1] * len(counts):
+            raise AssertionError(f"Receiver.closed has to be called once for each connection, and was: {counts}")
+
+    def _main(self) -> None:
+        try:
+            self._run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - raised in the test's thread
+            self._failure = error
+        finally:
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.loop.set_exception_handler(lambda _, context: self.loop_errors.append(context))
+        self._stop = asyncio.Event()
+        before = asyncio.all_tasks()
+        self.listener = await self._transport.listen(self.endpoint, self, self.limits)
+        self._started.set()
+        await self._stop.wait()
+        for connection in self.connections:
+            connection.abort()
+        await asyncio.wait_for(self.listener.close(), PATIENCE)
+        await self._expect_no_tasks_but(before)
+
+    async def _expect_no_tasks_but(self, before: set[Any]) -> None:
+        end = self.loop.time() + PATIENCE / 2
+        while left := asyncio.all_tasks() - before:
+            if self.loop.time() > end:
+                self.violations.append(f"tasks are left after Listener.close: {left}")
+                break
+            await asyncio.sleep(0.002)
+
+    # What a test does with it -------------------------------------------------------------------------------------
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call in the loop's thread, where alone a transport may be used; what it returns or raises."""
+
+        async def run() -> T:
+            return function(*arguments)
+
+        return self.wait(run())
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the loop's thread; give what it will return."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop's thread and wait for it."""
+        return self.start(coroutine).result(PATIENCE)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        address = self.listener.addresses[0]
+        if address is None:
+            raise AssertionError("Listener.addresses has no port")
+        return address[1]
+
+    @property
+    def connection(self) -> Connection:
+        """The newest connection, as soon as there is one."""
+        return until(lambda: self.connections, "no connection was opened")[-1]
+
+    def has_closed(self) -> Closed:
+        """How the connection that ended first did end, as soon as one has."""
+        return until(lambda: self.closed, "Receiver.closed was not called")[0]
+
+    def socket(self) -> socket.socket:
+        """A bare connection to it."""
+        if self.endpoint.unix_path is not None:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(PATIENCE)
+            sock.connect(str(self.endpoint.unix_path))
+            return sock
+        host = self.endpoint.host or "127.0.0.1"
+        sock = socket.create_connection((host, self.port), timeout=PATIENCE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    def connect(
+        self,
+        *headers: str,
+        extensions: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        behind: bytes = b"",
+        target: str = "/chat",
+    ) -> Client:
+        """A client that has been let in, with more headers, an offer of extensions, bytes right behind its request."""
+        sock = self.socket()
+        if tls is not None:
+            sock = tls.wrap_socket(sock, server_hostname="localhost")
+        if extensions is not None:
+            headers = (*headers, f"Sec-WebSocket-Extensions: {extensions}")
+        return Client(sock, upgrade_request(*headers, target=target) + behind)
+
+    def ask(self, request: bytes) -> bytes:
+        """Everything that is answered to some bytes, until the server closes."""
+        with self.socket() as sock:
+            sock.sendall(request)
+            return read_all(sock)

@@ -1,0 +1,44 @@
+"""What the parts of the WebSocket transport's contract suite share: how the transport is made and served."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+
+from zcli_core.contracts.websocket import Transport
+from zcli_core.testing.contract import Contract, Offered
+from zcli_core.testing.websocket_server import ServerUnderTest
+
+#: The fixture ``serve``: takes what :class:`ServerUnderTest` takes behind the transport.
+Serve = Callable[..., ServerUnderTest]
+
+
+class WebSocketSuite(Contract):
+    """Makes servers of the transport under test."""
+
+    #: The offer to test: the Provider of the plugin, or what makes a transport from a context.
+    transport: ClassVar[Offered[Transport]]
+
+    #: What runs the coroutine of a server in an event loop. ``staticmethod(uvloop.run)`` tests on uvloop.
+    run_loop: ClassVar[Callable[[Any], Any]] = staticmethod(asyncio.run)
+
+    _made: ClassVar[Transport | None] = None
+
+    @pytest.fixture
+    def made_transport(self, request: pytest.FixtureRequest) -> Transport:
+        """The transport: one for all tests of a class, as one object of ``zCLI`` has one."""
+        suite = type(self)
+        if "_made" not in vars(suite):
+            suite._made = self.make("transport", request.getfixturevalue("context"))
+        assert suite._made is not None
+        return suite._made
+
+    @pytest.fixture
+    def serve(self, made_transport: Transport) -> Serve:
+        """Makes servers: ``with serve(Limits(...), decide=...) as server``."""
+
+        return functools.partial(ServerUnderTest, made_transport, run=type(self).run_loop)
