@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -16,6 +17,7 @@ from installations import Site, clean_environment
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
+from zcli_core.contracts.http import HttpTransport
 from zcli_core.log import ApplicationLog
 
 
@@ -76,6 +78,23 @@ def make_http(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., HttpCli
     """
     from zcli_urllib3.transport import Urllib3Transport
 
+    with _http_clients(Urllib3Transport, monkeypatch) as make:
+        yield make
+
+
+@pytest.fixture
+def make_curl(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., HttpClient]]:
+    """As ``make_http``, over libcurl."""
+    from zcli_pycurl.transport import CurlTransport
+
+    with _http_clients(CurlTransport, monkeypatch) as make:
+        yield make
+
+
+@contextlib.contextmanager
+def _http_clients(
+    transport: Callable[[Http], HttpTransport], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., HttpClient]]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -84,7 +103,7 @@ def make_http(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., HttpCli
     def make(on_request: Any = None, on_response: Any = None, **settings: Any) -> HttpClient:
         section = Http(**settings)
         log = logging.getLogger("zcli.test.http")
-        client = HttpClient(section, lambda: Urllib3Transport(section), log, on_request, on_response)
+        client = HttpClient(section, lambda: transport(section), log, on_request, on_response)
         made.append(client)
         return client
 

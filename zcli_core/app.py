@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from zcli_core.comm import Comm
+from zcli_core.comm.facade import check_http_files
 from zcli_core.config.assembly import configure, script_file
 from zcli_core.host import PluginHost
 from zcli_core.log import FILE_ONLY, ApplicationLog, open_log
@@ -40,6 +41,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
             )
         self.plugins = PluginHost()
         self.config, warnings = configure(self.plugins, zspark)
+        check_http_files(self.config)
         self._application_log = open_log(self.config, script_file())
         self.log = self._application_log.logger
         self.plugins.trace_to(self.log)

@@ -17,7 +17,8 @@ ZCLI_CONTRACT = 1
 def _transport(context: Context) -> HttpTransport:
     from zcli_pycurl.transport import CurlTransport
 
-    return CurlTransport(context.config.http)
+    config = context.config
+    return CurlTransport(config.http, lambda key: config.explain(key).origin)
 
 
 @hookimpl

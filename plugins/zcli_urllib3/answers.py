@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import http.client
-
-from urllib3.response import HTTPResponse
+from collections.abc import Iterator
 
 from zcli_core.contracts.http import TransportFailure
+from zcli_urllib3.decoding import undo
 
 _BLOCK = 64 * 1024
 _MOST_DIGITS = 100
@@ -20,9 +20,10 @@ def header_fields(answer: http.client.HTTPResponse) -> list[tuple[str, str]]:
     """
     if answer.headers.defects or answer.headers.get_payload():
         raise _protocol("a line among its headers is no header")
-    fields = [(name, _unfolded(value)) for name, value in answer.headers.items()]
-    lengths = {length.strip() for length in ",".join(answer.headers.get_all("content-length", ())).split(",")}
-    if lengths != {""} and (len(lengths) > 1 or not _is_number(*lengths)):
+    fields = [(name, _unfolded(value).strip(" \t")) for name, value in answer.headers.items()]
+    lengths = {length.strip(" \t") for length in answer.headers.get_all("content-length", ())}
+    # "2, 2" might be read as one length (RFC 9110, section 8.6), but http.client reads it as none.
+    if len(lengths) > 1 or not all(map(_is_number, lengths)):
         raise _protocol("its Content-Length is no number, or several")
     coding = answer.headers.get("transfer-encoding", "chunked")
     if coding.lower() != "chunked":
@@ -30,37 +31,34 @@ def header_fields(answer: http.client.HTTPResponse) -> list[tuple[str, str]]:
     return fields
 
 
-def read_body(answer: http.client.HTTPResponse, method: str, max_bytes: int) -> bytes:
+def read_body(answer: http.client.HTTPResponse, max_bytes: int) -> bytes:
     """The whole body with Content-Encoding undone.
 
     Raises TransportFailure of kind ``too_large``, as soon as that is clear.
     """
-    encoding = answer.headers.get("content-encoding")
-    if encoding is None and answer.length is not None:
+    codings = answer.headers.get_all("content-encoding")
+    if codings is None and answer.length is not None:
         if answer.length > max_bytes:
             raise _too_large(max_bytes, f"Content-Length says {answer.length}")
         return answer.read()
-    source: http.client.HTTPResponse | HTTPResponse = answer
-    if encoding is not None:
-        packed = {"content-encoding": encoding}
-        if answer.length is not None:  # read in blocks, http.client does not say that less has come
-            packed["content-length"] = str(answer.length)
-        source = HTTPResponse(
-            answer,
-            headers=packed,
-            status=answer.status,
-            preload_content=False,
-            original_response=answer,
-            request_method=method,
-        )
-    blocks: list[bytes] = []
+    blocks = _blocks(answer)
+    if codings is not None:
+        blocks = undo(",".join(codings), blocks)
+    taken: list[bytes] = []
     size = 0
-    while block := source.read(_BLOCK):
+    for block in blocks:
         size += len(block)
         if size > max_bytes:
             raise _too_large(max_bytes, "and there is more")
-        blocks.append(block)
-    return b"".join(blocks)
+        taken.append(block)
+    return b"".join(taken)
+
+
+def _blocks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    while block := answer.read(_BLOCK):
+        yield block
+    if answer.length:  # read in blocks, http.client does not say that less has come
+        raise http.client.IncompleteRead(b"", answer.length)
 
 
 def may_be_reused(answer: http.client.HTTPResponse) -> bool:

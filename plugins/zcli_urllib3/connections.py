@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import io
 import math
 import re
 import ssl
-from typing import Any
+from typing import Any, cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -20,8 +21,18 @@ _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?\r?\n")
 
 
 class Answer(http.client.HTTPResponse):
-    """An answer from which every interim one was skipped, not only 100 (RFC 9110, section 15.2), and in which every
-    chunk has a size."""
+    """An answer from which every interim one was skipped, not only 100 (RFC 9110, section 15.2), in which headers have
+    an end, and every chunk has a size."""
+
+    def begin(self) -> None:
+        """Read status and headers. http.client takes the end of the connection for the end of the headers too."""
+        whole = self.fp
+        self.fp = cast("io.BufferedReader", _Head(whole))
+        try:
+            super().begin()
+        finally:
+            if self.fp is not None:  # it is where this was no answer at all
+                self.fp = whole
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
@@ -39,6 +50,24 @@ class Answer(http.client.HTTPResponse):
         if size is None:
             raise http.client.HTTPException("a chunk does not begin with its size")
         return int(size[1], 16)
+
+
+class _Head:
+    """The lines of a head, as http.client reads them. After the first, there is always another."""
+
+    def __init__(self, reader: io.BufferedReader) -> None:
+        self._reader = reader
+        self._has_begun = False
+
+    def readline(self, limit: int = -1) -> bytes:
+        line = self._reader.readline(limit)
+        if not line and self._has_begun:
+            raise http.client.HTTPException("the connection ended within its headers")
+        self._has_begun = True
+        return line
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 class PlainConnection(HTTPConnection):

@@ -53,8 +53,6 @@ def _classify_one(error: BaseException, peer: str, doing: str) -> TransportFailu
         return TransportFailure("protocol", f"{peer} closed the connection before the end of the body")
     if isinstance(error, http.client.HTTPException):
         return TransportFailure("protocol", f"the answer of {peer} is no valid HTTP: {_short(error)}")
-    if isinstance(error, urllib3.exceptions.DecodeError):
-        return TransportFailure("protocol", f"the body from {peer} is not in the Content-Encoding it is said to be")
     if isinstance(error, OSError):
         return network_failure(error, peer, doing)
     if isinstance(error, urllib3.exceptions.HTTPError):

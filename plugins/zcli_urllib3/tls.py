@@ -7,10 +7,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from zcli_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from zcli_core.config.sections import Http
@@ -19,15 +16,13 @@ if TYPE_CHECKING:
 class TlsContexts:
     """Hands out the TLS context of each new connection.
 
-    Raises ConfigError at once if the files that the configuration names cannot be used.
+    Raises ssl.SSLError or OSError at once if the files that the configuration names cannot be used.
     """
 
     def __init__(self, settings: Http) -> None:
         self._settings = settings
         self._shared: ssl.SSLContext | None = None
         self._lock = threading.Lock()
-        if settings.client_key is not None and settings.client_cert is None:
-            raise ConfigError("http.client_key is set and http.client_cert is not: a key is of no use without it")
         if settings.ca_file is not None or settings.client_cert is not None:
             self.for_connection()
 
@@ -55,7 +50,9 @@ class TlsContexts:
     def _make_shared(self) -> ssl.SSLContext:
         context = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
         if self._settings.ca_file is not None:
-            _load_authorities(context, self._settings.ca_file)
+            context.load_verify_locations(cafile=self._settings.ca_file)
+            # The file may name an authority that was itself signed by one that is not in it.
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         else:
             # What truststore does here too, but for each connection anew, at the cost of reading every certificate of
             # the system, and with a lock held until the peer has finished its handshake.
@@ -65,9 +62,9 @@ class TlsContexts:
 
     def _configure(self, context: ssl.SSLContext) -> None:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        certificate, key = self._settings.client_cert, self._settings.client_key
-        if certificate is not None:
-            _load_identity(context, certificate, key)
+        if self._settings.client_cert is not None:
+            # An empty passphrase, or OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(self._settings.client_cert, self._settings.client_key, password="")
 
 
 class _SharedContext(ssl.SSLContext):
@@ -89,29 +86,3 @@ def _openssl_knows_the_system() -> bool:
         return False
     paths = ssl.get_default_verify_paths()
     return bool(paths.cafile or (paths.capath and os.path.isdir(paths.capath) and os.listdir(paths.capath)))
-
-
-def _load_authorities(context: ssl.SSLContext, ca_file: Path) -> None:
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except ssl.SSLError:
-        raise ConfigError(f"http.ca_file: {ca_file} holds no certificate in PEM format") from None
-    except OSError as error:
-        raise ConfigError(f"http.ca_file: {ca_file} cannot be read: {error.strerror}") from None
-    # The file may name an authority that was itself signed by one that is not in it.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-
-
-def _load_identity(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
-    def refuse() -> str:
-        raise ConfigError(f"http.client_key: {key or certificate} is encrypted; give a key without a passphrase")
-
-    try:
-        context.load_cert_chain(certificate, key, password=refuse)
-    except ssl.SSLError as error:
-        what = f"{certificate} and {key}" if key else f"{certificate}"
-        reason = (error.reason or "no PEM").lower().replace("_", " ")
-        raise ConfigError(f"http.client_cert: {what}: no certificate with its key in PEM format: {reason}") from None
-    except OSError as error:
-        file = error.filename or certificate
-        raise ConfigError(f"http.client_cert: {file} cannot be read: {error.strerror}") from None

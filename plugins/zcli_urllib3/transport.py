@@ -5,17 +5,18 @@ from __future__ import annotations
 import http.client
 import os
 import weakref
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from urllib3.connection import ProxyConfig
 from urllib3.util import SKIP_HEADER, parse_url
 
 from zcli_core.contracts.http import HttpRequest, RawResponse
+from zcli_core.contracts.http_proxies import Proxy, proxy_for
 from zcli_urllib3.answers import header_fields, may_be_reused, read_body
 from zcli_urllib3.connections import PlainConnection, SecureConnection
 from zcli_urllib3.failures import classify
 from zcli_urllib3.pool import Connection, ConnectionPool
-from zcli_urllib3.proxies import Proxy, proxy_for
 from zcli_urllib3.tls import TlsContexts
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ class Urllib3Transport:
     threads than connections is no fault, and cost more than the connection itself.
     """
 
+    content_codings = ("gzip", "deflate")
+
     def __init__(self, settings: Http) -> None:
-        """Raises ConfigError if ``http.ca_file``, ``client_cert`` or ``client_key`` cannot be used."""
+        """Raises ssl.SSLError or OSError if ``http.ca_file``, ``client_cert`` or ``client_key`` cannot be used."""
         self._trust_env = settings.trust_env
         self._tls = TlsContexts(settings)
         self._pool = ConnectionPool(settings.pool_size)
@@ -123,22 +126,25 @@ class Urllib3Transport:
         doing = "sending the request" if is_kept else f"connecting to {peer}"
         held: Any = connection.sock
         answer: http.client.HTTPResponse | None = None
+        body = request.body if request.body is None or isinstance(request.body, bytes) else _Source(request.body)
         try:
             connection.begin(deadline)
             if not is_kept:
                 connection.connect()
                 connection.begin(deadline)
                 doing = "sending the request"
-            _send(connection, place, request)
+            _send(connection, place, request, body)
             doing = "waiting for the answer"
             answer = connection.receive()
             doing = "reading the body"
             fields = header_fields(answer)
-            body = read_body(answer, request.method, max_bytes)
+            content = read_body(answer, max_bytes)
         except BaseException as error:
             _close(connection, answer)
+            if isinstance(body, _Source) and error is body.error:
+                raise
             failure = classify(error, peer, doing)
-            if failure is None:
+            if failure is None or failure is error:
                 raise
             if is_kept and not held.received and failure.kind == "reset" and _may_repeat(request):
                 raise _StaleConnection from error
@@ -147,7 +153,7 @@ class Urllib3Transport:
             self._pool.give_back(place, connection)
         else:
             _close(connection, answer)
-        return RawResponse(answer.status, answer.reason, fields, body)
+        return RawResponse(answer.status, answer.reason, fields, content)
 
 
 # A fork handler cannot be taken back, so there is one for all transports, and it does not keep them alive.
@@ -170,7 +176,22 @@ def _close(connection: Connection, answer: http.client.HTTPResponse | None) -> N
     connection.close()
 
 
-def _send(connection: Connection, place: _Place, request: HttpRequest) -> None:
+class _Source:
+    """A body that is read while it is sent. What that raises is the caller's, and no failure of the network."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = blocks
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._blocks
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _send(connection: Connection, place: _Place, request: HttpRequest, body: bytes | _Source | None) -> None:
     headers, target = request.headers, request.url.target
     if place.proxy is not None and place.scheme == "http":
         target = str(request.url)
@@ -182,10 +203,10 @@ def _send(connection: Connection, place: _Place, request: HttpRequest) -> None:
             headers = headers.copy()
             headers[name] = SKIP_HEADER
     try:
-        connection.request(request.method, target, request.body, headers)
-    except ConnectionError:
+        connection.request(request.method, target, body, headers)
+    except ConnectionError as error:
         # The server may have answered early, "413" for example, and closed its side: its answer can still be read.
-        if connection.sock is None:
+        if connection.sock is None or (isinstance(body, _Source) and error is body.error):
             raise
 
 

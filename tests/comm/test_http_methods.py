@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from http_servers import RawServer, answering, response
 
 from zcli_core.comm.http import HttpClient
-from zcli_core.contracts.http import HttpRequest, HttpResponse
+from zcli_core.config.sections import Http
+from zcli_core.contracts.http import HttpRequest, HttpResponse, RawResponse
+from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
 
 def answered(response: HttpResponse | None) -> Any:
@@ -133,12 +135,42 @@ def test_a_file_name_cannot_break_out_of_its_header(http: HttpClient, httpbin: s
 @pytest.mark.parametrize("name", ["User-Agent", "Accept", "Accept-Encoding", "Content-Type"])
 def test_every_header_that_zcli_would_send_can_be_left_out(http: HttpClient, name: str) -> None:
     """Neither ours nor what urllib3 and http.client would put in its place is sent."""
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
         assert http.post(server.url, data={"a": 1}), http.last_failure
         assert http.post(server.url, data={"a": 1}, headers={name: None}), http.last_failure
     with_it, without_it = (set(request.split(b"\r\n")) for request in server.requests)
     assert [line.partition(b":")[0].decode() for line in with_it - without_it] == [name]
     assert not without_it - with_it
+
+
+class CodingTransport:
+    """Notes the Accept-Encoding that it is given; ``codings`` is what it says that it undoes."""
+
+    def __init__(self, codings: tuple[str, ...] | None) -> None:
+        self.asked: list[str] = []
+        if codings is not None:
+            self.content_codings = codings
+
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        self.asked.append(request.headers["accept-encoding"])
+        return RawResponse(200, "OK", [], b"")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("codings", "accept"), [(("zstd", "br", "gzip"), "zstd, br, gzip"), ((), "identity"), (None, "identity")]
+)
+def test_servers_are_asked_for_the_codings_that_the_transport_undoes(
+    codings: tuple[str, ...] | None, accept: str
+) -> None:
+    transport = CodingTransport(codings)
+    http = HttpClient(Http(), lambda: transport, logging.getLogger("zcli.test"))
+    assert http.get("http://127.0.0.1/")
+    assert http.get("http://127.0.0.1/")
+    assert http.get("http://127.0.0.1/", headers={"Accept-Encoding": "identity;q=0.5"})
+    assert transport.asked == [accept, accept, "identity;q=0.5"]
 
 
 def test_the_callers_headers_replace_the_defaults_and_none_leaves_one_out(http: HttpClient, httpbin: str) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zcli_core.comm.services import Services
     from zcli_core.comm.websocket.server import WebSocketServer
     from zcli_core.config import Config
-    from zcli_core.contracts.http import HttpResponse
+    from zcli_core.contracts.http import HttpResponse, HttpTransport
 
 
 _T = TypeVar("_T")
@@ -89,11 +89,16 @@ class Comm:
         on_response = self._host.notifier("zcli_http_response", log)
         return HttpClient(
             self._config.http,
-            lambda: self._host.make(HTTP_TRANSPORT, context),
+            lambda: self._http_transport(context),
             log,
             on_request=on_request and (lambda request: on_request(request, context)),
             on_response=on_response and (lambda request, outcome: on_response(request, outcome, context)),
         )
+
+    def _http_transport(self, context: Context) -> HttpTransport:
+        check_http_files(self._config)
+        transport: HttpTransport = self._host.make(HTTP_TRANSPORT, context)
+        return transport
 
     http_request = _Verb("request")
     http_get = _Verb("get")
@@ -180,3 +185,17 @@ class Comm:
             self.websocket.stop()
         if "http" in self.__dict__:
             self.http.close()
+
+
+def check_http_files(config: Config) -> None:
+    """Try the files that ``http.ca_file``, ``client_cert`` and ``client_key`` name.
+
+    When the program starts, so that nobody has to wait for the first call to hear of a wrong path, and again when that
+    call loads them. Where none is set nothing is imported.
+
+    :raises ConfigError: one cannot be used: which setting, who set it, what is wrong.
+    """
+    if config.http.ca_file or config.http.client_cert or config.http.client_key:
+        from zcli_core.comm.http.tls_files import check_tls_files
+
+        check_tls_files(config)

@@ -17,6 +17,16 @@ def _file_name(value: Any) -> str | None:
     return None
 
 
+def _header_value(value: Any) -> str | None:
+    from zcli_core.contracts.http_messages import check_header
+
+    try:
+        check_header("User-Agent", value)
+    except ValueError:
+        return "text that a header can carry: one line of Latin-1 characters"
+    return None
+
+
 class Application(Section, name=""):
     """The script as a whole."""
 
@@ -58,7 +68,7 @@ class Http(Section, name="http"):
     ca_file: Path | None = setting(None, "PEM file of the authorities to trust instead of the system's")
     client_cert: Path | None = setting(None, "PEM file of the client's certificate")
     client_key: Path | None = setting(None, "PEM file of its key, if it is not in client_cert")
-    user_agent: str | None = setting(None, "the User-Agent header; zcli-core/<version> if unset")
+    user_agent: str | None = setting(None, "the User-Agent header; zcli-core/<version> if unset", check=_header_value)
 
 
 class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):

@@ -6,6 +6,10 @@ one answer: redirects, retries, authentication, charsets and JSON are the core's
 
 A plugin offers transports with the hook ``zcli_http_transports``, which returns
 :class:`~zcli_core.contracts.provider.Provider` objects of :class:`HttpTransport`. Everything it needs is here.
+
+Of the settings in ``context.config.http`` a transport heeds ``pool_size``, ``trust_env``, ``ca_file``, ``client_cert``
+and ``client_key``; the rest is the core's, which has tried these files before it asks for the transport: they can be
+read, are in PEM format and fit each other, and the key has no passphrase.
 """
 
 from __future__ import annotations
@@ -106,7 +110,19 @@ class HttpFailure:
 
 
 class HttpTransport(Protocol):
-    """Carries requests. One object serves all threads of one ``zCLI``, and the child process after a fork."""
+    """Carries requests. One object serves all threads of one ``zCLI``, and the child process after a fork.
+
+    ``zcli_core.testing.HttpTransportContract`` is this contract as tests.
+    """
+
+    @property
+    def content_codings(self) -> tuple[str, ...]:
+        """The content codings that :meth:`exchange` undoes, by their names (RFC 9110, section 8.4.1), the best first.
+
+        Servers are asked for these: the core puts them into Accept-Encoding, ``identity`` where there are none. A
+        class attribute will do, as in ``content_codings = ("gzip", "deflate")``.
+        """
+        ...
 
     def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         """Send one request and read its whole answer.
@@ -115,11 +131,15 @@ class HttpTransport(Protocol):
         connection, resolving the name, connecting, the TLS handshake, sending, and a peer that sends a byte now
         and then. ``max_bytes`` is the largest decoded body; no more than about that may be held in memory.
 
-        A body that is an iterable is sent under the request's Content-Length if it has one, else in chunks. What
-        iterating it raises must come out of this method as it is.
+        The request's headers are sent as they are, and none besides but Host and what frames the body. A body that is
+        an iterable is sent under the request's Content-Length if it has one, else in chunks; an empty one of its items
+        is passed over. What iterating it raises must come out of this method as it is.
 
-        1xx answers other than 101 are skipped; redirects are returned, not followed. Raises
-        :class:`TransportFailure` when there is no answer.
+        1xx answers other than 101 are skipped; redirects are returned, not followed. A body that ends before its
+        length, or before its content coding does, is none. Raises :class:`TransportFailure` when there is no answer.
+
+        Connections are kept. One that the server has closed meanwhile is replaced; but a request that may have reached
+        the server is sent again only if its method is idempotent (RFC 9110, section 9.2.2) and its body bytes or None.
         """
         ...
 

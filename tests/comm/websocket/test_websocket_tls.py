@@ -17,8 +17,9 @@ import pytest
 from websocket_serving import DEADLINE, TOKEN, Certificates, Served, eventually, talks
 
 from zcli_core.app import zCLI
+from zcli_core.comm.pem_files import CertificateFiles, CertificateProblem
 from zcli_core.comm.websocket import running
-from zcli_core.comm.websocket.tls import CertificateFiles, CertificateProblem, make_context
+from zcli_core.comm.websocket.tls import make_context
 from zcli_core.errors import ConfigError
 
 Serve = Callable[..., Served]
@@ -171,7 +172,7 @@ def test_a_file_that_may_not_be_read(certificates: Certificates) -> None:
                 make_context(CertificateFiles(certificate, key))
         finally:
             os.seteuid(before)
-    assert (raised.value.setting, str(raised.value)) == ("ssl_key", f"{key} cannot be read: Permission denied")
+    assert (raised.value.part, str(raised.value)) == ("key", f"{key} cannot be read: Permission denied")
 
 
 def test_the_key_of_another_certificate(make_z: MakeZ, certificates: Certificates) -> None:

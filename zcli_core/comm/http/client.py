@@ -33,9 +33,7 @@ from zcli_core.contracts.http import (
     HttpTransport,
     RawResponse,
     TransportFailure,
-    check_header,
 )
-from zcli_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -67,7 +65,7 @@ class HttpClient:
         on_request: RequestHook | None = None,
         on_response: ResponseHook | None = None,
     ) -> None:
-        """``transport_factory`` is called once, when the first request is sent.
+        """``transport_factory`` is called once, for the first request.
 
         ``on_request(request)`` is called before a call's first request, and ``on_response(request, outcome)`` after its
         end with the response or the failure. Where the URL is none there is no request, and neither is called.
@@ -82,11 +80,8 @@ class HttpClient:
         self._closed = False
         self._last_failure = LastFailure()
         _clients.add(self)
-        self._defaults = [
-            ("User-Agent", _user_agent(settings)),
-            ("Accept", "*/*"),
-            ("Accept-Encoding", "gzip, deflate"),
-        ]
+        self._user_agent = f"zcli-core/{__version__}" if settings.user_agent is None else settings.user_agent
+        self._defaults: list[tuple[str, str]] = []
 
     @property
     def last_failure(self) -> HttpFailure | None:
@@ -143,7 +138,9 @@ class HttpClient:
         seconds = settings.timeout if timeout is None else checked_timeout(timeout)
         allowed = settings.retries if retries is None else checked_retries(retries)
         body, content_type = encode_body(data, json, form, files)
-        defaults = self._defaults if content_type is None else [*self._defaults, ("Content-Type", content_type)]
+        defaults = self._defaults or self._default_headers()
+        if content_type is not None:
+            defaults = [*defaults, ("Content-Type", content_type)]
         fields = merge_headers(defaults, headers)
         if body is not None or headers is not None:
             describe_body(fields, body)
@@ -298,6 +295,13 @@ class HttpClient:
                 "transport", f"the transport {name!r} failed with {type(error).__name__}; the log has the details"
             ) from error
 
+    def _default_headers(self) -> list[tuple[str, str]]:
+        transport = self._transport or self._first_transport()
+        # Without an Accept-Encoding any coding would do (RFC 9110, section 12.5.3).
+        codings = ", ".join(getattr(transport, "content_codings", ())) or "identity"
+        self._defaults = [("User-Agent", self._user_agent), ("Accept", "*/*"), ("Accept-Encoding", codings)]
+        return self._defaults
+
     def _first_transport(self) -> HttpTransport:
         with self._lock:
             if self._closed:
@@ -328,16 +332,6 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _user_agent(settings: Http) -> str:
-    if settings.user_agent is None:
-        return f"zcli-core/{__version__}"
-    try:
-        check_header("User-Agent", settings.user_agent)
-    except ValueError as error:
-        raise ConfigError(f"http.user_agent cannot be sent: {error}") from None
-    return settings.user_agent
 
 
 def _authorizer(auth: Auth | None, fields: Headers) -> Callable[[HttpRequest], Any] | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zcli_core.comm.pem_files import CertificateFiles, CertificateProblem, check_readable, load
 from zcli_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,84 +22,18 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 WARN_DAYS = 14
 
 
-@dataclass(frozen=True)
-class CertificateFiles:
-    """Where the certificate chain and its private key are, in PEM; the key may be in the chain's file."""
-
-    certificate: Path
-    key: Path
-
-    def stamp(self) -> tuple[tuple[int, int, int], ...] | None:
-        """Something that changes when a file does; None while one of them is not there."""
-        try:
-            found = [os.stat(file) for file in (self.certificate, self.key)]
-        except OSError:
-            return None
-        return tuple((item.st_ino, item.st_mtime_ns, item.st_size) for item in found)
-
-
-class CertificateProblem(Exception):  # noqa: N818 - it becomes a ConfigError or a line in the log
-    """A certificate or key that cannot be used. ``setting`` is the one to look at: ``"ssl_cert"`` or ``"ssl_key"``."""
-
-    def __init__(self, setting: str, message: str) -> None:
-        super().__init__(message)
-        self.setting = setting
-
-
 def make_context(files: CertificateFiles) -> tuple[ssl.SSLContext, str | None]:
     """A context for TLS 1.2 and later, proved in a handshake, and a warning if the certificate ends soon.
 
     :raises CertificateProblem: it is missing, unreadable, no PEM, encrypted, expired, or not that key's.
     """
-    for setting, file in (("ssl_cert", files.certificate), ("ssl_key", files.key)):
-        _check_readable(setting, file)
+    check_readable("cert", files.certificate)
+    check_readable("key", files.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     load(context, files)
     return context, _warning(files, prove(context, files.certificate))
-
-
-def load(context: ssl.SSLContext, files: CertificateFiles) -> None:
-    """Load certificate and key into a context; new connections get them. Raises CertificateProblem."""
-    encrypted = False
-
-    def no_password() -> str:
-        nonlocal encrypted
-        encrypted = True
-        return ""
-
-    try:
-        context.load_cert_chain(files.certificate, files.key, password=no_password)
-    except (ssl.SSLError, OSError, ValueError) as error:
-        if encrypted:
-            raise CertificateProblem("ssl_key", f"{files.key} is encrypted; zCLI asks for no password") from error
-        reason = getattr(error, "reason", None) or ""
-        if reason == "KEY_VALUES_MISMATCH":
-            message = f"{files.key} is not the key of the certificate {files.certificate}"
-            raise CertificateProblem("ssl_key", message) from error
-        if not _holds(files.certificate, "CERTIFICATE"):
-            raise CertificateProblem("ssl_cert", f"{files.certificate} holds no certificate in PEM format") from error
-        if not _holds(files.key, "PRIVATE KEY"):
-            raise CertificateProblem("ssl_key", f"{files.key} holds no private key in PEM format") from error
-        detail = reason.replace("_", " ").lower() or getattr(error, "strerror", None) or str(error)
-        raise CertificateProblem("ssl_cert", f"{files.certificate} cannot be used: {detail}") from error
-
-
-def _check_readable(setting: str, file: Path) -> None:
-    try:
-        with file.open("rb") as opened:
-            opened.read(1)
-    except OSError as error:
-        raise CertificateProblem(setting, f"{file} cannot be read: {error.strerror}") from error
-
-
-def _holds(file: Path, what: str) -> bool:
-    try:
-        text = file.read_text("latin-1")
-    except OSError:
-        return False
-    return f"{what}-----" in text
 
 
 def prove(server: ssl.SSLContext, certificate: Path) -> float | None:
@@ -119,10 +52,10 @@ def prove(server: ssl.SSLContext, certificate: Path) -> float | None:
         end = _handshake(client, server)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code == _EXPIRED:
-            raise CertificateProblem("ssl_cert", f"the certificate {certificate} has expired; renew it") from error
+            raise CertificateProblem("cert", f"the certificate {certificate} has expired; renew it") from error
         if error.verify_code == _NOT_YET_VALID:
             message = f"the certificate {certificate} is not valid yet; is this machine's clock right?"
-            raise CertificateProblem("ssl_cert", message) from error
+            raise CertificateProblem("cert", message) from error
         return None
     except ssl.SSLError:
         return None
@@ -188,7 +121,7 @@ def configured_context(config: Config, log: logging.Logger) -> tuple[ssl.SSLCont
     try:
         context, warning = make_context(files)
     except CertificateProblem as problem:
-        setting = "ssl_cert" if config.websocket.ssl_key is None else problem.setting
+        setting = "ssl_cert" if config.websocket.ssl_key is None else f"ssl_{problem.part}"
         origin = config.explain(f"websocket.{setting}").origin
         raise ConfigError(f"websocket.{setting} ({origin}): {problem}{_hint(config, setting)}") from problem
     if warning:

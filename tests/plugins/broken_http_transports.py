@@ -1,0 +1,216 @@
+"""The suite of HTTP transports over transports that are each broken in one way; test_http_contract.py runs it.
+
+``MUST_FAIL`` of each class names the tests that have to notice, and no other may fail.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+import time
+
+from zcli_urllib3.transport import Urllib3Transport
+
+from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure
+from zcli_core.contracts.provider import Context
+from zcli_core.testing.http import base
+from zcli_core.testing.http.answers import AnswersContract
+from zcli_core.testing.http.connections import ConnectionsContract
+from zcli_core.testing.http.deadlines import DeadlineContract
+from zcli_core.testing.http.faults import FaultsContract
+from zcli_core.testing.http.limits import LimitsContract
+from zcli_core.testing.http.sending import SendingContract
+from zcli_core.testing.http.tls import TlsContract
+
+base.GRACE = 0.5  # these will not come in time, however long they are waited for
+
+
+class Broken(Urllib3Transport):
+    def __init__(self, context: Context) -> None:
+        super().__init__(context.config.http)
+
+
+class IgnoresMaxBytes(Broken):
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        return super().exchange(request, min(deadline, time.monotonic() + 1), 2**62)
+
+
+class TestIgnoresMaxBytes(LimitsContract):
+    transport = IgnoresMaxBytes
+    MUST_FAIL = frozenset(
+        {
+            "test_a_body_may_be_as_large_as_max_bytes_and_no_larger",
+            "test_a_body_of_one_byte_is_too_large_for_a_limit_of_none",
+            "test_the_limit_holds_for_every_status",
+            "test_a_length_that_could_not_be_allowed_is_refused_unread",
+            "test_a_body_that_never_ends_is_cut_off",
+            "test_a_bomb_is_not_inflated",
+        }
+    )
+
+
+class DecodesFirst(Broken):
+    """Keeps to ``max_bytes``, but looks only when it has everything."""
+
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        answer = super().exchange(request, min(deadline, time.monotonic() + 1), max(max_bytes, 2**30))
+        if len(answer.body) > max_bytes:
+            raise TransportFailure("too_large", f"the body is larger than {max_bytes} bytes")
+        return answer
+
+
+class TestDecodesFirst(LimitsContract):
+    transport = DecodesFirst
+    MUST_FAIL = frozenset(
+        {
+            "test_a_length_that_could_not_be_allowed_is_refused_unread",
+            "test_a_body_that_never_ends_is_cut_off",
+            "test_a_bomb_is_not_inflated",
+        }
+    )
+
+
+class IgnoresDeadline(Broken):
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        return super().exchange(request, math.inf, max_bytes)
+
+
+class TestIgnoresDeadline(DeadlineContract):
+    transport = IgnoresDeadline
+    # All but one would have to; to wait for these will do.
+    MUST_FAIL = frozenset(
+        {
+            "test_a_server_that_falls_silent",
+            "test_a_body_that_comes_slowly_from_the_caller",
+            "test_a_tls_handshake_that_is_not_answered",
+            "test_a_deadline_that_has_passed_fails_at_once",
+        }
+    )
+
+
+class RetriesEverything(Broken):
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        try:
+            return super().exchange(request, deadline, max_bytes)
+        except TransportFailure as failure:
+            if failure.kind != "reset":
+                raise
+        return super().exchange(request, deadline, max_bytes)
+
+
+class TestRetriesEverything(ConnectionsContract):
+    transport = RetriesEverything
+    MUST_FAIL = frozenset(
+        {
+            "test_a_request_that_may_have_been_carried_out_is_not_sent_again",
+            "test_a_kept_connection_that_breaks_within_an_answer_is_a_failure",
+        }
+    )
+
+
+class VerifiesNobody(Broken):
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        contexts = self._tls.for_connection
+
+        def for_connection() -> ssl.SSLContext:
+            context = contexts()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            return context
+
+        self._tls.for_connection = for_connection  # type: ignore[method-assign]
+
+
+class TestVerifiesNobody(TlsContract):
+    transport = VerifiesNobody
+    MUST_FAIL = frozenset(
+        {
+            "test_a_certificate_that_will_not_do_is_refused",
+            "test_the_systems_authorities_are_trusted_where_no_file_is_named",
+            "test_a_connection_that_was_verified_does_not_vouch_for_another_name",
+        }
+    )
+
+
+class FollowsRedirects(Broken):
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        answer = super().exchange(request, deadline, max_bytes)
+        target = dict(answer.headers).get("Location")
+        if target is None or request.url.target == target:
+            return answer
+        url = request.url._replace(target=target)
+        return super().exchange(HttpRequest("GET", url, request.headers), deadline, max_bytes)
+
+
+class TestFollowsRedirects(AnswersContract):
+    transport = FollowsRedirects
+    MUST_FAIL = frozenset({"test_redirects_are_returned"})
+
+
+class AddsHeaders(Broken):
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        if "user-agent" not in request.headers:
+            request.headers["User-Agent"] = "broken/1.0"
+        return super().exchange(request, deadline, max_bytes)
+
+
+class TestAddsHeaders(SendingContract):
+    transport = AddsHeaders
+    MUST_FAIL = frozenset({"test_no_header_is_sent_that_was_not_given", "test_a_large_header_is_sent"})
+
+
+class DeliversHalves(Broken):
+    """Takes what has come for what there is."""
+
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        try:
+            return super().exchange(request, deadline, max_bytes)
+        except TransportFailure as failure:
+            if "before the end" in failure.message or "ends before" in failure.message:
+                return RawResponse(200, "OK", [], b"half")
+            raise
+
+
+class TestDeliversHalves(FaultsContract):
+    transport = DeliversHalves
+    MUST_FAIL = frozenset(
+        {
+            "test_a_body_that_ends_early_is_no_body",
+            "test_a_failure_leaves_nothing_behind",
+            "test_a_body_that_its_coding_does_not_fit",
+        }
+    )
+
+
+class TellsSecrets(Broken):
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        try:
+            return super().exchange(request, deadline, max_bytes)
+        except TransportFailure as failure:
+            raise TransportFailure(failure.kind, f"{request.url}: {failure.message}") from None
+
+
+class TestTellsSecrets(FaultsContract):
+    transport = TellsSecrets
+    MUST_FAIL = frozenset(
+        name
+        for name, test in vars(FaultsContract).items()
+        if name.startswith("test_") and "fails" in test.__code__.co_names
+    )
+
+
+class MixesAnswers(Broken):
+    """Gives every thread the answer that came last."""
+
+    last: RawResponse | None = None
+
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        self.last = super().exchange(request, deadline, max_bytes)
+        time.sleep(0.001)
+        return self.last
+
+
+class TestMixesAnswers(ConnectionsContract):
+    transport = MixesAnswers
+    MUST_FAIL = frozenset({"test_threads_do_not_wait_for_each_other", "test_every_thread_gets_its_own_answers"})

@@ -1,0 +1,204 @@
+"""Content codings that libcurl is not asked to undo: br and zstd beside gzip and deflate."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import random
+import socket
+import sys
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import brotli
+import pytest
+import zcli_pycurl.codings
+from zcli_pycurl.codings import decoder_for
+
+from zcli_core.comm.http import HttpClient
+from zcli_core.contracts.http import TransportFailure
+from zcli_core.testing.http.peer import ScriptedServer, answering, response
+
+try:
+    from compression import zstd
+except ImportError:
+    from backports import zstd
+
+LIMIT = 100_000
+
+
+def compress_zstd(data: bytes, window_log: int = 20) -> bytes:
+    return bytes(zstd.compress(data, options={zstd.CompressionParameter.window_log: window_log}))
+
+
+def deflate_raw(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "br": lambda data: brotli.compress(data, quality=1),
+    "zstd": compress_zstd,
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "deflate, without zlib's head": deflate_raw,
+}
+NAMES = {case: case.partition(",")[0] for case in PACKERS}
+
+
+def noise(size: int) -> bytes:
+    return random.Random(1).randbytes(size)
+
+
+@pytest.fixture
+def limited(make_curl: Callable[..., HttpClient]) -> HttpClient:
+    return make_curl(max_bytes=LIMIT)
+
+
+def fetch(http: HttpClient, coding: str, body: bytes) -> bytes | None:
+    with ScriptedServer(answering(response(body, "200 OK", f"Content-Encoding: {coding}"))) as server:
+        found = http.get(server.url)
+    return None if found is None else found.content
+
+
+def undone(coding: str, *parts: bytes) -> bytes:
+    decoder = decoder_for(coding, float("inf"))
+    assert decoder is not None
+    body = b"".join(block for part in parts for block in decoder.decode(part))
+    if not decoder.is_at_end:
+        raise EOFError
+    return body
+
+
+def test_servers_are_asked_for_what_can_be_undone(limited: HttpClient) -> None:
+    with ScriptedServer(answering(response())) as server:
+        assert limited.get(server.url)
+        assert b"\r\nAccept-Encoding: zstd, br, gzip, deflate\r\n" in server.requests[0]
+
+
+@pytest.mark.parametrize("case", PACKERS)
+@pytest.mark.parametrize("body", [bytes(LIMIT), noise(LIMIT), b"", b"a"], ids=["zeros", "noise", "empty", "a"])
+def test_a_body_is_unpacked_whatever_it_is(limited: HttpClient, case: str, body: bytes) -> None:
+    assert fetch(limited, NAMES[case], PACKERS[case](body)) == body, limited.last_failure
+
+
+@pytest.mark.parametrize("case", PACKERS)
+@pytest.mark.parametrize("body", [bytes(LIMIT + 1), noise(LIMIT + 1)], ids=["zeros", "noise"])
+def test_no_more_than_max_bytes_is_unpacked(limited: HttpClient, case: str, body: bytes) -> None:
+    assert fetch(limited, NAMES[case], PACKERS[case](body)) is None
+    assert limited.last_failure is not None
+    assert limited.last_failure.kind == "too_large"
+
+
+@pytest.mark.parametrize("case", PACKERS)
+def test_bytes_may_come_one_by_one(case: str) -> None:
+    packed = PACKERS[case](noise(300) + bytes(3000))
+    assert undone(NAMES[case], *(packed[i : i + 1] for i in range(len(packed)))) == noise(300) + bytes(3000)
+
+
+@pytest.mark.parametrize("case", PACKERS)
+def test_a_body_that_is_cut_off_anywhere_is_none(limited: HttpClient, case: str) -> None:
+    packed = PACKERS[case](noise(300) + bytes(3000))
+    for end in range(1, len(packed)):
+        with pytest.raises(EOFError):
+            undone(NAMES[case], packed[:end])
+    assert fetch(limited, NAMES[case], packed[:-1]) is None
+    assert limited.last_failure is not None
+    assert limited.last_failure.kind == "protocol"
+    assert "Content-Encoding" in limited.last_failure.message
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip", "deflate"])
+def test_a_body_that_is_in_no_such_coding_is_none(limited: HttpClient, coding: str) -> None:
+    assert fetch(limited, coding, b"\xff this is no such thing \xff" * 10) is None
+    assert limited.last_failure is not None
+    assert limited.last_failure.kind == "protocol"
+    assert "not in the Content-Encoding" in limited.last_failure.message
+
+
+def test_codings_may_be_laid_over_each_other(limited: HttpClient) -> None:
+    body = noise(1000)
+    packed = compress_zstd(brotli.compress(gzip.compress(zlib.compress(body))))
+    assert fetch(limited, "deflate, GZIP ,br\r\nContent-Encoding: identity, zstd", packed) == body
+
+
+def test_too_many_codings_are_refused(limited: HttpClient) -> None:
+    assert fetch(limited, "gzip, " * 5 + "gzip", b"") is None
+    assert limited.last_failure is not None
+    assert limited.last_failure.kind == "protocol"
+
+
+@pytest.mark.parametrize("coding", ["x-own", "gzip, x-own", "x-own, gzip", "identity", ""])
+def test_a_body_in_an_unknown_coding_stays_as_it_is(limited: HttpClient, coding: str) -> None:
+    assert fetch(limited, coding, b"as it is") == b"as it is"
+
+
+@pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("zstd", compress_zstd)])
+def test_several_members_are_one_body(coding: str, pack: Callable[[bytes], bytes]) -> None:
+    packed = pack(b"one") + pack(b"") + pack(b"two")
+    assert undone(coding, packed) == b"onetwo"
+    assert undone(coding, *(packed[i : i + 1] for i in range(len(packed)))) == b"onetwo"
+    with pytest.raises(EOFError):
+        undone(coding, packed[:-1])
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_padding_behind_the_body_is_ignored(coding: str) -> None:
+    assert undone(coding, PACKERS[coding](b"body") + bytes(100), bytes(100)) == b"body"
+
+
+def test_a_window_larger_than_a_client_need_have_is_refused() -> None:
+    packed = compress_zstd(noise(100) + bytes(32 * 1024 * 1024), window_log=27)
+    with pytest.raises(TransportFailure, match="Content-Encoding"):
+        undone("zstd", packed)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip", "gzip, gzip", "br, zstd", "zstd, br"])
+def test_a_bomb_is_not_inflated(limited: HttpClient, coding: str) -> None:
+    bomb = bytes(64 * 1024 * 1024)
+    for name in coding.split(", "):
+        bomb = PACKERS[name](bomb)
+    assert fetch(limited, coding, bomb) is None  # imports what it needs
+    tracemalloc.start()
+    try:
+        assert fetch(limited, coding, bomb) is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert limited.last_failure is not None
+    assert limited.last_failure.kind == "too_large"
+    assert peak < 8 * 1024 * 1024
+
+
+def test_unpacking_ends_at_the_deadline(limited: HttpClient) -> None:
+    """Blocks of deflate that hold nothing, packed three times: minutes of work that give no byte of a body."""
+    empty = zlib.compress(b"")[:2] + b"\0\0\0\xff\xff" * 20_000_000
+    bomb = gzip.compress(gzip.compress(empty))
+
+    def handle(server: ScriptedServer, connection: socket.socket) -> None:
+        server.read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate, gzip, gzip\r\n\r\n" + bomb)
+        server.hold(connection)
+
+    with ScriptedServer(handle) as server:
+        assert limited.get(server.url, timeout=0.3) is None
+    assert limited.last_failure is not None
+    assert limited.last_failure.kind == "timeout"
+    assert limited.last_failure.elapsed < 8
+
+
+def test_what_is_not_installed_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OldBrotli:
+        Decompressor = object
+
+    absent: dict[str, Any] = {"compression": None, "compression.zstd": None, "backports": None, "backports.zstd": None}
+    for name, module in {**absent, "brotli": OldBrotli}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    try:
+        assert importlib.reload(zcli_pycurl.codings).CONTENT_CODINGS == ("gzip", "deflate")
+        monkeypatch.undo()
+    finally:
+        assert importlib.reload(zcli_pycurl.codings).CONTENT_CODINGS == ("zstd", "br", "gzip", "deflate")

@@ -1,0 +1,50 @@
+"""The contract of an HTTP transport (:class:`zcli_core.contracts.http.HttpTransport`) as tests.
+
+::
+
+    from zcli_core.testing import HttpTransportContract
+    from zcli_mine import zcli_http_transports
+
+    class TestMine(HttpTransportContract):
+        transport = zcli_http_transports()[0]
+
+Everything runs on loopback against servers that misbehave on command
+(:class:`~zcli_core.testing.http.peer.ScriptedServer`), with certificates of its own, in about a quarter of a minute.
+Where engines may differ, in whether a body that is cut short is ``protocol`` or ``reset`` for example, either will do;
+the tests say so.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+_PARTS = ("base", "peer", "answers", "connections", "deadlines", "faults", "limits", "proxies", "sending", "tls")
+# Before they are imported, so that a failing assert in them shows its values.
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
+
+from zcli_core.testing.http.answers import AnswersContract  # noqa: E402
+from zcli_core.testing.http.connections import ConnectionsContract  # noqa: E402
+from zcli_core.testing.http.deadlines import DeadlineContract  # noqa: E402
+from zcli_core.testing.http.faults import FaultsContract  # noqa: E402
+from zcli_core.testing.http.limits import LimitsContract  # noqa: E402
+from zcli_core.testing.http.proxies import ProxiesContract  # noqa: E402
+from zcli_core.testing.http.sending import SendingContract  # noqa: E402
+from zcli_core.testing.http.tls import TlsContract  # noqa: E402
+
+__all__ = ["HttpTransportContract"]
+
+
+class HttpTransportContract(
+    SendingContract,
+    AnswersContract,
+    LimitsContract,
+    FaultsContract,
+    DeadlineContract,
+    ConnectionsContract,
+    TlsContract,
+    ProxiesContract,
+):
+    """What holds for every HTTP transport. ``transport`` is what is tested: the Provider of the plugin's hook.
+
+    ``settings`` may hold zSpark for it, as in ``{"mine": {"speed": 3}}``.
+    """

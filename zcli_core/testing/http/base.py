@@ -1,0 +1,185 @@
+"""What the parts of the HTTP suite share: transports made for a test, and calls that are given up if they hang."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import pytest
+
+from zcli_core.contracts.http import (
+    DEFAULT_PORTS,
+    Body,
+    FailureKind,
+    Headers,
+    HttpRequest,
+    HttpTransport,
+    RawResponse,
+    TransportFailure,
+    Url,
+)
+from zcli_core.testing.contract import Contract, Offered, make_context
+from zcli_core.testing.http.certificates import AUTHORITY
+
+#: Seconds that a call has which is to end in time by itself.
+ENOUGH = 20.0
+#: Seconds that a call has in which the other side dawdles.
+SHORT = 0.4
+#: How late a loaded machine may be. What is tested would come a minute late, or never.
+GRACE = 8.0
+#: The largest body, in bytes, where it does not matter.
+LARGEST = 16 * 1024 * 1024
+
+#: Stands in the query and the Authorization header of every request that is to fail, and in no message.
+SECRET = "hidden-from-every-message"  # noqa: S105 - it opens nothing
+
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+def url_of(address: str) -> Url:
+    """An address as the transport gets it."""
+    parts = urlsplit(address)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Url(parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], target)
+
+
+class Caller:
+    """Calls a transport as the core does. A call that does not return is reported, not waited for."""
+
+    def __init__(self, transport: HttpTransport) -> None:
+        self.transport = transport
+
+    def send(
+        self,
+        address: str,
+        method: str = "GET",
+        headers: Iterable[tuple[str, str]] = (),
+        body: Body = None,
+        *,
+        within: float = ENOUGH,
+        max_bytes: int = LARGEST,
+    ) -> RawResponse:
+        """One exchange with ``within`` seconds to its deadline; raises what the transport raises."""
+        request = HttpRequest(method, url_of(address), Headers(headers), body)
+        return self.exchange(request, within, max_bytes)
+
+    def exchange(self, request: HttpRequest, within: float, max_bytes: int = LARGEST) -> RawResponse:
+        """As :meth:`send`, with the request made."""
+        outcomes: queue.SimpleQueue[RawResponse | BaseException] = queue.SimpleQueue()
+        deadline = time.monotonic() + within
+
+        def work() -> None:
+            try:
+                outcomes.put(self.transport.exchange(request, deadline, max_bytes))
+            except BaseException as error:  # noqa: BLE001 - it is raised below
+                outcomes.put(error)
+
+        threading.Thread(target=work, name="zcli-contract-call", daemon=True).start()
+        try:
+            outcome = outcomes.get(timeout=max(within, 0) + GRACE)
+        except queue.Empty:
+            pytest.fail(f"exchange() did not end within {GRACE:g} s of its deadline", pytrace=False)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def fails(
+        self,
+        kinds: FailureKind | set[FailureKind],
+        address: str,
+        method: str = "GET",
+        headers: Iterable[tuple[str, str]] = (),
+        body: Body = None,
+        *,
+        within: float = ENOUGH,
+        max_bytes: int = LARGEST,
+    ) -> TransportFailure:
+        """An exchange that has to fail with one of these kinds, and to say so in one line without secrets."""
+        address += f"{'&' if '?' in address else '?'}key={SECRET}"
+        headers = [("Authorization", f"Bearer {SECRET}"), *headers]
+        with pytest.raises(TransportFailure) as caught:
+            self.send(address, method, headers, body, within=within, max_bytes=max_bytes)
+        failure = caught.value
+        assert failure.kind in ({kinds} if isinstance(kinds, str) else kinds), str(failure)
+        assert failure.message.strip()
+        assert failure.message.isprintable(), "the message is one line that a terminal can show"
+        assert SECRET not in failure.message
+        return failure
+
+    def may_fail(
+        self, kinds: FailureKind | set[FailureKind], address: str, *, within: float = ENOUGH
+    ) -> RawResponse | None:
+        """The answer to a GET where a failure of one of these kinds would be right too; None for that."""
+        try:
+            return self.send(address, within=within)
+        except TransportFailure as failure:
+            if failure.kind not in ({kinds} if isinstance(kinds, str) else kinds):
+                raise
+            return None
+
+    def times_out(
+        self,
+        address: str,
+        method: str = "GET",
+        headers: Iterable[tuple[str, str]] = (),
+        body: Body = None,
+        *,
+        within: float = SHORT,
+    ) -> TransportFailure:
+        """An exchange that has to end at its deadline, not before and not much later."""
+        started = time.monotonic()
+        failure = self.fails("timeout", address, method, headers, body, within=within)
+        assert within * 0.9 <= time.monotonic() - started < within + GRACE
+        return failure
+
+
+MakeCaller = Callable[..., Caller]
+
+
+class HttpContract(Contract):
+    """The base of the parts of the suite."""
+
+    #: What is tested: the Provider that the plugin's hook ``zcli_http_transports`` gives.
+    transport: ClassVar[Offered[HttpTransport]]
+
+    @pytest.fixture(autouse=True)
+    def _nothing_from_outside(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The proxies of whoever runs the tests are none of theirs."""
+        for name in _PROXY_VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.upper(), raising=False)
+
+    @pytest.fixture
+    def ca_file(self, tmp_path: Path) -> str:
+        """The value of ``http.ca_file`` to trust the suite's own authority."""
+        file = tmp_path / "authority.pem"
+        file.write_text(AUTHORITY)
+        return str(file)
+
+    @pytest.fixture
+    def make_caller(self, caplog: pytest.LogCaptureFixture) -> Iterator[MakeCaller]:
+        """Makes transports with settings of the section ``http``; closed with the test, having logged no secret."""
+        made: list[Caller] = []
+        caplog.set_level(logging.DEBUG, logger="zcli.testing")
+
+        def make(**http: Any) -> Caller:
+            given = self.settings.get("http", {})
+            section = {**(given if isinstance(given, Mapping) else {}), **http}
+            made.append(Caller(self.make("transport", make_context(**{**self.settings, "http": section}))))
+            return made[-1]
+
+        yield make
+        for caller in made:
+            caller.transport.close()
+        assert SECRET not in caplog.text
+
+    @pytest.fixture
+    def caller(self, make_caller: MakeCaller) -> Caller:
+        """A transport with the settings of the class."""
+        return make_caller()

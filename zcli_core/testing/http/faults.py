@@ -1,0 +1,215 @@
+"""The part of the HTTP suite about answers that are none, and connections that fail."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import pytest
+
+from zcli_core.contracts.http import FailureKind, TransportFailure
+from zcli_core.testing.http.answers import packed
+from zcli_core.testing.http.base import Caller, HttpContract
+from zcli_core.testing.http.peer import (
+    ScriptedServer,
+    after_request,
+    answering,
+    chunked,
+    closed_port,
+    reset,
+    response,
+)
+
+#: A body that ends early with an orderly end of the connection: engines differ in whether the answer or the connection
+#: is to blame.
+_CUT_OFF: set[FailureKind] = {"protocol", "reset"}
+
+_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+#: Answers that are no HTTP or contradict themselves; the connection is closed after them.
+NO_HTTP = {
+    "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "garbage": bytes(range(128, 256)) * 8 + b"\r\n\r\n",
+    "a status that is no number": b"HTTP/1.1 abc OK\r\n\r\n",
+    "a line that is no header": b"HTTP/1.1 200 OK\r\nno header\r\nContent-Length: 2\r\n\r\nok",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
+    "two lengths in one": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok!",
+    "a length below 0": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+    "a length with a sign": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
+    "a length that is no number": b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\n" + bytes(10),
+    "an unknown transfer coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x-own, chunked\r\n\r\n0\r\n\r\n",
+}
+
+#: Bodies in chunks that are none (RFC 9112, section 7.1); the connection is closed after them.
+NO_CHUNKS = {
+    "no hex": _CHUNKS + b"xyz\r\nabc\r\n0\r\n\r\n",
+    "below 0": _CHUNKS + b"-1\r\na\r\n0\r\n\r\n",
+    "a prefix": _CHUNKS + b"0x2\r\nok\r\n0\r\n\r\n",
+    "no size": _CHUNKS + b"\r\nok\r\n0\r\n\r\n",
+    "too many digits": _CHUNKS + b"1" * 40 + b"\r\nok\r\n0\r\n\r\n",
+    "more than its size": _CHUNKS + b"2\r\nokay\r\n0\r\n\r\n",
+}
+
+#: Bodies that end before their end.
+TRUNCATED = {
+    "Content-Length": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nless",
+    "nothing of it": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
+    "in a chunk": _CHUNKS + b"5\r\nab",
+    "after a chunk": _CHUNKS + b"2\r\nab\r\n",
+    "in a chunk's size": _CHUNKS + b"2\r\nab\r\n1",
+    "packed, with a length": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 100\r\n\r\n"
+    + packed("gzip", b"less"),
+}
+
+#: Bodies whose content coding is not what the header says, or ends before its end, in a message that is complete.
+BROKEN_CODINGS = {
+    "no gzip": ("gzip", b"this is no gzip"),
+    "corrupt gzip": ("gzip", packed("gzip", bytes(1000))[:15] + b"\xff" * 20),
+    "wrong checksum": ("gzip", packed("gzip", b"text")[:-8] + bytes(8)),
+    "no deflate": ("deflate", b"\xff\xff this is no deflate"),
+    "gzip cut off": ("gzip", packed("gzip", bytes(range(256)) * 40)[:-20]),
+    "gzip without its end": ("gzip", packed("gzip", b"text")[:-4]),
+    "gzip of one byte": ("gzip", b"\x1f"),
+    "deflate cut off": ("deflate", packed("deflate", bytes(range(256)) * 40)[:-20]),
+    "deflate in gzip without its end": ("deflate, gzip", packed("gzip", packed("deflate", b"text"))[:-4]),
+    "gzip in gzip cut off": ("gzip, gzip", packed("gzip", packed("gzip", bytes(range(256)) * 40)[:-20])),
+}
+
+
+class FaultsContract(HttpContract):
+    """Whatever goes wrong is a TransportFailure of the right kind: never another exception, a hang, or half a body."""
+
+    # --- no connection ---
+
+    def test_a_port_without_listener_is_refused(self, caller: Caller) -> None:
+        """At once, with the address in the message."""
+        port = closed_port()
+        failure = caller.fails("refused", f"http://127.0.0.1:{port}/")
+        assert "127.0.0.1" in failure.message
+        assert str(port) in failure.message
+
+    @pytest.mark.parametrize("host", ["no-such-host.invalid", "xn--bcher-kva.invalid"])
+    def test_a_name_without_address_fails_as_dns(self, caller: Caller, host: str) -> None:
+        """RFC 6761, section 6.4: nobody has a name there."""
+        assert host in caller.fails("dns", f"http://{host}/").message
+
+    # --- a connection that breaks ---
+
+    def test_a_reset_instead_of_an_answer(self, caller: Caller) -> None:
+        """On a fresh connection nothing says that another try would do better."""
+        with ScriptedServer(after_request(lambda _, connection: reset(connection))) as server:
+            caller.fails("reset", server.url)
+            assert server.connections == 1
+
+    def test_the_end_of_the_connection_instead_of_an_answer(self, caller: Caller) -> None:
+        """The server closes in all order and has said nothing."""
+        with ScriptedServer(after_request(lambda server, connection: None)) as server:
+            caller.fails("reset", server.url)
+            assert server.connections == 1
+
+    @pytest.mark.parametrize(
+        "beginning",
+        [b"HTTP/1.1 200 OK\r\nX-Begun: ", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(5000)],
+        ids=["headers", "body"],
+    )
+    def test_a_reset_within_an_answer(self, caller: Caller, beginning: bytes) -> None:
+        """What has come so far is no answer."""
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            connection.sendall(beginning)
+            connection.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):  # so that the client has read the beginning
+                connection.recv(1)
+            reset(connection)
+
+        with ScriptedServer(after_request(script)) as server:
+            caller.fails("reset", server.url)
+            assert server.connections == 1
+
+    @pytest.mark.parametrize("beginning", [b"HT", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX-Begun: "])
+    def test_the_end_of_the_connection_within_the_headers(self, caller: Caller, beginning: bytes) -> None:
+        """What has come so far is no answer."""
+        with ScriptedServer(answering(beginning, keep_open=False)) as server:
+            caller.fails(_CUT_OFF, server.url)
+
+    @pytest.mark.parametrize("case", TRUNCATED)
+    def test_a_body_that_ends_early_is_no_body(self, caller: Caller, case: str) -> None:
+        """Neither is it delivered short."""
+        with ScriptedServer(answering(TRUNCATED[case], keep_open=False)) as server:
+            caller.fails(_CUT_OFF, server.url)
+
+    def test_a_failure_leaves_nothing_behind(self, caller: Caller) -> None:
+        """The next call has a connection of its own, and its own answer."""
+        bad = (*NO_HTTP.values(), *NO_CHUNKS.values(), *TRUNCATED.values())
+        script = answering(*(answer for each in bad for answer in (each, response(b"good"))), keep_open=False)
+        with ScriptedServer(script) as server:
+            for _ in bad:
+                with pytest.raises(TransportFailure):
+                    caller.send(server.url)
+                assert caller.send(server.url).body == b"good"
+
+    # --- an answer that is no HTTP ---
+
+    @pytest.mark.parametrize("case", NO_HTTP)
+    def test_an_answer_that_is_no_http(self, caller: Caller, case: str) -> None:
+        """Where an answer ends would be a guess, and a guess lets one answer pass for two (RFC 9112, section 11.1)."""
+        with ScriptedServer(answering(NO_HTTP[case], keep_open=False)) as server:
+            caller.fails("protocol", server.url)
+
+    def test_the_peer_cannot_steer_a_terminal_by_a_message(self, caller: Caller) -> None:
+        """What it sends may be quoted, but not with its control characters."""
+        with ScriptedServer(answering(b"\x1b[2JHTTP\x07\x9b31m abc\r\n\r\n", keep_open=False)) as server:
+            caller.fails("protocol", server.url)
+
+    @pytest.mark.parametrize("case", NO_CHUNKS)
+    def test_a_body_that_is_not_in_chunks(self, caller: Caller, case: str) -> None:
+        """A size that is none is not worked around."""
+        with ScriptedServer(answering(NO_CHUNKS[case], keep_open=False)) as server:
+            caller.fails(_CUT_OFF, server.url)
+
+    def test_a_length_beside_chunks_is_refused_or_ends_the_connection(self, caller: Caller) -> None:
+        """RFC 9112, section 6.3: an attempt at smuggling; the chunks are what counts, and nothing may follow them."""
+        answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+        with ScriptedServer(answering(answer)) as server:
+            for expected in (1, 2):
+                found = caller.may_fail("protocol", server.url)
+                assert found is None or found.body == b"ok"
+                assert server.connections == expected
+
+    @pytest.mark.parametrize("length", ["2, 2", "2\r\nContent-Length: 2"], ids=["in one", "in two"])
+    def test_the_same_length_twice_is_refused_or_taken_once(self, caller: Caller, length: str) -> None:
+        """RFC 9110, section 8.6, allows for both."""
+        with ScriptedServer(answering(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nok".encode())) as server:
+            found = caller.may_fail("protocol", server.url)
+        assert found is None or found.body == b"ok"
+
+    @pytest.mark.parametrize("line", [b"X-Endless: a\r\n", b"a"], ids=["fields", "a line"])
+    def test_headers_without_end_are_cut_off(self, caller: Caller, line: bytes) -> None:
+        """Long before memory runs out, or the time that the call has."""
+        sent = 0
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            nonlocal sent
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while sent < 256 * 1024 * 1024:
+                sent += connection.send(line * 5000)
+
+        with ScriptedServer(after_request(script)) as server:
+            caller.fails("protocol", server.url)
+        assert sent < 32 * 1024 * 1024
+
+    # --- content codings ---
+
+    @pytest.mark.parametrize("framing", ["length", "chunks", "end"])
+    @pytest.mark.parametrize("case", BROKEN_CODINGS)
+    def test_a_body_that_its_coding_does_not_fit(self, caller: Caller, case: str, framing: str) -> None:
+        """It is neither delivered as it is nor in part, even where the message as such is complete."""
+        coding, body = BROKEN_CODINGS[case]
+        field = f"Content-Encoding: {coding}"
+        answer = {
+            "length": response(body, "200 OK", field),
+            "chunks": chunked(body, headers=(field,)),
+            "end": f"HTTP/1.0 200 OK\r\n{field}\r\n\r\n".encode() + body,
+        }[framing]
+        with ScriptedServer(answering(answer, keep_open=False)) as server:
+            caller.fails("protocol", server.url)

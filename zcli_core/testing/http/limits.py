@@ -1,0 +1,130 @@
+"""The part of the HTTP suite about ``max_bytes``."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import struct
+import sys
+import tracemalloc
+import zlib
+from collections.abc import Callable
+
+import pytest
+
+from zcli_core.testing.http.answers import packed
+from zcli_core.testing.http.base import Caller, HttpContract
+from zcli_core.testing.http.peer import ScriptedServer, after_request, answering, chunked, response
+
+LIMIT = 100_000
+
+#: What a call may hold beyond its limit while it fails, in bytes. A transport that decodes first holds half a gigabyte.
+SLACK = 48 * 1024 * 1024
+
+FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
+    "Content-Length": response,
+    "chunked": chunked,
+    "to the end": lambda body: b"HTTP/1.0 200 OK\r\n\r\n" + body,
+    "gzip": lambda body: response(packed("gzip", body), "200 OK", "Content-Encoding: gzip"),
+    "deflate": lambda body: response(packed("deflate", body), "200 OK", "Content-Encoding: deflate"),
+    "gzip twice": lambda body: response(packed("gzip", packed("gzip", body)), "200 OK", "Content-Encoding: gzip, gzip"),
+}
+
+
+@functools.cache
+def bomb(layers: int) -> bytes:
+    """Half a gigabyte of zeros in gzip, once or twice over, complete and correct."""
+    block, count = bytes(1024 * 1024), 512
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    first = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush a block packs to the same bytes again and again.
+    others = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+    checksum = functools.reduce(lambda checksum, _: zlib.crc32(block, checksum), range(count), 0)
+    head, end = b"\x1f\x8b\x08\0\0\0\0\0\2\xff", struct.pack("<II", checksum, len(block) * count)
+    data = head + first + others * (count - 1) + packer.flush() + end
+    return packed("gzip", data) if layers == 2 else data
+
+
+def highest_memory() -> int:
+    """The most memory that this process ever had, in bytes; 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class LimitsContract(HttpContract):
+    """No body is larger than allowed, however it is packed, and nobody has to hold it to find out."""
+
+    @pytest.mark.parametrize("framing", FRAMINGS)
+    def test_a_body_may_be_as_large_as_max_bytes_and_no_larger(self, caller: Caller, framing: str) -> None:
+        """Decoded; the limit is in the message."""
+        frame = FRAMINGS[framing]
+        with ScriptedServer(answering(frame(bytes(LIMIT)), keep_open=False)) as server:
+            assert caller.send(server.url, max_bytes=LIMIT).body == bytes(LIMIT)
+        with ScriptedServer(answering(frame(bytes(LIMIT + 1)), keep_open=False)) as server:
+            failure = caller.fails("too_large", server.url, max_bytes=LIMIT)
+        assert str(LIMIT) in failure.message
+
+    def test_a_body_of_one_byte_is_too_large_for_a_limit_of_none(self, caller: Caller) -> None:
+        """The smallest case of all."""
+        with ScriptedServer(answering(response(b""), response(b"a"))) as server:
+            assert caller.send(server.url, max_bytes=0).body == b""
+            caller.fails("too_large", server.url, max_bytes=0)
+
+    @pytest.mark.parametrize("status", ["200 OK", "302 Found", "404 Not Found", "500 Oops"])
+    def test_the_limit_holds_for_every_status(self, caller: Caller, status: str) -> None:
+        """Redirects and errors are answers like any other."""
+        with ScriptedServer(answering(response(bytes(LIMIT + 1), status, "Location: /"))) as server:
+            caller.fails("too_large", server.url, max_bytes=LIMIT)
+
+    @pytest.mark.parametrize("size", [LIMIT + 1, 2**31, 2**63 + 1, 10**30])
+    def test_a_length_that_could_not_be_allowed_is_refused_unread(self, caller: Caller, size: int) -> None:
+        """Nothing of the body comes, and nothing of it is waited for. A number beyond all bounds may be no number."""
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+            server.hold(connection)
+
+        with ScriptedServer(after_request(script)) as server:
+            kinds = caller.fails({"too_large", "protocol"}, server.url, max_bytes=LIMIT).kind
+        assert kinds == "too_large" or size > 2**63
+
+    @pytest.mark.parametrize("framing", ["end", "chunks"])
+    def test_a_body_that_never_ends_is_cut_off(self, caller: Caller, framing: str) -> None:
+        """As soon as it is too large."""
+        sent = 0
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            nonlocal sent
+            head, block = b"HTTP/1.1 200 OK\r\n\r\n", bytes(65536)
+            if framing == "chunks":
+                head, block = (
+                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                    b"1000\r\n%s\r\n" % bytes(0x1000),
+                )
+            connection.sendall(head)
+            while sent < 256 * 1024 * 1024:
+                connection.sendall(block)
+                sent += len(block)
+
+        with ScriptedServer(after_request(script)) as server:
+            caller.fails("too_large", server.url, max_bytes=LIMIT)
+        assert sent < 32 * 1024 * 1024
+
+    @pytest.mark.parametrize("layers", [1, 2])
+    def test_a_bomb_is_not_inflated(self, caller: Caller, layers: int) -> None:
+        """Half a gigabyte in half a megabyte, or in a few hundred bytes."""
+        codings = ", ".join(["gzip"] * layers)
+        with ScriptedServer(answering(response(bomb(layers), "200 OK", f"Content-Encoding: {codings}"))) as server:
+            before = highest_memory()
+            tracemalloc.start()
+            try:
+                caller.fails("too_large", server.url, max_bytes=LIMIT)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert peak < SLACK, "memory that Python counts"
+        assert highest_memory() - before < SLACK, "memory that the system counts"

@@ -1,0 +1,104 @@
+"""The part of the HTTP suite about TLS: who is trusted, who is not, and what is said then."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from zcli_core.testing.http import certificates
+from zcli_core.testing.http.base import Caller, HttpContract, MakeCaller
+from zcli_core.testing.http.certificates import server_tls
+from zcli_core.testing.http.peer import ScriptedServer, answering, chunked, response
+
+#: Certificates that are not accepted, and how engines say why.
+REFUSED = {
+    "expired": (certificates.EXPIRED, "expired"),
+    "for another host": (certificates.ELSEWHERE, "mismatch|match|not valid for"),
+    "of an unknown authority": (certificates.STRANGER, "issuer|unknown|self.signed|authority"),
+}
+
+
+class TlsContract(HttpContract):
+    """Peers are verified, by date, name and authority, and nothing is sent to one that is not who it should be."""
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+    def test_a_certificate_of_the_authority_in_ca_file_is_accepted(
+        self, make_caller: MakeCaller, ca_file: str, host: str
+    ) -> None:
+        """For the address and the name that it is for; large bodies pass both ways."""
+        body = bytes(range(256)) * 8000
+        with ScriptedServer(answering(response(body), chunked(body)), server_tls()) as server:
+            caller = make_caller(ca_file=ca_file)
+            for _ in range(2):
+                assert caller.send(server.url.replace("127.0.0.1", host), "POST", body=body).body == body
+            assert [request.body == body for request in server.requests] == [True, True]
+            assert server.connections == 1
+
+    @pytest.mark.parametrize("case", REFUSED)
+    def test_a_certificate_that_will_not_do_is_refused(self, make_caller: MakeCaller, ca_file: str, case: str) -> None:
+        """The message says which of the three it is, and who the peer was; the server never sees the request."""
+        certificate, why = REFUSED[case]
+        with ScriptedServer(answering(response()), server_tls(certificate)) as server:
+            failure = make_caller(ca_file=ca_file).fails("tls", server.url)
+            assert server.requests == []
+        assert re.search(why, failure.message, re.IGNORECASE), failure.message
+        others = "|".join(other for name, (_, other) in REFUSED.items() if name != case)
+        assert not re.search(others, failure.message, re.IGNORECASE), failure.message
+        assert "127.0.0.1" in failure.message
+
+    def test_the_systems_authorities_are_trusted_where_no_file_is_named(self, caller: Caller) -> None:
+        """And nobody else's: a certificate of a test's authority is refused."""
+        with ScriptedServer(answering(response()), server_tls()) as server:
+            caller.fails("tls", server.url)
+            assert server.requests == []
+
+    def test_a_connection_that_was_verified_does_not_vouch_for_another_name(
+        self, make_caller: MakeCaller, ca_file: str
+    ) -> None:
+        """Neither a kept connection nor a TLS session is taken over by another host of the same address."""
+        with ScriptedServer(answering(response()), server_tls(certificates.LOCALHOST)) as server:
+            caller = make_caller(ca_file=ca_file)
+            address = server.url.replace("127.0.0.1", "localhost")
+            assert caller.send(address).body == b"ok"
+            caller.fails("tls", server.url)
+            assert caller.send(address).body == b"ok"
+
+    def test_a_port_that_does_not_speak_tls_is_refused(self, caller: Caller) -> None:
+        """An http:// port, by mistake."""
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            connection.recv(65536)
+            connection.sendall(response(b"", "400 Bad Request"))
+
+        with ScriptedServer(script) as server:
+            caller.fails("tls", server.url.replace("http:", "https:"))
+
+    def test_a_connection_that_breaks_in_the_handshake(self, caller: Caller) -> None:
+        """It is no secure connection, or no connection."""
+        with ScriptedServer(lambda server, connection: None) as server:
+            caller.fails({"tls", "reset"}, server.url.replace("http:", "https:"))
+
+    def test_a_body_that_ends_early_over_tls_is_no_body(self, make_caller: MakeCaller, ca_file: str) -> None:
+        """With the end of the TCP connection alone, as somebody in between could bring about."""
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nless"
+        with ScriptedServer(answering(answer, keep_open=False), server_tls()) as server:
+            make_caller(ca_file=ca_file).fails({"protocol", "reset"}, server.url)
+
+    @pytest.mark.parametrize("split", [False, True], ids=["one file", "two files"])
+    def test_a_client_certificate_is_presented(
+        self, make_caller: MakeCaller, ca_file: str, tmp_path: Path, split: bool
+    ) -> None:
+        """From ``http.client_cert``, with its key there or in ``http.client_key``; without it the server says no."""
+        certificate, key = tmp_path / "client.pem", tmp_path / "client-key.pem"
+        certificate.write_text(certificates.CLIENT + ("" if split else certificates.KEY))
+        key.write_text(certificates.KEY)
+        tls = server_tls(client_authority=certificates.AUTHORITY)
+        with ScriptedServer(answering(response()), tls) as server:
+            identity = {"client_cert": str(certificate), **({"client_key": str(key)} if split else {})}
+            assert make_caller(ca_file=ca_file, **identity).send(server.url).body == b"ok"
+            # In TLS 1.3 the refusal comes after the handshake.
+            make_caller(ca_file=ca_file).fails({"tls", "reset"}, server.url)
+            assert len(server.requests) == 1
