@@ -1,10 +1,9 @@
-"""Every layer of ours keeps the contract of layers, and the suite finds those that do not."""
+"""The contract suite of layers: the built-in ones pass it, and it finds what is wrong with others."""
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,150 +11,264 @@ import pytest
 from zcli_layers.machine import MachineLayer
 from zcli_layers.plain import DefaultsLayer, EnvironmentLayer, ZSparkLayer
 from zcli_layers.zenv import ZEnvLayer
+from zcli_secrets_dir.layer import SecretsDirLayer
 
-from zcli_core.config.conversion import convert
-from zcli_core.contracts.config_layer import Entry, LayerProblem
-from zcli_core.testing.layers import VALUES, ConfigLayerContract, Place
-
-
-def variable(key: str) -> str:
-    """The environment variable of a setting."""
-    return "ZCLI_" + key.replace(".", "_").upper()
-
-
-class TestDefaults(ConfigLayerContract):
-    layer = DefaultsLayer
-    holds_unknown_names = False
-
-    def write(self, place: Place, values: Mapping[str, str]) -> None:
-        place.settings = {key: setting for key, setting in place.settings.items() if key in VALUES}
-        for key, value in values.items():
-            place.settings[key] = copy.copy(place.settings[key])
-            place.settings[key].declaration = copy.copy(place.settings[key].declaration)
-            place.settings[key].declaration.default = convert(value, place.settings[key])
-
-    # A declaration is the author's own, and is of its type.
-    test_a_value_that_cannot_be_used_is_told_with_its_origin = None  # type: ignore[assignment]
+from zcli_core.contracts.config_layer import Entry, LayerContext, LayerProblem
+from zcli_core.errors import ConfigError
+from zcli_core.testing import ConfigLayerContract
+from zcli_core.testing.layers import LayerSource
 
 
 class TestMachine(ConfigLayerContract):
     layer = MachineLayer
 
-    def write(self, place: Place, values: Mapping[str, str]) -> None:
-        nested: dict[str, Any] = {}
-        for key, value in values.items():
-            section, _, name = key.partition(".")
-            nested.setdefault(section, {})[name] = value
-        place.environ["ZCLI_CONFIG_DIR"] = str(place.script_directory)
-        (place.script_directory / "zConfig.machine.yaml").write_text(json.dumps(nested))  # JSON is YAML
-
-    def break_source(self, place: Place) -> str:
-        self.write(place, VALUES)
-        with (place.script_directory / "zConfig.machine.yaml").open("a") as file:
-            file.write("\n]")
-        return "zConfig.machine.yaml"
+    def fill(self, source: LayerSource) -> None:
+        source.environ["ZCLI_CONFIG_DIR"] = str(source.folder)
+        lines = (f"{key}: {json.dumps(value)}\n" for key, value in source.values.items())
+        (source.folder / "zConfig.machine.yaml").write_text("".join(lines))
 
 
 class TestEnvironment(ConfigLayerContract):
     layer = EnvironmentLayer
 
-    def write(self, place: Place, values: Mapping[str, str]) -> None:
-        place.environ = {variable(key): value for key, value in values.items()}
+    def fill(self, source: LayerSource) -> None:
+        source.environ.update(source.variables)
 
 
 class TestZEnv(ConfigLayerContract):
-    layer = ZEnvLayer()
+    layer = ZEnvLayer
 
-    def write(self, place: Place, values: Mapping[str, str]) -> None:
-        lines = [f"{variable(key)}={value}" for key, value in values.items()]
-        (place.working_directory / ".zEnv").write_text("\n".join(lines))
-
-    def break_source(self, place: Place) -> str:
-        (place.working_directory / ".zEnv").write_bytes(
-            f"WEBSOCKET_TOKEN={VALUES['websocket.token']}\xff".encode("latin-1")
-        )
-        return ".zEnv"
+    def fill(self, source: LayerSource) -> None:
+        lines = (f"{name}={value}\n" for name, value in source.variables.items())
+        (source.folder / ".zEnv").write_text("".join(lines))
 
 
 class TestZSpark(ConfigLayerContract):
     layer = ZSparkLayer
 
-    def write(self, place: Place, values: Mapping[str, str]) -> None:
-        place.zspark = dict(values)
+    def fill(self, source: LayerSource) -> None:
+        source.zspark.update(source.values)
 
 
-# Layers that are not right --------------------------------------------------------------------------------------------
+class TestSecretsDir(ConfigLayerContract):
+    layer = SecretsDirLayer
+
+    def fill(self, source: LayerSource) -> None:
+        source.environ["ZCLI_SECRETS_DIR_FOLDER"] = str(source.folder)
+        for old in source.files:
+            old.unlink()
+        for name, value in source.values.items():
+            (source.folder / name).write_text(f"{value}\n")
 
 
-class Forgetful(ZSparkLayer):
-    def read(self, context):  # type: ignore[no-untyped-def]
-        return [Entry(key, value, "") for key, value in context.zspark.items()]
+class TestSecretsDirWithVariables(TestSecretsDir):
+    """The same folder with names as environments have them, and named by zSpark."""
+
+    def fill(self, source: LayerSource) -> None:
+        source.zspark["secrets_dir"] = {"folder": "secrets"}
+        folder = source.folder / "secrets"
+        folder.mkdir(exist_ok=True)
+        for old in source.files:
+            old.unlink()
+        for name, value in source.variables.items():
+            (folder / name.lower()).write_text(value)
 
 
-class Chatty(ZSparkLayer):
-    def read(self, context):  # type: ignore[no-untyped-def]
-        return [Entry(key, value, f"zSpark: {value}") for key, value in context.zspark.items()]
+# --- the suite finds what is wrong ---
 
 
-class Hoarder(ZSparkLayer):
-    def __init__(self) -> None:
-        self.known: dict[str, Any] = {}
+class _Json:
+    """A layer that is right: settings from a JSON file in the working directory."""
 
-    def read(self, context):  # type: ignore[no-untyped-def]
-        for key, value in context.zspark.items():
-            self.known.setdefault(key, value)
-        return [Entry(key, value, "zSpark") for key, value in self.known.items()]
+    name: Any = "json"
+    order: Any = 150
 
-
-class Meddler(ZSparkLayer):
-    def read(self, context):  # type: ignore[no-untyped-def]
-        found = list(super().read(context))
-        context.zspark.clear()
-        return found
-
-
-class Leaky(ZEnvLayer):
-    def read(self, context):  # type: ignore[no-untyped-def]
-        file = Path(context.working_directory, ".zEnv")
+    def read(self, context: LayerContext) -> Any:
+        file = Path(context.working_directory, "settings.json")
         if file.exists():
-            raise LayerProblem(f"{file}: {file.read_text('latin-1')}")
-        return []
+            try:
+                found = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise LayerProblem(f"{file}: no JSON") from error
+            yield from (self.entry(key, value, file) for key, value in found.items())
+
+    def entry(self, key: str, value: Any, file: Path) -> Entry:
+        return Entry(key, value, f"{file.name}")
 
 
-class Crashing(ZEnvLayer):
-    def read(self, context):  # type: ignore[no-untyped-def]
-        file = Path(context.working_directory, ".zEnv")
-        return [Entry("title", file.read_text(), ".zEnv")] if file.exists() else []
+class _Nameless(_Json):
+    name = " "
 
 
-@pytest.mark.parametrize(
-    ("layer", "suite", "test"),
-    [
-        (Forgetful(), TestZSpark, "test_every_entry_says_where_it_is_from"),
-        (Chatty(), TestZSpark, "test_every_entry_says_where_it_is_from"),
-        (Hoarder(), TestZSpark, "test_reading_again_gives_the_same_and_sees_what_has_changed"),
-        (Hoarder(), TestZSpark, "test_two_places_do_not_see_each_other"),
-        (Meddler(), TestZSpark, "test_it_leaves_everything_as_it_was"),
-        (Leaky(), TestZEnv, "test_a_source_that_cannot_be_read_is_named_without_its_values"),
-        (Crashing(), TestZEnv, "test_a_source_that_cannot_be_read_is_named_without_its_values"),
-    ],
-    ids=lambda value: getattr(value, "__name__", type(value).__name__) if not isinstance(value, str) else value,
-)
-def test_the_suite_finds_a_layer_that_is_not_right(layer: Any, suite: Any, test: str, tmp_path: Path) -> None:
-    places = {"place": Place(tmp_path / "here"), "elsewhere": Place(tmp_path / "there")}
-    method = getattr(suite(), test)
-    wanted = {
-        name: place
-        for name, place in places.items()
-        if name in method.__code__.co_varnames[: method.__code__.co_argcount]
-    }
-    with pytest.raises((AssertionError, UnicodeDecodeError)):
-        method(made=layer, **wanted)
+class _Unranked(_Json):
+    order = float("nan")
 
 
-def test_a_suite_that_names_no_layer_says_so(tmp_path: Path) -> None:
-    class Nameless(ConfigLayerContract):
-        pass
+class _Insisting(_Json):
+    def read(self, context: LayerContext) -> Any:
+        if not Path(context.working_directory, "settings.json").exists():
+            raise LayerProblem("there is no settings.json")
+        return super().read(context)
 
-    with pytest.raises(NotImplementedError, match="how its source comes to hold values"):
-        Nameless().write(Place(tmp_path), VALUES)
+
+class _Inventive(_Json):
+    def read(self, context: LayerContext) -> Any:
+        yield Entry("http.timeout", 3, "nothing")
+        yield from super().read(context)
+
+
+class _Originless(_Json):
+    def entry(self, key: str, value: Any, file: Path) -> Entry:
+        return Entry(key, value, "")
+
+
+class _Chatty(_Json):
+    def entry(self, key: str, value: Any, file: Path) -> Entry:
+        return Entry(key, value, f"{file.name}: {key}={value}")
+
+
+class _Sticky(_Json):
+    def __init__(self) -> None:
+        self.kept: list[Entry] | None = None
+
+    def read(self, context: LayerContext) -> Any:
+        self.kept = self.kept or list(super().read(context))
+        return self.kept
+
+
+class _Shared(_Json):
+    def read(self, context: LayerContext) -> Any:
+        self.folder = context.working_directory
+        file = Path(self.folder, "settings.json")
+        for key in json.loads(file.read_text()) if file.exists() else ():
+            yield Entry(key, json.loads(Path(self.folder, "settings.json").read_text())[key], "settings.json")
+
+
+class _Exporting(_Json):
+    def entry(self, key: str, value: Any, file: Path) -> Entry:
+        os.environ["ZCLI_OF_A_TEST"] = "1"
+        return super().entry(key, value, file)
+
+
+class _Strict(_Json):
+    def read(self, context: LayerContext) -> Any:
+        for entry in super().read(context):
+            if entry.name not in context.settings:
+                raise LayerProblem(f"settings.json: {entry.name} is unknown")
+            yield entry
+
+
+class _Guessing(_Json):
+    def entry(self, key: str, value: Any, file: Path) -> Entry:
+        return Entry(key, None if value == "no-port" else value, file.name)
+
+
+class _Raw(_Json):
+    def read(self, context: LayerContext) -> Any:
+        file = Path(context.working_directory, "settings.json")
+        if file.exists():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            yield from (self.entry(key, value, file) for key, value in found.items())
+
+
+class _Quoting(_Json):
+    def read(self, context: LayerContext) -> Any:
+        try:
+            yield from super().read(context)
+        except LayerProblem as error:
+            text = Path(context.working_directory, "settings.json").read_text(encoding="latin-1")
+            raise LayerProblem(f"settings.json: {text!r}") from error
+
+
+class _Vague(_Json):
+    def read(self, context: LayerContext) -> Any:
+        try:
+            yield from super().read(context)
+        except LayerProblem as error:
+            raise LayerProblem("the file is no JSON") from error
+
+
+class _Lax(_Json):
+    def read(self, context: LayerContext) -> Any:
+        try:
+            yield from super().read(context)
+        except LayerProblem:
+            return
+
+
+class _Converting(_Json):
+    def entry(self, key: str, value: Any, file: Path) -> Entry:
+        return Entry(key, {"value": value} if key == "http.timeout" else value, file.name)
+
+
+BROKEN = {
+    _Nameless: "test_it_has_a_name_and_an_order",
+    _Unranked: "test_it_has_a_name_and_an_order",
+    _Insisting: "test_nothing_to_read_is_no_error",
+    _Inventive: "test_nothing_to_read_is_no_error",
+    _Originless: "test_every_entry_says_where_it_comes_from",
+    _Chatty: "test_every_entry_says_where_it_comes_from",
+    _Converting: "test_the_values_arrive_converted_and_explained",
+    _Sticky: "test_reading_again_gives_the_same_and_then_what_has_changed",
+    _Shared: "test_two_contexts_do_not_see_each_other",
+    _Exporting: "test_reading_changes_nothing",
+    _Strict: "test_a_name_that_nobody_declares_is_no_error",
+    _Guessing: "test_a_value_that_will_not_do_is_an_error_with_its_origin",
+    _Raw: "test_a_source_that_cannot_be_used_is_named_and_not_shown",
+    _Quoting: "test_a_source_that_cannot_be_used_is_named_and_not_shown",
+    _Vague: "test_a_source_that_cannot_be_used_is_named_and_not_shown",
+    _Lax: "test_a_source_that_cannot_be_used_is_named_and_not_shown",
+}
+TESTS = [name for name in vars(ConfigLayerContract) if name.startswith("test_")]
+
+
+def _run(layer: Any, test: str, folder: Path) -> None:
+    """One test of the suite for one layer, as pytest would run it."""
+
+    class Suite(ConfigLayerContract):
+        def fill(self, source: LayerSource) -> None:
+            (source.folder / "settings.json").write_text(json.dumps(source.values))
+
+    Suite.layer = layer
+    suite = Suite()
+    ConfigLayerContract.prepare.__wrapped__(suite, folder)  # type: ignore[attr-defined]
+    getattr(suite, test)()
+
+
+@pytest.mark.parametrize("test", ["test_it_has_a_name_and_an_order", "test_nothing_to_read_is_no_error"])
+def test_the_defaults_pass_as_far_as_they_have_a_source(test: str, tmp_path: Path) -> None:
+    """What they are read from are the declarations themselves."""
+    _run(DefaultsLayer(), test, tmp_path)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_a_layer_that_is_right_passes(test: str, tmp_path: Path) -> None:
+    _run(_Json, test, tmp_path)
+
+
+@pytest.mark.parametrize("layer", BROKEN, ids=lambda layer: layer.__name__)
+def test_each_fault_is_found(layer: type[_Json], tmp_path: Path) -> None:
+    with pytest.raises((AssertionError, ConfigError, pytest.fail.Exception)):
+        _run(layer, BROKEN[layer], tmp_path)
+
+
+def test_a_layer_that_stands_elsewhere_than_it_says_is_found(tmp_path: Path) -> None:
+    class Wandering(_Json):
+        @property
+        def order(self) -> Any:
+            self.asked = getattr(self, "asked", 0) + 1
+            return 150 if self.asked == 1 else 50
+
+        name = "wandering"
+
+    with pytest.raises(AssertionError):
+        _run(Wandering, "test_it_stands_where_its_order_says", tmp_path)
+
+
+def test_each_test_of_the_suite_has_found_something() -> None:
+    assert {*BROKEN.values(), "test_it_stands_where_its_order_says"} == set(TESTS)
+
+
+def test_a_suite_that_is_told_nothing_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="has to say what it tests: layer = the layer of your plugin"):
+        _run(None, TESTS[0], tmp_path)

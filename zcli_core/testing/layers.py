@@ -1,265 +1,280 @@
-"""The contract of a configuration layer, as tests: say which layer, and how its source comes to hold something.
+"""The contract of a configuration layer, as tests: derive a class, say which layer, fill its source, and run pytest.
 
 ::
 
     from zcli_core.testing import ConfigLayerContract
-    from zcli_notes.layer import NotesLayer
+    from zcli_vault.layer import VaultLayer
 
-    class TestNotes(ConfigLayerContract):
-        layer = NotesLayer
+    class TestVault(ConfigLayerContract):
+        layer = VaultLayer
 
-        def write(self, place, values):
-            lines = [f"{key}: {value}" for key, value in values.items()]
-            (place.working_directory / "notes.txt").write_text("\\n".join(lines))
+        def fill(self, source):
+            (source.folder / "vault.json").write_text(json.dumps(source.values))
 
-That is enough; ``break_source`` and ``where`` make the tests of faults and of origins run too.
+A layer that is told where to read finds it in ``source.zspark`` or ``source.environ``, which ``fill`` may add to. The
+plugin has to be installed (``pip install -e .``) where the layer needs settings of its own.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from math import isfinite
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from zcli_core.config.assembly import core_settings
+from zcli_core.config.assembly import add_plugins_settings, check_layer, core_settings
 from zcli_core.config.config import Config
-from zcli_core.config.layering import read_layer, resolve
-from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext, LayerProblem
+from zcli_core.config.layering import resolve
+from zcli_core.config.reading import Reading, read_layers
+from zcli_core.config.settings import Setting
+from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext
 from zcli_core.errors import ConfigError
+from zcli_core.host import PluginHost
 
-#: What the suite sets: a number, a text, a list and a secret, as text, for most sources know nothing else.
-VALUES: Mapping[str, str] = {
-    "http.timeout": "7.5",
-    "websocket.host": "127.0.0.9",
-    "websocket.subprotocols": "chat,news",
-    "websocket.token": "S3cret-of-the-layer-suite",
-}
-_CONVERTED = {"http.timeout": 7.5, "websocket.host": "127.0.0.9", "websocket.subprotocols": ("chat", "news")}
-_SECRET = VALUES["websocket.token"]
+#: Stands in every value that nobody may be shown, and in no message by chance.
+MARK = "hunter2-Zx7"
+#: Settings of several types, as texts.
+VALUES = {"websocket.port": "4711", "http.timeout": "7.5", "http.trust_env": "no", "websocket.token": MARK}
+_CONVERTED = {"websocket.port": 4711, "http.timeout": 7.5, "http.trust_env": False, "websocket.token": MARK}
+_OTHERS = {"websocket.port": "4712", "http.timeout": "8.5", "http.trust_env": "on", "websocket.token": f"{MARK}8"}
 
 
-class Place:
-    """Where a layer finds itself in one test: two empty folders, an environment and a zSpark of its own.
+@dataclass
+class LayerSource:
+    """What a layer is to read, and what it may look at to find it.
 
-    ``settings`` are the declared settings by key. Nothing in it is this process's own.
+    ``values`` are texts by the keys of settings, ``variables`` the same by the names of their variables.
+    ``folder`` is the working directory, ``environ`` the environment, ``zspark`` what the script says.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.working_directory = folder / "work"
-        self.script_directory = folder / "script"
-        for each in (self.working_directory, self.script_directory):
-            each.mkdir(parents=True)
-        self.environ: dict[str, str] = {}
-        self.zspark: dict[str, Any] = {}
-        self.settings = core_settings()
+    folder: Path
+    values: Mapping[str, str]
+    settings: Mapping[str, Setting]
+    environ: dict[str, str] = field(default_factory=dict)
+    zspark: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The values by the environment variables that set them: ``{"ZCLI_HTTP_TIMEOUT": "7.5"}``."""
+        return {f"ZCLI_{key.replace('.', '_').upper()}": value for key, value in self.values.items()}
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file in the folder, at any depth."""
+        return sorted(file for file in self.folder.rglob("*") if file.is_file())
 
     def context(self) -> LayerContext:
-        """What a layer that reads here is given."""
-        return LayerContext(
-            zspark=self.zspark,
-            environ=self.environ,
-            working_directory=str(self.working_directory),
-            script_directory=str(self.script_directory),
-            settings=self.settings,
-        )
-
-
-class FakeLayer:
-    """A layer that holds a few values, to stand above or below the one under test."""
-
-    def __init__(self, name: str, order: int, values: Mapping[str, Any]) -> None:
-        self.name = name
-        self.order = order
-        self._values = values
-
-    def read(self, context: LayerContext) -> Iterator[Entry]:
-        """Yield the values."""
-        for key, value in self._values.items():
-            yield Entry(key, value, f"the layer {self.name}")
+        """What the layer is given to read."""
+        nowhere = {"ZCLI_CONFIG_DIR": str(self.folder / "no-machine-settings")}
+        return LayerContext(dict(self.zspark), {**nowhere, **self.environ}, str(self.folder), None, self.settings)
 
 
 class ConfigLayerContract:
-    """What holds for every layer."""
+    """What holds for every configuration layer.
 
-    #: The layer, or what makes it, without arguments.
-    layer: ClassVar[ConfigLayer | Callable[[], ConfigLayer]]
-    #: Whether the source can name settings that nobody declares.
-    holds_unknown_names: ClassVar[bool] = True
+    ``layer`` is the layer, or what gives one without arguments, its class, say. :meth:`fill` is yours to write;
+    without it, only what needs no source is tested. Write :meth:`spoil` too where the source is no file.
+    """
 
-    def write(self, place: Place, values: Mapping[str, str]) -> None:
-        """Make the source at that place hold these values, by setting's key, and no others."""
-        raise NotImplementedError(f"{type(self).__name__} must say how its source comes to hold values: write()")
+    layer: Any = None
 
-    def break_source(self, place: Place) -> str:
-        """Make the source one that cannot be read, holding the secret of ``VALUES`` if it can.
+    def fill(self, source: LayerSource) -> None:
+        """Have the layer's source say exactly ``source.values``, in place of whatever it said before."""
+        raise NotImplementedError
 
-        :returns: what the complaint must name: the file, say. ``""``: this source cannot be broken.
-        """
-        return ""
+    def spoil(self, source: LayerSource) -> None:
+        """Make the source one that is there and cannot be used. Here: garbage in every file of the folder."""
+        if not source.files:
+            pytest.skip(
+                "the source is no file in the folder: write spoil(source) to test what the layer makes of garbage"
+            )
+        for file in source.files:
+            file.write_bytes(b"\xff\xfe\0{[<" + MARK.encode() + b"\n\x80 = : \0")
 
-    # --- fixtures ---
-
-    @pytest.fixture
-    def place(self, tmp_path: Path) -> Place:
-        """Where the layer reads."""
-        return Place(tmp_path / "here")
-
-    @pytest.fixture
-    def elsewhere(self, tmp_path: Path) -> Place:
-        """Another place."""
-        return Place(tmp_path / "there")
-
-    @pytest.fixture
-    def made(self) -> ConfigLayer:
-        """The layer under test."""
-        offered = inspect.getattr_static(type(self), "layer", None)
+    @pytest.fixture(autouse=True)
+    def prepare(self, tmp_path: Path) -> None:
+        """Make the layer; find the layers and the settings of installed plugins."""
+        offered: Any = inspect.getattr_static(type(self), "layer", None)
         if offered is None:
-            raise TypeError(f"{type(self).__name__} must say what it tests: layer = your layer, or its class")
-        layer: ConfigLayer = offered() if isinstance(offered, type) or not hasattr(offered, "read") else offered
-        return layer
+            raise TypeError(f"{type(self).__name__} has to say what it tests: layer = the layer of your plugin")
+        offered = offered.__func__ if isinstance(offered, staticmethod) else offered
+        is_maker = isinstance(offered, type) or not hasattr(offered, "read")
+        self._layer: Any = offered() if is_maker else offered
+        self._folders = tmp_path
+        host = PluginHost()
+        host.load()
+        self._settings = core_settings()
+        add_plugins_settings(host, self._settings)
+        installed: list[ConfigLayer] = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
+        self._others = [layer for layer in installed if layer.name != self._layer.name]
 
-    # --- what it is ---
+    # --- what the tests are made of ---
 
-    def test_it_has_a_name_and_an_order(self, made: ConfigLayer) -> None:
-        """A name for people, and a rank among the others."""
-        assert isinstance(made.name, str)
-        assert made.name.strip()
-        assert isinstance(made.order, int)
+    def _source(self, values: Mapping[str, str], name: str = "project") -> LayerSource:
+        """An empty source, the working directory and all."""
+        folder = self._folders / name
+        folder.mkdir(exist_ok=True)
+        return LayerSource(folder, values, self._settings)
 
-    # --- reading ---
+    def _filled(self, values: Mapping[str, str], name: str = "project") -> LayerSource:
+        if type(self).fill is ConfigLayerContract.fill:
+            pytest.skip(f"{type(self).__name__} does not say how to fill the layer's source: write fill(source)")
+        source = self._source(values, name)
+        self.fill(source)
+        return source
 
-    def test_nothing_to_read_is_no_error(self, made: ConfigLayer, place: Place) -> None:
-        """A source that is not there sets nothing."""
-        place.settings.clear()
-        assert list(made.read(place.context())) == []
+    def _readings(self, source: LayerSource, more: Iterable[ConfigLayer] = ()) -> tuple[list[Reading], LayerContext]:
+        context = source.context()
+        return read_layers([*self._others, self._layer, *more], self._settings, context), context
 
-    def test_every_entry_says_where_it_is_from(self, made: ConfigLayer, place: Place) -> None:
-        """Each has a name and an origin, and no origin has a value in it, for origins are shown."""
-        self.write(place, VALUES)
-        entries = list(made.read(place.context()))
-        assert len(entries) >= len(VALUES)
+    def _read(self, source: LayerSource) -> Reading:
+        """What the layer gives, read as zCLI reads it: after the others, if it needs settings."""
+        return next(reading for reading in self._readings(source)[0] if reading.layer is self._layer)
+
+    def _entries(self, source: LayerSource) -> list[Entry]:
+        reading = self._read(source)
+        assert reading.problem is None, reading.problem
+        return reading.entries
+
+    def _config(self, source: LayerSource, more: Iterable[ConfigLayer] = ()) -> Config:
+        """The configuration of all layers.
+
+        :raises ConfigError: as ``zCLI`` does.
+        """
+        readings, context = self._readings(source, more)
+        resolution = resolve(readings, self._settings, context)
+        if resolution.problems:
+            raise ConfigError(resolution.problems)
+        return Config(self._settings, resolution)
+
+    # --- the layer itself ---
+
+    def test_it_has_a_name_and_an_order(self) -> None:
+        """A name for people and a rank that can be compared; the same each time."""
+        check_layer(self._layer)
+        assert self._layer.name.strip() == self._layer.name != ""
+        assert isfinite(self._layer.order)
+
+    def test_nothing_to_read_is_no_error(self) -> None:
+        """In an empty folder, with an empty environment, every setting keeps its default."""
+        source = self._source({})
+        self._entries(source)
+        config = self._config(source)
+        assert {key: config.get(key) for key in self._settings} == {
+            key: setting.default for key, setting in self._settings.items()
+        }
+
+    # --- what it reads ---
+
+    def test_every_entry_says_where_it_comes_from(self) -> None:
+        """The origin is for people, and shows no value."""
+        entries = self._entries(self._filled(VALUES))
+        assert entries
         for entry in entries:
-            assert isinstance(entry, Entry)
-            assert isinstance(entry.name, str)
             assert isinstance(entry.origin, str)
-            assert entry.origin.strip()
-            assert _SECRET not in entry.origin
+            assert entry.origin.strip(), f"{entry.name} has no origin"
+            assert not any(value in entry.origin for value in (MARK, "7.5")), (
+                f"the origin of {entry.name} shows a value"
+            )
 
-    def test_what_it_reads_arrives_converted_with_its_origin(self, made: ConfigLayer, place: Place) -> None:
-        """Every value has its declared type, and explain() names this layer."""
-        self.write(place, VALUES)
-        config = laid(place, made).config
-        assert {key: config.get(key) for key in _CONVERTED} == _CONVERTED
-        assert config.get("websocket.token") == _SECRET
+    def test_the_values_arrive_converted_and_explained(self) -> None:
+        """Through a whole configuration, each with the layer's name and its origin; a secret is not shown."""
+        config = self._config(self._filled(VALUES))
+        assert {key: config.get(key) for key in VALUES} == _CONVERTED
         for key in VALUES:
-            assert config.explain(key).layer == made.name
-            assert config.explain(key).origin
+            found = config.explain(key)
+            assert found.layer == self._layer.name
+            assert found.origin.strip()
+            assert MARK not in f"{found} {found!r}"
+        assert MARK not in repr(config.websocket)
 
-    def test_reading_again_gives_the_same_and_sees_what_has_changed(self, made: ConfigLayer, place: Place) -> None:
-        """A layer keeps nothing from one reading to the next."""
-        self.write(place, VALUES)
-        before = list(made.read(place.context()))
-        assert list(made.read(place.context())) == before
-        self.write(place, {**VALUES, "http.timeout": "9.25"})
-        assert laid(place, made).config.get("http.timeout") == 9.25
+    def test_reading_again_gives_the_same_and_then_what_has_changed(self) -> None:
+        """Nothing is kept from one reading to the next."""
+        source = self._filled(VALUES)
+        once = self._entries(source)
+        assert self._entries(source) == once
+        changed = self._config(self._filled(_OTHERS))
+        assert (changed.get("websocket.port"), changed.get("http.trust_env")) == (4712, True)
 
-    def test_two_places_do_not_see_each_other(self, made: ConfigLayer, place: Place, elsewhere: Place) -> None:
-        """Two zCLI objects of one process may be configured differently, at the same time."""
-        self.write(place, VALUES)
-        self.write(elsewhere, {"http.timeout": "2.5"})
-        readings = [iter(made.read(each.context())) for each in (place, elsewhere)]
-        assert all(next(reading, None) for reading in readings)  # both have begun
-        assert laid(elsewhere, made).config.get("http.timeout") == 2.5
-        assert laid(place, made).config.get("http.timeout") == 7.5
-        assert laid(elsewhere, made).config.get("websocket.host") != VALUES["websocket.host"]
+    def test_two_contexts_do_not_see_each_other(self) -> None:
+        """Not even while both are being read."""
+        sources = self._filled(VALUES, "one"), self._filled(_OTHERS, "other")
+        expected = [self._entries(source) for source in sources]
+        contexts = [self._readings(source)[1] for source in sources]
+        one, other = (iter(self._layer.read(context)) for context in contexts)
+        pairs = list(zip_longest(one, other))
+        assert [[entry for entry in found if entry is not None] for found in zip(*pairs, strict=True)] == expected
 
-    def test_it_leaves_everything_as_it_was(self, made: ConfigLayer, place: Place) -> None:
-        """The process's environment, zSpark and the working directory are somebody else's."""
-        self.write(place, VALUES)
-        before = (dict(os.environ), dict(place.environ), dict(place.zspark), os.getcwd(), _files(place))
-        list(made.read(place.context()))
-        assert (dict(os.environ), dict(place.environ), dict(place.zspark), os.getcwd(), _files(place)) == before
+    def test_reading_changes_nothing(self) -> None:
+        """Neither the process's environment nor what the script said nor the environment that it is shown."""
+        source = self._filled(VALUES)
+        before = dict(os.environ)
+        context = self._readings(source)[1]
+        shown = dict(context.environ), dict(context.zspark)
+        list(self._layer.read(context))
+        assert dict(os.environ) == before
+        assert (dict(context.environ), dict(context.zspark)) == shown
+        assert (shown[0].items() >= source.environ.items(), shown[1]) == (True, source.zspark)
 
-    # --- among others ---
-
-    def test_it_wins_over_what_is_below_and_yields_to_what_is_above(self, made: ConfigLayer, place: Place) -> None:
-        """By its order alone; what it shadows is told."""
-        self.write(place, VALUES)
-        below = FakeLayer("below", made.order - 1, {"http.timeout": 1.5, "http.retries": 3})
-        above = FakeLayer("above", made.order + 1, {"websocket.host": "127.0.0.3"})
-        config = laid(place, above, made, below).config
+    def test_a_name_that_nobody_declares_is_no_error(self) -> None:
+        """It may be for a plugin that is not installed; what else is there counts."""
+        config = self._config(self._filled({"nobodys_section.thing": "1", "http.timeout": "7.5"}))
         assert config.get("http.timeout") == 7.5
-        assert [value.layer for value in config.explain("http.timeout").shadowed] == ["below"]
-        assert config.get("websocket.host") == "127.0.0.3"
-        assert made.name in [value.layer for value in config.explain("websocket.host").shadowed]
-        if made.name != "defaults":
-            assert config.get("http.retries") == 3
 
-    # --- faults ---
+    # --- what it reads wrongly ---
 
-    def test_a_value_that_cannot_be_used_is_told_with_its_origin(self, made: ConfigLayer, place: Place) -> None:
-        """The complaint names the key and where it stands."""
-        self.write(place, {**VALUES, "http.timeout": "soon"})
-        origin = next(e.origin for e in made.read(place.context()) if _is_timeout(e))
-        (problem,) = laid(place, made).problems
-        assert "http.timeout" in problem
-        assert origin in problem
-        assert _SECRET not in problem
+    def test_a_value_that_will_not_do_is_an_error_with_its_origin(self) -> None:
+        """It says what was expected; a secret value is not shown."""
+        values = {"websocket.port": "no-port", "websocket.tokens": f"{MARK}-is-no-mapping"}
+        with pytest.raises(ConfigError) as caught:
+            self._config(self._filled(values))
+        origins = {entry.origin for entry in self._entries(self._filled(values))}
+        for key in values:
+            said = [problem for problem in caught.value.problems if problem.startswith(f"{key}: ")]
+            assert len(said) == 1, f"not one complaint of {key}: {caught.value}"
+            assert any(origin in said[0] for origin in origins)
+            assert "expected" in said[0]
+        assert MARK not in str(caught.value)
 
-    def test_a_name_that_nobody_declares_is_a_warning(self, made: ConfigLayer, place: Place) -> None:
-        """With a suggestion, and the rest is used."""
-        if not self.holds_unknown_names:
-            pytest.skip("this source names declared settings only")
-        self.write(place, {**VALUES, "http.timeuot": "3"})
-        result = laid(place, made)
-        assert result.config.get("http.timeout") == 7.5
-        assert any("timeuot" in warning.lower() and "timeout" in warning.lower() for warning in result.warnings)
+    def test_a_source_that_cannot_be_used_is_named_and_not_shown(self) -> None:
+        """As a LayerProblem, which stops the start together with all other mistakes."""
+        source = self._filled(VALUES)
+        self.spoil(source)
+        reading = self._read(source)
+        assert reading.problem is not None, "garbage was taken for values"
+        assert not reading.problem.startswith("the configuration layer"), f"no LayerProblem: {reading.problem}"
+        places = {file.name for file in source.files} | {*source.environ, *source.environ.values()}
+        assert any(place in reading.problem for place in places), f"the source is not named: {reading.problem}"
+        assert MARK not in reading.problem
 
-    def test_a_source_that_cannot_be_read_is_named_without_its_values(self, made: ConfigLayer, place: Place) -> None:
-        """Reading raises LayerProblem and nothing else, and the configuration cannot be used."""
-        named = self.break_source(place)
-        if not named:
-            pytest.skip("this source cannot be broken")
-        with pytest.raises(LayerProblem) as complaint:
-            list(made.read(place.context()))
-        assert named in str(complaint.value)
-        assert _SECRET not in str(complaint.value)
-        assert read_layer(made, place.context()).problem == str(complaint.value)
+    # --- among other layers ---
 
-    def test_a_secret_is_shown_nowhere(self, made: ConfigLayer, place: Place) -> None:
-        """Not in the configuration's repr, nor where it is explained."""
-        self.write(place, VALUES)
-        config = laid(place, made).config
-        assert _SECRET not in repr(config)
-        assert _SECRET not in repr(config.websocket)
-        assert _SECRET not in str(config.explain("websocket.token"))
-        assert _SECRET not in str(ConfigError(laid(place, made).problems or ["none"]))
+    def test_it_stands_where_its_order_says(self) -> None:
+        """A layer above wins over it, and it shadows one below."""
+        rank = self._layer.order
+        below = _Fixed("below", rank - 0.001, {"http.timeout": 1, "websocket.port": 1})
+        above = _Fixed("above", rank + 0.001, {"http.timeout": 3})
+        config = self._config(self._filled(VALUES), (above, below))
+        timeout, port = config.explain("http.timeout"), config.explain("websocket.port")
+        assert (timeout.value, timeout.layer) == (3.0, "above")
+        assert [value.layer for value in timeout.shadowed[:2]] == [self._layer.name, "below"]
+        assert (config.get("websocket.port"), port.layer, port.shadowed[0].layer) == (4711, self._layer.name, "below")
 
 
-class Laid:
-    """What came of laying layers over each other."""
+class _Fixed:
+    """A layer of these values."""
 
-    def __init__(self, place: Place, layers: tuple[ConfigLayer, ...]) -> None:
-        context = place.context()
-        resolution = resolve([read_layer(layer, context) for layer in layers], place.settings, context)
-        self.config = Config(place.settings, resolution)
-        self.problems = resolution.problems
-        self.warnings = resolution.warnings
+    def __init__(self, name: str, order: float, values: Mapping[str, Any]) -> None:
+        self.name = name
+        self.order: Any = order
+        self._values = values
 
-
-def laid(place: Place, *layers: ConfigLayer) -> Laid:
-    """Lay layers over each other, as zCLI does."""
-    return Laid(place, layers)
-
-
-def _is_timeout(entry: Entry) -> bool:
-    name = entry.name.lower().replace("_", ".")
-    return name.endswith("http.timeout") or (entry.name == "http" and "timeout" in entry.value)
-
-
-def _files(place: Place) -> set[Path]:
-    return {*place.working_directory.rglob("*"), *place.script_directory.rglob("*")}
+    def read(self, _: LayerContext) -> Iterator[Entry]:
+        for key, value in self._values.items():
+            yield Entry(key, value, self.name)
