@@ -31,10 +31,11 @@ class MachineLayer:
 
     def read(self, context: LayerContext) -> Iterator[Entry]:
         """Yield the files' settings with their lines, the system's before the user's."""
-        for folder in _folders(context):
-            file = os.path.join(folder, FILE_NAME)
-            if os.path.isfile(file):  # False, too, in a folder that this user may not look into
-                yield from _entries(file)
+        files = [os.path.join(folder, FILE_NAME) for folder in _folders(context)]
+        files = [file for file in files if os.path.isfile(file)]  # False, too, where this user may not look
+        for file in files:
+            # Two files have one name: then only the whole path tells which.
+            yield from _entries(file, os.path.basename(file) if len(files) == 1 else file)
 
 
 def _folders(context: LayerContext) -> list[str]:
@@ -44,7 +45,7 @@ def _folders(context: LayerContext) -> list[str]:
     return [folder for folder in (site_config_folder(), user_config_folder()) if folder is not None]
 
 
-def _entries(file: str) -> Iterator[Entry]:
+def _entries(file: str, shown: str) -> Iterator[Entry]:
     import yaml
 
     data = _read(file)
@@ -53,7 +54,7 @@ def _entries(file: str) -> Iterator[Entry]:
         loader = yaml.SafeLoader(data)
         root = loader.get_single_node()
         if root is not None and not root.tag.endswith(":null"):
-            yield from _Walk(file, loader).entries(root)
+            yield from _Walk(file, shown, loader).entries(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -96,8 +97,9 @@ def _without_quotes(problem: str) -> str:
 class _Walk:
     """From nodes to entries. Nodes, unlike the objects made of them, know their lines and how they were written."""
 
-    def __init__(self, file: str, loader: Any) -> None:
+    def __init__(self, file: str, shown: str, loader: Any) -> None:
         self.file = file
+        self.shown = shown
         self.loader = loader
 
     def entries(self, root: Node) -> Iterator[Entry]:
@@ -125,7 +127,7 @@ class _Walk:
                 continue
             value = self._value(value_node)
             text = value_node.value if isinstance(value_node, ScalarNode) and value is not None else None
-            origin = f"{os.path.basename(self.file)}:{key_node.start_mark.line + 1}"
+            origin = f"{self.shown}:{key_node.start_mark.line + 1}"
             yield Entry(".".join(deeper), value, origin, text=text)
 
     def _refuse_twins(self, node: MappingNode) -> None:

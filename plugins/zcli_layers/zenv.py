@@ -61,7 +61,7 @@ def _entries(file: str) -> Iterator[Entry]:
         if binding.key is not None:
             lines[binding.key] = line
     for name, value in dotenv_values(stream=StringIO(text)).items():
-        yield Entry(name, value, f"{os.path.basename(file)}:{lines[name]}", is_variable=True)
+        yield Entry(name, value, f"{os.path.basename(file)}:{lines[name]}", is_variable=True, export=True)
 
 
 def _read(file: str) -> str:

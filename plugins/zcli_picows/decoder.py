@@ -69,6 +69,19 @@ class Decoder:
         self._fin = False
         self._mask = b""
 
+    def only(self, data: bytes | memoryview) -> str | bytes | Failure | None:
+        """The event of a read that is one short message and nothing else, as most are.
+
+        None if it is anything else; then it has to be fed.
+        """
+        size = len(data)
+        if not 6 <= size <= self._max_size + 6 or self._opcode is not None or self._data or self._done or self._ready:
+            return None
+        first, second = data[0], data[1]
+        if second - 0x7A != size or second > 0xFD or (first != _TEXT_MESSAGE and first != _BINARY_MESSAGE):
+            return None
+        return self._parser.message(data, first == _TEXT_MESSAGE)
+
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes from the network, and decode the first messages."""
         if self._done:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, cast
 
-import picows
 from picows import WSAutoPingStrategy, WSListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # it is in no stub
 
 from zcli_core.contracts.websocket_parts.events import NOT_UTF8, Failure
 from zcli_core.contracts.websocket_parts.frames import BINARY, FIN
+from zcli_core.errors import ZCLIError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from picows import WSFrame, WSTransport
 
 #: Bytes that the parser is given at once. Its buffer is larger: it doubles it where it finds it nearly full.
-MAX_FED = 128 * 1024
+MAX_FED = 256 * 1024
 _BUFFER = MAX_FED * 3 // 2
 
 #: What makes picows think that a client has been let in.
@@ -33,8 +33,11 @@ _UPGRADE = (
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 
+#: A masked text frame, to see that this picows does as it is told.
+_TRIAL = b"\x81\x85\x01\x02\x03\x04" + bytes(b ^ m for b, m in zip(b"trial", b"\x01\x02\x03\x04\x01", strict=True))
+
 #: What picows logs, about each connection as it thinks, is about none.
-SILENT = logging.Logger("zcli.picows.silent", logging.CRITICAL + 1)
+_SILENT = logging.Logger("zcli.picows.silent", logging.CRITICAL + 1)
 
 
 class _NoSocket:
@@ -89,44 +92,74 @@ class _Taker(WSListener):
             self.taken.append(frame.get_payload_as_bytes())
 
 
+def _misfit() -> ZCLIError:
+    from importlib.metadata import version
+
+    return ZCLIError(
+        f"the WebSocket transport picows needs picows 2.2 or 2.3, and {version('picows')} does not do as it should: "
+        "pip install 'picows>=2.2,<2.4', or choose another with websocket.transport"
+    )
+
+
 class Parser:
     """Gives the payloads of complete, well-formed, masked frames. Every call stands for itself."""
 
     def __init__(self) -> None:
         self._taker = _Taker()
-        self._start()
+        try:
+            self._start()
+            fits = self.message(_TRIAL, text=True) == "trial"
+        except Exception as error:
+            raise _misfit() from error
+        if not fits:
+            raise _misfit()
 
     def _start(self) -> None:
         taker = self._taker
-        try:
-            protocol = WSProtocol(
-                host_port=None, ws_path=None, is_client_side=False, ws_listener_factory=lambda request: taker,
-                logger=SILENT, disconnect_on_exception=False, websocket_handshake_timeout=None,
-                enable_auto_ping=False, auto_ping_idle_timeout=1, auto_ping_reply_timeout=1,
-                auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE, enable_auto_pong=False, max_frame_size=MAX_FED,
-                extra_headers=None, read_buffer_init_size=_BUFFER,
-            )  # fmt: skip
-        except TypeError as error:
-            version = getattr(picows, "__version__", "of an unknown version")
-            raise RuntimeError(f"zcli_picows does not fit picows {version}: pip install 'picows~=2.3'") from error
+        protocol = WSProtocol(
+            host_port=None, ws_path=None, is_client_side=False, ws_listener_factory=lambda request: taker,
+            logger=_SILENT, disconnect_on_exception=False, websocket_handshake_timeout=None,
+            enable_auto_ping=False, auto_ping_idle_timeout=1, auto_ping_reply_timeout=1,
+            auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE, enable_auto_pong=False, max_frame_size=MAX_FED,
+            extra_headers=None, read_buffer_init_size=_BUFFER,
+        )  # fmt: skip
         protocol.connection_made(_Nowhere())
         self._get_buffer, self._buffer_updated = protocol.get_buffer, protocol.buffer_updated
         self._feed(_UPGRADE)
 
-    def _feed(self, data: bytes | memoryview) -> None:
-        size = len(data)
-        self._get_buffer(-1)[:size] = data
-        self._buffer_updated(size)
+    def _feed(self, *pieces: bytes | memoryview) -> None:
+        buffer = self._get_buffer(-1)
+        end = 0
+        for piece in pieces:
+            start, end = end, end + len(piece)
+            buffer[start:end] = piece
+        self._buffer_updated(end)
 
-    def messages(self, frames: bytes | memoryview, count: int, text: bool) -> list[str | bytes | Failure]:
-        """The payloads of so many frames, at most ``MAX_FED`` bytes. A Failure is the last: text that is not UTF-8."""
+    def _take(self, count: int) -> list[str | bytes | Failure]:
+        """What was taken of so many frames."""
         taker = self._taker
-        taker.text = text
-        taken = taker.taken = []
-        self._feed(frames)
+        taken, taker.taken = taker.taken, []
         if len(taken) != count:
             self._start()  # nothing of this may reach the next client
             raise RuntimeError(f"picows found {len(taken)} frames where there are {count}")
+        return taken
+
+    def message(self, frame: bytes | memoryview, text: bool) -> str | bytes | Failure:
+        """The payload of one frame of at most ``MAX_FED`` bytes; text that is not UTF-8 is a Failure."""
+        self._taker.text = text
+        size = len(frame)
+        self._get_buffer(-1)[:size] = frame
+        self._buffer_updated(size)
+        (payload,) = self._take(1)
+        self._taker.failed = False
+        return payload
+
+    def messages(self, frames: bytes | memoryview, count: int, text: bool) -> list[str | bytes | Failure]:
+        """The payloads of so many frames, together at most ``MAX_FED`` bytes; nothing follows a Failure."""
+        taker = self._taker
+        taker.text = text
+        self._feed(frames)
+        taken = self._take(count)
         if taker.failed:
             taker.failed = False
             del taken[taken.index(NOT_UTF8) + 1 :]
@@ -141,4 +174,6 @@ class Parser:
             header = b"\x82\xfe" + length.to_bytes(2, "big") + mask
         else:
             header = b"\x82\xff" + length.to_bytes(8, "big") + mask
-        return cast("bytes", self.messages(header + piece, 1, text=False)[0])
+        self._taker.text = False
+        self._feed(header, piece)
+        return cast("bytes", self._take(1)[0])

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from picows import WSMsgType, WSTransport
-
-from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
+from zcli_core.contracts.websocket_parts.connection import FOR_THE_CORE, AsyncioConnection
+from zcli_core.contracts.websocket_parts.events import Failure
 from zcli_core.contracts.websocket_parts.frames import message_frame
 from zcli_core.contracts.websocket_parts.listening import AsyncioListener
 from zcli_core.contracts.websocket_parts.sending import OPEN
 from zcli_picows.decoder import Decoder
-from zcli_picows.parser import SILENT, Parser
+from zcli_picows.parser import Parser
 
 if TYPE_CHECKING:
     import asyncio
     import logging
-    from collections.abc import Iterable
 
     from zcli_core.contracts.websocket import Acceptor, Endpoint, Limits, Message, Prepared, Request
-
-_TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
-
-#: Prepared messages over this many bytes are written as one frame for all, where picows would copy for each.
-_COPIED = 4096
 
 
 class PicowsTransport:
@@ -60,59 +53,48 @@ class PicowsListener(AsyncioListener["PicowsConnection"]):
 
 
 class PreparedMessage:
-    """A message for a whole broadcast: its frame, and what picows makes one of."""
+    """A message and its frame."""
 
-    __slots__ = ("frame", "kind", "payload", "size")
+    __slots__ = ("frame", "size")
 
     def __init__(self, message: Message) -> None:
         self.frame = message_frame(message)
-        self.kind = _TEXT if isinstance(message, str) else _BINARY
-        self.payload = message.encode() if isinstance(message, str) else bytes(message)
-        self.size = len(self.payload)
-
-
-class _Output:
-    """What picows may do to a connection: write to it.
-
-    It writes to an idle socket directly and falls back to this. A long message it would give away as a view of a header
-    that it overwrites with the next one, and asyncio keeps what it is given: here both are joined at once.
-    """
-
-    __slots__ = ("get_extra_info", "get_write_buffer_size", "write")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.get_extra_info = transport.get_extra_info
-        self.get_write_buffer_size = transport.get_write_buffer_size
-        self.write = transport.write
-
-    def writelines(self, pieces: Iterable[bytes]) -> None:
-        """Write pieces that are not ours to keep."""
-        self.write(b"".join(pieces))
+        self.size = len(message.encode() if isinstance(message, str) else bytes(message))
 
 
 class PicowsConnection(AsyncioConnection):
-    """Implements :class:`zcli_core.contracts.websocket.Connection`: frames that are made and sent in C."""
+    """Implements :class:`zcli_core.contracts.websocket.Connection`: most reads are one short message."""
 
-    __slots__ = ("_send_frame",)
+    __slots__ = ("_only",)
 
     def __init__(
         self, listener: PicowsListener, transport: asyncio.Transport, request: Request, subprotocol: str | None
     ) -> None:
-        super().__init__(listener, transport, request, subprotocol, Decoder(listener.limits, listener.parser))
-        self._send_frame: Any = WSTransport(False, _Output(transport), SILENT, listener.loop).send  # type: ignore[call-arg]
+        decoder = Decoder(listener.limits, listener.parser)
+        super().__init__(listener, transport, request, subprotocol, decoder)
+        self._only = decoder.only
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes from the client (asyncio)."""
+        event = None if self._held else self._only(self._read_buffer[:nbytes])
+        if event is None:
+            super().buffer_updated(nbytes)
+            return
+        self.quiet_ticks = 0
+        if isinstance(event, Failure):
+            self._decoder.finish()
+            self._handle(event)
+        elif self.state is OPEN and not self._receiver.message(event):
+            self._held = FOR_THE_CORE
 
     def send(self, message: Message) -> None:
         """Send a message."""
         if self.state is not OPEN:
             raise self._closed_error()
-        if self._corked is not None:
-            self._push(message_frame(message))
-        elif type(message) is str:
-            self._send_frame(_TEXT, message)
-        elif type(message) is bytes:
-            self._send_frame(_BINARY, message)
-        else:
+        if self._corked is None:
             self._write(message_frame(message))
+        else:
+            self._push(message_frame(message))
         if self.write_paused and self._too_slow():
             raise self._closed_error()
 
@@ -121,8 +103,5 @@ class PicowsConnection(AsyncioConnection):
         if self.state is not OPEN or (self.write_paused and self._too_slow()):
             return False
         message: PreparedMessage = prepared  # type: ignore[assignment]  # the contract: made by this listener
-        if self._corked is None and message.size <= _COPIED:
-            self._send_frame(message.kind, message.payload)
-        else:
-            self._push(message.frame)
+        self._push(message.frame)
         return True

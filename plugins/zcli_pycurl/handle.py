@@ -208,9 +208,7 @@ class Handle:
         elif method == "HEAD":
             curl.setopt(pycurl.NOBODY, 1)
 
-    def _cause(
-        self, error: pycurl.error, request: HttpRequest, answer: Answer, upload: Upload | None
-    ) -> BaseException:
+    def _cause(self, error: pycurl.error, request: HttpRequest, answer: Answer, upload: Upload | None) -> BaseException:
         """Why there is no answer."""
         if upload is not None and upload.error is not None:
             return upload.error

@@ -79,9 +79,7 @@ class TlsOptions:
         except ssl.SSLError:
             raise ConfigError(f"{self._named('http.ca_file')}: {ca_file} holds no certificate in PEM format") from None
         except OSError as error:
-            raise ConfigError(
-                f"{self._named('http.ca_file')}: {ca_file} cannot be read: {error.strerror}"
-            ) from None
+            raise ConfigError(f"{self._named('http.ca_file')}: {ca_file} cannot be read: {error.strerror}") from None
         return str(ca_file)
 
     def _checked_identity(self, certificate: Path, key: Path | None) -> tuple[str, str]:

@@ -8,6 +8,14 @@ ZCLI_CONTRACT = 1
 
 
 @hookimpl
+def zcli_settings():  # type: ignore[no-untyped-def]
+    """Declare ``secrets_dir``."""
+    from zcli_secrets_dir.settings import SecretsDir
+
+    return [SecretsDir]
+
+
+@hookimpl
 def zcli_config_layers():  # type: ignore[no-untyped-def]
     """Give the layer."""
     from zcli_secrets_dir.layer import SecretsDirLayer

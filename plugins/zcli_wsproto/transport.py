@@ -19,19 +19,6 @@ if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Acceptor, Endpoint, Limits, Message, Prepared, Request
     from zcli_wsproto.deflate import Agreement
 
-#: Blocks up to this size are kept by the C library's allocator instead of going back to the system.
-_KEPT_BLOCK = 4 * 1024 * 1024
-
-
-def _keep_large_blocks() -> None:
-    """Make glibc keep what large messages free.
-
-    Out of the box it maps every block over 128 KiB anew, and page faults then cost more than the message. Freeing one
-    large block once raises that threshold (mallopt(3), M_MMAP_THRESHOLD). Harmless with other allocators.
-    """
-    block = bytearray(_KEPT_BLOCK)
-    del block
-
 
 class WsprotoTransport:
     """Implements :class:`zcli_core.contracts.websocket.Transport`."""
@@ -41,7 +28,6 @@ class WsprotoTransport:
 
     async def listen(self, endpoint: Endpoint, acceptor: Acceptor, limits: Limits) -> WsprotoListener:
         """Start listening."""
-        _keep_large_blocks()
         listener = WsprotoListener(acceptor, limits, self._log)
         await listener.start(endpoint)
         return listener

@@ -24,18 +24,28 @@ HERE = Path(__file__).resolve().parent
 FULL = os.environ.get("ZCLI_BENCH_FULL") == "1"
 
 #: Peers, named as websocket_peers.py knows them; ``@uvloop`` runs one on uvloop.
-ASYNCIO = ("zcli", "floor", "websockets", "aiohttp", "picows")
+ASYNCIO = ("zcli", "zcli-picows", "floor", "websockets", "aiohttp", "picows")
 UVLOOP = (
-    "zcli@uvloop", "websockets@uvloop", "aiohttp@uvloop", "picows@uvloop", "uvicorn+wsproto@uvloop",
-    "uvicorn+websockets@uvloop",
+    "zcli@uvloop", "zcli-picows@uvloop", "websockets@uvloop", "aiohttp@uvloop", "picows@uvloop",
+    "uvicorn+wsproto@uvloop", "uvicorn+websockets@uvloop",
 )  # fmt: skip
 
-#: The budgets of DESIGN, by peer.
-ECHO_BUDGETS = {"websockets": 0.33, "aiohttp": 0.85, "picows": 1.4}
-BULK_BUDGETS = {"websockets": 0.8}
-BROADCAST_BUDGETS = {"floor": 1.15, "websockets": 0.65}
-MEMORY_BUDGETS = {"websockets": 0.7}
-UPGRADE_BUDGETS = {"websockets": 1.0}
+#: Ours: how their rows are marked, and whom they are compared with (None: everybody).
+VARIANTS: dict[str, tuple[str, set[str] | None]] = {
+    "zcli": ("", None),
+    "zcli-pure": (", without the extra fast", None),
+    "zcli-picows": (", over picows", {"picows"}),
+}
+
+#: What one of ours may cost beside a peer, on asyncio's own loop.
+Budgets = dict[tuple[str, str], float]
+ECHO_BUDGETS: Budgets = {
+    ("zcli", "websockets"): 0.33, ("zcli", "aiohttp"): 0.85, ("zcli", "picows"): 1.4, ("zcli-picows", "picows"): 1.15,
+}  # fmt: skip
+BULK_BUDGETS: Budgets = {("zcli", "websockets"): 0.8}
+BROADCAST_BUDGETS: Budgets = {("zcli", "floor"): 1.15, ("zcli", "websockets"): 0.65}
+MEMORY_BUDGETS: Budgets = {("zcli", "websockets"): 0.7}
+UPGRADE_BUDGETS: Budgets = {("zcli", "websockets"): 1.0}
 IDLE_BUDGET = 1.2
 
 
@@ -99,16 +109,18 @@ def medians(names: tuple[str, ...], turns: int, measure_one: Callable[[Server], 
     return {name: statistics.median(found) for name, found in values.items()}
 
 
-def compare(what: str, unit: str, found: dict[str, float], budgets: dict[str, float]) -> list[Row]:
+def compare(what: str, unit: str, found: dict[str, float], budgets: Budgets) -> list[Row]:
     """A row for each peer, beside ours on the same event loop."""
     rows = []
     for ours in [name for name in found if name.startswith("zcli")]:
-        _, _, loop = ours.partition("@")
-        label = what + (", on uvloop" if loop else "") + (", without the extra fast" if "pure" in ours else "")
+        variant, _, loop = ours.partition("@")
+        mark, peers = VARIANTS[variant]
+        label = what + (", on uvloop" if loop else "") + mark
         for name, value in found.items():
-            if not name.startswith("zcli") and name.partition("@")[2] == loop:
-                budget = budgets.get(name) if ours == "zcli" else None
-                rows.append(Row(label, found[ours], name.partition("@")[0], value, unit, budget))
+            peer, _, its_loop = name.partition("@")
+            if not name.startswith("zcli") and its_loop == loop and (peers is None or peer in peers):
+                budget = None if loop else budgets.get((variant, peer))
+                rows.append(Row(label, found[ours], peer, value, unit, budget))
     return rows
 
 
@@ -126,7 +138,7 @@ def echo_cost(server: Server, size: int, text: bool, connections: int, in_flight
 
 
 def echo(
-    names: tuple[str, ...], size: int, text: bool, connections: int, in_flight: int, budgets: dict[str, float]
+    names: tuple[str, ...], size: int, text: bool, connections: int, in_flight: int, budgets: Budgets
 ) -> list[Row]:
     """Messages of one size over so many connections."""
     found = medians(names, TURNS, lambda server: echo_cost(server, size, text, connections, in_flight, SECONDS))
@@ -214,7 +226,8 @@ def measure() -> list[Row]:
     if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
         raise RuntimeError("this benchmark needs Linux and two processors: one for the server, one for the load")
     _allow_sockets(12_000 if FULL else 4000)
-    bulk = (*ASYNCIO, "zcli-pure", *UVLOOP) if FULL else ("zcli", "zcli-pure", "websockets", "aiohttp", "picows")
+    few = ("zcli", "zcli-pure", "zcli-picows", "websockets", "aiohttp", "picows")
+    bulk = (*ASYNCIO, "zcli-pure", *UVLOOP) if FULL else few
     rows = echo((*ASYNCIO, *UVLOOP), 64, True, 50, 4, ECHO_BUDGETS)
     if FULL:
         rows += echo((*ASYNCIO, *UVLOOP), 64, True, 1, 1, {})

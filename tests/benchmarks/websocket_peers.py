@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import logging
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -216,8 +217,19 @@ def uvicorn_(implementation: str) -> Callable[[socket.socket], Awaitable[None]]:
 async def zcli(sock: socket.socket) -> None:
     """zCLI's own: the default transport below the core's handler driver."""
     from websocket_zcli import serve
+    from zcli_wsproto.transport import WsprotoTransport
 
-    await serve(sock, announce, is_broadcast, MAX_SIZE, BACKLOG)
+    transport = WsprotoTransport(logging.getLogger("bench"))
+    await serve(sock, announce, is_broadcast, MAX_SIZE, BACKLOG, transport)
+
+
+async def zcli_picows(sock: socket.socket) -> None:
+    """The same over picows: reassembly, UTF-8 checks, limits and the core's handlers are what is added to it."""
+    from websocket_zcli import serve
+    from zcli_picows.transport import PicowsTransport
+
+    transport = PicowsTransport(logging.getLogger("bench"))
+    await serve(sock, announce, is_broadcast, MAX_SIZE, BACKLOG, transport)
 
 
 async def zcli_pure(sock: socket.socket) -> None:
@@ -231,6 +243,7 @@ PEERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "zcli": zcli,
     "zcli+idle": zcli,
     "zcli-pure": zcli_pure,
+    "zcli-picows": zcli_picows,
     "websockets": websockets_,
     "aiohttp": aiohttp_,
     "picows": picows_,

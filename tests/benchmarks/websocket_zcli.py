@@ -1,4 +1,4 @@
-"""zCLI's WebSocket server for the benchmark: the default transport below the core's handler driver."""
+"""zCLI's WebSocket server for the benchmark: a transport below the core's handler driver."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
-
-from zcli_wsproto.transport import WsprotoTransport
 
 from zcli_core.comm.websocket.driver import HandlerDriver
 from zcli_core.contracts.websocket import (
@@ -22,6 +20,7 @@ from zcli_core.contracts.websocket import (
     Message,
     Receiver,
     Request,
+    Transport,
 )
 
 
@@ -99,12 +98,12 @@ async def serve(
     is_broadcast: Callable[[Any], bool],
     max_size: int,
     backlog: int,
+    transport: Transport,
 ) -> None:
     """Serve on the address of that socket."""
     host, _port = sock.getsockname()
     sock.close()
     server = Server(is_broadcast)
-    transport = WsprotoTransport(logging.getLogger("bench"))
     server.listener = await transport.listen(Endpoint(host, 0, backlog=backlog), server, Limits(max_size=max_size))
     address = server.listener.addresses[0]
     assert address is not None

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zcli_core.config.config import Config
-from zcli_core.config.layering import Resolution, read_layer, resolve
+from zcli_core.config.layering import Resolution, resolve
+from zcli_core.config.reading import read_layer
 from zcli_core.config.sections import CORE_SECTIONS
 from zcli_core.config.settings import Setting, declared_settings
 from zcli_core.contracts.config_layer import Entry, LayerContext

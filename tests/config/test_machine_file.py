@@ -17,7 +17,7 @@ Write = Callable[[Any], Path]
 
 
 def test_the_users_file_lies_over_the_systems(start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both are of one layer; what the system says is shown as shadowed."""
+    """Both are of one layer; what the system says is shown as shadowed, and their paths tell them apart."""
     monkeypatch.delenv("ZCLI_CONFIG_DIR")
     for variable, text in (
         ("XDG_CONFIG_DIRS", "http: {timeout: 1, retries: 1}\n"),
@@ -29,7 +29,15 @@ def test_the_users_file_lies_over_the_systems(start: Start, isolated: Path, monk
         monkeypatch.setenv(variable, str(folder.parent))
     z = start()
     assert (z.config.http.timeout, z.config.http.retries) == (2.0, 1)
-    assert z.config.explain("http.timeout").shadowed[0] == (1.0, "machine", "zConfig.machine.yaml:1")
+    files = {
+        name: isolated.parent / name / "zcli" / "zConfig.machine.yaml"
+        for name in ("XDG_CONFIG_DIRS", "XDG_CONFIG_HOME")
+    }
+    found = z.config.explain("http.timeout")
+    assert found[1:4] == (2.0, "machine", f"{files['XDG_CONFIG_HOME']}:2")
+    assert found.shadowed[0] == (1.0, "machine", f"{files['XDG_CONFIG_DIRS']}:1")
+    files["XDG_CONFIG_DIRS"].unlink()
+    assert start().config.explain("http.timeout").origin == "zConfig.machine.yaml:2"
 
 
 @pytest.mark.parametrize("name", ["absolute", "relative", "home"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,10 +238,10 @@ def test_a_layer_sees_what_is_declared_and_may_add_a_folder_for_paths(start: Sta
             150,
             "assert 'services.memcached.port' in context.settings\n"
             "        context.base_directories.append(context.working_directory + '/extra')\n"
-            "        yield Entry('http', {'ca_file': 'ca.pem'}, 'extra')",
+            "        yield Entry('websocket', {'ssl_cert': 'ca.pem'}, 'extra')",
         ),
     )
-    assert start().config.http.ca_file == isolated / "extra" / "ca.pem"
+    assert start().config.websocket.ssl_cert == isolated / "extra" / "ca.pem"
 
 
 def test_a_layers_variables_are_read_like_the_environments(start: Start, site: Site) -> None:
@@ -254,6 +255,83 @@ def test_a_layers_variables_are_read_like_the_environments(start: Start, site: S
     assert z.config.env("OTHERS") == "x"
 
 
+_NEEDY = """
+from zcli_core.config.settings import Section, setting
+from zcli_core.contracts.config_layer import Entry
+
+class Vault(Section, name="vault"):
+    url: str = setting("none", "where it is", check=lambda value: None if value != "bad" else "a URL")
+
+class Layer:
+    name = "vault"
+    order = 150
+    needs = ("vault.url",)
+    def read(self, context):
+        where = context.value("vault.url")
+        yield Entry("http.user_agent", f"{where} by {context.origin('vault.url')}", "vault")
+
+@hookimpl
+def zcli_settings():
+    return [Vault]
+
+@hookimpl
+def zcli_config_layers():
+    return [Layer()]
+"""
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_layer_that_needs_a_setting_is_read_after_those_that_may_set_it(
+    start: Start, site: Site, zenv: Write, first: bool
+) -> None:
+    """Also below them: what it then says stands where its order says."""
+    site.plugin("needy", _NEEDY, first=first)
+    assert start().config.http.user_agent == "none by needy"
+    zenv("ZCLI_VAULT_URL=there\n")
+    config = start({"deployments": {"Testing": {"http.retries": 1}}}).config
+    assert config.http.user_agent == "there by .zEnv:1 (ZCLI_VAULT_URL)"
+    overlay = {"deployments": {"Testing": {"vault": {"url": "here"}}, "Production": {"vault.url": "elsewhere"}}}
+    assert start(overlay).config.http.user_agent == "here by zSpark, deployments.Testing"
+    assert start({"http.user_agent": "mine"}).config.explain("http.user_agent").shadowed[0].layer == "vault"
+
+
+def test_what_a_layer_needs_is_complained_of_once_if_it_is_wrong(start: Start, site: Site) -> None:
+    """The layer is read as if nobody had said it."""
+    site.plugin("needy", _NEEDY)
+    with pytest.raises(ConfigError) as caught:
+        start({"vault": {"url": "bad"}})
+    assert caught.value.problems == (
+        "vault.url: 'bad' from zSpark cannot be used; expected a URL; it shadows 'none' from defaults (needy)",
+    )
+
+
+def test_a_layer_that_asks_for_what_it_does_not_need_is_named(start: Start, site: Site) -> None:
+    """Other layers may not have been read yet."""
+    site.plugin("vault", _layer("vault", 150, "return [context.value('http.timeout')]"))
+    with pytest.raises(ConfigError, match=r"the configuration layer 'vault' failed: LookupError in config_layer\.py"):
+        start({"plugins": {"disable": ["zcli_secrets_dir"]}})
+
+
+def test_needs_have_to_be_a_tuple_of_keys(start: Start, site: Site) -> None:
+    """A single text is a mistake that would be read letter by letter."""
+    site.plugin("needy", _NEEDY.replace('("vault.url",)', '"vault.url"'))
+    cause = start().plugins.records["needy"].cause
+    assert "the configuration layer 'vault' needs settings by key, as a tuple, not 'vault.url'" in str(cause)
+
+
+def test_only_what_a_layer_exports_reaches_other_libraries(start: Start, site: Site) -> None:
+    """In the process's environment, where it is not set there; never what is ours."""
+    entries = "[Entry(n, n.lower(), 'v', True, export=e) for n, e in (('ONE', True), ('TWO', False), ('ZCLI_X', True))]"
+    site.plugin("vars", _layer("vars", 150, f"return {entries}"))
+    os.environ["ONE"] = "kept"
+    start()
+    assert os.environ["ONE"] == "kept"
+    del os.environ["ONE"]
+    z = start()
+    assert (os.environ["ONE"], z.config.env("TWO")) == ("one", "two")
+    assert not {"TWO", "ZCLI_X"} & os.environ.keys()
+
+
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -262,7 +340,7 @@ def test_a_layers_variables_are_read_like_the_environments(start: Start, site: S
         ("return [('http.timeout', 5, 'x')]", "the configuration layer 'vault' gives something that is no Entry"),
         ("return [Entry(5, 5, 'x')]", "the configuration layer 'vault' gives something that is no Entry with a name"),
         ("return [Entry('A', 5, 'x', True)]", "the configuration layer 'vault' gives the variable A without a text"),
-        ("return 5", "the configuration layer 'vault' failed: TypeError in layering.py"),
+        ("return 5", "the configuration layer 'vault' failed: TypeError in reading.py"),
         ("return context.nothing", "the configuration layer 'vault' failed: AttributeError in vault.py, line"),
     ],
 )

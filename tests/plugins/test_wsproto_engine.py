@@ -10,18 +10,25 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wsproto.connection import SERVER, Connection
-from wsproto.events import BytesMessage, CloseConnection, TextMessage
-from wsproto.events import Ping as OraclePing
-from wsproto.events import Pong as OraclePong
-from wsproto.extensions import PerMessageDeflate
+from websocket_streams import (
+    any_frames,
+    comparable,
+    cut,
+    decode_with,
+    good_messages,
+    masks,
+    oracle,
+    sizes,
+    streams,
+    texts,
+)
 from zcli_wsproto import masking
 from zcli_wsproto.deflate import Agreement
 from zcli_wsproto.engine import Decoder
 
 from zcli_core.contracts.websocket import Limits
-from zcli_core.contracts.websocket_parts.events import Close, Failure, Ping, Pong
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame
+from zcli_core.contracts.websocket_parts.events import Close, Failure, Ping
+from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, TEXT, close, frame
 
 PLAIN = Limits(max_size=1 << 24, max_fragments=10_000)
 AGREEMENT = Agreement(15, 15, False, "permessage-deflate")
@@ -33,97 +40,7 @@ def xor(data: bytes, mask: bytes) -> bytes:
 
 
 def decode(chunks: list[bytes], limits: Limits = PLAIN, agreement: Agreement | None = None) -> list[Any]:
-    decoder = Decoder(limits, agreement)
-    events = []
-    for chunk in chunks:
-        buffer = bytearray(chunk)
-        decoder.feed(memoryview(buffer))
-        buffer[:] = bytes(len(buffer))  # a transport reads the next bytes into the same place
-        while (event := decoder.next()) is not None:
-            events.append(event)
-    return events
-
-
-def oracle(data: bytes, compressed: bool = False) -> list[Any]:
-    """The same bytes through wsproto alone, with its fragments put together."""
-    extension = PerMessageDeflate()
-    extension._enabled = True
-    connection = Connection(SERVER, [extension] if compressed else [])
-    connection.receive_data(data)
-    events: list[Any] = []
-    parts: list[Any] = []
-    for event in connection.events():
-        if isinstance(event, CloseConnection):
-            # wsproto tells a breach by the client from the client's close frame by its state alone.
-            by_client = connection.state.name == "REMOTE_CLOSING"
-            events.append(Close(int(event.code), event.reason or "") if by_client else ("failure", int(event.code)))
-            break
-        if isinstance(event, OraclePing):
-            events.append(Ping(bytes(event.payload)))
-        elif isinstance(event, OraclePong):
-            events.append(Pong(bytes(event.payload)))
-        elif isinstance(event, (TextMessage, BytesMessage)):
-            parts.append(event.data if isinstance(event, TextMessage) else bytes(event.data))
-            if event.message_finished:
-                events.append(parts[0][:0].join(parts))
-                parts = []
-    return events
-
-
-def comparable(events: list[Any]) -> list[Any]:
-    """Our reasons are in our words: failures are compared by code."""
-    return [("failure", event.code) if isinstance(event, Failure) else event for event in events]
-
-
-def cut(data: bytes, sizes: list[int]) -> list[bytes]:
-    chunks, at = [], 0
-    for size in sizes:
-        chunks.append(data[at : at + size])
-        at += size
-    return [chunk for chunk in [*chunks, data[at:]] if chunk]
-
-
-masks = st.binary(min_size=4, max_size=4)
-texts = st.text(max_size=40).map(str.encode) | st.just("é€😀".encode() * 60)
-edges = [b"x" * size for size in (125, 126, 127, 8193, 65535, 65536, 70000)]
-payloads = texts | st.binary(max_size=300) | st.sampled_from(edges)
-sizes = st.lists(st.integers(1, 12) | st.integers(1, 9000), max_size=30)
-
-
-@st.composite
-def good_messages(draw: Any) -> bytes:
-    """A whole message, in one frame or in fragments, with control frames between them."""
-    mask = draw(masks)
-    payload = draw(payloads)
-    opcode = draw(st.sampled_from([TEXT, BINARY]))
-    if opcode == TEXT:
-        payload = payload.decode("utf-8", "replace").encode()
-    data, first = b"", True
-    for part in cut(payload, draw(st.lists(st.integers(1, 20), max_size=3))) or [b""]:
-        data += frame(opcode if first else CONTINUATION, part, fin=False, mask=mask)
-        if draw(st.booleans()):
-            data += frame(draw(st.sampled_from([PING, PONG])), draw(st.binary(max_size=125)), mask=mask)
-        first = False
-    return draw(st.sampled_from([data + frame(CONTINUATION, b"", mask=mask), frame(opcode, payload, mask=mask)]))
-
-
-@st.composite
-def any_frames(draw: Any) -> bytes:
-    """A frame that may be wrong in any way."""
-    payload = draw(st.binary(max_size=130) | texts.filter(lambda text: len(text) < 1000))
-    return frame(
-        draw(st.sampled_from([TEXT, TEXT, BINARY, BINARY, CONTINUATION, CLOSE, PING, PONG, 0x3, 0x7, 0xB, 0xF])),
-        payload,
-        fin=draw(st.sampled_from([True, True, True, False])),
-        rsv=draw(st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2, 4])),
-        mask=draw(masks | masks | masks | st.none()),
-        length_bytes=draw(st.sampled_from([None, None, None, 2, 8] if len(payload) < 126 else [None, 8])),
-    )
-
-
-close_codes = st.integers(900, 5100).filter(lambda code: code != 1014)
-closes = st.builds(close, close_codes, st.binary(max_size=20)) | st.just(close(None))
-streams = st.lists(good_messages() | good_messages() | any_frames() | closes, max_size=8).map(b"".join)
+    return decode_with(Decoder(limits, agreement), chunks)
 
 
 @settings(max_examples=400, deadline=None)

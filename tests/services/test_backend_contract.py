@@ -9,26 +9,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zcli_mongodb
+import zcli_postgresql
+import zcli_redis
 from installations import Site
 from needs import needs
-from service_servers import Cluster, free_ports, process, redis
-from wire_servers import mongodb
-from zcli_mongodb.backend import MongodbBackend
-from zcli_postgresql.backend import PostgresqlBackend
-from zcli_redis.backend import RedisBackend
+from service_servers import Cluster, free_ports
 
 from zcli_core.app import zCLI
+from zcli_core.contracts.provider import Context
 from zcli_core.contracts.service import ServiceBackend
-from zcli_core.testing.contract import make_context
-from zcli_core.testing.services import ServiceBackendContract
+from zcli_core.testing import ServiceBackendContract
 
 PLUGIN = Path(__file__).parents[1] / "downstream" / "projects" / "zcli-memcached" / "zcli_memcached.py"
 
 
 class TestPostgresql(ServiceBackendContract):
-    @pytest.fixture
-    def backend(self, isolated: Path) -> ServiceBackend:
-        return PostgresqlBackend(make_context())
+    backend = zcli_postgresql.zcli_service_backends()[0]
+
+
+class TestPostgresqlThatAdmitsEverybody(ServiceBackendContract):
+    """A server that zCLI did not start, with another way to let clients in."""
+
+    backend = zcli_postgresql.zcli_service_backends()[0]
 
     @pytest.fixture
     def server(self, cluster: Cluster) -> Iterator[int]:
@@ -37,25 +40,11 @@ class TestPostgresql(ServiceBackendContract):
 
 
 class TestRedis(ServiceBackendContract):
-    @pytest.fixture
-    def backend(self, isolated: Path) -> ServiceBackend:
-        return RedisBackend(make_context())
-
-    @pytest.fixture
-    def server(self, redis_server: Path, place: Path) -> Iterator[int]:
-        with redis(redis_server, place) as port:
-            yield port
+    backend = zcli_redis.zcli_service_backends()[0]
 
 
 class TestMongodb(ServiceBackendContract):
-    @pytest.fixture
-    def backend(self, isolated: Path) -> ServiceBackend:
-        return MongodbBackend(make_context())
-
-    @pytest.fixture
-    def server(self, place: Path) -> Iterator[int]:
-        with mongodb(place) as port:
-            yield port
+    backend = zcli_mongodb.zcli_service_backends()[0]
 
 
 @pytest.fixture
@@ -65,20 +54,16 @@ def installed(site: Site) -> None:
     shutil.copy(PLUGIN, site.folder / "zcli_memcached.py")
 
 
+def memcached(context: Context) -> ServiceBackend:
+    import zcli_memcached  # type: ignore[import-not-found]
+
+    backend: ServiceBackend = zcli_memcached.MemcachedBackend(context)
+    return backend
+
+
+@pytest.mark.usefixtures("installed")
 class TestMemcached(ServiceBackendContract):
-    @pytest.fixture
-    def backend(self, isolated: Path, installed: None) -> ServiceBackend:
-        z = make_context()
-        import zcli_memcached  # type: ignore[import-not-found]
-
-        backend: ServiceBackend = zcli_memcached.MemcachedBackend(z)
-        return backend
-
-    @pytest.fixture
-    def server(self, place: Path) -> Iterator[int]:
-        port = free_ports(1)[0]
-        with process([needs("memcached", "memcached"), "-l", "127.0.0.1", "-p", str(port), "-u", "root"], port):
-            yield port
+    backend = memcached
 
 
 def test_the_third_partys_backend_is_short_and_knows_the_contract_only() -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.config.config import Config
 from zcli_core.config.conversion import ConversionError, convert
-from zcli_core.config.layering import Resolution, read_layer, resolve
+from zcli_core.config.layering import Resolution, resolve
+from zcli_core.config.reading import needs_of, read_layers
 from zcli_core.config.sections import CORE_SECTIONS
 from zcli_core.config.settings import Setting, declared_settings, find_clash, verify_types
 from zcli_core.contracts.config_layer import LayerContext
@@ -18,6 +19,7 @@ from zcli_core.errors import ConfigError
 from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
+    from zcli_core.contracts.config_layer import ConfigLayer
     from zcli_core.host import PluginHost
 
 _CORE = "zcli-core"
@@ -102,10 +104,24 @@ def _read(host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str
         settings=settings,
     )
     layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
-    resolution = resolve([read_layer(layer, context) for layer in layers], settings, context)
+    resolution = resolve(read_layers(layers, settings, context), settings, context)
+    resolution.problems += _circles(layers, resolution)
     if not layers:
         resolution.warnings.append("no plugin in use gives configuration layers (zcli_layers does): zSpark is not read")
     return resolution
+
+
+def _circles(layers: list[ConfigLayer], resolution: Resolution) -> list[str]:
+    """What a layer sets that says where such a layer is to read: it came too late to be heeded."""
+    dependent = [layer for layer in layers if needs_of(layer)]
+    late = {layer.name for layer in dependent}
+    return [
+        f"{key}: {value.origin} cannot set it, for it is what the layer {layer.name!r} is found by"
+        for layer in dependent
+        for key in needs_of(layer)
+        for value in resolution.values.get(key, ())
+        if value.layer in late
+    ]
 
 
 def _working_directory() -> str:
@@ -121,6 +137,9 @@ def check_layer(item: Any) -> None:
         raise TypeError(f"a configuration layer needs a name and an order, got {item!r}")
     if not callable(getattr(item, "read", None)):
         raise TypeError(f"the configuration layer {item.name!r} has no method read(context)")
+    needs = getattr(item, "needs", ())
+    if isinstance(needs, str) or not all(isinstance(key, str) for key in needs):
+        raise TypeError(f"the configuration layer {item.name!r} needs settings by key, as a tuple, not {needs!r}")
 
 
 def add_plugins_settings(host: PluginHost, settings: dict[str, Setting]) -> None:
@@ -158,7 +177,7 @@ def _unknown_names(host: PluginHost, disabled: Iterable[str]) -> list[str]:
 
 
 def _export(resolution: Resolution) -> None:
-    """Give other libraries the variables of ``.zEnv`` that are theirs, where the environment does not set them."""
+    """Give other libraries the variables that are theirs, where the environment does not set them."""
     for name in resolution.foreign:
-        if name not in os.environ and not name.startswith("ZCLI_"):
+        if name not in os.environ:
             os.environ[name] = resolution.variables[name]

@@ -58,6 +58,7 @@ class Config:
                 if s.section is section
             }
             found = self._sections[section] = section(**values)
+            found.__dict__["_hidden"] = self._hidden(section)
         return found  # type: ignore[return-value]
 
     def explain(self, key: str) -> Explanation:
@@ -69,7 +70,8 @@ class Config:
         if setting is None:
             raise ValueError(f"{key!r} is no setting{suggestion(str(key), self._settings)}")
         values = self._resolution.values.get(key)
-        return explain(setting, values or [Value(setting.default, "defaults", setting.provider)])
+        values = values or [Value(setting.default, "defaults", setting.provider)]
+        return explain(setting, values, self._resolution.is_secret)
 
     def env(self, name: str, default: str | None = None) -> str | None:
         """An environment-style variable: from the ``.zEnv`` in force if it is there, else from the environment."""
@@ -96,6 +98,17 @@ class Config:
         if not name.startswith("_"):
             raise AttributeError(f"the configuration is read only; set {name} in a configuration layer")
         super().__setattr__(name, value)
+
+    def _hidden(self, section: type[Section]) -> frozenset[str]:
+        """The attributes of a section whose value in force is a secret because its layer says so."""
+        found = (self._settings.get(key) for key, _ in self._resolution.secrets)
+        return frozenset(
+            setting.attribute
+            for setting in found
+            if setting is not None
+            and setting.section is section
+            and self._resolution.is_secret(setting, self._resolution.values[setting.key][-1].layer)
+        )
 
     def _section_of(self, key: str) -> Any:
         """The section of that name, or a namespace of those below it (``services``), or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from zcli_core.config.settings import Setting, redacted
@@ -19,7 +20,7 @@ class Explanation(NamedTuple):
     """Where a setting's value comes from. ``str()`` of it is meant for people.
 
     ``value`` is the one in force, ``layer`` and ``origin`` who set it; ``shadowed`` holds what lower layers set, the
-    highest first. The values of a secret read ``"<secret>"``.
+    highest first. The values of a secret read ``"<secret>"``, and so does whatever its layer calls one.
     """
 
     key: str
@@ -34,7 +35,10 @@ class Explanation(NamedTuple):
         return "\n".join(lines)
 
 
-def explain(setting: Setting, values: list[Value]) -> Explanation:
-    """The explanation of a setting from its values, the lowest layer first."""
-    *lower, top = [item._replace(value=redacted(item.value, setting.secret)) for item in values]
+def explain(setting: Setting, values: list[Value], is_secret: Callable[[Setting, str], bool]) -> Explanation:
+    """The explanation of a setting from its values, the lowest layer first.
+
+    ``is_secret(setting, layer)`` tells which of them may not be shown.
+    """
+    *lower, top = [item._replace(value=redacted(item.value, is_secret(setting, item.layer))) for item in values]
     return Explanation(setting.key, top.value, top.layer, top.origin, tuple(reversed(lower)))

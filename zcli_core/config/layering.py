@@ -8,7 +8,6 @@ in the order of the layers is the model; what is added is provenance.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -17,11 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zcli_core.config.conversion import ConversionError, convert, is_path
 from zcli_core.config.explanation import Value
 from zcli_core.config.settings import Composite, Section, Setting, Unusable, redacted
-from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext, LayerProblem
+from zcli_core.contracts.config_layer import Entry, LayerContext
 from zcli_core.suggestions import nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from zcli_core.config.reading import Reading
+    from zcli_core.contracts.config_layer import ConfigLayer
 
 OVERLAYS = "deployments"
 #: Variables of ours that are no settings, and what they do. They are needed before any file is read.
@@ -32,6 +34,7 @@ OTHER_VARIABLES = MappingProxyType(
     }
 )
 _VARIABLE_PREFIX = "ZCLI_"
+_OVERLAYS_VARIABLE = _VARIABLE_PREFIX + OVERLAYS.upper()
 _LIKENESS = 0.85
 _DEEPEST = 20
 
@@ -43,43 +46,7 @@ class Leaf(NamedTuple):
     value: Any
     origin: str
     text: str | None = None
-
-
-class Reading(NamedTuple):
-    """What one layer gave, or the problem it had."""
-
-    layer: ConfigLayer
-    entries: list[Entry]
-    problem: str | None = None
-
-
-def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
-    """Read one layer. A layer that fails gives a problem and no entries."""
-    try:
-        entries = list(layer.read(context))
-        for entry in entries:
-            _check_entry(entry, layer)
-        return Reading(layer, entries)
-    except LayerProblem as problem:
-        return Reading(layer, [], str(problem))
-    except Exception as error:  # noqa: BLE001 - a layer is a plugin's: say whose fault it is, not where it is
-        return Reading(layer, [], f"the configuration layer {layer.name!r} failed: {_where(error)}")
-
-
-def _where(error: Exception) -> str:
-    """The kind of an error and its place. What it says is left out: it may be a value, and that a secret."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" in {os.path.basename(trace.tb_frame.f_code.co_filename)}, line {trace.tb_lineno}" if trace else ""
-    return type(error).__name__ + place
-
-
-def _check_entry(entry: Any, layer: ConfigLayer) -> None:
-    if not (isinstance(entry, Entry) and isinstance(entry.name, str)):
-        raise LayerProblem(f"the configuration layer {layer.name!r} gives something that is no Entry with a name")
-    if entry.is_variable and not (entry.value is None or isinstance(entry.value, str)):
-        raise LayerProblem(f"the configuration layer {layer.name!r} gives the variable {entry.name} without a text")
+    secret: bool = False
 
 
 class Resolution:
@@ -87,7 +54,8 @@ class Resolution:
 
     ``values`` holds, for every setting that any layer sets, its values, the lowest layer first.
     ``variables`` holds every environment-style name that a layer gave, ours or not, from the highest layer.
-    ``foreign`` names those of ``variables`` that are no settings of ours.
+    ``foreign`` names those of ``variables`` that other libraries may read and that their layer has exported.
+    ``secrets`` holds (key, layer) of every value that its layer has called a secret, whatever its setting is.
     """
 
     def __init__(self, deployment: str) -> None:
@@ -95,6 +63,7 @@ class Resolution:
         self.values: dict[str, list[Value]] = {}
         self.variables: dict[str, str] = {}
         self.foreign: set[str] = set()
+        self.secrets: set[tuple[str, str]] = set()
         self.warnings: list[str] = []
         self.problems: list[str] = []
 
@@ -102,6 +71,10 @@ class Resolution:
         """The value in force, or ``default`` if no layer sets it."""
         values = self.values.get(key)
         return values[-1].value if values else default
+
+    def is_secret(self, setting: Setting, layer: str) -> bool:
+        """Whether a layer's value of a setting may not be shown."""
+        return setting.secret or (setting.key, layer) in self.secrets
 
 
 def resolve(readings: Iterable[Reading], settings: Mapping[str, Setting], context: LayerContext) -> Resolution:
@@ -139,7 +112,8 @@ class _Resolver:
             if entry.is_variable:
                 yield from self._variable(entry)
             elif entry.value is not None:
-                yield from self._flatten(tuple(entry.name.split(".")), entry.value, entry.origin, entry.text)
+                leaf = Leaf(tuple(entry.name.split(".")), entry.value, entry.origin, entry.text, entry.secret)
+                yield from self._flatten(leaf)
 
     def _rank(self, entry: Entry) -> int:
         """Where one layer has several variables of one setting, ``ZCLI_...`` wins, in whatever order they stand.
@@ -157,25 +131,32 @@ class _Resolver:
             return
         self.result.variables[name] = value
         origin = entry.origin if entry.origin == name else f"{entry.origin} ({name})"
-        if name == _VARIABLE_PREFIX + OVERLAYS.upper():
-            if value != "":
-                yield from self._overlay_variable(value, origin)
-        elif name in self.by_variable:
-            # An empty variable is how shells and containers say "not set".
-            if value != "":
-                yield Leaf(tuple(self.by_variable[name].key.split(".")), value, origin)
-            if not name.startswith(_VARIABLE_PREFIX) and name in self.by_variable[name].declaration.variables:
-                self.result.foreign.add(name)  # it is its ecosystem's as much as ours
-        elif name in self.composites:
+        # An empty variable is how shells and containers say "not set".
+        if value != "":
+            for leaf in self._leaves_of_variable(name, value, origin):
+                yield leaf._replace(secret=entry.secret)
+        if entry.export and self._is_for_others(name):
             self.result.foreign.add(name)
-            if value != "":
-                yield from self._composite(*self.composites[name], value, origin)
-        elif name in OTHER_VARIABLES:
+        if name in OTHER_VARIABLES:
             if entry.origin != name:
                 self._warn(f"{origin} sets nothing there: {name} is read from the environment alone", None)
-        else:
-            self.result.foreign.add(name)
+        elif name not in self.by_variable and name not in self.composites and name != _OVERLAYS_VARIABLE:
             self._warn_of_variable(name, origin)
+
+    def _leaves_of_variable(self, name: str, value: str, origin: str) -> Iterator[Leaf]:
+        if name == _OVERLAYS_VARIABLE:
+            yield from self._overlay_variable(value, origin)
+        elif name in self.by_variable:
+            yield Leaf(tuple(self.by_variable[name].key.split(".")), value, origin)
+        elif name in self.composites:
+            yield from self._composite(*self.composites[name], value, origin)
+
+    def _is_for_others(self, name: str) -> bool:
+        """Whether other libraries may read a variable: one that is not ours, or an ecosystem's as much as ours."""
+        if name.startswith(_VARIABLE_PREFIX):
+            return False
+        setting = self.by_variable.get(name)
+        return setting is None or name in setting.declaration.variables
 
     def _composite(self, section: type[Section], composite: Composite, value: str, origin: str) -> Iterator[Leaf]:
         path = tuple(section.section_name.split("."))
@@ -196,22 +177,25 @@ class _Resolver:
         from json import loads
 
         try:
-            yield from self._flatten((OVERLAYS,), loads(value), origin, None)
+            yield from self._flatten(Leaf((OVERLAYS,), loads(value), origin))
         except (ValueError, RecursionError) as error:
             self.result.problems.append(f"{OVERLAYS}: {origin} is not JSON: {error}")
 
-    def _flatten(self, path: tuple[str, ...], value: Any, origin: str, text: str | None) -> Iterator[Leaf]:
+    def _flatten(self, leaf: Leaf) -> Iterator[Leaf]:
+        path, value = leaf.path, leaf.value
         if not isinstance(value, Mapping) or ".".join(_without_overlay(path)) in self.settings:
-            yield Leaf(path, value, origin, text)
+            yield leaf
             return
         if len(path) > _DEEPEST:
-            self.result.problems.append(f"{'.'.join(path[:3])}...: {origin} nests mappings more than {_DEEPEST} deep")
+            self.result.problems.append(
+                f"{'.'.join(path[:3])}...: {leaf.origin} nests mappings more than {_DEEPEST} deep"
+            )
             return
         for key, item in value.items():
             # A key with dots is a path, except inside a mapping of names, which stops above.
             deeper = (*path, *str(key).split("."))
             if item is not None:
-                yield from self._flatten(deeper, item, origin, None)
+                yield from self._flatten(leaf._replace(path=deeper, value=item, text=None))
 
     # --- overlays ---
 
@@ -257,7 +241,7 @@ class _Resolver:
                 continue
             if owner not in mappings:
                 mappings[owner] = {}
-                found.append(Leaf(owner, mappings[owner], leaf.origin))
+                found.append(leaf._replace(path=owner, value=mappings[owner], text=None))
             mappings[owner][".".join(leaf.path[len(owner) :])] = leaf.value if leaf.text is None else leaf.text
         return found
 
@@ -274,10 +258,12 @@ class _Resolver:
             self._unknown_key(key, leaf)
             return
         values = self.result.values.setdefault(key, [])
+        if leaf.secret:
+            self.result.secrets.add((key, layer.name))
         try:
             value = leaf.value if leaf.value is setting.default else self._converted(setting, leaf)
         except ConversionError as expected:
-            self.result.problems.append(_complaint(setting, leaf, str(expected), values))
+            self.result.problems.append(self._complaint(setting, leaf, str(expected), values))
         else:
             values.append(Value(value, layer.name, leaf.origin))
 
@@ -300,6 +286,16 @@ class _Resolver:
         return list(dict.fromkeys(Path(place) for place in places if place is not None))
 
     # --- complaints ---
+
+    def _complaint(self, setting: Setting, leaf: Leaf, expected: str, below: list[Value]) -> str:
+        hidden = setting.secret or leaf.secret
+        shown = "the value" if hidden else _short(leaf.value if leaf.text is None else leaf.text)
+        message = f"{setting.key}: {shown} from {leaf.origin} cannot be used; expected {expected}"
+        if below:
+            value, layer, origin = below[-1]
+            message += f"; it shadows {_short(redacted(value, self.result.is_secret(setting, layer)))} from {layer}"
+            message += f" ({origin})" if origin != layer else ""
+        return message
 
     def _unknown_key(self, key: str, leaf: Leaf) -> None:
         if key and key in self.branches:
@@ -335,16 +331,6 @@ class _Resolver:
         warning = f"{what}; it is ignored{hint}"
         if warning not in self.result.warnings:
             self.result.warnings.append(warning)
-
-
-def _complaint(setting: Setting, leaf: Leaf, expected: str, below: list[Value]) -> str:
-    shown = "the value" if setting.secret else _short(leaf.value if leaf.text is None else leaf.text)
-    message = f"{setting.key}: {shown} from {leaf.origin} cannot be used; expected {expected}"
-    if below:
-        value, layer, origin = below[-1]
-        message += f"; it shadows {_short(redacted(value, setting.secret))} from {layer}"
-        message += f" ({origin})" if origin != layer else ""
-    return message
 
 
 def _short(value: Any) -> str:

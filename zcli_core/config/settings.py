@@ -119,6 +119,8 @@ class Section:
     variable_prefix: ClassVar[str | None]
     declarations: ClassVar[Mapping[str, Declaration]]
     composites: ClassVar[tuple[Composite, ...]]
+    #: The attributes whose values are secrets because of where they come from, whatever their declarations say.
+    _hidden: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(
         cls, *, name: str, variable_prefix: str | None = None, composites: tuple[Composite, ...] = ()
@@ -145,7 +147,7 @@ class Section:
 
     def __repr__(self) -> str:
         shown = (
-            f"{name}={redacted(self.__dict__[name], declaration.secret)!r}"
+            f"{name}={redacted(self.__dict__[name], declaration.secret or name in self._hidden)!r}"
             for name, declaration in self.declarations.items()
         )
         return f"{type(self).__name__}({', '.join(shown)})"

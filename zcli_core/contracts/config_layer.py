@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     import os
 
+    from zcli_core.config.explanation import Value
     from zcli_core.config.settings import Setting
 
 
@@ -18,6 +19,8 @@ class Entry(NamedTuple):
     (``"WEBSOCKET_PORT"``). ``value`` may be a mapping: it then stands for everything below its key. None means
     "not set here". ``origin`` tells a person where to look: ``".zEnv:3"``, ``"zConfig.machine.yaml:12"``.
     ``text`` is the value as it was written, for sources that read ``1.10`` as a number.
+    ``secret``: the value is shown nowhere, even if its setting is not declared a secret.
+    ``export``: a variable that is another library's is put into the process's environment, unless it is there already.
     """
 
     name: str
@@ -25,6 +28,8 @@ class Entry(NamedTuple):
     origin: str
     is_variable: bool = False
     text: str | None = None
+    secret: bool = False
+    export: bool = False
 
 
 class LayerProblem(Exception):  # noqa: N818 - it becomes a ConfigError together with all others
@@ -54,12 +59,39 @@ class LayerContext:
         self.script_directory = script_directory
         self.settings = settings
         self.base_directories: list[str | os.PathLike[str]] = []
+        #: What zCLI tells the layers that need settings; :meth:`value` and :meth:`origin` read it.
+        self.found: Mapping[str, Value] | None = None
+
+    def value(self, key: str) -> Any:
+        """The value of a setting that the layer names in ``needs``, from the layers that need nothing.
+
+        Converted, with a path made absolute. The default, if no layer sets it; None, if no plugin declares it, as is
+        so when a layer of the group ``zcli.first`` is read for the first time.
+
+        :raises LookupError: to a layer that needs nothing.
+        """
+        if self.found is None:
+            raise LookupError(f"a layer is told the value of {key} only if it names it in its attribute needs")
+        found = self.found.get(key)
+        if found is not None:
+            return found.value
+        setting = self.settings.get(key)
+        return None if setting is None else setting.default
+
+    def origin(self, key: str) -> str:
+        """Who set that value, for error messages: ``"zConfig.machine.yaml:12"``."""
+        found = (self.found or {}).get(key)
+        return "nobody" if found is None else found.origin
 
 
 class ConfigLayer(Protocol):
     """A source of configuration values.
 
     ``name`` is shown to people (``zcli config``); ``order`` ranks the layer, higher wins over lower.
+
+    A layer that has to be told where to read may have an attribute ``needs``, the keys of settings:
+    ``needs = ("vault.url",)``. It is read after the layers that need nothing, which may say so, and finds what they
+    say with :meth:`LayerContext.value`. It cannot set what it needs itself.
     """
 
     @property

@@ -136,8 +136,9 @@ class Wire:
         """Begin TLS. Whose certificate it is does not matter: nothing secret is sent and nothing trusted."""
         assert self._socket is not None
         self._socket.settimeout(self._remaining())
-        plain = self._socket
-        self._socket = _tls_context().wrap_socket(plain, server_hostname=self._host)
+        plain, context = self._socket, _tls_context()
+        _require_peer(plain)  # wrap_socket leaves its socket open where the other side has reset the connection already
+        self._socket = context.wrap_socket(plain, server_hostname=self._host)
         self._is_tls = True
 
     def _leftovers(self) -> bytes:

@@ -32,7 +32,7 @@ TLS_LINGER = 0.25
 _MESSAGES_IN_A_ROW = 128
 
 #: Why delivery is held: the core asked for it, or other connections have their turn.
-_FOR_THE_CORE, _FOR_OTHERS = 1, 2
+FOR_THE_CORE, _FOR_OTHERS = 1, 2
 
 
 class Decoder(Protocol):
@@ -185,7 +185,7 @@ class AsyncioConnection(Sender):
                     continue  # closing: the client's close frame is all that matters
                 count += 1
                 if not deliver(event):
-                    self._held = _FOR_THE_CORE
+                    self._held = FOR_THE_CORE
                     break
                 if count >= _MESSAGES_IN_A_ROW:
                     self._held = _FOR_OTHERS
@@ -200,7 +200,7 @@ class AsyncioConnection(Sender):
         if self._end is not None:
             self._finish(self._end)
         else:
-            self._go_on_after(_FOR_THE_CORE)
+            self._go_on_after(FOR_THE_CORE)
 
     def _go_on_after(self, reason: int) -> None:
         """Deliver again, if it is for that reason that delivery is held."""

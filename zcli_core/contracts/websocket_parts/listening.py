@@ -22,6 +22,20 @@ C = TypeVar("C", bound=AsyncioConnection)
 _READ_SIZE = 256 * 1024
 
 
+#: Blocks up to this size are kept by the C library's allocator instead of going back to the system.
+_KEPT_BLOCK = 4 * 1024 * 1024
+
+
+def _keep_large_blocks() -> None:
+    """Make glibc keep what large messages free.
+
+    Out of the box it maps every block over 128 KiB anew, and page faults then cost more than the message. Freeing one
+    large block once raises that threshold (mallopt(3), M_MMAP_THRESHOLD). Harmless with other allocators.
+    """
+    block = bytearray(_KEPT_BLOCK)
+    del block
+
+
 class AsyncioListener(Generic[C]):
     """Implements :class:`zcli_core.contracts.websocket.Listener`, but for what is sent.
 
@@ -58,6 +72,7 @@ class AsyncioListener(Generic[C]):
 
     async def start(self, endpoint: Endpoint) -> None:
         """Bind and accept. Raises OSError where the system refuses the address."""
+        _keep_large_blocks()
         timeouts: dict[str, Any] = {}
         if endpoint.tls is not None:
             timeouts["ssl_handshake_timeout"] = self.limits.open_timeout
@@ -113,11 +128,25 @@ class AsyncioListener(Generic[C]):
         """Release the port and drop who is still in the upgrade."""
         self.stopped = True
         if self._server is not None:
-            self._server.close()
+            self._stop_listening(self._server)
             self._server = None
             self._remove_socket_file()
         for opening in list(self.openings):
             opening.drop()
+
+    def _stop_listening(self, server: asyncio.Server) -> None:
+        """Close the server; where asyncio accepts by itself, one turn of the loop later.
+
+        A connection that it has accepted and made no transport for would otherwise be lost, neither served nor closed.
+        """
+        try:
+            accepting = [self.loop.remove_reader(sock.fileno()) for sock in server.sockets]
+        except NotImplementedError:  # Windows
+            accepting = []
+        if any(accepting):
+            self.loop.call_soon(server.close)
+        else:
+            server.close()
 
     def _remove_socket_file(self) -> None:
         if self._unix_path is not None:
@@ -131,6 +160,7 @@ class AsyncioListener(Generic[C]):
     async def close(self, code: int = 1001, reason: str = "") -> None:
         """Stop accepting, close every connection and wait until all are gone."""
         self.stop_accepting()
+        await asyncio.sleep(0)
         connections = list(self.connections)
         for connection in connections:
             connection.close(code, reason)

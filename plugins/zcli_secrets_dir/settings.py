@@ -1,0 +1,16 @@
+"""Where the secrets are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zcli_core.config.settings import Section, setting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class SecretsDir(Section, name="secrets_dir"):
+    """A folder of secret files, one value a file, as Docker and Kubernetes mount them."""
+
+    folder: Path | None = setting(None, "the folder, such as /run/secrets; none is read if unset")

@@ -1,0 +1,193 @@
+"""The contract suite for backends finds what is wrong with one, says it, and says what it could not test."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import memcached_by_anybody
+import pytest
+from installations import Site, clean_environment
+from needs import needs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Each differs from a backend that is right in one thing. The key is the class, the value what finds it.
+BROKEN = {
+    "Believing": "test_another_protocol_is_not_taken_for_it",
+    "Hasty": "test_an_answer_in_pieces_is_the_same_answer",
+    "Patient": "test_an_answer_that_is_cut_off_is_bounded",
+    "Trusting": "test_garbage_is_not_taken_for_it_and_is_bounded",
+    "Talkative": "test_the_connection_info_has_no_password_even_if_one_is_configured",
+    "Misplaced": "test_its_settings_are_those_of_a_service",
+    "Careless": "test_a_setting_that_is_a_secret_says_so",
+    "Elsewhere": "test_started_means_ready_and_stopped_means_gone",
+    "Renamed": "test_it_says_what_it_is",
+}
+
+PLUGIN = """
+from zcli_core import hookimpl
+from zcli_core.config.settings import setting
+from zcli_core.contracts.service import Answer, Exchange, NotThisService, lines
+from zcli_core.contracts.service_settings import ServiceSettings
+from memcached_by_anybody import MemcachedBackend
+
+ZCLI_CONTRACT = 1
+
+class Base(MemcachedBackend):
+    def __init_subclass__(cls, port=11211, secret=True):
+        cls.name = cls.__name__.lower()
+        annotations = {"port": "int", "auth_token": "str | None"}
+        values = {
+            "port": setting(port, "TCP port", minimum=1, maximum=65535),
+            "auth_token": setting(None, "what a client shows", secret=secret),
+            "__annotations__": annotations,
+            "__module__": __name__,
+        }
+        cls.settings = type(ServiceSettings)(
+            cls.__name__ + "Settings", (ServiceSettings,), values, name=f"services.{cls.name}"
+        )
+
+class Right(Base):
+    pass
+
+class Believing(Base):
+    def probe(self, target):
+        reply = yield Exchange(b"version\\r\\n", lines())
+        if not reply:
+            raise NotThisService(reply)
+        return Answer(version=reply[8:].decode("latin-1"))
+
+class Hasty(Base):
+    def probe(self, target):
+        reply = yield Exchange(b"version\\r\\n", bool)
+        if not reply.startswith(b"VERSION "):
+            raise NotThisService(reply)
+        return Answer(version=reply.split()[1].decode(), needs_auth=False)
+
+class Patient(Base):
+    def probe(self, target):
+        reply = yield Exchange(b"version\\r\\n", lines())
+        if not b"VERSION ".startswith(reply[:8]) or len(reply) == 5:
+            raise NotThisService(reply)
+        return Answer(version=None, needs_auth=False)
+
+class Trusting(Base):
+    def probe(self, target):
+        reply = yield Exchange(b"version\\r\\n", lines())
+        if not reply.startswith(b"VERSION "):
+            raise NotThisService(bytearray(int.from_bytes(reply[:3], "big")))
+        return Answer(version=reply.split()[1].decode(), needs_auth=False)
+
+class Talkative(Base):
+    def connection_info(self, target):
+        return {"options": f"token={getattr(target.settings, 'auth_token', None)}"}
+
+class Misplaced(Base, port=11212):
+    pass
+
+class Careless(Base, secret=False):
+    pass
+
+class Elsewhere(Base):
+    def command(self, place):
+        return [place.program, "-l", place.host, "-p", str(place.port - 1), "-U", "0", "-u", "root"]
+
+class Renamed(Base):
+    pass
+
+class Unarmed(Base):
+    launchers = (MemcachedBackend.launchers[0]._replace(programs=("no-such-server-anywhere",)),)
+
+class Undeclared(Base):
+    pass
+
+@hookimpl
+def zcli_settings():
+    return [each.settings for each in Base.__subclasses__() if each is not Undeclared]
+"""
+
+
+@pytest.fixture
+def strange(site: Site) -> Path:
+    """A folder in which a stranger's plugin is installed; tests of theirs go there too."""
+    site.distribution("zcli-broken", "[zcli]\nbroken_backends = broken_backends\n")
+    site.module("broken_backends", PLUGIN)
+    site.module("memcached_by_anybody", Path(memcached_by_anybody.__file__).read_text(encoding="utf-8"))
+    return site.folder
+
+
+def run_suite(folder: Path, *tests: tuple[str, str], offer: str = "{}", **variables: str) -> str:
+    """What pytest prints of a stranger's tests, who knows nothing of ours: one class for each backend.
+
+    ``tests`` are the tests to run, as (backend, test).
+    """
+    code = "from zcli_core.testing import ServiceBackendContract\nimport broken_backends\n" + "".join(
+        f"class Test{name}(ServiceBackendContract):\n    backend = {offer.format(f'broken_backends.{name}')}\n"
+        "    settings = {'services.start_timeout': 10.0}\n"
+        for name in dict(tests)
+    )
+    (folder / "test_mine.py").write_text(code)
+    path = os.pathsep.join([str(folder), str(ROOT), str(ROOT / "plugins")])
+    inherited = {k: v for k, v in clean_environment(os.environ, folder).items() if k != "CI"}
+    command = [sys.executable, "-m", "pytest", "-rfEs", "-p", "no:cacheprovider", "-p", "no:valkey"]
+    done = subprocess.run(
+        [*command, *(f"test_mine.py::Test{backend}::{test}" for backend, test in tests)],
+        cwd=folder,
+        env={**inherited, "PYTHONPATH": path, "ZCLI_CONFIG_DIR": str(folder), "COLUMNS": "250", **variables},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def failures(output: str) -> dict[str, set[str]]:
+    """The tests that failed, by class."""
+    found: dict[str, set[str]] = {}
+    for name, test in re.findall(r"^(?:FAILED|ERROR) \S+::Test(\w+)::(\w+)", output, re.MULTILINE):
+        found.setdefault(name, set()).add(test)
+    return found
+
+
+def test_each_fault_is_found_and_a_backend_without_one_passes(strange: Path) -> None:
+    """By the test that is there for it; a stranger's test file has five lines."""
+    needs("memcached", "memcached")
+    faults = {name: test for name, test in BROKEN.items() if name != "Renamed"}
+    output = run_suite(strange, *faults.items(), *(("Right", test) for test in faults.values()))
+    assert failures(output) == {name: {test} for name, test in faults.items()}, output
+    # pytest shows what was compared only in modules whose asserts it has rewritten.
+    assert "+  where True = Finding(state='ready', answer=Answer(" in output
+
+
+def test_a_provider_of_another_name_is_found(strange: Path) -> None:
+    """What configuration calls it and what it calls itself are one."""
+    provider = "__import__('zcli_core.contracts.provider').contracts.provider.Provider('other', '', {})"
+    output = run_suite(strange, ("Renamed", BROKEN["Renamed"]), offer=provider)
+    assert failures(output) == {"Renamed": {BROKEN["Renamed"]}}, output
+    assert "assert 'renamed' == 'other'" in output
+
+
+def test_a_missing_program_is_named_and_fails_in_ci_only(strange: Path) -> None:
+    """A suite that is skipped there would be a suite that nobody runs."""
+    lifecycle = "test_started_means_ready_and_stopped_means_gone"
+    skipped = run_suite(strange, ("Unarmed", lifecycle))
+    assert failures(skipped) == {}
+    assert "the program no-such-server-anywhere is not installed: " in skipped
+    assert failures(run_suite(strange, ("Unarmed", lifecycle), CI="true")) == {"Unarmed": {lifecycle}}
+
+
+def test_a_section_that_no_installed_plugin_declares_is_found(strange: Path) -> None:
+    """With what to do about it."""
+    output = run_suite(strange, ("Undeclared", "test_its_settings_are_those_of_a_service"))
+    assert "install yours: pip install -e ." in output
+
+
+def test_a_suite_that_is_told_nothing_says_what_it_needs(strange: Path) -> None:
+    """Not an AttributeError."""
+    output = run_suite(strange, ("Right", "test_it_says_what_it_is"), offer="None  # {}")
+    assert "TestRight has to say what it tests: backend = the Provider of your plugin" in output

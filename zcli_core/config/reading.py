@@ -1,0 +1,98 @@
+"""Reading the layers, each on its own: one that fails gives a problem and no entries.
+
+A layer may need the value of a setting to know where to read: it is then read after those that need nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zcli_core.config.explanation import Value
+from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext, LayerProblem
+
+if TYPE_CHECKING:
+    from zcli_core.config.settings import Setting
+
+#: What decides which overlay applies, to whatever setting.
+_ALWAYS = ("deployment", "deployments")
+
+
+class Reading(NamedTuple):
+    """What one layer gave, or the problem it had."""
+
+    layer: ConfigLayer
+    entries: list[Entry]
+    problem: str | None = None
+
+
+def read_layers(layers: Iterable[ConfigLayer], settings: Mapping[str, Setting], context: LayerContext) -> list[Reading]:
+    """Read all layers, those that need settings after the others."""
+    independent: list[ConfigLayer] = []
+    dependent: list[ConfigLayer] = []
+    for layer in layers:
+        (dependent if needs_of(layer) else independent).append(layer)
+    readings = [read_layer(layer, context) for layer in independent]
+    if dependent:
+        needed = {key for layer in dependent for key in needs_of(layer)}
+        context.found = _values(needed, readings, settings, context)
+    return readings + [read_layer(layer, context) for layer in dependent]
+
+
+def needs_of(layer: ConfigLayer) -> tuple[str, ...]:
+    """The settings that a layer needs to know where to read."""
+    return tuple(getattr(layer, "needs", ()))
+
+
+def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
+    """Read one layer."""
+    try:
+        entries = list(layer.read(context))
+        for entry in entries:
+            _check_entry(entry, layer)
+        return Reading(layer, entries)
+    except LayerProblem as problem:
+        return Reading(layer, [], str(problem))
+    except Exception as error:  # noqa: BLE001 - a layer is a plugin's: say whose fault it is, not where it is
+        return Reading(layer, [], f"the configuration layer {layer.name!r} failed: {_where(error)}")
+
+
+def _where(error: Exception) -> str:
+    """The kind of an error and its place. What it says is left out: it may be a value, and that a secret."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" in {os.path.basename(trace.tb_frame.f_code.co_filename)}, line {trace.tb_lineno}" if trace else ""
+    return type(error).__name__ + place
+
+
+def _check_entry(entry: Any, layer: ConfigLayer) -> None:
+    if not (isinstance(entry, Entry) and isinstance(entry.name, str)):
+        raise LayerProblem(f"the configuration layer {layer.name!r} gives something that is no Entry with a name")
+    if entry.is_variable and not (entry.value is None or isinstance(entry.value, str)):
+        raise LayerProblem(f"the configuration layer {layer.name!r} gives the variable {entry.name} without a text")
+
+
+def _values(
+    needed: set[str], readings: list[Reading], settings: Mapping[str, Setting], context: LayerContext
+) -> dict[str, Value]:
+    """The values in force of these settings, as far as they are declared and these layers set them.
+
+    Mistakes are left to be reported when all layers are laid over each other.
+    """
+    from zcli_core.config.layering import resolve
+
+    some = {key: settings[key] for key in (*needed, "deployment") if key in settings}
+    names = {name for setting in some.values() for name in (*setting.variables, *setting.composites)}
+    names.add("ZCLI_DEPLOYMENTS")
+
+    def concerns(entry: Entry) -> bool:
+        if entry.is_variable:
+            return entry.name in names
+        top = entry.name.partition(".")[0]
+        return top in _ALWAYS or any(key == top or key.startswith(f"{top}.") for key in some)
+
+    less = [Reading(layer, [entry for entry in entries if concerns(entry)]) for layer, entries, _ in readings]
+    resolution = resolve(less, some, context)
+    return {key: resolution.values[key][-1] for key in needed if resolution.values.get(key)}

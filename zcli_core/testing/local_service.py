@@ -1,0 +1,139 @@
+"""A service's own server, started by zCLI's local launcher on a free port, in a folder that goes with it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcli_core.comm.ports import find_free_port
+from zcli_core.comm.services import ServiceFailure, Services
+from zcli_core.comm.services.asking import ask
+from zcli_core.comm.services.reports import install_hint
+from zcli_core.config.assembly import configure
+from zcli_core.contracts.provider import Provider
+from zcli_core.contracts.service import LocalProcess, ServiceBackend, Target
+from zcli_core.discovery import EntryPoint
+from zcli_core.host import SERVICE, PluginHost, PluginRecord
+from zcli_core.launchers import instance as instances
+from zcli_core.launchers.base import wait_until
+from zcli_core.launchers.processes import look_up
+from zcli_core.launchers.programs import is_there
+from zcli_core.testing.contract import Offered, make_context
+
+_START_TIMEOUT = 60.0
+_ANSWER_TIMEOUT = 5.0
+_ENDING_TIMEOUT = 20.0
+
+
+class LocalService:
+    """One backend as ``z.comm.services`` runs it; what it starts lives on ``port`` and below ``folder``."""
+
+    def __init__(self, offered: Offered[ServiceBackend], settings: Mapping[str, Any], folder: Path) -> None:
+        self.port = find_free_port()
+        self._folder = folder / "services"
+        factory = offered.factory if isinstance(offered, Provider) else offered
+        name = factory(make_context(**settings)).name
+        host = PluginHost()
+        place = {"host": "127.0.0.1", "port": self.port}
+        config, _ = configure(
+            host,
+            {
+                "services.start_timeout": _START_TIMEOUT,
+                "services.timeout": _ANSWER_TIMEOUT,
+                **settings,
+                "services.folder": str(self._folder),
+                **{f"services.{name}.{attribute}": value for attribute, value in place.items()},
+            },
+        )
+        host.records = _only(Provider(name, "under test", factory))
+        self.services = Services(config, host, logging.getLogger("zcli.testing"))
+        self.name = name
+        self.backend = factory(make_context(**settings))
+
+    @property
+    def target(self) -> Target:
+        """Where the server is, or would be."""
+        return self.backend.target()._replace(host="127.0.0.1", port=self.port)
+
+    @property
+    def failure(self) -> ServiceFailure | None:
+        """Why the last call gave False."""
+        return self.services.last_failure
+
+    def start(self) -> bool:
+        """Start the server as a process of ours."""
+        return self.services.start(self.name, port=self.port, launcher="local")
+
+    def restart(self) -> bool:
+        """Restart it."""
+        return self.services.restart(self.name, port=self.port)
+
+    def stop(self) -> bool:
+        """Stop it."""
+        return self.services.stop(self.name, port=self.port)
+
+    def state(self) -> str:
+        """What a probe finds at its place: ``"ready"``, ``"stopped"``..."""
+        return ask(self.backend, self.target, _ANSWER_TIMEOUT, name_strangers=False).state
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, None if none is alive."""
+        held = instances.running(self._folder, self.name, None)
+        return None if held is None else held.process.pid
+
+    def kill(self) -> None:
+        """Kill the server the hard way and wait until it is gone."""
+        pid = self.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            assert wait_until(lambda: look_up(pid) is None, _ENDING_TIMEOUT), f"process {pid} did not end"
+
+
+def _only(provider: Provider[ServiceBackend]) -> dict[str, PluginRecord]:
+    """A host's records where one plugin offers that service and nobody offers another."""
+    record = PluginRecord(EntryPoint("contract_suite", "", "the contract suite", ""))
+    record.state = "loaded"
+    record.offers = {SERVICE: [provider]}
+    return {record.name: record}
+
+
+@contextlib.contextmanager
+def local_service(offered: Offered[ServiceBackend], settings: Mapping[str, Any]) -> Iterator[LocalService]:
+    """That service in a temporary folder, not started; whatever is left of it is killed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="zcli-contract-"))
+    folder.chmod(0o755)  # root's servers run as an account of their own, which has to enter it
+    try:
+        service = LocalService(offered, settings, folder)
+        try:
+            yield service
+        finally:
+            service.kill()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_program(backend: ServiceBackend) -> None:
+    """Skip the test, naming the program, where nothing here can run the backend's server; in CI fail.
+
+    A backend that declares no :class:`~zcli_core.contracts.service.LocalProcess` is skipped everywhere.
+    """
+    methods = [method for method in backend.launchers if isinstance(method, LocalProcess)]
+    if not methods:
+        pytest.skip(f"{backend.title} has no launcher for a local process")
+    if os.name != "posix":
+        pytest.skip("zCLI starts local processes on POSIX only")
+    if not any(map(is_there, methods)):
+        programs = " or ".join(program for method in methods for program in method.programs)
+        message = f"the program {programs} is not installed: {install_hint(backend)}"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
