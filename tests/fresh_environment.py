@@ -73,7 +73,7 @@ class FreshEnvironment:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        run(sys.executable, "-m", "venv", folder)
+        run(sys.executable, "-m", "venv", folder, folder=folder.parent)
         self._programs = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = self._programs / "python"
 
@@ -83,7 +83,7 @@ class FreshEnvironment:
 
     def install(self, *what: str | Path) -> None:
         """Install wheels or requirements, with all that they depend on."""
-        run(self.python, "-m", "pip", "install", "-q", *what)
+        run(self.python, "-m", "pip", "install", "-q", *what, folder=self.folder)
 
     def run(
         self, *arguments: str | Path, folder: Path, variables: Mapping[str, str] = {}, status: int | None = 0
