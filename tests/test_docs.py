@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from http_servers import closed_port
+
+from zcli_core.testing.http.peer import closed_port
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")

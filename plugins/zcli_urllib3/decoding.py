@@ -38,6 +38,7 @@ def _undo_one(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
         # HEAD, 304 and a few servers have the header and no body.
         if source.fill(1):
             yield from _DECODERS[name](source)
+        source.drain()
     except zlib.error:
         raise TransportFailure(
             "protocol", f"the body is not in the Content-Encoding it is said to be, {name}"
@@ -61,6 +62,11 @@ class _Source:
                 break
             self.rest += block
         return bool(self.rest)
+
+    def drain(self) -> None:
+        """Read what is left: only that tells whether the coding around this one, or the message, is complete."""
+        for _ in self._blocks:
+            pass
 
     def take(self) -> bytes:
         """The next block. Raises EOFError where there is none."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from http_servers import RawServer, answering, closed_port, reset, response
 
 from zcli_core.comm.http import HttpClient
+from zcli_core.testing.http.peer import ScriptedServer, answering, closed_port, reset, response
 
 URL = "http://127.0.0.1:9/"
 
@@ -77,21 +77,21 @@ def test_a_port_without_listener_gives_none(http: HttpClient) -> None:
 
 
 def test_a_reset_gives_none(http: HttpClient) -> None:
-    def handle(server: RawServer, connection: socket.socket) -> None:
+    def handle(server: ScriptedServer, connection: socket.socket) -> None:
         server.read_request(connection)
         reset(connection)
 
-    with RawServer(handle) as server:
+    with ScriptedServer(handle) as server:
         assert http.get(server.url) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "reset"
 
 
 def test_a_connection_closed_without_an_answer_gives_none(http: HttpClient) -> None:
-    def handle(server: RawServer, connection: socket.socket) -> None:
+    def handle(server: ScriptedServer, connection: socket.socket) -> None:
         server.read_request(connection)
 
-    with RawServer(handle) as server:
+    with ScriptedServer(handle) as server:
         assert http.get(server.url) is None
         assert server.connections == 1  # it was a fresh connection: nothing says that another would do better
     assert http.last_failure is not None
@@ -123,7 +123,7 @@ def test_a_connection_closed_without_an_answer_gives_none(http: HttpClient) -> N
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_an_answer_that_is_no_http_gives_none(http: HttpClient, answer: bytes, why: str) -> None:
-    with RawServer(answering(answer, keep_open=False)) as server:
+    with ScriptedServer(answering(answer, keep_open=False)) as server:
         assert http.get(server.url) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "protocol", http.last_failure
@@ -132,13 +132,13 @@ def test_an_answer_that_is_no_http_gives_none(http: HttpClient, answer: bytes, w
 
 @pytest.mark.parametrize("line", [b"X-Endless: a\r\n", b"a"])
 def test_endless_headers_give_none_long_before_memory_runs_out(http: HttpClient, line: bytes) -> None:
-    def handle(server: RawServer, connection: socket.socket) -> None:
+    def handle(server: ScriptedServer, connection: socket.socket) -> None:
         server.read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
         while True:
             connection.sendall(line * 5000)
 
-    with RawServer(handle) as server:
+    with ScriptedServer(handle) as server:
         assert http.get(server.url) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "protocol"
@@ -245,7 +245,10 @@ def test_a_header_that_cannot_be_sent_is_named_without_its_value(http: HttpClien
 
 @pytest.mark.parametrize(("blocks", "length"), [([b"12"], "3"), ([b"12", b"34"], "3")])
 def test_a_body_of_another_length_than_announced_raises(http: HttpClient, blocks: list[bytes], length: str) -> None:
-    with RawServer(answering(response())) as server, pytest.raises(ValueError, match=f"announced with {length} bytes"):
+    with (
+        ScriptedServer(answering(response())) as server,
+        pytest.raises(ValueError, match=f"announced with {length} bytes"),
+    ):
         http.post(server.url, data=iter(blocks), headers={"Content-Length": length})
 
 

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from http_servers import RawServer, answering, response
 
 from zcli_core.comm.http import HttpClient
+from zcli_core.testing.http.peer import ScriptedServer, after_request, answering, response
 
 DEADLINE = 0.4
 #: How late a loaded machine may be. What is tested would come a minute late.
@@ -27,16 +27,8 @@ def must_time_out(http: HttpClient, call: Callable[[], object]) -> None:
     assert http.last_failure.elapsed == pytest.approx(elapsed, abs=1)
 
 
-def after_request(then: Callable[[RawServer, socket.socket], None]) -> Callable[[RawServer, socket.socket], None]:
-    def handle(server: RawServer, connection: socket.socket) -> None:
-        server.read_request(connection)
-        then(server, connection)
-
-    return handle
-
-
 def test_a_server_that_says_nothing(http: HttpClient) -> None:
-    with RawServer(after_request(RawServer.hold)) as server:
+    with ScriptedServer(after_request(ScriptedServer.hold)) as server:
         must_time_out(http, lambda: http.get(server.url, timeout=DEADLINE))
 
 
@@ -53,36 +45,36 @@ def test_a_server_that_says_nothing(http: HttpClient) -> None:
     ids=["status", "header", "body", "chunk", "chunk size", "body without length"],
 )
 def test_a_server_that_trickles(http: HttpClient, beginning: bytes) -> None:
-    def trickle(server: RawServer, connection: socket.socket) -> None:
+    def trickle(server: ScriptedServer, connection: socket.socket) -> None:
         connection.sendall(beginning)
         server.trickle(connection)
 
-    with RawServer(after_request(trickle)) as server:
+    with ScriptedServer(after_request(trickle)) as server:
         must_time_out(http, lambda: http.get(server.url, timeout=DEADLINE))
 
 
 def test_a_server_that_trickles_compressed_bytes_that_decode_to_nothing(http: HttpClient) -> None:
-    def trickle(server: RawServer, connection: socket.socket) -> None:
+    def trickle(server: ScriptedServer, connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08\0\0\0\0\0\0")
         server.trickle(connection)  # the name of a file, which ends with a NUL that never comes
 
-    with RawServer(after_request(trickle)) as server:
+    with ScriptedServer(after_request(trickle)) as server:
         must_time_out(http, lambda: http.get(server.url, timeout=DEADLINE))
 
 
 def test_a_server_that_never_stops_with_interim_answers(http: HttpClient) -> None:
-    def trickle(server: RawServer, connection: socket.socket) -> None:
+    def trickle(server: ScriptedServer, connection: socket.socket) -> None:
         server.trickle(connection, b"HTTP/1.1 102 Processing\r\n\r\n")
 
-    with RawServer(after_request(trickle)) as server:
+    with ScriptedServer(after_request(trickle)) as server:
         must_time_out(http, lambda: http.get(server.url, timeout=DEADLINE))
 
 
 def test_a_server_that_does_not_read_what_is_sent(http: HttpClient) -> None:
-    def ignore(server: RawServer, connection: socket.socket) -> None:
+    def ignore(server: ScriptedServer, connection: socket.socket) -> None:
         server.closing.wait(60)
 
-    with RawServer(ignore) as server:
+    with ScriptedServer(ignore) as server:
         must_time_out(http, lambda: http.post(server.url, data=bytes(64 * 1024 * 1024), timeout=DEADLINE))
 
 
@@ -96,7 +88,7 @@ def test_a_body_that_comes_slowly_from_the_caller(http: HttpClient, httpbin: str
 
 
 def test_a_server_that_does_not_shake_hands(http: HttpClient) -> None:
-    with RawServer(RawServer.hold) as server:
+    with ScriptedServer(ScriptedServer.hold) as server:
         must_time_out(http, lambda: http.get(server.url.replace("http:", "https:"), timeout=DEADLINE))
 
 
@@ -128,29 +120,29 @@ def test_a_name_server_that_does_not_answer(http: HttpClient, monkeypatch: pytes
 
 
 def test_redirects_that_each_take_a_while(http: HttpClient) -> None:
-    def slow_redirect(server: RawServer, connection: socket.socket) -> None:
+    def slow_redirect(server: ScriptedServer, connection: socket.socket) -> None:
         while server.read_request(connection):
             server.closing.wait(0.15)
             connection.sendall(response(b"", "302 Found", "Location: /again"))
 
-    with RawServer(slow_redirect) as server:
+    with ScriptedServer(slow_redirect) as server:
         must_time_out(http, lambda: http.get(server.url, timeout=DEADLINE))
 
 
 def test_the_timeout_of_the_configuration_applies(make_http: Callable[..., HttpClient]) -> None:
     http = make_http(timeout=DEADLINE)
-    with RawServer(after_request(RawServer.hold)) as server:
+    with ScriptedServer(after_request(ScriptedServer.hold)) as server:
         must_time_out(http, lambda: http.get(server.url))
 
 
 def test_a_connection_that_timed_out_is_not_used_again(http: HttpClient) -> None:
-    with RawServer(after_request(RawServer.hold)) as server:
+    with ScriptedServer(after_request(ScriptedServer.hold)) as server:
         assert http.get(server.url, timeout=0.1) is None
         assert http.get(server.url, timeout=0.1) is None
         assert server.connections == 2
 
 
 def test_an_unusually_long_timeout_is_no_error(http: HttpClient) -> None:
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
         assert http.get(server.url, timeout=1e300)
         assert http.get(server.url, timeout=10**400)

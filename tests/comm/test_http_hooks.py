@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from http_servers import RawServer, answering, response
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import HttpFailure, HttpRequest, HttpResponse
+from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
 
 def test_the_request_hook_adds_headers_before_the_request_is_signed(
@@ -45,7 +45,7 @@ def test_the_response_hook_sees_answers_and_failures_once_a_call(
     found = http.get(f"{httpbin}/redirect/2")
     assert seen == [("/redirect/2", found)]
     assert isinstance(found, HttpResponse)
-    with RawServer(answering(b"no http", keep_open=False)) as server:
+    with ScriptedServer(answering(b"no http", keep_open=False)) as server:
         http.get(server.url)
     target, outcome = seen[1]
     assert target == "/"
@@ -60,8 +60,8 @@ def test_headers_of_a_hook_stay_on_their_site(make_http: Callable[..., HttpClien
 
     http = make_http(on_request=add)
     with (
-        RawServer(answering(response())) as other,
-        RawServer(answering(response(b"", "302 Found", f"Location: {other.url}"))) as server,
+        ScriptedServer(answering(response())) as other,
+        ScriptedServer(answering(response(b"", "302 Found", f"Location: {other.url}"))) as server,
     ):
         assert http.get(server.url)
         assert b"hidden" in server.requests[0]
@@ -83,7 +83,7 @@ def test_the_transport_is_made_with_the_first_request_and_once() -> None:
 
     http = HttpClient(Http(), make, logging.getLogger("zcli.test"))
     assert not made
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
         assert http.get(server.url)
         assert http.get(server.url)
     http.close()

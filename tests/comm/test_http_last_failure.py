@@ -8,11 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from http_servers import closed_port
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
 from zcli_core.contracts.http import HttpRequest, RawResponse
+from zcli_core.testing.http.peer import closed_port
 
 
 def test_it_tells_kind_message_method_url_and_elapsed(http: HttpClient) -> None:

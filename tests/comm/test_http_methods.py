@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_servers import RawServer, answering, response
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
 from zcli_core.contracts.http import HttpRequest, HttpResponse, RawResponse
+from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
 
 def answered(response: HttpResponse | None) -> Any:
@@ -135,7 +135,7 @@ def test_a_file_name_cannot_break_out_of_its_header(http: HttpClient, httpbin: s
 @pytest.mark.parametrize("name", ["User-Agent", "Accept", "Accept-Encoding", "Content-Type"])
 def test_every_header_that_zcli_would_send_can_be_left_out(http: HttpClient, name: str) -> None:
     """Neither ours nor what urllib3 and http.client would put in its place is sent."""
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
         assert http.post(server.url, data={"a": 1}), http.last_failure
         assert http.post(server.url, data={"a": 1}, headers={name: None}), http.last_failure
     with_it, without_it = (set(request.split(b"\r\n")) for request in server.requests)

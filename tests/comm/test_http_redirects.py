@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from http_servers import RawServer, answering, response
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import HttpRequest
+from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
 
 def redirect(location: str, status: str = "302 Found", *headers: str) -> bytes:
@@ -47,7 +47,7 @@ def test_a_redirect_without_location_is_the_answer(http: HttpClient, httpbin: st
 
 def test_a_loop_ends_after_max_redirects(make_http: Callable[..., HttpClient]) -> None:
     http = make_http(max_redirects=3)
-    with RawServer(answering(redirect("/round?key=secret"))) as server:
+    with ScriptedServer(answering(redirect("/round?key=secret"))) as server:
         assert http.get(server.url) is None
         assert len(server.requests) == 4
     assert http.last_failure is not None
@@ -70,7 +70,7 @@ def test_a_loop_ends_after_max_redirects(make_http: Callable[..., HttpClient]) -
     ],
 )
 def test_the_method_and_the_body_change_together(http: HttpClient, status: str, method: str, then: str) -> None:
-    with RawServer(answering(redirect("/next", status), response(b"" if method == "HEAD" else b"ok"))) as server:
+    with ScriptedServer(answering(redirect("/next", status), response(b"" if method == "HEAD" else b"ok"))) as server:
         body = None if method == "HEAD" else b"the body"
         assert http.request(method, f"{server.url}/first", data=body, headers={"Content-Type": "x/y"})
         first, second = server.requests
@@ -83,14 +83,14 @@ def test_the_method_and_the_body_change_together(http: HttpClient, status: str, 
 def test_a_file_is_sent_again_from_where_it_began(http: HttpClient) -> None:
     file = io.BytesIO(b"not this, but this")
     file.seek(10)
-    with RawServer(answering(redirect("/next", "307 Temporary"), response())) as server:
+    with ScriptedServer(answering(redirect("/next", "307 Temporary"), response())) as server:
         assert http.post(server.url, data=file)
         assert all(request.endswith(b"\r\n\r\nbut this") for request in server.requests)
         assert len(server.requests) == 2
 
 
 def test_a_body_that_can_be_read_once_is_not_sent_half(http: HttpClient) -> None:
-    with RawServer(answering(redirect("/next", "307 Temporary"), response())) as server:
+    with ScriptedServer(answering(redirect("/next", "307 Temporary"), response())) as server:
         headers = {"Content-Length": "4"}
         assert http.post(server.url, data=iter([b"once"]), headers=headers) is None
         assert len(server.requests) == 1
@@ -114,13 +114,13 @@ def test_a_body_that_can_be_read_once_is_not_sent_half(http: HttpClient) -> None
 def test_a_location_may_be_relative_and_unencoded(http: HttpClient, location: str, path: str) -> None:
     answers: list[bytes] = []
 
-    def handle(server: RawServer, connection: Any) -> None:
+    def handle(server: ScriptedServer, connection: Any) -> None:
         answers[:] = [redirect(location.format(port=server.port)), response()]
         answers[0] = answers[0].decode("latin-1").encode("utf-8")
         while server.read_request(connection):
             connection.sendall(answers[len(server.requests) - 1])
 
-    with RawServer(handle) as server:
+    with ScriptedServer(handle) as server:
         found = http.get(f"{server.url}/a/b")
         assert found is not None, http.last_failure
         assert found.url == server.url + path
@@ -129,7 +129,7 @@ def test_a_location_may_be_relative_and_unencoded(http: HttpClient, location: st
 
 @pytest.mark.parametrize("location", ["ftp://host/", "file:///etc/passwd", "http://", "http://[bad", "http://h:99999/"])
 def test_a_location_that_cannot_be_followed_gives_none(http: HttpClient, location: str) -> None:
-    with RawServer(answering(redirect(location))) as server:
+    with ScriptedServer(answering(redirect(location))) as server:
         assert http.get(server.url) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "invalid_url"
@@ -145,7 +145,7 @@ def test_credentials_stay_on_their_site(http: HttpClient) -> None:
         "Proxy-Authorization": "hidden",
         "Accept-Language": "de",
     }
-    with RawServer(answering(response())) as other, RawServer(answering(redirect(other.url))) as server:
+    with ScriptedServer(answering(response())) as other, ScriptedServer(answering(redirect(other.url))) as server:
         assert http.get(server.url, headers=secrets)
         assert server.requests[0].count(b"hidden") == 5
         assert b"hidden" not in other.requests[0]
@@ -168,13 +168,13 @@ def test_a_function_is_not_asked_to_sign_for_another_site_not_even_on_the_way_ba
 
     back: list[bytes] = []
 
-    def other_handle(server: RawServer, connection: Any) -> None:
+    def other_handle(server: ScriptedServer, connection: Any) -> None:
         while server.read_request(connection):
             connection.sendall(back[0])
 
     with (
-        RawServer(other_handle) as other,
-        RawServer(answering(redirect("/second"), redirect(other.url), response())) as server,
+        ScriptedServer(other_handle) as other,
+        ScriptedServer(answering(redirect("/second"), redirect(other.url), response())) as server,
     ):
         back.append(redirect(f"{server.url}/back"))
         assert http.get(f"{server.url}/first", auth=sign)
@@ -184,12 +184,12 @@ def test_a_function_is_not_asked_to_sign_for_another_site_not_even_on_the_way_ba
 
 
 def test_credentials_in_a_location_are_not_used(http: HttpClient) -> None:
-    def handle(server: RawServer, connection: Any) -> None:
+    def handle(server: ScriptedServer, connection: Any) -> None:
         while server.read_request(connection):
             again = redirect(f"http://user:planted@127.0.0.1:{server.port}/next")
             connection.sendall(again if len(server.requests) == 1 else response())
 
-    with RawServer(handle) as server:
+    with ScriptedServer(handle) as server:
         found = http.get(server.url)
         assert found is not None
         assert found.url == f"{server.url}/next"
@@ -226,7 +226,7 @@ def test_a_cookie_that_a_later_redirect_deletes_is_not_sent(http: HttpClient) ->
         redirect("/third", "302 Found", "Set-Cookie: a=; Max-Age=0; Path=/"),
         response(),
     )
-    with RawServer(answering(*answers)) as server:
+    with ScriptedServer(answering(*answers)) as server:
         assert http.get(f"{server.url}/first")
         assert b"Cookie: b=2; a=1" in server.requests[1]
         assert b"Cookie" not in server.requests[2]
@@ -235,7 +235,7 @@ def test_a_cookie_that_a_later_redirect_deletes_is_not_sent(http: HttpClient) ->
 def test_cookies_of_one_site_do_not_go_to_another_host(http: HttpClient, httpbin: str) -> None:
     elsewhere = httpbin.replace("127.0.0.1", "localhost")
     answers = (redirect(f"{elsewhere}/cookies", "302 Found", "Set-Cookie: session=hidden"),)
-    with RawServer(answering(*answers)) as server:
+    with ScriptedServer(answering(*answers)) as server:
         found = http.get(server.url)
     assert found is not None, http.last_failure
     assert found.json()["cookies"] == {}

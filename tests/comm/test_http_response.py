@@ -6,14 +6,14 @@ import encodings.aliases
 import json
 
 import pytest
-from http_servers import RawServer, answering, response
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import Headers, HttpResponse, HttpStatusError
+from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
 
 def get(http: HttpClient, answer: bytes) -> HttpResponse:
-    with RawServer(answering(answer)) as server:
+    with ScriptedServer(answering(answer)) as server:
         found = http.get(server.url)
     assert found is not None, http.last_failure
     return found
@@ -119,7 +119,7 @@ def test_interim_answers_are_skipped(http: HttpClient, interim: str) -> None:
 
 
 def test_a_body_without_length_ends_with_the_connection(http: HttpClient) -> None:
-    with RawServer(answering(b"HTTP/1.0 200 OK\r\n\r\nall of it", keep_open=False)) as server:
+    with ScriptedServer(answering(b"HTTP/1.0 200 OK\r\n\r\nall of it", keep_open=False)) as server:
         found = http.get(server.url)
     assert found is not None
     assert found.content == b"all of it"

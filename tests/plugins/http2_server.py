@@ -11,7 +11,8 @@ import h2.config
 import h2.connection
 import h2.events
 import trustme
-from http_servers import RawServer
+
+from zcli_core.testing.http.peer import ScriptedServer
 
 Headers = list[tuple[str, str]]
 
@@ -28,7 +29,7 @@ class Request:
         return dict(self.headers)[name]
 
 
-class Http2Server(RawServer):
+class Http2Server(ScriptedServer):
     """Gives every request to ``answer(server, request)``, which answers it; ``seen`` holds them all.
 
     ``connection`` is the state of the connection that a request came on, of h2.

@@ -15,11 +15,11 @@ from typing import Any
 import brotli
 import pytest
 import zcli_pycurl.codings
-from http_servers import RawServer, answering, response
 from zcli_pycurl.codings import decoder_for
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import TransportFailure
+from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
 zstd: Any = zcli_pycurl.codings._zstd_module()
 
@@ -56,7 +56,7 @@ def limited(make_curl: Callable[..., HttpClient]) -> HttpClient:
 
 
 def fetch(http: HttpClient, coding: str, body: bytes) -> bytes | None:
-    with RawServer(answering(response(body, "200 OK", f"Content-Encoding: {coding}"))) as server:
+    with ScriptedServer(answering(response(body, "200 OK", f"Content-Encoding: {coding}"))) as server:
         found = http.get(server.url)
     return None if found is None else found.content
 
@@ -71,7 +71,7 @@ def undone(coding: str, *parts: bytes) -> bytes:
 
 
 def test_servers_are_asked_for_what_can_be_undone(limited: HttpClient) -> None:
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
         assert limited.get(server.url)
         assert b"\r\nAccept-Encoding: zstd, br, gzip, deflate\r\n" in server.requests[0]
 
@@ -175,12 +175,12 @@ def test_unpacking_ends_at_the_deadline(limited: HttpClient) -> None:
     empty = zlib.compress(b"")[:2] + b"\0\0\0\xff\xff" * 20_000_000
     bomb = gzip.compress(gzip.compress(empty))
 
-    def handle(server: RawServer, connection: socket.socket) -> None:
+    def handle(server: ScriptedServer, connection: socket.socket) -> None:
         server.read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate, gzip, gzip\r\n\r\n" + bomb)
         server.hold(connection)
 
-    with RawServer(handle) as server:
+    with ScriptedServer(handle) as server:
         assert limited.get(server.url, timeout=0.3) is None
     assert limited.last_failure is not None
     assert limited.last_failure.kind == "timeout"

@@ -11,10 +11,10 @@ import h2.errors
 import pytest
 import trustme
 from http2_server import Http2Server, Request
-from http_servers import RawServer, answering, response, wait_until
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import HttpFailure
+from zcli_core.testing.http.peer import ScriptedServer, answering, response, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_server_that_does_not_offer_it_is_spoken_to_in_http_1(http: HttpClient
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     context.set_alpn_protocols(["http/1.1"])
-    with RawServer(answering(response()), context) as server:
+    with ScriptedServer(answering(response()), context) as server:
         assert http.get(server.url), http.last_failure
         assert server.requests[0].startswith(b"GET / HTTP/1.1\r\n")
 

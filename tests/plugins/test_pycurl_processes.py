@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_servers import RawServer
 
 from zcli_core.comm.http import HttpClient
+from zcli_core.testing.http.peer import ScriptedServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -190,25 +190,25 @@ def test_a_program_that_closes_nothing_ends_without_complaint(httpbin: str, http
 # --- signals ---
 
 
-def hold(server: RawServer, connection: socket.socket) -> None:
+def hold(server: ScriptedServer, connection: socket.socket) -> None:
     server.read_request(connection)
     server.hold(connection)
 
 
-def trickle(server: RawServer, connection: socket.socket) -> None:
+def trickle(server: ScriptedServer, connection: socket.socket) -> None:
     server.read_request(connection)
     connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     server.trickle(connection, every=0.01)
 
 
-def silent(server: RawServer, connection: socket.socket) -> None:
+def silent(server: ScriptedServer, connection: socket.socket) -> None:
     server.closing.wait(30)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("handler", [hold, trickle, silent])
-def test_ctrl_c_ends_a_call(handler: Callable[[RawServer, socket.socket], None], secure: bool) -> None:
+def test_ctrl_c_ends_a_call(handler: Callable[[ScriptedServer, socket.socket], None], secure: bool) -> None:
     """The server would never have finished; over https it does not answer the handshake either."""
     script = """
         http = make(timeout=60)
@@ -220,7 +220,7 @@ def test_ctrl_c_ends_a_call(handler: Callable[[RawServer, socket.socket], None],
         http.get("http://127.0.0.1:9/")
         print("goes on")
     """
-    with RawServer(handler) as server:
+    with ScriptedServer(handler) as server:
         url = server.url.replace("http:", "https:") if secure else server.url
         process = subprocess.Popen(
             [sys.executable, "-c", program(script), url], env=environment(), stdout=subprocess.PIPE, text=True

@@ -19,7 +19,6 @@ import trustme
 import zcli_pycurl.driver
 import zcli_pycurl.pool
 import zcli_pycurl.tls
-from http_servers import RawServer, answering, closed_port, reset, response, wait_until
 from zcli_pycurl.handle import Handle
 from zcli_pycurl.place import Place
 from zcli_pycurl.tls import TlsOptions, system_authorities
@@ -30,6 +29,7 @@ from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
 from zcli_core.contracts.http import TransportFailure
 from zcli_core.errors import ConfigError
+from zcli_core.testing.http.peer import ScriptedServer, answering, closed_port, reset, response, wait_until
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_libcurl_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def sent_by(http: HttpClient, method: str, **options: Any) -> tuple[list[bytes], bytes]:
     """The lines of the head that a call sends, and the body."""
-    with RawServer(answering(response(b"" if method == "HEAD" else b"ok"))) as server:
+    with ScriptedServer(answering(response(b"" if method == "HEAD" else b"ok"))) as server:
         found = http.request(method, f"{server.url}/a/b;c?d=%20", **options)
         assert found is not None, http.last_failure
         head, _, body = server.requests[0].partition(b"\r\n\r\n")
@@ -115,11 +115,11 @@ def test_headers_are_sent_as_they_are(http: HttpClient) -> None:
     fields = [("X-Twice", "1"), ("x-TWICE", "2"), ("X-Empty", ""), ("X-Latin", "\xfc\xa0;"), ("Expect", "nothing;x")]
     heads: list[bytes] = []
 
-    def handle(server: RawServer, connection: socket.socket) -> None:
+    def handle(server: ScriptedServer, connection: socket.socket) -> None:
         heads.append(connection.recv(65536))
         connection.sendall(response())
 
-    with RawServer(handle) as server:
+    with ScriptedServer(handle) as server:
         assert http.get(server.url, headers=[*fields, *BARE.items()]), http.last_failure
     assert heads[0].split(b"\r\n")[2:-2] == [f"{name}: {value}".rstrip(" ").encode("latin-1") for name, value in fields]
 
@@ -140,14 +140,14 @@ def test_one_handle_sends_requests_of_every_kind_in_turn(http: HttpClient) -> No
     ]
     heads: list[bytes] = []
 
-    def handle(server: RawServer, connection: socket.socket) -> None:
+    def handle(server: ScriptedServer, connection: socket.socket) -> None:
         while data := connection.recv(65536):
             while (b"chunked" in data and not data.endswith(b"0\r\n\r\n")) or b"\r\n\r\n" not in data:
                 data += connection.recv(65536)
             heads.append(data)
             connection.sendall(response(b"" if data.startswith(b"HEAD") else b"ok"))
 
-    with RawServer(handle) as server:
+    with ScriptedServer(handle) as server:
         for method, body in kinds:
             found = http.request(method, server.url, data=body)
             assert found is not None, http.last_failure
@@ -175,7 +175,7 @@ def test_what_the_users_files_and_the_environment_say_to_libcurl_is_not_heard(
 def test_a_proxy_is_told_by_us_which_hosts_are_exempt(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """libcurl reads NO_PROXY in a way of its own."""
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
         monkeypatch.setenv("NO_PROXY", f"127.0.0.1:{server.port}")
         assert http.get(server.url), http.last_failure
         monkeypatch.setenv("NO_PROXY", f"127.0.0.1:{server.port + 1}")
@@ -189,7 +189,7 @@ def test_a_proxy_is_told_by_us_which_hosts_are_exempt(http: HttpClient, monkeypa
 
 def test_an_upgrade_is_an_answer_and_what_follows_is_nobodys(http: HttpClient) -> None:
     upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x-own\r\n\r\nanother protocol"
-    with RawServer(answering(upgrade)) as server:
+    with ScriptedServer(answering(upgrade)) as server:
         for expected in (1, 2):
             found = http.get(server.url, headers={"Connection": "upgrade", "Upgrade": "x-own"}, timeout=10)
             assert found is not None, http.last_failure
@@ -198,7 +198,9 @@ def test_an_upgrade_is_an_answer_and_what_follows_is_nobodys(http: HttpClient) -
 
 
 def test_a_reason_is_as_it_came_and_may_be_missing(http: HttpClient) -> None:
-    with RawServer(answering(response(b"", "200 All Right"), response(b"", "299 "), response(b"", "404"))) as server:
+    with ScriptedServer(
+        answering(response(b"", "200 All Right"), response(b"", "299 "), response(b"", "404"))
+    ) as server:
         for status, reason in ((200, "All Right"), (299, ""), (404, "")):
             found = http.get(server.url)
             assert found is not None, http.last_failure
@@ -208,7 +210,7 @@ def test_a_reason_is_as_it_came_and_may_be_missing(http: HttpClient) -> None:
 def test_a_trailer_that_is_none_is_refused(http: HttpClient) -> None:
     """As libcurl reads it, "0x2" is a chunk of size 0, and the chunk behind it a trailer."""
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n%s\r\n\r\n"
-    with RawServer(answering(answer % b"X-Field: trailer", answer % b"no trailer")) as server:
+    with ScriptedServer(answering(answer % b"X-Field: trailer", answer % b"no trailer")) as server:
         found = http.get(server.url)
         assert found is not None, http.last_failure
         assert (found.content, "x-field" in found.headers) == (b"ok", False)
@@ -226,7 +228,7 @@ def test_a_request_that_met_the_end_of_a_kept_connection(http: HttpClient, metho
     """libcurl would send it again on its own, whatever its method. A POST reaches the server once, and no second
     connection is opened for it."""
 
-    def handle(server: RawServer, connection: socket.socket) -> None:
+    def handle(server: ScriptedServer, connection: socket.socket) -> None:
         first = server.connections == 1
         while server.read_request(connection):
             if first and len(server.requests) > 1:
@@ -235,12 +237,12 @@ def test_a_request_that_met_the_end_of_a_kept_connection(http: HttpClient, metho
                 return
             connection.sendall(response())
 
-    with RawServer(handle) as server:
+    with ScriptedServer(handle) as server:
         assert http.get(server.url)
         found = http.request(method, server.url, data=b"body")
         assert (found is not None) == (method == "GET"), http.last_failure
-        methods = [request.partition(b" ")[0].upper() for request in server.requests]
-        assert methods == [b"GET", b"GET", b"GET"] if method == "GET" else [b"GET", b"POST"]
+        expected = ["GET", "GET", "GET"] if method == "GET" else ["GET", "POST"]
+        assert [request.method for request in server.requests] == expected
         assert server.connections == (2 if method == "GET" else 1)
         if found is None:
             assert http.last_failure is not None
@@ -251,7 +253,7 @@ def test_a_request_that_met_the_end_of_a_kept_connection(http: HttpClient, metho
 def test_an_answer_planted_on_an_idle_connection_is_nobodys(http: HttpClient) -> None:
     planted = threading.Event()
 
-    def handle(server: RawServer, connection: socket.socket) -> None:
+    def handle(server: ScriptedServer, connection: socket.socket) -> None:
         while server.read_request(connection):
             connection.sendall(response())
             if not planted.is_set():
@@ -259,7 +261,7 @@ def test_an_answer_planted_on_an_idle_connection_is_nobodys(http: HttpClient) ->
                 connection.sendall(response(b"planted"))
                 planted.set()
 
-    with RawServer(handle) as server:
+    with ScriptedServer(handle) as server:
         assert http.get(server.url)
         assert planted.wait(10)
         for method in ("GET", "POST"):
@@ -275,7 +277,7 @@ def test_an_idle_handle_holds_no_body(http: HttpClient) -> None:
     body = b"x" * 1_000_000
     before = sys.getrefcount(body)
     large = b"y" * 1_000_000
-    with RawServer(answering(response(large))) as server:
+    with ScriptedServer(answering(response(large))) as server:
         found = http.post(server.url, data=body)
         assert found is not None
         assert len(found.content) == len(large)
@@ -286,13 +288,13 @@ def test_an_idle_handle_holds_no_body(http: HttpClient) -> None:
 
 
 def test_idle_handles_are_bounded_and_grow_old(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    with RawServer(answering(response())) as server, contextlib.ExitStack() as stack:
+    with ScriptedServer(answering(response())) as server, contextlib.ExitStack() as stack:
         assert http.get(server.url)
         pool = pool_of(http)
         assert pool._total == 256
         pool._total = 3
         for _ in range(6):
-            other = stack.enter_context(RawServer(answering(response())))
+            other = stack.enter_context(ScriptedServer(answering(response())))
             assert http.get(other.url)
             assert pool._count <= 3
         assert sum(map(len, pool._idle.values())) == 3
@@ -302,7 +304,7 @@ def test_idle_handles_are_bounded_and_grow_old(http: HttpClient, monkeypatch: py
 
 
 def test_a_call_within_a_body_has_a_handle_of_its_own(http: HttpClient) -> None:
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
 
         def blocks() -> Iterator[bytes]:
             for _ in range(3):
@@ -316,7 +318,7 @@ def test_a_call_within_a_body_has_a_handle_of_its_own(http: HttpClient) -> None:
 def test_a_transport_that_nobody_closes_is_closed_when_it_goes(httpbin: str) -> None:
     import logging
 
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
         client = HttpClient(Http(), lambda: CurlTransport(Http()), logging.getLogger("zcli.test"))
         assert client.get(server.url)
         del client
@@ -344,7 +346,7 @@ def test_waiting_by_select_where_there_is_no_poll(
 ) -> None:
     monkeypatch.setattr(zcli_pycurl.driver, "new_poll", zcli_pycurl.driver.SelectPoll)
     http = make_curl()
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
         for method, body in (("GET", None), ("POST", bytes(4_000_000)), ("PUT", iter([b"block"] * 3)), ("GET", None)):
             found = http.request(
                 method, server.url, data=body, headers={"Content-Length": "15"} if method == "PUT" else {}
@@ -354,7 +356,7 @@ def test_waiting_by_select_where_there_is_no_poll(
     assert http.get(f"http://127.0.0.1:{closed_port()}/") is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "refused"
-    with RawServer(lambda server, connection: server.hold(connection)) as server:
+    with ScriptedServer(lambda server, connection: server.hold(connection)) as server:
         assert http.get(server.url, timeout=0.3) is None
         assert http.last_failure.kind == "timeout"
 
@@ -370,7 +372,7 @@ def test_sockets_may_have_large_numbers(http: HttpClient) -> None:
     with contextlib.ExitStack() as stack:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        server = stack.enter_context(RawServer(answering(response())))
+        server = stack.enter_context(ScriptedServer(answering(response())))
         while stack.enter_context(socket.socket()).fileno() < 1050:
             pass
         for _ in range(2):
@@ -384,11 +386,11 @@ def test_sockets_may_have_large_numbers(http: HttpClient) -> None:
 
 
 @pytest.fixture
-def secure_server() -> Iterator[tuple[RawServer, trustme.CA]]:
+def secure_server() -> Iterator[tuple[ScriptedServer, trustme.CA]]:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    with RawServer(answering(response()), context) as server:
+    with ScriptedServer(answering(response()), context) as server:
         yield server, authority
 
 
@@ -424,7 +426,7 @@ def test_the_systems_authorities_are_trusted(
     http: HttpClient,
     no_authorities: Path,
     monkeypatch: pytest.MonkeyPatch,
-    secure_server: tuple[RawServer, trustme.CA],
+    secure_server: tuple[ScriptedServer, trustme.CA],
     place: str,
 ) -> None:
     server, authority = secure_server
@@ -457,7 +459,7 @@ def subject_hash(folder: Path, pem: bytes) -> str:
 
 
 @on_linux
-def test_others_are_not(http: HttpClient, secure_server: tuple[RawServer, trustme.CA]) -> None:
+def test_others_are_not(http: HttpClient, secure_server: tuple[ScriptedServer, trustme.CA]) -> None:
     server, _ = secure_server
     assert http.get(server.url) is None
     assert http.last_failure is not None
@@ -475,7 +477,7 @@ def test_a_deadline_that_has_passed_sends_nothing() -> None:
     from zcli_core.contracts.http import Headers, HttpRequest, Url
 
     transport = CurlTransport(Http(trust_env=False))
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
         request = HttpRequest("GET", Url("http", "127.0.0.1", server.port, "/"), Headers())
         with pytest.raises(TransportFailure, match="timeout"):
             transport.exchange(request, time.monotonic() - 1, 1000)

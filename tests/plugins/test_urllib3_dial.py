@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 import pytest
-from http_servers import RawServer, answering, closed_port, response
 from zcli_urllib3 import dial
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import TransportFailure
+from zcli_core.testing.http.peer import ScriptedServer, answering, closed_port, response
 
 STREAM = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
 
@@ -29,7 +29,7 @@ def v4(address: str, port: int) -> tuple[Any, ...]:
 
 
 def test_the_next_address_is_tried_when_one_refuses(http: HttpClient, addresses: list[Any]) -> None:
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
         addresses += [v4("127.0.0.1", closed_port()), v4("127.0.0.2", closed_port()), v4("127.0.0.1", server.port)]
         assert http.get("http://several.example/"), http.last_failure
 
@@ -37,7 +37,7 @@ def test_the_next_address_is_tried_when_one_refuses(http: HttpClient, addresses:
 def test_an_address_that_keeps_silent_is_overtaken_by_the_next(
     http: HttpClient, addresses: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, RawServer(answering(response())) as server:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ScriptedServer(answering(response())) as server:
         fillers = [socket.socket() for _ in range(8)]
         for filler in fillers:
             filler.setblocking(False)
@@ -51,7 +51,7 @@ def test_an_address_that_keeps_silent_is_overtaken_by_the_next(
 
 
 def test_a_family_that_this_machine_lacks_is_passed_over(http: HttpClient, addresses: list[Any]) -> None:
-    with RawServer(answering(response())) as server:
+    with ScriptedServer(answering(response())) as server:
         addresses += [(socket.AF_INET6, *STREAM, ("100::1", 9, 0, 0)), v4("127.0.0.1", server.port)]
         assert http.get("http://several.example/", timeout=30), http.last_failure
 
@@ -98,14 +98,3 @@ def test_a_connection_to_itself_is_no_connection(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(dial, "_connect", connect)
     with pytest.raises(TransportFailure, match="refused"):
         dial.dial("127.0.0.1", port, time.monotonic() + 10)
-
-
-@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
-def test_ipv6_addresses_work(http: HttpClient) -> None:
-    try:
-        server = RawServer(answering(response()), host="::1")
-    except OSError:
-        pytest.skip("this machine has no IPv6 loopback")
-    with server:
-        assert http.get(server.url), http.last_failure
-        assert f"Host: [::1]:{server.port}".encode() in server.requests[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import sys
 import time
 from collections.abc import Iterator
 
@@ -121,6 +122,7 @@ class DeadlineContract(HttpContract):
             assert caller.send(server.url).body == b"ok"
             assert server.connections == 1
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows refuses what does not fit the backlog")
     def test_a_connection_that_is_not_accepted(self, caller: Caller) -> None:
         """The system of the other side answers nothing, as behind a firewall."""
         with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:

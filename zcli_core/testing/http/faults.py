@@ -71,6 +71,7 @@ BROKEN_CODINGS = {
     "gzip without its end": ("gzip", packed("gzip", b"text")[:-4]),
     "gzip of one byte": ("gzip", b"\x1f"),
     "deflate cut off": ("deflate", packed("deflate", bytes(range(256)) * 40)[:-20]),
+    "deflate in gzip without its end": ("deflate, gzip", packed("gzip", packed("deflate", b"text"))[:-4]),
     "gzip in gzip cut off": ("gzip, gzip", packed("gzip", packed("gzip", bytes(range(256)) * 40)[:-20])),
 }
 

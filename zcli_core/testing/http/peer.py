@@ -18,6 +18,8 @@ import itertools
 import re
 import socket
 import ssl
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -95,6 +97,7 @@ class ScriptedServer:
         self.port: int = self._listener.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if tls else 'http'}://{shown}:{self.port}"
+        self._counting = threading.Lock()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._accepting = threading.Thread(target=self._accept, daemon=True)
@@ -127,7 +130,8 @@ class ScriptedServer:
         finally:
             self._open.discard(connection)
             connection.close()
-            self.closed += 1
+            with self._counting:
+                self.closed += 1
 
     # --- what scripts do ---
 
@@ -248,7 +252,8 @@ def chunked(*chunks: bytes, headers: tuple[str, ...] = (), end: bytes = b"0\r\n\
 
 def reset(connection: socket.socket) -> None:
     """Close with a TCP reset."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     connection.close()
 
 

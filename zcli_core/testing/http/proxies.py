@@ -10,7 +10,7 @@ from base64 import b64encode
 import pytest
 
 from zcli_core.testing.http import certificates
-from zcli_core.testing.http.base import SECRET, Caller, HttpContract, MakeCaller
+from zcli_core.testing.http.base import SECRET, SHORT, Caller, HttpContract, MakeCaller
 from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import (
     ScriptedServer,
@@ -117,6 +117,13 @@ class ProxiesContract(HttpContract):
             assert forwarding.requests[0].all("proxy-authorization") == [LOGIN]
             assert not server.requests[0].all("proxy-authorization")
 
+    def test_what_a_forwarding_proxy_says_is_the_answer(self, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+        """407 among it, for nothing tells it from the server's."""
+        with ScriptedServer(answering(response(b"login", "407 Proxy Authentication Required"))) as proxy:
+            monkeypatch.setenv("http_proxy", proxy.url)
+            found = caller.send("http://behind.invalid/")
+            assert (found.status, found.body) == (407, b"login")
+
     @pytest.mark.parametrize("scheme", ["http", "https"])
     def test_a_proxy_that_is_not_there(self, caller: Caller, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
         """Kind ``proxy``, with its address and without its password."""
@@ -152,6 +159,20 @@ class ProxiesContract(HttpContract):
             connection.sendall(beginning)
             with contextlib.suppress(OSError):
                 server.trickle(connection, b"a" if beginning else b"")
+
+        with ScriptedServer(after_request(script)) as proxy:
+            monkeypatch.setenv("https_proxy", proxy.url)
+            caller.times_out("https://behind.invalid/")
+
+    def test_a_handshake_after_a_slow_tunnel_has_only_what_is_left(
+        self, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The deadline is that of the call, not of each step."""
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            server.closing.wait(SHORT / 2)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            server.hold(connection)
 
         with ScriptedServer(after_request(script)) as proxy:
             monkeypatch.setenv("https_proxy", proxy.url)
