@@ -172,6 +172,19 @@ def test_what_the_users_files_and_the_environment_say_to_libcurl_is_not_heard(
     assert not [line for line in lines if line.startswith((b"Authorization", b"X-Rc", b"Cookie"))]
 
 
+def test_a_proxy_that_forwards_gets_the_headers_as_they_are(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScriptedServer(answering(response())) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("://", "://user:word@"))
+        assert http.get("http://elsewhere.example/a?b", headers={**BARE, "User-Agent": "mine"}), http.last_failure
+        request = proxy.requests[0]
+    assert request.target == "http://elsewhere.example/a?b"
+    assert sorted(request.fields) == [
+        ("Host", "elsewhere.example"),
+        ("Proxy-Authorization", "Basic dXNlcjp3b3Jk"),
+        ("User-Agent", "mine"),
+    ]
+
+
 def test_a_proxy_is_told_by_us_which_hosts_are_exempt(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """libcurl reads NO_PROXY in a way of its own."""
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
