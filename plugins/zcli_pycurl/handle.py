@@ -43,7 +43,6 @@ class Handle:
         self._has_connected = False
         self._simple_method: str | None = None
         self._fields: list[tuple[str, str]] | None = None
-        self._is_looking_up = False
         self._is_multiplexed = False
         self.may_be_reused = True
         #: Whether the last exchange failed because the server had closed the kept connection, or closed it upon the
@@ -124,7 +123,7 @@ class Handle:
         """Whether the kept connection is as it was left, as far as can be told without sending the request.
 
         Anything to read on an idle connection is its end, or an answer that nobody asked for. On HTTP/2 it may be the
-        server's housekeeping; libcurl will read it, and where it is the end, send the request on another connection.
+        server's housekeeping; libcurl will read it, and where it is the end, the request can be sent again.
         """
         if self._is_multiplexed and may_repeat(request):
             return True
@@ -133,7 +132,7 @@ class Handle:
 
     def close(self) -> None:
         """Close the connection. Does not wait for a name that is still being looked up, as libcurl would."""
-        if self._is_looking_up:
+        if self._is_looking_up():
             try:
                 threading.Thread(target=self._driver.close, name="zcli-curl-close", daemon=True).start()
             except RuntimeError:  # no new thread can be had, as at the end of the program
@@ -239,10 +238,13 @@ class Handle:
             size = len(request.body) if isinstance(request.body, bytes) else 0
             is_sent = upload.is_complete if upload else self._curl.getinfo(pycurl.SIZE_UPLOAD_T) >= size
             return "waiting for the answer" if is_sent else "sending the request"
-        self._is_looking_up = not self._curl.getinfo(pycurl.NAMELOOKUP_TIME)
-        if self._is_looking_up:
+        if self._is_looking_up():
             return f"looking up the address of {self._place.dialled.rpartition(':')[0]}"
         return f"connecting to {self._place.dialled}"
+
+    def _is_looking_up(self) -> bool:
+        """Whether the last exchange came no further than the look-up of the host's name."""
+        return not self._answer.was_asked_for and not self._curl.getinfo(pycurl.NAMELOOKUP_TIME)
 
 
 def may_repeat(request: HttpRequest) -> bool:
