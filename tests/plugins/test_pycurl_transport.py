@@ -211,14 +211,9 @@ def test_an_upgrade_is_an_answer_and_what_follows_is_nobodys(http: HttpClient) -
 
 
 def test_a_reason_is_as_it_came_and_may_be_missing(http: HttpClient) -> None:
-<<<<<<< HEAD
-    answers = (response(b"", "200 All Right"), response(b"", "299 "), response(b"", "404"))
-    with ScriptedServer(answering(*answers)) as server:
-=======
     with ScriptedServer(
         answering(response(b"", "200 All Right"), response(b"", "299 "), response(b"", "404"))
     ) as server:
->>>>>>> i5-pycurl
         for status, reason in ((200, "All Right"), (299, ""), (404, "")):
             found = http.get(server.url)
             assert found is not None, http.last_failure
