@@ -66,7 +66,12 @@ def _serving(
         else:
             pytest.fail(printed)
         check_transport(process, transport)
-        yield process
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            print(process.communicate()[0])  # what it said, beside what the client met with
+            raise
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=LONGEST)
         assert process.returncode == 0, rest

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from websocket_transports import PROVIDERS
 
-from zcli_core.testing.websocket import WebSocketTransportContract
+from zcli_core.testing import WebSocketTransportContract
 from zcli_core.testing.websocket_closing import ClosingTests
 from zcli_core.testing.websocket_flow import FlowTests
 from zcli_core.testing.websocket_opening import OpeningTests

@@ -21,9 +21,8 @@ from installations import clean_environment
 
 from zcli_core.contracts.websocket import Accept, Compression, HttpAnswer, State
 from zcli_core.contracts.websocket_parts.events import Failure
-from zcli_core.testing import websocket_peer, websocket_server
+from zcli_core.testing import WebSocketTransportContract, websocket_peer, websocket_server
 from zcli_core.testing.contract import make_context
-from zcli_core.testing.websocket import WebSocketTransportContract
 from zcli_core.testing.websocket_deciding import at_once
 from zcli_core.testing.websocket_frames import close, frame
 from zcli_core.testing.websocket_limits import LIMITS, in_one_frame
@@ -276,7 +275,7 @@ BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
     ("decodes paths", acceptor(DecodesPaths), "the_acceptor_sees", {}),
     ("drops headers", acceptor(DropsHeadersOfAnswers), "a_request_that_asks_for_no_websocket", {}),
     ("denies TLS", acceptor(SaysPlain), "it_serves_over_tls", {"size": 10}),
-    ("keeps accepting", lambda: Transport(listener=KeepsAccepting), "a_port_is_free_at_once_when", {}),
+    ("drops nobody", lambda: Transport(listener=KeepsAccepting), "who_is_undecided", {}),
     ("takes any text", lambda: overlooking(1007, "?"), "bad_utf8_is_1007", {"bad": b"\x80", "way": "whole"}),
     (
         "takes any frame",
@@ -326,7 +325,7 @@ def run(test: Callable[..., None], transport: Transport, given: dict[str, Any], 
 SUITE_OF_AN_AUTHOR = """
 import zcli_wsproto
 from test_websocket_contract_bites import ClosedTwice, opening
-from zcli_core.testing.websocket import WebSocketTransportContract
+from zcli_core.testing import WebSocketTransportContract
 
 class TestMine(WebSocketTransportContract):
     transport = staticmethod(lambda context: opening(receiver=ClosedTwice))

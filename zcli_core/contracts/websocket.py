@@ -111,6 +111,8 @@ class HttpAnswer:
 class Accept:
     """Let the client in. ``opened`` is called once, right after the 101 was written, unless the client has gone.
 
+    If it raises, that is logged and the connection is closed with 1011.
+
     Between the moment :meth:`Acceptor.upgrade` decides and the call of ``opened`` no other callback runs, so a
     limit that was checked in the one holds in the other. ``subprotocol`` has to be one of
     :attr:`Request.subprotocols`; ``headers`` go into the 101.
@@ -137,7 +139,11 @@ Decision = Accept | Refuse | HttpAnswer
 
 
 class Acceptor(Protocol):
-    """The core's side of an upgrade. An exception out of it is logged and answered with 500."""
+    """The core's side of an upgrade.
+
+    An exception out of it is logged and answered with 500, and so is a decision that cannot be carried out: a
+    subprotocol that was not offered, a header with a line break, None.
+    """
 
     def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
         """Decide on a well-formed upgrade, at once or, where a strategy has to ask somebody, as an awaitable.
@@ -275,7 +281,10 @@ class Connection(Protocol):
         """
 
     def abort(self) -> None:
-        """Drop the connection at once, without a close frame and without sending what is buffered."""
+        """Drop the connection at once, without a close frame and without sending what is buffered.
+
+        From then on the state is not OPEN and no message is delivered. Harmless if the connection is gone already.
+        """
 
     async def wait_closed(self) -> Closed:
         """Wait until the connection is gone and tell how it ended."""
@@ -314,7 +323,8 @@ class Limits:
     ping_interval: float = 20.0
     #: Silence after that ping before the connection is closed with 1011.
     ping_timeout: float = 20.0
-    #: Lines and bytes of a request's head; more are answered with 431.
+    #: Lines and bytes of a request's head; more are answered with 431, or, so that a page can read it, by letting an
+    #: upgrade in and closing it with 1008. The acceptor is not asked.
     max_headers: int = 128
     max_header_bytes: int = 16 * 1024
     #: None: permessage-deflate is not offered.

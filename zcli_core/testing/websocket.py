@@ -9,25 +9,28 @@
         transport = zcli_websocket_transports()[0]
 
 What the core asks of a transport is in :mod:`zcli_core.contracts.websocket`; this is what becomes of it when clients
-are slow, hostile, broken or gone. ``-k`` picks one of the parts below by the name of a test.
+are slow, hostile, broken or gone. It takes about half a minute, most of it spent waiting for deadlines.
+
+``run_loop = staticmethod(uvloop.run)`` runs the servers on another event loop. A transport without compression leaves
+``Limits.compression`` unused: the tests of what is compressed are skipped then. Each base of the contract can be
+derived from alone, to test one part: openings, decisions, messages, limits, flow, closing, keepalive, places to listen.
+
+The fakes are for tests of your own, too: :class:`zcli_core.testing.websocket_server.ServerUnderTest` runs a transport
+in a thread, with a core that records every call and checks the rules for it;
+:class:`zcli_core.testing.websocket_peer.Client` sends any bytes at all, which
+:mod:`zcli_core.testing.websocket_frames` makes; :mod:`zcli_core.testing.localhost` is a certificate.
 """
 
 from __future__ import annotations
 
-import pytest
-
-# Without this a failing test would say no more than "AssertionError": pytest explains asserts of test modules only.
-_PARTS = ("opening", "deciding", "messages", "limits", "flow", "closing", "keepalive", "places")
-pytest.register_assert_rewrite(*[f"zcli_core.testing.websocket_{part}" for part in _PARTS])
-
-from zcli_core.testing.websocket_closing import ClosingTests  # noqa: E402 - imported after they were named
-from zcli_core.testing.websocket_deciding import DecidingTests  # noqa: E402
-from zcli_core.testing.websocket_flow import FlowTests  # noqa: E402
-from zcli_core.testing.websocket_keepalive import KeepaliveTests  # noqa: E402
-from zcli_core.testing.websocket_limits import LimitTests  # noqa: E402
-from zcli_core.testing.websocket_messages import MessageTests  # noqa: E402
-from zcli_core.testing.websocket_opening import OpeningTests  # noqa: E402
-from zcli_core.testing.websocket_places import PlaceTests  # noqa: E402
+from zcli_core.testing.websocket_closing import ClosingTests
+from zcli_core.testing.websocket_deciding import DecidingTests
+from zcli_core.testing.websocket_flow import FlowTests
+from zcli_core.testing.websocket_keepalive import KeepaliveTests
+from zcli_core.testing.websocket_limits import LimitTests
+from zcli_core.testing.websocket_messages import MessageTests
+from zcli_core.testing.websocket_opening import OpeningTests
+from zcli_core.testing.websocket_places import PlaceTests
 
 
 class WebSocketTransportContract(
