@@ -86,16 +86,14 @@ class Decoder:
         """Take bytes from the network, and decode the first messages."""
         if self._done:
             return
-        if self._pos < len(self._data):
+        if self._data:
             data = bytes(self._data[self._pos :]) + data
+        elif self._opcode is None and self._take_whole(data):
+            return
         self._data = data
         self._pos = 0
         self._decode()
-        if self._pos == len(data):
-            self._data = b""
-        elif not self._done:
-            self._data = bytes(data[self._pos :])
-        self._pos = 0
+        self._keep_rest()
 
     def next(self) -> Event | None:
         """The next event, or None if that takes more bytes."""
@@ -104,7 +102,14 @@ class Decoder:
             if self._stuck:
                 return None
             self._decode()
+            if self._stuck:
+                self._keep_rest()
         return ready.popleft()
+
+    def _keep_rest(self) -> None:
+        """Let go of what has been decoded, and of the buffer that it came in."""
+        self._data = bytes(self._data[self._pos :])
+        self._pos = 0
 
     def finish(self) -> None:
         """Decode no more."""
@@ -123,26 +128,42 @@ class Decoder:
     def _decode(self) -> None:
         """Decode until enough is ready or it takes more bytes."""
         data = self._data
-        ready = self._ready
-        enough = len(ready) + _MESSAGES_AHEAD
+        size = len(data)
+        enough = len(self._ready) + _MESSAGES_AHEAD
         self._stuck = False
-        while not self._stuck and len(ready) < enough:
+        while len(self._ready) < enough and not self._stuck:
             pos = self._pos
             if self._missing:
                 self._take_payload()
-            elif len(data) - pos < 2:
+            elif size - pos < 2:
                 self._stuck = True
-            elif self._opcode is None and (data[pos] == _TEXT_MESSAGE or data[pos] == _BINARY_MESSAGE):
-                end, count = self._find_run(data, pos, enough - len(ready))
-                if not count:
-                    self._start_frame()
-                    continue
-                self._pos = end
-                ready.extend(self._parser.messages(data[pos:end], count, data[pos] == _TEXT_MESSAGE))
-                if type(ready[-1]) is Failure:
-                    self._end()
-            else:
+            elif self._opcode is not None or (data[pos] != _TEXT_MESSAGE and data[pos] != _BINARY_MESSAGE):
                 self._start_frame()
+            else:
+                end, count = self._find_run(data, pos, enough - len(self._ready))
+                if count:
+                    self._pos = end
+                    self._take_run(data[pos:end], count)
+                else:
+                    self._start_frame()
+            if self._pos == size:
+                self._stuck = True
+
+    def _take_whole(self, data: bytes | memoryview) -> bool:
+        """Take what is nothing but whole messages of one kind, the usual burst; False if it is anything else."""
+        size = len(data)
+        if size < 6 or (data[0] != _TEXT_MESSAGE and data[0] != _BINARY_MESSAGE):
+            return False
+        end, count = self._find_run(data, 0, _MESSAGES_AHEAD)
+        if end != size:
+            return False
+        self._take_run(data, count)
+        return True
+
+    def _take_run(self, run: bytes | memoryview, count: int) -> None:
+        self._ready.extend(self._parser.messages(run, count, run[0] == _TEXT_MESSAGE))
+        if type(self._ready[-1]) is Failure:
+            self._end()
 
     def _find_run(self, data: bytes | memoryview, start: int, at_most: int) -> tuple[int, int]:
         """Whole messages of one kind, one behind the other: where they end, and how many they are."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from zcli_core.contracts.websocket_parts.connection import FOR_THE_CORE, AsyncioConnection
 from zcli_core.contracts.websocket_parts.events import Failure
-from zcli_core.contracts.websocket_parts.frames import message_frame
+from zcli_core.contracts.websocket_parts.frames import FIN, TEXT, TEXT_HEADERS, frame, message_frame
 from zcli_core.contracts.websocket_parts.listening import AsyncioListener
 from zcli_core.contracts.websocket_parts.sending import OPEN
 from zcli_picows.decoder import Decoder
@@ -91,10 +91,16 @@ class PicowsConnection(AsyncioConnection):
         """Send a message."""
         if self.state is not OPEN:
             raise self._closed_error()
-        if self._corked is None:
-            self._write(message_frame(message))
+        if type(message) is str:
+            payload = message.encode()
+            length = len(payload)
+            data = TEXT_HEADERS[length] + payload if length < 126 else frame(FIN | TEXT, payload)
         else:
-            self._push(message_frame(message))
+            data = message_frame(message)
+        if self._corked is None:
+            self._write(data)
+        else:
+            self._push(data)
         if self.write_paused and self._too_slow():
             raise self._closed_error()
 

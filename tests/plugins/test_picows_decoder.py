@@ -105,6 +105,7 @@ def test_what_is_decoded_ahead_is_bounded(parser: Parser) -> None:
         count += 1
         assert len(decoder._ready) <= 128
     assert count == 40_000
+    assert len(decoder._data) == 0
 
 
 @pytest.mark.parametrize("size", [MAX_FED - 15, MAX_FED - 14, MAX_FED - 13, MAX_FED, MAX_FED + 1, 3 * MAX_FED + 5])
