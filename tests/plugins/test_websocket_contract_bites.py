@@ -361,4 +361,4 @@ def test_what_an_author_reads_names_the_rule(tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "the contract was broken: Receiver.closed was called after Receiver.closed" in done.stdout
-    assert "TestNothing has to say what it tests: transport = the Provider of your plugin" in done.stdout
+    assert "TestNothing has to say what it tests: transport = what your plugin's hook gives" in done.stdout

@@ -42,7 +42,7 @@ class Contract:
         found = inspect.getattr_static(type(self), attribute, None)
         if found is None:
             raise TypeError(
-                f"{type(self).__name__} has to say what it tests: {attribute} = the Provider of your plugin"
+                f"{type(self).__name__} has to say what it tests: {attribute} = what your plugin's hook gives"
             )
         return found.__func__ if isinstance(found, staticmethod) else found
 

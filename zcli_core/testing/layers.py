@@ -17,7 +17,6 @@ plugin has to be installed (``pip install -e .``) where the layer needs settings
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from zcli_core.config.settings import Setting
 from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext
 from zcli_core.errors import ConfigError
 from zcli_core.host import PluginHost
+from zcli_core.testing.contract import Contract
 
 #: Stands in every value that nobody may be shown, and in no message by chance.
 MARK = "hunter2-Zx7"
@@ -75,11 +75,12 @@ class LayerSource:
         return LayerContext(dict(self.zspark), {**nowhere, **self.environ}, str(self.folder), None, self.settings)
 
 
-class ConfigLayerContract:
+class ConfigLayerContract(Contract):
     """What holds for every configuration layer.
 
     ``layer`` is the layer, or what gives one without arguments, its class, say. :meth:`fill` is yours to write;
-    without it, only what needs no source is tested. Write :meth:`spoil` too where the source is no file.
+    without it, only what needs no source is tested. Write :meth:`spoil` too where the source is no file. ``settings``
+    is what zSpark says in all tests, such as where the layer is to read.
     """
 
     layer: Any = None
@@ -100,10 +101,7 @@ class ConfigLayerContract:
     @pytest.fixture(autouse=True)
     def prepare(self, tmp_path: Path) -> None:
         """Make the layer; find the layers and the settings of installed plugins."""
-        offered: Any = inspect.getattr_static(type(self), "layer", None)
-        if offered is None:
-            raise TypeError(f"{type(self).__name__} has to say what it tests: layer = the layer of your plugin")
-        offered = offered.__func__ if isinstance(offered, staticmethod) else offered
+        offered = self.offered("layer")
         is_maker = isinstance(offered, type) or not hasattr(offered, "read")
         self._layer: Any = offered() if is_maker else offered
         self._folders = tmp_path
@@ -120,7 +118,7 @@ class ConfigLayerContract:
         """An empty source, the working directory and all."""
         folder = self._folders / name
         folder.mkdir(exist_ok=True)
-        return LayerSource(folder, values, self._settings)
+        return LayerSource(folder, values, self._settings, zspark=dict(self.settings))
 
     def _filled(self, values: Mapping[str, str], name: str = "project") -> LayerSource:
         if type(self).fill is ConfigLayerContract.fill:
@@ -166,9 +164,8 @@ class ConfigLayerContract:
         source = self._source({})
         self._entries(source)
         config = self._config(source)
-        assert {key: config.get(key) for key in self._settings} == {
-            key: setting.default for key, setting in self._settings.items()
-        }
+        expected = {key: setting.default for key, setting in self._settings.items() if key not in source.zspark}
+        assert {key: config.get(key) for key in expected} == expected
 
     # --- what it reads ---
 
