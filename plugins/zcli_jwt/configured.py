@@ -89,7 +89,7 @@ def _secret(_: Context, text: str) -> _Source:
             f"it has {len(secret)} bytes; HS256 takes {_SHORTEST_SECRET} or more (RFC 7518, 3.2), or the secret can be "
             'guessed from a token; python -c "import secrets; print(secrets.token_urlsafe(32))" makes one'
         )
-    if _is_a_key(text):
+    if _is_a_key(secret):
         raise UnusableKey(
             "it is a key in PEM, SSH or JWK format; a public key goes into a file that jwt.public_key_file or "
             "jwt.jwks_file names"
@@ -97,13 +97,13 @@ def _secret(_: Context, text: str) -> _Source:
     return ConfiguredKeys(KeySet([Key("HS256", secret)])), ("HS256",)
 
 
-def _is_a_key(text: str) -> bool:
+def _is_a_key(secret: bytes) -> bool:
     """Whether somebody took a public key for a secret: everybody who has it could sign with it."""
     try:
-        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(text)
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
     except InvalidKeyError:
         return True
-    return '"kty"' in text  # older versions of PyJWT do not mind
+    return b'"kty"' in secret  # older versions of PyJWT do not mind
 
 
 def _public_key_file(context: Context, path: Path) -> _Source:

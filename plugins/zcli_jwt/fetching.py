@@ -120,7 +120,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def _opener(url: str, config: Config, deadline: _Deadline) -> urllib.request.OpenerDirector:
     settings = config.http
     handlers: list[Any] = [_NoRedirect()]
-    if url.startswith("https:"):
+    if url.lower().startswith("https:"):
         proxies: Any = None if settings.trust_env else {}  # None: the environment's
         handlers += [urllib.request.ProxyHandler(proxies), _https(_tls(settings.ca_file), deadline)]
     else:

@@ -68,7 +68,11 @@ class RemoteKeys:
         # It cannot be cancelled: a client that leaves must not take the fetch away from those who wait with it.
         flight.set_running_or_notify_cancel()
         # A daemon, for a name server may keep it longer than the program wants to live.
-        threading.Thread(target=self._run, args=(flight,), name="zcli-jwt-fetch", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(flight,), name="zcli-jwt-fetch", daemon=True).start()
+        except RuntimeError:  # the system has no thread to give; the next fetch may find one
+            self._note_trouble("no thread could be started to fetch it")
+            self._land(flight)
         return flight
 
     async def fetched(self, patience: float) -> None:
@@ -78,8 +82,9 @@ class RemoteKeys:
             try:
                 await asyncio.wait_for(asyncio.wrap_future(flight), patience)
             except asyncio.TimeoutError:
-                if not flight.done():
-                    self._note_trouble("it has not come yet")
+                with self._lock:
+                    if self._flight is flight and not self.is_fresh:
+                        self._note_trouble("it has not come yet")
 
     def _run(self, flight: Future[None]) -> None:
         try:
@@ -91,9 +96,12 @@ class RemoteKeys:
         else:
             self._take(keys)
         finally:
-            with self._lock:
-                self._flight = None
-            flight.set_result(None)
+            self._land(flight)
+
+    def _land(self, flight: Future[None]) -> None:
+        with self._lock:
+            self._flight = None
+        flight.set_result(None)
 
     def _take(self, keys: KeySet) -> None:
         before, trouble = self._keys, self.trouble

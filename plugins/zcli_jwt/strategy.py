@@ -70,6 +70,10 @@ class JwtStrategy:
             return Rejected(str(refused))
 
 
+class UnjudgeableToken(Refused):
+    """The key that it names is not known, and may be one that could not be fetched."""
+
+
 class RemoteJwtStrategy:
     """Identifies clients by keys that have to be fetched now and then; most clients do not notice."""
 
@@ -85,6 +89,8 @@ class RemoteJwtStrategy:
         try:
             found = self._judge.find(request)
             return found and await self._judge_by_fresh_keys(*found)
+        except UnjudgeableToken as refused:
+            return Rejected(str(refused), counts=False)
         except Refused as refused:
             return Rejected(str(refused))
 
@@ -102,8 +108,9 @@ class RemoteJwtStrategy:
         try:
             return self._judge.judge(token, header, keys.current())
         except UnknownKey as unknown:
-            trouble = f"; {keys.name}: {keys.trouble}" if keys.trouble else ""
-            raise Refused(f"{unknown}{trouble}") from None
+            if keys.trouble:  # its key may well be among those that could not be fetched
+                raise UnjudgeableToken(f"{unknown}; {keys.name}: {keys.trouble}") from None
+            raise
 
 
 def make_strategy(context: Context) -> AuthStrategy:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import math
 import re
 import time
 from base64 import urlsafe_b64decode
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 _COMPACT = re.compile(rb"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 #: As OpenID Connect has it for ``sub`` (Core, 2).
 MAX_IDENTITY = 255
+
+#: Seconds from which it does not matter how long a token has expired.
+_LONG_AGO = 10 * 366 * 86400.0
 
 _NO_AUDIENCE = "the token is for somebody (aud), and jwt.audience does not say who we are"
 _CAUSES: tuple[tuple[type[Exception], str], ...] = (
@@ -124,8 +128,11 @@ class Verifier:
 
     def _cause(self, error: Exception, token: bytes, key: Key) -> str:
         if isinstance(error, exceptions.ExpiredSignatureError):  # its signature was right
-            ago = time.time() - float(_read_object(token.split(b".")[1], "claims")["exp"])
-            return f"the token expired {ago:.0f} s ago"
+            try:
+                ago = time.time() - float(_read_object(token.split(b".")[1], "claims")["exp"])
+            except OverflowError:
+                ago = math.inf
+            return f"the token expired {ago:.0f} s ago" if ago < _LONG_AGO else "the token expired long ago"
         if isinstance(error, exceptions.MissingRequiredClaimError):
             return f"the token has no {error.claim}"  # one of ours: it is what was asked for
         if isinstance(error, exceptions.InvalidAudienceError):

@@ -30,6 +30,8 @@ CLIENT = """
     from zcli_core.config.sections import Http
     from zcli_pycurl.transport import CurlTransport
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore Ctrl+C
+
     def make(**options):
         settings = Http(**options)
         return HttpClient(settings, lambda: CurlTransport(settings), logging.getLogger("test"))

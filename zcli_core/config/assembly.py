@@ -65,7 +65,7 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     host.collect_providers()
     resolution = _read(host, settings, zspark)
     config = Config(settings, resolution)
-    problems = resolution.problems + _impossible_choices(host, config)
+    problems = resolution.problems + _disabled_too_late(config, blocked) + _impossible_choices(host, config)
     if not problems:
         _export(resolution)
     return Assembly(config, problems, [*host.warnings, *resolution.warnings, *_unknown_names(host, blocked)])
@@ -138,7 +138,7 @@ def check_layer(item: Any) -> None:
     if not callable(getattr(item, "read", None)):
         raise TypeError(f"the configuration layer {item.name!r} has no method read(context)")
     needs = getattr(item, "needs", ())
-    if isinstance(needs, str) or not all(isinstance(key, str) for key in needs):
+    if not isinstance(needs, (tuple, list)) or not all(isinstance(key, str) for key in needs):
         raise TypeError(f"the configuration layer {item.name!r} needs settings by key, as a tuple, not {needs!r}")
 
 
@@ -153,6 +153,18 @@ def add_plugins_settings(host: PluginHost, settings: dict[str, Setting]) -> None
             settings.update((s.key, s) for s in declared)
         else:
             host.drop(plugin, "broken", f"its settings cannot be used: {clash}")
+
+
+def _disabled_too_late(config: Config, blocked: Iterable[str]) -> list[str]:
+    """A layer of a plugin that is not loaded first cannot say what is not to be loaded: to ignore it would load it."""
+    late = [name for name in config.plugins.disable if name not in blocked]
+    if not late:
+        return []
+    found = config.explain(_DISABLE)
+    return [
+        f"{_DISABLE} ({found.origin}): the layer {found.layer!r} is read when plugins are loaded already; "
+        "set it in another layer"
+    ]
 
 
 def _impossible_choices(host: PluginHost, config: Config) -> list[str]:

@@ -107,6 +107,7 @@ class Config:
             for setting in found
             if setting is not None
             and setting.section is section
+            and setting.key in self._resolution.values
             and self._resolution.is_secret(setting, self._resolution.values[setting.key][-1].layer)
         )
 

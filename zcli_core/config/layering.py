@@ -234,6 +234,7 @@ class _Resolver:
         """The leaves in their order; what stands below a setting is put together as a mapping, that setting's value."""
         found: list[Leaf] = []
         mappings: dict[tuple[str, ...], dict[str, Any]] = {}
+        places: dict[tuple[str, ...], int] = {}
         for leaf in leaves:
             owner = self._setting_above(leaf.path)
             if owner is None:
@@ -241,7 +242,10 @@ class _Resolver:
                 continue
             if owner not in mappings:
                 mappings[owner] = {}
+                places[owner] = len(found)
                 found.append(leaf._replace(path=owner, value=mappings[owner], text=None))
+            elif leaf.secret:  # one secret makes all of it one
+                found[places[owner]] = found[places[owner]]._replace(secret=True)
             mappings[owner][".".join(leaf.path[len(owner) :])] = leaf.value if leaf.text is None else leaf.text
         return found
 
@@ -257,7 +261,7 @@ class _Resolver:
         if setting is None:
             self._unknown_key(key, leaf)
             return
-        values = self.result.values.setdefault(key, [])
+        values = self.result.values.get(key, [])
         if leaf.secret:
             self.result.secrets.add((key, layer.name))
         try:
@@ -265,7 +269,7 @@ class _Resolver:
         except ConversionError as expected:
             self.result.problems.append(self._complaint(setting, leaf, str(expected), values))
         else:
-            values.append(Value(value, layer.name, leaf.origin))
+            self.result.values.setdefault(key, []).append(Value(value, layer.name, leaf.origin))
 
     def _converted(self, setting: Setting, leaf: Leaf) -> Any:
         value = convert(leaf.value, setting, text=leaf.text)

@@ -54,11 +54,13 @@ def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
         return Reading(layer, entries)
     except LayerProblem as problem:
         return Reading(layer, [], str(problem))
-    except Exception as error:  # noqa: BLE001 - a layer is a plugin's: say whose fault it is, not where it is
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a layer is a plugin's, which may exit or panic: say whose fault it is
         return Reading(layer, [], f"the configuration layer {layer.name!r} failed: {_where(error)}")
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """The kind of an error and its place. What it says is left out: it may be a value, and that a secret."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

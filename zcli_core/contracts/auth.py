@@ -34,10 +34,12 @@ class Rejected:
     """The client showed a credential of this strategy's kind, and it will not do.
 
     ``cause`` goes into the log and may not hold the credential; the client only learns that it was refused.
-    Rejections of one address are counted, and too many are refused unheard (``websocket.auth_failures_max``).
+    Rejections of one address are counted, and too many are refused unheard (``websocket.auth_failures_max``), unless
+    ``counts`` is False: for a credential that may be good and cannot be judged now.
     """
 
     cause: str
+    counts: bool = True
 
 
 #: None: the client showed nothing that this strategy knows about; the next one is asked.

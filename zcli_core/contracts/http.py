@@ -106,6 +106,10 @@ class HttpFailure:
     url: str
     elapsed: float
 
+    def __repr__(self) -> str:
+        # Like a request's: without the path, which may hold a key.
+        return f"<HttpFailure {self.kind}: {self.method} {'/'.join(self.url.split('/', 3)[:3])}>"
+
     def __str__(self) -> str:
         return f"{self.method} {self.url}: {self.kind} after {self.elapsed:.3f} s: {self.message}"
 

@@ -75,9 +75,9 @@ def make(host: PluginHost, kind: Kind, name: str, context: Context) -> tuple[Plu
     offer = choose_complete(host, kind, name, context.config)
     try:
         return offer.record, offer.provider.factory(context)
-    except ConfigError:
+    except (ConfigError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise ConfigError(
             f"{_subject(kind, offer, context.config)} cannot be made: {_cause(offer.record, error)}"
         ) from error

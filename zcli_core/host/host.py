@@ -230,7 +230,9 @@ class PluginHost:
             for plugin, function in calls:
                 try:
                     function(*values)
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - whatever a plugin does, the others go on
                     report(plugin, error)
 
         return call

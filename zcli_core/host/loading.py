@@ -97,5 +97,8 @@ def _is_tuple_of_names(value: Any) -> bool:
 
 def describe_error(error: BaseException) -> str:
     """An exception in one line: its type and what it says."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - an error that cannot even say what it is
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -109,7 +109,8 @@ class Gate:
             admission = Admission(outcome.identity, strategy.name, outcome.claims, origin)
             return self._accept(request, admission, outcome.subprotocol)
         if isinstance(outcome, Rejected):
-            self._throttle.failed(_host(request))
+            if outcome.counts:
+                self._throttle.failed(_host(request))
             self._log.warning("refused %s: %s (%s)", _client(request), outcome.cause, strategy)
             return self._refuse(request, _WRONG_CREDENTIAL)
         return self._refuse(request, _UNAVAILABLE)  # the strategy failed, which is logged
