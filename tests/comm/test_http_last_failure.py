@@ -11,7 +11,7 @@ import pytest
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
-from zcli_core.contracts.http import HttpRequest, RawResponse
+from zcli_core.contracts.http import HttpFailure, HttpRequest, RawResponse
 from zcli_core.testing.http.peer import closed_port
 
 
@@ -98,3 +98,10 @@ def test_a_transport_that_breaks_gives_none_and_is_named_in_the_log(caplog: pyte
     assert "'mine'" in http.last_failure.message
     assert "ZeroDivisionError" in caplog.text
     assert "'mine'" in caplog.text
+
+
+def test_a_failures_repr_has_no_path() -> None:
+    """It may hold a key, and a repr may come into any log; str() is for people."""
+    failure = HttpFailure("refused", "nothing listens there", "GET", "https://hooks.example:8443/T0/SECRET", 0.1)
+    assert repr(failure) == "<HttpFailure refused: GET https://hooks.example:8443>"
+    assert "/T0/SECRET" in str(failure)

@@ -351,3 +351,31 @@ def test_a_layer_that_fails_is_named_with_all_other_mistakes(start: Start, site:
         start({"websocket": {"port": "abc"}})
     assert caught.value.problems[0].startswith(problem)
     assert caught.value.problems[1].startswith("websocket.port: 'abc' from zSpark")
+
+
+@pytest.mark.parametrize("secret", [0, 1])
+def test_one_secret_item_makes_its_mapping_a_secret(site: Site, start: Start, secret: int) -> None:
+    """Whichever of them it is."""
+    entries = [
+        f"Entry('plugins.prefer.{name}', 'hunter2', 'here', secret={place == secret})"
+        for place, name in enumerate(("a", "b"))
+    ]
+    site.plugin("mixed", _layer("mixed", 250, f"return [{', '.join(entries)}]"))
+    z = start()
+    assert z.config.plugins.prefer == {"a": "hunter2", "b": "hunter2"}
+    assert z.config.explain("plugins.prefer").value == {"a": "<secret>", "b": "<secret>"}
+    assert "hunter2" not in repr(z.config.plugins)
+
+
+def test_a_layer_that_is_read_too_late_cannot_disable(site: Site, start: Start) -> None:
+    """To ignore it would load what somebody does not want."""
+    site.plugin("late", _layer("late", 250, "return [Entry('plugins.disable', 'zcli_redis', 'late.txt:1')]"))
+    with pytest.raises(ConfigError, match=r"disable \(late\.txt:1\): the layer 'late' is read when"):
+        start()
+
+
+def test_a_layer_that_exits_is_named_and_ends_nothing(site: Site, start: Start) -> None:
+    """Like one that raises."""
+    site.plugin("leaving", _layer("leaving", 250, "raise SystemExit(3)"))
+    with pytest.raises(ConfigError, match="the configuration layer 'leaving' failed: SystemExit"):
+        start()

@@ -274,6 +274,23 @@ def test_without_keys_everybody_is_refused_and_told_why(kind: str, server: KeySe
     for verdict in (*verdicts[0], *verdicts[1]):
         assert isinstance(verdict, Rejected)
         assert verdict.cause.startswith(f"the token is signed with the key 'one', which is not known; {shown}: it")
+        assert not verdict.counts  # a good token, for all that anybody knows
+
+
+def test_a_fetch_that_gets_no_thread_is_trouble_and_the_next_one_may(
+    server: KeyServer, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for what was never begun."""
+    good = token(rsa_key(), "RS256", "one")
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        strategy = fetching(server.url, jwks_interval=0.01)  # it begins at once
+    assert strategy._keys.trouble == "no thread could be started to fetch it"
+    eventually(lambda: isinstance(ask(strategy, good)[0], Identified))
 
 
 def test_trouble_does_not_make_those_wait_whose_key_is_known(server: KeyServer, ask: Any) -> None:
