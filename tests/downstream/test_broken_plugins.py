@@ -43,7 +43,7 @@ class Breakage(NamedTuple):
 
 AT_LOADING = [
     Breakage("zcli-broken-import", "cannot import name 'a_name_that_never_was'"),
-    Breakage("zcli-broken-contract", "version 2 of zCLI's plugin contract; this zCLI has 1"),
+    Breakage("zcli-broken-contract", "it was written for version 2 of zCLI's plugin contract, and zcli-core "),
     Breakage("zcli-broken-hook", "weather"),
     Breakage("zcli-broken-dependency", "No module named 'flibbertigibbet_that_nobody_published'"),
 ]
