@@ -63,7 +63,7 @@ def test_a_token_names_its_bearer_and_brings_its_claims() -> None:
         pytest.param(forged({"alg": "a\n" * 500}, ALICE), "algorithm is 'a\\\\n", id="an alg that would forge a log"),
         pytest.param(forged(HS256, ALICE, None), "is not signed with the key", id="no signature"),
         pytest.param(token("x" * 32), "is not signed with the key", id="wrong secret"),
-        pytest.param(token(exp=time.time() - HOUR), r"expired 3\d\d\d s ago", id="expired"),
+        pytest.param(token(exp=time.time() - HOUR), r"expired [3-9]\d\d\d s ago", id="expired"),
         pytest.param(token(exp=time.time() - 2), r"expired \d+ s ago", id="just expired"),
         pytest.param(token(nbf=time.time() + HOUR), "not valid yet", id="not yet valid"),
         pytest.param(token(iat=time.time() + HOUR), "not valid yet", id="issued in the future"),

@@ -14,10 +14,8 @@ from websocket_transports import PROVIDERS, serve
 from zcli_picows import parser
 
 from zcli_core.app import zCLI
-from zcli_core.contracts.provider import Context
 from zcli_core.contracts.websocket import Compression, Endpoint, Limits
 from zcli_core.errors import ConfigError, ZCLIError
-from zcli_core.host import WEBSOCKET_TRANSPORT
 from zcli_core.testing.contract import make_context
 
 
@@ -35,8 +33,8 @@ def test_choosing_it_without_picows_is_an_error_with_the_command(monkeypatch: py
     monkeypatch.setitem(sys.modules, "picows", None)
     assert PROVIDERS["picows"].missing() == ["picows"]
     settings = {"deployment": "Production", "logger": "PROD", "websocket": {"transport": "picows"}}
-    with zCLI(settings) as z, pytest.raises(ConfigError) as caught:
-        z.plugins.make(WEBSOCKET_TRANSPORT, Context(z.config, z.log))
+    with pytest.raises(ConfigError) as caught:
+        zCLI(settings)
     message = str(caught.value)
     assert "picows" in message
     assert "websocket.transport (zSpark)" in message

@@ -24,7 +24,6 @@ def servers() -> Iterator[Path]:
 def test_every_block_does_what_the_guide_says(fresh: FreshEnvironment, servers: Path, tmp_path: Path) -> None:
     """In an environment that somebody has just made for it, down to the build and the installed wheel."""
     needs("memcached", "memcached")
-    variables = outside_environment(tmp_path / "home", {"ZCLI_SERVICES_FOLDER": str(servers), "PIP_QUIET": "2"})
+    variables = outside_environment({"ZCLI_SERVICES_FOLDER": str(servers), "PIP_QUIET": "2"})
     variables["PATH"] = os.pathsep.join([str(fresh.python.parent), variables["PATH"]])
-    (tmp_path / "home").mkdir()
     Reader(tmp_path, variables).follow("PLUGINS.md")
