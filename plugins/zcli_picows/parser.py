@@ -96,8 +96,8 @@ def _misfit() -> ZCLIError:
     from importlib.metadata import version
 
     return ZCLIError(
-        f"the WebSocket transport picows needs picows 2.2 or 2.3, and {version('picows')} does not do as it should: "
-        "pip install 'picows>=2.2,<2.4', or choose another with websocket.transport"
+        f"the WebSocket transport picows needs picows 2.3, and {version('picows')} does not do as it should: "
+        "pip install 'picows>=2.3,<2.4', or choose another with websocket.transport"
     )
 
 

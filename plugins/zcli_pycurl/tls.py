@@ -15,7 +15,7 @@ from zcli_core.contracts.http import TransportFailure
 if TYPE_CHECKING:
     from zcli_core.config.sections import Http
 
-Options = list[tuple[int, str | int]]
+Options = list[tuple[int, str | bytes | int]]
 
 #: Where systems keep their authorities, for an OpenSSL that was built somewhere else: as a folder that OpenSSL can look
 #: one up in, and as one file.
@@ -40,11 +40,11 @@ class TlsOptions:
         self._authorities: Options | None = None
         self._identity: Options = []
         if settings.ca_file is not None:
-            self._authorities = [(pycurl.CAINFO, str(settings.ca_file))]
+            self._authorities = [(pycurl.CAINFO, os.fsencode(settings.ca_file))]
         if settings.client_cert is not None:
             self._identity = [
-                (pycurl.SSLCERT, str(settings.client_cert)),
-                (pycurl.SSLKEY, str(settings.client_key or settings.client_cert)),
+                (pycurl.SSLCERT, os.fsencode(settings.client_cert)),
+                (pycurl.SSLKEY, os.fsencode(settings.client_key or settings.client_cert)),
                 (pycurl.KEYPASSWD, ""),  # or OpenSSL would ask for a passphrase on the terminal
             ]
 

@@ -31,7 +31,7 @@ def header_fields(answer: http.client.HTTPResponse) -> list[tuple[str, str]]:
     return fields
 
 
-def read_body(answer: http.client.HTTPResponse, max_bytes: int) -> bytes:
+def read_body(answer: http.client.HTTPResponse, max_bytes: int, deadline: float) -> bytes:
     """The whole body with Content-Encoding undone.
 
     Raises TransportFailure of kind ``too_large``, as soon as that is clear.
@@ -43,7 +43,7 @@ def read_body(answer: http.client.HTTPResponse, max_bytes: int) -> bytes:
         return answer.read()
     blocks = _blocks(answer)
     if codings is not None:
-        blocks = undo(",".join(codings), blocks)
+        blocks = undo(",".join(codings), blocks, deadline)
     taken: list[bytes] = []
     size = 0
     for block in blocks:

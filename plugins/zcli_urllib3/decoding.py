@@ -5,6 +5,8 @@ urllib3's own decoders take a body that was cut off for a complete one.
 
 from __future__ import annotations
 
+import math
+import time
 import zlib
 from collections.abc import Iterator
 
@@ -15,11 +17,11 @@ _MOST_CODINGS = 5
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
-def undo(codings: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+def undo(codings: str, blocks: Iterator[bytes], deadline: float = math.inf) -> Iterator[bytes]:
     """The body without the codings that Content-Encoding names; as it came if one of them is not known.
 
     Raises TransportFailure of kind ``protocol``, also while it is iterated over, for a body that is in another coding,
-    or ends before it does.
+    or ends before it does; TimeoutError once ``deadline``, a reading of ``time.monotonic``, has passed.
     """
     names = [name.strip(" \t").lower() for name in codings.split(",")]
     names = [name for name in names if name not in ("", "identity")]
@@ -28,8 +30,16 @@ def undo(codings: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
     if len(names) > _MOST_CODINGS:
         raise TransportFailure("protocol", f"the body is packed {len(names)} times over")
     for name in reversed(names):
-        blocks = _undo_one(name, blocks)
+        blocks = _undo_one(name, _in_time(blocks, deadline))
     return blocks
+
+
+def _in_time(blocks: Iterator[bytes], deadline: float) -> Iterator[bytes]:
+    """Each block until then: what a few bytes unpack to may be dropped by the next coding, so that no size stops it."""
+    for block in blocks:
+        if time.monotonic() > deadline:
+            raise TimeoutError("undoing the Content-Encoding")
+        yield block
 
 
 def _undo_one(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -138,7 +138,7 @@ class Urllib3Transport:
             answer = connection.receive()
             doing = "reading the body"
             fields = header_fields(answer)
-            content = read_body(answer, max_bytes)
+            content = read_body(answer, max_bytes, deadline)
         except BaseException as error:
             _close(connection, answer)
             if isinstance(body, _Source) and error is body.error:

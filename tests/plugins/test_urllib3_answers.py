@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+import time
 import zlib
 from collections.abc import Iterator
 
@@ -116,3 +117,11 @@ def test_a_body_is_left_alone_if_one_of_its_codings_is_not_known() -> None:
 def test_a_body_is_not_unpacked_any_number_of_times() -> None:
     with pytest.raises(TransportFailure, match="packed 6 times over"):
         undo(", ".join(["gzip"] * 6), iter([b""]))
+
+
+def test_undoing_codings_ends_at_the_deadline_though_nothing_comes_of_it() -> None:
+    """What is packed several times over may unpack to gigabytes that the next coding takes for padding."""
+    packed = gzip.compress(gzip.compress(b"") + bytes(1_000_000))
+    assert b"".join(undo("gzip, gzip", iter([packed]), time.monotonic() + 60)) == b""
+    with pytest.raises(TimeoutError):
+        b"".join(undo("gzip, gzip", iter([packed]), time.monotonic() - 1))

@@ -179,7 +179,10 @@ class Services:
         :raises ValueError: an unknown name, or an option that cannot be.
         """
         job = self._job(name, port, data_dir, None, timeout)
-        return self._attempt(job, "restart")
+        done = self._attempt(job, "restart")
+        if done and (port, data_dir) != (None, None):
+            self._started_at[job.backend.name] = job.target
+        return done
 
     # --- what goes wrong ---
 
