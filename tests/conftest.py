@@ -42,6 +42,37 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", unraisable)
 
 
+#: How many slow tests this run left out.
+_LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count the slow tests that ``-m "not slow"`` leaves out."""
+    if items:
+        stash = items[0].config.stash
+        slow = sum(item.get_closest_marker("slow") is not None for item in items)
+        stash[_LEFT_OUT] = stash.get(_LEFT_OUT, 0) + slow
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the number to the process that prints, if this is a worker of pytest-xdist."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(_LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the number from a worker; every worker collects all tests, so the numbers are the same."""
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say in the last line what was left out."""
+    left_out = config.stash.get(_LEFT_OUT, 0)
+    if left_out and not hasattr(config, "workeroutput"):
+        print(f"{left_out} slow tests were left out; this runs them: pytest -m slow")
+
+
 @pytest.fixture(scope="session")
 def local_httpbin() -> ModuleType:
     """The module ``Demos/local_httpbin.py``; Demos is no package."""

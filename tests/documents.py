@@ -6,7 +6,7 @@ A document's blocks share one folder. What each does is told by its language:
 - any other ``python`` block is run as a script;
 - a ``console`` block is typed line by line: each ``$`` line is run, and what follows it is what it must print,
   where ``…`` stands for anything; ``$ cd FOLDER`` is where all that follows is done;
-- a ``bash`` block is one of the two commands that CI itself runs: it must stand behind its marker.
+- a ``bash`` block is a command that CI itself runs: it must stand behind its marker.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Reader:
             elif block.language == "console":
                 self._type(code, where)
             else:
-                runs_in_ci = block.language == "bash" and block.before in ("<!-- tour -->", "<!-- tests -->")
+                runs_in_ci = block.language == "bash" and block.before in ("<!-- tour -->", "<!-- tests -->", "<!-- checks -->")
                 assert runs_in_ci, f"{where}: a block of the language {block.language!r} is executed by nothing"
 
     def _type(self, code: str, where: str) -> None:

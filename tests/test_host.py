@@ -319,7 +319,7 @@ def test_an_interrupt_while_plugins_are_asked_stops_the_program(site: Site) -> N
         zCLI(QUIET)
 
 
-@pytest.mark.parametrize("value", [5, {"a": "b"}, [["nested"]], [5], object()], ids=repr)
+@pytest.mark.parametrize("value", [5, {"a": "b"}, [["nested"]], [5], ...], ids=repr)
 def test_a_list_to_block_that_is_none_is_a_configuration_error(value: object) -> None:
     """Not a traceback from within."""
     with pytest.raises(ConfigError, match=r"plugins\.disable: .* from zSpark cannot be used; expected a list of texts"):

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from fresh_environment import ROOT, FreshEnvironment, run
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import json
 from zCLI import zCLI

@@ -22,6 +22,8 @@ from script_runs import (
     started_script,
 )
 
+pytestmark = pytest.mark.slow
+
 TOUR = DEMOS / "tour.py"
 STEPS = 14
 

@@ -11,6 +11,8 @@ import pytest
 from distributions import InstalledBeside
 from fresh_environment import FreshEnvironment
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import json
 from zCLI import zCLI

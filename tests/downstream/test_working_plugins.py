@@ -16,6 +16,8 @@ from service_servers import public_folder
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parent / "scripts"
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
 from zcli_auth import zcli_auth_strategies
 
 from zcli_core.testing.auth import AuthStrategyContract, make_request
@@ -72,11 +73,12 @@ FINDS = {
 }
 
 
+@pytest.mark.slow
 def test_every_fault_is_found_and_what_is_right_passes() -> None:
     """Strategies that are broken in one way each, run through the suite by a pytest of their own."""
     file = Path(__file__).with_name("broken_strategies.py")
     tests = [f"{file}::Test{name}::{test}" for name, test in FINDS.items()]
-    command = [sys.executable, "-m", "pytest", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-rf", "--tb=no", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, *tests, f"{file}::TestIsRight"],
         cwd=file.parents[2],

@@ -33,7 +33,7 @@ _SELECTED = f"not IgnoresDeadline or {' or '.join(broken_http_transports.TestIgn
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bool]]:
     """For each class of broken_http_transports and each of its tests whether that failed, in any of its cases."""
     report = tmp_path_factory.mktemp("broken") / "report.xml"
-    options = ["-q", "-p", "no:cacheprovider", "--tb=line", f"--junitxml={report}", "-k", _SELECTED]
+    options = ["-q", "-n0", "-p", "no:cacheprovider", "--tb=line", f"--junitxml={report}", "-k", _SELECTED]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, broken_http_transports.__file__],
         cwd=Path(__file__).parents[2],
@@ -51,6 +51,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bo
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("broken_http_transports")  # one run of them for all
 @pytest.mark.parametrize("name", BROKEN)
 def test_the_suite_notices_a_transport_that_is_broken(outcomes: dict[str, dict[str, bool]], name: str) -> None:
     assert {test for test, failed in outcomes[name].items() if failed} == BROKEN[name].MUST_FAIL

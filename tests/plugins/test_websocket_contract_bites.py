@@ -28,6 +28,8 @@ from zcli_core.testing.websocket_frames import close, frame
 from zcli_core.testing.websocket_limits import LIMITS, in_one_frame
 from zcli_core.testing.websocket_server import ServerUnderTest
 
+pytestmark = pytest.mark.slow
+
 
 class Proxy:
     """Another thing under a name of its own; what a subclass says is bent."""

@@ -20,6 +20,8 @@ from scaffolded import Project
 from zcli_core import __version__
 from zcli_core.cli.scaffold import KINDS
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parent / "scripts"
 
 each_kind = pytest.mark.parametrize("kind", list(KINDS))

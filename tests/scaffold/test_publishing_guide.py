@@ -12,6 +12,8 @@ from documents import Reader
 from fresh_environment import FreshEnvironment, outside_environment
 from needs import needs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def servers() -> Iterator[Path]:

@@ -13,6 +13,8 @@ import zcli_memcached
 from installations import Site, clean_environment
 from needs import needs
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Each differs from a backend that is right in one thing. The key is the class, the value what finds it.

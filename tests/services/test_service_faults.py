@@ -23,6 +23,7 @@ from service_servers import Cluster, Lookalike, free_ports, redis, until
 from zcli_core.app import zCLI
 from zcli_core.comm.services import ServiceFailure
 from zcli_core.launchers import instance as instances
+from zcli_core.launchers.processes import look_up
 
 Make = Callable[..., zCLI]
 CALLS = ["service_status", "get_service_connection_info", "start_service", "stop_service", "restart_service"]
@@ -50,11 +51,15 @@ class Odd(ServiceBackend):
     def command(self, place):
         return [str(place.program), *self.arguments]
 
+class Mute(Odd):
+    def command(self, place):
+        return [str(place.program), "-c", f"echo $$ > {place.data}/pid; exec sleep 1000"]
+
 @hookimpl
 def zcli_service_backends():
     return [
         Provider("absent", "", lambda context: Odd(context, "absent", "no-such-server-anywhere")),
-        Provider("mute", "", lambda context: Odd(context, "mute", "sleep", "1000")),
+        Provider("mute", "", lambda context: Mute(context, "mute", "sh")),
         Provider("fleeting", "", lambda context: Odd(context, "fleeting", "sh", "-c", "echo I cannot; echo at all")),
         Provider("stubborn", "", lambda context: Odd(context, "stubborn", "sh", "-c", STUBBORN)),
     ]
@@ -223,8 +228,8 @@ def test_a_server_that_never_answers_is_ended_after_the_timeout(make: Make, plac
     assert not z.comm.start_service("mute", port=free_ports(1)[0], timeout=1)
     assert "did not answer within 1 s, and was ended" in failed(z).message
     assert instances.running(place / "services", "mute", None) is None
-    alive = subprocess.run(["pgrep", "-f", "^/?[a-z/]*sleep 1000$"], capture_output=True, text=True, check=False)
-    assert alive.stdout == ""
+    started = int((place / "services" / "mute" / "data" / "pid").read_text())
+    assert look_up(started) is None, "the server is still running"
 
 
 @pytest.mark.usefixtures("odd")
@@ -316,8 +321,6 @@ def _account_of(folder: Path) -> dict[str, Any]:
 
 def test_our_own_record_of_a_pid_that_is_another_programs_is_not_believed(make: Make, place: Path) -> None:
     """Neither is that program taken for the server, nor is it ever sent a signal."""
-    from zcli_core.launchers.processes import look_up
-
     folder = place / "services" / "redis"
     folder.mkdir(parents=True)
     port = free_ports(1)[0]

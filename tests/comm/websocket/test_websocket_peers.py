@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 import websockets
-from needs import needs
+from needs import missing, needs
 from websocket_serving import DEADLINE, TOKEN, Certificates, Served
 
 Serve = Callable[..., Served]
@@ -138,8 +138,10 @@ def _node(folder: Path, *arguments: str) -> Any:
     """Run the client in Node, and what it found; ``ws`` is installed into the folder once."""
     node, npm = needs("node", "nodejs"), needs("npm", "npm")
     if not (folder / "node_modules" / "ws").exists():
-        command = [npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), "ws@8"]
-        subprocess.run(command, check=True, timeout=180, capture_output=True)
+        command = [npm, "install", "--no-audit", "--no-fund", "--fetch-retries=0", "--prefix", str(folder), "ws@8"]
+        installed = subprocess.run(command, check=False, timeout=180, capture_output=True, text=True)
+        if installed.returncode != 0:
+            missing(f"npm could not install the package ws: {installed.stderr.strip()[-500:]}")
     environment = {**os.environ, "NODE_PATH": str(folder / "node_modules")}
     done = subprocess.run(
         [node, "-e", NODE, "--", *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
@@ -148,6 +150,7 @@ def _node(folder: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.xdist_group("npm")  # one installation for all
 def test_nodes_ws(
     server: tuple[Served, ssl.SSLContext | None],
     compression: bool,

@@ -18,6 +18,8 @@ from websocket_serving import DEADLINE
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("ZCLI_SOAK_SECONDS", "6"))
 CLIENTS = 25
 
