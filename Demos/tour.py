@@ -44,7 +44,7 @@ STEPS = (
     Step("HTTP and HTTPS: when it goes wrong", show_trouble),
     Step("WebSocket: echo, tokens, wss, broadcast, a clean stop", show_websocket),
     Step("Parts swapped by a setting: HTTP over libcurl", show_engines),
-    Step("Parts swapped by the deployment: WebSocket over picows, JSON Web Tokens", show_deployments),
+    Step("Parts swapped by the deployment: HTTP over libcurl, JSON Web Tokens", show_deployments),
     Step("Services: each told by its own protocol", show_services),
     Step("Services: one started, used, restarted and stopped", show_lifecycle),
     Step("Services: the guide's demo that starts PostgreSQL", show_starting_demo),

@@ -64,13 +64,6 @@ def started_script(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def check_transport(process: subprocess.Popen[str], transport: str) -> None:
-    """Whether a script serves WebSockets over that transport: its C extension is loaded, or is not. Linux tells."""
-    maps = Path(f"/proc/{process.pid}/maps")
-    if maps.exists():
-        assert ("picows" in maps.read_text()) == (transport == "picows")
-
-
 def files_of_the_repository() -> set[Path]:
     """Every file of the checkout, but for what Python, the tests and version control write for themselves."""
     passing = {".git", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", ".venv"}

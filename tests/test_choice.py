@@ -135,14 +135,15 @@ def test_a_name_that_nobody_provides_is_an_error_with_origin_and_suggestion(site
     """What was chosen, who chose it, what there is, and what there would be."""
     Path(".zEnv").write_text("# transport\nZCLI_WEBSOCKET_TRANSPORT=needi\n")
     site.plugin("needy", NEEDY.format(needs="('a_library_that_nobody_has',)", install="'zcli-needy[engine]'"))
+    site.plugin("blocked", "")
     with pytest.raises(ConfigError) as caught:
-        zCLI({**QUIET, "plugins": {"disable": ["zcli_picows"]}})
+        zCLI({**QUIET, "plugins": {"disable": ["blocked"]}})
     assert str(caught.value) == (
         "no plugin provides the WebSocket transport 'needi', which websocket.transport (.zEnv:2 "
         "(ZCLI_WEBSOCKET_TRANSPORT)) asks for; did you mean 'needy'?\n"
         "     installed: wsproto\n"
         "     installable: needy (pip install 'zcli-needy[engine]')\n"
-        f"     the plugin zcli_picows (zcli-core {__version__}) is disabled by plugins.disable"
+        "     the plugin blocked (dist-blocked 1.0) is disabled by plugins.disable"
     )
 
 

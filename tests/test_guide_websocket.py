@@ -13,13 +13,14 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import scaffolded_transport
 import trustme
-from script_runs import ROOT, check_transport, started_script
+from script_runs import ROOT, started_script
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -41,22 +42,22 @@ def _wait_for_port(port: int) -> None:
     pytest.fail(f"somebody holds port {port}, which the guide's snippets listen on")
 
 
-@pytest.fixture(params=["wsproto", "picows"])
-def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Runs a snippet as a script of its own in ``tmp_path``, over one transport and then over the other."""
-    return functools.partial(_serving, tmp_path, request.param)
+@pytest.fixture
+def serving(tmp_path: Path) -> Any:
+    """Runs a snippet as a script of its own in ``tmp_path``."""
+    return functools.partial(_serving, tmp_path)
 
 
 @contextlib.contextmanager
 def _serving(
-    folder: Path, transport: str, name: str, port: int = 8765, before: str = ""
+    folder: Path, name: str, port: int = 8765, before: str = "", variables: Mapping[str, str] = {}
 ) -> Iterator[subprocess.Popen[str]]:
-    """The guide's .zEnv is beside it; the transport is chosen as an operator would."""
+    """The guide's .zEnv is beside it."""
     script = folder / f"{name}.py"
     script.write_text(before + (SNIPPETS / f"{name}.py").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / ".zEnv").write_text(f"WEBSOCKET_TOKEN={TOKEN}\n", encoding="utf-8")
     _wait_for_port(port)
-    with started_script(script, folder=folder, variables={"ZCLI_WEBSOCKET_TRANSPORT": transport}) as process:
+    with started_script(script, folder=folder, variables=variables) as process:
         assert process.stdout is not None
         printed = ""
         for line in process.stdout:
@@ -65,7 +66,6 @@ def _serving(
                 break
         else:
             pytest.fail(printed)
-        check_transport(process, transport)
         try:
             yield process
         except BaseException:
@@ -101,6 +101,24 @@ def test_2_ii_a_handler_answers(serving: Any) -> None:
     with serving("level_2_ii_echo"), _connect("ws://127.0.0.1:8765") as client:
         client.send("Hello from browser!")
         assert client.recv(timeout=LONGEST) == "Echo: Hello from browser!"
+
+
+@pytest.mark.parametrize(("transport", "refused"), [("wsproto", None), (scaffolded_transport.NAME, 1008)])
+def test_2_ii_runs_over_the_transport_that_is_chosen(serving: Any, transport: str, refused: int | None) -> None:
+    """One variable chooses the transport. The scaffolded one has a limit on messages, so it shows that it is in use."""
+    variables = {
+        **scaffolded_transport.variables(),
+        "ZCLI_WEBSOCKET_TRANSPORT": transport,
+        "ZCLI_SCAFFOLDED_MESSAGES_PER_SECOND": "0.001",
+    }
+    with serving("level_2_ii_echo", variables=variables), _connect("ws://127.0.0.1:8765") as client:
+        client.send("one")
+        assert client.recv(timeout=LONGEST) == "Echo: one"
+        client.send("two")
+        if refused is None:
+            assert client.recv(timeout=LONGEST) == "Echo: two"
+        else:
+            assert _code(client) == refused
 
 
 def test_2_iii_the_token_is_wanted(serving: Any) -> None:

@@ -84,8 +84,8 @@ BROKEN = {
         "aliases are a tuple of names, got 'abc'",
     ),
     "declares a text for needs": (
-        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs='picows')]",
-        "needs are a tuple of names of modules, got 'picows'",
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs='pycurl')]",
+        "needs are a tuple of names of modules, got 'pycurl'",
     ),
     "declares needs that are no names": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs=(None, ''))]",

@@ -1,4 +1,4 @@
-"""Other parts by configuration alone: the HTTP engine, the WebSocket transport, who may enter."""
+"""Change parts by configuration alone: the HTTP transport and the auth strategy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 _FOLDER = Path("Demos", "Layer_0", "zComm_Demo", "lvl5_plugins")
 _SERVER, _WHO = "1_swap_by_deployment.py", "2_who_may_enter.py"
 _LONGEST = 30.0
-_DEPLOYMENTS = {"Development": "by token over wsproto", "Production": "by jwt over picows"}
+_DEPLOYMENTS = {"Development": "by token, HTTP over urllib3", "Production": "by jwt, HTTP over curl"}
 
 
 def show_engines(tour: Tour) -> str:
@@ -45,7 +45,7 @@ def show_deployments(tour: Tour) -> str:
     for deployment, expected in _DEPLOYMENTS.items():
         tour.say(f"ZCLI_DEPLOYMENT={deployment} {_FOLDER / _SERVER}", "cyan")
         _serve(tour, folder / _SERVER, deployment, queries, expected)
-    return "one script: wsproto and a token, then picows and a JSON Web Token"
+    return "one script: urllib3 and a token, then libcurl and a JSON Web Token"
 
 
 def _credential(folder: Path, deployment: str) -> str:

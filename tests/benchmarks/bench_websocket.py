@@ -24,24 +24,18 @@ HERE = Path(__file__).resolve().parent
 FULL = os.environ.get("ZCLI_BENCH_FULL") == "1"
 
 #: Peers, named as websocket_peers.py knows them; ``@uvloop`` runs one on uvloop.
-ASYNCIO = ("zcli", "zcli-picows", "floor", "websockets", "aiohttp", "picows")
+ASYNCIO = ("zcli", "floor", "websockets", "aiohttp", "picows")
 UVLOOP = (
-    "zcli@uvloop", "zcli-picows@uvloop", "websockets@uvloop", "aiohttp@uvloop", "picows@uvloop",
+    "zcli@uvloop", "websockets@uvloop", "aiohttp@uvloop", "picows@uvloop",
     "uvicorn+wsproto@uvloop", "uvicorn+websockets@uvloop",
 )  # fmt: skip
 
-#: Ours: how their rows are marked, and whom they are compared with (None: everybody).
-VARIANTS: dict[str, tuple[str, set[str] | None]] = {
-    "zcli": ("", None),
-    "zcli-pure": (", without the extra fast", None),
-    "zcli-picows": (", over picows", {"picows"}),
-}
+#: Ours, and how their rows are marked.
+VARIANTS = {"zcli": "", "zcli-pure": ", without the extra fast"}
 
 #: What one of ours may cost beside a peer, on asyncio's own loop.
 Budgets = dict[tuple[str, str], float]
-ECHO_BUDGETS: Budgets = {
-    ("zcli", "websockets"): 0.33, ("zcli", "aiohttp"): 0.85, ("zcli", "picows"): 1.4, ("zcli-picows", "picows"): 1.15,
-}  # fmt: skip
+ECHO_BUDGETS: Budgets = {("zcli", "websockets"): 0.33, ("zcli", "aiohttp"): 0.85, ("zcli", "picows"): 1.4}
 BULK_BUDGETS: Budgets = {("zcli", "websockets"): 0.8}
 BROADCAST_BUDGETS: Budgets = {("zcli", "floor"): 1.15, ("zcli", "websockets"): 0.65}
 MEMORY_BUDGETS: Budgets = {("zcli", "websockets"): 0.7}
@@ -114,11 +108,10 @@ def compare(what: str, unit: str, found: dict[str, float], budgets: Budgets) -> 
     rows = []
     for ours in [name for name in found if name.startswith("zcli")]:
         variant, _, loop = ours.partition("@")
-        mark, peers = VARIANTS[variant]
-        label = what + (", on uvloop" if loop else "") + mark
+        label = what + (", on uvloop" if loop else "") + VARIANTS[variant]
         for name, value in found.items():
             peer, _, its_loop = name.partition("@")
-            if not name.startswith("zcli") and its_loop == loop and (peers is None or peer in peers):
+            if not name.startswith("zcli") and its_loop == loop:
                 budget = None if loop else budgets.get((variant, peer))
                 rows.append(Row(label, found[ours], peer, value, unit, budget))
     return rows
@@ -226,7 +219,7 @@ def measure() -> list[Row]:
     if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
         raise RuntimeError("this benchmark needs Linux and two processors: one for the server, one for the load")
     _allow_sockets(12_000 if FULL else 4000)
-    few = ("zcli", "zcli-pure", "zcli-picows", "websockets", "aiohttp", "picows")
+    few = ("zcli", "zcli-pure", "websockets", "aiohttp", "picows")
     bulk = (*ASYNCIO, "zcli-pure", *UVLOOP) if FULL else few
     rows = echo((*ASYNCIO, *UVLOOP), 64, True, 50, 4, ECHO_BUDGETS)
     if FULL:

@@ -223,15 +223,6 @@ async def zcli(sock: socket.socket) -> None:
     await serve(sock, announce, is_broadcast, MAX_SIZE, BACKLOG, transport)
 
 
-async def zcli_picows(sock: socket.socket) -> None:
-    """The same over picows: reassembly, UTF-8 checks, limits and the core's handlers are what is added to it."""
-    from websocket_zcli import serve
-    from zcli_picows.transport import PicowsTransport
-
-    transport = PicowsTransport(logging.getLogger("bench"))
-    await serve(sock, announce, is_broadcast, MAX_SIZE, BACKLOG, transport)
-
-
 async def zcli_pure(sock: socket.socket) -> None:
     """The same where `websockets` is not installed, whose C routine unmasks longer frames."""
     sys.modules["websockets.speedups"] = None  # type: ignore[assignment]  # makes its import fail
@@ -243,7 +234,6 @@ PEERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "zcli": zcli,
     "zcli+idle": zcli,
     "zcli-pure": zcli_pure,
-    "zcli-picows": zcli_picows,
     "websockets": websockets_,
     "aiohttp": aiohttp_,
     "picows": picows_,

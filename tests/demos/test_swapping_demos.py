@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import scaffolded_transport
 from script_runs import DEMOS, plain_environment, run_script, started_script
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -19,17 +20,19 @@ FOLDER = DEMOS / "Layer_0" / "zComm_Demo" / "lvl5_plugins"
 SERVER = FOLDER / "1_swap_by_deployment.py"
 WHO = FOLDER / "2_who_may_enter.py"
 
-#: Whether a deployment may use the parser in C can be seen from outside: nothing of it is loaded otherwise.
+#: A transport's modules are imported only when it is used, so they show which one a deployment uses.
 SCRIPT = """
 import sys
 from zCLI import zCLI
 
 z = zCLI({"title": "one-script", "logger_path": "./logs"})
+assert z.comm.http_get(f"{sys.argv[1]}/get").ok
 
 
 async def tell(websocket, message):
     who = z.comm.websocket.auth.get_client_info(websocket)
-    await websocket.send(f"{who['identity']} {who['strategy']} {'picows' in sys.modules} {who['claims'].get('role')}")
+    used = [name for name in ("urllib3", "pycurl", "zcli_scaffolded.transport") if name in sys.modules]
+    await websocket.send(f"{who['identity']} {who['strategy']} {used} {who['claims'].get('role')}")
 
 
 z.comm.websocket.start(port=0, handler=tell)
@@ -38,14 +41,18 @@ z.comm.websocket.start(port=0, handler=tell)
 MACHINE = """
 deployments:
   Development:
+    http:
+      transport: urllib3
     websocket:
       transport: wsproto
       require_auth: true
       auth: [token]
       tokens: {{dev: development-token}}
   Production:
+    http:
+      transport: curl
     websocket:
-      transport: picows
+      transport: scaffolded
       require_auth: true
       auth: [jwt]
     jwt:
@@ -56,9 +63,10 @@ deployments:
 
 
 @contextmanager
-def serving(script: Path, folder: Path, **variables: str) -> Iterator[tuple[str, list[str]]]:
+def serving(script: Path, *arguments: str, folder: Path, **variables: str) -> Iterator[tuple[str, list[str]]]:
     """The URL at which a script serves, and what it printed before."""
-    with started_script(script, folder=folder, variables={"WEBSOCKET_PORT": "0", **variables}) as process:
+    variables = {"WEBSOCKET_PORT": "0", **scaffolded_transport.variables(), **variables}
+    with started_script(script, *arguments, folder=folder, variables=variables) as process:
         assert process.stdout is not None
         printed: list[str] = []
         for line in process.stdout:
@@ -86,7 +94,10 @@ def refusal(url: str) -> int | None:
 
 @pytest.mark.parametrize(
     ("deployment", "greeting"),
-    [("Development", "default, by token over wsproto: hello"), ("Production", "ada, by jwt over picows: hello")],
+    [
+        ("Development", "default, by token, HTTP over urllib3: hello"),
+        ("Production", "ada, by jwt, HTTP over curl: hello"),
+    ],
 )
 def test_the_demo_admits_whom_its_deployment_admits(deployment: str, greeting: str, tmp_path: Path) -> None:
     """With the address that the second demo prints; the other deployment's credential is refused."""
@@ -94,7 +105,7 @@ def test_the_demo_admits_whom_its_deployment_admits(deployment: str, greeting: s
         each: run_script(WHO, "ada", folder=tmp_path, variables={"ZCLI_DEPLOYMENT": each}).stdout.splitlines()[-1]
         for each in ("Development", "Production")
     }
-    with serving(SERVER, tmp_path, ZCLI_DEPLOYMENT=deployment) as (url, printed):
+    with serving(SERVER, folder=tmp_path, ZCLI_DEPLOYMENT=deployment) as (url, printed):
         for each, address in addresses.items():
             there = url.rstrip("/") + address[address.index("/?") :]
             if each == deployment:
@@ -102,7 +113,7 @@ def test_the_demo_admits_whom_its_deployment_admits(deployment: str, greeting: s
             else:
                 assert refusal(there) == 1008
         assert refusal(url) == 1008
-    transport = greeting.split()[4].rstrip(":")
+    transport = greeting.split()[-2].rstrip(":")
     assert f"{deployment}: {transport} (set by zSpark: zSpark, deployments.{deployment})\n" in printed
 
 
@@ -123,10 +134,10 @@ def keys(tmp_path: Path) -> tuple[str, Path]:
     return private.decode(), public
 
 
-def test_a_machine_file_swaps_transport_and_strategy_for_production_alone(
-    tmp_path: Path, keys: tuple[str, Path]
+def test_a_machine_file_swaps_both_transports_and_the_strategy_for_production(
+    tmp_path: Path, keys: tuple[str, Path], httpbin: str
 ) -> None:
-    """No line of the script changes, nor does its folder: the deployment's name does it all."""
+    """The script and its folder stay the same; only the name of the deployment differs."""
     import time
 
     import jwt
@@ -139,32 +150,34 @@ def test_a_machine_file_swaps_transport_and_strategy_for_production_alone(
     signed = jwt.encode(claims, private, algorithm="ES256")
     for_others = jwt.encode({**claims, "aud": "mail"}, private, algorithm="ES256")
 
-    with serving(script, tmp_path, ZCLI_DEPLOYMENT="Development") as (url, _):
-        assert answer(f"{url}/?token=development-token") == "dev token False None"
+    with serving(script, httpbin, folder=tmp_path, ZCLI_DEPLOYMENT="Development") as (url, _):
+        assert answer(f"{url}/?token=development-token") == "dev token ['urllib3'] None"
         assert refusal(f"{url}/?token={signed}") == 1008
-    with serving(script, tmp_path, ZCLI_DEPLOYMENT="Production") as (url, _):
-        assert answer(f"{url}/?token={signed}") == "ada jwt True admin"
+    with serving(script, httpbin, folder=tmp_path, ZCLI_DEPLOYMENT="Production") as (url, _):
+        assert answer(f"{url}/?token={signed}") == "ada jwt ['pycurl', 'zcli_scaffolded.transport'] admin"
         assert refusal(f"{url}/?token={for_others}") == 1008
         assert refusal(f"{url}/?token=development-token") == 1008
 
 
 @pytest.mark.parametrize(
-    ("deployment", "transport", "line"), [("Development", "wsproto", 5), ("Production", "picows", 11)]
+    ("deployment", "transport", "distribution", "line"),
+    [("Development", "wsproto", "zcli-core", 7), ("Production", "scaffolded", "zcli-scaffolded", 15)],
 )
 def test_the_command_tells_which_it_is_and_who_said_so(
-    deployment: str, transport: str, line: int, tmp_path: Path
+    deployment: str, transport: str, distribution: str, line: int, tmp_path: Path
 ) -> None:
     """``zcli plugins --why`` has the value, the file with its line, and the distribution of the plugin."""
     (tmp_path / "zConfig.machine.yaml").write_text(MACHINE.format(key="none"))
+    environment = plain_environment(tmp_path, {"ZCLI_DEPLOYMENT": deployment, **scaffolded_transport.variables()})
     done = subprocess.run(
         [sys.executable, "-m", "zCLI", "plugins", "--why", "websocket.transport"], cwd=tmp_path, encoding="utf-8",
-        env=plain_environment(tmp_path, {"ZCLI_DEPLOYMENT": deployment}), capture_output=True, check=True, timeout=60,
+        env=environment, capture_output=True, check=True, timeout=60,
     )  # fmt: skip
     assert f"websocket.transport = {transport}\n" in done.stdout
     assert f"zConfig.machine.yaml:{line}" in done.stdout
-    assert f"plugin zcli_{transport} of zcli-core" in done.stdout
+    assert f"plugin zcli_{transport} of {distribution}" in done.stdout
     done = subprocess.run(
         [*done.args, "--json"], cwd=tmp_path, encoding="utf-8", check=True, capture_output=True, timeout=60,
-        env=plain_environment(tmp_path, {"ZCLI_DEPLOYMENT": deployment}),
+        env=environment,
     )  # fmt: skip
     assert transport in json.dumps(json.loads(done.stdout))

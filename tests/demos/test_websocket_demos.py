@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from needs import needs
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
-from script_runs import DEMOS, check_transport, started_script
+from script_runs import DEMOS, started_script
 
 FOLDER = DEMOS / "Layer_0" / "zComm_Demo" / "lvl2_websocket"
 LONGEST = 20_000  # milliseconds
@@ -44,17 +44,10 @@ class Demo(NamedTuple):
         return printed.splitlines()
 
 
-@pytest.fixture(params=["wsproto", "picows"])
-def transport(request: pytest.FixtureRequest) -> str:
-    """The WebSocket transport that a demo runs over, chosen as an operator would."""
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
-def run(tmp_path: Path, transport: str) -> Iterator[Callable[[str], Demo]]:
+def run(tmp_path: Path) -> Iterator[Callable[[str], Demo]]:
     """Starts a demo on a free port; from any folder, for its .zEnv stands beside it."""
-    variables = {"WEBSOCKET_PORT": "0", "ZCLI_WEBSOCKET_TRANSPORT": transport}
+    variables = {"WEBSOCKET_PORT": "0"}
     with contextlib.ExitStack() as stack:
 
         def start(name: str) -> Demo:
@@ -64,7 +57,6 @@ def run(tmp_path: Path, transport: str) -> Iterator[Callable[[str], Demo]]:
             for line in process.stdout:
                 printed += line
                 if line.startswith("[WebSocket] listening on "):
-                    check_transport(process, transport)
                     return Demo(process, line.split()[3])
             raise AssertionError(printed)
 

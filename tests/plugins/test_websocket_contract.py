@@ -1,5 +1,8 @@
-"""The WebSocket transports that zCLI brings, held against the contract: all of it on asyncio, and on uvloop what a loop
-may do in another way.
+"""The WebSocket transports pass the contract suite.
+
+The default transport runs all of it on asyncio, and on uvloop the parts in which an event loop may behave differently.
+The scaffolded transport delegates to the default one, so only the parts that it stands between are run here;
+``tests/scaffold`` runs the whole suite on it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from websocket_transports import PROVIDERS
 
 from zcli_core.testing import WebSocketTransportContract
 from zcli_core.testing.websocket_closing import ClosingTests
+from zcli_core.testing.websocket_deciding import DecidingTests
 from zcli_core.testing.websocket_flow import FlowTests
 from zcli_core.testing.websocket_opening import OpeningTests
 from zcli_core.testing.websocket_places import PlaceTests
@@ -22,10 +26,10 @@ class TestWsproto(WebSocketTransportContract):
     transport = PROVIDERS["wsproto"]
 
 
-class TestPicows(WebSocketTransportContract):
-    """The extra ``fast``."""
+class TestScaffolded(DecidingTests, FlowTests):
+    """A plugin made with ``zcli new plugin``: decisions and messages pass through its limit."""
 
-    transport = PROVIDERS["picows"]
+    transport = PROVIDERS["scaffolded"]
 
 
 def run_on_uvloop(coroutine: Any) -> Any:
@@ -43,9 +47,3 @@ class TestWsprotoOnUvloop(OnUvloop):
     """The default."""
 
     transport = PROVIDERS["wsproto"]
-
-
-class TestPicowsOnUvloop(OnUvloop):
-    """The extra ``fast``."""
-
-    transport = PROVIDERS["picows"]

@@ -1,4 +1,7 @@
-"""The parts that our WebSocket transports share: what they do beyond the contract, and what can be seen only inside."""
+"""The public parts of WebSocket transports: what they do beyond the contract, and what can be seen only inside.
+
+The default transport is the one that is built from them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websocket_transports import PROVIDERS, on_every_transport, serve
+from websocket_transports import PROVIDERS, serve
 
 from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Request
 from zcli_core.contracts.websocket_parts.frames import close_frame
@@ -20,7 +23,7 @@ from zcli_core.testing.websocket_frames import PING, PONG, TEXT, frame
 from zcli_core.testing.websocket_peer import Client, parse_response, until, upgrade_request
 from zcli_core.testing.websocket_server import ServerUnderTest
 
-pytestmark = on_every_transport
+pytestmark = pytest.mark.parametrize("name", ["wsproto"])
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 

@@ -1,11 +1,11 @@
-"""Servers of the WebSocket transports that zCLI brings, by name, for tests beyond the contract suite."""
+"""Servers of the WebSocket transports that there are, by name, for tests beyond the contract suite."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-import zcli_picows
+import scaffolded_transport
 import zcli_wsproto
 
 from zcli_core.contracts.provider import Provider
@@ -14,8 +14,7 @@ from zcli_core.testing.contract import make_context
 from zcli_core.testing.websocket_server import ServerUnderTest
 
 PROVIDERS: dict[str, Provider[Transport]] = {
-    provider.name: provider
-    for provider in [*zcli_wsproto.zcli_websocket_transports(), *zcli_picows.zcli_websocket_transports()]
+    provider.name: provider for provider in [*zcli_wsproto.zcli_websocket_transports(), scaffolded_transport.PROVIDER]
 }
 
 on_every_transport = pytest.mark.parametrize("name", PROVIDERS)

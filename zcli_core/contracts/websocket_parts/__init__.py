@@ -7,5 +7,5 @@ A transport that uses them all brings a decoder (bytes to events) and its way of
 - :mod:`.connection`: delivery, the close handshake and its time limit; :mod:`.sending`: slow readers, bursts, pings;
 - :mod:`.events`, :mod:`.frames` and :mod:`.pings`: what they are made of.
 
-``zcli_wsproto`` and ``zcli_picows`` are the examples. Nothing of this is imported before a transport is.
+``zcli_wsproto`` is the example. Nothing of this is imported before a transport is.
 """
