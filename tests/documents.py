@@ -66,7 +66,11 @@ class Reader:
             elif block.language == "console":
                 self._type(code, where)
             else:
-                runs_in_ci = block.language == "bash" and block.before in ("<!-- tour -->", "<!-- tests -->", "<!-- checks -->")
+                runs_in_ci = block.language == "bash" and block.before in (
+                    "<!-- tour -->",
+                    "<!-- tests -->",
+                    "<!-- checks -->",
+                )
                 assert runs_in_ci, f"{where}: a block of the language {block.language!r} is executed by nothing"
 
     def _type(self, code: str, where: str) -> None:

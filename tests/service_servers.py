@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -15,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from zcli_core.comm.ports import find_free_port
+from zcli_core.comm.ports import check_port
 
 LONGEST = 30.0
 
@@ -93,7 +95,7 @@ def redis(
     program: Path, folder: Path, *options: str, port: int | None = None, stop: int = signal.SIGTERM
 ) -> Iterator[int]:
     """A Redis, or what is like one, on a free port; gives the port."""
-    port = port or find_free_port()
+    port = port or free_ports(1)[0]
     data = folder / f"redis-{port}"
     data.mkdir(exist_ok=True)
     base = [program, "--bind", "127.0.0.1", "--dir", data, "--save", "", "--port"]
@@ -129,7 +131,7 @@ class Cluster:
     @contextlib.contextmanager
     def running(self, *options: str) -> Iterator[int]:
         """The postmaster on a free port, without a Unix socket; its log goes to ``self.log``."""
-        port = find_free_port()
+        port = free_ports(1)[0]
         settings = [f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", *options]
         arguments = [part for setting in settings for part in ("-c", setting)]
         with self.log.open("wb") as log:
@@ -200,9 +202,17 @@ def user_of(path: Path) -> str:
     return pwd.getpwuid(path.stat().st_uid).pw_name
 
 
+#: Below the ports that systems give to outgoing connections; a part for each worker of pytest-xdist.
+_FIRST_PORT, _PORTS_OF_A_WORKER = 20_000, 1_000
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 12
+_own_ports = itertools.cycle(random.sample(range(_FIRST_PORT, _FIRST_PORT + _PORTS_OF_A_WORKER), _PORTS_OF_A_WORKER))
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that are free and differ."""
+    """Ports that are free, differ, and are given to no other worker."""
     ports: set[int] = set()
     while len(ports) < count:
-        ports.add(find_free_port())
+        port = next(_own_ports) + _worker * _PORTS_OF_A_WORKER
+        if check_port(port):
+            ports.add(port)
     return sorted(ports)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import usual_ports
 from script_runs import DEMOS, files_of_the_repository, run_script
 
 FOLDER = DEMOS / "Layer_0" / "zComm_Demo"
@@ -53,6 +54,7 @@ def test_hello_shows_the_banners_in_order_and_then_uses_comm(tmp_path: Path) -> 
     assert (tmp_path / "logs" / "hello-comm.log").exists()
 
 
+@usual_ports
 def test_ports_are_shown_as_they_are(tmp_path: Path) -> None:
     """A port that is held, without even listening, is shown as in use."""
     with socket.socket() as held:

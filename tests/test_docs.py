@@ -48,8 +48,9 @@ def test_every_block_does_what_the_document_says(
     """Files are written, scripts run and commands print what is shown."""
     folder = tmp_path / "reader"
     folder.mkdir()
-    # The reader's 8080 may well be in use.
-    Reader(folder, shell, {"https://httpbin.org": httpbin, "8080": str(closed_port())}).follow(document)
+    # The ports that the documents name may be in use here, by another test for example.
+    ports = {port: str(closed_port()) for port in ("8080", "16379")}
+    Reader(folder, shell, {"https://httpbin.org": httpbin, **ports}).follow(document)
 
 
 def test_the_documents_links_lead_somewhere() -> None:

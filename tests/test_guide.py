@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from httpbin import app as httpbin_app
+from needs import usual_ports
 from script_runs import ROOT, run_script
 
 SNIPPETS = ROOT / "tests" / "guide_snippets"
@@ -90,6 +91,7 @@ def test_level_0_shows_the_two_subsystems_in_their_order(tmp_path: Path) -> None
     assert (tmp_path / "logs" / "hello-comm.log").read_text(encoding="utf-8").count("ready") == 2
 
 
+@usual_ports
 def test_level_1_i_tells_held_ports_from_free_ones(tmp_path: Path) -> None:
     """Each port's line says what binding that port says; one of them is held meanwhile."""
     with socket.socket() as held:

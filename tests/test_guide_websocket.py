@@ -20,9 +20,12 @@ from typing import Any
 import pytest
 import scaffolded_transport
 import trustme
+from needs import usual_ports
 from script_runs import ROOT, started_script
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+
+pytestmark = usual_ports
 
 SNIPPETS = ROOT / "tests" / "guide_snippets"
 LONGEST = 60.0

@@ -31,7 +31,7 @@ def _interpreter() -> str:
             continue
         if done.returncode == 0:
             return python
-    missing("an ordinary user can run no Python from 3.10 up here (Debian package python3)")
+    return missing("an ordinary user can run no Python from 3.10 up here (Debian package python3)")
 
 
 class OrdinaryUser:

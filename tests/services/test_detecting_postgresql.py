@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import trustme
-from service_servers import Cluster, accepts, until
+from service_servers import Cluster, accepts, free_ports, until
 
 from zcli_core.app import zCLI
-from zcli_core.comm.ports import find_free_port
 
 Make = Callable[..., zCLI]
 
@@ -122,7 +121,7 @@ def test_a_server_that_is_starting_runs_and_is_not_ready(make: Make, cluster: Cl
     _own(cluster.data / "recovery.signal")
     gate = cluster.data / "go-on"
     wait = f"sh -c 'while ! test -e {gate}; do sleep 0.05; done; exit 1'"
-    port = find_free_port()
+    port = free_ports(1)[0]
     options = [f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", f"restore_command={wait}"]
     command = [cluster.bin_folder / "postgres", "-D", cluster.data, *(p for o in options for p in ("-c", o))]
     account = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}

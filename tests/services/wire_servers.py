@@ -9,15 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from service_servers import process
-
-from zcli_core.comm.ports import find_free_port
+from service_servers import free_ports, process
 
 
 @contextlib.contextmanager
 def mongodb(folder: Path) -> Iterator[int]:
     """nx-27017 on a free port; gives the port."""
-    port = find_free_port()
+    port = free_ports(1)[0]
     files = [f"--pid-file={folder / 'pid'}", f"--log-file={folder / 'log'}", f"--data-dir={folder / 'data'}"]
     command = [Path(sys.executable).with_name("nx-27017"), "--host=127.0.0.1", f"--port={port}", *files]
     with process(command, port, env={**os.environ, "PYTHONWARNINGS": "ignore"}):
