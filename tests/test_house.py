@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from needs import usual_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,6 +24,13 @@ def test_the_top_level_is_the_agreed_one() -> None:
     agreed = {"zCLI", "zcli_core", "plugins", "Demos", "tests", "pyproject.toml", "README.md", "CONTRIBUTING.md"}
     agreed |= {"CHANGELOG.md", "LICENSE", "PLUGINS.md", "REFERENCE.md", ".ci", ".gitignore"}
     assert {name.partition("/")[0] for name in _tracked()} <= agreed
+
+
+@usual_ports
+def test_xdist_group_keeps_tests_together(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist knows the group of this test; without that, tests of the usual ports would run side by side."""
+    if hasattr(request.config, "workerinput"):
+        assert request.node.nodeid.endswith("@usual_ports")
 
 
 def test_every_package_is_typed_and_in_the_wheel() -> None:

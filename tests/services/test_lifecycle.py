@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import needs
 from ordinary_user import OrdinaryUser
 from service_servers import free_ports, until
 
@@ -99,6 +100,9 @@ def test_a_service_keeps_its_data_through_restarts_and_kills(make: Make, place: 
     assert z.comm.services.last_failure is None
 
 
+#: The ordinary user has no server as a wheel, except the MongoDB stand-in: the program and its Debian package.
+OUTSIDE_WHEELS = {"postgresql": ("initdb", "postgresql"), "redis": ("redis-server", "redis-server")}
+
 SCRIPT = """
 import json, sys
 from zCLI import zCLI
@@ -115,6 +119,8 @@ z.close()
 @pytest.mark.parametrize("name", USE)
 def test_an_ordinary_user_starts_uses_restarts_and_stops(place: Path, name: str) -> None:
     """Each step is a program of its own: what one started, the next one finds, kills and stops."""
+    if name in OUTSIDE_WHEELS:
+        needs(*OUTSIDE_WHEELS[name])
     user = OrdinaryUser(place)
     port = str(free_ports(1)[0])
     services = user.home / ".local" / "share" / "zcli" / "services"
