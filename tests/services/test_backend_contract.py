@@ -14,7 +14,7 @@ import zcli_postgresql
 import zcli_redis
 from installations import Site
 from needs import needs
-from service_servers import Cluster, free_ports
+from service_servers import Cluster, free_ports, public_folder
 
 from zcli_core.app import zCLI
 from zcli_core.testing import ServiceBackendContract
@@ -26,15 +26,25 @@ class TestPostgresql(ServiceBackendContract):
     backend = zcli_postgresql.zcli_service_backends()[0]
 
 
+@pytest.fixture(scope="module")
+def admitting_server(template: Cluster) -> Iterator[int]:
+    """The port of a PostgreSQL that admits everybody."""
+    with public_folder() as folder, template.copy(folder / "cluster").running() as port:
+        yield port
+
+
 class TestPostgresqlThatAdmitsEverybody(ServiceBackendContract):
-    """A server that zCLI did not start, with another way to let clients in."""
+    """Probes of a server that zCLI did not start, with another way to let clients in."""
 
     backend = zcli_postgresql.zcli_service_backends()[0]
+    # TestPostgresql has them: they start a server of their own.
+    test_started_means_ready_and_stopped_means_gone = None
+    test_a_killed_server_is_stopped_and_starts_again = None
+    test_a_port_that_a_stranger_has_is_a_failure_with_its_cause = None
 
     @pytest.fixture
-    def server(self, cluster: Cluster) -> Iterator[int]:
-        with cluster.running() as port:
-            yield port
+    def server(self, admitting_server: int) -> int:
+        return admitting_server
 
 
 class TestRedis(ServiceBackendContract):
