@@ -51,6 +51,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bo
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_the_suite_notices_a_transport_that_is_broken(outcomes: dict[str, dict[str, bool]], name: str) -> None:
     assert {test for test, failed in outcomes[name].items() if failed} == BROKEN[name].MUST_FAIL

@@ -131,6 +131,24 @@ class ConnectionsContract(HttpContract):
                 assert caller.send(server.url).body == b"ok"
 
     @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_an_answer_that_comes_on_an_idle_connection_is_nobodys(self, caller: Caller, method: str) -> None:
+        """The call before it is over when it comes, so that only the next call can notice it."""
+        idle, planted = threading.Event(), threading.Event()
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            while server.read_request(connection):
+                connection.sendall(response())
+                if not planted.is_set() and idle.wait(ENOUGH):
+                    connection.sendall(response(b"planted"))
+                    planted.set()
+
+        with ScriptedServer(script) as server:
+            assert caller.send(server.url).body == b"ok"
+            idle.set()
+            assert planted.wait(ENOUGH)
+            assert caller.send(server.url, method).body == b"ok"
+
+    @pytest.mark.parametrize("method", ["GET", "POST"])
     def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(self, caller: Caller, method: str) -> None:
         """Nothing was sent on it, so any method may go on another."""
         with ScriptedServer(answering(response(), keep_open=False)) as server:
@@ -161,6 +179,7 @@ class ConnectionsContract(HttpContract):
             assert caller.send(server.url).body == b"ok"
             caller.fails("reset", server.url, method, body=iter([b"body"]) if chunks else b"body")
             assert [request.method for request in server.requests] == ["GET", method]
+            assert server.connections == 1
 
     @pytest.mark.parametrize("rudely", [False, True], ids=["in order", "by reset"])
     def test_a_kept_connection_that_breaks_within_an_answer_is_a_failure(self, caller: Caller, rudely: bool) -> None:
