@@ -106,6 +106,32 @@ class ConnectionsContract(HttpContract):
             assert all(threads.map(work, range(THREADS)))
             assert server.connections <= THREADS
 
+    @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+    def test_no_more_idle_connections_are_kept_than_pool_size(
+        self, make_caller: MakeCaller, ca_file: str, secure: bool
+    ) -> None:
+        """``http.pool_size`` for each site. More calls may be under way at once; closing ends the rest."""
+        kept, calls = 16, 24
+        together = threading.Barrier(calls)
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            while request := server.read_request(connection):
+                together.wait(ENOUGH)
+                connection.sendall(response(request.target.encode()))
+
+        with (
+            ScriptedServer(script, server_tls() if secure else None) as server,
+            ThreadPoolExecutor(calls) as threads,
+        ):
+            caller = make_caller(ca_file=ca_file, pool_size=kept)
+            for turn in range(2):
+                targets = [f"/{turn}/{number}" for number in range(calls)]
+                found = threads.map(lambda target: caller.send(server.url + target).body.decode(), targets)
+                assert list(found) == targets
+                wait_until(lambda: server.connections - server.closed == kept)
+            caller.transport.close()
+            wait_until(lambda: server.connections == server.closed)
+
     # --- connections that must not be used again ---
 
     @pytest.mark.parametrize(
