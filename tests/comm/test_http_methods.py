@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-from http_clients import URL, client_over
+from http_clients import URL, client_over, failure_of
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import HttpRequest, HttpResponse
@@ -147,6 +147,16 @@ def test_user_agent_is_the_configured_one() -> None:
     assert mock.requests[0].headers["User-Agent"] == "configured/2"
 
 
+def test_max_bytes_is_the_configured_one() -> None:
+    """``http.max_bytes``; that a transport keeps to it is tested by its suite."""
+    mock = MockTransport(make_response(200, b"12345"))
+    assert client_over(mock, max_bytes=5).get(URL)
+    assert mock.requests[0].max_bytes == 5
+    http = client_over(mock, max_bytes=4)
+    assert http.get(URL) is None
+    assert failure_of(http).kind == "too_large"
+
+
 @pytest.mark.parametrize(
     ("codings", "accept"), [(("zstd", "br", "gzip"), "zstd, br, gzip"), ((), "identity"), (None, "identity")]
 )
@@ -198,6 +208,14 @@ def test_auth_function_that_raises_passes_the_error_on() -> None:
 
     with pytest.raises(LookupError, match="no key"):
         client_over([]).get(URL, auth=sign)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"auth": "token"}, {"headers": {"authorization": "Bearer token"}}], ids=["auth", "header"]
+)
+def test_url_credentials_give_way_to_the_scripts_own(arguments: dict[str, Any]) -> None:
+    """Whether these are an argument or a header."""
+    assert sent("get", "http://user:password@host.example/", **arguments).headers["Authorization"] == "Bearer token"
 
 
 def test_url_credentials_are_sent_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:

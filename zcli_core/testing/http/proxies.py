@@ -191,9 +191,12 @@ class ProxiesContract(HttpContract):
             assert server.requests == []
 
     @pytest.mark.parametrize(
-        "no_proxy", ["*", "127.0.0.1", "other.example, 127.0.0.1", "127.0.0.1:{port}", "127.0.0.0/8"]
+        ("variable", "no_proxy"),
+        [
+            ("NO_PROXY", "127.0.0.1"),
+            *(("no_proxy", hosts) for hosts in ("*", "other.example, 127.0.0.1", "127.0.0.1:{port}", "127.0.0.0/8")),
+        ],
     )
-    @pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
     def test_no_proxy_exempts_a_host(
         self, caller: Caller, monkeypatch: pytest.MonkeyPatch, variable: str, no_proxy: str
     ) -> None:

@@ -113,8 +113,10 @@ class SendingContract(HttpContract):
             caller.send(server.url, headers=[("X-Large", "a" * 16_000)])
             assert others(server.requests[0]) == [("X-Large", "a" * 16_000)]
 
-    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-    @pytest.mark.parametrize("size", [0, 1, 100_000, 3 * 1024 * 1024])
+    @pytest.mark.parametrize(
+        ("method", "size"),
+        [("POST", 0), ("POST", 1), ("POST", 3 * 1024 * 1024), ("PUT", 0), ("PATCH", 100_000), ("DELETE", 1)],
+    )
     def test_bytes_are_sent_under_their_length(self, caller: Caller, method: str, size: int) -> None:
         """Content-Length once, no Transfer-Encoding, and every byte."""
         body = bytes(itertools.islice(itertools.cycle(range(251)), size))
