@@ -216,7 +216,7 @@ def test_post_iterable_that_raises_passes_the_error_on(error: Exception) -> None
 
 def test_post_iterable_of_numbers_raises() -> None:
     """An iterable yields bytes."""
-    with pytest.raises(TypeError, match="must yield bytes, not int"):
+    with pytest.raises(TypeError, match=r"must yield bytes, .* int"):
         client_over(make_response()).post(URL, data=iter([1]))
 
 

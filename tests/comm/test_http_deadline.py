@@ -62,7 +62,12 @@ def test_retries_share_one_deadline(clock: Clock) -> None:
 
 def test_timeout_is_not_retried(clock: Clock) -> None:
     """The time of the call is used up."""
-    mock = MockTransport(TransportFailure("timeout", "the deadline passed"))
+
+    def time_out(request: MockRequest) -> RawResponse:
+        clock.now = request.deadline
+        raise TransportFailure("timeout", "the deadline passed")
+
+    mock = MockTransport(time_out)
     http = client_over(mock)
     assert http.get(URL, retries=3) is None
     assert len(mock.requests) == 1

@@ -10,8 +10,8 @@ import pytest
 from http_clients import URL, Clock, client_over, failure_of
 
 from zcli_core.comm.http.retries import retry_after
-from zcli_core.contracts.http import FailureKind, TransportFailure
-from zcli_core.testing import MockTransport, make_response
+from zcli_core.contracts.http import FailureKind, Headers, RawResponse, TransportFailure
+from zcli_core.testing import MockRequest, MockTransport, make_response
 
 pytestmark = pytest.mark.usefixtures("clock")  # no test waits for a pause
 
@@ -46,9 +46,17 @@ def test_no_retry_after_a_lasting_status(status: int) -> None:
 
 
 @pytest.mark.parametrize("kind", get_args(FailureKind))
-def test_retry_after_a_passing_failure_only(kind: FailureKind) -> None:
+def test_retry_after_a_passing_failure_only(clock: Clock, kind: FailureKind) -> None:
     """An invalid certificate stays invalid, and a timeout has used up the time of the call."""
-    mock = MockTransport([TransportFailure(kind, "why"), GOOD])
+
+    def respond(request: MockRequest) -> RawResponse:
+        if len(mock.requests) > 1:
+            return GOOD
+        if kind == "timeout":
+            clock.now = request.deadline
+        raise TransportFailure(kind, "why")
+
+    mock = MockTransport(respond)
     http = client_over(mock)
     found = http.get(URL, retries=1)
     assert (found is not None) == (kind in PASSING)
@@ -138,12 +146,15 @@ def test_retry_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> No
 )
 def test_retry_after_in_seconds(value: str, seconds: float | None) -> None:
     """A number that is not a whole one is ignored."""
-    assert retry_after({"retry-after": value}) == seconds
+    assert retry_after(Headers([("Retry-After", value)])) == seconds
 
 
 def test_retry_after_as_a_date() -> None:
     """A date that has passed means now."""
+
+    def seconds_until(moment: datetime) -> float | None:
+        return retry_after(Headers([("Retry-After", format_datetime(moment, usegmt=True))]))
+
     now = datetime.now(timezone.utc)
-    later = retry_after({"retry-after": format_datetime(now + timedelta(seconds=60), usegmt=True)})
-    assert later == pytest.approx(60, abs=5)
-    assert retry_after({"retry-after": format_datetime(now - timedelta(days=1), usegmt=True)}) == 0
+    assert seconds_until(now + timedelta(seconds=60)) == pytest.approx(60, abs=5)
+    assert seconds_until(now - timedelta(days=1)) == 0
