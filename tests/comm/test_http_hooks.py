@@ -2,89 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from typing import Any
 
 import pytest
+from http_clients import URL, client_over, redirect
 
 from zcli_core.comm.http import HttpClient
-from zcli_core.contracts.http import HttpFailure, HttpRequest, HttpResponse
-from zcli_core.testing.http.peer import ScriptedServer, answering, response
+from zcli_core.config.sections import Http
+from zcli_core.contracts.http import HttpFailure, HttpRequest, HttpResponse, HttpTransport, TransportFailure
+from zcli_core.testing import MockTransport, make_response
 
 
-def test_the_request_hook_adds_headers_before_the_request_is_signed(
-    make_http: Callable[..., HttpClient], httpbin: str
-) -> None:
+def test_request_hook_runs_before_the_request_is_signed() -> None:
+    """A signature covers what hooks have added."""
+
     def add(request: HttpRequest) -> None:
         request.headers["X-Trace"] = f"trace of {request.method} {request.url.target}"
 
     def sign(request: HttpRequest) -> None:
         request.headers["X-Signed"] = request.headers["X-Trace"]
 
-    found = make_http(on_request=add).get(f"{httpbin}/headers", auth=sign)
-    assert found is not None
-    assert found.json()["headers"]["X-Trace"] == "trace of GET /headers"
-    assert found.json()["headers"]["X-Signed"] == "trace of GET /headers"
+    mock = MockTransport(make_response())
+    assert client_over(mock, on_request=add).get(f"{URL}path", auth=sign)
+    assert mock.requests[0].headers["X-Trace"] == "trace of GET /path"
+    assert mock.requests[0].headers["X-Signed"] == "trace of GET /path"
 
 
-def test_a_header_that_cannot_be_sent_is_refused_in_the_hook(
-    make_http: Callable[..., HttpClient], httpbin: str
-) -> None:
+def test_request_hook_invalid_header_raises_in_it() -> None:
+    """A line break would begin another header."""
+
     def add(request: HttpRequest) -> None:
         with pytest.raises(ValueError, match="line break"):
             request.headers["X-Evil"] = "a\r\nb: c"
 
-    assert make_http(on_request=add).get(f"{httpbin}/headers")
+    assert client_over(make_response(), on_request=add).get(URL)
 
 
-def test_the_response_hook_sees_answers_and_failures_once_a_call(
-    make_http: Callable[..., HttpClient], httpbin: str
-) -> None:
+def test_response_hook_sees_each_outcome_once() -> None:
+    """The response after redirects, or the failure; of an invalid URL there is no request to show."""
     seen: list[Any] = []
-    http = make_http(on_response=lambda request, outcome: seen.append((request.url.target, outcome)))
-    found = http.get(f"{httpbin}/redirect/2")
-    assert seen == [("/redirect/2", found)]
+    outcomes = [redirect("/second"), make_response(), TransportFailure("protocol", "invalid response")]
+    http = client_over(outcomes, on_response=lambda request, outcome: seen.append((request.url.target, outcome)))
+    found = http.get(f"{URL}first")
     assert isinstance(found, HttpResponse)
-    with ScriptedServer(answering(b"no http", keep_open=False)) as server:
-        http.get(server.url)
-    target, outcome = seen[1]
-    assert target == "/"
-    assert isinstance(outcome, HttpFailure)
-    assert outcome is http.last_failure
-    assert len(seen) == 2
+    assert http.get(URL) is None
+    failure = http.last_failure
+    assert isinstance(failure, HttpFailure)
+    http.get("no URL")
+    assert seen == [("/first", found), ("/", failure)]
 
 
-def test_headers_of_a_hook_stay_on_their_site(make_http: Callable[..., HttpClient]) -> None:
+def test_request_hook_header_stays_on_its_site() -> None:
+    """A hook does not see redirects, so what it adds must not follow them to another host."""
+
     def add(request: HttpRequest) -> None:
         request.headers["X-Tenant-Key"] = "hidden"
 
-    http = make_http(on_request=add)
-    with (
-        ScriptedServer(answering(response())) as other,
-        ScriptedServer(answering(response(b"", "302 Found", f"Location: {other.url}"))) as server,
-    ):
-        assert http.get(server.url)
-        assert b"hidden" in server.requests[0]
-        assert b"hidden" not in other.requests[0]
+    mock = MockTransport([redirect("http://other.example/"), make_response()])
+    assert client_over(mock, on_request=add).get(URL)
+    assert ["x-tenant-key" in request.headers for request in mock.requests] == [True, False]
 
 
-def test_the_transport_is_made_with_the_first_request_and_once() -> None:
-    import logging
+def test_transport_is_made_once_by_the_first_request() -> None:
+    """A script that sends nothing does not pay for a transport."""
+    made: list[MockTransport] = []
 
-    from zcli_urllib3.transport import Urllib3Transport
-
-    from zcli_core.config.sections import Http
-
-    made: list[Urllib3Transport] = []
-
-    def make() -> Urllib3Transport:
-        made.append(Urllib3Transport(Http()))
+    def make() -> HttpTransport:
+        made.append(MockTransport(make_response()))
         return made[-1]
 
     http = HttpClient(Http(), make, logging.getLogger("zcli.test"))
     assert not made
-    with ScriptedServer(answering(response())) as server:
-        assert http.get(server.url)
-        assert http.get(server.url)
+    assert http.get(URL)
+    assert http.get(URL)
     http.close()
-    assert len(made) == 1
+    assert [transport.closed for transport in made] == [True]

@@ -1,53 +1,78 @@
-"""``last_failure``: what it tells, and to whom."""
+"""``last_failure``: what it contains, and for which client, thread and task."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import pytest
+from http_clients import URL, Clock, client_over, failure_of
 
 from zcli_core.comm.http import HttpClient
-from zcli_core.config.sections import Http
-from zcli_core.contracts.http import HttpFailure, HttpRequest, RawResponse
-from zcli_core.testing.http.peer import closed_port
+from zcli_core.contracts.http import FailureKind, HttpFailure, HttpRequest, RawResponse, TransportFailure
+from zcli_core.testing import MockRequest, MockTransport, make_response
 
 
-def test_it_tells_kind_message_method_url_and_elapsed(http: HttpClient) -> None:
-    port = closed_port()
+@pytest.fixture
+def http() -> HttpClient:
+    """A client to which every server responds."""
+    return client_over(make_response())
+
+
+def test_last_failure_holds_what_happened(clock: Clock) -> None:
+    """Kind, message, method, URL without query values, and seconds."""
+
+    def fail(request: MockRequest) -> RawResponse:
+        clock.now += 0.25
+        raise TransportFailure("refused", "nothing listens on host.example:81")
+
+    http = client_over(fail)
     assert http.last_failure is None
-    assert http.put(f"http://127.0.0.1:{port}/path?key=secret", data="x") is None
-    failure = http.last_failure
-    assert failure is not None
-    assert (failure.kind, failure.method, failure.url) == ("refused", "PUT", f"http://127.0.0.1:{port}/path?key=***")
-    assert f"127.0.0.1:{port}" in failure.message
-    assert 0 <= failure.elapsed < 10
-    assert "refused" in str(failure)
+    assert http.put("http://host.example:81/path?key=secret", data="x") is None
+    failure = failure_of(http)
+    assert (failure.kind, failure.method, failure.url) == ("refused", "PUT", "http://host.example:81/path?key=***")
+    assert failure.message == "nothing listens on host.example:81"
+    assert failure.elapsed == pytest.approx(0.25)
+    assert "refused after 0.250 s" in str(failure)
 
 
-def test_an_answer_clears_it(http: HttpClient, httpbin: str) -> None:
+@pytest.mark.parametrize("kind", get_args(FailureKind))
+def test_last_failure_has_the_transports_kind(kind: FailureKind) -> None:
+    """Each kind of failure gives None and keeps its name."""
+    http = client_over(TransportFailure(kind, "why"))
+    assert http.get(URL) is None
+    assert (failure_of(http).kind, failure_of(http).message) == (kind, "why")
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_last_failure_is_cleared_by_a_response(http: HttpClient, status: int) -> None:
+    """A response of any status is not a failure."""
     assert http.get("") is None
     assert http.last_failure is not None
-    assert http.get(f"{httpbin}/status/500") is not None
+    http.use_transport(MockTransport(make_response(status)))
+    assert http.get(URL) is not None
     assert http.last_failure is None
 
 
-def test_it_is_logged_in_one_line(http: HttpClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_last_failure_is_logged_in_one_line(http: HttpClient, caplog: pytest.LogCaptureFixture) -> None:
+    """With everything that it contains."""
     http.get("ftp://x")
     assert [record.getMessage() for record in caplog.records] == [str(http.last_failure)]
     assert "\n" not in caplog.records[0].getMessage()
 
 
-def test_two_clients_do_not_share_it(make_http: Callable[..., HttpClient]) -> None:
-    one, other = make_http(), make_http()
-    one.get("")
-    assert one.last_failure is not None
+def test_last_failure_belongs_to_one_client(http: HttpClient) -> None:
+    """Another client's calls do not change it."""
+    other = client_over(make_response())
+    http.get("")
+    assert http.last_failure is not None
     assert other.last_failure is None
 
 
-def test_each_thread_has_its_own(http: HttpClient, httpbin: str) -> None:
+def test_last_failure_belongs_to_one_thread(http: HttpClient) -> None:
+    """Calls of other threads at the same time do not change it."""
     barrier = threading.Barrier(2, timeout=20)
 
     def call(url: str) -> bool:
@@ -56,14 +81,16 @@ def test_each_thread_has_its_own(http: HttpClient, httpbin: str) -> None:
         return http.last_failure is None
 
     with ThreadPoolExecutor(2) as threads:
-        good = threads.submit(call, f"{httpbin}/get")
+        good = threads.submit(call, URL)
         bad = threads.submit(call, "")
         assert good.result()
         assert not bad.result()
     assert http.last_failure is None
 
 
-def test_each_task_has_its_own(http: HttpClient, httpbin: str) -> None:
+def test_last_failure_belongs_to_one_task(http: HttpClient) -> None:
+    """Calls of other asyncio tasks in the same thread do not change it."""
+
     async def call(url: str, called: asyncio.Event, other: asyncio.Event) -> bool:
         http.get(url)
         called.set()
@@ -72,7 +99,7 @@ def test_each_task_has_its_own(http: HttpClient, httpbin: str) -> None:
 
     async def both() -> list[bool]:
         one, two = asyncio.Event(), asyncio.Event()
-        return await asyncio.gather(call(f"{httpbin}/get", one, two), call("", two, one))
+        return await asyncio.gather(call(URL, one, two), call("", two, one))
 
     assert asyncio.run(both()) == [True, False]
     assert http.last_failure is None
@@ -88,20 +115,18 @@ class BrokenTransport:
         pass
 
 
-def test_a_transport_that_breaks_gives_none_and_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    import logging
-
-    http = HttpClient(Http(transport="mine"), BrokenTransport, logging.getLogger("zcli.test"))
-    assert http.get("http://127.0.0.1/") is None
-    assert http.last_failure is not None
-    assert http.last_failure.kind == "transport"
-    assert "'mine'" in http.last_failure.message
+def test_transport_bug_gives_none_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The transport is named, and the log has the traceback."""
+    http = client_over(BrokenTransport(), transport="mine")
+    assert http.get(URL) is None
+    assert failure_of(http).kind == "transport"
+    assert "'mine'" in failure_of(http).message
     assert "ZeroDivisionError" in caplog.text
     assert "'mine'" in caplog.text
 
 
-def test_a_failures_repr_has_no_path() -> None:
-    """It may hold a key, and a repr may come into any log; str() is for people."""
+def test_failure_repr_has_no_path() -> None:
+    """A path may hold a key, and a repr may come into any log; str() is for people."""
     failure = HttpFailure("refused", "nothing listens there", "GET", "https://hooks.example:8443/T0/SECRET", 0.1)
     assert repr(failure) == "<HttpFailure refused: GET https://hooks.example:8443>"
     assert "/T0/SECRET" in str(failure)

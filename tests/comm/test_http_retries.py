@@ -1,139 +1,141 @@
-"""Retries: off unless asked for, never of what might be done twice, never beyond the deadline."""
+"""Retries: off by default, never of a request that might be carried out twice, never beyond the deadline."""
 
 from __future__ import annotations
 
-import socket
-import time
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from typing import Any, get_args
 
 import pytest
+from http_clients import URL, Clock, client_over, failure_of
 
-from zcli_core.comm.http import HttpClient
 from zcli_core.comm.http.retries import retry_after
-from zcli_core.testing.http.peer import ScriptedServer, answering, closed_port, response
+from zcli_core.contracts.http import FailureKind, Headers, RawResponse, TransportFailure
+from zcli_core.testing import MockRequest, MockTransport, make_response
 
-BUSY = response(b"busy", "503 Service Unavailable", "Retry-After: 0")
-GOOD = response(b"good")
+pytestmark = pytest.mark.usefixtures("clock")  # no test waits for a pause
 
+BUSY = make_response(503, "busy", headers={"Retry-After": "0"})
+GOOD = make_response(200, "good")
+REFUSED = TransportFailure("refused", "nothing listens there")
 
-def failing(times: int) -> Callable[[ScriptedServer, socket.socket], None]:
-    """Closes without an answer so many times, then answers."""
-
-    def handle(server: ScriptedServer, connection: socket.socket) -> None:
-        while server.read_request(connection):
-            if len(server.requests) <= times:
-                return
-            connection.sendall(GOOD)
-
-    return handle
+#: Another attempt may go better.
+PASSING = {"dns", "refused", "unreachable", "reset", "proxy", "protocol"}
 
 
-def test_nothing_is_retried_by_default(http: HttpClient) -> None:
-    with ScriptedServer(answering(BUSY, GOOD)) as server:
-        found = http.get(server.url)
-        assert found is not None
-        assert found.status_code == 503
-        assert len(server.requests) == 1
+def test_retries_are_off_by_default() -> None:
+    """A response is returned and a failure is final."""
+    for outcome in (BUSY, REFUSED):
+        mock = MockTransport(outcome)
+        client_over(mock).get(URL)
+        assert len(mock.requests) == 1
 
 
-@pytest.mark.parametrize(
-    "status", ["429 Too Many Requests", "502 Bad Gateway", "503 Unavailable", "504 Gateway Timeout"]
-)
-def test_a_passing_status_is_retried(http: HttpClient, status: str) -> None:
-    with ScriptedServer(answering(response(b"", status), GOOD)) as server:
-        found = http.get(server.url, retries=1)
-        assert found is not None
-        assert found.content == b"good"
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_retry_after_a_passing_status(status: int) -> None:
+    """Too many requests, bad gateway, unavailable, gateway timeout."""
+    found = client_over([make_response(status), GOOD]).get(URL, retries=1)
+    assert found is not None
+    assert found.content == b"good"
 
 
-@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "404 Not Found", "500 Internal Server Error"])
-def test_a_lasting_status_is_not(http: HttpClient, status: str) -> None:
-    with ScriptedServer(answering(response(b"", status))) as server:
-        assert http.get(server.url, retries=3)
-        assert len(server.requests) == 1
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+def test_no_retry_after_a_lasting_status(status: int) -> None:
+    """The server would respond in the same way."""
+    assert client_over([make_response(status)]).get(URL, retries=3)
 
 
-def test_a_broken_connection_is_retried_as_configured(make_http: Callable[..., HttpClient]) -> None:
-    http = make_http(retries=2)
-    with ScriptedServer(failing(2)) as server:
-        found = http.get(server.url)
-        assert found is not None
-        assert found.content == b"good"
-        assert len(server.requests) == 3
+@pytest.mark.parametrize("kind", get_args(FailureKind))
+def test_retry_after_a_passing_failure_only(clock: Clock, kind: FailureKind) -> None:
+    """An invalid certificate stays invalid, and a timeout has used up the time of the call."""
+
+    def respond(request: MockRequest) -> RawResponse:
+        if len(mock.requests) > 1:
+            return GOOD
+        if kind == "timeout":
+            clock.now = request.deadline
+        raise TransportFailure(kind, "why")
+
+    mock = MockTransport(respond)
+    http = client_over(mock)
+    found = http.get(URL, retries=1)
+    assert (found is not None) == (kind in PASSING)
+    assert len(mock.requests) == (2 if kind in PASSING else 1)
+    if found is None:
+        assert failure_of(http).kind == kind
 
 
-def test_the_last_outcome_counts_when_the_retries_are_used_up(http: HttpClient) -> None:
-    with ScriptedServer(answering(BUSY)) as server:
-        found = http.get(server.url, retries=2)
-        assert found is not None
-        assert found.status_code == 503
-        assert len(server.requests) == 3
-    assert http.get(f"http://127.0.0.1:{closed_port()}", retries=1) is None
-    assert http.last_failure is not None
-    assert http.last_failure.kind == "refused"
+def test_retries_follow_the_configuration() -> None:
+    """``http.retries``."""
+    mock = MockTransport([REFUSED, BUSY, GOOD])
+    found = client_over(mock, retries=2).get(URL)
+    assert found is not None
+    assert found.content == b"good"
+    assert len(mock.requests) == 3
+
+
+def test_retries_used_up_give_the_last_outcome() -> None:
+    """The last response, or the last failure."""
+    found = client_over([REFUSED, BUSY, BUSY]).get(URL, retries=2)
+    assert found is not None
+    assert found.status_code == 503
+    http = client_over([BUSY, REFUSED])
+    assert http.get(URL, retries=1) is None
+    assert failure_of(http).kind == "refused"
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_what_might_be_done_twice_is_retried_only_if_asked(
-    http: HttpClient, make_http: Callable[..., HttpClient], method: str
+@pytest.mark.parametrize(
+    ("settings", "arguments", "sent"),
+    [
+        ({}, {"retries": 2}, 1),
+        ({}, {"retries": 1, "retry_all_methods": True}, 2),
+        ({"retries": 1, "retry_all_methods": True}, {}, 2),
+        ({"retries": 1, "retry_all_methods": True}, {"retry_all_methods": False}, 1),
+    ],
+    ids=["default", "argument", "configured", "argument first"],
+)
+def test_retry_of_post_must_be_asked_for(
+    method: str, settings: dict[str, Any], arguments: dict[str, Any], sent: int
 ) -> None:
-    with ScriptedServer(answering(BUSY)) as server:
-        assert http.request(method, server.url, data="x", retries=2)
-        assert len(server.requests) == 1
-        assert http.request(method, server.url, data="x", retries=1, retry_all_methods=True)
-        assert len(server.requests) == 3
-        assert make_http(retries=1, retry_all_methods=True).request(method, server.url)
-        assert len(server.requests) == 5
+    """RFC 9110, section 9.2.2: the server may have carried out the first one."""
+    mock = MockTransport(BUSY)
+    assert client_over(mock, **settings).request(method, URL, data="x", **arguments)
+    assert len(mock.requests) == sent
 
 
-def test_a_body_that_can_be_read_once_is_not_retried(http: HttpClient) -> None:
-    with ScriptedServer(answering(BUSY)) as server:
-        assert http.put(server.url, data=iter([b"once"]), headers={"Content-Length": "4"}, retries=2)
-        assert len(server.requests) == 1
+def test_no_retry_of_an_unrepeatable_body() -> None:
+    """An iterator can be read once."""
+    assert client_over([BUSY]).put(URL, data=iter([b"once"]), headers={"Content-Length": "4"}, retries=2)
 
 
-def test_a_failed_tls_handshake_is_not_retried(http: HttpClient) -> None:
-    def handle(server: ScriptedServer, connection: socket.socket) -> None:
-        connection.recv(65536)
-        connection.sendall(b"HTTP/1.1 400 This is no TLS\r\n\r\n")
-
-    with ScriptedServer(handle) as server:
-        assert http.get(server.url.replace("http:", "https:"), retries=3) is None
-        assert server.connections == 1
-    assert http.last_failure is not None
-    assert http.last_failure.kind == "tls"
+def test_retry_after_header_sets_the_pause(clock: Clock) -> None:
+    """RFC 9110, section 10.2.3."""
+    assert client_over([make_response(503, headers={"Retry-After": "7"}), GOOD]).get(URL, retries=1)
+    assert clock.pauses == [7]
 
 
-def test_retry_after_is_respected(http: HttpClient) -> None:
-    with ScriptedServer(answering(response(b"", "503 Busy", "Retry-After: 1"), GOOD)) as server:
-        started = time.monotonic()
-        found = http.get(server.url, retries=1)
-        assert found is not None
-        assert found.content == b"good"
-        assert time.monotonic() - started >= 1
+def test_retry_after_beyond_the_deadline_ends_the_call(clock: Clock) -> None:
+    """The response is returned at once."""
+    found = client_over([make_response(429, headers={"Retry-After": "3600"})]).get(URL, retries=5, timeout=30)
+    assert found is not None
+    assert found.status_code == 429
+    assert clock.pauses == []
 
 
-def test_an_answer_that_asks_to_wait_beyond_the_deadline_is_returned_at_once(http: HttpClient) -> None:
-    with ScriptedServer(answering(response(b"", "429 Slow down", "Retry-After: 3600"))) as server:
-        started = time.monotonic()
-        found = http.get(server.url, retries=5, timeout=30)
-        assert found is not None
-        assert found.status_code == 429
-        assert time.monotonic() - started < 20
+def test_pauses_grow_to_a_bound(clock: Clock) -> None:
+    """Each is random, below a bound that doubles from a quarter of a second to eight seconds."""
+    assert client_over(REFUSED).get(URL, retries=9, timeout=1000) is None
+    assert len(clock.pauses) == 9
+    bounds = [min(8, 0.25 * 2**number) for number in range(9)]
+    assert all(0 <= pause <= bound for pause, bound in zip(clock.pauses, bounds, strict=True))
+    assert len(set(clock.pauses)) > 1
 
 
-def test_all_attempts_share_one_deadline(http: HttpClient) -> None:
-    started = time.monotonic()
-    assert http.get(f"http://127.0.0.1:{closed_port()}", retries=10, timeout=0.5) is None
-    assert time.monotonic() - started < 8
-
-
-def test_a_retry_is_logged_without_secrets(http: HttpClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_retry_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    """The outcome and the pause, and no query value."""
     caplog.set_level("INFO")
-    with ScriptedServer(answering(BUSY, GOOD)) as server:
-        assert http.get(f"{server.url}/?key=hidden", retries=1)
+    assert client_over([BUSY, GOOD]).get(f"{URL}?key=hidden", retries=1)
     assert "503 Service Unavailable; trying again in 0.00 s" in caplog.text
     assert "hidden" not in caplog.text
 
@@ -143,11 +145,16 @@ def test_a_retry_is_logged_without_secrets(http: HttpClient, caplog: pytest.LogC
     [("5", 5.0), (" 0 ", 0.0), ("", None), ("soon", None), ("-1", None), ("1.5", None), ("9" * 400, float("inf"))],
 )
 def test_retry_after_in_seconds(value: str, seconds: float | None) -> None:
-    assert retry_after({"retry-after": value}) == seconds
+    """A number that is not a whole one is ignored."""
+    assert retry_after(Headers([("Retry-After", value)])) == seconds
 
 
 def test_retry_after_as_a_date() -> None:
+    """A date that has passed means now."""
+
+    def seconds_until(moment: datetime) -> float | None:
+        return retry_after(Headers([("Retry-After", format_datetime(moment, usegmt=True))]))
+
     now = datetime.now(timezone.utc)
-    later = retry_after({"retry-after": format_datetime(now + timedelta(seconds=60), usegmt=True)})
-    assert later == pytest.approx(60, abs=5)
-    assert retry_after({"retry-after": format_datetime(now - timedelta(days=1), usegmt=True)}) == 0
+    assert seconds_until(now + timedelta(seconds=60)) == pytest.approx(60, abs=5)
+    assert seconds_until(now - timedelta(days=1)) == 0

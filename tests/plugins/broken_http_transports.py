@@ -9,6 +9,7 @@ import math
 import ssl
 import time
 
+import pytest
 from zcli_urllib3.transport import Urllib3Transport
 
 from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure
@@ -22,7 +23,11 @@ from zcli_core.testing.http.limits import LimitsContract
 from zcli_core.testing.http.sending import SendingContract
 from zcli_core.testing.http.tls import TlsContract
 
-base.GRACE = 0.5  # these will not come in time, however long they are waited for
+
+@pytest.fixture(autouse=True)
+def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that ignores its deadline does not end, however long the suite waits."""
+    monkeypatch.setattr(base, "GRACE", 0.5)
 
 
 class Broken(Urllib3Transport):
@@ -128,6 +133,7 @@ class TestVerifiesNobody(TlsContract):
         {
             "test_a_certificate_that_will_not_do_is_refused",
             "test_the_systems_authorities_are_trusted_where_no_file_is_named",
+            "test_ca_file_replaces_the_systems_authorities",
             "test_a_connection_that_was_verified_does_not_vouch_for_another_name",
         }
     )
@@ -157,7 +163,13 @@ class AddsHeaders(Broken):
 
 class TestAddsHeaders(SendingContract):
     transport = AddsHeaders
-    MUST_FAIL = frozenset({"test_no_header_is_sent_that_was_not_given", "test_a_large_header_is_sent"})
+    MUST_FAIL = frozenset(
+        {
+            "test_no_header_is_sent_that_was_not_given",
+            "test_a_body_is_sent_with_any_method",
+            "test_a_large_header_is_sent",
+        }
+    )
 
 
 class DeliversHalves(Broken):

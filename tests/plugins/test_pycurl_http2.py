@@ -185,7 +185,7 @@ def test_a_kept_connection_that_the_server_has_taken_leave_of_is_replaced(
 
 def test_the_deadline_holds(http: HttpClient, authority: trustme.CA) -> None:
     with Http2Server(lambda server, request: None, authority) as server:
-        assert http.get(server.url, timeout=0.4) is None
+        assert http.get(server.url, timeout=0.2) is None
         assert failure(http).kind == "timeout"
         assert failure(http).elapsed < 8
         wait_until(lambda: server.closed == 1)

@@ -1,4 +1,4 @@
-"""Reading answers with urllib3: what the contract suite leaves to each transport."""
+"""Reading responses with urllib3: what the contract suite leaves to each transport."""
 
 from __future__ import annotations
 
@@ -16,17 +16,40 @@ from zcli_urllib3.decoding import undo
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import TransportFailure
 from zcli_core.testing.http.answers import packed
-from zcli_core.testing.http.peer import ScriptedServer, answering, response
+from zcli_core.testing.http.peer import ScriptedServer, answering
 
 
-@pytest.mark.parametrize("size", [b"-1", b"-5", b"0x10", b"1_0", b"1" * 17, b"", b";" + b"x" * 100_000])
-def test_a_chunk_whose_size_is_none_is_not_read(http: HttpClient, size: bytes) -> None:
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
+        (b"HTTP/1.1 abc OK\r\n\r\n", "abc"),
+        (b"HTTP/1.1 200 OK\r\nno header\r\nContent-Length: 2\r\n\r\nok", "no header"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\n" + b"a" * 10, "Content-Length"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "Transfer-Encoding"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nless", "before the end"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "before the end"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\nnot gzip", "Content-Encoding"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_protocol_failure_names_the_cause(http: HttpClient, answer: bytes, why: str) -> None:
+    """That each of these is a failure is tested by the suite."""
+    with ScriptedServer(answering(answer, keep_open=False)) as server:
+        assert http.get(server.url) is None
+    assert http.last_failure is not None
+    assert http.last_failure.kind == "protocol"
+    assert why in http.last_failure.message
+
+
+def test_chunk_extension_too_long_is_not_read_on(http: HttpClient) -> None:
+    """The call ends as soon as the line is too long."""
     sent, most = 0, 100_000_000
 
     def handle(server: ScriptedServer, connection: socket.socket) -> None:
         nonlocal sent
         server.read_request(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\n")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n;" + b"x" * 100_000 + b"\r\n")
         while sent < most:  # of which the client takes what the system's buffers hold
             sent += connection.send(bytes(65536))
 
@@ -36,16 +59,6 @@ def test_a_chunk_whose_size_is_none_is_not_read(http: HttpClient, size: bytes) -
     assert http.last_failure.kind == "protocol"
     assert "chunk" in http.last_failure.message
     assert sent < most
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_several_fields_of_content_encoding_are_one(http: HttpClient, method: str) -> None:
-    body = packed("gzip", packed("deflate", b"text")) if method == "GET" else b""
-    fields = ("Content-Encoding: deflate", "content-encoding: gzip")
-    with ScriptedServer(answering(response(body, "200 OK", *fields))) as server:
-        found = http.request(method, server.url)
-    assert found is not None, http.last_failure
-    assert found.content == (b"text" if method == "GET" else b"")
 
 
 # --- content codings ---
@@ -93,7 +106,7 @@ def test_several_members_are_one_body_and_padding_is_none(size: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 65536])
 def test_deflate_with_and_without_the_zlib_format(size: int) -> None:
-    body = bytes(range(256)) * 1000
+    body = bytes(range(256)) * (1000 if size > 1 else 20)
     for level in range(10):
         raw = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
         for whole in (zlib.compress(body, level), raw.compress(body) + raw.flush()):

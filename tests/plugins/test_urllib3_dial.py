@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from typing import Any
 
@@ -75,6 +76,21 @@ def test_all_addresses_together_have_one_deadline(http: HttpClient, addresses: l
         assert 0.5 < time.monotonic() - started < 8
         for filler in fillers:
             filler.close()
+    assert http.last_failure is not None
+    assert http.last_failure.kind == "timeout"
+
+
+def test_slow_resolver_times_out(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call does not wait for a resolver that does not return."""
+    ended = threading.Event()
+
+    def never(*_: object, **__: object) -> list[object]:
+        ended.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+    assert http.get("http://slow-to-resolve.example/", timeout=0.1) is None
+    ended.set()
     assert http.last_failure is not None
     assert http.last_failure.kind == "timeout"
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,49 +18,11 @@ from zcli_core.testing.http.peer import ScriptedServer, answering, response
 ROOT = Path(__file__).parents[2]
 
 
-def open_sockets() -> int:
-    folder = "/proc/self/fd"
-    names = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder) if os.path.islink(f"{folder}/{fd}")]
-    return sum(name.startswith("socket:") for name in names)
-
-
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open sockets in /proc")
 
 
-@needs_proc
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_fifty_threads_share_a_client_without_error_warning_or_leak(
-    make_http: Callable[..., HttpClient],
-    local_httpbin: Any,
-    httpbin_https: Any,
-    caplog: pytest.LogCaptureFixture,
-    scheme: str,
-) -> None:
-    calls = 200 if scheme == "http" else 20
-    ca_file = httpbin_https.ca_file if scheme == "https" else None
-    caplog.set_level(logging.INFO)
-    with local_httpbin.httpbin_process(https=scheme == "https") as (url, own_ca):
-        before = open_sockets()
-        http = make_http(ca_file=own_ca or ca_file, pool_size=16, timeout=60)
-
-        def work(number: int) -> int:
-            good = 0
-            for call in range(calls):
-                found = http.get(f"{url}/anything", params={"n": f"{number}-{call}"})
-                good += found is not None and found.json()["args"] == {"n": f"{number}-{call}"}
-            return good
-
-        with ThreadPoolExecutor(50) as threads:
-            assert sum(threads.map(work, range(50))) == 50 * calls
-        assert [record.getMessage() for record in caplog.records] == []
-        assert 0 < open_sockets() - before <= 16
-        http.close()
-        assert open_sockets() == before
-
-
 def test_a_fork_leaves_the_parents_connections_alone(httpbin: str, httpbin_https: Any) -> None:
-    """In a process of its own: it forks, and both sides go on with the same client at the same time, the child with
-    50 threads x 200 requests."""
+    """In a process of its own: it forks, and both sides go on with the same client at the same time, in threads."""
     script = """
         import logging, os, sys
         from concurrent.futures import ThreadPoolExecutor
@@ -92,9 +52,9 @@ def test_a_fork_leaves_the_parents_connections_alone(httpbin: str, httpbin_https
 
         work("before", 2)
         child = os.fork()
-        who, threads = ("child", 50) if child == 0 else ("parent", 4)
-        work(who, 20)
-        in_threads(who, threads, 100)
+        who, threads = ("child", 16) if child == 0 else ("parent", 4)
+        work(who, 5)
+        in_threads(who, threads, 5)
         http.close()
         assert not warnings, warnings[0].getMessage()
         if os.path.isdir("/proc/self/fd"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,43 +39,6 @@ def refused(http: HttpClient, server: ScriptedServer, why: str) -> None:
     assert http.last_failure.kind == "tls", http.last_failure
     assert why in http.last_failure.message
     assert server.requests == []
-
-
-def test_an_unknown_authority_is_refused(http: HttpClient, authority: trustme.CA) -> None:
-    with serving(authority.issue_cert("127.0.0.1")) as server:
-        refused(http, server, "unable to get local issuer certificate")
-
-
-def test_ca_file_replaces_the_systems_authorities(
-    make_http: Callable[..., HttpClient],
-    ca_file: Path,
-    authority: trustme.CA,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    system = trustme.CA()
-    system.cert_pem.write_to_path(str(tmp_path / "system.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
-    with serving(system.issue_cert("127.0.0.1")) as server:
-        refused(make_http(ca_file=ca_file), server, "certificate")
-
-
-def test_old_versions_of_tls_are_refused(
-    make_http: Callable[..., HttpClient], authority: trustme.CA, ca_file: Path
-) -> None:
-    certificate = authority.issue_cert("127.0.0.1")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning, match="TLSv1 is deprecated"):
-        context.minimum_version = ssl.TLSVersion.TLSv1
-    with pytest.warns(DeprecationWarning, match="TLSv1_1 is deprecated"):
-        context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with ScriptedServer(answering(response()), context) as server:
-        http = make_http(ca_file=ca_file)
-        assert http.get(server.url) is None
-        assert http.last_failure is not None
-        assert http.last_failure.kind == "tls"
 
 
 def test_https_to_a_port_that_speaks_http_is_explained(http: HttpClient, httpbin: str) -> None:

@@ -1,6 +1,10 @@
-"""For plugin authors: suites that tell whether a plugin keeps its contract, and fakes for the other side.
+"""Helpers for tests: of scripts, without a network, and of plugins, against the contract of their kind.
 
-::
+The test of a script has :class:`MockTransport` answer its HTTP requests::
+
+    mock = MockTransport(make_response(json={"celsius": 21})).install(z)
+
+The test of a plugin derives a contract suite::
 
     from zcli_core.testing import ServiceBackendContract
     from zcli_memcached import zcli_service_backends
@@ -8,23 +12,24 @@
     class TestMemcached(ServiceBackendContract):
         backend = zcli_service_backends()[0]
 
-There is a suite for each kind of plugin. They need pytest and nothing else of its world; zCLI itself never imports
-this package. A name costs the import of its module when it is first used, so a suite for services loads no transport.
+There is a suite for each kind of plugin. The suites need pytest and no plugin of pytest; the mock transport does not
+need pytest. zCLI itself never imports this package. The module of a name is imported when the name is first used, so
+a suite for services loads no transport.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 if TYPE_CHECKING:
     from zcli_core.testing.auth import AuthStrategyContract, make_request
     from zcli_core.testing.contract import make_context
     from zcli_core.testing.http import HttpTransportContract
     from zcli_core.testing.layers import ConfigLayerContract
+    from zcli_core.testing.mock_transport import MockRequest, MockTransport, MockTransportError, make_response
     from zcli_core.testing.services import ServiceBackendContract
     from zcli_core.testing.websocket import WebSocketTransportContract
 
@@ -32,10 +37,14 @@ __all__ = [
     "AuthStrategyContract",
     "ConfigLayerContract",
     "HttpTransportContract",
+    "MockRequest",
+    "MockTransport",
+    "MockTransportError",
     "ServiceBackendContract",
     "WebSocketTransportContract",
     "make_context",
     "make_request",
+    "make_response",
 ]
 
 #: The module of each name.
@@ -43,14 +52,21 @@ _HOMES = {
     "AuthStrategyContract": "auth",
     "ConfigLayerContract": "layers",
     "HttpTransportContract": "http",
+    "MockRequest": "mock_transport",
+    "MockTransport": "mock_transport",
+    "MockTransportError": "mock_transport",
     "ServiceBackendContract": "services",
     "WebSocketTransportContract": "websocket",
     "make_context": "contract",
     "make_request": "auth",
+    "make_response": "mock_transport",
 }
 
-# pytest explains the asserts of test files only, unless it is told before the module is imported.
-pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))
+# pytest shows the values of a failed assert in test files only, unless it is told before the module is imported. A
+# program that runs without pytest does not import it for this.
+if sys.modules.get("pytest") is not None:
+    _parts = (f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
+    sys.modules["pytest"].register_assert_rewrite(*_parts)
 
 
 def __getattr__(name: str) -> Any:

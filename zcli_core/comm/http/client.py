@@ -270,6 +270,20 @@ class HttpClient:
         """Ask what may be done with a URL; see :meth:`request` for the arguments."""
         return self.request("OPTIONS", url, params=params, data=data, **options)
 
+    def use_transport(self, transport: HttpTransport) -> None:
+        """Send all later requests over this transport instead of the one that ``http.transport`` selects.
+
+        For tests: see :class:`zcli_core.testing.MockTransport`. The transport used so far is closed.
+
+        :raises RuntimeError: the client is closed.
+        """
+        with self._lock:
+            self._check_open()
+            previous, self._transport = self._transport, transport
+            self._defaults = []
+        if previous is not None:
+            previous.close()
+
     def close(self) -> None:
         """Close every connection. Calls made afterwards raise RuntimeError."""
         with self._lock:
@@ -304,11 +318,14 @@ class HttpClient:
 
     def _first_transport(self) -> HttpTransport:
         with self._lock:
-            if self._closed:
-                raise RuntimeError("this HTTP client is closed, and no request can be sent any more")
+            self._check_open()
             if self._transport is None:
                 self._transport = self._make_transport()
             return self._transport
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this HTTP client is closed, and no request can be sent any more")
 
     def _failed(
         self, cause: TransportFailure, method: str, url: str, started: float, request: HttpRequest | None = None

@@ -200,10 +200,17 @@ class AnswersContract(HttpContract):
         assert found.body == BODY
         assert ("Content-Encoding", coding.removeprefix("raw ")) in found.headers
 
-    def test_several_codings_are_undone_from_the_last_to_the_first(self, caller: Caller) -> None:
-        """RFC 9110, section 8.4: they are named in the order in which they were applied."""
+    @pytest.mark.parametrize(
+        "fields",
+        [("Content-Encoding: deflate, gzip",), ("Content-Encoding: deflate", "content-encoding: gzip")],
+        ids=["one field", "two fields"],
+    )
+    def test_several_codings_are_undone_from_the_last_to_the_first(
+        self, caller: Caller, fields: tuple[str, ...]
+    ) -> None:
+        """RFC 9110, sections 8.4 and 5.3: they are named in the order in which they were applied."""
         body = packed("gzip", packed("deflate", BODY))
-        assert answer_to(caller, response(body, "200 OK", "Content-Encoding: deflate, gzip")).body == BODY
+        assert answer_to(caller, response(body, "200 OK", *fields)).body == BODY
 
     @pytest.mark.parametrize("field", ["Content-Encoding: identity", "Content-Encoding: "])
     def test_a_body_that_is_not_packed_is_left_alone(self, caller: Caller, field: str) -> None:

@@ -106,6 +106,31 @@ class ConnectionsContract(HttpContract):
             assert all(threads.map(work, range(THREADS)))
             assert server.connections <= THREADS
 
+    @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+    def test_no_more_idle_connections_are_kept_than_pool_size(
+        self, make_caller: MakeCaller, ca_file: str, secure: bool
+    ) -> None:
+        """``http.pool_size`` for each site. More calls may be under way at once; closing ends the rest."""
+        kept, calls = 16, 24
+        together = threading.Barrier(calls)
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            while server.read_request(connection):
+                together.wait(ENOUGH)
+                connection.sendall(response())
+
+        with (
+            ScriptedServer(script, server_tls() if secure else None) as server,
+            ThreadPoolExecutor(calls) as threads,
+        ):
+            caller = make_caller(ca_file=ca_file, pool_size=kept)
+            for _ in range(2):
+                found = threads.map(lambda _: caller.send(server.url).body, range(calls))
+                assert list(found) == [b"ok"] * calls
+                wait_until(lambda: server.connections - server.closed == kept)
+            caller.transport.close()
+            wait_until(lambda: server.connections == server.closed)
+
     # --- connections that must not be used again ---
 
     @pytest.mark.parametrize(
@@ -129,6 +154,24 @@ class ConnectionsContract(HttpContract):
         with ScriptedServer(answering(response() + response(b"planted"))) as server:
             for _ in range(3):
                 assert caller.send(server.url).body == b"ok"
+
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_an_answer_that_comes_on_an_idle_connection_is_nobodys(self, caller: Caller, method: str) -> None:
+        """The call before it is over when it comes, so that only the next call can notice it."""
+        idle, planted = threading.Event(), threading.Event()
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            while server.read_request(connection):
+                connection.sendall(response())
+                if not planted.is_set() and idle.wait(ENOUGH):
+                    connection.sendall(response(b"planted"))
+                    planted.set()
+
+        with ScriptedServer(script) as server:
+            assert caller.send(server.url).body == b"ok"
+            idle.set()
+            assert planted.wait(ENOUGH)
+            assert caller.send(server.url, method).body == b"ok"
 
     @pytest.mark.parametrize("method", ["GET", "POST"])
     def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(self, caller: Caller, method: str) -> None:
@@ -161,6 +204,7 @@ class ConnectionsContract(HttpContract):
             assert caller.send(server.url).body == b"ok"
             caller.fails("reset", server.url, method, body=iter([b"body"]) if chunks else b"body")
             assert [request.method for request in server.requests] == ["GET", method]
+            assert server.connections == 1
 
     @pytest.mark.parametrize("rudely", [False, True], ids=["in order", "by reset"])
     def test_a_kept_connection_that_breaks_within_an_answer_is_a_failure(self, caller: Caller, rudely: bool) -> None:

@@ -36,7 +36,9 @@ NO_HTTP = {
     "two lengths in one": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok!",
     "a length below 0": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
     "a length with a sign": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
+    "a length of 5000 digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nless",
     "a length that is no number": b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\n" + bytes(10),
+    "a content coding as a transfer coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "an unknown transfer coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x-own, chunked\r\n\r\n0\r\n\r\n",
 }
 
@@ -45,8 +47,10 @@ NO_CHUNKS = {
     "no hex": _CHUNKS + b"xyz\r\nabc\r\n0\r\n\r\n",
     "below 0": _CHUNKS + b"-1\r\na\r\n0\r\n\r\n",
     "a prefix": _CHUNKS + b"0x2\r\nok\r\n0\r\n\r\n",
+    "an underscore": _CHUNKS + b"0_2\r\nok\r\n0\r\n\r\n",
     "no size": _CHUNKS + b"\r\nok\r\n0\r\n\r\n",
     "too many digits": _CHUNKS + b"1" * 40 + b"\r\nok\r\n0\r\n\r\n",
+    "one digit too many": _CHUNKS + b"1" * 17 + b"\r\nok\r\n0\r\n\r\n",
     "more than its size": _CHUNKS + b"2\r\nokay\r\n0\r\n\r\n",
 }
 

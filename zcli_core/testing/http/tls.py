@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
+import warnings
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,29 @@ class TlsContract(HttpContract):
         """And nobody else's: a certificate of a test's authority is refused."""
         with ScriptedServer(answering(response()), server_tls()) as server:
             caller.fails("tls", server.url)
+            assert server.requests == []
+
+    def test_ca_file_replaces_the_systems_authorities(
+        self, make_caller: MakeCaller, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An authority that only the system trusts is unknown."""
+        other = tmp_path / "other.pem"
+        other.write_text(certificates.STRANGER)
+        monkeypatch.setenv("SSL_CERT_FILE", ca_file)  # where OpenSSL looks for the system's authorities
+        with ScriptedServer(answering(response()), server_tls()) as server:
+            make_caller(ca_file=str(other)).fails("tls", server.url)
+            assert server.requests == []
+
+    def test_old_versions_of_tls_are_refused(self, make_caller: MakeCaller, ca_file: str) -> None:
+        """TLS 1.0 and 1.1 (RFC 8996)."""
+        tls = server_tls()
+        tls.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            tls.minimum_version = ssl.TLSVersion.TLSv1
+            tls.maximum_version = ssl.TLSVersion.TLSv1_1
+        with ScriptedServer(answering(response()), tls) as server:
+            make_caller(ca_file=ca_file).fails("tls", server.url)
             assert server.requests == []
 
     def test_a_connection_that_was_verified_does_not_vouch_for_another_name(
