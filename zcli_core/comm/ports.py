@@ -107,7 +107,7 @@ def port_holder(port: int, host: str = "127.0.0.1") -> PortHolder | None:
         endpoints = port_probe.resolve(name, port, REMOTE_TIMEOUT)
     except OSError:
         return None
-    return table.holder_of(port, [endpoint.address for endpoint in endpoints])
+    return table.holder_of(port, [endpoint.host for endpoint in endpoints])
 
 
 def wait_for_port(
