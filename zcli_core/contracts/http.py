@@ -20,6 +20,7 @@ from typing import Literal, Protocol
 
 from zcli_core.contracts.http_messages import (
     DEFAULT_PORTS,
+    IDEMPOTENT,
     Body,
     Headers,
     HttpRequest,
@@ -32,6 +33,7 @@ from zcli_core.contracts.http_messages import (
 
 __all__ = [
     "DEFAULT_PORTS",
+    "IDEMPOTENT",
     "Body",
     "FailureKind",
     "Headers",
@@ -55,8 +57,10 @@ __all__ = [
 #: - ``reset``: the connection was closed before an answer began, or broken off
 #: - ``tls``: no secure connection; the certificate is expired, for another host, or of an unknown authority
 #: - ``proxy``: the proxy could not be reached, is of an unknown kind, or would not open the tunnel
-#: - ``protocol``: what came back is no HTTP, ended early, or contradicts itself
-#: - ``too_large``: the decoded body is larger than ``http.max_bytes``
+#: - ``protocol``: what came back is not HTTP, ended early, or contradicts itself
+#: - ``too_large``: the decoded body is larger than ``http.max_bytes``, or there are more headers than
+#:   ``http.max_headers`` or 256 KiB
+#: - ``body``: the request's body has more or less bytes than its Content-Length says
 #: - ``too_many_redirects``: more than ``http.max_redirects``
 #: - ``insecure_redirect``: an https:// address redirected to http://
 #: - ``unrepeatable_body``: a redirect asks for the body again, and it could be read only once
@@ -72,6 +76,7 @@ FailureKind = Literal[
     "proxy",
     "protocol",
     "too_large",
+    "body",
     "too_many_redirects",
     "insecure_redirect",
     "unrepeatable_body",

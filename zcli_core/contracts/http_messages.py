@@ -15,6 +15,9 @@ from zcli_core.errors import ZCLIError
 #: ``exchange``; whether it can be gone through again is the core's business.
 Body = bytes | Iterable[bytes] | None
 
+#: Methods whose repetition changes nothing (RFC 9110, section 9.2.2).
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
 #: The port of a URL that names none.
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
