@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 import pycurl
 
-from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure
+from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure, sooner
 from zcli_core.contracts.http_parts import failures
 from zcli_core.contracts.http_parts.bodies import BodySource
 from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES
@@ -45,6 +46,7 @@ class Handle:
         self._has_connected = False
         self._simple_method: str | None = None
         self._fields: list[tuple[str, str]] | None = None
+        self._read_timeout: float | None = None
         self._is_multiplexed = False
         self.may_be_reused = False
         self.was_stale = False
@@ -61,7 +63,6 @@ class Handle:
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
             (pycurl.NOSIGNAL, 1),
-            (pycurl.CONNECTTIMEOUT_MS, _LONGEST),
             (pycurl.BUFFERSIZE, _BUFFER),
             (pycurl.PREREQFUNCTION, self._begin),
             (pycurl.SOCKOPTFUNCTION, self._connect),
@@ -95,7 +96,11 @@ class Handle:
         self._error = None
         self._has_connected = self.was_stale = self.may_be_reused = False
         self._response = response = Response(request.method, deadline, max_bytes, self._max_headers)
-        curl.setopt(pycurl.TIMEOUT_MS, max(1, min(int(seconds * 1000), _LONGEST)))
+        curl.setopt(pycurl.TIMEOUT_MS, _milliseconds(seconds))
+        limit = request.connect_timeout
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, _LONGEST if limit is None else _milliseconds(limit))
+        self._read_timeout = request.read_timeout
+        self._driver.limit = math.inf
         curl.setopt(pycurl.HEADERFUNCTION, response.lines.append)
         curl.setopt(pycurl.WRITEFUNCTION, response.blocks.append)
         self._describe(request, upload)
@@ -164,6 +169,7 @@ class Handle:
             self._check_peer((peer, peer_port), (own, own_port))
             self._forbid_repeating()
             self._response.ask()
+            self._driver.limit = sooner(math.inf, self._read_timeout)
         except BaseException as error:  # noqa: BLE001 - raised again by exchange(); pycurl would print it
             self._error = error
             return pycurl.PREREQFUNC_ABORT
@@ -195,7 +201,8 @@ class Handle:
     def _describe(self, request: HttpRequest, upload: Upload | None) -> None:
         """Tell libcurl what to send; an idle handle still knows what it sent last."""
         curl, method, body = self._curl, request.method, request.body
-        curl.setopt(pycurl.REQUEST_TARGET, str(request.url) if self._key.is_forwarded else request.url.target)
+        url = request.url
+        curl.setopt(pycurl.REQUEST_TARGET, url.absolute_form if self._key.is_forwarded else url.target)
         fields = request.headers.items()
         if fields != self._fields:
             self._fields = fields
@@ -233,8 +240,8 @@ class Handle:
             doing=self._doing(request, response, upload),
             was_asked=response.was_asked_for,
             has_begun=response.has_begun,
-            has_tunnel=tunnel == 200,
-            refusal=response.status_line.partition(" ")[2] if tunnel not in (0, 200) else "",
+            has_tunnel=200 <= tunnel < 300,
+            refusal=response.status_line.partition(" ")[2] if tunnel >= 300 else "",
         )
         return classify(trouble, self._key)
 
@@ -257,6 +264,10 @@ class Handle:
     def _is_looking_up(self) -> bool:
         """Whether the last exchange came no further than the look-up of the host's name."""
         return not self._response.was_asked_for and not self._curl.getinfo(pycurl.NAMELOOKUP_TIME)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, min(int(seconds * 1000), _LONGEST))
 
 
 def url_of(key: PoolKey) -> str:

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterator
 
 from zcli_core import net
-from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure
+from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure, sooner
 from zcli_core.contracts.http_parts import failures
 from zcli_core.contracts.http_parts.bodies import BodyReceiver, BodySource
 from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES, Framing, Head, framing_of, parse_head
@@ -51,9 +51,9 @@ class Http1Connection:
         source = None if body is None or isinstance(body, bytes) else BodySource(request, body)
         self._doing = "sending the request"
         try:
-            if kept is not None:
-                kept.begin(deadline)
-            stream = kept or self._open(deadline)
+            stream = kept or self._open(sooner(deadline, request.connect_timeout))
+            deadline = sooner(deadline, request.read_timeout)
+            stream.begin(deadline)
             return self._converse(stream, request, source, max_bytes, deadline)
         except BaseException as error:
             if source is not None and error is source.error:
@@ -174,7 +174,7 @@ class Http1Connection:
 
     def _request_head(self, request: HttpRequest, source: BodySource | None) -> bytes:
         url, headers, proxy = request.url, request.headers, self._key.proxy
-        target = str(url) if self._key.is_forwarded else url.target
+        target = url.absolute_form if self._key.is_forwarded else url.target
         lines = [f"{request.method} {target} HTTP/1.1"]
         if "host" not in headers:
             lines.append(f"Host: {url.authority}")

@@ -18,7 +18,7 @@ def _file_name(value: Any) -> str | None:
 
 
 def _header_value(value: Any) -> str | None:
-    from zcli_core.contracts.http_messages import check_header
+    from zcli_core.contracts.headers import check_header
 
     try:
         check_header("User-Agent", value)

@@ -88,14 +88,12 @@ _WHITE = " \t"
 def framing_of(head: Head, method: str) -> Framing:
     """What the head of a response to ``method`` says about its body (RFC 9112, section 6.3).
 
-    Raises TransportFailure of kind ``protocol`` if two readers could see the end, or the place that a redirect leads
-    to, differently.
+    Raises TransportFailure of kind ``protocol`` if two readers could see the end in different places.
     """
     lengths: list[str] = []
     transfer: list[str] = []
     codings: list[str] = []
     options: list[str] = []
-    locations: set[str] = set()
     for name, value in head.fields:
         lowered = name.lower()
         if lowered == "content-length":
@@ -106,10 +104,6 @@ def framing_of(head: Head, method: str) -> Framing:
             codings.append(value)
         elif lowered == "connection":
             options += [option.strip(_WHITE).lower() for option in value.split(",")]
-        elif lowered == "location":
-            locations.add(value)
-    if len(locations) > 1:
-        raise failures.invalid("it has several different Location headers")
     is_old = head.version == "HTTP/1.0"
     reusable = "keep-alive" in options if is_old else "close" not in options
     if method == "HEAD" or head.status in _BODILESS:
