@@ -65,6 +65,8 @@ def classify(trouble: Trouble, key: PoolKey) -> TransportFailure:
         return _while_connecting(trouble, key.authority)
     if trouble.refusal:
         return failures.no_tunnel(key.dialled, key.host, trouble.refusal)
+    if not key.is_forwarded and trouble.code in _BREAKS:
+        return failures.no_tunnel(key.dialled, key.host, "it closed the connection")
     if trouble.code in _PROTOCOL:
         return failures.no_tunnel(
             key.dialled, key.host, failures.invalid(_PROTOCOL[trouble.code] or trouble.text).message

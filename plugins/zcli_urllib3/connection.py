@@ -14,7 +14,7 @@ from zcli_core.contracts.http_parts.bodies import BodyReceiver, BodySource
 from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES, Framing, Head, framing_of, parse_head
 from zcli_core.contracts.http_parts.transport import PoolKey
 from zcli_core.errors import raised_by_signal
-from zcli_urllib3.stream import Stream
+from zcli_urllib3.stream import Stream, StreamEndError
 from zcli_urllib3.tls import TlsContexts
 
 # Methods whose body is said to be empty if there is none (RFC 9110, section 8.6).
@@ -125,8 +125,10 @@ class Http1Connection:
                 head = self._read_head(stream)
         except TransportFailure as failure:
             raise failures.no_tunnel(self._key.dialled, self._key.host, failure.message) from failure
-        except EOFError:
-            raise failures.no_tunnel(self._key.dialled, self._key.host, "it closed the connection") from None
+        except _CLOSED as error:
+            if raised_by_signal(error):
+                raise
+            raise failures.no_tunnel(self._key.dialled, self._key.host, "it closed the connection") from error
         if not 200 <= head.status < 300:
             raise failures.no_tunnel(self._key.dialled, self._key.host, f"{head.status} {head.reason}")
 
@@ -149,7 +151,7 @@ class Http1Connection:
         try:
             for block in self._blocks(stream, framing):
                 receiver.add(block)
-        except EOFError:
+        except StreamEndError:
             raise failures.body_cut_off(self._peer) from None
         self.may_be_reused = framing.may_be_reused and upload.is_complete
         return RawResponse(head.status, head.reason, head.fields, receiver.finish())
@@ -194,11 +196,11 @@ class Http1Connection:
     def _read_head(self, stream: Stream) -> Head:
         try:
             return parse_head(stream.read_head(), self._max_headers)
-        except EOFError:
+        except StreamEndError:
             raise (failures.head_cut_off if stream.has_received else failures.no_response)(self._peer) from None
 
     def _blocks(self, stream: Stream, framing: Framing) -> Iterator[bytes]:
-        """The body as it was sent, without its chunks. Raises EOFError if it ends early."""
+        """The body as it was sent, without its chunks. Raises StreamEndError if it ends early."""
         if framing.length is not None:
             yield from _exactly(stream, framing.length)
         elif framing.is_chunked:
@@ -207,7 +209,7 @@ class Http1Connection:
             try:
                 while True:
                     yield stream.read(_BLOCK)
-            except EOFError:
+            except StreamEndError:
                 return
 
     def _failure(self, error: BaseException) -> TransportFailure | None:

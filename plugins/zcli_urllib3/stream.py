@@ -24,8 +24,12 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
+class StreamEndError(Exception):
+    """The connection ended before what was to be read."""
+
+
 class Stream:
-    """A connection with a buffer. Reading raises EOFError where the connection ends before what is asked for.
+    """A connection with a buffer. Reading raises :class:`StreamEndError` where it ends.
 
     ``has_received`` says whether anything came since :meth:`begin`.
     """
@@ -144,7 +148,7 @@ class Stream:
         self._socket.settimeout(remaining(self._deadline))
         data: bytes = self._socket.recv(most)
         if not data:
-            raise EOFError
+            raise StreamEndError
         self.has_received = True
         return data
 
