@@ -80,9 +80,10 @@ class Response:
             self._take_lines()
         if self._body is not None and self.blocks:
             for block in self.blocks:
-                self._body.add(block)
+                part = block if self._left is None else block[: self._left]  # another protocol follows a 101
+                self._body.add(part)
                 if self._left is not None:
-                    self._left -= len(block)
+                    self._left -= len(part)
             self.blocks.clear()
 
     def finish(self, peer: str) -> RawResponse:
