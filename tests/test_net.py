@@ -85,10 +85,10 @@ def test_resolve_slow_resolver_times_out(monkeypatch: pytest.MonkeyPatch) -> Non
     """The caller does not wait for a resolver that does not return."""
     release, resolver = threading.Event(), socket.getaddrinfo
 
-    def slow(*arguments: Any, flags: int = 0, **options: Any) -> Any:
-        if not flags:
+    def slow(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host == b"slow.invalid":
             release.wait(60)
-        return resolver(*arguments, flags=flags, **options)
+        return resolver(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     try:

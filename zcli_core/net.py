@@ -84,18 +84,26 @@ def resolve(host: str, port: int, deadline: float) -> list[Address]:
     if not host.isascii() or not host:
         # getaddrinfo would encode it by IDNA 2003, which names another host for some names.
         raise socket.gaierror(socket.EAI_NONAME, "not a valid host name")
-    try:
-        # Bytes, because a str is put through the idna codec, whose import costs more than a connection.
-        found = _look_up(host, port, 0 if host == "localhost" else socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        found = _look_up_within(host, port, remaining(deadline))
+    is_local = host == "localhost" or is_numeric(host)  # which needs no name server
+    found = _look_up(host, port) if is_local else _look_up_within(host, port, remaining(deadline))
     first = [address for address in found if address.family == found[0].family]
     others = [address for address in found if address.family != found[0].family]
     return [address for pair in zip_longest(first, others) for address in pair if address is not None]
 
 
-def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:
-    found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM, flags=flags)
+def is_numeric(host: str) -> bool:
+    """Whether a host is an address, IPv6 with or without a zone (``fe80::1%eth0``)."""
+    family, address = (socket.AF_INET6, host.partition("%")[0]) if ":" in host else (socket.AF_INET, host)
+    try:
+        socket.inet_pton(family, address)
+    except OSError:
+        return False
+    return True
+
+
+def _look_up(host: str, port: int) -> list[Address]:
+    # Bytes, because a str is put through the idna codec, whose import costs more than a connection.
+    found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     families = (socket.AF_INET, socket.AF_INET6)
     return [Address(int(family), tuple(sockaddr)) for family, *_, sockaddr in found if family in families]
 

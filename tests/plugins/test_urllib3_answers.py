@@ -62,10 +62,10 @@ def test_slow_resolver_times_out(http: HttpClient, monkeypatch: pytest.MonkeyPat
     """The call does not wait for a resolver that does not return."""
     ended, resolver = threading.Event(), socket.getaddrinfo
 
-    def slow(*arguments: Any, flags: int = 0, **options: Any) -> Any:
-        if not flags:
+    def slow(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host == b"slow-to-resolve.invalid":
             ended.wait(60)
-        return resolver(*arguments, flags=flags, **options)
+        return resolver(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     assert http.get("http://slow-to-resolve.invalid/", timeout=0.1) is None

@@ -21,10 +21,10 @@ def slow_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A name server that does not answer."""
     release, resolver = threading.Event(), socket.getaddrinfo
 
-    def slow(*arguments: Any, flags: int = 0, **options: Any) -> Any:
-        if not flags & socket.AI_NUMERICHOST:
+    def slow(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host == b"slow.invalid":
             release.wait(60)
-        return resolver(*arguments, flags=flags, **options)
+        return resolver(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     yield

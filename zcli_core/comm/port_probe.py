@@ -39,15 +39,6 @@ class Verdict:
 # --- names -------------------------------------------------------------------------------------------------
 
 
-def is_ipv6(host: str) -> bool:
-    """Whether this is an IPv6 address, with or without a zone (``fe80::1%eth0``)."""
-    try:
-        socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    except OSError:
-        return False
-    return True
-
-
 def resolve(host: str, port: int, timeout: float) -> list[Address]:
     """The addresses of a host, each once, loopback and wildcard addresses with their pair.
 

@@ -218,9 +218,9 @@ def valid_host(host: Any) -> str:
     if any(c in "/@?#[]" or c.isspace() or not c.isprintable() for c in host):
         raise ValueError(f"{expected}: no URL, brackets, spaces or control characters")
     if ":" in host:
-        from zcli_core.comm.port_probe import is_ipv6
+        from zcli_core.net import is_numeric
 
-        if not is_ipv6(host):
+        if not is_numeric(host):
             raise ValueError(f"{expected}, not {_shown(host)}: the port is an argument of its own")
     if host.isascii():
         return host
