@@ -6,6 +6,13 @@ raised at all (see ``last_failure``). What is left is here.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_VARARGS = 4  # inspect.CO_VARARGS, without the import
+
 
 class ZCLIError(Exception):
     """The base of zCLI's own errors."""
@@ -45,3 +52,30 @@ class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know fro
 
     def __str__(self) -> str:
         return f"the connection is closed ({self.code}{': ' + self.reason if self.reason else ''})"
+
+
+def raised_by_signal(error: BaseException) -> bool:
+    """Whether a signal's handler raised this, and not the code that the signal interrupted.
+
+    Code that turns an error into a result, such as a failure of the network, must raise such an error again: a timeout
+    decorator may well raise TimeoutError. Python calls a handler with the frame that it interrupts, and no other
+    function is given the frame of its caller, so the traceback tells.
+    """
+    entry, interrupted = error.__traceback__, None
+    while entry is not None:
+        frame = entry.tb_frame
+        if interrupted is not None and _was_given(frame, interrupted):
+            return True
+        entry, interrupted = entry.tb_next, frame
+    return False
+
+
+def _was_given(frame: FrameType, value: object) -> bool:
+    """Whether ``value`` is one of the arguments that this frame was called with."""
+    code = frame.f_code
+    count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & _VARARGS)
+    for name in code.co_varnames[:count]:
+        argument = frame.f_locals.get(name)
+        if argument is value or (isinstance(argument, tuple) and any(item is value for item in argument)):
+            return True
+    return False

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import pycurl
 
-from zcli_core.contracts.http import FailureKind, TransportFailure
-from zcli_pycurl.place import Place
+from zcli_core.contracts.http import TransportFailure
+from zcli_core.contracts.http_parts import failures
+from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES
+from zcli_core.contracts.http_parts.transport import PoolKey
 
 # libcurl's numbers that pycurl has no names for.
 _HTTP2_STREAM = 92
@@ -33,7 +35,6 @@ _PROTOCOL = {
     pycurl.E_BAD_CONTENT_ENCODING: "its Transfer-Encoding is not known",
     pycurl.E_HTTP2: None,
     _HTTP2_STREAM: None,
-    _TOO_LARGE: "its headers are too long",
 }
 
 
@@ -41,7 +42,7 @@ class Trouble(NamedTuple):
     """How a transfer ended: libcurl's number and sentence, the system's error number, and how far it had come.
 
     ``doing`` is "reading the body" or the like, ``was_asked`` whether the request was being sent, ``has_begun`` whether
-    anything of the answer had come, ``has_tunnel`` whether a proxy has opened one, ``refusal`` what it said if not.
+    anything of the response had come, ``has_tunnel`` whether a proxy has opened one, ``refusal`` what it said if not.
     """
 
     code: int
@@ -54,72 +55,70 @@ class Trouble(NamedTuple):
     refusal: str
 
 
-def classify(trouble: Trouble, place: Place) -> TransportFailure:
+def classify(trouble: Trouble, key: PoolKey) -> TransportFailure:
     """The failure that libcurl's error is."""
     if trouble.code == pycurl.E_OPERATION_TIMEDOUT:
-        return TransportFailure("timeout", f"the deadline passed while {trouble.doing}")
+        return failures.timed_out(trouble.doing)
     if trouble.was_asked:
-        return _while_talking(trouble, place.peer)
-    if place.proxy is None or trouble.has_tunnel:
-        return _while_connecting(trouble, f"{place.host}:{place.port}")
-    proxy = f"the proxy {place.dialled}"
+        return _while_talking(trouble, key.peer)
+    if key.proxy is None or trouble.has_tunnel:
+        return _while_connecting(trouble, key.authority)
     if trouble.refusal:
-        return TransportFailure("proxy", f"{proxy} opened no tunnel to {place.host}: {short(trouble.refusal)}")
-    failure = _while_connecting(trouble, proxy)
-    return failure if failure.kind == "transport" else TransportFailure("proxy", failure.message)
+        return failures.no_tunnel(key.dialled, key.host, trouble.refusal)
+    if not key.is_forwarded and trouble.code in _BREAKS:
+        return failures.no_tunnel(key.dialled, key.host, "it closed the connection")
+    if trouble.code in _PROTOCOL:
+        return failures.no_tunnel(
+            key.dialled, key.host, failures.invalid(_PROTOCOL[trouble.code] or trouble.text).message
+        )
+    failure = _while_connecting(trouble, f"the proxy {key.dialled}")
+    return failure if failure.kind == "transport" else failures.of_proxy(failure)
 
 
 def _while_connecting(trouble: Trouble, peer: str) -> TransportFailure:
     """``peer`` is who was being connected to."""
     if trouble.code in _TLS and trouble.errno not in _RESETS:
-        return TransportFailure("tls", f"no secure connection to {peer}: {_tls_reason(trouble.text)}")
+        return failures.insecure(peer, _tls_reason(trouble.text))
     if trouble.code in (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY):
-        return TransportFailure("dns", f"{peer.rpartition(':')[0]} has no address")
+        return failures.no_address(peer.rpartition(":")[0])
     if trouble.code == pycurl.E_COULDNT_CONNECT:
-        if trouble.errno == errno.ECONNREFUSED:
-            return TransportFailure("refused", f"{peer} refused the connection: nothing listens there")
-        reason = os.strerror(trouble.errno) if trouble.errno else short(trouble.text)
-        return TransportFailure("unreachable", f"{peer} cannot be reached: {reason}")
+        if trouble.errno:
+            return failures.network_failed(OSError(trouble.errno, os.strerror(trouble.errno)), peer, trouble.doing)
+        return TransportFailure("unreachable", f"{peer} cannot be reached: {failures.one_line(trouble.text)}")
     if trouble.errno in _RESETS or trouble.code in _BREAKS:
-        return TransportFailure("reset", f"{peer} broke the connection while {trouble.doing}")
+        return failures.broken(peer, trouble.doing)
     return _broken(trouble)
 
 
 def _while_talking(trouble: Trouble, peer: str) -> TransportFailure:
-    code, text = trouble.code, trouble.text
-    kind: FailureKind = "protocol"
+    code = trouble.code
     if code == pycurl.E_PARTIAL_FILE:
-        message = f"{peer} closed the connection before the end of the body"
-    elif code == pycurl.E_RECV_ERROR and "chunk" in text.lower():
-        message = f"the answer of {peer} is no valid HTTP: a chunk does not begin with its size"
-    elif code == pycurl.E_GOT_NOTHING and not trouble.has_begun:
-        kind, message = "reset", f"{peer} closed the connection without an answer"
-    elif code == pycurl.E_SEND_FAIL_REWIND:  # libcurl would have sent the request again, and cannot
-        kind, message = "reset", f"{peer} closed the kept connection upon the request, whose body can be read only once"
-    elif code in _BREAKS or code in _TLS:
-        kind, message = "reset", f"{peer} broke the connection while {trouble.doing}"
-    elif code in _PROTOCOL:
-        message = f"the answer of {peer} is no valid HTTP: {_PROTOCOL[code] or short(text)}"
-    else:
-        return _broken(trouble)
-    return TransportFailure(kind, message)
+        return failures.body_cut_off(peer)
+    if code == pycurl.E_RECV_ERROR and "chunk" in trouble.text.lower():
+        return failures.invalid_chunk()
+    if code == pycurl.E_GOT_NOTHING and not trouble.has_begun:
+        return failures.no_response(peer)
+    if code == pycurl.E_SEND_FAIL_REWIND:  # libcurl would have sent the request again, and cannot
+        return TransportFailure(
+            "reset", f"{peer} closed the kept connection upon the request, whose body can be read only once"
+        )
+    if code == _TOO_LARGE:
+        return failures.head_too_large(f"{MAX_HEAD_BYTES // 1024} KiB")
+    if code in _BREAKS or code in _TLS:
+        return failures.broken(peer, trouble.doing)
+    if code in _PROTOCOL:
+        return failures.invalid(_PROTOCOL[code] or failures.one_line(trouble.text))
+    return _broken(trouble)
 
 
 def _broken(trouble: Trouble) -> TransportFailure:
-    return TransportFailure("transport", f"libcurl failed while {trouble.doing}: {short(trouble.text)}")
+    return TransportFailure("transport", f"libcurl failed while {trouble.doing}: {failures.one_line(trouble.text)}")
 
 
 def _tls_reason(text: str) -> str:
     """libcurl's sentences, in which OpenSSL's are quoted."""
     lowered = text.lower()
-    if "wrong version number" in lowered or "http request" in lowered or "packet length too long" in lowered:
-        return "it does not speak TLS on this port (is it an http:// address?)"
     if "verify result" in lowered or "certificate problem" in lowered or "subject name" in lowered:
         reason = text.removeprefix("SSL: ") if "subject" in lowered else text.rpartition(": ")[2]
-        return f"its certificate was not accepted: {short(reason)}"
-    return short(text)
-
-
-def short(text: str) -> str:
-    """A text on one line, short enough for a log: the peer may have written parts of it."""
-    return repr(text)[1:-1][:120]
+        return f"its certificate was not accepted: {reason}"
+    return text

@@ -1,7 +1,8 @@
-"""One libcurl handle with one connection: a request goes in, an answer comes out."""
+"""One libcurl handle with one connection: a request goes in, a response comes out."""
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -9,19 +10,20 @@ from typing import Any
 
 import pycurl
 
-from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure
-from zcli_pycurl.answers import Answer
-from zcli_pycurl.driver import Driver, is_readable
+from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure, sooner
+from zcli_core.contracts.http_parts import failures
+from zcli_core.contracts.http_parts.bodies import BodySource
+from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES
+from zcli_core.contracts.http_parts.transport import PoolKey, may_repeat
+from zcli_core.net import is_readable
+from zcli_pycurl.driver import Driver
 from zcli_pycurl.failures import Trouble, classify
-from zcli_pycurl.place import Place
+from zcli_pycurl.responses import Response
 from zcli_pycurl.tls import TlsOptions
 from zcli_pycurl.upload import Upload
 
 # What libcurl would add of its own; a request without them was meant to be so. "Expect" would hold a large body back.
 _NOT_TO_BE_ADDED = ("Accept", "User-Agent", "Content-Type", "Expect")
-
-# A request that may be sent again on its own (RFC 9110, section 9.2.2) when the server closed an idle connection.
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 # Methods whose body is said to be empty if there is none (RFC 9110, section 8.6).
 _EXPECTING_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -33,20 +35,20 @@ _BUFFER = 64 * 1024
 
 
 class Handle:
-    """A handle for one place. Not for two threads at once; closed after anything has gone wrong on it."""
+    """Implements :class:`zcli_core.contracts.http_parts.transport.Connection`."""
 
-    def __init__(self, place: Place, tls: TlsOptions) -> None:
+    def __init__(self, key: PoolKey, tls: TlsOptions, max_headers: int) -> None:
         """Raises TransportFailure of kind ``tls`` if there are no authorities to trust."""
-        self._place = place
-        self._answer = Answer("", 0, 0)
-        self._failure: TransportFailure | None = None
+        self._key = key
+        self._max_headers = max_headers
+        self._response = Response("", 0, 0, 0)
+        self._error: BaseException | None = None
         self._has_connected = False
         self._simple_method: str | None = None
         self._fields: list[tuple[str, str]] | None = None
+        self._read_timeout: float | None = None
         self._is_multiplexed = False
-        self.may_be_reused = True
-        #: Whether the last exchange failed because the server had closed the kept connection, or closed it upon the
-        #: request, without a word of an answer.
+        self.may_be_reused = False
         self.was_stale = False
         self._curl = pycurl.Curl()
         for option, value in self._fixed_options(tls):
@@ -55,22 +57,21 @@ class Handle:
 
     def _fixed_options(self, tls: TlsOptions) -> list[tuple[int, Any]]:
         """What holds for every request, for nothing of the environment and of libcurl's files is to count."""
-        place = self._place
+        key = self._key
         options: list[tuple[int, Any]] = [
-            (pycurl.URL, place.url),
+            (pycurl.URL, url_of(key)),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
             (pycurl.NOSIGNAL, 1),
-            (pycurl.CONNECTTIMEOUT_MS, _LONGEST),
             (pycurl.BUFFERSIZE, _BUFFER),
             (pycurl.PREREQFUNCTION, self._begin),
             (pycurl.SOCKOPTFUNCTION, self._connect),
             (pycurl.PROXY, ""),
             (pycurl.NOPROXY, ""),
         ]
-        if place.scheme == "https":
+        if key.scheme == "https":
             options += tls.for_server()
-        proxy = place.proxy
+        proxy = key.proxy
         if proxy is not None:
             host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
             headers = ["Proxy-Connection:", "User-Agent:"]
@@ -86,44 +87,53 @@ class Handle:
         return options
 
     def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        """Send a request and read its answer. Raises TransportFailure, or what the body's iterable raised."""
+        """Send a request and read its response. Raises TransportFailure, or what the body's iterable raised."""
         seconds = deadline - time.monotonic()
         if seconds <= 0:
-            raise TransportFailure("timeout", "the deadline passed before the request was sent")
+            raise failures.timed_out("the request was about to be sent")
         curl, body = self._curl, request.body
-        upload = None if body is None or isinstance(body, bytes) else Upload(body)
-        self._failure = None
-        self._has_connected = False
-        self._answer = answer = Answer(
-            request.method, deadline, max_bytes, ends_with_head=request.method == "HEAD" and body is not None
-        )
-        curl.setopt(pycurl.TIMEOUT_MS, max(1, min(int(seconds * 1000), _LONGEST)))
-        curl.setopt(pycurl.HEADERFUNCTION, answer.take_line)
-        curl.setopt(pycurl.WRITEFUNCTION, answer.take_block)
+        upload = None if body is None or isinstance(body, bytes) else Upload(BodySource(request, body))
+        self._error = None
+        self._has_connected = self.was_stale = self.may_be_reused = False
+        self._response = response = Response(request.method, deadline, max_bytes, self._max_headers)
+        curl.setopt(pycurl.TIMEOUT_MS, _milliseconds(seconds))
+        limit = request.connect_timeout
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, _LONGEST if limit is None else _milliseconds(limit))
+        self._read_timeout = request.read_timeout
+        self._driver.limit = math.inf
+        curl.setopt(pycurl.HEADERFUNCTION, response.lines.append)
+        curl.setopt(pycurl.WRITEFUNCTION, response.blocks.append)
         self._describe(request, upload)
-        error = self._driver.perform()
-        if upload is not None:
-            upload.close()
-        if error is not None:
-            self.may_be_reused = False
-            if not answer.is_complete:
-                cause = self._cause(*error, request, answer, upload)
-                is_reset = isinstance(cause, TransportFailure) and cause.kind == "reset"
-                self.was_stale = is_reset and not self._has_connected and not answer.has_begun
-                raise cause
+
+        def is_done() -> bool:
+            response.go_on()
+            # libcurl would go on sending, wait for the body of a response to HEAD, and for what follows 101.
+            may_be_left = response.is_complete and (body is not None or response.is_upgrade)
+            return may_be_left and (not self._is_sent(request, upload) or body is None or request.method == "HEAD")
+
+        try:
+            error = self._driver.perform(is_done)
+        finally:
+            if upload is not None:
+                upload.close()
+        if error is not None and not response.is_complete:
+            cause = self._cause(*error, request, response, upload)
+            is_reset = isinstance(cause, TransportFailure) and cause.kind == "reset"
+            self.was_stale = is_reset and not self._has_connected and not response.has_begun
+            raise cause
         if body is not None:
             curl.setopt(pycurl.POSTFIELDS, b"")  # or an idle handle would hold the body
             self._simple_method = None
-        raw = answer.finish(self._place.peer)
-        self._is_multiplexed = answer.version == "HTTP/2"
-        self.may_be_reused = self.may_be_reused and answer.may_be_reused
+        raw = response.finish(self._key.peer)
+        self._is_multiplexed = response.version == "HTTP/2"
+        self.may_be_reused = error is None and response.may_be_reused and not self._driver.was_left
         return raw
 
-    def is_fresh(self, request: HttpRequest) -> bool:
-        """Whether the kept connection is as it was left, as far as can be told without sending the request.
+    def is_usable(self, request: HttpRequest) -> bool:
+        """Whether the kept connection is as it was left.
 
-        Anything to read on an idle connection is its end, or an answer that nobody asked for. On HTTP/2 it may be the
-        server's housekeeping; libcurl will read it, and where it is the end, the request can be sent again.
+        Anything to read on an idle connection is its end, or a response that no request asked for. On HTTP/2 it may be
+        the server's housekeeping; libcurl will read it, and where it is the end, the request can be sent again.
         """
         if self._is_multiplexed and may_repeat(request):
             return True
@@ -155,39 +165,44 @@ class Handle:
 
     def _begin(self, peer: str, own: str, peer_port: int, own_port: int) -> int:
         """libcurl is about to send the request: again, and unasked, where a kept connection turned out to be dead."""
-        if (peer, peer_port) == (own, own_port):
-            # Both ends of a connection to a free local port can turn out to be the same socket.
-            self._failure = TransportFailure(
-                "refused", f"{self._place.dialled} refused the connection: nothing listens there"
-            )
+        try:
+            self._check_peer((peer, peer_port), (own, own_port))
+            self._forbid_repeating()
+            self._response.ask()
+            self._driver.limit = sooner(math.inf, self._read_timeout)
+        except BaseException as error:  # noqa: BLE001 - raised again by exchange(); pycurl would print it
+            self._error = error
             return pycurl.PREREQFUNC_ABORT
-        if self._would_repeat():
-            return pycurl.PREREQFUNC_ABORT
-        self._answer.ask()
         return pycurl.PREREQFUNC_OK
 
     def _connect(self, socket: int, purpose: int) -> int:
         """libcurl is about to connect a new socket."""
-        if self._would_repeat():
+        try:
+            self._forbid_repeating()
+            self._has_connected = True
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._error = error
             return pycurl.SOCKOPT_ERROR
-        self._has_connected = True
         return pycurl.SOCKOPT_OK
 
-    def _would_repeat(self) -> bool:
-        """Whether going on would send the request again. That is decided elsewhere: libcurl asks for no method."""
-        if not self._answer.was_asked_for:
-            return False
-        self._failure = TransportFailure(
-            "reset",
-            f"{self._place.peer} closed the kept connection upon the request, which may have been carried out and "
-            "was not sent again",
-        )
-        return True
+    def _check_peer(self, peer: tuple[str, int], own: tuple[str, int]) -> None:
+        if peer == own:  # see net.is_self_connected
+            raise failures.refused(self._key.dialled)
+
+    def _forbid_repeating(self) -> None:
+        """Raise if going on would send the request again. That is decided elsewhere: libcurl asks for no method."""
+        if self._response.was_asked_for:
+            raise TransportFailure(
+                "reset",
+                f"{self._key.peer} closed the kept connection upon the request, which may have been carried out and "
+                "was not sent again",
+            )
 
     def _describe(self, request: HttpRequest, upload: Upload | None) -> None:
         """Tell libcurl what to send; an idle handle still knows what it sent last."""
         curl, method, body = self._curl, request.method, request.body
-        curl.setopt(pycurl.REQUEST_TARGET, str(request.url) if self._place.is_forwarded else request.url.target)
+        url = request.url
+        curl.setopt(pycurl.REQUEST_TARGET, url.absolute_form if self._key.is_forwarded else url.target)
         fields = request.headers.items()
         if fields != self._fields:
             self._fields = fields
@@ -198,58 +213,67 @@ class Handle:
         curl.setopt(pycurl.HTTPGET, 1)  # takes back whatever kind of request came before
         curl.setopt(pycurl.CUSTOMREQUEST, method)
         if upload is not None:
-            length = request.headers.get("content-length", "")
             curl.setopt(pycurl.UPLOAD, 1)
             curl.setopt(pycurl.READFUNCTION, upload.read)
-            curl.setopt(pycurl.INFILESIZE_LARGE, int(length) if length.isdigit() else -1)
+            curl.setopt(pycurl.INFILESIZE_LARGE, -1 if upload.length is None else upload.length)
         elif isinstance(body, bytes) or method in _EXPECTING_BODY:
             curl.setopt(pycurl.POSTFIELDS, body or b"")
         elif method == "HEAD":
             curl.setopt(pycurl.NOBODY, 1)
 
     def _cause(
-        self, code: int, text: str, request: HttpRequest, answer: Answer, upload: Upload | None
+        self, code: int, text: str, request: HttpRequest, response: Response, upload: Upload | None
     ) -> BaseException:
-        """Why there is no answer, after libcurl's error."""
+        """Why there is no response, after libcurl's error."""
         if upload is not None and upload.error is not None:
             return upload.error
-        own = self._failure or answer.failure
-        if own is not None:
-            return own
+        if self._error is not None:
+            return self._error
+        if response.is_head_too_large:
+            return failures.head_too_large(f"{MAX_HEAD_BYTES // 1024} KiB")
         curl = self._curl
         tunnel = curl.getinfo(pycurl.HTTP_CONNECTCODE)
         trouble = Trouble(
             code=code,
             text=text,
             errno=curl.getinfo(pycurl.OS_ERRNO),
-            doing=self._doing(request, answer, upload),
-            was_asked=answer.was_asked_for,
-            has_begun=answer.has_begun,
-            has_tunnel=tunnel == 200,
-            refusal=answer.status_line.partition(" ")[2] if tunnel not in (0, 200) else "",
+            doing=self._doing(request, response, upload),
+            was_asked=response.was_asked_for,
+            has_begun=response.has_begun,
+            has_tunnel=200 <= tunnel < 300,
+            refusal=response.status_line.partition(" ")[2] if tunnel >= 300 else "",
         )
-        return classify(trouble, self._place)
+        return classify(trouble, self._key)
 
-    def _doing(self, request: HttpRequest, answer: Answer, upload: Upload | None) -> str:
+    def _doing(self, request: HttpRequest, response: Response, upload: Upload | None) -> str:
         """How far the request had come."""
-        if answer.has_head:
+        if response.has_head:
             return "reading the body"
-        if answer.was_asked_for:
-            size = len(request.body) if isinstance(request.body, bytes) else 0
-            is_sent = upload.is_complete if upload else self._curl.getinfo(pycurl.SIZE_UPLOAD_T) >= size
-            return "waiting for the answer" if is_sent else "sending the request"
+        if response.was_asked_for:
+            return "waiting for the response" if self._is_sent(request, upload) else "sending the request"
         if self._is_looking_up():
-            return f"looking up the address of {self._place.dialled.rpartition(':')[0]}"
-        return f"connecting to {self._place.dialled}"
+            return f"looking up the address of {self._key.dialled.rpartition(':')[0]}"
+        return f"connecting to {self._key.dialled}"
+
+    def _is_sent(self, request: HttpRequest, upload: Upload | None) -> bool:
+        if upload is not None and upload.length is None:
+            return upload.is_complete
+        size = upload.length if upload is not None else len(request.body or b"")  # type: ignore[arg-type]
+        return bool(self._curl.getinfo(pycurl.SIZE_UPLOAD_T) >= size)
 
     def _is_looking_up(self) -> bool:
         """Whether the last exchange came no further than the look-up of the host's name."""
-        return not self._answer.was_asked_for and not self._curl.getinfo(pycurl.NAMELOOKUP_TIME)
+        return not self._response.was_asked_for and not self._curl.getinfo(pycurl.NAMELOOKUP_TIME)
 
 
-def may_repeat(request: HttpRequest) -> bool:
-    """Whether a request that may have reached the server can be sent again."""
-    return request.method in _IDEMPOTENT and (request.body is None or isinstance(request.body, bytes))
+def _milliseconds(seconds: float) -> int:
+    return max(1, min(int(seconds * 1000), _LONGEST))
+
+
+def url_of(key: PoolKey) -> str:
+    """Where connections lead as a URL without a path, as libcurl reads it."""
+    host = f"[{key.host.replace('%', '%25')}]" if ":" in key.host else key.host
+    return f"{key.scheme}://{host}:{key.port}/"
 
 
 def _header_lines(fields: list[tuple[str, str]]) -> list[bytes]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 
 import pycurl
 
+from zcli_core.contracts.http_parts.bodies import BodySource
+
 
 class Upload:
-    """Hands an iterable's items to libcurl; ``error`` is what iterating it raised, to be raised again.
+    """Hands a source's blocks to libcurl; ``error`` is what was raised meanwhile, to be raised again.
 
     ``read`` is the callback: a generator's ``send``, so that whatever is raised in it, by a signal's handler too, is
     caught here. What leaves a callback goes no further than pycurl, which prints it.
     """
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, source: BodySource) -> None:
         self.error: BaseException | None = None
+        self.length = source.length
         self.is_complete = False
-        self._blocks = self._feed(chunks)
+        self._blocks = self._feed(source)
         next(self._blocks)
         self.read: Callable[[int], bytes | int] = self._blocks.send
 
@@ -25,15 +28,15 @@ class Upload:
         """No more will be asked for."""
         self._blocks.close()
 
-    def _feed(self, chunks: Iterable[bytes]) -> Generator[bytes | int, int, None]:
+    def _feed(self, source: BodySource) -> Generator[bytes | int, int, None]:
         try:
             size = yield b""
-            for chunk in chunks:
+            for block in source:
                 start = 0
-                while start < len(chunk):  # an empty block would mean the end
-                    block = bytes(chunk[start : start + size])
-                    start += len(block)
-                    size = yield block
+                while start < len(block):
+                    part = bytes(block[start : start + size])
+                    start += len(part)
+                    size = yield part
             self.is_complete = True
             while True:
                 yield b""

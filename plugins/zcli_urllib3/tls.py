@@ -6,8 +6,9 @@ import os
 import ssl
 import sys
 import threading
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from zcli_core.forks import call_after_fork
 
 if TYPE_CHECKING:
     from zcli_core.config.sections import Http
@@ -23,6 +24,7 @@ class TlsContexts:
         self._settings = settings
         self._shared: ssl.SSLContext | None = None
         self._lock = threading.Lock()
+        call_after_fork(self)
         if settings.ca_file is not None or settings.client_cert is not None:
             self.for_connection()
 
@@ -48,7 +50,7 @@ class TlsContexts:
         self._lock = threading.Lock()
 
     def _make_shared(self) -> ssl.SSLContext:
-        context = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self._settings.ca_file is not None:
             context.load_verify_locations(cafile=self._settings.ca_file)
             # The file may name an authority that was itself signed by one that is not in it.
@@ -62,22 +64,10 @@ class TlsContexts:
 
     def _configure(self, context: ssl.SSLContext) -> None:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
         if self._settings.client_cert is not None:
             # An empty passphrase, or OpenSSL would ask for one on the terminal.
             context.load_cert_chain(self._settings.client_cert, self._settings.client_key, password="")
-
-
-class _SharedContext(ssl.SSLContext):
-    """A context for all threads. urllib3 sets the protocols for every connection, which OpenSSL does not allow while
-    another thread begins a handshake; they are always the same, and are set once."""
-
-    def __new__(cls, protocol: int) -> _SharedContext:
-        context = super().__new__(cls, protocol)
-        ssl.SSLContext.set_alpn_protocols(context, ["http/1.1"])
-        return context
-
-    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
-        """Nothing: they are set."""
 
 
 def _openssl_knows_the_system() -> bool:

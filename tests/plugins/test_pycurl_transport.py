@@ -15,17 +15,19 @@ import pycurl
 import pytest
 import trustme
 import zcli_pycurl.driver
-import zcli_pycurl.pool
 import zcli_pycurl.tls
-from zcli_pycurl.handle import Handle
-from zcli_pycurl.place import Place
+from zcli_pycurl.handle import Handle, url_of
 from zcli_pycurl.tls import TlsOptions, system_authorities
 from zcli_pycurl.transport import CurlTransport
 
 from zCLI import zCLI
 from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
+from zcli_core.contracts.http import TransportFailure
+from zcli_core.contracts.http_parts import transport
+from zcli_core.contracts.http_parts.transport import ConnectionPool, PoolKey
 from zcli_core.errors import ConfigError
+from zcli_core.net import SelectPoll
 from zcli_core.testing.http.peer import ScriptedServer, answering, closed_port, response, wait_until
 
 
@@ -34,7 +36,7 @@ def http(make_curl: Callable[..., HttpClient]) -> HttpClient:
     return make_curl()
 
 
-def pool_of(http: HttpClient) -> zcli_pycurl.pool.HandlePool:
+def pool_of(http: HttpClient) -> ConnectionPool[Handle]:
     transport = http._transport
     assert isinstance(transport, CurlTransport)
     return transport._pool
@@ -159,7 +161,7 @@ def test_an_idle_handle_holds_no_body(http: HttpClient) -> None:
         assert found is not None
         assert len(found.content) == len(large)
         (handles,) = pool_of(http)._idle.values()
-        assert handles[0][0]._answer._body.getbuffer().nbytes == 0  # type: ignore[union-attr]
+        assert handles[0][0]._response._body is None
     del found
     assert sys.getrefcount(body) == before
 
@@ -175,7 +177,7 @@ def test_idle_handles_are_bounded_and_grow_old(http: HttpClient, monkeypatch: py
             assert http.get(other.url)
             assert pool._count <= 3
         assert sum(map(len, pool._idle.values())) == 3
-        monkeypatch.setattr(zcli_pycurl.pool, "LONGEST_IDLE", 0.0)
+        monkeypatch.setattr(transport, "LONGEST_IDLE", 0.0)
         assert http.get(other.url)
         assert other.connections == 2
 
@@ -193,23 +195,23 @@ def test_a_transport_that_nobody_closes_is_closed_when_it_goes(httpbin: str) -> 
 
 def test_a_connection_to_itself_is_none(http: HttpClient) -> None:
     """Both ends of a connection to a free local port can be the same socket; the request would be its own answer."""
-    handle = Handle(Place("http", "127.0.0.1", closed_port(), None), TlsOptions(Http()))
+    handle = Handle(PoolKey("http", "127.0.0.1", closed_port(), None), TlsOptions(Http()), 100)
     try:
         assert handle._begin("127.0.0.1", "127.0.0.1", 50000, 50000) == pycurl.PREREQFUNC_ABORT
-        assert handle._failure is not None
-        assert handle._failure.kind == "refused"
+        assert isinstance(handle._error, TransportFailure)
+        assert handle._error.kind == "refused"
     finally:
         handle.close()
 
 
 def test_the_zone_of_an_address_is_for_this_machine_only() -> None:
-    assert Place("http", "fe80::1%eth0", 80, None).url == "http://[fe80::1%25eth0]:80/"
+    assert url_of(PoolKey("http", "fe80::1%eth0", 80, None)) == "http://[fe80::1%25eth0]:80/"
 
 
 def test_waiting_by_select_where_there_is_no_poll(
     make_curl: Callable[..., HttpClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zcli_pycurl.driver, "new_poll", zcli_pycurl.driver.SelectPoll)
+    monkeypatch.setattr(zcli_pycurl.driver, "new_poll", SelectPoll)
     http = make_curl()
     with ScriptedServer(answering(response())) as server:
         for method, body in (("GET", None), ("POST", bytes(4_000_000)), ("PUT", iter([b"block"] * 3)), ("GET", None)):

@@ -102,9 +102,9 @@ def test_a_program_that_closes_nothing_leaves_no_socket_behind(httpbin: str, htt
 def test_a_connection_that_was_idle_for_long_is_not_used_again(
     http: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zcli_urllib3 import pool
+    from zcli_core.contracts.http_parts import transport
 
-    monkeypatch.setattr(pool, "LONGEST_IDLE", 0.0)
+    monkeypatch.setattr(transport, "LONGEST_IDLE", 0.0)
     with ScriptedServer(answering(response())) as server:
         assert http.get(server.url)
         assert http.get(server.url)
@@ -115,14 +115,14 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 def test_connections_to_many_places_do_not_pile_up(make_http: Callable[..., HttpClient]) -> None:
     from contextlib import ExitStack
 
-    from zcli_urllib3.pool import ConnectionPool
+    from zcli_core.contracts.http_parts.transport import ConnectionPool
 
     assert ConnectionPool(16)._total == 256
     http = make_http(pool_size=16)
     with ScriptedServer(answering(response())) as server:
         assert http.get(server.url)
         assert http._transport is not None
-        pool: ConnectionPool = http._transport._pool  # type: ignore[attr-defined]
+        pool: ConnectionPool[Any] = http._transport._pool  # type: ignore[attr-defined]
         pool._total = 3
         with ExitStack() as stack:
             for _ in range(8):

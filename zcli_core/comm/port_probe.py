@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import selectors
 import socket
 import sys
 import threading
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
+from zcli_core import net
 from zcli_core.comm.port_holder import tcp_sockets
+from zcli_core.net import Address
 
 # What names the same place for whoever binds or connects: both are looked at when one is asked for.
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -25,23 +25,6 @@ _SECOND_LOOK_AFTER = 0.005
 _FREE_PORT_TRIES = 100
 
 _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EINVAL}
-_IN_PROGRESS = {0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
-
-
-class Endpoint(NamedTuple):
-    """One address of a host, as the socket calls take it. ``sockaddr`` begins with (address, port)."""
-
-    family: int
-    sockaddr: tuple[Any, ...]
-
-    @property
-    def address(self) -> str:
-        """The address without the port."""
-        return str(self.sockaddr[0])
-
-    def at(self, port: int) -> Endpoint:
-        """The same address with another port."""
-        return Endpoint(self.family, (self.address, port, *self.sockaddr[2:]))
 
 
 @dataclass(frozen=True)
@@ -56,16 +39,7 @@ class Verdict:
 # --- names -------------------------------------------------------------------------------------------------
 
 
-def is_ipv6(host: str) -> bool:
-    """Whether this is an IPv6 address, with or without a zone (``fe80::1%eth0``)."""
-    try:
-        socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    except OSError:
-        return False
-    return True
-
-
-def resolve(host: str, port: int, timeout: float) -> list[Endpoint]:
+def resolve(host: str, port: int, timeout: float) -> list[Address]:
     """The addresses of a host, each once, loopback and wildcard addresses with their pair.
 
     Raises OSError with a readable ``strerror`` if there are none, or none within ``timeout`` seconds.
@@ -74,55 +48,28 @@ def resolve(host: str, port: int, timeout: float) -> list[Endpoint]:
         found = [_endpoint("127.0.0.1", port)]
     else:
         try:
-            found = _look_up(host, port, socket.AI_NUMERICHOST)
-        except OSError:
-            found = _look_up_within(host, port, timeout)
+            found = [_unmapped(address) for address in net.resolve(host, port, time.monotonic() + timeout)]
+        except socket.gaierror as error:
+            raise OSError(error.errno, f"the name cannot be resolved ({error.strerror or error})") from error
+        if not found:
+            raise OSError(errno.EADDRNOTAVAIL, "the name has no IP address")
     for pair in (_LOOPBACK, _WILDCARD):
-        if any(endpoint.address in pair for endpoint in found):
-            found += [_endpoint(address, port) for address in pair]
+        if any(address.host in pair for address in found):
+            found += [_endpoint(host, port) for host in pair]
     return list(dict.fromkeys(found))
 
 
-def _endpoint(address: str, port: int) -> Endpoint:
-    if ":" in address:
-        return Endpoint(socket.AF_INET6, (address, port, 0, 0))
-    return Endpoint(socket.AF_INET, (address, port))
+def _endpoint(host: str, port: int) -> Address:
+    if ":" in host:
+        return Address(socket.AF_INET6, (host, port, 0, 0))
+    return Address(socket.AF_INET, (host, port))
 
 
-def _look_up(host: str, port: int, flags: int = 0) -> list[Endpoint]:
-    # Bytes, because a str is put through the idna codec, whose import costs more than the whole check.
-    answers = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM, flags=flags)
-    found = []
-    for family, _, _, _, sockaddr in answers:
-        mapped = str(sockaddr[0]).lower().removeprefix("::ffff:")
-        if family == socket.AF_INET6 and "." in mapped:
-            found.append(_endpoint(mapped, port))
-        elif family in (socket.AF_INET, socket.AF_INET6):
-            found.append(Endpoint(int(family), tuple(sockaddr)))
-    return found
-
-
-def _look_up_within(host: str, port: int, timeout: float) -> list[Endpoint]:
-    """Look up in a thread, for the resolver has no deadline; a late answer is dropped."""
-    outcome: list[list[Endpoint] | OSError] = []
-
-    def work() -> None:
-        try:
-            outcome.append(_look_up(host, port))
-        except OSError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=work, name="zcli-resolve", daemon=True)
-    thread.start()
-    thread.join(min(timeout, threading.TIMEOUT_MAX))
-    if not outcome:
-        raise OSError(errno.ETIMEDOUT, "the name was not resolved in time")
-    answer = outcome[0]
-    if isinstance(answer, OSError):
-        raise OSError(answer.errno, f"the name cannot be resolved ({answer.strerror or answer})") from answer
-    if not answer:
-        raise OSError(errno.EADDRNOTAVAIL, "the name has no IP address")
-    return answer
+def _unmapped(address: Address) -> Address:
+    """An IPv4 address that was written as IPv6 (RFC 4291, section 2.5.5.2) as what it is."""
+    mapped = address.host.lower().removeprefix("::ffff:")
+    is_mapped = address.family == socket.AF_INET6 and "." in mapped
+    return _endpoint(mapped, address.sockaddr[1]) if is_mapped else address
 
 
 # --- binding -----------------------------------------------------------------------------------------------
@@ -168,7 +115,7 @@ _LINGERING = Verdict(
 )
 
 
-def _judge_local(endpoint: Endpoint) -> Verdict | None:
+def _judge_local(endpoint: Address) -> Verdict | None:
     """The verdict at one address; None if it is not an address of this machine."""
     strict, lenient = bind_options(sys.platform)
     code = _bind(endpoint, strict)
@@ -186,12 +133,12 @@ def _judge_local(endpoint: Endpoint) -> Verdict | None:
     return _FREE
 
 
-def _judge_taken(endpoint: Endpoint, strict: int | None, lenient: int | None) -> Verdict:
+def _judge_taken(endpoint: Address, strict: int | None, lenient: int | None) -> Verdict:
     """Tell a holder from leftovers, where a strict bind failed.
 
     A socket that is bound with SO_REUSEADDR and not listening cannot be told from leftovers beside it.
     """
-    entries = tcp_sockets(endpoint.sockaddr[1], [endpoint.address])
+    entries = tcp_sockets(endpoint.sockaddr[1], [endpoint.host])
     if entries is None:
         leftovers = not _bind(endpoint, lenient) and not connect([endpoint], _LOCAL_TIMEOUT)[0]
     elif any(entry.listening for entry in entries):
@@ -208,19 +155,19 @@ def _judge_taken(endpoint: Endpoint, strict: int | None, lenient: int | None) ->
     return _LINGERING if leftovers else _in_use(endpoint)
 
 
-def _judge_forbidden(endpoint: Endpoint) -> Verdict:
+def _judge_forbidden(endpoint: Address) -> Verdict:
     """Tell whether anybody has a port that we may not bind."""
     if sys.platform == "win32":  # there it means that somebody holds it exclusively or the system reserves it
         return _in_use(endpoint)
-    entries = tcp_sockets(endpoint.sockaddr[1], [endpoint.address])
+    entries = tcp_sockets(endpoint.sockaddr[1], [endpoint.host])
     listed = entries is not None and any(entry.held for entry in entries)
     if listed or (entries is None and connect([endpoint], _LOCAL_TIMEOUT)[0]):
         return Verdict("in use", _in_use(endpoint).detail, privileged=True)
     return Verdict("available", "nothing holds it, but this user may not bind it", privileged=True)
 
 
-def _in_use(endpoint: Endpoint) -> Verdict:
-    return Verdict("in use", f"in use at {endpoint.address}")
+def _in_use(endpoint: Address) -> Verdict:
+    return Verdict("in use", f"in use at {endpoint.host}")
 
 
 def bind_options(platform: str) -> tuple[int | None, int | None]:
@@ -234,7 +181,7 @@ def bind_options(platform: str) -> tuple[int | None, int | None]:
     return None, socket.SO_REUSEADDR
 
 
-def _bind(endpoint: Endpoint, option: int | None) -> int:
+def _bind(endpoint: Address, option: int | None) -> int:
     """Bind and let go at once; 0, or the error's number."""
     with _probing:
         try:
@@ -244,7 +191,7 @@ def _bind(endpoint: Endpoint, option: int | None) -> int:
             return error.errno or errno.EIO
 
 
-def _bound(endpoint: Endpoint, option: int | None) -> socket.socket:
+def _bound(endpoint: Address, option: int | None) -> socket.socket:
     sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
     try:
         if endpoint.family == socket.AF_INET6:
@@ -258,7 +205,7 @@ def _bound(endpoint: Endpoint, option: int | None) -> socket.socket:
     return sock
 
 
-def free_port(endpoints: Sequence[Endpoint]) -> int | None:
+def free_port(endpoints: Sequence[Address]) -> int | None:
     """A port that is free at all of these addresses; None if none of them is this machine's.
 
     Raises OSError if the system has no port to give.
@@ -272,13 +219,13 @@ def free_port(endpoints: Sequence[Endpoint]) -> int | None:
             port = int(sock.getsockname()[1])
         if all(_judge_local(endpoint.at(port)) == _FREE for endpoint in ours):
             return port
-    raise OSError(errno.EADDRINUSE, f"no port was free at all of {', '.join(each.address for each in ours)}")
+    raise OSError(errno.EADDRINUSE, f"no port was free at all of {', '.join(each.host for each in ours)}")
 
 
 # --- connecting --------------------------------------------------------------------------------------------
 
 
-def _judge_remote(endpoints: Sequence[Endpoint], timeout: float) -> Verdict:
+def _judge_remote(endpoints: Sequence[Address], timeout: float) -> Verdict:
     serving, failures = connect(endpoints, timeout)
     if serving:
         return Verdict("in use", "something answers there")
@@ -287,66 +234,20 @@ def _judge_remote(endpoints: Sequence[Endpoint], timeout: float) -> Verdict:
     return Verdict("unknown", explain(failures))
 
 
-def connect(endpoints: Sequence[Endpoint], timeout: float) -> tuple[bool, set[int]]:
+def connect(endpoints: Sequence[Address], timeout: float) -> tuple[bool, set[int]]:
     """Try all addresses at once, for at most ``timeout`` seconds: (whether one accepted, errors met)."""
-    failures: set[int] = set()
-    deadline = time.monotonic() + timeout
-    with contextlib.ExitStack() as opened:
-        selector = opened.enter_context(selectors.DefaultSelector())
-        for endpoint in endpoints:
-            try:
-                sock = opened.enter_context(socket.socket(endpoint.family, socket.SOCK_STREAM))
-                sock.setblocking(False)
-                code = sock.connect_ex(_reachable(endpoint).sockaddr)
-            except OSError as error:
-                code = error.errno or errno.EIO
-            if code in _IN_PROGRESS:
-                selector.register(sock, selectors.EVENT_WRITE)
-            else:
-                failures.add(code)
-        while selector.get_map():
-            remaining = deadline - time.monotonic()
-            for key, _ in (ready := selector.select(max(0.0, remaining))):
-                selector.unregister(key.fileobj)
-                assert isinstance(key.fileobj, socket.socket)
-                code = _outcome(key.fileobj)
-                if not code:
-                    return True, failures
-                failures.add(code)
-            if not ready and remaining <= 0:
-                failures.add(errno.ETIMEDOUT)
-                break
-    return False, failures
-
-
-def _reachable(endpoint: Endpoint) -> Endpoint:
-    """Where a client finds who is bound to this address: a wildcard one is no destination everywhere."""
-    if endpoint.address not in _WILDCARD:
-        return endpoint
-    return _endpoint(_LOOPBACK[_WILDCARD.index(endpoint.address)], endpoint.sockaddr[1])
-
-
-def _outcome(sock: socket.socket) -> int:
-    """How a connection attempt ended: 0 for accepted, else the error's number."""
-    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if code:
-        return code
     try:
-        to_itself = sock.getsockname() == sock.getpeername()
-    except OSError:  # accepted and already reset; still, somebody was there
-        return 0
-    if not to_itself:
-        return 0
-    # An ephemeral port that nobody listens on may be chosen as its own source: simultaneous open, RFC 9293
-    # section 3.5. Reset it, or TIME_WAIT would keep the port from the server that we may be waiting for.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    sock.close()
-    return errno.ECONNREFUSED
+        net.connect([_reachable(endpoint) for endpoint in endpoints], time.monotonic() + timeout, delay=0).close()
+    except net.NoConnectionError as error:
+        return False, {each.errno or errno.EIO for each in error.errors}
+    return True, set()
 
 
-#: struct linger {on, 0 seconds}: two ints on POSIX systems, two shorts on Windows.
-_RESET_ON_CLOSE = (1).to_bytes(2 if sys.platform == "win32" else 4, sys.byteorder)
-_RESET_ON_CLOSE += bytes(len(_RESET_ON_CLOSE))
+def _reachable(endpoint: Address) -> Address:
+    """Where a client finds who is bound to this address: a wildcard one is no destination everywhere."""
+    if endpoint.host not in _WILDCARD:
+        return endpoint
+    return _endpoint(_LOOPBACK[_WILDCARD.index(endpoint.host)], endpoint.sockaddr[1])
 
 
 def explain(failures: Collection[int]) -> str:

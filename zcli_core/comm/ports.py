@@ -107,7 +107,7 @@ def port_holder(port: int, host: str = "127.0.0.1") -> PortHolder | None:
         endpoints = port_probe.resolve(name, port, REMOTE_TIMEOUT)
     except OSError:
         return None
-    return table.holder_of(port, [endpoint.address for endpoint in endpoints])
+    return table.holder_of(port, [endpoint.host for endpoint in endpoints])
 
 
 def wait_for_port(
@@ -218,9 +218,9 @@ def valid_host(host: Any) -> str:
     if any(c in "/@?#[]" or c.isspace() or not c.isprintable() for c in host):
         raise ValueError(f"{expected}: no URL, brackets, spaces or control characters")
     if ":" in host:
-        from zcli_core.comm.port_probe import is_ipv6
+        from zcli_core.net import is_numeric
 
-        if not is_ipv6(host):
+        if not is_numeric(host):
             raise ValueError(f"{expected}, not {_shown(host)}: the port is an argument of its own")
     if host.isascii():
         return host

@@ -18,7 +18,7 @@ def _file_name(value: Any) -> str | None:
 
 
 def _header_value(value: Any) -> str | None:
-    from zcli_core.contracts.http_messages import check_header
+    from zcli_core.contracts.headers import check_header
 
     try:
         check_header("User-Agent", value)
@@ -62,6 +62,7 @@ class Http(Section, name="http"):
     retries: int = setting(0, "how often a failed idempotent request is tried again", minimum=0, maximum=10)
     retry_all_methods: bool = setting(False, "retry POST and PATCH too, which may then be carried out twice")
     max_bytes: int = setting(64 * 1024 * 1024, "largest decoded body that is accepted, in bytes", minimum=1)
+    max_headers: int = setting(1000, "header fields that a response may have", minimum=1, maximum=5000)
     max_redirects: int = setting(10, "how many redirects are followed", minimum=0)
     pool_size: int = setting(64, "connections kept open per host", minimum=16)
     trust_env: bool = setting(True, "take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")

@@ -7,10 +7,12 @@ one answer: redirects, retries, authentication, charsets and JSON are the core's
 A plugin offers transports with the hook ``zcli_http_transports``, which returns
 :class:`~zcli_core.contracts.provider.Provider` objects of :class:`HttpTransport`. Everything it needs is here.
 
-Of the settings in ``context.config.http`` a transport heeds ``pool_size``, ``trust_env``, ``ca_file``, ``client_cert``
-and ``client_key``; the rest is the core's, which has tried these files before it asks for the transport: they can be
-read, are in PEM format and fit each other, and the key has no passphrase. What ``trust_env`` lets the environment say
-is read by :func:`zcli_core.contracts.http_proxies.proxy_for`.
+Of the settings in ``context.config.http`` a transport uses ``pool_size``, ``max_headers``, ``trust_env``, ``ca_file``,
+``client_cert`` and ``client_key``; the rest is the core's, which has tried these files before it asks for the
+transport: they can be read, are in PEM format and fit each other, and the key has no passphrase. What ``trust_env``
+lets the environment say is read by :func:`zcli_core.contracts.http_proxies.proxy_for`.
+
+:mod:`zcli_core.contracts.http_parts` has what transports share: reading heads and bodies, kept connections, failures.
 """
 
 from __future__ import annotations
@@ -18,20 +20,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from zcli_core.contracts.headers import Headers, check_header
 from zcli_core.contracts.http_messages import (
     DEFAULT_PORTS,
+    IDEMPOTENT,
     Body,
-    Headers,
     HttpRequest,
     HttpResponse,
     HttpStatusError,
     RawResponse,
     Url,
-    check_header,
+    sooner,
 )
 
 __all__ = [
     "DEFAULT_PORTS",
+    "IDEMPOTENT",
     "Body",
     "FailureKind",
     "Headers",
@@ -44,6 +48,7 @@ __all__ = [
     "TransportFailure",
     "Url",
     "check_header",
+    "sooner",
 ]
 
 #: Why there was no answer:
@@ -55,8 +60,10 @@ __all__ = [
 #: - ``reset``: the connection was closed before an answer began, or broken off
 #: - ``tls``: no secure connection; the certificate is expired, for another host, or of an unknown authority
 #: - ``proxy``: the proxy could not be reached, is of an unknown kind, or would not open the tunnel
-#: - ``protocol``: what came back is no HTTP, ended early, or contradicts itself
-#: - ``too_large``: the decoded body is larger than ``http.max_bytes``
+#: - ``protocol``: what came back is not HTTP, ended early, or contradicts itself
+#: - ``too_large``: the decoded body is larger than ``http.max_bytes``, or there are more headers than
+#:   ``http.max_headers`` or 256 KiB
+#: - ``body``: the request's body has more or less bytes than its Content-Length says
 #: - ``too_many_redirects``: more than ``http.max_redirects``
 #: - ``insecure_redirect``: an https:// address redirected to http://
 #: - ``unrepeatable_body``: a redirect asks for the body again, and it could be read only once
@@ -72,6 +79,7 @@ FailureKind = Literal[
     "proxy",
     "protocol",
     "too_large",
+    "body",
     "too_many_redirects",
     "insecure_redirect",
     "unrepeatable_body",
@@ -134,14 +142,23 @@ class HttpTransport(Protocol):
 
         ``deadline`` is a reading of :func:`time.monotonic`. Everything counts against it: waiting for a
         connection, resolving the name, connecting, the TLS handshake, sending, and a peer that sends a byte now
-        and then. ``max_bytes`` is the largest decoded body; no more than about that may be held in memory.
+        and then. A request may have limits of its own: ``connect_timeout`` for everything until the request can be
+        sent, ``read_timeout`` for what follows; :func:`sooner` turns one into a deadline. ``max_bytes`` is the largest
+        decoded body; no more than about that may be held in memory.
 
         The request's headers are sent as they are, and none besides but Host and what frames the body. A body that is
         an iterable is sent under the request's Content-Length if it has one, else in chunks; an empty one of its items
-        is passed over. What iterating it raises must come out of this method as it is.
+        is passed over. One with more or less bytes than its Content-Length says fails with ``body``, and the server
+        never has a complete request. What iterating it raises must come out of this method as it is.
 
-        1xx answers other than 101 are skipped; redirects are returned, not followed. A body that ends before its
-        length, or before its content coding does, is none. Raises :class:`TransportFailure` when there is no answer.
+        The head of the response is read by the rules of RFC 9112. 1xx responses other than 101 are skipped; redirects
+        are returned, not followed. A response may come while the request is still being sent: it is read, and the rest
+        is not sent. 1xx, 204, 304 and responses to HEAD have no body, whatever their headers say. A body that ends
+        before its length, before its content coding does, or over TLS without a close_notify where only the end of the
+        connection ends it, is a failure. A 206 is a part, and its content coding is not decoded.
+
+        Raises :class:`TransportFailure` when there is no response, and nothing else for trouble with the peer. What a
+        signal's handler raises comes out as it is, and the connection is closed.
 
         Connections are kept. One that the server has closed meanwhile is replaced; but a request that may have reached
         the server is sent again only if its method is idempotent (RFC 9110, section 9.2.2) and its body bytes or None.

@@ -6,14 +6,19 @@ Import them from :mod:`zcli_core.contracts.http`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from zcli_core.contracts.headers import Headers
 from zcli_core.errors import ZCLIError
 
 #: A request's body. Bytes and None can be sent again at will. An iterable may be gone through once per call of
 #: ``exchange``; whether it can be gone through again is the core's business.
 Body = bytes | Iterable[bytes] | None
+
+#: Methods whose repetition changes nothing (RFC 9110, section 9.2.2).
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 #: The port of a URL that names none.
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
@@ -43,6 +48,11 @@ class Url(NamedTuple):
         host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
+    @property
+    def absolute_form(self) -> str:
+        """The URL as a proxy gets it in the request line (RFC 9112, section 3.2.2), without a zone."""
+        return f"{self.scheme}://{self.authority}{self.target}"
+
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"
 
@@ -53,105 +63,9 @@ class Url(NamedTuple):
         return f"{self.scheme}://{self.authority}{path}{mark}{shown if query else ''}"
 
 
-class Headers(Mapping[str, str]):
-    """Header fields: names compare without regard to case, a name may occur more than once, order is kept.
-
-    ``headers["name"]`` joins several values of a name with a comma (RFC 9110, section 5.3); :meth:`get_all` gives
-    them one by one, as ``Set-Cookie`` needs. :meth:`items` gives every field, so that a name may come up twice.
-    """
-
-    __slots__ = ("_fields", "_index")
-
-    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._fields: list[tuple[str, str]] = list(fields)
-        self._index: dict[str, list[str]] | None = None
-
-    def _values(self) -> dict[str, list[str]]:
-        """The values by lower-case name, sorted out on the first look-up: many answers are never asked."""
-        if self._index is None:
-            index: dict[str, list[str]] = {}
-            for name, value in self._fields:
-                index.setdefault(name.lower(), []).append(value)
-            self._index = index
-        return self._index
-
-    def __getitem__(self, name: str) -> str:
-        return ", ".join(self._values()[name.lower()])
-
-    def get_all(self, name: str) -> list[str]:
-        """Every value of a name, in order; an empty list if there is none."""
-        return list(self._values().get(name.lower(), ()))
-
-    def __setitem__(self, name: str, value: str) -> None:
-        """Set a name to one value, in place of any it had. Raises ValueError if it could not be sent."""
-        check_header(name, value)
-        lowered = name.lower()
-        if lowered in self._values():
-            self._fields = [field for field in self._fields if field[0].lower() != lowered]
-        self._fields.append((name, value))
-        self._index = None
-
-    def pop(self, name: str) -> list[str]:
-        """Take a name out; the values that it had, none if it was not there."""
-        values = self.get_all(name)
-        if values:
-            lowered = name.lower()
-            self._fields = [field for field in self._fields if field[0].lower() != lowered]
-            self._index = None
-        return values
-
-    def add(self, name: str, value: str) -> None:
-        """Add a field besides any of the same name. Raises ValueError if it could not be sent."""
-        check_header(name, value)
-        self._fields.append((name, value))
-        self._index = None
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._values()
-
-    def __iter__(self) -> Iterator[str]:
-        names: dict[str, str] = {}
-        for name, _ in self._fields:
-            names.setdefault(name.lower(), name)
-        return iter(names.values())
-
-    def __len__(self) -> int:
-        return len(self._values())
-
-    def items(self) -> list[tuple[str, str]]:  # type: ignore[override]
-        """Every field in order."""
-        return self._fields.copy()
-
-    def copy(self) -> Headers:
-        """An independent copy."""
-        return Headers(self._fields)
-
-    def __repr__(self) -> str:
-        # Names only: values may be credentials or cookies.
-        return f"<Headers {', '.join(self) or '(none)'}>"
-
-
-def check_header(name: str, value: str) -> None:
-    """Raise ValueError if this field cannot go into a request (RFC 9110, sections 5.1 and 5.5).
-
-    The value is not repeated in the message: it may be a credential.
-    """
-    if not (isinstance(name, str) and name.isascii() and name) or not _TOKEN_CHARACTERS.issuperset(name):
-        raise ValueError(f"{name!r} is no header name: letters, digits and !#$%&'*+-.^_`|~ only")
-    if not isinstance(value, str):
-        raise TypeError(f"the value of header {name} must be str, not {type(value).__name__}")
-    if "\r" in value or "\n" in value or "\0" in value:
-        raise ValueError(f"the value of header {name} contains a line break or a NUL")
-    try:
-        value.encode("latin-1")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"the value of header {name} contains {value[error.start]!r} at position {error.start}, "
-            "which a header cannot carry: only Latin-1 characters can be sent"
-        ) from None
-
-
-_TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+def sooner(deadline: float, seconds: float | None) -> float:
+    """Return the deadline, or the moment in ``seconds`` from now if that is sooner; None is no limit."""
+    return deadline if seconds is None else min(deadline, time.monotonic() + seconds)
 
 
 class HttpRequest:
@@ -159,15 +73,19 @@ class HttpRequest:
 
     Both may change ``headers``. ``method`` is upper-case; ``url`` has no credentials in it. ``headers`` holds
     everything but what the transport alone can know: it adds ``Host`` where there is none, and frames the body.
+
+    ``connect_timeout`` and ``read_timeout`` are the caller's limits for one attempt, in seconds, or None.
     """
 
-    __slots__ = ("body", "headers", "method", "url")
+    __slots__ = ("body", "connect_timeout", "headers", "method", "read_timeout", "url")
 
     def __init__(self, method: str, url: Url, headers: Headers, body: Body = None) -> None:
         self.method = method
         self.url = url
         self.headers = headers
         self.body = body
+        self.connect_timeout: float | None = None
+        self.read_timeout: float | None = None
 
     def __repr__(self) -> str:
         return f"<HttpRequest {self.method} {self.url.scheme}://{self.url.authority}>"

@@ -18,9 +18,11 @@ on purpose: a transport may not make a task, a future or a queue entry for each 
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from zcli_core.contracts.headers import Headers
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,45 +38,6 @@ Address = tuple[str, int] | tuple[str, int, int, int] | None
 
 
 # Requests and answers ------------------------------------------------------------------------------------------
-
-
-class Headers(Mapping[str, str]):
-    """The headers of a request: names in any case, several values to a name.
-
-    ``headers["X"]`` joins several values with ``", "`` (RFC 9110, 5.3); :meth:`get_all` gives them apart, which a
-    check has to use where a second value would be an attack. Values are decoded as ISO-8859-1, so any byte that
-    HTTP admits is representable.
-    """
-
-    __slots__ = ("_items",)
-
-    def __init__(self, items: Sequence[tuple[str, str]] = ()) -> None:
-        self._items = tuple(items)
-
-    def get_all(self, name: str) -> list[str]:
-        """Every value of that name, in the order they came; empty if there is none."""
-        wanted = name.lower()
-        return [value for key, value in self._items if key.lower() == wanted]
-
-    def raw_items(self) -> tuple[tuple[str, str], ...]:
-        """Every name and value as they came."""
-        return self._items
-
-    def __getitem__(self, name: str) -> str:
-        values = self.get_all(name)
-        if not values:
-            raise KeyError(name)
-        return ", ".join(values)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(key.lower() for key, _ in self._items))
-
-    def __len__(self) -> int:
-        return len({key.lower() for key, _ in self._items})
-
-    def __repr__(self) -> str:
-        # Cookie and Authorization live here: names only.
-        return f"<Headers {', '.join(self)}>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zcli_core.errors import ConfigError
+from zcli_core.errors import ConfigError, raised_by_signal
 from zcli_core.host.loading import describe_error, names_of
 from zcli_core.suggestions import suggestion
 
@@ -78,6 +78,8 @@ def make(host: PluginHost, kind: Kind, name: str, context: Context) -> tuple[Plu
     except (ConfigError, KeyboardInterrupt):
         raise
     except BaseException as error:
+        if raised_by_signal(error):
+            raise
         raise ConfigError(
             f"{_subject(kind, offer, context.config)} cannot be made: {_cause(offer.record, error)}"
         ) from error

@@ -109,7 +109,7 @@ class AuthStrategyContract(Contract):
     def test_who_shows_nothing_is_left_to_the_next_strategy(self, asked: AuthStrategy) -> None:
         """So that several can be asked in turn; other people's cookies, queries and subprotocols are nothing."""
         for request in NOTHING_SHOWN:
-            assert ask(asked, request) is None, request.headers.raw_items()
+            assert ask(asked, request) is None, request.headers.items()
 
     def test_the_credential_is_shown_nowhere(
         self, asked: AuthStrategy, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]

@@ -87,7 +87,7 @@ def knocking(port: int, request: Request) -> Iterator[Reception]:
     """Open a WebSocket with that request's target and headers; the connection stays open meanwhile if it is let in."""
     with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as sock, sock.makefile("rb") as stream:
         target = f"{request.path}?{request.query}" if request.query else request.path
-        lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers.raw_items())]
+        lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers.items())]
         sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         status = stream.readline()
         headers = {}

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote, unquote
 
-from zcli_core.contracts.websocket import Address, Headers, Request
+from zcli_core.contracts.headers import Headers
+from zcli_core.contracts.websocket import Address, Request
 
 #: Of a network that exists in documentation only (RFC 5737).
 STRANGER = ("192.0.2.1", 50000)
@@ -66,7 +67,7 @@ def words_shown(request: Request) -> set[str]:
     The end of a longer word counts as well, for it is as telling.
     """
     parts = [request.path, request.query]
-    parts += [value for name, value in request.headers.raw_items() if name.lower() not in _NO_CREDENTIAL]
+    parts += [value for name, value in request.headers.items() if name.lower() not in _NO_CREDENTIAL]
     texts = [text for part in parts for text in (part, unquote(part))]
     words = {word for text in texts for word in re.split(r"[\s,;&=/?]+", text) if len(word) >= _TELLING}
     return words | {word[-2 * _TELLING :] for word in words}
@@ -149,7 +150,7 @@ def _credentials(request: Request) -> Iterator[tuple[tuple[str, int], str]]:
     for index, part in enumerate(request.query.split("&")):
         if part:
             yield ("query", index), part.partition("=")[2]
-    for index, (name, value) in enumerate(request.headers.raw_items()):
+    for index, (name, value) in enumerate(request.headers.items()):
         if name.lower() not in _NO_CREDENTIAL | {_SUBPROTOCOLS}:
             yield ("header", index), value
     for index, offer in enumerate(request.subprotocols):
@@ -175,7 +176,7 @@ def _altered(request: Request, place: tuple[str, int]) -> Iterator[tuple[str, Re
         for order, query in (("before", f"{name}=wrong&{request.query}"), ("behind", f"{request.query}&{name}=wrong")):
             yield f"a second value {order} that in its query", replace(request, query=query)
     elif kind == "header":
-        items = request.headers.raw_items()
+        items = request.headers.items()
         name, value = items[place[1]]
         if name.lower() != "cookie":
             wrong = (name, f"{value.rpartition(' ')[0]} wrong".lstrip())
@@ -190,7 +191,7 @@ def _with(request: Request, place: tuple[str, int], value: str) -> Request:
         parts = request.query.split("&")
         parts[index] = f"{parts[index].partition('=')[0]}={value}"
         return replace(request, query="&".join(parts))
-    items = list(request.headers.raw_items())
+    items = list(request.headers.items())
     if kind == "header":
         items[index] = (items[index][0], value)
         return replace(request, headers=Headers(items))

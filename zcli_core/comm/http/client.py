@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +32,8 @@ from zcli_core.contracts.http import (
     RawResponse,
     TransportFailure,
 )
+from zcli_core.errors import raised_by_signal
+from zcli_core.forks import call_after_fork
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -79,7 +79,7 @@ class HttpClient:
         self._lock = threading.Lock()
         self._closed = False
         self._last_failure = LastFailure()
-        _clients.add(self)
+        call_after_fork(self)
         self._user_agent = f"zcli-core/{__version__}" if settings.user_agent is None else settings.user_agent
         self._defaults: list[tuple[str, str]] = []
 
@@ -292,6 +292,10 @@ class HttpClient:
         if transport is not None:
             transport.close()
 
+    def after_fork(self) -> None:
+        """In the child after a fork: a lock that another thread held has nothing left to release it."""
+        self._lock = threading.Lock()
+
     def _send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         transport = self._transport or self._first_transport()
         try:
@@ -303,6 +307,8 @@ class HttpClient:
         except (TransportFailure, BodySourceError):
             raise
         except Exception as error:
+            if raised_by_signal(error):
+                raise
             name = self._settings.transport
             self._log.exception("the HTTP transport %r failed", name)
             raise TransportFailure(
@@ -335,20 +341,6 @@ class HttpClient:
         self._log.warning("%s", failure)
         if self._on_response is not None and request is not None:
             self._on_response(request, failure)
-
-
-# In the child after a fork, a lock that another thread held has nobody left to release it. A fork handler cannot be
-# taken back, so there is one for all clients, and it does not keep them alive.
-_clients: weakref.WeakSet[HttpClient] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for client in list(_clients):
-        client._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _authorizer(auth: Auth | None, fields: Headers) -> Callable[[HttpRequest], Any] | None:

@@ -6,10 +6,7 @@ import time
 from collections.abc import Mapping
 
 from zcli_core.comm.http.redirects import is_repeatable
-from zcli_core.contracts.http import Headers, HttpRequest, RawResponse, TransportFailure
-
-#: Methods whose repetition changes nothing (RFC 9110, section 9.2.2).
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+from zcli_core.contracts.http import IDEMPOTENT, Headers, HttpRequest, RawResponse, TransportFailure
 
 #: Answers that another attempt may better: too many requests, bad gateway, unavailable, gateway timeout.
 _PASSING_STATUSES = frozenset({429, 502, 503, 504})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from zcli_core.comm.services.lookalikes import holder_clause, who_answers
 from zcli_core.comm.services.wire import NoConnectionError, Wire
 from zcli_core.contracts.service import Answer, NotThisService, ServiceBackend, Target
+from zcli_core.errors import raised_by_signal
 
 if TYPE_CHECKING:
     from zcli_core.contracts.service import Probe
@@ -52,6 +53,8 @@ def ask(backend: ServiceBackend, target: Target, timeout: float, *, name_strange
         except NotThisService as error:
             seen = error.received or wire.received
         except Exception as error:  # a backend's parser met bytes that it did not expect
+            if raised_by_signal(error):
+                raise
             backend.context.log.debug("the probe of %s failed", backend.name, exc_info=error)
             seen = wire.received
         else:

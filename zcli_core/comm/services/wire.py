@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from zcli_core import net
 from zcli_core.contracts.service import Exchange, Reply
+from zcli_core.errors import raised_by_signal
 
 if TYPE_CHECKING:
     import ssl
@@ -59,9 +62,11 @@ class Wire:
                 self._encrypt()
             self._socket.settimeout(self._remaining())
             self._socket.sendall(step.send)
-        except TimeoutError:
-            return self._reply(b"", closed=False)
-        except OSError:  # ssl.SSLError is one
+        except OSError as error:  # ssl.SSLError is one
+            if raised_by_signal(error):
+                raise
+            if isinstance(error, TimeoutError):
+                return self._reply(b"", closed=False)
             return self._reply(self._leftovers(), closed=True)
         if step.complete is None:
             return self._reply(b"", closed=False)
@@ -70,9 +75,11 @@ class Wire:
             try:
                 self._socket.settimeout(self._remaining())
                 chunk = self._socket.recv(_CHUNK)
-            except TimeoutError:
-                break
-            except OSError:
+            except OSError as error:
+                if raised_by_signal(error):
+                    raise
+                if isinstance(error, TimeoutError):
+                    break
                 chunk = b""
             data += chunk
             closed = not chunk
@@ -94,29 +101,16 @@ class Wire:
         if self._socket_path is not None:
             return self._connect_unix(self._socket_path)
         try:
-            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            cause = getattr(error, "strerror", None) or "it is no host name"
-            raise NoConnectionError(f"{self._host!r} names no address ({cause})") from error
-        errors = []
-        for family, kind, protocol, _, address in found:
-            try:
-                return self._attempt(family, kind, protocol, address)
-            except OSError as error:
-                errors.append(error)
-        raise _no_connection(errors)
-
-    def _attempt(self, family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(self._remaining())
-            sock.connect(address)
-            _require_peer(sock)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+            found = net.resolve(self._host, self._port, self._deadline)
+            return net.connect(found, self._deadline)
+        except socket.gaierror as error:
+            raise NoConnectionError(f"{self._host!r} names no address ({error.strerror})") from error
+        except TimeoutError as error:
+            if raised_by_signal(error):
+                raise
+            raise NoConnectionError(f"{self._host!r} was not resolved in time") from error
+        except net.NoConnectionError as error:
+            raise _no_connection(error.errors) from error
 
     def _connect_unix(self, path: str) -> socket.socket:
         if not hasattr(socket, "AF_UNIX"):
@@ -127,6 +121,8 @@ class Wire:
             sock.connect(path)
         except OSError as error:
             sock.close()
+            if raised_by_signal(error):
+                raise
             raise NoConnectionError(
                 f"{path}: {error.strerror or error}", refused=isinstance(error, (FileNotFoundError, ConnectionError))
             ) from error
@@ -136,9 +132,8 @@ class Wire:
         """Begin TLS. Whose certificate it is does not matter: nothing secret is sent and nothing trusted."""
         assert self._socket is not None
         self._socket.settimeout(self._remaining())
-        plain, context = self._socket, _tls_context()
-        _require_peer(plain)  # wrap_socket leaves its socket open where the other side has reset the connection already
-        self._socket = context.wrap_socket(plain, server_hostname=self._host)
+        self._socket.getpeername()  # or wrap_socket leaves it open where the other side has reset the connection
+        self._socket = _tls_context().wrap_socket(self._socket, server_hostname=self._host)
         self._is_tls = True
 
     def _leftovers(self) -> bytes:
@@ -162,20 +157,7 @@ class Wire:
         sock.close()
 
 
-def _require_peer(sock: socket.socket) -> None:
-    """Refuse two connections with nobody: to ourselves, and to a server that ended in this very moment.
-
-    Connecting to a free port of the ephemeral range can, rarely, connect a socket with itself.
-    """
-    try:
-        peer = sock.getpeername()
-    except OSError as error:
-        raise ConnectionResetError("closed at once") from error
-    if peer == sock.getsockname():
-        raise ConnectionRefusedError("nothing listens there")
-
-
-def _no_connection(errors: list[OSError]) -> NoConnectionError:
+def _no_connection(errors: Sequence[OSError]) -> NoConnectionError:
     if all(isinstance(error, ConnectionError) for error in errors):
         return NoConnectionError("nothing listens there", refused=True)
     if any(isinstance(error, TimeoutError) for error in errors):

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import h11
 
-from zcli_core.contracts.websocket import Address, Headers, HttpAnswer, Request
+from zcli_core.contracts.headers import Headers
+from zcli_core.contracts.websocket import Address, HttpAnswer, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

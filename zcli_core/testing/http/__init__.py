@@ -18,7 +18,20 @@ from __future__ import annotations
 
 import pytest
 
-_PARTS = ("base", "peer", "answers", "connections", "deadlines", "faults", "limits", "proxies", "sending", "tls")
+_PARTS = (
+    "base",
+    "peer",
+    "answers",
+    "connections",
+    "deadlines",
+    "faults",
+    "limits",
+    "messages",
+    "proxies",
+    "sending",
+    "signals",
+    "tls",
+)
 # Before they are imported, so that a failing assert in them shows its values.
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
@@ -27,8 +40,10 @@ from zcli_core.testing.http.connections import ConnectionsContract  # noqa: E402
 from zcli_core.testing.http.deadlines import DeadlineContract  # noqa: E402
 from zcli_core.testing.http.faults import FaultsContract  # noqa: E402
 from zcli_core.testing.http.limits import LimitsContract  # noqa: E402
+from zcli_core.testing.http.messages import MessagesContract  # noqa: E402
 from zcli_core.testing.http.proxies import ProxiesContract  # noqa: E402
 from zcli_core.testing.http.sending import SendingContract  # noqa: E402
+from zcli_core.testing.http.signals import SignalsContract  # noqa: E402
 from zcli_core.testing.http.tls import TlsContract  # noqa: E402
 
 __all__ = ["HttpTransportContract"]
@@ -37,12 +52,14 @@ __all__ = ["HttpTransportContract"]
 class HttpTransportContract(
     SendingContract,
     AnswersContract,
+    MessagesContract,
     LimitsContract,
     FaultsContract,
     DeadlineContract,
     ConnectionsContract,
     TlsContract,
     ProxiesContract,
+    SignalsContract,
 ):
     """What holds for every HTTP transport. ``transport`` is what is tested: the Provider of the plugin's hook.
 

@@ -199,7 +199,7 @@ class FaultsContract(HttpContract):
                 sent += connection.send(line * 5000)
 
         with ScriptedServer(after_request(script)) as server:
-            caller.fails("protocol", server.url)
+            caller.fails("too_large", server.url)
         assert sent < 32 * 1024 * 1024
 
     # --- content codings ---

@@ -142,6 +142,30 @@ class ProxiesContract(HttpContract):
             monkeypatch.setenv("https_proxy", proxy.url.replace("://", f"://user:{SECRET}@"))
             assert status[:3] in caller.fails("proxy", "https://behind.invalid/").message
 
+    @pytest.mark.parametrize(
+        "answer",
+        [b"HTTP/1.1 403 No\x1b[31m\x07way\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0-x\r\n", b"\x15\x03\x01\0\2\2\x46"],
+        ids=["control characters", "another protocol", "TLS"],
+    )
+    def test_tunnel_refusal_names_the_host(
+        self, caller: Caller, monkeypatch: pytest.MonkeyPatch, answer: bytes
+    ) -> None:
+        """In printable text, as every message, whatever the proxy says."""
+        with ScriptedServer(answering(answer, keep_open=False)) as proxy:
+            monkeypatch.setenv("https_proxy", proxy.url)
+            assert "behind.invalid" in caller.fails("proxy", "https://behind.invalid/").message
+
+    @pytest.mark.parametrize("address", ["https://behind.invalid/", "https://[::1]:8443/"])
+    def test_connect_is_http_1_1_with_host(self, caller: Caller, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+        """RFC 9112, section 3.2: a request without Host may be refused."""
+        authority = address.split("/")[2]
+        authority += "" if authority.endswith("8443") else ":443"
+        with ScriptedServer(answering(response(b"", "403 Forbidden"))) as proxy:
+            monkeypatch.setenv("https_proxy", proxy.url)
+            caller.fails("proxy", address)
+            assert proxy.requests[0].startswith(f"CONNECT {authority} HTTP/1.1\r\n".encode())
+            assert proxy.requests[0].all("host") == [authority]
+
     def test_a_proxy_that_closes_instead_of_a_tunnel(self, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
         """Kind ``proxy`` again."""
         with ScriptedServer(after_request(lambda server, connection: None)) as proxy:

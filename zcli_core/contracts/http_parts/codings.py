@@ -1,8 +1,8 @@
-"""Undoing content codings (RFC 9110, section 8.4) block by block, so that a small body that unpacks to a huge one is
+"""Decoding content codings (RFC 9110, section 8.4) block by block, so that a small body that decodes to a huge one is
 never held in memory.
 
-libcurl could undo most of them itself. But it takes a body that is cut off for a whole one, many of its builds lack
-zstd, and one answer may use several codings, of which it would have to know all.
+HTTP engines decode most of them themselves. But urllib3 and libcurl take a body that is cut off for a complete one, and
+of several codings they would have to know all.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from typing import Any, Protocol
 
 from zcli_core.contracts.http import TransportFailure
 
-#: How much is unpacked at a time, in bytes.
+#: How much is decoded at a time, in bytes.
 BLOCK = 64 * 1024
 
-# More than anybody has a use for, and each multiplies what a byte can cost.
+# Each multiplies what a byte can cost.
 _MOST_CODINGS = 5
+
+# The first byte of every member.
+_GZIP_MAGIC = 0x1F
 
 # RFC 9659: what may be asked of a browser, 8 MiB, is the most that an answer's window may have.
 _ZSTD_WINDOW_LOG = 23
 
 
 class _Coding(Protocol):
-    """One coding being undone."""
+    """A decoder of one coding."""
 
     @property
     def is_at_end(self) -> bool:
@@ -35,12 +38,12 @@ class _Coding(Protocol):
         ...
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """What the next bytes unpack to, a block at a time."""
+        """What the next bytes decode to, a block at a time."""
         ...
 
 
 class ContentDecoder:
-    """Undoes what a Content-Encoding header names."""
+    """Decodes what a Content-Encoding header names."""
 
     def __init__(self, codings: list[_Coding], deadline: float) -> None:
         self._codings = codings
@@ -53,7 +56,7 @@ class ContentDecoder:
         return not self._is_fed or all(coding.is_at_end for coding in self._codings)
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """What the next bytes of the body unpack to, in blocks.
+        """What the next bytes of the body decode to, in blocks.
 
         Raises TransportFailure: ``protocol`` if they are not coded as they are said to be, ``timeout``.
         """
@@ -68,18 +71,17 @@ class ContentDecoder:
             for block in blocks:
                 for part in coding.decode(block):
                     if time.monotonic() > self._deadline:
-                        raise TransportFailure("timeout", "the deadline passed while unpacking the body")
+                        raise TransportFailure("timeout", "the deadline passed while decoding the body")
                     yield part
         except _DECODING_ERRORS:
             raise TransportFailure("protocol", "the body is not in the Content-Encoding it is said to be") from None
 
 
 class _Gzip:
-    """gzip: one member or several in a row (RFC 1952, section 2.2). What follows the last and is none is ignored."""
+    """gzip: one member or several in a row (RFC 1952, section 2.2). Padding behind the last is ignored."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        self._has_member = False
         self._is_over = False
 
     @property
@@ -89,14 +91,11 @@ class _Gzip:
     def decode(self, data: bytes) -> Iterator[bytes]:
         while data and not self._is_over:
             if self._member.eof:
-                self._has_member = True
+                if data[0] != _GZIP_MAGIC:
+                    self._is_over = True
+                    return
                 self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)
-            try:
-                yield from _inflate(self._member, data)
-            except zlib.error:
-                if not self._has_member:
-                    raise
-                self._is_over = True
+            yield from _inflate(self._member, data)
             data = self._member.unused_data
 
 
@@ -186,7 +185,7 @@ def _zstd_module() -> Any:
 
 
 def _available() -> tuple[dict[str, Callable[[], _Coding]], tuple[type[Exception], ...]]:
-    """The codings that can be undone here, the best first, and the exceptions of what undoes them."""
+    """The codings that can be decoded here, the best first, and the exceptions of their decoders."""
     codings: dict[str, Callable[[], _Coding]] = {}
     errors: list[type[Exception]] = [zlib.error]
     with contextlib.suppress(ImportError):
@@ -194,7 +193,7 @@ def _available() -> tuple[dict[str, Callable[[], _Coding]], tuple[type[Exception
         codings["zstd"] = _Zstd
     with contextlib.suppress(ImportError):
         brotli = import_module("brotli")
-        # Before 1.2 it unpacked all at once, however much that was.
+        # Before 1.2 it decoded all at once, however much that was.
         if hasattr(brotli.Decompressor, "can_accept_more_data"):
             errors.append(brotli.error)
             codings["br"] = _Brotli
@@ -203,14 +202,14 @@ def _available() -> tuple[dict[str, Callable[[], _Coding]], tuple[type[Exception
 
 _CODINGS, _DECODING_ERRORS = _available()
 
-#: The codings that can be undone, the best first.
+#: The codings that can be decoded, the best first.
 CONTENT_CODINGS = tuple(_CODINGS)
 
 
 def decoder_for(header: str, deadline: float) -> ContentDecoder | None:
-    """What undoes a Content-Encoding, or None where it names one that is not known: the body then stays as it is.
+    """The decoder of a Content-Encoding, or None if it names one that is not known: the body then stays as it is.
 
-    Raises TransportFailure of kind ``protocol`` if it names more than anybody would use.
+    Raises TransportFailure of kind ``protocol`` if it names too many.
     """
     names = [name.strip().lower().removeprefix("x-") for name in header.split(",")]
     names = [name for name in names if name not in ("", "identity")]

@@ -1,7 +1,4 @@
-"""Content codings that libcurl is not asked to decode: br and zstd, and the decoders of all.
-
-gzip and deflate over the wire are tested by the contract suite.
-"""
+"""Content codings, which both transports decode by the same code: gzip, deflate, br and zstd."""
 
 from __future__ import annotations
 
@@ -17,14 +14,16 @@ from typing import Any
 
 import brotli
 import pytest
-import zcli_pycurl.codings
-from zcli_pycurl.codings import decoder_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import TransportFailure
+from zcli_core.contracts.http_parts import codings
+from zcli_core.contracts.http_parts.codings import decoder_for
 from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
-zstd: Any = zcli_pycurl.codings._zstd_module()
+zstd: Any = codings._zstd_module()
 
 LIMIT = 100_000
 
@@ -156,9 +155,74 @@ def test_several_members_are_one_body(coding: str, pack: Callable[[bytes], bytes
         undone(coding, packed[:-1])
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_padding_behind_the_body_is_ignored(coding: str) -> None:
-    assert undone(coding, PACKERS[coding](b"body") + bytes(100), bytes(100)) == b"body"
+@pytest.mark.parametrize("size", [1, 7, 65536])
+def test_gzip_padding_is_ignored_and_a_member_is_not(size: int) -> None:
+    """What does not begin as a member does is padding; a member that is cut off or corrupt is not."""
+    members = gzip.compress(b"one ") + gzip.compress(b"") + gzip.compress(bytes(20_000))
+    for padding in (b"", bytes(1000), b"\n", b"rubbish"):
+        assert undone("gzip", *cut(members + padding, size)) == b"one " + bytes(20_000)
+    with pytest.raises(EOFError):
+        undone("gzip", *cut(members[:-1], size))
+    with pytest.raises(TransportFailure):
+        undone("gzip", *cut(members + b"\x1f\x8b corrupt", size))
+
+
+def cut(body: bytes, size: int) -> list[bytes]:
+    return [body[start : start + size] for start in range(0, len(body), size)]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    body=st.binary(max_size=100_000),
+    size=st.integers(1, 70_000),
+    names=st.lists(st.sampled_from(["gzip", "deflate"]), min_size=1, max_size=3),
+)
+def test_decoder_blocks_of_any_size_are_one_body(body: bytes, size: int, names: list[str]) -> None:
+    """Wherever the blocks end; and a body that is cut off is incomplete."""
+    whole, coding = body, ", ".join(names)
+    for name in names:
+        whole = PACKERS[name](whole)
+    assert undone(coding, *cut(whole, size)) == body
+    for end in {1, len(whole) // 2, len(whole) - 1}:
+        with pytest.raises(EOFError):
+            undone(coding, *cut(whole[:end], size))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.binary(max_size=2000))
+def test_decoder_any_bytes_are_a_body_or_a_failure(body: bytes) -> None:
+    """No other exception comes out."""
+    for coding in ("gzip", "deflate", "gzip, deflate", "br", "zstd"):
+        try:
+            undone(coding, body)
+        except EOFError:
+            pass
+        except TransportFailure as failure:
+            assert failure.kind == "protocol"  # noqa: PT017 - or none at all
+
+
+@pytest.mark.parametrize("size", [1, 65536])
+def test_deflate_raw_stream_is_told_from_zlib(size: int) -> None:
+    """By its first two bytes, whatever the level was."""
+    body = bytes(range(256)) * 20
+    for level in range(10):
+        raw = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
+        for whole in (zlib.compress(body, level), raw.compress(body) + raw.flush()):
+            assert undone("deflate", *cut(whole, size)) == body
+
+
+def test_decoder_deadline_ends_work_without_output() -> None:
+    """What is packed twice may decode to gigabytes that the next coding takes for padding."""
+    packed = gzip.compress(gzip.compress(b"") + bytes(1_000_000))
+    decoder = decoder_for("gzip, gzip", 0.0)
+    assert decoder is not None
+    with pytest.raises(TransportFailure, match="timeout"):
+        list(decoder.decode(packed))
+
+
+def test_deflate_padding_is_ignored() -> None:
+    """As with gzip."""
+    assert undone("deflate", zlib.compress(b"body") + bytes(100), bytes(100)) == b"body"
 
 
 def test_a_window_larger_than_a_client_need_have_is_refused() -> None:
@@ -209,7 +273,7 @@ def test_what_is_not_installed_is_not_asked_for(monkeypatch: pytest.MonkeyPatch)
     for name, module in {**absent, "brotli": OldBrotli}.items():
         monkeypatch.setitem(sys.modules, name, module)
     try:
-        assert importlib.reload(zcli_pycurl.codings).CONTENT_CODINGS == ("gzip", "deflate")
+        assert importlib.reload(codings).CONTENT_CODINGS == ("gzip", "deflate")
         monkeypatch.undo()
     finally:
-        assert importlib.reload(zcli_pycurl.codings).CONTENT_CODINGS == ("zstd", "br", "gzip", "deflate")
+        assert importlib.reload(codings).CONTENT_CODINGS == ("zstd", "br", "gzip", "deflate")

@@ -1,0 +1,192 @@
+"""Bytes to and from a peer, over TCP or TLS, held to a deadline: every single operation gets the time that is left.
+
+A timeout for each operation would let a peer that sends a byte now and then hold a call for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from typing import Any
+
+from urllib3.util.ssltransport import SSLTransport
+
+from zcli_core import net
+from zcli_core.contracts.http_parts import failures
+from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES
+from zcli_core.net import remaining
+
+_BLOCK = 64 * 1024
+_LONGEST_LINE = 64 * 1024
+_START = b"HTTP/"
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class StreamEndError(Exception):
+    """The connection ended before what was to be read."""
+
+
+class Stream:
+    """A connection with a buffer. Reading raises :class:`StreamEndError` where it ends.
+
+    ``has_received`` says whether anything came since :meth:`begin`.
+    """
+
+    __slots__ = ("_buffer", "_carrier", "_deadline", "_is_tls", "_position", "_socket", "has_received")
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._socket: Any = sock
+        self._carrier: _Carrier | None = None
+        self._is_tls = False
+        self._deadline = deadline
+        self._buffer = b""
+        self._position = 0
+        self.has_received = False
+
+    def begin(self, deadline: float) -> None:
+        """Another exchange begins, which has until ``deadline``."""
+        self._deadline = deadline
+        self.has_received = False
+        if self._carrier is not None:
+            self._carrier.deadline = deadline
+
+    def encrypt(self, context: ssl.SSLContext, host: str) -> None:
+        """Begin TLS with a host, within TLS if there is some already. Its certificate must be for the host."""
+        name = host.partition("%")[0].rstrip(".")
+        # The end of a TLS connection without a close_notify may be forged (RFC 9112, section 9.8).
+        if self._is_tls:
+            self._carrier = _Carrier(self._socket, self._deadline)
+            self._socket = SSLTransport(self._carrier, context, name, suppress_ragged_eofs=False)  # type: ignore[arg-type]
+        else:
+            self._socket.settimeout(remaining(self._deadline))
+            self._socket = context.wrap_socket(self._socket, server_hostname=name, suppress_ragged_eofs=False)
+        self._is_tls = True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    # --- sending ---
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Send until all is sent, or the peer has sent something; the number of bytes that were sent.
+
+        A response may come before the request has ended, and its sender may read no further.
+        """
+        sent, size = 0, len(data)
+        view = memoryview(data)
+        while True:
+            seconds = remaining(self._deadline)
+            try:
+                self._socket.settimeout(0)
+                sent += self._socket.send(view[sent : sent + _BLOCK])
+                seconds = 0.0
+            except _WOULD_BLOCK:
+                pass
+            if sent == size or self.has_input(seconds):
+                return sent
+
+    def has_input(self, seconds: float = 0.0) -> bool:
+        """Wait until something can be read or sent; whether there is something to read, be it the end."""
+        if self._position < len(self._buffer):
+            return True
+        if not net.wait_for(self._socket.fileno(), net.READABLE | net.WRITABLE, seconds) & ~net.WRITABLE:
+            return False
+        if self._is_tls:  # what came may be the server's housekeeping, such as session tickets
+            try:
+                self._socket.settimeout(0)
+                self._take(self._socket.recv(_BLOCK))
+            except _WOULD_BLOCK:
+                return False
+        return True
+
+    # --- reading ---
+
+    def read_head(self) -> bytes:
+        """The head of a response without its empty line.
+
+        Raises TransportFailure: ``protocol`` as soon as it is clear that there is none, ``too_large``.
+        """
+        searched = 0
+        self._take(b"")
+        while True:
+            if not self._buffer.startswith(_START[: len(self._buffer)]):
+                line = self._buffer[:80].partition(b"\n")[0].decode("latin-1")
+                raise failures.invalid(f"it does not begin with a status: {failures.one_line(line)!r}")
+            end = _END_OF_HEAD.search(self._buffer, searched)
+            if (len(self._buffer) if end is None else end.start()) > MAX_HEAD_BYTES:
+                raise failures.head_too_large(f"{MAX_HEAD_BYTES // 1024} KiB")
+            if end is not None:
+                self._position = end.end()
+                return self._buffer[: end.start() + 1]
+            searched = max(0, len(self._buffer) - 2)
+            self._take(self._receive())
+
+    def read_line(self) -> bytes:
+        """A line with its end. Raises TransportFailure of kind ``protocol`` if it is too long."""
+        while True:
+            end = self._buffer.find(b"\n", self._position) + 1
+            if end:
+                line = self._buffer[self._position : end]
+                self._position = end
+                return line
+            if len(self._buffer) - self._position > _LONGEST_LINE:
+                raise failures.invalid("a line within its body is too long")
+            self._take(self._receive())
+
+    def read(self, most: int) -> bytes:
+        """What comes next, at least one byte and ``most`` at most."""
+        if self._position == len(self._buffer):
+            return self._receive(min(most, _BLOCK))
+        data = self._buffer[self._position : self._position + most]
+        self._position += len(data)
+        return data
+
+    def _receive(self, most: int = _BLOCK) -> bytes:
+        self._socket.settimeout(remaining(self._deadline))
+        data: bytes = self._socket.recv(most)
+        if not data:
+            raise StreamEndError
+        self.has_received = True
+        return data
+
+    def _take(self, data: bytes) -> None:
+        """Add to what is buffered, and forget what was read."""
+        self._buffer = self._buffer[self._position :] + data
+        self._position = 0
+        self.has_received = self.has_received or bool(data)
+
+
+class _Carrier:
+    """The socket below a TLS connection within another: it sends all or fails, as SSLTransport needs it."""
+
+    def __init__(self, sock: Any, deadline: float) -> None:
+        self._socket = sock
+        self._waits = True
+        self.deadline = deadline
+
+    def settimeout(self, value: float) -> None:
+        """Whether receiving waits; the deadline stands above any timeout."""
+        self._waits = value > 0
+
+    def recv(self, size: int) -> Any:
+        """Receive before the deadline, or at once."""
+        self._socket.settimeout(remaining(self.deadline) if self._waits else 0)
+        return self._socket.recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        """Send everything before the deadline."""
+        sent = 0
+        while sent < len(data):
+            self._socket.settimeout(remaining(self.deadline))
+            sent += self._socket.send(data[sent:])
+
+    def fileno(self) -> int:
+        """The file descriptor, for waiting."""
+        return int(self._socket.fileno())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()

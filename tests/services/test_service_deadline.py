@@ -1,0 +1,67 @@
+"""A probe ends at its deadline, whatever keeps it, and a signal ends it at once."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from zcli_core.app import zCLI
+from zcli_core.comm.services.wire import NoConnectionError, Wire
+from zcli_core.contracts.service import Exchange
+
+
+@pytest.fixture
+def slow_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A name server that does not answer."""
+    release, resolver = threading.Event(), socket.getaddrinfo
+
+    def slow(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host == b"slow.invalid":
+            release.wait(60)
+        return resolver(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    yield
+    release.set()
+
+
+@pytest.mark.usefixtures("slow_resolver")
+def test_wire_slow_resolver_times_out() -> None:
+    """The look-up of a name counts against the deadline."""
+    started = time.monotonic()
+    with Wire("slow.invalid", 1, 0.05) as wire, pytest.raises(NoConnectionError, match="not resolved in time"):
+        wire.exchange(Exchange(b"hello", bool))
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.usefixtures("slow_resolver")
+def test_status_slow_resolver_keeps_timeout(make: Callable[..., zCLI]) -> None:
+    """``services.timeout`` holds for a service on a host whose name is not resolved."""
+    z = make(timeout=0.05, redis={"host": "slow.invalid"})
+    started = time.monotonic()
+    assert z.comm.service_status("redis")["running"] is False
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+def test_wire_signal_exception_passes_through() -> None:
+    """A handler's TimeoutError is not taken for the silence of the service."""
+
+    def ring(*_: Any) -> None:
+        raise TimeoutError("by a signal")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener, Wire(*listener.getsockname(), 30.0) as wire:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(TimeoutError, match="by a signal"):
+                wire.exchange(Exchange(b"hello", bool))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

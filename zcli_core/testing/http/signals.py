@@ -1,0 +1,99 @@
+"""The part of the HTTP suite about signals: what a handler raises comes out, whatever the transport was doing."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from zcli_core.contracts.http import Body, Headers, HttpRequest
+from zcli_core.testing.http.base import ENOUGH, LARGEST, Caller, HttpContract, MakeCaller, url_of
+from zcli_core.testing.http.certificates import server_tls
+from zcli_core.testing.http.peer import ScriptedServer, after_request, response
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+
+
+class SoftTimeLimit(Exception):  # noqa: N818 - such as task queues raise
+    """What a handler raises."""
+
+
+#: Exceptions that a transport could take for its own.
+RAISED = (SoftTimeLimit("mine"), TimeoutError("mine"), ConnectionResetError("mine"), EOFError("mine"), SystemExit(5))
+
+
+@contextmanager
+def ringing(error: BaseException, after: float = 0.2) -> Iterator[None]:
+    """Have a signal's handler raise this in a moment."""
+
+    def ring(number: int, frame: object) -> None:
+        raise error
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, after)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class SignalsContract(HttpContract):
+    """An exception that comes from outside passes through unchanged, and its connection is not used again."""
+
+    def interrupted(self, caller: Caller, address: str, error: BaseException, body: Body = None) -> None:
+        """One exchange in this thread, which has to end with the handler's exception."""
+        if threading.current_thread() is not threading.main_thread():
+            pytest.skip("handlers run in the main thread")
+        request = HttpRequest("GET" if body is None else "PUT", url_of(address), Headers(), body)
+        with pytest.raises(type(error)) as caught, ringing(error):
+            caller.transport.exchange(request, time.monotonic() + ENOUGH, LARGEST)
+        assert caught.value is error
+
+    @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+    @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart"], ids=["head", "body"])
+    def test_signal_while_a_response_is_awaited(self, caller: Caller, sent: bytes, error: BaseException) -> None:
+        """The next call has a connection of its own, and its own response."""
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            if server.connections == 1:
+                connection.sendall(sent)
+                server.hold(connection)
+            connection.sendall(response())
+
+        with ScriptedServer(after_request(script)) as server:
+            self.interrupted(caller, server.url, error)
+            assert caller.send(server.url).body == b"ok"
+            assert server.connections == 2
+
+    @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+    def test_signal_while_a_handshake_is_awaited(self, caller: Caller, error: BaseException) -> None:
+        """It is not a failure of TLS."""
+        with ScriptedServer(ScriptedServer.hold) as server:
+            self.interrupted(caller, server.url.replace("http:", "https:"), error)
+
+    @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+    def test_signal_while_a_body_is_sent(self, make_caller: MakeCaller, ca_file: str, secure: bool) -> None:
+        """The server does not read it."""
+        with ScriptedServer(lambda server, _: wait(server), server_tls() if secure else None) as server:
+            self.interrupted(make_caller(ca_file=ca_file), server.url, BrokenPipeError("mine"), bytes(LARGEST))
+
+    def test_signal_while_a_source_is_read(self, caller: Caller) -> None:
+        """The iterable waits for its next block."""
+
+        def blocks() -> Iterator[bytes]:
+            yield b"first"
+            time.sleep(ENOUGH)
+
+        with ScriptedServer(after_request(lambda server, connection: None)) as server:
+            self.interrupted(caller, server.url, TimeoutError("mine"), blocks())
+
+
+def wait(server: ScriptedServer) -> None:
+    """Read nothing until the end of the test."""
+    server.closing.wait(60)
