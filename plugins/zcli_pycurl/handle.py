@@ -187,7 +187,8 @@ class Handle:
     def _describe(self, request: HttpRequest, upload: Upload | None) -> None:
         """Tell libcurl what to send; an idle handle still knows what it sent last."""
         curl, method, body = self._curl, request.method, request.body
-        curl.setopt(pycurl.REQUEST_TARGET, str(request.url) if self._place.is_forwarded else request.url.target)
+        url = request.url
+        curl.setopt(pycurl.REQUEST_TARGET, url.absolute_form if self._place.is_forwarded else url.target)
         fields = request.headers.items()
         if fields != self._fields:
             self._fields = fields

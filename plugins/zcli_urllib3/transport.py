@@ -194,7 +194,7 @@ class _Source:
 def _send(connection: Connection, place: _Place, request: HttpRequest, body: bytes | _Source | None) -> None:
     headers, target = request.headers, request.url.target
     if place.proxy is not None and place.scheme == "http":
-        target = str(request.url)
+        target = request.url.absolute_form
         if place.proxy.authorization:
             headers = headers.copy()
             headers["Proxy-Authorization"] = place.proxy.authorization

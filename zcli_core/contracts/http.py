@@ -60,6 +60,7 @@ __all__ = [
 #: - ``too_many_redirects``: more than ``http.max_redirects``
 #: - ``insecure_redirect``: an https:// address redirected to http://
 #: - ``unrepeatable_body``: a redirect asks for the body again, and it could be read only once
+#: - ``body_length``: a file or iterable that was sent had another length than announced; the connection is closed
 #: - ``invalid_url``: the URL, or the one redirected to, is no http:// or https:// URL
 #: - ``transport``: the transport itself broke
 FailureKind = Literal[
@@ -75,6 +76,7 @@ FailureKind = Literal[
     "too_many_redirects",
     "insecure_redirect",
     "unrepeatable_body",
+    "body_length",
     "invalid_url",
     "transport",
 ]

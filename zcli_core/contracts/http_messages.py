@@ -38,19 +38,36 @@ class Url(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """Host and port as they stand in a URL and in the Host header; the scheme's own port is left out."""
-        # The zone of a link-local address means something on this machine only (RFC 6874, section 4).
-        host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        """Host and port as they stand in the Host header; the scheme's own port is left out.
+
+        The zone of a link-local address is left out too, because it has a meaning on this machine only (RFC 6874,
+        section 4).
+        """
+        return self._with_port(f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host)
+
+    @property
+    def absolute_form(self) -> str:
+        """The URL as a proxy gets it in the request line (RFC 9112, section 3.2.2), without a zone."""
+        return f"{self.scheme}://{self.authority}{self.target}"
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}{self.target}"
+        """The URL in a form that can be parsed again without loss."""
+        return f"{self._base}{self.target}"
 
     def redacted(self) -> str:
         """The URL as it may be logged: query values, which may be keys or tokens, are replaced by ``***``."""
         path, mark, query = self.target.partition("?")
         shown = "&".join(f"{item.partition('=')[0]}=***" if "=" in item else "***" for item in query.split("&"))
-        return f"{self.scheme}://{self.authority}{path}{mark}{shown if query else ''}"
+        return f"{self._base}{path}{mark}{shown if query else ''}"
+
+    @property
+    def _base(self) -> str:
+        # RFC 6874: the % before a zone is written %25 in a URL.
+        host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{self._with_port(host)}"
+
+    def _with_port(self, host: str) -> str:
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 class Headers(Mapping[str, str]):

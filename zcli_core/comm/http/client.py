@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zcli_core import __version__
 from zcli_core.comm.http.auth import Auth, authorize, basic
-from zcli_core.comm.http.bodies import BodySourceError, Data, encode_body
+from zcli_core.comm.http.bodies import MISSING, BodySourceError, Data, encode_body
 from zcli_core.comm.http.call import Call
 from zcli_core.comm.http.failures import LastFailure
 from zcli_core.comm.http.options import (
@@ -24,7 +24,8 @@ from zcli_core.comm.http.options import (
     merge_headers,
 )
 from zcli_core.comm.http.retries import Retries
-from zcli_core.comm.http.urls import Pairs, UserInfo, parse_url, shown, with_params
+from zcli_core.comm.http.urls import UserInfo, parse_url, shown, with_params
+from zcli_core.comm.http.values import Pairs
 from zcli_core.contracts.http import (
     Headers,
     HttpFailure,
@@ -98,7 +99,7 @@ class HttpClient:
         *,
         params: Pairs | str | None = None,
         data: Data | None = None,
-        json: Any = None,
+        json: Any = MISSING,
         form: Pairs | None = None,
         files: Files | None = None,
         headers: HeadersLike | None = None,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from zcli_core.comm.http.bodies import StreamedBody
+from zcli_core.comm.http.values import Pairs, pairs_of, plain_text
 from zcli_core.contracts.http import Body, Headers, check_header
 
 if TYPE_CHECKING:
     from zcli_core.comm.http.auth import Auth
     from zcli_core.comm.http.multipart import Files
-    from zcli_core.comm.http.urls import Pairs
 
 #: What may be given as ``headers``. A value may be str, bytes or int; None leaves out a header that zCLI would send.
 HeadersLike = Mapping[str, Any] | Iterable[tuple[str, Any]]
@@ -62,19 +63,18 @@ def checked_retries(retries: object) -> int:
 
 
 def merge_headers(defaults: list[tuple[str, str]], given: HeadersLike | None) -> Headers:
-    """The caller's headers laid over the defaults.
+    """Return the caller's headers laid over the defaults.
 
-    Raises ValueError for a name or value that cannot be sent, TypeError for what is no header at all.
+    Raises:
+        ValueError: A name or value cannot be sent.
+        TypeError: The argument does not consist of headers.
     """
     merged = Headers(defaults)
     if given is None:
         return merged
-    if isinstance(given, (str, bytes)):
-        raise TypeError("headers must be a mapping or a list of (name, value) pairs, not text")
-    try:
-        fields = [(name, value) for name, value in (given.items() if isinstance(given, Mapping) else given)]
-    except (TypeError, ValueError):
-        raise TypeError("headers must be a mapping or a list of (name, value) pairs") from None
+    fields = [
+        (plain_text(name) if isinstance(name, str) else name, value) for name, value in pairs_of(given, "headers")
+    ]
     for name in {name for name, _ in fields if isinstance(name, str)}:
         merged.pop(name)
     for name, value in fields:
@@ -86,23 +86,35 @@ def merge_headers(defaults: list[tuple[str, str]], given: HeadersLike | None) ->
 
 
 def _header_text(name: str, value: Any) -> str:
+    if isinstance(value, Enum):
+        value = value.value
     if isinstance(value, str):
         return value.strip(" \t")
     if isinstance(value, bytes):
         return value.decode("latin-1")
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise TypeError(f"the value of header {name} must be str, not {type(value).__name__}")
+        return int.__repr__(value)
+    raise TypeError(f"the value of header {name} must be str, bytes or int, got {type(value).__name__}")
 
 
 def describe_body(fields: Headers, body: Body) -> None:
-    """Add the length of a body that knows its own, where the caller did not write it.
+    """Make the headers agree with the body: its multipart boundary, and its length unless the caller gave it.
 
-    Raises ValueError if the caller's Content-Length cannot be true, or for a Transfer-Encoding: two statements of
-    where a body ends let one request pass for two (RFC 9112, section 11.2).
+    Raises:
+        ValueError: The caller's Content-Type or Content-Length does not fit the body, or there is a Transfer-Encoding.
+            Two statements of where a body ends let one request pass for two (RFC 9112, section 11.2).
     """
     if "transfer-encoding" in fields:
         raise ValueError("a Transfer-Encoding header was given: how a body is sent follows from what it is")
+    content_type = fields.get("content-type", "")
+    agree_with = getattr(body, "agree_with", None)
+    if content_type and agree_with is not None:
+        fields["Content-Type"] = agree_with(content_type)
+    elif body is not None and content_type.lower().startswith("multipart/") and "boundary" not in content_type.lower():
+        raise ValueError(
+            f"the Content-Type {content_type!r} was given without a boundary, and the body is not multipart: give the "
+            "fields as form= with files={}, or leave out the header"
+        )
     length = 0 if body is None else len(body) if isinstance(body, bytes) else getattr(body, "length", None)
     announced = fields.get("content-length")
     if announced is None:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from zcli_core.contracts.service import Exchange, Reply
+from zcli_core.net.hosts import ascii_host
 
 if TYPE_CHECKING:
     import ssl
@@ -94,8 +95,10 @@ class Wire:
         if self._socket_path is not None:
             return self._connect_unix(self._socket_path)
         try:
+            if not self._host.isascii():
+                self._host = ascii_host(self._host)
             found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:
             cause = getattr(error, "strerror", None) or "it is no host name"
             raise NoConnectionError(f"{self._host!r} names no address ({cause})") from error
         errors = []

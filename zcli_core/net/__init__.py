@@ -1,0 +1,1 @@
+"""Names, addresses and connections: what HTTP, port checks, WebSockets and services share."""
