@@ -33,7 +33,7 @@ class Day(enum.Enum):
 
 
 class Odd(enum.Enum):
-    LIST = [1, 2]
+    LIST = (1, 2)
 
 
 def as_params(value: Any) -> list[bytes]:
@@ -137,7 +137,7 @@ def test_value_of_other_type_raises_type_error(sent: Callable[[Any], list[bytes]
 @pytest.mark.parametrize("sent", [as_params, as_form, as_multipart_form])
 def test_value_that_is_a_file_raises_type_error(sent: Callable[[Any], list[bytes]]) -> None:
     """The lines of a file are not several values."""
-    with pytest.raises(TypeError, match="'a' in (params|form) must be str, int"):
+    with pytest.raises(TypeError, match=r"'a' in (params|form) must be str, int"):
         sent(io.BytesIO(b"lines\nof\na file"))
 
 
@@ -145,7 +145,7 @@ def test_value_that_is_a_file_raises_type_error(sent: Callable[[Any], list[bytes
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), Decimal("NaN"), "\ud800", [float("-inf")]])
 def test_value_without_written_form_raises(sent: Callable[[Any], list[bytes]], value: Any) -> None:
     """A number that is not finite and a lone surrogate raise ValueError."""
-    with pytest.raises(ValueError, match="'a' in (params|form|files)"):
+    with pytest.raises(ValueError, match=r"'a' in (params|form|files)"):
         sent(value)
 
 

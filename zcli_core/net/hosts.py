@@ -41,7 +41,7 @@ def ascii_host(name: str) -> str:
     if _NUMBER.fullmatch(labels[-1]):
         return _ipv4(labels)
     if len(".".join(labels)) > _MAX_NAME or not all(0 < len(label) <= _MAX_LABEL for label in labels):
-        raise ValueError("a part of it is empty or too long")
+        raise ValueError("it has a part that is empty or too long")
     return name
 
 
