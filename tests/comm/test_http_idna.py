@@ -18,7 +18,7 @@ from zcli_core.comm.http.urls import parse_url, resolve
 from zcli_core.comm.ports import valid_host
 from zcli_core.contracts.http import TransportFailure, Url
 from zcli_core.contracts.http_proxies import proxy_for
-from zcli_core.net.hosts import ascii_host
+from zcli_core.hosts import ascii_host
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def valid_host(host: Any) -> str:
             raise ValueError(f"{expected}, not {_shown(host)}: the port is an argument of its own")
     if host.isascii():
         return host
-    from zcli_core.net.hosts import ascii_host
+    from zcli_core.hosts import ascii_host
 
     try:
         return ascii_host(host)

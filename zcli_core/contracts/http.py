@@ -57,10 +57,10 @@ __all__ = [
 #: - ``proxy``: the proxy could not be reached, is of an unknown kind, or would not open the tunnel
 #: - ``protocol``: what came back is no HTTP, ended early, or contradicts itself
 #: - ``too_large``: the decoded body is larger than ``http.max_bytes``
+#: - ``body``: the request's body has more or less bytes than its Content-Length says
 #: - ``too_many_redirects``: more than ``http.max_redirects``
 #: - ``insecure_redirect``: an https:// address redirected to http://
 #: - ``unrepeatable_body``: a redirect asks for the body again, and it could be read only once
-#: - ``body_length``: a file or iterable that was sent had another length than announced; the connection is closed
 #: - ``invalid_url``: the URL, or the one redirected to, is no http:// or https:// URL
 #: - ``transport``: the transport itself broke
 FailureKind = Literal[
@@ -73,10 +73,10 @@ FailureKind = Literal[
     "proxy",
     "protocol",
     "too_large",
+    "body",
     "too_many_redirects",
     "insecure_redirect",
     "unrepeatable_body",
-    "body_length",
     "invalid_url",
     "transport",
 ]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from zcli_core.contracts.http import TransportFailure, Url
-from zcli_core.net.hosts import ascii_host
+from zcli_core.hosts import ascii_host
 
 
 class Proxy(NamedTuple):

@@ -128,7 +128,7 @@ class StreamedBody:
         if self.length is None or sent == self.length or (sent < self.length and not is_end):
             return
         what = f"it ended after {sent}" if sent < self.length else "it has more"
-        raise TransportFailure("body_length", f"the body was announced with {self.length} bytes, but {what}")
+        raise TransportFailure("body", f"the body was announced with {self.length} bytes, but {what}")
 
     def _chunks(self) -> Iterator[bytes]:
         source = self._source

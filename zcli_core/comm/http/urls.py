@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlencode
 
 from zcli_core.comm.http.values import Pairs, name_values
 from zcli_core.contracts.http import DEFAULT_PORTS, TransportFailure, Url
-from zcli_core.net.hosts import ascii_host
+from zcli_core.hosts import ascii_host
 
 #: The user and the password that a URL carried.
 UserInfo = tuple[str, str]

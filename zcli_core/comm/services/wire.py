@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from zcli_core.contracts.service import Exchange, Reply
-from zcli_core.net.hosts import ascii_host
+from zcli_core.hosts import ascii_host
 
 if TYPE_CHECKING:
     import ssl
@@ -31,6 +31,9 @@ class Wire:
 
     def __init__(self, host: str, port: int, timeout: float, socket_path: str | None = None) -> None:
         self._host = host
+        if not host.isascii() and socket_path is None:
+            with contextlib.suppress(ValueError):  # what is not a host is refused when it is resolved
+                self._host = ascii_host(host)
         self._port = port
         self._socket_path = socket_path
         self._deadline = time.monotonic() + timeout
@@ -95,10 +98,8 @@ class Wire:
         if self._socket_path is not None:
             return self._connect_unix(self._socket_path)
         try:
-            if not self._host.isascii():
-                self._host = ascii_host(self._host)
             found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except (OSError, ValueError) as error:
+        except (OSError, UnicodeError) as error:
             cause = getattr(error, "strerror", None) or "it is no host name"
             raise NoConnectionError(f"{self._host!r} names no address ({cause})") from error
         errors = []

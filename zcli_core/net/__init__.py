@@ -1,1 +1,0 @@
-"""Names, addresses and connections: what HTTP, port checks, WebSockets and services share."""
