@@ -46,6 +46,8 @@ class Driver:
         self._watched: set[int] = set()
         self._timers: list[int] = []
         self._due = math.inf
+        #: When the transfer is given up at the latest; libcurl has its own deadline besides.
+        self.limit = math.inf
         self._is_added = False
         self._multi.setopt(pycurl.M_MAXCONNECTS, 1)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
@@ -63,6 +65,8 @@ class Driver:
         _, running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         while running:
             running = self._step()
+            if running and time.monotonic() >= self.limit:
+                return pycurl.E_OPERATION_TIMEDOUT, "the limit passed"
         _, _, failed = self._multi.info_read(1)
         return (failed[0][1], failed[0][2]) if failed else None
 
@@ -86,7 +90,9 @@ class Driver:
             self._timers.clear()
             self._due = math.inf if milliseconds < 0 else now + milliseconds / 1000
         running = 1
-        ready = self._poll.poll(min(max(math.ceil(min(self._due - now, 1000) * 1000), 0), _LONGEST_WAIT))
+        ready = self._poll.poll(
+            min(max(math.ceil(min(self._due - now, self.limit - now, 1000) * 1000), 0), _LONGEST_WAIT)
+        )
         for socket, events in ready:
             _, running = self._multi.socket_action(socket, _action(events))
             if not running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 import pycurl
 
-from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure
+from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure, sooner
 from zcli_pycurl.answers import Answer
 from zcli_pycurl.driver import Driver, is_readable
 from zcli_pycurl.failures import Trouble, classify
@@ -43,6 +44,7 @@ class Handle:
         self._has_connected = False
         self._simple_method: str | None = None
         self._fields: list[tuple[str, str]] | None = None
+        self._read_timeout: float | None = None
         self._is_multiplexed = False
         self.may_be_reused = True
         #: Whether the last exchange failed because the server had closed the kept connection, or closed it upon the
@@ -61,7 +63,6 @@ class Handle:
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
             (pycurl.NOSIGNAL, 1),
-            (pycurl.CONNECTTIMEOUT_MS, _LONGEST),
             (pycurl.BUFFERSIZE, _BUFFER),
             (pycurl.PREREQFUNCTION, self._begin),
             (pycurl.SOCKOPTFUNCTION, self._connect),
@@ -97,7 +98,11 @@ class Handle:
         self._answer = answer = Answer(
             request.method, deadline, max_bytes, ends_with_head=request.method == "HEAD" and body is not None
         )
-        curl.setopt(pycurl.TIMEOUT_MS, max(1, min(int(seconds * 1000), _LONGEST)))
+        curl.setopt(pycurl.TIMEOUT_MS, _milliseconds(seconds))
+        limit = request.connect_timeout
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, _LONGEST if limit is None else _milliseconds(limit))
+        self._read_timeout = request.read_timeout
+        self._driver.limit = math.inf
         curl.setopt(pycurl.HEADERFUNCTION, answer.take_line)
         curl.setopt(pycurl.WRITEFUNCTION, answer.take_block)
         self._describe(request, upload)
@@ -164,6 +169,7 @@ class Handle:
         if self._would_repeat():
             return pycurl.PREREQFUNC_ABORT
         self._answer.ask()
+        self._driver.limit = sooner(math.inf, self._read_timeout)
         return pycurl.PREREQFUNC_OK
 
     def _connect(self, socket: int, purpose: int) -> int:
@@ -246,6 +252,10 @@ class Handle:
     def _is_looking_up(self) -> bool:
         """Whether the last exchange came no further than the look-up of the host's name."""
         return not self._answer.was_asked_for and not self._curl.getinfo(pycurl.NAMELOOKUP_TIME)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, min(int(seconds * 1000), _LONGEST))
 
 
 def may_repeat(request: HttpRequest) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib3.connection import ProxyConfig
 from urllib3.util import SKIP_HEADER, parse_url
 
-from zcli_core.contracts.http import HttpRequest, RawResponse
+from zcli_core.contracts.http import HttpRequest, RawResponse, sooner
 from zcli_core.contracts.http_proxies import Proxy, proxy_for
 from zcli_urllib3.answers import header_fields, may_be_reused, read_body
 from zcli_urllib3.connections import PlainConnection, SecureConnection
@@ -128,11 +128,12 @@ class Urllib3Transport:
         answer: http.client.HTTPResponse | None = None
         body = request.body if request.body is None or isinstance(request.body, bytes) else _Source(request.body)
         try:
-            connection.begin(deadline)
             if not is_kept:
+                connection.begin(sooner(deadline, request.connect_timeout))
                 connection.connect()
-                connection.begin(deadline)
                 doing = "sending the request"
+            deadline = sooner(deadline, request.read_timeout)
+            connection.begin(deadline)
             _send(connection, place, request, body)
             doing = "waiting for the answer"
             answer = connection.receive()

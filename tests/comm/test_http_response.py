@@ -79,7 +79,7 @@ def test_text_is_text_whatever_codec_of_pythons_the_charset_names(http: HttpClie
 
 def test_json_that_is_none_raises_a_value_error_that_says_what_came(http: HttpClient) -> None:
     page = get(http, response(b"<html>", "502 Bad Gateway", "Content-Type: text/html"))
-    with pytest.raises(json.JSONDecodeError, match="the body of 502 \\(text/html\\) is no JSON"):
+    with pytest.raises(json.JSONDecodeError, match="the body of 502 \\(text/html\\) is not JSON"):
         page.json()
 
 

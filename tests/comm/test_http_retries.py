@@ -12,6 +12,7 @@ import pytest
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.comm.http.retries import retry_after
+from zcli_core.contracts.http import Headers
 from zcli_core.testing.http.peer import ScriptedServer, answering, closed_port, response
 
 BUSY = response(b"busy", "503 Service Unavailable", "Retry-After: 0")
@@ -143,11 +144,11 @@ def test_a_retry_is_logged_without_secrets(http: HttpClient, caplog: pytest.LogC
     [("5", 5.0), (" 0 ", 0.0), ("", None), ("soon", None), ("-1", None), ("1.5", None), ("9" * 400, float("inf"))],
 )
 def test_retry_after_in_seconds(value: str, seconds: float | None) -> None:
-    assert retry_after({"retry-after": value}) == seconds
+    assert retry_after(Headers([("Retry-After", value)])) == seconds
 
 
 def test_retry_after_as_a_date() -> None:
     now = datetime.now(timezone.utc)
-    later = retry_after({"retry-after": format_datetime(now + timedelta(seconds=60), usegmt=True)})
+    later = retry_after(Headers([("Retry-After", format_datetime(now + timedelta(seconds=60), usegmt=True))]))
     assert later == pytest.approx(60, abs=5)
-    assert retry_after({"retry-after": format_datetime(now - timedelta(days=1), usegmt=True)}) == 0
+    assert retry_after(Headers([("Retry-After", format_datetime(now - timedelta(days=1), usegmt=True))])) == 0

@@ -28,6 +28,8 @@ from zcli_core.contracts.http_messages import (
     RawResponse,
     Url,
     check_header,
+    parse_date,
+    sooner,
 )
 
 __all__ = [
@@ -44,6 +46,8 @@ __all__ = [
     "TransportFailure",
     "Url",
     "check_header",
+    "parse_date",
+    "sooner",
 ]
 
 #: Why there was no answer:
@@ -136,7 +140,9 @@ class HttpTransport(Protocol):
 
         ``deadline`` is a reading of :func:`time.monotonic`. Everything counts against it: waiting for a
         connection, resolving the name, connecting, the TLS handshake, sending, and a peer that sends a byte now
-        and then. ``max_bytes`` is the largest decoded body; no more than about that may be held in memory.
+        and then. A request may have limits of its own: ``connect_timeout`` for everything until the request can be
+        sent, ``read_timeout`` for what follows; :func:`sooner` turns one into a deadline. ``max_bytes`` is the largest
+        decoded body; no more than about that may be held in memory.
 
         The request's headers are sent as they are, and none besides but Host and what frames the body. A body that is
         an iterable is sent under the request's Content-Length if it has one, else in chunks; an empty one of its items
