@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from in_memory import answer, in_memory
@@ -19,6 +22,7 @@ from zcli_core.comm.ports import valid_host
 from zcli_core.contracts.http import TransportFailure, Url
 from zcli_core.contracts.http_proxies import proxy_for
 from zcli_core.hosts import ascii_host
+from zcli_core.testing.http.peer import ScriptedServer
 
 
 @pytest.mark.parametrize(
@@ -135,6 +139,38 @@ def test_proxy_host_is_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = proxy_for(parse_url("http://host.example/")[0])
     assert proxy is not None
     assert proxy.host == "xn--strae-oqa.example"
+
+
+@pytest.mark.parametrize("make", ["make_http", "make_curl"])
+@pytest.mark.parametrize("host", ["straße.example", "STRAßE.example."])
+@pytest.mark.parametrize("is_named", [True, False])
+def test_certificate_is_compared_in_ascii(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    make: str,
+    host: str,
+    is_named: bool,
+) -> None:
+    """A certificate is good for the host of IDNA 2008, not for the one of IDNA 2003."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("xn--strae-oqa.example" if is_named else "strasse.example").configure_cert(context)
+
+    def tunnel(server: ScriptedServer, connection: socket.socket) -> None:
+        server.read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
+            server.read_request(secure)
+            secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+    client = request.getfixturevalue(make)(ca_file=tmp_path / "ca.pem")
+    with ScriptedServer(tunnel) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        assert (client.get(f"https://{host}/") is not None) is is_named
+    assert (client.last_failure is None) is is_named
+    assert is_named or client.last_failure.kind == "tls"
 
 
 def test_port_check_host_is_ascii() -> None:

@@ -336,6 +336,8 @@ class HttpResponse:
 
     def _declared_charset(self) -> str | None:
         for content_type in self.headers.get_all("content-type")[-1:]:
+            if ";" not in content_type:
+                break
             for parameter in content_type.split(";")[1:]:
                 name, _, value = parameter.partition("=")
                 if name.strip().lower() == "charset":

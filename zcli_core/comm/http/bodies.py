@@ -168,8 +168,15 @@ def encode_body(data: Data | None, json: Any, form: Pairs | None, files: Any) ->
         TypeError: A value cannot be sent.
         OSError: A file cannot be read.
     """
-    arguments = (("data", data is not None), ("json", json is not MISSING), ("form", form is not None))
-    given = [name for name, is_given in (*arguments, ("files", files is not None)) if is_given]
+    if data is None and json is MISSING and form is None and files is None:
+        return None, None
+    kinds = {
+        "data": data is not None,
+        "json": json is not MISSING,
+        "form": form is not None,
+        "files": files is not None,
+    }
+    given = [name for name, is_given in kinds.items() if is_given]
     if len(given) > 1 and given != ["form", "files"]:
         raise ValueError(f"{' and '.join(given)} were given: a request has one body (form and files go together)")
     if files is not None:
@@ -181,6 +188,7 @@ def encode_body(data: Data | None, json: Any, form: Pairs | None, files: Any) ->
         return encode_pairs(form, "form").encode("ascii"), "application/x-www-form-urlencoded"
     if json is not MISSING:
         return _encode_json(json, "json"), "application/json"
+    assert data is not None  # the only kind that is left
     return _encode_data(data)
 
 
@@ -192,9 +200,7 @@ def _encode_json(value: Any, argument: str) -> bytes:
         raise ValueError(f"{argument} is nested too deeply to be written as JSON") from None
 
 
-def _encode_data(data: Data | None) -> tuple[Body, str | None]:
-    if data is None:
-        return None, None
+def _encode_data(data: Data) -> tuple[Body, str | None]:
     if isinstance(data, Mapping):
         return _encode_json(dict(data), "data"), "application/json"
     if isinstance(data, (list, tuple)):

@@ -137,14 +137,13 @@ def merge_headers(defaults: list[tuple[str, str]], given: HeadersLike | None) ->
     merged = Headers(defaults)
     if given is None:
         return merged
-    fields = [
-        (plain_text(name) if isinstance(name, str) else name, value) for name, value in pairs_of(given, "headers")
-    ]
-    for name in {name for name, _ in fields if isinstance(name, str)}:
-        merged.pop(name)
+    fields = pairs_of(given, "headers")
+    for name, _ in fields:
+        if isinstance(name, str):
+            merged.pop(name)
     for name, value in fields:
         if value is not None:
-            merged.add(name, _header_text(name, value))
+            merged.add(plain_text(name) if isinstance(name, str) else name, _header_text(name, value))
         else:
             check_header(name, "")
     return merged
@@ -171,7 +170,7 @@ def describe_body(fields: Headers, body: Body) -> None:
     """
     if "transfer-encoding" in fields:
         raise ValueError("a Transfer-Encoding header was given: how a body is sent follows from what it is")
-    content_type = fields.get("content-type", "")
+    content_type = ", ".join(fields.get_all("content-type"))
     agree_with = getattr(body, "agree_with", None)
     if content_type and agree_with is not None:
         fields["Content-Type"] = agree_with(content_type)

@@ -149,11 +149,14 @@ def _without_dots(path: str) -> str:
 
 def with_params(url: Url, params: Pairs | str) -> Url:
     """Return the URL with a query added to the one it has."""
-    query = params.lstrip("?") if isinstance(params, str) else encode_pairs(params, "params")
+    if isinstance(params, str):
+        query = quote(params.lstrip("?"), safe=_SAFE_IN_QUERY)
+    else:
+        query = encode_pairs(params, "params")
     if not query:
         return url
     joint = "" if url.target.endswith(("?", "&")) else "&" if "?" in url.target else "?"
-    return url._replace(target=url.target + joint + quote(query, safe=_SAFE_IN_QUERY))
+    return url._replace(target=url.target + joint + query)
 
 
 def encode_pairs(pairs: Pairs, argument: str) -> str:

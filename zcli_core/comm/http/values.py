@@ -30,7 +30,10 @@ def name_values(pairs: Pairs, argument: str) -> list[tuple[bytes, bytes]]:
     encoded = []
     for name, value in pairs_of(pairs, argument):
         key = encode_name(name, argument)
-        encoded += [(key, single) for single in encode_values(value, f"the value of {name!r} in {argument}")]
+        if type(value) is str and value.isascii():  # as most are
+            encoded.append((key, value.encode()))
+        else:
+            encoded += [(key, single) for single in encode_values(value, f"the value of {name!r} in {argument}")]
     return encoded
 
 
@@ -40,6 +43,8 @@ def pairs_of(given: Any, argument: str) -> list[tuple[Any, Any]]:
     Raises:
         TypeError: It is neither.
     """
+    if type(given) is dict:
+        return list(given.items())
     expected = f"{argument} must be a mapping or an iterable of (name, value) pairs"
     if isinstance(given, (str, bytes, bytearray, memoryview)) or not isinstance(given, Iterable):
         raise TypeError(f"{expected}, got {type(given).__name__}")
@@ -53,6 +58,8 @@ def pairs_of(given: Any, argument: str) -> list[tuple[Any, Any]]:
 
 def encode_name(name: Any, argument: str) -> bytes:
     """Return the name of a value in UTF-8. A name is str or int, or an enum member with such a value."""
+    if type(name) is str and name.isascii():
+        return name.encode()
     plain = name.value if isinstance(name, Enum) else name
     if isinstance(plain, bool) or not isinstance(plain, (str, int)):
         raise TypeError(f"a name in {argument} must be str or int, got {type(plain).__name__}")
