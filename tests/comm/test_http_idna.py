@@ -206,13 +206,13 @@ def test_service_probe_resolves_the_idna_2008_host(monkeypatch: pytest.MonkeyPat
     asked = []
 
     def nothing(host: Any, *_: Any, **__: Any) -> Any:
-        asked.append(host)
+        asked.append(host.decode() if isinstance(host, bytes) else host)
         raise socket.gaierror(-2, "unknown")
 
     monkeypatch.setattr(socket, "getaddrinfo", nothing)
     with pytest.raises(NoConnectionError), Wire("straße.example", 5432, 1.0) as wire:
         wire.exchange(Exchange(b"x"))
-    assert asked == ["xn--strae-oqa.example"]
+    assert set(asked) == {"xn--strae-oqa.example"}
 
 
 @pytest.mark.parametrize(
