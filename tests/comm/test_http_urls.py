@@ -36,7 +36,7 @@ from zcli_core.contracts.http import TransportFailure, Url
         ("http://example.com./", "http://example.com./"),
         ("http://[::1]:8080/x", "http://[::1]:8080/x"),
         ("http://[0:0::0:1]/", "http://[::1]/"),
-        ("http://[fe80::1%25eth0]/", "http://[fe80::1]/"),
+        ("http://[fe80::1%25eth0]/", "http://[fe80::1%25eth0]/"),
         ("http://user:password@host/", "http://host/"),
     ],
 )
@@ -51,7 +51,8 @@ def test_urls_are_normalised(text: str, url: str) -> None:
         ("http://user@host/", ("user", "")),
         ("http://:pw@host/", ("", "pw")),
         ("http://us%40er:p%3Aw@host/", ("us@er", "p:w")),
-        ("http://user:p@ss@host/", ("user", "p@ss")),
+        ("http://user:p%40ss@host/", ("user", "p@ss")),
+        ("http://@host/", None),
     ],
 )
 def test_credentials_are_taken_out(text: str, user_info: tuple[str, str] | None) -> None:

@@ -9,6 +9,7 @@ import click
 
 from zcli_core.cli.output import json_option, print_json
 from zcli_core.cli.session import comm
+from zcli_core.comm.http.bodies import MISSING
 
 
 def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -24,7 +25,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 
 def _json(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
     if value is None:
-        return None
+        return MISSING
     import json
 
     try:
@@ -56,7 +57,7 @@ def command(
 
     The exit status is 0 for any answer, whatever its status, and 1 if there was none; the cause is then printed.
     """
-    if data is not None and raw is not None:
+    if data is not MISSING and raw is not None:
         raise click.UsageError("give --data or --raw, not both")
     facade = comm()
     try:

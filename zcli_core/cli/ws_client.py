@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
@@ -23,6 +22,9 @@ from wsproto.events import (
     TextMessage,
 )
 from wsproto.utilities import ProtocolError
+
+from zcli_core.comm.http.urls import parse_url
+from zcli_core.contracts.http import TransportFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,23 +41,25 @@ class Client:
 
     def __init__(self, url: str, headers: Sequence[tuple[str, str]], ca_file: str | None) -> None:
         """Connect. Raises ValueError for what is no WebSocket URL, ClientError if there is no connection to be had."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise ValueError(f"expected ws://host:port/path or wss://host:port/path, not {parts.scheme or url[:40]!r}")
-        port = parts.port or (443 if parts.scheme == "wss" else 80)
+        scheme, _, rest = url.strip().partition("://")
+        if scheme.lower() not in ("ws", "wss"):
+            raise ValueError(f"expected ws://host:port/path or wss://host:port/path, not {scheme[:40]!r}")
+        try:
+            place, _ = parse_url(f"http{scheme[2:]}://{rest}")
+        except TransportFailure as failure:
+            raise ValueError(failure.message) from None
         self._protocol = WSConnection(ConnectionType.CLIENT)
         self._lock = threading.Lock()
         self._closed: tuple[int, str] | None = None
         self._heard_at = time.monotonic()
         self._pieces: list[str | bytes] = []
         try:
-            plain = socket.create_connection((parts.hostname, port), timeout=_TIMEOUT)
-            self._socket = _secured(plain, parts.hostname, ca_file) if parts.scheme == "wss" else plain
+            plain = socket.create_connection((place.host, place.port), timeout=_TIMEOUT)
+            self._socket = _secured(plain, place.host, ca_file) if place.scheme == "https" else plain
         except OSError as error:
-            raise ClientError(f"cannot connect to {parts.hostname}:{port}: {error.strerror or error}") from error
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            raise ClientError(f"cannot connect to {place.host}:{place.port}: {error.strerror or error}") from error
         extra = [(name.encode(), value.encode()) for name, value in headers]
-        self._send(Request(host=parts.netloc.rpartition("@")[2], target=target, extra_headers=extra))
+        self._send(Request(host=place.authority, target=place.target, extra_headers=extra))
         self._early = self._wait_for_acceptance()
         self._socket.settimeout(None)
 

@@ -224,9 +224,11 @@ def valid_host(host: Any) -> str:
             raise ValueError(f"{expected}, not {_shown(host)}: the port is an argument of its own")
     if host.isascii():
         return host
+    from zcli_core.hosts import ascii_host
+
     try:
-        return host.encode("idna").decode("ascii")
-    except UnicodeError:
+        return ascii_host(host)
+    except ValueError:
         raise ValueError(f"{expected}: {_shown(host)} cannot be a host name") from None
 
 

@@ -30,6 +30,7 @@ from zcli_core.contracts.http_messages import (
     HttpStatusError,
     RawResponse,
     Url,
+    parse_date,
     sooner,
 )
 
@@ -48,6 +49,7 @@ __all__ = [
     "TransportFailure",
     "Url",
     "check_header",
+    "parse_date",
     "sooner",
 ]
 

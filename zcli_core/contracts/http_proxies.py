@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from zcli_core.contracts.http import TransportFailure, Url
+from zcli_core.hosts import ascii_host
 
 
 class Proxy(NamedTuple):
@@ -51,7 +52,7 @@ def _parse(value: str, variable: str) -> Proxy:
     """The value may hold a password and is never repeated."""
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
-        host, port = parts.hostname, parts.port
+        host, port = parts.hostname and ascii_host(parts.hostname), parts.port
     except ValueError:
         host = port = None
         parts = SplitResult("http", "", "", "", "")
@@ -78,7 +79,7 @@ def _is_exempt(url: Url, no_proxy: str) -> bool:
         name, port = _split_port(entry)
         if port is not None and port != url.port:
             continue
-        name = name.removeprefix("*").strip(".")
+        name = _normalised(name.removeprefix("*").strip("."))
         if name and (host == name or host.endswith("." + name) or _in_network(host, name)):
             return True
     return False
@@ -93,6 +94,14 @@ def _split_port(entry: str) -> tuple[str, int | None]:
     else:
         return entry, None
     return name, int(port) if port.isascii() and port.isdigit() else None
+
+
+def _normalised(name: str) -> str:
+    """A name as it stands in ``Url.host``; anything else, such as a network, as it is."""
+    try:
+        return ascii_host(name)
+    except ValueError:
+        return name
 
 
 def _in_network(host: str, network: str) -> bool:

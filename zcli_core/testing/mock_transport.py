@@ -60,6 +60,7 @@ class MockRequest(HttpRequest):
         body = request.body
         read = b"" if body is None else body if isinstance(body, bytes) else b"".join(body)
         super().__init__(request.method, request.url, request.headers.copy(), read)
+        self.connect_timeout, self.read_timeout = request.connect_timeout, request.read_timeout
         self.deadline = deadline
         self.max_bytes = max_bytes
 

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
+from zcli_core.comm.http.values import plain_text
 from zcli_core.contracts.http import HttpRequest
 
 #: ``(user, password)`` for Basic, a string for Bearer, or a function that changes the request's headers itself.
@@ -20,12 +21,13 @@ def authorize(auth: Auth) -> Callable[[HttpRequest], Any]:
     if callable(auth):
         return auth
     if isinstance(auth, str):
+        auth = plain_text(auth)
         if not auth or any(character <= " " or character > "~" for character in auth):
             raise ValueError("auth: a bearer token must be printable ASCII without spaces (RFC 6750)")
         return _Authorization(f"Bearer {auth}")
     if isinstance(auth, (tuple, list)) and len(auth) == 2 and all(isinstance(part, str) for part in auth):
         user, password = auth
-        return basic(user, password)
+        return basic(plain_text(user), plain_text(password))
     raise TypeError(
         f"auth must be (user, password), a bearer token or a function that takes the request, not {type(auth).__name__}"
     )

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zcli_core.comm.http.redirects import follow, is_redirect, same_site
+from zcli_core.comm.http.redirects import follow, same_site
 from zcli_core.comm.http.retries import Retries
-from zcli_core.contracts.http import HttpRequest, HttpResponse, RawResponse, TransportFailure
+from zcli_core.contracts.http import HttpRequest, HttpResponse, RawResponse, TransportFailure, sooner
 
 if TYPE_CHECKING:
     from zcli_core.comm.http.cookies import RedirectCookies
+    from zcli_core.comm.http.options import Timeouts
 
 Send = Callable[[HttpRequest, float, int], RawResponse]
 
@@ -20,7 +21,17 @@ Send = Callable[[HttpRequest, float, int], RawResponse]
 class Call:
     """What one call may do and has done so far."""
 
-    __slots__ = ("_authorize", "_deadline", "_log", "_max_bytes", "_max_redirects", "_retries", "_send", "_started")
+    __slots__ = (
+        "_authorize",
+        "_deadline",
+        "_log",
+        "_max_bytes",
+        "_max_redirects",
+        "_retries",
+        "_send",
+        "_started",
+        "_timeouts",
+    )
 
     def __init__(
         self,
@@ -29,6 +40,7 @@ class Call:
         *,
         started: float,
         deadline: float,
+        timeouts: Timeouts,
         max_bytes: int,
         max_redirects: int,
         retries: Retries,
@@ -38,6 +50,7 @@ class Call:
         self._log = log
         self._started = started
         self._deadline = deadline
+        self._timeouts = timeouts
         self._max_bytes = max_bytes
         self._max_redirects = max_redirects
         self._retries = retries
@@ -51,16 +64,17 @@ class Call:
         if self._authorize is not None:
             self._authorize(request)
         response = self._exchange(request, ())
-        if self._max_redirects and is_redirect(response):
+        if self._max_redirects and response.is_redirect:
             return self._follow(request, response)
         return response
 
     def _exchange(self, request: HttpRequest, history: tuple[HttpResponse, ...]) -> HttpResponse:
         """One request and its answer, repeated as often as the call allows."""
         retries = self._retries
+        _, request.connect_timeout, request.read_timeout = self._timeouts
         while True:
             try:
-                raw = self._send(request, self._deadline, self._max_bytes)
+                raw = self._send(request, self._attempt_deadline(), self._max_bytes)
             except TransportFailure as failure:
                 pause = retries.pause(request, failure)
                 if pause is None:
@@ -74,10 +88,15 @@ class Call:
             self._log.info("%s %s: %s; trying again in %.2f s", request.method, request.url.redacted(), outcome, pause)
             time.sleep(pause)
 
+    def _attempt_deadline(self) -> float:
+        """The deadline of the next attempt, also for a transport that does not know the limits of the request."""
+        _, connect, read = self._timeouts
+        return self._deadline if connect is None or read is None else sooner(self._deadline, connect + read)
+
     def _follow(self, first: HttpRequest, response: HttpResponse) -> HttpResponse:
         cookies: RedirectCookies | None = None
         authorize = self._authorize
-        while is_redirect(response):
+        while response.is_redirect:
             if len(response.history) == self._max_redirects:
                 raise TransportFailure(
                     "too_many_redirects",

@@ -6,23 +6,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from zcli_core import __version__
 from zcli_core.comm.http.auth import Auth, authorize, basic
-from zcli_core.comm.http.bodies import BodySourceError, Data, encode_body
+from zcli_core.comm.http.bodies import MISSING, BodySourceError, Data, encode_body
 from zcli_core.comm.http.call import Call
 from zcli_core.comm.http.failures import LastFailure
 from zcli_core.comm.http.options import (
     HeadersLike,
+    Timeout,
     checked_method,
     checked_retries,
     checked_timeout,
     describe_body,
     merge_headers,
+    unknown_argument,
 )
 from zcli_core.comm.http.retries import Retries
-from zcli_core.comm.http.urls import Pairs, UserInfo, parse_url, shown, with_params
+from zcli_core.comm.http.urls import UserInfo, parse_url, shown, with_params
+from zcli_core.comm.http.values import Pairs
 from zcli_core.contracts.http import (
     Headers,
     HttpFailure,
@@ -98,45 +101,58 @@ class HttpClient:
         *,
         params: Pairs | str | None = None,
         data: Data | None = None,
-        json: Any = None,
+        json: Any = MISSING,
         form: Pairs | None = None,
         files: Files | None = None,
         headers: HeadersLike | None = None,
         auth: Auth | None = None,
-        timeout: float | None = None,
+        timeout: Timeout | None = None,
         retries: int | None = None,
         retry_all_methods: bool | None = None,
         follow_redirects: bool = True,
+        **unknown: NoReturn,
     ) -> HttpResponse | None:
-        """Send a request and return the answer, or None if there is none.
+        """Send a request and return the response, or None if there is none.
 
-        :param method: ``"GET"`` or any other, in any case.
-        :param url: an ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication and are
-            shown nowhere.
-        :param params: names and values, added to the URL's query. Lists repeat the name, None leaves it out.
-        :param data: the body. A dict or list is sent as JSON, str as UTF-8, bytes as they are; a file opened in
-            binary mode or an iterable of bytes is read while it is sent.
-        :param json: the body, any value that JSON can hold except None.
-        :param form: names and values, sent as an HTML form does.
-        :param files: files by field name, sent as multipart/form-data, together with ``form`` if that is given. A file
-            is bytes, str, a Path, a file opened in binary mode, or a tuple (file name, content[, content type]).
-        :param headers: header fields; None as a value leaves out one that zCLI would send.
-        :param auth: (user, password) for Basic, a str for Bearer, or a function that takes the
-            :class:`~zcli_core.contracts.http.HttpRequest` and changes its headers.
-        :param timeout: seconds that the whole call may take: connecting, sending, redirects, retries, the last byte of
-            the body. ``http.timeout`` if not given, 10 unless configured.
-        :param retries: how often a request that failed, or was answered 429, 502, 503 or 504, is tried again;
-            ``http.retries`` if not given, 0 unless configured. Retry-After is respected if the timeout leaves room.
-        :param retry_all_methods: try POST and PATCH again too, which may then be carried out twice;
-            ``http.retry_all_methods`` if not given.
-        :param follow_redirects: False returns a redirect as the answer.
-        :raises TypeError, ValueError: an argument cannot be used.
+        Args:
+            method: ``"GET"`` or any other, in any case.
+            url: An ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication and are shown
+                nowhere.
+            params: Names and values, added to the URL's query, or a str that is ready. A value is str, int, float,
+                bool (``true``, ``false``), bytes, an enum member (its value), a date, time or datetime (ISO 8601), a
+                UUID or a Decimal. An iterable of these repeats the name; None leaves it out.
+            data: The body. A dict or list is sent as JSON, str as UTF-8, bytes as they are. A file opened in binary
+                mode or an iterable of bytes is read while it is sent: a file to the end that it has now.
+            json: The body, any value that JSON can hold. ``json=None`` sends ``null``.
+            form: Names and values as for ``params``, sent as an HTML form does.
+            files: Files by field name, sent as multipart/form-data, together with ``form`` if that is given. A file is
+                bytes, str, a Path, a file opened in binary mode, or a tuple (file name, content[, content type]). With
+                None as its file name the tuple is a form field. An empty ``files`` sends ``form`` as multipart.
+            headers: Header fields; None as a value leaves out one that zCLI would send.
+            auth: (user, password) for Basic, a str for Bearer, or a function that takes the
+                :class:`~zcli_core.contracts.http.HttpRequest` and changes its headers.
+            timeout: Seconds that the whole call may take: connecting, sending, redirects, retries, the last byte of the
+                body. ``http.timeout`` if not given, 10 unless configured. A pair (connect, read) limits each attempt
+                instead: ``connect`` seconds until the connection stands, ``read`` seconds from then to the last byte.
+                The whole call then has ``http.timeout``, or as long as all its attempts need if that is longer.
+            retries: How often a request that failed, or got the status 429, 502, 503 or 504, is tried again;
+                ``http.retries`` if not given, 0 unless configured. Retry-After is respected if the timeout leaves room.
+            retry_all_methods: Try POST and PATCH again too, which may then be carried out twice;
+                ``http.retry_all_methods`` if not given.
+            follow_redirects: False returns a redirect as the response.
+
+        Raises:
+            TypeError, ValueError: An argument cannot be used. Nothing was sent.
+            OSError: A file to send cannot be read.
         """
         started = time.monotonic()
+        if unknown:
+            raise unknown_argument(next(iter(unknown)))
         settings = self._settings
         method = checked_method(method)
-        seconds = settings.timeout if timeout is None else checked_timeout(timeout)
         allowed = settings.retries if retries is None else checked_retries(retries)
+        timeouts = checked_timeout(timeout, settings.timeout, 1 + allowed)
+        deadline = started + timeouts.total
         body, content_type = encode_body(data, json, form, files)
         defaults = self._defaults or self._default_headers()
         if content_type is not None:
@@ -161,23 +177,27 @@ class HttpClient:
             self._send,
             self._log,
             started=started,
-            deadline=started + seconds,
+            deadline=deadline,
+            timeouts=timeouts,
             max_bytes=settings.max_bytes,
             max_redirects=settings.max_redirects if follow_redirects else 0,
             retries=Retries(
                 allowed,
                 settings.retry_all_methods if retry_all_methods is None else retry_all_methods,
-                started + seconds,
+                deadline,
             ),
             authorize=authorizer,
         )
+        source_error: BaseException | None = None
         try:
             response = call.run(request)
         except TransportFailure as failure:
             self._failed(failure, method, address.redacted(), started, request)
             return None
         except BodySourceError as error:
-            raise (error.__cause__ or error) from None
+            source_error = error.__cause__ or error
+        if source_error is not None:
+            raise source_error  # here, so that its own cause and context stay as they are
         self._last_failure.clear()
         if self._log.isEnabledFor(logging.DEBUG):
             self._log.debug(
@@ -197,78 +217,92 @@ class HttpClient:
         self,
         url: str,
         params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
         *,
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
         """GET a URL; see :meth:`request` for the arguments."""
-        return self.request("GET", url, params=params, data=data, **options)
+        return self.request("GET", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def post(
         self,
         url: str,
         data: Data | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
         *,
         params: Pairs | str | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
         """POST to a URL; see :meth:`request` for the arguments."""
-        return self.request("POST", url, params=params, data=data, **options)
+        return self.request("POST", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def put(
         self,
         url: str,
         data: Data | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
         *,
         params: Pairs | str | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
         """PUT to a URL; see :meth:`request` for the arguments."""
-        return self.request("PUT", url, params=params, data=data, **options)
+        return self.request("PUT", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def patch(
         self,
         url: str,
         data: Data | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
         *,
         params: Pairs | str | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
         """PATCH a URL; see :meth:`request` for the arguments."""
-        return self.request("PATCH", url, params=params, data=data, **options)
+        return self.request("PATCH", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def delete(
         self,
         url: str,
         params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
         *,
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
         """DELETE a URL; see :meth:`request` for the arguments."""
-        return self.request("DELETE", url, params=params, data=data, **options)
+        return self.request("DELETE", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def head(
         self,
         url: str,
         params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
         *,
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
         """Ask for a URL's status and headers only; see :meth:`request` for the arguments."""
-        return self.request("HEAD", url, params=params, data=data, **options)
+        return self.request("HEAD", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def options(
         self,
         url: str,
         params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
         *,
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
         """Ask what may be done with a URL; see :meth:`request` for the arguments."""
-        return self.request("OPTIONS", url, params=params, data=data, **options)
+        return self.request("OPTIONS", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def use_transport(self, transport: HttpTransport) -> None:
         """Send all later requests over this transport instead of the one that ``http.transport`` selects.

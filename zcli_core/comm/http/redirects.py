@@ -5,8 +5,6 @@ from __future__ import annotations
 from zcli_core.comm.http.urls import resolve
 from zcli_core.contracts.http import Body, Headers, HttpRequest, HttpResponse, TransportFailure, Url
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
 # What may go to another site. Everything else stays behind, for no list of names could know every header that holds
 # a key: X-Api-Key, X-Auth-Token, a company's own.
 _HARMLESS = frozenset({
@@ -33,11 +31,6 @@ _ABOUT_THE_BODY = frozenset({
 })  # fmt: skip
 
 
-def is_redirect(response: HttpResponse) -> bool:
-    """Whether an answer asks to look elsewhere and says where."""
-    return response.status_code in _REDIRECTS and "location" in response.headers
-
-
 def is_repeatable(body: Body) -> bool:
     """Whether a body can be sent a second time."""
     return body is None or isinstance(body, bytes) or getattr(body, "repeatable", False)
@@ -49,10 +42,13 @@ def follow(response: HttpResponse) -> HttpRequest:
     301 and 302 turn a POST into a GET, 303 everything but HEAD, as every browser does; 307 and 308 repeat the request
     as it was. Headers that might be credentials stay on the site that they were given for.
 
-    Raises TransportFailure: ``invalid_url``, ``insecure_redirect``, ``unrepeatable_body``.
+    Raises TransportFailure: ``protocol``, ``invalid_url``, ``insecure_redirect``, ``unrepeatable_body``.
     """
     old = response.request
-    url = resolve(old.url, response.headers["location"])
+    locations = set(response.headers.get_all("location"))
+    if len(locations) != 1:
+        raise TransportFailure("protocol", f"redirected to {len(locations)} different addresses at the same time")
+    url = resolve(old.url, locations.pop())
     if (old.url.scheme, url.scheme) == ("https", "http"):
         raise TransportFailure(
             "insecure_redirect",

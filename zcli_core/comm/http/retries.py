@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from zcli_core.comm.http.redirects import is_repeatable
-from zcli_core.contracts.http import IDEMPOTENT, Headers, HttpRequest, RawResponse, TransportFailure
+from zcli_core.contracts.http import IDEMPOTENT, Headers, HttpRequest, RawResponse, TransportFailure, parse_date
 
 #: Answers that another attempt may better: too many requests, bad gateway, unavailable, gateway timeout.
 _PASSING_STATUSES = frozenset({429, 502, 503, 504})
-#: Failures that another attempt may better. A timeout is none of them: the time of the call is used up.
-_PASSING_KINDS = frozenset({"dns", "refused", "unreachable", "reset", "proxy", "protocol"})
+#: Failures that another attempt may better. After a timeout there is time left only if the attempt had a limit of its
+#: own.
+_PASSING_KINDS = frozenset({"timeout", "dns", "refused", "unreachable", "reset", "proxy", "protocol"})
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
@@ -55,17 +55,17 @@ class Retries:
         return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._made))  # noqa: S311 - no secret
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), or None if there is no readable one."""
-    value = headers.get("retry-after", "").strip()
+def retry_after(headers: Headers) -> float | None:
+    """Return the seconds that Retry-After asks for (RFC 9110, section 10.2.3), or None if it is missing or unreadable.
+
+    Of several fields the longest wait counts.
+    """
+    waits = [_seconds_until(value.strip()) for value in headers.get_all("retry-after")]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _seconds_until(value: str) -> float | None:
     if value.isascii() and value.isdigit():
         return float(value)
-    if not value:
-        return None
-    from email.utils import parsedate_to_datetime
-
-    try:
-        moment = parsedate_to_datetime(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return max(0.0, moment.timestamp() - time.time())
+    moment = parse_date(value)
+    return None if moment is None else max(0.0, moment - time.time())

@@ -4,104 +4,131 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
-from urllib.parse import SplitResult, quote, unquote, urlencode, urljoin, urlsplit
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlencode
 
+from zcli_core.comm.http.values import Pairs, name_values
 from zcli_core.contracts.http import DEFAULT_PORTS, TransportFailure, Url
-
-#: What may be given as ``params`` or ``form``: text that is ready, or names with values. A list of values repeats
-#: the name; None leaves it out; True and False are sent as ``true`` and ``false``.
-Pairs = Mapping[str, Any] | Iterable[tuple[str, Any]]
+from zcli_core.hosts import ascii_host
 
 #: The user and the password that a URL carried.
 UserInfo = tuple[str, str]
 
-# A URL that needs no normalising, as nearly all are; the rest takes the long way.
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+# A URL that needs no normalising, as nearly all are; every other URL is parsed by _parse_carefully(). A host whose
+# last part begins with a digit is an address, and only the usual form of one is ordinary.
 _ORDINARY = re.compile(
-    r"(https?)://([a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::([1-9][0-9]{0,4}))?"
+    rf"(https?)://((?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*|{_OCTET}(?:\.{_OCTET}){{3}})(?::([1-9][0-9]{{0,4}}))?"
     r"((?:/(?:[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*)?)*)(\?[A-Za-z0-9._~!$&'()*+,;=:@/?-]*)?"
 )
-# What stands in a port's place and is none: perhaps a password whose @ was forgotten.
+# RFC 3986, appendix B. A part that is missing is None, so that "?" without a query is not lost.
+_PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
+_HOST_AND_PORT = re.compile(r"\[([^\[\]]*)\](?::([^:]*))?|([^:\[\]]*)(?::([^:]*))?")
+# What stands in a port's place and is not a port: perhaps a password whose @ was forgotten.
 _NO_PORT = re.compile(r"^([^/?#]*//[^/?#:]*):(?![0-9]*(?:[/?#]|$))[^/?#]*")
-_LONGEST_NAME = 253
-_LONGEST_LABEL = 63
+_MAX_HOST = 63
 _SAFE_IN_PATH = "/%:@!$&'()*+,;=~"
 _SAFE_IN_QUERY = _SAFE_IN_PATH + "?"
 
 
-def parse_url(text: object) -> tuple[Url, UserInfo | None]:
-    """Take a URL apart.
+class _Parts(NamedTuple):
+    """The parts of a URL or a relative reference. ``query`` begins with its question mark."""
 
-    Raises TransportFailure of kind ``invalid_url`` for anything that is no absolute http or https URL; the message
-    does not repeat the URL, which may hold a password.
+    scheme: str | None
+    authority: str | None
+    path: str
+    query: str | None
+
+
+def parse_url(text: object) -> tuple[Url, UserInfo | None]:
+    """Parse an absolute http or https URL.
+
+    Raises:
+        TransportFailure: ``invalid_url`` for anything else, and for a URL that browsers or other programs read
+            differently. The message does not repeat the URL, which may hold a password.
     """
     if not isinstance(text, str):
-        raise _invalid(f"the URL must be a string, not {type(text).__name__}")
+        raise _invalid(f"the URL must be a string, got {type(text).__name__}")
     ordinary = _ORDINARY.fullmatch(text)
     if ordinary is not None:
         scheme, host, port, path, query = ordinary.groups()
         number = int(port) if port else DEFAULT_PORTS[scheme]
-        if number <= 65535 and len(host) <= _LONGEST_LABEL:
+        if number <= 65535 and len(host) <= _MAX_HOST:
             return Url(scheme, host, number, (path or "/") + (query or "")), None
-    return _parse_carefully(text.strip())
+    return _parse_carefully(text.strip(" \t\r\n\f\v"))
 
 
 def _parse_carefully(text: str) -> tuple[Url, UserInfo | None]:
     if not text:
         raise _invalid("the URL is empty")
+    scheme, authority, path, query = _split(text)
+    if scheme is None or scheme not in DEFAULT_PORTS:
+        if not scheme or not authority:
+            raise _invalid("the URL must begin with http:// or https://")
+        raise _invalid(f"{scheme}:// is not supported: the URL must begin with http:// or https://")
+    if not authority:
+        raise _invalid("the URL has no host")
+    user_info, _, host_and_port = authority.rpartition("@")
+    if "@" in user_info:
+        raise _invalid("the URL has several @ before its host: write an @ in a user name or password as %40")
+    host, port = _host_and_port(host_and_port)
+    return Url(scheme, host, port or DEFAULT_PORTS[scheme], _target(path, query)), _credentials(user_info)
+
+
+def _split(text: str) -> _Parts:
+    """Take a URL or a relative reference apart, and refuse what browsers would read differently."""
     if any(character < " " or character == "\x7f" for character in text):
         raise _invalid("the URL contains a control character")
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise _invalid("the URL contains a lone surrogate, which no encoding can carry")
-    # Python's own sentences are not passed on: they may repeat a password that was taken for a port.
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        raise _invalid("the URL's host cannot be read") from None
-    if parts.scheme not in DEFAULT_PORTS:
-        if not parts.scheme or not parts.netloc:
-            raise _invalid("the URL must begin with http:// or https://")
-        raise _invalid(f"{parts.scheme}:// is not supported: the URL must begin with http:// or https://")
-    if not parts.hostname:
+    found = _PARTS.fullmatch(text)
+    assert found is not None  # the pattern matches any text
+    scheme, authority, path, query = found.groups()
+    if "\\" in (authority or "") + path:
+        raise _invalid("the URL contains a backslash, which browsers read as a slash: write %5C or /")
+    return _Parts(scheme and scheme.lower(), authority, path, query)
+
+
+def _host_and_port(text: str) -> tuple[str, int | None]:
+    found = _HOST_AND_PORT.fullmatch(text)
+    if found is None:
+        raise _invalid("the URL's host is invalid")
+    address, port_after_address, name, port_after_name = found.groups()
+    host = name if address is None else address
+    if not host:
         raise _invalid("the URL has no host")
-    target = quote(_without_dots(parts.path) or "/", safe=_SAFE_IN_PATH)
-    if parts.query:
-        target += "?" + quote(parts.query, safe=_SAFE_IN_QUERY)
-    target = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", target)
-    user_info = (unquote(parts.username or ""), unquote(parts.password or "")) if "@" in parts.netloc else None
-    return Url(parts.scheme, _host(parts), _port(parts), target), user_info
-
-
-def _port(parts: SplitResult) -> int:
+    if address is not None and ":" not in address:
+        raise _invalid("the URL's host is invalid: only an IPv6 address stands in brackets")
     try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise _invalid("the URL's port is no number from 1 to 65535")
-    return port or DEFAULT_PORTS[parts.scheme]
+        host = ascii_host(host)
+    except ValueError as error:
+        raise _invalid(f"the URL's host is invalid: {error}") from None
+    return host, _port(port_after_address or port_after_name or "")
 
 
-def _host(parts: SplitResult) -> str:
-    """The host as ASCII: an IP address, or a name by IDNA."""
-    name = parts.hostname or ""
-    if "[" in parts.netloc.rpartition("@")[2]:
-        import ipaddress
+def _port(text: str) -> int | None:
+    if not text:
+        return None
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdigit()) or not 1 <= len(digits) <= 5 or int(digits) > 65535:
+        raise _invalid("the URL's port must be a number from 1 to 65535")
+    return int(digits)
 
-        try:
-            return str(ipaddress.IPv6Address(name.replace("%25", "%", 1)))
-        except ValueError:
-            raise _invalid("the URL's host is no IPv6 address") from None
-    if len(name) > _LONGEST_NAME:
-        raise _invalid(f"the URL's host is longer than {_LONGEST_NAME} characters")
+
+def _credentials(user_info: str) -> UserInfo | None:
+    if not user_info:
+        return None
+    user, _, password = user_info.partition(":")
     try:
-        name = name.encode("idna").decode("ascii").lower()
-    except UnicodeError:
-        raise _invalid("the URL's host is no domain name: a part of it is empty, too long or not allowed") from None
-    if not re.fullmatch(r"[a-z0-9_.-]+", name):
-        raise _invalid("the URL's host contains a character that no domain name has")
-    return name
+        return unquote(user, errors="strict"), unquote(password, errors="strict")
+    except UnicodeDecodeError:
+        raise _invalid("the URL's user name or password is not UTF-8") from None
+
+
+def _target(path: str, query: str | None) -> str:
+    """The path and query as they go into a request line."""
+    target = quote(_without_dots(path) or "/", safe=_SAFE_IN_PATH) + quote(query or "", safe=_SAFE_IN_QUERY)
+    return re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", target)
 
 
 def _without_dots(path: str) -> str:
@@ -121,62 +148,58 @@ def _without_dots(path: str) -> str:
 
 
 def with_params(url: Url, params: Pairs | str) -> Url:
-    """The URL with a query added to the one it has."""
-    query = params.lstrip("?") if isinstance(params, str) else encode_pairs(params, "params")
+    """Return the URL with a query added to the one it has."""
+    if isinstance(params, str):
+        query = quote(params.lstrip("?"), safe=_SAFE_IN_QUERY)
+    else:
+        query = encode_pairs(params, "params")
     if not query:
         return url
     joint = "" if url.target.endswith(("?", "&")) else "&" if "?" in url.target else "?"
-    return url._replace(target=url.target + joint + quote(query, safe=_SAFE_IN_QUERY))
+    return url._replace(target=url.target + joint + query)
 
 
 def encode_pairs(pairs: Pairs, argument: str) -> str:
-    """Names with values as application/x-www-form-urlencoded.
+    """Encode names and values as application/x-www-form-urlencoded.
 
-    Raises TypeError, naming the argument, for anything else than names with values.
+    Raises:
+        TypeError, ValueError: See :func:`~zcli_core.comm.http.values.name_values`.
     """
-    return urlencode(list(flat_pairs(pairs, argument)))
-
-
-def flat_pairs(pairs: Pairs, argument: str) -> Iterable[tuple[str, str | bytes]]:
-    """Names with single values: lists spread out, None left out, booleans in lower case."""
-    if isinstance(pairs, (str, bytes)):
-        raise TypeError(f"{argument} must be a mapping or a list of (name, value) pairs, not {type(pairs).__name__}")
-    try:
-        items = list(pairs.items()) if isinstance(pairs, Mapping) else [(name, value) for name, value in pairs]
-    except (TypeError, ValueError):
-        raise TypeError(f"{argument} must be a mapping or a list of (name, value) pairs") from None
-    for name, value in items:
-        for single in value if isinstance(value, (list, tuple, set, frozenset)) else (value,):
-            if single is not None:
-                yield str(name), _as_text(single, name, argument)
-
-
-def _as_text(value: Any, name: object, argument: str) -> str | bytes:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, (dict, bytearray, memoryview)):
-        raise TypeError(f"the value of {name!r} in {argument} cannot be a {type(value).__name__}")
-    return str(value)
+    return urlencode(name_values(pairs, argument))
 
 
 def resolve(base: Url, location: str) -> Url:
-    """The URL that a Location header means, relative to the URL that sent it.
+    """Resolve a Location header relative to the URL that sent it (RFC 3986, section 5.2).
 
-    Raises TransportFailure of kind ``invalid_url``. Credentials in a Location are not used: the other side wrote them.
+    Credentials in a Location are not used, because the other side wrote them.
+
+    Raises:
+        TransportFailure: ``invalid_url``.
     """
     # A header arrives as Latin-1; servers that send other characters unencoded send UTF-8.
     with contextlib.suppress(UnicodeError):
         location = location.encode("latin-1").decode("utf-8")
-    location = location.strip()
+    location = location.strip(" \t")
     try:
-        is_whole = location.lower().startswith(("http://", "https://"))
-        return parse_url(location if is_whole else urljoin(str(base), location))[0]
-    except ValueError:
-        raise _invalid("redirected to an address that cannot be read") from None
+        scheme, authority, path, query = _split(location)
+        if scheme is None and authority is None:
+            return base._replace(target=_relative_target(base.target, path, query))
+        url, _ = _parse_carefully(location if scheme else f"{base.scheme}:{location}")
     except TransportFailure as failure:
-        raise _invalid(f"redirected to an address that cannot be used: {failure.message}") from None
+        raise _invalid(f"the server redirected to an invalid address: {failure.message}") from None
+    if url.host == base.host.partition("%")[0]:
+        # The server does not know the zone that this machine reaches its link-local address by.
+        return url._replace(host=base.host)
+    return url
+
+
+def _relative_target(base: str, path: str, query: str | None) -> str:
+    old_path, mark, old_query = base.partition("?")
+    if not path:
+        return _target(old_path, mark + old_query if query is None else query)
+    if not path.startswith("/"):
+        path = f"{old_path.rpartition('/')[0]}/{path}"
+    return _target(path, query)
 
 
 def shown(text: object) -> str:

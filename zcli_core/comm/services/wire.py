@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from zcli_core import net
 from zcli_core.contracts.service import Exchange, Reply
 from zcli_core.errors import raised_by_signal
+from zcli_core.hosts import ascii_host
 
 if TYPE_CHECKING:
     import ssl
@@ -33,6 +34,9 @@ class Wire:
 
     def __init__(self, host: str, port: int, timeout: float, socket_path: str | None = None) -> None:
         self._host = host
+        if not host.isascii() and socket_path is None:
+            with contextlib.suppress(ValueError):  # what is not a host is refused when it is resolved
+                self._host = ascii_host(host)
         self._port = port
         self._socket_path = socket_path
         self._deadline = time.monotonic() + timeout
