@@ -14,9 +14,10 @@ Auth = tuple[str, str] | str | Callable[[HttpRequest], Any]
 
 
 def authorize(auth: Auth) -> Callable[[HttpRequest], Any]:
-    """A function that puts these credentials on a request.
+    """Return a function that puts these credentials on a request.
 
-    Raises TypeError or ValueError for anything else than the forms above; the message holds no credentials.
+    Raises:
+        TypeError, ValueError: They have none of the forms above. The message holds no credentials.
     """
     if callable(auth):
         return auth
@@ -29,12 +30,16 @@ def authorize(auth: Auth) -> Callable[[HttpRequest], Any]:
         user, password = auth
         return basic(plain_text(user), plain_text(password))
     raise TypeError(
-        f"auth must be (user, password), a bearer token or a function that takes the request, not {type(auth).__name__}"
+        f"auth must be (user, password), a bearer token or a function that takes the request, got {type(auth).__name__}"
     )
 
 
 def basic(user: str, password: str) -> Callable[[HttpRequest], Any]:
-    """Basic credentials (RFC 7617), in UTF-8. Raises ValueError for a user name with a colon."""
+    """Return a function that adds Basic credentials (RFC 7617), in UTF-8.
+
+    Raises:
+        ValueError: The user name has a colon.
+    """
     if ":" in user:
         raise ValueError("auth: a user name cannot contain a colon (RFC 7617)")
     return _Authorization("Basic " + b64encode(f"{user}:{password}".encode()).decode("ascii"))

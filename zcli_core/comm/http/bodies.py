@@ -38,8 +38,8 @@ _BLOCK = 64 * 1024
 
 
 class BodySourceError(Exception):
-    """Carries what the caller's own file or iterable raised past the transport, which must not take it for a network
-    error. ``__cause__`` is the original."""
+    """Carries an error of the caller's own file or iterable through the transport, which would take it for a network
+    error otherwise. ``__cause__`` is the original."""
 
 
 class StreamedBody:

@@ -1,4 +1,4 @@
-"""One call from its first request to its answer: redirects, retries and authentication under one deadline."""
+"""One call from its first request to its response: redirects, retries and authentication under one deadline."""
 
 from __future__ import annotations
 
@@ -57,9 +57,10 @@ class Call:
         self._authorize = authorize
 
     def run(self, request: HttpRequest) -> HttpResponse:
-        """Send the request, follow where the answers lead, and return the last answer.
+        """Send the request, follow redirects, and return the last response.
 
-        Raises TransportFailure if there is none.
+        Raises:
+            TransportFailure: There is no response.
         """
         if self._authorize is not None:
             self._authorize(request)
@@ -69,7 +70,7 @@ class Call:
         return response
 
     def _exchange(self, request: HttpRequest, history: tuple[HttpResponse, ...]) -> HttpResponse:
-        """One request and its answer, repeated as often as the call allows."""
+        """Send one request, repeated as often as the call allows, and return its response."""
         retries = self._retries
         _, request.connect_timeout, request.read_timeout = self._timeouts
         while True:

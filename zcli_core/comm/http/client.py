@@ -1,4 +1,4 @@
-"""``z.comm.http``: one call from a URL to an answer, over whichever transport the configuration selects."""
+"""``z.comm.http``: one call from a URL to a response, over the transport that the configuration selects."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ ResponseHook = Callable[[HttpRequest, "HttpResponse | HttpFailure"], Any]
 class HttpClient:
     """Sends HTTP requests. One object serves any number of threads.
 
-    Every call returns an :class:`~zcli_core.contracts.http.HttpResponse` for any answer, 404 and 500 included, and
-    None if nothing answered; :attr:`last_failure` then tells why and the log has it in one line. A mistake in an
-    argument raises TypeError or ValueError at once, before anything is sent.
+    Every call returns an :class:`~zcli_core.contracts.http.HttpResponse` for any response, 404 and 500 included, and
+    None if there is none; :attr:`last_failure` and one line of the log then say why. A mistake in an argument raises
+    TypeError or ValueError at once, before anything is sent.
 
     Certificates are verified. Redirects are followed; headers that might be credentials are not sent on to another
     site. Cookies live within one call only. Credentials come from ``auth`` or the URL: ``~/.netrc`` is never read.
@@ -71,7 +71,7 @@ class HttpClient:
         """``transport_factory`` is called once, for the first request.
 
         ``on_request(request)`` is called before a call's first request, and ``on_response(request, outcome)`` after its
-        end with the response or the failure. Where the URL is none there is no request, and neither is called.
+        end with the response or the failure. Neither is called if the URL is invalid.
         """
         self._settings = settings
         self._make_transport = transport_factory
@@ -88,7 +88,7 @@ class HttpClient:
 
     @property
     def last_failure(self) -> HttpFailure | None:
-        """Why the last call of this thread or asyncio task gave None; None if it got an answer.
+        """Why the last call of this thread or asyncio task gave None; None if it got a response.
 
         A call inside ``asyncio.to_thread`` belongs to that function: read it there.
         """
@@ -386,7 +386,7 @@ def _authorizer(auth: Auth | None, fields: Headers) -> Callable[[HttpRequest], A
 
 
 def _url_authorizer(user_info: UserInfo) -> Callable[[HttpRequest], Any]:
-    """Raises TransportFailure: what is wrong with a URL is no mistake in an argument, wherever in it that is."""
+    """Raises TransportFailure, because an invalid URL is a failure of the call in every one of its parts."""
     try:
         return basic(*user_info)
     except ValueError:

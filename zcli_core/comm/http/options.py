@@ -69,14 +69,14 @@ def unknown_argument(name: str) -> TypeError:
 
 
 def checked_method(method: object) -> str:
-    """A method in upper case. Raises TypeError or ValueError for what is none (RFC 9110, section 9.1)."""
+    """Return the method in upper case. Raises TypeError or ValueError if it is invalid (RFC 9110, section 9.1)."""
     if not isinstance(method, str):
-        raise TypeError(f"the method must be a str such as 'GET', not {type(method).__name__}")
+        raise TypeError(f"the method must be a str such as 'GET', got {type(method).__name__}")
     upper = method.upper()
     if upper in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
         return upper
     if not (upper.isascii() and upper.replace("-", "").isalpha()) or upper == "CONNECT":
-        raise ValueError(f"{method!r} is no method that a request can have")
+        raise ValueError(f"the method must be letters and hyphens such as 'GET', and not CONNECT, got {method!r}")
     return upper
 
 
@@ -121,9 +121,9 @@ def _invalid_timeout(timeout: object) -> ValueError:
 
 
 def checked_retries(retries: object) -> int:
-    """A number of retries. Raises ValueError for anything but a whole number from 0."""
+    """Return the number of retries. Raises ValueError if it is not a whole number from 0."""
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise ValueError(f"retries must be a whole number from 0, not {retries!r}")
+        raise ValueError(f"retries must be a whole number from 0, got {retries!r}")
     return retries
 
 

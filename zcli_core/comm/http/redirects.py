@@ -5,8 +5,8 @@ from __future__ import annotations
 from zcli_core.comm.http.urls import resolve
 from zcli_core.contracts.http import Body, Headers, HttpRequest, HttpResponse, TransportFailure, Url
 
-# What may go to another site. Everything else stays behind, for no list of names could know every header that holds
-# a key: X-Api-Key, X-Auth-Token, a company's own.
+# What may go to another site. Every other header is left out, because a list of headers that may hold a key (X-Api-Key,
+# X-Auth-Token, a company's own) can never be complete.
 _HARMLESS = frozenset({
     "accept",
     "accept-charset",
@@ -32,17 +32,18 @@ _ABOUT_THE_BODY = frozenset({
 
 
 def is_repeatable(body: Body) -> bool:
-    """Whether a body can be sent a second time."""
+    """Return whether a body can be sent a second time."""
     return body is None or isinstance(body, bytes) or getattr(body, "repeatable", False)
 
 
 def follow(response: HttpResponse) -> HttpRequest:
-    """The request that a redirect asks for.
+    """Return the request that a redirect asks for.
 
-    301 and 302 turn a POST into a GET, 303 everything but HEAD, as every browser does; 307 and 308 repeat the request
-    as it was. Headers that might be credentials stay on the site that they were given for.
+    301 and 302 turn a POST into a GET, 303 every method but HEAD, as browsers do; 307 and 308 repeat the request
+    unchanged. Headers that may be credentials are sent only to the site that they were given for.
 
-    Raises TransportFailure: ``protocol``, ``invalid_url``, ``insecure_redirect``, ``unrepeatable_body``.
+    Raises:
+        TransportFailure: ``protocol``, ``invalid_url``, ``insecure_redirect``, ``unrepeatable_body``.
     """
     old = response.request
     locations = set(response.headers.get_all("location"))
@@ -59,7 +60,7 @@ def follow(response: HttpResponse) -> HttpRequest:
     if not is_repeatable(body):
         raise TransportFailure(
             "unrepeatable_body",
-            f"redirected with status {response.status_code} to {url.redacted()}, which takes the body again, and it "
+            f"redirected with status {response.status_code} to {url.redacted()}, which needs the body again, but it "
             "can be read only once: send bytes or a file",
         )
     fields = old.headers.items()

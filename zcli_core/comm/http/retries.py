@@ -7,10 +7,9 @@ import time
 from zcli_core.comm.http.redirects import is_repeatable
 from zcli_core.contracts.http import IDEMPOTENT, Headers, HttpRequest, RawResponse, TransportFailure, parse_date
 
-#: Answers that another attempt may better: too many requests, bad gateway, unavailable, gateway timeout.
+#: Responses after which another attempt may succeed: too many requests, bad gateway, unavailable, gateway timeout.
 _PASSING_STATUSES = frozenset({429, 502, 503, 504})
-#: Failures that another attempt may better. After a timeout there is time left only if the attempt had a limit of its
-#: own.
+#: Failures after which another attempt may succeed. After a timeout there is time left only if the attempt had a limit.
 _PASSING_KINDS = frozenset({"timeout", "dns", "refused", "unreachable", "reset", "proxy", "protocol"})
 
 _FIRST_PAUSE = 0.25
@@ -27,7 +26,7 @@ class Retries:
         self._made = 0
 
     def pause(self, request: HttpRequest, outcome: RawResponse | TransportFailure) -> float | None:
-        """Seconds to wait before the request is sent again, or None if this outcome is final."""
+        """Return the seconds to wait before the request is sent again, or None if this outcome is final."""
         if not self.left or not self._may_repeat(request):
             return None
         asked = None
@@ -49,7 +48,7 @@ class Retries:
         return (self._all_methods or request.method in IDEMPOTENT) and is_repeatable(request.body)
 
     def _jittered(self) -> float:
-        """Full jitter: anything up to a bound that doubles, so that many clients do not come back all at once."""
+        """Return a random wait up to a bound that doubles, so that many clients do not retry at the same time."""
         import random
 
         return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._made))  # noqa: S311 - no secret

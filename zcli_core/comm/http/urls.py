@@ -1,4 +1,4 @@
-"""Reading URLs as people write them: normalised (RFC 3986), with credentials taken out, or refused with a reason."""
+"""Parsing URLs as people write them: normalised (RFC 3986), with credentials taken out, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def _relative_target(base: str, path: str, query: str | None) -> str:
 
 
 def shown(text: object) -> str:
-    """Something given as a URL, as it may be logged: without credentials, query values and control characters."""
+    """Return what was given as a URL in a form that may be logged: without credentials, query values and controls."""
     try:
         return parse_url(text)[0].redacted()
     except TransportFailure:

@@ -89,7 +89,7 @@ def plain_text(text: str) -> str:
 
 
 def _is_several(value: Any) -> bool:
-    # A class of enum members, a file and raw memory can be iterated too, which nobody means by it.
+    # A class of enum members, a file and raw memory can be iterated too, but are not meant as several values.
     single = (str, bytes, bytearray, memoryview, Mapping, Enum, type)
     return isinstance(value, Iterable) and not isinstance(value, single) and not hasattr(value, "read")
 
@@ -140,4 +140,4 @@ def _rare_text(value: Any, what: str) -> str:
 
 def _require_finite(is_finite: bool, what: str) -> None:
     if not is_finite:
-        raise ValueError(f"{what} must be a finite number: there is no agreed way to write infinity or NaN")
+        raise ValueError(f"{what} must be a finite number: infinity and NaN have no agreed text form")
