@@ -61,12 +61,13 @@ def raised_by_signal(error: BaseException) -> bool:
     decorator may well raise TimeoutError. Python calls a handler with the frame that it interrupts, and no other
     function is given the frame of its caller, so the traceback tells.
     """
-    entry, interrupted = error.__traceback__, None
+    entry, previous = error.__traceback__, None
     while entry is not None:
         frame = entry.tb_frame
-        if interrupted is not None and _was_given(frame, interrupted):
+        # The frame before it in the traceback, too: Python takes those of importlib out of the traceback.
+        if any(_was_given(frame, caller) for caller in (previous, frame.f_back) if caller is not None):
             return True
-        entry, interrupted = entry.tb_next, frame
+        entry, previous = entry.tb_next, frame
     return False
 
 

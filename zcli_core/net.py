@@ -277,4 +277,6 @@ def wait_for(fd: int, events: int, seconds: float) -> int:
 
 def is_readable(fd: int) -> bool:
     """Whether there is anything to read now, be it the end."""
-    return wait_for(fd, READABLE, 0) != 0
+    poll = new_poll()
+    poll.register(fd, READABLE)
+    return bool(poll.poll(0))

@@ -46,6 +46,7 @@ class Handle:
         self._has_connected = False
         self._simple_method: str | None = None
         self._fields: list[tuple[str, str]] | None = None
+        self._connect_timeout: float | None = None
         self._read_timeout: float | None = None
         self._is_multiplexed = False
         self.may_be_reused = False
@@ -63,6 +64,7 @@ class Handle:
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
             (pycurl.NOSIGNAL, 1),
+            (pycurl.CONNECTTIMEOUT_MS, _LONGEST),
             (pycurl.BUFFERSIZE, _BUFFER),
             (pycurl.PREREQFUNCTION, self._begin),
             (pycurl.SOCKOPTFUNCTION, self._connect),
@@ -97,8 +99,9 @@ class Handle:
         self._has_connected = self.was_stale = self.may_be_reused = False
         self._response = response = Response(request.method, deadline, max_bytes, self._max_headers)
         curl.setopt(pycurl.TIMEOUT_MS, _milliseconds(seconds))
-        limit = request.connect_timeout
-        curl.setopt(pycurl.CONNECTTIMEOUT_MS, _LONGEST if limit is None else _milliseconds(limit))
+        if request.connect_timeout != self._connect_timeout:
+            limit = self._connect_timeout = request.connect_timeout
+            curl.setopt(pycurl.CONNECTTIMEOUT_MS, _LONGEST if limit is None else _milliseconds(limit))
         self._read_timeout = request.read_timeout
         self._driver.limit = math.inf
         curl.setopt(pycurl.HEADERFUNCTION, response.lines.append)
@@ -106,10 +109,14 @@ class Handle:
         self._describe(request, upload)
 
         def is_done() -> bool:
+            if not (response.lines or response.blocks):
+                return False
             response.go_on()
             # libcurl would go on sending, wait for the body of a response to HEAD, and for what follows 101.
-            may_be_left = response.is_complete and (body is not None or response.is_upgrade)
-            return may_be_left and (not self._is_sent(request, upload) or body is None or request.method == "HEAD")
+            return response.is_complete and (
+                response.is_upgrade
+                or (body is not None and (request.method == "HEAD" or not self._is_sent(request, upload)))
+            )
 
         try:
             error = self._driver.perform(is_done)
@@ -166,7 +173,9 @@ class Handle:
     def _begin(self, peer: str, own: str, peer_port: int, own_port: int) -> int:
         """libcurl is about to send the request: again, and unasked, where a kept connection turned out to be dead."""
         try:
-            self._check_peer((peer, peer_port), (own, own_port))
+            if (peer, peer_port) == (own, own_port):  # see net.is_self_connected
+                self._error = failures.refused(self._key.dialled)
+                return pycurl.PREREQFUNC_ABORT
             self._forbid_repeating()
             self._response.ask()
             self._driver.limit = sooner(math.inf, self._read_timeout)
@@ -184,10 +193,6 @@ class Handle:
             self._error = error
             return pycurl.SOCKOPT_ERROR
         return pycurl.SOCKOPT_OK
-
-    def _check_peer(self, peer: tuple[str, int], own: tuple[str, int]) -> None:
-        if peer == own:  # see net.is_self_connected
-            raise failures.refused(self._key.dialled)
 
     def _forbid_repeating(self) -> None:
         """Raise if going on would send the request again. That is decided elsewhere: libcurl asks for no method."""

@@ -78,7 +78,7 @@ class Response:
             return
         if self.lines:
             self._take_lines()
-        if self._body is not None and self.blocks:
+        if self.blocks and self._body is not None:
             for block in self.blocks:
                 part = block if self._left is None else block[: self._left]  # another protocol follows a 101
                 self._body.add(part)
@@ -98,23 +98,27 @@ class Response:
         return RawResponse(head.status, head.reason or _usual_reason(head), head.fields, body.finish())
 
     def _take_lines(self) -> None:
+        lines = self.lines
         while self._head is None:
-            end = next((number for number, line in enumerate(self.lines) if line in _LINE_ENDS), None)
-            if self.is_head_too_large:
-                raise failures.head_too_large(f"{MAX_HEAD_BYTES // 1024} KiB")
+            end = lines.index(b"\r\n") if b"\r\n" in lines else lines.index(b"\n") if b"\n" in lines else None
             if end is None:
+                if self.is_head_too_large:
+                    raise failures.head_too_large(f"{MAX_HEAD_BYTES // 1024} KiB")
                 return
-            head = parse_head(b"".join(self.lines[:end]), self._max_headers)
-            del self.lines[: end + 1]
+            data = b"".join(lines[:end])
+            del lines[: end + 1]
+            if len(data) > MAX_HEAD_BYTES:
+                raise failures.head_too_large(f"{MAX_HEAD_BYTES // 1024} KiB")
+            head = parse_head(data, self._max_headers)
             if not head.is_interim:
                 framing = framing_of(head, self._method)
                 self._head, self._left = head, framing.length
                 self._body = BodyReceiver(framing, self._max_bytes, self._deadline)
                 self.may_be_reused = framing.may_be_reused
-        for line in self.lines:  # trailers (RFC 9110, section 6.5), which have to be header fields
+        for line in lines:  # trailers (RFC 9110, section 6.5), which have to be header fields
             if b":" not in line and line not in _LINE_ENDS:
                 raise failures.invalid("a line among its trailers is not a header")
-        self.lines.clear()
+        lines.clear()
 
 
 def _usual_reason(head: Head) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from zcli_core import net
 from zcli_core.comm.port_holder import tcp_sockets
+from zcli_core.errors import raised_by_signal
 from zcli_core.net import Address
 
 # What names the same place for whoever binds or connects: both are looked at when one is asked for.
@@ -102,6 +103,8 @@ def examine(host: str, port: int, remote_timeout: float) -> Verdict:
         if not verdicts:
             return _judge_remote(endpoints, deadline - time.monotonic())
     except OSError as error:
+        if raised_by_signal(error):
+            raise
         return Verdict("unknown", error.strerror or str(error))
     # The one that has most to say: unknown before available, and available with a reservation before free.
     return min(verdicts, key=lambda each: (each.status != "unknown", each == _FREE))
@@ -188,6 +191,8 @@ def _bind(endpoint: Address, option: int | None) -> int:
             with _bound(endpoint, option):
                 return 0
         except OSError as error:
+            if raised_by_signal(error):
+                raise
             return error.errno or errno.EIO
 
 

@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from zcli_core.errors import raised_by_signal
+
 if TYPE_CHECKING:
     from zcli_core.comm.port_holder import PortHolder
 
@@ -139,6 +141,8 @@ def wait_for_port(
                 return True
             cause = port_probe.explain(failures)
         except OSError as error:
+            if raised_by_signal(error):
+                raise
             cause = error.strerror or str(error)
         time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
         pause = min(pause * 1.5, _POLL_LONGEST)

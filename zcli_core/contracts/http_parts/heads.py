@@ -21,7 +21,11 @@ _BODILESS = frozenset({101, 204, 304})
 _STATUS_LINE = re.compile(r"(HTTP/[0-9](?:\.[0-9])?) +([1-9][0-9]{2})(?: (.*))?")
 # A field name is a token (RFC 9110, section 5.1). Names with other characters are met and harm nothing, but a space
 # before the colon would make two readers see two names (RFC 9112, section 5.1).
-_NAME = re.compile(r"[^\0- \x7f]+")
+_FIELD = re.compile(r"^([^\0- \x7f:]+):[ \t]*([^\n]*)", re.MULTILINE)
+_FOLD = re.compile(r"\n[ \t]+")
+_WHITE = " \t"
+
+_FRAMING = frozenset({"content-length", "transfer-encoding", "content-encoding", "connection"})
 
 # More digits than any body has bytes.
 _MOST_DIGITS = 19
@@ -55,7 +59,7 @@ class Framing(NamedTuple):
 
 
 def parse_head(data: bytes, max_headers: int) -> Head:
-    """Read a head without its empty line.
+    """Read a head: its lines with their ends, without the empty line.
 
     A line may end with a bare LF (RFC 9112, section 2.2), and a value may go on in the next line (section 5.2). Raises
     TransportFailure: ``protocol``, ``too_large``.
@@ -63,26 +67,22 @@ def parse_head(data: bytes, max_headers: int) -> Head:
     text = data.decode("latin-1").replace("\r\n", "\n")
     if "\r" in text or "\0" in text:
         raise failures.invalid("a bare CR or a NUL among its headers")
-    lines = text.rstrip("\n").split("\n")
-    start = _STATUS_LINE.fullmatch(lines[0].rstrip())
+    line, _, text = text.partition("\n")
+    start = _STATUS_LINE.fullmatch(line.rstrip(_WHITE))
     if start is None:
-        raise failures.invalid(f"it does not begin with a status: {failures.one_line(lines[0][:80])!r}")
-    if len(lines) - 1 > max_headers:
+        raise failures.invalid(f"it does not begin with a status: {failures.one_line(line[:80])!r}")
+    if ("\n " in text or "\n\t" in text) and not text.startswith((" ", "\t")):
+        text = _FOLD.sub(" ", text)
+    count = text.count("\n")
+    if count > max_headers:
         raise failures.too_many_headers(max_headers)
-    fields: list[tuple[str, str]] = []
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if line[:1] in (" ", "\t") and fields:
-            name, value = fields.pop()
-            value = f"{value} {line.strip(_WHITE)}".strip(_WHITE)
-        elif not colon or _NAME.fullmatch(name) is None:
-            raise failures.invalid("a line among its headers is not a header")
-        fields.append((name, value.strip(_WHITE)))
+    fields = _FIELD.findall(text)
+    if len(fields) != count:
+        raise failures.invalid("a line among its headers is not a header")
+    if " \n" in text or "\t\n" in text:
+        fields = [(name, value.rstrip(_WHITE)) for name, value in fields]
     version, status, reason = start.groups()
     return Head(version, int(status), (reason or "").strip(_WHITE), fields)
-
-
-_WHITE = " \t"
 
 
 def framing_of(head: Head, method: str) -> Framing:
@@ -94,7 +94,7 @@ def framing_of(head: Head, method: str) -> Framing:
     transfer: list[str] = []
     codings: list[str] = []
     options: list[str] = []
-    for name, value in head.fields:
+    for name, value in [field for field in head.fields if field[0].lower() in _FRAMING]:
         lowered = name.lower()
         if lowered == "content-length":
             lengths += [length.strip(_WHITE) for length in value.split(",")]
@@ -102,7 +102,7 @@ def framing_of(head: Head, method: str) -> Framing:
             transfer.append(value.lower())
         elif lowered == "content-encoding":
             codings.append(value)
-        elif lowered == "connection":
+        else:
             options += [option.strip(_WHITE).lower() for option in value.split(",")]
     is_old = head.version == "HTTP/1.0"
     reusable = "keep-alive" in options if is_old else "close" not in options

@@ -1,0 +1,99 @@
+"""What a signal's handler raises comes out of every call, and is not taken for trouble of what it interrupted."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zCLI import zCLI
+from zcli_core.comm.http import HttpClient
+from zcli_core.comm.ports import wait_for_port
+from zcli_core.config.sections import Http
+from zcli_core.contracts.http import HttpRequest, RawResponse
+from zcli_core.testing.http.peer import ScriptedServer, closed_port
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+
+
+class SoftTimeLimit(Exception):
+    """What the handler raises."""
+
+
+@contextmanager
+def ringing(error: Exception, after: float = 0.1) -> Iterator[None]:
+    def ring(*_: Any) -> None:
+        raise error
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, after)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Slow:
+    """A transport that takes its time."""
+
+    content_codings = ()
+
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        time.sleep(60)
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("error", [SoftTimeLimit("mine"), RuntimeError("mine")], ids=lambda error: type(error).__name__)
+def test_client_signal_exception_passes_through(caplog: pytest.LogCaptureFixture, error: Exception) -> None:
+    """The transport did not break, whichever it is."""
+    client = HttpClient(Http(), Slow, logging.getLogger("zcli.test"))
+    with ringing(error), pytest.raises(type(error)) as caught:
+        client.get("http://127.0.0.1:9/")
+    assert caught.value is error
+    assert client.last_failure is None
+    assert not caplog.records
+    client.close()
+
+
+@pytest.mark.parametrize("transport", ["urllib3", "curl"])
+def test_http_get_signal_exception_passes_through(isolated: Path, transport: str) -> None:
+    """Through the whole of zCLI, also while the transport is still being imported."""
+    with ScriptedServer(ScriptedServer.hold) as server, zCLI({"http": {"transport": transport}}) as z:
+        for error in (SoftTimeLimit("mine"), TimeoutError("mine")):
+            with ringing(error), pytest.raises(type(error)) as caught:
+                z.comm.http_get(server.url, timeout=30)
+            assert caught.value is error
+
+
+def test_factory_signal_exception_is_not_a_config_error(isolated: Path, site: Any) -> None:
+    """A provider that is being made when the signal comes is not broken."""
+    site.plugin(
+        "slow_making",
+        """
+import time
+from zcli_core import hookimpl
+from zcli_core.contracts.provider import Provider
+
+@hookimpl
+def zcli_http_transports():
+    return [Provider("slow", "", lambda context: time.sleep(60))]
+""",
+    )
+    with zCLI({"http": {"transport": "slow"}}) as z, ringing(SoftTimeLimit("mine"), 0.3), pytest.raises(SoftTimeLimit):
+        z.comm.http_get("http://127.0.0.1:9/")
+
+
+def test_wait_for_port_signal_exception_passes_through() -> None:
+    """A handler's OSError is not an error of the probe."""
+    with ringing(ConnectionRefusedError("mine")), pytest.raises(ConnectionRefusedError, match="mine"):
+        wait_for_port(closed_port(), timeout=30)
