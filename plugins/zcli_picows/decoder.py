@@ -48,6 +48,8 @@ class Decoder:
         "_parser", "_pos", "_ready", "_size", "_stuck", "_validator",
     )  # fmt: skip
 
+    unfinished = False
+
     def __init__(self, limits: Limits, parser: Parser) -> None:
         self._limits = limits
         self._max_size = limits.max_size

@@ -311,7 +311,7 @@ class Limits:
 
     #: Largest message, after inflation; a larger one is closed with 1009.
     max_size: int = 1024 * 1024
-    #: Fragments of one message; more are closed with 1009.
+    #: Empty fragments of one message; more are closed with 1009. Other fragments are bounded by ``max_size``.
     max_fragments: int = 1024
     #: What a client may leave unread; over it the connection is closed with 1013.
     send_buffer_max: int = 4 * 1024 * 1024

@@ -28,8 +28,10 @@ _ANSWER_GRACE = 0.5
 #: close it while the client still sends resets the connection, with our last words unread.
 TLS_LINGER = 0.25
 
-#: Messages that are delivered without a break before other connections get their turn.
-_MESSAGES_IN_A_ROW = 128
+#: What a connection does without a break before others get their turn: events of any kind, and bytes of messages. Text
+#: counts by its characters.
+_EVENTS_IN_A_ROW = 128
+_BYTES_IN_A_ROW = 1024 * 1024
 
 #: Why delivery is held: the core asked for it, or other connections have their turn.
 FOR_THE_CORE, _FOR_OTHERS = 1, 2
@@ -44,8 +46,15 @@ class Decoder(Protocol):
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes from the network. A view may not be kept: its buffer is used again after the call."""
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether :meth:`next` has just returned None although it can go on: other connections get their turn first."""
+
     def next(self) -> Event | None:
-        """The next event, or None if that takes more bytes; None for good after a Close or a Failure."""
+        """The next event, or None if that takes more bytes or another turn; None for good after a Close or a Failure.
+
+        A call does a bounded amount of work, however much was fed.
+        """
 
     def finish(self) -> None:
         """Decode no more, and let go of what is held."""
@@ -178,22 +187,25 @@ class AsyncioConnection(Sender):
         """Deliver; the number of messages."""
         next_event = self._decoder.next
         deliver = self._receiver.message
-        count = 0
+        messages = events = size = 0
         while (event := next_event()) is not None:
+            events += 1
             if isinstance(event, (str, bytes)):
-                if self.state is not _OPEN:
-                    continue  # closing: the client's close frame is all that matters
-                count += 1
-                if not deliver(event):
-                    self._held = FOR_THE_CORE
-                    break
-                if count >= _MESSAGES_IN_A_ROW:
-                    self._held = _FOR_OTHERS
-                    self._listener.loop.call_soon(self._go_on_after, _FOR_OTHERS)
-                    break
+                # While closing, the client's close frame is all that matters.
+                if self.state is _OPEN:
+                    messages += 1
+                    size += len(event)
+                    if not deliver(event):
+                        self._held = FOR_THE_CORE
+                        return messages
             else:
                 self._handle(event)
-        return count
+            if events >= _EVENTS_IN_A_ROW or size >= _BYTES_IN_A_ROW:
+                break
+        if event is not None or self._decoder.unfinished:
+            self._held = _FOR_OTHERS
+            self._listener.loop.call_soon(self._go_on_after, _FOR_OTHERS)
+        return messages
 
     def resume_delivery(self) -> None:
         """Go on after the core asked to wait."""
