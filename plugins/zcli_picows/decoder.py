@@ -50,6 +50,10 @@ class Decoder:
 
     unfinished = False
 
+    def rest(self) -> tuple[int, bytes]:
+        """Not known here."""
+        return 0, b""
+
     def __init__(self, limits: Limits, parser: Parser) -> None:
         self._limits = limits
         self._max_size = limits.max_size

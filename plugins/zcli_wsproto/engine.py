@@ -169,7 +169,7 @@ class Decoder:
 
     __slots__ = (
         "_agreement", "_data", "_deflated_frames", "_done", "_inflater", "_kinds", "_limits", "_max_size", "_message",
-        "_not_utf8", "_pos", "_steps", "unfinished",
+        "_not_utf8", "_pos", "_rest", "_steps", "unfinished",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, agreement: Agreement | None = None) -> None:
@@ -189,6 +189,8 @@ class Decoder:
         self._done = False
         #: What the current call of :meth:`next` has done so far; see :data:`_STEPS_IN_A_ROW`.
         self._steps = 0
+        #: What :meth:`rest` gives after a failure.
+        self._rest: tuple[int, bytes] | None = None
         #: Whether :meth:`next` has returned None although it can go on: others should get their turn first.
         self.unfinished = False
 
@@ -270,6 +272,15 @@ class Decoder:
         except UnicodeDecodeError:
             return self._fail(NOT_UTF8)
 
+    def rest(self) -> tuple[int, bytes]:
+        """How many bytes of the current frame have not come, and the bytes that were fed and not taken.
+
+        After a Failure they begin with the frame that failed, or with what was not taken of it.
+        """
+        if self._rest is not None:
+            return self._rest
+        return self._message.missing if self._message is not None else 0, self._data[self._pos :]
+
     def finish(self) -> None:
         """Decode no more: what follows a close frame or a failure means nothing."""
         self._done = True
@@ -279,6 +290,7 @@ class Decoder:
         self.unfinished = False
 
     def _fail(self, failure: Failure) -> Failure:
+        self._rest = self.rest()
         self.finish()
         return failure
 

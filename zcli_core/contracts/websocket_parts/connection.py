@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zcli_core.contracts.websocket import Closed, ClosedBy, State
 from zcli_core.contracts.websocket_parts.events import Close, Event, Failure, Ping, Pong
 from zcli_core.contracts.websocket_parts.frames import FIN, PONG, close_frame, frame, may_be_sent
+from zcli_core.contracts.websocket_parts.progress import Delivery
 from zcli_core.contracts.websocket_parts.sending import Sender
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ class Decoder(Protocol):
         A call does a bounded amount of work, however much was fed.
         """
 
+    def rest(self) -> tuple[int, bytes]:
+        """How many bytes of the current frame have not come, and the bytes that were fed and not taken.
+
+        After a Failure they begin with the frame that failed, or with what was not taken of it.
+        """
+
     def finish(self) -> None:
         """Decode no more, and let go of what is held."""
 
@@ -89,8 +96,8 @@ class AsyncioConnection(Sender):
     """
 
     __slots__ = (
-        "__weakref__", "_closing_timer", "_decoder", "_end", "_held", "_id", "_read_buffer", "_reading_paused",
-        "_receiver", "_waiters", "extensions", "quiet_ticks", "request", "subprotocol",
+        "__weakref__", "_closing_timer", "_decoder", "_delivery", "_end", "_held", "_id", "_ping_ticks", "_read_buffer",
+        "_reading_paused", "_receiver", "_waiters", "extensions", "quiet_ticks", "request", "subprotocol",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +118,9 @@ class AsyncioConnection(Sender):
         self.extensions = extensions
         #: Ticks of the listener's clock since the client was last heard of; see the listener's keepalive.
         self.quiet_ticks = 0
+        #: Ticks since the last keepalive ping, and the bytes that it has to wait for, if there were any.
+        self._ping_ticks = 0
+        self._delivery: Delivery | None = None
         self._receiver: Receiver = _NOBODY
         #: Why delivery is held; 0 if it is not.
         self._held = 0
@@ -242,6 +252,32 @@ class AsyncioConnection(Sender):
 
     def eof_received(self) -> None:
         """The client sends no more (asyncio): with None the transport closes itself."""
+
+    # Keepalive ----------------------------------------------------------------------------------------------------
+
+    def tick(self, ping_at: int, lost_at: int, silence: float) -> None:
+        """Count a tick of the listener's clock: send a ping now and then, give up a client that is silent.
+
+        A client is alive while bytes come from it. It is also alive while bytes that were sent before the last ping
+        reach it: it cannot answer a ping that stands in line behind a large message.
+
+        Args:
+            ping_at: ticks from one ping to the next.
+            lost_at: ticks of silence after which the client is given up.
+            silence: the same in seconds.
+        """
+        self.quiet_ticks += 1
+        self._ping_ticks += 1
+        delivery = self._delivery
+        if self.quiet_ticks > ping_at:  # a ping was sent since the client was last heard of
+            if delivery is not None and delivery.has_advanced():
+                self.quiet_ticks = ping_at
+            elif self.quiet_ticks >= lost_at:
+                self.keepalive_lost(silence)
+        elif self._ping_ticks >= ping_at and (delivery is None or delivery.is_complete()):
+            self._ping_ticks = 0
+            self._delivery = Delivery.of_what_waits(self._transport)
+            self.keepalive_ping()
 
     # Closing ------------------------------------------------------------------------------------------------------
 

@@ -114,11 +114,7 @@ class AsyncioListener(Generic[C]):
         def tick() -> None:
             self._clock = self.loop.call_later(period, tick)
             for connection in list(self.connections):
-                connection.quiet_ticks += 1
-                if connection.quiet_ticks == ping_at:
-                    connection.keepalive_ping()
-                elif connection.quiet_ticks >= lost_at:
-                    connection.keepalive_lost(interval + timeout)
+                connection.tick(ping_at, lost_at, interval + timeout)
 
         self._clock = self.loop.call_later(period, tick)
 
