@@ -92,13 +92,15 @@ class _Message:
     """A message that has begun and not ended, and the frame of it that is being read."""
 
     __slots__ = (
-        "compressed", "compressed_size", "data", "empty", "final", "mask", "missing", "more", "room", "text", "valid",
-        "waiting",
+        "compressed", "compressed_size", "data", "empty", "final", "mask", "missing", "more", "raw", "room", "text",
+        "valid", "waiting",
     )  # fmt: skip
 
     def __init__(self, first: int, room: int) -> None:
         self.text = bool(first & TEXT)
         self.compressed = bool(first & RSV1)
+        #: Whether nothing has to be done with a piece until all have come: :attr:`data` is then masked meanwhile.
+        self.raw = first == _BINARY_FRAME
         #: The payload so far, decompressed. Bytes if it came in one piece.
         self.data: bytearray | bytes = bytearray()
         #: Bytes by which :attr:`data` may still grow.
@@ -135,6 +137,14 @@ class _Message:
         """Take a masked piece of the current frame. Raises UnicodeDecodeError for text that is not UTF-8."""
         length = len(piece)
         self.missing -= length
+        if self.raw:
+            if self.missing or self.data:
+                self.data += piece
+                if not self.missing:
+                    self.data = unmask(self.data, self.mask)
+            else:
+                self.data = unmask(piece, self.mask)
+            return
         plain = unmask(piece, self.mask)
         if self.missing:
             turn = length & 3
@@ -297,13 +307,13 @@ class Decoder:
     # Frames that are not whole messages -----------------------------------------------------------------------------
 
     def _extended_length(self, indicator: int) -> int:
-        """The length that follows the indicator 126 or 127; -1 if it has not come or is not well formed."""
+        """The length that follows the indicator 126 or 127; -1 if it is not well formed or, for 127, has not come."""
         start = self._pos + 2
         if indicator == 126:
             length = int.from_bytes(self._data[start : start + 2], "big")
-            return length if length > 125 and self.waiting >= 4 else -1
+            return length if length > 125 else -1
         length = int.from_bytes(self._data[start : start + 8], "big")
-        return length if self.waiting >= 10 and 65535 < length < 1 << 63 else -1
+        return length if 65535 < length < 1 << 63 and self.waiting >= 10 else -1
 
     def _next_unusual(self) -> Event | None:
         """The next event where the fast path does not apply, or does not apply yet."""
