@@ -447,6 +447,7 @@ class Decoder:
         message = self._message = _Message(first, self._max_size - len(plain))
         message.final = True
         message.data = bytearray(plain)
+        message.empty = 0 if plain else 1
         message.waiting = inflater.unused_data or inflater.unconsumed_tail
         message.more = not inflater.eof
         return None

@@ -1,4 +1,4 @@
-"""The sans-IO engine against its oracle, wsproto alone, and where it deliberately differs from it."""
+"""The decoder against its oracle, wsproto, and where it deliberately differs from it."""
 
 from __future__ import annotations
 
