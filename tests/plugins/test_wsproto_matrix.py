@@ -99,8 +99,7 @@ class _Compressor:
             return data + compressor.flush(zlib.Z_FINISH) + draw(st.sampled_from([b"", b"\x00"]))
         self._kept = None if self._agreement.client_forgets else compressor
         data = data + compressor.flush(zlib.Z_SYNC_FLUSH)
-        assert data.endswith(b"\x00\x00\xff\xff")
-        return data[:-4]
+        return data[:-4] if data else b"\x00"  # nothing to flush: an empty message (RFC 7692, 7.2.3.6)
 
 
 @st.composite
@@ -390,7 +389,7 @@ def test_a_message_in_progress_weighs_no_more_than_its_bytes() -> None:
     data += b"".join(frame(CONTINUATION, payload[at : at + 2], fin=False) for at in range(2, len(payload), 2))
     decoder = Decoder(LARGE)
     tracemalloc.start()
-    for at in range(0, len(data), 5000):
+    for at in range(0, len(data), 500):
         decoder.feed(data[at : at + 500])
         assert steps(decoder)[1] == []
     held, _ = tracemalloc.get_traced_memory()
