@@ -142,7 +142,7 @@ def conversations(draw: Any) -> Conversation:
 chunks = st.just([]) | st.lists(st.integers(1, 20), max_size=40) | st.lists(st.integers(1, 70_000), max_size=10)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(conversations(), chunks)
 def test_every_good_conversation_is_decoded(conversation: Conversation, sizes: list[int]) -> None:
     """The events do not depend on where TCP cuts, and `websockets` gives the same ones."""
@@ -152,7 +152,7 @@ def test_every_good_conversation_is_decoded(conversation: Conversation, sizes: l
         assert second_oracle(data, agreement) == events
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(conversations(), st.data())
 def test_a_damaged_conversation_fails_once(conversation: Conversation, chance: Any) -> None:
     """Wherever a byte is changed: the decoder raises nothing, and a failure is the last event."""

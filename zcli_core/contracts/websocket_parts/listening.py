@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
 from zcli_core.contracts.websocket_parts.opening import Opening
+from zcli_core.contracts.websocket_parts.sending import HIGH_WATER
 
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Acceptor, Address, Endpoint, Limits, Message, Prepared, Request
@@ -51,6 +52,8 @@ class AsyncioListener(Generic[C]):
         self.openings: set[Opening] = set()
         #: What every connection reads into. The loop reads and hands over in one step, so one is enough.
         self.read_buffer = memoryview(bytearray(_READ_SIZE))
+        #: Bytes that wait in one place of a connection before it counts as slow. There are two such places.
+        self.high_water = min(HIGH_WATER, limits.send_buffer_max // 2)
         #: Whether nobody is let in any more.
         self.stopped = False
         self._server: asyncio.Server | None = None

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 OPEN = State.OPEN
 
-#: Frames, and bytes of frames, that are collected before they are written although more may follow at once.
+#: Frames that are collected before they are written although more may follow at once.
 _CORKED_FRAMES = 32
-_CORKED_BYTES = 64 * 1024
 
-#: Bytes that wait for the client before ``write_paused``; asyncio's own value for connections without TLS.
-_HIGH_WATER = 64 * 1024
+#: Bytes that are collected at most, and bytes that wait for the client before ``write_paused``: asyncio's own value for
+#: connections without TLS. It is less where ``send_buffer_max`` is small.
+HIGH_WATER = 64 * 1024
 
 #: Bytes that a TLS transport is given at once: it counts only what it could not pass on to the socket's transport.
 _TLS_PIECE = 64 * 1024
@@ -60,9 +60,8 @@ class Sender(asyncio.BufferedProtocol):
         tls = transport.get_extra_info("sslcontext") is not None
         if tls:
             self._write = functools.partial(_write_in_pieces, transport.write)
-        limit = listener.limits.send_buffer_max
-        if tls or limit < _HIGH_WATER:
-            transport.set_write_buffer_limits(high=min(_HIGH_WATER, limit))
+        if tls or listener.high_water < HIGH_WATER:
+            transport.set_write_buffer_limits(high=listener.high_water)
         self.state = OPEN
         self.latency = 0.0
         self.write_paused = False
@@ -91,7 +90,7 @@ class Sender(asyncio.BufferedProtocol):
             return
         self._corked.append(data)
         self._corked_size += len(data)
-        if len(self._corked) >= _CORKED_FRAMES or self._corked_size >= _CORKED_BYTES:
+        if len(self._corked) >= _CORKED_FRAMES or self._corked_size >= self._listener.high_water:
             self._flush()
 
     def _flush(self) -> None:
