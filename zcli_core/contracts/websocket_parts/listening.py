@@ -108,7 +108,7 @@ class AsyncioListener(Generic[C]):
     # Keepalive ----------------------------------------------------------------------------------------------------
 
     def _start_clock(self) -> None:
-        """One timer for all connections: each counts the ticks since it was heard of, so bytes cost no clock read."""
+        """One timer for all connections: each counts ticks, so that bytes cost no clock read."""
         interval, timeout = self.limits.ping_interval, self.limits.ping_timeout
         period = min(interval, timeout) / 4
         ping_at = math.ceil(interval / period)

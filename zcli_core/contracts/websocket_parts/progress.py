@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Bytes that a TLS transport may hold beside those that it counts; see :mod:`.sending`.
 _TLS_UNCOUNTED = 256 * 1024
 
+#: Bytes that the system always takes: while no more than these wait, TLS holds none.
+_SYSTEM_TAKES = 4096
+
 #: Where ``struct tcp_info`` has ``tcpi_bytes_acked``, 8 bytes, since Linux 4.1.
 _ACKNOWLEDGED_AT = 120
 
@@ -32,7 +35,7 @@ class Delivery:
     def __init__(self, transport: asyncio.Transport, waiting: int) -> None:
         self._transport = transport
         self._seen = self._delivered()
-        if transport.get_extra_info("sslcontext") is not None:
+        if waiting > _SYSTEM_TAKES and transport.get_extra_info("sslcontext") is not None:
             waiting += _TLS_UNCOUNTED
         self._target = self._seen + waiting
 
