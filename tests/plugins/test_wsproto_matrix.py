@@ -7,7 +7,7 @@ import zlib
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from websocket_streams import comparable, cut, decode_with, masks
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -437,6 +437,7 @@ def test_what_follows_a_failure_can_be_read_on(bad: bytes, missing: int | None, 
     st.lists(st.tuples(st.binary(max_size=300) | binaries, st.integers(9, 15)), min_size=1, max_size=6),
     st.integers(1, 9),
 )
+@example([(b"x", 12), (b"", 12)], 5)
 def test_a_frame_refers_to_no_message_before_it(messages: list[tuple[bytes, int]], memory_level: int) -> None:
     """One compressor serves every client, but each frame stands alone, in the window that it is made for."""
     deflater = Deflater(Compression(memory_level=memory_level, threshold=0))
@@ -444,6 +445,7 @@ def test_a_frame_refers_to_no_message_before_it(messages: list[tuple[bytes, int]
         made = deflater.frame(0x82, payload, bits)
         if made[0] & 0x40:
             start = {126: 4, 127: 10}.get(made[1], 2)
+            assert len(made) > start  # an empty payload is no deflate data
             inflater = zlib.decompressobj(-bits)
             assert inflater.decompress(made[start:] + b"\x00\x00\xff\xff") == payload
         else:
