@@ -125,7 +125,7 @@ class Deflater:
             payload: the message.
             window_bits: the client's window, as a power of two.
         """
-        if payload and len(payload) >= self._threshold:
+        if len(payload) >= self._threshold:
             # A compressor that fails halfway is not used again.
             compressor = self._compressors.pop(window_bits, None) or zlib.compressobj(
                 zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -window_bits, self._memory_level
