@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
-from zcli_core.contracts.websocket_parts.frames import FIN, TEXT, TEXT_HEADERS, frame, message_frame
+from zcli_core.contracts.websocket_parts.frames import BINARY, FIN, TEXT, TEXT_HEADERS, frame, message_frame
 from zcli_core.contracts.websocket_parts.listening import AsyncioListener
 from zcli_core.contracts.websocket_parts.sending import OPEN
-from zcli_wsproto.deflate import negotiate
+from zcli_wsproto.deflate import Deflater, negotiate
 from zcli_wsproto.engine import Decoder
 from zcli_wsproto.prepared import PreparedMessage
 
@@ -36,7 +36,7 @@ class WsprotoTransport:
 class WsprotoConnection(AsyncioConnection):
     """Implements :class:`zcli_core.contracts.websocket.Connection`: compression, and frames made in Python."""
 
-    __slots__ = ("_agreement",)
+    __slots__ = ("_deflater", "_server_bits")
 
     def __init__(
         self,
@@ -49,15 +49,16 @@ class WsprotoConnection(AsyncioConnection):
         decoder = Decoder(listener.limits, agreement)
         extensions = agreement.header if agreement is not None else None
         super().__init__(listener, transport, request, subprotocol, decoder, extensions)
-        self._agreement = agreement
+        #: What compresses; None if no compression was agreed on.
+        self._deflater = listener.deflater if agreement is not None else None
+        self._server_bits = agreement.server_bits if agreement is not None else 0
 
     def send(self, message: Message) -> None:
         """Send a message."""
         if self.state is not OPEN:
             raise self._closed_error()
-        if self._agreement is not None:
-            prepared = cast("WsprotoListener", self._listener).prepare(message)
-            data = prepared.compressed(self._agreement.server_bits)
+        if self._deflater is not None:
+            data = self._compressed(message)
         elif type(message) is str:
             payload = message.encode()
             length = len(payload)
@@ -71,13 +72,22 @@ class WsprotoConnection(AsyncioConnection):
         if self.write_paused and self._too_slow():
             raise self._closed_error()
 
+    def _compressed(self, message: Message) -> bytes:
+        """The frame of a message for this client, compressed unless that is not worth it."""
+        deflater = self._deflater
+        assert deflater is not None
+        if isinstance(message, str):
+            return deflater.frame(FIN | TEXT, message.encode(), self._server_bits)
+        if isinstance(message, (bytes, bytearray, memoryview)):
+            return deflater.frame(FIN | BINARY, bytes(message), self._server_bits)
+        return message_frame(message)  # raises the TypeError
+
     def send_prepared(self, prepared: Prepared) -> bool:
         """Send a prepared message; whether it was sent."""
         if self.state is not OPEN or (self.write_paused and self._too_slow()):
             return False
         message: PreparedMessage = prepared  # type: ignore[assignment]  # the contract: made by this listener
-        agreement = self._agreement
-        data = message.plain if agreement is None else message.compressed(agreement.server_bits)
+        data = message.plain if self._deflater is None else message.compressed(self._server_bits)
         if self._corked is None:
             self._write(data)
         else:
@@ -90,9 +100,7 @@ class WsprotoListener(AsyncioListener[WsprotoConnection]):
 
     def __init__(self, acceptor: Acceptor, limits: Limits, log: logging.Logger) -> None:
         super().__init__(acceptor, limits, log)
-        compression = limits.compression
-        self._threshold = compression.threshold if compression else 0
-        self._memory_level = compression.memory_level if compression else 8
+        self.deflater = Deflater(limits.compression) if limits.compression is not None else None
 
     def connection(self, transport: asyncio.Transport, request: Request, subprotocol: str | None) -> WsprotoConnection:
         """A connection, with what is agreed on compression."""
@@ -102,4 +110,4 @@ class WsprotoListener(AsyncioListener[WsprotoConnection]):
 
     def prepare(self, message: Message) -> PreparedMessage:
         """Encode a message once."""
-        return PreparedMessage(message, self._threshold, self._memory_level)
+        return PreparedMessage(message, self.deflater)

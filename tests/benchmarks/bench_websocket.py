@@ -13,7 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ VARIANTS = {"zcli": "", "zcli-pure": ", without the extra fast"}
 #: What one of ours may cost beside a peer, on asyncio's own loop.
 Budgets = dict[tuple[str, str], float]
 ECHO_BUDGETS: Budgets = {("zcli", "websockets"): 0.33, ("zcli", "aiohttp"): 0.85, ("zcli", "picows"): 1.4}
+DEFLATE_BUDGETS: Budgets = {("zcli", "websockets"): 0.8}
 BULK_BUDGETS: Budgets = {("zcli", "websockets"): 0.8}
 BROADCAST_BUDGETS: Budgets = {("zcli", "floor"): 1.15, ("zcli", "websockets"): 0.65}
 MEMORY_BUDGETS: Budgets = {("zcli", "websockets"): 0.7}
@@ -107,10 +108,10 @@ def compare(what: str, unit: str, found: dict[str, float], budgets: Budgets) -> 
     """A row for each peer, beside ours on the same event loop."""
     rows = []
     for ours in [name for name in found if name.startswith("zcli")]:
-        variant, _, loop = ours.partition("@")
+        variant, _, loop = ours.replace("-deflate", "").partition("@")
         label = what + (", on uvloop" if loop else "") + VARIANTS[variant]
         for name, value in found.items():
-            peer, _, its_loop = name.partition("@")
+            peer, _, its_loop = name.replace("-deflate", "").partition("@")
             if not name.startswith("zcli") and its_loop == loop:
                 budget = None if loop else budgets.get((variant, peer))
                 rows.append(Row(label, found[ours], peer, value, unit, budget))
@@ -138,6 +139,34 @@ def echo(
     kind = "text" if text else "binary"
     length = f"{size // 1024} KiB" if size >= 1024 else f"{size} B"
     return compare(f"echo {length} {kind}, {connections} x {in_flight}", "µs", found, budgets)
+
+
+def messages_echo(
+    names: tuple[str, ...], what: str, frames: Sequence[bytes], headers: str, budgets: Budgets
+) -> list[Row]:
+    """CPU microseconds per echoed message, for messages of which each is made before."""
+
+    def one(server: Server) -> float:
+        with load.clients(server.port, 20, headers) as sockets:
+            load.echo_frames(sockets, frames, 2, 0)
+            before = server.cpu
+            done = load.echo_frames(sockets, frames, 2, SECONDS)
+            return (server.cpu - before) / done * 1e6
+
+    return compare(what, "µs", medians(names, TURNS, one), budgets)
+
+
+def deflate_echo() -> list[Row]:
+    """JSON texts of 1 KiB with permessage-deflate, in a window of 4 KiB both ways."""
+    frames = [load.compressed_frame(message) for message in load.json_messages(64, 1024)]
+    names = ("zcli-deflate", "websockets-deflate", "aiohttp-deflate")
+    return messages_echo(names, "echo 1 KiB JSON text, permessage-deflate", frames, load.DEFLATE, DEFLATE_BUDGETS)
+
+
+def fragments_echo() -> list[Row]:
+    """Text messages of 4 KiB in 64 fragments."""
+    frames = [load.fragmented_frames(b"a" * 4096, 64)]
+    return messages_echo(("zcli", "websockets", "aiohttp"), "echo 4 KiB text in 64 fragments", frames, "", {})
 
 
 def echo_beside_idle(idle: int) -> list[Row]:
@@ -228,6 +257,8 @@ def measure() -> list[Row]:
         rows += echo(bulk, 1024, False, 50, 4, {})
     rows += echo(bulk, 16 * 1024, False, 20, 2, BULK_BUDGETS)
     rows += echo(bulk, 128 * 1024, False, 10, 2, BULK_BUDGETS)
+    rows += deflate_echo()
+    rows += fragments_echo()
     rows += echo_beside_idle(5000 if FULL else 1000)
     rows += broadcast((100, 1000, 5000) if FULL else (1000,))
     rows += idle_memory(2000 if FULL else 1000)

@@ -7,12 +7,15 @@ has to keep several messages waiting. Like a real client it answers each message
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import random
 import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x37\xfa\x21\x3d"
@@ -39,26 +42,66 @@ def header(first: int, length: int, masked: bool) -> bytes:
     return struct.pack("!BBQ", first, bit | 127, length)
 
 
-def client_frame(payload: bytes, text: bool) -> bytes:
-    """A masked message frame, as a client sends it."""
+def client_frame(payload: bytes, text: bool, first: int | None = None) -> bytes:
+    """A masked message frame, as a client sends it; ``first`` overrides its first byte (FIN, RSV, opcode)."""
     repeated = (MASK * (len(payload) // 4 + 1))[: len(payload)]
     masked = int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")
-    return header(0x81 if text else 0x82, len(payload), True) + MASK + masked.to_bytes(len(payload), "big")
+    if first is None:
+        first = 0x81 if text else 0x82
+    return header(first, len(payload), True) + MASK + masked.to_bytes(len(payload), "big")
 
 
-def upgrade_request(port: int) -> bytes:
-    """The request that `websockets` and browsers send, in its usual length."""
+#: Asks for one window, 2**12 bytes, in both directions, so that every server does the same work.
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12; client_max_window_bits=12\r\n"
+
+
+def json_messages(count: int, size: int) -> list[bytes]:
+    """Different JSON texts of about ``size`` bytes each, the same ones in every run."""
+    chance = random.Random(7)
+
+    def item() -> dict[str, object]:
+        name = chance.choice(["lamp", "table", "chair", "shelf", "carpet"])
+        return {"sku": chance.randrange(10**8), "name": name, "price": round(chance.random() * 100, 2)}
+
+    messages = []
+    for number in range(count):
+        items = [item()]
+        while len(text := json.dumps({"id": number, "user": chance.randrange(10**6), "items": items})) < size:
+            items.append(item())
+        messages.append(text.encode())
+    return messages
+
+
+def compressed_frame(payload: bytes) -> bytes:
+    """A compressed text message that refers to no message before it (RFC 7692, 7.2.1)."""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -12, 5)
+    data = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    return client_frame(data, True, 0xC1)
+
+
+def fragmented_frames(payload: bytes, size: int) -> bytes:
+    """A text message in fragments of that size."""
+    pieces = [payload[at : at + size] for at in range(0, len(payload), size)]
+    last = len(pieces) - 1
+    return b"".join(
+        client_frame(piece, True, (0x80 if at == last else 0) | (0x00 if at else 0x01))
+        for at, piece in enumerate(pieces)
+    )
+
+
+def upgrade_request(port: int, headers: str = "") -> bytes:
+    """The request that `websockets` and browsers send, in its usual length; ``headers`` are whole lines."""
     return (
         f"GET /chat HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nUser-Agent: zcli-benchmark/1.0\r\n\r\n"
+        f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nUser-Agent: zcli-benchmark/1.0\r\n{headers}\r\n"
     ).encode()
 
 
-def connect(port: int) -> socket.socket:
+def connect(port: int, headers: str = "") -> socket.socket:
     """An open WebSocket connection, as a blocking socket right behind the server's answer."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=20)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.sendall(upgrade_request(port))
+    sock.sendall(upgrade_request(port, headers))
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
         piece = sock.recv(1)
@@ -67,16 +110,18 @@ def connect(port: int) -> socket.socket:
         answer += piece
     if not answer.startswith(b"HTTP/1.1 101"):
         raise ConnectionError(f"not upgraded: {answer[:200]!r}")
+    if headers and b"permessage-deflate" not in answer:
+        raise ConnectionError(f"compression was not agreed on: {answer[:400]!r}")
     return sock
 
 
 @contextlib.contextmanager
-def clients(port: int, count: int) -> Iterator[list[socket.socket]]:
+def clients(port: int, count: int, headers: str = "") -> Iterator[list[socket.socket]]:
     """So many open connections; reset at the end, so that no port lingers in TIME_WAIT."""
     opened: list[socket.socket] = []
     try:
         for _ in range(count):
-            opened.append(connect(port))  # noqa: PERF401 - those that opened must be closed
+            opened.append(connect(port, headers))  # noqa: PERF401 - those that opened must be closed
         yield opened
     finally:
         for sock in opened:
@@ -142,6 +187,56 @@ def echo(sockets: list[socket.socket], payload: bytes, text: bool, in_flight: in
                 outstanding += whole
                 for _ in range(whole):
                     push(fd, frame)
+    poll.close()
+    return done
+
+
+def count_frames(data: bytes) -> tuple[int, bytes]:
+    """How many whole server frames these bytes hold, and what is left of the next one."""
+    at = count = 0
+    while len(data) - at >= 2:
+        length, size = data[at + 1], 2
+        if length == 126:
+            length, size = int.from_bytes(data[at + 2 : at + 4], "big"), 4
+        elif length == 127:
+            length, size = int.from_bytes(data[at + 2 : at + 10], "big"), 10
+        if len(data) - at < size + length:
+            break
+        at += size + length
+        count += 1
+    return count, data[at:]
+
+
+def echo_frames(sockets: list[socket.socket], frames: Sequence[bytes], in_flight: int, seconds: float) -> int:
+    """Like :func:`echo`, with ready-made messages in turn and answers of any length, each in one frame.
+
+    The messages must be small: they are written to blocking sockets.
+    """
+    poll = select.epoll()
+    by_fd = {sock.fileno(): sock for sock in sockets}
+    rest = dict.fromkeys(by_fd, b"")
+    sent = 0
+    for fd, sock in by_fd.items():
+        sock.settimeout(20)
+        poll.register(fd, select.EPOLLIN)
+        for _ in range(in_flight):
+            sock.sendall(frames[sent % len(frames)])
+            sent += 1
+    done, end = 0, time.monotonic() + seconds
+    while done < sent:
+        running = time.monotonic() < end
+        events = poll.poll(10)
+        if not events:
+            raise TimeoutError(f"the server stopped answering with {sent - done} messages under way")
+        for fd, _event in events:
+            piece = by_fd[fd].recv(1 << 18)
+            if not piece:
+                raise ConnectionError("the server closed a connection")
+            whole, rest[fd] = count_frames(rest[fd] + piece)
+            done += whole
+            for _ in range(whole if running else 0):
+                by_fd[fd].sendall(frames[sent % len(frames)])
+                sent += 1
     poll.close()
     return done
 

@@ -1,13 +1,15 @@
 """The servers that the WebSocket benchmark compares, each run as a process of its own.
 
 ``python websocket_peers.py NAME`` serves on a free port of 127.0.0.1 and prints that port. Every server echoes;
-a message that begins with ``B`` goes to all the other connections instead. Compression is off everywhere.
+a message that begins with ``B`` goes to all the other connections instead. Compression is off, except in the peers
+whose names end in ``-deflate``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 import logging
 import socket
@@ -91,7 +93,7 @@ async def floor(sock: socket.socket) -> None:
     await server.serve_forever()
 
 
-async def websockets_(sock: socket.socket) -> None:
+async def websockets_(sock: socket.socket, compression: str | None = None) -> None:
     """The package `websockets`, its asyncio server."""
     from websockets.asyncio.server import ServerConnection, broadcast, serve
 
@@ -108,19 +110,19 @@ async def websockets_(sock: socket.socket) -> None:
         finally:
             members.discard(connection)
 
-    async with serve(handler, sock=sock, compression=None, max_size=MAX_SIZE, backlog=BACKLOG) as server:
+    async with serve(handler, sock=sock, compression=compression, max_size=MAX_SIZE, backlog=BACKLOG) as server:
         announce(sock)
         await server.serve_forever()
 
 
-async def aiohttp_(sock: socket.socket) -> None:
+async def aiohttp_(sock: socket.socket, compress: bool = False) -> None:
     """aiohttp's server, with its C parts."""
     from aiohttp import web
 
     members: set[web.WebSocketResponse] = set()
 
     async def handler(request: web.Request) -> web.WebSocketResponse:
-        response = web.WebSocketResponse(compress=False, max_msg_size=MAX_SIZE)
+        response = web.WebSocketResponse(compress=compress, max_msg_size=MAX_SIZE)
         await response.prepare(request)
         members.add(response)
         try:
@@ -214,13 +216,13 @@ def uvicorn_(implementation: str) -> Callable[[socket.socket], Awaitable[None]]:
     return serve
 
 
-async def zcli(sock: socket.socket) -> None:
+async def zcli(sock: socket.socket, compress: bool = False) -> None:
     """zCLI's own: the default transport below the core's handler driver."""
     from websocket_zcli import serve
     from zcli_wsproto.transport import WsprotoTransport
 
     transport = WsprotoTransport(logging.getLogger("bench"))
-    await serve(sock, announce, is_broadcast, MAX_SIZE, BACKLOG, transport)
+    await serve(sock, announce, is_broadcast, MAX_SIZE, BACKLOG, transport, compress)
 
 
 async def zcli_pure(sock: socket.socket) -> None:
@@ -237,6 +239,9 @@ PEERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "websockets": websockets_,
     "aiohttp": aiohttp_,
     "picows": picows_,
+    "zcli-deflate": functools.partial(zcli, compress=True),
+    "websockets-deflate": functools.partial(websockets_, compression="deflate"),
+    "aiohttp-deflate": functools.partial(aiohttp_, compress=True),
     "uvicorn+wsproto": uvicorn_("wsproto"),
     "uvicorn+websockets": uvicorn_("websockets-sansio"),
 }

@@ -12,6 +12,7 @@ from zcli_core.comm.websocket.driver import HandlerDriver
 from zcli_core.contracts.websocket import (
     Accept,
     Closed,
+    Compression,
     Connection,
     Endpoint,
     HttpAnswer,
@@ -99,12 +100,14 @@ async def serve(
     max_size: int,
     backlog: int,
     transport: Transport,
+    compress: bool = False,
 ) -> None:
     """Serve on the address of that socket."""
     host, _port = sock.getsockname()
     sock.close()
     server = Server(is_broadcast)
-    server.listener = await transport.listen(Endpoint(host, 0, backlog=backlog), server, Limits(max_size=max_size))
+    limits = Limits(max_size=max_size, compression=Compression() if compress else None)
+    server.listener = await transport.listen(Endpoint(host, 0, backlog=backlog), server, limits)
     address = server.listener.addresses[0]
     assert address is not None
     print(address[1], flush=True)

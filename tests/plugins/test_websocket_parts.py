@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_transports import PROVIDERS, serve
 
-from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Request
+from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Request, State
 from zcli_core.contracts.websocket_parts.frames import close_frame
 from zcli_core.contracts.websocket_parts.upgrade import BadRequest, parse_head, split_head
+from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.contract import make_context
+from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import Undecided
 from zcli_core.testing.websocket_frames import PING, PONG, TEXT, frame
 from zcli_core.testing.websocket_peer import Client, parse_response, until, upgrade_request
@@ -158,6 +163,82 @@ def test_pings_that_are_never_answered_are_not_collected(name: str) -> None:
             assert client.read().opcode == PING
             client.send(frame(PONG, b"not the answer"))
         assert len(server.connection._pings._sent) == 1  # type: ignore[attr-defined]
+
+
+#: Ticks from one ping to the next, ticks of silence until a client is given up, and the same in seconds.
+CLOCK = (2, 4, 1.0)
+
+
+@pytest.fixture(params=["TCP", "TLS", "Unix socket"])
+def clocked(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> Iterator[tuple[ServerUnderTest, Client]]:
+    """A server whose clock is advanced by hand, and a client with a small buffer that reads only what a test reads."""
+    tls = request.param == "TLS"
+    endpoint = Endpoint(port=0, tls=server_tls() if tls else None)
+    if request.param == "Unix socket":
+        endpoint = Endpoint(host=None, unix_path=tmp_path / "s")
+    limits = Limits(ping_interval=0, send_buffer_max=64_000_000, close_timeout=0.2)
+    with serve(name, limits, endpoint) as server, server.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        wrapped = client_tls().wrap_socket(sock, server_hostname="localhost") if tls else sock
+        with Client(wrapped, upgrade_request()) as client:
+            assert client.echo() == b"are you there?"
+            yield server, client
+
+
+def tick(server: ServerUnderTest, times: int = 1) -> None:
+    """Let the listener's clock tick."""
+    for _ in range(times):
+        server.call(server.connection.tick, *CLOCK)  # type: ignore[attr-defined]
+
+
+def send_and_tick(server: ServerUnderTest, times: int) -> None:
+    """Send something before each tick."""
+    for _ in range(times):
+        server.call(server.connection.send, b"news")
+        tick(server)
+
+
+def test_a_slow_reader_is_alive_while_bytes_reach_it(clocked: tuple[ServerUnderTest, Client]) -> None:
+    """It cannot answer the ping that stands behind a large message; it may answer once it has read that."""
+    server, client = clocked
+    server.call(server.connection.send, bytes(12_000_000))
+    tick(server, 2)
+    delivery = server.connection._delivery  # type: ignore[attr-defined]
+    missing, last = 10 + 12_000_000 + 6, b""
+    while missing:
+        seen = server.call(delivery._delivered)
+        while server.call(delivery._delivered) == seen and missing:
+            piece = client.sock.recv(65536)
+            missing -= len(piece)
+            last = (last + piece)[-6:]
+        tick(server)
+        assert server.connection.state is State.OPEN
+    assert last[:2] == bytes([0x80 | PING, 4])
+    assert server.connection.latency == 0.0
+    client.send(frame(PONG, last[2:]))
+    until(lambda: server.connection.latency)
+    tick(server, 3)
+    assert server.connection.state is State.OPEN
+
+
+def test_a_reader_that_stops_in_the_middle_is_given_up(clocked: tuple[ServerUnderTest, Client]) -> None:
+    """Also if more is sent to it all the time: what waits is not life."""
+    server, client = clocked
+    server.call(server.connection.send, bytes(12_000_000))
+    tick(server, 2)
+    for _ in range(30):
+        client.sock.recv(65536)
+    with pytest.raises(ConnectionClosed):
+        send_and_tick(server, 40)
+    closed = server.has_closed()
+    assert (closed.code, closed.reason) == (1011, "keepalive: nothing heard for 1 s")
+
+
+def test_that_the_system_took_a_ping_is_no_life(clocked: tuple[ServerUnderTest, Client]) -> None:
+    """A client whose process hangs still acknowledges bytes, those of later messages too."""
+    server, _ = clocked
+    with pytest.raises(ConnectionClosed, match="1011"):
+        send_and_tick(server, 8)
 
 
 def test_a_listener_that_has_closed_leaves_no_timer_and_no_task(name: str) -> None:

@@ -22,8 +22,9 @@ def decode_with(decoder: Any, chunks: list[bytes]) -> list[Any]:
         buffer = bytearray(chunk)
         decoder.feed(memoryview(buffer))
         buffer[:] = bytes(len(buffer))  # a transport reads the next bytes into the same place
-        while (event := decoder.next()) is not None:
-            events.append(event)
+        while (event := decoder.next()) is not None or decoder.unfinished:
+            if event is not None:
+                events.append(event)
     return events
 
 

@@ -89,12 +89,14 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     auth_failures_window: float = setting(60.0, "that window, in seconds", above=0)
     max_connections: int = setting(1000, "clients at once", minimum=1)
     max_size: int = setting(1024 * 1024, "largest message, decoded, in bytes", minimum=1)
-    max_fragments: int = setting(1024, "fragments that one message may come in", minimum=1)
+    max_fragments: int = setting(1024, "empty fragments that one message may have", minimum=1)
     send_buffer_max: int = setting(4 * 1024 * 1024, "bytes a slow client may leave unread", minimum=1024)
     open_timeout: float = setting(10.0, "seconds for TLS and the upgrade together", above=0)
     close_timeout: float = setting(5.0, "seconds for a close handshake", above=0)
-    ping_interval: float = setting(20.0, "seconds of silence before a ping; 0 sends none", minimum=0)
-    ping_timeout: float = setting(20.0, "seconds to wait for life after a ping", above=0)
+    ping_interval: float = setting(20.0, "seconds between two pings to a client; 0 sends none", minimum=0)
+    ping_timeout: float = setting(
+        20.0, "seconds a silent client gets to answer a ping; receiving a large message is not silence", above=0
+    )
     compression: bool = setting(False, "offer permessage-deflate")
     compression_window_bits: int = setting(12, "deflate window, as a power of two", minimum=9, maximum=15)
     compression_memory_level: int = setting(5, "zlib memory level", minimum=1, maximum=9)

@@ -155,8 +155,8 @@ class Receiver(Protocol):
         """Take the next message. False: no more until :meth:`Connection.resume_delivery`.
 
         After False the transport delivers nothing and soon stops reading from the socket: what it holds is
-        bounded by its read size, and the client is slowed by TCP. Where many messages came at once, it gives other
-        connections a turn now and then before it delivers the rest.
+        bounded by its read size, and the client is slowed by TCP. Where many messages, fragments or control frames came
+        at once, or a message is large when it is decompressed, other connections get a turn now and then.
         """
 
     def end(self) -> bool:
@@ -204,7 +204,7 @@ class Connection(Protocol):
 
     @property
     def write_buffer_size(self) -> int:
-        """Bytes that were sent and that the operating system has not taken yet."""
+        """Bytes that were sent and that the operating system has not taken yet, wherever they wait."""
 
     @property
     def write_paused(self) -> bool:
@@ -274,7 +274,7 @@ class Limits:
 
     #: Largest message, after inflation; a larger one is closed with 1009.
     max_size: int = 1024 * 1024
-    #: Fragments of one message; more are closed with 1009.
+    #: Empty fragments of one message; more are closed with 1009. Other fragments are bounded by ``max_size``.
     max_fragments: int = 1024
     #: What a client may leave unread; over it the connection is closed with 1013.
     send_buffer_max: int = 4 * 1024 * 1024
@@ -282,9 +282,10 @@ class Limits:
     open_timeout: float = 10.0
     #: For the close handshake, whichever side began it, including what is still buffered.
     close_timeout: float = 5.0
-    #: Silence before a ping; 0 sends none. Any byte from the client ends the silence.
+    #: From one ping to the next, whether the client is silent or not; 0 sends none.
     ping_interval: float = 20.0
-    #: Silence after that ping before the connection is closed with 1011.
+    #: A client that has been silent for ``ping_interval`` and this long is closed with 1011. Any byte from the client
+    #: ends its silence, and so do bytes that reach it and that were sent before the ping.
     ping_timeout: float = 20.0
     #: Lines and bytes of a request's head; more are answered with 431, or, so that a page can read it, by letting an
     #: upgrade in and closing it with 1008. The acceptor is not asked.

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from zcli_core.contracts.websocket import ClosedBy, Connection, Limits, Message, State
+from zcli_core.contracts.websocket import ClosedBy, Compression, Connection, Endpoint, Limits, Message, State
 from zcli_core.errors import ConnectionClosed
+from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import FLOOD
-from zcli_core.testing.websocket_frames import BINARY, PING, TEXT, close, frame
-from zcli_core.testing.websocket_peer import PATIENCE, Frame, send_until_stalled, until
+from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, PONG, TEXT, close, deflated, frame
+from zcli_core.testing.websocket_peer import DEFLATE_OFFER, PATIENCE, Frame, send_until_stalled, until
 from zcli_core.testing.websocket_server import Echo, ServerUnderTest
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
 
@@ -45,6 +46,18 @@ def fill(connection: Connection) -> None:
 
 def _kind_and_length(message: str | bytes) -> str:
     return f"{type(message).__name__} of {len(message)}"
+
+
+#: Frames that come at once, none of them a message that would end the sender's turn by its number.
+MANY_FRAMES = {
+    "pings": frame(PING) * 20_000,
+    "unasked pongs": frame(PONG, b"x") * 20_000,
+    "fragments": frame(BINARY, fin=False) + frame(CONTINUATION, b"x", fin=False) * 20_000 + frame(CONTINUATION),
+    "compressed fragments": frame(BINARY, b"\x00", fin=False, rsv=4)
+    + frame(CONTINUATION, b"\x00\x00\xff\xff\x00", fin=False) * 10_000
+    + frame(CONTINUATION, b"\x00\x00\xff\xff\x00"),
+    "compressed messages that inflate a thousandfold": frame(BINARY, deflated(bytes(1_000_000), 9), rsv=4) * 50,
+}
 
 
 class FlowTests(WebSocketSuite):
@@ -174,6 +187,36 @@ class FlowTests(WebSocketSuite):
             until(lambda: len(server.messages) == count)
             assert turns > 10, "the loop stood still until all messages of one client had been delivered"
 
+    @pytest.mark.parametrize("kind", MANY_FRAMES)
+    def test_many_frames_of_any_kind_leave_others_their_turn(self, serve: Serve, kind: str) -> None:
+        """Pings, fragments and compressed messages end a turn too, not only the number of messages."""
+        turns = 0
+
+        class Counting(Echo):
+            ended = False
+
+            def message(self, message: Message) -> bool:
+                if message == "begin":
+                    self.turn()
+                self.ended = message == "end"
+                return True
+
+            def turn(self) -> None:
+                nonlocal turns
+                if not self.ended:
+                    turns += 1
+                    self.server.loop.call_soon(self.turn)
+                else:
+                    self.server.messages.append("end")
+
+        limits = Limits(compression=Compression(threshold=0))
+        with serve(limits, receiver=Counting) as server, server.connect(extensions=DEFLATE_OFFER) as client:
+            if kind.startswith("compressed") and not client.extensions:
+                pytest.skip("this transport does not compress")
+            client.send(frame(TEXT, b"begin") + MANY_FRAMES[kind] + frame(TEXT, b"end"))
+            until(lambda: server.messages)
+            assert turns > 20, "the loop stood still until all frames of one client had been dealt with"
+
     # Sending ------------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
@@ -300,6 +343,47 @@ class FlowTests(WebSocketSuite):
             closed = server.has_closed()
             assert (closed.code, closed.by) == (1013, ClosedBy.SERVER)
             assert closed.reason
+
+    @pytest.mark.parametrize("limit", [2000, 200_000])
+    @pytest.mark.parametrize("size", [500, 150_000])
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+    def test_what_a_burst_is_answered_with_counts_too(self, serve: Serve, limit: int, size: int, tls: bool) -> None:
+        """A transport may collect the answers to messages that came at once, but not beyond ``send_buffer_max``."""
+        peak, refused = 0, []
+
+        class Flooding(Echo):
+            def message(self, message: Message) -> bool:
+                nonlocal peak
+                try:
+                    for _ in range(FLOOD // size):
+                        self.connection.send(bytes(size))
+                        peak = max(peak, self.connection.write_buffer_size)
+                except ConnectionClosed as error:
+                    refused.append(error.code)
+                return True
+
+        limits = Limits(send_buffer_max=limit, close_timeout=0.3)
+        endpoint = Endpoint(port=0, tls=server_tls() if tls else None)
+        with (
+            serve(limits, endpoint, receiver=Flooding) as server,
+            server.connect(tls=client_tls() if tls else None) as client,
+        ):
+            client.send(frame(TEXT, b"a"), frame(TEXT, b"b"))
+            assert server.has_closed().code == 1013
+        assert refused[0] == 1013
+        assert peak <= limit + size + 100
+
+    def test_what_tls_holds_counts_too(self, serve: Serve) -> None:
+        """``write_buffer_size`` tells what the client and the system have not taken of a message."""
+        size = FLOOD + 8_000_000
+        limits = Limits(send_buffer_max=2 * size, close_timeout=0.3)
+        with (
+            serve(limits, Endpoint(port=0, tls=server_tls())) as server,
+            server.connect(tls=client_tls()),
+        ):
+            connection = server.connection
+            server.call(connection.send, bytes(size))
+            assert server.call(lambda: connection.write_buffer_size) >= size - FLOOD
 
     def test_send_prepared_tells_of_a_client_that_is_too_slow(self, serve: Serve) -> None:
         """By False, from when it is closed on; it raises nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from zcli_core.contracts.websocket import ClosedBy, Limits
 from zcli_core.errors import ConnectionClosed
-from zcli_core.testing.websocket_flow import Holding
+from zcli_core.testing.websocket_flow import Holding, Silent
 from zcli_core.testing.websocket_frames import BINARY, CLOSE, PING, PONG, TEXT, close, frame
 from zcli_core.testing.websocket_peer import PATIENCE, Frame, until
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
@@ -119,6 +120,22 @@ class KeepaliveTests(WebSocketSuite):
                 client.send(frame(PONG, ping.payload))
             until(lambda: server.connection.latency)
             assert server.closed == []
+
+    def test_a_client_that_is_never_silent_is_measured(self, serve: Serve) -> None:
+        """A ping goes out in every interval, whatever else the client says."""
+        limits = Limits(ping_interval=0.05, ping_timeout=PATIENCE)
+        with serve(limits, receiver=Silent) as server, server.connect() as client:
+
+            def measured() -> float:
+                client.send(frame(TEXT, b"x") * 10)
+                with contextlib.suppress(TimeoutError, AssertionError):
+                    found = client.read()
+                    assert found.opcode == PING
+                    client.send(frame(PONG, found.payload))
+                return server.connection.latency
+
+            client.sock.settimeout(0.002)
+            until(measured, "the latency of a client that always talks was not measured")
 
     def test_any_byte_from_the_client_counts_as_life(self, serve: Serve) -> None:
         """A pong that nobody asked for, a message, one byte of a large upload on a slow line."""

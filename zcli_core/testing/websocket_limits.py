@@ -115,17 +115,34 @@ class LimitTests(WebSocketSuite):
                 assert len(client.read_message()[1]) == MAX_SIZE
 
     def test_max_fragments_passes_and_one_more_is_1009(self, limited: ServerUnderTest) -> None:
-        """The limit is the limit."""
+        """It counts the empty fragments of one message, wherever they stand in it."""
 
-        def message(fragments: int) -> bytes:
-            between = frame(CONTINUATION, b"y", fin=False) * (fragments - 2)
-            return frame(TEXT, b"x", fin=False) + between + frame(CONTINUATION, b"z")
+        def message(empty: int) -> bytes:
+            between = frame(CONTINUATION, fin=False) * (empty - 2)
+            return frame(TEXT, fin=False) + between + frame(CONTINUATION, b"x", fin=False) + frame(CONTINUATION)
 
         with limited.connect() as client:
-            client.send(message(MAX_FRAGMENTS))
-            assert client.read_message()[1] == b"x" + b"y" * (MAX_FRAGMENTS - 2) + b"z"
+            for _ in range(2):
+                client.send(message(MAX_FRAGMENTS))
+                assert client.read_message() == (TEXT, b"x")
             client.send(message(MAX_FRAGMENTS + 1))
             said_too_big(client.ending(), MAX_FRAGMENTS)
+
+    @pytest.mark.parametrize("size", [1, 40])
+    def test_fragments_with_a_payload_are_bounded_by_max_size_only(self, limited: ServerUnderTest, size: int) -> None:
+        """However small they are."""
+
+        def message(length: int) -> bytes:
+            between = frame(CONTINUATION, b"y" * size, fin=False) * (length // size - 2)
+            return frame(TEXT, b"y" * size, fin=False) + between + frame(CONTINUATION, b"y" * size)
+
+        with limited.connect() as client:
+            client.send(message(MAX_SIZE // 5))
+            assert client.read_message() == (TEXT, b"y" * (MAX_SIZE // 5))
+            client.send(message(MAX_SIZE))
+            assert client.read_message() == (TEXT, b"y" * MAX_SIZE)
+            client.try_to_send(message(MAX_SIZE + size))
+            said_too_big(client.ending(), MAX_SIZE)
 
     def test_a_hundred_thousand_empty_fragments_are_1009(self, limited: ServerUnderTest) -> None:
         """They would cost far more to keep than they weigh."""

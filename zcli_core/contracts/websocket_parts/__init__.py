@@ -5,7 +5,7 @@ A transport that uses them all brings a decoder (bytes to events) and its way of
 - :mod:`.listening`: binding, keepalive, stopping;
 - :mod:`.opening`: the request, the core's decision and the answer; :mod:`.upgrade` is its sans-IO half and needs h11;
 - :mod:`.connection`: delivery, the close handshake and its time limit; :mod:`.sending`: slow readers, bursts, pings;
-- :mod:`.events`, :mod:`.frames` and :mod:`.pings`: what they are made of.
+- :mod:`.events`, :mod:`.frames`, :mod:`.pings` and :mod:`.progress`: what they are made of.
 
 ``zcli_wsproto`` is the example. Nothing of this is imported before a transport is.
 """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zcli_core.contracts.websocket import Closed, ClosedBy, State
 from zcli_core.contracts.websocket_parts.events import Close, Event, Failure, Ping, Pong
 from zcli_core.contracts.websocket_parts.frames import FIN, PONG, close_frame, frame, may_be_sent
+from zcli_core.contracts.websocket_parts.progress import Delivery
 from zcli_core.contracts.websocket_parts.sending import Sender
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ _ANSWER_GRACE = 0.5
 #: close it while the client still sends resets the connection, with our last words unread.
 TLS_LINGER = 0.25
 
-#: Messages that are delivered without a break before other connections get their turn.
-_MESSAGES_IN_A_ROW = 128
+#: What a connection does without a break before others get their turn: events of any kind, and bytes of messages. Text
+#: counts by its characters.
+_EVENTS_IN_A_ROW = 128
+_BYTES_IN_A_ROW = 1024 * 1024
 
 #: Why delivery is held: the core asked for it, or other connections have their turn.
 FOR_THE_CORE, _FOR_OTHERS = 1, 2
@@ -44,8 +47,21 @@ class Decoder(Protocol):
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes from the network. A view may not be kept: its buffer is used again after the call."""
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether :meth:`next` has just returned None although it can go on: other connections get their turn first."""
+
     def next(self) -> Event | None:
-        """The next event, or None if that takes more bytes; None for good after a Close or a Failure."""
+        """The next event, or None if that takes more bytes or another turn; None for good after a Close or a Failure.
+
+        A call does a bounded amount of work, however much was fed.
+        """
+
+    def rest(self) -> tuple[int, bytes]:
+        """How many bytes of the current frame have not come, and the bytes that were fed and not taken.
+
+        After a Failure they begin with the frame that failed, or with what was not taken of it.
+        """
 
     def finish(self) -> None:
         """Decode no more, and let go of what is held."""
@@ -80,8 +96,8 @@ class AsyncioConnection(Sender):
     """
 
     __slots__ = (
-        "__weakref__", "_closing_timer", "_decoder", "_end", "_held", "_id", "_read_buffer", "_reading_paused",
-        "_receiver", "_waiters", "extensions", "quiet_ticks", "request", "subprotocol",
+        "__weakref__", "_closing_timer", "_decoder", "_delivery", "_end", "_held", "_id", "_ping_ticks", "_read_buffer",
+        "_reading_paused", "_receiver", "_waiters", "extensions", "quiet_ticks", "request", "subprotocol",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +118,9 @@ class AsyncioConnection(Sender):
         self.extensions = extensions
         #: Ticks of the listener's clock since the client was last heard of; see the listener's keepalive.
         self.quiet_ticks = 0
+        #: Ticks since the last keepalive ping, and the bytes that it has to wait for, if there were any.
+        self._ping_ticks = 0
+        self._delivery: Delivery | None = None
         self._receiver: Receiver = _NOBODY
         #: Why delivery is held; 0 if it is not.
         self._held = 0
@@ -178,22 +197,25 @@ class AsyncioConnection(Sender):
         """Deliver; the number of messages."""
         next_event = self._decoder.next
         deliver = self._receiver.message
-        count = 0
+        messages = events = size = 0
         while (event := next_event()) is not None:
+            events += 1
             if isinstance(event, (str, bytes)):
-                if self.state is not _OPEN:
-                    continue  # closing: the client's close frame is all that matters
-                count += 1
-                if not deliver(event):
-                    self._held = FOR_THE_CORE
-                    break
-                if count >= _MESSAGES_IN_A_ROW:
-                    self._held = _FOR_OTHERS
-                    self._listener.loop.call_soon(self._go_on_after, _FOR_OTHERS)
-                    break
+                # While closing, the client's close frame is all that matters.
+                if self.state is _OPEN:
+                    messages += 1
+                    size += len(event)
+                    if not deliver(event):
+                        self._held = FOR_THE_CORE
+                        return messages
             else:
                 self._handle(event)
-        return count
+            if events >= _EVENTS_IN_A_ROW or size >= _BYTES_IN_A_ROW:
+                break
+        if event is not None or self._decoder.unfinished:
+            self._held = _FOR_OTHERS
+            self._listener.loop.call_soon(self._go_on_after, _FOR_OTHERS)
+        return messages
 
     def resume_delivery(self) -> None:
         """Go on after the core asked to wait."""
@@ -230,6 +252,32 @@ class AsyncioConnection(Sender):
 
     def eof_received(self) -> None:
         """The client sends no more (asyncio): with None the transport closes itself."""
+
+    # Keepalive ----------------------------------------------------------------------------------------------------
+
+    def tick(self, ping_at: int, lost_at: int, silence: float) -> None:
+        """Count a tick of the listener's clock: send a ping now and then, give up a client that is silent.
+
+        A client is alive while bytes come from it. It is also alive while bytes that were sent before the last ping
+        reach it: it cannot answer a ping that stands in line behind a large message.
+
+        Args:
+            ping_at: ticks from one ping to the next.
+            lost_at: ticks of silence after which the client is given up.
+            silence: the same in seconds.
+        """
+        self.quiet_ticks += 1
+        self._ping_ticks += 1
+        delivery = self._delivery
+        if self.quiet_ticks > ping_at:  # a ping was sent since the client was last heard of
+            if delivery is not None and delivery.has_advanced():
+                self.quiet_ticks = ping_at
+            elif self.quiet_ticks >= lost_at:
+                self.keepalive_lost(silence)
+        elif self._ping_ticks >= ping_at and (delivery is None or delivery.is_complete()):
+            self._ping_ticks = 0
+            self._delivery = Delivery.of_what_waits(self._transport)
+            self.keepalive_ping()
 
     # Closing ------------------------------------------------------------------------------------------------------
 

@@ -43,9 +43,14 @@ def too_big(size: int, limit: int) -> Failure:
     return Failure(1009, f"message of {size} bytes or more, the limit is {limit} (websocket.max_size)")
 
 
+def inflates_too_big(limit: int) -> Failure:
+    """The failure of a compressed message that is over ``max_size`` when it is decompressed."""
+    return Failure(1009, f"message inflates beyond the limit of {limit} bytes (websocket.max_size)")
+
+
 def too_many_fragments(limit: int) -> Failure:
-    """The failure of a message in more than ``max_fragments`` fragments."""
-    return Failure(1009, f"message of more than {limit} fragments (websocket.max_fragments)")
+    """The failure of a message with more than ``max_fragments`` empty fragments."""
+    return Failure(1009, f"message of more than {limit} empty fragments (websocket.max_fragments)")
 
 
 def read_close(payload: bytes) -> Close | Failure:

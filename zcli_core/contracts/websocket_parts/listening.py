@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
 from zcli_core.contracts.websocket_parts.opening import Opening
+from zcli_core.contracts.websocket_parts.sending import HIGH_WATER
 
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Acceptor, Address, Endpoint, Limits, Message, Prepared, Request
@@ -51,6 +52,8 @@ class AsyncioListener(Generic[C]):
         self.openings: set[Opening] = set()
         #: What every connection reads into. The loop reads and hands over in one step, so one is enough.
         self.read_buffer = memoryview(bytearray(_READ_SIZE))
+        #: Bytes that wait in one place of a connection before it counts as slow. There are two such places.
+        self.high_water = min(HIGH_WATER, limits.send_buffer_max // 2)
         #: Whether nobody is let in any more.
         self.stopped = False
         self._server: asyncio.Server | None = None
@@ -105,7 +108,7 @@ class AsyncioListener(Generic[C]):
     # Keepalive ----------------------------------------------------------------------------------------------------
 
     def _start_clock(self) -> None:
-        """One timer for all connections: each counts the ticks since it was heard of, so bytes cost no clock read."""
+        """One timer for all connections: each counts ticks, so that bytes cost no clock read."""
         interval, timeout = self.limits.ping_interval, self.limits.ping_timeout
         period = min(interval, timeout) / 4
         ping_at = math.ceil(interval / period)
@@ -114,11 +117,7 @@ class AsyncioListener(Generic[C]):
         def tick() -> None:
             self._clock = self.loop.call_later(period, tick)
             for connection in list(self.connections):
-                connection.quiet_ticks += 1
-                if connection.quiet_ticks == ping_at:
-                    connection.keepalive_ping()
-                elif connection.quiet_ticks >= lost_at:
-                    connection.keepalive_lost(interval + timeout)
+                connection.tick(ping_at, lost_at, interval + timeout)
 
         self._clock = self.loop.call_later(period, tick)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from zcli_core.contracts.websocket_parts.pings import Pings
 from zcli_core.errors import ConnectionClosed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zcli_core.contracts.websocket_parts.listening import AsyncioListener
 
 OPEN = State.OPEN
@@ -19,28 +22,52 @@ OPEN = State.OPEN
 #: Frames that are collected before they are written although more may follow at once.
 _CORKED_FRAMES = 32
 
+#: Bytes that are collected at most, and bytes that wait for the client before ``write_paused``: asyncio's own value for
+#: connections without TLS. It is less where ``send_buffer_max`` is small.
+HIGH_WATER = 64 * 1024
+
+#: Bytes that a TLS transport is given at once: it counts only what it could not pass on to the socket's transport.
+_TLS_PIECE = 64 * 1024
+
+
+def _write_in_pieces(write: Callable[[bytes | memoryview], None], data: bytes) -> None:
+    """Write to a TLS transport so that it notices between two pieces that the client does not keep up."""
+    if len(data) <= _TLS_PIECE:
+        write(data)
+        return
+    view = memoryview(data)
+    for at in range(0, len(data), _TLS_PIECE):
+        write(view[at : at + _TLS_PIECE])
+
 
 class Sender(asyncio.BufferedProtocol):
     """What a connection needs to send; :class:`.connection.AsyncioConnection` receives and closes.
 
     A transport's own ``send`` and ``send_prepared`` hand whole frames to :meth:`_push`, or to ``_write`` where
-    ``_corked`` is None, and then ask :meth:`_too_slow` while :attr:`write_paused`.
+    ``_corked`` is None, and then ask :meth:`_too_slow` while :attr:`write_paused`. So ``send_buffer_max`` holds for
+    everything that waits: in the cork, in the transport, and inside TLS.
     """
 
     __slots__ = (
-        "_closed", "_corked", "_drained", "_listener", "_pings", "_transport", "_write", "latency", "state",
-        "write_paused",
+        "_closed", "_corked", "_corked_size", "_drained", "_listener", "_pings", "_transport", "_write", "latency",
+        "state", "write_paused",
     )  # fmt: skip
 
     def __init__(self, listener: AsyncioListener[Any], transport: asyncio.Transport) -> None:
         self._listener = listener
         self._transport = transport
-        self._write = transport.write
+        self._write: Callable[[bytes], None] = transport.write
+        tls = transport.get_extra_info("sslcontext") is not None
+        if tls:
+            self._write = functools.partial(_write_in_pieces, transport.write)
+        if tls or listener.high_water < HIGH_WATER:
+            transport.set_write_buffer_limits(high=listener.high_water)
         self.state = OPEN
         self.latency = 0.0
         self.write_paused = False
         #: Frames that wait for the end of the current burst; None outside one.
         self._corked: list[bytes] | None = None
+        self._corked_size = 0
         self._drained: asyncio.Future[None] | None = None
         self._pings: Pings | None = None
         self._closed: Closed | None = None
@@ -52,7 +79,7 @@ class Sender(asyncio.BufferedProtocol):
     @property
     def write_buffer_size(self) -> int:
         """Bytes that the operating system has not taken yet."""
-        return self._transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size() + (self._corked_size if self._corked else 0)
 
     # Bursts -------------------------------------------------------------------------------------------------------
 
@@ -62,14 +89,17 @@ class Sender(asyncio.BufferedProtocol):
             self._write(data)
             return
         self._corked.append(data)
-        if len(self._corked) >= _CORKED_FRAMES:
+        self._corked_size += len(data)
+        if len(self._corked) >= _CORKED_FRAMES or self._corked_size >= self._listener.high_water:
             self._flush()
 
     def _flush(self) -> None:
         corked = self._corked
         if corked:
-            self._write(b"".join(corked) if len(corked) > 1 else corked[0])
+            data = b"".join(corked) if len(corked) > 1 else corked[0]
             corked.clear()
+            self._corked_size = 0
+            self._write(data)
 
     def _uncork(self) -> None:
         self._flush()
@@ -80,7 +110,7 @@ class Sender(asyncio.BufferedProtocol):
     def _too_slow(self) -> bool:
         """Close a client that has left too much unread."""
         limit = self._listener.limits.send_buffer_max
-        if self._transport.get_write_buffer_size() <= limit:
+        if self.write_buffer_size <= limit:
             return False
         self._close(Closed(1013, f"more than {limit} bytes left unread", ClosedBy.SERVER))
         return True
