@@ -117,6 +117,30 @@ class OpeningTests(WebSocketSuite):
             ]  # fmt: skip
 
     @pytest.mark.parametrize(
+        ("target", "expected"),
+        [
+            ("ws://chat.example:81/chat?a=b", ("/chat", "a=b")),
+            ("HTTP://chat.example:81", ("/", "")),
+            ("https://chat.example:81?a", ("/", "a")),
+        ],
+    )
+    def test_a_target_may_be_a_whole_url(self, serve: Serve, target: str, expected: tuple[str, str]) -> None:
+        """Every client may send it, and its authority replaces the Host header (RFC 9112, 3.2.2)."""
+        with serve() as server, server.connect(target=target):
+            (request,) = server.upgrades
+            assert (request.path, request.query) == expected
+            assert request.headers.get_all("host") == ["chat.example:81"]
+
+    @pytest.mark.parametrize(
+        ("value", "expected"), [("", ()), (",", ()), ("a, ", ("a",)), (" ,b,,a", ("b", "a")), (" a\t,\tb", ("a", "b"))]
+    )
+    def test_empty_subprotocols_are_ignored(self, serve: Serve, value: str, expected: tuple[str, ...]) -> None:
+        """Some libraries send an empty list or a trailing comma (RFC 9110, 5.6.1.2)."""
+        with serve() as server, server.connect(f"Sec-WebSocket-Protocol: {value}") as client:
+            assert server.upgrades[0].subprotocols == expected
+            assert client.echo() == b"are you there?"
+
+    @pytest.mark.parametrize(
         "headers", [["Sec-WebSocket-Protocol: a, b"], ["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"]]
     )
     def test_subprotocols_are_offered_in_the_clients_order(self, serve: Serve, headers: list[str]) -> None:

@@ -253,7 +253,7 @@ def test_a_token_that_will_not_do_is_refused_and_not_shown(
         ({"auth": []}, "websocket.auth (zSpark) names no strategy"),
         ({"auth": ["origin"]}, "websocket.allowed_origins names none"),
         ({"auth": ["origin"], "allowed_origins": []}, "websocket.allowed_origins names none"),
-        ({"token": TOKEN, "allowed_origins": ["localhost"]}, "allowed_origins (zSpark): 'localhost' is no origin"),
+        ({"token": TOKEN, "allowed_origins": ["localhost"]}, "allowed_origins (zSpark): 'localhost' is not an origin"),
     ],
 )  # fmt: skip
 def test_auth_that_cannot_work_is_refused(make_z: MakeZ, settings: dict[str, Any], message: str) -> None:

@@ -3,6 +3,10 @@
 A browser sends the origin of the page with every upgrade, and no page can forge it: it is what keeps a stranger's
 page from using a visitor's browser to get in. Origins are parsed and compared part by part; comparing text by prefix
 or pattern has let ``http://localhost.evil.com`` in elsewhere.
+
+Some client libraries send an Origin that no browser sends: with a slash at its end (``http://localhost/``), or with
+the scheme of the WebSocket URL (``ws://``). The slash is ignored, and ``ws`` and ``wss`` are compared as ``http`` and
+``https``. This admits no further page, because a page's Origin never has either form.
 """
 
 from __future__ import annotations
@@ -16,8 +20,10 @@ NULL = "null"
 FILE = "file://"
 ANY = "*"
 
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_.*-]+)(?::([0-9]{1,5}|\*))?", re.IGNORECASE)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Schemes that are compared as another one.
+_SAME_AS = {"ws": "http", "wss": "https"}
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_.*-]+)(?::([0-9]{1,5}|\*))?/?", re.IGNORECASE)
 #: What a rule or a header may be long, so that nobody makes us parse, keep or log more.
 _LONGEST = 300
 
@@ -56,6 +62,7 @@ def _parse(text: str) -> _Rule | None:
     if match is None:
         return None
     scheme, host, port = match.group(1).lower(), match.group(2).lower(), match.group(3)
+    scheme = _SAME_AS.get(scheme, scheme)
     if host[0] == "[":
         try:
             host = f"[{ipaddress.IPv6Address(host[1:-1])}]"
@@ -101,7 +108,9 @@ class OriginRules:
             return None
         rule = _parse(pattern)
         if rule is None:
-            return f"{pattern[:_LONGEST]!r} is no origin; expected scheme://host or scheme://host:port, without a path"
+            return (
+                f"{pattern[:_LONGEST]!r} is not an origin; expected scheme://host or scheme://host:port, without a path"
+            )
         host = rule.origin.host
         if "*" in host and (host.count("*") > 1 or not re.match(r"\*\.[^.]", host)):
             return f"{pattern!r}: in a host, a * stands for what precedes a domain, as in https://*.example.com"
