@@ -75,6 +75,8 @@ def refused_for_its_size(server: ServerUnderTest, request: bytes, *statuses: int
         _, _, frames = answer.partition(b"\r\n\r\n")
         assert frames[:1] == bytes([0x80 | CLOSE])
         assert frames[2:4] == (1008).to_bytes(2, "big")
+        assert [type(cause) for cause, _ in server.refusals] == [str], "Acceptor.refused was not called"
+        server.refusals.clear()
     elif answer:  # empty: its answer was lost to a reset, for the client was still sending
         assert parse_response(answer).status in (statuses or (431,))
     assert len(server.requests) == before

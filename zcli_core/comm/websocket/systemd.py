@@ -46,7 +46,6 @@ def _socket_of(descriptor: int) -> socket.socket:
             f"descriptor {descriptor}, which LISTEN_FDS announces, is not a listening stream socket; "
             "the systemd unit needs ListenStream= and Accept=no"
         )
-    sock.setblocking(False)
     return sock
 
 

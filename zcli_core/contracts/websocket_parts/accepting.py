@@ -10,6 +10,11 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket_parts.opening import Opening
 
@@ -31,33 +36,30 @@ class Exhaustion:
         self._loop = loop
         self._log = log
         self._said_at: float | None = None
-        #: The highest descriptor that this process may have, and one more; None if there is no limit.
-        self.limit = _limit_of_descriptors()
 
     def say(self, why: str) -> None:
         """Log it, unless that was done a short while ago."""
         now = self._loop.time()
         if self._said_at is None or now - self._said_at >= _SAY_AGAIN:
             self._said_at = now
-            limit = f"; the limit of open files is {self.limit}" if self.limit else ""
-            self._log.error("new clients cannot be accepted at the moment: %s%s", why, limit)
+            limit = _limit_of_descriptors()
+            shown = "" if limit is None else f"; the limit of open files is {limit}"
+            self._log.error("new clients cannot be accepted at the moment: %s%s", why, shown)
 
     def look_at(self, transport: asyncio.Transport) -> None:
         """Say it if the descriptor of a new connection is among the last ones that there are.
 
         uvloop drops the clients that come once there is no descriptor left, and tells nobody.
         """
-        if self.limit is None:
-            return
+        limit = _limit_of_descriptors()
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.fileno() >= self.limit - _MARGIN:
+        if limit is not None and sock is not None and sock.fileno() >= limit - _MARGIN:
             self.say("nearly all descriptors are in use")
 
 
 def _limit_of_descriptors() -> int | None:
-    try:
-        import resource
-    except ImportError:  # Windows
+    """The highest descriptor that this process may have, and one more; None if there is no limit."""
+    if resource is None:
         return None
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return None if limit == resource.RLIM_INFINITY else limit

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 async def listening_sockets(endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
     """Bind and listen; one socket for each address of the host. Raises OSError where the system refuses."""
     if endpoint.sockets:
+        for sock in endpoint.sockets:
+            sock.setblocking(False)
         return list(endpoint.sockets)
     with contextlib.ExitStack() as opened:
         if endpoint.unix_path is not None:
