@@ -103,6 +103,8 @@ class TrustedProxies:
     def _trusts(self, address: Address) -> bool:
         if address is None:
             return self._unix
+        if not self._networks:
+            return False  # the usual case, which costs nothing
         parsed = _parse_ip(address[0])
         return parsed is not None and any(parsed in network for network in self._networks)
 
