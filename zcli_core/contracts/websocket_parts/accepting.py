@@ -69,8 +69,8 @@ class Accepting:
     """Accepts the connections of listening sockets.
 
     asyncio's servers log a traceback for every connection that cannot be accepted for want of descriptors, up to
-    thousands a second, and neither loop tells of a TLS handshake that fails. So this accepts by itself, except on
-    uvloop without TLS, where uvloop's own way costs less.
+    thousands a second, and neither loop tells of a TLS handshake that fails. So this accepts by itself, except for
+    TCP without TLS on uvloop, where uvloop's own way costs less.
     """
 
     def __init__(
@@ -95,25 +95,28 @@ class Accepting:
         self._accepted: set[socket.socket] = set()
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
         self._servers: list[asyncio.AbstractServer] = []
+        #: Sockets on which this accepts, and the loop does not.
+        self._read: list[socket.socket] = []
         #: Whether uvloop accepts, which does not say when it cannot.
         self.watches_descriptors = False
 
     async def start(self, backlog: int) -> None:
         """Begin to accept."""
         uvloop = type(self.loop).__module__.partition(".")[0] == "uvloop"
-        if not (uvloop and not self._tls):
-            try:
-                for sock in self._sockets:
-                    self.loop.add_reader(sock, self._accept, sock)
-            except NotImplementedError:  # Windows
-                pass
-            else:
-                return
-        self.watches_descriptors = uvloop
         for sock in self._sockets:
+            # Some loops remove the file of a Unix socket that they accept on, even if it was passed to us.
             unix = sock.family == getattr(socket, "AF_UNIX", None)
-            create: Any = self.loop.create_unix_server if unix else self.loop.create_server
-            self._servers.append(await create(self._open_one, sock=sock, backlog=backlog, **self._tls))
+            if not uvloop or self._tls or unix:
+                try:
+                    self.loop.add_reader(sock, self._accept, sock)
+                except NotImplementedError:  # Windows
+                    pass
+                else:
+                    self._read.append(sock)
+                    continue
+            self.watches_descriptors = uvloop
+            server = await self.loop.create_server(self._open_one, sock=sock, backlog=backlog, **self._tls)
+            self._servers.append(server)
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(_IN_A_ROW):
@@ -159,14 +162,13 @@ class Accepting:
             timer.cancel()
         for server in self._servers:
             server.close()
-        if not self._servers:
-            for sock in self._sockets:
-                if sock not in self._paused:
-                    self.loop.remove_reader(sock)
-                sock.close()
+        for sock in self._read:
+            if sock not in self._paused:
+                self.loop.remove_reader(sock)
+            sock.close()
         self._paused = {}
         self._servers = []
-        self._sockets = []
+        self._read = []
         for task in self._opening:
             task.cancel()
         for sock in self._accepted:
