@@ -192,3 +192,19 @@ def test_own_pages_are_those_of_the_address_that_was_reached(
 ) -> None:
     """Whatever a Host header says: it is not asked."""
     assert is_own(origin, listening, reached) is own
+
+
+@pytest.mark.parametrize(
+    ("origin", "client", "own"),
+    [
+        ("http://localhost:3000", "127.0.0.1", True),
+        ("http://localhost:3000", "::1", True),
+        ("http://localhost:3000", "::ffff:127.0.0.1", True),
+        ("http://localhost:3000", "203.0.113.7", False),
+        ("http://127.0.0.1", "203.0.113.7", False),
+        ("https://chat.example", "203.0.113.7", True),
+    ],
+)
+def test_loopback_pages_of_a_client_behind_a_proxy_are_not_own(origin: str, client: str, own: bool) -> None:
+    """They are pages of the client's machine; only the proxy is on ours."""
+    assert is_own(origin, "chat.example", "127.0.0.1", client) is own

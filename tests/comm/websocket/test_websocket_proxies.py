@@ -64,6 +64,13 @@ def client_of(headers: list[tuple[str, str]], peer: Any = ("10.0.0.1", 40000), t
         ([("Forwarded", 'by="a\\", for=1.1.1.1";for=203.0.113.7')], ("203.0.113.7", 0)),
         # Two kinds of header that tell the same are believed; a proxy passes a foreign one on as it came.
         ([("X-Forwarded-For", "203.0.113.7"), ("Forwarded", "for=203.0.113.7")], ("203.0.113.7", 0)),
+        ([("X-Forwarded-For", "1.1.1.1, 203.0.113.7"), ("Forwarded", "for=203.0.113.7")], ("203.0.113.7", 0)),
+        ([("X-Forwarded-For", "203.0.113.7"), ("Forwarded", ",")], ("203.0.113.7", 0)),
+        ([("X-Forwarded-For", "203.0.113.7"), ("Forwarded", "nonsense")], ("10.0.0.1", 40000)),
+        # A quoted string that is not closed hides the client, and makes it nobody else.
+        ([("Forwarded", 'for="1.1.1.1, for=203.0.113.7')], ("10.0.0.1", 40000)),
+        ([("Forwarded", 'for="1.1.1.1\\, for=203.0.113.7')], ("10.0.0.1", 40000)),
+        ([("Forwarded", 'for="1.1.1.1'), ("Forwarded", "for=203.0.113.7")], ("203.0.113.7", 0)),
         ([("X-Forwarded-For", "203.0.113.7"), ("Forwarded", "for=1.1.1.1")], ("10.0.0.1", 40000)),
         ([("X-Forwarded-For", "1.1.1.1"), ("Forwarded", "for=203.0.113.7")], ("10.0.0.1", 40000)),
     ],

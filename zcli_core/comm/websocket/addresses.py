@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 
 #: What ``websocket.trusted_proxies`` calls the clients of a Unix socket.
 UNIX = "unix"
+
+#: What stands between commas, and between semicolons, outside quoted strings (RFC 7239, 4).
+_ELEMENT = re.compile(r'(?:"(?:\\.|[^"\\])*(?:"|\\?$)|[^,"])+')
+_PAIR = re.compile(r'(?:"(?:\\.|[^"\\])*(?:"|\\?$)|[^;"])+')
 
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -27,13 +32,13 @@ def address_key(address: Address) -> str:
     host = address[0]
     if ":" not in host:
         return host
-    parsed = _parse_ip(host)
+    parsed = parse_ip(host)
     if parsed is None or parsed.version == 4:
         return str(parsed or host)
     return str(ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
-def _parse_ip(text: str) -> _IP | None:
+def parse_ip(text: str) -> _IP | None:
     """An IP address without its zone, as IPv4 where an IPv6 address stands for one; None for any other text."""
     try:
         parsed = ipaddress.ip_address(text.partition("%")[0])
@@ -83,21 +88,38 @@ class TrustedProxies:
     def client_of(self, request: Request) -> Request:
         """The request as its client sent it: with the client's address, and whether the client used TLS.
 
-        It is the same request where the peer is not a trusted proxy, or does not tell its client.
+        It is the same request where the peer is not a trusted proxy, or does not tell its client. If both kinds of
+        header are there and tell different clients, neither is believed: a proxy maintains one of them and passes the
+        other on as its client has sent it.
         """
         if not self._trusts(request.remote_address):
             return request
+        headers = request.headers
+        old = _listed(headers.get_all("x-forwarded-for"))
+        new = [element for value in headers.get_all("forwarded") for element in _ELEMENT.findall(value)]
+        found = [
+            self._follow(request, hops)
+            for hops in (
+                _x_forwarded(old, _listed(headers.get_all("x-forwarded-proto"))) if old else None,
+                _forwarded(new) if new else None,
+            )
+            if hops is not None
+        ]
+        if not found or (len(found) == 2 and _host(found[0]) != _host(found[1])):
+            return request
+        return found[-1]
+
+    def _follow(self, request: Request, hops: Iterator[_Hop]) -> Request:
+        """The request of the last hop, from the right, whose teller is trusted."""
         address, tls = request.remote_address, request.tls
-        hops = _hops(request)
-        while hops and self._trusts(address):
-            hop = hops.pop()
+        for hop in hops:
             if hop.scheme is not None:
                 tls = hop.scheme in ("https", "wss")
             if hop.client is None:
                 break
             address = hop.client
-        if address is request.remote_address and tls == request.tls:
-            return request
+            if not self._trusts(address):
+                break
         return replace(request, remote_address=address, tls=tls)
 
     def _trusts(self, address: Address) -> bool:
@@ -105,65 +127,39 @@ class TrustedProxies:
             return self._unix
         if not self._networks:
             return False  # the usual case, which costs nothing
-        parsed = _parse_ip(address[0])
+        parsed = parse_ip(address[0])
         return parsed is not None and any(parsed in network for network in self._networks)
 
 
-def _hops(request: Request) -> list[_Hop]:
-    """The chain of a request, the nearest client last.
-
-    If both kinds of header are there and tell different clients, neither is believed: a proxy maintains one of them
-    and passes the other on as its client has sent it.
-    """
-    headers = request.headers
-    old = _x_forwarded(headers.get_all("x-forwarded-for"), headers.get_all("x-forwarded-proto"))
-    new = _forwarded(headers.get_all("forwarded"))
-    if old and new:
-        same = [hop.client and hop.client[0] for hop in old] == [hop.client and hop.client[0] for hop in new]
-        return new if same else []
-    return old or new
-
-
-def _x_forwarded(clients: list[str], schemes: list[str]) -> list[_Hop]:
-    found = [_node(item) for item in _listed(clients)]
-    told = [item.lower() for item in _listed(schemes)]
-    if len(told) != len(found):
-        # Most proxies replace X-Forwarded-Proto instead of adding to it: the last one said is the nearest proxy's.
-        told = [told[-1]] * len(found) if told else []
-    return [_Hop(client, told[place] if told else None) for place, client in enumerate(found)]
+def _host(request: Request) -> str | None:
+    return request.remote_address[0] if request.remote_address else None
 
 
 def _listed(values: list[str]) -> list[str]:
     return [item.strip() for value in values for item in value.split(",") if item.strip()]
 
 
-def _forwarded(values: list[str]) -> list[_Hop]:
-    """The elements of ``Forwarded`` headers. An element that breaks the grammar tells nothing."""
-    hops = []
-    for element in (part for value in values for part in _split(value, ",") if part.strip()):
+# Both give the nearest hop first and parse no more than is asked for: whoever connects may have sent a long header.
+
+
+def _x_forwarded(clients: list[str], schemes: list[str]) -> Iterator[_Hop]:
+    if len(schemes) != len(clients):
+        # Most proxies replace X-Forwarded-Proto instead of adding to it: the last one said is the nearest proxy's.
+        schemes = schemes[-1:] * len(clients)
+    for place in reversed(range(len(clients))):
+        yield _Hop(_node(clients[place]), schemes[place].lower() if schemes else None)
+
+
+def _forwarded(elements: list[str]) -> Iterator[_Hop]:
+    """An element that breaks the grammar tells nothing."""
+    for element in reversed(elements):
+        if not element.strip():
+            continue
         pairs: dict[str, str] = {}
-        for pair in _split(element, ";"):
+        for pair in _PAIR.findall(element):
             name, found, value = pair.strip().partition("=")
             pairs[name.lower()] = "" if name.lower() in pairs or not found else _unquoted(value)
-        scheme = pairs.get("proto", "").lower() or None
-        hops.append(_Hop(_node(pairs.get("for", "")), scheme))
-    return hops
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """Split where the separator stands outside a quoted string."""
-    parts, quoted, escaped, start = [], False, False, 0
-    for place, char in enumerate(text):
-        if escaped:
-            escaped = False
-        elif char == "\\" and quoted:
-            escaped = True
-        elif char == '"':
-            quoted = not quoted
-        elif char == separator and not quoted:
-            parts.append(text[start:place])
-            start = place + 1
-    return [*parts, text[start:]]
+        yield _Hop(_node(pairs.get("for", "")), pairs.get("proto", "").lower() or None)
 
 
 def _unquoted(value: str) -> str:
@@ -181,7 +177,7 @@ def _node(text: str) -> tuple[str, int] | None:
         port = rest.removeprefix(":")
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
-    parsed = _parse_ip(host)
+    parsed = parse_ip(host)
     if parsed is None:
         return None
     return str(parsed), int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0

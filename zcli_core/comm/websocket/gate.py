@@ -179,8 +179,8 @@ class Gate:
         if self._rules.origins is not None:
             return self._rules.origins.admits(found[0])
         if self._settings.require_auth:
-            address = request.local_address
-            return origins.is_own(found[0], self._rules.host, address[0] if address else None)
+            reached, client = request.local_address, request.remote_address
+            return origins.is_own(found[0], self._rules.host, reached and reached[0], client and client[0])
         return True
 
     def _origin_advice(self, found: list[str]) -> str:

@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from zcli_core.comm.websocket.addresses import parse_ip
+
 NULL = "null"
 FILE = "file://"
 ANY = "*"
@@ -130,23 +132,25 @@ class OriginRules:
         return parsed is not None and any(rule.admits(parsed) for rule in self._rules)
 
 
-def is_own(origin: str, listening_host: str | None, local_address: str | None) -> bool:
+def is_own(
+    origin: str, listening_host: str | None, local_address: str | None, client_address: str | None = None
+) -> bool:
     """Whether an origin is a page of this very host: the rule where no other is set.
 
-    ``local_address`` is the address that the client reached. The ``Host`` header is not asked: a page whose name
-    was made to point here (DNS rebinding) has it right.
+    ``local_address`` is the address that was reached; if it is a loopback address and ``client_address`` is not, a
+    proxy has reached it, and a page of ``localhost`` is one of the client's own machine. The ``Host`` header is not
+    asked: a page whose name was made to point here (DNS rebinding) has it right.
     """
     parsed = parse_origin(origin)
     if parsed is None or parsed.scheme not in ("http", "https") or local_address is None:
         return False
-    try:
-        reached = ipaddress.ip_address(local_address.partition("%")[0])
-    except ValueError:
+    reached = parse_ip(local_address)
+    if reached is None:
         return False
-    reached = getattr(reached, "ipv4_mapped", None) or reached
     own = {f"[{reached}]" if reached.version == 6 else str(reached)}
     if reached.is_loopback:
-        own |= {"localhost", "127.0.0.1", "[::1]"}
+        client = reached if client_address is None else parse_ip(client_address)
+        own = {"localhost", "127.0.0.1", "[::1]", *own} if client is not None and client.is_loopback else set()
     if listening_host and listening_host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         own.add(listening_host.lower())
     return parsed.host in own

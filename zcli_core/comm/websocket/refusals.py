@@ -83,10 +83,8 @@ class RefusalLog:
         self._bursts: dict[str, _Burst] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def note(self, address: Address, cause: str, level: int = logging.WARNING) -> None:
+    def note(self, address: Address, cause: str) -> None:
         """Log a refusal, or count it."""
-        if not self._log.isEnabledFor(level):
-            return
         key = address_key(address)
         if key not in self._bursts and len(self._bursts) >= MAX_ADDRESSES:
             key = _OTHERS
@@ -96,7 +94,7 @@ class RefusalLog:
             burst.last = cause
         else:
             burst.causes.add(cause)
-            self._log.log(level, "refused %s: %s", shown_address(address), cause)
+            self._log.warning("refused %s: %s", shown_address(address), cause)
         if self._timer is None:
             self._timer = self._loop.call_later(BURST, self._go_on)
 
