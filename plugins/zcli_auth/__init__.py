@@ -17,7 +17,7 @@ ZCLI_CONTRACT = 1
 def zcli_auth_strategies() -> list[Provider[AuthStrategy]]:
     """Declare the strategies; each is imported when configuration selects it."""
     return [
-        Provider("token", "a shared token, in the URL, a header or a subprotocol", _token),
+        Provider("token", "a shared token, in the URL, a header, a subprotocol or a cookie", _token),
         Provider("origin", "any page of allowed_origins, no other credential", _origin),
     ]
 
@@ -25,7 +25,7 @@ def zcli_auth_strategies() -> list[Provider[AuthStrategy]]:
 def _token(context: Context) -> AuthStrategy:
     from zcli_auth.token import TokenStrategy, configured_tokens
 
-    return TokenStrategy(configured_tokens(context.config))
+    return TokenStrategy(configured_tokens(context.config), context.config.websocket.token_cookie)
 
 
 def _origin(context: Context) -> AuthStrategy:

@@ -24,7 +24,11 @@ class OriginStrategy:
     def authenticate(self, request: Request) -> Verdict:
         """Identify a request that has an origin; decline one that has none."""
         origins = request.headers.get_all("origin")
-        return Identified(origins[0]) if len(origins) == 1 else None
+        if len(origins) != 1:
+            return None
+        # Without the slash that some libraries add, so that one page has one name; not so for file://.
+        origin = origins[0]
+        return Identified(origin if origin.endswith("://") else origin.removesuffix("/"))
 
 
 def make_origin_strategy(config: Config) -> OriginStrategy:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_IDENTITY = "default"
 #: A longer token is neither configured nor compared.
 MAX_LENGTH = 4096
+#: A token of this many characters or more cannot be guessed, so that it is compared at a throttled address too.
+UNGUESSABLE_LENGTH = 16
 
 
 class TokenStrategy:
@@ -28,20 +30,33 @@ class TokenStrategy:
 
     never_blocks = True
 
-    def __init__(self, tokens: Mapping[str, str]) -> None:
-        """Take the tokens by the identity of their holders; :func:`configured_tokens` has validated them."""
+    def __init__(self, tokens: Mapping[str, str], cookie: str | None = None) -> None:
+        """Take the tokens by the identity of their holders; :func:`configured_tokens` has validated them.
+
+        ``cookie`` is the name of a cookie that may hold the token.
+        """
         self._tokens = [(identity, token.encode("ascii")) for identity, token in tokens.items()]
+        self._long_tokens = [(name, token) for name, token in self._tokens if len(token) >= UNGUESSABLE_LENGTH]
+        self._cookie = cookie
 
     def authenticate(self, request: Request) -> Verdict:
         """Compare what the request shows with every configured token, in a time that tells nothing about them."""
-        found = find_bearer_token(request)
+        return self._compare(request, self._tokens)
+
+    def authenticate_throttled(self, request: Request) -> Identified | None:
+        """Identify a client by one of the long tokens. A short one might have been guessed by now."""
+        verdict = self._compare(request, self._long_tokens)
+        return verdict if isinstance(verdict, Identified) else None
+
+    def _compare(self, request: Request, tokens: list[tuple[str, bytes]]) -> Verdict:
+        found = find_bearer_token(request, self._cookie)
         if not isinstance(found, BearerToken):
             return found
         token, subprotocol = found
         if not 0 < len(token) <= MAX_LENGTH:
-            return Rejected(f"the token has {len(token)} bytes; one has 1 to {MAX_LENGTH}")
+            return Rejected(f"the token has {len(token)} bytes; it must have 1 to {MAX_LENGTH}")
         holder = None
-        for identity, known in self._tokens:  # every one of them, found or not
+        for identity, known in tokens:  # every one of them, found or not
             if hmac.compare_digest(token, known):
                 holder = identity
         if holder is None:

@@ -69,4 +69,7 @@ class Jwt(Section, name="jwt"):
     leeway: float = setting(0.0, "seconds that clocks may differ by, for exp, nbf and iat", minimum=0, maximum=3600)
     required_claims: tuple[str, ...] = setting(("exp",), "claims that a token must have")
     identity_claim: str = setting("sub", "the claim that names the client")
+    close_at_expiry: bool = setting(
+        True, "close a WebSocket connection (1008) when the JSON Web Token that admitted its client expires"
+    )
     max_token_bytes: int = setting(8192, "longest token that is looked at, in bytes", minimum=256)

@@ -5,7 +5,7 @@ Token is left to the strategies that follow, so ``auth = ["jwt", "token"]`` take
 ``token`` would reject every JSON Web Token, being no token of its own.
 
 The claims are ``get_client_info(websocket)["claims"]``, all of them, read only. The token itself is kept nowhere.
-Once a client is in, it stays: that its token expires does not end the connection.
+The connection is closed (1008) when the token expires, unless ``jwt.close_at_expiry`` is off.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 class Judge:
     """Everything about a verdict but where the keys are from."""
 
-    def __init__(self, verifier: Verifier, max_token_bytes: int) -> None:
+    def __init__(self, verifier: Verifier, max_token_bytes: int, cookie: str | None) -> None:
+        """``cookie`` is the name of a cookie that may hold the token."""
         self._verifier = verifier
         self._max_bytes = max_token_bytes
+        self._cookie = cookie
 
     def find(self, request: Request) -> tuple[BearerToken, Header] | None:
         """The token of a request, and what it says of itself; None if there is none. Raises Refused."""
-        found = find_bearer_token(request)
+        found = find_bearer_token(request, self._cookie)
         if isinstance(found, Rejected):
             raise Refused(found.cause)
         if found is None:
@@ -49,7 +51,8 @@ class Judge:
     def judge(self, token: BearerToken, header: Header, keys: KeySet) -> Identified:
         """Whose token it is. Raises Refused; UnknownKey if a newer set of keys might have the one that it names."""
         claims = self._verifier.verify(token.value, self._verifier.choose_key(keys, header))
-        return Identified(self._verifier.identity(claims), MappingProxyType(claims), token.subprotocol)
+        identity, expires_at = self._verifier.identity(claims), self._verifier.expires_at(claims)
+        return Identified(identity, MappingProxyType(claims), token.subprotocol, expires_at)
 
 
 class JwtStrategy:
@@ -120,7 +123,8 @@ def make_strategy(context: Context) -> AuthStrategy:
     """
     settings = context.config.section(Jwt)
     keys, algorithms = read_configuration(context)
-    judge = Judge(Verifier(settings, algorithms), settings.max_token_bytes)
+    cookie = context.config.websocket.token_cookie
+    judge = Judge(Verifier(settings, algorithms), settings.max_token_bytes, cookie)
     if not isinstance(keys, RemoteKeys):
         return JwtStrategy(judge, keys)
     # A client may have to wait twice, and has to be told before the server gives up on its strategy.

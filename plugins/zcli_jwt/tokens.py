@@ -31,6 +31,9 @@ MAX_IDENTITY = 255
 #: Seconds from which it does not matter how long a token has expired.
 _LONG_AGO = 10 * 366 * 86400.0
 
+#: A larger number of seconds may be more than a float can hold.
+_NEVER = 2**53
+
 _NO_AUDIENCE = "the token is for somebody (aud), and jwt.audience does not say who we are"
 _CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.InvalidSignatureError, "the token is not signed with the key {key}"),
@@ -69,6 +72,7 @@ class Verifier:
         self._audience = settings.audience
         self._issuer = settings.issuer
         self._leeway = settings.leeway
+        self._close_at_expiry = settings.close_at_expiry
         self._identity = settings.identity_claim
         required = {*settings.required_claims, settings.identity_claim}
         self._options: Any = {"require": sorted(required)}
@@ -125,6 +129,16 @@ class Verifier:
         if not identity.strip() or len(identity) > MAX_IDENTITY or not identity.isprintable():
             raise Refused(f"the token's {self._identity} is no name: 1 to {MAX_IDENTITY} printable characters")
         return identity
+
+    def expires_at(self, claims: Mapping[str, Any]) -> float | None:
+        """When verified claims stop being accepted, in seconds since the epoch; None if they never do.
+
+        As the token would be accepted for ``jwt.leeway`` seconds more, so is the connection.
+        """
+        if not self._close_at_expiry or "exp" not in claims:
+            return None
+        # PyJWT takes whatever int() takes, and has compared that with the clock.
+        return float(min(int(claims["exp"]), _NEVER)) + self._leeway
 
     def _cause(self, error: Exception, token: bytes, key: Key) -> str:
         if isinstance(error, exceptions.ExpiredSignatureError):  # its signature was right

@@ -11,6 +11,7 @@ from typing import Any
 from zcli_core.comm.websocket.driver import HandlerDriver
 from zcli_core.contracts.websocket import (
     Accept,
+    Address,
     Closed,
     Compression,
     Connection,
@@ -75,6 +76,10 @@ class Server:
     def http(self, request: Request) -> HttpAnswer:
         """Nothing here."""
         return HttpAnswer(426)
+
+    def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
+        """Nobody is."""
+        return 0.0
 
     def open(self, connection: Connection) -> Receiver:
         """Take in a client."""

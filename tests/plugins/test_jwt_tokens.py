@@ -199,6 +199,34 @@ def test_clocks_may_differ_by_the_leeway() -> None:
         assert isinstance(strategy(leeway=10).authenticate(showing(token(**claims))), Rejected)
 
 
+@pytest.mark.parametrize(
+    ("claims", "settings", "expected"),
+    [
+        ({"exp": LATER}, {}, LATER),
+        ({"exp": LATER + 0.9}, {}, LATER),
+        ({"exp": str(LATER)}, {}, LATER),
+        ({"exp": LATER}, {"leeway": 30}, LATER + 30),
+        ({"exp": LATER}, {"close_at_expiry": False}, None),
+        ({}, {"required_claims": []}, None),
+        ({"exp": 10**400}, {}, 2**53),
+    ],
+)
+def test_verdict_says_when_the_token_expires(
+    claims: dict[str, Any], settings: dict[str, Any], expected: float | None
+) -> None:
+    """By its exp and the leeway, unless the setting is off; a token without exp never expires."""
+    verdict = strategy(**settings).authenticate(showing(forged(HS256, {"sub": "alice", **claims})))
+    assert isinstance(verdict, Identified)
+    assert verdict.expires_at == expected
+
+
+def test_token_in_the_cookie_is_found() -> None:
+    """The cookie is that of the WebSocket server's settings."""
+    made = make_strategy(make_context(jwt={"secret": SECRET}, websocket={"token_cookie": "session"}))
+    request = make_request(headers={"Cookie": f"a=b; session={token()}"})
+    assert isinstance(made.authenticate(request), Identified)
+
+
 def test_required_claims_have_to_be_there() -> None:
     """exp by default; whoever leaves it out of the setting has tokens that are good for ever."""
     assert cause(token(), required_claims=["exp", "jti"]) == "the token has no jti"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,8 @@ from websocket_transports import PROVIDERS, on_every_transport
 
 from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Request
 from zcli_core.testing.contract import make_context
+from zcli_core.testing.localhost import client_tls, server_tls
+from zcli_core.testing.websocket_peer import read_all
 
 
 class _Refuses:
@@ -19,6 +22,41 @@ class _Refuses:
 
     def http(self, request: Request) -> HttpAnswer:
         return HttpAnswer(426)
+
+    def refused(self, cause: str, address: Any, request: Request | None = None) -> float:
+        return 0.0
+
+
+@on_every_transport
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("said", ["nothing", "hello"])
+@pytest.mark.parametrize("turns", [0, 1, 2, 5, 20])
+def test_tls_handshake_is_dropped_as_the_listener_stops(name: str, turns: int, said: str, loop: str) -> None:
+    """Whether the client has said anything or not; closing does not wait for it, and no task is left."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    hello = client_tls().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        hello.do_handshake()
+
+    async def run() -> None:
+        before = asyncio.all_tasks()
+        transport = PROVIDERS[name].factory(make_context())
+        endpoint = Endpoint(port=0, tls=server_tls())
+        listener = await transport.listen(endpoint, cast("Any", _Refuses()), Limits())
+        address = listener.addresses[0]
+        assert address is not None
+        with socket.create_connection(address[:2], timeout=10) as client:
+            if said == "hello":
+                client.sendall(outgoing.read())
+            for _ in range(turns):
+                await asyncio.sleep(0.001)
+            await asyncio.wait_for(listener.close(), 3)
+            reading = asyncio.get_running_loop().run_in_executor(None, read_all, client)
+            await reading
+        while asyncio.all_tasks() - before:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(run()) if loop == "asyncio" else pytest.importorskip("uvloop").run(run())
 
 
 @on_every_transport

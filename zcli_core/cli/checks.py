@@ -177,10 +177,12 @@ def _unwritable_file(file: Path) -> str | None:
 
 def _websocket(session: Session) -> _Findings:
     """Its TLS, origins and address, as the server judges them before it opens its port."""
-    from zcli_core.comm.websocket.setup import make_plan
+    from zcli_core.comm.websocket.setup import make_plan, warn_if_open
 
+    log = logging.getLogger(_LOG)
     try:
-        plan = make_plan(session.config, None, None, logging.getLogger(_LOG))
+        plan = make_plan(session.config, None, None, None, log)
+        warn_if_open(session.config, plan.endpoint, log)
     except (ConfigError, ValueError) as error:
         yield from (("wrong", problem) for problem in getattr(error, "problems", (str(error),)))
         return

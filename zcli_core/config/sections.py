@@ -27,6 +27,22 @@ def _header_value(value: Any) -> str | None:
     return None
 
 
+def _octal_mode(value: Any) -> str | None:
+    import re
+
+    if value is None or re.fullmatch("0?[0-7]{3}", value):
+        return None
+    return "permissions as three octal digits, such as 660"
+
+
+def _cookie_name(value: Any) -> str | None:
+    import re
+
+    if value is None or re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", value):
+        return None
+    return "the name of a cookie: letters, digits and !#$%&'*+-.^_`|~"
+
+
 class Application(Section, name=""):
     """The script as a whole."""
 
@@ -82,12 +98,35 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     auth: tuple[str, ...] = setting(("token",), "auth strategies, asked in this order")
     token: str | None = setting(None, "the token that admits a client", secret=True)
     tokens: Mapping[str, str] = setting({}, "further tokens by the name of their holder", secret=True)
+    token_cookie: str | None = setting(
+        None, "name of a cookie in which a client may send its token; no cookie is read if unset", check=_cookie_name
+    )
     allowed_origins: tuple[str, ...] | None = setting(None, "web origins that may connect; enforced once set")
+    trusted_proxies: tuple[str, ...] = setting(
+        (), "proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded headers tell the client's address and "
+        "whether it used TLS: addresses, networks such as 10.0.0.0/8, and unix for the clients of the Unix socket",
+    )  # fmt: skip
     subprotocols: tuple[str, ...] = setting((), "subprotocols to agree on, the best first")
     refuse_with: Literal["close", "http"] = setting("close", "refuse by close code, or by HTTP status")
     auth_failures_max: int = setting(10, "wrong credentials an address may send in the window", minimum=1)
     auth_failures_window: float = setting(60.0, "that window, in seconds", above=0)
+    max_refusal_delay: float = setting(
+        3.0, "longest time, in seconds, that the answer to a refused client waits; it grows with each refusal of its "
+        "address, so that a client that reconnects at once is slowed down; 0 answers at once", minimum=0, maximum=60,
+    )  # fmt: skip
     max_connections: int = setting(1000, "clients at once", minimum=1)
+    max_connections_per_address: int | None = setting(
+        None, "clients of one IP address (or IPv6 /64 network) at once; no limit if unset", minimum=1
+    )
+    max_messages_per_second: float | None = setting(
+        None, "messages a second that are read from one client; a client that sends more is read more slowly, and no "
+        "message is dropped; no limit if unset", above=0,
+    )  # fmt: skip
+    max_headers: int = setting(128, "headers that the request of a client may have", minimum=16)
+    max_header_bytes: int = setting(
+        16 * 1024, "bytes that the request line and the headers of a client may have together",
+        minimum=1024, maximum=256 * 1024,
+    )  # fmt: skip
     max_size: int = setting(1024 * 1024, "largest message, decoded, in bytes", minimum=1)
     max_fragments: int = setting(1024, "empty fragments that one message may have", minimum=1)
     send_buffer_max: int = setting(4 * 1024 * 1024, "bytes a slow client may leave unread", minimum=1024)
@@ -104,7 +143,19 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     ssl_enabled: bool = setting(False, "serve wss:// and https://")
     ssl_cert: Path | None = setting(None, "PEM file of the certificate chain")
     ssl_key: Path | None = setting(None, "PEM file of the private key")
+    ssl_client_ca: Path | None = setting(
+        None, "PEM file of the authorities whose certificates clients must show to connect over wss://; clients need "
+        "no certificate if unset; the file is read when the server starts",
+    )  # fmt: skip
     unix_path: Path | None = setting(None, "listen on this Unix socket instead of a port")
+    unix_mode: str | None = setting(
+        None, "permissions of the Unix socket's file in octal, such as 660; a client needs write permission; by "
+        "default the process's umask decides", check=_octal_mode,
+    )  # fmt: skip
+    unix_owner: str | None = setting(
+        None, "owner of the Unix socket's file: USER, USER:GROUP or :GROUP, by name or number; the process's own if "
+        "unset",
+    )  # fmt: skip
     reuse_port: bool = setting(False, "let several processes listen on the port")
     loop: Literal["auto", "asyncio", "uvloop"] = setting("auto", "event loop; auto takes uvloop if installed")
 

@@ -22,11 +22,15 @@ class Identified:
     ``identity`` is its name, for logs and for ``get_client_info``; ``claims`` whatever else is known of it. Neither
     may hold the credential. ``subprotocol`` is the one of the client's offers that carried the credential, if one
     did: it is agreed on unless the application has a better one, for a browser insists on an answer.
+
+    ``expires_at`` is when the credential stops being valid, in seconds since the epoch (UTC): the server closes the
+    connection then (1008). None keeps it open. A time that has passed refuses the client.
     """
 
     identity: str
     claims: Mapping[str, Any] = field(default_factory=dict)
     subprotocol: str | None = None
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,9 @@ class Rejected:
     """The client showed a credential of this strategy's kind, and it will not do.
 
     ``cause`` goes into the log and may not hold the credential; the client only learns that it was refused.
-    Rejections of one address are counted, and too many are refused unheard (``websocket.auth_failures_max``), unless
-    ``counts`` is False: for a credential that may be good and cannot be judged now.
+    Rejections of one address are counted, and after too many the address is throttled
+    (``websocket.auth_failures_max``), unless ``counts`` is False: for a credential that may be good and cannot be
+    judged now.
     """
 
     cause: str
@@ -57,6 +62,12 @@ class AuthStrategy(Protocol):
     ``authenticate`` may be a coroutine function, which runs in the server's event loop, or a plain one, which runs
     in a thread of its own and may block. A plain one that never blocks says so with the class attribute
     ``never_blocks = True`` and is then called in the event loop's thread, which is quicker.
+
+    A strategy may also have a method ``authenticate_throttled(request) -> Identified | None``. It is called instead of
+    ``authenticate`` while the client's address is throttled, in the event loop's thread, and may not block. It
+    identifies a client by a credential that is too long to be guessed, so that other people's wrong guesses from the
+    same address do not keep that client out. It returns None for every other client. A strategy without this method is
+    not asked at a throttled address.
 
     :func:`~zcli_core.contracts.auth_credentials.find_bearer_token` finds a bearer token wherever a client may show one.
     """

@@ -3,7 +3,8 @@
 - ``?token=...``, all that a page's ``WebSocket`` can set besides subprotocols;
 - ``Authorization: Bearer ...`` (RFC 6750, 2.1);
 - the subprotocol that follows ``bearer`` in ``Sec-WebSocket-Protocol``, which unlike the query stays out of proxies'
-  logs.
+  logs;
+- the cookie that ``websocket.token_cookie`` names, if it names one.
 """
 
 from __future__ import annotations
@@ -32,12 +33,18 @@ class BearerToken(NamedTuple):
         return f"<BearerToken of {len(self.value)} bytes>"
 
 
-def find_bearer_token(request: Request) -> BearerToken | Rejected | None:
+def find_bearer_token(request: Request, cookie: str | None = None) -> BearerToken | Rejected | None:
     """The one token of a request; None if it shows none.
 
     Two tokens, even the same one twice, are rejected (RFC 6750, 2): a proxy may have judged the other one.
+
+    Args:
+        request: The upgrade request.
+        cookie: Name of a cookie whose value is a token too: ``websocket.token_cookie``. None looks at no cookie.
     """
     found = list(_shown(request))
+    if cookie is not None:
+        found += _in_cookies(request, cookie)
     if len(found) > 1:
         return Rejected("more than one token was given")
     return found[0] if found else None
@@ -57,3 +64,13 @@ def _shown(request: Request) -> Iterator[BearerToken]:
     for place, offer in enumerate(offers):
         if offer == BEARER and (place == 0 or offers[place - 1] != BEARER):
             yield BearerToken("".join(offers[place + 1 : place + 2]).encode("latin-1", "replace"), BEARER)
+
+
+def _in_cookies(request: Request, cookie: str) -> Iterator[BearerToken]:
+    for header in request.headers.get_all("cookie"):
+        for pair in header.split(";"):
+            name, found, value = pair.strip().partition("=")
+            if found and name == cookie:
+                # The value may stand in quotes, which are not a part of it (RFC 6265, 4.1.1 and 5.2).
+                quoted = len(value) > 1 and value[0] == value[-1] == '"'
+                yield BearerToken((value[1:-1] if quoted else value).encode("latin-1", "replace"), None)

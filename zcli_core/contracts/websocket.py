@@ -20,12 +20,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from zcli_core.contracts.headers import Headers
 
 if TYPE_CHECKING:
     import asyncio
+    import socket
     import ssl
     import uuid
     from pathlib import Path
@@ -56,6 +57,8 @@ class Request:
     tls: bool
     #: The subprotocols that the client offers, in its order of preference.
     subprotocols: tuple[str, ...] = ()
+    #: The certificate that the client showed and that was verified, as :meth:`ssl.SSLSocket.getpeercert` gives it.
+    client_certificate: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path!r} from {self.remote_address}>"
@@ -68,6 +71,8 @@ class HttpAnswer:
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
+    #: Seconds to wait before it is sent. Everything that the client sends meanwhile is dropped.
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,9 @@ class Refuse:
     code: int
     reason: str = ""
     subprotocol: str | None = None
+    #: Seconds to wait before the 101 and the close frame are sent, together. Everything that the client sends
+    #: meanwhile is dropped.
+    delay: float = 0.0
 
 
 Decision = Accept | Refuse | HttpAnswer
@@ -117,6 +125,20 @@ class Acceptor(Protocol):
 
     def http(self, request: Request) -> HttpAnswer:
         """Answer a request that asks for no WebSocket."""
+
+    def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
+        """Log that the transport has refused a client without asking :meth:`upgrade`.
+
+        That is a client whose TLS handshake failed over a certificate, or an upgrade whose head is over a limit.
+
+        Args:
+            cause: What is wrong, in one line, without anything secret.
+            address: The peer's address.
+            request: The request, as far as it was read; None if there was none.
+
+        Returns:
+            Seconds to wait before the answer is sent, if there is one.
+        """
 
 
 # A connection --------------------------------------------------------------------------------------------------
@@ -288,7 +310,7 @@ class Limits:
     #: ends its silence, and so do bytes that reach it and that were sent before the ping.
     ping_timeout: float = 20.0
     #: Lines and bytes of a request's head; more are answered with 431, or, so that a page can read it, by letting an
-    #: upgrade in and closing it with 1008. The acceptor is not asked.
+    #: upgrade in and closing it with 1008. The acceptor is not asked, but told of the latter: Acceptor.refused.
     max_headers: int = 128
     max_header_bytes: int = 16 * 1024
     #: None: permessage-deflate is not offered.
@@ -297,16 +319,23 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to listen: on a host and port, or on a Unix socket."""
+    """Where to listen: on sockets that are there already, on a Unix socket, or on a host and port."""
 
     host: str | None = "127.0.0.1"
     port: int = 8765
     unix_path: Path | None = None
+    #: Permissions, user id and group id of the Unix socket's file, set before any client can connect. None keeps what
+    #: the system sets, and so does -1 for an id.
+    unix_mode: int | None = None
+    unix_owner: tuple[int, int] = (-1, -1)
     #: Let several processes listen on the port (SO_REUSEPORT).
     reuse_port: bool = False
     #: The context for wss://. The core may load a renewed certificate into it while the listener runs.
     tls: ssl.SSLContext | None = None
     backlog: int = 1024
+    #: Sockets that listen already, such as those that systemd passes on. The transport binds nothing then; it owns the
+    #: sockets, closes them in the end and leaves the file of a Unix socket in place.
+    sockets: tuple[socket.socket, ...] = ()
 
 
 class Listener(Protocol):

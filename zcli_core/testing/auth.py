@@ -20,6 +20,7 @@ import asyncio
 import inspect
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,6 +97,7 @@ class AuthStrategyContract(Contract):
             assert isinstance(verdict.claims, Mapping)
             assert all(isinstance(name, str) for name in verdict.claims)
             assert verdict.subprotocol is None or verdict.subprotocol in request.subprotocols
+            assert verdict.expires_at is None or verdict.expires_at > time.time()
 
     def test_who_shows_a_wrong_credential_is_rejected_with_a_cause(self, asked: AuthStrategy) -> None:
         """In one line that a log can have."""
@@ -130,6 +132,20 @@ class AuthStrategyContract(Contract):
         for request in self.accepted:
             assert_turned_away(asked, spoilt_requests(request))
             assert isinstance(ask(asked, request), Identified)
+
+    def test_a_throttled_address_is_admitted_by_good_credentials_only(self, asked: AuthStrategy) -> None:
+        """Where the strategy judges there at all: without waiting, and admitting nobody whom it would not admit."""
+        authenticate = getattr(asked, "authenticate_throttled", None)
+        if authenticate is None:
+            pytest.skip("it does not judge at a throttled address")
+        assert not inspect.iscoroutinefunction(authenticate)
+        for request in self.accepted:
+            verdict = authenticate(request)
+            assert verdict is None or isinstance(verdict, Identified)
+        spoilt = (case for request in self.accepted for case in spoilt_requests(request))
+        others = (("a request", request) for request in (*self.rejected, *NOTHING_SHOWN))
+        for what, request in (*others, *rubbish_requests(), *spoilt):
+            assert authenticate(request) is None, what
 
     # --- how it is asked ---
 

@@ -29,6 +29,8 @@ hkjOPQQDAgNHADBEAiA+pTyQMfhHh0st86CWeu1SKFi4gqVLX/mKu5xS5g8P9wIg
 e+wgptIaCfW5ttpFy3XTsBVex2SA9Jh8HmRdRbteBro=
 -----END CERTIFICATE-----
 """
+#: The certificate alone.
+LOCALHOST_CERTIFICATE = LOCALHOST_PEM[LOCALHOST_PEM.index("-----BEGIN CERTIFICATE") :]
 
 
 def server_tls() -> ssl.SSLContext:
@@ -43,4 +45,4 @@ def server_tls() -> ssl.SSLContext:
 
 def client_tls() -> ssl.SSLContext:
     """What a client needs to trust that server, and no other."""
-    return ssl.create_default_context(cadata=LOCALHOST_PEM[LOCALHOST_PEM.index("-----BEGIN CERTIFICATE") :])
+    return ssl.create_default_context(cadata=LOCALHOST_CERTIFICATE)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +101,42 @@ class DecidingTests(WebSocketSuite):
         with serve(decide=decide) as server:
             response = ask(server, upgrade_request())
             assert (response.status, response.body, response.headers["x-why"]) == (403, b"no", "because")
+
+    @every_way
+    @pytest.mark.parametrize("kind", ["refusal", "answer"])
+    def test_a_delayed_decision_is_sent_later(self, serve: Serve, kind: str, way: Any) -> None:
+        """After its seconds; what the client sends meanwhile is dropped, and other clients do not wait."""
+        decision = Refuse(1008, "no", delay=0.3) if kind == "refusal" else HttpAnswer(403, b"no", delay=0.3)
+        decisions = iter([decision])
+        decide = way(lambda server: next(decisions, None) or server.accept())
+        with serve(decide=decide) as server, server.socket() as sock:
+            began = time.monotonic()
+            sock.sendall(upgrade_request() + frame(TEXT, b"let me in"))
+            until(lambda: server.upgrades, "the acceptor was not asked")
+            with server.connect() as client:
+                assert client.echo() == b"are you there?"
+            sock.sendall(frame(TEXT, b"x" * 100_000))
+            answer = read_all(sock)
+            assert time.monotonic() - began >= 0.3
+            assert answer.startswith(b"HTTP/1.1 101 " if kind == "refusal" else b"HTTP/1.1 403 ")
+            assert b"no" in answer
+            assert server.messages == ["are you there?"]
+
+    def test_a_client_may_leave_before_a_delayed_decision(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+        """And the listener may stop; nothing is left of either."""
+        with serve(decide=lambda *_: Refuse(1008, delay=60)) as server:
+            for leave in (reset, socket.socket.close):
+                sock = server.socket()
+                sock.sendall(upgrade_request())
+                until(lambda: server.upgrades, "the acceptor was not asked")
+                server.upgrades.clear()
+                leave(sock)
+            waiting = server.socket()
+            waiting.sendall(upgrade_request())
+            until(lambda: server.upgrades, "the acceptor was not asked")
+        with waiting:
+            assert read_all(waiting) == b""
+        assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
     def test_a_decision_may_be_any_awaitable(self, serve: Serve) -> None:
         """A future, here, that somebody else fulfils."""

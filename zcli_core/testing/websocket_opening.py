@@ -75,6 +75,8 @@ def refused_for_its_size(server: ServerUnderTest, request: bytes, *statuses: int
         _, _, frames = answer.partition(b"\r\n\r\n")
         assert frames[:1] == bytes([0x80 | CLOSE])
         assert frames[2:4] == (1008).to_bytes(2, "big")
+        assert [type(cause) for cause, _ in server.refusals] == [str], "Acceptor.refused was not called"
+        server.refusals.clear()
     elif answer:  # empty: its answer was lost to a reset, for the client was still sending
         assert parse_response(answer).status in (statuses or (431,))
     assert len(server.requests) == before
@@ -115,6 +117,30 @@ class OpeningTests(WebSocketSuite):
             assert [(request.path, request.query) for request in server.upgrades] == [
                 ("/", ""), ("/a", ""), ("/a", "b?c=d"),
             ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("target", "expected"),
+        [
+            ("ws://chat.example:81/chat?a=b", ("/chat", "a=b")),
+            ("HTTP://chat.example:81", ("/", "")),
+            ("https://chat.example:81?a", ("/", "a")),
+        ],
+    )
+    def test_a_target_may_be_a_whole_url(self, serve: Serve, target: str, expected: tuple[str, str]) -> None:
+        """Every client may send it, and its authority replaces the Host header (RFC 9112, 3.2.2)."""
+        with serve() as server, server.connect(target=target):
+            (request,) = server.upgrades
+            assert (request.path, request.query) == expected
+            assert request.headers.get_all("host") == ["chat.example:81"]
+
+    @pytest.mark.parametrize(
+        ("value", "expected"), [("", ()), (",", ()), ("a, ", ("a",)), (" ,b,,a", ("b", "a")), (" a\t,\tb", ("a", "b"))]
+    )
+    def test_empty_subprotocols_are_ignored(self, serve: Serve, value: str, expected: tuple[str, ...]) -> None:
+        """Some libraries send an empty list or a trailing comma (RFC 9110, 5.6.1.2)."""
+        with serve() as server, server.connect(f"Sec-WebSocket-Protocol: {value}") as client:
+            assert server.upgrades[0].subprotocols == expected
+            assert client.echo() == b"are you there?"
 
     @pytest.mark.parametrize(
         "headers", [["Sec-WebSocket-Protocol: a, b"], ["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"]]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import ssl
+import stat
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from zcli_core.contracts.websocket import Closed, ClosedBy, Endpoint, HttpAnswer, Limits, Refuse
-from zcli_core.testing.localhost import client_tls, server_tls
+from zcli_core.testing.localhost import LOCALHOST_CERTIFICATE, client_tls, server_tls
 from zcli_core.testing.websocket_deciding import Undecided
 from zcli_core.testing.websocket_frames import BINARY, CLOSE, TEXT, close, frame
-from zcli_core.testing.websocket_peer import PATIENCE, Frame, read_all, until, upgrade_request
+from zcli_core.testing.websocket_peer import PATIENCE, Client, Frame, read_all, until, upgrade_request
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
 
 needs_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
@@ -93,7 +95,69 @@ class PlaceTests(WebSocketSuite):
                 assert server.upgrades[0].local_address is None
             assert not path.exists()
 
+    @needs_unix
+    def test_a_unix_socket_has_the_mode_that_was_asked_for(self, serve: Serve, tmp_path: Path) -> None:
+        """Whatever the umask says; the owner stays who it was where none was asked for."""
+        path = tmp_path / "s"
+        for mode in (0o660, 0o606, 0o600):
+            with serve(endpoint=Endpoint(host=None, port=0, unix_path=path, unix_mode=mode)) as server:
+                assert stat.S_IMODE(path.stat().st_mode) == mode
+                assert path.stat().st_uid == os.geteuid()
+                with server.connect() as client:
+                    assert client.echo() == b"are you there?"
+
+    # Sockets that are there already -------------------------------------------------------------------------------
+
+    def test_it_serves_on_sockets_that_listen_already(self, serve: Serve) -> None:
+        """On each of them, and closes them in the end."""
+        passed = tuple(socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+        names = [sock.getsockname() for sock in passed]
+        with serve(endpoint=Endpoint(sockets=passed)) as server:
+            assert server.listener.addresses == names
+            for name in names:
+                with Client(socket.create_connection(name, timeout=PATIENCE), upgrade_request()) as client:
+                    assert client.echo() == b"are you there?"
+        for name in names:
+            with socket.socket() as sock:
+                assert sock.connect_ex(name) != 0
+
+    @needs_unix
+    def test_a_passed_unix_socket_keeps_its_file(self, serve: Serve, tmp_path: Path) -> None:
+        """It belongs to whoever has passed the socket on."""
+        path = tmp_path / "s"
+        passed = socket.socket(socket.AF_UNIX)
+        passed.bind(str(path))
+        passed.listen()
+        with serve(endpoint=Endpoint(sockets=(passed,))) as server:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(PATIENCE)
+            sock.connect(str(path))
+            with Client(sock, upgrade_request()) as client:
+                assert client.echo() == b"are you there?"
+            assert server.listener.addresses == []
+        assert path.exists()
+
     # TLS ----------------------------------------------------------------------------------------------------------
+
+    def test_a_certificate_that_the_client_rejects_is_told(self, serve: Serve) -> None:
+        """By the TLS alert, to Acceptor.refused; the next client is served."""
+        with serve(endpoint=Endpoint(port=0, tls=server_tls())) as server:
+            with server.socket() as sock, pytest.raises(ssl.SSLError):
+                ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
+            ((cause, request),) = until(lambda: server.refusals, "Acceptor.refused was not called")
+            assert "certificate" in cause
+            assert request is None
+            with server.connect(tls=client_tls()) as client:
+                assert client.echo() == b"are you there?"
+
+    def test_the_clients_certificate_is_told(self, serve: Serve) -> None:
+        """Where the context asks for one; None where it does not."""
+        tls = server_tls()
+        tls.load_verify_locations(cadata=LOCALHOST_CERTIFICATE)
+        tls.verify_mode = ssl.CERT_OPTIONAL
+        with serve(endpoint=Endpoint(port=0, tls=tls)) as server, server.connect(tls=client_tls()) as client:
+            assert client.echo() == b"are you there?"
+            assert server.upgrades[0].client_certificate is None
 
     @pytest.mark.parametrize("size", [10, 1_000_000])
     def test_it_serves_over_tls(self, serve: Serve, size: int) -> None:

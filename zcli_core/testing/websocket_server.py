@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.contracts.websocket import (
     Accept,
+    Address,
     Closed,
     Connection,
     Decision,
@@ -140,6 +141,10 @@ class ServerUnderTest:
         self.requests: list[Request] = []
         #: Those that came as an upgrade.
         self.upgrades: list[Request] = []
+        #: What the transport has refused itself: cause and, if there was one, the request.
+        self.refusals: list[tuple[str, Request | None]] = []
+        #: What :meth:`refused` returns, in seconds.
+        self.refusal_delay = 0.0
         self.connections: list[Connection] = []
         #: The messages of all connections, in order.
         self.messages: list[Message] = []
@@ -191,6 +196,12 @@ class ServerUnderTest:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
+        """Note it in :attr:`refusals`."""
+        self.note_callback("Acceptor.refused")
+        self.refusals.append((cause, request))
+        return self.refusal_delay
 
     def open(self, connection: Connection) -> Receiver:
         """For :attr:`zcli_core.contracts.websocket.Accept.opened`: note the connection and receive for it."""

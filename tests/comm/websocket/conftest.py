@@ -18,6 +18,7 @@ def make_z(isolated: Path) -> Iterator[Callable[..., zCLI]]:
     made: list[zCLI] = []
 
     def make(**settings: Any) -> zCLI:
+        settings = {"max_refusal_delay": 0, **settings}  # tests refuse many clients of one address
         quiet = {"deployment": "Production", "logger": "PROD", "logger_path": str(isolated / "logs")}
         made.append(zCLI({**quiet, "title": f"server-{len(made)}", "websocket": settings}))
         return made[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,11 @@ from typing import Any
 import pytest
 from websocket_serving import TOKEN, Served, end_of, eventually, talks
 from websockets.sync.client import connect
+
+from zcli_core.comm.websocket.strategies import AskedStrategy
+from zcli_core.contracts.auth import Identified, Rejected
+from zcli_core.errors import ConfigError
+from zcli_core.testing.auth import make_request
 
 Serve = Callable[..., Served]
 AUTH: dict[str, Any] = {"require_auth": True, "token": TOKEN}
@@ -100,6 +106,51 @@ def test_a_token_of_a_megabyte_is_refused_and_not_kept(serve: Serve, place: str)
     assert "xxxx" not in served.logged("refused ")
 
 
+@pytest.mark.parametrize(
+    "cookies", [f"session={TOKEN}", f"a=b; session={TOKEN}; c", f'session="{TOKEN}"', f"sessionx=y;session={TOKEN}"]
+)
+def test_token_cookie_admits(serve: Serve, cookies: str) -> None:
+    """A page's session cookie, among other cookies, in quotes or not."""
+    served = serve(**AUTH, token_cookie="session")
+    with served.client(additional_headers={"Cookie": cookies}) as client:
+        assert talks(client)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cookies", "path", "reason"),
+    [
+        ({}, f"session={TOKEN}", "/", "authentication required"),
+        ({"token_cookie": "session"}, f"Session={TOKEN}", "/", "authentication required"),
+        ({"token_cookie": "session"}, "session=wrong", "/", "authentication failed"),
+        ({"token_cookie": "session"}, f"session={TOKEN}; session={TOKEN}", "/", "authentication failed"),
+        ({"token_cookie": "session"}, f"session={TOKEN}", f"/?token={TOKEN}", "authentication failed"),
+    ],
+)
+def test_token_cookie_other_than_one_right_is_refused(
+    serve: Serve, settings: dict[str, Any], cookies: str, path: str, reason: str
+) -> None:
+    """No cookie is read unless its name is set, and two tokens are none."""
+    served = serve(**AUTH, **settings)
+    assert served.refusal(path, additional_headers={"Cookie": cookies}) == (1008, reason)
+    assert TOKEN not in served.log()
+
+
+def test_token_cookie_is_not_taken_from_strange_pages(serve: Serve) -> None:
+    """Browsers send cookies for every page, so the page's origin has to be this host's own or listed."""
+    served = serve(**AUTH, token_cookie="session")
+    cookies = {"Cookie": f"session={TOKEN}"}
+    refused = served.refusal(origin="https://evil.example", additional_headers=cookies)
+    assert refused == (1008, "origin not allowed")
+
+
+@pytest.mark.parametrize("origin", ["*", "null", "file://"])
+def test_token_cookie_with_origins_of_all_sites_is_an_error(make_z: Callable[..., Any], origin: str) -> None:
+    """Any page could then use a visitor's cookie."""
+    z = make_z(**AUTH, token_cookie="session", allowed_origins=[origin])
+    with pytest.raises(ConfigError, match=r"websocket\.token_cookie \(zSpark\) takes the token from a cookie"):
+        z.comm.websocket.start_background(port=0)
+
+
 def test_several_tokens_tell_their_holders_apart(serve: Serve) -> None:
     """``tokens`` gives each its name; the token without a name is ``default``."""
     served = serve(**AUTH, tokens={"alice": "token-of-alice", "sensor": "token-of-sensor"})
@@ -127,6 +178,8 @@ def test_what_is_known_of_a_client_holds_no_credential(serve: Serve) -> None:
         "claims": {},
         "origin": "https://chat.example",
         "address": address,
+        "expires_at": None,
+        "certificate_subject": None,
     }
     for text in (repr(connection), repr(connection.request), repr(connection.blocking), served.log()):
         assert TOKEN not in text
@@ -225,7 +278,7 @@ def test_what_a_client_sends_is_escaped_and_cut_in_the_log(serve: Serve) -> None
     """No colours, and not more than a line."""
     served = serve(allowed_origins=[])
     served.refusal(additional_headers={"Origin": "http://a\x9b31m" + "x" * 5000})
-    log = served.logged("is no origin")
+    log = served.logged("is not an origin")
     assert "\x9b" not in log
     assert "x" * 200 not in log
 
@@ -278,25 +331,59 @@ def test_the_limit_comes_before_the_credentials(serve: Serve) -> None:
 # --- guessing ---
 
 
+SHORT = {"require_auth": True, "token": "short-token-15c"}
+
+
 def test_wrong_credentials_are_soon_refused_unheard(serve: Serve) -> None:
-    """Even the right one has to wait then; whoever shows none was never guessing."""
-    served = serve(**AUTH, auth_failures_max=3, auth_failures_window=3600)
+    """Even the right one has to wait then if it could have been guessed; whoever shows none was never guessing."""
+    served = serve(**SHORT, auth_failures_max=3, auth_failures_window=3600)
     for _ in range(5):
         assert served.refusal() == (1008, "authentication required")
     for _ in range(3):
         assert served.refusal("/?token=guess") == (1008, "authentication failed")
-    code, reason = served.refusal(f"/?token={TOKEN}")
+    code, reason = served.refusal("/?token=short-token-15c")
     assert (code, reason.startswith("too many failed attempts, wait ")) == (1008, True)
     served.logged("too many wrong credentials")
 
 
+@pytest.mark.parametrize("place", [{"path": f"/?token={TOKEN}"}, {"additional_headers": BEARER}])
+def test_throttled_address_long_token_is_admitted(serve: Serve, place: dict[str, Any]) -> None:
+    """It cannot be guessed, so other people's guesses behind the same address keep nobody out."""
+    served = serve(**AUTH, tokens={"short": "12345678"}, auth_failures_max=1, auth_failures_window=3600)
+    assert served.refusal("/?token=guess") == (1008, "authentication failed")
+    assert served.refusal("/?token=12345678")[1].startswith("too many failed attempts")
+    assert served.refusal(f"/?token={TOKEN}x")[1].startswith("too many failed attempts")
+    with served.client(**{"path": "/", **place}) as client:
+        assert talks(client)
+
+
+def test_throttled_address_waiting_strategy_is_not_asked() -> None:
+    """Nor is any other that does not offer to judge there; one that does is, without waiting."""
+
+    class Waiting:
+        async def authenticate(self, request: Any) -> Any:
+            raise AssertionError("asked")
+
+    class Plain:
+        def authenticate(self, request: Any) -> Any:
+            raise AssertionError("asked")
+
+        def authenticate_throttled(self, request: Any) -> Any:
+            return Identified("alice") if request.query == "alice" else Rejected("unknown")
+
+    log = logging.getLogger("test")
+    asked = [AskedStrategy("a", "plugin", strategy, None, log) for strategy in (Waiting(), Plain())]  # type: ignore[arg-type]
+    for query, found in (("alice", [None, Identified("alice")]), ("bob", [None, None])):
+        assert [strategy.judge_throttled(make_request(query=query)) for strategy in asked] == found
+
+
 def test_the_wait_ends_with_the_window(serve: Serve) -> None:
     """And then the right token is right again."""
-    served = serve(**AUTH, auth_failures_max=1, auth_failures_window=0.5)
+    served = serve(**SHORT, auth_failures_max=1, auth_failures_window=0.5)
     assert served.refusal("/?token=guess") == (1008, "authentication failed")
 
     def is_let_in() -> bool:
-        with served.client(f"/?token={TOKEN}") as client:
+        with served.client("/?token=short-token-15c") as client:
             try:
                 return talks(client)
             except Exception:
@@ -311,15 +398,15 @@ def test_the_wait_ends_with_the_window(serve: Serve) -> None:
 def test_refusals_can_be_told_by_http_status(serve: Serve) -> None:
     """403 for the origin, 401 for credentials, 429 for guessing, 503 for a full server."""
     served = serve(
-        **AUTH, refuse_with="http", allowed_origins=["http://localhost"], max_connections=1, auth_failures_max=1
+        **SHORT, refuse_with="http", allowed_origins=["http://localhost"], max_connections=1, auth_failures_max=1
     )
-    assert served.status(f"/?token={TOKEN}", origin="http://evil.example") == 403
+    assert served.status(f"/?token={SHORT['token']}", origin="http://evil.example") == 403
     assert served.status() == 401
-    with served.client(f"/?token={TOKEN}"):
-        assert served.status(f"/?token={TOKEN}") == 503
+    with served.client(f"/?token={SHORT['token']}"):
+        assert served.status(f"/?token={SHORT['token']}") == 503
     eventually(lambda: served.websocket.client_count == 0)
     assert served.status("/?token=wrong") == 401
-    assert served.status(f"/?token={TOKEN}") == 429
+    assert served.status(f"/?token={SHORT['token']}") == 429
 
 
 # --- subprotocols ---

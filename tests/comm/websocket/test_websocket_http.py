@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from websocket_serving import DEADLINE, Certificates, Served, eventually
@@ -60,8 +61,35 @@ def test_over_https_the_page_says_that_the_certificate_is_trusted_now(serve: Ser
     assert 'new WebSocket("wss://"' in text
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_options_tells_the_methods(serve: Serve) -> None:
+    """Load balancers and browsers ask so (RFC 9110, 9.3.7)."""
+    answer = _ask(serve(), "OPTIONS", "/health")
+    assert (answer.status, answer.headers["Allow"], answer.read()) == (204, "GET, HEAD, OPTIONS", b"")
+    assert answer.headers["Access-Control-Allow-Origin"] is None
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize(
+    ("settings", "origin", "allowed"),
+    [
+        ({"allowed_origins": ["https://chat.example"]}, "https://chat.example", True),
+        ({"allowed_origins": ["https://chat.example"]}, "https://evil.example", False),
+        ({"require_auth": True, "token": "x"}, "http://localhost:3000", True),
+        ({"require_auth": True, "token": "x"}, "https://evil.example", False),
+    ],
+)
+def test_health_can_be_read_by_pages_that_may_connect(
+    serve: Serve, method: str, settings: dict[str, Any], origin: str, allowed: bool
+) -> None:
+    """And by no other page (CORS)."""
+    preflight = {"Access-Control-Request-Method": "GET"} if method == "OPTIONS" else {}
+    answer = _ask(serve(**settings), method, "/health", Origin=origin, **preflight)
+    assert answer.headers["Access-Control-Allow-Origin"] == (origin if allowed else None)
+    assert answer.headers["Vary"] == ("Origin" if allowed else None)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_other_methods_are_405(serve: Serve, method: str) -> None:
     """Nothing can be changed here."""
     answer = _ask(serve(), method, "/health")
-    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")

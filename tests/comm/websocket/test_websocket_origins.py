@@ -33,6 +33,12 @@ PORTS = st.integers(1, 65535)
         ("*", "https://anything.example"),
         ("*", "null"),
         ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ("http://localhost", "http://localhost/"),
+        ("http://localhost/", "http://localhost"),
+        ("http://localhost:*", "http://localhost:3000/"),
+        ("https://chat.example", "wss://chat.example"),
+        ("https://*.example.com", "wss://a.example.com/"),
+        ("ws://localhost:8765", "http://localhost:8765"),
     ],
 )
 def test_a_rule_admits(rule: str, origin: str) -> None:
@@ -48,7 +54,12 @@ def test_a_rule_admits(rule: str, origin: str) -> None:
         ("http://localhost", "https://localhost"),
         ("http://localhost", "http://localhost@evil.com"),
         ("http://localhost", "http://evil.com#http://localhost"),
-        ("http://localhost", "http://localhost/"),
+        ("http://localhost", "http://localhost//"),
+        ("http://localhost", "http://localhost/path"),
+        ("http://localhost", "http://localhost/?query"),
+        ("http://localhost", "wss://localhost"),
+        ("http://localhost", "ws://localhost:81"),
+        ("http://localhost", "ws://localhost.evil.com/"),
         ("http://localhost", " http://localhost"),
         ("http://localhost", "http://localhost, http://evil.com"),
         ("http://localhost", "http://localhost\n"),
@@ -84,7 +95,7 @@ def test_a_rule_does_not_admit(rule: str, origin: str) -> None:
 )  # fmt: skip
 def test_what_is_no_rule_is_refused_with_a_sentence(pattern: str) -> None:
     """A rule that could never match, or would match too much, is a mistake."""
-    with pytest.raises(ValueError, match=r"is no origin|in a host"):
+    with pytest.raises(ValueError, match=r"is not an origin|in a host"):
         OriginRules([pattern])
 
 
@@ -114,7 +125,7 @@ def test_an_origin_admits_exactly_itself(scheme: str, host: str, port: int) -> N
         f"{scheme}://{host}.evil:{port}",
         f"{scheme}://evil{host}:{port}",
         f"{scheme}://evil.{host}:{port}",
-        f"{origin}/",
+        f"{origin}/path",
         f"{origin}.evil.com",
     ):
         assert not rules.admits(stranger), stranger
@@ -157,6 +168,10 @@ def test_the_advice_for_a_file_is_the_rule_for_files(origin: str) -> None:
     ("origin", "listening", "reached", "own"),
     [
         ("http://localhost:3000", "127.0.0.1", "127.0.0.1", True),
+        ("http://localhost/", "127.0.0.1", "127.0.0.1", True),
+        ("ws://127.0.0.1:8765", "127.0.0.1", "127.0.0.1", True),
+        ("wss://[::1]:8765/", "::1", "::1", True),
+        ("ws://evil.com:8765", "127.0.0.1", "127.0.0.1", False),
         ("https://127.0.0.1", "127.0.0.1", "127.0.0.1", True),
         ("http://[::1]:80", "localhost", "::1", True),
         ("http://192.0.2.7", "0.0.0.0", "192.0.2.7", True),
@@ -177,3 +192,19 @@ def test_own_pages_are_those_of_the_address_that_was_reached(
 ) -> None:
     """Whatever a Host header says: it is not asked."""
     assert is_own(origin, listening, reached) is own
+
+
+@pytest.mark.parametrize(
+    ("origin", "client", "own"),
+    [
+        ("http://localhost:3000", "127.0.0.1", True),
+        ("http://localhost:3000", "::1", True),
+        ("http://localhost:3000", "::ffff:127.0.0.1", True),
+        ("http://localhost:3000", "203.0.113.7", False),
+        ("http://127.0.0.1", "203.0.113.7", False),
+        ("https://chat.example", "203.0.113.7", True),
+    ],
+)
+def test_loopback_pages_of_a_client_behind_a_proxy_are_not_own(origin: str, client: str, own: bool) -> None:
+    """They are pages of the client's machine; only the proxy is on ours."""
+    assert is_own(origin, "chat.example", "127.0.0.1", client) is own

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from websocket_serving import DEADLINE, TOKEN, Certificates, Served, end_of, eventually, talks
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect, unix_connect
 
 from zcli_core.app import zCLI
@@ -168,6 +169,68 @@ def test_a_unix_socket_is_listened_on_and_removed(serve: Serve, tmp_path: Path) 
     assert not path.exists()
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(("mode", "expected"), [("660", 0o660), ("0666", 0o666), ("600", 0o600), (None, None)])
+def test_unix_mode_is_the_files(
+    serve: Serve, tmp_path: Path, mode: str | None, expected: int | None, loop: str
+) -> None:
+    """A proxy that runs as another user needs write permission; unset, the umask decides."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    plain = tmp_path / "plain"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(plain))
+    path = tmp_path / "s"
+    serve(unix_path=str(path), unix_mode=mode, loop=loop)
+    assert stat.S_IMODE(path.stat().st_mode) == (expected or stat.S_IMODE(plain.stat().st_mode))
+
+
+@pytest.mark.parametrize("mode", ["rw-rw----", "888", "7777", "-1", "66", ""])
+def test_unix_mode_that_is_not_octal_is_an_error(make_z: MakeZ, mode: str) -> None:
+    """A setting like any other."""
+    with pytest.raises(ConfigError, match=r"websocket\.unix_mode: .* permissions as three octal digits"):
+        make_z(unix_mode=mode)
+
+
+def test_unix_owner_is_the_files(serve: Serve, tmp_path: Path) -> None:
+    """By number or name; ordinary users may give a file to a group of theirs at the most."""
+    user, group = os.getuid(), os.getgid()
+    for owner in (f"{user}", f"{user}:{group}", f":{group}"):
+        path = tmp_path / "s"
+        served = serve(unix_path=str(path), unix_owner=owner)
+        assert (path.stat().st_uid, path.stat().st_gid) == (user, group)
+        served.handle.stop()
+    if user == 0:
+        import grp
+        import pwd
+
+        nobody, theirs = pwd.getpwnam("nobody"), grp.getgrgid(pwd.getpwnam("nobody").pw_gid)
+        path = tmp_path / "t"
+        serve(unix_path=str(path), unix_owner=f"nobody:{theirs.gr_name}")
+        assert (path.stat().st_uid, path.stat().st_gid) == (nobody.pw_uid, nobody.pw_gid)
+
+
+def test_unix_owner_that_does_not_exist_is_an_error(make_z: MakeZ, tmp_path: Path) -> None:
+    """Nothing is bound."""
+    path = tmp_path / "s"
+    for owner in ("no-such-user", ":no-such-group", "no-such-user:0"):
+        with pytest.raises(ConfigError, match=rf"websocket\.unix_owner \(zSpark\): '{owner}' names a user or group"):
+            make_z(unix_path=str(path), unix_owner=owner).comm.websocket.start_background()
+    assert not path.exists()
+
+
+def test_unix_owner_that_may_not_be_set_is_an_error(make_z: MakeZ, tmp_path: Path, monkeypatch: Any) -> None:
+    """And the file does not stay behind with another owner."""
+
+    def refused(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+    with pytest.raises(ListenError, match=r"websocket\.unix_owner: this user may not give"):
+        make_z(unix_path=str(tmp_path / "s"), unix_owner="0").comm.websocket.start_background()
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_stale_socket_file_is_no_hindrance_and_a_live_one_is(make_z: MakeZ, tmp_path: Path) -> None:
     """Nor is a file that is no socket taken away."""
     path = tmp_path / "s"
@@ -202,6 +265,58 @@ def test_reuse_port_lets_two_servers_share_a_port(make_z: MakeZ) -> None:
         with connect(first.url, proxy=None) as client:
             assert talks(client)
         second.stop()
+
+
+# --- descriptors ---
+
+EXHAUSTED = """
+import resource, sys
+from zCLI import zCLI
+z = zCLI({"deployment": "Production", "title": "few", "logger_path": sys.argv[1],
+          "websocket": {"port": 0, "loop": sys.argv[2], "ssl_enabled": len(sys.argv) > 3,
+                        **({"ssl_cert": sys.argv[3], "ssl_key": sys.argv[4]} if len(sys.argv) > 3 else {})}})
+with z.comm.websocket.start_background() as server:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    print(server.port, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit is POSIX's")
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_limit_of_descriptors_is_one_log_line(
+    tmp_path: Path, certificates: Certificates, loop: str, secure: bool
+) -> None:
+    """No traceback for each client that cannot be accepted; once clients leave, others are let in."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    files = map(str, certificates.issue("a")) if secure else ()
+    command = [sys.executable, "-c", EXHAUSTED, str(tmp_path), loop, *files]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, text=True, **pipes) as program:  # type: ignore[call-overload]
+        port = int(program.stdout.readline())
+        log = tmp_path / "few.log"
+        crowd = [socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) for _ in range(100)]
+        eventually(lambda: "new clients cannot be accepted" in log.read_text(), "the line in the log")
+        for sock in crowd:
+            sock.close()
+        options = {"ssl": certificates.trusting()} if secure else {}
+        url = f"{'wss' if secure else 'ws'}://127.0.0.1:{port}"
+
+        def is_let_in() -> bool:
+            try:
+                with connect(url, proxy=None, open_timeout=DEADLINE, **options) as client:
+                    return talks(client)
+            except (OSError, EOFError, WebSocketException):
+                return False  # uvloop drops those that it could not accept
+
+        eventually(is_let_in)
+        _, errors = program.communicate("\n", timeout=DEADLINE)
+    lines = [line for line in log.read_text().splitlines() if "ERROR" in line]
+    assert len(lines) == 1, lines
+    assert "the limit of open files is" in lines[0]
+    assert "Traceback" not in errors + log.read_text()
 
 
 # --- what keeps it from starting ---
@@ -253,7 +368,7 @@ def test_a_token_that_will_not_do_is_refused_and_not_shown(
         ({"auth": []}, "websocket.auth (zSpark) names no strategy"),
         ({"auth": ["origin"]}, "websocket.allowed_origins names none"),
         ({"auth": ["origin"], "allowed_origins": []}, "websocket.allowed_origins names none"),
-        ({"token": TOKEN, "allowed_origins": ["localhost"]}, "allowed_origins (zSpark): 'localhost' is no origin"),
+        ({"token": TOKEN, "allowed_origins": ["localhost"]}, "allowed_origins (zSpark): 'localhost' is not an origin"),
     ],
 )  # fmt: skip
 def test_auth_that_cannot_work_is_refused(make_z: MakeZ, settings: dict[str, Any], message: str) -> None:
@@ -287,6 +402,56 @@ def test_several_mistakes_are_told_at_once(make_z: MakeZ, tmp_path: Path) -> Non
             ssl_enabled=True, ssl_cert=str(tmp_path / "missing"), allowed_origins=["a", "b"]
         ).comm.websocket.start_background(port=0)
     assert len(raised.value.problems) == 3
+
+
+async def _handle(websocket: Any, message: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize("arguments", [(_handle,), ({"/": _handle},), ("127.0.0.1", _handle)])
+@pytest.mark.parametrize("method", ["start", "start_background", "serve"])
+def test_handler_in_the_wrong_place_is_a_type_error(make_z: MakeZ, method: str, arguments: Any) -> None:
+    """The first two arguments are host and port; the error says how to pass a handler."""
+    start = getattr(make_z().comm.websocket, method)
+    with pytest.raises(TypeError, match=r"(host|port) must not be a handler, got .*; pass it as handler="):
+        asyncio.run(start(*arguments)) if method == "serve" else start(*arguments)
+
+
+def test_start_inside_an_event_loop_names_the_other_ways(make_z: MakeZ) -> None:
+    """It would block the loop."""
+    server = make_z().comm.websocket
+
+    async def inside() -> None:
+        with pytest.raises(RuntimeError, match=r"await z\.comm\.websocket\.serve.*start_background"):
+            server.start(port=0)
+        with server.start_background(port=0) as handle:
+            assert handle.port
+
+    asyncio.run(inside())
+    assert not server.is_running
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "headers", "refused"),
+    [
+        ({}, f"/?{'x' * 9000}", {}, False),
+        ({"max_header_bytes": 4096}, f"/?{'x' * 9000}", {}, True),
+        ({"max_header_bytes": 100_000}, f"/?{'x' * 60_000}", {}, False),
+        ({"max_headers": 20}, "/", {f"X-{number}": "y" for number in range(20)}, True),
+        ({"max_headers": 200}, "/", {f"X-{number}": "y" for number in range(180)}, False),
+    ],
+)
+def test_header_limits_are_settings(
+    serve: Serve, settings: dict[str, Any], path: str, headers: dict[str, str], refused: bool
+) -> None:
+    """Large cookies may need more, and a public server less."""
+    served = serve(**settings)
+    try:
+        with served.client(path, additional_headers=headers) as client:
+            let_in = talks(client)
+    except (ConnectionClosed, InvalidStatus):
+        let_in = False
+    assert let_in is not refused
 
 
 # --- stopping ---

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from zcli_core.comm.websocket.addresses import address_key
 from zcli_core.comm.websocket.throttle import MAX_ADDRESSES, FailureThrottle
 
 
@@ -40,15 +43,25 @@ def test_addresses_do_not_answer_for_each_other() -> None:
     assert throttle.wait("192.0.2.2") == 0
 
 
-def test_an_ipv6_network_is_one_address() -> None:
-    """A /64 holds more addresses than anybody could be asked to remember."""
-    throttle, _ = _throttle(limit=1)
-    throttle.failed("2001:db8::1")
-    assert throttle.wait("2001:db8::ffff:2") > 0
-    assert throttle.wait("2001:db8:0:1::1") == 0
-    throttle.failed("::ffff:192.0.2.1")
-    assert throttle.wait("192.0.2.1") > 0
-    assert throttle.wait("fe80::1%eth0") == 0
+@pytest.mark.parametrize(
+    ("host", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:2", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)
+def test_an_ipv6_network_is_one_address(host: str, key: str) -> None:
+    """A customer is given a /64, which holds more addresses than could be remembered."""
+    assert address_key((host, 50000)) == key
+
+
+def test_a_unix_socket_is_one_address() -> None:
+    """Its clients have none to be told apart by."""
+    assert address_key(None) == "unix"
 
 
 def test_memory_is_bounded_and_what_is_over_is_forgotten() -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from websocket_serving import DEADLINE, TOKEN, Certificates, Served, eventually, talks
+from websockets.exceptions import WebSocketException
 
 from zcli_core.app import zCLI
 from zcli_core.comm.pem_files import CertificateFiles, CertificateProblem
@@ -89,6 +91,85 @@ def test_tls_1_1_is_not(serve: Serve, certificates: Certificates) -> None:
         pytest.raises((ssl.SSLError, ConnectionError)),
     ):
         trusting.wrap_socket(plain, server_hostname="localhost")
+
+
+# --- certificates of clients ---
+
+
+def _client_context(certificates: Certificates, authority: trustme.CA, name: str) -> ssl.SSLContext:
+    context = certificates.trusting()
+    authority.issue_cert(
+        f"{name}@example.com", common_name=name, organization_name="Example, Inc.", organization_unit_name="+R=D"
+    ).configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_client_certificate_is_required_and_known(
+    serve: Serve, certificates: Certificates, tmp_path: Path, loop: str, version: ssl.TLSVersion
+) -> None:
+    """Clients without one, or with one of another authority, are refused in the handshake, which is logged."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    authority = trustme.CA()
+    authorities = tmp_path / "clients.pem"
+    authority.cert_pem.write_to_path(str(authorities))
+    served = serve(**_secure(*certificates.issue("a")), ssl_client_ca=str(authorities), loop=loop)
+    context = _client_context(certificates, authority, "alice")
+    context.minimum_version = context.maximum_version = version
+    with served.client(ssl=context) as client:
+        assert talks(client)
+        info = served.websocket.auth.get_client_info(served.websocket.clients[0])
+        assert info["certificate_subject"] == r"CN=alice,OU=\+R\=D,O=Example\, Inc."
+        assert info["identity"] is None
+    strangers = (certificates.trusting(), _client_context(certificates, trustme.CA(), "eve"))
+    for stranger, cause in zip(
+        strangers, ("it showed no certificate, and one is required", "its certificate was not accepted"), strict=True
+    ):
+        stranger.minimum_version = stranger.maximum_version = version
+        with pytest.raises((OSError, EOFError, WebSocketException)), served.client(ssl=stranger):
+            pass
+        served.logged(cause)
+
+
+def test_no_client_certificate_has_no_subject(serve: Serve, certificates: Certificates) -> None:
+    """None is asked for unless there is an authority to check it by."""
+    served = serve(**_secure(*certificates.issue("a")))
+    with served.client(ssl=_client_context(certificates, trustme.CA(), "eve")) as client:
+        assert talks(client)
+        assert served.websocket.auth.get_client_info(served.websocket.clients[0])["certificate_subject"] is None
+
+
+@pytest.mark.parametrize("wrong", ["missing", "not PEM", "no TLS"])
+def test_client_authorities_that_cannot_be_used(
+    make_z: MakeZ, certificates: Certificates, tmp_path: Path, wrong: str
+) -> None:
+    """A server that was to ask for certificates does not start without asking."""
+    authorities = tmp_path / "clients.pem"
+    if wrong == "not PEM":
+        authorities.write_text("hello")
+    settings = {} if wrong == "no TLS" else _secure(*certificates.issue("a"))
+    message = _message(make_z, {**settings, "ssl_client_ca": str(authorities)})
+    assert "websocket.ssl_client_ca (zSpark)" in message
+    assert {"missing": "cannot be read", "not PEM": "no certificate", "no TLS": "ssl_enabled is not"}[wrong] in message
+
+
+@pytest.mark.usefixtures("often")
+def test_renewed_certificate_keeps_asking_clients(serve: Serve, certificates: Certificates, tmp_path: Path) -> None:
+    """Only the server's own certificate is replaced."""
+    authority = trustme.CA()
+    authorities = tmp_path / "clients.pem"
+    authority.cert_pem.write_to_path(str(authorities))
+    certificate, key = certificates.issue("current")
+    served = serve(**_secure(certificate, key), ssl_client_ca=str(authorities))
+    for file, renewed in zip((certificate, key), certificates.issue("renewed"), strict=True):
+        shutil.move(renewed, file)
+    served.logged("new connections get the renewed certificate")
+    with pytest.raises((OSError, EOFError, WebSocketException)), served.client(ssl=certificates.trusting()):
+        pass
+    with served.client(ssl=_client_context(certificates, authority, "alice")) as client:
+        assert talks(client)
 
 
 # --- what keeps the port closed ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.comm.websocket.blocking import unwrapped
@@ -21,19 +22,55 @@ class ClientAuth:
         ``identity`` (the name of the token's holder, say) and ``strategy`` are None where nobody had to say who it
         is; ``claims`` is a mapping of whatever else the strategy knows; ``origin`` is the origin of its page, None
         for a program; ``address`` is ``(host, port)``, None on a Unix socket; ``connected_at`` is a datetime in UTC.
+        ``expires_at`` is when its credential stops being valid, as such a datetime, or None. ``certificate_subject``
+        is the subject of its certificate as text (RFC 4514: ``"CN=alice,O=Example"``), None if it showed none.
 
         Raises TypeError for anything that is no client's connection.
         """
         connection = unwrapped(websocket)
         if not isinstance(connection, ServerConnection):
             raise TypeError(f"expected a client's connection, not {type(websocket).__name__}")
-        identity, strategy, claims, origin = connection._admission
+        admission = connection._admission
+        certificate = connection.request.client_certificate
+        expires_at = admission.expires_at
         address = connection.remote_address
         return {
-            "identity": identity,
-            "strategy": strategy,
-            "claims": dict(claims or {}),
-            "origin": origin,
+            "identity": admission.identity,
+            "strategy": admission.strategy,
+            "claims": dict(admission.claims or {}),
+            "origin": admission.origin,
             "address": address[:2] if address else None,
-            "connected_at": datetime.datetime.fromtimestamp(connection._connected_at, datetime.timezone.utc),
+            "connected_at": _utc(connection._connected_at),
+            "expires_at": None if expires_at is None else _utc(min(expires_at, _LATEST)),
+            "certificate_subject": certificate and _distinguished_name(certificate.get("subject", ())),
         }
+
+
+#: A time that datetime can still represent: the year 9999.
+_LATEST = 253_402_300_799.0
+
+#: RFC 4514, 3.
+_SHORT = {
+    "commonName": "CN", "localityName": "L", "stateOrProvinceName": "ST", "organizationName": "O",
+    "organizationalUnitName": "OU", "countryName": "C", "streetAddress": "STREET", "domainComponent": "DC",
+    "userId": "UID",
+}  # fmt: skip
+
+
+def _utc(seconds: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+
+
+def _distinguished_name(subject: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """A subject as the ssl module gives it, in the text form of RFC 4514: the last part first."""
+    return ",".join(
+        "+".join(f"{_SHORT.get(name, name)}={_escaped(value)}" for name, value in part) for part in reversed(subject)
+    )
+
+
+def _escaped(value: str) -> str:
+    """RFC 4514, 2.4, so that no value can look like another part of the name."""
+    text = "".join(f"\\{char}" if char in '"+,;<>\\=' else char for char in value).replace("\0", "\\00")
+    if text[:1] in (" ", "#"):
+        text = f"\\{text}"
+    return f"{text[:-1]}\\ " if text.endswith(" ") and len(text) > 1 and text[-2] != "\\" else text

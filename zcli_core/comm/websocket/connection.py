@@ -26,6 +26,10 @@ class Admission(NamedTuple):
     strategy: str | None = None
     claims: Mapping[str, Any] | None = None
     origin: str | None = None
+    #: The request as the client sent it: behind a trusted proxy, with the client's address.
+    request: Request | None = None
+    #: When its credential stops being valid, in seconds since the epoch.
+    expires_at: float | None = None
 
 
 class ServerConnection:
@@ -112,22 +116,25 @@ class ServerConnection:
     @property
     def request(self) -> Request:
         """The request that opened it: ``request.headers``, ``request.path``, ``request.query``."""
-        return self._connection.request
+        return self._admission.request or self._connection.request
 
     @property
     def path(self) -> str:
         """The request's path, without the query."""
-        return self._connection.request.path
+        return self.request.path
 
     @property
     def remote_address(self) -> Address:
-        """The client's host and port, or None on a Unix socket."""
-        return self._connection.request.remote_address
+        """The client's host and port, or None on a Unix socket.
+
+        Behind a proxy of ``websocket.trusted_proxies`` it is what the proxy tells; the port is 0 if it does not.
+        """
+        return self.request.remote_address
 
     @property
     def local_address(self) -> Address:
         """The host and port that the client reached, or None on a Unix socket."""
-        return self._connection.request.local_address
+        return self.request.local_address
 
     @property
     def subprotocol(self) -> str | None:
@@ -175,6 +182,8 @@ def shown_address(address: Address) -> str:
     if address is None:
         return "a Unix socket"
     host, port = address[:2]
+    if port == 0:  # a proxy has told the host alone
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -1,20 +1,25 @@
-"""The gate: who may open a connection. Limit, origin, throttle, strategies, in this order, once per upgrade."""
+"""The gate: who may open a connection. It checks limits, origin, path, throttle and strategies, in this order."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 from zcli_core.comm.websocket import origins, pages
+from zcli_core.comm.websocket.addresses import TrustedProxies, address_key
 from zcli_core.comm.websocket.connection import Admission, shown_address
+from zcli_core.comm.websocket.refusals import RefusalLog, RefusalPacer
 from zcli_core.comm.websocket.throttle import FailureThrottle
 from zcli_core.contracts.auth import Identified, Rejected
 from zcli_core.contracts.auth_credentials import BEARER
-from zcli_core.contracts.websocket import Accept, Connection, Decision, HttpAnswer, Receiver, Refuse, Request
+from zcli_core.contracts.websocket import Accept, Address, Connection, Decision, HttpAnswer, Receiver, Refuse, Request
 
 if TYPE_CHECKING:
+    import asyncio
+
     from zcli_core.comm.websocket.strategies import AskedStrategy, Outcome
     from zcli_core.config.sections import WebSocket
 
@@ -29,55 +34,79 @@ class _Refusal(NamedTuple):
 
 
 _FULL = _Refusal(1013, 503, "the server is full", (("Retry-After", "5"),))
+_FULL_FOR_ADDRESS = _Refusal(1013, 429, "too many connections from this address", (("Retry-After", "5"),))
 _ORIGIN = _Refusal(1008, 403, "origin not allowed")
+_PATH = _Refusal(1008, 404, "no such path")
 _NO_CREDENTIAL = _Refusal(1008, 401, "authentication required", (("WWW-Authenticate", "Bearer"),))
 _WRONG_CREDENTIAL = _Refusal(1008, 401, "authentication failed", (("WWW-Authenticate", "Bearer"),))
 _UNAVAILABLE = _Refusal(1011, 503, "authentication is not available")
 
 
-class Gate:
-    """Decides on upgrades.
+class Occupancy(NamedTuple):
+    """How many clients are connected, for the gate's limits."""
 
-    ``room`` tells whether another client may enter, ``admit`` takes one in. ``rules`` are those of
-    ``allowed_origins``, or None if that is not set.
-    """
+    #: Whether another client may enter.
+    has_room: Callable[[], bool]
+    #: How many clients an address has; asked only if ``max_connections_per_address`` is set.
+    count_of: Callable[[Address], int]
+
+
+class Rules(NamedTuple):
+    """What the gate goes by besides the settings, made from them before the port opens."""
+
+    #: Where the server listens.
+    host: str | None
+    #: None: ``allowed_origins`` is not set.
+    origins: origins.OriginRules | None
+    #: None: every path is admitted.
+    paths: Collection[str] | None
+    proxies: TrustedProxies
+
+
+class Gate:
+    """Decides on upgrades. ``admit`` takes a client in."""
 
     def __init__(
         self,
         settings: WebSocket,
-        host: str | None,
-        rules: origins.OriginRules | None,
+        rules: Rules,
         strategies: Sequence[AskedStrategy],
-        room: Callable[[], bool],
+        occupancy: Occupancy,
         admit: Callable[[Admission], Callable[[Connection], Receiver]],
         log: logging.Logger,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._settings = settings
-        self._host = host
         self._rules = rules
         self._strategies = strategies
         self._immediate = all(strategy.immediate for strategy in strategies)
-        self._room = room
+        self._occupancy = occupancy
         self._admit = admit
         self._log = log
         self._throttle = FailureThrottle(settings.auth_failures_max, settings.auth_failures_window)
+        self._pacer = RefusalPacer(settings.max_refusal_delay)
+        self._refusals = RefusalLog(log, loop)
+        #: The request as the client sent it: with the client's address where a trusted proxy tells it.
+        self.client_of = rules.proxies.client_of
 
     def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
         """Decide on an upgrade; at once, unless a strategy has to wait for something."""
-        if not self._room():
-            return self._full(request)
+        request = self.client_of(request)
+        full = self._full(request)
+        if full is not None:
+            return full
         origin_headers = request.headers.get_all("origin")
         if origin_headers and not self._admits_origin(request, origin_headers):
-            return self._refuse(request, _ORIGIN)
+            return self._refuse(request, _ORIGIN, self._origin_advice(origin_headers))
         origin = origin_headers[0] if origin_headers else None
+        paths = self._rules.paths
+        if paths is not None and request.path not in paths and unquote(request.path) not in paths:
+            return self._refuse(request, _PATH, "its path has no handler")
         if not self._settings.require_auth:
-            return self._accept(request, Admission(origin=origin), None)
-        wait = self._wait(request)
+            return self._accept(Admission(request=request, origin=origin), None)
+        wait = self._throttle.wait(address_key(request.remote_address))
         if wait:
-            self._log.warning("refused %s: too many wrong credentials, %.0f s to go", _client(request), wait)
-            seconds = f"{wait:.0f}"
-            refusal = _Refusal(1008, 429, f"too many failed attempts, wait {seconds} s", (("Retry-After", seconds),))
-            return self._refuse(request, refusal)
+            return self._decide_throttled(request, origin, wait)
         if not self._immediate:
             return self._decide_later(request, origin)
         for strategy in self._strategies:
@@ -95,89 +124,115 @@ class Gate:
                 # Cancelled by the transport: the time is over, or the client has gone.
                 self._log.warning(
                     "%s had not decided on %s after %.1f s: refused (1011), unless it left first",
-                    strategy, _client(request), time.monotonic() - began,
+                    strategy, shown_address(request.remote_address), time.monotonic() - began,
                 )  # fmt: skip
                 raise
             if outcome is not None:
                 return self._carry_out(request, origin, strategy, outcome)
         return self._unidentified(request)
 
+    def _decide_throttled(self, request: Request, origin: str | None, wait: float) -> Decision:
+        """Admit a client whose credential cannot be guessed; let every other one wait."""
+        for strategy in self._strategies:
+            outcome = strategy.judge_throttled(request)
+            if outcome is not None:
+                return self._carry_out(request, origin, strategy, outcome)
+        seconds = f"{wait:.0f}"
+        reason = f"too many failed attempts, wait {seconds} s"
+        cause = "too many wrong credentials came from its address (websocket.auth_failures_max)"
+        return self._refuse(request, _Refusal(1008, 429, reason, (("Retry-After", seconds),)), cause)
+
     def _carry_out(self, request: Request, origin: str | None, strategy: AskedStrategy, outcome: Outcome) -> Decision:
+        if isinstance(outcome, Identified) and outcome.expires_at is not None and outcome.expires_at <= time.time():
+            outcome = Rejected("the credential has expired")
         if isinstance(outcome, Identified):
-            if not self._room():  # others may have entered while the strategy was asked
-                return self._full(request)
-            admission = Admission(outcome.identity, strategy.name, outcome.claims, origin)
-            return self._accept(request, admission, outcome.subprotocol)
+            # Others may have entered while the strategy was asked.
+            full = self._full(request)
+            if full is not None:
+                return full
+            admission = Admission(outcome.identity, strategy.name, outcome.claims, origin, request, outcome.expires_at)
+            return self._accept(admission, outcome.subprotocol)
         if isinstance(outcome, Rejected):
             if outcome.counts:
-                self._throttle.failed(_host(request))
-            self._log.warning("refused %s: %s (%s)", _client(request), outcome.cause, strategy)
-            return self._refuse(request, _WRONG_CREDENTIAL)
-        return self._refuse(request, _UNAVAILABLE)  # the strategy failed, which is logged
+                self._throttle.failed(address_key(request.remote_address))
+            return self._refuse(request, _WRONG_CREDENTIAL, f"{outcome.cause} ({strategy})")
+        return self._refuse(request, _UNAVAILABLE, f"{strategy} failed")
 
     # --- the checks ---
 
+    def _full(self, request: Request) -> Refuse | HttpAnswer | None:
+        if not self._occupancy.has_room():
+            limit = self._settings.max_connections
+            return self._refuse(request, _FULL, f"{limit} clients are connected (websocket.max_connections)")
+        limit_of_one = self._settings.max_connections_per_address
+        # The clients of a Unix socket have no address to tell them apart by.
+        if limit_of_one is None or request.remote_address is None:
+            return None
+        if self._occupancy.count_of(request.remote_address) < limit_of_one:
+            return None
+        cause = f"its address has {limit_of_one} connections (websocket.max_connections_per_address)"
+        return self._refuse(request, _FULL_FOR_ADDRESS, cause)
+
     def _admits_origin(self, request: Request, found: list[str]) -> bool:
         if len(found) > 1:
-            self._log.warning("refused %s: it sent %d Origin headers", _client(request), len(found))
             return False
-        origin = found[0]
-        if self._rules is not None:
-            admitted = self._rules.admits(origin)
-        elif self._settings.require_auth:
-            address = request.local_address
-            admitted = origins.is_own(origin, self._host, address[0] if address else None)
-        else:
-            admitted = True
-        if not admitted:
-            self._log.warning("refused %s: %s", _client(request), self._origin_advice(origin))
-        return admitted
+        if self._rules.origins is not None:
+            return self._rules.origins.admits(found[0])
+        if self._settings.require_auth:
+            reached, client = request.local_address, request.remote_address
+            return origins.is_own(found[0], self._rules.host, reached and reached[0], client and client[0])
+        return True
 
-    def _origin_advice(self, origin: str) -> str:
+    def _origin_advice(self, found: list[str]) -> str:
+        if len(found) > 1:
+            return f"it sent {len(found)} Origin headers"
+        origin = found[0]
         shown = repr(origin if len(origin) <= 100 else f"{origin[:100]}...")
         item = origins.setting_that_admits(origin)
         if item is None:
-            return f"{shown} is no origin"
+            return f"{shown} is not an origin"
         now = ", ".join(map(repr, self._settings.allowed_origins or ()))
         return (
             f"the origin {shown} is not among websocket.allowed_origins; "
             f"to admit it: allowed_origins = [{now}{', ' if now else ''}{item!r}]"
         )
 
-    def _wait(self, request: Request) -> float:
-        return self._throttle.wait(_host(request))
+    def page_of(self, request: Request) -> str | None:
+        """The Origin of a page that may connect, and so may read what is answered to plain HTTP; else None."""
+        found = request.headers.get_all("origin")
+        if not found or origins.setting_that_admits(found[0]) is None or not self._admits_origin(request, found):
+            return None
+        return found[0]
 
     # --- the answers ---
 
-    def _accept(self, request: Request, admission: Admission, carrier: str | None) -> Accept:
-        return Accept(self._admit(admission), subprotocol=self._subprotocol(request) or carrier)
+    def _accept(self, admission: Admission, carrier: str | None) -> Accept:
+        assert admission.request is not None
+        return Accept(self._admit(admission), subprotocol=self._subprotocol(admission.request) or carrier)
 
     def _subprotocol(self, request: Request) -> str | None:
         return next((name for name in self._settings.subprotocols if name in request.subprotocols), None)
 
-    def _full(self, request: Request) -> Refuse | HttpAnswer:
-        limit = self._settings.max_connections
-        self._log.warning("refused %s: %d clients are connected (websocket.max_connections)", _client(request), limit)
-        return self._refuse(request, _FULL)
-
     def _unidentified(self, request: Request) -> Refuse | HttpAnswer:
         names = ", ".join(strategy.name for strategy in self._strategies)
-        self._log.warning("refused %s: it showed no credential (%s)", _client(request), names)
-        return self._refuse(request, _NO_CREDENTIAL)
+        return self._refuse(request, _NO_CREDENTIAL, f"it showed no credential ({names})")
 
-    def _refuse(self, request: Request, refusal: _Refusal) -> Refuse | HttpAnswer:
+    def _refuse(self, request: Request, refusal: _Refusal, cause: str) -> Refuse | HttpAnswer:
+        delay = self.refused(cause, request.remote_address)
         if self._settings.refuse_with == "http":
-            return pages.refusal(refusal.status, refusal.reason, refusal.headers)
+            return pages.refusal(refusal.status, refusal.reason, refusal.headers, delay)
         # A browser that offered subprotocols and is answered with none sees a failure without code or reason.
         offered = request.subprotocols
         subprotocol = self._subprotocol(request) or (BEARER if BEARER in offered else (offered or (None,))[0])
-        return Refuse(refusal.code, refusal.reason, subprotocol)
+        return Refuse(refusal.code, refusal.reason, subprotocol, delay)
 
+    def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
+        """Log that a client is refused; the seconds for which its answer has to wait."""
+        if request is not None:
+            address = self.client_of(request).remote_address
+        self._refusals.note(address, cause)
+        return self._pacer.delay(address_key(address))
 
-def _host(request: Request) -> str:
-    """Whom to hold responsible: the client's address; one name for all of a Unix socket."""
-    return request.remote_address[0] if request.remote_address else "unix"
-
-
-def _client(request: Request) -> str:
-    return shown_address(request.remote_address)
+    def close(self) -> None:
+        """The server ends: log how many refusals were not logged."""
+        self._refusals.close()

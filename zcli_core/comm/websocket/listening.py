@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.comm.websocket.connection import shown_address
+from zcli_core.comm.websocket.systemd import passed_sockets
 from zcli_core.contracts.websocket import Compression, Endpoint, Limits
 from zcli_core.errors import ListenError
 
@@ -30,18 +31,22 @@ def make_limits(settings: WebSocket) -> Limits:
             settings.compression_window_bits, settings.compression_memory_level, settings.compression_threshold
         )
     names = (
-        "max_size", "max_fragments", "send_buffer_max", "open_timeout", "close_timeout", "ping_interval", "ping_timeout"
+        "max_size", "max_fragments", "send_buffer_max", "open_timeout", "close_timeout", "ping_interval",
+        "ping_timeout", "max_headers", "max_header_bytes",
     )  # fmt: skip
     return Limits(compression=compression, **{name: getattr(settings, name) for name in names})
 
 
-def make_endpoint(settings: WebSocket, host: Any, port: Any, tls: ssl.SSLContext | None) -> Endpoint:
+def make_endpoint(
+    settings: WebSocket, host: Any, port: Any, tls: ssl.SSLContext | None, unix_owner: tuple[int, int]
+) -> Endpoint:
     """Where to listen: the arguments where they are given, else the settings.
 
     :raises ValueError: a port outside 0-65535, or a malformed host.
     """
     if host is None and port is None and settings.unix_path is not None:
-        return Endpoint(host=None, port=0, unix_path=settings.unix_path, tls=tls)
+        mode = None if settings.unix_mode is None else int(settings.unix_mode, 8)
+        return Endpoint(host=None, port=0, unix_path=settings.unix_path, unix_mode=mode, unix_owner=unix_owner, tls=tls)
     from zcli_core.comm.ports import valid_host, valid_port
 
     name = valid_host(settings.host if host is None else host)
@@ -53,7 +58,24 @@ def make_endpoint(settings: WebSocket, host: Any, port: Any, tls: ssl.SSLContext
 
 def is_loopback(endpoint: Endpoint) -> bool:
     """Whether only this machine can reach it, as far as its name tells."""
+    if endpoint.sockets:
+        return all(
+            sock.family == socket.AF_UNIX or sock.getsockname()[0].startswith(_LOOPBACK) for sock in endpoint.sockets
+        )
     return endpoint.host is None or endpoint.host.startswith(_LOOPBACK)
+
+
+def with_passed_sockets(endpoint: Endpoint) -> Endpoint:
+    """The endpoint with the sockets that systemd passes on, if it does.
+
+    :raises ListenError: one of them cannot be listened on.
+    """
+    sockets = passed_sockets()
+    if not sockets:
+        return endpoint
+    from dataclasses import replace
+
+    return replace(endpoint, host=None, port=0, unix_path=None, sockets=sockets)
 
 
 def one_port_for_all(endpoint: Endpoint) -> Endpoint:
@@ -106,7 +128,14 @@ def make_way(path: Path) -> None:
 
 def explain(error: OSError, endpoint: Endpoint) -> ListenError:
     """What the system's refusal means and what to do about it."""
+    if endpoint.sockets:
+        return ListenError(f"cannot listen on the sockets that systemd passed on: {error.strerror or error}")
     if endpoint.unix_path is not None:
+        if error.errno == errno.EPERM and endpoint.unix_owner != (-1, -1):
+            return ListenError(
+                f"websocket.unix_owner: this user may not give {endpoint.unix_path} to another user or to a group "
+                "that it does not belong to"
+            )
         return ListenError(f"cannot listen on {endpoint.unix_path}: {error.strerror or error}")
     host, port = endpoint.host or "", endpoint.port
     if error.errno == errno.EADDRINUSE:
@@ -139,5 +168,8 @@ def shown_endpoint(endpoint: Endpoint, addresses: list[Address]) -> str:
     scheme = "wss" if endpoint.tls else "ws"
     if endpoint.unix_path is not None:
         return f"{scheme}+unix://{endpoint.unix_path}"
+    if endpoint.sockets:
+        name = endpoint.sockets[0].getsockname()
+        return f"{scheme}://{shown_address(name)}" if isinstance(name, tuple) else f"{scheme}+unix://{name}"
     port = addresses[0][1] if addresses and addresses[0] else endpoint.port
     return f"{scheme}://{shown_address((endpoint.host or '', port))}"

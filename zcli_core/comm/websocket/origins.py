@@ -3,6 +3,10 @@
 A browser sends the origin of the page with every upgrade, and no page can forge it: it is what keeps a stranger's
 page from using a visitor's browser to get in. Origins are parsed and compared part by part; comparing text by prefix
 or pattern has let ``http://localhost.evil.com`` in elsewhere.
+
+Some client libraries send an Origin that no browser sends: with a slash at its end (``http://localhost/``), or with
+the scheme of the WebSocket URL (``ws://``). The slash is ignored, and ``ws`` and ``wss`` are compared as ``http`` and
+``https``. This admits no further page, because a page's Origin never has either form.
 """
 
 from __future__ import annotations
@@ -12,12 +16,16 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from zcli_core.comm.websocket.addresses import parse_ip
+
 NULL = "null"
 FILE = "file://"
 ANY = "*"
 
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_.*-]+)(?::([0-9]{1,5}|\*))?", re.IGNORECASE)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Schemes that are compared as another one.
+_SAME_AS = {"ws": "http", "wss": "https"}
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_.*-]+)(?::([0-9]{1,5}|\*))?/?", re.IGNORECASE)
 #: What a rule or a header may be long, so that nobody makes us parse, keep or log more.
 _LONGEST = 300
 
@@ -56,6 +64,7 @@ def _parse(text: str) -> _Rule | None:
     if match is None:
         return None
     scheme, host, port = match.group(1).lower(), match.group(2).lower(), match.group(3)
+    scheme = _SAME_AS.get(scheme, scheme)
     if host[0] == "[":
         try:
             host = f"[{ipaddress.IPv6Address(host[1:-1])}]"
@@ -101,7 +110,9 @@ class OriginRules:
             return None
         rule = _parse(pattern)
         if rule is None:
-            return f"{pattern[:_LONGEST]!r} is no origin; expected scheme://host or scheme://host:port, without a path"
+            return (
+                f"{pattern[:_LONGEST]!r} is not an origin; expected scheme://host or scheme://host:port, without a path"
+            )
         host = rule.origin.host
         if "*" in host and (host.count("*") > 1 or not re.match(r"\*\.[^.]", host)):
             return f"{pattern!r}: in a host, a * stands for what precedes a domain, as in https://*.example.com"
@@ -121,23 +132,25 @@ class OriginRules:
         return parsed is not None and any(rule.admits(parsed) for rule in self._rules)
 
 
-def is_own(origin: str, listening_host: str | None, local_address: str | None) -> bool:
+def is_own(
+    origin: str, listening_host: str | None, local_address: str | None, client_address: str | None = None
+) -> bool:
     """Whether an origin is a page of this very host: the rule where no other is set.
 
-    ``local_address`` is the address that the client reached. The ``Host`` header is not asked: a page whose name
-    was made to point here (DNS rebinding) has it right.
+    ``local_address`` is the address that was reached; if it is a loopback address and ``client_address`` is not, a
+    proxy has reached it, and a page of ``localhost`` is one of the client's own machine. The ``Host`` header is not
+    asked: a page whose name was made to point here (DNS rebinding) has it right.
     """
     parsed = parse_origin(origin)
     if parsed is None or parsed.scheme not in ("http", "https") or local_address is None:
         return False
-    try:
-        reached = ipaddress.ip_address(local_address.partition("%")[0])
-    except ValueError:
+    reached = parse_ip(local_address)
+    if reached is None:
         return False
-    reached = getattr(reached, "ipv4_mapped", None) or reached
     own = {f"[{reached}]" if reached.version == 6 else str(reached)}
     if reached.is_loopback:
-        own |= {"localhost", "127.0.0.1", "[::1]"}
+        client = reached if client_address is None else parse_ip(client_address)
+        own = {"localhost", "127.0.0.1", "[::1]", *own} if client is not None and client.is_loopback else set()
     if listening_host and listening_host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         own.add(listening_host.lower())
     return parsed.host in own

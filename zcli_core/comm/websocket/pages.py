@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from string import Template
 
 from zcli_core.contracts.websocket import HttpAnswer, Request
@@ -14,6 +15,7 @@ _COMMON = (
 )
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 _READ = ("GET", "HEAD")
+_ALLOWED = "GET, HEAD, OPTIONS"
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -35,13 +37,25 @@ Close this tab and go back to your page.</p>
 """
 
 
-def answer(request: Request, clients: int, capacity: int) -> HttpAnswer:
-    """The answer to a request that asks for no WebSocket.
+def answer(request: Request, clients: int, capacity: int, page: str | None) -> HttpAnswer:
+    """Answer a request that asks for no WebSocket.
 
     ``/health`` gives 200 and ``{"status": "ok" or "full", "clients": n}``; every other path 426 (RFC 9110, 15.5.22).
+    ``page`` is the Origin of a page that may connect, and that may therefore read the answer; None for any other.
     """
+    found = _answer(request, clients, capacity)
+    if page is None:
+        return found
+    return replace(found, headers=(*found.headers, ("Access-Control-Allow-Origin", page), ("Vary", "Origin")))
+
+
+def _answer(request: Request, clients: int, capacity: int) -> HttpAnswer:
+    if request.method == "OPTIONS":
+        # The answer to a preflight request too (Fetch Standard, 4.8): which page may go on is said by answer().
+        methods = ("Access-Control-Allow-Methods", "GET, HEAD")
+        return HttpAnswer(204, b"", (("Allow", _ALLOWED), methods, *_COMMON))
     if request.method not in _READ:
-        return HttpAnswer(405, b"This port speaks WebSocket.\n", (("Allow", "GET, HEAD"), _TEXT, *_COMMON))
+        return HttpAnswer(405, b"This port speaks WebSocket.\n", (("Allow", _ALLOWED), _TEXT, *_COMMON))
     if request.path == "/health":
         body = json.dumps({"status": "full" if clients >= capacity else "ok", "clients": clients})
         return HttpAnswer(200, body.encode() + b"\n", (("Content-Type", "application/json"), *_COMMON))
@@ -54,6 +68,6 @@ def answer(request: Request, clients: int, capacity: int) -> HttpAnswer:
     return HttpAnswer(426, text.encode(), (upgrade, _TEXT, *_COMMON))
 
 
-def refusal(status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> HttpAnswer:
-    """A refused upgrade as a plain HTTP answer (``refuse_with: http``)."""
-    return HttpAnswer(status, f"{reason}\n".encode(), (_TEXT, *headers, *_COMMON))
+def refusal(status: int, reason: str, headers: tuple[tuple[str, str], ...], delay: float) -> HttpAnswer:
+    """A refused upgrade as a plain HTTP answer (``refuse_with: http``), sent after ``delay`` seconds."""
+    return HttpAnswer(status, f"{reason}\n".encode(), (_TEXT, *headers, *_COMMON), delay)

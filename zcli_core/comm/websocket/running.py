@@ -17,6 +17,7 @@ from zcli_core.contracts.websocket import Closed, ClosedBy, HttpAnswer, Message
 
 if TYPE_CHECKING:
     from zcli_core.comm.websocket.callbacks import Callbacks
+    from zcli_core.comm.websocket.client_limits import ClientLimits
     from zcli_core.comm.websocket.gate import Gate
     from zcli_core.comm.websocket.tls import Renewal
     from zcli_core.contracts.websocket import Address, Connection, Decision, Listener, Receiver, Request
@@ -110,6 +111,7 @@ class RunningServer:
         self.slow_clients = 0
         self.listener: Listener
         self.gate: Gate
+        self.limits: ClientLimits
         self._observers = observers
         self._capacity = capacity
         self._close_timeout = close_timeout
@@ -128,7 +130,12 @@ class RunningServer:
 
     def http(self, request: Request) -> HttpAnswer:
         """Answer a plain HTTP request."""
-        return pages.answer(request, len(self.clients), self._capacity)
+        request = self.gate.client_of(request)
+        return pages.answer(request, len(self.clients), self._capacity, self.gate.page_of(request))
+
+    def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
+        """The transport has refused a client itself."""
+        return self.gate.refused(cause, address, request)
 
     def has_room(self) -> bool:
         """Whether another client may enter."""
@@ -144,13 +151,15 @@ class RunningServer:
         if self.log.isEnabledFor(self._client_level):
             origin = f", page {admission.origin}" if admission.origin else ""
             self.log.log(self._client_level, "%s connected%s; %d now", who(session), origin, len(self.clients))
+        receiver = self.limits.enter(session, connection, session._driver)
         if self._observers.opened is not None:
             self._observers.opened(session)
-        return session._driver
+        return receiver
 
     def left(self, session: _Session, closed: Closed) -> None:
         """A client is gone."""
         self.clients.pop(session, None)
+        self.limits.leave(session)
         if closed.code == 1013 and closed.by is ClosedBy.SERVER:
             self.slow_clients += 1
             self.log.warning("%s read too slowly and was dropped: %s", who(session), closed.reason)
@@ -249,6 +258,7 @@ class RunningServer:
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
+        self.gate.close()
 
 
 def _keep(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:

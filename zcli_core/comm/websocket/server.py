@@ -7,20 +7,28 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
-from zcli_core.comm.websocket import console, runner
+from zcli_core.comm.websocket import console, runner, systemd
 from zcli_core.comm.websocket.background import BackgroundServer
 from zcli_core.comm.websocket.blocking import BlockingConnection, unwrapped
 from zcli_core.comm.websocket.callbacks import Callbacks, ConnectionCallback, Handler, make_callbacks
 from zcli_core.comm.websocket.client_info import ClientAuth
+from zcli_core.comm.websocket.client_limits import ClientLimits
 from zcli_core.comm.websocket.connection import ServerConnection, as_message
-from zcli_core.comm.websocket.gate import Gate
-from zcli_core.comm.websocket.listening import explain, make_way, one_port_for_all, shown_endpoint
+from zcli_core.comm.websocket.gate import Gate, Occupancy
+from zcli_core.comm.websocket.listening import (
+    explain,
+    make_way,
+    one_port_for_all,
+    shown_endpoint,
+    with_passed_sockets,
+)
+from zcli_core.comm.websocket.paths import make_path_callbacks
 from zcli_core.comm.websocket.running import Observers, Report, RunningServer
-from zcli_core.comm.websocket.setup import Parts, Plan, make_parts, make_plan
+from zcli_core.comm.websocket.setup import Parts, Plan, make_parts, make_plan, warn_if_open
 from zcli_core.comm.websocket.threads import HandlerThreads
 from zcli_core.contracts.provider import Context
 from zcli_core.errors import ConnectionClosed
@@ -84,7 +92,7 @@ class WebSocketServer:
         self,
         host: str | None = None,
         port: int | None = None,
-        handler: Handler | None = None,
+        handler: Handler | Mapping[str, Handler] | None = None,
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
@@ -95,14 +103,23 @@ class WebSocketServer:
         Where it listens and how it ended is printed. A second Ctrl+C ends at once.
 
         ``handler(websocket, message)`` is called for every message, those of one client in order and one at a time;
-        without it, messages are sent back. ``on_connect(websocket)`` is called before a client's first message,
+        without it, messages are sent back. It may be a mapping of paths to such functions, ``{"/chat": chat}``; other
+        paths are refused then. ``on_connect(websocket)`` is called before a client's first message,
         ``on_disconnect(websocket)`` once it is gone. Each may be ``async def`` or plain; a plain one runs in a thread
         and may block.
 
         Raises ConfigError if the settings cannot be used, ListenError if the port is not to be had, ValueError for a
         port or host that is none, TypeError for a function that cannot be called like that, RuntimeError if the
-        server runs already. The port is opened last.
+        server runs already or inside an event loop, which it would block. The port is opened last.
+
+        Under systemd, ``host`` and ``port`` are those of the sockets that it passes on (``LISTEN_FDS``), unless they
+        are given, and it is told when the server is ready (``NOTIFY_SOCKET``).
         """
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError(
+                "start() blocks, so it cannot be called inside a running event loop; "
+                "use 'await z.comm.websocket.serve(...)' there, or z.comm.websocket.start_background(...)"
+            )
         order = self._order(host, port, handler, on_connect, on_disconnect)
         factory = runner.loop_factory(self._config)
         with self._claimed() as run, runner.stopped_by_signals(run.stop, run.drop) as signals:
@@ -118,7 +135,7 @@ class WebSocketServer:
         self,
         host: str | None = None,
         port: int | None = None,
-        handler: Handler | None = None,
+        handler: Handler | Mapping[str, Handler] | None = None,
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
@@ -135,7 +152,7 @@ class WebSocketServer:
         self,
         host: str | None = None,
         port: int | None = None,
-        handler: Handler | None = None,
+        handler: Handler | Mapping[str, Handler] | None = None,
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
@@ -267,12 +284,19 @@ class WebSocketServer:
         self,
         host: str | None,
         port: int | None,
-        handler: Handler | None,
+        handler: Handler | Mapping[str, Handler] | None,
         on_connect: ConnectionCallback | None,
         on_disconnect: ConnectionCallback | None,
     ) -> _Order:
-        callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
-        plan = make_plan(self._config, host, port, self._log)
+        _expect_no_handler("host", host)
+        _expect_no_handler("port", port)
+        if isinstance(handler, Mapping):
+            callbacks = make_path_callbacks(handler, on_connect, on_disconnect, self._threads)
+            paths = frozenset(handler)
+        else:
+            callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
+            paths = None
+        plan = make_plan(self._config, host, port, paths, self._log)
         return _Order(self._parts, plan, callbacks)
 
     @contextlib.contextmanager
@@ -293,6 +317,9 @@ class WebSocketServer:
         """Listen, tell so, wait until somebody wants it to stop, and stop."""
         server = self._make_server(order)
         endpoint = one_port_for_all(order.plan.endpoint)
+        if order.plan.may_be_passed:
+            endpoint = with_passed_sockets(endpoint)
+        warn_if_open(self._config, endpoint, self._log)
         if endpoint.unix_path is not None:
             make_way(endpoint.unix_path)
         try:
@@ -307,8 +334,10 @@ class WebSocketServer:
         self._log.info("listening on %s", run.url, extra=console.FILE_ONLY)
         try:
             announce(run)
+            systemd.notify("READY=1")
             await run.stop.wait()
         finally:
+            systemd.notify("STOPPING=1")
             report = await server.shut_down()
             run.server = None
             self._log.info("%s", console.ending(report), extra=console.FILE_ONLY)
@@ -325,14 +354,15 @@ class WebSocketServer:
             self._log,
             client_level,
         )
+        server.limits = ClientLimits(settings, server.loop, self._log)
         server.gate = Gate(
             settings,
-            order.plan.endpoint.host,
             order.plan.rules,
             order.parts.strategies,
-            server.has_room,
+            Occupancy(server.has_room, server.limits.count_of),
             server.admit,
             self._log,
+            server.loop,
         )
         return server
 
@@ -349,6 +379,13 @@ class WebSocketServer:
         settings = self._config.websocket
         auth = f"auth: {', '.join(settings.auth)}" if settings.require_auth else "no auth"
         console.say(f"[WebSocket] listening on {run.url} ({auth}); Ctrl+C stops it")
+
+
+def _expect_no_handler(name: str, given: object) -> None:
+    """Raise TypeError if the handler was given in the place of another argument."""
+    if callable(given) or isinstance(given, Mapping):
+        shown = getattr(given, "__name__", None) or "..."
+        raise TypeError(f"{name} must not be a handler, got {type(given).__name__} {shown}; pass it as handler={shown}")
 
 
 def _clients(given: Client | Iterable[Client] | None) -> tuple[ServerConnection, ...]:

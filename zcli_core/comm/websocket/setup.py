@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from zcli_core.comm.websocket.addresses import TrustedProxies
+from zcli_core.comm.websocket.gate import Rules
 from zcli_core.comm.websocket.listening import is_loopback, make_endpoint, make_limits
 from zcli_core.comm.websocket.origins import OriginRules
 from zcli_core.comm.websocket.strategies import AskedStrategy
@@ -34,9 +36,10 @@ class Plan(NamedTuple):
     """How one run of the server is to be."""
 
     endpoint: Endpoint
+    #: Whether sockets that systemd passes on are used instead of the endpoint.
+    may_be_passed: bool
     limits: Limits
-    #: None: ``allowed_origins`` is not set.
-    rules: OriginRules | None
+    rules: Rules
     #: None: no TLS.
     renewal: Renewal | None
 
@@ -76,30 +79,73 @@ def _make_strategies(
     )
 
 
-def make_plan(config: Config, host: Any, port: Any, log: logging.Logger) -> Plan:
-    """Check the settings of one run; ``host`` and ``port`` are the caller's, None where it gave none.
+def make_plan(config: Config, host: Any, port: Any, paths: Collection[str] | None, log: logging.Logger) -> Plan:
+    """Check the settings of one run.
 
-    :raises ConfigError: a certificate or an origin cannot be used; every problem at once.
+    ``host`` and ``port`` are the caller's, None where it gave none; ``paths`` are those that have a handler, None if
+    all have.
+
+    :raises ConfigError: a certificate, an origin, a proxy or an owner cannot be used; every problem at once.
     :raises ValueError: a host or port that is none.
     """
     settings = config.websocket
     problems: list[str] = []
     secured = _collecting(problems, lambda: _make_tls(config, log))
     rules = _collecting(problems, lambda: _make_rules(config, log))
-    if problems:
+    proxies = _collecting(problems, lambda: _make_proxies(config))
+    owner = _collecting(problems, lambda: _find_owner(config))
+    if problems or proxies is None or owner is None:
         raise ConfigError(problems)
     context, renewal = secured or (None, None)
-    endpoint = make_endpoint(settings, host, port, context)
-    if not settings.require_auth and not is_loopback(endpoint):
-        log.warning(
-            "anybody who reaches %s may connect: websocket.require_auth is off and it is no loopback address",
-            endpoint.host,
+    endpoint = make_endpoint(settings, host, port, context, owner)
+    may_be_passed = host is None and port is None
+    return Plan(endpoint, may_be_passed, make_limits(settings), Rules(endpoint.host, rules, paths, proxies), renewal)
+
+
+def warn_if_open(config: Config, endpoint: Endpoint, log: logging.Logger) -> None:
+    """Warn of a server that asks other machines for nothing."""
+    settings = config.websocket
+    if settings.require_auth or is_loopback(endpoint) or (settings.ssl_enabled and settings.ssl_client_ca):
+        return
+    log.warning(
+        "anybody who reaches %s may connect: websocket.require_auth is off and it is not a loopback address",
+        endpoint.host or "the socket",
+    )
+
+
+def _make_proxies(config: Config) -> TrustedProxies:
+    try:
+        return TrustedProxies(config.websocket.trusted_proxies)
+    except ValueError as error:
+        origin = config.explain("websocket.trusted_proxies").origin
+        raise ConfigError([f"websocket.trusted_proxies ({origin}): {problem}" for problem in error.args]) from None
+
+
+def _find_owner(config: Config) -> tuple[int, int]:
+    """The ids of ``websocket.unix_owner``; -1 for one that is not set."""
+    owner = config.websocket.unix_owner
+    if owner is None or config.websocket.unix_path is None:
+        return -1, -1
+    user, _, group = owner.partition(":")
+    try:
+        import grp
+        import pwd
+
+        return (
+            -1 if not user else int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid,
+            -1 if not group else int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid,
         )
-    return Plan(endpoint, make_limits(settings), rules, renewal)
+    except (ImportError, KeyError):
+        origin = config.explain("websocket.unix_owner").origin
+        raise ConfigError(
+            f"websocket.unix_owner ({origin}): {owner!r} names a user or group that this machine does not have; "
+            "expected USER, USER:GROUP or :GROUP"
+        ) from None
 
 
 def _make_tls(config: Config, log: logging.Logger) -> tuple[Any, Renewal] | None:
-    if not config.websocket.ssl_enabled and config.websocket.ssl_cert is None:
+    settings = config.websocket
+    if not settings.ssl_enabled and settings.ssl_cert is None and settings.ssl_client_ca is None:
         return None  # the module ssl is not needed
     from zcli_core.comm.websocket.tls import Renewal, configured_context
 
@@ -119,6 +165,13 @@ def _make_rules(config: Config, log: logging.Logger) -> OriginRules | None:
     except ValueError as error:
         origin = config.explain("websocket.allowed_origins").origin
         raise ConfigError([f"websocket.allowed_origins ({origin}): {problem}" for problem in error.args]) from None
+    if config.websocket.token_cookie is not None and rules.admits_null:
+        origin = config.explain("websocket.allowed_origins").origin
+        raise ConfigError(
+            f"websocket.allowed_origins ({origin}) admits pages of any site ('*', 'null' or 'file://'), and "
+            f"websocket.token_cookie ({config.explain('websocket.token_cookie').origin}) takes the token from a "
+            "cookie, which browsers send for every page; name the origins that may connect"
+        )
     if rules.admits_null:
         log.info(
             "pages opened from a file may connect, and so may every page whose origin is 'null', such as a sandboxed "

@@ -52,6 +52,17 @@ class AskedStrategy:
         except Exception as error:  # noqa: BLE001 - a plugin's fault refuses its client and no more
             return self._failed(error)
 
+    def judge_throttled(self, request: Request) -> Identified | None:
+        """Ask about a client at a throttled address; None also from a strategy that takes no part in that."""
+        authenticate = getattr(self._strategy, "authenticate_throttled", None)
+        if authenticate is None:
+            return None
+        try:
+            outcome = self._checked(authenticate(request))
+        except Exception as error:  # noqa: BLE001
+            outcome = self._failed(error)
+        return outcome if isinstance(outcome, Identified) else None
+
     async def judge_later(self, request: Request) -> Outcome:
         """Ask any strategy: in this task, or in a thread if it is a plain one that may block."""
         if self.immediate:
@@ -78,7 +89,14 @@ class AskedStrategy:
         if answer is None or isinstance(answer, Rejected):
             return answer
         if isinstance(answer, Identified) and isinstance(answer.identity, str) and answer.identity:
-            return answer
+            expires_at = answer.expires_at
+            if expires_at is None or (type(expires_at) in (int, float) and expires_at == expires_at):
+                return answer
+            self._log.error(
+                "%s gave a wrong expires_at (%s, not a number of seconds): refused (1011)",
+                self, type(expires_at).__name__,
+            )  # fmt: skip
+            return FAILED
         if inspect.iscoroutine(answer):
             answer.close()
         self._log.error("%s gave %s, which is no verdict: refused (1011)", self, type(answer).__name__)

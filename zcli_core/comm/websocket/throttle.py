@@ -1,4 +1,4 @@
-"""Slowing down whoever guesses: too many wrong credentials from one address are refused unheard for a while."""
+"""Slowing down clients that guess: after too many wrong credentials an address has to wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class FailureThrottle:
     """Counts wrong credentials by address, in a window that slides.
 
     An address may fail ``limit`` times in ``window`` seconds; then it has to wait until the oldest of these failures
-    has left the window. All addresses of an IPv6 /64 count as one: that is what one customer is given (RFC 6177).
+    has left the window. Addresses are told apart by :func:`~.addresses.address_key`.
     """
 
     def __init__(self, limit: int, window: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -23,18 +23,16 @@ class FailureThrottle:
         self._clock = clock
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def failed(self, address: str) -> None:
+    def failed(self, key: str) -> None:
         """Note a failure."""
-        key = _network(address)
         times = self._failures.setdefault(key, deque(maxlen=self._limit))
         times.append(self._clock())
         self._failures.move_to_end(key)
         if len(self._failures) > MAX_ADDRESSES:
             self._failures.popitem(last=False)
 
-    def wait(self, address: str) -> float:
+    def wait(self, key: str) -> float:
         """Seconds until that address may try again; 0 if it may now."""
-        key = _network(address)
         times = self._failures.get(key)
         if times is None:
             return 0.0
@@ -46,17 +44,3 @@ class FailureThrottle:
         if not times:
             del self._failures[key]
         return 0.0
-
-
-def _network(address: str) -> str:
-    if ":" not in address:
-        return address
-    import ipaddress
-
-    try:
-        parsed = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.ipv4_mapped:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((parsed, 64), strict=False).network_address)

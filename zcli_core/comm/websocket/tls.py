@@ -47,6 +47,7 @@ def prove(server: ssl.SSLContext, certificate: Path) -> float | None:
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate itself is the anchor
+    asked_of_clients, server.verify_mode = server.verify_mode, ssl.CERT_NONE
     try:
         client.load_verify_locations(certificate)
         end = _handshake(client, server)
@@ -59,6 +60,8 @@ def prove(server: ssl.SSLContext, certificate: Path) -> float | None:
         return None
     except ssl.SSLError:
         return None
+    finally:
+        server.verify_mode = asked_of_clients
     return ssl.cert_time_to_seconds(end) if end else None
 
 
@@ -114,6 +117,11 @@ def configured_context(config: Config, log: logging.Logger) -> tuple[ssl.SSLCont
     """
     files = configured_files(config)
     if files is None:
+        if config.websocket.ssl_client_ca is not None:
+            raise ConfigError(
+                f"websocket.ssl_client_ca ({config.explain('websocket.ssl_client_ca').origin}) asks clients for "
+                "certificates, which takes wss://, but websocket.ssl_enabled is not set"
+            )
         if config.websocket.ssl_cert is not None:
             origin = config.explain("websocket.ssl_cert").origin
             log.warning("websocket.ssl_cert is set (%s), but websocket.ssl_enabled is not: serving ws://", origin)
@@ -126,7 +134,24 @@ def configured_context(config: Config, log: logging.Logger) -> tuple[ssl.SSLCont
         raise ConfigError(f"websocket.{setting} ({origin}): {problem}{_hint(config, setting)}") from problem
     if warning:
         log.warning("%s", warning)
+    if config.websocket.ssl_client_ca is not None:
+        _require_certificates(context, config.websocket.ssl_client_ca, config)
     return context, files
+
+
+def _require_certificates(context: ssl.SSLContext, authorities: Path, config: Config) -> None:
+    """Have clients show a certificate of one of these authorities.
+
+    :raises ConfigError: the file cannot be used.
+    """
+    origin = config.explain("websocket.ssl_client_ca").origin
+    try:
+        context.load_verify_locations(authorities)
+    except OSError as error:  # of which ssl.SSLError is one
+        wrong = "holds no certificate in PEM format" if isinstance(error, ssl.SSLError) else None
+        detail = wrong or f"cannot be read: {error.strerror}"
+        raise ConfigError(f"websocket.ssl_client_ca ({origin}): {authorities} {detail}") from error
+    context.verify_mode = ssl.CERT_REQUIRED
 
 
 def _hint(config: Config, setting: str) -> str:

@@ -10,6 +10,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from zcli_core.contracts.websocket_parts.accepting import Accepting, certificate_trouble
+from zcli_core.contracts.websocket_parts.binding import listening_sockets
 from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
 from zcli_core.contracts.websocket_parts.opening import Opening
 from zcli_core.contracts.websocket_parts.sending import HIGH_WATER
@@ -56,7 +58,7 @@ class AsyncioListener(Generic[C]):
         self.high_water = min(HIGH_WATER, limits.send_buffer_max // 2)
         #: Whether nobody is let in any more.
         self.stopped = False
-        self._server: asyncio.Server | None = None
+        self._accepting: Accepting | None = None
         self._unix_path: str | None = None
         self._addresses: list[Address] = []
         self._clock: asyncio.TimerHandle | None = None
@@ -76,23 +78,18 @@ class AsyncioListener(Generic[C]):
     async def start(self, endpoint: Endpoint) -> None:
         """Bind and accept. Raises OSError where the system refuses the address."""
         _keep_large_blocks()
-        timeouts: dict[str, Any] = {}
+        tls: dict[str, Any] = {}
         if endpoint.tls is not None:
-            timeouts["ssl_handshake_timeout"] = self.limits.open_timeout
+            tls = {"ssl": endpoint.tls, "ssl_handshake_timeout": self.limits.open_timeout}
             if sys.version_info >= (3, 11):
-                timeouts["ssl_shutdown_timeout"] = self.limits.close_timeout
-        if endpoint.unix_path is not None:
+                tls["ssl_shutdown_timeout"] = self.limits.close_timeout
+        sockets = await listening_sockets(endpoint, self.loop)
+        if endpoint.unix_path is not None and not endpoint.sockets:
             self._unix_path = str(endpoint.unix_path)
-            self._server = await self.loop.create_unix_server(
-                lambda: Opening(self), self._unix_path, ssl=endpoint.tls, backlog=endpoint.backlog,
-                **timeouts,
-            )  # fmt: skip
-        else:
-            self._server = await self.loop.create_server(
-                lambda: Opening(self), endpoint.host, endpoint.port, ssl=endpoint.tls, backlog=endpoint.backlog,
-                reuse_port=endpoint.reuse_port or None, **timeouts,
-            )  # fmt: skip
-            self._addresses = [cast("Address", sock.getsockname()) for sock in self._server.sockets]
+        names = [sock.getsockname() for sock in sockets]
+        self._addresses = [cast("Address", name) for name in names if isinstance(name, tuple)]
+        self._accepting = Accepting(sockets, lambda: Opening(self), tls, self._tls_failed, self.log)
+        await self._accepting.start(endpoint.backlog)
         if self.limits.ping_interval:
             self._start_clock()
 
@@ -100,6 +97,16 @@ class AsyncioListener(Generic[C]):
     def addresses(self) -> list[Address]:
         """Where it listens."""
         return list(self._addresses)
+
+    def opened(self, transport: asyncio.Transport) -> None:
+        """A client has connected."""
+        if self._accepting is not None and self._accepting.watches_descriptors:
+            self._accepting.exhaustion.look_at(transport)
+
+    def _tls_failed(self, address: Any, error: Exception) -> None:
+        trouble = certificate_trouble(error)
+        if trouble is not None:
+            self.acceptor.refused(trouble, address if isinstance(address, tuple) else None)
 
     def forget(self, connection: AsyncioConnection) -> None:
         """A connection is gone."""
@@ -126,26 +133,12 @@ class AsyncioListener(Generic[C]):
     def stop_accepting(self) -> None:
         """Release the port and drop who is still in the upgrade."""
         self.stopped = True
-        if self._server is not None:
-            self._stop_listening(self._server)
-            self._server = None
+        if self._accepting is not None:
+            self._accepting.stop()
+            self._accepting = None
             self._remove_socket_file()
         for opening in list(self.openings):
             opening.drop()
-
-    def _stop_listening(self, server: asyncio.Server) -> None:
-        """Close the server; where asyncio accepts by itself, one turn of the loop later.
-
-        A connection that it has accepted and made no transport for would otherwise be lost, neither served nor closed.
-        """
-        try:
-            accepting = [self.loop.remove_reader(sock.fileno()) for sock in server.sockets]
-        except NotImplementedError:  # Windows
-            accepting = []
-        if any(accepting):
-            self.loop.call_soon(server.close)
-        else:
-            server.close()
 
     def _remove_socket_file(self) -> None:
         if self._unix_path is not None:

@@ -56,6 +56,7 @@ class Opening(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         self._listener.openings.add(self)
+        self._listener.opened(self._transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to read into (asyncio): little at a time, for it may have to be kept."""
@@ -80,8 +81,9 @@ class Opening(asyncio.BufferedProtocol):
             head, self._buffer = parts
             info = self._transport.get_extra_info
             request, key = parse_head(
-                head, _address(info("peername")), _address(info("sockname")), info("sslcontext") is not None
-            )
+                head, _address(info("peername")), _address(info("sockname")), info("sslcontext") is not None,
+                info("peercert") or None,
+            )  # fmt: skip
         except BadRequest as bad:
             self._listener.log.debug("refused a request: %s", bad)
             self._send_last(http_response(bad.answer))
@@ -109,10 +111,8 @@ class Opening(asyncio.BufferedProtocol):
         if key is None:
             self._send_last(http_response(refusal.answer))
         else:
-            address = request.remote_address
-            client = f"{address[0]}:{address[1]}" if address else "a client of the Unix socket"
-            self._listener.log.warning("refused %s: %s", client, refusal)
-            self._carry_out(Refuse(1008, str(refusal)), request, key)
+            delay = self._listener.acceptor.refused(str(refusal), request.remote_address, request)
+            self._carry_out(Refuse(1008, str(refusal), delay=delay), request, key)
 
     # Deciding -----------------------------------------------------------------------------------------------------
 
@@ -156,12 +156,12 @@ class Opening(asyncio.BufferedProtocol):
         """Answer; an answer that cannot be sent is the core's mistake."""
         try:
             if isinstance(decision, HttpAnswer):
-                self._send_last(http_response(decision))
+                self._send_after(decision.delay, http_response(decision))
                 return
             _check_subprotocol(decision.subprotocol, request)
             if isinstance(decision, Refuse):
                 response = accept_response(key, decision.subprotocol, None)
-                self._send_last(response + close_frame(decision.code, decision.reason))
+                self._send_after(decision.delay, response + close_frame(decision.code, decision.reason))
                 return
             assert self._transport is not None
             connection = self._listener.connection(self._transport, request, decision.subprotocol)
@@ -197,6 +197,16 @@ class Opening(asyncio.BufferedProtocol):
             return
         connection.start(receiver, received)
 
+    def _send_after(self, delay: float, data: bytes) -> None:
+        """:meth:`_send_last` after some seconds, in which what the client sends is dropped."""
+        if delay <= 0:
+            self._send_last(data)
+            return
+        self._done = True
+        self._buffer = b""
+        self._deciding = None
+        self._restart_timer(delay, lambda: self._send_last(data))
+
     def _send_last(self, data: bytes) -> None:
         """Send the only answer there will be, then drop what comes until the client or the timer closes."""
         assert self._transport is not None
@@ -228,6 +238,11 @@ class Opening(asyncio.BufferedProtocol):
             self._restart_timer(self._listener.limits.close_timeout)
         elif self._transport is not None:
             self._transport.abort()
+
+    def give_up(self) -> None:
+        """There will be no connection: the TLS handshake has failed."""
+        self._done = True
+        self._end()
 
     def drop(self) -> None:
         """The listener stops: close without an answer."""

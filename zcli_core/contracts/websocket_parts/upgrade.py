@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import http
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h11
 
@@ -18,7 +18,7 @@ from zcli_core.contracts.headers import Headers
 from zcli_core.contracts.websocket import Address, HttpAnswer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from zcli_core.contracts.websocket import Limits
 
@@ -27,6 +27,7 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 #: The length to which :func:`skim` shortens a line.
 _SKIMMED = 512
+_ABSOLUTE_FORM = re.compile(r"(?:http|ws)s?://([^/?#]*)(.*)", re.IGNORECASE)
 _VALUE = re.compile(r"[^\x00-\x1f\x7f]*")
 
 
@@ -67,7 +68,9 @@ def skim(data: bytes) -> bytes:
     )
 
 
-def parse_head(head: bytes, remote: Address, local: Address, tls: bool) -> tuple[Request, str | None]:
+def parse_head(
+    head: bytes, remote: Address, local: Address, tls: bool, certificate: Mapping[str, Any] | None = None
+) -> tuple[Request, str | None]:
     """The request, and its Sec-WebSocket-Key if it is a proper upgrade to WebSocket.
 
     BadRequest for what is no HTTP, and for an upgrade that breaks RFC 6455.
@@ -84,14 +87,31 @@ def parse_head(head: bytes, remote: Address, local: Address, tls: bool) -> tuple
     if not event.http_version.startswith(b"1."):
         raise BadRequest(505, "This server speaks HTTP/1.1.")
     headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()])
-    path, _, query = event.target.decode("latin-1").partition("?")
+    target, headers = _origin_form(event.target.decode("latin-1"), headers)
+    path, _, query = target.partition("?")
     wants_websocket = "websocket" in _tokens(headers, "upgrade")
     key = _check_upgrade(event, headers) if wants_websocket else None
     request = Request(
         event.method.decode("latin-1"), path, query, headers, remote, local, tls,
-        _subprotocols(headers) if wants_websocket else (),
+        _subprotocols(headers) if wants_websocket else (), certificate,
     )  # fmt: skip
     return request, key
+
+
+def _origin_form(target: str, headers: Headers) -> tuple[str, Headers]:
+    """The path and query of a target that may be a whole URL, whose authority then replaces ``Host``.
+
+    A server has to take the absolute form from every client (RFC 9112, 3.2.2). BadRequest for user information in it
+    (RFC 9110, 4.2.4).
+    """
+    match = _ABSOLUTE_FORM.fullmatch(target)
+    if match is None:
+        return target, headers
+    authority, rest = match.groups()
+    if not authority or "@" in authority:
+        raise BadRequest(400, "The request target is not a valid URL.")
+    others = [(name, value) for name, value in headers.raw_items() if name.lower() != "host"]
+    return rest if rest.startswith("/") else f"/{rest}", Headers([("Host", authority), *others])
 
 
 def _tokens(headers: Headers, name: str) -> list[str]:
@@ -127,8 +147,12 @@ def _is_key(key: str) -> bool:
 
 
 def _subprotocols(headers: Headers) -> tuple[str, ...]:
-    """What the client offers; BadRequest if a name is no token or stands twice (RFC 6455, 4.1)."""
-    offered = [name.strip() for value in headers.get_all("sec-websocket-protocol") for name in value.split(",")]
+    """What the client offers; BadRequest if a name is not a token or stands twice (RFC 6455, 4.1).
+
+    Empty elements of a list are ignored (RFC 9110, 5.6.1.2), so an empty header offers nothing.
+    """
+    values = headers.get_all("sec-websocket-protocol")
+    offered = [name for value in values for part in value.split(",") if (name := part.strip(" \t"))]
     if len(set(offered)) != len(offered) or not all(_NAME.fullmatch(name) for name in offered):
         raise BadRequest(400, "Sec-WebSocket-Protocol must list different names.")
     return tuple(offered)

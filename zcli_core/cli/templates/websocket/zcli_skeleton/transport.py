@@ -10,6 +10,7 @@ from zcli_core.contracts.provider import Context
 from zcli_core.contracts.websocket import (
     Accept,
     Acceptor,
+    Address,
     Closed,
     Connection,
     Decision,
@@ -65,6 +66,10 @@ class LimitedAcceptor:
     def http(self, request: Request) -> HttpAnswer:
         """The core's answer."""
         return self._core.http(request)
+
+    def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
+        """Tell the core of a client that the engine has refused itself."""
+        return self._core.refused(cause, address, request)
 
     async def _decide_later(self, decision: Awaitable[Decision]) -> Decision:
         return self._limit(await decision)

@@ -1,0 +1,60 @@
+"""systemd: sockets that it passes on (sd_listen_fds(3)), and telling it that the server is ready (sd_notify(3))."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+from zcli_core.errors import ListenError
+
+_FIRST_DESCRIPTOR = 3
+
+
+def passed_sockets() -> tuple[socket.socket, ...]:
+    """The sockets that systemd has opened for this very process; empty if there are none.
+
+    The variables are obeyed only if ``LISTEN_PID`` is this process: a child inherits them without the descriptors.
+    Each call gives new descriptors of the same sockets, so that a server can be stopped and started again.
+
+    Raises:
+        ListenError: One of them is not a listening stream socket.
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return ()
+    count = os.environ.get("LISTEN_FDS", "")
+    if not (count.isascii() and count.isdigit()):
+        return ()
+    with contextlib.ExitStack() as opened:
+        descriptors = range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count))
+        found = tuple(opened.enter_context(_socket_of(descriptor)) for descriptor in descriptors)
+        opened.pop_all()
+    return found
+
+
+def _socket_of(descriptor: int) -> socket.socket:
+    try:
+        # Programs that this one starts must not inherit it; systemd has passed it on in an inheritable state.
+        os.set_inheritable(descriptor, False)
+        sock = socket.socket(fileno=os.dup(descriptor))
+    except OSError as error:
+        raise ListenError(f"descriptor {descriptor}, which LISTEN_FDS announces, is not a socket: {error}") from error
+    listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if not listens:
+        sock.close()
+        raise ListenError(
+            f"descriptor {descriptor}, which LISTEN_FDS announces, is not a listening stream socket; "
+            "the systemd unit needs ListenStream= and Accept=no"
+        )
+    return sock
+
+
+def notify(state: str) -> None:
+    """Tell systemd a state such as ``READY=1``, if it wants to know; it may be gone, which is not an error."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in ("/", "@"):
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        # An @ stands for the NUL byte of an abstract socket.
+        sock.sendto(state.encode(), f"\0{address[1:]}" if address[0] == "@" else address)
