@@ -110,7 +110,7 @@ def _origin_form(target: str, headers: Headers) -> tuple[str, Headers]:
     authority, rest = match.groups()
     if not authority or "@" in authority:
         raise BadRequest(400, "The request target is not a valid URL.")
-    others = [(name, value) for name, value in headers.raw_items() if name.lower() != "host"]
+    others = [(name, value) for name, value in headers.items() if name.lower() != "host"]
     return rest if rest.startswith("/") else f"/{rest}", Headers([("Host", authority), *others])
 
 
