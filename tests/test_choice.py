@@ -343,6 +343,22 @@ def test_a_factory_may_refuse_the_configuration_in_its_own_words(site: Site) -> 
         _choose(z)
 
 
+def test_factory_interrupted_passes_the_interrupt_on(site: Site) -> None:
+    """Ctrl+C ends the program; it does not become an error of the plugin."""
+    site.plugin(
+        "slow",
+        """
+        def make(context):
+            raise KeyboardInterrupt
+        @hookimpl
+        def zcli_http_transports():
+            return [Provider("slow", "of a test", make)]
+        """,
+    )
+    with zCLI({**QUIET, "http": {"transport": "slow"}}) as z, pytest.raises(KeyboardInterrupt):
+        _choose(z)
+
+
 # --- services, which are all in use ---
 
 SERVICE = """

@@ -80,6 +80,17 @@ def test_a_file_that_is_taken_away_is_made_again(open_log: Open) -> None:
     assert "first" not in _text(log)
 
 
+def test_file_rotated_by_another_process_is_followed(open_log: Open) -> None:
+    """The other process has already made a new file of that name."""
+    log = open_log()
+    log.logger.info("first")
+    assert log.file is not None
+    Path(log.file).rename(Path(log.file).with_name("moved"))
+    Path(log.file).write_text("of the other process\n", encoding="utf-8")
+    log.logger.info("second")
+    assert "second" in _text(log)
+
+
 WRITER = """
 import sys
 from pathlib import Path

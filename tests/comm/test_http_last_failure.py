@@ -67,8 +67,13 @@ def test_last_failure_belongs_to_one_client(http: HttpClient) -> None:
     """Another client's calls do not change it."""
     other = client_over(make_response())
     http.get("")
-    assert http.last_failure is not None
+    failure = http.last_failure
+    assert failure is not None
     assert other.last_failure is None
+    other.get("")
+    assert http.last_failure is failure
+    other.get(URL)
+    assert http.last_failure is failure
 
 
 def test_last_failure_belongs_to_one_thread(http: HttpClient) -> None:

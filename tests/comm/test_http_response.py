@@ -19,7 +19,7 @@ def get(response: RawResponse) -> HttpResponse:
     return found
 
 
-@pytest.mark.parametrize("status", [200, 204, 304, 404, 418, 500, 503])
+@pytest.mark.parametrize("status", [200, 204, 304, 399, 400, 404, 500])
 def test_response_is_true_for_every_status(status: int) -> None:
     """``if response:`` asks whether there is a response; ``ok`` asks whether the status is below 400."""
     found = get(make_response(status))

@@ -104,9 +104,12 @@ def test_retry_of_post_must_be_asked_for(
     assert len(mock.requests) == sent
 
 
-def test_no_retry_of_an_unrepeatable_body() -> None:
-    """An iterator can be read once."""
-    assert client_over([BUSY]).put(URL, data=iter([b"once"]), headers={"Content-Length": "4"}, retries=2)
+@pytest.mark.parametrize("all_methods", [False, True])
+def test_no_retry_of_an_unrepeatable_body(all_methods: bool) -> None:
+    """An iterator can be read once, so the response to the first attempt is returned."""
+    mock = MockTransport(BUSY)
+    assert client_over(mock).put(URL, data=iter([b"once"]), retries=2, retry_all_methods=all_methods)
+    assert len(mock.requests) == 1
 
 
 def test_retry_after_header_sets_the_pause(clock: Clock) -> None:
@@ -115,9 +118,10 @@ def test_retry_after_header_sets_the_pause(clock: Clock) -> None:
     assert clock.pauses == [7]
 
 
-def test_retry_after_beyond_the_deadline_ends_the_call(clock: Clock) -> None:
+@pytest.mark.parametrize("seconds", [30, 3600])
+def test_retry_after_beyond_the_deadline_ends_the_call(clock: Clock, seconds: int) -> None:
     """The response is returned at once."""
-    found = client_over([make_response(429, headers={"Retry-After": "3600"})]).get(URL, retries=5, timeout=30)
+    found = client_over([make_response(429, headers={"Retry-After": str(seconds)})]).get(URL, retries=5, timeout=30)
     assert found is not None
     assert found.status_code == 429
     assert clock.pauses == []

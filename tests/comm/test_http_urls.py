@@ -22,6 +22,7 @@ from zcli_core.contracts.http import TransportFailure, Url
         ("https://host:80/", "https://host:80/"),
         ("http://host:/", "http://host/"),
         ("http://host:08080/", "http://host:8080/"),
+        ("http://host:65535/", "http://host:65535/"),
         ("http://host?query", "http://host/?query"),
         ("http://host#fragment", "http://host/"),
         ("http://host/a/./b/../c", "http://host/a/c"),

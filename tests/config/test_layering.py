@@ -87,8 +87,9 @@ def test_the_configuration_is_what_dict_update_makes_of_the_layers(
         set_here = {key: value for key, value in values.items() if value is not None}
         model.update(set_here)
         for key, value in set_here.items():
-            history.setdefault(key, []).append((value, f"L{number}"))
-    found = [_Layer(f"L{n}", n * 100, _entries(values, n, form)) for n, (values, form) in enumerate(layers)]
+            history.setdefault(key, []).append((value, f"L{9 - number}"))
+    # By name, the layers would be in the opposite order.
+    found = [_Layer(f"L{9 - n}", n * 100, _entries(values, n, form)) for n, (values, form) in enumerate(layers)]
     random.shuffle(found)
     resolution = _resolve(*found)
     assert resolution.problems == []

@@ -164,6 +164,15 @@ def test_a_client_that_stops_reading_is_dropped_and_disturbs_nobody(serve: Serve
     assert "1 had been dropped for reading too slowly" in served.log()
 
 
+def test_client_that_closes_with_1013_is_not_slow(serve: Serve) -> None:
+    """Only a client that the server closes with this code counts as one that read too slowly."""
+    served = serve()
+    with served.client() as client:
+        client.close(1013, "later")
+    served.logged("left: closed by the client, 1013 'later'")
+    assert served.websocket.slow_client_count == 0
+
+
 def _clients_beside(stack: contextlib.ExitStack, served: Served, count: int, total: int) -> list[Any]:
     clients = [stack.enter_context(served.client()) for _ in range(count)]
     eventually(lambda: served.websocket.client_count == total)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from websocket_serving import TOKEN, Served, end_of, eventually, talks
 from websockets.sync.client import connect
+from zcli_auth.token import MAX_LENGTH
 
 from zcli_core.comm.websocket.strategies import AskedStrategy
 from zcli_core.contracts.auth import Identified, Rejected
@@ -88,6 +89,13 @@ def test_anything_else_is_closed_with_1008_and_never_reaches_the_handler(
     log = served.logged("refused 127.0.0.1:")
     for secret in (TOKEN, "wrong", "xxxx"):
         assert secret not in log
+
+
+def test_token_of_the_greatest_length_lets_in(serve: Serve) -> None:
+    """A token that can be configured can be shown."""
+    token = "x" * MAX_LENGTH
+    with serve(require_auth=True, token=token).client(f"/?token={token}") as client:
+        assert talks(client)
 
 
 @pytest.mark.parametrize("place", ["path", "authorization", "subprotocol"])
