@@ -210,7 +210,7 @@ def test_clocks_may_differ_by_the_leeway() -> None:
         ({}, {"required_claims": []}, None),
         ({"exp": 10**400}, {}, 2**53),
     ],
-    ids=["exp", "fraction", "str", "leeway", "switched off", "no exp", "huge"],
+    ids=["exp", "fraction", "text", "leeway", "off", "no exp", "huge"],
 )
 def test_verdict_says_when_the_token_expires(
     claims: dict[str, Any], settings: dict[str, Any], expected: float | None

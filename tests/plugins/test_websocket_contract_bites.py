@@ -19,7 +19,7 @@ import pytest
 import zcli_wsproto
 from installations import clean_environment
 
-from zcli_core.contracts.websocket import Accept, Compression, HttpAnswer, State
+from zcli_core.contracts.websocket import Accept, Compression, HttpAnswer, Refuse, State
 from zcli_core.contracts.websocket_parts.events import Failure
 from zcli_core.testing import WebSocketTransportContract, websocket_peer, websocket_server
 from zcli_core.testing.contract import make_context
@@ -201,6 +201,17 @@ class DropsHeadersOfAnswers(Proxy):
         return HttpAnswer(answer.status, answer.body)
 
 
+class SendsAtOnce(Proxy):
+    def upgrade(self, request: Any) -> Any:
+        decision = self.inner.upgrade(request)
+        return replace(decision, delay=0.0) if isinstance(decision, Refuse | HttpAnswer) else decision
+
+
+class RefusesQuietly(Proxy):
+    def refused(self, *_: Any) -> float:
+        return 0.0
+
+
 class SaysPlain(Proxy):
     def upgrade(self, request: Any) -> Any:
         return self.inner.upgrade(replace(request, tls=False))
@@ -276,6 +287,13 @@ BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
     ("fails open", acceptor(SwallowsErrors), "a_decision_that_cannot", {"bad": "raises", "way": at_once}),
     ("decodes paths", acceptor(DecodesPaths), "the_acceptor_sees", {}),
     ("drops headers", acceptor(DropsHeadersOfAnswers), "a_request_that_asks_for_no_websocket", {}),
+    (
+        "does not wait with answers",
+        acceptor(SendsAtOnce),
+        "a_delayed_decision_is_sent_later",
+        {"kind": "answer", "way": at_once},
+    ),
+    ("refuses without a word", acceptor(RefusesQuietly), "max_header_bytes_passes", {"wanted": 1}),
     ("denies TLS", acceptor(SaysPlain), "it_serves_over_tls", {"size": 10}),
     ("drops nobody", lambda: Transport(listener=KeepsAccepting), "who_is_undecided", {}),
     ("takes any text", lambda: overlooking(1007, "?"), "bad_utf8_is_1007", {"bad": b"\x80", "way": "whole"}),
