@@ -35,12 +35,14 @@ class ListenError(ZCLIError):
 class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know from `websockets`
     """A WebSocket connection is closed, or closing, and the operation needs an open one.
 
-    ``code`` and ``reason`` say how it ended; 1006 where nobody said why.
+    ``code`` and ``reason`` say how it ended; 1006 if neither side sent a close frame. ``connection`` is the one that is
+    closed, where that is known.
     """
 
-    def __init__(self, code: int = 1006, reason: str = "") -> None:
+    def __init__(self, code: int = 1006, reason: str = "", connection: object = None) -> None:
         self.code = code
         self.reason = reason
+        self.connection = connection
         super().__init__(code, reason)
 
     def __str__(self) -> str:

@@ -64,7 +64,7 @@ class Decoder:
     """
 
     __slots__ = (
-        "_agreement", "_busy", "_data", "_done", "_limits", "_max_size", "_partial", "_pos", "_ready", "_slow",
+        "_agreement", "_busy", "_data", "_done", "_limits", "_max_size", "_partial", "_pos", "_ready", "_rest", "_slow",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, agreement: Agreement | None = None) -> None:
@@ -81,6 +81,8 @@ class Decoder:
         self._ready: Event | None = None
         #: Made when it is first needed: most connections never need it.
         self._slow: SlowPath | None = None
+        #: What :meth:`rest` gives after a failure.
+        self._rest: tuple[int, bytes] | None = None
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes from the network. A view is not kept: its buffer may be used again after the call."""
@@ -115,6 +117,8 @@ class Decoder:
             self._ready = partial.add(data[: partial.missing])
         except UnicodeDecodeError:
             self._ready = NOT_UTF8
+        if self._ready is NOT_UTF8:
+            self._rest = partial.missing, bytes(rest)
         if self._ready is not None:
             self._partial = None
         return rest
@@ -162,6 +166,14 @@ class Decoder:
         except UnicodeDecodeError:
             return self._fail(NOT_UTF8)
 
+    def rest(self) -> tuple[int, bytes]:
+        """How many bytes of the current frame have not come, and the bytes that were fed and not taken."""
+        if self._rest is not None:
+            return self._rest
+        if self._partial is not None:
+            return self._partial.missing, self._data[self._pos :]
+        return self._slow.missing if self._slow is not None else 0, self._data[self._pos :]
+
     def finish(self) -> None:
         """Decode no more: what follows a close frame or a failure means nothing."""
         self._done = True
@@ -182,6 +194,8 @@ class Decoder:
         return length if self.waiting >= 10 and 65535 < length < 1 << 63 else -1
 
     def _fail(self, failure: Failure) -> Failure:
+        if self._rest is None:
+            self._rest = self.rest()
         self.finish()
         return failure
 

@@ -64,6 +64,13 @@ class SlowPath:
         """Whether fewer bytes than :attr:`needed` will do."""
         return self._part is _Part.PAYLOAD
 
+    @property
+    def missing(self) -> int:
+        """Bytes of the current frame that have not come, as far as its header is known."""
+        if self._part is _Part.PAYLOAD:
+            return self.needed
+        return self.needed + self._length if self._part is _Part.MASK else 0
+
     def step(self, piece: bytes) -> Event | None:
         """Take what comes next: the message that it completes, the failure that it is, or None."""
         if self._part is _Part.PAYLOAD:
@@ -72,10 +79,10 @@ class SlowPath:
                 self._expect(_Part.START)
             return self._feed(piece)
         if self._part is _Part.MASK:
+            self._expect(_Part.PAYLOAD if self._length else _Part.START, self._length or 2)
             failure = self._count_frame()
             if failure is not None:
                 return failure
-            self._expect(_Part.PAYLOAD if self._length else _Part.START, self._length or 2)
             return self._feed(piece)
         if self._part is _Part.START:
             self._first, self._length = piece[0], piece[1] & 0x7F

@@ -36,7 +36,7 @@ class Side:
         self.handler = handler
         self.log: list[Any] = []
         self.resumed = 0
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = []
         self.close_codes: list[int] = []
         self.was_closed: list[Closed] = []
         self.driver = HandlerDriver(self, self, asyncio.get_running_loop())  # type: ignore[arg-type]
@@ -47,11 +47,17 @@ class Side:
     async def handle(self, message: Message) -> None:
         await self.handler(self, message)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         self.errors.append(error)
 
     def closed(self, closed: Closed) -> None:
         self.was_closed.append(closed)
+
+    async def left(self) -> None:
+        self.log.append("left")
+
+    def abandoned(self) -> None:
+        self.log.append("abandoned")
 
     def resume_delivery(self) -> None:
         self.resumed += 1
@@ -88,7 +94,7 @@ def run(handler: Callable[[Side, Message], Awaitable[None]], scenario: Callable[
         if not side.driver.task.done():
             await asyncio.wait([side.driver.task], timeout=5)
         assert side.driver.task.done()
-        assert side.was_closed == [GONE]
+        assert [closed[:4] for closed in side.was_closed] == [GONE[:4]]
         return side
 
     return asyncio.run(main())
@@ -202,10 +208,12 @@ def test_a_handler_that_raises_is_reported_once_and_closes_with_1011(wait_first:
 
     async def scenario(side: Side) -> None:
         soon(side, "a", "b")
-        await asyncio.wait([side.driver.task], timeout=5)
+        while not side.close_codes:
+            await asyncio.sleep(0)
 
     side = run(handler, scenario)
-    assert ([str(error) for error in side.errors], side.close_codes[0]) == (["a"], 1011)
+    assert ([str(error) for error in side.errors], side.close_codes) == (["a"], [1011])
+    assert side.was_closed[0].dropped == 1
 
 
 def test_receive_takes_the_next_message_out_of_the_sequence() -> None:
@@ -237,7 +245,7 @@ def test_receive_raises_connection_closed_when_the_connection_ends_and_nobody_is
         await asyncio.sleep(0.001)
 
     side = run(handler, scenario)
-    assert (side.log[1:], side.errors) == ([1000], [])
+    assert (side.log[1:], side.errors) == ([1000, "left"], [])
 
 
 def test_a_second_receive_at_the_same_time_is_a_mistake() -> None:

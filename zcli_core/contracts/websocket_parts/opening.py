@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from zcli_core.contracts.websocket import Accept, Address, Decision, HttpAnswer, Refuse, Request
-from zcli_core.contracts.websocket_parts.connection import TLS_LINGER, AsyncioConnection, half_close
+from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
 from zcli_core.contracts.websocket_parts.frames import close_frame
 from zcli_core.contracts.websocket_parts.upgrade import (
     BadRequest,
@@ -23,6 +24,10 @@ from zcli_core.contracts.websocket_parts.upgrade import (
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket_parts.listening import AsyncioListener
 
+
+#: Seconds for which a TLS connection is read on after a response before it is closed. TLS has no half-closed state, and
+#: to close it while the client still sends resets the connection, with the response unread.
+_TLS_LINGER = 0.25
 
 #: Bytes over its limit that are read of a head before its client is given up.
 _SKIMMED_MAX = 4 * 1024 * 1024
@@ -159,15 +164,18 @@ class Opening(asyncio.BufferedProtocol):
                 self._send_last(http_response(decision))
                 return
             _check_subprotocol(decision.subprotocol, request)
-            if isinstance(decision, Refuse):
-                response = accept_response(key, decision.subprotocol, None)
-                self._send_last(response + close_frame(decision.code, decision.reason))
-                return
             assert self._transport is not None
             connection = self._listener.connection(self._transport, request, decision.subprotocol)
-            response = accept_response(key, decision.subprotocol, connection.extensions, decision.headers)
+            if isinstance(decision, Refuse):
+                response = accept_response(key, decision.subprotocol, None)
+                close_frame(decision.code, decision.reason)
+            else:
+                response = accept_response(key, decision.subprotocol, connection.extensions, decision.headers)
         except Exception as error:  # noqa: BLE001 - logged there
             self._fail(error)
+            return
+        if isinstance(decision, Refuse):
+            self._refuse(decision, connection, response)
         else:
             self._open(decision, connection, response)
 
@@ -194,8 +202,18 @@ class Opening(asyncio.BufferedProtocol):
         except Exception:
             self._listener.log.exception("opening a connection failed")
             connection.close(1011, "the server failed to open the connection")
+            connection.skip(received)
             return
         connection.start(receiver, received)
+
+    def _refuse(self, refuse: Refuse, connection: AsyncioConnection, response: bytes) -> None:
+        """Send the 101 and a close frame; the connection waits for the client's close frame."""
+        assert self._transport is not None
+        received, self._buffer = self._buffer, b""
+        self._end()
+        self._transport.set_protocol(connection)
+        self._listener.openings.add(connection)
+        connection.refuse(response, refuse.code, refuse.reason, received)
 
     def _send_last(self, data: bytes) -> None:
         """Send the only answer there will be, then drop what comes until the client or the timer closes."""
@@ -204,10 +222,11 @@ class Opening(asyncio.BufferedProtocol):
         self._buffer = b""
         self._transport.write(data)
         if self._transport.can_write_eof():
-            half_close(self._transport)
+            with contextlib.suppress(OSError):  # the client has reset the connection
+                self._transport.write_eof()
             self._restart_timer(self._listener.limits.close_timeout)
         else:
-            self._restart_timer(TLS_LINGER, self._close_tls)
+            self._restart_timer(_TLS_LINGER, self._close_tls)
 
     def _close_tls(self) -> None:
         assert self._transport is not None
