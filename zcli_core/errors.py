@@ -6,6 +6,8 @@ raised at all (see ``last_failure``). What is left is here.
 
 from __future__ import annotations
 
+import threading
+
 
 class ZCLIError(Exception):
     """The base of zCLI's own errors."""
@@ -47,3 +49,8 @@ class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know fro
 
     def __str__(self) -> str:
         return f"the connection is closed ({self.code}{': ' + self.reason if self.reason else ''})"
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether an error is meant for the whole program: only the main thread is interrupted by Ctrl+C."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()

@@ -142,8 +142,8 @@ Decision = Accept | Refuse | HttpAnswer
 class Acceptor(Protocol):
     """The core's side of an upgrade.
 
-    An exception out of it is logged and answered with 500, and so is a decision that cannot be carried out: a
-    subprotocol that was not offered, a header with a line break, None.
+    An exception out of it, ``SystemExit`` too, is logged and answered with 500. So is a decision that cannot be carried
+    out: a subprotocol that was not offered, a header with a line break, None.
     """
 
     def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:

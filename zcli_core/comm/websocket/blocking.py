@@ -112,17 +112,19 @@ class BlockingConnection:
 
         Raises TimeoutError and ConnectionClosed.
         """
-        return self._wait_for(self._within(_checked(timeout), self._answered_ping(payload)))
+        timeout = _checked(timeout)
+        return self._wait_for(self._within(timeout, self._answered_ping(payload)))
 
     async def _answered_ping(self, payload: Message | None) -> float:
         return await (await self._connection.ping(payload))
 
     def wait_closed(self, timeout: float | None = None) -> None:
         """Wait until the connection is gone, at most ``timeout`` seconds. Raises TimeoutError."""
+        timeout = _checked(timeout)
         connection = self._connection
         # A handler that waits for the end of its own connection is not at work, which matters when the server stops.
         waiting = connection._wait_parked() if HANDLING.get() is connection else connection.wait_closed()
-        self._wait_for(self._within(_checked(timeout), waiting))
+        self._wait_for(self._within(timeout, waiting))
 
     async def _within(self, timeout: float | None, coroutine: Coroutine[Any, Any, _T]) -> _T:
         try:

@@ -18,14 +18,13 @@ import asyncio
 import contextlib
 import contextvars
 import sys
-import threading
 import types
 from collections.abc import Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zcli_core.comm.websocket.threads import StillRunning
 from zcli_core.contracts.websocket import Closed, Message
-from zcli_core.errors import ConnectionClosed
+from zcli_core.errors import ConnectionClosed, is_ctrl_c
 
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Connection
@@ -375,10 +374,8 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 
 
 def ends_more_than_a_handler(error: BaseException) -> bool:
-    """Whether an error is not the handler's: Ctrl+C, which interrupts the main thread alone, or the end of the loop."""
-    if isinstance(error, KeyboardInterrupt):
-        return threading.current_thread() is threading.main_thread()
-    return isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None
+    """Whether an error is not the handler's: it is Ctrl+C, or what Python raises when a task is given up."""
+    return is_ctrl_c(error) or (isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None)
 
 
 class _Interrupted:

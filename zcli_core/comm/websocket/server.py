@@ -142,13 +142,19 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        stop_on_sigterm: bool = False,
     ) -> BackgroundServer:
         """:meth:`start` in a thread of its own: returns once the server listens, or raises what kept it from that.
 
         The handle knows ``url``, ``port`` and ``stop()``, and stops the server at the end of a ``with`` block.
+
+        When the script ends, its clients are closed with 1001, as by :meth:`stop`. With ``stop_on_sigterm`` they are
+        when the program gets SIGTERM, too, which then ends it as it would have. That takes over the signal's handling,
+        so it is possible in the main thread only; RuntimeError elsewhere.
         """
         order = self._order(host, port, handler, on_connect, on_disconnect)
         factory = runner.loop_factory(self._config)
+        on_sigterm = runner.StopOnSigterm(self.stop) if stop_on_sigterm else None
         started: Future[Run] = Future()
 
         def work() -> None:
@@ -162,7 +168,12 @@ class WebSocketServer:
                     started.set_exception(error)
 
         threading.Thread(target=work, name="zcli-websocket", daemon=True).start()
-        return BackgroundServer(self, started.result())
+        try:
+            return BackgroundServer(self, started.result(), on_sigterm)
+        except BaseException:
+            if on_sigterm is not None:
+                on_sigterm.end()
+            raise
 
     def stop(self, wait: bool = True) -> bool:
         """Close every client with 1001, release the port and end; whether that is done. Harmless if nothing runs.

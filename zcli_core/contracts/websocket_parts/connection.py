@@ -124,8 +124,8 @@ class AsyncioConnection(Sender):
 
     __slots__ = (
         "__weakref__", "_closing_timer", "_decoder", "_end", "_ended", "_gone", "_held", "_id", "_lost", "_probation",
-        "_read_buffer", "_reading_paused", "_receiver", "_rest", "_skipper", "_waiters", "extensions", "quiet_ticks",
-        "request", "subprotocol",
+        "_read_buffer", "_reading_paused", "_receiver", "_rest", "_skipper", "_undelivered", "_waiters",
+        "extensions", "quiet_ticks", "request", "subprotocol",
     )  # fmt: skip
 
     def __init__(
@@ -160,6 +160,8 @@ class AsyncioConnection(Sender):
         self._ended = False
         #: Gives what the client had sent before the connection was lost and the loop did not read.
         self._rest: _Unread | None = None
+        #: Messages that were received and not delivered.
+        self._undelivered = 0
         #: Reads instead of the decoder once nothing is delivered any more.
         self._skipper: Skipper | None = None
         self._closing_timer: asyncio.TimerHandle | None = None
@@ -179,7 +181,7 @@ class AsyncioConnection(Sender):
         """Send the response to the upgrade and a close frame; nothing of the client is delivered."""
         self._decoder.feed(received)
         self._close(Closed(code, reason, ClosedBy.SERVER), response + close_frame(code, reason))
-        self._end_delivery()
+        self._depart(self._end_delivery())
 
     # Properties ---------------------------------------------------------------------------------------------------
 
@@ -217,8 +219,17 @@ class AsyncioConnection(Sender):
             # One more read is kept; beyond that TCP slows the client.
             self._reading_paused = True
             self._transport.pause_reading()
-            return
-        self._deliver()
+        else:
+            self._deliver()
+        if self._held == FOR_THE_CORE:
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Start the deadline if the client's close frame waits behind messages that the core does not take."""
+        if self._closing_timer is None:
+            missing, data = self._decoder.rest()
+            if Skipper(missing).feed(data):
+                self._start_deadline()
 
     def _deliver(self) -> None:
         """Hand over what was received, until there is no more or the core asks to wait."""
@@ -371,10 +382,9 @@ class AsyncioConnection(Sender):
         """Close: the core has handled all messages before the end, or the time for that is over."""
         if self._skipper is not None:
             return
+        rest = self._end_delivery()
         end = self._end
-        if self.state is not _OPEN:
-            pass
-        elif isinstance(end, Close):
+        if isinstance(end, Close):
             frame = None if in_time else close_frame(1011, "messages before the close were not handled in time")
             self._close(Closed(end.code, end.reason, ClosedBy.CLIENT), frame)
         elif isinstance(end, Failure):
@@ -382,24 +392,25 @@ class AsyncioConnection(Sender):
             self._close(Closed(end.code, end.reason, ClosedBy.SERVER, Cause.BREACH))
         else:
             self._lose(_LEFT)
-        self._end_delivery()
+        self._depart(rest)
 
-    def _end_delivery(self) -> None:
-        """Deliver nothing any more. Read on until the client has sent its close frame or the end of its data."""
+    def _end_delivery(self) -> bytes:
+        """Deliver nothing any more; what was received and not decoded."""
         decoder = self._decoder
-        undelivered = 0
         while (event := decoder.next()) is not None:
             if isinstance(event, (str, bytes)):
-                undelivered += 1
-            elif isinstance(event, Close):
+                self._undelivered += 1
+            elif isinstance(event, (Close, Failure)):
                 self._end = event
-        if undelivered and self._closed is not None:
-            self._closed = self._closed._replace(dropped=undelivered)
-        missing, data = decoder.rest()
+        missing, rest = decoder.rest()
         decoder.finish()
         self._skipper = Skipper(missing)
         self._held = 0
         self._resume_reading()
+        return rest
+
+    def _depart(self, rest: bytes) -> None:
+        """Our side is closed: read on until the client has sent its close frame or the end of its data."""
         if self._lost:
             self._listener.loop.call_soon(self._report)  # not inside a call of the core's
         elif self._gone:
@@ -407,7 +418,7 @@ class AsyncioConnection(Sender):
         elif isinstance(self._end, Close):
             self._leave()
         else:
-            self.skip(data)
+            self.skip(rest)
 
     def skip(self, data: bytes | memoryview) -> None:
         """Drop what comes, and leave at the client's close frame."""
@@ -445,7 +456,7 @@ class AsyncioConnection(Sender):
             raise ValueError("the reason of a close is at most 123 bytes (RFC 6455, 5.5.1)")
         if self._skipper is None:
             self._close(Closed(code, reason, ClosedBy.SERVER))
-            self._end_delivery()
+            self._depart(self._end_delivery())
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -456,6 +467,8 @@ class AsyncioConnection(Sender):
             self._stop_sending()
         if self._skipper is None:
             self._end_delivery()
+            if self._lost:
+                self._listener.loop.call_soon(self._report)
         if not self._lost:
             self._transport.abort()
 
@@ -500,7 +513,7 @@ class AsyncioConnection(Sender):
                 self._start_timer(_LINGER)
             return
         if self._skipper is None:
-            self._end_delivery()
+            self._depart(self._end_delivery())
         if not self._lost:
             self._transport.abort()
 
@@ -509,6 +522,7 @@ class AsyncioConnection(Sender):
         if self.state is _CLOSED:
             return
         assert self._closed is not None
+        self._closed = self._closed._replace(dropped=self._undelivered)
         self.state = _CLOSED
         self._stop_timer()
         self._corked = self._end = None

@@ -20,6 +20,7 @@ from zcli_core.contracts.websocket_parts.upgrade import (
     split_head,
     too_long,
 )
+from zcli_core.errors import is_ctrl_c
 
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket_parts.listening import AsyncioListener
@@ -124,7 +125,9 @@ class Opening(asyncio.BufferedProtocol):
     def _answer_http(self, request: Request) -> None:
         try:
             answer = http_response(self._listener.acceptor.http(request), with_body=request.method != "HEAD")
-        except Exception:
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             self._listener.log.exception("answering %r failed", request)
             answer = http_response(HttpAnswer(500))
         self._send_last(answer)
@@ -133,7 +136,9 @@ class Opening(asyncio.BufferedProtocol):
         """Ask the core; wait for it in a task only if it has to wait itself."""
         try:
             decision = self._listener.acceptor.upgrade(request)
-        except Exception as error:  # noqa: BLE001 - logged there
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             self._fail(error)
             return
         if isinstance(decision, (Accept, Refuse, HttpAnswer)):
@@ -150,7 +155,9 @@ class Opening(asyncio.BufferedProtocol):
             decided = await decision
         except asyncio.CancelledError:
             decided = Refuse(1011, "no decision within the open timeout")
-        except Exception as error:  # noqa: BLE001 - logged there
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             self._fail(error)
             return
         if not self._transport.is_closing():
@@ -179,7 +186,7 @@ class Opening(asyncio.BufferedProtocol):
         else:
             self._open(decision, connection, response)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """The core's decision raised, or cannot be carried out."""
         self._listener.log.error("deciding on an upgrade failed", exc_info=error)
         if self._transport is not None and not self._transport.is_closing():
@@ -199,7 +206,9 @@ class Opening(asyncio.BufferedProtocol):
         self._listener.connections.add(connection)
         try:
             receiver = accept.opened(connection)
-        except Exception:
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             self._listener.log.exception("opening a connection failed")
             connection.close(1011, "the server failed to open the connection")
             connection.skip(received)
