@@ -323,3 +323,60 @@ def test_a_message_that_is_delivered_inside_another_task_is_handled_in_the_conne
         await side.until(True)
 
     run(handler, scenario)
+
+
+def test_the_end_waits_a_moment_for_the_last_handler() -> None:
+    release = []
+
+    async def handler(side: Side, message: Message) -> None:
+        release.append(asyncio.get_running_loop().create_future())
+        await release[0]
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        while not release:
+            await asyncio.sleep(0)
+        assert side.driver.end() is False
+        while not side.resumed:  # although the handler goes on
+            await asyncio.sleep(0.01)
+        release[0].set_result(None)
+
+    run(handler, scenario)
+
+
+def test_messages_that_wait_at_the_end_are_counted() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        await asyncio.sleep(3600)
+
+    async def main() -> None:
+        side = Side(handler)
+        await asyncio.sleep(0)
+        soon(side, *"abcd")
+        await asyncio.sleep(0.01)
+        side.driver.closed(GONE._replace(dropped=2))
+        side.driver.cancel()
+        await asyncio.wait([side.driver.task], timeout=5)
+        assert [closed.dropped for closed in side.was_closed] == [5]
+        assert (side.errors, side.log) == ([], ["opened", "left"])
+
+    asyncio.run(main())
+
+
+def test_a_message_and_a_timeout_at_once_lose_nothing() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        side.log.append(message)
+        try:
+            side.log.append(await side.driver.receive(0.01))
+        except TimeoutError:
+            side.log.append("timeout")
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        while len(side.log) < 2:
+            await asyncio.sleep(0)
+        assert side.driver._receiving is not None
+        side.driver._end_receiving(0.01)
+        side.driver.message("b")
+        await side.until("a", "timeout", "b", "timeout")
+
+    run(handler, scenario)

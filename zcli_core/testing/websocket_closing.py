@@ -269,6 +269,19 @@ class ClosingTests(WebSocketSuite):
             assert server.has_closed().dropped == 0
             assert len(server.messages) == count
 
+    @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
+    def test_close_frame_counts_if_the_client_does_not_wait(self, serve: Serve, tls: bool) -> None:
+        """It is found behind messages that are held when the client has gone."""
+        context, client_context = (server_tls(), client_tls()) if tls else (None, None)
+        with serve(endpoint=Endpoint(port=0, tls=context), receiver=Holding) as server:
+            with server.connect(tls=client_context) as client:
+                client.send(*[frame(TEXT, b"%d" % at) for at in range(5)], close(4001, b"bye"))
+                client.read_message()
+            for at in range(5):
+                until(lambda at=at: len(server.messages) > at)  # type: ignore[misc]
+                server.call(server.connection.resume_delivery)
+            assert server.has_closed() == Closed(4001, "bye", ClosedBy.CLIENT)
+
     @pytest.mark.parametrize("end", [b"", close(1000)], ids=["eof", "close"])
     def test_held_messages_are_counted_when_time_is_over(self, serve: Serve, end: bytes) -> None:
         """After close_timeout; the half message at the end does not count."""

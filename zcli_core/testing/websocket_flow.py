@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from zcli_core.contracts.websocket import ClosedBy, Connection, Limits, Message, State
+from zcli_core.contracts.websocket import ClosedBy, Connection, Endpoint, Limits, Message, State
 from zcli_core.errors import ConnectionClosed
+from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import FLOOD
 from zcli_core.testing.websocket_frames import BINARY, PING, TEXT, close, frame
 from zcli_core.testing.websocket_peer import PATIENCE, Frame, send_until_stalled, until
@@ -232,8 +233,9 @@ class FlowTests(WebSocketSuite):
             server.call(server.connection.send, "now")
             assert client.read() == Frame(TEXT, b"now")
 
+    @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
     @pytest.mark.parametrize("messages", [1, 2, 3])
-    def test_send_is_not_held_back_by_what_follows_it(self, serve: Serve, messages: int) -> None:
+    def test_send_is_not_held_back_by_what_follows_it(self, serve: Serve, messages: int, tls: bool) -> None:
         """A message goes out while the core still handles the one that it answers, also if others came with that."""
         received = threading.Event()
         noticed = []
@@ -246,7 +248,9 @@ class FlowTests(WebSocketSuite):
                     noticed.append(received.wait(PATIENCE / 2))
                 return True
 
-        with serve(receiver=Computing) as server, server.connect() as client:
+        context, client_context = (server_tls(), client_tls()) if tls else (None, None)
+        endpoint = Endpoint(port=0, tls=context)
+        with serve(endpoint=endpoint, receiver=Computing) as server, server.connect(tls=client_context) as client:
             client.send(*[frame(TEXT, b"go")] * messages)
             assert client.read_message() == (TEXT, b"working")
             received.set()

@@ -321,6 +321,7 @@ class HandlerDriver:
             await sleeping
         except asyncio.CancelledError as error:
             if self._interrupted is None:
+                self._cancelled = True  # no handler's doing: the loop is being ended
                 raise
             cancelled = error  # it is meant for the handler, which asked for it or let its time run out
         finally:

@@ -39,7 +39,7 @@ _MESSAGES_IN_A_ROW = 128
 #: Seconds from which the handling of what came in one read counts as slow, and the number of reads that have to be
 #: handled quickly after that before answers are collected again.
 _SLOW = 0.02
-_PROBATION = 16
+_PROBATION = 4
 
 #: Why delivery is held: the core asked for it, or other connections have their turn.
 FOR_THE_CORE, _FOR_OTHERS = 1, 2
@@ -280,7 +280,7 @@ class AsyncioConnection(Sender):
                 self._held = _FOR_OTHERS
                 self._listener.loop.call_soon(self._go_on_after, _FOR_OTHERS)
                 break
-        if count > 1:
+        if count > 1 and began:
             self._rate(began)
         if corked is None:
             return
@@ -522,7 +522,11 @@ class AsyncioConnection(Sender):
         if self.state is _CLOSED:
             return
         assert self._closed is not None
-        self._closed = self._closed._replace(dropped=self._undelivered)
+        closed = self._closed
+        if isinstance(self._end, Close) and closed.cause is Cause.LOST:
+            # The close frame was behind messages for which the client did not wait.
+            closed = Closed(self._end.code, self._end.reason, ClosedBy.CLIENT)
+        self._closed = closed._replace(dropped=self._undelivered)
         self.state = _CLOSED
         self._stop_timer()
         self._corked = self._end = None
