@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ from zcli_core.testing.websocket_frames import TEXT, close, frame
 from zcli_core.testing.websocket_peer import Client, upgrade_request
 
 Serve = Callable[..., Served]
-LOOPS = ["asyncio", pytest.param("uvloop", marks=pytest.mark.skipif(sys.platform == "win32", reason="no uvloop"))]
-on_both_loops = pytest.mark.parametrize("loop", LOOPS)
+without_uvloop = pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed")
+on_both_loops = pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=without_uvloop)])
 
 
 def raw(served: Served) -> Client:
