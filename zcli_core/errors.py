@@ -6,6 +6,7 @@ raised at all (see ``last_failure``). What is left is here.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ class ListenError(ZCLIError):
 class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know from `websockets`
     """A WebSocket connection is closed, or closing, and the operation needs an open one.
 
-    ``code`` and ``reason`` say how it ended; 1006 where nobody said why.
+    ``code`` and ``reason`` say how it ended; 1006 if neither side sent a close frame. ``connection`` is the one that is
+    closed, where that is known.
     """
 
-    def __init__(self, code: int = 1006, reason: str = "") -> None:
+    def __init__(self, code: int = 1006, reason: str = "", connection: object = None) -> None:
         self.code = code
         self.reason = reason
+        self.connection = connection
         super().__init__(code, reason)
 
     def __str__(self) -> str:
@@ -80,3 +83,8 @@ def _was_given(frame: FrameType, value: object) -> bool:
         if argument is value or (isinstance(argument, tuple) and any(item is value for item in argument)):
             return True
     return False
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether an error is meant for the whole program: only the main thread is interrupted by Ctrl+C."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()

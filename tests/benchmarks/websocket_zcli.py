@@ -50,13 +50,19 @@ class Client:
         """Run the handler."""
         return self.server.handler(self, message)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """Say so."""
         logging.getLogger("bench").error("handler failed", exc_info=error)
 
     def closed(self, closed: Closed) -> None:
         """Forget the client."""
         self.server.clients.discard(self)
+
+    async def left(self) -> None:
+        """No on_disconnect here."""
+
+    def abandoned(self) -> None:
+        """No plain handlers here."""
 
 
 class Server:

@@ -36,7 +36,7 @@ class Side:
         self.handler = handler
         self.log: list[Any] = []
         self.resumed = 0
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = []
         self.close_codes: list[int] = []
         self.was_closed: list[Closed] = []
         self.driver = HandlerDriver(self, self, asyncio.get_running_loop())  # type: ignore[arg-type]
@@ -47,11 +47,17 @@ class Side:
     async def handle(self, message: Message) -> None:
         await self.handler(self, message)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         self.errors.append(error)
 
     def closed(self, closed: Closed) -> None:
         self.was_closed.append(closed)
+
+    async def left(self) -> None:
+        self.log.append("left")
+
+    def abandoned(self) -> None:
+        self.log.append("abandoned")
 
     def resume_delivery(self) -> None:
         self.resumed += 1
@@ -88,7 +94,7 @@ def run(handler: Callable[[Side, Message], Awaitable[None]], scenario: Callable[
         if not side.driver.task.done():
             await asyncio.wait([side.driver.task], timeout=5)
         assert side.driver.task.done()
-        assert side.was_closed == [GONE]
+        assert [closed[:4] for closed in side.was_closed] == [GONE[:4]]
         return side
 
     return asyncio.run(main())
@@ -202,10 +208,12 @@ def test_a_handler_that_raises_is_reported_once_and_closes_with_1011(wait_first:
 
     async def scenario(side: Side) -> None:
         soon(side, "a", "b")
-        await asyncio.wait([side.driver.task], timeout=5)
+        while not side.close_codes:
+            await asyncio.sleep(0)
 
     side = run(handler, scenario)
-    assert ([str(error) for error in side.errors], side.close_codes[0]) == (["a"], 1011)
+    assert ([str(error) for error in side.errors], side.close_codes) == (["a"], [1011])
+    assert side.was_closed[0].dropped == 1
 
 
 def test_receive_takes_the_next_message_out_of_the_sequence() -> None:
@@ -237,7 +245,7 @@ def test_receive_raises_connection_closed_when_the_connection_ends_and_nobody_is
         await asyncio.sleep(0.001)
 
     side = run(handler, scenario)
-    assert (side.log[1:], side.errors) == ([1000], [])
+    assert (side.log[1:], side.errors) == ([1000, "left"], [])
 
 
 def test_a_second_receive_at_the_same_time_is_a_mistake() -> None:
@@ -313,5 +321,62 @@ def test_a_message_that_is_delivered_inside_another_task_is_handled_in_the_conne
     async def scenario(side: Side) -> None:
         side.deliver("a")
         await side.until(True)
+
+    run(handler, scenario)
+
+
+def test_the_end_waits_a_moment_for_the_last_handler() -> None:
+    release = []
+
+    async def handler(side: Side, message: Message) -> None:
+        release.append(asyncio.get_running_loop().create_future())
+        await release[0]
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        while not release:
+            await asyncio.sleep(0)
+        assert side.driver.end() is False
+        while not side.resumed:  # although the handler goes on
+            await asyncio.sleep(0.01)
+        release[0].set_result(None)
+
+    run(handler, scenario)
+
+
+def test_messages_that_wait_at_the_end_are_counted() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        await asyncio.sleep(3600)
+
+    async def main() -> None:
+        side = Side(handler)
+        await asyncio.sleep(0)
+        soon(side, *"abcd")
+        await asyncio.sleep(0.01)
+        side.driver.closed(GONE._replace(dropped=2))
+        side.driver.cancel()
+        await asyncio.wait([side.driver.task], timeout=5)
+        assert [closed.dropped for closed in side.was_closed] == [5]
+        assert (side.errors, side.log) == ([], ["opened", "left"])
+
+    asyncio.run(main())
+
+
+def test_a_message_and_a_timeout_at_once_lose_nothing() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        side.log.append(message)
+        try:
+            side.log.append(await side.driver.receive(0.01))
+        except TimeoutError:
+            side.log.append("timeout")
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        while len(side.log) < 2:
+            await asyncio.sleep(0)
+        assert side.driver._receiving is not None
+        side.driver._end_receiving(0.01)
+        side.driver.message("b")
+        await side.until("a", "timeout", "b", "timeout")
 
     run(handler, scenario)

@@ -19,11 +19,13 @@ import pytest
 import zcli_wsproto
 from installations import clean_environment
 
-from zcli_core.contracts.websocket import Accept, Compression, HttpAnswer, Refuse, State
+from zcli_core.contracts.websocket import Accept, Cause, Compression, HttpAnswer, Refuse, State
 from zcli_core.contracts.websocket_parts.events import Failure
 from zcli_core.testing import WebSocketTransportContract, websocket_peer, websocket_server
 from zcli_core.testing.contract import make_context
+from zcli_core.testing.websocket_closing import half_close
 from zcli_core.testing.websocket_deciding import at_once
+from zcli_core.testing.websocket_flow import Silent
 from zcli_core.testing.websocket_frames import close, frame
 from zcli_core.testing.websocket_limits import LIMITS, in_one_frame
 from zcli_core.testing.websocket_server import ServerUnderTest
@@ -93,6 +95,16 @@ class NeverClosed(Proxy):
 class ClosedByNobody(Proxy):
     def closed(self, closed: Any) -> None:
         self.inner.closed(closed._replace(code=1006))
+
+
+class LosesTheCause(Proxy):
+    def closed(self, closed: Any) -> None:
+        self.inner.closed(closed._replace(cause=Cause.CLOSE))
+
+
+class LosesAMessage(Proxy):
+    def message(self, message: Any) -> bool:
+        return message == "999" or self.inner.message(message)
 
 
 class NeverHeld(Proxy):
@@ -167,6 +179,11 @@ class SendsQuietly(Proxy):
             self.inner.send(message)
 
 
+class SendsLater(Proxy):
+    def send(self, message: Any) -> None:
+        asyncio.get_running_loop().call_soon(self.inner.send, message)
+
+
 class NeverDrains(Proxy):
     write_paused = False
 
@@ -239,6 +256,23 @@ def overlooking(code: int, instead: Any) -> Transport:
     return opening(connection=careless)
 
 
+def hurried() -> Transport:
+    """A transport that sends the end of its data right behind its close frame."""
+
+    def hurry(real: Any) -> Any:
+        write, transport = real._write, real._transport
+
+        def write_last(data: bytes) -> None:
+            write(data)
+            if data[0] == 0x88:
+                transport.write_eof()
+
+        real._write = write_last
+        return real
+
+    return opening(connection=hurry)
+
+
 def limits(**changes: Any) -> Callable[[], Transport]:
     return lambda: unlimited(**changes)
 
@@ -272,6 +306,15 @@ BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
     ("calls closed twice", receiver(ClosedTwice), "a_close_without_a_code", {}),
     ("never calls closed", receiver(NeverClosed), "a_close_without_a_code", {}),
     ("loses the code", receiver(ClosedByNobody), "a_close_by_the_client", {}),
+    ("loses the cause", receiver(LosesTheCause), "cause_of_the_end", {"cause": Cause.SLOW, "code": 1013}),
+    (
+        "loses the last message",
+        receiver(LosesAMessage),
+        "eof_comes_after",
+        {"leave": half_close, "receiver": Silent, "tls": False},
+    ),
+    ("holds messages back", connection(SendsLater), "send_is_not_held_back", {"messages": 2, "tls": False}),
+    ("ends too early", hurried, "fin_waits_for", {"why": "breach", "ends_with": "close frame"}),
     ("never holds delivery", receiver(NeverHeld), "while_delivery_is_held", {}),
     ("does not wait for the end", receiver(NeverWaitsForTheEnd), "what_came_before_the_end", {"end": close()}),
     ("delivers text as bytes", receiver(BytesForText), "frames_right_behind", {}),

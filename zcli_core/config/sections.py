@@ -132,6 +132,7 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     send_buffer_max: int = setting(4 * 1024 * 1024, "bytes a slow client may leave unread", minimum=1024)
     open_timeout: float = setting(10.0, "seconds for TLS and the upgrade together", above=0)
     close_timeout: float = setting(5.0, "seconds for a close handshake", above=0)
+    drain_timeout: float = setting(5.0, "seconds that handlers at work get to finish when the server stops", minimum=0)
     ping_interval: float = setting(20.0, "seconds between two pings to a client; 0 sends none", minimum=0)
     ping_timeout: float = setting(
         20.0, "seconds a silent client gets to answer a ping; receiving a large message is not silence", above=0

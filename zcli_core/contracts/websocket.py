@@ -95,7 +95,8 @@ class Accept:
 class Refuse:
     """Finish the upgrade and close at once with a code and a reason that a page in a browser can read.
 
-    No message of the client is delivered. To refuse by HTTP status instead, decide on an :class:`HttpAnswer`.
+    No message of the client is delivered. The transport ends the connection as :meth:`Connection.close` does. To refuse
+    by HTTP status instead, decide on an :class:`HttpAnswer`.
     """
 
     code: int
@@ -112,8 +113,8 @@ Decision = Accept | Refuse | HttpAnswer
 class Acceptor(Protocol):
     """The core's side of an upgrade.
 
-    An exception out of it is logged and answered with 500, and so is a decision that cannot be carried out: a
-    subprotocol that was not offered, a header with a line break, None.
+    An exception out of it, ``SystemExit`` too, is logged and answered with 500. So is a decision that cannot be carried
+    out: a subprotocol that was not offered, a header with a line break, None.
     """
 
     def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
@@ -153,12 +154,32 @@ class ClosedBy(enum.Enum):
     NETWORK = "network"
 
 
+class Cause(enum.Enum):
+    """Why a connection ended. Several causes share a close code, so the cause is recorded where it happens."""
+
+    #: One side sent a close frame because it wanted to.
+    CLOSE = "close"
+    #: The client broke the protocol, or a limit for what it sends.
+    BREACH = "breach"
+    #: The client left more than ``send_buffer_max`` bytes unread.
+    SLOW = "slow"
+    #: Nothing was heard from the client for ``ping_interval`` and ``ping_timeout``.
+    SILENT = "silent"
+    #: The connection broke, or the client left without a close frame.
+    LOST = "lost"
+    #: The core called :meth:`Connection.abort`.
+    ABORTED = "aborted"
+
+
 class Closed(NamedTuple):
-    """How a connection ended: the code and reason of whoever closed first. 1006 where nobody sent one."""
+    """How a connection ended: the code and reason of the side that closed first. 1006 if neither sent one."""
 
     code: int
     reason: str
     by: ClosedBy
+    cause: Cause = Cause.CLOSE
+    #: Complete messages that arrived before the end and were not handled.
+    dropped: int = 0
 
 
 class State(enum.Enum):
@@ -182,15 +203,21 @@ class Receiver(Protocol):
         """
 
     def end(self) -> bool:
-        """No message follows: the client has closed, or what it sent next breaks the protocol.
+        """No message follows: the client has closed, broke the protocol, or has gone.
 
-        True: everything before has been dealt with, close now. False: the transport waits for
-        :meth:`Connection.resume_delivery`, but only for a short while, so that messages that came before the end
-        are answered before the close frame goes out.
+        True: every message before the end has been handled, close now. False: the transport waits for
+        :meth:`Connection.resume_delivery`, so that messages that came before the end are handled before the connection
+        is closed. It waits until ``close_timeout`` seconds after it noticed the end, for delivery that is held and for
+        this together. Then it closes with 1011 instead of answering the client's close frame with the client's code.
+
+        Called at most once, and not at all after :meth:`Connection.close` and :meth:`Connection.abort`.
         """
 
     def closed(self, closed: Closed) -> None:
-        """The connection is gone. Called exactly once, as the last call."""
+        """The connection is gone. Called exactly once, as the last call.
+
+        :attr:`Closed.dropped` counts the messages that the transport had received and not delivered.
+        """
 
 
 class Prepared(Protocol):
@@ -261,6 +288,9 @@ class Connection(Protocol):
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the close handshake, at most ``close_timeout`` long. Harmless if it has begun already.
+
+        No message is delivered from then on. The transport reads on and drops what comes until the client has sent its
+        close frame or the end of its data; if it has done so already, the connection is closed at once.
 
         Raises ValueError for a code that may not be sent (RFC 6455, 7.4) or a reason over 123 bytes.
         """

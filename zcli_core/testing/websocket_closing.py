@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from zcli_core.contracts.websocket import Closed, ClosedBy, Connection, Limits, Message, State
+from zcli_core.contracts.websocket import Cause, Closed, ClosedBy, Connection, Endpoint, Limits, Message, Refuse, State
 from zcli_core.errors import ConnectionClosed
+from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import FLOOD
-from zcli_core.testing.websocket_flow import Holding, fill
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, PING, TEXT, close, frame
+from zcli_core.testing.websocket_flow import Holding, Silent, fill
+from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, close, frame
 from zcli_core.testing.websocket_peer import PATIENCE, Frame, read_all, reset, until
 from zcli_core.testing.websocket_server import Echo, ServerUnderTest
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
@@ -29,6 +33,16 @@ class Busy(Echo):
         """Note it; wait."""
         self.server.messages.append("end")
         return False
+
+
+def half_close(sock: socket.socket) -> None:
+    """Say that no more is sent, and go on reading."""
+    if isinstance(sock, ssl.SSLSocket):
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            sock.unwrap()
+    else:
+        sock.shutdown(socket.SHUT_WR)
 
 
 class ClosingTests(WebSocketSuite):
@@ -56,7 +70,7 @@ class ClosingTests(WebSocketSuite):
             server.call(server.connection.close)
             assert client.read() == Frame(CLOSE, b"\x03\xe8")
             client.send(close(4999, b"what else"))
-            assert server.has_closed() == (1000, "", ClosedBy.SERVER)
+            assert server.has_closed()[:3] == (1000, "", ClosedBy.SERVER)
 
     def test_what_was_sent_before_a_close_arrives_before_it(self, serve: Serve) -> None:
         """Although more is buffered than the system takes, and the client reads late."""
@@ -72,7 +86,7 @@ class ClosingTests(WebSocketSuite):
             assert [len(client.read_message()[1]) for _ in range(100)] == [100_000] * 100
             assert client.read() == Frame(CLOSE, b"\x03\xe8")
             client.send(close(1000))
-            assert server.has_closed() == (1000, "", ClosedBy.SERVER)
+            assert server.has_closed()[:3] == (1000, "", ClosedBy.SERVER)
 
     @pytest.mark.parametrize("code", UNSENDABLE)
     def test_a_code_that_may_not_be_sent_is_a_valueerror(self, serve: Serve, code: int) -> None:
@@ -105,7 +119,7 @@ class ClosingTests(WebSocketSuite):
             assert client.read() == Frame(CLOSE, (4001).to_bytes(2, "big") + b"first")
             client.send(close(4001))
             assert client.read_to_end() == []
-            assert server.has_closed() == (4001, "first", ClosedBy.SERVER)
+            assert server.has_closed()[:3] == (4001, "first", ClosedBy.SERVER)
             server.call(connection.close, 4003)
 
     @pytest.mark.parametrize("ended", [False, True], ids=["closing", "closed"])
@@ -195,11 +209,170 @@ class ClosingTests(WebSocketSuite):
                 server.call(server.connection.resume_delivery)
             assert client.close_code() == 1000
 
-    def test_a_core_that_never_finishes_does_not_keep_a_client_that_closes(self, serve: Serve) -> None:
-        """It has a short while."""
+    @pytest.mark.parametrize("end", [close(1000), frame(3)], ids=["close", "breach"])
+    def test_core_out_of_time_is_not_told_1000(self, serve: Serve, end: bytes) -> None:
+        """A core that is not done within close_timeout does not keep the client, which is told that it was not."""
+        with serve(Limits(close_timeout=0.2), receiver=Busy) as server, server.connect() as client:
+            client.send(end)
+            assert client.close_code() == (1011 if end == close(1000) else 1002)
+            closed = server.has_closed()
+            expected = (1000, "", ClosedBy.CLIENT) if end == close(1000) else (1002, closed.reason, ClosedBy.SERVER)
+            assert closed[:3] == expected
+
+    def test_close_while_the_clients_waits_ends_at_once(self, serve: Serve) -> None:
+        """Both close frames are sent then: nothing more is expected of the client, which sees the end of TCP."""
         with serve(receiver=Busy) as server, server.connect() as client:
-            client.send(close(1000))
-            assert client.close_code() == 1000
+            client.send(frame(TEXT, b"x"), close(1000))
+            until(lambda: "end" in server.messages, "Receiver.end was not called")
+            server.call(server.connection.close, 4000, "done")
+            assert client.read_message() == (TEXT, b"x")
+            assert client.read() == Frame(CLOSE, (4000).to_bytes(2, "big") + b"done")
+            assert client.sock.recv(1) == b""
+            assert server.wait(server.connection.wait_closed())[:3] == (4000, "done", ClosedBy.SERVER)
+
+    # By the end of TCP --------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
+    @pytest.mark.parametrize("leave", [half_close, lambda sock: sock.close(), reset], ids=["half", "closes", "resets"])
+    @pytest.mark.parametrize("receiver", [Echo, Silent], ids=["answering", "silent"])
+    def test_eof_comes_after_the_messages_before_it(
+        self, serve: Serve, leave: Callable[[Any], None], receiver: Any, tls: bool
+    ) -> None:
+        """However the client leaves, and if answers fail: every complete message is delivered, the last one too."""
+        context, client_context = (server_tls(), client_tls()) if tls else (None, None)
+        count = 1000
+        endpoint = Endpoint(port=0, tls=context)
+        with serve(endpoint=endpoint, receiver=receiver) as server, contextlib.ExitStack() as stack:
+            client = stack.enter_context(server.connect(tls=client_context))
+            client.send(*[frame(TEXT, b"%d" % at) for at in range(count)], frame(TEXT, b"half")[:-1])
+            if leave is reset:
+                until(lambda: len(server.messages) == count)  # a reset may overtake what is under way
+            leave(client.sock)
+            closed = server.has_closed()
+            assert server.messages == [str(at) for at in range(count)]
+            assert closed[2:] == (ClosedBy.NETWORK, Cause.LOST, 0)
+
+    @pytest.mark.parametrize("leave", [half_close, lambda sock: sock.close()], ids=["half", "closes"])
+    def test_eof_waits_for_held_messages(self, serve: Serve, leave: Callable[[Any], None]) -> None:
+        """Also for what the event loop had not read when a write failed, because delivery was held."""
+        pieces = [frame(BINARY, bytes(5000)) * 3] * 3
+        count = 9
+        with serve(receiver=Holding) as server, server.connect() as client:
+            for piece in pieces:  # the first is delivered in part, the second is read, the third waits for the loop
+                client.send(piece)
+                until(lambda: server.messages)
+                server.wait(asyncio.sleep(0.01))
+            leave(client.sock)
+            for at in range(count):
+                until(lambda at=at: len(server.messages) > at or server.closed)  # type: ignore[misc]
+                server.call(server.connection.resume_delivery)
+            assert server.has_closed().dropped == 0
+            assert len(server.messages) == count
+
+    @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
+    def test_close_frame_counts_if_the_client_does_not_wait(self, serve: Serve, tls: bool) -> None:
+        """It is found behind messages that are held when the client has gone."""
+        context, client_context = (server_tls(), client_tls()) if tls else (None, None)
+        with serve(endpoint=Endpoint(port=0, tls=context), receiver=Holding) as server:
+            with server.connect(tls=client_context) as client:
+                client.send(*[frame(TEXT, b"%d" % at) for at in range(5)], close(4001, b"bye"))
+                client.read_message()
+            for at in range(5):
+                until(lambda at=at: len(server.messages) > at)  # type: ignore[misc]
+                server.call(server.connection.resume_delivery)
+            assert server.has_closed() == Closed(4001, "bye", ClosedBy.CLIENT)
+
+    @pytest.mark.parametrize("end", [b"", close(1000)], ids=["eof", "close"])
+    def test_held_messages_are_counted_when_time_is_over(self, serve: Serve, end: bytes) -> None:
+        """After close_timeout; the half message at the end does not count."""
+        with serve(Limits(close_timeout=0.2), receiver=Holding) as server, server.connect() as client:
+            client.send(*[frame(TEXT, b"%d" % at) for at in range(5)], end or frame(TEXT, b"half")[:-1])
+            client.read_message()
+            half_close(client.sock)
+            closed = server.has_closed()
+            assert (server.messages, closed.dropped) == (["0"], 4)
+
+    def test_half_closed_client_gets_its_answers(self, serve: Serve) -> None:
+        """The end of the client's data does not cut off answers that are still to come."""
+        with serve(receiver=Busy) as server, server.connect() as client:
+            client.send(frame(TEXT, b"question"))
+            half_close(client.sock)
+            until(lambda: "end" in server.messages, "Receiver.end was not called")
+            server.call(server.connection.send, "late answer")
+            server.call(server.connection.resume_delivery)
+            assert [client.read_message()[1] for _ in range(2)] == [b"question", b"late answer"]
+            assert client.read_to_end() == []
+
+    # Close frames that are not answered at once -----------------------------------------------------------------------
+
+    @pytest.mark.parametrize("ends_with", ["close frame", "end of data"])
+    @pytest.mark.parametrize("why", ["refused", "breach", "bad text", "too big", "too big in pieces", "closed"])
+    def test_fin_waits_for_the_clients_close(self, serve: Serve, why: str, ends_with: str) -> None:
+        """Proxies and some clients lose code and reason if it follows our close frame at once (RFC 6455, 7.1.2)."""
+        sent = {
+            "breach": frame(3, b"abc"),
+            "bad text": frame(TEXT, b"ab\xff") + frame(TEXT, b"more"),
+            "too big": frame(BINARY, bytes(5000)),
+            "too big in pieces": frame(BINARY, bytes(800), fin=False) + frame(CONTINUATION, bytes(5000)),
+        }.get(why, b"")
+        decide = (lambda server, request: Refuse(1008, "no")) if why == "refused" else None
+        with serve(Limits(max_size=1000), decide=decide) as server, server.connect() as client:
+            client.send(sent[:2000])
+            if why == "closed":
+                server.call(server.connection.close, 1008, "no")
+            assert client.read().opcode == CLOSE
+            client.send(sent[2000:], frame(BINARY, bytes(70_000)), frame(PING, b"?"))
+            client.sock.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                client.sock.recv(1)
+            client.sock.settimeout(PATIENCE)
+            if ends_with == "close frame":
+                client.send(close(1008))
+            else:
+                half_close(client.sock)
+            assert client.sock.recv(1) == b""
+
+    def test_too_big_is_told_to_who_sends_it_all(self, serve: Serve) -> None:
+        """A client that reads only after it has sent everything still gets the code and the reason."""
+        with serve(Limits(max_size=1000)) as server, server.connect() as client:
+            client.send(frame(BINARY, bytes(5_000_000)))
+            _, code, reason = client.ending()
+            assert (code, "1000" in reason) == (1009, True)
+
+    # Why -----------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("cause", "code"),
+        [
+            (Cause.CLOSE, 1013), (Cause.CLOSE, 1011), (Cause.BREACH, 1002), (Cause.SLOW, 1013), (Cause.SILENT, 1011),
+            (Cause.LOST, 1006), (Cause.ABORTED, 1006),
+        ],
+    )  # fmt: skip
+    def test_cause_of_the_end_is_told(self, serve: Serve, cause: Cause, code: int) -> None:
+        """It is not the code: an application may close with 1013 or 1011 too."""
+        limits = Limits(send_buffer_max=200_000, close_timeout=0.3)
+        if cause is Cause.SILENT:
+            limits = replace(limits, ping_interval=0.05, ping_timeout=0.05)
+        with serve(limits) as server, server.connect() as client:
+            connection = server.connection
+
+            def flood() -> None:
+                with contextlib.suppress(ConnectionClosed):
+                    for _ in range(1000):
+                        connection.send(bytes(50_000))
+
+            if cause is Cause.CLOSE:
+                server.call(connection.close, code)
+            elif cause is Cause.BREACH:
+                client.send(frame(3))
+            elif cause is Cause.SLOW:
+                server.call(flood)
+            elif cause is Cause.LOST:
+                client.sock.close()
+            elif cause is Cause.ABORTED:
+                server.call(connection.abort)
+            closed = server.has_closed()
+            assert (closed.code, closed.cause) == (code, cause)
 
     # Deadlines ----------------------------------------------------------------------------------------------------
 
@@ -236,7 +409,7 @@ class ClosingTests(WebSocketSuite):
                 until(lambda: server.messages)
             server.call(fill, connection)
             server.call(connection.close, 1001)
-            assert server.has_closed()[::2] == (1001, ClosedBy.SERVER)
+            assert server.has_closed()[:3:2] == (1001, ClosedBy.SERVER)
 
     def test_a_close_while_delivery_is_held_is_finished_by_the_clients_answer(self, serve: Serve) -> None:
         """The client's close frame is found behind messages that nobody takes any more."""
@@ -246,7 +419,7 @@ class ClosingTests(WebSocketSuite):
             server.call(server.connection.close)
             assert client.read().opcode == CLOSE
             client.send(close(1000))
-            assert server.has_closed() == (1000, "", ClosedBy.SERVER)
+            assert server.has_closed()[:3] == (1000, "", ClosedBy.SERVER)
 
     # At once ------------------------------------------------------------------------------------------------------
 
@@ -268,7 +441,7 @@ class ClosingTests(WebSocketSuite):
         with serve() as server, server.connect():
             server.call(server.connection.close, 4000, "over")
             server.call(server.connection.abort)
-            assert server.has_closed() == (4000, "over", ClosedBy.SERVER)
+            assert server.has_closed()[:3] == (4000, "over", ClosedBy.SERVER)
 
     @pytest.mark.parametrize("way", ["close", "abort"])
     @pytest.mark.parametrize("where", ["message", "end", "opened"])

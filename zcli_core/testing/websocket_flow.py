@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -273,6 +274,30 @@ class FlowTests(WebSocketSuite):
         with serve() as server, server.connect() as client:
             server.call(server.connection.send, "now")
             assert client.read() == Frame(TEXT, b"now")
+
+    @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
+    @pytest.mark.parametrize("messages", [1, 2, 3])
+    def test_send_is_not_held_back_by_what_follows_it(self, serve: Serve, messages: int, tls: bool) -> None:
+        """A message goes out while the core still handles the one that it answers, also if others came with that."""
+        received = threading.Event()
+        noticed = []
+
+        class Computing(Echo):
+            def message(self, message: Message) -> bool:
+                self.server.messages.append(message)
+                self.connection.send("working")
+                if len(self.server.messages) == 1:
+                    noticed.append(received.wait(PATIENCE / 2))
+                return True
+
+        context, client_context = (server_tls(), client_tls()) if tls else (None, None)
+        endpoint = Endpoint(port=0, tls=context)
+        with serve(endpoint=endpoint, receiver=Computing) as server, server.connect(tls=client_context) as client:
+            client.send(*[frame(TEXT, b"go")] * messages)
+            assert client.read_message() == (TEXT, b"working")
+            received.set()
+            assert [client.read_message() for _ in range(messages - 1)] == [(TEXT, b"working")] * (messages - 1)
+            assert until(lambda: noticed) == [True]
 
     # Clients that read too slowly ---------------------------------------------------------------------------------
 

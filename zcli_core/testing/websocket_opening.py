@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from typing import Any
 
 import pytest
@@ -68,6 +69,7 @@ def refused_for_its_size(server: ServerUnderTest, request: bytes, *statuses: int
     with server.socket() as sock:
         try:
             sock.sendall(request)
+            sock.shutdown(socket.SHUT_WR)
         except OSError:
             return  # it has hung up while the request still came, which is as good
         answer = read_all(sock)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import time
 import zlib
@@ -227,12 +228,22 @@ class Client:
         return data
 
     def read_to_end(self) -> list[Frame]:
-        """Every frame until the server closes TCP."""
+        """Every frame until the server closes TCP. A close frame is answered with the end of our data."""
         frames = []
         with contextlib.suppress(EOFError):
             while True:
                 frames.append(self.read())
+                if frames[-1].opcode == CLOSE:
+                    self.send_end()
         return frames
+
+    def send_end(self) -> None:
+        """Say that nothing more is sent: by the end of TCP's data, over TLS by a close frame."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.try_to_send(frame(CLOSE, b"\x03\xe8"))
+        else:
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_WR)
 
     def ending(self) -> Ending:
         """What the server sends until it closes TCP, its last frame being a close frame."""

@@ -70,6 +70,75 @@ def test_publish_to_one_client_or_to_all_but_several(serve: Serve) -> None:
         assert served.websocket.publish("anybody?", to=connections[1]).result(DEADLINE) == 0
 
 
+@pytest.mark.parametrize("how", ["publish", "broadcast in a handler", "broadcast elsewhere"])
+@pytest.mark.parametrize(
+    ("pick", "expected"),
+    [
+        (lambda clients: clients[0], [0]),
+        (lambda clients: clients[0].blocking, [0]),
+        (lambda clients: clients[:2], [0, 1]),
+        (lambda clients: (client for client in clients[1:]), [1, 2]),
+        (lambda clients: [clients[1], clients[1].blocking, clients[1]], [1]),
+        (lambda clients: {"a": clients[2]}.values(), [2]),
+        (lambda clients: [], []),
+        (lambda clients: set(), []),
+    ],
+    ids=["one", "blocking", "several", "generator", "twice", "values", "none in a list", "none in a set"],
+)
+def test_recipients_get_a_message_once_each(serve: Serve, pick: Any, expected: list[int], how: str) -> None:
+    """And nobody else, whichever way it is sent."""
+    found: list[int] = []
+
+    async def handler(websocket: Any, message: str) -> None:
+        found.append(await served.websocket.broadcast("chosen", to=pick(served.websocket.clients)))
+
+    served = serve(handler)
+    with contextlib.ExitStack() as stack:
+        clients = _clients(stack, served, 3)
+        to = pick(served.websocket.clients)
+        if how == "publish":
+            found.append(served.websocket.publish("chosen", to=to).result(DEADLINE))
+        elif how == "broadcast elsewhere":
+            found.append(asyncio.run(served.websocket.broadcast("chosen", to=to)))
+        else:
+            clients[0].send("go")
+        eventually(lambda: found)
+        assert served.websocket.publish("end").result(DEADLINE) == 3
+        for place, client in enumerate(clients):
+            messages = [client.recv(timeout=DEADLINE)]
+            while messages[-1] != "end":
+                messages.append(client.recv(timeout=DEADLINE))
+            assert messages == ["chosen"] * (place in expected) + ["end"]
+    assert found == [len(expected)]
+
+
+@pytest.mark.parametrize("wrong", [None, "alice", 5, [None], {"alice": 1}, b"x"])
+def test_recipients_that_are_not_clients_raise(serve: Serve, wrong: Any) -> None:
+    """None too: a script that looks for a client and finds none must not speak to everybody."""
+    served = serve()
+    with served.client() as client:
+        eventually(lambda: served.websocket.client_count == 1)
+        with pytest.raises(TypeError, match="expected a client's connection, not"):
+            served.websocket.publish("secret", to=wrong)
+        with pytest.raises(TypeError, match="expected a client's connection, not"):
+            asyncio.run(served.websocket.broadcast("secret", to=wrong))
+        with pytest.raises(TypeError, match="expected a client's connection, not"):
+            asyncio.run(served.websocket.send(wrong, "secret"))
+        served.websocket.publish("end")
+        assert client.recv(timeout=DEADLINE) == "end"
+
+
+def test_excluded_recipients_get_nothing(serve: Serve) -> None:
+    """Also if they are among those to send to."""
+    served = serve()
+    with contextlib.ExitStack() as stack:
+        clients = _clients(stack, served, 3)
+        connections = served.websocket.clients
+        assert served.websocket.publish("x", to=connections[:2], exclude=connections[0]).result(DEADLINE) == 1
+        assert served.websocket.publish("end").result(DEADLINE) == 3
+        assert [client.recv(timeout=DEADLINE) for client in clients] == ["end", "x", "end"]
+
+
 def test_broadcast_and_send_work_in_another_event_loop(serve: Serve) -> None:
     """A script with a loop of its own awaits them there."""
     served = serve()

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,6 +203,60 @@ def test_a_script_that_ends_stops_its_background_server(tmp_path: Path) -> None:
             process.stdin.close()  # type: ignore[union-attr]
             assert end_of(client) == (1001, "the server is shutting down")
         assert process.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("handler", ["the system's", "the script's", "ignored"])
+def test_sigterm_tells_background_clients(tmp_path: Path, handler: str) -> None:
+    """With stop_on_sigterm: the clients get 1001, then SIGTERM does to the program what it did before."""
+    own = {
+        "the system's": "",
+        "the script's": "signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))\n",
+        "ignored": "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n",
+    }
+    file = tmp_path / "script.py"
+    file.write_text(
+        "import signal, sys, threading\n"
+        "from zCLI import zCLI\n"
+        f"{own[handler]}"
+        "z = zCLI({'deployment': 'Production', 'logger_path': '.'})\n"
+        "server = z.comm.websocket.start_background(port=0, stop_on_sigterm=True)\n"
+        "print(server.url, flush=True)\n"
+        "server.wait()\n"
+        "sys.exit(5)\n"
+    )
+    with started_script(file, folder=tmp_path) as process:
+        assert process.stdout is not None
+        with connect(process.stdout.readline().strip(), proxy=None) as client:
+            assert talks(client)
+            process.send_signal(signal.SIGTERM)
+            assert end_of(client) == (1001, "the server is shutting down")
+        status = process.wait(DEADLINE)
+    assert status == {"the system's": -signal.SIGTERM, "the script's": 7, "ignored": 5}[handler]
+
+
+def test_stop_on_sigterm_is_taken_back(make_z: Any) -> None:
+    """When the server is stopped, or cannot start; and it is an error in another thread than the main one."""
+    before = signal.getsignal(signal.SIGTERM)
+    server = make_z().comm.websocket
+    with server.start_background(port=0, stop_on_sigterm=True) as handle:
+        assert signal.getsignal(signal.SIGTERM) != before
+        with pytest.raises(RuntimeError, match="runs already"):
+            server.start_background(port=0, stop_on_sigterm=True)
+        handle.stop()
+    assert signal.getsignal(signal.SIGTERM) == before
+    errors: list[BaseException] = []
+
+    def elsewhere() -> None:
+        try:
+            server.start_background(port=0, stop_on_sigterm=True)
+        except RuntimeError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join(DEADLINE)
+    assert "main thread only" in str(errors[0])
+    assert not server.is_running
 
 
 def test_a_client_that_is_killed_is_noticed(tmp_path: Path) -> None:

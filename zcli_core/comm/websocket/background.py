@@ -21,21 +21,28 @@ class _Stoppable(Protocol):
     def stop(self) -> bool: ...
 
 
+class _OnSigterm(Protocol):
+    def end(self) -> None: ...
+
+
 class BackgroundServer:
     """A server in the background: ``url``, ``port``, ``stop()``; stopped at the end of a ``with`` block.
 
     ``port`` is None on a Unix socket.
     """
 
-    def __init__(self, server: _Stoppable, run: _Run) -> None:
+    def __init__(self, server: _Stoppable, run: _Run, on_sigterm: _OnSigterm | None = None) -> None:
         self._server = server
         self._run = run
+        self._on_sigterm = on_sigterm
         self.url = run.url or ""
         port = self.url.rpartition(":")[2]
         self.port = int(port) if port.isdigit() else None
 
     def stop(self) -> bool:
         """Close every client, release the port and wait for the end; whether it has ended."""
+        if self._on_sigterm is not None:
+            self._on_sigterm.end()
         return self._run.finished.is_set() or self._server.stop()
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import math
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from zcli_core.comm.websocket.driver import HANDLING
 from zcli_core.errors import ConnectionClosed
 
 if TYPE_CHECKING:
@@ -81,9 +83,17 @@ class BlockingConnection:
         """Send a message, waiting while the client reads too slowly. Raises ConnectionClosed and TypeError."""
         self._wait_for(self._connection.send(message))
 
-    def recv(self) -> Message:
-        """Wait for the next message, instead of the handler's being called with it. Raises ConnectionClosed."""
-        return self._wait_for(self._connection.recv())
+    def recv(self, timeout: float | None = None) -> Message:
+        """Wait for the next message, instead of the handler's being called with it.
+
+        Args:
+            timeout: seconds to wait at most; a message that comes later is kept for the next call or the handler.
+
+        Raises:
+            TimeoutError: no message has come in that time.
+            ConnectionClosed: the connection has ended.
+        """
+        return self._wait_for(self._connection._driver.receive(_checked(timeout)))
 
     def __iter__(self) -> Iterator[Message]:
         """The client's messages until the connection ends."""
@@ -97,16 +107,30 @@ class BlockingConnection:
         """Close the connection and wait until it is gone, as :meth:`ServerConnection.close` does."""
         self._wait_for(self._connection.close(code, reason))
 
-    def ping(self, payload: Message | None = None) -> float:
-        """Send a ping and wait for its answer: the seconds that it took. Raises ConnectionClosed."""
-        return self._wait_for(self._answered_ping(payload))
+    def ping(self, payload: Message | None = None, timeout: float | None = None) -> float:
+        """Send a ping and wait for its pong, at most ``timeout`` seconds; how many seconds that took.
+
+        Raises TimeoutError and ConnectionClosed.
+        """
+        timeout = _checked(timeout)
+        return self._wait_for(self._within(timeout, self._answered_ping(payload)))
 
     async def _answered_ping(self, payload: Message | None) -> float:
         return await (await self._connection.ping(payload))
 
-    def wait_closed(self) -> None:
-        """Wait until the connection is gone."""
-        self._wait_for(self._connection.wait_closed())
+    def wait_closed(self, timeout: float | None = None) -> None:
+        """Wait until the connection is gone, at most ``timeout`` seconds. Raises TimeoutError."""
+        timeout = _checked(timeout)
+        connection = self._connection
+        # A handler that waits for the end of its own connection is not at work, which matters when the server stops.
+        waiting = connection._wait_parked() if HANDLING.get() is connection else connection.wait_closed()
+        self._wait_for(self._within(timeout, waiting))
+
+    async def _within(self, timeout: float | None, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        try:
+            return await asyncio.wait_for(coroutine, timeout)
+        except asyncio.TimeoutError:  # until Python 3.11 it is not the builtin
+            raise TimeoutError(f"it took longer than {timeout:g} s") from None
 
     @property
     def request(self) -> Request:
@@ -171,7 +195,14 @@ class BlockingConnection:
         try:
             return self._bridge.wait_for(coroutine)
         except concurrent.futures.CancelledError:  # the server has stopped
-            raise ConnectionClosed(self.close_code or 1001, self.close_reason or "the server stopped") from None
+            code, reason = self.close_code or 1001, self.close_reason or "the server stopped"
+            raise ConnectionClosed(code, reason, self._connection) from None
+
+
+def _checked(timeout: float | None) -> float | None:
+    if timeout is not None and not (isinstance(timeout, (int, float)) and 0 <= timeout < math.inf):
+        raise ValueError(f"timeout must be a number of seconds from 0 on, or None to wait forever; got {timeout!r}")
+    return timeout
 
 
 def unwrapped(client: object) -> object:

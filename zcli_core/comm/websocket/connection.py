@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +12,6 @@ from zcli_core.contracts.websocket import Address, Closed, Message, State
 from zcli_core.errors import ConnectionClosed
 
 if TYPE_CHECKING:
-    import asyncio
     import uuid
 
     from zcli_core.comm.websocket.blocking import LoopBridge
@@ -40,8 +40,8 @@ class ServerConnection:
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "_admission", "_blocking", "_bridge", "_closed", "_connected_at", "_connection",
-        "_driver",
+        "__dict__", "__weakref__", "_admission", "_blocking", "_bridge", "_closed", "_closed_by_script",
+        "_connected_at", "_connection", "_driver",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, admission: Admission, bridge: LoopBridge) -> None:
@@ -51,6 +51,7 @@ class ServerConnection:
         self._admission = admission
         self._connected_at = time.time()
         self._closed: Closed | None = None
+        self._closed_by_script = False
         self._driver: HandlerDriver
 
     # --- messages ---
@@ -63,9 +64,13 @@ class ServerConnection:
         if not isinstance(message, (str, bytes)):
             message = as_message(message)
         connection = self._connection
-        connection.send(message)
-        if connection.write_paused:
-            await connection.drain()
+        try:
+            connection.send(message)
+            if connection.write_paused:
+                await connection.drain()
+        except ConnectionClosed as closed:
+            closed.connection = self
+            raise
 
     async def recv(self) -> Message:
         """The client's next message, instead of the handler's being called with it.
@@ -88,9 +93,12 @@ class ServerConnection:
         """Close the connection and wait until it is gone, at most ``websocket.close_timeout`` seconds.
 
         ``code`` is 1000, another that an application may send, or 3000 to 4999 (RFC 6455, 7.4); ``reason`` has at
-        most 123 bytes; otherwise ValueError is raised. Closing a closed connection does nothing.
+        most 123 bytes; otherwise ValueError is raised. Messages that wait are not handled any more. Closing a closed
+        connection does nothing.
         """
         self._connection.close(code, reason)
+        self._closed_by_script = self._closed is None
+        self._driver.discard()
         await self._connection.wait_closed()
 
     async def ping(self, payload: Message | None = None) -> asyncio.Future[float]:
@@ -98,11 +106,32 @@ class ServerConnection:
 
         ``payload`` has at most 125 bytes and is random if not given. Raises ConnectionClosed.
         """
-        return self._connection.ping(payload.encode() if isinstance(payload, str) else payload)
+        try:
+            answer = self._connection.ping(payload.encode() if isinstance(payload, str) else payload)
+        except ConnectionClosed as closed:
+            closed.connection = self
+            raise
+        answer.add_done_callback(self._mark_as_own)
+        return answer
+
+    def _mark_as_own(self, answer: asyncio.Future[float]) -> None:
+        """Say whose ConnectionClosed it is that ended the waiting for a ping's answer."""
+        if not answer.cancelled():
+            error = answer.exception()
+            if isinstance(error, ConnectionClosed):
+                error.connection = self
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone; ``close_code`` and ``close_reason`` tell how."""
-        await self._connection.wait_closed()
+        if asyncio.current_task() is self._driver.task:
+            await self._wait_parked()
+        else:
+            await self._connection.wait_closed()
+
+    async def _wait_parked(self) -> None:
+        """:meth:`wait_closed` of the handler itself, which is not at work while it waits."""
+        with self._driver.parked():
+            await self._connection.wait_closed()
 
     @property
     def blocking(self) -> BlockingConnection:

@@ -8,19 +8,23 @@ Therefore, while the task sleeps, a handler's coroutine is started right where t
 the current one (``asyncio._enter_task``, which asyncio documents for those who write tasks) and inside the
 task's context. If it finishes, that was all. If it has to wait, it is handed to the task, which is woken and
 carries it on from there. Python 3.10 cannot tell a task its context; there the task is woken for every message.
+
+The same task runs on_connect before the first message and on_disconnect after the last, so the three never overlap.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import sys
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from zcli_core.comm.websocket.threads import StillRunning
 from zcli_core.contracts.websocket import Closed, Message
-from zcli_core.errors import ConnectionClosed
+from zcli_core.errors import ConnectionClosed, is_ctrl_c
 
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Connection
@@ -37,6 +41,14 @@ MAX_WAITING_SIZE = 256 * 1024
 #: Messages that are handled without a break before other connections get their turn.
 _MESSAGES_IN_A_ROW = 128
 
+#: Seconds that a client's close frame waits for a handler that is running while no message waits. A quick handler has
+#: answered long before. One that streams forever must not keep a page waiting for its close event.
+_ANSWER_GRACE = 0.5
+
+#: Whose handler the current code belongs to: it is set in the context of each connection's task, and of the threads in
+#: which plain handlers run.
+HANDLING: contextvars.ContextVar[object] = contextvars.ContextVar("HANDLING", default=None)
+
 
 class Owner(Protocol):
     """Whose messages a driver handles: the facade's connection object."""
@@ -47,24 +59,31 @@ class Owner(Protocol):
     def handle(self, message: Message) -> Coroutine[Any, Any, None]:
         """Handle one message."""
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """:meth:`opened` or :meth:`handle` raised. The connection is closed with 1011 after this call."""
 
     def closed(self, closed: Closed) -> None:
         """The connection is gone. Called once, at once, even if a handler is still running."""
+
+    async def left(self) -> None:
+        """The connection is gone and the handler has ended. Called once, as the last call; raises nothing."""
+
+    def abandoned(self) -> None:
+        """Called instead of :meth:`left` if the handler cannot be ended: it runs in a thread."""
 
 
 class HandlerDriver:
     """Takes messages from the transport and runs the owner's handler on them, in order, one at a time.
 
     Implements :class:`zcli_core.contracts.websocket.Receiver`. A handler that is running when the connection ends is
-    not interrupted: its next ``send`` or ``recv`` raises ConnectionClosed, which ends it quietly. :meth:`cancel`
-    is for the end of the server.
+    not interrupted: its next ``send`` or ``recv`` raises ConnectionClosed, which ends the handling of that message
+    quietly. :meth:`drain` and :meth:`cancel` are for the end of the server.
     """
 
     __slots__ = (
-        "_closed", "_connection", "_context", "_ending", "_full", "_handle", "_interrupted", "_loop", "_owner",
-        "_receiving", "_size", "_sleeping", "_waiting", "task",
+        "_cancelled", "_closed", "_connection", "_context", "_draining", "_dropped", "_ending", "_full", "_gone",
+        "_grace", "_handle", "_interrupted", "_leaving", "_loop", "_owner", "_parked", "_receiving", "_size",
+        "_sleeping", "_waiting", "discarding", "task",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
@@ -78,12 +97,24 @@ class HandlerDriver:
         self._sleeping: asyncio.Future[None] | None = None
         #: What a call of :meth:`receive` waits on.
         self._receiving: asyncio.Future[None] | None = None
+        #: Calls in which the handler waits for the end of its connection.
+        self._parked = 0
         #: A handler that was started in place and has to be carried on by the task, or what it raised.
         self._interrupted: _Interrupted | BaseException | None = None
         #: Whether the transport was told to hold delivery.
         self._full = False
-        #: Whether the transport waits to end the connection.
+        #: Whether the transport waits to end the connection, and until when without a message that waits.
         self._ending = False
+        self._grace: asyncio.TimerHandle | None = None
+        #: What the end of the server waits on, and what the task waits on once the handler has ended.
+        self._draining: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
+        #: Whether messages are not handled any more, because the connection is being closed from this side.
+        self.discarding = False
+        self._dropped = 0
+        #: Whether the server ends the handler, and whether it has ended.
+        self._cancelled = False
+        self._leaving = False
         self._closed: Closed | None = None
         #: The task in which the handler runs.
         self._context = contextvars.copy_context()
@@ -96,11 +127,14 @@ class HandlerDriver:
         """Take the next message; whether another is welcome."""
         if _IN_PLACE and self._sleeping is not None and self._receiving is None and not self._waiting:
             return self._handle_in_place(message)
+        if self.discarding:
+            self._dropped += 1
+            return True
         waiting = self._waiting
         waiting.append(message)
         self._size += len(message)
         _wake(self._receiving or self._sleeping)
-        if len(waiting) < MAX_WAITING and self._size < MAX_WAITING_SIZE:
+        if len(waiting) < MAX_WAITING and self._size < MAX_WAITING_SIZE and self._draining is None:
             return True
         self._full = True
         return False
@@ -118,9 +152,9 @@ class HandlerDriver:
             waits_for = self._context.run(handling.send, None)
         except StopIteration:
             return True
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - it goes where it belongs, into the task
+        except BaseException as error:
+            if ends_more_than_a_handler(error):
+                raise
             self._interrupt(error)
         else:
             self._interrupt(_Interrupted(handling, waits_for, started=True))
@@ -136,52 +170,117 @@ class HandlerDriver:
 
     def end(self) -> bool:
         """No message follows; whether all have been handled."""
-        if not self._waiting and (self._sleeping is not None or self._receiving is not None):
+        if self.discarding or self._is_idle():
             return True
         self._ending = True
+        self._start_grace()
         return False
 
     def closed(self, closed: Closed) -> None:
         """The connection is gone."""
-        self._closed = closed
+        dropped = closed.dropped + self._dropped + len(self._waiting)
+        self._closed = closed if dropped == closed.dropped else closed._replace(dropped=dropped)
         self._waiting.clear()
         self._size = 0
-        _wake(self._receiving)
-        _wake(self._sleeping)
-        self._owner.closed(closed)
+        self._stop_ending()
+        for waiter in (self._receiving, self._sleeping, self._draining, self._gone):
+            _wake(waiter)
+        self._owner.closed(self._closed)
 
     # The owner's side ---------------------------------------------------------------------------------------------
 
-    async def receive(self) -> Message:
+    async def receive(self, timeout: float | None = None) -> Message:
         """The next message, taken out of the handler's sequence: what ``websocket.recv()`` does.
 
-        Raises ConnectionClosed once the connection has ended, RuntimeError while another call waits.
+        Raises ConnectionClosed once the connection has ended and no message is left, TimeoutError if none has come
+        within ``timeout`` seconds, RuntimeError while another call waits.
         """
         if self._receiving is not None:
             raise RuntimeError("recv() is waiting already: messages are received in one place at a time")
-        while not self._waiting:
-            if self._closed is not None:
-                raise ConnectionClosed(self._closed.code, self._closed.reason)
-            self._say_idle()
-            if not self._waiting and self._closed is None:
-                self._receiving = self._loop.create_future()
-                try:
-                    await self._receiving
-                finally:
-                    self._receiving = None
+        timer = None if timeout is None else self._loop.call_later(timeout, self._end_receiving, timeout)
+        try:
+            while not self._waiting:
+                if self._closed is not None:
+                    raise ConnectionClosed(self._closed.code, self._closed.reason, self._owner)
+                self._say_idle()
+                if not self._waiting and self._closed is None:
+                    self._receiving = self._loop.create_future()
+                    try:
+                        await self._receiving
+                    finally:
+                        self._receiving = None
+        finally:
+            if timer is not None:
+                timer.cancel()
         return self._take()
 
+    def _end_receiving(self, timeout: float) -> None:
+        if self._receiving is not None and not self._receiving.done():
+            self._receiving.set_exception(TimeoutError(f"no message has come within {timeout:g} s"))
+
+    @contextlib.contextmanager
+    def parked(self) -> Iterator[None]:
+        """While the handler waits for the end of its connection: it is not at work then."""
+        self._parked += 1
+        try:
+            if not self._waiting:
+                self._say_idle()
+            yield
+        finally:
+            self._parked -= 1
+
+    def discard(self) -> None:
+        """Handle no message any more: the connection is being closed from this side."""
+        self.discarding = True
+        self._dropped += len(self._waiting)
+        self._waiting.clear()
+        self._size = 0
+        self._stop_ending()
+
+    def drain(self) -> asyncio.Future[None] | None:
+        """Take no further messages. A future that is done once those that wait have been handled; None if none do."""
+        if self._closed is not None or self._is_idle():
+            return None
+        self._draining = self._loop.create_future()
+        return self._draining
+
     def cancel(self) -> None:
-        """End the handler where it is."""
-        self.task.cancel()
+        """End the handler where it is, unless it has ended and on_disconnect runs."""
+        if not self._leaving:
+            self._cancelled = True
+            self.task.cancel()
 
     # The task -----------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        HANDLING.set(self._owner)
+        abandoned = False
+        try:
+            await self._handle_all()
+        except BaseException as error:
+            abandoned = isinstance(error, StillRunning)
+            if ends_more_than_a_handler(error):
+                raise
+            self._end_after(error)
+        if self._closed is None:
+            self._gone = self._loop.create_future()
+            await self._gone
+        self._leaving = True
+        if abandoned:
+            self._owner.abandoned()
+        else:
+            await self._owner.left()
+
+    async def _handle_all(self) -> None:
+        """Run on_connect, then the handler for every message, until the connection is gone."""
         try:
             await self._owner.opened()
-            in_a_row = 0
-            while self._closed is None or self._waiting or self._interrupted:
+        except Exception as error:
+            if not self._is_own_end(error):
+                raise
+        in_a_row = 0
+        while self._closed is None or self._waiting or self._interrupted:
+            try:
                 while self._waiting:
                     await self._handle(self._take())
                     in_a_row += 1
@@ -192,14 +291,27 @@ class HandlerDriver:
                 if not self._waiting and self._closed is None:
                     in_a_row = 0
                     await self._sleep()
-        except ConnectionClosed:
-            pass  # the handler wanted to send or receive on a connection that has ended
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its connection and no other
+            except Exception as error:
+                if not self._is_own_end(error):
+                    raise
+
+    def _is_own_end(self, error: BaseException) -> bool:
+        """Whether an error says only that this connection has ended, which is not a mistake of the handler's.
+
+        A group of errors, as a TaskGroup raises it, counts if all of them do.
+        """
+        if isinstance(error, ConnectionClosed):
+            return error.connection is self._owner
+        within = getattr(error, "exceptions", None)
+        return isinstance(within, tuple) and bool(within) and all(map(self._is_own_end, within))
+
+    def _end_after(self, error: BaseException) -> None:
+        """Close the connection because the handler raised, or because the task was cancelled."""
+        if not (isinstance(error, asyncio.CancelledError) and (self._cancelled or self.discarding)):
             self._owner.failed(error)
+        if self._closed is None:
             self._connection.close(1011, "the server failed to handle a message")
-        finally:
-            if self._closed is None:
-                self._connection.close(1011, "the server stopped handling messages")
+        self.discard()
 
     async def _sleep(self) -> None:
         """Sleep until there is something that was not dealt with in place; carry on what was interrupted."""
@@ -209,6 +321,7 @@ class HandlerDriver:
             await sleeping
         except asyncio.CancelledError as error:
             if self._interrupted is None:
+                self._cancelled = True  # no handler's doing: the loop is being ended
                 raise
             cancelled = error  # it is meant for the handler, which asked for it or let its time run out
         finally:
@@ -225,19 +338,45 @@ class HandlerDriver:
         if self._full and len(self._waiting) <= MAX_WAITING // 2 and self._size <= MAX_WAITING_SIZE // 2:
             # Half of what waited is done: let the transport go on.
             self._full = False
-            self._connection.resume_delivery()
+            if self._draining is None:
+                self._connection.resume_delivery()
+        if self._ending:
+            self._start_grace()
         return message
 
+    def _is_idle(self) -> bool:
+        """Whether every message was handled, and the handler waits for nothing but the next one or the end."""
+        at_rest = self._sleeping is not None or self._receiving is not None or self._parked
+        return bool(at_rest) and not self._waiting
+
     def _say_idle(self) -> None:
-        """Everything has been handled: tell the transport if it waits for that."""
+        """Everything has been handled: tell those who wait for that."""
         if self._ending:
-            self._ending = False
+            self._stop_ending()
             self._connection.resume_delivery()
+        if self._draining is not None:
+            _wake(self._draining)
+
+    def _start_grace(self) -> None:
+        """Give the last message's handler a moment before the client's close frame is answered."""
+        if not self._waiting and self._grace is None:
+            self._grace = self._loop.call_later(_ANSWER_GRACE, self._say_idle)
+
+    def _stop_ending(self) -> None:
+        self._ending = False
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:
     if waiter is not None and not waiter.done():
         waiter.set_result(None)
+
+
+def ends_more_than_a_handler(error: BaseException) -> bool:
+    """Whether an error is not the handler's: it is Ctrl+C, or what Python raises when a task is given up."""
+    return is_ctrl_c(error) or (isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None)
 
 
 class _Interrupted:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zcli_core.errors import ConfigError
+from zcli_core.errors import ConfigError, is_ctrl_c
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
@@ -83,7 +85,7 @@ def run(
 ) -> _T:
     """Run a coroutine in a new loop, to its end. What goes wrong in a task that nobody awaits goes into ``log``.
 
-    KeyboardInterrupt and anything else that is raised in between leave at once: ``drop`` lets go of what is open.
+    Ctrl+C, and anything else that is raised outside a task, leave at once: ``drop`` lets go of what is open.
     """
 
     def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -93,8 +95,15 @@ def run(
 
     loop = factory()
     loop.set_exception_handler(report)
+    task = loop.create_task(coroutine)
     try:
-        return loop.run_until_complete(coroutine)
+        while True:
+            try:
+                return loop.run_until_complete(task)
+            except BaseException as error:
+                # A task that a handler has made, and that calls sys.exit(), stops the loop. It is the task's own end.
+                if task.done() or is_ctrl_c(error) or not _raised_in_a_coroutine(error):
+                    raise
     except BaseException:
         drop()
         raise
@@ -104,6 +113,10 @@ def run(
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
+
+
+def _raised_in_a_coroutine(error: BaseException) -> bool:
+    return any(frame.f_code.co_flags & inspect.CO_COROUTINE for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
@@ -142,6 +155,33 @@ class Signals:
         else:
             self._stop.call_soon(self._drop)
             raise KeyboardInterrupt
+
+
+class StopOnSigterm:
+    """SIGTERM ends a program that serves in the background as it would without this, but tells the clients first.
+
+    Raises RuntimeError if it is made in another thread than the main one, which alone may do it.
+    """
+
+    def __init__(self, stop: Callable[[], object]) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("stop_on_sigterm works in the main thread only: Python handles signals there")
+        self._stop = stop
+        self._before = signal.signal(signal.SIGTERM, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._stop()
+        if callable(self._before):
+            self._before(number, frame)
+        elif self._before != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    def end(self) -> None:
+        """Set back what was before, where that is possible: in the main thread, unless somebody has set another."""
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGTERM) == self._receive:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if self._before is None else self._before)
 
 
 @contextlib.contextmanager

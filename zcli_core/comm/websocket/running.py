@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.comm.websocket import pages
 from zcli_core.comm.websocket.blocking import LoopBridge
 from zcli_core.comm.websocket.connection import Admission, ServerConnection, who
-from zcli_core.comm.websocket.driver import HandlerDriver
-from zcli_core.contracts.websocket import Closed, ClosedBy, HttpAnswer, Message
+from zcli_core.comm.websocket.driver import HandlerDriver, ends_more_than_a_handler
+from zcli_core.contracts.websocket import Cause, Closed, ClosedBy, HttpAnswer, Message
 
 if TYPE_CHECKING:
     from zcli_core.comm.websocket.callbacks import Callbacks
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 RENEWAL_INTERVAL = 2.0
 #: Seconds that on_disconnect functions get at the end, besides what is left of close_timeout.
 _LAST_CALLS = 1.0
+#: What the clients of a server that stops are told, with the code 1001.
+_STOPPING = "the server is shutting down"
 
 _BY = {
     ClosedBy.CLIENT: "by the client",
@@ -72,19 +73,31 @@ class _Session(ServerConnection):
         """Run the handler on a message."""
         return self._server.handler(self, message)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """Say that ``on_connect`` or the handler raised."""
         self._server.log.error("the handler failed on %s, which is closed (1011)", who(self), exc_info=error)
 
     def closed(self, closed: Closed) -> None:
         """The connection is gone."""
         self._closed = closed
-        self._server.left(self, closed)
+        self._server.gone(self, closed)
 
-    @property
-    def handler_task(self) -> asyncio.Task[None]:
-        """The task in which the handler runs."""
-        return self._driver.task
+    async def left(self) -> None:
+        """Run ``on_disconnect``, after the handler has ended."""
+        on_disconnect = self._server.callbacks.on_disconnect
+        if on_disconnect is None:
+            return
+        try:
+            await on_disconnect(self)
+        except BaseException as error:
+            if ends_more_than_a_handler(error) or (isinstance(error, asyncio.CancelledError) and self._server.ending):
+                raise
+            self._server.log.exception("on_disconnect failed for %s", who(self))
+
+    def abandoned(self) -> None:
+        """Say that the handler goes on in its thread, so that ``on_disconnect`` cannot be called."""
+        without = "" if self._server.callbacks.on_disconnect is None else ", so on_disconnect is not called"
+        self._server.log.warning("the handler of %s is still running in its thread%s", who(self), without)
 
 
 class RunningServer:
@@ -96,6 +109,7 @@ class RunningServer:
         observers: Observers,
         capacity: int,
         close_timeout: float,
+        drain_timeout: float,
         log: logging.Logger,
         client_level: int,
     ) -> None:
@@ -106,7 +120,7 @@ class RunningServer:
         self.handler = callbacks.handler
         self.log = log
         #: In the order in which they came, each with the transport's side of it.
-        self.clients: dict[ServerConnection, Connection] = {}
+        self.clients: dict[_Session, Connection] = {}
         #: Clients that were closed because they read too slowly.
         self.slow_clients = 0
         self.listener: Listener
@@ -115,12 +129,13 @@ class RunningServer:
         self._observers = observers
         self._capacity = capacity
         self._close_timeout = close_timeout
+        self._drain_timeout = drain_timeout
         self._client_level = client_level
-        #: Handlers whose connection has gone before them, and on_disconnect functions that run.
-        self._lingering: set[asyncio.Task[None]] = set()
-        self._farewells: set[asyncio.Task[None]] = set()
+        #: Whether all that is left is ended.
+        self.ending = False
+        #: Those whose connection is gone, while their handler or on_disconnect still runs.
+        self._lingering: set[HandlerDriver] = set()
         self._renewal: asyncio.TimerHandle | None = None
-        self._began = time.time()
 
     # --- the transport's side ---
 
@@ -156,11 +171,12 @@ class RunningServer:
             self._observers.opened(session)
         return receiver
 
-    def left(self, session: _Session, closed: Closed) -> None:
+    def gone(self, session: _Session, closed: Closed) -> None:
         """A client is gone."""
         self.clients.pop(session, None)
         self.limits.leave(session)
-        if closed.code == 1013 and closed.by is ClosedBy.SERVER:
+        driver = session._driver
+        if closed.cause is Cause.SLOW:
             self.slow_clients += 1
             self.log.warning("%s read too slowly and was dropped: %s", who(session), closed.reason)
         elif self.log.isEnabledFor(self._client_level):
@@ -169,33 +185,32 @@ class RunningServer:
                 self._client_level, "%s left: closed %s, %d%s; %d now",
                 who(session), _BY[closed.by], closed.code, reason, len(self.clients),
             )  # fmt: skip
+        if closed.dropped:
+            # The script that closes a connection itself wants no more messages of it.
+            level = self._client_level if session._closed_by_script else logging.WARNING
+            text = "%d messages of %s that had arrived before the end were not handled"
+            self.log.log(level, text, closed.dropped, who(session))
         if self._observers.closed is not None:
             self._observers.closed(session, closed.code, closed.reason)
-        _keep(self._lingering, session.handler_task)
-        if self.callbacks.on_disconnect is not None:
-            _keep(self._farewells, self.loop.create_task(self._call_on_disconnect(session)))
-
-    async def _call_on_disconnect(self, session: ServerConnection) -> None:
-        try:
-            assert self.callbacks.on_disconnect is not None
-            await self.callbacks.on_disconnect(session)
-        except Exception:
-            self.log.exception("on_disconnect failed for %s", who(session))
+        if not driver.task.done():
+            self._lingering.add(driver)
+            driver.task.add_done_callback(lambda _: self._lingering.discard(driver))
 
     # --- sending ---
 
-    def broadcast(self, message: Message, excluded: Collection[ServerConnection] = ()) -> int:
-        """Send to all clients but those; returns to how many. Encodes once and waits for nobody."""
-        receivers = self.clients.copy()  # a client that has just become too slow may leave while we go
-        for client in excluded:
-            receivers.pop(client, None)
-        prepared = self.listener.prepare(message)
-        return sum(connection.send_prepared(prepared) for connection in receivers.values())
+    def publish(
+        self, message: Message, to: Collection[ServerConnection] | None, excluded: Collection[ServerConnection]
+    ) -> int:
+        """Send to those clients, or to all if ``to`` is None, but not to the excluded ones; returns to how many.
 
-    def send_to(self, client: ServerConnection, message: Message) -> int:
-        """Send to one client without waiting for it; returns to how many: 1, or 0 if it has gone."""
-        connection = self.clients.get(client)
-        return int(connection is not None and connection.send_prepared(self.listener.prepare(message)))
+        Encodes once and waits for nobody. A client that has gone does not count.
+        """
+        clients: Mapping[Any, Connection] = self.clients
+        chosen = clients if to is None else to
+        # A list, because a client that has just become too slow may leave while we go.
+        receivers = [clients[client] for client in chosen if client not in excluded and client in clients]
+        prepared = self.listener.prepare(message)
+        return sum(connection.send_prepared(prepared) for connection in receivers)
 
     # --- the certificate ---
 
@@ -215,28 +230,46 @@ class RunningServer:
         """Where it listens."""
         return self.listener.addresses
 
-    @property
-    def uptime(self) -> float:
-        """Seconds since it began."""
-        return time.time() - self._began
-
     async def shut_down(self) -> Report:
-        """Release the port, close everybody with 1001, wait at most ``close_timeout``, end what still runs."""
+        """Release the port, let handlers at work finish, close everybody with 1001, end what still runs.
+
+        Takes at most ``drain_timeout`` for the handlers, ``close_timeout`` for closing and two seconds for the rest.
+        """
         began = self.loop.time()
         self._stop_watching()
         clients = len(self.clients)
         ports = {address[1] for address in self.listener.addresses if address}
         endpoint = f"port {min(ports)}" if ports else "the socket"
-        await self.listener.close(1001, "the server is shutting down")
-        left = self._close_timeout - (self.loop.time() - began)
-        if self._farewells:
-            await asyncio.wait(self._farewells, timeout=max(left, _LAST_CALLS))
-        await self._end_lingering()
+        self.listener.stop_accepting()
+        await self._drain()
+        closing = self.loop.time()
+        await self.listener.close(1001, _STOPPING)
+        await self._end_handlers(self._close_timeout - (self.loop.time() - closing))
         self.bridge.close()
         return Report(clients, self.slow_clients, endpoint, self.loop.time() - began)
 
-    async def _end_lingering(self) -> None:
-        tasks = [*self._lingering, *self._farewells]
+    async def _drain(self) -> None:
+        """Close each client as soon as its handler has dealt with what had come; wait ``drain_timeout`` for that."""
+        await asyncio.sleep(0)  # a client whose socket was accepted just now may still enter
+        working = []
+        for session, connection in list(self.clients.items()):
+            drained = session._driver.drain()
+            if drained is None:
+                connection.close(1001, _STOPPING)
+            else:
+                drained.add_done_callback(functools.partial(_close, connection))
+                working.append(drained)
+        if working and self._drain_timeout:
+            await asyncio.wait(working, timeout=self._drain_timeout)
+
+    async def _end_handlers(self, left: float) -> None:
+        """Cancel handlers that still run, wait for on_disconnect functions, and cancel those too in the end."""
+        for driver in list(self._lingering):
+            driver.cancel()
+        if self._lingering:
+            await asyncio.wait([driver.task for driver in self._lingering], timeout=max(left, _LAST_CALLS))
+        self.ending = True
+        tasks = [driver.task for driver in self._lingering]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -245,14 +278,17 @@ class RunningServer:
                 self.log.warning("a handler that would not be cancelled is left behind: %r", task.get_coro())
 
     def drop_everything(self) -> None:
-        """Release the port and drop every connection at once, without a goodbye."""
+        """Release the port and drop every connection at once, without a close frame."""
         self._stop_watching()
+        self.ending = True
         self.bridge.close()
         self.listener.stop_accepting()
-        for connection in list(self.clients.values()):
+        for session, connection in list(self.clients.items()):
             connection.abort()
-        for task in (*self._lingering, *self._farewells):
-            task.cancel()
+            session._driver.cancel()
+        for driver in list(self._lingering):
+            driver.cancel()
+            driver.task.cancel()
 
     def _stop_watching(self) -> None:
         if self._renewal is not None:
@@ -261,8 +297,5 @@ class RunningServer:
         self.gate.close()
 
 
-def _keep(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
-    """Remember a task for as long as it runs."""
-    if not task.done():
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+def _close(connection: Connection, _: asyncio.Future[None]) -> None:
+    connection.close(1001, _STOPPING)

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.comm.websocket import console, runner, systemd
 from zcli_core.comm.websocket.background import BackgroundServer
@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 #: A client as a handler knows it, whichever kind of handler it is.
 Client = ServerConnection | BlockingConnection
 
-#: Seconds that stop() waits, besides close_timeout, for a loop that somebody blocks.
+#: Every client, which None is not: a script that looks for a client and finds None must not speak to everybody.
+_ALL: Any = object()
+
+#: Seconds that stop() waits, besides drain_timeout and close_timeout, for a loop that somebody blocks.
 _PATIENCE = 5.0
 
 
@@ -156,13 +159,19 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        stop_on_sigterm: bool = False,
     ) -> BackgroundServer:
         """:meth:`start` in a thread of its own: returns once the server listens, or raises what kept it from that.
 
         The handle knows ``url``, ``port`` and ``stop()``, and stops the server at the end of a ``with`` block.
+
+        When the script ends, its clients are closed with 1001, as by :meth:`stop`. With ``stop_on_sigterm`` they are
+        when the program gets SIGTERM, too, which then ends it as it would have. That takes over the signal's handling,
+        so it is possible in the main thread only; RuntimeError elsewhere.
         """
         order = self._order(host, port, handler, on_connect, on_disconnect)
         factory = runner.loop_factory(self._config)
+        on_sigterm = runner.StopOnSigterm(self.stop) if stop_on_sigterm else None
         started: Future[Run] = Future()
 
         def work() -> None:
@@ -176,12 +185,18 @@ class WebSocketServer:
                     started.set_exception(error)
 
         threading.Thread(target=work, name="zcli-websocket", daemon=True).start()
-        return BackgroundServer(self, started.result())
+        try:
+            return BackgroundServer(self, started.result(), on_sigterm)
+        except BaseException:
+            if on_sigterm is not None:
+                on_sigterm.end()
+            raise
 
     def stop(self, wait: bool = True) -> bool:
         """Close every client with 1001, release the port and end; whether that is done. Harmless if nothing runs.
 
-        Waits for the end, except in the server's own thread or a handler's, which it would wait for.
+        Handlers at work get ``websocket.drain_timeout`` seconds to finish before that. Waits for the end, except in
+        the server's own thread or a handler's, which it would wait for.
         """
         run = self._run
         if run is None:
@@ -189,7 +204,8 @@ class WebSocketServer:
         run.stop.request()
         if not wait or self._threads.inside or run.thread is threading.current_thread():
             return run.finished.is_set()
-        if run.finished.wait(self._config.websocket.close_timeout + _PATIENCE):
+        settings = self._config.websocket
+        if run.finished.wait(settings.drain_timeout + settings.close_timeout + _PATIENCE):
             return True
         self._log.error("the server does not stop: something blocks its event loop")
         return False
@@ -227,38 +243,51 @@ class WebSocketServer:
 
     # --- speaking ---
 
-    async def broadcast(self, message: Message, exclude: Client | Iterable[Client] | None = None) -> int:
-        """Send a message to every client, or all but some; returns to how many.
+    async def broadcast(
+        self,
+        message: Message,
+        exclude: Client | Iterable[Client] | None = None,
+        *,
+        to: Client | Iterable[Client] = _ALL,
+    ) -> int:
+        """Send a message to every client, to some, or to all but some; returns to how many.
 
         The message is encoded once. No client is waited for: one that has left more than ``websocket.send_buffer_max``
         bytes unread is closed (1013). Works in any event loop; 0 if the server does not run.
+
+        Args:
+            exclude: a client, or several, who do not get the message.
+            to: a client, or several, each of which gets the message once; an empty list sends it to no client. Without
+                this argument every client gets it.
+
+        Raises:
+            TypeError: the message is neither text nor bytes, or something else than a client is given; None is not one.
         """
-        return await asyncio.wrap_future(self.publish(message, exclude=exclude))
+        return await asyncio.wrap_future(self.publish(message, to=to, exclude=exclude))
 
     def publish(
-        self, message: Message, *, to: Client | None = None, exclude: Client | Iterable[Client] | None = None
+        self,
+        message: Message,
+        *,
+        to: Client | Iterable[Client] = _ALL,
+        exclude: Client | Iterable[Client] | None = None,
     ) -> Future[int]:
-        """:meth:`broadcast` for threads: does not wait, not even for itself. ``result()`` gives the count.
-
-        With ``to``, the message goes to that client alone.
-        """
+        """:meth:`broadcast` for threads: does not wait, not even for itself. ``result()`` gives the count."""
         message = as_message(message)
-        excluded, only = _clients(exclude), _clients(to)
+        chosen = None if to is _ALL else tuple(dict.fromkeys(_clients(to)))
+        excluded = frozenset(() if exclude is None else _clients(exclude))
         server = self._server
         if server is None:
             return _finished(0)
         if asyncio._get_running_loop() is server.loop:
-            return _finished(server.send_to(only[0], message) if only else server.broadcast(message, excluded))
-        if only:
-            posted = server.bridge.post(server.send_to, only[0], message)
-        else:
-            posted = server.bridge.post(server.broadcast, message, excluded)
+            return _finished(server.publish(message, chosen, excluded))
+        posted = server.bridge.post(server.publish, message, chosen, excluded)
         return _finished(0) if posted.cancelled() else posted
 
     async def send(self, client: Client, message: Message) -> bool:
         """Send a message to one client, waiting while it reads too slowly; False if it has gone. In any event loop."""
         message = as_message(message)
-        (connection,) = _clients(client)
+        connection = _client(client)
         server = self._server
         try:
             if server is None or asyncio.get_running_loop() is server.loop:
@@ -351,6 +380,7 @@ class WebSocketServer:
             self._observers(),
             settings.max_connections,
             settings.close_timeout,
+            settings.drain_timeout,
             self._log,
             client_level,
         )
@@ -388,15 +418,17 @@ def _expect_no_handler(name: str, given: object) -> None:
         raise TypeError(f"{name} must not be a handler, got {type(given).__name__} {shown}; pass it as handler={shown}")
 
 
-def _clients(given: Client | Iterable[Client] | None) -> tuple[ServerConnection, ...]:
-    if given is None:
-        return ()
-    several = isinstance(given, Iterable) and not isinstance(given, BlockingConnection)
-    found = [unwrapped(client) for client in (given if several else (given,))]  # type: ignore[union-attr]
-    for client in found:
-        if not isinstance(client, ServerConnection):
-            raise TypeError(f"expected a client's connection, not {type(client).__name__}")
-    return tuple(found)  # type: ignore[arg-type]
+def _clients(given: Client | Iterable[Client]) -> tuple[ServerConnection, ...]:
+    if isinstance(given, Iterable) and not isinstance(given, BlockingConnection):
+        return tuple(map(_client, given))
+    return (_client(given),)
+
+
+def _client(given: object) -> ServerConnection:
+    client = unwrapped(given)
+    if not isinstance(client, ServerConnection):
+        raise TypeError(f"expected a client's connection, not {type(client).__name__}")
+    return client
 
 
 def _finished(count: int) -> Future[int]:

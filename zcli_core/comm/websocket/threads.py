@@ -14,6 +14,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+
+
+class StillRunning(asyncio.CancelledError):
+    """The waiting for a plain function was cancelled, but the function goes on in its thread."""
+
+
 #: Seconds after which a thread that has nothing to do ends.
 _IDLE = 10.0
 
@@ -37,7 +43,9 @@ class HandlerThreads:
     async def run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Call a function in a thread and wait for what it returns or raises.
 
-        It sees the caller's context variables. If the waiting is cancelled, the function goes on unheard.
+        It sees the caller's context variables. If it raises what is not an ``Exception``, as ``sys.exit()`` does, that
+        would end the event loop, so it becomes the cause of a RuntimeError. If the waiting is cancelled, the function
+        goes on and StillRunning is raised.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
@@ -47,12 +55,15 @@ class HandlerThreads:
             try:
                 result = context.run(function, *arguments)
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
-                _tell(loop, future, None, error)
+                _tell(loop, future, None, _as_exception(error))
             else:
                 _tell(loop, future, result, None)
 
         self._start(job)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError as error:
+            raise StillRunning(*error.args) from None
 
     def _start(self, job: _Job) -> None:
         with self._lock:
@@ -99,17 +110,21 @@ class _Worker:
             self._owner.offer(self)
 
 
-def _tell(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[_T], result: Any, error: BaseException | None
-) -> None:
+def _as_exception(error: BaseException) -> Exception:
+    """An error as one that a future can hold and that ends nothing but the task which waits for it."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):  # PEP 479
+        return error
+    wrapped = RuntimeError(f"a plain function raised {type(error).__name__}({error})")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[_T], result: Any, error: Exception | None) -> None:
     def set_outcome() -> None:
         if future.done():  # cancelled
             return
         if error is None:
             future.set_result(result)
-        elif isinstance(error, StopIteration):
-            # A future cannot hold it (PEP 479).
-            future.set_exception(RuntimeError("a plain function raised StopIteration"))
         else:
             future.set_exception(error)
 

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from zcli_core.contracts.websocket import Closed, ClosedBy, State
+from zcli_core.contracts.websocket import Cause, Closed, ClosedBy, State
 from zcli_core.contracts.websocket_parts.events import Close, Event, Failure, Ping, Pong
 from zcli_core.contracts.websocket_parts.frames import FIN, PONG, close_frame, frame, may_be_sent
 from zcli_core.contracts.websocket_parts.progress import Delivery
 from zcli_core.contracts.websocket_parts.sending import Sender
+from zcli_core.contracts.websocket_parts.skipping import Skipper
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    import ssl
 
     from zcli_core.contracts.websocket import Message, Prepared, Receiver, Request
     from zcli_core.contracts.websocket_parts.listening import AsyncioListener
 
 _OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 
-#: Seconds that the core gets to answer the messages before a close frame or a protocol error. A handler
-#: that is quick answers long before; one that streams for ever must not keep a page waiting for its close event.
-_ANSWER_GRACE = 0.5
+_LEFT = "the client left without a close frame"
 
-#: Seconds for which a TLS connection that we end is read on before it is closed. TLS has no half-closed state, and to
-#: close it while the client still sends resets the connection, with our last words unread.
-TLS_LINGER = 0.25
+#: Seconds for which a connection is kept once there is nothing to wait for: both close frames were sent, or the core
+#: has used up ``close_timeout`` before ours. To close while a client still sends resets the connection, with our last
+#: words unread.
+_LINGER = 0.25
+
+#: Bytes that are read at once of what a lost connection has left.
+_READ_SIZE = 64 * 1024
 
 #: What a connection does without a break before others get their turn: events of any kind, and bytes of messages. Text
 #: counts by its characters.
 _EVENTS_IN_A_ROW = 128
 _BYTES_IN_A_ROW = 1024 * 1024
+
+#: Turns of decompression that are spent on counting the messages that are not delivered.
+_LAST_TURNS = 16
+
+#: Seconds from which the handling of what came in one read counts as slow, and the number of reads that have to be
+#: handled quickly after that before answers are collected again.
+_SLOW = 0.02
+_PROBATION = 4
 
 #: Why delivery is held: the core asked for it, or other connections have their turn.
 FOR_THE_CORE, _FOR_OTHERS = 1, 2
@@ -51,6 +64,10 @@ class Decoder(Protocol):
     def unfinished(self) -> bool:
         """Whether :meth:`next` has just returned None although it can go on: other connections get their turn first."""
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that were fed and not taken yet; 0 if there is certainly no further event."""
+
     def next(self) -> Event | None:
         """The next event, or None if that takes more bytes or another turn; None for good after a Close or a Failure.
 
@@ -68,7 +85,7 @@ class Decoder(Protocol):
 
 
 class _Nobody:
-    """Receives for a connection that the core has failed to take: it is being closed."""
+    """Receives for a connection that the core has refused or failed to take: it is being closed."""
 
     def message(self, message: Message) -> bool:
         return True
@@ -83,10 +100,33 @@ class _Nobody:
 _NOBODY = _Nobody()
 
 
-def half_close(transport: asyncio.Transport) -> None:
-    """Say that nothing follows. A client that has reset the connection is told nothing; its end is reported next."""
-    with contextlib.suppress(OSError):
-        transport.write_eof()
+class _Unread:
+    """What the system had received when the connection was lost, and the event loop had not read.
+
+    A loop closes the socket when a write fails, even if messages wait to be read.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        self._descriptor: int | None = None
+        if self._tls is None:
+            with contextlib.suppress(OSError, AttributeError):  # the loop closes its own right after this call
+                self._descriptor = os.dup(transport.get_extra_info("socket").fileno())
+
+    def read(self) -> bytes:
+        """The next bytes; empty at the end. Of a TLS connection, what has been decrypted."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._tls is not None:
+                return self._tls.read(_READ_SIZE)
+            if self._descriptor is not None:
+                return os.read(self._descriptor, _READ_SIZE)
+        return b""
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class AsyncioConnection(Sender):
@@ -96,8 +136,9 @@ class AsyncioConnection(Sender):
     """
 
     __slots__ = (
-        "__weakref__", "_closing_timer", "_decoder", "_delivery", "_end", "_held", "_id", "_ping_ticks", "_read_buffer",
-        "_reading_paused", "_receiver", "_waiters", "extensions", "quiet_ticks", "request", "subprotocol",
+        "__weakref__", "_closing_timer", "_decoder", "_delivery", "_end", "_ended", "_gone", "_held", "_id", "_lost",
+        "_ping_ticks", "_probation", "_read_buffer", "_reading_paused", "_receiver", "_rest", "_skipper",
+        "_undelivered", "_waiters", "extensions", "quiet_ticks", "request", "subprotocol",
     )  # fmt: skip
 
     def __init__(
@@ -125,8 +166,20 @@ class AsyncioConnection(Sender):
         #: Why delivery is held; 0 if it is not.
         self._held = 0
         self._reading_paused = False
-        #: What ended the client's messages, while the core still answers those before it.
+        #: Reads of several messages that have to be handled quickly before the answers to such reads are collected.
+        self._probation = 1
+        #: The client's close frame, or its breach of the protocol.
         self._end: Close | Failure | None = None
+        #: Whether nothing more comes from the client, and whether the connection is lost.
+        self._gone = self._lost = False
+        #: Whether the core was told that no message follows.
+        self._ended = False
+        #: Gives what the client had sent before the connection was lost and the loop did not read.
+        self._rest: _Unread | None = None
+        #: Messages that were received and not delivered.
+        self._undelivered = 0
+        #: Reads instead of the decoder once nothing is delivered any more.
+        self._skipper: Skipper | None = None
         self._closing_timer: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[Closed]] | None = None
         self._id: uuid.UUID | None = None
@@ -134,9 +187,17 @@ class AsyncioConnection(Sender):
     def start(self, receiver: Receiver, received: bytes) -> None:
         """Begin delivery, with what the client sent right behind its upgrade."""
         self._receiver = receiver
-        if received and self._closed is None:
+        if self._skipper is not None:
+            self.skip(received)
+        elif received:
             self._decoder.feed(received)
             self._deliver()
+
+    def refuse(self, response: bytes, code: int, reason: str, received: bytes) -> None:
+        """Send the response to the upgrade and a close frame; nothing of the client is delivered."""
+        self._decoder.feed(received)
+        self._close(Closed(code, reason, ClosedBy.SERVER), response + close_frame(code, reason))
+        self._depart(self._end_delivery())
 
     # Properties ---------------------------------------------------------------------------------------------------
 
@@ -166,61 +227,104 @@ class AsyncioConnection(Sender):
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes from the client (asyncio)."""
         self.quiet_ticks = 0
+        if self._skipper is not None:
+            self.skip(self._read_buffer[:nbytes])
+            return
         self._decoder.feed(self._read_buffer[:nbytes])
         if self._held:
             # One more read is kept; beyond that TCP slows the client.
             self._reading_paused = True
             self._transport.pause_reading()
-            return
-        self._deliver()
+        else:
+            self._deliver()
+        if self._held == FOR_THE_CORE:
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Start the deadline if the client's close frame waits behind messages that the core does not take."""
+        if self._closing_timer is None:
+            missing, data = self._decoder.rest()
+            if Skipper(missing).feed(data):
+                self._start_deadline()
 
     def _deliver(self) -> None:
-        """Hand over what has been decoded, until there is no more or the core asks to wait.
+        """Hand over what was received, until there is no more or the core asks to wait."""
+        self._deliver_events()
+        while self._rest is not None and not self._held:
+            data = self._rest.read()
+            if data:
+                self._decoder.feed(data)
+                self._deliver_events()
+            else:
+                self._rest.close()
+                self._rest = None
+        if self._gone and not self._held and not self._ended and self._skipper is None:
+            self._tell_end()
 
-        Several messages at once have several answers at once, which go out in one write: those that are given while
-        the messages are delivered, or else those of the step of the core's task that they have scheduled.
+    def _deliver_events(self) -> None:
+        """Deliver what is decoded.
+
+        What the core sends is written at once while the only message of a read is handled, and while the first of
+        several is. The answers to several messages are collected and go out in one write, as long as they are handled
+        quickly: a message must not wait for a handler that goes on computing after it was sent. Where messages are
+        handled by the core's task instead of during the call, that is the step of the task that they have scheduled.
         """
-        corked = None
-        if self._corked is None:
-            corked = self._corked = []
-        count = self._deliver_events()
-        if corked is None:
-            return
-        if corked:
-            self._uncork()
-        elif count > 1 and self.state is _OPEN:
-            self._listener.loop.call_soon(self._uncork)
-        else:
-            self._corked = None
-
-    def _deliver_events(self) -> int:
-        """Deliver; the number of messages."""
-        next_event = self._decoder.next
+        decoder = self._decoder
+        next_event = decoder.next
         deliver = self._receiver.message
-        messages = events = size = 0
+        count = events = size = 0
+        began = 0.0
+        corked = None
+        collecting = False
         while (event := next_event()) is not None:
             events += 1
             if isinstance(event, (str, bytes)):
-                # While closing, the client's close frame is all that matters.
-                if self.state is _OPEN:
-                    messages += 1
-                    size += len(event)
-                    if not deliver(event):
-                        self._held = FOR_THE_CORE
-                        return messages
+                count += 1
+                size += len(event)
+                if count == 1:
+                    if decoder.waiting:
+                        began = monotonic()
+                        collecting = self._probation == 0 and self._corked is None
+                        if collecting:
+                            corked = self._corked = []
+                elif count == 2 and self._probation == 1 and self._corked is None:
+                    corked = self._corked = []
+                if not deliver(event):
+                    self._held = FOR_THE_CORE
+                    break
             else:
                 self._handle(event)
             if events >= _EVENTS_IN_A_ROW or size >= _BYTES_IN_A_ROW:
                 break
-        if event is not None or self._decoder.unfinished:
+        if not self._held and (event is not None or decoder.unfinished):
             self._held = _FOR_OTHERS
             self._listener.loop.call_soon(self._go_on_after, _FOR_OTHERS)
-        return messages
+        if count > 1 and began:
+            self._rate(began)
+        if corked is None:
+            return
+        if corked:
+            self._uncork()
+        elif collecting and count > 1 and self.state is _OPEN:
+            self._listener.loop.call_soon(self._uncork_after, monotonic())
+        else:
+            self._corked = None
+
+    def _rate(self, began: float) -> None:
+        """Note whether messages that came in one read were handled quickly."""
+        if monotonic() - began > _SLOW:
+            self._probation = _PROBATION
+        elif self._probation:
+            self._probation -= 1
+
+    def _uncork_after(self, began: float) -> None:
+        self._uncork()
+        self._rate(began)
 
     def resume_delivery(self) -> None:
         """Go on after the core asked to wait."""
-        if self._end is not None:
-            self._finish(self._end)
+        if self._ended:
+            self._finish()
         else:
             self._go_on_after(FOR_THE_CORE)
 
@@ -228,10 +332,14 @@ class AsyncioConnection(Sender):
         """Deliver again, if it is for that reason that delivery is held."""
         if self._held == reason:
             self._held = 0
-            if self._reading_paused:
-                self._reading_paused = False
-                self._transport.resume_reading()
+            self._resume_reading()
             self._deliver()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            if not self._lost:
+                self._transport.resume_reading()
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Ping):
@@ -241,17 +349,116 @@ class AsyncioConnection(Sender):
         elif isinstance(event, Pong):
             self._pong(event.payload)
         elif isinstance(event, (Close, Failure)):
-            if self.state is not _OPEN:
-                # The answer to our close frame, or nonsense after it: either way it is over.
-                self._transport.close()
-            elif self._receiver.end():
-                self._finish(event)
-            else:
-                self._end = event
-                self._closing_timer = self._listener.loop.call_later(_ANSWER_GRACE, self._finish, event)
+            self._end = event
+            self._tell_end()
 
-    def eof_received(self) -> None:
-        """The client sends no more (asyncio): with None the transport closes itself."""
+    # The end of what the client sends -------------------------------------------------------------------------------
+
+    def eof_received(self) -> bool:
+        """The client sends no more (asyncio). True keeps the transport open for what is still to be sent."""
+        self._gone = True
+        plain = self._transport.can_write_eof()
+        if self._skipper is not None:
+            return False
+        if not plain:
+            self._lose(_LEFT)  # TLS: the transport closes itself
+        if self._held:
+            self._start_deadline()
+        elif not self._ended:
+            self._tell_end()
+        return plain
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone (asyncio). What the client sent before that is still delivered."""
+        self._lost = self._gone = True
+        self._lose(getattr(exc, "strerror", None) or _LEFT)
+        if self._skipper is not None:
+            self._report()
+            return
+        self._start_deadline()
+        if not self._ended:
+            self._rest = _Unread(self._transport)
+            if not self._held:
+                self._deliver()
+
+    def _lose(self, reason: str) -> None:
+        """Nothing can be sent any more."""
+        if self.state is _OPEN:
+            self._closed = Closed(1006, reason, ClosedBy.NETWORK, Cause.LOST)
+            self.state = _CLOSING
+            self._corked = None
+            self._stop_sending()
+
+    def _tell_end(self) -> None:
+        """Tell the core that no message follows, and close once it has handled those before."""
+        self._ended = True
+        if self._receiver.end():
+            self._finish()
+        else:
+            self._start_deadline()
+
+    def _finish(self, in_time: bool = True) -> None:
+        """Close: the core has handled all messages before the end, or the time for that is over."""
+        if self._skipper is not None:
+            return
+        rest = self._end_delivery()
+        end = self._end
+        if isinstance(end, Close):
+            frame = None if in_time else close_frame(1011, "messages before the close were not handled in time")
+            self._close(Closed(end.code, end.reason, ClosedBy.CLIENT), frame)
+        elif isinstance(end, Failure):
+            self._stop_timer()
+            self._close(Closed(end.code, end.reason, ClosedBy.SERVER, Cause.BREACH))
+        else:
+            self._lose(_LEFT)
+        self._depart(rest)
+
+    def _end_delivery(self) -> bytes:
+        """Deliver nothing any more; what was received and not decoded."""
+        decoder = self._decoder
+        turns = 0
+        while (event := decoder.next()) is not None or (decoder.unfinished and turns < _LAST_TURNS):
+            if event is None:
+                turns += 1
+            elif isinstance(event, (str, bytes)):
+                self._undelivered += 1
+            elif isinstance(event, (Close, Failure)):
+                self._end = event
+        missing, rest = decoder.rest()
+        decoder.finish()
+        self._skipper = Skipper(missing)
+        self._held = 0
+        self._resume_reading()
+        return rest
+
+    def _depart(self, rest: bytes) -> None:
+        """Our side is closed: read on until the client has sent its close frame or the end of its data."""
+        if self._lost:
+            self._listener.loop.call_soon(self._report)  # not inside a call of the core's
+        elif self._gone:
+            self._transport.close()
+        elif isinstance(self._end, Close):
+            self._leave()
+        else:
+            self.skip(rest)
+
+    def skip(self, data: bytes | memoryview) -> None:
+        """Drop what comes, and leave at the client's close frame."""
+        assert self._skipper is not None
+        if not isinstance(self._end, Close) and self._skipper.feed(data):
+            self._end = Close(1005, "")
+            self._leave()
+
+    def _leave(self) -> None:
+        """Close TCP: both sides have sent their close frame (RFC 6455, 7.1.1)."""
+        if not self._transport.can_write_eof():
+            self._transport.close()  # TLS says goodbye itself, and reads on meanwhile
+            return
+        with contextlib.suppress(OSError):  # the client has reset the connection
+            self._transport.write_eof()
+        if not self._transport.get_write_buffer_size():
+            self._stop_timer()
+            self._start_timer(_LINGER)
 
     # Keepalive ----------------------------------------------------------------------------------------------------
 
@@ -286,7 +493,8 @@ class AsyncioConnection(Sender):
         if self._reading_paused:
             self.quiet_ticks = 0  # we do not listen: the core holds delivery, so silence says nothing
         else:
-            self._close(Closed(1011, f"keepalive: nothing heard for {silence:g} s", ClosedBy.SERVER))
+            reason = f"keepalive: nothing heard for {silence:g} s"
+            self._close(Closed(1011, reason, ClosedBy.SERVER, Cause.SILENT))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the close handshake."""
@@ -294,16 +502,27 @@ class AsyncioConnection(Sender):
             raise ValueError(f"{code} may not be sent as a close code (RFC 6455, 7.4): take 1000 or 3000 to 4999")
         if len(reason.encode()) > 123:
             raise ValueError("the reason of a close is at most 123 bytes (RFC 6455, 5.5.1)")
-        self._close(Closed(code, reason, ClosedBy.SERVER))
+        if self._skipper is None:
+            self._close(Closed(code, reason, ClosedBy.SERVER))
+            self._depart(self._end_delivery())
 
     def abort(self) -> None:
         """Drop the connection at once."""
         if self.state is _OPEN:
-            self._closed = Closed(1006, "dropped", ClosedBy.SERVER)
+            self._closed = Closed(1006, "dropped", ClosedBy.SERVER, Cause.ABORTED)
             self.state = _CLOSING
             self._corked = None
             self._stop_sending()
-        self._transport.abort()
+        if self._skipper is None:
+            self._end_delivery()
+            if self._lost:
+                self._listener.loop.call_soon(self._report)
+        if not self._lost:
+            self._transport.abort()
+
+    def drop(self) -> None:
+        """The listener stops: do not wait for the answer to our close frame. For a client that was refused."""
+        self._transport.close()
 
     async def wait_closed(self) -> Closed:
         """Wait until the connection is gone and tell how it ended."""
@@ -316,46 +535,51 @@ class AsyncioConnection(Sender):
         self._waiters.append(future)
         return await future
 
-    def _finish(self, end: Close | Failure) -> None:
-        """Answer the client's close frame, or its breach of the protocol."""
-        self._end = None
-        by = ClosedBy.SERVER if isinstance(end, Failure) else ClosedBy.CLIENT
-        self._close(Closed(end.code, end.reason, by))
-        if self._transport.can_write_eof():
-            # Say that nothing follows, but read on until the client goes (RFC 6455, 7.1.1): to close while it still
-            # sends would reset the connection, and our close frame with it.
-            half_close(self._transport)
-        elif by is ClosedBy.CLIENT:
-            self._transport.close()
-        else:
-            self._start_timer(TLS_LINGER, self._close_tls)
-
-    def _close(self, closed: Closed) -> None:
-        """Send a close frame and give the client ``close_timeout`` to be gone."""
+    def _close(self, closed: Closed, frame: bytes | None = None) -> None:
+        """Send a close frame and give the client ``close_timeout`` to be gone. Delivery goes on."""
         if self.state is not _OPEN:
             return
         self._closed = closed
         self._flush()
-        self._write(close_frame(closed.code, closed.reason))
+        self._write(close_frame(closed.code, closed.reason) if frame is None else frame)
         self.state = _CLOSING
-        self._start_timer(self._listener.limits.close_timeout, self.abort)
-        if self._reading_paused or self._held:
-            # Read on, or the client's close frame would never be seen.
-            self._held, self._reading_paused = 0, False
-            self._transport.resume_reading()
-            self._listener.loop.call_soon(self._deliver)
+        self._start_deadline()
         self._stop_sending()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone (asyncio)."""
+    def _start_deadline(self) -> None:
+        """One deadline for the core to handle what has come, and for the close handshake."""
+        if self._closing_timer is None:
+            self._start_timer(self._listener.limits.close_timeout)
+
+    def _give_up(self) -> None:
+        """``close_timeout`` is over."""
+        self._closing_timer = None
+        if self.state is _OPEN:
+            # The core was not done with what came before the end: the client is told so.
+            self._finish(in_time=False)
+            if self._closing_timer is None:
+                self._start_timer(_LINGER)
+            return
+        if self._skipper is None:
+            self._depart(self._end_delivery())
+        if not self._lost:
+            self._transport.abort()
+
+    def _report(self) -> None:
+        """Tell the core that the connection is gone, and all who wait for that."""
+        if self.state is _CLOSED:
+            return
+        assert self._closed is not None
+        closed = self._closed
+        if isinstance(self._end, Close) and closed.cause is Cause.LOST:
+            # The close frame was behind messages for which the client did not wait.
+            closed = Closed(self._end.code, self._end.reason, ClosedBy.CLIENT)
+        self._closed = closed._replace(dropped=self._undelivered)
         self.state = _CLOSED
-        if self._closed is None:
-            reason = getattr(exc, "strerror", None) or "the client vanished without a close frame"
-            self._closed = Closed(1006, reason, ClosedBy.NETWORK)
         self._stop_timer()
         self._corked = self._end = None
-        self._decoder.finish()
-        self._stop_sending()
+        if self._rest is not None:
+            self._rest.close()
         self._listener.forget(self)
         self._receiver.closed(self._closed)
         for waiter in self._waiters or ():
@@ -363,13 +587,8 @@ class AsyncioConnection(Sender):
                 waiter.set_result(self._closed)
         self._waiters = None
 
-    def _close_tls(self) -> None:
-        self._transport.close()
-        self._start_timer(self._listener.limits.close_timeout, self.abort)
-
-    def _start_timer(self, seconds: float, action: Callable[[], None]) -> None:
-        self._stop_timer()
-        self._closing_timer = self._listener.loop.call_later(seconds, action)
+    def _start_timer(self, seconds: float) -> None:
+        self._closing_timer = self._listener.loop.call_later(seconds, self._give_up)
 
     def _stop_timer(self) -> None:
         if self._closing_timer is not None:

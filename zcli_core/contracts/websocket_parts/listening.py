@@ -51,7 +51,8 @@ class AsyncioListener(Generic[C]):
         self.log = log
         self.loop = asyncio.get_running_loop()
         self.connections: set[C] = set()
-        self.openings: set[Opening] = set()
+        #: Clients that are not let in: still undecided, or refused and not gone yet.
+        self.openings: set[Opening | AsyncioConnection] = set()
         #: What every connection reads into. The loop reads and hands over in one step, so one is enough.
         self.read_buffer = memoryview(bytearray(_READ_SIZE))
         #: Bytes that wait in one place of a connection before it counts as slow. There are two such places.
@@ -111,6 +112,7 @@ class AsyncioListener(Generic[C]):
     def forget(self, connection: AsyncioConnection) -> None:
         """A connection is gone."""
         self.connections.discard(cast("C", connection))
+        self.openings.discard(connection)
 
     # Keepalive ----------------------------------------------------------------------------------------------------
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from zcli_core.contracts.websocket import Accept, Address, Decision, HttpAnswer, Refuse, Request
-from zcli_core.contracts.websocket_parts.connection import TLS_LINGER, AsyncioConnection, half_close
+from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
 from zcli_core.contracts.websocket_parts.frames import close_frame
 from zcli_core.contracts.websocket_parts.upgrade import (
     BadRequest,
@@ -19,10 +20,15 @@ from zcli_core.contracts.websocket_parts.upgrade import (
     split_head,
     too_long,
 )
+from zcli_core.errors import is_ctrl_c
 
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket_parts.listening import AsyncioListener
 
+
+#: Seconds for which a TLS connection is read on after a response before it is closed. TLS has no half-closed state, and
+#: to close it while the client still sends resets the connection, with the response unread.
+_TLS_LINGER = 0.25
 
 #: Bytes over its limit that are read of a head before its client is given up.
 _SKIMMED_MAX = 4 * 1024 * 1024
@@ -119,7 +125,9 @@ class Opening(asyncio.BufferedProtocol):
     def _answer_http(self, request: Request) -> None:
         try:
             answer = http_response(self._listener.acceptor.http(request), with_body=request.method != "HEAD")
-        except Exception:
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             self._listener.log.exception("answering %r failed", request)
             answer = http_response(HttpAnswer(500))
         self._send_last(answer)
@@ -128,7 +136,9 @@ class Opening(asyncio.BufferedProtocol):
         """Ask the core; wait for it in a task only if it has to wait itself."""
         try:
             decision = self._listener.acceptor.upgrade(request)
-        except Exception as error:  # noqa: BLE001 - logged there
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             self._fail(error)
             return
         if isinstance(decision, (Accept, Refuse, HttpAnswer)):
@@ -145,7 +155,9 @@ class Opening(asyncio.BufferedProtocol):
             decided = await decision
         except asyncio.CancelledError:
             decided = Refuse(1011, "no decision within the open timeout")
-        except Exception as error:  # noqa: BLE001 - logged there
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             self._fail(error)
             return
         if not self._transport.is_closing():
@@ -156,22 +168,27 @@ class Opening(asyncio.BufferedProtocol):
         """Answer; an answer that cannot be sent is the core's mistake."""
         try:
             if isinstance(decision, HttpAnswer):
-                self._send_after(decision.delay, http_response(decision))
+                last = http_response(decision)
+                self._answer_after(decision.delay, lambda: self._send_last(last))
                 return
             _check_subprotocol(decision.subprotocol, request)
-            if isinstance(decision, Refuse):
-                response = accept_response(key, decision.subprotocol, None)
-                self._send_after(decision.delay, response + close_frame(decision.code, decision.reason))
-                return
             assert self._transport is not None
             connection = self._listener.connection(self._transport, request, decision.subprotocol)
-            response = accept_response(key, decision.subprotocol, connection.extensions, decision.headers)
+            if isinstance(decision, Refuse):
+                response = accept_response(key, decision.subprotocol, None)
+                close_frame(decision.code, decision.reason)
+            else:
+                response = accept_response(key, decision.subprotocol, connection.extensions, decision.headers)
         except Exception as error:  # noqa: BLE001 - logged there
             self._fail(error)
+            return
+        if isinstance(decision, Refuse):
+            refuse = decision
+            self._answer_after(refuse.delay, lambda: self._refuse(refuse, connection, response))
         else:
             self._open(decision, connection, response)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """The core's decision raised, or cannot be carried out."""
         self._listener.log.error("deciding on an upgrade failed", exc_info=error)
         if self._transport is not None and not self._transport.is_closing():
@@ -191,21 +208,40 @@ class Opening(asyncio.BufferedProtocol):
         self._listener.connections.add(connection)
         try:
             receiver = accept.opened(connection)
-        except Exception:
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             self._listener.log.exception("opening a connection failed")
             connection.close(1011, "the server failed to open the connection")
+            connection.skip(received)
             return
         connection.start(receiver, received)
 
-    def _send_after(self, delay: float, data: bytes) -> None:
-        """:meth:`_send_last` after some seconds, in which what the client sends is dropped."""
+    def _answer_after(self, delay: float, answer: Callable[[], None]) -> None:
+        """Answer after some seconds, in which nothing is read."""
         if delay <= 0:
-            self._send_last(data)
+            answer()
             return
-        self._done = True
-        self._buffer = b""
+        transport = self._transport
+        assert transport is not None
         self._deciding = None
-        self._restart_timer(delay, lambda: self._send_last(data))
+        transport.pause_reading()
+
+        def answer_late() -> None:
+            if not transport.is_closing():
+                transport.resume_reading()
+                answer()
+
+        self._restart_timer(delay, answer_late)
+
+    def _refuse(self, refuse: Refuse, connection: AsyncioConnection, response: bytes) -> None:
+        """Send the 101 and a close frame; the connection waits for the client's close frame."""
+        assert self._transport is not None
+        received, self._buffer = self._buffer, b""
+        self._end()
+        self._transport.set_protocol(connection)
+        self._listener.openings.add(connection)
+        connection.refuse(response, refuse.code, refuse.reason, received)
 
     def _send_last(self, data: bytes) -> None:
         """Send the only answer there will be, then drop what comes until the client or the timer closes."""
@@ -214,10 +250,11 @@ class Opening(asyncio.BufferedProtocol):
         self._buffer = b""
         self._transport.write(data)
         if self._transport.can_write_eof():
-            half_close(self._transport)
+            with contextlib.suppress(OSError):  # the client has reset the connection
+                self._transport.write_eof()
             self._restart_timer(self._listener.limits.close_timeout)
         else:
-            self._restart_timer(TLS_LINGER, self._close_tls)
+            self._restart_timer(_TLS_LINGER, self._close_tls)
 
     def _close_tls(self) -> None:
         assert self._transport is not None

@@ -7,7 +7,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from zcli_core.contracts.websocket import Closed, ClosedBy, State
+from zcli_core.contracts.websocket import Cause, Closed, ClosedBy, State
 from zcli_core.contracts.websocket_parts.frames import FIN, PING, frame
 from zcli_core.contracts.websocket_parts.pings import Pings
 from zcli_core.errors import ConnectionClosed
@@ -112,7 +112,7 @@ class Sender(asyncio.BufferedProtocol):
         limit = self._listener.limits.send_buffer_max
         if self.write_buffer_size <= limit:
             return False
-        self._close(Closed(1013, f"more than {limit} bytes left unread", ClosedBy.SERVER))
+        self._close(Closed(1013, f"more than {limit} bytes left unread", ClosedBy.SERVER, Cause.SLOW))
         return True
 
     def pause_writing(self) -> None:
