@@ -47,7 +47,9 @@ def decode(chunks: list[bytes], limits: Limits = PLAIN, agreement: Agreement | N
 @given(streams, sizes, st.integers(0, 40))
 def test_any_stream_in_any_chunks_gives_the_events_of_wsproto_alone(data: bytes, cuts: list[int], missing: int) -> None:
     data = data[: len(data) - missing]
-    assert comparable(decode(cut(data, cuts))) == oracle(data)
+    found, expected = comparable(decode(cut(data, cuts))), oracle(data)
+    # wsproto reports a bad header only when all of it has come; zeros complete it.
+    assert found == expected or (found[:-1] == expected and found == oracle(data + bytes(14))[: len(found)])
 
 
 @settings(max_examples=300, deadline=None)
