@@ -7,11 +7,14 @@ is over. Here libcurl says what it waits for, and Python waits for it, with poll
 from __future__ import annotations
 
 import math
+import sys
+import threading
 import time
 from collections.abc import Callable
 
 import pycurl
 
+from zcli_core.errors import raised_by_signal
 from zcli_core.net import READABLE, WRITABLE, new_poll
 
 #: The longest that is waited at a time, in milliseconds: a signal may have come while another thread was looking.
@@ -51,6 +54,18 @@ class Driver:
         ``is_done`` looks at what has come and says whether the rest is to be left, also of what is being sent. What it
         raises comes out, as what a signal's handler raises does; the handle can only be closed then, as after an error.
         """
+        before = getattr(sys, "last_value", None)
+        try:
+            outcome = self._perform(is_done)
+        except pycurl.error as error:
+            outcome = pycurl.E_ABORTED_BY_CALLBACK, str(error.args[-1])
+        # What a signal's handler raises just as a callback begins is printed by pycurl, and goes no further.
+        lost = getattr(sys, "last_value", None)
+        if lost is not None and lost is not before and _in_main_thread() and raised_by_signal(lost):
+            raise lost
+        return outcome
+
+    def _perform(self, is_done: Callable[[], bool]) -> tuple[int, str] | None:
         self._remove()
         self._multi.add_handle(self._curl)
         self._is_added = True
@@ -102,6 +117,10 @@ class Driver:
         elif socket in self._watched:
             self._watched.discard(socket)
             self._poll.unregister(socket)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _action(events: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import signal
 import socket
 import ssl
 import sys
@@ -16,6 +17,7 @@ import pytest
 import trustme
 import zcli_pycurl.driver
 import zcli_pycurl.tls
+from zcli_pycurl.driver import Driver
 from zcli_pycurl.handle import Handle, url_of
 from zcli_pycurl.tls import TlsOptions, system_authorities
 from zcli_pycurl.transport import CurlTransport
@@ -202,6 +204,32 @@ def test_a_connection_to_itself_is_none(http: HttpClient) -> None:
         assert handle._error.kind == "refused"
     finally:
         handle.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+@pytest.mark.parametrize("callback", ["_watch", "_connect", "_begin"])
+def test_signal_within_a_callback_comes_out(
+    http: HttpClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], callback: str
+) -> None:
+    """What is raised in a callback goes no further than pycurl, which prints it."""
+    owner: Any = Driver if callback == "_watch" else Handle
+    error = TimeoutError("mine")
+
+    def ring(number: int, frame: object) -> None:
+        raise error
+
+    def interrupted(*_: Any) -> int:
+        signal.raise_signal(signal.SIGALRM)
+        return 0
+
+    monkeypatch.setattr(owner, callback, interrupted)
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with ScriptedServer(answering(response())) as server, pytest.raises(TimeoutError) as caught:
+            http.get(server.url)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert caught.value is error
 
 
 def test_the_zone_of_an_address_is_for_this_machine_only() -> None:
