@@ -188,6 +188,10 @@ class NeverDrains(Proxy):
     write_paused = False
 
 
+class HidesWhatWaits(Proxy):
+    write_buffer_size = 0
+
+
 class AlwaysOpen(Proxy):
     state = State.OPEN
 
@@ -301,6 +305,8 @@ BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
     ("ignores close_timeout", limits(close_timeout=60), "the_close_handshake_has_one", {"begun_by": "server"}),
     ("ignores send_buffer_max", limits(send_buffer_max=1 << 40), "a_client_that_leaves_too_much_unread", {}),
     ("sends no pings", limits(ping_interval=0), "a_client_that_answers_stays", {}),
+    ("pings only the silent", limits(ping_interval=60), "a_client_that_is_never_silent", {}),
+    ("hides what waits", connection(HidesWhatWaits), "what_tls_holds_counts_too", {}),
     ("sends pings unasked", limits(ping_interval=0.05), "an_interval_of_0", {}),
     ("compresses unasked", limits(compression=Compression()), "nothing_is_agreed_on", {}),
     ("calls closed twice", receiver(ClosedTwice), "a_close_without_a_code", {}),
