@@ -122,7 +122,7 @@ def test_the_client_of_websockets_gets_everything_back(server: ServerUnderTest, 
         assert (connection.close_code, connection.close_reason) == (4001, "bye")
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
-    assert until(lambda: server.closed)[-1][:2] == (4001, "bye")
+    until(lambda: server.closed and server.closed[-1][:2] == (4001, "bye"))
 
 
 # aiohttp does not wait until the TLS connections of a session that it closes are gone (its "Graceful Shutdown"), so one
