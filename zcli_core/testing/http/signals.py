@@ -16,7 +16,7 @@ from zcli_core.testing.http.base import ENOUGH, LARGEST, Caller, HttpContract, M
 from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import ScriptedServer, after_request, response
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signals to threads")
 
 
 class SoftTimeLimit(Exception):  # noqa: N818 - such as task queues raise
@@ -28,19 +28,25 @@ RAISED = (SoftTimeLimit("mine"), TimeoutError("mine"), ConnectionResetError("min
 
 
 @contextmanager
-def ringing(error: BaseException, after: float = 0.2) -> Iterator[None]:
-    """Have a signal's handler raise this in a moment."""
+def handled_by(error: BaseException) -> Iterator[None]:
+    """Have a signal's handler raise this."""
 
-    def ring(number: int, frame: object) -> None:
+    def handle(number: int, frame: object) -> None:
         raise error
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, after)
+    before = signal.signal(signal.SIGALRM, handle)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        # One that comes late must not end the process, as it does by default.
+        signal.signal(signal.SIGALRM, signal.SIG_IGN if before is signal.SIG_DFL else before)
+
+
+def ring() -> None:
+    """Interrupt the main thread, in which the call is under way."""
+    identity = threading.main_thread().ident
+    assert identity is not None
+    signal.pthread_kill(identity, signal.SIGALRM)
 
 
 class SignalsContract(HttpContract):
@@ -51,7 +57,7 @@ class SignalsContract(HttpContract):
         if threading.current_thread() is not threading.main_thread():
             pytest.skip("handlers run in the main thread")
         request = HttpRequest("GET" if body is None else "PUT", url_of(address), Headers(), body)
-        with pytest.raises(type(error)) as caught, ringing(error):
+        with handled_by(error), pytest.raises(type(error)) as caught:
             caller.transport.exchange(request, time.monotonic() + ENOUGH, LARGEST)
         assert caught.value is error
 
@@ -63,6 +69,7 @@ class SignalsContract(HttpContract):
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             if server.connections == 1:
                 connection.sendall(sent)
+                ring()
                 server.hold(connection)
             connection.sendall(response())
 
@@ -74,26 +81,35 @@ class SignalsContract(HttpContract):
     @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
     def test_signal_while_a_handshake_is_awaited(self, caller: Caller, error: BaseException) -> None:
         """It is not a failure of TLS."""
-        with ScriptedServer(ScriptedServer.hold) as server:
+        with ScriptedServer(ring_and_hold) as server:
             self.interrupted(caller, server.url.replace("http:", "https:"), error)
 
     @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
     def test_signal_while_a_body_is_sent(self, make_caller: MakeCaller, ca_file: str, secure: bool) -> None:
-        """The server does not read it."""
-        with ScriptedServer(lambda server, _: wait(server), server_tls() if secure else None) as server:
+        """The server reads only its beginning."""
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            connection.recv(1024)
+            ring()
+            server.closing.wait(60)
+
+        with ScriptedServer(script, server_tls() if secure else None) as server:
             self.interrupted(make_caller(ca_file=ca_file), server.url, BrokenPipeError("mine"), bytes(LARGEST))
 
     def test_signal_while_a_source_is_read(self, caller: Caller) -> None:
-        """The iterable waits for its next block."""
+        """The iterable is asked for its next block."""
 
         def blocks() -> Iterator[bytes]:
             yield b"first"
+            ring()
             time.sleep(ENOUGH)
 
         with ScriptedServer(after_request(lambda server, connection: None)) as server:
             self.interrupted(caller, server.url, TimeoutError("mine"), blocks())
 
 
-def wait(server: ScriptedServer) -> None:
-    """Read nothing until the end of the test."""
-    server.closing.wait(60)
+def ring_and_hold(server: ScriptedServer, connection: socket.socket) -> None:
+    """Interrupt the client upon its first bytes, and answer nothing."""
+    connection.recv(1024)
+    ring()
+    server.hold(connection)
