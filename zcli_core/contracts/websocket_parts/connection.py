@@ -108,13 +108,20 @@ class _Unread:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        self._first = b""
         self._descriptor: int | None = None
         if self._tls is None:
-            with contextlib.suppress(OSError, AttributeError):  # the loop closes its own right after this call
-                self._descriptor = os.dup(transport.get_extra_info("socket").fileno())
+            with contextlib.suppress(OSError, AttributeError):
+                descriptor = transport.get_extra_info("socket").fileno()
+                self._first = os.read(descriptor, _READ_SIZE)
+                if self._first:
+                    self._descriptor = os.dup(descriptor)  # the loop closes its own right after this call
 
     def read(self) -> bytes:
         """The next bytes; empty at the end. Of a TLS connection, what has been decrypted."""
+        first, self._first = self._first, b""
+        if first:
+            return first
         with contextlib.suppress(OSError, ValueError):
             if self._tls is not None:
                 return self._tls.read(_READ_SIZE)
@@ -370,16 +377,17 @@ class AsyncioConnection(Sender):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone (asyncio). What the client sent before that is still delivered."""
-        self._lost = self._gone = True
+        self._gone = True
         self._lose(getattr(exc, "strerror", None) or _LEFT)
+        if self._skipper is None and not self._ended:
+            self._rest = _Unread(self._transport)
+            if self._held:
+                self._start_deadline()
+            else:
+                self._deliver()
+        self._lost = True
         if self._skipper is not None:
             self._report()
-            return
-        self._start_deadline()
-        if not self._ended:
-            self._rest = _Unread(self._transport)
-            if not self._held:
-                self._deliver()
 
     def _lose(self, reason: str) -> None:
         """Nothing can be sent any more."""
@@ -574,7 +582,7 @@ class AsyncioConnection(Sender):
         if isinstance(self._end, Close) and closed.cause is Cause.LOST:
             # The close frame was behind messages for which the client did not wait.
             closed = Closed(self._end.code, self._end.reason, ClosedBy.CLIENT)
-        self._closed = closed._replace(dropped=self._undelivered)
+        self._closed = closed._replace(dropped=self._undelivered) if self._undelivered else closed
         self.state = _CLOSED
         self._stop_timer()
         self._corked = self._end = None
