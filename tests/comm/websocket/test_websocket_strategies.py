@@ -81,6 +81,7 @@ def test_rejection_that_does_not_count_is_not_throttled(serve: Serve, site: Site
         "return Identified(None)",
         "return Identified",
         "raise StopIteration",
+        "raise SystemExit('s3cret')",
     ],
 )
 def test_a_strategy_that_fails_refuses_with_1011_and_is_named(serve: Serve, site: Site, kind: str, fault: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zcli_core.comm.websocket.callbacks import is_async
 from zcli_core.contracts.auth import AuthStrategy, Identified, Rejected
+from zcli_core.errors import is_ctrl_c
 
 if TYPE_CHECKING:
     from zcli_core.comm.websocket.threads import HandlerThreads
@@ -49,7 +51,7 @@ class AskedStrategy:
         """Ask a strategy that is ``immediate``."""
         try:
             return self._checked(self._strategy.authenticate(request))
-        except Exception as error:  # noqa: BLE001 - a plugin's fault refuses its client and no more
+        except BaseException as error:  # noqa: BLE001 - a plugin's fault refuses its client and no more
             return self._failed(error)
 
     def judge_throttled(self, request: Request) -> Identified | None:
@@ -59,7 +61,7 @@ class AskedStrategy:
             return None
         try:
             outcome = self._checked(authenticate(request))
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             outcome = self._failed(error)
         return outcome if isinstance(outcome, Identified) else None
 
@@ -76,7 +78,7 @@ class AskedStrategy:
             else:
                 answer = await self._threads.run(self._in_thread, request)
             return self._checked(await answer if inspect.isawaitable(answer) else answer)
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             return self._failed(error)
 
     def _in_thread(self, request: Request) -> Any:
@@ -102,7 +104,10 @@ class AskedStrategy:
         self._log.error("%s gave %s, which is no verdict: refused (1011)", self, type(answer).__name__)
         return FAILED
 
-    def _failed(self, error: Exception) -> Failed:
+    def _failed(self, error: BaseException) -> Failed:
+        """Log an error of the strategy; raise it again if it is Ctrl+C or ends the task that asks."""
+        if is_ctrl_c(error) or isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            raise error
         # Where it failed, but not what it said: that may quote the credential.
         frames = traceback.extract_tb(error.__traceback__)
         where = " < ".join(f"{PurePath(f.filename).name}:{f.lineno}" for f in reversed(frames[-3:]))
