@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from documents import ROOT, Reader
+from service_servers import public_folder
 
 from zcli_core.testing.http.peer import closed_port
 
@@ -19,8 +21,13 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
 @pytest.fixture
-def shell(tmp_path: Path, httpbin: str) -> dict[str, str]:
+def shell(tmp_path: Path, httpbin: str) -> Iterator[dict[str, str]]:
     """The environment of a reader who has just followed the first command, with httpbin close by."""
+    with public_folder() as services:  # root's servers run as another account, which has to get there
+        yield _variables(tmp_path, httpbin, services)
+
+
+def _variables(tmp_path: Path, httpbin: str, services: Path) -> dict[str, str]:
     installed = tmp_path / "installed"
     home = tmp_path / "home"
     home.mkdir()
@@ -30,6 +37,7 @@ def shell(tmp_path: Path, httpbin: str) -> dict[str, str]:
         "HOME": str(home),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), str(installed / "bin"), kept["PATH"]]),
         "HTTPBIN_URL": httpbin,
+        "ZCLI_SERVICES_FOLDER": str(services),
         "COLUMNS": "100",
         # `pip install .` in a document goes to a folder of its own instead of the developer's environment.
         "PIP_TARGET": str(installed),

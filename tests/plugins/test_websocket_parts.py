@@ -24,7 +24,7 @@ from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.contract import make_context
 from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import Undecided
-from zcli_core.testing.websocket_frames import PING, PONG, TEXT, frame
+from zcli_core.testing.websocket_frames import PING, PONG, TEXT, close, frame
 from zcli_core.testing.websocket_peer import Client, parse_response, until, upgrade_request
 from zcli_core.testing.websocket_server import ServerUnderTest
 
@@ -78,7 +78,7 @@ def test_a_page_whose_head_is_over_the_limit_can_read_why(name: str) -> None:
     long = "X: " + "y" * 1_000_000
     with serve(name) as server:
         assert parse_response(server.ask(upgrade_request(long, drop=["Upgrade"]))).status == 431
-        answer = server.ask(upgrade_request(long))
+        answer = server.ask(upgrade_request(long) + close())
         assert answer.startswith(b"HTTP/1.1 101 ")
         assert answer.endswith(close_frame(1008, "The request's head is over 16384 bytes."))
         assert parse_response(server.ask(upgrade_request("X: " + "y" * 9_000_000))).status == 431

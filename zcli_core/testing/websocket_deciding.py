@@ -115,7 +115,7 @@ class DecidingTests(WebSocketSuite):
             until(lambda: server.upgrades, "the acceptor was not asked")
             with server.connect() as client:
                 assert client.echo() == b"are you there?"
-            sock.sendall(frame(TEXT, b"x" * 100_000))
+            sock.sendall(frame(TEXT, b"x" * 100_000) + close())
             answer = read_all(sock)
             assert time.monotonic() - began >= 0.3
             assert answer.startswith(b"HTTP/1.1 101 " if kind == "refusal" else b"HTTP/1.1 403 ")
