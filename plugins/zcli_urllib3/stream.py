@@ -53,7 +53,12 @@ class Stream:
             self._carrier.deadline = deadline
 
     def encrypt(self, context: ssl.SSLContext, host: str) -> None:
-        """Begin TLS with a host, within TLS if there is some already. Its certificate must be for the host."""
+        """Begin TLS with a host, within TLS if there is some already. Its certificate must be for the host.
+
+        Raises TransportFailure of kind ``tls`` if something came before: whoever sent it would speak for the host.
+        """
+        if self._position < len(self._buffer):
+            raise failures.insecure(host, "something came in the clear where TLS was to begin")
         name = host.partition("%")[0].rstrip(".")
         # The end of a TLS connection without a close_notify may be forged (RFC 9112, section 9.8).
         if self._is_tls:
@@ -92,14 +97,23 @@ class Stream:
         """Wait until something can be read or sent; whether there is something to read, be it the end."""
         if self._position < len(self._buffer):
             return True
+        # TLS is asked before the socket: it holds what came in one record with the last that was read.
+        if self._is_tls:
+            if self._take_decrypted():
+                return True
+            if not seconds:
+                return False
         if not net.wait_for(self._socket.fileno(), net.READABLE | net.WRITABLE, seconds) & ~net.WRITABLE:
             return False
-        if self._is_tls:  # what came may be the server's housekeeping, such as session tickets
-            try:
-                self._socket.settimeout(0)
-                self._take(self._socket.recv(_BLOCK))
-            except _WOULD_BLOCK:
-                return False
+        return not self._is_tls or self._take_decrypted()
+
+    def _take_decrypted(self) -> bool:
+        """Buffer what TLS has; whether it had anything. What came may be housekeeping, such as session tickets."""
+        try:
+            self._socket.settimeout(0)
+            self._take(self._socket.recv(_BLOCK))
+        except _WOULD_BLOCK:
+            return False
         return True
 
     # --- reading ---
