@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from zcli_core.contracts.headers import Headers
 from zcli_core.contracts.http import TransportFailure, Url
 from zcli_core.contracts.http_parts import failures
-from zcli_core.contracts.http_parts.heads import Head, framing_of, parse_head
+from zcli_core.contracts.http_parts.bodies import BodyReceiver
+from zcli_core.contracts.http_parts.heads import Framing, Head, framing_of, parse_head
 from zcli_core.contracts.http_parts.transport import ConnectionPool, PoolKey
 from zcli_core.forks import call_after_fork
 
@@ -123,3 +126,19 @@ def test_after_fork_is_called_in_the_child_only() -> None:
         os._exit(7 if kept.forked else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert not kept.forked
+
+
+def test_body_in_tiny_blocks_takes_the_memory_of_its_bytes() -> None:
+    """Chunks of two bytes are an object each when they come."""
+    receiver = BodyReceiver(Framing(None, True, "", True), 1_000_000, math.inf)
+    tracemalloc.start()
+    try:
+        for _ in range(50_000):
+            receiver.add(bytes(bytearray(b"ab")))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    receiver.add(b"c" * 5000)
+    receiver.add(b"d")
+    assert receiver.finish() == b"ab" * 50_000 + b"c" * 5000 + b"d"
+    assert held < 500_000
