@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 from urllib3.util.ssltransport import SSLTransport
@@ -31,10 +32,11 @@ class StreamEndError(Exception):
 class Stream:
     """A connection with a buffer. Reading raises :class:`StreamEndError` where it ends.
 
-    ``has_received`` says whether anything came since :meth:`begin`.
+    ``has_received`` says whether anything came since :meth:`begin`. ``go_on_sending`` is called before waiting for more
+    of a body, and returns when there is something to read or all is sent.
     """
 
-    __slots__ = ("_buffer", "_carrier", "_deadline", "_is_tls", "_position", "_socket", "has_received")
+    __slots__ = ("_buffer", "_carrier", "_deadline", "_is_tls", "_position", "_socket", "go_on_sending", "has_received")
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._socket: Any = sock
@@ -44,11 +46,13 @@ class Stream:
         self._buffer = b""
         self._position = 0
         self.has_received = False
+        self.go_on_sending: Callable[[], None] | None = None
 
     def begin(self, deadline: float) -> None:
         """Another exchange begins, which has until ``deadline``."""
         self._deadline = deadline
         self.has_received = False
+        self.go_on_sending = None
         if self._carrier is not None:
             self._carrier.deadline = deadline
 
@@ -148,15 +152,23 @@ class Stream:
                 return line
             if len(self._buffer) - self._position > _LONGEST_LINE:
                 raise failures.invalid("a line within its body is too long")
-            self._take(self._receive())
+            if not self._has_come_while_sending():
+                self._take(self._receive())
 
     def read(self, most: int) -> bytes:
         """What comes next, at least one byte and ``most`` at most."""
-        if self._position == len(self._buffer):
+        if self._position == len(self._buffer) and not self._has_come_while_sending():
             return self._receive(min(most, _BLOCK))
         data = self._buffer[self._position : self._position + most]
         self._position += len(data)
         return data
+
+    def _has_come_while_sending(self) -> bool:
+        """Send what is left of the request, if it is to be sent; whether anything was buffered meanwhile."""
+        if self.go_on_sending is None or self._position < len(self._buffer):
+            return False
+        self.go_on_sending()
+        return self._position < len(self._buffer)
 
     def _receive(self, most: int = _BLOCK) -> bytes:
         self._socket.settimeout(remaining(self._deadline))
