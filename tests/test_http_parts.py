@@ -106,6 +106,16 @@ def test_pool_after_fork_abandons_the_parents_connections() -> None:
     assert pool.take(key, None) is None  # type: ignore[arg-type]
 
 
+def test_pool_forgets_sites_without_connections() -> None:
+    """A crawler visits any number of them."""
+    pool: ConnectionPool[FakeConnection] = ConnectionPool(16)
+    for number in range(300):
+        key = PoolKey("http", f"site{number}", 80, None)
+        pool.give_back(key, FakeConnection())
+        assert pool.take(key, None) is not None  # type: ignore[arg-type]
+    assert not pool._idle
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_after_fork_is_called_in_the_child_only() -> None:
