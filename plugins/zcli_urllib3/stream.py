@@ -70,7 +70,11 @@ class Stream:
             self._socket = SSLTransport(self._carrier, context, name, suppress_ragged_eofs=False)  # type: ignore[arg-type]
         else:
             self._socket.settimeout(remaining(self._deadline))
-            self._socket = context.wrap_socket(self._socket, server_hostname=name, suppress_ragged_eofs=False)
+            # The handshake comes after: a signal's exception in it would leave the socket open.
+            self._socket = context.wrap_socket(
+                self._socket, server_hostname=name, suppress_ragged_eofs=False, do_handshake_on_connect=False
+            )
+            self._socket.do_handshake()
         self._is_tls = True
 
     def close(self) -> None:
