@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from zcli_core.contracts.headers import Headers
 from zcli_core.contracts.http import TransportFailure, Url
 from zcli_core.contracts.http_parts import failures
-from zcli_core.contracts.http_parts.heads import Head, framing_of, parse_head
+from zcli_core.contracts.http_parts.bodies import BodyReceiver
+from zcli_core.contracts.http_parts.heads import Framing, Head, framing_of, parse_head
 from zcli_core.contracts.http_parts.transport import ConnectionPool, PoolKey
 from zcli_core.forks import call_after_fork
 
@@ -103,6 +106,16 @@ def test_pool_after_fork_abandons_the_parents_connections() -> None:
     assert pool.take(key, None) is None  # type: ignore[arg-type]
 
 
+def test_pool_forgets_sites_without_connections() -> None:
+    """A crawler visits any number of them."""
+    pool: ConnectionPool[FakeConnection] = ConnectionPool(16)
+    for number in range(300):
+        key = PoolKey("http", f"site{number}", 80, None)
+        pool.give_back(key, FakeConnection())
+        assert pool.take(key, None) is not None  # type: ignore[arg-type]
+    assert not pool._idle
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_after_fork_is_called_in_the_child_only() -> None:
@@ -123,3 +136,19 @@ def test_after_fork_is_called_in_the_child_only() -> None:
         os._exit(7 if kept.forked else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert not kept.forked
+
+
+def test_body_in_tiny_blocks_takes_the_memory_of_its_bytes() -> None:
+    """Chunks of two bytes are an object each when they come."""
+    receiver = BodyReceiver(Framing(None, True, "", True), 1_000_000, math.inf)
+    tracemalloc.start()
+    try:
+        for _ in range(50_000):
+            receiver.add(bytes(bytearray(b"ab")))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    receiver.add(b"c" * 5000)
+    receiver.add(b"d")
+    assert receiver.finish() == b"ab" * 50_000 + b"c" * 5000 + b"d"
+    assert held < 500_000

@@ -145,6 +145,8 @@ class Http1Connection:
         while head.is_interim:
             upload.go_on()
             head = self._read_head(stream)
+        if head.status < 300 and not upload.is_complete:
+            stream.go_on_sending = upload.go_on  # a server that has not refused may read on before it goes on
         self._doing = "reading the body"
         framing = framing_of(head, request.method)
         receiver = BodyReceiver(framing, max_bytes, deadline)
@@ -153,6 +155,7 @@ class Http1Connection:
                 receiver.add(block)
         except StreamEndError:
             raise failures.body_cut_off(self._peer) from None
+        stream.go_on_sending = None
         self.may_be_reused = framing.may_be_reused and upload.is_complete
         return RawResponse(head.status, head.reason, head.fields, receiver.finish())
 

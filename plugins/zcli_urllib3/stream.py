@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 from urllib3.util.ssltransport import SSLTransport
@@ -31,10 +32,11 @@ class StreamEndError(Exception):
 class Stream:
     """A connection with a buffer. Reading raises :class:`StreamEndError` where it ends.
 
-    ``has_received`` says whether anything came since :meth:`begin`.
+    ``has_received`` says whether anything came since :meth:`begin`. ``go_on_sending`` is called before waiting for more
+    of a body, and returns when there is something to read or all is sent.
     """
 
-    __slots__ = ("_buffer", "_carrier", "_deadline", "_is_tls", "_position", "_socket", "has_received")
+    __slots__ = ("_buffer", "_carrier", "_deadline", "_is_tls", "_position", "_socket", "go_on_sending", "has_received")
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._socket: Any = sock
@@ -44,16 +46,23 @@ class Stream:
         self._buffer = b""
         self._position = 0
         self.has_received = False
+        self.go_on_sending: Callable[[], None] | None = None
 
     def begin(self, deadline: float) -> None:
         """Another exchange begins, which has until ``deadline``."""
         self._deadline = deadline
         self.has_received = False
+        self.go_on_sending = None
         if self._carrier is not None:
             self._carrier.deadline = deadline
 
     def encrypt(self, context: ssl.SSLContext, host: str) -> None:
-        """Begin TLS with a host, within TLS if there is some already. Its certificate must be for the host."""
+        """Begin TLS with a host, within TLS if there is some already. Its certificate must be for the host.
+
+        Raises TransportFailure of kind ``tls`` if something came before: whoever sent it would speak for the host.
+        """
+        if self._position < len(self._buffer):
+            raise failures.insecure(host, "something came in the clear where TLS was to begin")
         name = host.partition("%")[0].rstrip(".")
         # The end of a TLS connection without a close_notify may be forged (RFC 9112, section 9.8).
         if self._is_tls:
@@ -61,7 +70,11 @@ class Stream:
             self._socket = SSLTransport(self._carrier, context, name, suppress_ragged_eofs=False)  # type: ignore[arg-type]
         else:
             self._socket.settimeout(remaining(self._deadline))
-            self._socket = context.wrap_socket(self._socket, server_hostname=name, suppress_ragged_eofs=False)
+            # The handshake comes after: a signal's exception in it would leave the socket open.
+            self._socket = context.wrap_socket(
+                self._socket, server_hostname=name, suppress_ragged_eofs=False, do_handshake_on_connect=False
+            )
+            self._socket.do_handshake()
         self._is_tls = True
 
     def close(self) -> None:
@@ -92,14 +105,23 @@ class Stream:
         """Wait until something can be read or sent; whether there is something to read, be it the end."""
         if self._position < len(self._buffer):
             return True
+        # TLS is asked before the socket: it holds what came in one record with the last that was read.
+        if self._is_tls:
+            if self._take_decrypted():
+                return True
+            if not seconds:
+                return False
         if not net.wait_for(self._socket.fileno(), net.READABLE | net.WRITABLE, seconds) & ~net.WRITABLE:
             return False
-        if self._is_tls:  # what came may be the server's housekeeping, such as session tickets
-            try:
-                self._socket.settimeout(0)
-                self._take(self._socket.recv(_BLOCK))
-            except _WOULD_BLOCK:
-                return False
+        return not self._is_tls or self._take_decrypted()
+
+    def _take_decrypted(self) -> bool:
+        """Buffer what TLS has; whether it had anything. What came may be housekeeping, such as session tickets."""
+        try:
+            self._socket.settimeout(0)
+            self._take(self._socket.recv(_BLOCK))
+        except _WOULD_BLOCK:
+            return False
         return True
 
     # --- reading ---
@@ -134,15 +156,23 @@ class Stream:
                 return line
             if len(self._buffer) - self._position > _LONGEST_LINE:
                 raise failures.invalid("a line within its body is too long")
-            self._take(self._receive())
+            if not self._has_come_while_sending():
+                self._take(self._receive())
 
     def read(self, most: int) -> bytes:
         """What comes next, at least one byte and ``most`` at most."""
-        if self._position == len(self._buffer):
+        if self._position == len(self._buffer) and not self._has_come_while_sending():
             return self._receive(min(most, _BLOCK))
         data = self._buffer[self._position : self._position + most]
         self._position += len(data)
         return data
+
+    def _has_come_while_sending(self) -> bool:
+        """Send what is left of the request, if it is to be sent; whether anything was buffered meanwhile."""
+        if self.go_on_sending is None or self._position < len(self._buffer):
+            return False
+        self.go_on_sending()
+        return self._position < len(self._buffer)
 
     def _receive(self, most: int = _BLOCK) -> bytes:
         self._socket.settimeout(remaining(self._deadline))

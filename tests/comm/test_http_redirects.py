@@ -216,6 +216,13 @@ def test_cookies_last_for_one_call() -> None:
     assert "cookie" not in mock.requests[2].headers
 
 
+def test_cookie_headers_of_the_caller_become_one() -> None:
+    """Separated as cookies are (RFC 6265, section 5.4), not as lists."""
+    mock = MockTransport([redirect("/second", 302, ("Set-Cookie", "a=1; Path=/")), make_response()])
+    assert client_over(mock).get(URL, headers=[("Cookie", "b=2"), ("Cookie", "c=3")])
+    assert mock.requests[1].headers["Cookie"] == "b=2; c=3; a=1"
+
+
 def test_cookie_deleted_by_a_later_redirect_is_not_sent() -> None:
     """And a cookie with a path is sent only below it."""
     mock = MockTransport(

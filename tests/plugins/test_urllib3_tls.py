@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,25 @@ def test_the_systems_authorities_are_trusted(
         assert http.get(f"{server.url}/again"), http.last_failure
     with serving(trustme.CA().issue_cert("127.0.0.1")) as server:
         refused(http, server, "certificate")
+
+
+def test_rest_of_a_tls_record_is_no_response(
+    make_http: Callable[..., HttpClient], ca_file: Path, authority: trustme.CA
+) -> None:
+    """What no request asked for is hidden from the socket if it came in one record with the end of a body."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def script(server: ScriptedServer, connection: socket.socket) -> None:
+        while server.read_request(connection):
+            head, _, body = response(b"ok").rpartition(b"\r\n")
+            connection.sendall(head + b"\r\n")
+            connection.sendall(body + response(b"unasked"))
+
+    with ScriptedServer(script, context) as server:
+        http = make_http(ca_file=ca_file)
+        for _ in range(2):
+            found = http.get(server.url)
+            assert found is not None, http.last_failure
+            assert found.content == b"ok"
+        assert server.connections == 2

@@ -154,10 +154,11 @@ class HttpTransport(Protocol):
         never has a complete request. What iterating it raises must come out of this method as it is.
 
         The head of the response is read by the rules of RFC 9112. 1xx responses other than 101 are skipped; redirects
-        are returned, not followed. A response may come while the request is still being sent: it is read, and the rest
-        is not sent. 1xx, 204, 304 and responses to HEAD have no body, whatever their headers say. A body that ends
-        before its length, before its content coding does, or over TLS without a close_notify where only the end of the
-        connection ends it, is a failure. A 206 is a part, and its content coding is not decoded.
+        are returned, not followed. A response may come while the request is still being sent: it is read, and where its
+        status is 300 or above the rest is not sent; below that the rest is sent until the response is complete. 1xx,
+        204, 304 and responses to HEAD have no body, whatever their headers say. A body that ends before its length,
+        before its content coding does, or over TLS without a close_notify where only the end of the connection ends it,
+        is a failure. A 206 is a part, and its content coding is not decoded.
 
         Raises :class:`TransportFailure` when there is no response, and nothing else for trouble with the peer. What a
         signal's handler raises comes out as it is, and the connection is closed.

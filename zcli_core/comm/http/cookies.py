@@ -14,7 +14,7 @@ class RedirectCookies:
 
     def __init__(self, first: HttpRequest) -> None:
         self._jar = CookieJar()
-        self._own = first.headers.get("cookie", "")
+        self._own = "; ".join(first.headers.get_all("cookie"))
 
     def take(self, response: HttpResponse) -> None:
         """Keep what an answer sets."""

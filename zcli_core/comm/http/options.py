@@ -127,6 +127,10 @@ def checked_retries(retries: object) -> int:
     return retries
 
 
+# Two of these are read in different ways by a proxy and the server behind it.
+_ONCE = ("Host", "Content-Length", "Content-Type")
+
+
 def merge_headers(defaults: list[tuple[str, str]], given: HeadersLike | None) -> Headers:
     """Return the caller's headers laid over the defaults.
 
@@ -165,12 +169,16 @@ def describe_body(fields: Headers, body: Body) -> None:
     """Make the headers agree with the body: its multipart boundary, and its length unless the caller gave it.
 
     Raises:
-        ValueError: The caller's Content-Type or Content-Length does not fit the body, or there is a Transfer-Encoding.
-            Two statements of where a body ends let one request pass for two (RFC 9112, section 11.2).
+        ValueError: The caller's Content-Type or Content-Length does not fit the body, there is a Transfer-Encoding, or
+            a header is given twice that has one value. Two statements of where a body ends, or to whom it goes, let one
+            request pass for two (RFC 9112, section 11.2).
     """
+    for name in _ONCE:
+        if len(fields.get_all(name)) > 1:
+            raise ValueError(f"{name} was given more than once: a request has one")
     if "transfer-encoding" in fields:
         raise ValueError("a Transfer-Encoding header was given: how a body is sent follows from what it is")
-    content_type = ", ".join(fields.get_all("content-type"))
+    content_type = fields.get("content-type", "")
     agree_with = getattr(body, "agree_with", None)
     if content_type and agree_with is not None:
         fields["Content-Type"] = agree_with(content_type)

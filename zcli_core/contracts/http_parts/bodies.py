@@ -9,6 +9,9 @@ from zcli_core.contracts.http_parts import failures
 from zcli_core.contracts.http_parts.codings import decoder_for
 from zcli_core.contracts.http_parts.heads import Framing
 
+# Smaller blocks are held as one: an object for each would take many times the memory of what is in them.
+_SMALL = 1024
+
 
 class BodyReceiver:
     """Takes a response's body block by block. Raises TransportFailure as soon as something is wrong with it."""
@@ -19,7 +22,7 @@ class BodyReceiver:
         """Raises TransportFailure: ``too_large`` if the length says so already, ``protocol``."""
         self._max_bytes = max_bytes
         self._size = 0
-        self._blocks: list[bytes] = []
+        self._blocks: list[bytes | bytearray] = []
         self._decoder = decoder_for(framing.codings, deadline) if framing.codings else None
         if self._decoder is None and framing.length is not None and framing.length > max_bytes:
             raise failures.body_too_large(max_bytes, f"Content-Length says {framing.length}")
@@ -46,7 +49,13 @@ class BodyReceiver:
         self._size += len(block)
         if self._size > self._max_bytes:
             raise failures.body_too_large(self._max_bytes, "and there is more")
-        self._blocks.append(block)
+        last = self._blocks[-1] if self._blocks else b""
+        if len(block) >= _SMALL:
+            self._blocks.append(block)
+        elif isinstance(last, bytearray):
+            last += block
+        else:
+            self._blocks.append(bytearray(block))
 
 
 class BodySource:

@@ -117,11 +117,9 @@ class ConnectionPool(Generic[C]):
         """An idle connection that still stands, or None."""
         while True:
             with self._lock:
-                connections = self._idle.get(key)
-                if not connections:
+                if key not in self._idle:
                     return None
-                connection, since = connections.pop()
-                self._count -= 1
+                connection, since = self._pop(key, -1)
             if time.monotonic() - since < LONGEST_IDLE and connection.is_usable(request):
                 return connection
             connection.close()
@@ -136,17 +134,18 @@ class ConnectionPool(Generic[C]):
                 if len(connections) < self._size:
                     connections.append((connection, time.monotonic()))
                     self._count += 1
-                    surplus = self._oldest() if self._count > self._total else None
+                    surplus = self._pop(next(iter(self._idle)), 0)[0] if self._count > self._total else None
         if surplus is not None:
             surplus.close()
 
-    def _oldest(self) -> C | None:
-        for key, connections in list(self._idle.items()):
-            if connections:
-                self._count -= 1
-                return connections.pop(0)[0]
+    def _pop(self, key: PoolKey, place: int) -> tuple[C, float]:
+        """Take one out. A key without connections is forgotten, for there are as many as there are sites."""
+        connections = self._idle[key]
+        found = connections.pop(place)
+        self._count -= 1
+        if not connections:
             del self._idle[key]
-        return None
+        return found
 
     def close(self) -> None:
         """Close the idle connections now, and those in use when they come back."""

@@ -23,14 +23,14 @@ from zcli_core.testing.http.peer import (
 LOGIN = "Basic " + b64encode(f"user:{SECRET}@".encode()).decode()
 
 
-def tunnel(server: ScriptedServer, connection: socket.socket) -> None:
-    """A proxy that connects where CONNECT says, and passes bytes both ways."""
+def tunnel(server: ScriptedServer, connection: socket.socket, behind: bytes = b"") -> None:
+    """A proxy that connects where CONNECT says, and passes bytes both ways; ``behind`` follows what it says itself."""
     request = server.read_request(connection)
     if not request:
         return
     host, _, port = request.target.rpartition(":")
     with socket.create_connection((host, int(port))) as upstream:
-        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n" + behind)
         while not server.closing.is_set():
             for source in select.select([connection, upstream], [], [], 0.1)[0]:
                 block = source.recv(65536)
@@ -93,6 +93,18 @@ class ProxiesContract(HttpContract):
         with (
             ScriptedServer(answering(response()), server_tls(certificates.STRANGER)) as server,
             ScriptedServer(tunnel) as proxy,
+        ):
+            monkeypatch.setenv("https_proxy", proxy.url)
+            make_caller(trust_env=True, ca_file=ca_file).fails("tls", server.url)
+            assert server.requests == []
+
+    def test_a_proxy_does_not_respond_for_the_server(
+        self, make_caller: MakeCaller, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What comes in the clear behind its 200 is not taken for the response that TLS is to protect."""
+        with (
+            ScriptedServer(answering(response(b"secure")), server_tls()) as server,
+            ScriptedServer(lambda server, connection: tunnel(server, connection, response(b"forged"))) as proxy,
         ):
             monkeypatch.setenv("https_proxy", proxy.url)
             make_caller(trust_env=True, ca_file=ca_file).fails("tls", server.url)

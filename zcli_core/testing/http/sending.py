@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from zcli_core.contracts.http import TransportFailure
-from zcli_core.testing.http.base import Caller, HttpContract
-from zcli_core.testing.http.peer import ReceivedRequest, ScriptedServer, answering, response
+from zcli_core.testing.http.base import ENOUGH, Caller, HttpContract, MakeCaller
+from zcli_core.testing.http.certificates import server_tls
+from zcli_core.testing.http.peer import ReceivedRequest, ScriptedServer, answering, chunked, response
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "QUERY")
 
@@ -187,6 +190,35 @@ class SendingContract(HttpContract):
             assert caller.send(f"{server.url}/next").body == b"ok"
             assert [request.target for request in server.requests] == ["/next"]
             assert server.connections == 2
+
+    @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+    def test_rest_is_sent_though_a_response_has_begun(
+        self, make_caller: MakeCaller, ca_file: str, secure: bool
+    ) -> None:
+        """A server may say 200 at once, and go on when it has read everything."""
+        has_begun = threading.Event()
+        half = 100_000
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            received = b""
+            while b"\r\n\r\n" not in received:
+                received += connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            has_begun.set()
+            left = 2 * half - len(received.partition(b"\r\n\r\n")[2])
+            while left and (block := connection.recv(65536)):
+                left -= len(block)
+            connection.sendall(chunked(b"all" if not left else b"less").partition(b"\r\n\r\n")[2])
+
+        def body() -> Iterator[bytes]:
+            yield bytes(half)
+            has_begun.wait(ENOUGH)
+            yield bytes(half)
+
+        with ScriptedServer(script, server_tls() if secure else None) as server:
+            caller = make_caller(ca_file=ca_file)
+            found = caller.send(server.url, "POST", [("Content-Length", str(2 * half))], body())
+            assert found.body == b"all"
 
     def test_a_call_may_be_made_while_the_body_of_another_is_read(self, caller: Caller) -> None:
         """A body may come out of another call, in the same thread."""
