@@ -53,6 +53,23 @@ class Slow:
         pass
 
 
+def test_client_handler_without_arguments_passes_through() -> None:
+    """Linters make people delete the arguments that a handler does not use."""
+
+    def ring(signum: int, frame: object) -> None:
+        del signum, frame
+        raise TimeoutError("mine")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(TimeoutError, match="mine"):
+            HttpClient(Http(), Slow, logging.getLogger("zcli.test")).get("http://host.example/")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.parametrize("error", [SoftTimeLimit("mine"), RuntimeError("mine")], ids=lambda error: type(error).__name__)
 def test_client_signal_exception_passes_through(caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     """The transport did not break, whichever it is."""

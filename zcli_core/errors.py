@@ -62,11 +62,17 @@ def raised_by_signal(error: BaseException) -> bool:
 
     Code that turns an error into a result, such as a failure of the network, must raise such an error again: a timeout
     decorator may well raise TimeoutError. Python calls a handler with the frame that it interrupts, and no other
-    function is given the frame of its caller, so the traceback tells.
+    function is given the frame of its caller, so the traceback tells. A handler that deletes its arguments is known by
+    its code, if it is still the handler.
     """
+    import signal  # only errors need it
+
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
     entry, previous = error.__traceback__, None
     while entry is not None:
         frame = entry.tb_frame
+        if frame.f_code in handlers:
+            return True
         # The frame before it in the traceback, too: Python takes those of importlib out of the traceback.
         if any(_was_given(frame, caller) for caller in (previous, frame.f_back) if caller is not None):
             return True

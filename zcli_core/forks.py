@@ -28,8 +28,14 @@ def call_after_fork(thing: ForkAware) -> None:
 
 
 def _after_fork() -> None:
+    errors: list[Exception] = []
     for thing in list(_objects):
-        thing.after_fork()
+        try:
+            thing.after_fork()
+        except Exception as error:  # noqa: BLE001 - the other objects need their call all the same
+            errors.append(error)
+    if errors:
+        raise errors[0]  # Python prints it
 
 
 if hasattr(os, "register_at_fork"):
