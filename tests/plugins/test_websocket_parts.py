@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_transports import PROVIDERS, serve
 
-from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Request, State
+from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Refuse, Request, State
 from zcli_core.contracts.websocket_parts.frames import close_frame
 from zcli_core.contracts.websocket_parts.upgrade import BadRequest, parse_head, split_head
 from zcli_core.errors import ConnectionClosed
@@ -114,6 +114,18 @@ def test_what_comes_during_a_decision_is_kept_up_to_a_bound(name: str) -> None:
         for _ in range(20):  # whatever else is on the way gets its chance to pile up
             server.call(lambda: None)
         assert len(opening._buffer) <= 32 * 1024 + 1024
+
+
+@pytest.mark.parametrize("decision", [Refuse(1008, delay=60), HttpAnswer(403, delay=60)], ids=["refusal", "answer"])
+def test_an_answer_that_waits_keeps_no_descriptor(name: str, decision: Refuse | HttpAnswer) -> None:
+    """A client that leaves at once, and comes again, must not use up the server's descriptors."""
+    with serve(name, decide=lambda *_: decision) as server:
+        listener: Any = server.listener
+        with server.socket() as sock:
+            sock.sendall(upgrade_request())
+            until(lambda: server.upgrades)
+            assert len(listener.openings) == 1
+        until(lambda: not listener.openings)
 
 
 GOOD_LINES = [*upgrade_request().split(b"\r\n"), b"Sec-WebSocket-Protocol: a, b", b" folded", b"Transfer-Encoding: x"]
