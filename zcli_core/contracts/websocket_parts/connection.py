@@ -339,8 +339,11 @@ class AsyncioConnection(Sender):
         """Deliver again, if it is for that reason that delivery is held."""
         if self._held == reason:
             self._held = 0
-            self._resume_reading()
             self._deliver()
+            if not self._held:
+                self._resume_reading()  # not earlier: each turn would take a whole read more, and use little of it
+            elif self._held == FOR_THE_CORE and reason == _FOR_OTHERS:
+                self._look_ahead()
 
     def _resume_reading(self) -> None:
         if self._reading_paused:
