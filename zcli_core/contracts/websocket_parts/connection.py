@@ -421,6 +421,8 @@ class AsyncioConnection(Sender):
             self._stop_timer()
             self._close(Closed(end.code, end.reason, ClosedBy.SERVER, Cause.BREACH))
         else:
+            if self.state is _OPEN:
+                self._flush()  # a client that has ended only its own side still reads
             self._lose(_LEFT)
         self._depart(rest)
 
