@@ -236,6 +236,21 @@ def test_a_slow_reader_is_alive_while_bytes_reach_it(clocked: tuple[ServerUnderT
     assert server.connection.state is State.OPEN
 
 
+def test_slow_reader_that_answers_is_pinged_again(clocked: tuple[ServerUnderTest, Client]) -> None:
+    """It answers only what it is asked: without another ping it would count as silent."""
+    server, client = clocked
+    size = 1_000_000
+    server.call(server.connection.send, bytes(size))
+    tick(server, 2)
+    assert client.read().payload == bytes(size)
+    client.send(frame(PONG, client.read().payload))
+    until(lambda: server.connection.latency)
+    server.call(server.connection.send, bytes(200_000))
+    tick(server, 2)
+    assert len(client.read().payload) == 200_000
+    assert client.read().opcode == PING
+
+
 def test_a_reader_that_stops_in_the_middle_is_given_up(clocked: tuple[ServerUnderTest, Client]) -> None:
     """Also if more is sent to it all the time: what waits is not life."""
     server, client = clocked

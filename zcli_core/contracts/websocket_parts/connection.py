@@ -358,6 +358,8 @@ class AsyncioConnection(Sender):
                 self._push(frame(FIN | PONG, event.payload))
         elif isinstance(event, Pong):
             self._pong(event.payload)
+            if self._pings is not None and not self._pings.keepalive_waits:
+                self._delivery = None  # what was sent before the ping has arrived, so the next ping need not wait
         elif isinstance(event, (Close, Failure)):
             self._end = event
             self._tell_end()
