@@ -24,7 +24,7 @@ from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.contract import make_context
 from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import Undecided
-from zcli_core.testing.websocket_frames import PING, PONG, TEXT, frame
+from zcli_core.testing.websocket_frames import BINARY, PING, PONG, TEXT, close, frame
 from zcli_core.testing.websocket_peer import Client, parse_response, until, upgrade_request
 from zcli_core.testing.websocket_server import ServerUnderTest
 
@@ -178,6 +178,17 @@ def test_pings_that_are_never_answered_are_not_collected(name: str) -> None:
             assert client.read().opcode == PING
             client.send(frame(PONG, b"not the answer"))
         assert len(server.connection._pings._sent) == 1  # type: ignore[attr-defined]
+
+
+def test_what_is_dropped_is_read_in_small_pieces(name: str) -> None:
+    """Short frames would else keep others waiting for as long as it takes to walk over a large read of them."""
+    with serve(name) as server, server.connect() as client:
+        assert client.echo() == b"are you there?"
+        server.call(server.connection.close)
+        assert len(server.connection.get_buffer(-1)) <= 16 * 1024  # type: ignore[attr-defined]
+        client.send(frame(BINARY, bytes(100_000)), *[frame(TEXT, b"x")] * 50_000, close(1000))
+        assert client.ending()[1] == 1000
+        assert server.has_closed().code == 1000
 
 
 #: Ticks from one ping to the next, ticks of silence until a client is given up, and the same in seconds.

@@ -34,6 +34,9 @@ _LINGER = 0.25
 #: Bytes that are read at once of what a lost connection has left.
 _READ_SIZE = 64 * 1024
 
+#: Bytes that are read at once while everything is dropped: a client may send as many frames as fit into them.
+_SKIP_SIZE = 16 * 1024
+
 #: What a connection does without a break before others get their turn: events of any kind, and bytes of messages. Text
 #: counts by its characters.
 _EVENTS_IN_A_ROW = 128
@@ -235,7 +238,7 @@ class AsyncioConnection(Sender):
         """Bytes from the client (asyncio)."""
         self.quiet_ticks = 0
         if self._skipper is not None:
-            self.skip(self._read_buffer[:nbytes])
+            self.skip(self._listener.read_buffer[:nbytes])
             return
         self._decoder.feed(self._read_buffer[:nbytes])
         if self._held:
@@ -442,6 +445,7 @@ class AsyncioConnection(Sender):
         missing, rest = decoder.rest()
         decoder.finish()
         self._skipper = Skipper(missing)
+        self._read_buffer = self._listener.read_buffer[:_SKIP_SIZE]
         self._held = 0
         self._resume_reading()
         return rest
