@@ -248,6 +248,26 @@ def test_receive_raises_connection_closed_when_the_connection_ends_and_nobody_is
     assert (side.log[1:], side.errors) == ([1000, "left"], [])
 
 
+@pytest.mark.parametrize("end", ["cancelled", "served"])
+def test_what_receive_does_not_take_is_handled(end: str) -> None:
+    """At once, not with the next message: where another task than the handler's receives."""
+
+    async def handler(side: Side, message: Message) -> None:
+        side.log.append(message)
+
+    async def scenario(side: Side) -> None:
+        receiving = asyncio.create_task(side.driver.receive())
+        await asyncio.sleep(0)
+        side.deliver(*(["b"] if end == "cancelled" else ["a", "b"]))
+        if end == "cancelled":
+            receiving.cancel()
+        await side.until("b")
+        await asyncio.wait([receiving])
+        assert receiving.cancelled() or receiving.result() == "a"
+
+    run(handler, scenario)
+
+
 def test_a_second_receive_at_the_same_time_is_a_mistake() -> None:
     async def handler(side: Side, message: Message) -> None:
         with pytest.raises(RuntimeError, match="recv"):

@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_transports import PROVIDERS, serve
 
-from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Request, State
+from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Refuse, Request, State
 from zcli_core.contracts.websocket_parts.frames import close_frame
 from zcli_core.contracts.websocket_parts.upgrade import BadRequest, parse_head, split_head
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.contract import make_context
 from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import Undecided
-from zcli_core.testing.websocket_frames import PING, PONG, TEXT, close, frame
+from zcli_core.testing.websocket_frames import BINARY, PING, PONG, TEXT, close, frame
 from zcli_core.testing.websocket_peer import Client, parse_response, until, upgrade_request
 from zcli_core.testing.websocket_server import ServerUnderTest
 
@@ -116,6 +116,18 @@ def test_what_comes_during_a_decision_is_kept_up_to_a_bound(name: str) -> None:
         assert len(opening._buffer) <= 32 * 1024 + 1024
 
 
+@pytest.mark.parametrize("decision", [Refuse(1008, delay=60), HttpAnswer(403, delay=60)], ids=["refusal", "answer"])
+def test_an_answer_that_waits_keeps_no_descriptor(name: str, decision: Refuse | HttpAnswer) -> None:
+    """A client that leaves at once, and comes again, must not use up the server's descriptors."""
+    with serve(name, decide=lambda *_: decision) as server:
+        listener: Any = server.listener
+        with server.socket() as sock:
+            sock.sendall(upgrade_request())
+            until(lambda: server.upgrades)
+            assert len(listener.openings) == 1
+        until(lambda: not listener.openings)
+
+
 GOOD_LINES = [*upgrade_request().split(b"\r\n"), b"Sec-WebSocket-Protocol: a, b", b" folded", b"Transfer-Encoding: x"]
 lines = st.sampled_from(GOOD_LINES) | st.binary(max_size=40)
 
@@ -166,6 +178,17 @@ def test_pings_that_are_never_answered_are_not_collected(name: str) -> None:
             assert client.read().opcode == PING
             client.send(frame(PONG, b"not the answer"))
         assert len(server.connection._pings._sent) == 1  # type: ignore[attr-defined]
+
+
+def test_what_is_dropped_is_read_in_small_pieces(name: str) -> None:
+    """Short frames would else keep others waiting for as long as it takes to walk over a large read of them."""
+    with serve(name) as server, server.connect() as client:
+        assert client.echo() == b"are you there?"
+        server.call(server.connection.close)
+        assert len(server.connection.get_buffer(-1)) <= 16 * 1024  # type: ignore[attr-defined]
+        client.send(frame(BINARY, bytes(100_000)), *[frame(TEXT, b"x")] * 50_000, close(1000))
+        assert client.ending()[1] == 1000
+        assert server.has_closed().code == 1000
 
 
 #: Ticks from one ping to the next, ticks of silence until a client is given up, and the same in seconds.
@@ -222,6 +245,21 @@ def test_a_slow_reader_is_alive_while_bytes_reach_it(clocked: tuple[ServerUnderT
     until(lambda: server.connection.latency)
     tick(server, 3)
     assert server.connection.state is State.OPEN
+
+
+def test_slow_reader_that_answers_is_pinged_again(clocked: tuple[ServerUnderTest, Client]) -> None:
+    """It answers only what it is asked: without another ping it would count as silent."""
+    server, client = clocked
+    size = 1_000_000
+    server.call(server.connection.send, bytes(size))
+    tick(server, 2)
+    assert client.read().payload == bytes(size)
+    client.send(frame(PONG, client.read().payload))
+    until(lambda: server.connection.latency)
+    server.call(server.connection.send, bytes(200_000))
+    tick(server, 2)
+    assert len(client.read().payload) == 200_000
+    assert client.read().opcode == PING
 
 
 def test_a_reader_that_stops_in_the_middle_is_given_up(clocked: tuple[ServerUnderTest, Client]) -> None:

@@ -85,6 +85,17 @@ class FlowTests(WebSocketSuite):
             assert send_until_stalled(client.sock, message * count) < count * len(message)
             assert len(server.messages) == 1
 
+    def test_what_is_held_does_not_grow(self, serve: Serve) -> None:
+        """No more is read while there is enough to deliver: else short messages would pile up without end."""
+        data = frame(BINARY, b"x") * (FLOOD // 7)
+        with serve(receiver=Holding) as server, server.connect() as client:
+            sent = send_until_stalled(client.sock, data)
+            for _ in range(200):
+                server.call(server.connection.resume_delivery)
+            more = send_until_stalled(client.sock, data[sent:], quiet=0.1)
+            assert more < FLOOD // 20
+            assert len(server.messages) == 201
+
     def test_delivery_that_is_resumed_inside_a_message_goes_on_after_it(self, serve: Serve) -> None:
         """Not within it: the core is never called from inside itself."""
 

@@ -161,7 +161,7 @@ def test_credential_that_expires_ends_the_connection(timed: Any, monkeypatch: py
         assert time.time() >= expires_at
 
 
-@pytest.mark.parametrize("expires_at", [None, 10**12, 1e300])
+@pytest.mark.parametrize("expires_at", [None, 10**12, 1e300, "10**400"])
 def test_credential_that_lasts_keeps_the_connection(timed: Any, expires_at: Any) -> None:
     """None means that it never expires; a time in the far future is no trouble."""
     with _client(timed, expires_at) as client:

@@ -90,6 +90,32 @@ def test_messages_before_the_end_are_handled(serve: Serve, kind: str, how: str, 
     assert "Traceback" not in served.log()
 
 
+@on_both_loops
+@pytest.mark.parametrize("count", [20, 100])
+def test_half_closed_client_gets_every_answer(serve: Serve, count: int, loop: str) -> None:
+    """Also the answers that wait for the end of a burst when the last message is handled."""
+    ended = threading.Event()
+
+    async def iterate(websocket: Any) -> None:
+        async for message in websocket:
+            await websocket.send(message)
+            while message == "wait" and not ended.is_set():
+                await asyncio.sleep(0.001)
+
+    served = serve(None, on_connect=iterate, loop=loop)
+    with raw(served) as client:
+        for _ in range(3):  # until answers are collected
+            client.send(frame(TEXT, b"a") * 3)
+            assert [client.read_message()[1] for _ in range(3)] == [b"a"] * 3
+        client.send(frame(TEXT, b"wait") + frame(TEXT, b"b") * count)
+        client.sock.shutdown(socket.SHUT_WR)
+        (connection,) = (one._connection for one in served.websocket.clients)
+        eventually(lambda: connection._gone)
+        ended.set()
+        assert client.read_message()[1] == b"wait"
+        assert [found.payload for found in client.read_to_end()] == [b"b"] * count
+
+
 @pytest.mark.parametrize("how", ["close", "eof"])
 def test_messages_before_the_end_are_handled_over_tls(serve: Serve, certificates: Certificates, how: str) -> None:
     """As without it."""

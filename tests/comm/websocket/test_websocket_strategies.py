@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from websocket_serving import DEADLINE, Served, eventually, talks
 from zcli_core.app import zCLI
 from zcli_core.comm.websocket import strategies
 from zcli_core.errors import ConfigError
+from zcli_core.testing.websocket_peer import upgrade_request
 
 Serve = Callable[..., Served]
 HEAD = """
@@ -95,6 +97,28 @@ def test_a_strategy_that_fails_refuses_with_1011_and_is_named(serve: Serve, site
         assert "failed: ValueError at zcli_mine.py:" in log
 
 
+@pytest.mark.parametrize("kind", ["failing", "slow"])
+def test_a_client_cannot_flood_the_log_by_a_strategy(serve: Serve, site: Site, kind: str) -> None:
+    """It comes again and again, waiting for the answer or not: the log has one line of it, and later their number."""
+    body = {
+        "failing": "async def authenticate(self, request):\n    raise ValueError(request.query)",
+        "slow": "async def authenticate(self, request):\n    await asyncio.sleep(60)",
+    }[kind]
+    _install(site, body)
+    served = serve(**MINE, max_refusal_delay=0)
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE) as sock:
+            sock.sendall(upgrade_request())
+            if kind == "failing":
+                assert b" 101 " in sock.recv(1000)
+            else:
+                sock.shutdown(socket.SHUT_WR)
+                assert sock.recv(1000) == b""
+    assert served.handle.stop()
+    log = served.logged("9 more times")
+    assert log.count("failed: ValueError at" if kind == "failing" else "had not decided") <= 2
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -108,7 +132,7 @@ def test_a_strategy_that_hangs_refuses_with_1011_within_open_timeout(serve: Serv
     _install(site, body)
     served = serve(**MINE, open_timeout=0.5)
     assert served.refusal()[0] == 1011
-    served.logged("the auth strategy 'mine' of the plugin zcli_mine had not decided on 127.0.0.1:")
+    assert "refused 127.0.0.1:" in served.logged("the auth strategy 'mine' of the plugin zcli_mine had not decided")
     assert served.handle.stop()
 
 

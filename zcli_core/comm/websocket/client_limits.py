@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: Seconds after which a timer looks at the clock again: it may have been set, or the machine have slept.
 _LOOK_AGAIN = 600.0
 
+#: A time that never comes, as a float; an int may be more than a float can hold.
+_NEVER = 2.0**53
+
 
 class ClientLimits:
     """The limits of one running server. Those that are off cost nothing."""
@@ -62,7 +65,7 @@ class _Expiry:
 
     def __init__(self, connection: Connection, expires_at: float, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
-        self._expires_at = expires_at
+        self._expires_at = min(expires_at, _NEVER)
         self._loop = loop
         self._timer = loop.call_later(self._wait(), self._look)
 

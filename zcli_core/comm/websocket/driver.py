@@ -209,10 +209,12 @@ class HandlerDriver:
                         await self._receiving
                     finally:
                         self._receiving = None
+            return self._take()
         finally:
             if timer is not None:
                 timer.cancel()
-        return self._take()
+            if self._waiting:
+                _wake(self._sleeping)  # they came while the handler slept and this call was about to end
 
     def _end_receiving(self, timeout: float) -> None:
         if self._receiving is not None and not self._receiving.done():

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from zcli_core.comm.websocket import origins, pages
 from zcli_core.comm.websocket.addresses import TrustedProxies, address_key
-from zcli_core.comm.websocket.connection import Admission, shown_address
+from zcli_core.comm.websocket.connection import Admission
 from zcli_core.comm.websocket.refusals import RefusalLog, RefusalPacer
 from zcli_core.comm.websocket.throttle import FailureThrottle
 from zcli_core.contracts.auth import Identified, Rejected
@@ -122,10 +122,9 @@ class Gate:
                 outcome = await strategy.judge_later(request)
             except BaseException:
                 # Cancelled by the transport: the time is over, or the client has gone.
-                self._log.warning(
-                    "%s had not decided on %s after %.1f s: refused (1011), unless it left first",
-                    strategy, shown_address(request.remote_address), time.monotonic() - began,
-                )  # fmt: skip
+                seconds = f"{time.monotonic() - began:.0f}"
+                cause = f"{strategy} had not decided after {seconds} s (1011), unless it left first"
+                self._refusals.note(request.remote_address, cause)
                 raise
             if outcome is not None:
                 return self._carry_out(request, origin, strategy, outcome)

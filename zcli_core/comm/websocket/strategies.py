@@ -6,11 +6,13 @@ import asyncio
 import inspect
 import logging
 import threading
+import time
 import traceback
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.comm.websocket.callbacks import is_async
+from zcli_core.comm.websocket.refusals import BURST
 from zcli_core.contracts.auth import AuthStrategy, Identified, Rejected
 from zcli_core.errors import is_ctrl_c
 
@@ -43,6 +45,8 @@ class AskedStrategy:
         self._threads = threads
         self._log = log
         self._places = threading.BoundedSemaphore(MAX_THREADS)
+        #: When each error was logged.
+        self._said: dict[str, float] = {}
         self._is_async = is_async(strategy.authenticate)
         #: Whether it can be asked without waiting.
         self.immediate = not self._is_async and getattr(strategy, "never_blocks", False) is True
@@ -73,7 +77,7 @@ class AskedStrategy:
             if self._is_async:
                 answer: Any = self._strategy.authenticate(request)
             elif not self._places.acquire(blocking=False):
-                self._log.error("%s has %d threads that have not returned: refused (1011)", self, MAX_THREADS)
+                self._say(f"has {MAX_THREADS} threads that have not returned")
                 return FAILED
             else:
                 answer = await self._threads.run(self._in_thread, request)
@@ -94,14 +98,11 @@ class AskedStrategy:
             expires_at = answer.expires_at
             if expires_at is None or (type(expires_at) in (int, float) and expires_at == expires_at):
                 return answer
-            self._log.error(
-                "%s gave a wrong expires_at (%s, not a number of seconds): refused (1011)",
-                self, type(expires_at).__name__,
-            )  # fmt: skip
+            self._say(f"gave a wrong expires_at ({type(expires_at).__name__}, not a number of seconds)")
             return FAILED
         if inspect.iscoroutine(answer):
             answer.close()
-        self._log.error("%s gave %s, which is no verdict: refused (1011)", self, type(answer).__name__)
+        self._say(f"gave {type(answer).__name__}, which is no verdict")
         return FAILED
 
     def _failed(self, error: BaseException) -> Failed:
@@ -111,8 +112,15 @@ class AskedStrategy:
         # Where it failed, but not what it said: that may quote the credential.
         frames = traceback.extract_tb(error.__traceback__)
         where = " < ".join(f"{PurePath(f.filename).name}:{f.lineno}" for f in reversed(frames[-3:]))
-        self._log.error("%s failed: %s at %s: refused (1011)", self, type(error).__name__, where)
+        self._say(f"failed: {type(error).__name__} at {where}")
         return FAILED
+
+    def _say(self, what: str) -> None:
+        """Log an error, the same one once in a while: clients may come again and again. The gate counts them."""
+        now = time.monotonic()
+        if what not in self._said or now - self._said[what] >= BURST:
+            self._said = {text: said for text, said in self._said.items() if now - said < BURST} | {what: now}
+            self._log.error("%s %s: refused (1011)", self, what)
 
     def __str__(self) -> str:
         return f"the auth strategy {self.name!r} of the plugin {self._plugin}"

@@ -34,6 +34,9 @@ _LINGER = 0.25
 #: Bytes that are read at once of what a lost connection has left.
 _READ_SIZE = 64 * 1024
 
+#: Bytes that are read at once while everything is dropped: a client may send as many frames as fit into them.
+_SKIP_SIZE = 16 * 1024
+
 #: What a connection does without a break before others get their turn: events of any kind, and bytes of messages. Text
 #: counts by its characters.
 _EVENTS_IN_A_ROW = 128
@@ -235,7 +238,7 @@ class AsyncioConnection(Sender):
         """Bytes from the client (asyncio)."""
         self.quiet_ticks = 0
         if self._skipper is not None:
-            self.skip(self._read_buffer[:nbytes])
+            self.skip(self._listener.read_buffer[:nbytes])
             return
         self._decoder.feed(self._read_buffer[:nbytes])
         if self._held:
@@ -339,8 +342,11 @@ class AsyncioConnection(Sender):
         """Deliver again, if it is for that reason that delivery is held."""
         if self._held == reason:
             self._held = 0
-            self._resume_reading()
             self._deliver()
+            if not self._held:
+                self._resume_reading()  # not earlier: each turn would take a whole read more, and use little of it
+            elif self._held == FOR_THE_CORE and reason == _FOR_OTHERS:
+                self._look_ahead()
 
     def _resume_reading(self) -> None:
         if self._reading_paused:
@@ -355,6 +361,8 @@ class AsyncioConnection(Sender):
                 self._push(frame(FIN | PONG, event.payload))
         elif isinstance(event, Pong):
             self._pong(event.payload)
+            if self._pings is not None and not self._pings.keepalive_waits:
+                self._delivery = None  # what was sent before the ping has arrived, so the next ping need not wait
         elif isinstance(event, (Close, Failure)):
             self._end = event
             self._tell_end()
@@ -418,6 +426,8 @@ class AsyncioConnection(Sender):
             self._stop_timer()
             self._close(Closed(end.code, end.reason, ClosedBy.SERVER, Cause.BREACH))
         else:
+            if self.state is _OPEN:
+                self._flush()  # a client that has ended only its own side still reads
             self._lose(_LEFT)
         self._depart(rest)
 
@@ -435,6 +445,7 @@ class AsyncioConnection(Sender):
         missing, rest = decoder.rest()
         decoder.finish()
         self._skipper = Skipper(missing)
+        self._read_buffer = self._listener.read_buffer[:_SKIP_SIZE]
         self._held = 0
         self._resume_reading()
         return rest

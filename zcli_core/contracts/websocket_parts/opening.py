@@ -40,7 +40,9 @@ class Opening(asyncio.BufferedProtocol):
     It is made when the socket is accepted, before any TLS handshake, so its timer covers that too.
     """
 
-    __slots__ = ("_buffer", "_deciding", "_done", "_expired", "_listener", "_skimmed", "_timer", "_transport")
+    __slots__ = (
+        "_buffer", "_deciding", "_delayed", "_done", "_expired", "_listener", "_skimmed", "_timer", "_transport",
+    )  # fmt: skip
 
     def __init__(self, listener: AsyncioListener[Any]) -> None:
         self._listener = listener
@@ -49,6 +51,8 @@ class Opening(asyncio.BufferedProtocol):
         #: Bytes that were read since the head is over its limit.
         self._skimmed = 0
         self._deciding: asyncio.Task[None] | None = None
+        #: Whether the answer is known and waits.
+        self._delayed = False
         #: Whether an answer was sent: what still comes is read and dropped.
         self._done = False
         #: Whether a decision was told that its time is over.
@@ -74,7 +78,7 @@ class Opening(asyncio.BufferedProtocol):
             return
         assert self._transport is not None
         self._buffer += self._listener.read_buffer[:nbytes]
-        if self._deciding is not None:
+        if self._deciding is not None or self._delayed:
             # Reading goes on, so that a client that leaves is noticed; but what comes too early must not pile up.
             if len(self._buffer) > self._listener.limits.max_header_bytes:
                 self._transport.pause_reading()
@@ -218,14 +222,14 @@ class Opening(asyncio.BufferedProtocol):
         connection.start(receiver, received)
 
     def _answer_after(self, delay: float, answer: Callable[[], None]) -> None:
-        """Answer after some seconds, in which nothing is read."""
+        """Answer after some seconds, unless the client leaves before."""
         if delay <= 0:
             answer()
             return
         transport = self._transport
         assert transport is not None
         self._deciding = None
-        transport.pause_reading()
+        self._delayed = True
 
         def answer_late() -> None:
             if not transport.is_closing():

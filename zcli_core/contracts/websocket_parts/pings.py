@@ -22,6 +22,11 @@ class Pings:
     def __contains__(self, payload: bytes) -> bool:
         return payload in self._sent
 
+    @property
+    def keepalive_waits(self) -> bool:
+        """Whether the last ping that nobody waits for is unanswered."""
+        return self._keepalive in self._sent
+
     def add(self, payload: bytes, future: asyncio.Future[float] | None) -> None:
         """A ping is sent; ``future`` is given the seconds until its answer."""
         if future is None:
