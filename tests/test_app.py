@@ -307,7 +307,8 @@ HEAVY = ("yaml", "dotenv", "urllib3", "asyncio", "platformdirs", "importlib.meta
 def test_starting_imports_nothing_heavy(isolated: Path) -> None:
     """What a plain start does not use, it does not pay for."""
     code = "import sys\nfrom zCLI import zCLI\nz = zCLI({})\nprint('modules:', *sys.modules)\n"
-    modules = _run(code, isolated).stdout.partition("modules:")[2].split()
+    without_coverage = {"COVERAGE_PROCESS_CONFIG": "<unset>", "COVERAGE_PROCESS_START": "<unset>"}
+    modules = _run(code, isolated, **without_coverage).stdout.partition("modules:")[2].split()
     assert "zcli_layers" in modules
     assert [name for name in modules if name.startswith(HEAVY)] == []
     assert {"difflib", "json", "logging.handlers", "click", "rich", "tempfile"}.isdisjoint(modules)
