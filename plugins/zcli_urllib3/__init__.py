@@ -1,4 +1,4 @@
-"""The HTTP transport over urllib3: HTTP/1.1, pooled connections, TLS against the system's trust store, proxies."""
+"""The default HTTP transport: HTTP/1.1, pooled connections, the system's trust store, proxies; urllib3 for TLS within TLS."""
 
 from __future__ import annotations
 
@@ -23,4 +23,4 @@ def _transport(context: Context) -> HttpTransport:
 @hookimpl
 def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:
     """Offer the transport."""
-    return [Provider("urllib3", "HTTP/1.1 over urllib3, verified against the system's trust store", _transport)]
+    return [Provider("urllib3", "HTTP/1.1, verified against the system's trust store", _transport)]
