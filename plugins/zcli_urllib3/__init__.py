@@ -1,4 +1,4 @@
-"""The default HTTP transport: HTTP/1.1, pooled connections, the system's trust store, proxies; urllib3 for TLS within TLS."""
+"""The default HTTP transport: HTTP/1.1, pooled connections, proxies; urllib3 brings TLS within TLS."""
 
 from __future__ import annotations
 
