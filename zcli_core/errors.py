@@ -6,6 +6,7 @@ raised at all (see ``last_failure``). What is left is here.
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -65,9 +66,7 @@ def raised_by_signal(error: BaseException) -> bool:
     function is given the frame of its caller, so the traceback tells. A handler that deletes its arguments is known by
     its code, if it is still the handler.
     """
-    import signal  # only errors need it
-
-    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+    handlers = _handler_codes()
     entry, previous = error.__traceback__, None
     while entry is not None:
         frame = entry.tb_frame
@@ -78,6 +77,15 @@ def raised_by_signal(error: BaseException) -> bool:
             return True
         entry, previous = entry.tb_next, frame
     return False
+
+
+def _handler_codes() -> set[object]:
+    """The code of every signal handler that is a Python function."""
+    # Without the module there is no handler. To import it here takes a descriptor, and there may be none left.
+    signal = sys.modules.get("signal")
+    if signal is None:
+        return set()
+    return {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
 
 
 def _was_given(frame: FrameType, value: object) -> bool:
