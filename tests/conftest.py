@@ -42,6 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", unraisable)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one worker more than there are processors with ``-n auto``, because many tests wait for something."""
+    return (os.cpu_count() or 1) + 1
+
+
 #: How many slow tests this run left out.
 _LEFT_OUT = pytest.StashKey[int]()
 
