@@ -42,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", unraisable)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Run one worker more than there are processors with ``-n auto``, because many tests wait for something."""
     return (os.cpu_count() or 1) + 1

@@ -59,7 +59,7 @@ class Stream:
     def encrypt(self, context: ssl.SSLContext, host: str) -> None:
         """Begin TLS with a host, within TLS if there is some already. Its certificate must be for the host.
 
-        Raises TransportFailure of kind ``tls`` if something came before: whoever sent it would speak for the host.
+        Raises TransportFailure of kind ``tls`` if something came before: its sender could answer for the host.
         """
         if self._position < len(self._buffer):
             raise failures.insecure(host, "something came in the clear where TLS was to begin")
