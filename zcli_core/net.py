@@ -226,8 +226,8 @@ class Poll(Protocol):
         """Wait for none any more."""
         ...
 
-    def poll(self, timeout: float, /) -> list[tuple[int, int]]:
-        """Wait that many milliseconds at most; what is ready."""
+    def poll(self, timeout: float | None, /) -> list[tuple[int, int]]:
+        """Wait at most that many milliseconds, without a limit if it is None; return what is ready."""
         ...
 
 
@@ -245,17 +245,18 @@ class SelectPoll:
         """Wait for none any more."""
         del self._wanted[fd]
 
-    def poll(self, timeout: float, /) -> list[tuple[int, int]]:
-        """Wait that many milliseconds at most; what is ready."""
+    def poll(self, timeout: float | None, /) -> list[tuple[int, int]]:
+        """Wait at most that many milliseconds, without a limit if it is None; return what is ready."""
+        seconds = None if timeout is None else timeout / 1000
         if not any(self._wanted.values()):
-            time.sleep(timeout / 1000)
+            time.sleep(_LONGEST if seconds is None else seconds)
             return []
         writers = [fd for fd, wanted in self._wanted.items() if wanted & WRITABLE]
         found = select.select(
             [fd for fd, wanted in self._wanted.items() if wanted & READABLE],
             writers,
             writers,  # a connection that failed is told here
-            timeout / 1000,
+            seconds,
         )
         events: dict[int, int] = {}
         for fds, event in zip(found, (READABLE, WRITABLE, WRITABLE), strict=True):
@@ -268,11 +269,14 @@ class SelectPoll:
 new_poll: Callable[[], Poll] = getattr(select, "poll", SelectPoll)
 
 
-def wait_for(fd: int, events: int, seconds: float) -> int:
-    """Wait until one of the events has come, or that many seconds. The events that came; 0 for none."""
+def wait_for(fd: int, events: int, seconds: float | None) -> int:
+    """Wait until one of the events occurs, at most ``seconds``, or without a limit if that is None.
+
+    Returns the events that occurred, 0 if none did in time.
+    """
     poll = new_poll()
     poll.register(fd, events)
-    return next((found for _, found in poll.poll(seconds * 1000)), 0)
+    return next((found for _, found in poll.poll(None if seconds is None else seconds * 1000)), 0)
 
 
 def is_readable(fd: int) -> bool:

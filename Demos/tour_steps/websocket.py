@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tour_steps.walk import StepFailed, Tour, expect
+from zcli_core.tls_sockets import ThreadSafeSSLSocket
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _FOLDER = Path("Demos", "Layer_0", "zComm_Demo", "lvl2_websocket")
@@ -172,6 +173,7 @@ def server_process(script: Path, variables: Mapping[str, str] = {}) -> Iterator[
 def _trusting(certificate: Path) -> ssl.SSLContext:
     """Trust that one certificate, as a person does who clicks on Proceed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = ThreadSafeSSLSocket  # the client of websockets reads in a thread of its own
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(certificate)
     return context

@@ -25,6 +25,7 @@ from wsproto.utilities import ProtocolError
 
 from zcli_core.comm.http.urls import parse_url
 from zcli_core.contracts.http import TransportFailure
+from zcli_core.tls_sockets import ThreadSafeSSLSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,6 +146,7 @@ class Client:
 
 def _secured(plain: socket.socket, host: str, ca_file: str | None) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=ca_file)
+    context.sslsocket_class = ThreadSafeSSLSocket
     if ca_file:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a self-signed certificate vouches for itself
     try:

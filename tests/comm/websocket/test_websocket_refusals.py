@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from websocket_serving import TOKEN, Certificates, Served, eventually, talks
-from websockets.exceptions import InvalidMessage
 
 from zcli_core.comm.websocket import refusals
 from zcli_core.comm.websocket.refusals import RefusalLog, RefusalPacer
@@ -227,17 +226,6 @@ def test_log_of_a_server_counts_what_it_did_not_log(serve: Serve) -> None:
 # --- TLS handshakes ---
 
 
-def lets_in(served: Served, certificates: Certificates) -> bool:
-    """Whether a client that knows the authority is served.
-
-    The client reads in a thread of its own, and CPython before 3.13.4 has no lock for a TLS socket that two threads use
-    at once. That is probably why, under load, such a client now and then reads an end instead of the response.
-    """
-    with contextlib.suppress(InvalidMessage), served.client(ssl=certificates.trusting()) as client:
-        return talks(client)
-    return False
-
-
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_rejected_certificate_is_logged(serve: Serve, certificates: Certificates, loop: str) -> None:
     """A browser that does not know a self-signed certificate says so in a TLS alert, and nowhere else."""
@@ -250,7 +238,8 @@ def test_rejected_certificate_is_logged(serve: Serve, certificates: Certificates
             pass
     served.logged("refused 127.0.0.1:")
     assert served.log().count("it did not accept the server's certificate (unknown ca)") == 1
-    eventually(lambda: lets_in(served, certificates))
+    with served.client(ssl=certificates.trusting()) as client:
+        assert talks(client)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -264,7 +253,8 @@ def test_port_scanner_on_tls_leaves_no_line(serve: Serve, certificates: Certific
     for sent in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01"):
         with socket.create_connection(("127.0.0.1", served.port), timeout=20) as probe:
             probe.sendall(sent)
-    eventually(lambda: lets_in(served, certificates))
+    with served.client(ssl=certificates.trusting()) as client:
+        assert talks(client)
     eventually(lambda: served.websocket.client_count == 0)
     added = served.log()[len(before) :]
     assert "WARNING" not in added

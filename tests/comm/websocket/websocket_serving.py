@@ -16,6 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from zcli_core.app import zCLI
 from zcli_core.comm.websocket.background import BackgroundServer
+from zcli_core.tls_sockets import ThreadSafeSSLSocket
 
 DEADLINE = 20.0
 TOKEN = "a-token-for-the-tests"
@@ -113,5 +114,6 @@ class Certificates:
     def trusting(self) -> ssl.SSLContext:
         """A client's context that trusts the authority and nobody else."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.sslsocket_class = ThreadSafeSSLSocket  # the client of websockets reads in a thread of its own
         self.authority.configure_trust(context)
         return context
