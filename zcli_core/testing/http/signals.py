@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from zcli_core.contracts.http import Body, Headers, HttpRequest
-from zcli_core.testing.http.base import ENOUGH, LARGEST, Caller, HttpContract, MakeCaller, url_of
+from zcli_core.contracts.http import Body
+from zcli_core.testing.http.base import ENOUGH, LARGEST, Caller, HttpContract, MakeCaller
 from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import ScriptedServer, after_request, response, wait_until
 
@@ -56,9 +56,8 @@ class SignalsContract(HttpContract):
         """One exchange in this thread, which has to end with the handler's exception."""
         if threading.current_thread() is not threading.main_thread():
             pytest.skip("handlers run in the main thread")
-        request = HttpRequest("GET" if body is None else "PUT", url_of(address), Headers(), body)
         with handled_by(error), pytest.raises(type(error)) as caught:
-            caller.transport.exchange(request, time.monotonic() + ENOUGH, LARGEST)
+            caller.send_here(address, body)
         assert caught.value is error
 
     @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
