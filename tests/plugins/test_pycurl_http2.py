@@ -179,7 +179,7 @@ def test_a_kept_connection_that_the_server_has_taken_leave_of_is_replaced(
 
     with Http2Server(answer, authority) as server:
         for expected in range(1, 4):
-            assert http.request(method, server.url, timeout=5), http.last_failure
+            assert http.request(method, server.url, timeout=30), http.last_failure
             assert (server.connections, len(server.seen)) == (expected, expected)
 
 
@@ -187,5 +187,5 @@ def test_the_deadline_holds(http: HttpClient, authority: trustme.CA) -> None:
     with Http2Server(lambda server, request: None, authority) as server:
         assert http.get(server.url, timeout=0.2) is None
         assert failure(http).kind == "timeout"
-        assert failure(http).elapsed < 8
+        assert failure(http).elapsed < 20
         wait_until(lambda: server.closed == 1)

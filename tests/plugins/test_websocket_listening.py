@@ -50,7 +50,7 @@ def test_tls_handshake_is_dropped_as_the_listener_stops(name: str, turns: int, s
                 client.sendall(outgoing.read())
             for _ in range(turns):
                 await asyncio.sleep(0.001)
-            await asyncio.wait_for(listener.close(), 3)
+            await asyncio.wait_for(listener.close(), 20)
             reading = asyncio.get_running_loop().run_in_executor(None, read_all, client)
             await reading
         while asyncio.all_tasks() - before:

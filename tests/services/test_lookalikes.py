@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from service_servers import Cluster, Lookalike, free_ports, redis
@@ -31,12 +33,24 @@ STRANGERS = {
 }
 
 
+def asked(make: Make, service: str, port: int, name: str) -> Any:
+    """The status of a service at whose port something else answers, after a short time if that is enough.
+
+    Some strangers take all the time that there is, and a loaded machine may need more of it.
+    """
+    for seconds in (0.5, 10):
+        status = make(**{service: {"port": port}}, timeout=seconds).comm.service_status(service)
+        if name in status.get("error", ""):
+            break
+    return status
+
+
 @pytest.mark.parametrize("service", NAMES)
 @pytest.mark.parametrize("stranger", STRANGERS)
 def test_another_protocol_is_told_and_named(make: Make, service: str, stranger: str) -> None:
     greeting, first, name = STRANGERS[stranger]
     with Lookalike(greeting, first=first) as server:
-        status = make(**{service: {"port": server.port}}, timeout=0.5).comm.service_status(service)
+        status = asked(make, service, server.port, name)
     assert (status["running"], status["ready"], status["state"]) == (False, False, "foreign"), status
     assert name in status["error"]
     assert str(server.port) in status["error"]
@@ -55,8 +69,7 @@ def test_a_web_server_is_told_and_named(make: Make, service: str) -> None:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever).start()
-        z = make(**{service: {"port": server.server_port}}, timeout=0.5)
-        status = z.comm.service_status(service)
+        status = asked(make, service, server.server_port, "an HTTP server answers there")
         server.shutdown()
     assert (status["running"], status["state"]) == (False, "foreign")
     assert "an HTTP server answers there" in status["error"]
@@ -71,7 +84,7 @@ def test_one_that_accepts_and_says_nothing_is_silent_and_in_bounded_time(make: M
         took = time.monotonic() - began
     assert (status["running"], status["state"]) == (False, "silent")
     assert "says nothing" in status["error"]
-    assert took < 5  # a probe and a second look, each of 0.4 s
+    assert took < 20  # a probe and a second look, each of 0.4 s
 
 
 @pytest.mark.parametrize("service", NAMES)
@@ -80,7 +93,7 @@ def test_one_that_answers_byte_by_byte_cannot_hold_us(make: Make, service: str) 
 
     class Dribbling(Lookalike):
         def _talk(self, connection):  # type: ignore[no-untyped-def]
-            stop = time.monotonic() + 10
+            stop = time.monotonic() + 40
             try:
                 while time.monotonic() < stop:
                     connection.sendall(b"*")
@@ -93,19 +106,18 @@ def test_one_that_answers_byte_by_byte_cannot_hold_us(make: Make, service: str) 
         status = make(**{service: {"port": server.port}}, timeout=0.4).comm.service_status(service)
         took = time.monotonic() - began
     assert not status["running"]
-    assert took < 5
+    assert took < 20
 
 
 def test_a_real_redis_on_postgresqls_port_is_named(make: Make, redis_server: Path, place: Path) -> None:
     with redis(redis_server, place) as port:
-        found = make(postgresql={"port": port}, mongodb={"port": port}, timeout=0.5).comm.service_status()
-    assert "Redis answers there" in found["postgresql"]["error"]
-    assert not found["mongodb"]["running"]
+        assert "Redis answers there" in asked(make, "postgresql", port, "Redis answers there")["error"]
+        assert not asked(make, "mongodb", port, "")["running"]
 
 
 def test_a_real_postgresql_on_the_others_ports_is_not_one_of_them(make: Make, cluster: Cluster) -> None:
     with cluster.running() as port:
-        found = make(redis={"port": port}, mongodb={"port": port}, timeout=0.5).comm.service_status()
+        found = make(redis={"port": port}, mongodb={"port": port}, timeout=10).comm.service_status()
     for name in ("redis", "mongodb"):
         assert (found[name]["running"], found[name]["state"]) == (False, "foreign"), found[name]
 
@@ -143,14 +155,18 @@ def test_a_frozen_server_is_not_running_and_a_thawed_one_is(make: Make, redis_se
 
 
 def test_all_services_are_asked_at_once(make: Make) -> None:
-    """Three that keep silent take as long as one."""
-    with Lookalike(b"", first=True) as a, Lookalike(b"", first=True) as b, Lookalike(b"", first=True) as c:
+    """Each server greets once all three have a connection."""
+    together = threading.Barrier(3)
+
+    class Waiting(Lookalike):
+        def _talk(self, connection):  # type: ignore[no-untyped-def]
+            if self.connections == 1:
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    together.wait(20)
+            super()._talk(connection)
+
+    greeting = STRANGERS["SSH"][0]
+    with Waiting(greeting, first=True) as a, Waiting(greeting, first=True) as b, Waiting(greeting, first=True) as c:
         ports = dict(zip(NAMES, (a.port, b.port, c.port), strict=True))
-        z = make(**{name: {"port": port} for name, port in ports.items()}, timeout=0.5)
-        began = time.monotonic()
-        z.comm.service_status("redis")
-        one = time.monotonic() - began
-        began = time.monotonic()
-        z.comm.service_status()
-        three = time.monotonic() - began
-    assert three < 2 * one
+        found = make(**{name: {"port": port} for name, port in ports.items()}, timeout=10).comm.service_status()
+    assert [status["state"] for status in found.values()] == ["foreign"] * 3

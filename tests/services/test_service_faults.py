@@ -194,7 +194,7 @@ def test_a_server_that_zcli_did_not_start_is_left_alone_with_the_command(
 @pytest.mark.parametrize("name", ["postgresql", "redis", "mongodb"])
 def test_a_port_that_something_else_serves_is_named(make: Make, place: Path, name: str) -> None:
     with Lookalike(b"SSH-2.0-OpenSSH_9.2\r\n", first=True) as server:
-        z = make(**{name: {"port": server.port}}, timeout=0.5)
+        z = make(**{name: {"port": server.port}})
         assert not z.comm.start_service(name)
         assert f"127.0.0.1:{server.port}: an SSH server answers there" in failed(z).message
         assert z.comm.stop_service(name), "the service itself is not running"

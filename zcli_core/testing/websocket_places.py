@@ -18,10 +18,20 @@ from zcli_core.testing.localhost import LOCALHOST_CERTIFICATE, client_tls, serve
 from zcli_core.testing.websocket_deciding import Undecided
 from zcli_core.testing.websocket_frames import BINARY, CLOSE, TEXT, close, frame
 from zcli_core.testing.websocket_peer import PATIENCE, Client, Frame, read_all, until, upgrade_request
+from zcli_core.testing.websocket_server import ServerUnderTest
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
 
 needs_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
 needs_reuse_port = pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="the system has no SO_REUSEPORT")
+
+
+def serves_tls(server: ServerUnderTest) -> bool:
+    """Whether a client gets in over TLS and is answered; on a loaded machine it may be later than ``open_timeout``."""
+    try:
+        with server.connect(tls=client_tls()) as client:
+            return client.echo() == b"are you there?"
+    except (OSError, EOFError, AssertionError):
+        return False
 
 
 def has_ipv6() -> bool:
@@ -198,7 +208,8 @@ class PlaceTests(WebSocketSuite):
         self, serve: Serve, way: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         """It is over within ``open_timeout``, without a warning in the log; the next client is served."""
-        limits = Limits(open_timeout=0.5, close_timeout=0.5)
+        waits = way in ("says nothing", "half a hello")
+        limits = Limits(open_timeout=0.5 if waits else PATIENCE, close_timeout=0.5)
         with serve(limits, Endpoint(port=0, tls=server_tls())) as server:
             sock = server.socket()
             if way == "half a hello":
@@ -212,15 +223,16 @@ class PlaceTests(WebSocketSuite):
                 with contextlib.suppress(OSError):
                     read_all(sock)
             sock.close()
-            with server.connect(tls=client_tls()) as client:
-                assert client.echo() == b"are you there?"
+            until(lambda: serves_tls(server), "the next client was not served")
         assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
     def test_who_finishes_the_tls_handshake_and_says_nothing_is_dropped(self, serve: Serve) -> None:
         """``open_timeout`` covers both."""
         with serve(Limits(open_timeout=0.4), Endpoint(port=0, tls=server_tls())) as server:
-            sock = client_tls().wrap_socket(server.socket(), server_hostname="localhost")
-            with sock, contextlib.suppress(ssl.SSLError):
+            with (
+                contextlib.suppress(ssl.SSLError, ConnectionError),  # on a loaded machine within the handshake
+                client_tls().wrap_socket(server.socket(), server_hostname="localhost") as sock,
+            ):
                 assert read_all(sock) == b""
             assert server.requests == []
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zcli_core.testing.http.base import SHORT, Caller, HttpContract, MakeCaller
+from zcli_core.testing.http.base import ENOUGH, SHORT, Caller, HttpContract, MakeCaller
 from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import Script, ScriptedServer, after_request, answering, response, wait_until
 
@@ -117,12 +117,16 @@ class DeadlineContract(HttpContract):
         with ScriptedServer(hold_second) as server:
             assert caller.send(server.url, within=30).body == b"ok"
             caller.times_out(server.url)
-        with ScriptedServer(answering(response())) as server:
-            started, within = time.monotonic(), SHORT * 8  # enough for a call on a loaded machine
-            assert caller.send(server.url, within=within).body == b"ok"
-            wait_until(lambda: time.monotonic() > started + within)
-            assert caller.send(server.url).body == b"ok"
-            assert server.connections == 1
+        for within in (SHORT * 8, ENOUGH / 4):  # on a loaded machine the first may not be enough for a call
+            with ScriptedServer(answering(response())) as server:
+                started = time.monotonic()
+                if caller.may_fail("timeout", server.url, within=within) is None:
+                    continue
+                wait_until(lambda end=started + within: time.monotonic() > end)  # type: ignore[misc]
+                assert caller.send(server.url).body == b"ok"
+                assert server.connections == 1
+                return
+        pytest.fail(f"no call ended within {ENOUGH / 4:g} s")
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows refuses what does not fit the backlog")
     def test_a_connection_that_is_not_accepted(self, caller: Caller) -> None:
@@ -145,7 +149,7 @@ class DeadlineContract(HttpContract):
             for _ in range(2):
                 started = time.monotonic()
                 caller.fails("timeout", f"{server.url}/late", "POST", body=b"body", within=-late)
-                assert time.monotonic() - started < 5
+                assert time.monotonic() - started < ENOUGH
                 assert caller.send(f"{server.url}/in-time").body == b"ok"
             assert [request.target for request in server.requests] == ["/in-time"] * 2
 
@@ -157,10 +161,14 @@ class DeadlineContract(HttpContract):
 
     def test_a_connection_that_timed_out_is_not_used_again(self, caller: Caller) -> None:
         """Its answer may still come, and would be taken for that of the next request."""
-        with ScriptedServer(hold_first) as server:
-            caller.times_out(server.url, within=SHORT * 3)  # enough for the request to arrive
-            assert caller.send(server.url).body == b"second"
-            assert server.connections == 2
+        for within in (SHORT * 3, ENOUGH / 4):  # on a loaded machine the first may not be enough to send the request
+            with ScriptedServer(hold_first) as server:
+                caller.times_out(server.url, within=within)
+                if server.requests:
+                    assert caller.send(server.url).body == b"second"
+                    assert server.connections == 2
+                    return
+        pytest.fail(f"the request did not arrive within {ENOUGH / 4:g} s")
 
 
 def wait(server: ScriptedServer) -> None:
