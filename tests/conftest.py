@@ -13,12 +13,18 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from installations import Site, clean_environment
 
 from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
 from zcli_core.contracts.http import HttpTransport
 from zcli_core.log import ApplicationLog
+
+# No time limits: on a loaded machine any example, and the making of any, may be slow. In CI hypothesis has a profile of
+# its own, with the same examples in every run.
+settings.register_profile("zcli", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zcli")
 
 
 @pytest.fixture(scope="session", autouse=True)

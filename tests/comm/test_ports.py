@@ -170,6 +170,25 @@ def test_a_check_leaves_the_port_free_for_a_server_that_asks_for_no_options(
     bound(sockets, "127.0.0.1", port)
 
 
+@needs_linux
+def test_free_port_taken_at_another_address_is_passed_over(
+    sockets: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system offers a port that is free at the first address; a free port is free at all of them."""
+    _, taken = bound(sockets, "127.0.0.2")
+    free = find_free_port()
+    offers = iter([0, taken, free])  # the first bind only shows that the address is one of this machine
+
+    class Offered(socket.socket):
+        def bind(self, address: Any) -> None:
+            super().bind(("127.0.0.1", next(offers)) if address == ("127.0.0.1", 0) else address)
+
+    endpoints = [port_probe._endpoint(host, 0) for host in ("127.0.0.1", "127.0.0.2")]
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", Offered)
+        assert port_probe.free_port(endpoints) == free
+
+
 def test_threads_that_check_one_free_port_do_not_take_each_other_for_its_holder() -> None:
     port = find_free_port()
     answers: list[bool] = []
