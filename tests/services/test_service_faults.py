@@ -188,6 +188,19 @@ def test_a_server_that_zcli_did_not_start_is_left_alone_with_the_command(
         assert z.comm.service_status("redis")["ready"]
 
 
+def test_a_server_of_ours_at_another_port_is_not_stopped(make: Make, redis_server: Path, place: Path) -> None:
+    """What zCLI started has another port than the server that answers, so that server is of another program."""
+    ours = make(redis={"port": free_ports(1)[0], "launcher": "local"})
+    assert ours.comm.start_service("redis"), ours.comm.services.last_failure
+    with redis(redis_server, place) as port:
+        theirs = make(redis={"port": port})
+        assert not theirs.comm.stop_service("redis")
+        assert "nothing that zCLI can control started it" in failed(theirs).message
+        assert theirs.comm.service_status("redis")["ready"]
+    assert ours.comm.service_status("redis")["ready"]
+    assert ours.comm.stop_service("redis")
+
+
 # --- the port ---
 
 
