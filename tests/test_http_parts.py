@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import tracemalloc
@@ -52,6 +53,20 @@ def test_framing_says_whether_the_connection_is_kept(version: str, fields: list[
     framing = framing_of(Head(version, 200, "OK", fields), "GET")
     assert framing.may_be_reused is reused
     assert framing.length == (2 if "2" in dict(fields).values() and not framing.is_chunked else framing.length)
+
+
+@pytest.mark.parametrize(
+    ("doing", "kind"),
+    [("connecting to host:80", "unreachable"), ("sending the request", "reset"), ("reading the body", "reset")],
+)
+def test_network_failed_etimedout_is_not_the_deadline(doing: str, kind: str) -> None:
+    """The system gives up sending again (RFC 9293, section 3.8.3), maybe long before the deadline of the call."""
+    error = OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+    found = failures.network_failed(error, "host:80", doing)
+    assert (found.kind, "deadline" in found.message) == (kind, False)
+    assert "timed out" in found.message
+    for own in (TimeoutError("timed out"), TimeoutError()):
+        assert failures.network_failed(own, "host:80", doing).kind == "timeout"
 
 
 def test_headers_single_field_is_not_joined() -> None:

@@ -239,8 +239,8 @@ def test_make_response_fills_in_what_is_usual(response: RawResponse, expected: R
         ({"status": True}, "status must be an integer"),
         ({"body": b"x", "json": 1}, "one body"),
         ({"json": {1, 2}}, "not JSON serializable"),
-        ({"headers": {"X": "a\r\nb"}}, "line break"),
-        ({"headers": {"X": 5}}, "must be str, not int"),
+        ({"headers": {"X": "a\r\nb"}}, "control character"),
+        ({"headers": {"X": 5}}, "must be str, got int"),
     ],
     ids=str,
 )

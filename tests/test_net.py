@@ -140,6 +140,46 @@ def test_connect_no_address_is_an_error() -> None:
     assert caught.value.cause.errno == errno.EADDRNOTAVAIL
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EINVAL, "invalid"), KeyboardInterrupt()])
+def test_connect_option_fails_closes_the_socket(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """As on macOS, if the peer has reset the connection; the next address is tried."""
+    made: list[socket.socket] = []
+
+    class Odd(socket.socket):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+        def setsockopt(self, *arguments: Any) -> None:
+            if self is made[0]:
+                raise error
+            super().setsockopt(*arguments)
+
+    port = listener.getsockname()[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", Odd)
+        if isinstance(error, OSError):
+            with net.connect([at(port)] * 2, soon(), delay=30) as sock:
+                assert sock is made[1]
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                net.connect([at(port)], soon())
+    assert made[0].fileno() == -1
+
+
+def test_connect_network_times_out_is_not_the_deadline() -> None:
+    """The system's ETIMEDOUT says less than a refusal."""
+    errors = (OSError(errno.ETIMEDOUT, "timed out"), OSError(errno.ECONNREFUSED, "refused"))
+    for order in (errors, errors[::-1]):
+        assert net.NoConnectionError(order).cause is errors[1]
+    with pytest.raises(TimeoutError) as caught:
+        net.remaining(0)
+    assert net.is_deadline(caught.value)
+    assert not net.is_deadline(errors[0])
+
+
 def test_connect_to_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that is connected with itself reaches nobody, and its port is free again afterwards."""
     port = closed_port()

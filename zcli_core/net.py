@@ -62,7 +62,7 @@ class NoConnectionError(Exception):
     @property
     def cause(self) -> OSError:
         """The error that says most: the deadline, then a refusal, then whatever came first."""
-        if isinstance(self.errors[-1], TimeoutError):
+        if is_deadline(self.errors[-1]):
             return self.errors[-1]
         return next((error for error in self.errors if isinstance(error, ConnectionRefusedError)), self.errors[0])
 
@@ -71,8 +71,16 @@ def remaining(deadline: float) -> float:
     """Seconds left until a deadline. Raises TimeoutError if there are none."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
-        raise TimeoutError(errno.ETIMEDOUT, "the deadline passed")
+        raise TimeoutError("the deadline passed")
     return min(seconds, _LONGEST)
+
+
+def is_deadline(error: BaseException) -> bool:
+    """Whether an error means that a deadline of ours passed, or the timeout of a socket.
+
+    The system raises TimeoutError too, with ETIMEDOUT, if the network delivers nothing any more.
+    """
+    return isinstance(error, TimeoutError) and error.errno is None
 
 
 def resolve(host: str, port: int, deadline: float) -> list[Address]:
@@ -124,7 +132,7 @@ def _look_up_within(host: str, port: int, seconds: float) -> list[Address]:
     try:
         outcome = outcomes.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError(errno.ETIMEDOUT, "the name was not resolved in time") from None
+        raise TimeoutError("the name was not resolved in time") from None
     if isinstance(outcome, UnicodeError):  # a label that is longer than 63 characters
         raise socket.gaierror(socket.EAI_NONAME, "not a valid host name") from outcome
     if isinstance(outcome, Exception):
@@ -147,8 +155,7 @@ def connect(addresses: Sequence[Address], deadline: float, delay: float = ATTEMP
                 if winner is None and selector.get_map():
                     left = remaining(deadline)
                     winner = _first_connected(selector, min(delay, left) if waiting else left, errors)
-                if winner is not None:
-                    winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if winner is not None and _send_at_once(winner, errors):
                     return winner
         except TimeoutError as error:
             if raised_by_signal(error):
@@ -178,6 +185,19 @@ def _begin(address: Address, selector: selectors.BaseSelector, errors: list[OSEr
         errors.append(error)
     attempt.close()
     return None
+
+
+def _send_at_once(sock: socket.socket, errors: list[OSError]) -> bool:
+    """Turn off Nagle's algorithm; False if that failed, as it does on macOS if the peer has reset the connection."""
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException as error:
+        sock.close()
+        if not isinstance(error, OSError) or raised_by_signal(error):
+            raise
+        errors.append(error)
+        return False
+    return True
 
 
 def _first_connected(selector: selectors.BaseSelector, pause: float, errors: list[OSError]) -> socket.socket | None:

@@ -57,7 +57,8 @@ class Trouble(NamedTuple):
 
 def classify(trouble: Trouble, key: PoolKey) -> TransportFailure:
     """The failure that libcurl's error is."""
-    if trouble.code == pycurl.E_OPERATION_TIMEDOUT:
+    # With ETIMEDOUT the network delivers nothing any more, and the deadline has not passed.
+    if trouble.code == pycurl.E_OPERATION_TIMEDOUT and trouble.errno != errno.ETIMEDOUT:
         return failures.timed_out(trouble.doing)
     if trouble.was_asked:
         return _while_talking(trouble, key.peer)
@@ -81,7 +82,7 @@ def _while_connecting(trouble: Trouble, peer: str) -> TransportFailure:
         return failures.insecure(peer, _tls_reason(trouble.text))
     if trouble.code in (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY):
         return failures.no_address(peer.rpartition(":")[0])
-    if trouble.code == pycurl.E_COULDNT_CONNECT:
+    if trouble.code in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT):
         if trouble.errno:
             return failures.network_failed(OSError(trouble.errno, os.strerror(trouble.errno)), peer, trouble.doing)
         return TransportFailure("unreachable", f"{peer} cannot be reached: {failures.one_line(trouble.text)}")
@@ -104,6 +105,8 @@ def _while_talking(trouble: Trouble, peer: str) -> TransportFailure:
         )
     if code == _TOO_LARGE:
         return failures.head_too_large(f"{MAX_HEAD_BYTES // 1024} KiB")
+    if trouble.errno == errno.ETIMEDOUT:
+        return failures.network_failed(OSError(trouble.errno, os.strerror(trouble.errno)), peer, trouble.doing)
     if code in _BREAKS or code in _TLS:
         return failures.broken(peer, trouble.doing)
     if code in _PROTOCOL:

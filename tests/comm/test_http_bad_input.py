@@ -168,6 +168,9 @@ def test_post_two_bodies_raises_and_names_both(http: HttpClient, bodies: Any) ->
         ({"headers": {"X": "a\rEvil: 1"}}, ValueError),
         ({"headers": {"X": "a\nEvil: 1"}}, ValueError),
         ({"headers": {"X": "a\0"}}, ValueError),
+        ({"headers": {"X": "a\x1b[2J"}}, ValueError),
+        ({"headers": {"X": b"a\x7f"}}, ValueError),
+        ({"headers": {"User-Agent": "a\x01"}}, ValueError),
         ({"headers": {"X": "€"}}, ValueError),
         ({"headers": {"Content-Length": "3"}, "data": b"four"}, ValueError),
         ({"headers": {"Content-Length": "x"}, "data": b"x"}, ValueError),
@@ -191,6 +194,27 @@ def test_post_invalid_argument_raises(http: HttpClient, body: Any, error: type[E
     with pytest.raises(error) as caught:
         http.post(URL, **body)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("argument", ["json", "data"])
+@pytest.mark.parametrize("value", [{"a": {1, 2}}, [math.nan], {(1, 2): 3}, ["\ud800"]], ids=repr)
+def test_post_not_json_names_the_argument(http: HttpClient, argument: str, value: Any) -> None:
+    """The errors of the json module name only the type."""
+    with pytest.raises((TypeError, ValueError), match=f"^{argument} cannot be written as JSON: "):
+        http.post(URL, **{argument: value})
+
+
+def test_post_lone_surrogate_names_the_argument(http: HttpClient) -> None:
+    """Text is sent as UTF-8."""
+    with pytest.raises(ValueError, match=r"^data has a lone surrogate"):
+        http.post(URL, "\ud800")
+
+
+def test_headers_tab_and_latin_1_are_sent() -> None:
+    """RFC 9110, section 5.5."""
+    mock = MockTransport(make_response())
+    assert client_over(mock).get(URL, headers={"X": "a\tb\xe9"})
+    assert mock.requests[0].headers["X"] == "a\tb\xe9"
 
 
 def test_get_invalid_header_is_named_without_value(http: HttpClient) -> None:

@@ -33,10 +33,49 @@ def test_request_hook_invalid_header_raises_in_it() -> None:
     """A line break would begin another header."""
 
     def add(request: HttpRequest) -> None:
-        with pytest.raises(ValueError, match="line break"):
+        with pytest.raises(ValueError, match="control character"):
             request.headers["X-Evil"] = "a\r\nb: c"
 
     assert client_over(make_response(), on_request=add).get(URL)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Host", ["a.example", "b.example"]),
+        ("Content-Length", ["4"]),
+        ("Content-Length", ["3", "3"]),
+        ("Transfer-Encoding", ["chunked"]),
+    ],
+)
+def test_request_hook_second_framing_is_dropped(name: str, values: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """A mistake of a plugin changes nothing, and is logged; the same in a function for auth raises ValueError."""
+
+    def add(request: HttpRequest) -> None:
+        for value in values:
+            request.headers.add(name, value)
+
+    mock = MockTransport(make_response())
+    assert client_over(mock, on_request=add).post(URL, b"abc", headers={"X-Mine": "1"})
+    assert name not in mock.requests[0].headers
+    assert mock.requests[0].headers["X-Mine"] == "1"
+    assert f"the headers that the hooks set are not sent: {'a ' if name[0] == 'T' else ''}{name}" in caplog.text
+    with pytest.raises(ValueError, match=name):
+        client_over([]).post(URL, b"abc", auth=add)
+
+
+@pytest.mark.parametrize("by", ["hook", "auth"])
+def test_request_function_may_set_one_host(by: str) -> None:
+    """One Host, and the length that the body has, leave one reading of the request."""
+
+    def add(request: HttpRequest) -> None:
+        request.headers["Host"] = "other.example"
+        request.headers["Content-Length"] = "3"
+
+    mock = MockTransport(make_response())
+    http = client_over(mock, on_request=add if by == "hook" else None)
+    assert http.post(URL, b"abc", **({"auth": add} if by == "auth" else {}))
+    assert mock.requests[0].headers["Host"] == "other.example"
 
 
 def test_response_hook_sees_each_outcome_once() -> None:

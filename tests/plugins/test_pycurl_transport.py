@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import signal
 import socket
@@ -18,6 +19,7 @@ import trustme
 import zcli_pycurl.driver
 import zcli_pycurl.tls
 from zcli_pycurl.driver import Driver
+from zcli_pycurl.failures import Trouble, classify
 from zcli_pycurl.handle import Handle, url_of
 from zcli_pycurl.tls import TlsOptions, system_authorities
 from zcli_pycurl.transport import CurlTransport
@@ -230,6 +232,24 @@ def test_signal_within_a_callback_comes_out(
     finally:
         signal.signal(signal.SIGALRM, before)
     assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("code", "was_asked", "kind"),
+    [
+        (pycurl.E_OPERATION_TIMEDOUT, False, "unreachable"),
+        (pycurl.E_COULDNT_CONNECT, False, "unreachable"),
+        (pycurl.E_RECV_ERROR, True, "reset"),
+    ],
+)
+def test_classify_etimedout_is_not_the_deadline(code: int, was_asked: bool, kind: str) -> None:
+    """The system gives up, maybe long before the deadline of the call; libcurl uses one number for both."""
+    key = PoolKey("http", "host.example", 80, None)
+    doing = "reading the body" if was_asked else "connecting to host.example:80"
+    trouble = Trouble(code, "failed", errno.ETIMEDOUT, doing, was_asked, False, False, "")
+    found = classify(trouble, key)
+    assert (found.kind, "deadline" in found.message, "timed out" in found.message) == (kind, False, True)
+    assert classify(trouble._replace(code=pycurl.E_OPERATION_TIMEDOUT, errno=0), key).kind == "timeout"
 
 
 def test_the_zone_of_an_address_is_for_this_machine_only() -> None:

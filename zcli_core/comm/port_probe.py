@@ -244,7 +244,7 @@ def connect(endpoints: Sequence[Address], timeout: float) -> tuple[bool, set[int
     try:
         net.connect([_reachable(endpoint) for endpoint in endpoints], time.monotonic() + timeout, delay=0).close()
     except net.NoConnectionError as error:
-        return False, {each.errno or errno.EIO for each in error.errors}
+        return False, {each.errno or (errno.ETIMEDOUT if net.is_deadline(each) else errno.EIO) for each in error.errors}
     return True, set()
 
 

@@ -100,11 +100,16 @@ def check_header(name: str, value: str) -> None:
     The value is not repeated in the message: it may be a credential.
     """
     if not (isinstance(name, str) and name.isascii() and name) or not _TOKEN_CHARACTERS.issuperset(name):
-        raise ValueError(f"{name!r} is no header name: letters, digits and !#$%&'*+-.^_`|~ only")
+        raise ValueError(f"invalid header name {name!r}: it may have letters, digits and !#$%&'*+-.^_`|~ only")
     if not isinstance(value, str):
-        raise TypeError(f"the value of header {name} must be str, not {type(value).__name__}")
-    if "\r" in value or "\n" in value or "\0" in value:
-        raise ValueError(f"the value of header {name} contains a line break or a NUL")
+        raise TypeError(f"the value of header {name} must be str, got {type(value).__name__}")
+    if value.isascii() and value.isprintable():  # as most are
+        return
+    for position, character in enumerate(value):
+        if (character < " " and character != "\t") or character == "\x7f":
+            raise ValueError(
+                f"the value of header {name} contains the control character {character!r} at position {position}"
+            )
     try:
         value.encode("latin-1")
     except UnicodeEncodeError as error:

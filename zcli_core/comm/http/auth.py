@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
+from zcli_core.comm.http.options import describe_body
 from zcli_core.comm.http.values import plain_text
 from zcli_core.contracts.http import HttpRequest
 
@@ -17,10 +18,11 @@ def authorize(auth: Auth) -> Callable[[HttpRequest], Any]:
     """Return a function that puts these credentials on a request.
 
     Raises:
-        TypeError, ValueError: They have none of the forms above. The message holds no credentials.
+        TypeError, ValueError: They have none of the forms above. The message holds no credentials. The function that
+            is returned raises ValueError if a function of the caller has set headers that contradict the body.
     """
     if callable(auth):
-        return auth
+        return _Checked(auth)
     if isinstance(auth, str):
         auth = plain_text(auth)
         if not auth or any(character <= " " or character > "~" for character in auth):
@@ -43,6 +45,17 @@ def basic(user: str, password: str) -> Callable[[HttpRequest], Any]:
     if ":" in user:
         raise ValueError("auth: a user name cannot contain a colon (RFC 7617)")
     return _Authorization("Basic " + b64encode(f"{user}:{password}".encode()).decode("ascii"))
+
+
+class _Checked:
+    """Calls a function of the caller, and checks that the request can still be sent as one request."""
+
+    def __init__(self, function: Callable[[HttpRequest], Any]) -> None:
+        self._function = function
+
+    def __call__(self, request: HttpRequest) -> None:
+        self._function(request)
+        describe_body(request.headers, request.body)
 
 
 class _Authorization:

@@ -198,6 +198,9 @@ def _encode_json(value: Any, argument: str) -> bytes:
         return _json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except RecursionError:
         raise ValueError(f"{argument} is nested too deeply to be written as JSON") from None
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{argument} cannot be written as JSON: {error}") from error
 
 
 def _encode_data(data: Data) -> tuple[Body, str | None]:
@@ -206,7 +209,10 @@ def _encode_data(data: Data) -> tuple[Body, str | None]:
     if isinstance(data, (list, tuple)):
         return _encode_json(data, "data"), "application/json"
     if isinstance(data, str):
-        return data.encode(), "text/plain; charset=utf-8"
+        try:
+            return data.encode(), "text/plain; charset=utf-8"
+        except UnicodeEncodeError:
+            raise ValueError("data has a lone surrogate, which UTF-8 cannot carry") from None
     if isinstance(data, bytes):
         return data, None
     if isinstance(data, (bytearray, memoryview)):

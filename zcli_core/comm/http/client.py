@@ -172,7 +172,7 @@ class HttpClient:
             return None
         request = HttpRequest(method, address, fields, body)
         if self._on_request is not None:
-            self._on_request(request)
+            self._call_hooks(self._on_request, request)
         call = Call(
             self._send,
             self._log,
@@ -329,6 +329,16 @@ class HttpClient:
     def after_fork(self) -> None:
         """In the child after a fork: a lock that another thread held has nothing left to release it."""
         self._lock = threading.Lock()
+
+    def _call_hooks(self, on_request: RequestHook, request: HttpRequest) -> None:
+        """Call the hooks. Their changes are dropped if the headers do not describe one request any more."""
+        given = request.headers.copy()
+        on_request(request)
+        try:
+            describe_body(request.headers, request.body)
+        except ValueError as error:
+            request.headers = given
+            self._log.error("zcli_http_request: the headers that the hooks set are not sent: %s", error)
 
     def _send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         transport = self._transport or self._first_transport()

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 
+from zcli_core import net
 from zcli_core.contracts.http import TransportFailure
 
 _UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
@@ -33,7 +34,7 @@ def refused(peer: str) -> TransportFailure:
 
 def network_failed(error: OSError, peer: str, doing: str) -> TransportFailure:
     """The failure that an error of the operating system is."""
-    if isinstance(error, TimeoutError):
+    if net.is_deadline(error):
         return timed_out(doing)
     if isinstance(error, socket.gaierror):
         return no_address(peer.rpartition(":")[0], error.strerror)
@@ -42,7 +43,10 @@ def network_failed(error: OSError, peer: str, doing: str) -> TransportFailure:
     if isinstance(error, ConnectionError):
         return broken(peer, doing)
     reason = os.strerror(error.errno) if error.errno else one_line(str(error))
-    if error.errno in _UNREACHABLE:
+    is_connecting = doing.startswith("connecting")
+    if isinstance(error, TimeoutError) and not is_connecting:  # the system gave up sending again
+        return TransportFailure("reset", f"the connection to {peer} was lost while {doing}: {reason}")
+    if error.errno in _UNREACHABLE or isinstance(error, TimeoutError):
         return TransportFailure("unreachable", f"{peer} cannot be reached: {reason}")
     return TransportFailure("unreachable", f"the network failed while {doing}: {reason}")
 
