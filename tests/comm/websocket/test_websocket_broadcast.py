@@ -118,11 +118,11 @@ def test_recipients_that_are_not_clients_raise(serve: Serve, wrong: Any) -> None
     served = serve()
     with served.client() as client:
         eventually(lambda: served.websocket.client_count == 1)
-        with pytest.raises(TypeError, match="expected a client's connection, not"):
+        with pytest.raises(TypeError, match=r"^(each item of )?to must be a client\b.*, got (None|str|int|bytes)"):
             served.websocket.publish("secret", to=wrong)
-        with pytest.raises(TypeError, match="expected a client's connection, not"):
+        with pytest.raises(TypeError, match=r"^(each item of )?to must be a client\b.*, got (None|str|int|bytes)"):
             asyncio.run(served.websocket.broadcast("secret", to=wrong))
-        with pytest.raises(TypeError, match="expected a client's connection, not"):
+        with pytest.raises(TypeError, match="client must be a client"):
             asyncio.run(served.websocket.send(wrong, "secret"))
         served.websocket.publish("end")
         assert client.recv(timeout=DEADLINE) == "end"
@@ -186,7 +186,7 @@ def test_without_a_running_server_nobody_is_reached(make_z: Any) -> None:
 @pytest.mark.parametrize("wrong", ["alice", 5, ["alice"]])
 def test_what_is_no_client_cannot_be_excluded(serve: Serve, wrong: Any) -> None:
     """A mistake, said at once."""
-    with pytest.raises(TypeError, match="expected a client's connection, not"):
+    with pytest.raises(TypeError, match=r"^(each item of )?exclude must be a client\b.*, got (str|int)"):
         serve().websocket.publish("hello", exclude=wrong)
 
 

@@ -25,11 +25,13 @@ class ClientAuth:
         ``expires_at`` is when its credential stops being valid, as such a datetime, or None. ``certificate_subject``
         is the subject of its certificate as text (RFC 4514: ``"CN=alice,O=Example"``), None if it showed none.
 
-        Raises TypeError for anything that is no client's connection.
+        Raises TypeError if ``websocket`` is not a client.
         """
         connection = unwrapped(websocket)
         if not isinstance(connection, ServerConnection):
-            raise TypeError(f"expected a client's connection, not {type(websocket).__name__}")
+            raise TypeError(
+                f"websocket must be a client (the connection that a handler gets), got {type(websocket).__name__}"
+            )
         admission = connection._admission
         certificate = connection.request.client_certificate
         expires_at = admission.expires_at

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 #: A client as a handler knows it, whichever kind of handler it is.
 Client = ServerConnection | BlockingConnection
 
-#: Every client, which None is not: a script that looks for a client and finds None must not speak to everybody.
+#: The default of ``to``: all clients. None is an error, because a script that looks for a client and finds None must
+#: not send to all.
 _ALL: Any = object()
 
 #: Seconds that stop() waits, besides drain_timeout and close_timeout, for a loop that somebody blocks.
@@ -261,7 +262,8 @@ class WebSocketServer:
                 this argument every client gets it.
 
         Raises:
-            TypeError: the message is neither text nor bytes, or something else than a client is given; None is not one.
+            TypeError: the message is not text or bytes, or ``to`` or ``exclude`` has something other than clients;
+                ``to=None`` is an error too.
         """
         return await asyncio.wrap_future(self.publish(message, to=to, exclude=exclude))
 
@@ -274,8 +276,8 @@ class WebSocketServer:
     ) -> Future[int]:
         """:meth:`broadcast` for threads: does not wait, not even for itself. ``result()`` gives the count."""
         message = as_message(message)
-        chosen = None if to is _ALL else tuple(dict.fromkeys(_clients(to)))
-        excluded = frozenset(() if exclude is None else _clients(exclude))
+        chosen = None if to is _ALL else tuple(dict.fromkeys(_clients("to", to)))
+        excluded = frozenset(() if exclude is None else _clients("exclude", exclude))
         server = self._server
         if server is None:
             return _finished(0)
@@ -418,17 +420,23 @@ def _expect_no_handler(name: str, given: object) -> None:
         raise TypeError(f"{name} must not be a handler, got {type(given).__name__} {shown}; pass it as handler={shown}")
 
 
-def _clients(given: Client | Iterable[Client]) -> tuple[ServerConnection, ...]:
-    if isinstance(given, Iterable) and not isinstance(given, BlockingConnection):
-        return tuple(map(_client, given))
-    return (_client(given),)
+def _clients(argument: str, given: Client | Iterable[Client]) -> tuple[ServerConnection, ...]:
+    if given is None:
+        raise TypeError(f"{argument} must be a client or an iterable of clients, got None; leave it out to send to all")
+    if isinstance(given, Iterable) and not isinstance(given, (BlockingConnection, str, bytes)):
+        return tuple(_client(each, f"each item of {argument}") for each in given)
+    return (_client(given, argument, "a client or an iterable of clients"),)
 
 
-def _client(given: object) -> ServerConnection:
+def _client(given: object, argument: str = "client", expected: str = "a client") -> ServerConnection:
     client = unwrapped(given)
     if not isinstance(client, ServerConnection):
-        raise TypeError(f"expected a client's connection, not {type(client).__name__}")
+        raise TypeError(f"{argument} must be {expected} (the connection that a handler gets), got {_shown(client)}")
     return client
+
+
+def _shown(given: object) -> str:
+    return "None" if given is None else type(given).__name__
 
 
 def _finished(count: int) -> Future[int]:
