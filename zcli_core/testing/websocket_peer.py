@@ -26,12 +26,12 @@ DEFLATE_OFFER = "permessage-deflate; client_max_window_bits"
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], what: str = "the condition did not come true") -> T:
-    """What the condition gives as soon as it is true; AssertionError with ``what`` after :data:`PATIENCE`."""
-    deadline = time.monotonic() + PATIENCE
+def until(condition: Callable[[], T], what: str = "the condition did not come true", seconds: float = PATIENCE) -> T:
+    """What the condition gives as soon as it is true; AssertionError with ``what`` after so many seconds."""
+    deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what} within {PATIENCE:g} s")
+            raise AssertionError(f"{what} within {seconds:g} s")
         time.sleep(0.002)
     return found
 
