@@ -103,7 +103,7 @@ def _while_talking(trouble: Trouble, peer: str) -> TransportFailure:
         return TransportFailure(
             "reset", f"{peer} closed the kept connection upon the request, whose body can be read only once"
         )
-    if code == _TOO_LARGE:
+    if code == _TOO_LARGE or "too large response headers" in trouble.text.lower():
         return failures.head_too_large(f"{MAX_HEAD_BYTES // 1024} KiB")
     if trouble.errno == errno.ETIMEDOUT:
         return failures.network_failed(OSError(trouble.errno, os.strerror(trouble.errno)), peer, trouble.doing)

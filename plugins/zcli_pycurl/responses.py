@@ -5,7 +5,7 @@ from __future__ import annotations
 from zcli_core.contracts.http import RawResponse
 from zcli_core.contracts.http_parts import failures
 from zcli_core.contracts.http_parts.bodies import BodyReceiver
-from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES, Head, framing_of, parse_head
+from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES, Head, check_trailer, framing_of, parse_head
 
 _LINE_ENDS = (b"\r\n", b"\n")
 
@@ -115,9 +115,9 @@ class Response:
                 self._head, self._left = head, framing.length
                 self._body = BodyReceiver(framing, self._max_bytes, self._deadline)
                 self.may_be_reused = framing.may_be_reused
-        for line in lines:  # trailers (RFC 9110, section 6.5), which have to be header fields
-            if b":" not in line and line not in _LINE_ENDS:
-                raise failures.invalid("a line among its trailers is not a header")
+        for line in lines:
+            if line not in _LINE_ENDS:
+                check_trailer(line)
         lines.clear()
 
 

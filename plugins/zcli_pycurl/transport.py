@@ -23,6 +23,9 @@ class CurlTransport(PooledTransport[Handle]):
 
     Every handle keeps one connection and serves one thread at a time: libcurl's connections must not be shared between
     threads. HTTP/2 is spoken where TLS agrees on it, one request at a time on a connection.
+
+    libcurl reads a response differently from the transport ``urllib3`` in three places: it ignores what follows the
+    digits of a chunk's size, it refuses the versions HTTP/1.2 to 1.9, and it refuses a second space before the status.
     """
 
     def __init__(self, settings: Http) -> None:

@@ -11,7 +11,7 @@ from zcli_core import net
 from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure, sooner
 from zcli_core.contracts.http_parts import failures
 from zcli_core.contracts.http_parts.bodies import BodyReceiver, BodySource
-from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES, Framing, Head, framing_of, parse_head
+from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES, Framing, Head, check_trailer, framing_of, parse_head
 from zcli_core.contracts.http_parts.transport import PoolKey
 from zcli_core.errors import raised_by_signal
 from zcli_urllib3.stream import Stream, StreamEndError
@@ -198,9 +198,12 @@ class Http1Connection:
 
     def _read_head(self, stream: Stream) -> Head:
         try:
-            return parse_head(stream.read_head(), self._max_headers)
+            head = parse_head(stream.read_head(), self._max_headers)
         except StreamEndError:
             raise (failures.head_cut_off if stream.has_received else failures.no_response)(self._peer) from None
+        if not head.version.startswith("HTTP/1."):
+            raise failures.invalid(f"its version is {head.version}, and the request's was HTTP/1.1")
+        return head
 
     def _blocks(self, stream: Stream, framing: Framing) -> Iterator[bytes]:
         """The body as it was sent, without its chunks. Raises StreamEndError if it ends early."""
@@ -297,8 +300,7 @@ def _chunks(stream: Stream) -> Iterator[bytes]:
         left -= len(line)
         if left < 0:
             raise failures.head_too_large(f"{MAX_HEAD_BYTES // 1024} KiB")
-        if b":" not in line and line[:1] not in b" \t":
-            raise failures.invalid("a line among its trailers is not a header")
+        check_trailer(line)
 
 
 def _encoded(lines: list[str]) -> bytes:

@@ -17,8 +17,9 @@ MAX_HEAD_BYTES = 256 * 1024
 #: Statuses without a body, whatever the headers say (RFC 9112, section 6.3). 101 is followed by another protocol.
 _BODILESS = frozenset({101, 204, 304})
 
-# libcurl says "HTTP/2" for HTTP/2 and 3, whose responses it writes as those of HTTP/1.
-_STATUS_LINE = re.compile(r"(HTTP/[0-9](?:\.[0-9])?) +([1-9][0-9]{2})(?: (.*))?")
+# libcurl says "HTTP/2" and "HTTP/3" for these, whose responses it writes as those of HTTP/1. A version HTTP/1.x that is
+# not known is read as HTTP/1.1 (RFC 9110, section 2.5).
+_STATUS_LINE = re.compile(r"(HTTP/(?:1\.[0-9]|[23])) +([1-9][0-9]{2})(?: (.*))?")
 # A field name is a token (RFC 9110, section 5.1). Names with other characters are met and harm nothing, but a space
 # before the colon would make two readers see two names (RFC 9112, section 5.1).
 _FIELD = re.compile(r"^([^\0- \x7f:]+):[ \t]*([^\n]*)", re.MULTILINE)
@@ -83,6 +84,16 @@ def parse_head(data: bytes, max_headers: int) -> Head:
         fields = [(name, value.rstrip(_WHITE)) for name, value in fields]
     version, status, reason = start.groups()
     return Head(version, int(status), (reason or "").strip(_WHITE), fields)
+
+
+def check_trailer(line: bytes) -> None:
+    """Check a line of the trailers, with its end (RFC 9110, section 6.5). Raises TransportFailure of kind ``protocol``.
+
+    Trailers are dropped, but a line that two readers could read differently is refused, as among the headers.
+    """
+    text = line.rstrip(b"\n").removesuffix(b"\r")
+    if b":" not in text or text[:1] in b" \t" or b"\r" in text or b"\0" in text:
+        raise failures.invalid("a line among its trailers is not a header")
 
 
 def framing_of(head: Head, method: str) -> Framing:

@@ -39,6 +39,10 @@ NO_HTTP = {
     "a length of 5000 digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nless",
     "a length that is no number": b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\n" + bytes(10),
     "a content coding as a transfer coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    **{
+        f"version {version}": f"{version} 200 OK\r\nContent-Length: 2\r\n\r\nok".encode()
+        for version in ("HTTP/0.9", "HTTP/1", "HTTP/2", "HTTP/2.0", "HTTP/3", "HTTP/4.0", "HTTP/1.10")
+    },
     "an unknown transfer coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x-own, chunked\r\n\r\n0\r\n\r\n",
 }
 
@@ -52,6 +56,18 @@ NO_CHUNKS = {
     "too many digits": _CHUNKS + b"1" * 40 + b"\r\nok\r\n0\r\n\r\n",
     "one digit too many": _CHUNKS + b"1" * 17 + b"\r\nok\r\n0\r\n\r\n",
     "more than its size": _CHUNKS + b"2\r\nokay\r\n0\r\n\r\n",
+    "a space before the size": _CHUNKS + b" 2\r\nok\r\n0\r\n\r\n",
+    "a CR for a line break": _CHUNKS + b"2\rok\r\n0\r\n\r\n",
+}
+
+#: Lines after the last chunk that are not header fields, or that two readers could read differently.
+NO_TRAILERS = {
+    "no colon": b"no trailer\r\n",
+    "a line that begins with a space": b" X: 1\r\n",
+    "a value that goes on": b"X: 1\r\n 2\r\n",
+    "a bare CR": b"X: 1\rY: 2\r\n",
+    "a bare CR before CRLF": b"X: 1\r\r\n",
+    "a NUL": b"X: \0\r\n",
 }
 
 #: Bodies that end before their end.
@@ -170,6 +186,19 @@ class FaultsContract(HttpContract):
         """A size that is none is not worked around."""
         with ScriptedServer(answering(NO_CHUNKS[case], keep_open=False)) as server:
             caller.fails(_CUT_OFF, server.url)
+
+    @pytest.mark.parametrize("case", NO_TRAILERS)
+    def test_trailer_invalid_line_is_refused(self, caller: Caller, case: str) -> None:
+        """Trailers are dropped, but another reader may take such a line for a header."""
+        answer = _CHUNKS + b"2\r\nok\r\n0\r\n" + NO_TRAILERS[case] + b"\r\n"
+        with ScriptedServer(answering(answer, keep_open=False)) as server:
+            caller.fails("protocol", server.url)
+
+    def test_trailers_without_end_are_too_large(self, caller: Caller) -> None:
+        """They count as headers."""
+        line = b"X: " + b"a" * 1000 + b"\r\n"
+        with ScriptedServer(answering(_CHUNKS + b"2\r\nok\r\n0\r\n" + line * 400, keep_open=False)) as server:
+            caller.fails("too_large", server.url)
 
     def test_a_length_beside_chunks_is_refused_or_ends_the_connection(self, caller: Caller) -> None:
         """RFC 9112, section 6.3: an attempt at smuggling; the chunks are what counts, and nothing may follow them."""
