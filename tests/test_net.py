@@ -7,12 +7,12 @@ import errno
 import functools
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from slow_resolver import SLOW_HOST, slow_resolver
 
 from zcli_core import net
 from zcli_core.errors import raised_by_signal
@@ -81,21 +81,11 @@ def test_resolve_invalid_name_is_an_error(host: str) -> None:
         net.resolve(host, 80, soon())
 
 
-def test_resolve_slow_resolver_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolve_slow_resolver_times_out() -> None:
     """The caller does not wait for a resolver that does not return."""
-    release, resolver = threading.Event(), socket.getaddrinfo
-
-    def slow(host: Any, *arguments: Any, **options: Any) -> Any:
-        if host == b"slow.invalid":
-            release.wait(60)
-        return resolver(host, *arguments, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    try:
-        with pytest.raises(TimeoutError):
-            net.resolve("slow.invalid", 80, soon(0.05))
-    finally:
-        release.set()
+    with slow_resolver(), pytest.raises(TimeoutError) as caught:
+        net.resolve(SLOW_HOST, 80, soon(0.05))
+    assert net.is_deadline(caught.value)
 
 
 def test_connect_refused_address_tries_the_next(listener: socket.socket) -> None:

@@ -20,6 +20,7 @@ from port_sockets import (
     run_python,
     silent_listener,
 )
+from slow_resolver import SLOW_HOST, slow_resolver
 
 from zcli_core.comm import port_probe
 from zcli_core.comm.ports import check_port, find_free_port, port_holder, port_state, wait_for_port
@@ -38,24 +39,11 @@ def test_a_host_that_cannot_be_resolved_gives_false_and_the_cause_in_the_log(
     assert "port 80 of no-such-host.invalid: the name cannot be resolved" in record.getMessage()
 
 
-def test_a_resolver_that_does_not_answer_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    release = threading.Event()
-    resolver = socket.getaddrinfo
-
-    def silent(host: Any, *arguments: Any, **options: Any) -> Any:
-        if not options.get("flags"):
-            release.wait(60)
-        return resolver(host, *arguments, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", silent)
+def test_a_resolver_that_does_not_answer_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     started = time.monotonic()
-    try:
-        assert wait_for_port(80, timeout=0.2, host="slow.invalid") is False
-        assert check_port(80, "slow.invalid") is False
-    finally:
-        release.set()
+    with slow_resolver():
+        assert wait_for_port(80, timeout=0.2, host=SLOW_HOST) is False
+        assert check_port(80, SLOW_HOST) is False
     assert time.monotonic() - started < 30
     assert all("not resolved in time" in record.getMessage() for record in caplog.records)
 

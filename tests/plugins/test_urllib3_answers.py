@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from typing import Any
 
 import pytest
+from slow_resolver import SLOW_HOST, slow_resolver
 from zcli_urllib3.transport import Urllib3Transport
 
 from zcli_core.comm.http import HttpClient
@@ -58,21 +57,13 @@ def test_chunk_extension_too_long_is_not_read_on(http: HttpClient) -> None:
     assert sent < most
 
 
-def test_slow_resolver_times_out(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_resolver_times_out(http: HttpClient) -> None:
     """The call does not wait for a resolver that does not return."""
-    ended, resolver = threading.Event(), socket.getaddrinfo
-
-    def slow(host: Any, *arguments: Any, **options: Any) -> Any:
-        if host == b"slow-to-resolve.invalid":
-            ended.wait(60)
-        return resolver(host, *arguments, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    assert http.get("http://slow-to-resolve.invalid/", timeout=0.1) is None
-    ended.set()
+    with slow_resolver():
+        assert http.get(f"http://{SLOW_HOST}/", timeout=0.1) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "timeout"
-    assert "looking up the address of slow-to-resolve.invalid" in http.last_failure.message
+    assert f"looking up the address of {SLOW_HOST}" in http.last_failure.message
 
 
 def test_request_with_a_line_break_is_not_sent(http: HttpClient) -> None:

@@ -4,48 +4,33 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from slow_resolver import SLOW_HOST, slow_resolver
 
 from zcli_core.app import zCLI
 from zcli_core.comm.services.wire import NoConnectionError, Wire
 from zcli_core.contracts.service import Exchange
 
 
-@pytest.fixture
-def slow_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A name server that does not answer."""
-    release, resolver = threading.Event(), socket.getaddrinfo
-
-    def slow(host: Any, *arguments: Any, **options: Any) -> Any:
-        if host == b"slow.invalid":
-            release.wait(60)
-        return resolver(host, *arguments, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    yield
-    release.set()
-
-
-@pytest.mark.usefixtures("slow_resolver")
 def test_wire_slow_resolver_times_out() -> None:
     """The look-up of a name counts against the deadline."""
     started = time.monotonic()
-    with Wire("slow.invalid", 1, 0.05) as wire, pytest.raises(NoConnectionError, match="not resolved in time"):
+    message = "not resolved in time"
+    with slow_resolver(), Wire(SLOW_HOST, 1, 0.05) as wire, pytest.raises(NoConnectionError, match=message):
         wire.exchange(Exchange(b"hello", bool))
     assert time.monotonic() - started < 30
 
 
-@pytest.mark.usefixtures("slow_resolver")
 def test_status_slow_resolver_keeps_timeout(make: Callable[..., zCLI]) -> None:
     """``services.timeout`` holds for a service on a host whose name is not resolved."""
-    z = make(timeout=0.05, redis={"host": "slow.invalid"})
+    z = make(timeout=0.05, redis={"host": SLOW_HOST})
     started = time.monotonic()
-    assert z.comm.service_status("redis")["running"] is False
+    with slow_resolver():
+        assert z.comm.service_status("redis")["running"] is False
     assert time.monotonic() - started < 30
 
 
