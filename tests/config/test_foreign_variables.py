@@ -87,7 +87,7 @@ def test_foreign_port_stops_only_the_server_without_a_port(start: Start, monkeyp
 def test_own_file_with_an_invalid_value_stops_the_start(start: Start, zenv: Write) -> None:
     """Nobody else writes WEBSOCKET_ names into a .zEnv."""
     zenv("WEBSOCKET_PORT=abc\n")
-    with pytest.raises(ConfigError, match="websocket.port"):
+    with pytest.raises(ConfigError, match=r"^websocket\.port: "):
         start()
 
 

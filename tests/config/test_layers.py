@@ -303,7 +303,7 @@ def test_config_dir_may_begin_with_the_home(start: Start, isolated: Path, monkey
     monkeypatch.setenv("ZCLI_CONFIG_DIR", "$HOME")
     assert start().config.http.retries == 4
     monkeypatch.setenv("ZCLI_CONFIG_DIR", "$NO_SUCH/x")
-    with pytest.raises(ConfigError, match="^ZCLI_CONFIG_DIR: '.*' cannot be used: the variable NO_SUCH is not set$"):
+    with pytest.raises(ConfigError, match=r"^ZCLI_CONFIG_DIR: '.*' cannot be used: the variable NO_SUCH is not set$"):
         start()
 
 

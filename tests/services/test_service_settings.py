@@ -132,7 +132,7 @@ def test_an_address_that_needs_the_dns_is_an_error_when_used(monkeypatch: pytest
         states = {name: status["state"] for name, status in z.comm.service_status().items()}
         assert states.pop("mongodb") == "unusable"
         assert "unusable" not in states.values()
-        with pytest.raises(ConfigError, match="the value from MONGODB_URI cannot be used: .* the DNS"):
+        with pytest.raises(ConfigError, match=r"the value from MONGODB_URI cannot be used: .* the DNS"):
             z.comm.service_status("mongodb")
         log = Path(str(z._application_log.file)).read_text()
     assert "services.mongodb: the value from MONGODB_URI cannot be used" in log
