@@ -152,3 +152,34 @@ def test_an_empty_entry_of_the_path_is_the_working_directory(site: Site, monkeyp
     site.distribution("d", "[zcli]\na = mod\n")
     monkeypatch.chdir(site.folder)
     assert [point.name for point in find_entry_points([""])] == ["a"]
+
+
+STALE = ("zcli_core-0.0.1.dist-info", "zcli_core-9.0.dist-info", "Zcli.Core-0.0.1.dist-info", "zcli_core.egg-info")
+
+
+@pytest.mark.parametrize("stale", STALE)
+@pytest.mark.parametrize("nearer", [False, True], ids=["same folder", "nearer folder"])
+def test_discovery_empty_metadata_hides_nothing(tmp_path: Path, stale: str, nearer: bool) -> None:
+    """An empty folder that an upgrade left behind does not stand for the distribution, wherever it is."""
+    site, near = Site(tmp_path / "site"), Site(tmp_path / "near")
+    ((near if nearer else site).folder / stale).mkdir()
+    site.distribution("zcli-core", "[zcli]\na = mod\n")
+    assert _ours([str(near.folder), str(site.folder)]) == [("a", "mod", "1.0")]
+
+
+def test_discovery_pip_leftovers_double_nothing(site: Site) -> None:
+    """What pip has renamed in order to delete it is not installed."""
+    site.distribution("zcli-core", "[zcli]\na = mod\n")
+    site.distribution("~cli-core", "[zcli]\na = old\n", "0.9")
+    site.distribution("~-li-core", "[zcli]\na = old\n", "0.9")
+    assert _ours([str(site.folder)]) == [("a", "mod", "1.0")]
+
+
+@pytest.mark.parametrize("recorded", ["1.9", "1.10", None])
+def test_discovery_two_versions_in_a_folder_one_counts(site: Site, recorded: str | None) -> None:
+    """The version with a RECORD counts, else the higher one, whatever the order of the folder."""
+    for version in ("1.9", "1.10"):
+        info = site.distribution("some-dist", f"[zcli]\na = of{version}\n", version)
+        if version == recorded:
+            (info / "RECORD").touch()
+    assert _ours([str(site.folder)]) == [("a", f"of{recorded or '1.10'}", recorded or "1.10")]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not folders._XDG, reason="platformdirs itself an
 
 PAIRS = {
     "user_config_path": folders.user_config_folder,
-    "site_config_path": folders.site_config_folder,
+    "site_config_path": lambda: folders.site_config_folders()[0],
     "user_log_path": folders.user_log_folder,
     "user_data_path": folders.user_data_folder,
 }
@@ -56,10 +56,10 @@ def test_an_empty_variable_is_as_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/a:/b", ":/a", "relative:/a"])
-def test_of_several_folders_for_all_users_the_first_counts(path: str) -> None:
-    """The first that is an absolute path."""
-    ours, _ = _with_environment({"HOME": "/h", "XDG_CONFIG_DIRS": path}, "site_config_path")
-    assert ours == Path("/a/zcli")
+def test_site_folders_are_a_list_and_relative_ones_are_left_out(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is the most important."""
+    monkeypatch.setenv("XDG_CONFIG_DIRS", path)
+    assert folders.site_config_folders() == [f"/{name}/zcli" for name in "ab" if f"/{name}" in path]
 
 
 @pytest.mark.parametrize("relative", ["relative", "./x", "~/x"])

@@ -6,8 +6,11 @@ import gc
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,16 +73,106 @@ def test_a_line_has_time_level_name_and_message(open_log: Open) -> None:
     except ValueError:
         log.logger.exception("it failed")
     first, second, *trace = _text(log).splitlines()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING  zcli.my-title: disk 93% full", first)
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d WARNING  zcli.my-title: disk 93% full", first
+    )
     assert second.endswith("ERROR    zcli.my-title: it failed")
-    assert trace[-1] == "ValueError: the cause"
+    assert trace[-1] == "    ValueError: the cause"
 
 
 def test_any_text_can_be_logged(open_log: Open) -> None:
     """UTF-8, and what UTF-8 cannot hold in a readable form."""
     log = open_log()
     log.logger.info("zażółć 日本 \U0001f600 \udcff \0")
-    assert "zażółć 日本 \U0001f600 \\udcff \0" in _text(log)
+    assert "zażółć 日本 \U0001f600 \\udcff \\x00" in _text(log)
+
+
+@pytest.mark.parametrize("separator", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_line_break_in_a_message_forges_no_record(
+    open_log: Open, capsys: pytest.CaptureFixture[str], separator: str
+) -> None:
+    """Neither in the file nor on the console, neither in a message nor in an exception's text."""
+    log = open_log()
+    log.logger.info("from a peer: %s", separator.join(("x", "2026-11-28 16:00:00.000+00:00 ERROR zcli.t: forged", "")))
+    try:
+        raise ValueError(f"x{separator}ERROR zcli.t: forged")
+    except ValueError:
+        log.logger.exception("failed")
+    for text in (_text(log), capsys.readouterr().err):
+        first = [line for line in text.splitlines() if not line.startswith("    ")]
+        assert len(first) == 2, text
+        assert not any(line.startswith("ERROR zcli.t: forged") for line in first)
+
+
+def test_time_is_local_with_its_offset(open_log: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour that a clock change repeats is unambiguous."""
+    log = open_log()
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    try:
+        record = log.logger.makeRecord("n", logging.INFO, "", 0, "m", (), None)
+        record.created, record.msecs = 1_000_000_000.25, 250.0
+        log.logger.handle(record)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    text = _text(log)
+    assert text.startswith("2001-09-09 07:31:40.250+05:45 INFO")
+    assert datetime.fromisoformat(text[:29]).timestamp() == 1_000_000_000.25
+
+
+# --- security warnings ------------------------------------------------------------------------------------------
+
+_OPEN = {"host": "0.0.0.0", "port": 0}
+_TOKEN = {"port": 0, "token": "secret-of-the-tests"}
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "ERROR", "CRITICAL", "PROD"])
+@pytest.mark.parametrize(
+    ("zspark", "variables", "warning"),
+    [
+        ({"websocket": {"require_aut": True}}, {}, "'websocket.require_aut' (zSpark) is no setting"),
+        ({"websocket": {"authentication": "x"}}, {}, "'websocket.authentication' (zSpark) is no setting"),
+        ({"websockt": {"require_auth": True}}, {}, "'websockt' (zSpark) is no setting"),
+        ({}, {"WEBSOCKET_REQUIRE_AUTHENTICATION": "1"}, "did you mean 'WEBSOCKET_REQUIRE_AUTH'?"),
+        ({}, {"WEBSOCKET_TOKEN_FILE": "/x"}, "did you mean 'WEBSOCKET_TOKEN"),
+        ({}, {"ZCLI_HTTP_CA_FIL": "/x"}, "did you mean 'ZCLI_HTTP_CA_FILE'?"),
+        ({"jwt": {"audiense": "x"}}, {}, "did you mean 'jwt.audience'?"),
+        ({"plugins": {"disable": ["zcli_nobody"]}}, {}, "plugins.disable names 'zcli_nobody'"),
+        ({"deployments": {"Prodution": {"websocket.require_auth": True}}}, {}, "deployments.Prodution (zSpark) is no"),
+        ({"websocket": _OPEN}, {}, "anybody who reaches 0.0.0.0 may connect"),
+        ({"websocket": _TOKEN}, {}, "a WebSocket token is set, but websocket.require_auth is not"),
+        ({"websocket": {"port": 0, "ssl_cert": "c.pem"}}, {}, "websocket.ssl_cert is set (zSpark), but"),
+        ({"websocket": {"port": 0, "allowed_origins": ["*"]}}, {}, "pages opened from a file may connect"),
+    ],
+)
+def test_production_console_shows_security_warnings(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    zspark: dict[str, Any],
+    variables: dict[str, str],
+    warning: str,
+    level: str,
+) -> None:
+    """Whatever the level, except with PROD, which shows nothing; the file has them always."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with zCLI({"deployment": "Production", "logger": level, "title": "t", "logger_path": ".", **zspark}) as z:
+        if "port" in zspark.get("websocket", {}):
+            z.comm.websocket.start_background().stop()
+        z.log.warning("an ordinary warning")
+    shown = capsys.readouterr().err
+    assert (warning in shown) == (level != "PROD")
+    assert "an ordinary warning" not in shown
+    assert warning in Path("t.log").read_text()
+
+
+def test_production_console_shows_no_other_misspelling(capsys: pytest.CaptureFixture[str]) -> None:
+    """A setting that protects nothing is a matter for the file."""
+    with zCLI({"deployment": "Production", "title": "t", "logger_path": ".", "websocket": {"prot": 1}, "loger": "x"}):
+        pass
+    assert capsys.readouterr().err == ""
+    assert Path("t.log").read_text().count("is no setting") == 2
 
 
 # --- where ------------------------------------------------------------------------------------------------------

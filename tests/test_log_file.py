@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -67,6 +68,49 @@ def test_the_settings_decide_when_to_rotate() -> None:
     assert sorted(file.name for file in Path("logs").iterdir()) == ["t.log", "t.log.1"]
     with pytest.raises(ConfigError, match="expected an integer of at least 1000"):
         zCLI({"logger_max_bytes": 999})
+
+
+@pytest.mark.parametrize("what", ["the folder", "a backup"])
+def test_file_that_cannot_be_rotated_is_still_written(
+    open_log: Open, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """No line is lost, no older file is pushed out, and it is said once. Here the system refuses to rename."""
+    log = open_log(level="PROD", max_bytes=1000, backups=2)
+    assert log.file is not None
+    folder = Path(log.file).parent
+    folder.mkdir(parents=True)
+    for number in (1, 2):
+        (folder / f"t.log.{number}").write_text(f"old {number}\n")
+    rename = os.replace
+
+    def refuse(source: str, target: str) -> None:
+        if what == "the folder" or source.endswith(".1"):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    for number in range(100):
+        log.logger.info("%03d %s", number, "x" * 60)
+    monkeypatch.undo()
+    text = "".join(file.read_text() for file in sorted(folder.iterdir(), reverse=True))
+    assert sorted(re.findall(r"t: (\d{3}) ", text)) == [f"{number:03}" for number in range(100)]
+    assert {"old 1", "old 2"} <= set(text.splitlines())
+    err = capsys.readouterr().err
+    assert err.count("cannot be rotated (Device or resource busy) and grows") == 1
+    assert err.count("\n") == 1
+
+
+def test_rotation_numbers_what_an_interrupted_one_left(open_log: Open) -> None:
+    """A program that was killed in the middle of it has left t.log.0."""
+    log = open_log(max_bytes=1000, backups=3)
+    assert log.file is not None
+    Path(log.file).parent.mkdir(parents=True)
+    Path(f"{log.file}.0").write_text("interrupted\n")
+    for _ in range(11):  # just enough
+        log.logger.info("x" * 60)
+    files = {file.name: file.read_text() for file in Path(log.file).parent.iterdir()}
+    assert sorted(files) == ["t.log", "t.log.1", "t.log.2"]
+    assert files["t.log.2"] == "interrupted\n"
 
 
 def test_a_file_that_is_taken_away_is_made_again(open_log: Open) -> None:

@@ -14,6 +14,7 @@ from zcli_core.comm.facade import check_http_files
 from zcli_core.config.assembly import configure, script_file
 from zcli_core.host import PluginHost
 from zcli_core.log import FILE_ONLY, ApplicationLog, open_log
+from zcli_core.security import SecurityWarning, warn_security
 
 
 class zCLI:  # noqa: N801 - the name that the guide gives it
@@ -50,7 +51,10 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         self._finalizer = weakref.finalize(self, _release, self._application_log, self._at_exit)
         self._finalizer.atexit = False  # _CloseAtExit does more, and first
         for message in (*self.plugins.problems(), *warnings):
-            self.log.warning("%s", message)
+            if isinstance(message, SecurityWarning):
+                warn_security(self.log, "%s", message)
+            else:
+                self.log.warning("%s", message)
         self._banner("zConfig", f"{self._application_log.title}, log in {_shown(self._application_log)}")
         self.comm = Comm(self.config, self.plugins, self.log, owner=self)
         self._banner("zComm", f"http {self.config.http.transport}")

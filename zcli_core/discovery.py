@@ -27,43 +27,73 @@ class EntryPoint(NamedTuple):
     first: bool = False
 
 
-def find_entry_points(path: Iterable[str] | None = None) -> list[EntryPoint]:
-    """Every entry point in the group ``zcli`` on ``path`` (default ``sys.path``), sorted by name.
+class _Metadata(NamedTuple):
+    """A metadata folder, by its names alone; in a zip file, with the text of its entry points."""
 
-    Where one distribution is found twice, the first on the path counts, as for an import.
+    folder: str
+    name: str
+    distribution: str
+    version: str
+    text: str | None = None
+
+
+def find_entry_points(path: Iterable[str] | None = None) -> list[EntryPoint]:
+    """Return every entry point in the group ``zcli`` on ``path`` (default ``sys.path``), sorted by name.
+
+    If one distribution is found twice, the first folder on the path counts, as for an import. Metadata that an upgrade
+    left behind does not count: an empty folder, a name that begins with ``~``, an older version in the same folder.
     """
+    by_distribution: dict[str, list[_Metadata]] = {}
+    for item in _metadata(sys.path if path is None else path):
+        by_distribution.setdefault(re.sub("[-_.]+", "-", item.distribution).lower(), []).append(item)
     found: list[EntryPoint] = []
-    seen: set[str] = set()
-    for distribution, version, text in _distributions(sys.path if path is None else path):
-        normalised = re.sub("[-_.]+", "-", distribution).lower()
-        if normalised in seen:
-            continue
-        seen.add(normalised)
+    for several in by_distribution.values():
+        item = several[0] if len(several) == 1 else _installed(several)
+        text = _read(item.folder, item.name) if item.text is None else item.text
         if f"[{GROUP}]" not in text:
             continue
         groups = _parse(text)
         first = {name for name, _ in groups.get(FIRST_GROUP, ())}
-        shown = distribution.replace("_", "-")
-        found += [EntryPoint(n, value, shown, version, n in first) for n, value in groups.get(GROUP, ())]
+        shown = item.distribution.replace("_", "-")
+        found += [EntryPoint(n, value, shown, item.version, n in first) for n, value in groups.get(GROUP, ())]
     return sorted(found, key=lambda point: (point.name, point.distribution))
 
 
-def _distributions(path: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """(name, version, text of entry_points.txt or "") of every distribution on the path, nearest first."""
+def _metadata(path: Iterable[str]) -> Iterator[_Metadata]:
+    """The metadata folders on the path, the nearest first."""
     for folder in dict.fromkeys(path):
         try:
             names = os.listdir(folder or ".")
         except NotADirectoryError:
-            yield from _zipped_distributions(folder)
+            yield from _zipped_metadata(folder)
             continue
         except (OSError, ValueError):
             continue
         for name in names:
             stem, dot, kind = name.rpartition(".")
-            if dot and kind.lower() in ("dist-info", "egg-info"):
+            # pip renames what it is about to delete to a name that begins with "~".
+            if dot and kind.lower() in ("dist-info", "egg-info") and not stem.startswith("~"):
                 distribution, _, version = stem.partition("-")
                 # Old egg-info folders append the Python version: name-1.0-py3.11.egg-info
-                yield distribution, version.partition("-")[0], _read(folder or ".", name)
+                yield _Metadata(folder or ".", name, distribution, version.partition("-")[0])
+
+
+def _installed(several: list[_Metadata]) -> _Metadata:
+    """The metadata of one distribution that counts: complete, in the nearest folder, with RECORD, the newest."""
+    complete = [item for item in several if item.text is not None or _is_complete(item)] or several
+    return max((item for item in complete if item.folder == complete[0].folder), key=_rank)
+
+
+def _is_complete(item: _Metadata) -> bool:
+    """Whether metadata is more than an empty folder. The oldest egg-info is a single file."""
+    path = os.path.join(item.folder, item.name)
+    return any(os.path.isfile(file) for file in (f"{path}/METADATA", f"{path}/PKG-INFO", path))
+
+
+def _rank(item: _Metadata) -> tuple[bool, list[tuple[int, str]]]:
+    parts = re.findall(r"\d+|[a-z]+", item.version.lower())
+    numbers = [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    return os.path.isfile(os.path.join(item.folder, item.name, "RECORD")), numbers
 
 
 def _read(folder: str, name: str) -> str:
@@ -74,12 +104,13 @@ def _read(folder: str, name: str) -> str:
         return ""
 
 
-def _zipped_distributions(file: str) -> Iterator[tuple[str, str, str]]:
+def _zipped_metadata(file: str) -> Iterator[_Metadata]:
     from importlib.metadata import distributions
 
     try:
         for item in distributions(path=[file]):
-            yield item.metadata["Name"] or "", item.version, item.read_text("entry_points.txt") or ""
+            text = item.read_text("entry_points.txt") or ""
+            yield _Metadata(file, "", item.metadata["Name"] or "", item.version, text)
     except Exception:  # noqa: BLE001 - whatever is wrong with that file, it is no plugin of ours
         return
 

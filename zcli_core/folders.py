@@ -9,7 +9,9 @@ https://specifications.freedesktop.org/basedir-spec/latest/
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Mapping
 
 _NAME = "zcli"
 _XDG = os.name == "posix" and sys.platform not in ("darwin", "android", "ios")
@@ -20,12 +22,13 @@ def user_config_folder() -> str | None:
     return _xdg("XDG_CONFIG_HOME", ".config") if _XDG else _platform("user_config_path")
 
 
-def site_config_folder() -> str | None:
-    """Where settings for all users are: ``/etc/xdg/zcli`` on Linux."""
+def site_config_folders() -> list[str]:
+    """Return the folders with settings for all users, the most important first: ``/etc/xdg/zcli`` on Linux."""
     if not _XDG:
-        return _platform("site_config_path")
-    named = os.environ.get("XDG_CONFIG_DIRS", "").split(os.pathsep)
-    return os.path.join(next(filter(os.path.isabs, named), "/etc/xdg"), _NAME)
+        folder = _platform("site_config_path")
+        return [] if folder is None else [folder]
+    named = filter(os.path.isabs, os.environ.get("XDG_CONFIG_DIRS", "").split(os.pathsep))
+    return [os.path.join(folder, _NAME) for folder in dict.fromkeys(named)] or [os.path.join("/etc/xdg", _NAME)]
 
 
 def user_log_folder() -> str | None:
@@ -71,3 +74,26 @@ def _platform(name: str) -> str | None:
         return str(getattr(platformdirs, name)(_NAME, appauthor=False))
     except RuntimeError:  # no home
         return None
+
+
+class PathError(ValueError):
+    """A path with a ``~`` or a variable that stands for nothing."""
+
+
+def expand_path(path: str, environ: Mapping[str, str]) -> str:
+    """Expand ``~``, ``~user``, ``$NAME`` and ``${NAME}`` in a path, as a shell does.
+
+    Raises:
+        PathError: there is no such user or home folder, or no such variable.
+    """
+    text = os.path.expanduser(path)
+    if text.startswith("~"):
+        raise PathError(f"there is no home folder for {text.partition(os.sep)[0]}")
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        if not environ.get(name):
+            raise PathError(f"the variable {name} is not set")
+        return environ[name]
+
+    return re.sub(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))", value, text)

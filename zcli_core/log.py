@@ -10,11 +10,13 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.config.sections import Application
 from zcli_core.folders import user_log_folder
+from zcli_core.printable import printable
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
@@ -51,7 +53,8 @@ class ApplicationLog:
 
         :param level: DEBUG, INFO, WARNING, ERROR or CRITICAL; or PROD, which silences the console and writes
             everything to the file.
-        :param deployment: in Production, the console shows nothing below ERROR.
+        :param deployment: in Production, the console shows ERROR, CRITICAL and security warnings
+            (:func:`zcli_core.security.warn_security`).
         :param max_bytes: size at which the file is rotated.
         """
         self.title = title
@@ -66,16 +69,16 @@ class ApplicationLog:
         self._console: logging.Handler | None = None
         if level != PROD:
             self._console = logging.StreamHandler(_CurrentStderr())
-            self._console.setFormatter(logging.Formatter(_CONSOLE_FORMAT))
-            self._console.setLevel(max(file_level, logging.ERROR) if deployment == "Production" else file_level)
-            self._console.addFilter(lambda record: not hasattr(record, "zcli_file_only"))
+            self._console.setFormatter(_Formatter(_CONSOLE_FORMAT))
+            console_level = max(file_level, logging.ERROR) if deployment == "Production" else file_level
+            self._console.addFilter(lambda record: _is_for_console(record, console_level))
             self.logger.addHandler(self._console)
         self._file_handler: logging.Handler | None = None
         if self.file is None:
             _say("zCLI: this user has no home folder, so there is no log file. Set logger_path to a folder.")
         else:
             self._file_handler = _LogFile(self.file, max_bytes, backups)
-            self._file_handler.setFormatter(logging.Formatter(_FILE_FORMAT))
+            self._file_handler.setFormatter(_Formatter(_FILE_FORMAT))
             self.logger.addHandler(self._file_handler)
 
     def close(self) -> None:
@@ -91,18 +94,43 @@ class ApplicationLog:
                 handler.close()
 
 
-class _LogFile(logging.FileHandler):
-    """A rotating file that other processes may rotate too, and whose trouble is said once and then borne.
+def _is_for_console(record: logging.LogRecord, level: int) -> bool:
+    if hasattr(record, "zcli_file_only"):
+        return False
+    return record.levelno >= level or hasattr(record, "zcli_security")
 
-    The rotation itself is logging's; its module is imported when a file is full, for it costs 5 ms.
+
+class _Formatter(logging.Formatter):
+    """One record, of which only the first line looks like one.
+
+    Messages and tracebacks may hold text of other programs. Their further lines are indented and their other control
+    characters escaped, so that they cannot forge a record or command the terminal.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t").replace("\n", "\n    ")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
+        """Return the local time with its offset from UTC: ``2026-11-28 16:00:00.123+01:00`` (RFC 3339)."""
+        local = time.localtime(record.created)
+        offset = time.strftime("%z", local)
+        return f"{time.strftime('%Y-%m-%d %H:%M:%S', local)}.{int(record.msecs):03}{offset[:3]}:{offset[3:]}"
+
+
+class _LogFile(logging.FileHandler):
+    """A rotating log file that tolerates rotation by other processes.
+
+    A file that cannot be rotated is still written. Each kind of trouble is reported once, then ignored.
     """
 
     def __init__(self, file: str, max_bytes: int, backups: int) -> None:
         # Names of files may hold what UTF-8 cannot.
         super().__init__(file, encoding="utf-8", delay=True, errors="backslashreplace")
         self._max_bytes = max_bytes
+        #: Size at which rotation is tried; it grows when rotation fails, so that not every record tries again.
+        self._full = max_bytes
         self._backups = backups
-        self._failed = False
+        self._reported: set[str] = set()
 
     def _open(self) -> Any:
         os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
@@ -126,9 +154,18 @@ class _LogFile(logging.FileHandler):
             # Another process of the same title may have renamed the file under us: follow the name, not the inode.
             if there is None or (here.st_ino, here.st_dev) != (there.st_ino, there.st_dev):
                 self._close_stream()
-        if there is not None and there.st_size >= self._max_bytes:
+        if there is not None and there.st_size >= self._full:
             self._close_stream()
-            self._rotate()
+            try:
+                self._rotate()
+                self._full = self._max_bytes
+            except OSError as error:
+                self._full = there.st_size + self._max_bytes
+                self._report(
+                    f"cannot be rotated ({_reason(error)}) and grows. Set logger_path to a folder of your own."
+                )
+        elif there is not None and there.st_size < self._max_bytes:
+            self._full = self._max_bytes  # another process has rotated it, or a program that truncates it
 
     def _stat(self) -> os.stat_result | None:
         try:
@@ -143,29 +180,41 @@ class _LogFile(logging.FileHandler):
 
     def _rotate(self) -> None:
         """Rotate, unless another process is just doing that: it would move the files twice, and lose one."""
-        from logging.handlers import RotatingFileHandler
-
         with _alone_in(os.path.dirname(self.baseFilename)) as alone:
             there = self._stat()
             if not alone or there is None or there.st_size < self._max_bytes:
                 return
-            files = RotatingFileHandler(self.baseFilename, backupCount=self._backups, encoding="utf-8", delay=True)
-            try:
-                files.doRollover()
-            finally:
-                files.close()
+            # The file is moved first: as long as it cannot be moved, no older one may be pushed out.
+            moved = f"{self.baseFilename}.0"
+            if os.path.lexists(moved):
+                self._number_up()
+            os.replace(self.baseFilename, moved)
+            self._number_up()
+
+    def _number_up(self) -> None:
+        for number in reversed(range(self._backups)):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{self.baseFilename}.{number}", f"{self.baseFilename}.{number + 1}")
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self._failed:
-            self._failed = True
-            reason = error.strerror or str(error)
-            _say(
-                f"zCLI: the log file {self.baseFilename} cannot be written ({reason}); going on without it. "
+        else:
+            self._report(
+                f"cannot be written ({_reason(error)}); going on without it. "
                 "Set logger_path to a folder that can be written."
             )
+
+    def _report(self, trouble: str) -> None:
+        kind = trouble.partition(" (")[0]
+        if kind not in self._reported:
+            self._reported.add(kind)
+            _say(f"zCLI: the log file {self.baseFilename} {trouble}")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 @contextlib.contextmanager

@@ -47,12 +47,14 @@ class Jwt(Section, name="jwt"):
 
     secret: str | None = setting(None, "the secret that HS256 tokens are signed with, 32 bytes or more", secret=True)
     public_key_file: Path | None = setting(
-        None, "PEM file of the public key that RS256 or ES256 tokens are verified with; read again when it changes"
+        None,
+        "PEM file of the public key that RS256 or ES256 tokens are verified with; read again when it changes",
+        security=True,
     )
     jwks_file: Path | None = setting(
-        None, "file with public keys as a JSON Web Key Set (RFC 7517); read again when it changes"
+        None, "file with public keys as a JSON Web Key Set (RFC 7517); read again when it changes", security=True
     )
-    jwks_url: str | None = setting(None, "https:// address of a JSON Web Key Set", check=_fetchable)
+    jwks_url: str | None = setting(None, "https:// address of a JSON Web Key Set", check=_fetchable, security=True)
     jwks_refresh: float = setting(300.0, "seconds after which the keys at jwks_url are fetched again", above=0)
     jwks_interval: float = setting(
         10.0, "seconds between two fetches, however many tokens name a key that is not known", above=0
@@ -60,16 +62,18 @@ class Jwt(Section, name="jwt"):
     jwks_timeout: float = setting(5.0, "seconds that a fetch may take", above=0)
     algorithms: tuple[str, ...] = setting(
         (), "signature algorithms that are accepted, out of HS256, RS256 and ES256; by default those of the key",
-        check=_algorithms,
+        check=_algorithms, security=True,
     )  # fmt: skip
-    issuer: str | None = setting(None, "the iss that a token must have; any will do if unset")
+    issuer: str | None = setting(None, "the iss that a token must have; any will do if unset", security=True)
     audience: tuple[str, ...] = setting(
-        (), "the aud of which a token must have one; tokens for any audience are refused if unset"
+        (), "the aud of which a token must have one; tokens for any audience are refused if unset", security=True
     )
     leeway: float = setting(0.0, "seconds that clocks may differ by, for exp, nbf and iat", minimum=0, maximum=3600)
-    required_claims: tuple[str, ...] = setting(("exp",), "claims that a token must have")
-    identity_claim: str = setting("sub", "the claim that names the client")
+    required_claims: tuple[str, ...] = setting(("exp",), "claims that a token must have", security=True)
+    identity_claim: str = setting("sub", "the claim that names the client", security=True)
     close_at_expiry: bool = setting(
-        True, "close a WebSocket connection (1008) when the JSON Web Token that admitted its client expires"
+        True,
+        "close a WebSocket connection (1008) when the JSON Web Token that admitted its client expires",
+        security=True,
     )
     max_token_bytes: int = setting(8192, "longest token that is looked at, in bytes", minimum=256)

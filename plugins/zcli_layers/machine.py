@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.contracts.config_layer import Entry, LayerContext, LayerProblem
-from zcli_core.folders import site_config_folder, user_config_folder
+from zcli_core.folders import PathError, expand_path, site_config_folders, user_config_folder
 
 if TYPE_CHECKING:
     from yaml.nodes import MappingNode, Node
@@ -31,24 +31,30 @@ class MachineLayer:
 
     def read(self, context: LayerContext) -> Iterator[Entry]:
         """Yield the files' settings with their lines, the system's before the user's."""
-        files = [os.path.join(folder, FILE_NAME) for folder in _folders(context)]
-        files = [file for file in files if os.path.isfile(file)]  # False, too, where this user may not look
-        for file in files:
+        found = [(file, _read(context, file)) for file in _files(context)]
+        texts = {file: data for file, data in found if data is not None}
+        for file, data in texts.items():
             # Two files have one name: then only the whole path tells which.
-            yield from _entries(file, os.path.basename(file) if len(files) == 1 else file)
+            yield from _entries(file, os.path.basename(file) if len(texts) == 1 else file, data)
 
 
-def _folders(context: LayerContext) -> list[str]:
+def _files(context: LayerContext) -> list[str]:
+    """Where the files may be, the least important first."""
     override = context.environ.get("ZCLI_CONFIG_DIR")
     if override:
-        return [os.path.join(context.working_directory, os.path.expanduser(override))]
-    return [folder for folder in (site_config_folder(), user_config_folder()) if folder is not None]
+        try:
+            folders = [os.path.join(context.working_directory, expand_path(override, context.environ))]
+        except PathError as problem:
+            raise LayerProblem(f"ZCLI_CONFIG_DIR: {override!r} cannot be used: {problem}") from None
+    else:
+        user = user_config_folder()
+        folders = [*reversed(site_config_folders()), *([] if user is None else [user])]
+    return [os.path.join(folder, FILE_NAME) for folder in folders]
 
 
-def _entries(file: str, shown: str) -> Iterator[Entry]:
+def _entries(file: str, shown: str, data: bytes) -> Iterator[Entry]:
     import yaml
 
-    data = _read(file)
     loader = None
     try:
         loader = yaml.SafeLoader(data)
@@ -69,13 +75,12 @@ def _entries(file: str, shown: str) -> Iterator[Entry]:
             loader.dispose()
 
 
-def _read(file: str) -> bytes:
+def _read(context: LayerContext, file: str) -> bytes | None:
     try:
-        with open(file, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+        data = context.read_file(file, MAX_BYTES)
     except OSError as error:
         raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
+    if data is not None and len(data) > MAX_BYTES:
         raise LayerProblem(f"{file}: it is too large; a settings file has at most {MAX_BYTES} bytes")
     return data
 

@@ -3,73 +3,75 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from zcli_core.contracts.config_layer import Entry, LayerContext, LayerProblem
 
 FILE_NAME = ".zEnv"
 MAX_BYTES = 1_000_000
+_SETTING = "env_file"
+# A value in single quotes is literal; python-dotenv parses it so, and then expands it all the same.
+_SINGLE_QUOTED = re.compile(r"""\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=[^\S\r\n]*'""")
 
 
 class ZEnvLayer:
-    """The ``.zEnv`` that zSpark's ``env_file`` names, else the working directory's, else the script's folder's."""
+    """The ``.zEnv`` that ``env_file`` names, in any other layer, else the working directory's, else the script's."""
 
     name = ".zEnv"
     order = 300
+    needs = (_SETTING,)
 
     def read(self, context: LayerContext) -> Iterator[Entry]:
         """Yield the file's variables with their lines; no file is no error, unless it was named."""
-        file = _named_file(context) or _found_file(context, FILE_NAME)
-        if file is None:
-            return
-        context.base_directories.append(os.path.dirname(file))
-        yield from _entries(file)
+        named = context.value(_SETTING)
+        folders = filter(None, (context.working_directory, context.script_directory))
+        for file in [str(named)] if named else [os.path.join(folder, FILE_NAME) for folder in folders]:
+            text = _read(context, file)
+            if text is not None:
+                context.base_directories.append(os.path.dirname(file))
+                yield from _entries(context, file, text)
+                return
+        if named:
+            where = context.origin(_SETTING)
+            raise LayerProblem(
+                f"{_SETTING}: there is no file {file}, which {where} names; a relative path is looked up in the "
+                "working directory, then beside the script"
+            )
 
 
-def _named_file(context: LayerContext) -> str | None:
-    name = context.zspark.get("env_file") or context.environ.get("ZCLI_ENV_FILE")
-    if not isinstance(name, (str, os.PathLike)):
-        return None  # the declared type of env_file complains of it
-    path = os.path.expanduser(name)
-    found = _found_file(context, path)
-    if found is None:
-        raise LayerProblem(f"env_file: there is no file {path!r} in {context.working_directory} or beside the script")
-    return found
-
-
-def _found_file(context: LayerContext, name: str) -> str | None:
-    for folder in filter(None, (context.working_directory, context.script_directory)):
-        file = os.path.join(folder, name)
-        if os.path.isfile(file):  # False, too, in a folder that this user may not look into
-            return file
-    return None
-
-
-def _entries(file: str) -> Iterator[Entry]:
+def _entries(context: LayerContext, file: str, text: str) -> Iterator[Entry]:
     from io import StringIO
 
-    from dotenv import dotenv_values
     from dotenv.parser import parse_stream
+    from dotenv.variables import parse_variables
 
-    text = _read(file)
-    lines: dict[str, int] = {}
+    found: dict[str, tuple[str | None, int]] = {}
+    # What ${NAME} stands for: the file's earlier lines win over the environment, as they do for the settings.
+    known: dict[str, str | None] = dict(context.environ)
     for binding in parse_stream(StringIO(text)):
         written = binding.original.string
         line = binding.original.line + written[: len(written) - len(written.lstrip())].count("\n")
         if binding.error or "\0" in written or "=" in (binding.key or ""):
             raise LayerProblem(f"{file}:{line}: expected NAME=value")
         if binding.key is not None:
-            lines[binding.key] = line
-    for name, value in dotenv_values(stream=StringIO(text)).items():
-        yield Entry(name, value, f"{os.path.basename(file)}:{lines[name]}", is_variable=True, export=True)
+            value = binding.value
+            if value is not None and "${" in value and not _SINGLE_QUOTED.match(written):
+                value = "".join(atom.resolve(known) for atom in parse_variables(value))
+            found[binding.key] = value, line
+            known[binding.key] = value
+    for name, (value, line) in found.items():
+        yield Entry(name, value, f"{os.path.basename(file)}:{line}", is_variable=True, export=True)
 
 
-def _read(file: str) -> str:
+def _read(context: LayerContext, file: str) -> str | None:
+    """The file's text; None if there is no such file."""
     try:
-        with open(file, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+        data = context.read_file(file, MAX_BYTES)
     except OSError as error:
         raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
+    if data is None:
+        return None
     if len(data) > MAX_BYTES:
         raise LayerProblem(f"{file}: it is too large; a .zEnv has at most {MAX_BYTES} bytes")
     try:

@@ -1,12 +1,58 @@
-"""Where PostgreSQL is. The variables are libpq's own."""
+"""Where PostgreSQL is. The variables are libpq's own, and DATABASE_URL, which web frameworks and hosts set."""
 
 from __future__ import annotations
 
-from zcli_core.config.settings import setting
+from collections.abc import Mapping
+from typing import Any
+
+from zcli_core.config.settings import Composite, setting
 from zcli_core.contracts.service_settings import ServiceSettings
 
 
-class Postgresql(ServiceSettings, name="services.postgresql"):
+def parse_url(text: str) -> Mapping[str, Any]:
+    """Return what a URL says: ``postgresql://[user@]host[:port][,more hosts][/database][?host=folder]``.
+
+    The scheme may be ``postgres`` too, or name a driver, as in SQLAlchemy's ``postgresql+psycopg``. A URL of another
+    scheme is another database's and sets nothing. The first of several hosts counts, and a password is dropped.
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+
+    :raises ValueError: it is not a valid URL.
+    """
+    from urllib.parse import parse_qs, unquote, urlsplit
+
+    scheme, separator, rest = text.partition("://")
+    if not separator or not scheme:
+        raise ValueError("not a URL")
+    if scheme.partition("+")[0].lower() not in ("postgresql", "postgres"):
+        return {}
+    authority, slash, tail = rest.partition("/")
+    # A "/", "?" or "#" in a password that is not escaped would make one half of it look like a host.
+    if "@" in tail.partition("?")[0] or any(mark in authority.rpartition("@")[0] for mark in "?#"):
+        raise ValueError("the part before @ is not escaped")
+    parts = urlsplit(f"//{authority.partition(',')[0]}{slash}{tail}")
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    host = query.get("host") or unquote(parts.hostname or "")
+    port = query.get("port")
+    return {
+        "host": host.partition(",")[0] or None,
+        "port": int(port.partition(",")[0]) if port else parts.port,
+        "user": query.get("user") or unquote(parts.username or "") or None,
+        "database": query.get("dbname") or unquote(parts.path.strip("/")) or None,
+    }
+
+
+class Postgresql(
+    ServiceSettings,
+    name="services.postgresql",
+    composites=(
+        Composite(
+            "DATABASE_URL",
+            "a URL such as postgresql://127.0.0.1:5432/postgres, with special characters in a password escaped",
+            ("host", "port", "user", "database"),
+            parse_url,
+        ),
+    ),
+):
     """PostgreSQL."""
 
     host: str = setting(

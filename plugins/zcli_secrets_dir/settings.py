@@ -13,4 +13,4 @@ if TYPE_CHECKING:
 class SecretsDir(Section, name="secrets_dir"):
     """A folder of secret files, one value a file, as Docker and Kubernetes mount them."""
 
-    folder: Path | None = setting(None, "the folder, such as /run/secrets; none is read if unset")
+    folder: Path | None = setting(None, "the folder, such as /run/secrets; none is read if unset", security=True)

@@ -269,8 +269,42 @@ def test_a_relative_path_that_is_nowhere_belongs_to_the_working_directory(start:
 def test_a_path_may_begin_with_the_home(start: Start, isolated: Path) -> None:
     """``~`` works in every layer, since no shell expands it there."""
     assert start({"websocket": {"ssl_key": "~/key.pem"}}).config.websocket.ssl_key == Path.home() / "key.pem"
-    named = start({"websocket": {"ssl_key": "~nobody-of-that-name/key.pem"}}).config.websocket.ssl_key
-    assert named == isolated / "~nobody-of-that-name" / "key.pem"
+    assert start({"logger_path": "$HOME/a/${HOME}"}).config.get("logger_path") == Path(f"{Path.home()}/a/{Path.home()}")
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [("~nobody-of-that-name/k", "there is no home folder for ~nobody-of-that-name"), ("${NO}/k", "the variable NO is")],
+)
+def test_path_that_stands_for_nothing_is_refused(start: Start, path: str, problem: str) -> None:
+    """A folder called ~name or $NAME in the working directory is never what was meant."""
+    with pytest.raises(ConfigError, match=rf"^websocket.ssl_key: '.*' from zSpark .*; expected a path: {problem}"):
+        start({"websocket": {"ssl_key": path}})
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_machine_file_is_read_in_every_xdg_folder(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    """XDG_CONFIG_DIRS is a list; a folder wins over those after it."""
+    monkeypatch.delenv("ZCLI_CONFIG_DIR")
+    for name, text in (("a", "http: {retries: 1}" if first else ""), ("b", "http: {retries: 2, max_redirects: 3}")):
+        file = tmp_path / name / "zcli" / "zConfig.machine.yaml"
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    monkeypatch.setenv("XDG_CONFIG_DIRS", f"{tmp_path / 'a'}:relative:{tmp_path / 'b'}")
+    config = start().config
+    assert (config.http.retries, config.http.max_redirects) == (1 if first else 2, 3)
+
+
+def test_config_dir_may_begin_with_the_home(start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that stands for nothing is refused there, too."""
+    (Path.home() / "zConfig.machine.yaml").write_text("http: {retries: 4}\n")
+    monkeypatch.setenv("ZCLI_CONFIG_DIR", "$HOME")
+    assert start().config.http.retries == 4
+    monkeypatch.setenv("ZCLI_CONFIG_DIR", "$NO_SUCH/x")
+    with pytest.raises(ConfigError, match=r"^ZCLI_CONFIG_DIR: '.*' cannot be used: the variable NO_SUCH is not set$"):
+        start()
 
 
 def test_two_starts_do_not_share_what_they_read(start: Start, zenv: Write) -> None:

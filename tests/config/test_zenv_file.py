@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from zcli_core.errors import ConfigError
 
 Start = Callable[..., zCLI]
 Write = Callable[[Any], Path]
+
+
+def _log_of(z: zCLI) -> str:
+    assert z._application_log.file is not None
+    return Path(z._application_log.file).read_text()
 
 
 # --- where ------------------------------------------------------------------------------------------------------
@@ -64,8 +70,47 @@ def test_a_variable_may_name_the_file_and_zspark_wins(
 def test_a_named_file_that_is_not_there_is_a_mistake(start: Start, zenv: Write) -> None:
     """Another one is not read in its place."""
     zenv("WEBSOCKET_PORT=1\n")
-    with pytest.raises(ConfigError, match=r"^env_file: there is no file 'prod.env' in .*project or beside the script$"):
+    with pytest.raises(ConfigError, match=r"^env_file: there is no file .*/project/prod.env, which zSpark names; a "):
         start({"env_file": "prod.env"})
+
+
+@pytest.mark.parametrize("source", ["overlay", "machine", "machine overlay", "secrets"])
+def test_env_file_in_any_layer_is_read(
+    start: Start, isolated: Path, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """A file that ``explain`` says is in force is the file that is read."""
+    zenv("ZCLI_HTTP_TIMEOUT=1\n")
+    (isolated / "prod.env").write_text("ZCLI_HTTP_TIMEOUT=77\n")
+    zspark: dict[str, Any] = {}
+    if source == "overlay":
+        zspark = {"deployments": {"Testing": {"env_file": "prod.env"}}}
+    elif source == "secrets":
+        (isolated / "secrets").mkdir()
+        (isolated / "secrets" / "ZCLI_ENV_FILE").write_text("prod.env")
+        monkeypatch.setenv("ZCLI_SECRETS_DIR_FOLDER", "secrets")
+    else:
+        machine("deployments: {Testing: {env_file: prod.env}}\n" if "overlay" in source else "env_file: prod.env\n")
+    config = start(zspark).config
+    assert (config.http.timeout, config.get("env_file")) == (77.0, isolated / "prod.env")
+
+
+def test_env_file_in_the_file_itself_is_refused(start: Start, zenv: Write) -> None:
+    """It says where the file is read, which has already been decided."""
+    zenv("ZCLI_ENV_FILE=prod.env\n")
+    with pytest.raises(ConfigError, match=r"^env_file: .zEnv:1 \(ZCLI_ENV_FILE\) cannot set it, because it says where"):
+        start()
+
+
+def test_env_file_and_secrets_folder_that_name_each_other_are_refused(
+    start: Start, isolated: Path, zenv: Write
+) -> None:
+    """Neither is in force then."""
+    zenv("ZCLI_SECRETS_DIR_FOLDER=secrets\n")
+    (isolated / "other.env").write_text("ZCLI_HTTP_RETRIES=1\n")
+    (isolated / "secrets").mkdir()
+    (isolated / "secrets" / "ZCLI_ENV_FILE").write_text("other.env")
+    with pytest.raises(ConfigError, match=r"^the configuration layers '.zEnv' and 'secrets' each set where the other"):
+        start()
 
 
 def test_env_file_of_a_wrong_type_is_a_mistake(start: Start) -> None:
@@ -95,6 +140,51 @@ def test_it_is_read_as_dotenv_files_are(start: Start, zenv: Write) -> None:
         "G": "absent",
     }
     assert z.config.explain("websocket.port").origin == ".zEnv:11 (WEBSOCKET_PORT)"
+
+
+def test_zenv_single_quotes_are_literal(start: Start, zenv: Write) -> None:
+    """``${...}`` stands for a variable everywhere else, of the file's earlier lines or of the environment."""
+    zenv(
+        "A=a\nWEBSOCKET_TOKEN='ab${A}ef'\nexport  B = '${A}' # c\n'C'='x${A}\ny'\nD=${A}\nE=\"'${A}'\"\nF=it's${A}\n"
+        "G=${NOWHERE:-d}\nH='${A}'\nH=${A}\n"
+    )
+    z = start()
+    assert z.config.websocket.token == "ab${A}ef"
+    found = [z.config.env(name) for name in "BCDEFGH"]
+    assert found == ["${A}", "x${A}\ny", "a", "'a'", "it'sa", "d", "a"]
+
+
+def test_zenv_comment_after_equals_is_an_empty_value(start: Start, zenv: Write) -> None:
+    """python-dotenv before 1.2.4 read the comment as the value, which for a token would be one to guess."""
+    zenv("A= # comment\nWEBSOCKET_TOKEN=   # the token\n")
+    config = start().config
+    assert (config.env("A"), config.websocket.token) == ("", None)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("kind", ["found", "named", "descriptor", "machine"])
+def test_file_that_can_be_read_once_is_read(
+    start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A password manager serves a named pipe; a shell passes ``<(command)`` as ``/dev/fd/63``."""
+    text, descriptor = b"ZCLI_HTTP_TIMEOUT=77\n", -1
+    file = isolated / {"found": ".zEnv", "machine": "zConfig.machine.yaml"}.get(kind, "named")
+    if kind == "descriptor":
+        descriptor, writing = os.pipe()
+        os.write(writing, text)
+        os.close(writing)
+        file = Path(f"/dev/fd/{descriptor}")
+    else:
+        os.mkfifo(file)
+        text = b"http: {timeout: 77}\n" if kind == "machine" else text
+        threading.Thread(target=file.write_bytes, args=(text,), daemon=True).start()
+    if kind == "machine":
+        monkeypatch.setenv("ZCLI_CONFIG_DIR", str(isolated))
+    elif kind != "found":
+        monkeypatch.setenv("ZCLI_ENV_FILE", str(file))
+    assert start().config.http.timeout == 77.0
+    if descriptor != -1:
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize(
@@ -189,18 +279,25 @@ def public() -> Iterator[Path]:
 # --- what is others' --------------------------------------------------------------------------------------------
 
 
-def test_foreign_names_are_readable_and_exported_where_they_are_not_set(
-    start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Libraries read ``os.environ``; what the shell says there stays, though ``env()`` gives the project's."""
+def test_foreign_names_are_readable_and_exported(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries read ``os.environ``: there and in ``env()`` is the value in force, the project's."""
     monkeypatch.setenv("SET_IN_THE_SHELL", "shell")
     zenv("SET_IN_THE_SHELL=file\nONLY_IN_THE_FILE=file\n")
     z = start()
     assert (z.config.env("SET_IN_THE_SHELL"), z.config.env("ONLY_IN_THE_FILE")) == ("file", "file")
-    assert (os.environ["SET_IN_THE_SHELL"], os.environ["ONLY_IN_THE_FILE"]) == ("shell", "file")
+    assert (os.environ["SET_IN_THE_SHELL"], os.environ["ONLY_IN_THE_FILE"]) == ("file", "file")
+    assert "the .zEnv replaces what the environment of this process said for SET_IN_THE_SHELL\n" in _log_of(z)
     assert z.config.env("HOME") == os.environ["HOME"]
     assert z.config.env("NOWHERE") is None
     assert z.config.env("NOWHERE", "x") == "x"
+
+
+def test_export_empty_value_leaves_both_as_they_are(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty variable of a setting is "not set" for zCLI, so it must not be set for libpq either."""
+    monkeypatch.setenv("PGHOST", "db.prod")
+    zenv("PGHOST=\n")
+    z = start()
+    assert (z.config.services.postgresql.host, z.config.env("PGHOST"), os.environ["PGHOST"]) == ("db.prod",) * 3
 
 
 def test_our_own_names_are_not_exported(start: Start, zenv: Write) -> None:

@@ -25,7 +25,7 @@ QUIET = {"deployment": "Production", "logger": "PROD", "title": "settings"}
 
 @pytest.fixture(autouse=True)
 def _alone(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "REDIS_URL", "MONGODB_URI"):
+    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "DATABASE_URL", "REDIS_URL", "MONGODB_URI"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -89,7 +89,7 @@ def test_a_zenv_file_ranks_above_the_environment_and_hands_the_url_on(
         assert (z.config.services.postgresql.port, z.config.services.redis.port) == (4, 5)
         assert z.config.explain("services.redis.port").origin == ".zEnv:3 (REDIS_URL)"
     assert (os.environ["REDIS_URL"], os.environ["PGUSER"]) == ("redis://c:5", "other")
-    assert os.environ["PGPORT"] == "3", "what the environment sets stays"
+    assert os.environ["PGPORT"] == "4", "a library that reads the environment has to use what is in force"
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_a_zenv_file_ranks_above_the_environment_and_hands_the_url_on(
 )
 def test_a_url_that_cannot_be_used_is_told_without_being_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("REDIS_URL", url)
-    with pytest.raises(ConfigError) as caught:
-        zCLI(QUIET)
+    with zCLI(QUIET) as z, pytest.raises(ConfigError) as caught:
+        z.comm.service_status("redis")
     said = str(caught.value)
     assert "services.redis" in said
     assert "REDIS_URL" in said
@@ -117,22 +117,65 @@ def test_a_url_that_cannot_be_used_is_told_without_being_shown(monkeypatch: pyte
 
 def test_a_port_out_of_range_in_a_url_is_told_without_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONGODB_URI", f"mongodb://app:{PASSWORD}@host:99999/")
-    with pytest.raises(ConfigError) as caught:
-        zCLI(QUIET)
+    with zCLI(QUIET) as z, pytest.raises(ConfigError) as caught:
+        z.comm.service_status("mongodb")
     assert "services.mongodb.port: 99999 from MONGODB_URI cannot be used; expected an integer 1-65535" in str(
         caught.value
     )
     assert "hunter2" not in str(caught.value)
 
 
-def test_an_address_that_needs_the_dns_is_warned_of_and_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_needs_the_dns_is_an_error_when_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is right for its ecosystem: a script that only asks for a web page must start all the same."""
     monkeypatch.setenv("MONGODB_URI", f"mongodb+srv://app:{PASSWORD}@cluster0.example.net/shop")
     with zCLI(QUIET) as z:
-        assert z.config.services.mongodb.host == "127.0.0.1"
+        states = {name: status["state"] for name, status in z.comm.service_status().items()}
+        assert states.pop("mongodb") == "unusable"
+        assert "unusable" not in states.values()
+        with pytest.raises(ConfigError, match=r"the value from MONGODB_URI cannot be used: .* the DNS"):
+            z.comm.service_status("mongodb")
         log = Path(str(z._application_log.file)).read_text()
-    assert "services.mongodb: MONGODB_URI is ignored" in log
+    assert "services.mongodb: the value from MONGODB_URI cannot be used" in log
     assert "hunter2" not in log
+    with zCLI({**QUIET, "services": {"mongodb": {"host": "db"}}}) as z:
+        assert z.config.services.mongodb.host == "db"
+
+
+_DEFAULT = ("127.0.0.1", 5432, "postgres", "postgres")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (f"postgresql://app:{PASSWORD}@db:5555/shop", ("db", 5555, "app", "shop")),
+        (f"postgres://app:{PASSWORD}@[::1]/shop", ("::1", 5432, "app", "shop")),
+        ("postgresql+psycopg://a%40b@db,other:1/my%20shop?sslmode=require", ("db", 5432, "a@b", "my shop")),
+        ("postgresql:///shop?host=/var/run/postgresql&port=5433", ("/var/run/postgresql", 5433, "postgres", "shop")),
+        ("postgresql://%2Frun%2Fpg/shop", ("/run/pg", 5432, "postgres", "shop")),
+        ("mysql://root@db/shop", _DEFAULT),
+        ("sqlite:///db.sqlite3", _DEFAULT),
+    ],
+)
+def test_database_url_sets_postgresql(
+    monkeypatch: pytest.MonkeyPatch, url: str, expected: tuple[str, int, str, str]
+) -> None:
+    """DATABASE_URL is read in the forms that libpq and SQLAlchemy take; another database's URL sets nothing."""
+    monkeypatch.setenv("DATABASE_URL", url)
+    with zCLI(QUIET) as z:
+        section = z.config.services.postgresql
+        assert (section.host, section.port, section.user, section.database) == expected
+    monkeypatch.setenv("PGPORT", "1")
+    with zCLI(QUIET) as z:
+        assert z.config.services.postgresql.port == 1
+
+
+@pytest.mark.parametrize("url", [f"postgresql://u:{PASSWORD}/x@h/d", f"postgres://u:{PASSWORD}@h:port/d", PASSWORD])
+def test_database_url_invalid_is_an_error_when_used(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """The error names the variable and does not show its value."""
+    monkeypatch.setenv("DATABASE_URL", url)
+    with zCLI(QUIET) as z, pytest.raises(ConfigError, match="the value from DATABASE_URL cannot be used") as caught:
+        z.comm.service_status("postgresql")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_password_in_a_url_is_shown_nowhere(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from zcli_core.contracts.provider import Context
+from zcli_core.forks import call_after_fork
 from zcli_core.host import HTTP_TRANSPORT, PluginHost
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ class Comm:
         self._config = config
         self._host = host
         self._log = log
+        call_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Make the lock anew: a thread that the child does not have may have held it."""
+        self._lock = threading.RLock()
 
     # --- HTTP ---
 

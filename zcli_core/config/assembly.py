@@ -16,6 +16,7 @@ from zcli_core.config.sections import CORE_SECTIONS
 from zcli_core.config.settings import Setting, declared_settings, find_clash, verify_types
 from zcli_core.contracts.config_layer import LayerContext
 from zcli_core.errors import ConfigError
+from zcli_core.security import SecurityWarning
 from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -55,20 +56,23 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     not to be imported.
     """
     settings = core_settings()
+    files: dict[str, bytes] = {}
     host.load(_disabled_at_first(settings[_DISABLE], zspark), first_only=True)
-    blocked = _read(host, settings, zspark).top(_DISABLE, ())
+    blocked = _read(host, settings, zspark, files).top(_DISABLE, ())
     host.load(blocked)
     for name in blocked:
         if name in host.records and host.records[name].state == "loaded":
             host.drop(name, "disabled")
     add_plugins_settings(host, settings)
     host.collect_providers()
-    resolution = _read(host, settings, zspark)
+    resolution = _read(host, settings, zspark, files)
     config = Config(settings, resolution)
-    problems = resolution.problems + _disabled_too_late(config, blocked) + _impossible_choices(host, config)
+    problems = resolution.problems + _disabled_too_late(config, blocked)
+    warnings = [*host.warnings, *resolution.warnings, *_unknown_names(host, blocked)]
+    _check_choices(host, config, problems, warnings)
     if not problems:
-        _export(resolution)
-    return Assembly(config, problems, [*host.warnings, *resolution.warnings, *_unknown_names(host, blocked)])
+        warnings += _export(resolution)
+    return Assembly(config, problems, warnings)
 
 
 def core_settings() -> dict[str, Setting]:
@@ -94,7 +98,9 @@ def _disabled_at_first(setting: Setting, zspark: Mapping[str, Any]) -> tuple[str
     return ()
 
 
-def _read(host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str, Any]) -> Resolution:
+def _read(
+    host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str, Any], files: dict[str, bytes]
+) -> Resolution:
     script = script_file()
     context = LayerContext(
         zspark=zspark,
@@ -102,25 +108,29 @@ def _read(host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str
         working_directory=_working_directory(),
         script_directory=os.path.dirname(script) if script else None,
         settings=settings,
+        files=files,
     )
     layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
     resolution = resolve(read_layers(layers, settings, context), settings, context)
     resolution.problems += _circles(layers, resolution)
     if all(map(needs_of, layers)):  # one that has to be told where to read is told by nobody
-        resolution.warnings.append("no plugin in use gives configuration layers (zcli_layers does): zSpark is not read")
+        lines = ["no plugin in use gives configuration layers, so nothing that is configured would be in force"]
+        disabled = [str(record) for record in host.records.values() if record.state == "disabled"]
+        lines += [f"the plugin {record} is disabled by plugins.disable" for record in disabled] + host.problems()
+        lines.append("zcli-core brings the plugin zcli_layers: pip install --force-reinstall zcli-core")
+        resolution.problems.append("\n     ".join(lines))
     return resolution
 
 
 def _circles(layers: list[ConfigLayer], resolution: Resolution) -> list[str]:
-    """What a layer sets that says where such a layer is to read: it came too late to be heeded."""
-    dependent = [layer for layer in layers if needs_of(layer)]
-    late = {layer.name for layer in dependent}
+    """What a layer sets that says where the layer itself is read: it comes too late."""
     return [
-        f"{key}: {value.origin} cannot set it, for it is what the layer {layer.name!r} is found by"
-        for layer in dependent
+        f"{key}: {value.origin} cannot set it, because it says where the layer {layer.name!r} is read; set it in "
+        "another layer"
+        for layer in layers
         for key in needs_of(layer)
         for value in resolution.values.get(key, ())
-        if value.layer in late
+        if value.layer == layer.name
     ]
 
 
@@ -167,29 +177,45 @@ def _disabled_too_late(config: Config, blocked: Iterable[str]) -> list[str]:
     ]
 
 
-def _impossible_choices(host: PluginHost, config: Config) -> list[str]:
-    """What somebody chose and cannot be used. A default that is missing matters only once it is used."""
+def _check_choices(host: PluginHost, config: Config, problems: list[str], warnings: list[str]) -> None:
+    """Add what somebody chose and cannot be used. A default that is missing matters only once it is used.
+
+    So does a variable that other software may have set.
+    """
     from zcli_core.host import KINDS
 
-    problems = []
     for kind in KINDS:
-        if kind.setting is not None and config.explain(kind.setting).layer != "defaults":
+        if kind.setting is None:
+            continue
+        found = config.explain(kind.setting)
+        if found.layer != "defaults":
             from zcli_core.host.choice import impossible_choices
 
-            problems += impossible_choices(host, kind, config)
-    return problems
+            shared = found.origin in config.settings[kind.setting].variables[1:]
+            (warnings if shared else problems).extend(impossible_choices(host, kind, config))
 
 
 def _unknown_names(host: PluginHost, disabled: Iterable[str]) -> list[str]:
     return [
-        f"plugins.disable names {name!r}, but no such plugin is installed{suggestion(name, host.records)}"
+        SecurityWarning(
+            f"plugins.disable names {name!r}, but no such plugin is installed{suggestion(name, host.records)}"
+        )
         for name in disabled
         if name not in host.records
     ]
 
 
-def _export(resolution: Resolution) -> None:
-    """Give other libraries the variables that are theirs, where the environment does not set them."""
-    for name in resolution.foreign:
-        if name not in os.environ:
-            os.environ[name] = resolution.variables[name]
+def _export(resolution: Resolution) -> list[str]:
+    """Give other libraries the variables that are theirs, and say which ones had another value.
+
+    Otherwise a library that reads the environment would use another value than zCLI says is in force.
+    """
+    replaced = []
+    for name in sorted(resolution.foreign):
+        value = resolution.variables[name]
+        if os.environ.get(name, value) != value:
+            replaced.append(name)
+        os.environ[name] = value
+    if not replaced:
+        return []
+    return [f"the .zEnv replaces what the environment of this process said for {', '.join(replaced)}"]

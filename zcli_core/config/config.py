@@ -39,10 +39,11 @@ class Config:
         """The value in force: of a setting (``"websocket.port"``) or a whole section (``"websocket"``).
 
         :raises ValueError: no setting or section has that key.
+        :raises ConfigError: its value cannot be used. Other software may have set it, so that is no error before.
         """
         setting = self._settings.get(key) if isinstance(key, str) else None
         if setting is not None:
-            return self._resolution.top(key, setting.default)
+            return self._resolution.usable(key, setting.default)
         section = self._section_of(key)
         if section is None:
             raise ValueError(f"{key!r} is no setting{suggestion(str(key), self._settings)}")
@@ -87,7 +88,7 @@ class Config:
             raise AttributeError(name)
         setting = self._settings.get(name)
         if setting is not None:
-            return self._resolution.top(name, setting.default)
+            return self._resolution.usable(name, setting.default)
         section = self._section_of(name)
         if section is None:
             known = [key.partition(".")[0] for key in self._settings]

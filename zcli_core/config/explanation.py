@@ -9,7 +9,7 @@ from zcli_core.config.settings import Setting, redacted
 
 
 class Value(NamedTuple):
-    """One layer's value of a setting, converted."""
+    """One layer's value of a setting, converted; an :class:`UnusableValue` if it cannot be."""
 
     value: Any
     layer: str

@@ -8,6 +8,7 @@ in the order of the layers is the model; what is added is provenance.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.config.conversion import ConversionError, convert, is_path
 from zcli_core.config.explanation import Value
-from zcli_core.config.settings import Composite, Section, Setting, Unusable, redacted
+from zcli_core.config.settings import Composite, Section, Setting, Unusable, UnusableValue, redacted
 from zcli_core.contracts.config_layer import Entry, LayerContext
+from zcli_core.errors import ConfigError
+from zcli_core.folders import PathError, expand_path
+from zcli_core.security import SecurityWarning
 from zcli_core.suggestions import nearest
 
 if TYPE_CHECKING:
@@ -37,16 +41,24 @@ _VARIABLE_PREFIX = "ZCLI_"
 _OVERLAYS_VARIABLE = _VARIABLE_PREFIX + OVERLAYS.upper()
 _LIKENESS = 0.85
 _DEEPEST = 20
+# What Kubernetes sets in every container for each Service of its namespace, whatever the Service is called.
+# https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://[^/]+:\d+")
+_SERVICE_VARIABLE = re.compile(r".+_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 
 
 class Leaf(NamedTuple):
-    """One raw value with the key that it is for."""
+    """One raw value with the key that it is for.
+
+    ``foreign``: other software may have set it, so a value that cannot be used is an error only when it is used.
+    """
 
     path: tuple[str, ...]
     value: Any
     origin: str
     text: str | None = None
     secret: bool = False
+    foreign: bool = False
 
 
 class Resolution:
@@ -68,9 +80,19 @@ class Resolution:
         self.problems: list[str] = []
 
     def top(self, key: str, default: Any) -> Any:
-        """The value in force, or ``default`` if no layer sets it."""
+        """The value in force, which may be an UnusableValue, or ``default`` if no layer sets it."""
         values = self.values.get(key)
         return values[-1].value if values else default
+
+    def usable(self, key: str, default: Any) -> Any:
+        """The value in force, or ``default`` if no layer sets it.
+
+        :raises ConfigError: the value cannot be used.
+        """
+        value = self.top(key, default)
+        if isinstance(value, UnusableValue):
+            raise ConfigError(value.problem)
+        return value
 
     def is_secret(self, setting: Setting, layer: str) -> bool:
         """Whether a layer's value of a setting may not be shown."""
@@ -103,6 +125,11 @@ class _Resolver:
             base = [leaf for leaf in found if leaf.path[0] != OVERLAYS]
             for leaf in (*self._gather(base), *self._gather(self._overlay(found))):
                 self._set(layer, leaf)
+        for key, values in self.result.values.items():
+            if isinstance(values[-1].value, UnusableValue):
+                self.result.warnings.append(
+                    f"{values[-1].value.problem}; a script that uses {key} ends with this error"
+                )
         return self.result
 
     # --- from entries to leaves ---
@@ -127,21 +154,25 @@ class _Resolver:
 
     def _variable(self, entry: Entry) -> Iterator[Leaf]:
         name, value = entry.name, entry.value
-        if value is None:
+        ours = name in self.by_variable or name in self.composites
+        # An empty variable of ours is "not set", so what a lower layer says stays in force for everybody.
+        if value is None or (value == "" and ours and name in self.result.variables):
             return
         self.result.variables[name] = value
         origin = entry.origin if entry.origin == name else f"{entry.origin} ({name})"
         # An empty variable is how shells and containers say "not set".
         if value != "":
             for leaf in self._leaves_of_variable(name, value, origin):
-                yield leaf._replace(secret=entry.secret)
+                yield leaf._replace(secret=entry.secret, foreign=self._is_foreign(name, value, entry.origin == name))
         if entry.export and self._is_for_others(name):
             self.result.foreign.add(name)
+        else:  # the value of a lower layer is not in force
+            self.result.foreign.discard(name)
         if name in OTHER_VARIABLES:
             if entry.origin != name:
                 self._warn(f"{origin} sets nothing there: {name} is read from the environment alone", None)
-        elif name not in self.by_variable and name not in self.composites and name != _OVERLAYS_VARIABLE:
-            self._warn_of_variable(name, origin)
+        elif not ours and name != _OVERLAYS_VARIABLE:
+            self._warn_of_variable(name, value, origin)
 
     def _leaves_of_variable(self, name: str, value: str, origin: str) -> Iterator[Leaf]:
         if name == _OVERLAYS_VARIABLE:
@@ -158,20 +189,28 @@ class _Resolver:
         setting = self.by_variable.get(name)
         return setting is None or name in setting.declaration.variables
 
+    def _is_foreign(self, name: str, value: str, in_environment: bool) -> bool:
+        """Whether other software may have set a variable, and may have meant something else by it."""
+        if _SERVICE_LINK.fullmatch(value):
+            return True
+        if name.startswith(_VARIABLE_PREFIX):
+            return False
+        return in_environment or self._is_for_others(name)
+
     def _composite(self, section: type[Section], composite: Composite, value: str, origin: str) -> Iterator[Leaf]:
         path = tuple(section.section_name.split("."))
         try:
             found = composite.parse(value)
         except ValueError:
-            self.result.problems.append(
-                f"{section.section_name}: the value from {origin} cannot be used; expected {composite.expected}"
-            )
+            problem = f"the value from {origin} cannot be used; expected {composite.expected}"
         except Unusable as reason:
-            self.result.warnings.append(f"{section.section_name}: {origin} is ignored: {reason}")
+            problem = f"the value from {origin} cannot be used: {reason}"
         else:
             for attribute, item in found.items():
                 if item is not None:
                     yield Leaf((*path, attribute), item, origin)
+            return
+        yield Leaf((*path, composite.sets[0]), UnusableValue(f"{section.section_name}: {problem}"), origin)
 
     def _overlay_variable(self, value: str, origin: str) -> Iterator[Leaf]:
         from json import loads
@@ -265,11 +304,15 @@ class _Resolver:
         if leaf.secret:
             self.result.secrets.add((key, layer.name))
         try:
-            value = leaf.value if leaf.value is setting.default else self._converted(setting, leaf)
+            known = leaf.value is setting.default or isinstance(leaf.value, UnusableValue)
+            value = leaf.value if known else self._converted(setting, leaf)
         except ConversionError as expected:
-            self.result.problems.append(self._complaint(setting, leaf, str(expected), values))
-        else:
-            self.result.values.setdefault(key, []).append(Value(value, layer.name, leaf.origin))
+            problem = self._complaint(setting, leaf, str(expected), values)
+            if not leaf.foreign:
+                self.result.problems.append(problem)
+                return
+            value = UnusableValue(problem)
+        self.result.values.setdefault(key, []).append(Value(value, layer.name, leaf.origin))
 
     def _converted(self, setting: Setting, leaf: Leaf) -> Any:
         value = convert(leaf.value, setting, text=leaf.text)
@@ -277,7 +320,10 @@ class _Resolver:
 
     def _located(self, path: Path) -> Path:
         """The file that a relative path means: where it is, of the places to look, or else in the first."""
-        path = _expanded(path)
+        try:
+            path = type(path)(expand_path(str(path), self.context.environ))
+        except PathError as problem:
+            raise ConversionError(f"a path: {problem}") from None
         candidates = [directory / path for directory in self.directories]
         return next((found for found in candidates if _exists(found)), candidates[0])
 
@@ -299,6 +345,8 @@ class _Resolver:
             value, layer, origin = below[-1]
             message += f"; it shadows {_short(redacted(value, self.result.is_secret(setting, layer)))} from {layer}"
             message += f" ({origin})" if origin != layer else ""
+        if isinstance(leaf.value, str) and _SERVICE_LINK.fullmatch(leaf.value):
+            message += "; Kubernetes sets it for a Service of that name, unless the pod has enableServiceLinks: false"
         return message
 
     def _unknown_key(self, key: str, leaf: Leaf) -> None:
@@ -315,24 +363,42 @@ class _Resolver:
         siblings = self.branches.get(".".join(unknown[:-1]), set())
         near = nearest(unknown[-1], siblings)
         match = ".".join((*unknown[:-1], near)) if near else nearest(name, self.settings)
-        self._warn(f"{name!r} ({leaf.origin}) is no setting that any plugin in use declares", match)
+        meant = match or ".".join(unknown[:-1])
+        security = any(s.security for key, s in self.settings.items() if f"{key}.".startswith(f"{meant}."))
+        self._warn(f"{name!r} ({leaf.origin}) is no setting that any plugin in use declares", match, security and meant)
 
-    def _warn_of_variable(self, name: str, origin: str) -> None:
-        ours = name.startswith(_VARIABLE_PREFIX)
-        alike = ours or any(name.startswith(prefix) for prefix in self.prefixes if prefix)
-        match = nearest(name, self.by_variable, _LIKENESS) if alike else None
+    def _warn_of_variable(self, name: str, value: str, origin: str) -> None:
+        if _SERVICE_VARIABLE.fullmatch(name) or _SERVICE_LINK.fullmatch(value):
+            return
+        setting = self.settings.get(name)  # a setting's key, which is how other sources name it
+        meant = name.upper() if setting is None else setting.variables[0]
+        ours = meant.startswith(_VARIABLE_PREFIX)
+        match: str | None = meant if meant in self.by_variable or meant in self.composites else None
+        if match is None and (ours or any(meant.startswith(prefix) for prefix in self.prefixes if prefix)):
+            match = nearest(meant, self.by_variable, _LIKENESS) or self._beginning(meant)
         if ours or match:
             where = f"the variable {name}" if origin == name else f"{name} in {origin.removesuffix(f' ({name})')}"
-            self._warn(f"{where} sets nothing that any plugin in use declares", match)
+            setting = self.by_variable.get(match or "")
+            security = setting is not None and setting.security
+            self._warn(f"{where} sets nothing that any plugin in use declares", match, security)
+
+    def _beginning(self, name: str) -> str | None:
+        """The longest variable for security that a name begins with: WEBSOCKET_TOKEN_FILE, say."""
+        known = (variable for variable, setting in self.by_variable.items() if setting.security)
+        return max((variable for variable in known if name.startswith(variable)), key=len, default=None)
 
     def _warn_of_deployment(self, leaf: Leaf) -> None:
         known = ("Development", "Testing", "Production")
         if leaf.path[1].casefold() not in {name.casefold() for name in known}:
-            self._warn(f"{OVERLAYS}.{leaf.path[1]} ({leaf.origin}) is no deployment", nearest(leaf.path[1], known))
+            match = nearest(leaf.path[1], known)
+            self._warn(f"{OVERLAYS}.{leaf.path[1]} ({leaf.origin}) is no deployment", match, True)
 
-    def _warn(self, what: str, match: str | None) -> None:
+    def _warn(self, what: str, match: str | None, security: object = False) -> None:
+        """Warn of something that is ignored; ``security``: it may have been meant to protect."""
         hint = f"; did you mean {match!r}?" if match else ""
         warning = f"{what}; it is ignored{hint}"
+        if security:
+            warning = SecurityWarning(warning)
         if warning not in self.result.warnings:
             self.result.warnings.append(warning)
 
@@ -359,13 +425,6 @@ def _branches(settings: Iterable[str]) -> dict[str, set[str]]:
 
 def _without_overlay(path: tuple[str, ...]) -> tuple[str, ...]:
     return path[2:] if path[0] == OVERLAYS else path
-
-
-def _expanded(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError:  # there is no such user, or no home
-        return path
 
 
 def _exists(path: Path) -> bool:

@@ -1,12 +1,13 @@
 """Reading the layers, each on its own: one that fails gives a problem and no entries.
 
-A layer may need the value of a setting to know where to read: it is then read after those that need nothing.
+A layer may need the value of a setting to know where to read. It is read after the layers that need nothing, and again
+if another layer that needs a setting then says something else.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.config.explanation import Value
@@ -25,19 +26,46 @@ class Reading(NamedTuple):
     layer: ConfigLayer
     entries: list[Entry]
     problem: str | None = None
+    #: The folders that it has added to ``context.base_directories``.
+    directories: Sequence[str | os.PathLike[str]] = ()
 
 
 def read_layers(layers: Iterable[ConfigLayer], settings: Mapping[str, Setting], context: LayerContext) -> list[Reading]:
-    """Read all layers, those that need settings after the others."""
+    """Read all layers, those that need settings after the others.
+
+    A layer is told what all other layers say, whatever their order. It is read again until that no longer changes.
+    """
     independent: list[ConfigLayer] = []
     dependent: list[ConfigLayer] = []
     for layer in layers:
         (dependent if needs_of(layer) else independent).append(layer)
     readings = [read_layer(layer, context) for layer in independent]
-    if dependent:
-        needed = {key for layer in dependent for key in needs_of(layer)}
-        context.found = _values(needed, readings, settings, context)
-    return readings + [read_layer(layer, context) for layer in dependent]
+    dependent.sort(key=lambda layer: layer.order, reverse=True)
+    said: dict[int, dict[str, Value]] = {}
+    last: dict[int, Reading] = {}
+    for _ in range(len(dependent) + 1):
+        changed = False
+        for index, layer in enumerate(dependent):
+            others = readings + [reading for other, reading in last.items() if other != index]
+            context.base_directories = _directories(others)
+            found = _values(set(needs_of(layer)), others, settings, context)
+            if index in last and found == said[index]:
+                continue
+            said[index] = context.found = found
+            last[index] = read_layer(layer, context)
+            changed = True
+        if not changed:
+            break
+    else:
+        names = " and ".join(repr(layer.name) for layer in dependent)
+        last[0] = last[0]._replace(problem=f"the configuration layers {names} each set where the other is read")
+    readings += last.values()
+    context.base_directories = _directories(readings)
+    return readings
+
+
+def _directories(readings: Iterable[Reading]) -> list[str | os.PathLike[str]]:
+    return [directory for reading in readings for directory in reading.directories]
 
 
 def needs_of(layer: ConfigLayer) -> tuple[str, ...]:
@@ -47,11 +75,13 @@ def needs_of(layer: ConfigLayer) -> tuple[str, ...]:
 
 def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
     """Read one layer."""
+    directories: list[str | os.PathLike[str]] = []
+    context.base_directories = directories
     try:
         entries = list(layer.read(context))
         for entry in entries:
             _check_entry(entry, layer)
-        return Reading(layer, entries)
+        return Reading(layer, entries, None, directories)
     except LayerProblem as problem:
         return Reading(layer, [], str(problem))
     except KeyboardInterrupt:
@@ -95,6 +125,6 @@ def _values(
         top = entry.name.partition(".")[0]
         return top in _ALWAYS or any(key == top or key.startswith(f"{top}.") for key in some)
 
-    less = [Reading(layer, [entry for entry in entries if concerns(entry)]) for layer, entries, _ in readings]
+    less = [Reading(each.layer, list(filter(concerns, each.entries))) for each in readings]
     resolution = resolve(less, some, context)
     return {key: resolution.values[key][-1] for key in needed if resolution.values.get(key)}

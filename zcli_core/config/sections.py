@@ -64,7 +64,7 @@ class Application(Section, name=""):
 class Plugins(Section, name="plugins"):
     """Which plugins take part."""
 
-    disable: tuple[str, ...] = setting((), "plugins that are not imported, by entry-point name")
+    disable: tuple[str, ...] = setting((), "plugins that are not imported, by entry-point name", security=True)
     prefer: Mapping[str, str] = setting(
         {}, "which plugin wins where two provide one name: {name: plugin}, as in {redis: zcli_redis}"
     )
@@ -82,9 +82,9 @@ class Http(Section, name="http"):
     max_redirects: int = setting(10, "how many redirects are followed", minimum=0)
     pool_size: int = setting(64, "connections kept open per host", minimum=16)
     trust_env: bool = setting(True, "take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
-    ca_file: Path | None = setting(None, "PEM file of the authorities to trust instead of the system's")
-    client_cert: Path | None = setting(None, "PEM file of the client's certificate")
-    client_key: Path | None = setting(None, "PEM file of its key, if it is not in client_cert")
+    ca_file: Path | None = setting(None, "PEM file of the authorities to trust instead of the system's", security=True)
+    client_cert: Path | None = setting(None, "PEM file of the client's certificate", security=True)
+    client_key: Path | None = setting(None, "PEM file of its key, if it is not in client_cert", security=True)
     user_agent: str | None = setting(None, "the User-Agent header; zcli-core/<version> if unset", check=_header_value)
 
 
@@ -94,29 +94,37 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     transport: str = setting("wsproto", "the transport that speaks the protocol")
     host: str = setting("127.0.0.1", "address to listen on")
     port: int = setting(8765, "port to listen on; 0 picks a free one", minimum=0, maximum=65535)
-    require_auth: bool = setting(False, "admit only clients that an auth strategy accepts")
-    auth: tuple[str, ...] = setting(("token",), "auth strategies, asked in this order")
+    require_auth: bool = setting(False, "admit only clients that an auth strategy accepts", security=True)
+    auth: tuple[str, ...] = setting(("token",), "auth strategies, asked in this order", security=True)
     token: str | None = setting(None, "the token that admits a client", secret=True)
     tokens: Mapping[str, str] = setting({}, "further tokens by the name of their holder", secret=True)
     token_cookie: str | None = setting(
-        None, "name of a cookie in which a client may send its token; no cookie is read if unset", check=_cookie_name
+        None,
+        "name of a cookie in which a client may send its token; no cookie is read if unset",
+        check=_cookie_name,
+        security=True,
     )
-    allowed_origins: tuple[str, ...] | None = setting(None, "web origins that may connect; enforced once set")
+    allowed_origins: tuple[str, ...] | None = setting(
+        None, "web origins that may connect; enforced once set", security=True
+    )
     trusted_proxies: tuple[str, ...] = setting(
         (), "proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded headers tell the client's address and "
         "whether it used TLS: addresses, networks such as 10.0.0.0/8, and unix for the clients of the Unix socket",
+        security=True,
     )  # fmt: skip
     subprotocols: tuple[str, ...] = setting((), "subprotocols to agree on, the best first")
     refuse_with: Literal["close", "http"] = setting("close", "refuse by close code, or by HTTP status")
-    auth_failures_max: int = setting(10, "wrong credentials an address may send in the window", minimum=1)
-    auth_failures_window: float = setting(60.0, "that window, in seconds", above=0)
+    auth_failures_max: int = setting(
+        10, "wrong credentials an address may send in the window", minimum=1, security=True
+    )
+    auth_failures_window: float = setting(60.0, "that window, in seconds", above=0, security=True)
     max_refusal_delay: float = setting(
         3.0, "longest time, in seconds, that the answer to a refused client waits; it grows with each refusal of its "
         "address, so that a client that reconnects at once is slowed down; 0 answers at once", minimum=0, maximum=60,
     )  # fmt: skip
     max_connections: int = setting(1000, "clients at once", minimum=1)
     max_connections_per_address: int | None = setting(
-        None, "clients of one IP address (or IPv6 /64 network) at once; no limit if unset", minimum=1
+        None, "clients of one IP address (or IPv6 /64 network) at once; no limit if unset", minimum=1, security=True
     )
     max_messages_per_second: float | None = setting(
         None, "messages a second that are read from one client; a client that sends more is read more slowly, and no "
@@ -141,21 +149,21 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     compression_window_bits: int = setting(12, "deflate window, as a power of two", minimum=9, maximum=15)
     compression_memory_level: int = setting(5, "zlib memory level", minimum=1, maximum=9)
     compression_threshold: int = setting(256, "smallest message that is compressed, in bytes", minimum=0)
-    ssl_enabled: bool = setting(False, "serve wss:// and https://")
-    ssl_cert: Path | None = setting(None, "PEM file of the certificate chain")
-    ssl_key: Path | None = setting(None, "PEM file of the private key")
+    ssl_enabled: bool = setting(False, "serve wss:// and https://", security=True)
+    ssl_cert: Path | None = setting(None, "PEM file of the certificate chain", security=True)
+    ssl_key: Path | None = setting(None, "PEM file of the private key", security=True)
     ssl_client_ca: Path | None = setting(
         None, "PEM file of the authorities whose certificates clients must show to connect over wss://; clients need "
-        "no certificate if unset; the file is read when the server starts",
+        "no certificate if unset; the file is read when the server starts", security=True,
     )  # fmt: skip
     unix_path: Path | None = setting(None, "listen on this Unix socket instead of a port")
     unix_mode: str | None = setting(
         None, "permissions of the Unix socket's file in octal, such as 660; a client needs write permission; by "
-        "default the process's umask decides", check=_octal_mode,
+        "default the process's umask decides", check=_octal_mode, security=True,
     )  # fmt: skip
     unix_owner: str | None = setting(
         None, "owner of the Unix socket's file: USER, USER:GROUP or :GROUP, by name or number; the process's own if "
-        "unset",
+        "unset", security=True,
     )  # fmt: skip
     reuse_port: bool = setting(False, "let several processes listen on the port")
     loop: Literal["auto", "asyncio", "uvloop"] = setting("auto", "event loop; auto takes uvloop if installed")

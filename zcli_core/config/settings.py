@@ -18,7 +18,7 @@ RESERVED = frozenset({"deployments", "env", "explain", "get", "section", "settin
 class Declaration:
     """What :func:`setting` says about one setting."""
 
-    __slots__ = ("above", "check", "default", "help", "maximum", "minimum", "secret", "variables")
+    __slots__ = ("_name", "above", "check", "default", "help", "maximum", "minimum", "secret", "security", "variables")
 
     def __init__(
         self,
@@ -26,6 +26,7 @@ class Declaration:
         help: str,  # noqa: A002 - the word every option library uses
         *,
         secret: bool,
+        security: bool,
         minimum: float | None,
         maximum: float | None,
         above: float | None,
@@ -35,11 +36,23 @@ class Declaration:
         self.default = _read_only(default)
         self.help = help
         self.secret = secret
+        self.security = security or secret
         self.minimum = minimum
         self.maximum = maximum
         self.above = above
         self.variables = variables
         self.check = check
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, section: Any, owner: type) -> Any:
+        """Called only for a value that a section does not have: one that cannot be used."""
+        if section is None:
+            return self
+        from zcli_core.errors import ConfigError
+
+        raise ConfigError(section.__dict__["_unusable"][self._name])
 
 
 def _read_only(default: Any) -> Any:
@@ -54,6 +67,7 @@ def setting(
     help: str,  # noqa: A002
     *,
     secret: bool = False,
+    security: bool = False,
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
@@ -63,6 +77,8 @@ def setting(
     """Declare one setting of a section: its default, what it is for, and what it may be.
 
     ``secret`` values are shown nowhere: not in errors, logs, ``repr`` or ``zcli config``.
+    ``security``: the setting decides who is admitted or trusted, so the console shows a warning about a misspelt name
+    in every deployment. Every secret is one.
     ``minimum`` and ``maximum`` are inclusive, ``above`` is not.
     ``variables`` are environment variables that an ecosystem already uses for it (``PGHOST``), read besides
     the derived ``ZCLI_<SECTION>_<KEY>``.
@@ -72,6 +88,7 @@ def setting(
         default,
         help,
         secret=secret,
+        security=security,
         minimum=minimum,
         maximum=maximum,
         above=above,
@@ -85,8 +102,9 @@ class Composite(NamedTuple):
 
     ``sets`` names the attributes that it may set. ``parse`` takes its text and returns values by attribute; what it
     leaves out, or gives as None, is not set. It raises ValueError for a text that is not ``expected``, and
-    :class:`Unusable` for one that is right and of no use here. The text itself is never shown, for it may hold a
-    password. Any variable of one setting alone wins over it in the same layer.
+    :class:`Unusable` for one that is right and of no use here. Other software may have set the variable, so both are
+    errors only when a script uses the first setting of ``sets`` and no other value replaces it. The text itself is
+    never shown, because it may hold a password. Any variable of one setting alone wins over it in the same layer.
     """
 
     variable: str
@@ -95,8 +113,23 @@ class Composite(NamedTuple):
     parse: Callable[[str], Mapping[str, Any]]
 
 
-class Unusable(Exception):  # noqa: N818 - it becomes a warning
+class Unusable(Exception):  # noqa: N818 - it becomes a warning, and an error when the setting is used
     """A composite variable's text is right but of no use here; the message says why, without showing the text."""
+
+
+class UnusableValue:
+    """Stands for a value that other software may have set: it is an error only if the setting is used.
+
+    ``problem`` is that error, as a sentence.
+    """
+
+    __slots__ = ("problem",)
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+
+    def __repr__(self) -> str:
+        return "<cannot be used>"
 
 
 class Section:
@@ -119,6 +152,8 @@ class Section:
     variable_prefix: ClassVar[str | None]
     declarations: ClassVar[Mapping[str, Declaration]]
     composites: ClassVar[tuple[Composite, ...]]
+    #: Attributes without a value, and the error that reading one raises.
+    _unusable: Mapping[str, str]
     #: The attributes whose values are secrets because of where they come from, whatever their declarations say.
     _hidden: ClassVar[frozenset[str]] = frozenset()
 
@@ -138,8 +173,10 @@ class Section:
         unknown = values.keys() - self.declarations.keys()
         if unknown:
             raise TypeError(f"{type(self).__name__} has no settings {', '.join(sorted(unknown))}")
+        self.__dict__["_unusable"] = {k: v.problem for k, v in values.items() if isinstance(v, UnusableValue)}
         for name, declaration in self.declarations.items():
-            self.__dict__[name] = values.get(name, declaration.default)
+            if name not in self._unusable:
+                self.__dict__[name] = values.get(name, declaration.default)
 
     def __setattr__(self, name: str, value: Any) -> None:
         key = f"{self.section_name}.{name}".lstrip(".")
@@ -149,6 +186,7 @@ class Section:
         shown = (
             f"{name}={redacted(self.__dict__[name], declaration.secret or name in self._hidden)!r}"
             for name, declaration in self.declarations.items()
+            if name not in self._unusable
         )
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -174,6 +212,11 @@ class Setting:
     def secret(self) -> bool:
         """Whether its value may never be shown."""
         return self.declaration.secret
+
+    @property
+    def security(self) -> bool:
+        """Whether it decides who is admitted or trusted."""
+        return self.declaration.security
 
     @property
     def type(self) -> Any:

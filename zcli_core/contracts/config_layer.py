@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    import os
-
     from zcli_core.config.explanation import Value
     from zcli_core.config.settings import Setting
 
@@ -20,7 +19,7 @@ class Entry(NamedTuple):
     "not set here". ``origin`` tells a person where to look: ``".zEnv:3"``, ``"zConfig.machine.yaml:12"``.
     ``text`` is the value as it was written, for sources that read ``1.10`` as a number.
     ``secret``: the value is shown nowhere, even if its setting is not declared a secret.
-    ``export``: a variable that is another library's is put into the process's environment, unless it is there already.
+    ``export``: a variable that is another library's is put into the process's environment, in place of the value there.
     """
 
     name: str
@@ -52,6 +51,7 @@ class LayerContext:
         working_directory: str,
         script_directory: str | None,
         settings: Mapping[str, Setting],
+        files: dict[str, bytes] | None = None,
     ) -> None:
         self.zspark = zspark
         self.environ = environ
@@ -59,21 +59,49 @@ class LayerContext:
         self.script_directory = script_directory
         self.settings = settings
         self.base_directories: list[str | os.PathLike[str]] = []
+        #: What :meth:`read_file` has read since the start began.
+        self._files = {} if files is None else files
         #: What zCLI tells the layers that need settings; :meth:`value` and :meth:`origin` read it.
         self.found: Mapping[str, Value] | None = None
 
+    def read_file(self, file: str, max_bytes: int) -> bytes | None:
+        """Return what a file holds, at most ``max_bytes`` and one more; None if it is not there, or is a folder.
+
+        A file that is not regular, such as a named pipe or ``/dev/fd/3``, can be read only once, so every file is read
+        once a start, however often layers are read. It waits until the writer of a pipe has closed it.
+
+        :raises OSError: it cannot be read.
+        """
+        if file not in self._files:
+            import stat
+
+            try:
+                mode = os.stat(file).st_mode
+            except (OSError, ValueError):  # or it is in a folder that this user may not look into
+                return None
+            if stat.S_ISDIR(mode):
+                return None
+            with open(file, "rb") as stream:
+                self._files[file] = stream.read(max_bytes + 1)
+        return self._files[file]
+
     def value(self, key: str) -> Any:
-        """The value of a setting that the layer names in ``needs``, from the layers that need nothing.
+        """The value of a setting that the layer names in ``needs``, from all other layers.
 
         Converted, with a path made absolute. The default, if no layer sets it; None, if no plugin declares it, as is
         so when a layer of the group ``zcli.first`` is read for the first time.
 
         :raises LookupError: to a layer that needs nothing.
+        :raises LayerProblem: the value cannot be used.
         """
         if self.found is None:
             raise LookupError(f"a layer is told the value of {key} only if it names it in its attribute needs")
         found = self.found.get(key)
         if found is not None:
+            from zcli_core.config.settings import UnusableValue  # the configuration imports this module
+
+            if isinstance(found.value, UnusableValue):
+                raise LayerProblem(found.value.problem)
             return found.value
         setting = self.settings.get(key)
         return None if setting is None else setting.default
@@ -90,8 +118,9 @@ class ConfigLayer(Protocol):
     ``name`` is shown to people (``zcli config``); ``order`` ranks the layer, higher wins over lower.
 
     A layer that has to be told where to read may have an attribute ``needs``, the keys of settings:
-    ``needs = ("vault.url",)``. It is read after the layers that need nothing, which may say so, and finds what they
-    say with :meth:`LayerContext.value`. It cannot set what it needs itself.
+    ``needs = ("vault.url",)``. It is read after the layers that need nothing, and again if another layer that needs
+    settings sets one of its own. It finds what the other layers say with :meth:`LayerContext.value`. It cannot set what
+    it needs itself.
     """
 
     @property
@@ -106,7 +135,8 @@ class ConfigLayer(Protocol):
         """Yield what this layer sets; nothing to read is no error.
 
         Called once for every ``zCLI`` object, or twice if the plugin is in the group ``zcli.first``: before and after
-        the other plugins have declared their settings.
+        the other plugins have declared their settings; more often if it ``needs`` settings. Read files with
+        :meth:`LayerContext.read_file`.
 
         :raises LayerProblem: the source is there but cannot be read or parsed.
         """

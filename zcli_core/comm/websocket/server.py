@@ -32,6 +32,7 @@ from zcli_core.comm.websocket.setup import Parts, Plan, make_parts, make_plan, w
 from zcli_core.comm.websocket.threads import HandlerThreads
 from zcli_core.contracts.provider import Context
 from zcli_core.errors import ConnectionClosed
+from zcli_core.forks import call_after_fork
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
@@ -89,6 +90,17 @@ class WebSocketServer:
         self._threads = HandlerThreads("zcli-websocket-handler")
         #: ``auth.get_client_info(websocket)`` tells as whom a client was let in.
         self.auth = ClientAuth()
+        call_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Let go of the parent's server: it runs in a thread that the child does not have, and is not the child's."""
+        self._lock = threading.Lock()
+        run, self._run = self._run, None
+        if run is not None:
+            run.server = run.url = None
+            run.stop = runner.Stop()
+            run.finished = threading.Event()
+            run.finished.set()
 
     # --- starting ---
 

@@ -14,6 +14,7 @@ from zcli_core.comm.websocket.strategies import AskedStrategy
 from zcli_core.contracts.provider import Context
 from zcli_core.errors import ConfigError
 from zcli_core.host import AUTH_STRATEGY, WEBSOCKET_TRANSPORT, PluginHost
+from zcli_core.security import warn_security
 
 if TYPE_CHECKING:
     from zcli_core.comm.websocket.threads import HandlerThreads
@@ -64,7 +65,7 @@ def _make_strategies(
     config = context.config
     if not config.websocket.require_auth:
         if config.websocket.token is not None or config.websocket.tokens:
-            log.warning("a WebSocket token is set, but websocket.require_auth is not: everybody is admitted")
+            warn_security(log, "a WebSocket token is set, but websocket.require_auth is not: everybody is admitted")
         return ()
     if not config.websocket.auth:
         raise ConfigError(
@@ -107,7 +108,8 @@ def warn_if_open(config: Config, endpoint: Endpoint, log: logging.Logger) -> Non
     settings = config.websocket
     if settings.require_auth or is_loopback(endpoint) or (settings.ssl_enabled and settings.ssl_client_ca):
         return
-    log.warning(
+    warn_security(
+        log,
         "anybody who reaches %s may connect: websocket.require_auth is off and it is not a loopback address",
         endpoint.host or "the socket",
     )
@@ -173,10 +175,14 @@ def _make_rules(config: Config, log: logging.Logger) -> OriginRules | None:
             "cookie, which browsers send for every page; name the origins that may connect"
         )
     if rules.admits_null:
-        log.info(
+        message = (
             "pages opened from a file may connect, and so may every page whose origin is 'null', such as a sandboxed "
             "frame: websocket.allowed_origins is meant for development"
         )
+        if config.deployment == "Production":
+            warn_security(log, message)
+        else:
+            log.info(message)
     return rules
 
 

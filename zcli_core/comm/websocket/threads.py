@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from zcli_core.forks import call_after_fork
+
 _T = TypeVar("_T")
 
 
@@ -34,6 +36,14 @@ class HandlerThreads:
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._local = threading.local()
+        self._forks = 0
+        call_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's threads: the child has none of them but the one that forked."""
+        self._lock = threading.Lock()
+        self._idle = []
+        self._forks += 1
 
     @property
     def inside(self) -> bool:
@@ -73,10 +83,17 @@ class HandlerThreads:
             threading.Thread(target=worker.work, name=self._name, daemon=True).start()
         worker.jobs.put(job)
 
-    def offer(self, worker: _Worker) -> None:
-        """A worker has nothing to do."""
+    @property
+    def forks(self) -> int:
+        """How many forks lie between the process that made this object and this one."""
+        return self._forks
+
+    def offer(self, worker: _Worker) -> bool:
+        """A worker has nothing to do; whether it may wait for a job. One of the parent process may not."""
         with self._lock:
-            self._idle.append(worker)
+            if worker.forks == self._forks:
+                self._idle.append(worker)
+            return worker.forks == self._forks
 
     def withdraw(self, worker: _Worker) -> bool:
         """Whether a worker could be taken back before it was given a job."""
@@ -95,6 +112,7 @@ class _Worker:
     def __init__(self, owner: HandlerThreads) -> None:
         self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._owner = owner
+        self.forks = owner.forks
 
     def work(self) -> None:
         self._owner.enter()
@@ -107,7 +125,8 @@ class _Worker:
                 continue  # a job is on its way
             job()
             del job  # it holds on to a connection
-            self._owner.offer(self)
+            if not self._owner.offer(self):
+                return
 
 
 def _as_exception(error: BaseException) -> Exception:

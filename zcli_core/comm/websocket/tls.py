@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from zcli_core.comm.pem_files import CertificateFiles, CertificateProblem, check_readable, load
 from zcli_core.errors import ConfigError
+from zcli_core.security import warn_security
 
 if TYPE_CHECKING:
     import logging
@@ -124,7 +125,8 @@ def configured_context(config: Config, log: logging.Logger) -> tuple[ssl.SSLCont
             )
         if config.websocket.ssl_cert is not None:
             origin = config.explain("websocket.ssl_cert").origin
-            log.warning("websocket.ssl_cert is set (%s), but websocket.ssl_enabled is not: serving ws://", origin)
+            message = "websocket.ssl_cert is set (%s), but websocket.ssl_enabled is not: serving ws://"
+            warn_security(log, message, origin)
         return None
     try:
         context, warning = make_context(files)
