@@ -114,9 +114,8 @@ def command(
     bodies = {"--data": data is not MISSING, "--raw": raw is not None, "--body-file": body_file is not None}
     bodies["--form or --file"] = bool(form or files)
     if sum(bodies.values()) > 1:
-        raise click.UsageError(
-            f"give one body: {' and '.join(name for name, given in bodies.items() if given)} exclude each other"
-        )
+        given = " or ".join(name for name, is_given in bodies.items() if is_given)
+        raise click.UsageError(f"a request has one body: give {given}")
     if auth is not None and bearer is not None:
         raise click.UsageError("give --auth or --bearer, not both")
     if as_json and (output is not None or include):
