@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from cli_runs import DoneBytes
 
 from zcli_core.cli.http_body import for_terminal
-from zcli_core.cli.main import main
 
 BINARY = b"\x89PNG\r\n\x1a\n\x00\xff\xfe \x1b[31mred\x1b[0m"
 EVIL = "<\x1b[2J\x9b31m\u202e\x7f>"
@@ -48,48 +46,18 @@ def server() -> Iterator[Any]:
         running.shutdown()
 
 
-class Screen(io.TextIOWrapper):
-    """An output that is a terminal, or a file."""
-
-    def __init__(self, is_terminal: bool, encoding: str) -> None:
-        self.written = io.BytesIO()
-        self.is_terminal = is_terminal
-        super().__init__(self.written, encoding=encoding, newline="\n", write_through=True)
-
-    def isatty(self) -> bool:
-        return self.is_terminal
-
-
-class Done(NamedTuple):
-    status: int
-    out: bytes
-    err: str
-
-
 @pytest.fixture
-def http(server: Any, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+def http(server: Any, zcli_on: Callable[..., DoneBytes]) -> Callable[..., DoneBytes]:
     """Runs ``zcli http`` in this process. ``/`` is the URL of the server, which gives the latest ``answer``."""
 
-    def run(
-        *arguments: str,
-        answer: tuple[Any, ...] = (200, "OK", [], b""),
-        terminal: bool = False,
-        stdin: bytes = b"",
-        encoding: str = "utf-8",
-    ) -> Done:
+    def run(*arguments: str, answer: tuple[Any, ...] = (200, "OK", [], b""), **options: Any) -> DoneBytes:
         server.answer = answer
-        out, err = Screen(terminal, encoding), Screen(terminal, encoding)
-        for name, stream in (("stdout", out), ("stderr", err), ("stdin", io.TextIOWrapper(io.BytesIO(stdin)))):
-            monkeypatch.setattr(sys, name, stream)
-        monkeypatch.setattr(sys, "argv", ["zcli", "http", *(f"{server.url}/" if a == "/" else a for a in arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Done(ended.value.code or 0, out.written.getvalue(), err.written.getvalue().decode(encoding))  # type: ignore[arg-type]
+        return zcli_on("http", *(f"{server.url}/" if item == "/" else item for item in arguments), **options)
 
     return run
 
 
-def test_http_body_goes_to_a_file_unchanged(http: Callable[..., Done], tmp_path: Path) -> None:
+def test_http_body_goes_to_a_file_unchanged(http: Callable[..., DoneBytes], tmp_path: Path) -> None:
     """The bytes of an image are the bytes in the file, by redirection and by --output."""
     answer = (200, "OK", [("Content-Type", "image/png")], BINARY)
     assert http("GET", "/", answer=answer).out == BINARY
@@ -98,14 +66,14 @@ def test_http_body_goes_to_a_file_unchanged(http: Callable[..., Done], tmp_path:
     assert f"zcli: {len(BINARY)} bytes written to" in done.err
 
 
-def test_http_text_goes_to_a_program_unchanged(http: Callable[..., Done]) -> None:
+def test_http_text_goes_to_a_program_unchanged(http: Callable[..., DoneBytes]) -> None:
     """No line break is added, no charset changed and nothing indented, whatever the encoding of the console."""
     for body in (b'{"a":1}', "grün\r\n".encode("latin-1"), EVIL.encode()):
         answer = (200, "OK", [("Content-Type", "text/plain; charset=latin-1")], body)
         assert http("/", answer=answer, encoding="ascii").out == body
 
 
-def test_http_binary_body_is_not_shown_on_a_terminal(http: Callable[..., Done]) -> None:
+def test_http_binary_body_is_not_shown_on_a_terminal(http: Callable[..., DoneBytes]) -> None:
     """The user learns its size and type, and what to do."""
     done = http("/", answer=(200, "OK", [("Content-Type", "image/png")], BINARY), terminal=True)
     assert done.out == b""
@@ -113,7 +81,7 @@ def test_http_binary_body_is_not_shown_on_a_terminal(http: Callable[..., Done]) 
 
 
 @pytest.mark.parametrize("arguments", [[], ["-i"], ["--json"]])
-def test_http_control_characters_do_not_reach_a_terminal(http: Callable[..., Done], arguments: list[str]) -> None:
+def test_http_control_characters_do_not_reach_a_terminal(http: Callable[..., DoneBytes], arguments: list[str]) -> None:
     """Neither those of the body nor those of a header or the reason."""
     answer = (200, "O\x1b[2JK", [("X-Evil", "a\x9b31mb\x1b]0;c")], EVIL.encode())
     done = http("/", *arguments, answer=answer, terminal=True)
@@ -123,7 +91,7 @@ def test_http_control_characters_do_not_reach_a_terminal(http: Callable[..., Don
     assert "[2J" in written
 
 
-def test_http_json_is_indented_on_a_terminal(http: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_http_json_is_indented_on_a_terminal(http: Callable[..., DoneBytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """In colour, unless NO_COLOR says otherwise."""
     answer = (200, "OK", [], b'{"b":[1.10,true],"b":null,"e":{}}')
     assert b"\x1b[36m1.10\x1b[0m" in http("/", answer=answer, terminal=True).out
@@ -145,7 +113,7 @@ def test_for_terminal_json_strings_stay_json(monkeypatch: pytest.MonkeyPatch) ->
     assert for_terminal("[" * 100_000) == "[" * 100_000
 
 
-def test_http_include_prints_status_and_headers(http: Callable[..., Done]) -> None:
+def test_http_include_prints_status_and_headers(http: Callable[..., DoneBytes]) -> None:
     """Before the body, with every field of a name."""
     answer = (404, "Not Found", [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")], b"no\n")
     done = http("/", "-i", answer=answer)
@@ -153,7 +121,7 @@ def test_http_include_prints_status_and_headers(http: Callable[..., Done]) -> No
     assert done.err == ""
 
 
-def test_http_json_output_holds_any_body(http: Callable[..., Done]) -> None:
+def test_http_json_output_holds_any_body(http: Callable[..., DoneBytes]) -> None:
     """Text as text, other bytes in base64; it is JSON on every console."""
     found = json.loads(http("/", "--json", answer=(200, "OK", [], BINARY)).out)
     assert (found["text"], base64.b64decode(found["base64"])) == (None, BINARY)
@@ -173,7 +141,12 @@ def test_http_json_output_holds_any_body(http: Callable[..., Done]) -> None:
     ],
 )
 def test_http_sends_the_body_it_is_given(
-    http: Callable[..., Done], server: Any, arguments: list[str], method: str, content_type: str | None, body: bytes
+    http: Callable[..., DoneBytes],
+    server: Any,
+    arguments: list[str],
+    method: str,
+    content_type: str | None,
+    body: bytes,
 ) -> None:
     """A request with a body is a POST unless it says otherwise."""
     Path("body").write_bytes(BINARY)
@@ -183,7 +156,7 @@ def test_http_sends_the_body_it_is_given(
         assert server.seen[-1][2]["Content-Type"] == content_type
 
 
-def test_http_sends_files_and_credentials(http: Callable[..., Done], server: Any) -> None:
+def test_http_sends_files_and_credentials(http: Callable[..., DoneBytes], server: Any) -> None:
     """A file is uploaded under its name; --auth is Basic and --bearer a token."""
     Path("body").write_bytes(BINARY)
     http("PUT", "/", "--file", "upload=body", "-a", "ada:s3cret")
@@ -195,7 +168,7 @@ def test_http_sends_files_and_credentials(http: Callable[..., Done], server: Any
     assert server.seen[-1][2]["Authorization"] == "Bearer t0ken"
 
 
-def test_http_fail_tells_by_its_status(http: Callable[..., Done]) -> None:
+def test_http_fail_tells_by_its_status(http: Callable[..., DoneBytes]) -> None:
     """4 for a 4xx and 5 for a 5xx response, with the body; a redirect is shown if it is not followed."""
     assert http("/", "--fail", answer=(404, "Not Found", [], b"gone"))[:2] == (4, b"gone")
     assert http("/", "--fail", answer=(503, "Busy", [], b"")).status == 5
@@ -217,7 +190,7 @@ def test_http_fail_tells_by_its_status(http: Callable[..., Done]) -> None:
     ],
 )
 def test_http_options_that_exclude_each_other_are_refused(
-    http: Callable[..., Done], server: Any, arguments: list[str], message: str
+    http: Callable[..., DoneBytes], server: Any, arguments: list[str], message: str
 ) -> None:
     """As usage errors, before anything is sent."""
     before = len(server.seen)
@@ -226,7 +199,7 @@ def test_http_options_that_exclude_each_other_are_refused(
     assert message in " ".join(done.err.split())
 
 
-def test_http_output_that_cannot_be_written_is_told(http: Callable[..., Done]) -> None:
+def test_http_output_that_cannot_be_written_is_told(http: Callable[..., DoneBytes]) -> None:
     """As a sentence with status 1."""
     Path("closed").mkdir()
     Path("closed/link").symlink_to("/dev/full")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zcli_core.cli.output import complain, json_option, print_json
+from zcli_core.cli.output import complain, json_option, print_json, say
 from zcli_core.cli.session import comm
 from zcli_core.comm.http.bodies import MISSING
 from zcli_core.printable import printable
@@ -188,9 +188,9 @@ def _print(response: HttpResponse, include: bool, output: Path | None) -> None:
     status = printable(f"{response.status_code} {response.reason}".rstrip())
     if include:
         fields = [f"{printable(name)}: {printable(value)}" for name, value in response.headers.items()]
-        click.echo("\n".join([f"HTTP {status}", *fields, ""]))
+        say("\n".join([f"HTTP {status}", *fields, ""]), keep="\n")
     else:
-        click.echo(f"{status}  {printable(response.url)}  {response.elapsed:.3f} s", err=True)
+        print(f"{status}  {printable(response.url)}  {response.elapsed:.3f} s", file=sys.stderr, flush=True)
     if output is not None:
         try:
             output.write_bytes(response.content)

@@ -24,6 +24,7 @@ class InputLines:
         self._loop = loop
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._room = threading.Semaphore(1)
+        self._has_lines = False
         threading.Thread(target=self._read, name="zcli-input", daemon=True).start()
 
     async def get(self) -> str | None:
@@ -40,14 +41,17 @@ class InputLines:
 
     @property
     def are_left(self) -> bool:
-        """Whether a line was read that nobody took."""
-        return not self._lines.empty() and self._lines.get_nowait() is not None
+        """Whether lines were read that nobody took. Input that has not come yet is not counted."""
+        return self._has_lines or (not self._lines.empty() and self._lines.get_nowait() is not None)
 
     def _read(self) -> None:
         try:
             try:
-                for line in _lines_of_stdin():
-                    self._put(line)
+                for lines in _blocks_of_lines():
+                    self._has_lines = True
+                    for line in lines:
+                        self._put(_decoded(line))
+                    self._has_lines = False
             except UnicodeDecodeError as error:
                 self.problem = f"the input is not text in {error.encoding}: byte 0x{error.object[error.start]:02x}"
             except OSError as error:
@@ -61,7 +65,8 @@ class InputLines:
         self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
 
 
-def _lines_of_stdin() -> Iterator[str]:
+def _blocks_of_lines() -> Iterator[list[bytes]]:
+    """Yield the lines that are complete, each time that there are some."""
     if sys.stdin is None:
         return
     # The buffered stream has a lock, and Python ends fatally if a thread holds it at the end of the program.
@@ -70,12 +75,13 @@ def _lines_of_stdin() -> Iterator[str]:
     while data := raw.read(_READ_SIZE):
         first, *others = data.split(b"\n")
         pieces.append(first)
-        for following in others:
-            yield _decoded(pieces)
-            pieces = [following]
+        if others:
+            *complete, last = others
+            yield [b"".join(pieces), *complete]
+            pieces = [last]
     if any(pieces):
-        yield _decoded(pieces)
+        yield [b"".join(pieces)]
 
 
-def _decoded(pieces: list[bytes]) -> str:
-    return b"".join(pieces).removesuffix(b"\r").decode(sys.stdin.encoding)
+def _decoded(line: bytes) -> str:
+    return line.removesuffix(b"\r").decode(sys.stdin.encoding)

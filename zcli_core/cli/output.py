@@ -37,12 +37,12 @@ def use_any_console() -> None:
 
 def say(text: str, keep: str = "") -> None:
     """Print a line that may hold text of other programs, see :func:`zcli_core.printable.printable`."""
-    click.echo(printable(text, keep))
+    print(printable(text, keep), flush=True)
 
 
 def complain(message: object) -> None:
     """Print ``zcli: `` and a message to stderr. Further lines are indented, so that none looks like another message."""
-    click.echo("zcli: " + re.sub(r"\n(?! )", "\n  ", printable(str(message), keep="\n")), err=True)
+    print("zcli: " + re.sub(r"\n(?! )", "\n  ", printable(str(message), keep="\n")), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:

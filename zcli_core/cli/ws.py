@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
@@ -15,7 +16,7 @@ from zcli_core.cli.input_lines import InputLines
 from zcli_core.cli.output import complain, say
 from zcli_core.cli.session import comm
 from zcli_core.errors import ZCLIError
-from zcli_core.printable import print_line
+from zcli_core.printable import print_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +119,7 @@ def connect(
     try:
         code = asyncio.run(_talk(address, _checked(fields), ca_file, max_size, wait))
     except ClientError as error:
-        complain(error)
+        complain(printable(str(error)))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -159,28 +160,29 @@ async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, m
     client = await Client.connect(url, headers, ca_file, max_size)
     complain(f"connected to ws{url.redacted().removeprefix('http')}")
     lines = InputLines(asyncio.get_running_loop())
-    printing = asyncio.ensure_future(_print_messages(client))
-    sending = asyncio.ensure_future(_send_lines(client, lines))
-    stopping = asyncio.ensure_future(_interrupted())
-    try:
-        await asyncio.wait({printing, sending, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if sending.done():
-            await _wait_for_silence(client, min(wait, _LONGEST_WAIT), {printing, stopping})
-        if not printing.done():
-            client.begin_close()
-            await asyncio.wait({printing}, timeout=_CLOSE_TIMEOUT)
-        if printing.done():
-            printing.result()
-    finally:
-        for task in (printing, sending, stopping):
-            task.cancel()
-        await asyncio.gather(printing, sending, stopping, return_exceptions=True)
-        await client.disconnect()
+    with _first_ctrl_c() as interrupted:
+        printing = asyncio.ensure_future(_print_messages(client))
+        sending = asyncio.ensure_future(_send_lines(client, lines))
+        stopping = asyncio.ensure_future(interrupted.wait())
+        try:
+            await asyncio.wait({printing, sending, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await _wait_for_silence(client, min(wait, _LONGEST_WAIT), {printing, stopping})
+            if not printing.done():
+                client.begin_close()
+                await asyncio.wait({printing}, timeout=_CLOSE_TIMEOUT)
+            if printing.done():
+                printing.result()
+        finally:
+            for task in (printing, sending, stopping):
+                task.cancel()
+            await asyncio.gather(printing, sending, stopping, return_exceptions=True)
+            await client.disconnect()
     ending = client.ending or Ending(1006, "the server did not respond to the close", by_server=False)
     by = " by the server" if ending.by_server else ""
-    reason = f" ({ending.reason})" if ending.reason else ""
+    reason = f" ({printable(ending.reason)})" if ending.reason else ""
     complain(f"closed{by}: {ending.code}{reason}; messages: {client.sent} sent, {client.received} received")
-    if lines.problem or lines.are_left:
+    if lines.problem or (lines.are_left and not interrupted.is_set()):
         complain(lines.problem or "the connection ended before all of the input was sent")
         return 1006
     return ending.code
@@ -190,8 +192,9 @@ async def _print_messages(client: Client) -> None:
     async for message in client.messages():
         if sys.stdout.isatty():
             say(f"< {_shown(message)}", keep="\n\t")
-        else:
-            click.echo(_shown(message))
+        else:  # click.echo() would leave out what looks like a colour
+            sys.stdout.write(f"{_shown(message)}\n")
+            sys.stdout.flush()
 
 
 async def _send_lines(client: Client, lines: InputLines) -> None:
@@ -208,8 +211,9 @@ async def _wait_for_silence(client: Client, seconds: float, until: set[asyncio.F
         await asyncio.wait(until, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _interrupted() -> None:
-    """Return at the first Ctrl+C; a second one ends the program at once."""
+@contextlib.contextmanager
+def _first_ctrl_c() -> Iterator[asyncio.Event]:
+    """Set an event at the first Ctrl+C; a second one ends the program at once."""
     loop = asyncio.get_running_loop()
     interrupted = asyncio.Event()
 
@@ -219,7 +223,7 @@ async def _interrupted() -> None:
 
     before = signal.signal(signal.SIGINT, note)
     try:
-        await interrupted.wait()
+        yield interrupted
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -115,10 +115,10 @@ class Client:
         try:
             await asyncio.wait_for(client._upgrade(url, headers), max(net.remaining(deadline), 1.0))
         except (OSError, ProtocolError, asyncio.TimeoutError) as error:
-            await client.disconnect()
+            await client._abort()
             raise ClientError(f"the server did not respond as a WebSocket server does: {_why(error)}") from error
         except BaseException:
-            await client.disconnect()
+            await client._abort()
             raise
         return client
 
@@ -133,8 +133,6 @@ class Client:
                     return
                 if isinstance(event, RejectConnection):
                     raise ClientError(f"the server refused with HTTP status {event.status_code}{_location(event)}")
-                if isinstance(event, CloseConnection):
-                    raise ClientError("the server closed the connection during the upgrade")
 
     async def messages(self) -> AsyncIterator[str | bytes]:
         """Yield the messages until the connection ends. Pings are answered while this is awaited."""
@@ -202,11 +200,20 @@ class Client:
         self._try_to_write(CloseConnection(code=1000))
 
     async def disconnect(self) -> None:
-        """Close the socket, and wait for that a second at most."""
-        self._writer.close()
+        """Let the server close the socket first (RFC 6455, section 7.1.1), and close it after a second at most."""
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._read_to_the_end(), 1.0)
+        await self._abort()
+
+    async def _abort(self) -> None:
+        self._writer.transport.abort()
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             await asyncio.wait_for(self._writer.wait_closed(), 1.0)
-        self._writer.transport.abort()
+
+    async def _read_to_the_end(self) -> None:
+        # A socket that is closed with something unread in it sends a reset, and our close frame may be lost.
+        while await self._reader.read(_READ_SIZE):
+            pass
 
     def _try_to_write(self, event: Event) -> bool:
         with contextlib.suppress(ProtocolError):  # the connection is closing
@@ -218,7 +225,10 @@ class Client:
         self._writer.write(self._protocol.send(event))
 
     async def _receive(self) -> Iterable[Event]:
-        self._protocol.receive_data(await self._reader.read(_READ_SIZE) or None)
+        data = await self._reader.read(_READ_SIZE)
+        if not data and self._protocol.state is ConnectionState.CONNECTING:
+            raise ClientError("the server closed the connection during the upgrade")
+        self._protocol.receive_data(data or None)
         return self._protocol.events()
 
 
