@@ -23,6 +23,7 @@ class ZEnvLayer:
         if file is None:
             return
         context.base_directories.append(os.path.dirname(file))
+        context.env_file_in_use = os.path.abspath(file)
         yield from _entries(file)
 
 

@@ -105,6 +105,7 @@ def _read(host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str
     )
     layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
     resolution = resolve(read_layers(layers, settings, context), settings, context)
+    resolution.env_file = context.env_file_in_use
     resolution.problems += _circles(layers, resolution)
     if all(map(needs_of, layers)):  # one that has to be told where to read is told by nobody
         resolution.warnings.append("no plugin in use gives configuration layers (zcli_layers does): zSpark is not read")

@@ -59,6 +59,8 @@ class LayerContext:
         self.script_directory = script_directory
         self.settings = settings
         self.base_directories: list[str | os.PathLike[str]] = []
+        #: The ``.zEnv`` that was read, for errors about what is missing in it. Its layer sets it.
+        self.env_file_in_use: str | None = None
         #: What zCLI tells the layers that need settings; :meth:`value` and :meth:`origin` read it.
         self.found: Mapping[str, Value] | None = None
 
