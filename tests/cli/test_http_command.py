@@ -33,7 +33,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_POST = do_PUT = _respond
+    do_GET = do_HEAD = do_POST = do_PUT = _respond
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_http_json_output_holds_any_body(http: Callable[..., DoneBytes]) -> None
         (["-d", "null"], "POST", "application/json", b"null"),
         (["-F", "a=1", "-F", "b= x"], "POST", "application/x-www-form-urlencoded", b"a=1&b=+x"),
         (["--body-file", "-", "-H", "Content-Type: image/png"], "POST", "image/png", BINARY),
-        (["--body-file", "body"], "POST", None, BINARY),
+        (["--body-file", "body.png"], "POST", "image/png", BINARY),
         (["--raw", "grün"], "POST", "text/plain; charset=utf-8", "grün".encode()),
     ],
 )
@@ -149,7 +149,7 @@ def test_http_sends_the_body_it_is_given(
     body: bytes,
 ) -> None:
     """A request with a body is a POST unless it says otherwise."""
-    Path("body").write_bytes(BINARY)
+    Path("body.png").write_bytes(BINARY)
     assert http("/", *arguments, stdin=BINARY).status == 0
     assert (server.seen[-1][0], server.seen[-1][3]) == (method, body)
     if content_type:
@@ -166,6 +166,18 @@ def test_http_sends_files_and_credentials(http: Callable[..., DoneBytes], server
     assert headers["Authorization"] == "Basic " + base64.b64encode(b"ada:s3cret").decode()
     http("/", "--bearer", "t0ken")
     assert server.seen[-1][2]["Authorization"] == "Bearer t0ken"
+
+
+def test_http_url_may_leave_out_what_is_usual(http: Callable[..., DoneBytes], server: Any) -> None:
+    """The scheme, and localhost before a port."""
+    for url in (server.url.removeprefix("http://"), server.url.removeprefix("http://127.0.0.1")):
+        assert http(f"{url}/path").status == 0
+        assert server.seen[-1][:2] == ("GET", "/path")
+
+
+def test_http_head_prints_the_headers(http: Callable[..., DoneBytes]) -> None:
+    """There is nothing else to print."""
+    assert http("HEAD", "/").out == b"HTTP 200 OK\nContent-Length: 0\n\n"
 
 
 def test_http_fail_tells_by_its_status(http: Callable[..., DoneBytes]) -> None:

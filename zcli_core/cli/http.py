@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from mimetypes import guess_type
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def _files(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option(
     "--body-file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help="A body that is read from this file as it is; - is standard input.",
+    help="A body that is read from this file as it is; - is standard input. Its Content-Type follows from its name.",
 )
 @click.option("-F", "--form", multiple=True, callback=pairs, help="A field of an HTML form, as name=value.")
 @click.option("--file", "files", multiple=True, callback=_files, help="A file to upload in a form, as name=PATH.")
@@ -73,7 +74,7 @@ def _files(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option("-t", "--timeout", type=click.FloatRange(min=0, min_open=True), help="Deadline in seconds.")
 @click.option("--retries", type=click.IntRange(min=0), help="How often a failed request is tried again.")
 @click.option("--no-follow", is_flag=True, help="Print a redirect instead of following it.")
-@click.option("-i", "--include", is_flag=True, help="Print the status and the headers before the body.")
+@click.option("-i", "--include", is_flag=True, help="Print the status and the headers before the body, as for HEAD.")
 @click.option(
     "-o",
     "--output",
@@ -103,7 +104,8 @@ def command(
 ) -> None:
     """Send one request and print the response.
 
-    METHOD is GET if it is left out, or POST if there is a body. The status is printed to standard error, and the body
+    METHOD is GET if it is left out, or POST if there is a body. A URL may begin with the host, which means http://, or
+    with a port of this machine, as in :8000/path. The status is printed to standard error, and the body
     to standard output: the exact bytes if that is a file or a program. On a terminal JSON is indented and coloured, and
     control characters are printed as escapes such as \\x1b.
 
@@ -122,12 +124,14 @@ def command(
         raise click.UsageError("--json has the headers and the body in it: leave out --output and --include")
     if output is not None and not output.parent.is_dir():
         raise click.UsageError(f"--output: there is no folder {str(output.parent)!r}")
-    *method, url = request
+    method = request[0] if len(request) == 2 else "POST" if any(bodies.values()) else "GET"
+    if body_file is not None and not any(name.lower() == "content-type" for name, _ in headers):
+        headers += [("Content-Type", kind) for kind in guess_type(body_file)[:1] if kind]
     facade = comm()
     try:
         response = facade.http_request(
-            method[0] if method else "POST" if any(bodies.values()) else "GET",
-            url,
+            method,
+            _with_scheme(request[-1]),
             headers=headers,
             params=params,
             json=data,
@@ -152,9 +156,16 @@ def command(
     if as_json:
         print_json(_as_json(response))
     else:
-        _print(response, include, output)
+        _print(response, include or method.upper() == "HEAD", output)
     if fail and not response.ok:
         sys.exit(response.status_code // 100)
+
+
+def _with_scheme(url: str) -> str:
+    """Add http:// where a URL has no scheme, and localhost where it begins with a port."""
+    if "://" in url:
+        return url
+    return f"http://localhost{url}" if url.startswith(":") else f"http://{url}"
 
 
 def _read(body_file: str) -> bytes:
