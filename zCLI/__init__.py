@@ -5,5 +5,6 @@
 """
 
 from zcli_core.app import zCLI
+from zcli_core.printable import print_line
 
-__all__ = ["zCLI"]
+__all__ = ["print_line", "zCLI"]

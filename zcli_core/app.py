@@ -14,6 +14,7 @@ from zcli_core.comm.facade import check_http_files
 from zcli_core.config.assembly import configure, script_file
 from zcli_core.host import PluginHost
 from zcli_core.log import FILE_ONLY, ApplicationLog, open_log
+from zcli_core.printable import print_line
 from zcli_core.security import SecurityWarning, warn_security
 
 
@@ -65,7 +66,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
     def _banner(self, subsystem: str, detail: str) -> None:
         self.log.info("%s ready: %s", subsystem, detail, extra=FILE_ONLY)
         if self.config.deployment == "Development":
-            _print(f"[{subsystem} Ready] {detail}")
+            print_line(f"[{subsystem} Ready] {detail}")
 
     def close(self) -> None:
         """Close what is open: connections, then the log. Closing twice is no error."""
@@ -111,14 +112,6 @@ class _CloseAtExit:
 def _release(log: ApplicationLog, at_exit: _CloseAtExit) -> None:
     at_exit.cancel()
     log.close()
-
-
-def _print(text: str) -> None:
-    """Print a line, in whatever the console's encoding can say of it."""
-    try:
-        print(text)
-    except UnicodeEncodeError as error:
-        print(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
 
 
 def _shown(log: ApplicationLog) -> str:

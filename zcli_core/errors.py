@@ -10,6 +10,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from zcli_core.printable import printable
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -55,7 +57,7 @@ class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know fro
         super().__init__(code, reason)
 
     def __str__(self) -> str:
-        return f"the connection is closed ({self.code}{': ' + self.reason if self.reason else ''})"
+        return f"the connection is closed ({self.code}{': ' + printable(self.reason) if self.reason else ''})"
 
 
 def raised_by_signal(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zcli_core.config.sections import Application
 from zcli_core.folders import user_log_folder
-from zcli_core.printable import printable
+from zcli_core.printable import print_line, printable
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
@@ -240,7 +240,7 @@ def _alone_in(folder: str) -> Iterator[bool]:
 def _say(message: str) -> None:
     """Tell the person at the console, whatever the level: the log itself cannot."""
     if sys.stderr is not None:
-        print(message, file=sys.stderr)
+        print_line(message, sys.stderr)
 
 
 class _CurrentStderr:

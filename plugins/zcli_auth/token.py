@@ -85,8 +85,9 @@ def configured_tokens(config: Config) -> dict[str, str]:
         raise ConfigError(
             f"websocket.require_auth ({config.explain('websocket.require_auth').origin}) asks for a token "
             f"(websocket.auth, {config.explain('websocket.auth').origin}), but neither websocket.token nor "
-            "websocket.tokens is set, so nobody could connect. Put WEBSOCKET_TOKEN=<a long random text> into .zEnv or "
-            'the environment; python -c "import secrets; print(secrets.token_urlsafe())" makes one'
+            "websocket.tokens is set, so no client could connect. Put WEBSOCKET_TOKEN=<a long random text> into "
+            f"{config.env_file_in_use} or the environment; "
+            'python -c "import secrets; print(secrets.token_urlsafe())" makes one'
         )
     problems += [
         f"{_where(config, name)}: {complaint}" for name, token in tokens.items() if (complaint := _complaint(token))

@@ -53,7 +53,8 @@ def _only_key(config: Config, settings: Jwt) -> str:
     if not given:
         raise ConfigError(
             f"websocket.auth ({config.explain('websocket.auth').origin}) admits clients by a JSON Web Token, but no "
-            f"key is set, so nobody could connect; set one of {', '.join(f'jwt.{name}' for name in KEYS)}"
+            f"key is set, so no client could connect; set one of {', '.join(f'jwt.{name}' for name in KEYS)}, for "
+            f"example in {config.env_file_in_use}"
         )
     if len(given) > 1:
         raise ConfigError(

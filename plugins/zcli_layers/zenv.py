@@ -30,6 +30,7 @@ class ZEnvLayer:
             text = _read(context, file)
             if text is not None:
                 context.base_directories.append(os.path.dirname(file))
+                context.env_file_in_use = os.path.abspath(file)
                 yield from _entries(context, file, text)
                 return
         if named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from cli_runs import DoneBytes, run_main
 
 from zcli_core.cli.main import cli
 
@@ -57,3 +59,9 @@ def run_here(isolated: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...
         return Done(code if isinstance(code, int) else 0, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def zcli_on(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DoneBytes]:
+    """Runs ``zcli`` in this process, in an empty folder, see :func:`cli_runs.run_main` for the arguments."""
+    return functools.partial(run_main, monkeypatch)

@@ -193,7 +193,7 @@ def test_http_tells_why_there_was_no_answer(zcli: Run) -> None:
     """A refused connection ends with status 1 and its cause."""
     done = zcli("http", "GET", "http://127.0.0.1:1/")
     assert done.returncode == 1
-    assert "no answer" in done.stderr
+    assert "no response" in done.stderr
     assert "refused" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -59,14 +59,16 @@ def test_lines_go_there_and_come_back(tmp_path: Path) -> None:
     """What the server sees is printed too; Ctrl+C ends it with status 0."""
     with _served(tmp_path) as (url, process):
         done = _connect(tmp_path, url, lines="hello\n\ngrüße\n")
-        assert (done.stdout, done.stderr, done.returncode) == ("hello\n\ngrüße\n", "zcli: closed, 1000\n", 0)
+        closed = "zcli: closed: 1000; messages: 3 sent, 3 received\n"
+        assert (done.stdout, done.stderr) == ("hello\n\ngrüße\n", f"zcli: connected to {url}/\n{closed}")
+        assert done.returncode == 0
         if os.name == "posix":
             process.send_signal(signal.SIGINT)
             printed, _ = process.communicate(timeout=LONGEST)
-            came, *heard, left, stopped = printed.splitlines()
-            assert came.endswith(" came; 1 connected")
+            connected, *heard, left, stopped = printed.splitlines()
+            assert connected.endswith(" connected; clients: 1")
             assert [line.partition(": ")[2] for line in heard] == ["hello", "", "grüße"]
-            assert left.endswith(" left: 1000")
+            assert left.endswith(" disconnected: 1000")
             assert stopped.startswith("[WebSocket] stopped: 0 clients closed")
             assert process.returncode == 0
 
@@ -82,16 +84,21 @@ def test_broadcast_passes_messages_on(tmp_path: Path) -> None:
         assert any("2 bytes: 01 ff" in line for line in iter(process.stdout.readline, ""))
 
 
-def test_the_settings_of_this_folder_apply(tmp_path: Path) -> None:
-    """Here a token, from .zEnv on both sides; without it the client is refused, visibly."""
+def test_connect_sends_only_the_token_it_is_given(tmp_path: Path) -> None:
+    """The server's own token in the environment is not sent; without --token the client is refused, visibly."""
     (tmp_path / ".zEnv").write_text("ZCLI_WEBSOCKET_REQUIRE_AUTH=yes\nWEBSOCKET_TOKEN=s3cret\n")
     with _served(tmp_path) as (url, _):
-        done = _connect(tmp_path, url)
-        assert (done.stderr, done.returncode) == ("zcli: closed, 1008 (authentication required)\n", 1)
+        done = _connect(tmp_path, url, WEBSOCKET_TOKEN="s3cret")
+        assert "closed by the server: 1008 (authentication required)" in done.stderr
+        assert done.returncode == 1
         done = _connect(tmp_path, url, "--token", "wrong")
-        assert (done.stderr, done.returncode) == ("zcli: closed, 1008 (authentication failed)\n", 1)
-        done = _connect(tmp_path, url, lines="hello\n", WEBSOCKET_TOKEN="s3cret")
+        assert "closed by the server: 1008 (authentication failed)" in done.stderr
+        assert done.returncode == 1
+        done = _connect(tmp_path, url, "--token", "s3cret", lines="hello\n")
         assert (done.stdout, done.returncode) == ("hello\n", 0)
+        done = _connect(tmp_path, f"{url}/?token=s3cret", lines="hello\n")
+        assert (done.stdout, done.returncode) == ("hello\n", 0)
+        assert "s3cret" not in done.stderr
 
 
 def test_wss_with_a_certificate_of_ones_own(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -182,20 +183,22 @@ def test_port_check_host_is_ascii() -> None:
 
 def test_command_ws_connects_to_the_idna_2008_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """``zcli ws connect`` sends its token to the host that is registered under the name."""
-    from zcli_core.cli.ws_client import Client, ClientError
+    from zcli_core import net
+    from zcli_core.cli.ws_client import Client, ClientError, read_url
 
     asked = []
 
-    def refuse(address: Any, timeout: float) -> socket.socket:
-        asked.append(address)
+    def refuse(host: str, port: int, deadline: float) -> list[Any]:
+        asked.append((host, port))
         raise ConnectionRefusedError(111, "refused")
 
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    with pytest.raises(ClientError):
-        Client("ws://straße.example:8765/", [], None)
+    monkeypatch.setattr(net, "resolve", refuse)
+    url, _ = read_url("ws://straße.example:8765/")
+    with pytest.raises(ClientError, match="refused"):
+        asyncio.run(Client.connect(url, [], None, 1000))
     assert asked == [("xn--strae-oqa.example", 8765)]
     with pytest.raises(ValueError, match="backslash"):
-        Client("ws://trusted.example\\@evil.example/", [], None)
+        read_url("ws://trusted.example\\@evil.example/")
 
 
 def test_service_probe_resolves_the_idna_2008_host(monkeypatch: pytest.MonkeyPatch) -> None:

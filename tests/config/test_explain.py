@@ -152,3 +152,17 @@ def test_the_configuration_can_be_copied(start: Start) -> None:
     config = start({"http": {"timeout": 3}}).config
     assert copy.copy(config).http.timeout == 3
     assert repr(config).startswith("<Config: ")
+
+
+def test_env_file_in_use_is_named_by_its_path(isolated: Path) -> None:
+    """An error about a missing value tells which file was read: perhaps not the one that the user has in mind."""
+    settings = {"websocket": {"require_auth": True}, "logger_path": "logs"}
+
+    def missing() -> str:
+        with pytest.raises(ConfigError) as raised, zCLI(settings) as z:
+            z.comm.websocket.start_background(port=0)
+        return str(raised.value)
+
+    assert "into .zEnv (none was found) or the environment" in missing()
+    (isolated / ".zEnv").write_text("OTHER=1\n")
+    assert f"into {isolated / '.zEnv'} or the environment" in missing()

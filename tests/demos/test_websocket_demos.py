@@ -228,8 +228,10 @@ def test_demo_5_broadcasts_to_three_windows(run: Callable[[str], Demo], open_pag
         expect(window.locator("#transcript .received")).to_have_count(2)
         expect(window.locator("#transcript .sent")).to_have_count(1)
     expect(outsider.locator("#transcript .received")).to_have_count(0)
+    _say(windows[0], "she says: he says: hello")  # which holds the server's separator
+    _hears(windows[1], "she says: he says: hello")
     *broadcasts, last = demo.stop()
-    assert broadcasts == ["Broadcasted to 2 client(s)"] * 3
+    assert broadcasts == ["Broadcasted to 2 client(s)"] * 4
     assert last.startswith("[WebSocket] stopped: 3 clients closed")
 
 

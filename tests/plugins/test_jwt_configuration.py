@@ -46,8 +46,8 @@ def test_without_any_key_nobody_could_connect() -> None:
     with pytest.raises(ConfigError) as error:
         make_strategy(make_context(websocket={"auth": ["jwt"]}))
     assert str(error.value) == (
-        "websocket.auth (zSpark) admits clients by a JSON Web Token, but no key is set, so nobody could connect; "
-        "set one of jwt.secret, jwt.public_key_file, jwt.jwks_file, jwt.jwks_url"
+        "websocket.auth (zSpark) admits clients by a JSON Web Token, but no key is set, so no client could connect; "
+        "set one of jwt.secret, jwt.public_key_file, jwt.jwks_file, jwt.jwks_url, for example in .zEnv (none was found)"
     )
 
 

@@ -79,6 +79,19 @@ def test_the_command_starts_shows_restarts_and_stops(zcli: Run, redis_server: Pa
     assert stopped["status"]["running"] is False
 
 
+def test_command_with_a_port_tells_how_that_port_is(zcli: Run, redis_server: Path, place: Path) -> None:
+    """The status after a change, and that of one service, is of the port that was named."""
+    with redis(redis_server, place) as port:
+        found = zcli("services", "status", "redis", "--port", str(port))
+        assert (found.returncode, f"127.0.0.1:{port} " in found.stdout) == (0, True)
+        changed = json.loads(zcli("services", "start", "redis", "--port", str(port), "--json").stdout)
+        assert changed["status"]["port"] == port
+    found = zcli("services", "status", "redis", "--port", str(port))
+    assert (found.returncode, f"redis    stopped  :{port} " in found.stdout) == (1, True)
+    stopped = json.loads(zcli("services", "stop", "redis", "--port", str(port), "--json").stdout)
+    assert (stopped["done"], stopped["status"]["port"]) == (True, port)
+
+
 def test_a_failure_is_told_and_is_status_1(zcli: Run) -> None:
     done = zcli("services", "start", "redis", ZCLI_SERVICES_REDIS_HOST="192.0.2.1", ZCLI_SERVICES_TIMEOUT="0.2")
     assert done.returncode == 1
@@ -91,7 +104,13 @@ def test_a_failure_is_told_and_is_status_1(zcli: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("start", "postgre"), ("start", "redis", "--launcher", "nobody"), ("start", "redis", "--port", "0")]
+    "arguments",
+    [
+        ("start", "postgre"),
+        ("status", "postgre"),
+        ("start", "redis", "--launcher", "nobody"),
+        ("start", "redis", "--port", "0"),
+    ],
 )
 def test_a_mistake_is_told_and_is_status_2(zcli: Run, arguments: tuple[str, ...]) -> None:
     done = zcli("services", *arguments)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zcli_core.cli.output import json_option, print_json, print_table, show
+from zcli_core.cli.output import complain, json_option, print_json, print_table, say, show
 from zcli_core.cli.session import load
 from zcli_core.config import Config, Explanation
 from zcli_core.config.conversion import describe
@@ -46,7 +46,7 @@ def _matching(config: Config, key: str | None) -> list[str]:
     below = [name for name in names if name.startswith(f"{key}.")]
     if not below:
         sections = {name.rpartition(".")[0] for name in names} - {""}
-        click.echo(f"zcli: {key!r} is no setting{suggestion(key, [*sections, *names])}", err=True)
+        complain(f"{key!r} is no setting{suggestion(key, [*sections, *names])}")
         sys.exit(2)
     return below
 
@@ -59,13 +59,13 @@ def _shadows(explanation: Explanation) -> str:
 
 def _print_one(config: Config, explanation: Explanation) -> None:
     setting = config.settings[explanation.key]
-    click.echo(f"{explanation.key} = {show(explanation.value)}")
-    click.echo(f"  set by     {explanation.layer}: {explanation.origin}")
+    say(f"{explanation.key} = {show(explanation.value)}")
+    say(f"  set by     {explanation.layer}: {explanation.origin}")
     for value, layer, origin in explanation.shadowed:
-        click.echo(f"  shadows    {show(value)} from {layer}: {origin}")
-    click.echo(f"  what       {setting.declaration.help}")
-    click.echo(f"  takes      {describe(setting)}")
-    click.echo(f"  variables  {', '.join((*setting.variables, *setting.composites))}")
+        say(f"  shadows    {show(value)} from {layer}: {origin}")
+    say(f"  what       {setting.declaration.help}")
+    say(f"  takes      {describe(setting)}")
+    say(f"  variables  {', '.join((*setting.variables, *setting.composites))}")
 
 
 def _as_json(config: Config, explanation: Explanation) -> dict[str, Any]:

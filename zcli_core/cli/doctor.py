@@ -7,7 +7,7 @@ import sys
 import click
 
 from zcli_core.cli.checks import examine
-from zcli_core.cli.output import json_option, print_json, print_table
+from zcli_core.cli.output import json_option, print_json, print_table, say
 from zcli_core.cli.session import load_plugins, plugins_print_elsewhere
 
 
@@ -27,7 +27,8 @@ def command(as_json: bool) -> None:
     else:
         print_table(("check", "state", "finding"), findings)
         warned = sum(finding.state == "warning" for finding in findings)
-        click.echo(f"\n{_count(wrong, 'problem')}, {_count(warned, 'warning')}")
+        say("")
+        say(f"{_count(wrong, 'problem')}, {_count(warned, 'warning')}")
     sys.exit(1 if wrong else 0)
 
 

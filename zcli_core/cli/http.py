@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from mimetypes import guess_type
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zcli_core.cli.output import json_option, print_json
+from zcli_core.cli.output import complain, json_option, print_json, say
 from zcli_core.cli.session import comm
 from zcli_core.comm.http.bodies import MISSING
+from zcli_core.printable import printable
+
+if TYPE_CHECKING:
+    from zcli_core.contracts.http import HttpResponse
 
 
-def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Split each value of an option into a name and a value: at the colon for headers, else at the equals sign."""
     separator = ":" if parameter.name == "headers" else "="
-    pairs = []
+    found = []
     for value in values:
-        name, found, rest = value.partition(separator)
-        if not found or not name.strip():
+        name, mark, rest = value.partition(separator)
+        if not mark or not name.strip():
             raise click.BadParameter(f"{value!r} is not NAME{separator}VALUE")
-        pairs.append((name.strip(), rest.strip()))
-    return pairs
+        found.append((name.strip(), rest.strip() if separator == ":" else rest))
+    return found
 
 
 def _json(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
@@ -34,35 +41,107 @@ def _json(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
         raise click.BadParameter(f"not JSON: {error}; use --raw for other text") from error
 
 
+def _credentials(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, str] | None:
+    if value is None:
+        return None
+    user, mark, password = value.partition(":")
+    return user, password if mark else click.prompt(f"Password of {user}", hide_input=True, err=True)
+
+
+def _files(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, Path]] | None:
+    found = [(name, Path(path)) for name, path in pairs(ctx, parameter, values)]
+    for name, path in found:
+        if not path.is_file():
+            raise click.BadParameter(f"{name}: there is no file {str(path)!r}")
+    return found or None
+
+
 @click.command("http")
-@click.argument("method")
-@click.argument("url")
-@click.option("-H", "--header", "headers", multiple=True, callback=_pairs, help="A header, as 'Name: value'.")
-@click.option("-p", "--param", "params", multiple=True, callback=_pairs, help="A query parameter, as name=value.")
+@click.argument("request", nargs=-1, required=True, metavar="[METHOD] URL")
+@click.option("-H", "--header", "headers", multiple=True, callback=pairs, help="A header, as 'Name: value'.")
+@click.option("-p", "--param", "params", multiple=True, callback=pairs, help="A query parameter, as name=value.")
 @click.option("-d", "--data", callback=_json, help="A JSON body.")
 @click.option("--raw", help="A body of plain text.")
+@click.option(
+    "--body-file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="A body that is read from this file as it is; - is standard input. Its Content-Type follows from its name.",
+)
+@click.option("-F", "--form", multiple=True, callback=pairs, help="A field of an HTML form, as name=value.")
+@click.option("--file", "files", multiple=True, callback=_files, help="A file to upload in a form, as name=PATH.")
+@click.option("-a", "--auth", callback=_credentials, help="Basic credentials, as user:password; asks for a password.")
+@click.option("--bearer", help="A token, sent as Authorization: Bearer.")
 @click.option("-t", "--timeout", type=click.FloatRange(min=0, min_open=True), help="Deadline in seconds.")
+@click.option("--retries", type=click.IntRange(min=0), help="How often a failed request is tried again.")
+@click.option("--no-follow", is_flag=True, help="Print a redirect instead of following it.")
+@click.option("-i", "--include", is_flag=True, help="Print the status and the headers before the body, as for HEAD.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the body to this file.",
+)
+@click.option("--fail", is_flag=True, help="End with status 4 for a 4xx response and 5 for a 5xx response.")
 @json_option
 def command(
-    method: str,
-    url: str,
+    request: tuple[str, ...],
     headers: list[tuple[str, str]],
     params: list[tuple[str, str]],
     data: Any,
     raw: str | None,
+    body_file: str | None,
+    form: list[tuple[str, str]],
+    files: list[tuple[str, Path]] | None,
+    auth: tuple[str, str] | None,
+    bearer: str | None,
     timeout: float | None,
+    retries: int | None,
+    no_follow: bool,
+    include: bool,
+    output: Path | None,
+    fail: bool,
     as_json: bool,
 ) -> None:
-    """Send one request and print the answer.
+    """Send one request and print the response.
 
-    The exit status is 0 for any answer, whatever its status, and 1 if there was none; the cause is then printed.
+    METHOD is GET if it is left out, or POST if there is a body. A URL may begin with the host, which means http://, or
+    with a port of this machine, as in :8000/path. The status is printed to standard error, and the body
+    to standard output: the exact bytes if that is a file or a program. On a terminal JSON is indented and coloured, and
+    control characters are printed as escapes such as \\x1b.
+
+    The exit status is 0 for any response, whatever its status, and 1 if there was none; the cause is then printed.
     """
-    if data is not MISSING and raw is not None:
-        raise click.UsageError("give --data or --raw, not both")
+    if len(request) > 2:
+        raise click.UsageError(f"expected [METHOD] URL, got {len(request)} arguments: {' '.join(request)}")
+    bodies = {"--data": data is not MISSING, "--raw": raw is not None, "--body-file": body_file is not None}
+    bodies["--form or --file"] = bool(form or files)
+    if sum(bodies.values()) > 1:
+        given = " or ".join(name for name, is_given in bodies.items() if is_given)
+        raise click.UsageError(f"a request has one body: give {given}")
+    if auth is not None and bearer is not None:
+        raise click.UsageError("give --auth or --bearer, not both")
+    if as_json and (output is not None or include):
+        raise click.UsageError("--json has the headers and the body in it: leave out --output and --include")
+    if output is not None and not output.parent.is_dir():
+        raise click.UsageError(f"--output: there is no folder {str(output.parent)!r}")
+    method = request[0] if len(request) == 2 else "POST" if any(bodies.values()) else "GET"
+    if body_file is not None and not any(name.lower() == "content-type" for name, _ in headers):
+        headers += [("Content-Type", kind) for kind in guess_type(body_file)[:1] if kind]
     facade = comm()
     try:
         response = facade.http_request(
-            method.upper(), url, headers=headers, params=params, json=data, data=raw, timeout=timeout
+            method,
+            _with_scheme(request[-1]),
+            headers=headers,
+            params=params,
+            json=data,
+            data=raw if body_file is None else _read(body_file),
+            form=form or None,
+            files=files,
+            auth=auth or bearer,
+            timeout=timeout,
+            retries=retries,
+            follow_redirects=not no_follow,
         )
         failure = facade.http.last_failure
     except ValueError as error:
@@ -72,19 +151,78 @@ def command(
     if response is None:
         if as_json:
             print_json({"failure": {"kind": failure.kind, "message": failure.message}} if failure else {})
-        click.echo(f"zcli: no answer: {failure}", err=True)
+        complain(f"no response: {failure}")
         sys.exit(1)
     if as_json:
-        print_json(
-            {
-                "status_code": response.status_code,
-                "reason": response.reason,
-                "url": response.url,
-                "elapsed": response.elapsed,
-                "headers": dict(response.headers),
-                "text": response.text,
-            }
-        )
-        return
-    click.echo(f"{response.status_code} {response.reason}  {response.url}  {response.elapsed:.3f} s", err=True)
-    click.echo(response.text)
+        print_json(_as_json(response))
+    else:
+        _print(response, include or method.upper() == "HEAD", output)
+    if fail and not response.ok:
+        sys.exit(response.status_code // 100)
+
+
+def _with_scheme(url: str) -> str:
+    """Add http:// where a URL has no scheme, and localhost where it begins with a port."""
+    if "://" in url:
+        return url
+    return f"http://localhost{url}" if url.startswith(":") else f"http://{url}"
+
+
+def _read(body_file: str) -> bytes:
+    if body_file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(body_file).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"--body-file: {body_file} cannot be read: {error.strerror or error}") from error
+
+
+def _as_json(response: HttpResponse) -> dict[str, Any]:
+    from zcli_core.cli.http_body import readable_text
+
+    found = {
+        "status_code": response.status_code,
+        "reason": response.reason,
+        "url": response.url,
+        "elapsed": response.elapsed,
+        "headers": dict(response.headers),
+        "text": readable_text(response),
+    }
+    if found["text"] is None:
+        from base64 import b64encode
+
+        found["base64"] = b64encode(response.content).decode("ascii")
+    return found
+
+
+def _print(response: HttpResponse, include: bool, output: Path | None) -> None:
+    status = printable(f"{response.status_code} {response.reason}".rstrip())
+    if include:
+        fields = [f"{printable(name)}: {printable(value)}" for name, value in response.headers.items()]
+        say("\n".join([f"HTTP {status}", *fields, ""]), keep="\n")
+    else:
+        print(f"{status}  {printable(response.url)}  {response.elapsed:.3f} s", file=sys.stderr, flush=True)
+    if output is not None:
+        try:
+            output.write_bytes(response.content)
+        except OSError as error:
+            complain(f"--output: {output} cannot be written: {error.strerror or error}")
+            sys.exit(1)
+        complain(f"{len(response.content)} bytes written to {output}")
+    elif not sys.stdout.isatty():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(response.content)
+        sys.stdout.buffer.flush()
+    elif response.content:
+        _show(response)
+
+
+def _show(response: HttpResponse) -> None:
+    from zcli_core.cli.http_body import for_terminal, readable_text
+
+    text = readable_text(response)
+    if text is None:
+        kind = response.headers.get("content-type", "an unknown type")
+        complain(f"the body is not text ({len(response.content)} bytes, {kind}): write it to a file with -o FILE")
+    else:
+        click.echo(for_terminal(text))

@@ -8,6 +8,7 @@ import sys
 import click
 
 from zcli_core import __version__
+from zcli_core.cli.output import complain, use_any_console
 from zcli_core.cli.session import load_plugins, plugins_print_elsewhere
 from zcli_core.errors import ConfigError
 from zcli_core.host import describe_error
@@ -51,7 +52,7 @@ class _Commands(click.Group):
 
 
 def _report(plugin: str, error: BaseException) -> None:
-    click.echo(f"zcli: the plugin {plugin} failed in its hook zcli_commands: {describe_error(error)}", err=True)
+    complain(f"the plugin {plugin} failed in its hook zcli_commands: {describe_error(error)}")
 
 
 cli = click.version_option(__version__, prog_name="zcli")(_Commands())
@@ -59,8 +60,9 @@ cli = click.version_option(__version__, prog_name="zcli")(_Commands())
 
 def main() -> None:
     """Run the command; ``python -m zCLI`` is the same. Exit status 2: the configuration cannot be used."""
+    use_any_console()
     try:
         cli.main(prog_name="zcli")
     except ConfigError as error:  # of a part that is made when a subcommand first uses it
-        click.echo(f"zcli: {error}", err=True)
+        complain(error)
         sys.exit(2)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from zcli_core.cli.output import complain, say
 from zcli_core.cli.scaffold import KINDS, Names, make_files, parse_name, write_files
 from zcli_core.cli.session import load_plugins
 from zcli_core.config.settings import RESERVED
@@ -54,9 +55,9 @@ def plugin(name: str, kind: str, into: Path) -> None:
         _give_up(f"{error}; nothing was written. Take another name, or another folder with --into")
     except OSError as error:
         _give_up(f"{folder} cannot be written: {error.strerror or error}; nothing was left behind")
-    click.echo(f"{folder}: {names.in_classes}, {KINDS[kind]}")
+    say(f"{folder}: {names.in_classes}, {KINDS[kind]}")
     for path in files:
-        click.echo(f"  {path}")
+        say(f"  {path}")
     click.echo(
         "\nIts README says what to change first. Next:\n"
         f"  cd {shlex.quote(str(folder))}\n"
@@ -67,7 +68,7 @@ def plugin(name: str, kind: str, into: Path) -> None:
 
 
 def _give_up(message: str) -> None:
-    click.echo(f"zcli: {message}", err=True)
+    complain(message)
     sys.exit(2)
 
 

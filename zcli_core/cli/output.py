@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from zcli_core.printable import encodable, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,14 +21,43 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def json_option(function: _F) -> _F:
     """Add ``--json`` to a subcommand, as the argument ``as_json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
+
+
+def use_any_console() -> None:
+    """Let characters that the console's encoding does not have go out as escapes such as ``\\u2713``.
+
+    This is the one place that decides it for the command ``zcli``: for its own output, the help texts of click, the
+    tables of rich and the commands of plugins.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str, keep: str = "") -> None:
+    """Print a line that may hold text of other programs, see :func:`zcli_core.printable.printable`."""
+    print(printable(text, keep), flush=True)
+
+
+def complain(message: object) -> None:
+    """Print ``zcli: `` and a message to stderr. Further lines are indented, so that none looks like another message."""
+    print("zcli: " + re.sub(r"\n(?! )", "\n  ", printable(str(message), keep="\n")), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON; paths and other values without a JSON form as text."""
+    say(encode_json(value), keep="\n")
+
+
+def encode_json(value: Any, indent: int | None = 2) -> str:
+    """Return JSON that is safe to print: characters that a terminal obeys or does not have are written ``\\uXXXX``."""
     import json
 
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
+    if printable(text, keep="\n") == text == encodable(text, sys.stdout):
+        return text
+    return json.dumps(value, indent=indent, default=_plain).replace("\x7f", "\\u007f")
 
 
 def _plain(value: Any) -> Any:
@@ -77,7 +110,7 @@ _STYLES = {
 
 def _styled(cell: str, text: Any) -> Any:
     # Text takes a cell literally; a str would be searched for markup in square brackets.
-    return text(cell, style=_STYLES.get(cell, ""))
+    return text(printable(cell), style=_STYLES.get(cell, ""))
 
 
 def show(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zcli_core.cli.output import json_option, make_table, print_json, print_table
+from zcli_core.cli.output import complain, json_option, make_table, print_json, print_table
 from zcli_core.cli.session import comm
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _Row = tuple[str, ...]
 @json_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Show which local services run; start, stop or restart one.
+    """Show which local services run, or how one is; start, stop or restart one.
 
     \b
     ready        it answers in its own protocol and would serve a client
@@ -74,20 +74,44 @@ def _row(status: dict[str, Any]) -> _Row:
     return (status["service"], status["state"], address, status["version"] or "", login, status.get("error", ""))
 
 
-def _options(function: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        json_option,
-        click.option("--data-dir", type=click.Path(), help="Data folder of a server that zCLI runs as a process."),
-        click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that it may take."),
-        click.option("--port", type=click.IntRange(1, 65535), help="Its port; services.<name>.port if not given."),
-        click.argument("name"),
-    ):
-        function = option(function)
-    return function
+_OPTIONS = {
+    "data-dir": click.option("--data-dir", type=click.Path(), help="Data folder of a server that zCLI starts itself."),
+    "timeout": click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that it may take."),
+    "port": click.option("--port", type=click.IntRange(1, 65535), help="Its port; services.NAME.port if not given."),
+}
+
+
+def _options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the argument NAME, ``--json`` and the options of these names to a subcommand."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        for option in (json_option, *(_OPTIONS[name] for name in names), click.argument("name")):
+            function = option(function)
+        return function
+
+    return add
+
+
+@command.command("status")
+@_options("data-dir", "port")
+def status(name: str, as_json: bool, **options: Any) -> None:
+    """Show how NAME is. The exit status is 0 if it is ready, and 1 if it is not."""
+    facade = comm()
+    try:
+        found = facade.services.status(name, **options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    finally:
+        facade.close()
+    if as_json:
+        print_json(found)
+    else:
+        print_table(_COLUMNS, [_row(found)])
+    sys.exit(0 if found["ready"] else 1)
 
 
 @command.command("start")
-@_options
+@_options("data-dir", "timeout", "port")
 @click.option("--launcher", help="What starts it: auto, systemd, debian-cluster, homebrew, windows-service or local.")
 def start(name: str, as_json: bool, **options: Any) -> None:
     """Start NAME and wait until it is ready. One that is ready already is left alone."""
@@ -95,14 +119,14 @@ def start(name: str, as_json: bool, **options: Any) -> None:
 
 
 @command.command("stop")
-@_options
+@_options("data-dir", "timeout", "port")
 def stop(name: str, as_json: bool, **options: Any) -> None:
     """Stop NAME, the way it was started, and wait until it is gone."""
     _change("stop", name, as_json, options)
 
 
 @command.command("restart")
-@_options
+@_options("data-dir", "timeout", "port")
 def restart(name: str, as_json: bool, **options: Any) -> None:
     """Stop NAME and start it the same way."""
     _change("restart", name, as_json, options)
@@ -116,7 +140,7 @@ def _change(action: str, name: str, as_json: bool, options: dict[str, Any]) -> N
     try:
         with Console(stderr=True).status(f"{name}: {action} …"):
             done = getattr(facade.services, action)(name, **options)
-            status = facade.service_status(name)
+            status = facade.services.status(name, port=options["port"], data_dir=options["data_dir"])
         failure = facade.services.last_failure
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -127,5 +151,5 @@ def _change(action: str, name: str, as_json: bool, options: dict[str, Any]) -> N
     elif done:
         print_table(_COLUMNS, [_row(status)])
     if not done:
-        click.echo(f"zcli: {failure}", err=True)
+        complain(failure)
         sys.exit(1)

@@ -7,8 +7,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-import click
-
+from zcli_core.cli.output import complain
 from zcli_core.comm import Comm
 from zcli_core.config import Config
 from zcli_core.config.assembly import assemble
@@ -48,9 +47,9 @@ def load() -> tuple[PluginHost, Config]:
     """Load what is installed and configured; ends the program with status 2 if the configuration cannot be used."""
     session = load_plugins()
     for warning in session.warnings:
-        click.echo(f"zcli: {warning}", err=True)
+        complain(warning)
     if session.error is not None:
-        click.echo(f"zcli: {session.error}", err=True)
+        complain(f"{session.error}")
         sys.exit(2)
     return session.host, session.config
 

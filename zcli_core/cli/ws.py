@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from zcli_core.cli.http import pairs
+from zcli_core.cli.input_lines import InputLines
+from zcli_core.cli.output import complain, say
 from zcli_core.cli.session import comm
 from zcli_core.errors import ZCLIError
+from zcli_core.printable import print_line, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zcli_core.cli.ws_client import Client
+    from zcli_core.contracts.http import Url
     from zcli_core.contracts.websocket import Message
+
+#: 1005 is a close frame without a code, which says no more than that the server is done (RFC 6455, section 7.1.5).
+_ORDINARY = (1000, 1001, 1005)
+_CLOSE_TIMEOUT = 5.0
+_LONGEST_WAIT = 1e6
 
 
 @click.group("ws")
@@ -24,15 +41,16 @@ def command() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of websocket.port; 0 picks a free one.")
 @click.option("--broadcast", is_flag=True, help="Pass each message on to all other clients instead of sending it back.")
 def serve(host: str | None, port: int | None, broadcast: bool) -> None:
-    """Serve until Ctrl+C: send messages back, and print what comes and goes.
+    """Serve until Ctrl+C: send each message back, and print messages, connects and disconnects.
 
-    Every setting of the section websocket applies; `zcli config websocket` shows them.
+    Every setting of the section websocket applies; `zcli config websocket` shows them. Control characters in what
+    clients send are printed as escapes such as \\x1b.
     """
     facade = comm()
     server = facade.websocket
 
     async def handle(websocket: Any, message: Message) -> None:
-        click.echo(f"{_name(websocket)}: {_shown(message)}")
+        print_line(f"{_name(websocket)}: {_shown(message)}")
         if broadcast:
             await server.broadcast(message, exclude=websocket)
         else:
@@ -43,17 +61,17 @@ def serve(host: str | None, port: int | None, broadcast: bool) -> None:
         address = "{}:{}".format(*info["address"]) if info["address"] else "a client"
         return f"{info['identity']} at {address}" if info["identity"] else address
 
-    async def greet(websocket: Any) -> None:
-        click.echo(f"{_name(websocket)} came; {server.client_count} connected")
+    async def connected(websocket: Any) -> None:
+        print_line(f"{_name(websocket)} connected; clients: {server.client_count}")
 
-    async def take_leave(websocket: Any) -> None:
+    async def disconnected(websocket: Any) -> None:
         reason = f" ({websocket.close_reason})" if websocket.close_reason else ""
-        click.echo(f"{_name(websocket)} left: {websocket.close_code}{reason}")
+        print_line(f"{_name(websocket)} disconnected: {websocket.close_code}{reason}")
 
     try:
-        server.start(host, port, handle, on_connect=greet, on_disconnect=take_leave)
+        server.start(host, port, handle, on_connect=connected, on_disconnect=disconnected)
     except (ZCLIError, ValueError) as error:
-        click.echo(f"zcli: {error}", err=True)
+        complain(error)
         sys.exit(2)
     finally:
         facade.close()
@@ -61,39 +79,156 @@ def serve(host: str | None, port: int | None, broadcast: bool) -> None:
 
 @command.command("connect")
 @click.argument("url")
-@click.option("--token", help="Show this token, as Authorization: Bearer.", envvar="WEBSOCKET_TOKEN", show_envvar=True)
-@click.option("--origin", help="Say that you are a page of this origin.")
+@click.option("--token", help="Send this token, as Authorization: Bearer. Without it no token is sent.")
+@click.option("-H", "--header", "headers", multiple=True, callback=pairs, help="A header, as 'Name: value'.")
+@click.option("--origin", help="Send this Origin, as a page of that site would.")
 @click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Trust this certificate for wss://.")
 @click.option(
-    "--wait", default=1.0, show_default=True, help="Seconds to wait for further answers once input has ended."
-)
-def connect(url: str, token: str | None, origin: str | None, ca_file: str | None, wait: float) -> None:
-    """Send each line of input to URL (ws:// or wss://) and print what comes back.
+    "--max-size", type=click.IntRange(min=1), default=16 * 1024 * 1024, show_default=True,
+    help="Largest message that is accepted, in bytes.",
+)  # fmt: skip
+@click.option(
+    "--wait", type=click.FloatRange(min=0), default=1.0, show_default=True,
+    help="Seconds to wait for further messages once the input has ended.",
+)  # fmt: skip
+def connect(
+    url: str,
+    token: str | None,
+    headers: list[tuple[str, str]],
+    origin: str | None,
+    ca_file: str | None,
+    max_size: int,
+    wait: float,
+) -> None:
+    """Send each line of input to URL (ws:// or wss://) and print the messages that come back.
 
-    The exit status is 0 if the connection ended properly, 1 if it was refused, broken or could not be made.
+    The command ends when the server closes the connection, when the input has ended and nothing more comes, or with
+    Ctrl+C. The exit status is 0 if the connection was closed with 1000, 1001 or no code, and 1 if it was refused,
+    broken, closed with another code or could not be made.
+
+    Messages are written as they are to a file or a program; on a terminal, control characters are printed as escapes.
     """
-    from zcli_core.cli.ws_client import Client, ClientError
+    from zcli_core.cli.ws_client import ClientError, read_url
 
-    headers = [("Authorization", f"Bearer {token}")] if token else []
-    headers += [("Origin", origin)] if origin else []
     try:
-        client = Client(url, headers, ca_file)
+        address, user_info = read_url(url)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="URL") from error
-    except ClientError as error:
-        click.echo(f"zcli: {error}", err=True)
-        sys.exit(1)
-    client.listen(lambda message: click.echo(_shown(message)))
+    fields = [*headers, *_credentials(token, user_info)]
+    fields += [("Origin", origin)] if origin else []
     try:
-        for line in sys.stdin:
-            if not client.send(line.rstrip("\n")):
-                break
+        code = asyncio.run(_talk(address, _checked(fields), ca_file, max_size, wait))
+    except ClientError as error:
+        complain(printable(str(error)))
+        sys.exit(1)
     except KeyboardInterrupt:
-        wait = 0
-    code, reason = client.finish(wait)
-    click.echo(f"zcli: closed, {code}{f' ({reason})' if reason else ''}", err=True)
-    sys.exit(0 if code in (1000, 1001) else 1)
+        sys.exit(130)
+    sys.exit(0 if code in _ORDINARY else 1)
+
+
+def _credentials(token: str | None, user_info: tuple[str, str] | None) -> Iterator[tuple[str, str]]:
+    from zcli_core.comm.http.auth import authorize
+    from zcli_core.contracts.http import Headers, HttpRequest, Url
+
+    if token is not None and user_info is not None:
+        raise click.UsageError("credentials in the URL and --token were given: give one of them")
+    if token is None and user_info is None:
+        return
+    request = HttpRequest("GET", Url("http", "", 80, "/"), Headers())
+    try:
+        authorize(user_info or token or "")(request)
+    except ValueError as error:
+        raise click.UsageError(str(error).replace("auth:", "--token:" if token is not None else "URL:")) from error
+    yield from request.headers.items()
+
+
+def _checked(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    from zcli_core.contracts.http import check_header
+
+    for name, value in fields:
+        try:
+            check_header(name, value)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    return fields
+
+
+async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, max_size: int, wait: float) -> int:
+    """Connect, send the input, print what comes, and say how it ended; the close code."""
+    from zcli_core.cli.ws_client import Client, Ending
+
+    client = await Client.connect(url, headers, ca_file, max_size)
+    complain(f"connected to ws{url.redacted().removeprefix('http')}")
+    lines = InputLines(asyncio.get_running_loop())
+    with _first_ctrl_c() as interrupted:
+        printing = asyncio.ensure_future(_print_messages(client))
+        sending = asyncio.ensure_future(_send_lines(client, lines))
+        stopping = asyncio.ensure_future(interrupted.wait())
+        try:
+            await asyncio.wait({printing, sending, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await _wait_for_silence(client, min(wait, _LONGEST_WAIT), {printing, stopping})
+            if not printing.done():
+                client.begin_close()
+                await asyncio.wait({printing}, timeout=_CLOSE_TIMEOUT)
+            if printing.done():
+                printing.result()
+        finally:
+            for task in (printing, sending, stopping):
+                task.cancel()
+            await asyncio.gather(printing, sending, stopping, return_exceptions=True)
+            await client.disconnect()
+    ending = client.ending or Ending(1006, "the server did not respond to the close", by_server=False)
+    by = " by the server" if ending.by_server else ""
+    reason = f" ({printable(ending.reason)})" if ending.reason else ""
+    complain(f"closed{by}: {ending.code}{reason}; messages: {client.sent} sent, {client.received} received")
+    if lines.problem or (lines.are_left and not interrupted.is_set()):
+        complain(lines.problem or "the connection ended before all of the input was sent")
+        return 1006
+    return ending.code
+
+
+async def _print_messages(client: Client) -> None:
+    async for message in client.messages():
+        if sys.stdout.isatty():
+            say(f"< {_shown(message)}", keep="\n\t")
+        else:  # click.echo() would leave out what looks like a colour
+            sys.stdout.write(f"{_shown(message)}\n")
+            sys.stdout.flush()
+
+
+async def _send_lines(client: Client, lines: InputLines) -> None:
+    while (line := await lines.get()) is not None:
+        if not await client.send(line):
+            lines.put_back(line)
+            await asyncio.Event().wait()  # what the server sent before the end is still being printed
+        lines.task_done()
+
+
+async def _wait_for_silence(client: Client, seconds: float, until: set[asyncio.Future[Any]]) -> None:
+    client.heard_at = time.monotonic()
+    while not any(task.done() for task in until) and (left := client.heard_at + seconds - time.monotonic()) > 0:
+        await asyncio.wait(until, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+
+@contextlib.contextmanager
+def _first_ctrl_c() -> Iterator[asyncio.Event]:
+    """Set an event at the first Ctrl+C; a second one ends the program at once."""
+    loop = asyncio.get_running_loop()
+    interrupted = asyncio.Event()
+
+    def note(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        loop.call_soon_threadsafe(interrupted.set)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _shown(message: Message) -> str:
-    return message if isinstance(message, str) else f"{len(message)} bytes: {message[:40].hex(' ')}"
+    if isinstance(message, str):
+        return message
+    return f"{len(message)} bytes: {message[:40].hex(' ')}{' ...' if len(message) > 40 else ''}"

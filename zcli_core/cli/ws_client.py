@@ -1,16 +1,18 @@
-"""The WebSocket client of ``zcli ws connect``: one connection, a thread that listens, wsproto for the protocol."""
+"""The WebSocket client of ``zcli ws connect``: one connection in an event loop, wsproto for the protocol."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import NamedTuple
 
 from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
 from wsproto.events import (
     AcceptConnection,
     BytesMessage,
@@ -23,134 +25,236 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
-from zcli_core.comm.http.urls import parse_url
-from zcli_core.contracts.http import TransportFailure
-from zcli_core.tls_sockets import ThreadSafeSSLSocket
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from zcli_core import net
+from zcli_core.comm.http.urls import UserInfo, parse_url
+from zcli_core.contracts.http import TransportFailure, Url
 
 _TIMEOUT = 10.0
+_READ_SIZE = 64 * 1024
+#: Pongs are not sent while this many bytes wait for a server that does not read.
+_MAX_WAITING = 64 * 1024
 
 
 class ClientError(Exception):
     """The connection could not be made; the message says why."""
 
 
+class Ending(NamedTuple):
+    """How a connection ended: the close code, the reason (empty if there is none), and which side closed it."""
+
+    code: int
+    reason: str
+    by_server: bool
+
+
+def read_url(text: str) -> tuple[Url, UserInfo | None]:
+    """Parse a WebSocket URL: the same URL with http or https, and the user and the password in it.
+
+    Raises ValueError if the text is not a ``ws://`` or ``wss://`` URL.
+    """
+    scheme, _, rest = text.strip().partition("://")
+    if scheme.lower() not in ("ws", "wss"):
+        raise ValueError(f"expected ws://host:port/path or wss://host:port/path, got {scheme[:40]!r}")
+    try:
+        return parse_url(f"http{scheme[2:]}://{rest}")
+    except TransportFailure as failure:
+        raise ValueError(failure.message) from None
+
+
 class Client:
-    """A connection that is open once it is made."""
+    """A connection that is open once :meth:`connect` returns it.
 
-    def __init__(self, url: str, headers: Sequence[tuple[str, str]], ca_file: str | None) -> None:
-        """Connect. Raises ValueError for what is no WebSocket URL, ClientError if there is no connection to be had."""
-        scheme, _, rest = url.strip().partition("://")
-        if scheme.lower() not in ("ws", "wss"):
-            raise ValueError(f"expected ws://host:port/path or wss://host:port/path, not {scheme[:40]!r}")
-        try:
-            place, _ = parse_url(f"http{scheme[2:]}://{rest}")
-        except TransportFailure as failure:
-            raise ValueError(failure.message) from None
+    Attributes:
+        sent, received: Messages so far.
+        heard_at: When the last message came, as :func:`time.monotonic` counts.
+        ending: How the connection ended; None while it is open.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_size: int) -> None:
+        self.sent = 0
+        self.received = 0
+        self.heard_at = time.monotonic()
+        self.ending: Ending | None = None
+        self._reader = reader
+        self._writer = writer
+        self._max_size = max_size
         self._protocol = WSConnection(ConnectionType.CLIENT)
-        self._lock = threading.Lock()
-        self._closed: tuple[int, str] | None = None
-        self._heard_at = time.monotonic()
+        self._early: list[Event] = []
         self._pieces: list[str | bytes] = []
+        self._size = 0
+
+    @classmethod
+    async def connect(cls, url: Url, headers: Sequence[tuple[str, str]], ca_file: str | None, max_size: int) -> Client:
+        """Connect to the host of a URL and upgrade, in 10 seconds at most.
+
+        Args:
+            url: As :func:`read_url` returns it.
+            headers: Sent with the upgrade request.
+            ca_file: PEM file of the authorities to trust for ``wss://``; the system's if None.
+            max_size: Bytes that a message may have; a larger one closes the connection with 1009.
+
+        Raises:
+            ClientError: There is no connection.
+        """
+        deadline = time.monotonic() + _TIMEOUT
+        plain: socket.socket | None = None
         try:
-            plain = socket.create_connection((place.host, place.port), timeout=_TIMEOUT)
-            self._socket = _secured(plain, place.host, ca_file) if place.scheme == "https" else plain
-        except OSError as error:
-            raise ClientError(f"cannot connect to {place.host}:{place.port}: {error.strerror or error}") from error
-        extra = [(name.encode(), value.encode()) for name, value in headers]
-        self._send(Request(host=place.authority, target=place.target, extra_headers=extra))
-        self._early = self._wait_for_acceptance()
-        self._socket.settimeout(None)
-
-    def _wait_for_acceptance(self) -> list[Event]:
-        """Read until the server has accepted; what it sent right behind."""
+            # They block the event loop, which has nothing else to do yet.
+            plain = net.connect(net.resolve(url.host, url.port, deadline), deadline)
+            context = _tls_context(ca_file) if url.scheme == "https" else None
+            name = url.host.partition("%")[0].rstrip(".") if context else None
+            opening = asyncio.open_connection(sock=plain, ssl=context, server_hostname=name)
+            reader, writer = await asyncio.wait_for(opening, net.remaining(deadline))
+        except BaseException as error:
+            if plain is not None:
+                plain.close()
+            if isinstance(error, (OSError, net.NoConnectionError, asyncio.TimeoutError)):
+                raise ClientError(f"cannot connect to {url.host}:{url.port}: {_why(error)}") from error
+            raise
+        client = cls(reader, writer, max_size)
         try:
-            while True:
-                events = list(self._receive())
-                for place, event in enumerate(events):
-                    if isinstance(event, AcceptConnection):
-                        return events[place + 1 :]
-                    if isinstance(event, RejectConnection):
-                        raise ClientError(f"the server refused with HTTP status {event.status_code}")
-                    if isinstance(event, CloseConnection):
-                        raise ClientError("the server hung up during the upgrade")
-        except (OSError, ProtocolError) as error:
-            raise ClientError(f"the server does not answer as a WebSocket server does: {error}") from error
+            await asyncio.wait_for(client._upgrade(url, headers), max(net.remaining(deadline), 1.0))
+        except (OSError, ProtocolError, asyncio.TimeoutError) as error:
+            await client._abort()
+            raise ClientError(f"the server did not respond as a WebSocket server does: {_why(error)}") from error
+        except BaseException:
+            await client._abort()
+            raise
+        return client
 
-    def listen(self, on_message: Callable[[str | bytes], None]) -> None:
-        """Begin to hand over messages, in a thread of its own."""
-        self._thread = threading.Thread(target=self._listen, args=(on_message,), daemon=True)
-        self._thread.start()
+    async def _upgrade(self, url: Url, headers: Sequence[tuple[str, str]]) -> None:
+        fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
+        self._write(Request(host=url.authority, target=url.target, extra_headers=fields))
+        while True:
+            events = list(await self._receive())
+            for place, event in enumerate(events):
+                if isinstance(event, AcceptConnection):
+                    self._early = events[place + 1 :]
+                    return
+                if isinstance(event, RejectConnection):
+                    raise ClientError(f"the server refused with HTTP status {event.status_code}{_location(event)}")
 
-    def _listen(self, on_message: Callable[[str | bytes], None]) -> None:
-        events = self._early
-        while self._closed is None:
+    async def messages(self) -> AsyncIterator[str | bytes]:
+        """Yield the messages until the connection ends. Pings are answered while this is awaited."""
+        events: Iterable[Event] = self._early
+        while self.ending is None:
             for event in events:
-                self._heard_at = time.monotonic()
-                self._take(event, on_message)
-            if self._closed is None:
-                try:
-                    events = list(self._receive())
-                except (OSError, ProtocolError) as error:
-                    self._closed = (1006, str(error))
+                if isinstance(event, (TextMessage, BytesMessage)):
+                    message = self._collect(event)
+                    if message is not None:
+                        yield message
+                elif isinstance(event, Ping):
+                    self._pong(event)
+                elif isinstance(event, CloseConnection) and self.ending is None:
+                    self._closed(event)
+                if self.ending is not None:
+                    return
+            try:
+                events = list(await self._receive())
+            except ProtocolError as error:
+                self._fail(1002, f"the server broke the protocol: {error}")
+            except OSError as error:
+                self.ending = Ending(1006, f"the connection broke: {_why(error)}", by_server=True)
 
-    def _take(self, event: Event, on_message: Callable[[str | bytes], None]) -> None:
-        if isinstance(event, (TextMessage, BytesMessage)):
-            self._collect(event, on_message)
-        elif isinstance(event, Ping):
-            self._send(event.response())
-        elif isinstance(event, CloseConnection):
-            with contextlib.suppress(OSError, ProtocolError):
-                self._send(event.response())
-            self._closed = (event.code, event.reason or "")
+    def _collect(self, event: TextMessage | BytesMessage) -> str | bytes | None:
+        piece = event.data if isinstance(event.data, str) else bytes(event.data)
+        self.heard_at = time.monotonic()
+        self._size += len(piece)
+        if self._size > self._max_size:
+            self._fail(1009, f"a message is larger than {self._max_size} bytes (--max-size)")
+            return None
+        self._pieces.append(piece)
+        if not event.message_finished:
+            return None
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        self.received += 1
+        return piece[:0].join(pieces)  # type: ignore[arg-type]  # all of them are of one kind
 
-    def _collect(self, event: TextMessage | BytesMessage, on_message: Callable[[str | bytes], None]) -> None:
-        self._pieces.append(event.data if isinstance(event.data, str) else bytes(event.data))
-        if event.message_finished:
-            pieces, self._pieces = self._pieces, []
-            empty = pieces[0][:0]
-            on_message(empty.join(pieces))  # type: ignore[arg-type]  # all of them are of one kind
+    def _pong(self, event: Ping) -> None:
+        # A pong for the latest ping is enough (RFC 6455, section 5.5.3).
+        if self._writer.transport.get_write_buffer_size() < _MAX_WAITING:
+            self._try_to_write(event.response())
 
-    def send(self, text: str) -> bool:
-        """Send a text message; whether the connection is still there."""
-        if self._closed is None:
-            with contextlib.suppress(OSError, ProtocolError):
-                self._send(TextMessage(data=text))
+    def _closed(self, event: CloseConnection) -> None:
+        by_server = self._protocol.state is ConnectionState.REMOTE_CLOSING
+        if by_server:
+            self._try_to_write(event.response())
+        reason = event.reason or ("the connection broke" if event.code == 1006 else "")
+        self.ending = Ending(int(event.code), reason, by_server or event.code == 1006)
+
+    def _fail(self, code: int, reason: str) -> None:
+        self._try_to_write(CloseConnection(code=code))
+        self.ending = Ending(code, reason, by_server=False)
+
+    async def send(self, text: str) -> bool:
+        """Send a text message, and wait while the server does not read; whether the connection is still open."""
+        if self.ending is None and self._try_to_write(TextMessage(data=text)):
+            with contextlib.suppress(OSError):
+                await self._writer.drain()
+                self.sent += 1
                 return True
         return False
 
-    def finish(self, wait: float) -> tuple[int, str]:
-        """Close once nothing has been heard for ``wait`` seconds; how the connection ended."""
-        self._heard_at = time.monotonic()
-        while self._closed is None and (left := self._heard_at + wait - time.monotonic()) > 0:
-            self._thread.join(left)
-        if self._closed is None:
-            with contextlib.suppress(OSError, ProtocolError):
-                self._send(CloseConnection(code=1000))
-            self._thread.join(_TIMEOUT)
-        self._socket.close()
-        return self._closed or (1006, "the server did not answer the close")
+    def begin_close(self) -> None:
+        """Send a close frame with 1000; :meth:`messages` ends when the server has responded to it."""
+        self._try_to_write(CloseConnection(code=1000))
 
-    def _send(self, event: Event) -> None:
-        with self._lock:
-            self._socket.sendall(self._protocol.send(event))
+    async def disconnect(self) -> None:
+        """Let the server close the socket first (RFC 6455, section 7.1.1), and close it after a second at most."""
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._read_to_the_end(), 1.0)
+        await self._abort()
 
-    def _receive(self) -> Iterator[Event]:
-        data = self._socket.recv(65536)
-        with self._lock:
-            self._protocol.receive_data(data or None)
-            yield from self._protocol.events()
+    async def _abort(self) -> None:
+        self._writer.transport.abort()
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._writer.wait_closed(), 1.0)
+
+    async def _read_to_the_end(self) -> None:
+        # A socket that is closed with something unread in it sends a reset, and our close frame may be lost.
+        while await self._reader.read(_READ_SIZE):
+            pass
+
+    def _try_to_write(self, event: Event) -> bool:
+        with contextlib.suppress(ProtocolError):  # the connection is closing
+            self._write(event)
+            return True
+        return False
+
+    def _write(self, event: Event) -> None:
+        self._writer.write(self._protocol.send(event))
+
+    async def _receive(self) -> Iterable[Event]:
+        data = await self._reader.read(_READ_SIZE)
+        if not data and self._protocol.state is ConnectionState.CONNECTING:
+            raise ClientError("the server closed the connection during the upgrade")
+        self._protocol.receive_data(data or None)
+        return self._protocol.events()
 
 
-def _secured(plain: socket.socket, host: str, ca_file: str | None) -> ssl.SSLSocket:
+def _location(event: RejectConnection) -> str:
+    found = next((value for name, value in event.headers if name.lower() == b"location"), None)
+    return "" if found is None else f", which redirects to {found.decode('latin-1')}"
+
+
+def _why(error: BaseException) -> str:
+    """The reason that an error states, in a clause."""
+    if isinstance(error, net.NoConnectionError):
+        error = error.cause
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+        return f"no response within {_TIMEOUT:g} seconds"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    if isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, socket.gaierror)) and error.errno:
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    if ca_file is None:
+        import truststore
+
+        return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context = ssl.create_default_context(cafile=ca_file)
-    context.sslsocket_class = ThreadSafeSSLSocket
-    if ca_file:
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a self-signed certificate vouches for itself
-    try:
-        return context.wrap_socket(plain, server_hostname=host)
-    except OSError:
-        plain.close()
-        raise
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a self-signed certificate vouches for itself
+    return context

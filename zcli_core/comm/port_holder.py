@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zcli_core.printable import printable
+
 _PROC = Path("/proc")
 _LISTEN = 0x0A  # include/net/tcp_states.h
 
@@ -30,7 +32,7 @@ class PortHolder:
     def __str__(self) -> str:
         if self.pid is None:
             return f"a process of user {self.user}"
-        return f"{self.name or 'a process'} (pid {self.pid})"
+        return f"{printable(self.name or 'a process')} (pid {self.pid})"
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ def _read(
     )
     layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
     resolution = resolve(read_layers(layers, settings, context), settings, context)
+    resolution.env_file = context.env_file_in_use
     resolution.problems += _circles(layers, resolution)
     if all(map(needs_of, layers)):  # one that has to be told where to read is told by nobody
         lines = ["no plugin in use gives configuration layers, so nothing that is configured would be in force"]

@@ -79,6 +79,11 @@ class Config:
         return self._resolution.variables.get(name, default)
 
     @property
+    def env_file_in_use(self) -> str:
+        """The ``.zEnv`` that was read, for an error about what is missing in it: a path, or that there was none."""
+        return self._resolution.env_file or ".zEnv (none was found)"
+
+    @property
     def settings(self) -> Mapping[str, Setting]:
         """Every declared setting by key."""
         return self._settings

@@ -78,6 +78,8 @@ class Resolution:
         self.secrets: set[tuple[str, str]] = set()
         self.warnings: list[str] = []
         self.problems: list[str] = []
+        #: The ``.zEnv`` that was read.
+        self.env_file: str | None = None
 
     def top(self, key: str, default: Any) -> Any:
         """The value in force, which may be an UnusableValue, or ``default`` if no layer sets it."""

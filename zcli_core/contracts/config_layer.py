@@ -61,6 +61,8 @@ class LayerContext:
         self.base_directories: list[str | os.PathLike[str]] = []
         #: What :meth:`read_file` has read since the start began.
         self._files = {} if files is None else files
+        #: The ``.zEnv`` that was read, for errors about what is missing in it. Its layer sets it.
+        self.env_file_in_use: str | None = None
         #: What zCLI tells the layers that need settings; :meth:`value` and :meth:`origin` read it.
         self.found: Mapping[str, Value] | None = None
 

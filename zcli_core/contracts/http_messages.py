@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from zcli_core.contracts.headers import Headers
 from zcli_core.errors import ZCLIError
+from zcli_core.printable import printable
 
 #: A request's body. Bytes and None can be sent again at will. An iterable may be gone through once per call of
 #: ``exchange``; whether it can be gone through again is the core's business.
@@ -181,7 +182,7 @@ class HttpResponse:
     iterable.
 
     Attributes:
-        status_code, reason: As in ``404`` and ``"Not Found"``. What is not printable in a reason is U+FFFD.
+        status_code, reason: As in ``404`` and ``"Not Found"``. Control characters in a reason are escaped.
         headers: A :class:`Headers`.
         content: The body as bytes, with Content-Encoding decoded.
         elapsed: Seconds from the beginning of the call to the end of this response, redirects and retries included.
@@ -286,7 +287,7 @@ class HttpResponse:
         return self.content.decode(charset).removeprefix("\ufeff")
 
     def _not_json(self, reason: str, text: str, position: int) -> JSONDecodeError:
-        content_type = self.headers.get("content-type", "no Content-Type")
+        content_type = printable(self.headers.get("content-type", "no Content-Type"))
         return JSONDecodeError(f"the body of {self.status_code} ({content_type}) is not JSON: {reason}", text, position)
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zcli_core import __version__, hookspecs
 from zcli_core.contracts.provider import CONTRACT_VERSION, Provider
+from zcli_core.printable import printable
 from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _is_tuple_of_names(value: Any) -> bool:
 def describe_error(error: BaseException) -> str:
     """An exception in one line: its type and what it says."""
     try:
-        text = " ".join(str(error).split())
+        text = printable(" ".join(str(error).split()))
     except Exception:  # noqa: BLE001 - an error that cannot even say what it is
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sized
 from typing import Any
 
 from zcli_core.log import FILE_ONLY
+from zcli_core.printable import print_line
 
 _ON = frozenset({"1", "true", "yes", "on"})
 _OFF = frozenset({"", "0", "false", "no", "off"})
@@ -54,8 +55,7 @@ class Trace:
             return
         self._early.append(line)
         if sys.stderr is not None:
-            with contextlib.suppress(OSError, ValueError):  # closed, or with no way to say that in its encoding
-                print(f"zcli: {line}", file=sys.stderr, flush=True)
+            print_line(f"zcli: {line}", sys.stderr)
 
     def __call__(
         self, plugin: str, what: str, names: tuple[str, ...], function: Callable[..., Any]

@@ -37,6 +37,7 @@ from zcli_core.contracts.http import (
 )
 from zcli_core.errors import raised_by_signal
 from zcli_core.forks import call_after_fork
+from zcli_core.printable import printable
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -344,10 +345,8 @@ class HttpClient:
         transport = self._transport or self._first_transport()
         try:
             raw = transport.exchange(request, deadline, max_bytes)
-            if raw.reason.isprintable():
-                return raw
-            # It goes into logs and onto terminals, which control characters could steer.
-            return raw._replace(reason="".join(c if c.isprintable() else "\ufffd" for c in raw.reason))
+            # It goes into logs and onto terminals.
+            return raw if raw.reason.isprintable() else raw._replace(reason=printable(raw.reason))
         except (TransportFailure, BodySourceError):
             raise
         except Exception as error:
@@ -380,7 +379,7 @@ class HttpClient:
     def _failed(
         self, cause: TransportFailure, method: str, url: str, started: float, request: HttpRequest | None = None
     ) -> None:
-        failure = HttpFailure(cause.kind, cause.message, method, url, time.monotonic() - started)
+        failure = HttpFailure(cause.kind, printable(cause.message), method, url, time.monotonic() - started)
         self._last_failure.set(failure)
         self._log.warning("%s", failure)
         if self._on_response is not None and request is not None:

@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import NamedTuple
 
+from zcli_core.printable import printable
+
 
 class ServiceFailure(NamedTuple):
     """Why a call about a service gave False or None. ``str()`` of it is meant for people.
@@ -23,10 +25,10 @@ class ServiceFailure(NamedTuple):
     log: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        text = f"{self.service}: {self.message}"
+        text = f"{self.service}: {printable(self.message)}"
         if self.command:
             text += f"; this would do it: {self.command}"
-        return "\n    ".join([text, *self.log])
+        return "\n    ".join([text, *(printable(line, keep="\t") for line in self.log)])
 
 
 # What the variable holds is replaced, never changed: a task begins with a copy of its parent's context.

@@ -7,6 +7,7 @@ from typing import Any
 
 from zcli_core.comm.services.asking import Finding
 from zcli_core.contracts.service import LocalProcess, ServiceBackend, Target
+from zcli_core.printable import printable
 
 _SYSTEMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
 #: Package managers of Linux: the field of Install, the program, its word for installing.
@@ -41,13 +42,13 @@ def status_of(
         "state": finding.state,
         "port": target.port,
         "os": system_name(),
-        "version": answer.version if answer else None,
+        "version": printable(answer.version) if answer and answer.version else None,
         "needs_auth": answer.needs_auth if answer else None,
     }
     if answer is not None:
         status["connection_info"] = connection_info
     if finding.state != "ready":
-        status["error"] = error_of(backend, target, finding)
+        status["error"] = printable(error_of(backend, target, finding))
     return status
 
 

@@ -70,7 +70,9 @@ class Services:
 
     # --- asking ---
 
-    def status(self, name: Any = ALL) -> Any:
+    def status(
+        self, name: Any = ALL, *, port: int | None = None, data_dir: str | os.PathLike[str] | None = None
+    ) -> Any:
         """How a service is; without a name, how every service is, as a dict by name. They are asked all at once.
 
         A status is a dict with
@@ -82,11 +84,16 @@ class Services:
         - ``version`` (str) and ``needs_auth`` (bool), None where it does not tell
         - ``connection_info`` (dict) if it runs, ``error`` (str) if it is not ready
 
+        :param port: the port of a named service; where it was started here, or ``services.<name>.port``, if not given.
+        :param data_dir: its data folder, if it was started with one; as for ``port`` if not given.
         :raises ValueError: no plugin provides a service of that name.
         :raises ConfigError: the one that is named cannot be made, or several plugins provide it.
         """
         if name is ALL:
             return dict(zip(self.names, at_once(self.report, self.names), strict=True))
+        if (port, data_dir) != (None, None):
+            job = self._job(name, port, data_dir, None, None)
+            return self._status(job.backend, job.target)
         return self._status(self._backend(name))
 
     def report(self, name: str) -> Status:

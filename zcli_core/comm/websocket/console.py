@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from typing import TYPE_CHECKING
 
 from zcli_core.log import FILE_ONLY
+from zcli_core.printable import print_line
 
 if TYPE_CHECKING:
     from zcli_core.comm.websocket.running import Report
 
-__all__ = ["FILE_ONLY", "ending", "say"]
-
-
-def say(text: str) -> None:
-    """Print a line at once, in whatever the console's encoding can say of it; a console that is gone is no error."""
-    stream = sys.stdout
-    if stream is None:
-        return
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    with contextlib.suppress(OSError, ValueError):
-        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+__all__ = ["FILE_ONLY", "ending", "print_line"]
 
 
 def ending(report: Report) -> str:

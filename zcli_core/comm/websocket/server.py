@@ -143,9 +143,9 @@ class WebSocketServer:
             with contextlib.suppress(KeyboardInterrupt):
                 report = runner.run(factory, self._serve(run, order, self._announce), run.drop, self._log)
         if report is None or signals.insisted:
-            console.say("[WebSocket] interrupted: every connection was dropped")
+            console.print_line("[WebSocket] interrupted: every connection was dropped")
         else:
-            console.say(f"[WebSocket] {console.ending(report)}")
+            console.print_line(f"[WebSocket] {console.ending(report)}")
 
     async def serve(
         self,
@@ -422,7 +422,7 @@ class WebSocketServer:
     def _announce(self, run: Run) -> None:
         settings = self._config.websocket
         auth = f"auth: {', '.join(settings.auth)}" if settings.require_auth else "no auth"
-        console.say(f"[WebSocket] listening on {run.url} ({auth}); Ctrl+C stops it")
+        console.print_line(f"[WebSocket] listening on {run.url} ({auth}); Ctrl+C stops it")
 
 
 def _expect_no_handler(name: str, given: object) -> None:

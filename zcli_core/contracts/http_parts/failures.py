@@ -8,13 +8,14 @@ import socket
 
 from zcli_core import net
 from zcli_core.contracts.http import TransportFailure
+from zcli_core.printable import printable
 
 _UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
 
 
 def one_line(text: str) -> str:
-    """A text without control characters, short enough for a log."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.strip())[:120]
+    """Return a text on one printable line, short enough for a log."""
+    return printable(text.strip()[:120])
 
 
 def timed_out(doing: str) -> TransportFailure:

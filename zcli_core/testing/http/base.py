@@ -24,6 +24,7 @@ from zcli_core.contracts.http import (
     TransportFailure,
     Url,
 )
+from zcli_core.printable import printable
 from zcli_core.testing.contract import Contract, Offered, make_context
 from zcli_core.testing.http.certificates import AUTHORITY
 
@@ -114,7 +115,7 @@ class Caller:
         failure = caught.value
         assert failure.kind in ({kinds} if isinstance(kinds, str) else kinds), str(failure)
         assert failure.message.strip()
-        assert failure.message.isprintable(), "the message is one line that a terminal can show"
+        assert printable(failure.message) == failure.message, "the message is one line that a terminal can show"
         assert SECRET not in failure.message
         return failure
 

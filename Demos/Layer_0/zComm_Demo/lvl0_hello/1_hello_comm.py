@@ -8,7 +8,7 @@ You see [zConfig Ready], then [zComm Ready], which is the order in which they st
 The log is logs/hello-comm.log in the folder you run it from.
 """
 
-from zCLI import zCLI
+from zCLI import print_line, zCLI
 
 zSpark = {
     "deployment": "Development",  # the deployment that shows the banners
@@ -19,4 +19,4 @@ zSpark = {
 
 z = zCLI(zSpark)
 
-print(f"zComm is ready, with nothing set up: port {z.comm.find_free_port()} is free, for instance.")
+print_line(f"zComm is ready, with nothing set up: port {z.comm.find_free_port()} is free, for instance.")

@@ -8,7 +8,7 @@ You see a line for each port. A port is available if no program holds it; the co
 says which program does. To see one in use, run `python3 -m http.server 8080` in another terminal.
 """
 
-from zCLI import zCLI
+from zCLI import print_line, zCLI
 
 zSpark = {
     "deployment": "Production",  # no banners
@@ -22,4 +22,4 @@ ports = {80: "HTTP", 443: "HTTPS", 5432: "PostgreSQL", 6379: "Redis", 8080: "Dev
 
 for port, service in ports.items():
     status = "✓ available" if z.comm.check_port(port) else "✗ in use"
-    print(f"Port {port:5} ({service:12}): {status}")
+    print_line(f"Port {port:5} ({service:12}): {status}")

@@ -8,7 +8,7 @@ You see what httpbin.org, a public echo server, received. Without a network you 
 HTTPBIN_URL, in the environment or in a .zEnv file, names another httpbin: http:// and https:// work alike.
 """
 
-from zCLI import zCLI
+from zCLI import print_line, zCLI
 
 zSpark = {
     "deployment": "Production",
@@ -22,8 +22,8 @@ httpbin = z.config.env("HTTPBIN_URL", "https://httpbin.org")
 response = z.comm.http_get(f"{httpbin}/get", params={"demo": "zComm", "level": "1"})
 
 if response is None:  # no answer: a cause is kept instead of an exception raised
-    print(f"No answer. {z.comm.http.last_failure}")
+    print_line(f"No answer. {z.comm.http.last_failure}")
 elif not response.ok:  # an answer, but not the one we hoped for
-    print(f"{httpbin} answered {response.status_code} {response.reason}")
+    print_line(f"{httpbin} answered {response.status_code} {response.reason}")
 else:
-    print(f"Server received: {response.json()['args']}")
+    print_line(f"Server received: {response.json()['args']}")

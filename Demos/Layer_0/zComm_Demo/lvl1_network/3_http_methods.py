@@ -8,7 +8,7 @@ You see a line for each method: the status, and what httpbin.org says it receive
 HTTPBIN_URL, in the environment or in a .zEnv file, names another httpbin.
 """
 
-from zCLI import zCLI
+from zCLI import print_line, zCLI
 
 zSpark = {
     "deployment": "Production",
@@ -23,13 +23,13 @@ httpbin = z.config.env("HTTPBIN_URL", "https://httpbin.org")
 
 def show(method, response):
     if response is None:
-        print(f"{method:6}  no answer. {z.comm.http.last_failure}")
+        print_line(f"{method:6}  no answer. {z.comm.http.last_failure}")
     elif not response.ok:
-        print(f"{method:6}  {response.status_code} {response.reason}")
+        print_line(f"{method:6}  {response.status_code} {response.reason}")
     else:
         echo = response.json()
         received = echo.get("json") or echo["args"] or "no data"
-        print(f"{method:6}  {response.status_code} {response.reason}, the server received {received}")
+        print_line(f"{method:6}  {response.status_code} {response.reason}, the server received {received}")
 
 
 show("GET", z.comm.http_get(f"{httpbin}/get", params={"key": "value"}))

@@ -8,13 +8,16 @@ The token is WEBSOCKET_TOKEN in the .zEnv beside this script. Whoever has none, 
 1008 before the handler hears of it; the log in ./logs tells why, and never shows a token.
 """
 
-from zCLI import zCLI
+from pathlib import Path
+
+from zCLI import print_line, zCLI
 
 zSpark = {
     "deployment": "Production",
     "title": "websocket-secure",
     "logger": "INFO",
     "logger_path": "./logs",
+    "env_file": Path(__file__).with_name(".zEnv"),  # this one, whatever stands in the working directory
     "websocket": {
         "require_auth": True,
         "allowed_origins": [
@@ -31,7 +34,7 @@ z = zCLI(zSpark)
 async def secure_echo_handler(websocket, message):
     """Only clients that have shown the token reach this handler."""
     client = z.comm.websocket.auth.get_client_info(websocket)
-    print(f"{client['identity']} at {client['address'][0]}, page {client['origin']}: {message}")
+    print_line(f"{client['identity']} at {client['address'][0]}, page {client['origin']}: {message}")
     await websocket.send(f"[Secure Echo]: {message}")
 
 

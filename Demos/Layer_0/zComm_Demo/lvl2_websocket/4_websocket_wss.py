@@ -12,6 +12,7 @@ The certificate's paths come from the .zEnv beside this script; turning TLS on i
 """
 
 import os
+from pathlib import Path
 
 from demo_certificate import make_certificate
 
@@ -24,6 +25,7 @@ zSpark = {
     "title": "websocket-wss",
     "logger": "INFO",
     "logger_path": "./logs",
+    "env_file": Path(__file__).with_name(".zEnv"),  # this one, whatever stands in the working directory
     "websocket": {
         "port": os.getenv("WEBSOCKET_PORT", "8766"),
         "require_auth": True,

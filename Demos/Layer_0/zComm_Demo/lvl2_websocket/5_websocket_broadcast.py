@@ -7,13 +7,16 @@ Run it, then open 5_client_broadcast.html, which stands beside it, in two or thr
 Every window authenticates for itself, with the same token.
 """
 
-from zCLI import zCLI
+from pathlib import Path
+
+from zCLI import print_line, zCLI
 
 zSpark = {
     "deployment": "Production",
     "title": "websocket-broadcast",
     "logger": "INFO",
     "logger_path": "./logs",
+    "env_file": Path(__file__).with_name(".zEnv"),  # this one, whatever stands in the working directory
     "websocket": {
         "require_auth": True,
         "allowed_origins": ["file://"],
@@ -27,7 +30,7 @@ async def broadcast_handler(websocket, message):
     """Pass a message on to everybody but its sender."""
     host, port = websocket.remote_address[:2]
     count = await z.comm.websocket.broadcast(f"{host}:{port} says: {message}", exclude=websocket)
-    print(f"Broadcasted to {count} client(s)")
+    print_line(f"Broadcasted to {count} client(s)")
 
 
 z.comm.websocket.start(handler=broadcast_handler)

@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+from zCLI import print_line
+
 FOLDER = Path(__file__).resolve().parent / "certs"
 CERTIFICATE = FOLDER / "demo.cert"
 KEY = FOLDER / "demo.key"
@@ -30,7 +32,7 @@ def make_certificate():
     os.chmod(KEY, 0o600)
     KEY.write_bytes(issued.private_key_pem.bytes())
     CERTIFICATE.write_bytes(issued.cert_chain_pems[0].bytes())
-    print(f"Made a certificate for this demo in {FOLDER}")
+    print_line(f"Made a certificate for this demo in {FOLDER}")
 
 
 if __name__ == "__main__":

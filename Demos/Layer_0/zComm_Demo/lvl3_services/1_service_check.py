@@ -8,7 +8,7 @@ You see where it is and what it says of itself or, if it is not running, why not
 PGHOST and PGPORT, in the environment or in a .zEnv file, name another place to look at.
 """
 
-from zCLI import zCLI
+from zCLI import print_line, zCLI
 
 z = zCLI({"deployment": "Production", "title": "service-check", "logger": "PROD", "logger_path": "./logs"})
 
@@ -16,9 +16,9 @@ status = z.comm.service_status("postgresql")
 
 if status.get("running"):
     info = z.comm.get_service_connection_info("postgresql")
-    print(f"✓ PostgreSQL: {info['host']}:{info['port']}")
-    print(f"  version {status['version'] or 'not told before a login'}, as user {info['user']}")
-    print(f"  {info['url']}")
+    print_line(f"✓ PostgreSQL: {info['host']}:{info['port']}")
+    print_line(f"  version {status['version'] or 'not told before a login'}, as user {info['user']}")
+    print_line(f"  {info['url']}")
 else:
-    print("✗ PostgreSQL not running")
-    print(f"  {status['error']}")
+    print_line("✗ PostgreSQL not running")
+    print_line(f"  {status['error']}")

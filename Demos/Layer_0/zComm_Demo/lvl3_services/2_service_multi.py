@@ -7,7 +7,7 @@ Run it:
 You see a line for each service. The last one comes from asking all of them at once, which takes as long as one.
 """
 
-from zCLI import zCLI
+from zCLI import print_line, zCLI
 
 z = zCLI({"deployment": "Production", "title": "service-multi", "logger": "PROD", "logger_path": "./logs"})
 
@@ -21,9 +21,9 @@ for service_name, description in services.items():
     status = z.comm.service_status(service_name)
     if status.get("running"):
         info = z.comm.get_service_connection_info(service_name)
-        print(f"✓ {description}: {info['host']}:{info['port']}")
+        print_line(f"✓ {description}: {info['host']}:{info['port']}")
     else:
-        print(f"✗ {description}: Not running")
+        print_line(f"✗ {description}: Not running")
 
 ready = [name for name, is_ready in z.comm.health_check_all().items() if is_ready]
-print(f"Ready: {', '.join(ready) or 'none of them'}")
+print_line(f"Ready: {', '.join(ready) or 'none of them'}")

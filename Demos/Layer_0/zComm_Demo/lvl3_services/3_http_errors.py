@@ -9,7 +9,7 @@ longer than the two seconds it is given. Each None comes with its cause.
 HTTPBIN_URL, in the environment or in a .zEnv file, names another httpbin.
 """
 
-from zCLI import zCLI
+from zCLI import print_line, zCLI
 
 z = zCLI({"deployment": "Production", "title": "http-errors", "logger": "PROD", "logger_path": "./logs"})
 
@@ -22,10 +22,10 @@ test_cases = [
 ]
 
 for url, description in test_cases:
-    print(f"Testing {description}...")
+    print_line(f"Testing {description}...")
     response = z.comm.http_post(url, data={}, timeout=2)
     if response is None:
         failure = z.comm.http.last_failure
-        print(f"  ✓ None after {failure.elapsed:.1f} s, {failure.kind}: {failure.message}")
+        print_line(f"  ✓ None after {failure.elapsed:.1f} s, {failure.kind}: {failure.message}")
     else:
-        print(f"  ✓ An answer: {response.status_code} {response.reason}")
+        print_line(f"  ✓ An answer: {response.status_code} {response.reason}")

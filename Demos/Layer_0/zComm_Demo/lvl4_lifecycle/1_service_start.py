@@ -10,7 +10,7 @@ password. Where no server is installed, `pip install 'zcli-core[postgresql]'` br
     zcli services stop postgresql
 """
 
-from zCLI import zCLI
+from zCLI import print_line, zCLI
 
 z = zCLI({"deployment": "Production", "title": "service-start", "logger": "PROD", "logger_path": "./logs"})
 
@@ -18,8 +18,8 @@ success = z.comm.start_service("postgresql")
 
 if success:
     info = z.comm.get_service_connection_info("postgresql")
-    print(f"✓ Ready: {info['host']}:{info['port']}")
-    print(f"  {info['url']}")
+    print_line(f"✓ Ready: {info['host']}:{info['port']}")
+    print_line(f"  {info['url']}")
 else:
-    print("✗ Failed to start")
-    print(f"  {z.comm.services.last_failure}")
+    print_line("✗ Failed to start")
+    print_line(f"  {z.comm.services.last_failure}", keep="\n")  # which may have a few lines

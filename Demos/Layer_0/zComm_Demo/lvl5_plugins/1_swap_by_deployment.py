@@ -14,11 +14,14 @@ pip install 'zcli-core[curl,jwt]'. To connect, in another terminal:
 The overlays could as well stand in zConfig.machine.yaml, where each machine has its own.
 """
 
-from zCLI import zCLI
+from pathlib import Path
+
+from zCLI import print_line, zCLI
 
 zSpark = {
     "title": "swap",
     "logger_path": "./logs",
+    "env_file": Path(__file__).with_name(".zEnv"),  # this one, whatever stands in the working directory
     "websocket": {"require_auth": True},
     "deployments": {
         "Development": {"http": {"transport": "urllib3"}, "websocket": {"auth": ["token"]}},
@@ -42,5 +45,5 @@ async def greet(websocket, message):
 
 
 chosen = z.config.explain("http.transport")
-print(f"{z.config.deployment}: {chosen.value} (set by {chosen.layer}: {chosen.origin})", flush=True)
+print_line(f"{z.config.deployment}: {chosen.value} (set by {chosen.layer}: {chosen.origin})")
 z.comm.websocket.start(handler=greet)

@@ -9,16 +9,29 @@ script is enough.
 
 import sys
 import time
+from pathlib import Path
 
-from zCLI import zCLI
+from zCLI import print_line, zCLI
 
-z = zCLI({"title": "who-may-enter", "logger": "PROD", "logger_path": "./logs"})
+if len(sys.argv) != 2:
+    sys.exit("Give the name of a client, as in: python3 2_who_may_enter.py ada")
+
+zSpark = {
+    "title": "who-may-enter",
+    "logger": "PROD",
+    "logger_path": "./logs",
+    "env_file": Path(__file__).with_name(".zEnv"),  # this one, whatever stands in the working directory
+}
+
+z = zCLI(zSpark)
 
 if z.config.deployment == "Production":
-    import jwt
-
+    try:
+        import jwt
+    except ModuleNotFoundError:
+        sys.exit("In Production this demo needs PyJWT, which is not installed: pip install 'zcli-core[jwt]'")
     claims = {"sub": sys.argv[1], "aud": "swap", "exp": time.time() + 60}
     token = jwt.encode(claims, z.config.jwt.secret, algorithm="HS256")
 else:
     token = z.config.websocket.token
-print(f"ws://{z.config.websocket.host}:{z.config.websocket.port}/?token={token}")
+print_line(f"ws://{z.config.websocket.host}:{z.config.websocket.port}/?token={token}")

@@ -1,0 +1,220 @@
+"""``zcli http``: what it sends, and what it writes to a file, a program and a terminal."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from cli_runs import DoneBytes
+
+from zcli_core.cli.http_body import for_terminal
+
+BINARY = b"\x89PNG\r\n\x1a\n\x00\xff\xfe \x1b[31mred\x1b[0m"
+EVIL = "<\x1b[2J\x9b31m\u202e\x7f>"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Responds with what its server holds, and keeps what was sent."""
+
+    def _respond(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.seen.append((self.command, self.path, dict(self.headers), body))  # type: ignore[attr-defined]
+        status, reason, fields, content = self.server.answer  # type: ignore[attr-defined]
+        self.send_response_only(status, reason)
+        for name, value in fields:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_HEAD = do_POST = do_PUT = _respond
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as running:
+        running.seen = []  # type: ignore[attr-defined]
+        Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        running.url = f"http://127.0.0.1:{running.server_port}"  # type: ignore[attr-defined]
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture
+def http(server: Any, zcli_on: Callable[..., DoneBytes]) -> Callable[..., DoneBytes]:
+    """Runs ``zcli http`` in this process. ``/`` is the URL of the server, which gives the latest ``answer``."""
+
+    def run(*arguments: str, answer: tuple[Any, ...] = (200, "OK", [], b""), **options: Any) -> DoneBytes:
+        server.answer = answer
+        return zcli_on("http", *(f"{server.url}/" if item == "/" else item for item in arguments), **options)
+
+    return run
+
+
+def test_http_body_goes_to_a_file_unchanged(http: Callable[..., DoneBytes], tmp_path: Path) -> None:
+    """The bytes of an image are the bytes in the file, by redirection and by --output."""
+    answer = (200, "OK", [("Content-Type", "image/png")], BINARY)
+    assert http("GET", "/", answer=answer).out == BINARY
+    done = http("GET", "/", "-o", str(tmp_path / "image.png"), answer=answer, terminal=True)
+    assert (done.out, (tmp_path / "image.png").read_bytes()) == (b"", BINARY)
+    assert f"zcli: {len(BINARY)} bytes written to" in done.err
+
+
+def test_http_text_goes_to_a_program_unchanged(http: Callable[..., DoneBytes]) -> None:
+    """No line break is added, no charset changed and nothing indented, whatever the encoding of the console."""
+    for body in (b'{"a":1}', "grün\r\n".encode("latin-1"), EVIL.encode()):
+        answer = (200, "OK", [("Content-Type", "text/plain; charset=latin-1")], body)
+        assert http("/", answer=answer, encoding="ascii").out == body
+
+
+def test_http_binary_body_is_not_shown_on_a_terminal(http: Callable[..., DoneBytes]) -> None:
+    """The user learns its size and type, and what to do."""
+    done = http("/", answer=(200, "OK", [("Content-Type", "image/png")], BINARY), terminal=True)
+    assert done.out == b""
+    assert f"zcli: the body is not text ({len(BINARY)} bytes, image/png): write it to a file with -o FILE" in done.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["-i"], ["--json"]])
+def test_http_control_characters_do_not_reach_a_terminal(http: Callable[..., DoneBytes], arguments: list[str]) -> None:
+    """Neither those of the body nor those of a header or the reason."""
+    answer = (200, "O\x1b[2JK", [("X-Evil", "a\x9b31mb\x1b]0;c")], EVIL.encode())
+    done = http("/", *arguments, answer=answer, terminal=True)
+    assert done.status == 0
+    written = done.out.decode() + done.err
+    assert not {"\x1b", "\x9b", "\u202e", "\x7f"} & set(written)
+    assert "[2J" in written
+
+
+def test_http_json_is_indented_on_a_terminal(http: Callable[..., DoneBytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In colour, unless NO_COLOR says otherwise."""
+    answer = (200, "OK", [], b'{"b":[1.10,true],"b":null,"e":{}}')
+    assert b"\x1b[36m1.10\x1b[0m" in http("/", answer=answer, terminal=True).out
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = http("/", answer=answer, terminal=True).out.decode()
+    assert shown == '{\n    "b": [\n        1.10,\n        true\n    ],\n    "b": null,\n    "e": {}\n}\n'
+
+
+def test_for_terminal_json_strings_stay_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can be printed is decoded, and what cannot is written as an escape that JSON has."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert for_terminal('["gr\\u00fcn", "\u202e \\u001b", "a\x7f", "[,]"]').splitlines()[1:-1] == [
+        '    "grün",',
+        '    "\\u202e \\u001b",',
+        '    "a\\u007f",',
+        '    "[,]"',
+    ]
+    assert for_terminal("[1, 2") == "[1, 2"
+    assert for_terminal("[" * 100_000) == "[" * 100_000
+
+
+def test_http_include_prints_status_and_headers(http: Callable[..., DoneBytes]) -> None:
+    """Before the body, with every field of a name."""
+    answer = (404, "Not Found", [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")], b"no\n")
+    done = http("/", "-i", answer=answer)
+    assert done.out == b"HTTP 404 Not Found\nSet-Cookie: a=1\nSet-Cookie: b=2\nContent-Length: 3\n\nno\n"
+    assert done.err == ""
+
+
+def test_http_json_output_holds_any_body(http: Callable[..., DoneBytes]) -> None:
+    """Text as text, other bytes in base64; it is JSON on every console."""
+    found = json.loads(http("/", "--json", answer=(200, "OK", [], BINARY)).out)
+    assert (found["text"], base64.b64decode(found["base64"])) == (None, BINARY)
+    done = http("/", "--json", answer=(200, "OK", [], "grün \x7f".encode()), encoding="ascii")
+    assert json.loads(done.out)["text"] == "grün \x7f"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "method", "content_type", "body"),
+    [
+        ([], "GET", None, b""),
+        (["-d", "null"], "POST", "application/json", b"null"),
+        (["-F", "a=1", "-F", "b= x"], "POST", "application/x-www-form-urlencoded", b"a=1&b=+x"),
+        (["--body-file", "-", "-H", "Content-Type: image/png"], "POST", "image/png", BINARY),
+        (["--body-file", "body.png"], "POST", "image/png", BINARY),
+        (["--raw", "grün"], "POST", "text/plain; charset=utf-8", "grün".encode()),
+    ],
+)
+def test_http_sends_the_body_it_is_given(
+    http: Callable[..., DoneBytes],
+    server: Any,
+    arguments: list[str],
+    method: str,
+    content_type: str | None,
+    body: bytes,
+) -> None:
+    """A request with a body is a POST unless it says otherwise."""
+    Path("body.png").write_bytes(BINARY)
+    assert http("/", *arguments, stdin=BINARY).status == 0
+    assert (server.seen[-1][0], server.seen[-1][3]) == (method, body)
+    if content_type:
+        assert server.seen[-1][2]["Content-Type"] == content_type
+
+
+def test_http_sends_files_and_credentials(http: Callable[..., DoneBytes], server: Any) -> None:
+    """A file is uploaded under its name; --auth is Basic and --bearer a token."""
+    Path("body").write_bytes(BINARY)
+    http("PUT", "/", "--file", "upload=body", "-a", "ada:s3cret")
+    _, _, headers, body = server.seen[-1]
+    assert BINARY in body
+    assert b'name="upload"; filename="body"' in body
+    assert headers["Authorization"] == "Basic " + base64.b64encode(b"ada:s3cret").decode()
+    http("/", "--bearer", "t0ken")
+    assert server.seen[-1][2]["Authorization"] == "Bearer t0ken"
+
+
+def test_http_url_may_leave_out_what_is_usual(http: Callable[..., DoneBytes], server: Any) -> None:
+    """The scheme, and localhost before a port."""
+    for url in (server.url.removeprefix("http://"), server.url.removeprefix("http://127.0.0.1")):
+        assert http(f"{url}/path").status == 0
+        assert server.seen[-1][:2] == ("GET", "/path")
+
+
+def test_http_head_prints_the_headers(http: Callable[..., DoneBytes]) -> None:
+    """There is nothing else to print."""
+    assert http("HEAD", "/").out == b"HTTP 200 OK\nContent-Length: 0\n\n"
+
+
+def test_http_fail_tells_by_its_status(http: Callable[..., DoneBytes]) -> None:
+    """4 for a 4xx and 5 for a 5xx response, with the body; a redirect is shown if it is not followed."""
+    assert http("/", "--fail", answer=(404, "Not Found", [], b"gone"))[:2] == (4, b"gone")
+    assert http("/", "--fail", answer=(503, "Busy", [], b"")).status == 5
+    assert http("/", "--fail").status == 0
+    done = http("/", "--no-follow", answer=(302, "Found", [("Location", "/x")], b""))
+    assert (done.status, done.err[:9]) == (0, "302 Found")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["GET", "/", "more"], "expected [METHOD] URL, got 3 arguments"),
+        (["/", "-d", "1", "-F", "a=b"], "a request has one body: give --data or --form or --file"),
+        (["/", "-a", "a:b", "--bearer", "c"], "give --auth or --bearer, not both"),
+        (["/", "--json", "-i"], "leave out --output and --include"),
+        (["/", "-o", "no/such/folder/file"], "there is no folder 'no/such/folder'"),
+        (["/", "--file", "a=missing"], "there is no file 'missing'"),
+        (["/", "--body-file", "missing"], "does not exist"),
+    ],
+)
+def test_http_options_that_exclude_each_other_are_refused(
+    http: Callable[..., DoneBytes], server: Any, arguments: list[str], message: str
+) -> None:
+    """As usage errors, before anything is sent."""
+    before = len(server.seen)
+    done = http(*arguments)
+    assert (done.status, len(server.seen)) == (2, before)
+    assert message in " ".join(done.err.split())
+
+
+def test_http_output_that_cannot_be_written_is_told(http: Callable[..., DoneBytes]) -> None:
+    """As a sentence with status 1."""
+    Path("closed").mkdir()
+    Path("closed/link").symlink_to("/dev/full")
+    done = http("/", "-o", "closed/link", answer=(200, "OK", [], b"x"))
+    assert done.status == 1
+    assert "zcli: --output: closed/link cannot be written: No space left on device" in done.err
