@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from zcli_core.contracts.service import (
     DebianCluster,
     HomebrewFormula,
@@ -67,15 +69,33 @@ def choose_launcher(job: Job) -> Launcher | None:
         launcher = launcher_for(job, method)
         if wanted != AUTO:
             return launcher
-        asked_for = usual or launcher.knows_port
-        if isinstance(launcher, DebianClusters) and job.target.data_dir is not None:
-            asked_for = False
-        if asked_for and launcher.found():
+        if (usual or launcher.knows_port) and launcher.found():
             return launcher
     return None
 
 
-def find_runner(job: Job) -> Launcher | None:
-    """The launcher that runs the service now. What we started ourselves is known for certain, so it is asked first."""
-    methods = sorted(job.backend.launchers, key=lambda method: not isinstance(method, LocalProcess))
-    return next((each for each in (launcher_for(job, method) for method in methods) if each.runs()), None)
+class Runners(NamedTuple):
+    """What runs a service now: the launcher, if that is proven; the others that may run it."""
+
+    proven: Launcher | None
+    possible: list[Launcher]
+
+
+def find_runner(job: Job) -> Runners:
+    """Find the launcher that runs the service now.
+
+    What zCLI started itself is known from its record, so it comes first. The system's managers have to prove that
+    their process holds the service's port; only one that the settings name is taken without a proof.
+    """
+    possible = []
+    for method in sorted(job.backend.launchers, key=lambda method: not isinstance(method, LocalProcess)):
+        name = _NAMES[type(method)]
+        if not isinstance(method, LocalProcess) and job.target.launcher not in (AUTO, name):
+            continue
+        launcher = launcher_for(job, method)
+        runs = launcher.runs()
+        if runs or (runs is None and job.target.launcher == name):
+            return Runners(launcher, [])
+        if runs is None:
+            possible.append(launcher)
+    return Runners(None, possible)
