@@ -99,7 +99,6 @@ class Job:
         self.wait_until(settled)
         return finding
 
-
     def wait_while_silent(self) -> Finding:
         """Poll while connections are accepted and nothing is said; the last finding."""
         finding = Finding("silent")

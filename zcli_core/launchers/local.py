@@ -21,8 +21,8 @@ from zcli_core.contracts.service import LaunchError, LocalProcess
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers.base import Job, Launcher, wait_until
 from zcli_core.launchers.commands import as_root, environment, is_root, last_lines
-from zcli_core.launchers.instance import Instance, Written, data_folder
 from zcli_core.launchers.identity import is_at
+from zcli_core.launchers.instance import Instance, Written, data_folder
 from zcli_core.launchers.place import LocalPlace, choose_account, make_data_folder, make_instance_folder, reachable
 from zcli_core.launchers.processes import Process, is_frozen, listening_port, look_up, process_in
 from zcli_core.launchers.programs import find_programs, wheel_files

@@ -258,7 +258,9 @@ class Services:
 
         folder = instances.instance_folder(base, backend.name, target.data_dir)
         data = instances.data_folder(folder, target.data_dir)
-        return LocalPlace(Path(held.program), data, folder, held.host, held.port, None, self._log, lambda: self._settings.timeout)
+        return LocalPlace(
+            Path(held.program), data, folder, held.host, held.port, None, self._log, lambda: self._settings.timeout
+        )
 
     def _target(self, backend: ServiceBackend) -> Target:
         """Where the service was started here, or is by its settings, or, where no layer names a port, where a server
