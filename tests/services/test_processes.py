@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from service_servers import until
+from service_servers import free_ports, until
 
 from zcli_core.launchers import processes
 from zcli_core.launchers.processes import Process, is_frozen, look_up, process_in, uses_folder
@@ -72,7 +72,22 @@ def test_uses_folder_of_each_kind_is_seen_by_another_name(tmp_path: Path, how: s
             child.kill()
 
 
-@pytest.mark.parametrize("pid", [0, -1, -5])
+def test_status_of_what_does_not_run_imports_no_psutil(isolated: Path) -> None:
+    """Only a service's process and a port's holder need it; checking a port does not."""
+    ports = dict(zip(("postgresql", "redis", "mongodb"), free_ports(3), strict=True))
+    services = {"folder": str(isolated / "services"), **{name: {"port": port} for name, port in ports.items()}}
+    code = (
+        "import sys; from zCLI import zCLI\n"
+        f"z = zCLI({{'deployment': 'Testing', 'logger': 'PROD', 'services': {services!r}}})\n"
+        "assert not any(each['running'] for each in z.comm.service_status().values())\n"
+        f"assert z.comm.check_port({ports['redis']})\n"
+        "z.close(); print('psutil' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=isolated, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("pid", [0, -1, -5, 2**40])
 def test_numbers_that_no_process_has(pid: int) -> None:
     """They would mean whole groups of processes to kill()."""
     assert processes.look_up(pid) is None

@@ -240,6 +240,13 @@ def test_start_of_a_published_port_waits_for_its_server(make: Make, place: Path)
 # --- the Unix socket ---
 
 
+def test_server_of_our_own_at_another_address_is_refused(make: Make) -> None:
+    """It would listen on loopback, and never be found where it is looked for."""
+    z = make(redis={"host": "127.0.0.2", "port": free_ports(1)[0], "launcher": "local"})
+    assert not z.comm.start_service("redis")
+    assert "services.redis.host is 127.0.0.2; zCLI starts servers of its own on the loopback" in failed(z).message
+
+
 @pytest.mark.parametrize("name", ["postgresql", "redis"])
 def test_unix_socket_is_started_and_stopped(make: Make, place: Path, name: str) -> None:
     """PostgreSQL's host is the socket's folder, Redis's the socket itself."""

@@ -71,10 +71,13 @@ class Job:
         command += ["services", action, self.backend.name, "--port", str(port or target.port)]
         if target.data_dir is not None:
             command += ["--data-dir", str(target.data_dir)]
-        text = shlex.join(command)
-        if self.folder_setting is not None:
-            text = f"ZCLI_SERVICES_FOLDER={shlex.quote(str(self.folder_setting))} {text}"
-        return text
+        # What a script says in its zSpark, another program is told with variables.
+        variables = {
+            "ZCLI_SERVICES_FOLDER": self.folder_setting,
+            f"ZCLI_SERVICES_{self.backend.name.upper()}_HOST": None if target.host == "127.0.0.1" else target.host,
+        }
+        said = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items() if value is not None]
+        return " ".join([*said, shlex.join(command)])
 
     def ask(self) -> Finding:
         """How the service is now."""

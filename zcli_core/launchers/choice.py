@@ -21,6 +21,8 @@ from zcli_core.launchers.windows import WindowsServices
 from zcli_core.suggestions import suggestion
 
 AUTO = "auto"
+#: Where servers of the system have their Unix sockets, beside PostgreSQL's own default, which is /tmp.
+_USUAL_SOCKETS = ("/run/", "/var/run/")
 
 _NAMES: dict[type, str] = {
     SystemdUnit: Systemd.name,
@@ -62,7 +64,9 @@ def choose_launcher(job: Job) -> Launcher | None:
     folder is asked for: it would start a server that is somewhere else.
     """
     wanted = job.target.launcher
-    usual = job.target.port == job.backend.default_port and job.target.data_dir is None
+    target = job.target
+    is_usual_host = not target.is_socket_path or target.host.startswith(_USUAL_SOCKETS) or target.host == "/tmp"  # noqa: S108
+    usual = target.port == job.backend.default_port and target.data_dir is None and is_usual_host
     for method in job.backend.launchers:
         if wanted not in (AUTO, _NAMES[type(method)]):
             continue

@@ -24,6 +24,7 @@ class _Cluster(NamedTuple):
     port: int
     owner: int
     data: Path
+    sockets: str
     log_file: str
     running: bool
 
@@ -51,7 +52,7 @@ class DebianClusters(Launcher):
         super().__init__(job)
 
     def found(self) -> bool:
-        """Whether one of the clusters has the port, and the data folder if one is asked for."""
+        """Whether one of the clusters has the port, and the data folder or the socket's folder if one is asked for."""
         return self._cluster is not None
 
     @cached_property
@@ -59,9 +60,12 @@ class DebianClusters(Launcher):
         return next((each for each in self._clusters() if self._fits(each)), None)
 
     def _fits(self, cluster: _Cluster) -> bool:
-        data = self.job.target.data_dir
-        fits = data is None or os.path.realpath(data) == os.path.realpath(cluster.data)
-        return fits and cluster.port == self.job.target.port
+        target = self.job.target
+        if target.data_dir is not None and os.path.realpath(target.data_dir) != os.path.realpath(cluster.data):
+            return False
+        if target.is_socket_path and os.path.realpath(target.host) != os.path.realpath(cluster.sockets):
+            return False
+        return cluster.port == target.port
 
     def _clusters(self) -> list[_Cluster]:
         if which("pg_lsclusters") is None or which("pg_ctlcluster") is None:
@@ -77,6 +81,7 @@ class DebianClusters(Launcher):
                     int(each["port"]),
                     int(each["owneruid"]),
                     Path(each["pgdata"]),
+                    str(each.get("socketdir") or ""),
                     str(each.get("logfile") or ""),
                     bool(int(each["running"])),
                 )

@@ -27,8 +27,11 @@ def is_this_machine(job: Job) -> bool:
         return False
 
 
-def is_at(host: str, port: int, target: Target) -> bool:
-    """Whether a server that listens on ``host`` and ``port`` is the one at the target: same port, and host."""
+def is_at(host: str, port: int, target: Target, timeout: float = _LONGEST) -> bool:
+    """Whether a server that listens on ``host`` and ``port`` is the one at the target: same port, and host.
+
+    ``timeout``: seconds that resolving the target's host may take, if it is a name.
+    """
     if port != target.port:
         return False
     if host == target.host:
@@ -40,7 +43,7 @@ def is_at(host: str, port: int, target: Target) -> bool:
     if target.host.lower().rstrip(".") == "localhost":
         return host in ("127.0.0.1", "::1")
     try:
-        found = {address.host for address in net.resolve(target.host, port, time.monotonic() + _LONGEST)}
+        found = {address.host for address in net.resolve(target.host, port, time.monotonic() + timeout)}
     except (OSError, ValueError):
         return False
     return host in found or bool(found & {"0.0.0.0", "::"})  # noqa: S104 - compared, not bound

@@ -106,11 +106,22 @@ class Local(Launcher):
             raise LaunchError("zCLI does not start processes of its own on Windows; install the server as a service")
 
     def _require_host(self) -> None:
-        if self.job.target.is_socket_path and not self._method.unix_socket:
+        target, setting = self.job.target, f"services.{self.job.backend.name}.host"
+        if target.is_socket_path and not self._method.unix_socket:
             raise LaunchError(
-                f"services.{self.job.backend.name}.host is the Unix socket {self.job.target.host}; zCLI starts a "
-                f"{self.job.backend.title} of its own on a TCP port only"
+                f"{setting} is the Unix socket {target.host}; zCLI starts a {self.job.backend.title} of its own on a "
+                "TCP port only"
             )
+        if not target.is_socket_path and not is_at(self._host, target.port, target):
+            raise LaunchError(
+                f"{setting} is {target.host}; zCLI starts servers of its own on the loopback addresses 127.0.0.1 and "
+                "::1 only"
+            )
+
+    @property
+    def _host(self) -> str:
+        host = self.job.target.host
+        return host if host.startswith("/") or host == "::1" else "127.0.0.1"
 
     @contextlib.contextmanager
     def _locked_data(self, data: Path) -> Iterator[int | None]:
@@ -203,10 +214,15 @@ class Local(Launcher):
         elif is_root() and self._method.refuses_root:
             raise LaunchError(f"{program} does not run as root, and there is no other account to run it")
         make_data_folder(data, account, lambda: self.job.remaining)
-        target = self.job.target
-        host = target.host if target.is_socket_path or target.host == "::1" else "127.0.0.1"
         return LocalPlace(
-            program, data, self._folder, host, target.port, account, self.job.log, lambda: self.job.remaining
+            program,
+            data,
+            self._folder,
+            self._host,
+            self.job.target.port,
+            account,
+            self.job.log,
+            lambda: self.job.remaining,
         )
 
     def _programs_for(self, data: Path) -> list[Path]:

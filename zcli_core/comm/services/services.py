@@ -253,7 +253,7 @@ class Services:
         from zcli_core.launchers.identity import is_at
         from zcli_core.launchers.place import LocalPlace
 
-        if not is_at(held.host, held.port, target):
+        if not is_at(held.host, held.port, target, self._settings.timeout):
             return None
 
         folder = instances.instance_folder(base, backend.name, target.data_dir)
@@ -281,7 +281,8 @@ class Services:
         from zcli_core.launchers.identity import is_at
 
         # A server here is not the one that is meant where the settings name another machine.
-        return target._replace(host=held.host, port=held.port) if is_at(held.host, target.port, target) else target
+        is_meant = is_at(held.host, target.port, target, self._settings.timeout)
+        return target._replace(host=held.host, port=held.port) if is_meant else target
 
     def _job(
         self,
