@@ -301,7 +301,18 @@ def test_development_shows_the_banners_in_the_guides_order_and_no_other_does(
 
 # --- cost -------------------------------------------------------------------------------------------------------
 
-HEAVY = ("yaml", "dotenv", "urllib3", "asyncio", "platformdirs", "importlib.metadata", "ssl", "http.client", "email")
+HEAVY = (
+    "yaml",
+    "dotenv",
+    "urllib3",
+    "asyncio",
+    "platformdirs",
+    "importlib.metadata",
+    "ssl",
+    "http.client",
+    "email",
+    "psutil",
+)
 
 
 def test_starting_imports_nothing_heavy(isolated: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from zcli_core.contracts.service import (
     Exchange,
     HomebrewFormula,
     Install,
+    LaunchError,
     LocalProcess,
     NotThisService,
     Place,
@@ -85,6 +87,20 @@ class MongodbBackend(ServiceBackend):
             "tls": tls,
             "url": f"mongodb://{user}{place}/{database}{'?tls=true' if tls else ''}",
         }
+
+    def choose_program(self, programs: Sequence[Path], data: Path) -> Path:
+        """Of mongod and the stand-in, the one whose data is there: the other one would start with an empty database."""
+        is_mongods = (data / "WiredTiger").exists()
+        if not is_mongods and not any(data.glob("*.db")):
+            return programs[0]
+        for program in programs:
+            if (program.name != _STAND_IN) == is_mongods:
+                return program
+        name, other = ("mongod", _STAND_IN) if is_mongods else (_STAND_IN, "mongod")
+        raise LaunchError(
+            f"the data folder {data} was written by {name}, which is not installed, and {other} cannot read it; "
+            f"install {name}, or name another folder with data_dir"
+        )
 
     def prepare(self, place: Place) -> None:
         """mongod's own lock needs no help; the stand-in's file does."""

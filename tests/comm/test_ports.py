@@ -273,7 +273,8 @@ def test_without_socket_tables_holders_and_leftovers_are_still_told_apart(
     assert check_port(silent) is False
     assert check_port(find_free_port()) is True
     assert check_port(closed_server(reuse=True)) is True
-    assert port_holder(serving) is None
+    assert (holder := port_holder(serving)) is not None
+    assert holder.pid == os.getpid()
 
 
 def test_on_windows_no_option_is_used_that_would_take_the_port_from_its_server() -> None:

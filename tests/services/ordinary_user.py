@@ -15,7 +15,7 @@ from script_runs import ROOT
 from service_servers import unprivileged
 
 # What a zCLI with services imports, and what the MongoDB stand-in needs.
-_PACKAGES = ("pluggy", "yaml", "dotenv", "nx_27017", "neosqlite", "bson", "pymongo", "gridfs")
+_PACKAGES = ("pluggy", "yaml", "dotenv", "psutil", "nx_27017", "neosqlite", "bson", "pymongo", "gridfs")
 
 
 @cache
@@ -52,6 +52,12 @@ class OrdinaryUser:
         self._install_stand_in()
         if os.geteuid() == 0:
             shutil.chown(self.home, 65534, 65534)
+
+    def install_sudo(self) -> None:
+        """Have a sudo on PATH, which does nothing."""
+        file = self.bin / "sudo"
+        file.write_text("#!/bin/sh\nexit 1\n")
+        file.chmod(0o755)
 
     def _install_metadata(self) -> None:
         info = self.site / "zcli_core-0.dist-info"

@@ -52,6 +52,7 @@ def test_the_cluster_that_has_the_port_is_started_restarted_and_stopped(make: Ma
 
 def test_an_ordinary_user_is_told_the_command_and_nothing_else_is_started(place: Path, debian: Debian) -> None:
     user = OrdinaryUser(place)
+    user.install_sudo()
     script = (
         "from zCLI import zCLI\n"
         'z = zCLI({"deployment": "Testing", "logger": "PROD"})\n'
@@ -62,6 +63,23 @@ def test_an_ordinary_user_is_told_the_command_and_nothing_else_is_started(place:
     first, *rest = user.run(script).splitlines()
     assert first == f"False sudo pg_ctlcluster {debian.version} {debian.name} start"
     assert "belongs to postgres" in rest[0]
+
+
+def test_hidden_holder_of_the_port_is_never_stopped(make: Make, place: Path, debian: Debian) -> None:
+    """An ordinary user cannot see which process holds the port; the error has the command that would stop it."""
+    user = OrdinaryUser(place)
+    user.install_sudo()
+    z = make(postgresql={"port": debian.port})
+    assert z.comm.start_service("postgresql"), z.comm.services.last_failure
+    said = user.run(
+        "from zCLI import zCLI\n"
+        'z = zCLI({"deployment": "Testing", "logger": "PROD"})\n'
+        f'print(z.comm.stop_service("postgresql", port={debian.port}), z.comm.services.last_failure)\n'
+        "z.close()\n"
+    )
+    assert "The launcher debian-cluster may run it" in said
+    assert said.strip().endswith(f"sudo pg_ctlcluster {debian.version} {debian.name} stop")
+    assert z.comm.stop_service("postgresql"), z.comm.services.last_failure
 
 
 def test_a_port_without_a_cluster_is_told_with_those_there_are(make: Make, debian: Debian) -> None:

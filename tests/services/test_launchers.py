@@ -103,6 +103,7 @@ def test_a_right_that_is_missing_is_named_with_the_command_that_has_it(
     make: Make, fakes: FakePrograms, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     fakes.install("systemctl", {f"{SHOW} redis-server": DOWN, "--no-ask-password start redis-server": (1, said)})
+    fakes.install("sudo", {})
     monkeypatch.setattr("zcli_core.launchers.commands.is_root", lambda: False)
     z = make(redis={"port": free_ports(1)[0], "launcher": "systemd"})
     assert not z.comm.start_service("redis")

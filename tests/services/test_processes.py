@@ -1,4 +1,4 @@
-"""Telling one process from another, by both of the sources that systems have."""
+"""Telling one process from another, and finding the one that uses a folder."""
 
 from __future__ import annotations
 
@@ -6,56 +6,88 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from needs import needs
-from service_servers import until
+from service_servers import free_ports, until
 
 from zcli_core.launchers import processes
-from zcli_core.launchers.processes import Process
-
-READERS = [
-    pytest.param(
-        processes._from_proc,
-        id="/proc",
-        marks=pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has it"),
-    ),
-    pytest.param(processes._from_ps, id="ps"),
-]
-Look = Callable[[int], Process | None]
+from zcli_core.launchers.processes import Process, is_frozen, look_up, process_in, uses_folder
 
 
-@pytest.mark.parametrize("look", READERS)
-def test_a_process_is_itself_and_nobody_else_for_as_long_as_it_lives(look: Look) -> None:
-    needs("ps", "procps")
+def test_a_process_is_itself_and_nobody_else_for_as_long_as_it_lives() -> None:
     with subprocess.Popen(["sleep", "1000"]) as child:
-        until(lambda: (found := look(child.pid)) and found.name == "sleep", "it is called sleep")
-        found = look(child.pid)
+        until(lambda: (found := look_up(child.pid)) and found.name == "sleep", "it is called sleep")
+        found = look_up(child.pid)
         assert found is not None
         assert found.pid == child.pid
         assert found.same_as(found._replace(name=""))
         assert not found.same_as(found._replace(started="another time"))
         assert not found.same_as(found._replace(name="nap"))
+        assert not is_frozen(child.pid)
         os.kill(child.pid, signal.SIGSTOP)
-        still = look(child.pid)
+        until(lambda: is_frozen(child.pid), "it is frozen")
+        still = look_up(child.pid)
         assert still is not None
         assert still.same_as(found), "a frozen process is alive"
         child.kill()
         # Nobody has waited for it yet: it has a number, and is dead all the same.
-        until(lambda: look(child.pid) is None, "it is not alive")
+        until(lambda: look_up(child.pid) is None, "it is not alive")
         child.wait()
-        assert look(child.pid) is None
+        assert look_up(child.pid) is None
 
 
-@pytest.mark.parametrize("look", READERS)
-def test_ourselves_are_found(look: Look) -> None:
-    found = look(os.getpid())
+def test_ourselves_are_found() -> None:
+    found = look_up(os.getpid())
     assert found is not None
-    assert found.same_as(look(os.getpid()) or Process(0, "", ""))
+    assert found.same_as(look_up(os.getpid()) or Process(0, "", ""))
 
 
-@pytest.mark.parametrize("pid", [0, -1, -5])
+@pytest.mark.parametrize("how", ["works in it", "names it", "has a file open"])
+def test_uses_folder_of_each_kind_is_seen_by_another_name(tmp_path: Path, how: str) -> None:
+    """A process that works in the folder, names it or has a file there open uses it; another does not."""
+    real, link = tmp_path / "real", tmp_path / "link"
+    (real / "below").mkdir(parents=True)
+    link.symlink_to(real)
+    (real / "below" / "file").touch()
+    command = {
+        "works in it": ["sleep", "1000"],
+        "names it": ["sh", "-c", "echo; read x", "sh", f"--data={real}/"],
+        "has a file open": ["sh", "-c", f"exec 9<{real}/below/file; echo; read x"],
+    }[how]
+    folder = real if how == "works in it" else tmp_path
+    with subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        try:
+            if how != "works in it":
+                assert child.stdout is not None
+                child.stdout.readline()
+            until(lambda: uses_folder(child.pid, link), "it uses the folder")
+            assert uses_folder(child.pid, tmp_path / "real" / "below") is False or how == "has a file open"
+            if how == "works in it":
+                found = process_in(link, {"sleep"})
+                assert found is not None
+                assert found.pid == child.pid
+                assert process_in(link, {"other"}) is None
+        finally:
+            child.kill()
+
+
+def test_status_of_what_does_not_run_imports_no_psutil(isolated: Path) -> None:
+    """Only a service's process and a port's holder need it; checking a port does not."""
+    ports = dict(zip(("postgresql", "redis", "mongodb"), free_ports(3), strict=True))
+    services = {"folder": str(isolated / "services"), **{name: {"port": port} for name, port in ports.items()}}
+    code = (
+        "import sys; from zCLI import zCLI\n"
+        f"z = zCLI({{'deployment': 'Testing', 'logger': 'PROD', 'services': {services!r}}})\n"
+        "assert not any(each['running'] for each in z.comm.service_status().values())\n"
+        f"assert z.comm.check_port({ports['redis']})\n"
+        "z.close(); print('psutil' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=isolated, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("pid", [0, -1, -5, 2**40])
 def test_numbers_that_no_process_has(pid: int) -> None:
     """They would mean whole groups of processes to kill()."""
     assert processes.look_up(pid) is None

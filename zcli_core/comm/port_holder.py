@@ -1,4 +1,8 @@
-"""Who holds a port, read from the tables that Linux keeps under ``/proc``; other systems tell nothing."""
+"""Who holds a port: the table of TCP sockets that Linux keeps under ``/proc``, and processes as psutil finds them.
+
+psutil does not say which user a socket belongs to whose process is hidden, and it reads the files of every process
+whenever it is asked. So Linux's own table comes first. :func:`zcli_core.comm.ports.check_port` needs nothing else.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zcli_core.printable import printable
 
@@ -101,39 +106,69 @@ def _covers(held: str, wanted: str) -> bool:
 
 def holder_of(port: int, addresses: Sequence[str]) -> PortHolder | None:
     """The process that holds a port at one of these addresses, a listener before anything else."""
-    held = [entry for entry in tcp_sockets(port, addresses) or () if entry.held]
-    if not held:
-        return None
-    entry = max(held, key=lambda each: each.listening)
-    pid = _owner(entry.inode)
-    return PortHolder(pid, None if pid is None else _program(pid), _user(entry.uid))
+    import psutil
+
+    entry = None
+    entries = tcp_sockets(port, addresses)
+    if entries is not None:
+        entry = max((each for each in entries if each.held), key=lambda each: each.listening, default=None)
+        if entry is None:
+            return None
+        addresses = [entry.address]
+    found = [
+        (connection.status != psutil.CONN_LISTEN, pid)
+        for pid, connection in _connections("tcp")
+        if connection.laddr and connection.laddr.port == port
+        if connection.status not in _CLOSING and any(_covers(_plain(connection.laddr.ip), each) for each in addresses)
+    ]
+    if found:
+        return _process(min(found)[1])
+    return None if entry is None else PortHolder(None, None, _user(entry.uid))
 
 
-def _owner(inode: int) -> int | None:
-    """The lowest pid that has the socket open, among those we may look into."""
-    link = f"socket:[{inode}]"
-    pids = sorted(int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
-    return next((pid for pid in pids if _has_open(pid, link)), None)
+#: States of connections that no process has open.
+_CLOSING = ("TIME_WAIT", "NONE")
 
 
-def _has_open(pid: int, link: str) -> bool:
-    folder = f"{_PROC}/{pid}/fd"
+def holder_of_socket(path: str) -> PortHolder | None:
+    """The process that has a Unix socket at this path, as far as the system tells."""
+    wanted = _real(path)
+    pids = [pid for pid, each in _connections("unix") if isinstance(each.laddr, str) and _real(each.laddr) == wanted]
+    return _process(min(pids)) if pids else None
+
+
+def _real(path: str) -> str:
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def _connections(kind: str) -> Iterator[tuple[int, Any]]:
+    """The sockets of all processes that we may look into, each with its process's number."""
+    import psutil
+
     try:
-        names = os.listdir(folder)
-    except OSError:  # it has ended, or it is another user's
-        return False
-    for name in names:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            if os.readlink(f"{folder}/{name}") == link:
-                return True
-    return False
+        for each in psutil.net_connections(kind):
+            if each.pid:
+                yield each.pid, each
+    except psutil.AccessDenied:  # macOS tells only root all of it at once
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                for connection in process.net_connections(kind):
+                    yield process.pid, connection
 
 
-def _program(pid: int) -> str | None:
-    try:
-        return (_PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip() or None
-    except OSError:
-        return None
+def _plain(address: str) -> str:
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
+def _process(pid: int) -> PortHolder:
+    import psutil
+
+    name = user = None
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        name = process.name() or None
+        user = process.username()
+    return PortHolder(pid, name, user)
 
 
 def _user(uid: int) -> str:

@@ -95,9 +95,9 @@ def port_state(port: int, host: str = "127.0.0.1") -> PortState:
 def port_holder(port: int, host: str = "127.0.0.1") -> PortHolder | None:
     """The process that holds a port of this machine, as far as the system tells.
 
-    Linux tells (``/proc``): the process where we may see it, else the user it belongs to. None if nothing
-    holds the port, if it is bound without listening, if the host is another machine or cannot be resolved,
-    and on other systems.
+    The process where we may see it; on Linux, else the user it belongs to. None if nothing holds the port, if
+    it is bound without listening, if the host is another machine or cannot be resolved, and, on other systems
+    than Linux, if the process may not be seen.
 
     Raises ValueError as :func:`check_port` does.
     """

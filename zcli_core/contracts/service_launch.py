@@ -40,8 +40,10 @@ class LocalProcess(NamedTuple):
     files of installed wheels: ``wheels`` holds paths that begin with an importable package.
     ``accounts`` are the system's accounts to run it as where we are root, the preferred one first; ``nobody`` comes
     last by itself. A server that ``refuses_root`` is never started as root; another one only if no account may run it.
+    ``unix_socket`` tells that the backend's ``command`` can make it listen on a Unix socket alone.
     ``stop_signal`` has it save its data and end. A server that ends with one of the sentences ``try_again_on`` in its
-    log is started once more.
+    log is started once more. One that ends with one of the sentences ``unreadable_on`` cannot read the data folder: the
+    next program is tried.
     """
 
     programs: tuple[str, ...]
@@ -51,6 +53,8 @@ class LocalProcess(NamedTuple):
     refuses_root: bool = False
     stop_signal: int = signal.SIGTERM
     try_again_on: tuple[str, ...] = ()
+    unreadable_on: tuple[str, ...] = ()
+    unix_socket: bool = False
 
 
 LaunchMethod = SystemdUnit | DebianCluster | HomebrewFormula | WindowsService | LocalProcess
@@ -86,14 +90,16 @@ class Place(Protocol):
 
     @property
     def host(self) -> str:
-        """The loopback address to listen on."""
+        """The loopback address to listen on; the path of a Unix socket if ``LocalProcess.unix_socket`` is set."""
 
     @property
     def port(self) -> int:
         """The port to listen on."""
 
-    def run(self, command: Sequence[str], timeout: float = 60.0) -> str:
+    def run(self, command: Sequence[str], timeout: float | None = None) -> str:
         """Run a command to its end as the server's account, in its data folder; what it printed.
+
+        ``timeout``: seconds; all that is left of the caller's own timeout if not given.
 
         :raises LaunchError: it cannot be run, failed, or took too long; with its last lines.
         """
@@ -102,12 +108,14 @@ class Place(Protocol):
         """Write a file that only we, or only the server's account, may read."""
 
     def free_pid_file(self, file: Path, program: str) -> None:
-        """Have a pid file (its first word is the number) name nobody, if its process is gone or another program by now.
+        """Have a pid file (its first word is the number) name no process, if it is not that of this folder's server.
+
+        That is so if the process is gone, if its name does not begin with ``program``, or if it is a server of another
+        folder: it neither works in the pid file's folder, nor has a file there open, nor names it on its command line.
 
         Many servers only ask whether the number is taken. It may be: by a process that was started later, or by one
         that has ended and that nobody has waited for, which stays so in a container without an init. Only the number
-        is replaced, by one that no process can have; the rest of the file is the server's to judge. Nothing is done
-        where the process is alive and its name begins with ``program``.
+        is replaced, by one that no process can have; the rest of the file is the server's to judge.
         """
 
     def note(self, message: str) -> None:

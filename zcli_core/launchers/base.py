@@ -32,23 +32,52 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 class Job:
     """One service that is to be started or stopped before a deadline.
 
-    ``folder`` is where local servers live, None where there is no such place.
+    ``folder`` is where local servers live, None where there is no such place; ``folder_setting`` is
+    ``services.folder``. ``probe_timeout`` is what one probe may take, in seconds.
     """
 
     def __init__(
-        self, backend: ServiceBackend, target: Target, timeout: float, folder: Path | None, log: logging.Logger
+        self,
+        backend: ServiceBackend,
+        target: Target,
+        timeout: float,
+        folder: Path | None,
+        log: logging.Logger,
+        folder_setting: Path | None = None,
+        probe_timeout: float = _PROBE_LONGEST,
     ) -> None:
         self.backend = backend
         self.target = target
         self.timeout = timeout
         self.folder = folder
         self.log = log
+        self.folder_setting = folder_setting
+        self.probe_timeout = probe_timeout
         self._deadline = time.monotonic() + timeout
 
     @property
     def remaining(self) -> float:
         """Seconds left."""
         return self._deadline - time.monotonic()
+
+    def cli(self, action: str, port: int | None = None) -> str:
+        """The command line of ``zcli services`` that does it for this service, port, data folder and place."""
+        import shlex
+        import shutil
+        import sys
+
+        target = self.target
+        command = ["zcli"] if shutil.which("zcli") else [sys.executable, "-m", "zCLI"]
+        command += ["services", action, self.backend.name, "--port", str(port or target.port)]
+        if target.data_dir is not None:
+            command += ["--data-dir", str(target.data_dir)]
+        # What a script says in its zSpark, another program is told with variables.
+        variables = {
+            "ZCLI_SERVICES_FOLDER": self.folder_setting,
+            f"ZCLI_SERVICES_{self.backend.name.upper()}_HOST": None if target.host == "127.0.0.1" else target.host,
+        }
+        said = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items() if value is not None]
+        return " ".join([*said, shlex.join(command)])
 
     def ask(self) -> Finding:
         """How the service is now."""
@@ -73,6 +102,18 @@ class Job:
         self.wait_until(settled)
         return finding
 
+    def wait_while_silent(self) -> Finding:
+        """Poll while connections are accepted and nothing is said; the last finding."""
+        finding = Finding("silent")
+
+        def settled() -> bool:
+            nonlocal finding
+            finding = self.ask()
+            return finding.state != "silent"
+
+        self.wait_until(settled)
+        return finding
+
 
 class Launcher:
     """One way to start and stop a service.
@@ -91,8 +132,12 @@ class Launcher:
         """Whether it has the service, so that it could start it."""
         raise NotImplementedError
 
-    def runs(self) -> bool:
-        """Whether it is what runs the service now."""
+    def runs(self) -> bool | None:
+        """Whether it is what runs the service now: True only if that is proven, None if the system does not say."""
+        raise NotImplementedError
+
+    def command(self, action: str) -> str:
+        """The command with which a person starts or stops the service the way that this launcher does."""
         raise NotImplementedError
 
     def start(self) -> None:

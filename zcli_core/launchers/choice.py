@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from zcli_core.contracts.service import (
     DebianCluster,
     HomebrewFormula,
@@ -19,6 +21,8 @@ from zcli_core.launchers.windows import WindowsServices
 from zcli_core.suggestions import suggestion
 
 AUTO = "auto"
+#: Where servers of the system have their Unix sockets, beside PostgreSQL's own default, which is /tmp.
+_USUAL_SOCKETS = ("/run/", "/var/run/")
 
 _NAMES: dict[type, str] = {
     SystemdUnit: Systemd.name,
@@ -60,22 +64,42 @@ def choose_launcher(job: Job) -> Launcher | None:
     folder is asked for: it would start a server that is somewhere else.
     """
     wanted = job.target.launcher
-    usual = job.target.port == job.backend.default_port and job.target.data_dir is None
+    target = job.target
+    is_usual_host = not target.is_socket_path or target.host.startswith(_USUAL_SOCKETS) or target.host == "/tmp"  # noqa: S108
+    usual = target.port == job.backend.default_port and target.data_dir is None and is_usual_host
     for method in job.backend.launchers:
         if wanted not in (AUTO, _NAMES[type(method)]):
             continue
         launcher = launcher_for(job, method)
         if wanted != AUTO:
             return launcher
-        asked_for = usual or launcher.knows_port
-        if isinstance(launcher, DebianClusters) and job.target.data_dir is not None:
-            asked_for = False
-        if asked_for and launcher.found():
+        if (usual or launcher.knows_port) and launcher.found():
             return launcher
     return None
 
 
-def find_runner(job: Job) -> Launcher | None:
-    """The launcher that runs the service now. What we started ourselves is known for certain, so it is asked first."""
-    methods = sorted(job.backend.launchers, key=lambda method: not isinstance(method, LocalProcess))
-    return next((each for each in (launcher_for(job, method) for method in methods) if each.runs()), None)
+class Runners(NamedTuple):
+    """What runs a service now: the launcher, if that is proven; the others that may run it."""
+
+    proven: Launcher | None
+    possible: list[Launcher]
+
+
+def find_runner(job: Job) -> Runners:
+    """Find the launcher that runs the service now.
+
+    What zCLI started itself is known from its record, so it comes first. The system's managers have to prove that
+    their process holds the service's port; only one that the settings name is taken without a proof.
+    """
+    possible = []
+    for method in sorted(job.backend.launchers, key=lambda method: not isinstance(method, LocalProcess)):
+        name = _NAMES[type(method)]
+        if not isinstance(method, LocalProcess) and job.target.launcher not in (AUTO, name):
+            continue
+        launcher = launcher_for(job, method)
+        runs = launcher.runs()
+        if runs or (runs is None and job.target.launcher == name):
+            return Runners(launcher, [])
+        if runs is None:
+            possible.append(launcher)
+    return Runners(None, possible)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,11 +55,22 @@ def user_name() -> str:
 
 
 def as_root(*command: str) -> str:
-    """The command as a person would run it with root's rights."""
+    """The command as a person would run it with root's rights, on this very system."""
     import shlex
 
     text = shlex.join(command)
-    return text if is_root() else f"sudo {text}"
+    if is_root():
+        return text
+    tool = next((each for each in ("sudo", "doas") if which(each)), None)
+    return f"{tool} {text}" if tool else f"su -c {shlex.quote(text)}"
+
+
+def as_user(name: str, *command: str) -> str:
+    """The command as root would run it as another user."""
+    import shlex
+
+    text = shlex.join(command)
+    return f"sudo -u {name} {text}" if which("sudo") else f"su {name} -c {shlex.quote(text)}"
 
 
 def which(program: str) -> str | None:
@@ -79,24 +92,38 @@ def run(
 ) -> Outcome:
     """Run a command without input; standard error is part of the output.
 
-    :raises LaunchError: it is not there, may not be run, or did not end in time (it is then killed).
+    :raises LaunchError: it is not there, may not be run, or did not end in time. It is then killed, with all that it
+        started.
     """
     options = {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": ()}
+    timeout = max(timeout, 0.1)
     try:
-        done = subprocess.run(  # type: ignore[call-overload]  # noqa: S603 - no shell, and the programs are ours to name
+        process = subprocess.Popen(  # type: ignore[call-overload]  # noqa: S603 - no shell, and we name the programs
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=max(timeout, 0.1),
             cwd=folder,
             env=environment(),
-            check=False,
+            start_new_session=True,
             **options,
         )
-    except subprocess.TimeoutExpired as error:
-        said = last_lines((error.output or b"").decode("utf-8", "replace"))
-        raise LaunchError(f"{command[0]} did not end within {timeout:.0f} s", log=said) from error
     except OSError as error:
         raise LaunchError(f"{command[0]} cannot be run: {error.strerror or error}") from error
-    return Outcome(done.returncode, done.stdout.decode("utf-8", "replace"))
+    with process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except BaseException as error:
+            _kill_session(process)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            said = last_lines((error.output or b"").decode("utf-8", "replace"))
+            raise LaunchError(f"{command[0]} did not end within {timeout:.1f} s", log=said) from error
+    return Outcome(process.returncode, output.decode("utf-8", "replace"))
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from functools import cached_property
@@ -12,6 +13,7 @@ from zcli_core.contracts.service import DebianCluster, LaunchError
 from zcli_core.launchers import systemd
 from zcli_core.launchers.base import Job, Launcher
 from zcli_core.launchers.commands import as_root, is_root, last_lines, run, user_name, which
+from zcli_core.launchers.identity import serves
 
 _ALREADY = 2  # pg_ctlcluster(1): already running, or not running, as asked
 
@@ -21,6 +23,8 @@ class _Cluster(NamedTuple):
     name: str
     port: int
     owner: int
+    data: Path
+    sockets: str
     log_file: str
     running: bool
 
@@ -28,6 +32,14 @@ class _Cluster(NamedTuple):
     def unit(self) -> str:
         # Not postgresql.service, which is "active" with every cluster down.
         return f"postgresql@{self.version}-{self.name}"
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's number; 0 if it cannot be read."""
+        for file in (Path(f"/run/postgresql/{self.version}-{self.name}.pid"), self.data / "postmaster.pid"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                return int(file.read_text(encoding="utf-8", errors="replace").split(maxsplit=1)[0])
+        return 0
 
 
 class DebianClusters(Launcher):
@@ -40,17 +52,25 @@ class DebianClusters(Launcher):
         super().__init__(job)
 
     def found(self) -> bool:
-        """Whether one of the clusters has the port."""
+        """Whether one of the clusters has the port, and the data folder or the socket's folder if one is asked for."""
         return self._cluster is not None
 
     @cached_property
     def _cluster(self) -> _Cluster | None:
-        return next((each for each in self._clusters() if each.port == self.job.target.port), None)
+        return next((each for each in self._clusters() if self._fits(each)), None)
+
+    def _fits(self, cluster: _Cluster) -> bool:
+        target = self.job.target
+        if target.data_dir is not None and os.path.realpath(target.data_dir) != os.path.realpath(cluster.data):
+            return False
+        if target.is_socket_path and os.path.realpath(target.host) != os.path.realpath(cluster.sockets):
+            return False
+        return cluster.port == target.port
 
     def _clusters(self) -> list[_Cluster]:
         if which("pg_lsclusters") is None or which("pg_ctlcluster") is None:
             return []
-        listed = run(["pg_lsclusters", "-j"], 10)
+        listed = run(["pg_lsclusters", "-j"], self.job.remaining)
         if listed.code:
             return []
         try:
@@ -60,6 +80,8 @@ class DebianClusters(Launcher):
                     str(each["cluster"]),
                     int(each["port"]),
                     int(each["owneruid"]),
+                    Path(each["pgdata"]),
+                    str(each.get("socketdir") or ""),
                     str(each.get("logfile") or ""),
                     bool(int(each["running"])),
                 )
@@ -69,9 +91,18 @@ class DebianClusters(Launcher):
             self.job.log.warning("pg_lsclusters -j printed something else than a list of clusters")
             return []
 
-    def runs(self) -> bool:
-        """Whether that cluster is up."""
-        return self._cluster is not None and self._cluster.running
+    def runs(self) -> bool | None:
+        """Whether that cluster is up, and its process holds the port."""
+        if self._cluster is None or not self._cluster.running:
+            return False
+        return serves(self.job, self._cluster.pid)
+
+    def command(self, action: str) -> str:
+        """``systemctl`` under systemd, ``pg_ctlcluster`` elsewhere; as root."""
+        cluster = self._require()
+        if systemd.is_there():
+            return as_root("systemctl", action, cluster.unit)
+        return as_root("pg_ctlcluster", cluster.version, cluster.name, action)
 
     def start(self) -> None:
         """Start the cluster and wait."""
@@ -96,14 +127,12 @@ class DebianClusters(Launcher):
         cluster = self._require()
         if systemd.is_there():
             done = systemd.systemctl(action, cluster.unit, self.job.remaining)
-            command = as_root("systemctl", action, cluster.unit)
         else:
-            command = as_root("pg_ctlcluster", cluster.version, cluster.name, action)
             if not is_root() and os.geteuid() != cluster.owner:
                 raise LaunchError(
                     f"the cluster {cluster.version} {cluster.name} belongs to {_account(cluster.owner)}; "
                     f"the user {user_name()} may not {action} it",
-                    command,
+                    self.command(action),
                 )
             done = run(
                 ["pg_ctlcluster", cluster.version, cluster.name, action, *options], self.job.remaining, folder=Path("/")
@@ -111,8 +140,7 @@ class DebianClusters(Launcher):
         if done.code not in (0, _ALREADY):
             raise LaunchError(
                 f"the cluster {cluster.version} {cluster.name} did not {action}",
-                command,
-                (*done.last_lines, *self._log()),
+                log=(*done.last_lines, *self._log()),
             )
 
     def _log(self) -> tuple[str, ...]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from fnmatch import fnmatch
 from functools import cached_property
 from typing import Any
 
 from zcli_core.contracts.service import HomebrewFormula, LaunchError
 from zcli_core.launchers.base import Job, Launcher
-from zcli_core.launchers.commands import is_root, last_lines, run, which
-from zcli_core.launchers.systemd import holds_port
+from zcli_core.launchers.commands import as_user, is_root, last_lines, run, which
+from zcli_core.launchers.identity import serves
 
 
 class Homebrew(Launcher):
@@ -30,7 +31,7 @@ class Homebrew(Launcher):
     def _formula(self) -> str | None:
         if which("brew") is None:
             return None
-        installed = run(["brew", "list", "--formula", "-1"], 30)
+        installed = run(["brew", "list", "--formula", "-1"], self.job.remaining)
         names = installed.output.split() if installed.code == 0 else []
         for wanted in self._names:
             fitting = sorted((name for name in names if fnmatch(name, wanted)), key=_version, reverse=True)
@@ -39,19 +40,24 @@ class Homebrew(Launcher):
         return None
 
     def _info(self) -> dict[str, Any]:
-        shown = run(["brew", "services", "info", self._require(), "--json"], 30)
+        shown = run(["brew", "services", "info", self._require(), "--json"], self.job.remaining)
         try:
             found = json.loads(shown.output[shown.output.find("[") :])
             return dict(found[0])
         except (ValueError, IndexError, TypeError):
             return {}
 
-    def runs(self) -> bool:
-        """Whether brew says that it runs, and its process holds the port as far as can be told."""
+    def runs(self) -> bool | None:
+        """Whether brew says that it runs, and its process holds the port."""
         if self._formula is None:
             return False
         info = self._info()
-        return bool(info.get("running")) and holds_port(self.job, int(info.get("pid") or 0))
+        return serves(self.job, int(info.get("pid") or 0)) if info.get("running") else False
+
+    def command(self, action: str) -> str:
+        """``brew services``, as the user who installed Homebrew."""
+        command = ("brew", "services", action, self._require())
+        return as_user(_owner(which("brew")), *command) if is_root() else " ".join(command)
 
     def start(self) -> None:
         """Start the service and wait."""
@@ -71,14 +77,13 @@ class Homebrew(Launcher):
         return self._formula
 
     def _control(self, action: str) -> None:
-        command = ["brew", "services", action, self._require()]
         if is_root():
             raise LaunchError(
-                "Homebrew's services belong to the user who installed them and are not for root", " ".join(command)
+                "Homebrew's services belong to the user who installed them and are not for root", self.command(action)
             )
-        done = run(command, self.job.remaining)
+        done = run(["brew", "services", action, self._require()], self.job.remaining)
         if done.code:
-            raise LaunchError(f"brew services {action} failed", " ".join(command), done.last_lines)
+            raise LaunchError(f"brew services {action} failed", log=done.last_lines)
 
     def _log(self) -> tuple[str, ...]:
         info = self._info()
@@ -88,6 +93,15 @@ class Homebrew(Launcher):
                 return last_lines(log.read())
         except OSError:
             return ()
+
+
+def _owner(program: str | None) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.stat(program or "").st_uid).pw_name
+    except (OSError, KeyError):
+        return "USER"
 
 
 def _version(formula: str) -> list[int]:

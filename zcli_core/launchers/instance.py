@@ -15,6 +15,7 @@ from zcli_core.folders import user_data_folder
 from zcli_core.launchers.processes import Process, look_up
 
 _RECORD = "instance.json"
+_WRITTEN = "written.json"
 _LOCK = "lock"
 _ROOT_FOLDER = "/var/lib/zcli"
 
@@ -34,6 +35,18 @@ class Instance(NamedTuple):
         return now is not None and now.same_as(self.process)
 
 
+class Written(NamedTuple):
+    """What last served a data folder: it can read what is in there. Kept when the server is stopped.
+
+    ``wheel`` is the program's path in an installed wheel, whatever environment that is in; None for any other program.
+    """
+
+    data: Path | None = None
+    program: str | None = None
+    wheel: str | None = None
+    version: str | None = None
+
+
 def services_folder(setting: Path | None) -> Path | None:
     """Where local servers live: the setting, else the user's data folder; None if this user has none.
 
@@ -47,18 +60,33 @@ def services_folder(setting: Path | None) -> Path | None:
 
 
 def instance_folder(base: Path, service: str, data_dir: Path | None) -> Path:
-    """zCLI's own folder for one server: one for each service, and for each data folder that was named."""
-    if data_dir is None:
-        return base / service
+    """zCLI's own folder for one server: one for each service, and for each data folder that was named.
+
+    A data folder has one of these, whichever of its names is used: a link, a relative path or a second mount.
+    """
+    own = base / service
+    if data_dir is None or _same(data_dir, own / "data"):
+        return own
     from hashlib import sha256
 
-    digest = sha256(os.fsencode(os.path.abspath(data_dir))).hexdigest()
-    return base / f"{service}-{digest[:12]}"
+    digest = sha256(os.fsencode(os.path.realpath(data_dir))).hexdigest()
+    folder = base / f"{service}-{digest[:12]}"
+    if folder.exists():
+        return folder
+    known = (other.parent for other in base.glob(f"{service}-*/{_WRITTEN}"))
+    return next((other for other in known if _same(written(other).data, data_dir)), folder)
+
+
+def _same(one: Path | None, other: Path) -> bool:
+    try:
+        return one is not None and one.samefile(other)
+    except OSError:
+        return False
 
 
 def data_folder(folder: Path, data_dir: Path | None) -> Path:
     """The server's data folder: the one that was named, else one in zCLI's own folder for it."""
-    return data_dir or folder / "data"
+    return folder / "data" if data_dir is None else Path(os.path.abspath(data_dir))
 
 
 def read(folder: Path) -> Instance | None:
@@ -87,9 +115,28 @@ def write(folder: Path, instance: Instance) -> None:
         "port": instance.port,
         "program": instance.program,
     }
-    fresh = folder / f"{_RECORD}.{os.getpid()}"
+    _replace(folder / _RECORD, held)
+
+
+def written(folder: Path) -> Written:
+    """What last served the data folder; all None if that is not known."""
+    try:
+        held = json.loads((folder / _WRITTEN).read_text(encoding="utf-8"))
+        texts = {name: held[name] for name in Written._fields if isinstance(held.get(name), str)}
+    except (OSError, ValueError, AttributeError):
+        return Written()
+    return Written(**{**texts, "data": Path(texts["data"]) if "data" in texts else None})
+
+
+def write_written(folder: Path, what: Written) -> None:
+    """Remember what serves the data folder."""
+    _replace(folder / _WRITTEN, {name: str(value) for name, value in what._asdict().items() if value is not None})
+
+
+def _replace(file: Path, held: dict[str, object]) -> None:
+    fresh = file.with_name(f"{file.name}.{os.getpid()}")
     fresh.write_text(json.dumps(held), encoding="utf-8")
-    fresh.replace(folder / _RECORD)
+    fresh.replace(file)
 
 
 def forget(folder: Path) -> None:
@@ -103,17 +150,37 @@ def locked(folder: Path, remaining: Callable[[], float]) -> Iterator[None]:
 
     :raises LaunchError: another one held it for all the time there was.
     """
-    import fcntl
-
     with (folder / _LOCK).open("a") as file:
         pause = 0.01
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if remaining() <= 0:
-                    raise LaunchError(f"another process is starting it and did not finish: {folder / _LOCK}") from None
+        while not _lock(file.fileno()):
+            if remaining() <= 0:
+                raise LaunchError(f"another process is starting it and did not finish: {folder / _LOCK}")
             time.sleep(pause)
             pause = min(pause * 1.5, 0.2)
         yield
+
+
+def lock_data(data: Path) -> int | None:
+    """Lock a data folder itself, so that its name does not matter; a descriptor that holds the lock.
+
+    A server that inherits the descriptor holds the lock for as long as it runs. None if a process has the folder.
+    A descriptor without a lock where the file system has none, as on some network file systems.
+    """
+    descriptor = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _lock(descriptor):
+            return descriptor
+    except OSError:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _lock(descriptor: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

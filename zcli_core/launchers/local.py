@@ -6,23 +6,26 @@ handshake together, never a pid file alone. Any later program of the same user c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from zcli_core.comm.services.asking import Finding
+from zcli_core.comm.services.asking import Finding, ask
+from zcli_core.comm.services.reports import install_command, not_installed
 from zcli_core.contracts.service import LaunchError, LocalProcess
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers.base import Job, Launcher, wait_until
-from zcli_core.launchers.commands import environment, is_root, last_lines
-from zcli_core.launchers.instance import Instance, data_folder
-from zcli_core.launchers.place import LocalPlace, choose_account, make_data_folder, make_folder, reachable
-from zcli_core.launchers.processes import look_up
-from zcli_core.launchers.programs import find_programs
+from zcli_core.launchers.commands import as_root, environment, is_root, last_lines
+from zcli_core.launchers.identity import is_at
+from zcli_core.launchers.instance import Instance, Written, data_folder
+from zcli_core.launchers.place import LocalPlace, choose_account, make_data_folder, make_instance_folder, reachable
+from zcli_core.launchers.processes import Process, is_frozen, listening_port, look_up, process_in
+from zcli_core.launchers.programs import find_programs, wheel_files
 
 _LOG = "server.log"
 _LOG_MAX = 10_000_000
@@ -46,6 +49,9 @@ class Local(Launcher):
     def __init__(self, job: Job, method: LocalProcess) -> None:
         super().__init__(job)
         self._method = method
+        self._chosen = Path()
+        #: Programs that could not read the data folder, with their last words.
+        self._unfit: dict[Path, tuple[str, ...]] = {}
 
     def found(self) -> bool:
         """Whether this system can do it and a program is there."""
@@ -66,50 +72,135 @@ class Local(Launcher):
         return instances.running(self.job.folder, self.job.backend.name, self.job.target.data_dir)
 
     def runs(self) -> bool:
-        """Whether the server that answers is the one that was started here."""
+        """Whether the server that was started here is the one at the target: same host, same port, process alive."""
         found = self.running_instance()
-        return found is not None and found.port == self.job.target.port
+        return found is not None and is_at(found.host, found.port, self.job.target)
 
     # --- starting ---
 
     def start(self) -> None:
         """Start the server and wait; another process that starts it too waits for us, and the other way round."""
         self._require_posix()
-        make_folder(self._folder, 0o755)
+        self._require_host()
+        make_instance_folder(self._folder, self.job.folder_setting)
         with instances.locked(self._folder, lambda: self.job.remaining):
             if self.job.ask().answered:
                 self._require_ready(self.job.wait_until_ready())
                 return
-            self._require_free_data()
+            held = self.running_instance()
+            if held is not None and is_at(held.host, held.port, self.job.target) and not is_frozen(held.process.pid):
+                finding = self.job.wait_until_ready(lambda: not held.alive)  # it was still starting
+                if finding.answered:
+                    self._require_ready(finding)
+                    return
+            if held is not None and held.alive:
+                raise self._in_use(held.process, held.port, held.host)
             place = self._place()
-            self.job.backend.prepare(place)
-            self._start_at(place)
+            with self._locked_data(place.data) as lock:
+                if lock is not None:
+                    self.job.backend.prepare(place)
+                    self._start_at(place, lock)
 
     def _require_posix(self) -> None:
         if os.name != "posix":
             raise LaunchError("zCLI does not start processes of its own on Windows; install the server as a service")
 
-    def _require_free_data(self) -> None:
-        held = self.running_instance()
-        if held is not None:
+    def _require_host(self) -> None:
+        target, setting = self.job.target, f"services.{self.job.backend.name}.host"
+        if target.is_socket_path and not self._method.unix_socket:
             raise LaunchError(
-                f"{held.process.name} (pid {held.process.pid}), which zCLI started on port {held.port}, is alive but "
-                "does not answer",
-                f"kill -CONT {held.process.pid}",
-                self._log_since(0),
+                f"{setting} is the Unix socket {target.host}; zCLI starts a {self.job.backend.title} of its own on a "
+                "TCP port only"
             )
+        if not target.is_socket_path and not is_at(self._host, target.port, target):
+            raise LaunchError(
+                f"{setting} is {target.host}; zCLI starts servers of its own on the loopback addresses 127.0.0.1 and "
+                "::1 only"
+            )
+
+    @property
+    def _host(self) -> str:
+        host = self.job.target.host
+        return host if host.startswith("/") or host == "::1" else "127.0.0.1"
+
+    @contextlib.contextmanager
+    def _locked_data(self, data: Path) -> Iterator[int | None]:
+        """Hold the lock of the data folder; None if the service is ready meanwhile, started by another process.
+
+        :raises LaunchError: another server has the folder.
+        """
+        try:
+            lock = self._lock_data(data)
+        except OSError as error:
+            raise LaunchError(f"the data folder {data} cannot be locked: {error.strerror}") from error
+        try:
+            yield lock
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def _lock_data(self, data: Path) -> int | None:
+        names = {*self._method.programs, *(program.name for program in self._programs)}
+        found: list[tuple[Process, int | None]] = []
+        lock: int | None = None
+
+        def settled() -> bool:
+            nonlocal lock
+            lock = instances.lock_data(data)
+            used_by = process_in(data, names)
+            found[:] = [] if used_by is None else [(used_by, listening_port(used_by.pid))]
+            if used_by is None and lock is not None:
+                return True
+            if lock is not None:
+                os.close(lock)
+                lock = None
+            if self.job.ask().answered:
+                return True
+            # The processes of a server that was killed go on for a moment, and no server answers at their port.
+            port = found[0][1] if found else None
+            return port is not None and port != self.job.target.port and self._answers("127.0.0.1", port)
+
+        self.job.wait_until(settled)
+        if lock is not None:
+            return lock
+        if self.job.ask().answered:
+            self._require_ready(self.job.wait_until_ready())
+            return None
+        if found:
+            raise self._in_use(*found[0])
+        raise LaunchError(f"the data folder {data} is locked by a server that this user cannot see")
+
+    def _answers(self, host: str, port: int) -> bool:
+        target = self.job.target._replace(host=host, port=port)
+        return ask(self.job.backend, target, self.job.probe_timeout, name_strangers=False).answered
+
+    def _in_use(self, process: Process, port: int | None, host: str = "127.0.0.1") -> LaunchError:
+        """The error for a data folder that already has a server."""
+        data = data_folder(self._folder, self.job.target.data_dir)
+        who = f"{process.name or 'a server'} (pid {process.pid})"
+        if is_frozen(process.pid):
+            return LaunchError(
+                f"the data folder {data} already has a server: {who}, which a signal has stopped",
+                _kill_command("CONT", process.pid),
+            )
+        if port is None:
+            return LaunchError(f"the data folder {data} already has a server: {who}; name another with data_dir")
+        where = host if host.startswith("/") else f"port {port}"
+        message = f"the data folder {data} already has a server: {who} on {where}"
+        if is_at(host, port, self.job.target) or not self._answers(host, port):
+            return LaunchError(f"{message}, which does not answer", self.job.cli("restart", port), self._log_since(0))
+        return LaunchError(f"{message}; use that one, or name another folder with data_dir")
 
     def _place(self) -> LocalPlace:
         if not self._programs:
-            from zcli_core.comm.services.reports import install_command, install_hint
-
-            backend = self.job.backend
-            raise LaunchError(f"{backend.title} is not installed: {install_hint(backend)}", install_command(backend))
+            raise not_installed(self.job.backend)
         data = data_folder(self._folder, self.job.target.data_dir)
         account = choose_account(self._method, data)
-        program = self.job.backend.choose_program(self._programs, data)
+        chosen = self.job.backend.choose_program(self._programs_for(data), data)
+        self._chosen = chosen
+        program = chosen
         if account is not None:
-            fitting = reachable(program, account, self._method, self._folder)
+            fitting = reachable(program, account, self._method, self._folder, lambda: self.job.remaining)
             if fitting is not None:
                 program = fitting
             elif self._method.refuses_root:
@@ -122,15 +213,36 @@ class Local(Launcher):
                 account = None
         elif is_root() and self._method.refuses_root:
             raise LaunchError(f"{program} does not run as root, and there is no other account to run it")
-        make_data_folder(data, account)
-        host = "::1" if self.job.target.host == "::1" else "127.0.0.1"
-        return LocalPlace(program, data, self._folder, host, self.job.target.port, account, self.job.log)
+        make_data_folder(data, account, lambda: self.job.remaining)
+        return LocalPlace(
+            program,
+            data,
+            self._folder,
+            self._host,
+            self.job.target.port,
+            account,
+            self.job.log,
+            lambda: self.job.remaining,
+        )
 
-    def _start_at(self, place: LocalPlace) -> None:
-        command = [str(part) for part in self.job.backend.command(place)]
+    def _programs_for(self, data: Path) -> list[Path]:
+        """The programs to choose from, without those that could not read the data, the one that wrote it first."""
+        last = instances.written(self._folder)
+        wheels = {each.path: each.inner for each in wheel_files(self._method)}
+
+        def rank(program: Path) -> int:
+            if str(program) == last.program:
+                return 0
+            return 1 if last.wheel is not None and wheels.get(program) == last.wheel else 2
+
+        left = [program for program in self._programs if program not in self._unfit]
+        return sorted(left, key=rank) if any(data.glob("*")) else left
+
+    def _start_at(self, place: LocalPlace, lock: int) -> None:
         while True:
+            command = [str(part) for part in self.job.backend.command(place)]
             before = self._log_size()
-            instance = self._spawn(place, command)
+            instance = self._spawn(place, command, lock)
             finding = self.job.wait_until_ready(lambda held=instance: held is None or not held.alive)  # type: ignore[misc]
             if instance is not None and instance.alive:
                 break
@@ -138,17 +250,40 @@ class Local(Launcher):
             if finding.state == "ready":  # somebody else's server was there first
                 return
             said = self._log_since(before)
-            busy = any(sentence in line for sentence in self._method.try_again_on for line in said)
-            if not busy or self.job.remaining <= 0:
+            if _says(said, self._method.unreadable_on):
+                place = self._next_place(place, said)
+                continue
+            if not _says(said, self._method.try_again_on) or self.job.remaining <= 0:
                 raise LaunchError(f"{place.program.name} ended at once", log=said)
             time.sleep(_BETWEEN_TRIES)
         if finding.answered:
             # Its name is the server's only now; at first it was the shell's.
             process = look_up(instance.process.pid) or instance.process
             instances.write(self._folder, instance._replace(process=process))
+            self._remember(place, finding)
         else:
             self._end(instance, _GRACE)
         self._require_ready(finding, before)
+
+    def _next_place(self, place: LocalPlace, said: Sequence[str]) -> LocalPlace:
+        """The place with the next program, after one that could not read the data."""
+        self._unfit[self._chosen] = tuple(said)
+        last = instances.written(self._folder)
+        if len(self._unfit) < len(self._programs) and self.job.remaining > 0:
+            self.job.log.info("%s cannot read %s; trying the next program", self._chosen, place.data)
+            return self._place()
+        tried = ", ".join(map(str, self._unfit))
+        wrote = " ".join(filter(None, (last.program, last.version)))
+        message = f"no program here can read the data folder {place.data}: tried {tried}"
+        if last.program and Path(last.program) not in self._unfit:
+            message += f"; {wrote} wrote it: install that version again, or name another folder with data_dir"
+        pip = install_command(self.job.backend, wheel=True) if last.wheel else None
+        raise LaunchError(message, pip, next(iter(self._unfit.values())))
+
+    def _remember(self, place: LocalPlace, finding: Finding) -> None:
+        wheel = next((each.inner for each in wheel_files(self._method) if each.path == self._chosen), None)
+        version = finding.answer.version if finding.answer else None
+        instances.write_written(self._folder, Written(place.data, str(self._chosen), wheel, version))
 
     def _require_ready(self, finding: Finding, log_start: int | None = None) -> None:
         if finding.state == "ready":
@@ -159,7 +294,7 @@ class Local(Launcher):
             message = f"it is not ready {after}: {finding.detail}; it goes on, ask again later"
         raise LaunchError(message, log=() if log_start is None else self._log_since(log_start))
 
-    def _spawn(self, place: LocalPlace, command: Sequence[str]) -> Instance | None:
+    def _spawn(self, place: LocalPlace, command: Sequence[str], lock: int) -> Instance | None:
         account = place.account
         options = {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": ()}
         with (self._folder / _LOG).open("ab") as log:
@@ -172,7 +307,8 @@ class Local(Launcher):
                     cwd=place.data,
                     env=environment(),
                     start_new_session=True,
-                    timeout=10,
+                    pass_fds=(lock,),  # the server holds the lock of its data folder for as long as it runs
+                    timeout=max(self.job.remaining, 0.1),
                     check=True,
                     **options,
                 )
@@ -206,7 +342,7 @@ class Local(Launcher):
         self.job.log.warning("%s did not end within %g s and is killed", who, round(patience, 1))
         _signal(instance, signal.SIGKILL, who)
         if not wait_until(lambda: not instance.alive, _KILLED):
-            raise LaunchError(f"{who} did not end", f"kill -KILL {instance.process.pid}")
+            raise LaunchError(f"{who} did not end within {_KILLED:g} s after it was killed")
 
     # --- its log ---
 
@@ -241,4 +377,19 @@ def _signal(instance: Instance, number: int, who: str) -> None:
         pass
     except PermissionError as error:
         name = signal.Signals(number).name.removeprefix("SIG")
-        raise LaunchError(f"{who} belongs to another user", f"sudo kill -{name} {instance.process.pid}") from error
+        command = as_root("kill", f"-{name}", str(instance.process.pid))
+        raise LaunchError(f"{who} belongs to another user", command) from error
+
+
+def _kill_command(name: str, pid: int) -> str:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return as_root("kill", f"-{name}", str(pid))
+    except OSError:
+        pass
+    return f"kill -{name} {pid}"
+
+
+def _says(log: Sequence[str], sentences: Sequence[str]) -> bool:
+    return any(sentence in line for sentence in sentences for line in log)

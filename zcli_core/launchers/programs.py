@@ -24,6 +24,11 @@ class WheelFile(NamedTuple):
     root: Path
     path: Path
 
+    @property
+    def inner(self) -> str:
+        """The path within the environment's packages: the same for the same wheel in another environment."""
+        return self.path.relative_to(self.root).as_posix()
+
 
 def find_programs(method: LocalProcess) -> list[Path]:
     """Every program that could be the server, the preferred one first."""

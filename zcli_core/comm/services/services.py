@@ -255,13 +255,19 @@ class Services:
 
         base = instances.services_folder(self._settings.folder)
         held = instances.running(base, backend.name, target.data_dir)
-        if base is None or held is None or held.port != target.port:
+        if base is None or held is None:
             return None
+        from zcli_core.launchers.identity import is_at
         from zcli_core.launchers.place import LocalPlace
+
+        if not is_at(held.host, held.port, target, self._settings.timeout):
+            return None
 
         folder = instances.instance_folder(base, backend.name, target.data_dir)
         data = instances.data_folder(folder, target.data_dir)
-        return LocalPlace(Path(held.program), data, folder, held.host, held.port, None, self._log)
+        return LocalPlace(
+            Path(held.program), data, folder, held.host, held.port, None, self._log, lambda: self._settings.timeout
+        )
 
     def _target(self, backend: ServiceBackend) -> Target:
         """Where the service was started here, or is by its settings, or, where no layer names a port, where a server
@@ -277,7 +283,13 @@ class Services:
         from zcli_core.launchers import instance as instances
 
         held = instances.running(instances.services_folder(self._settings.folder), backend.name, target.data_dir)
-        return target if held is None else target._replace(host=held.host, port=held.port)
+        if held is None:
+            return target
+        from zcli_core.launchers.identity import is_at
+
+        # A server here is not the one that is meant where the settings name another machine.
+        is_meant = is_at(held.host, target.port, target, self._settings.timeout)
+        return target._replace(host=held.host, port=held.port) if is_meant else target
 
     def _job(
         self,
@@ -309,7 +321,8 @@ class Services:
         from zcli_core.launchers.base import Job
         from zcli_core.launchers.instance import services_folder
 
-        return Job(backend, target, timeout, services_folder(self._settings.folder), self._log)
+        setting = self._settings.folder
+        return Job(backend, target, timeout, services_folder(setting), self._log, setting, self._settings.timeout)
 
 
 def _connection_info(backend: ServiceBackend, target: Target, place: LocalPlace | None) -> dict[str, Any]:

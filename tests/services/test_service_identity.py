@@ -1,0 +1,272 @@
+"""Which server is meant: never another machine's, another folder's, another manager's, or a later process's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fake_programs import FakePrograms
+from service_servers import free_ports, redis, until
+from zcli_mongodb.backend import MongodbBackend
+
+from zcli_core.app import zCLI
+from zcli_core.comm.ports import port_holder
+from zcli_core.comm.services import ServiceFailure
+from zcli_core.launchers import instance as instances
+from zcli_core.launchers import systemd
+from zcli_core.launchers.processes import look_up
+
+Make = Callable[..., zCLI]
+
+
+def failed(z: zCLI) -> ServiceFailure:
+    failure = z.comm.services.last_failure
+    assert failure is not None
+    return failure
+
+
+@pytest.fixture
+def local(make: Make) -> tuple[zCLI, int]:
+    """A Redis that zCLI started, and its port."""
+    port = free_ports(1)[0]
+    z = make(redis={"launcher": "local"})
+    assert z.comm.start_service("redis", port=port), z.comm.services.last_failure
+    return z, port
+
+
+# --- the machine ---
+
+
+@pytest.mark.parametrize("action", ["stop_service", "restart_service"])
+def test_change_of_a_remote_service_leaves_the_local_one(make: Make, local: tuple[zCLI, int], action: str) -> None:
+    """A server on the same port of this machine is not the one that is meant."""
+    z, port = local
+    remote = make(redis={"host": "192.0.2.1", "port": port}, timeout=0.2)
+    assert not getattr(remote.comm, action)("redis")
+    assert "services.redis.host is 192.0.2.1, which is not this machine" in failed(remote).message
+    assert z.comm.service_status("redis")["ready"]
+
+
+def test_stop_at_another_address_leaves_the_local_one(make: Make, local: tuple[zCLI, int]) -> None:
+    """Every address of this machine has ports of its own."""
+    z, port = local
+    other = make(redis={"host": "127.0.0.2", "port": port})
+    assert not other.comm.service_status("redis")["running"]
+    assert other.comm.stop_service("redis"), "nothing runs there"
+    assert z.comm.service_status("redis")["ready"]
+
+
+def test_remote_host_without_port_is_not_the_local_server(make: Make, local: tuple[zCLI, int]) -> None:
+    """A server here is looked for only where the settings name this machine."""
+    z, port = local
+    assert make().comm.service_status("redis")["port"] == port
+    remote = make(redis={"host": "192.0.2.1"}, timeout=0.2)
+    assert (status := remote.comm.service_status("redis"))["port"] == 6379, status
+    assert not status["running"]
+    assert z.comm.service_status("redis")["ready"]
+
+
+# --- the data folder ---
+
+NAMES = ["link", "relative", "slash", "bind", "other services.folder", "default by its name"]
+
+
+@contextlib.contextmanager
+def other_name(kind: str, data: Path, place: Path) -> Iterator[str]:
+    """The same folder by another name."""
+    other = place / "other"
+    if kind == "link":
+        other.symlink_to(data)
+    elif kind == "bind":
+        other.mkdir()
+        if subprocess.run(["mount", "--bind", data, other], check=False, capture_output=True).returncode:
+            pytest.skip("this machine lets nobody bind a folder")
+    try:
+        yield {
+            "link": str(other),
+            "bind": str(other),
+            "relative": os.path.relpath(data),
+            "slash": f"{data}{os.sep}",
+        }.get(kind, str(data))
+    finally:
+        if kind == "bind":
+            subprocess.run(["umount", other], check=True)
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_folder_by_another_name_gets_one_server(make: Make, place: Path, kind: str) -> None:
+    """A second server on it is refused with the port of the first; under the same port it is found and stopped."""
+    port, second = free_ports(2)
+    data = place / "services" / "redis" / "data" if kind == "default by its name" else place / "real"
+    own = {} if kind == "default by its name" else {"data_dir": data}
+    z = make(redis={"launcher": "local"})
+    other = make(folder=str(place / "elsewhere")) if kind == "other services.folder" else make()
+    assert z.comm.start_service("redis", port=port, **own), z.comm.services.last_failure
+    with other_name(kind, data, place) as name:
+        assert not other.comm.start_service("redis", port=second, data_dir=name, launcher="local", timeout=10)
+        assert "already has a server" in failed(other).message
+        assert f"on port {port}" in failed(other).message
+        assert failed(other).command is None
+        assert other.comm.start_service("redis", port=port, data_dir=name), "it runs"
+        if kind == "other services.folder":
+            assert z.comm.stop_service("redis", port=port, **own), z.comm.services.last_failure
+        else:
+            assert other.comm.stop_service("redis", port=port, data_dir=name), other.comm.services.last_failure
+    assert not z.comm.service_status("redis")["running"]
+    assert z.comm.start_service("redis", port=second, **own), "the folder is free again"
+
+
+def test_second_port_on_the_default_folder_names_the_first(make: Make, local: tuple[zCLI, int]) -> None:
+    """The first server is healthy, so no command to wake it is given."""
+    z, port = local
+    assert not make().comm.start_service("redis", port=free_ports(1)[0], launcher="local", timeout=5)
+    other = make()
+    assert not other.comm.start_service("redis", port=free_ports(1)[0], launcher="local", timeout=5)
+    assert f"already has a server: {_name(z, port)}" in failed(other).message
+    assert failed(other).command is None
+
+
+def _name(z: zCLI, port: int) -> str:
+    held = instances.running(z.comm.services._settings.folder, "redis", None)
+    assert held is not None
+    return f"{held.process.name} (pid {held.process.pid}) on port {port}"
+
+
+def test_folder_of_a_server_that_zcli_did_not_start_is_refused(make: Make, redis_server: Path, place: Path) -> None:
+    """It works in that folder, as Debian's own Redis does in /var/lib/redis."""
+    with redis(redis_server, place) as port:
+        z = make()
+        data = place / f"redis-{port}"
+        data.chmod(0o777)
+        options = {"data_dir": data, "launcher": "local"}
+        assert not z.comm.start_service("redis", port=free_ports(1)[0], timeout=10, **options)
+        assert f"on port {port}" in failed(z).message
+
+
+# --- the process ---
+
+
+def test_pid_file_of_another_server_of_that_kind_is_stale(make: Make, place: Path) -> None:
+    """As for PostgreSQL: the number in the file belongs to a server of another folder by now."""
+    port, other_port = free_ports(2)
+    z = make(mongodb={"launcher": "local"})
+    assert z.comm.start_service("mongodb", port=other_port, data_dir=place / "other"), z.comm.services.last_failure
+    other = int((place / "other" / "server.pid").read_text().split()[0])
+    data = place / "mine"
+    assert z.comm.start_service("mongodb", port=port, data_dir=data), z.comm.services.last_failure
+    held = instances.running(place / "services", "mongodb", data)
+    assert held is not None
+    os.kill(held.process.pid, signal.SIGKILL)
+    until(lambda: look_up(held.process.pid) is None, "it is dead")
+    (data / "server.pid").write_text(f"{other}\n")
+    assert z.comm.start_service("mongodb", port=port, data_dir=data), z.comm.services.last_failure
+    assert look_up(other) is not None
+
+
+# --- the manager ---
+
+
+@pytest.mark.parametrize("main_pid", ["another", "unknown", "it"])
+def test_manager_stops_only_the_unit_that_holds_the_port(
+    make: Make, redis_server: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main_pid: str
+) -> None:
+    """Where that is not proven, the unit is left alone, and the command names the process that holds the port."""
+    fakes = FakePrograms(tmp_path / "fakes")
+    monkeypatch.setenv("PATH", fakes.path)
+    (tmp_path / "booted").mkdir()
+    monkeypatch.setattr(systemd, "BOOTED", tmp_path / "booted")
+    with redis(redis_server, place) as port, subprocess.Popen(["sleep", "1000"]) as sleeper:
+        z = make(redis={"port": port})
+        holder = port_holder(port)
+        assert holder is not None
+        pid = {"another": sleeper.pid, "unknown": 0, "it": holder.pid}[main_pid]
+        state = f"Type=notify\nMainPID={pid}\nLoadState=loaded\nActiveState=active\nSubState=running\n"
+        fakes.install(
+            "systemctl",
+            {
+                "show -p LoadState,ActiveState,SubState,MainPID,Type redis-server": (0, state),
+                "--no-ask-password stop redis-server": (0, ""),
+            },
+            {"--no-ask-password stop redis-server": f"kill {holder.pid}"},
+        )
+        stopped = z.comm.stop_service("redis")
+        sleeper.kill()
+        assert stopped is (main_pid == "it")
+        calls = [call for call in fakes.calls if " stop " in call]
+        assert len(calls) == (main_pid == "it")
+        if main_pid != "it":
+            assert "nothing that zCLI can control" in failed(z).message
+            assert failed(z).command == f"kill {holder.pid}"
+
+
+# --- still starting ---
+
+
+def test_start_of_a_published_port_waits_for_its_server(make: Make, place: Path) -> None:
+    """A port that a proxy publishes accepts connections before the server behind it does."""
+    with socket.create_server(("127.0.0.1", 0)) as published:
+        port = int(published.getsockname()[1])
+        turned_away = threading.Event()
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                for number in range(1000):
+                    connection, _ = published.accept()
+                    with connection:
+                        if number < 4:
+                            continue
+                        turned_away.set()
+                        connection.settimeout(5)
+                        while connection.recv(4096):
+                            connection.sendall(b"+PONG\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        z = make(redis={"port": port}, timeout=0.5)
+        assert z.comm.start_service("redis", timeout=20), z.comm.services.last_failure
+        assert turned_away.is_set()
+        published.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert not (place / "services").exists(), "no second server"
+
+
+# --- the Unix socket ---
+
+
+def test_server_of_our_own_at_another_address_is_refused(make: Make) -> None:
+    """It would listen on loopback, and never be found where it is looked for."""
+    z = make(redis={"host": "127.0.0.2", "port": free_ports(1)[0], "launcher": "local"})
+    assert not z.comm.start_service("redis")
+    assert "services.redis.host is 127.0.0.2; zCLI starts servers of its own on the loopback" in failed(z).message
+
+
+@pytest.mark.parametrize("name", ["postgresql", "redis"])
+def test_unix_socket_is_started_and_stopped(make: Make, place: Path, name: str) -> None:
+    """PostgreSQL's host is the socket's folder, Redis's the socket itself."""
+    sockets = place / "s"
+    sockets.mkdir(mode=0o777)
+    sockets.chmod(0o777)
+    host = sockets if name == "postgresql" else sockets / "redis.sock"
+    port = free_ports(1)[0]
+    z = make(**{name: {"host": str(host), "port": port, "launcher": "local"}})
+    assert z.comm.start_service(name), z.comm.services.last_failure
+    assert z.comm.service_status(name)["ready"]
+    assert z.comm.check_port(port), "it listens on the socket only"
+    assert z.comm.restart_service(name), z.comm.services.last_failure
+    assert z.comm.stop_service(name), z.comm.services.last_failure
+    assert not z.comm.service_status(name)["running"]
+
+
+def test_unix_socket_of_a_service_without_one_is_refused(make: Make, place: Path) -> None:
+    """The error says that only a TCP port is possible."""
+    assert not any(method.unix_socket for method in MongodbBackend.launchers if hasattr(method, "unix_socket"))
+    z = make(mongodb={"host": str(place / "mongodb.sock"), "launcher": "local"})
+    assert not z.comm.start_service("mongodb")
+    assert "on a TCP port only" in failed(z).message
