@@ -74,7 +74,7 @@ def _require_this_machine(job: Job) -> None:
 def _port_taken(job: Job, finding: Finding) -> LaunchError:
     message = error_of(job.backend, job.target, finding)
     runner = find_runner(job)
-    if runner is None:
+    if runner is None or not finding.hangs:
         return LaunchError(message)
     return LaunchError(
         f"{message}; the launcher {runner.name} runs it, so it hangs", f"zcli services restart {job.backend.name}"
