@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from zcli_core.contracts.service import (
     Answer,
@@ -22,11 +22,15 @@ from zcli_core.contracts.service import (
     SystemdUnit,
     Target,
     WindowsService,
+    greet,
 )
 from zcli_mongodb.settings import Mongodb
 from zcli_mongodb.wire import command, is_whole, reply_to
 
-_UNAUTHORIZED = 13  # https://www.mongodb.com/docs/manual/reference/error-codes/
+# https://www.mongodb.com/docs/manual/reference/error-codes/
+_UNAUTHORIZED = 13
+_NO_SUCH_COMMAND = 59
+_API_VERSION_REQUIRED = 322
 #: The stand-in from the extra: it speaks MongoDB's protocol and keeps its documents in SQLite.
 _STAND_IN = "nx-27017"
 _PID_FILE = "server.pid"
@@ -60,16 +64,19 @@ class MongodbBackend(ServiceBackend):
     )
 
     def probe(self, target: Target) -> Probe:
-        """Say hello, which needs no login; then ask for the version and for what only a login would give."""
-        tls = bool(getattr(target.settings, "tls", False))
-        hello = yield Exchange(command(1, "hello"), is_whole, tls=tls)
-        if not tls and _wants_tls(hello):
-            hello = yield Exchange(command(1, "hello"), is_whole, tls=True, reconnect=True)
+        """Send ``hello``, which needs no login; then ask for the version and for what only a login would give."""
+        hello = yield from greet(target, command(1, "hello"), is_whole)
         document = _document(1, hello)
+        if document.get("code") == _NO_SUCH_COMMAND:  # before 4.4.2
+            hello = yield Exchange(command(1, "isMaster"), is_whole)
+            document = _document(1, hello)
+        if document.get("ok") != 1:
+            ready = document.get("code") == _API_VERSION_REQUIRED
+            return Answer(ready=ready, detail=str(document.get("errmsg") or "it gives no reason"))
         if "maxWireVersion" not in document:
             raise NotThisService(hello)
-        if document.get("ok") != 1 or not (document.get("isWritablePrimary") or document.get("secondary")):
-            return Answer(ready=False, detail=str(document.get("errmsg") or "it is neither primary nor secondary"))
+        if not any(document.get(role) for role in ("isWritablePrimary", "ismaster", "secondary")):
+            return Answer(ready=False, detail="it is neither primary nor secondary")
         build = yield from _ask(2, "buildInfo")
         databases = yield from _ask(3, "listDatabases", nameOnly=True)
         version = build.get("ferretdbVersion") or build.get("version")
@@ -77,16 +84,11 @@ class MongodbBackend(ServiceBackend):
         return Answer(version=str(version) if version else None, needs_auth=needs_auth)
 
     def connection_info(self, target: Target) -> dict[str, Any]:
-        """``database``, ``tls`` and a ``url`` that pymongo and others take."""
-        tls = bool(getattr(target.settings, "tls", False))
+        """``database`` and a ``url`` that pymongo and others take."""
         user = f"{quote(target.user, safe='')}@" if target.user else ""
         place = quote(target.host, safe="") if target.is_socket_path else target.address
         database = quote(target.database or "", safe="")
-        return {
-            "database": target.database,
-            "tls": tls,
-            "url": f"mongodb://{user}{place}/{database}{'?tls=true' if tls else ''}",
-        }
+        return {"database": target.database, "url": f"mongodb://{user}{place}/{database}{_tls_options(target)}"}
 
     def choose_program(self, programs: Sequence[Path], data: Path) -> Path:
         """Of mongod and the stand-in, the one whose data is there: the other one would start with an empty database."""
@@ -126,8 +128,17 @@ class MongodbBackend(ServiceBackend):
         ]
 
 
-def _wants_tls(reply: Reply) -> bool:
-    return (not reply and reply.closed) or reply.startswith(b"\x15\x03")  # a TLS alert, RFC 8446 section 6
+def _tls_options(target: Target) -> str:
+    """The options of a connection string for TLS. They have no place for a key in a file of its own."""
+    if not target.tls:
+        return ""
+    options = {"tls": "true"}
+    ca_file, certificate = (getattr(target.settings, name, None) for name in ("ca_file", "client_cert"))
+    if ca_file is not None:
+        options["tlsCAFile"] = str(ca_file)
+    if certificate is not None and getattr(target.settings, "client_key", None) is None:
+        options["tlsCertificateKeyFile"] = str(certificate)
+    return f"?{urlencode(options)}"
 
 
 def _ask(number: int, name: str, **options: bool) -> Generator[Exchange, Reply, dict[str, Any]]:
@@ -140,7 +151,11 @@ def _ask(number: int, name: str, **options: bool) -> Generator[Exchange, Reply, 
 
 
 def _document(number: int, reply: bytes) -> dict[str, Any]:
+    """The document of a reply, which has ``ok`` whether the command succeeded or not."""
     try:
-        return reply_to(number, reply)
+        document = reply_to(number, reply)
     except ValueError as error:
         raise NotThisService(reply) from error
+    if "ok" not in document:
+        raise NotThisService(reply)
+    return document

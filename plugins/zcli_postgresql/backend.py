@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from zcli_core.contracts.service import (
     DebianCluster,
@@ -96,7 +96,7 @@ class PostgresqlBackend(ServiceBackend):
             url = f"postgresql://{user}@/{database}?host={quote(target.host)}&port={target.port}"
         else:
             url = f"postgresql://{user}@{target.address}/{database}"
-        return {"database": target.database, "url": url}
+        return {"database": target.database, "url": _with_parameters(url, _tls_parameters(target))}
 
     # --- a server of our own ---
 
@@ -163,19 +163,34 @@ class PostgresqlBackend(ServiceBackend):
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(place.program.resolve()), "-D", str(place.data), *options]
 
-    def local_connection_info(self, place: Place) -> dict[str, Any]:
+    def local_connection_info(self, place: Place, target: Target) -> dict[str, Any]:
         """The superuser, and the file that has the password."""
         file = place.folder / _PASSFILE
         if not file.exists():
             return {}
-        target = self.target()._replace(host=place.host, port=place.port, user=_SUPERUSER)
-        info = self.connection_info(target)
-        url = f"{info['url']}{'&' if '?' in info['url'] else '?'}passfile={quote(str(file))}"
-        return {"user": _SUPERUSER, "database": target.database, "passfile": str(file), "url": url}
+        info = self.connection_info(target._replace(host=place.host, port=place.port, user=_SUPERUSER))
+        url = _with_parameters(info["url"], {"passfile": str(file)})
+        return {**info, "user": _SUPERUSER, "passfile": str(file), "url": url}
 
     def local_version(self, place: Place) -> str | None:
         """The major version, from the data folder."""
         return _version_of(place.data)
+
+
+def _tls_parameters(target: Target) -> dict[str, str]:
+    """With an authority, ``require`` verifies the certificate's chain as ``verify-ca`` does."""
+    if not target.tls:
+        return {}
+    names = (("sslrootcert", "ca_file"), ("sslcert", "client_cert"), ("sslkey", "client_key"))
+    files = {name: getattr(target.settings, attribute, None) for name, attribute in names}
+    if files["sslcert"] is not None and files["sslkey"] is None:
+        files["sslkey"] = files["sslcert"]
+    return {"sslmode": "require", **{name: str(file) for name, file in files.items() if file is not None}}
+
+
+def _with_parameters(url: str, parameters: Mapping[str, str]) -> str:
+    joined = urlencode(parameters, quote_via=quote, safe="/")
+    return f"{url}{'&' if '?' in url else '?'}{joined}" if joined else url
 
 
 def _version_of(data: Path) -> str | None:

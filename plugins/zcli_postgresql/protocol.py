@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from zcli_core.contracts.service import Answer, Exchange, NotThisService, Probe
 
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
+_LONGEST_OLD_ERROR = 1024
 _TERMINATE = b"X\0\0\0\x04"
 _PROTOCOL = bytes.fromhex("00030000")
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_STARTING = "57P03"
-_FULL = "53300"
-_NO_RIGHT = ("28000", "28P01")
+_NO_RIGHT = "28"  # a class: 28000, 28P01
+#: No such database, no right to connect to it: a server for others.
+_READY_FOR_OTHERS = ("3D000", "42501")
 
 #: Types of authentication that ask for nothing we would have to know.
 _AUTHENTICATED = 0
@@ -25,16 +26,25 @@ _AUTHENTICATED = 0
 def probe(user: str, database: str) -> Probe:
     """Ask for TLS, which the server answers quietly whoever it is set to admit; then begin a session and leave.
 
-    A session is begun as the configured user: the only other way to learn whether the server is ready would leave the
-    same lines in its log. No password is sent, whatever is asked for.
+    The reply to that proves that it is PostgreSQL, or a pooler that speaks for it. A session is begun as the
+    configured user: the only other way to learn whether the server is ready would leave the same lines in its log. No
+    password is sent, whatever is asked for.
     """
-    offered = yield Exchange(_SSL_REQUEST, bool)
+    offered = yield Exchange(_SSL_REQUEST, _is_offer)
     if offered[:1] == b"E":  # too old for TLS, or too loaded to fork
-        return _answer(offered)
+        answer = _answer(offered)
+        if answer is None:
+            raise NotThisService(offered)
+        return answer
     if offered not in (b"S", b"N"):
         raise NotThisService(offered)
     greeting = yield Exchange(_startup(user, database), _is_complete, tls=offered == b"S")
-    answer = _answer(greeting or offered)
+    if greeting.not_tls:
+        raise NotThisService(offered)
+    answer = _answer(greeting)
+    if answer is None:
+        ended = "ended the connection during" if greeting.closed else "did not answer in time to"
+        return Answer(ready=False, detail=f"it {ended} a login")
     if answer.needs_auth is False:  # amid a login, the server would complain of anything but a password
         yield Exchange(_TERMINATE)
     return answer
@@ -61,11 +71,23 @@ def messages(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         data = data[length + 1 :]
 
 
+def _is_offer(data: bytes) -> bool:
+    return _is_complete(data) if data[:1] == b"E" else bool(data)
+
+
 def _is_complete(data: bytes) -> bool:
+    if _old_error(data):
+        return True
     try:
         return any(kind in b"EZ" or (kind == b"R" and _method(body)) for kind, body in messages(data))
     except NotThisService:
-        return True
+        return data[:1] != b"E" or len(data) > _LONGEST_OLD_ERROR
+
+
+def _old_error(data: bytes) -> str:
+    """The text of an error as protocol 2.0 has it, which is what a server sends that cannot start a process."""
+    text, end, _ = data[1:_LONGEST_OLD_ERROR].partition(b"\n\0")
+    return text.decode("utf-8", "replace") if data[:1] == b"E" and end and text.isascii() and text[:1].islower() else ""
 
 
 def _method(body: bytes) -> int:
@@ -74,7 +96,13 @@ def _method(body: bytes) -> int:
     return int.from_bytes(body[:4], "big")
 
 
-def _answer(data: bytes) -> Answer:
+def _answer(data: bytes) -> Answer | None:
+    """What the server says of a login; None if it has not finished.
+
+    :raises NotThisService: it is not PostgreSQL's protocol.
+    """
+    if error := _old_error(data):
+        return Answer(ready=False, detail=error)
     version = None
     for kind, body in messages(data):
         if kind == b"E":
@@ -87,7 +115,7 @@ def _answer(data: bytes) -> Answer:
                 version = rest.rstrip(b"\0").decode("utf-8", "replace").partition(" ")[0]
         if kind == b"Z":
             return Answer(version=version, needs_auth=False)
-    raise NotThisService(data)
+    return None
 
 
 def _of_error(body: bytes) -> Answer:
@@ -95,8 +123,7 @@ def _of_error(body: bytes) -> Answer:
     code, message = fields.get(b"C", ""), fields.get(b"M", "")
     if len(code) != 5:
         raise NotThisService(body)
-    if code == _STARTING:
-        return Answer(ready=False, detail=message)
-    if code == _FULL:
-        return Answer(ready=False, needs_auth=None, detail=message)
-    return Answer(needs_auth=True if code in _NO_RIGHT else None, detail=message)
+    if code.startswith(_NO_RIGHT):
+        return Answer(needs_auth=True, detail=message)
+    # Anything else keeps clients out: starting, stopping, out of connections, a pooler without its server.
+    return Answer(ready=code in _READY_FOR_OTHERS, detail=message)

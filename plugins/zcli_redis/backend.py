@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from zcli_core.contracts.service import (
     Answer,
@@ -20,12 +21,14 @@ from zcli_core.contracts.service import (
     SystemdUnit,
     Target,
     WindowsService,
+    greet,
     lines,
 )
 from zcli_redis.resp import Incomplete, is_whole, parse
 from zcli_redis.settings import Redis
 
 _PING = b"*1\r\n$4\r\nPING\r\n"
+_ECHO = b"*2\r\n$4\r\nECHO\r\n$4\r\nzcli\r\n"
 _HELLO = b"*2\r\n$5\r\nHELLO\r\n$1\r\n2\r\n"
 _QUIT = b"*1\r\n$4\r\nQUIT\r\n"
 
@@ -67,11 +70,10 @@ class RedisBackend(ServiceBackend):
 
     def probe(self, target: Target) -> Probe:
         """PING, then HELLO for the version; over TLS where plain text is turned away."""
-        tls = bool(getattr(target.settings, "tls", False))
-        pong = yield Exchange(_PING, lines(), tls=tls)
-        if not tls and _wants_tls(pong):
-            pong = yield Exchange(_PING, lines(), tls=True, reconnect=True)
-        answer = _of_ping(pong)
+        answer = _of_ping((yield from greet(target, _PING, lines())))
+        if answer is None:
+            # It has no command PING; ECHO tells as much, except that writes are disabled.
+            answer = _of_ping((yield Exchange(_ECHO, is_whole))) or Answer(detail="it has neither PING nor ECHO")
         if answer.ready and not answer.needs_auth:
             about = yield Exchange(_HELLO, is_whole)
             answer = answer._replace(version=_version(about))
@@ -79,15 +81,14 @@ class RedisBackend(ServiceBackend):
         return answer
 
     def connection_info(self, target: Target) -> dict[str, Any]:
-        """``database`` (a number), ``tls`` and a ``url`` that redis-py and others take."""
-        tls = bool(getattr(target.settings, "tls", False))
+        """``database`` (a number) and a ``url`` that redis-py and others take."""
         user = f"{quote(target.user, safe='')}@" if target.user else ""
         database = int(target.database or 0)
         if target.is_socket_path:
             url = f"unix://{user}{quote(target.host)}?db={database}"
         else:
-            url = f"redis{'s' if tls else ''}://{user}{target.address}/{database}"
-        return {"database": database, "tls": tls, "url": url}
+            url = f"redis{'s' if target.tls else ''}://{user}{target.address}/{database}{_files(target)}"
+        return {"database": database, "url": url}
 
     def command(self, place: Place) -> Sequence[str]:
         """Every write goes to the append-only file, so that not even a killed server loses what it confirmed."""
@@ -107,22 +108,30 @@ class RedisBackend(ServiceBackend):
         ]
 
 
-def _wants_tls(reply: Reply) -> bool:
-    return (not reply and reply.closed) or reply.startswith(b"\x15\x03")  # a TLS alert, RFC 8446 section 6
+def _files(target: Target) -> str:
+    """The parameters of redis-py for the TLS files that are set."""
+    names = (("ssl_ca_certs", "ca_file"), ("ssl_certfile", "client_cert"), ("ssl_keyfile", "client_key"))
+    files = {name: getattr(target.settings, attribute, None) for name, attribute in names}
+    found = {name: str(file) for name, file in files.items() if file is not None}
+    return f"?{urlencode(found)}" if target.tls and found else ""
 
 
-def _of_ping(reply: Reply) -> Answer:
-    line = reply.partition(b"\r\n")[0].decode("utf-8", "replace")
-    word, _, rest = line.partition(" ")
-    if line == "+PONG":
+def _of_ping(reply: Reply) -> Answer | None:
+    """What a reply to PING or ECHO says; None if the server does not have the command."""
+    if reply.startswith((b"+PONG\r\n", b"$4\r\nzcli\r\n")):
         return Answer(needs_auth=False)
-    if word in ("-NOAUTH", "-NOPERM") or line == "-ERR operation not permitted":
+    # An error of any kind is Redis's own, or that of a proxy which speaks for it.
+    if not re.match(rb"-[A-Za-z][^\r\n]*\r\n", reply):
+        raise NotThisService(reply)
+    line = reply[1:].partition(b"\r\n")[0].decode("utf-8", "replace")
+    word = line.partition(" ")[0]
+    if word in ("NOAUTH", "NOPERM") or line == "ERR operation not permitted":
         return Answer(needs_auth=True)
-    if word in ("-LOADING", "-BUSY", "-MASTERDOWN"):
-        return Answer(ready=False, detail=rest)
-    if word == "-DENIED":  # protected mode: not from this address without a password
+    if word == "DENIED":  # protected mode: not from this address without a password
         return Answer(needs_auth=True, detail="its protected mode admits only clients on its own machine")
-    raise NotThisService(reply)
+    if line.startswith("ERR unknown command"):
+        return None
+    return Answer(ready=False, detail=line)
 
 
 def _version(reply: bytes) -> str | None:

@@ -17,9 +17,32 @@ from needs import needs
 from service_servers import Cluster, free_ports, public_folder
 
 from zcli_core.app import zCLI
+from zcli_core.contracts.service import Answer, Exchange, NotThisService, Probe, ServiceBackend, Target, lines
 from zcli_core.testing import ServiceBackendContract
+from zcli_core.testing.tcp_peers import Stranger
 
 PLUGIN = Path(zcli_memcached.__file__)
+
+
+class NatsBackend(ServiceBackend):
+    """A service whose server speaks first, and whose protocol is one of the suite's strangers."""
+
+    name, title, default_port, speaks = "nats", "NATS", 4222, ("NATS",)
+
+    def probe(self, target: Target) -> Probe:
+        greeting = yield Exchange(b"", lines())
+        if not greeting.startswith(b"INFO {") or not greeting.endswith(b"\n"):
+            raise NotThisService(greeting)
+        return Answer()
+
+
+class TestNats(ServiceBackendContract):
+    backend = NatsBackend
+
+    @pytest.fixture
+    def server(self) -> Iterator[int]:
+        with Stranger(b'INFO {"server_id":"x"} \r\n') as server:
+            yield server.port
 
 
 class TestPostgresql(ServiceBackendContract):

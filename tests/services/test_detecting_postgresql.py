@@ -49,6 +49,7 @@ def test_a_server_that_trusts_us_tells_its_version_and_takes_a_driver(make: Make
         "host": "127.0.0.1",
         "port": port,
         "user": "postgres",
+        "tls": False,
         "database": "postgres",
         "url": f"postgresql://postgres@127.0.0.1:{port}/postgres",
     }

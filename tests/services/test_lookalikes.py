@@ -28,7 +28,7 @@ STRANGERS = {
     "NATS": (b'INFO {"server_id":"x","version":"2.10"}\r\n', True, "NATS"),
     "SMTP": (b"220 mail.example.com ESMTP\r\n", True, "a mail or FTP server"),
     "rubbish": (bytes(range(200, 256)) * 3, False, "something answers there with"),
-    "the letter S": (b"S", False, "answers there"),
+    "the letter S": (b"S" * 40, False, "something answers there with"),
     "the letter N": (b"N" * 40, False, "something answers there with"),
     "endless": (b"\0" * 400_000, False, "something answers there with"),
 }

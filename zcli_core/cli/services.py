@@ -29,9 +29,9 @@ def command(ctx: click.Context, as_json: bool) -> None:
     not ready    it answers, but is starting up or the like
     stopped      nothing listens there
     unreachable  there is no way to its address
-    silent       something accepts connections and says nothing
+    silent       something accepts connections and does not say what it is
     foreign      another protocol answered there
-    unusable     its plugin fails, or two plugins provide it
+    unusable     its plugin fails, its settings cannot be used, or two plugins provide it
     """
     if ctx.invoked_subcommand is not None:
         return

@@ -202,6 +202,6 @@ def check_http_files(config: Config) -> None:
     :raises ConfigError: one cannot be used: which setting, who set it, what is wrong.
     """
     if config.http.ca_file or config.http.client_cert or config.http.client_key:
-        from zcli_core.comm.http.tls_files import check_tls_files
+        from zcli_core.comm.tls_files import check_tls_files
 
-        check_tls_files(config)
+        check_tls_files(config, "http")

@@ -44,6 +44,7 @@ __all__ = [
     "SystemdUnit",
     "Target",
     "WindowsService",
+    "greet",
     "lines",
 ]
 
@@ -52,7 +53,8 @@ class Target(NamedTuple):
     """Where a service is looked for: its settings, with what a caller said instead.
 
     ``host`` is a name, an address, or the path of a Unix socket; ``data_dir`` None means a folder of zCLI's own.
-    ``settings`` is the service's whole section, if it declares one.
+    ``settings`` is the service's whole section, if it declares one. ``tls``: it is reached with TLS, by its setting
+    ``tls`` or, where the connection info is made, because the probe needed it.
     """
 
     host: str
@@ -62,6 +64,7 @@ class Target(NamedTuple):
     data_dir: Path | None = None
     launcher: str = "auto"
     settings: ServiceSettings | None = None
+    tls: bool = False
 
     @property
     def is_socket_path(self) -> bool:
@@ -77,9 +80,15 @@ class Target(NamedTuple):
 
 
 class Reply(bytes):
-    """What came back in one exchange; ``closed`` tells that the other side ended the connection."""
+    """What came back in one exchange; ``closed`` tells that the other side ended the connection.
+
+    ``tls_error`` says why TLS failed with a server that speaks it, such as ``"certificate required"``. ``not_tls``
+    tells that the server answered the TLS handshake with something else.
+    """
 
     closed: bool = False
+    tls_error: str = ""
+    not_tls: bool = False
 
 
 class Exchange(NamedTuple):
@@ -121,6 +130,21 @@ class NotThisService(Exception):  # noqa: N818 - it is an answer to the probe's 
         self.received = received
 
 
+def greet(target: Target, send: bytes, complete: Callable[[bytes], bool] | None) -> Generator[Exchange, Reply, Reply]:
+    """Send the first message of a probe, with or without TLS as ``target`` says, and the other way if that fails.
+
+    For protocols in which a port takes either TLS or plain text: ``reply = yield from greet(target, b"PING\\r\\n",
+    lines())``. Where TLS is set and the server has none, the core reports the service as not ready, and says why.
+    """
+    reply = yield Exchange(send, complete, tls=target.tls)
+    # A TLS port closes the connection or sends a TLS alert (RFC 8446 section 6) if it is sent plain text.
+    refused = reply.not_tls or (not reply and reply.closed and not reply.tls_error) or reply.startswith(b"\x15\x03")
+    if not refused:
+        return reply
+    other = yield Exchange(send, complete, tls=not target.tls, reconnect=True)
+    return other if other or other.tls_error else reply
+
+
 def lines(count: int = 1) -> Callable[[bytes], bool]:
     """Complete once that many lines have come."""
     return lambda data: data.count(b"\n") >= count
@@ -146,6 +170,8 @@ class ServiceBackend:
     ``name`` is the provider's name, ``title`` what people call the service. ``settings`` is the section that holds
     its settings, None for ``default_port`` on this machine. ``launchers`` lists what may start it, the preferred one
     first. ``install`` tells what to install where it is missing: ``Install(apt="memcached", brew="memcached")``.
+    ``speaks`` names the protocols among the strangers of the contract suite (``"SSH"``, ``"MySQL"``, ``"SMTP"``,
+    ``"NATS"``, ``"HTTP"``) that are this service's own.
 
     ``ZCLI_CONTRACT`` of the plugin covers this class: what it calls and what calls it.
     """
@@ -156,6 +182,7 @@ class ServiceBackend:
     settings: type[ServiceSettings] | None = None
     launchers: Sequence[LaunchMethod] = ()
     install: Install = Install()
+    speaks: Sequence[str] = ()
 
     def __init__(self, context: Context) -> None:
         """Take the configuration and a logger; a provider's factory may be the class itself."""
@@ -174,6 +201,7 @@ class ServiceBackend:
             section.data_dir,
             section.launcher,
             section,
+            bool(getattr(section, "tls", False)) and not section.host.startswith("/"),
         )
 
     def probe(self, target: Target) -> Probe:
@@ -190,7 +218,11 @@ class ServiceBackend:
         return target.host
 
     def connection_info(self, target: Target) -> dict[str, Any]:
-        """What a driver needs to connect, beside ``host``, ``port`` and ``user``. Never a password."""
+        """What a driver needs to connect, beside what the core adds. Never a password.
+
+        The core gives ``host``, ``port``, ``user``, ``tls``, and those of ``ca_file``, ``client_cert`` and
+        ``client_key`` that are set. ``target.tls`` tells whether the probe needed TLS.
+        """
         return {}
 
     # --- for a server that zCLI starts as a process of its own ---
@@ -212,8 +244,8 @@ class ServiceBackend:
         """The server's command line: in the foreground, on ``place.host`` and ``place.port`` only."""
         return [str(place.program)]
 
-    def local_connection_info(self, place: Place) -> dict[str, Any]:
-        """What :meth:`connection_info` is to add or replace for a server that runs at ``place``."""
+    def local_connection_info(self, place: Place, target: Target) -> dict[str, Any]:
+        """What to add to or replace in :meth:`connection_info` of ``target`` for a server that runs at ``place``."""
         return {}
 
     def local_version(self, place: Place) -> str | None:

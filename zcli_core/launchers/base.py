@@ -79,9 +79,9 @@ class Job:
         said = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items() if value is not None]
         return " ".join([*said, shlex.join(command)])
 
-    def ask(self) -> Finding:
-        """How the service is now."""
-        timeout = max(0.05, min(_PROBE_LONGEST, self.remaining))
+    def ask(self, longest: float = _PROBE_LONGEST) -> Finding:
+        """How the service is now, probed for at most ``longest`` seconds."""
+        timeout = max(0.05, min(longest, self.remaining))
         return ask(self.backend, self.target, timeout, name_strangers=False)
 
     def wait_until(self, condition: Callable[[], bool]) -> bool:
@@ -91,12 +91,14 @@ class Job:
     def wait_until_ready(self, ended: Callable[[], bool] = bool) -> Finding:
         """Poll until the service is ready, has ``ended``, or the deadline has come; the last finding."""
         finding = Finding("stopped")
+        began = time.monotonic()
 
         def settled() -> bool:
             nonlocal finding
             # Asked in this order, for it may become ready just before it is seen to have ended.
             gone = ended()
-            finding = self.ask()
+            # A server that is slow to answer is given longer with each probe.
+            finding = self.ask(max(_PROBE_LONGEST, time.monotonic() - began))
             return finding.state == "ready" or gone
 
         self.wait_until(settled)

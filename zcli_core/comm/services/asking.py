@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from zcli_core.comm.services.lookalikes import holder_clause, who_answers
-from zcli_core.comm.services.wire import NoConnectionError, Wire
+from zcli_core.comm.services.wire import NoConnectionError, UntrustedCertificateError, Wire
 from zcli_core.contracts.service import Answer, NotThisService, ServiceBackend, Target
 from zcli_core.errors import raised_by_signal
 
@@ -25,13 +25,16 @@ class Finding(NamedTuple):
 
     ``state``: ``"ready"``; ``"not ready"`` (it answered, but is starting up or the like); ``"stopped"`` (nothing
     listens there); ``"unreachable"`` (no address, no route, no answer to a connection attempt); ``"silent"``
-    (somebody accepts connections and says nothing); ``"foreign"`` (another protocol answered).
-    ``answer`` is there if the service itself answered; ``detail`` says the rest in one clause.
+    (something accepts connections and does not say what it is); ``"foreign"`` (another protocol answered).
+    ``answer`` is there if the service itself answered; ``detail`` says the rest in one clause. ``tls`` tells whether
+    the service was reached with TLS. ``hangs`` tells that what is there says nothing at all.
     """
 
     state: State
     answer: Answer | None = None
     detail: str = ""
+    tls: bool = False
+    hangs: bool = False
 
     @property
     def answered(self) -> bool:
@@ -45,11 +48,15 @@ def ask(backend: ServiceBackend, target: Target, timeout: float, *, name_strange
     :param name_strangers: where something else answered, find out what, which may take as long again.
     """
     path = backend.socket_path(target) if target.is_socket_path else None
-    with Wire(target.host, target.port, timeout, path) as wire:
+    with Wire(target.host, target.port, timeout, path, settings=target.settings) as wire:
         try:
             answer = _converse(backend.probe(target), wire)
         except NoConnectionError as error:
             return Finding("stopped" if error.refused else "unreachable", detail=str(error))
+        except UntrustedCertificateError as error:
+            # Raised for a server that speaks TLS, and that is not the one which was configured.
+            setting = f"services.{backend.name}.ca_file"
+            return Finding("foreign", detail=f"its certificate is not from an authority in {setting} ({error})")
         except NotThisService as error:
             seen = error.received or wire.received
         except Exception as error:  # a backend's parser met bytes that it did not expect
@@ -58,11 +65,42 @@ def ask(backend: ServiceBackend, target: Target, timeout: float, *, name_strange
             backend.context.log.debug("the probe of %s failed", backend.name, exc_info=error)
             seen = wire.received
         else:
-            return Finding("ready" if answer.ready else "not ready", answer, answer.detail)
+            return _found(backend, target, answer, wire)
+    if wire.tls_error:
+        return _not_admitted(backend, target, wire.tls_error)
     if not name_strangers or path is not None:
         return Finding("foreign" if seen else "silent", detail="something else answers there" if seen else "silence")
-    spoke, clause = who_answers(target.host, target.port, timeout, seen)
-    return Finding("foreign" if spoke else "silent", detail=clause + holder_clause(target.host, target.port))
+    clause, spoke, closes = who_answers(wire.addresses, target.port, timeout, seen, backend.title)
+    detail = clause + holder_clause(wire.addresses, target.port)
+    return Finding("foreign" if spoke else "silent", detail=detail, hangs=not spoke and not closes)
+
+
+def _found(backend: ServiceBackend, target: Target, answer: Answer, wire: Wire) -> Finding:
+    if target.tls and not wire.is_tls:
+        detail = f"it answers without TLS, but services.{backend.name}.tls is on"
+        answer = answer._replace(ready=False, detail=detail)
+    elif wire.tls_error and not answer.ready:
+        answer = answer._replace(detail=_tls_clause(backend, target, wire.tls_error))
+    return Finding("ready" if answer.ready else "not ready", answer, answer.detail, wire.is_tls)
+
+
+def _not_admitted(backend: ServiceBackend, target: Target, error: str) -> Finding:
+    """A TLS server that admits no probe. It is taken for the service only where TLS was configured for the service."""
+    detail = _tls_clause(backend, target, error)
+    if target.tls:
+        return Finding("not ready", Answer(ready=False, detail=detail), detail, tls=True)
+    key = f"services.{backend.name}"
+    return Finding("silent", detail=f"a TLS server is there; if it is {backend.title}, set {key}.tls; {detail}")
+
+
+def _tls_clause(backend: ServiceBackend, target: Target, error: str) -> str:
+    key = f"services.{backend.name}"
+    if getattr(target.settings, "client_cert", None) is not None:
+        return f"it refuses {key}.client_cert ({error})"
+    # TLS 1.2 has no alert of its own for a certificate that is missing.
+    if error in ("certificate required", "handshake failure", "bad certificate"):
+        return f"it requires a client certificate ({error}); set {key}.client_cert and client_key"
+    return f"TLS fails ({error})"
 
 
 def _converse(probe: Probe, wire: Wire) -> Answer:

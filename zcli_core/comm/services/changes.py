@@ -86,10 +86,10 @@ def _require_this_machine(job: Job, action: str) -> None:
         )
 
 
-def _port_taken(job: Job, probe_timeout: float) -> LaunchError:
-    message = error_of(job.backend, job.target, ask(job.backend, job.target, probe_timeout))
+def _port_taken(job: Job, finding: Finding) -> LaunchError:
+    message = error_of(job.backend, job.target, finding)
     runner = find_runner(job).proven
-    if runner is None:
+    if runner is None or not finding.hangs:
         return LaunchError(message)
     return LaunchError(f"{message}; the launcher {runner.name} runs it, so it hangs", job.cli("restart"))
 

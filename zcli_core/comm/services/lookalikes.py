@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Sequence
 
 from zcli_core.comm.services.wire import NoConnectionError, Wire
 from zcli_core.contracts.service import Exchange, Reply
+from zcli_core.net import Address
 
 # Whoever greets first has done so by then; on this machine it takes a millisecond.
 _GREETING = 0.15
@@ -56,26 +59,31 @@ def shown(data: bytes) -> str:
     return repr(data[:24])[1:] + ("..." if len(data) > 24 else "")
 
 
-def who_answers(host: str, port: int, timeout: float, seen: bytes = b"") -> tuple[bool, str]:
-    """What answers at a port: whether anything was said, and a clause such as ``"an HTTP server answers there"``.
+def who_answers(
+    addresses: Sequence[Address], port: int, timeout: float, seen: bytes = b"", own: str = ""
+) -> tuple[str, bool, bool]:
+    """What answers at a port: a clause such as ``"an HTTP server answers there"``, whether anything was said, and
+    whether connections were closed.
 
     :param seen: what was already received there, if anything.
+    :param own: the name that it cannot have, because the probe of that service said so.
     """
-    name = name_of(seen)
+    name, closes = name_of(seen), False
     if name is None:
-        replies = _provoke(host, port, timeout)
+        replies = _provoke(addresses, port, timeout)
         name = next(filter(None, map(name_of, replies)), None)
         seen = next((bytes(each) for each in (seen, *replies) if each), b"")
-        if not seen and replies and all(reply.closed for reply in replies[1:]):
-            return True, "something answers there by closing the connection"
-    if name is not None:
-        return True, f"{name} answers there"
-    return bool(
-        seen
-    ), f"something answers there with {shown(seen)}" if seen else "it accepts connections and says nothing"
+        closes = bool(replies) and any(reply.closed for reply in replies)
+    if name is not None and name != own:
+        return f"{name} answers there", True, False
+    if seen:
+        return f"something answers there with {shown(seen)}", True, closes
+    if closes:
+        return "it closes connections without a word, as a server does that accepts no more of them", False, True
+    return "it accepts connections and says nothing", False, False
 
 
-def _provoke(host: str, port: int, timeout: float) -> list[Reply]:
+def _provoke(addresses: Sequence[Address], port: int, timeout: float) -> list[Reply]:
     """The greeting, then the replies to what many protocols answer, each on a connection of its own."""
     deadline = time.monotonic() + timeout
     replies: list[Reply] = []
@@ -84,7 +92,7 @@ def _provoke(host: str, port: int, timeout: float) -> list[Reply]:
         if remaining <= 0:
             break
         try:
-            with Wire(host, port, remaining) as wire:
+            with Wire("", port, remaining, addresses=addresses) as wire:
                 replies.append(wire.exchange(Exchange(send, bool)))
         except NoConnectionError:
             break
@@ -93,12 +101,13 @@ def _provoke(host: str, port: int, timeout: float) -> list[Reply]:
     return replies
 
 
-def holder_clause(host: str, port: int) -> str:
+def holder_clause(addresses: Sequence[Address], port: int) -> str:
     """``" (nginx (pid 812) holds the port)"`` where the system tells, otherwise nothing."""
     from zcli_core.comm.ports import port_holder
 
-    try:
-        holder = port_holder(port, host)
-    except (ValueError, OSError):
-        return ""
-    return f" ({holder} holds the port)" if holder else ""
+    for address in addresses:
+        with contextlib.suppress(ValueError, OSError):
+            holder = port_holder(port, address.host)
+            if holder is not None:
+                return f" ({holder} holds the port)"
+    return ""

@@ -79,7 +79,7 @@ class Services:
 
         - ``service`` (str), ``running`` (bool: its own protocol answered), ``ready`` (bool: it would serve a client)
         - ``state`` (str): ``"ready"``, ``"not ready"``, ``"stopped"``, ``"unreachable"``, ``"silent"``, ``"foreign"``,
-          or ``"unusable"`` where its plugin fails: then it alone is without an answer
+          or ``"unusable"`` if its plugin fails or its settings cannot be used; the other services are probed anyway
         - ``port`` (int; None if unusable), ``os`` (str, as ``platform.system()``)
         - ``version`` (str) and ``needs_auth`` (bool), None where it does not tell
         - ``connection_info`` (dict) if it runs, ``error`` (str) if it is not ready
@@ -109,7 +109,8 @@ class Services:
     def connection_info(self, name: str) -> dict[str, Any] | None:
         """What a driver needs to connect, never a password; None if the service is not running.
 
-        ``host``, ``port``, ``user`` (None where there is none), ``database``, ``url`` and what else the service has.
+        ``host``, ``port``, ``user`` (None where there is none), ``tls`` (bool), ``database``, ``url`` and what else the
+        service has. ``ca_file``, ``client_cert`` and ``client_key`` are there if they are set.
 
         :raises ValueError: no plugin provides a service of that name.
         """
@@ -225,8 +226,18 @@ class Services:
             if backend is None:
                 context = Context(self._config, self._log.getChild(provider.name))
                 backend = self._host.make(SERVICE, context, name)
+                self._check_tls_files(backend)
                 self._backends[provider] = backend
         return backend
+
+    def _check_tls_files(self, backend: ServiceBackend) -> None:
+        if backend.settings is None:
+            return
+        section = self._config.section(backend.settings)
+        if section.ca_file or section.client_cert or section.client_key:
+            from zcli_core.comm.tls_files import check_tls_files
+
+            check_tls_files(self._config, backend.settings.section_name)
 
     def _unknown(self, name: Any, known: list[str]) -> str:
         hint = suggestion(name, known) if isinstance(name, str) else ""
@@ -244,7 +255,8 @@ class Services:
         place = self._local_place(backend, target)
         if place is not None and finding.answer.version is None:
             finding = finding._replace(answer=finding.answer._replace(version=backend.local_version(place)))
-        return status_of(backend, target, finding, _connection_info(backend, target, place))
+        found = target._replace(tls=finding.tls)
+        return status_of(backend, target, finding, _connection_info(backend, found, place))
 
     def _ask(self, backend: ServiceBackend, target: Target) -> Finding:
         return ask(backend, target, self._settings.timeout)
@@ -326,8 +338,13 @@ class Services:
 
 
 def _connection_info(backend: ServiceBackend, target: Target, place: LocalPlace | None) -> dict[str, Any]:
-    info = {"host": target.host, "port": target.port, "user": target.user, **backend.connection_info(target)}
-    return {**info, **backend.local_connection_info(place)} if place is not None else info
+    info = {"host": target.host, "port": target.port, "user": target.user, "tls": target.tls}
+    for name in ("ca_file", "client_cert", "client_key"):
+        file = getattr(target.settings, name, None)
+        if file is not None:
+            info[name] = str(file)
+    info |= backend.connection_info(target)
+    return {**info, **backend.local_connection_info(place, target)} if place is not None else info
 
 
 def _valid_folder(value: Any) -> Path:

@@ -16,6 +16,9 @@ from zcli_core.hosts import ascii_host
 if TYPE_CHECKING:
     import ssl
 
+    from zcli_core.contracts.service_settings import ServiceSettings
+    from zcli_core.net import Address
+
 #: A greeting is short; whoever sends more is nobody we ask for.
 MAX_REPLY = 256 * 1024
 _CHUNK = 64 * 1024
@@ -29,10 +32,24 @@ class NoConnectionError(Exception):
         self.refused = refused
 
 
+class UntrustedCertificateError(Exception):
+    """The server's certificate is not from an authority in the service's ``ca_file``; the message says why."""
+
+
 class Wire:
     """One probe's connection. Use it as a context manager, so that nothing stays open."""
 
-    def __init__(self, host: str, port: int, timeout: float, socket_path: str | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        timeout: float,
+        socket_path: str | None = None,
+        *,
+        settings: ServiceSettings | None = None,
+        addresses: Sequence[Address] = (),
+    ) -> None:
+        """``settings`` may name the files for TLS. With ``addresses``, ``host`` is not resolved."""
         self._host = host
         if not host.isascii() and socket_path is None:
             with contextlib.suppress(ValueError):  # what is not a host is refused when it is resolved
@@ -40,8 +57,14 @@ class Wire:
         self._port = port
         self._socket_path = socket_path
         self._deadline = time.monotonic() + timeout
+        self._settings = settings
         self._socket: socket.socket | None = None
-        self._is_tls = False
+        #: The addresses of the host, once it is resolved.
+        self.addresses = list(addresses)
+        #: Whether the last exchange was encrypted.
+        self.is_tls = False
+        #: Why TLS failed last with a server that speaks it.
+        self.tls_error = ""
         #: Everything that came in the last exchange, for naming who sent it.
         self.received = b""
 
@@ -55,14 +78,15 @@ class Wire:
         """Carry out one step. A connection that the other side breaks off counts as closed, not as an error.
 
         :raises NoConnectionError: there is no connection and none can be made.
+        :raises UntrustedCertificateError: the server is not one of those that ``ca_file`` vouches for.
         """
         if step.reconnect:
             self.close()
         if self._socket is None:
             self._socket = self._connect()
-            self._is_tls = False
+            self.is_tls = False
         try:
-            if step.tls and not self._is_tls:
+            if step.tls and not self.is_tls:
                 self._encrypt()
             self._socket.settimeout(self._remaining())
             self._socket.sendall(step.send)
@@ -70,12 +94,14 @@ class Wire:
             if raised_by_signal(error):
                 raise
             if isinstance(error, TimeoutError):
-                return self._reply(b"", closed=False)
-            return self._reply(self._leftovers(), closed=True)
+                return self._reply(b"")
+            left, later = self._leftovers()
+            return self._reply(left, later if _tls_error(later) else error)
         if step.complete is None:
-            return self._reply(b"", closed=False)
-        data, closed = b"", False
-        while not closed and len(data) < MAX_REPLY and not step.complete(data):
+            return self._reply(b"")
+        data = b""
+        end: Exception | None = None
+        while end is None and len(data) < MAX_REPLY and not step.complete(data):
             try:
                 self._socket.settimeout(self._remaining())
                 chunk = self._socket.recv(_CHUNK)
@@ -84,15 +110,19 @@ class Wire:
                     raise
                 if isinstance(error, TimeoutError):
                     break
-                chunk = b""
+                chunk, end = b"", error
             data += chunk
-            closed = not chunk
-        return self._reply(data, closed=closed)
+            if not chunk and end is None:
+                end = EOFError()
+        return self._reply(data, end)
 
-    def _reply(self, data: bytes, *, closed: bool) -> Reply:
+    def _reply(self, data: bytes, end: Exception | None = None) -> Reply:
+        """``end``: what ended the connection, None if it goes on."""
         self.received = data
         reply = Reply(data)
-        reply.closed = closed
+        reply.closed = end is not None
+        reply.tls_error = self.tls_error = _tls_error(end)
+        reply.not_tls = not reply.tls_error and _is_ssl_error(end)
         return reply
 
     def _remaining(self) -> float:
@@ -105,8 +135,9 @@ class Wire:
         if self._socket_path is not None:
             return self._connect_unix(self._socket_path)
         try:
-            found = net.resolve(self._host, self._port, self._deadline)
-            return net.connect(found, self._deadline)
+            if not self.addresses:
+                self.addresses = net.resolve(self._host, self._port, self._deadline)
+            return net.connect(self.addresses, self._deadline)
         except socket.gaierror as error:
             raise NoConnectionError(f"{self._host!r} names no address ({error.strerror})") from error
         except TimeoutError as error:
@@ -133,20 +164,29 @@ class Wire:
         return sock
 
     def _encrypt(self) -> None:
-        """Begin TLS. Whose certificate it is does not matter: nothing secret is sent and nothing trusted."""
+        """Begin TLS. Without a ``ca_file`` any certificate will do: no secret is sent, and the reply is not trusted."""
+        import ssl
+
         assert self._socket is not None
         self._socket.settimeout(self._remaining())
         self._socket.getpeername()  # or wrap_socket leaves it open where the other side has reset the connection
-        self._socket = _tls_context().wrap_socket(self._socket, server_hostname=self._host)
-        self._is_tls = True
+        try:
+            self._socket = _tls_context(self._settings).wrap_socket(self._socket, server_hostname=self._host)
+        except ssl.SSLCertVerificationError as error:
+            raise UntrustedCertificateError(error.verify_message) from error
+        self.is_tls = True
 
-    def _leftovers(self) -> bytes:
-        """What the other side said before it closed, when sending failed."""
-        with contextlib.suppress(OSError):
+    def _leftovers(self) -> tuple[bytes, Exception | None]:
+        """What the other side said before it closed, when sending failed, and how reading that failed."""
+        try:
             if self._socket is not None:
                 self._socket.settimeout(0.05)
-                return self._socket.recv(_CHUNK)
-        return b""
+                return self._socket.recv(_CHUNK), None
+        except OSError as error:
+            if raised_by_signal(error):
+                raise
+            return b"", error
+        return b"", None
 
     def close(self) -> None:
         """Close the connection the polite way, as far as the other side takes part."""
@@ -155,7 +195,7 @@ class Wire:
             return
         with contextlib.suppress(OSError, ValueError):
             sock.settimeout(0.05)
-            if self._is_tls:
+            if self.is_tls:
                 sock = sock.unwrap()  # type: ignore[attr-defined]
             sock.shutdown(socket.SHUT_WR)
         sock.close()
@@ -170,10 +210,41 @@ def _no_connection(errors: Sequence[OSError]) -> NoConnectionError:
     return NoConnectionError((error.strerror or str(error)).lower())
 
 
-def _tls_context() -> ssl.SSLContext:
+def _tls_context(settings: ServiceSettings | None) -> ssl.SSLContext:
+    """For one probe. The files were tried when the service was first used."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    ca_file, certificate, key = (getattr(settings, name, None) for name in ("ca_file", "client_cert", "client_key"))
+    if ca_file is None:
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.load_verify_locations(cafile=ca_file)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key, password="")
     return context
+
+
+#: Besides alerts, what makes TLS fail with a server that speaks it, as OpenSSL calls it.
+_INCOMPATIBLE = ("UNSUPPORTED_PROTOCOL", "DH_KEY_TOO_SMALL", "UNSAFE_LEGACY_RENEGOTIATION_DISABLED")
+
+
+def _is_ssl_error(error: Exception | None) -> bool:
+    """Whether TLS failed for another reason than the end of the connection."""
+    if error is None:
+        return False
+    import ssl
+
+    return isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+
+
+def _tls_error(error: Exception | None) -> str:
+    """``"certificate required"`` for OpenSSL's ``TLSV13_ALERT_CERTIFICATE_REQUIRED``; empty if it is not TLS's own."""
+    if not _is_ssl_error(error):
+        return ""
+    reason = str(getattr(error, "reason", None) or "")
+    _, alert, name = reason.partition("_ALERT_")
+    if not alert and reason not in _INCOMPATIBLE:
+        return ""
+    return (name or reason).replace("_", " ").lower()
