@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zcli_core.comm.services.asking import ask
+from zcli_core.comm.services.asking import Finding, ask
 from zcli_core.comm.services.reports import error_of, is_installed, not_installed
 from zcli_core.contracts.service import LaunchError
 from zcli_core.launchers.base import Job, Launcher
