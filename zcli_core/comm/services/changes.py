@@ -32,7 +32,7 @@ def start(job: Job, probe_timeout: float) -> bool:
         return False
     _require_this_machine(job, "start")
     if finding.state != "stopped":
-        raise _port_taken(job, probe_timeout)
+        raise _port_taken(job, ask(job.backend, job.target, probe_timeout))
     launcher = choose_launcher(job)
     if launcher is None:
         raise _nothing_to_start(job)
