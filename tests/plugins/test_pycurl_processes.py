@@ -234,7 +234,7 @@ def can_unshare() -> bool:
 
 @pytest.mark.skipif(not can_unshare(), reason="needs Linux, the program unshare, and the right to use it")
 def test_a_name_server_that_does_not_answer(tmp_path: Path) -> None:
-    """getaddrinfo would take thirty seconds. Neither the call waits for it, nor the next, nor the end of the program."""
+    """getaddrinfo would take 30 seconds. Neither the call waits for it, nor the next, nor the end of the program."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as name_server:
         try:
             name_server.bind(("127.0.0.77", 53))
