@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 from documents import ROOT, Reader
-from service_servers import public_folder
-
-from zcli_core.testing.http.peer import closed_port
+from service_servers import free_ports, public_folder
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
@@ -57,7 +55,7 @@ def test_every_block_does_what_the_document_says(
     folder = tmp_path / "reader"
     folder.mkdir()
     # The ports that the documents name may be in use here, by another test for example.
-    ports = {port: str(closed_port()) for port in ("8080", "16379")}
+    ports = dict(zip(("8080", "16379"), map(str, free_ports(2)), strict=True))
     Reader(folder, shell, {"https://httpbin.org": httpbin, **ports}).follow(document)
 
 

@@ -20,6 +20,7 @@ from port_sockets import (
     run_python,
     silent_listener,
 )
+from service_servers import free_ports
 from slow_resolver import SLOW_HOST, slow_resolver
 
 from zcli_core.comm import port_probe
@@ -106,7 +107,7 @@ def test_waiting_finds_a_server_on_the_ipv6_loopback_alone(sockets: contextlib.E
 def test_waiting_for_nobody_gives_false_at_the_deadline_and_says_why(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    port = find_free_port()
+    port = free_ports(1)[0]
     started = time.monotonic()
     assert wait_for_port(port, timeout=0.3) is False
     assert time.monotonic() - started >= 0.3

@@ -92,7 +92,7 @@ def run(handler: Callable[[Side, Message], Awaitable[None]], scenario: Callable[
         await scenario(side)
         side.driver.closed(GONE)
         if not side.driver.task.done():
-            await asyncio.wait([side.driver.task], timeout=5)
+            await asyncio.wait([side.driver.task], timeout=20)
         assert side.driver.task.done()
         assert [closed[:4] for closed in side.was_closed] == [GONE[:4]]
         return side
@@ -375,7 +375,7 @@ def test_messages_that_wait_at_the_end_are_counted() -> None:
         await asyncio.sleep(0.01)
         side.driver.closed(GONE._replace(dropped=2))
         side.driver.cancel()
-        await asyncio.wait([side.driver.task], timeout=5)
+        await asyncio.wait([side.driver.task], timeout=20)
         assert [closed.dropped for closed in side.was_closed] == [5]
         assert (side.errors, side.log) == ([], ["opened", "left"])
 

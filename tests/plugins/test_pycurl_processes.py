@@ -216,9 +216,9 @@ def test_ctrl_c_ends_a_call(handler: Callable[[ScriptedServer, socket.socket], N
             time.sleep(0.2)  # so that it waits inside libcurl; any moment before is right too
             started = time.monotonic()
             process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=50)
             assert output == "interrupted 0\ngoes on\n"
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 30  # the call would take 60
 
 
 # --- a name server that does not answer ---
@@ -234,13 +234,13 @@ def can_unshare() -> bool:
 
 @pytest.mark.skipif(not can_unshare(), reason="needs Linux, the program unshare, and the right to use it")
 def test_a_name_server_that_does_not_answer(tmp_path: Path) -> None:
-    """getaddrinfo would take ten seconds. Neither the call waits for it, nor the next, nor the end of the program."""
+    """getaddrinfo would take 30 seconds. Neither the call waits for it, nor the next, nor the end of the program."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as name_server:
         try:
             name_server.bind(("127.0.0.77", 53))
         except OSError:
             pytest.skip("port 53 is not to be had")
-        (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.77\n")
+        (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.77\noptions timeout:30 attempts:1\n")
         script = """
             import subprocess
             subprocess.run(["mount", "--bind", sys.argv[1], "/etc/resolv.conf"], check=True)
@@ -261,5 +261,5 @@ def test_a_name_server_that_does_not_answer(tmp_path: Path) -> None:
             print(time.monotonic() - started)
         """
         started = time.monotonic()
-        assert float(run(script, str(tmp_path / "resolv.conf"), command=("unshare", "-rm"))) < 5
-        assert time.monotonic() - started < 9
+        assert float(run(script, str(tmp_path / "resolv.conf"), command=("unshare", "-rm"))) < 20
+        assert time.monotonic() - started < 25

@@ -151,7 +151,7 @@ def test_any_bytes_make_a_request_or_a_bad_request(name: str, data: bytes) -> No
 def test_reasons_are_sentences_for_people(name: str) -> None:
     """They go to a browser's console, and to the log."""
     undecided = Undecided()
-    with serve(name, Limits(open_timeout=0.1), decide=undecided) as server, server.connect() as client:
+    with serve(name, Limits(open_timeout=0.5), decide=undecided) as server, server.connect() as client:
         assert client.ending() == ([], 1011, "no decision within the open timeout")
     limits = Limits(ping_interval=0.05, ping_timeout=0.05, close_timeout=0.1)
     with serve(name, limits) as server, server.connect() as client:

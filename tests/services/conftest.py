@@ -39,7 +39,7 @@ def make(isolated: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     made: list[zCLI] = []
 
     def make(**services: Any) -> zCLI:
-        base = {"folder": str(place / "services"), "start_timeout": 60.0}
+        base = {"folder": str(place / "services"), "start_timeout": 300.0}
         quiet = {"deployment": "Testing", "logger": "PROD", "logger_path": str(place / "logs"), "title": "services"}
         made.append(zCLI({**quiet, "services": {**base, **services}}))
         return made[-1]

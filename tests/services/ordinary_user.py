@@ -91,7 +91,7 @@ class OrdinaryUser:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=360,
             check=False,
             **unprivileged(),
         )

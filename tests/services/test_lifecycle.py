@@ -109,7 +109,7 @@ import json, sys
 from zCLI import zCLI
 name, port, action = sys.argv[1:4]
 z = zCLI({"deployment": "Testing", "logger": "PROD",
-          "services": {"start_timeout": 60.0, name: {"port": int(port), "launcher": "local"}}})
+          "services": {"start_timeout": 300.0, name: {"port": int(port), "launcher": "local"}}})
 done = getattr(z.comm, action)(name) if action != "nothing" else None
 print(json.dumps({"done": done, "failure": str(z.comm.services.last_failure),
                   "status": z.comm.service_status(name)}))
@@ -159,7 +159,7 @@ def test_two_processes_that_start_one_service_at_once_both_succeed(make: Make, p
     script = SCRIPT.replace('"start_timeout"', f'"folder": {str(place / "services")!r}, "start_timeout"')
     command = [sys.executable, "-W", "error", "-c", script, "postgresql", str(port), "start_service"]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=place) for _ in range(2)]
-    said = [json.loads(run.communicate(timeout=120)[0]) for run in runs]
+    said = [json.loads(run.communicate(timeout=360)[0]) for run in runs]
     assert [each["done"] for each in said] == [True, True], said
     log = (place / "services" / "postgresql" / "server.log").read_text()
     assert log.count("ready to accept connections") == 1

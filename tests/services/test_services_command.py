@@ -47,7 +47,7 @@ def zcli(place: Path, variables: dict[str, str]) -> Run:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=360,
             check=False,
         )
 

@@ -29,7 +29,7 @@ from zcli_core.launchers.processes import look_up
 from zcli_core.launchers.programs import is_there
 from zcli_core.testing.contract import Offered, make_context
 
-_START_TIMEOUT = 60.0
+_START_TIMEOUT = 180.0
 _ANSWER_TIMEOUT = 5.0
 _ENDING_TIMEOUT = 20.0
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from websocket_serving import DEADLINE, Served, end_of, eventually, talks
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect, unix_connect
 
 from zcli_core.comm.websocket import client_limits
@@ -151,14 +152,18 @@ def _client(timed: Any, expires_at: object) -> Iterator[Any]:
 def test_credential_that_expires_ends_the_connection(timed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With 1008 and a reason, at its time, however often the clock was looked at before."""
     monkeypatch.setattr(client_limits, "_LOOK_AGAIN", 0.02)
-    expires_at = time.time() + 0.2
-    with _client(timed, expires_at) as client:
-        assert talks(client)
-        (connection,) = timed.z.comm.websocket.clients
-        info = timed.z.comm.websocket.auth.get_client_info(connection)
-        assert info["expires_at"].timestamp() == pytest.approx(expires_at)
-        assert end_of(client) == (1008, "the credential has expired")
-        assert time.time() >= expires_at
+    for seconds in (0.2, 5.0):  # on a loaded machine the first may not be enough to get in
+        expires_at = time.time() + seconds
+        with _client(timed, expires_at) as client:
+            with contextlib.suppress(ConnectionClosed):
+                talks(client)
+            for connection in timed.z.comm.websocket.clients:
+                info = timed.z.comm.websocket.auth.get_client_info(connection)
+                assert info["expires_at"].timestamp() == pytest.approx(expires_at)
+                assert end_of(client) == (1008, "the credential has expired")
+                assert time.time() >= expires_at
+                return
+    pytest.fail("no client got in before its credential expired")
 
 
 @pytest.mark.parametrize("expires_at", [None, 10**12, 1e300, "10**400"])

@@ -329,7 +329,7 @@ def test_a_network_that_goes_silent_is_noticed_by_keepalive(serve: Serve) -> Non
     async def leave(websocket: Any) -> None:
         left.append((websocket.close_code, websocket.close_reason))
 
-    served = serve(on_disconnect=leave, ping_interval=0.1, ping_timeout=0.2, close_timeout=0.2)
+    served = serve(on_disconnect=leave, ping_interval=0.2, ping_timeout=1, close_timeout=0.2)
     with socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE) as silent:
         silent.sendall(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
