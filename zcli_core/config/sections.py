@@ -57,7 +57,7 @@ class Application(Section, name=""):
     logger_max_bytes: int = setting(5_000_000, "size at which the log file is rotated, in bytes", minimum=1000)
     logger_backups: int = setting(3, "how many rotated log files are kept", minimum=1)
     env_file: Path | None = setting(
-        None, "the .zEnv file to read, by zSpark or ZCLI_ENV_FILE; otherwise it is looked for"
+        None, "the .zEnv file to read, from any layer above or below it; otherwise it is looked for"
     )
 
 
