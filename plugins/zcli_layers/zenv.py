@@ -12,7 +12,7 @@ FILE_NAME = ".zEnv"
 MAX_BYTES = 1_000_000
 _SETTING = "env_file"
 # A value in single quotes is literal; python-dotenv parses it so, and then expands it all the same.
-_SINGLE_QUOTED = re.compile(r"""\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=[^\S\r\n]*'""")
+_SINGLE_QUOTED = r"""\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=[^\S\r\n]*'"""
 
 
 class ZEnvLayer:
@@ -57,7 +57,7 @@ def _entries(context: LayerContext, file: str, text: str) -> Iterator[Entry]:
             raise LayerProblem(f"{file}:{line}: expected NAME=value")
         if binding.key is not None:
             value = binding.value
-            if value is not None and "${" in value and not _SINGLE_QUOTED.match(written):
+            if value is not None and "${" in value and not re.match(_SINGLE_QUOTED, written):
                 value = "".join(atom.resolve(known) for atom in parse_variables(value))
             found[binding.key] = value, line
             known[binding.key] = value

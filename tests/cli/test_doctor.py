@@ -120,7 +120,7 @@ def test_what_is_selected_and_cannot_be_made_is_wrong_and_said_once(site: Site, 
             return [Provider("needy", "of a test", make, needs=("a_library_that_nobody_has",), install="needy[it]")]
         """,
     )
-    status, found = doctor(ZCLI_HTTP_TRANSPORT="frail", WEBSOCKET_TRANSPORT="needy")
+    status, found = doctor(ZCLI_HTTP_TRANSPORT="frail", ZCLI_WEBSOCKET_TRANSPORT="needy")
     assert status == 1
     assert "cannot be made: OSError: no such library" in _of(found["providers"], "wrong")
     assert "the frail one is not well" in _of(found["providers"], "warning")

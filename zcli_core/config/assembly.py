@@ -81,9 +81,19 @@ def core_settings() -> dict[str, Setting]:
 
 
 def script_file() -> str | None:
-    """The running script, or None in an interactive session."""
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return os.path.abspath(file) if file else None
+    """The running script, or None in an interactive session.
+
+    Of a frozen program it is the executable, and of a zip file that Python runs the zip file: users keep their files
+    beside these, and what is inside is not theirs.
+    """
+    if getattr(sys, "frozen", False):
+        return os.path.abspath(sys.executable)
+    found = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not found:
+        return None
+    file: str = os.path.abspath(found)
+    folder = os.path.dirname(file)
+    return folder if os.path.isfile(folder) else file
 
 
 def _disabled_at_first(setting: Setting, zspark: Mapping[str, Any]) -> tuple[str, ...]:

@@ -43,8 +43,8 @@ _LIKENESS = 0.85
 _DEEPEST = 20
 # What Kubernetes sets in every container for each Service of its namespace, whatever the Service is called.
 # https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
-_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://[^/]+:\d+")
-_SERVICE_VARIABLE = re.compile(r".+_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+_SERVICE_LINK = r"(tcp|udp|sctp)://[^/]+:\d+"
+_SERVICE_VARIABLE = r".+_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 
 
 class Leaf(NamedTuple):
@@ -193,7 +193,7 @@ class _Resolver:
 
     def _is_foreign(self, name: str, value: str, in_environment: bool) -> bool:
         """Whether other software may have set a variable, and may have meant something else by it."""
-        if _SERVICE_LINK.fullmatch(value):
+        if _is_service_link(value):
             return True
         if name.startswith(_VARIABLE_PREFIX):
             return False
@@ -347,7 +347,7 @@ class _Resolver:
             value, layer, origin = below[-1]
             message += f"; it shadows {_short(redacted(value, self.result.is_secret(setting, layer)))} from {layer}"
             message += f" ({origin})" if origin != layer else ""
-        if isinstance(leaf.value, str) and _SERVICE_LINK.fullmatch(leaf.value):
+        if _is_service_link(leaf.value):
             message += "; Kubernetes sets it for a Service of that name, unless the pod has enableServiceLinks: false"
         return message
 
@@ -370,12 +370,12 @@ class _Resolver:
         self._warn(f"{name!r} ({leaf.origin}) is no setting that any plugin in use declares", match, security and meant)
 
     def _warn_of_variable(self, name: str, value: str, origin: str) -> None:
-        if _SERVICE_VARIABLE.fullmatch(name) or _SERVICE_LINK.fullmatch(value):
-            return
         setting = self.settings.get(name)  # a setting's key, which is how other sources name it
         meant = name.upper() if setting is None else setting.variables[0]
         ours = meant.startswith(_VARIABLE_PREFIX)
         match: str | None = meant if meant in self.by_variable or meant in self.composites else None
+        if ours and (re.fullmatch(_SERVICE_VARIABLE, name) or _is_service_link(value)):
+            return
         if match is None and (ours or any(meant.startswith(prefix) for prefix in self.prefixes if prefix)):
             match = nearest(meant, self.by_variable, _LIKENESS) or self._beginning(meant)
         if ours or match:
@@ -403,6 +403,10 @@ class _Resolver:
             warning = SecurityWarning(warning)
         if warning not in self.result.warnings:
             self.result.warnings.append(warning)
+
+
+def _is_service_link(value: Any) -> bool:
+    return isinstance(value, str) and "://" in value and re.fullmatch(_SERVICE_LINK, value) is not None
 
 
 def _short(value: Any) -> str:

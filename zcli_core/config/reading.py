@@ -41,20 +41,26 @@ def read_layers(layers: Iterable[ConfigLayer], settings: Mapping[str, Setting], 
         (dependent if needs_of(layer) else independent).append(layer)
     readings = [read_layer(layer, context) for layer in independent]
     dependent.sort(key=lambda layer: layer.order, reverse=True)
-    said: dict[int, dict[str, Value]] = {}
+    concerning = _Concerning({key for layer in dependent for key in needs_of(layer)}, settings)
+    # What layers say of the settings that are needed, which is nearly always nothing.
+    said = [concerning.part_of(reading) for reading in readings] if dependent else []
+    told: dict[int, dict[str, Value]] = {}
     last: dict[int, Reading] = {}
+    parts: dict[int, Reading] = {}
     for _ in range(len(dependent) + 1):
-        changed = False
+        again = False
         for index, layer in enumerate(dependent):
-            others = readings + [reading for other, reading in last.items() if other != index]
+            others = said + [part for other, part in parts.items() if other != index]
             context.base_directories = _directories(others)
-            found = _values(set(needs_of(layer)), others, settings, context)
-            if index in last and found == said[index]:
+            values = concerning.values(needs_of(layer), others, context)
+            if told.get(index) == values:
                 continue
-            said[index] = context.found = found
-            last[index] = read_layer(layer, context)
-            changed = True
-        if not changed:
+            told[index] = context.found = values
+            before, last[index] = parts.get(index), read_layer(layer, context)
+            part = parts[index] = concerning.part_of(last[index])
+            # Those before this one have not been told of it.
+            again |= index > 0 and any(each and (each.entries or each.directories) for each in (before, part))
+        if not again:
             break
     else:
         names = " and ".join(repr(layer.name) for layer in dependent)
@@ -106,25 +112,31 @@ def _check_entry(entry: Any, layer: ConfigLayer) -> None:
         raise LayerProblem(f"the configuration layer {layer.name!r} gives the variable {entry.name} without a text")
 
 
-def _values(
-    needed: set[str], readings: list[Reading], settings: Mapping[str, Setting], context: LayerContext
-) -> dict[str, Value]:
-    """The values in force of these settings, as far as they are declared and these layers set them.
+class _Concerning:
+    """What concerns some settings, among all that layers say: which values these settings have."""
 
-    Mistakes are left to be reported when all layers are laid over each other.
-    """
-    from zcli_core.config.layering import resolve
+    def __init__(self, keys: Iterable[str], settings: Mapping[str, Setting]) -> None:
+        self._settings = {key: settings[key] for key in (*keys, "deployment") if key in settings}
+        declared = self._settings.values()
+        self._variables = {name for setting in declared for name in (*setting.variables, *setting.composites)}
+        self._variables.add("ZCLI_DEPLOYMENTS")
+        self._tops = {key.partition(".")[0] for key in (*self._settings, *_ALWAYS)}
 
-    some = {key: settings[key] for key in (*needed, "deployment") if key in settings}
-    names = {name for setting in some.values() for name in (*setting.variables, *setting.composites)}
-    names.add("ZCLI_DEPLOYMENTS")
+    def part_of(self, reading: Reading) -> Reading:
+        """The reading with the entries alone that are about these settings."""
+        entries = [
+            entry
+            for entry in reading.entries
+            if (entry.name in self._variables if entry.is_variable else entry.name.partition(".")[0] in self._tops)
+        ]
+        return reading._replace(entries=entries)
 
-    def concerns(entry: Entry) -> bool:
-        if entry.is_variable:
-            return entry.name in names
-        top = entry.name.partition(".")[0]
-        return top in _ALWAYS or any(key == top or key.startswith(f"{top}.") for key in some)
+    def values(self, keys: Iterable[str], parts: list[Reading], context: LayerContext) -> dict[str, Value]:
+        """The values in force of settings, as far as they are declared and these layers set them.
 
-    less = [Reading(each.layer, list(filter(concerns, each.entries))) for each in readings]
-    resolution = resolve(less, some, context)
-    return {key: resolution.values[key][-1] for key in needed if resolution.values.get(key)}
+        Mistakes are left to be reported when all layers are laid over each other.
+        """
+        from zcli_core.config.layering import resolve
+
+        found = resolve(parts, self._settings, context).values
+        return {key: found[key][-1] for key in keys if found.get(key)}

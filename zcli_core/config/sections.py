@@ -56,9 +56,7 @@ class Application(Section, name=""):
     logger_path: Path | None = setting(None, "folder of the log file; the user's log folder if unset")
     logger_max_bytes: int = setting(5_000_000, "size at which the log file is rotated, in bytes", minimum=1000)
     logger_backups: int = setting(3, "how many rotated log files are kept", minimum=1)
-    env_file: Path | None = setting(
-        None, "the .zEnv file to read, by zSpark or ZCLI_ENV_FILE; otherwise it is looked for"
-    )
+    env_file: Path | None = setting(None, "the .zEnv file to read, named in any layer but itself; looked for if unset")
 
 
 class Plugins(Section, name="plugins"):
