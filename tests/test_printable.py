@@ -146,3 +146,13 @@ def test_printable_service_errors_hold_no_control_character(start: Callable[...,
         thread.join()
     assert "\\x1b[2J" in status["error"]
     assert printable(status["error"]) == status["error"]
+
+
+def test_log_console_of_another_encoding_shows_the_line(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a program has put a strict stream in the place of stderr."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict", write_through=True)
+    with zCLI({"logger_path": "logs", "deployment": "Testing"}) as z:
+        monkeypatch.setattr("sys.stderr", stream)
+        z.log.warning("gr\u00fcn \u2713")
+    monkeypatch.undo()
+    assert stream.buffer.getvalue().endswith(b": gr\\xfcn \\u2713\n")  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zcli_core.config.sections import Application
 from zcli_core.folders import user_log_folder
-from zcli_core.printable import print_line, printable
+from zcli_core.printable import encodable, print_line, printable
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
@@ -248,7 +248,7 @@ class _CurrentStderr:
 
     def write(self, text: str) -> None:
         if sys.stderr is not None:
-            sys.stderr.write(text)
+            sys.stderr.write(encodable(text, sys.stderr))
 
     def flush(self) -> None:
         if sys.stderr is not None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 from cli_runs import DoneBytes, run_main
 
-from zcli_core.cli.main import cli
+from zcli_core.cli.main import make_command
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -54,7 +54,7 @@ def run_here(isolated: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...
     def run(*arguments: str) -> Done:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main(list(arguments), prog_name="zcli")
+            make_command().main(list(arguments), prog_name="zcli")
         code = ended.value.code
         return Done(code if isinstance(code, int) else 0, *capsys.readouterr())
 

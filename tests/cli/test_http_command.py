@@ -211,6 +211,7 @@ def test_http_options_that_exclude_each_other_are_refused(
     assert message in " ".join(done.err.split())
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_http_output_that_cannot_be_written_is_told(http: Callable[..., DoneBytes]) -> None:
     """As a sentence with status 1."""
     Path("closed").mkdir()

@@ -33,6 +33,23 @@ def _server(handler: Callable[[ServerConnection], None], **options: Any) -> Iter
             thread.join()
 
 
+@contextlib.contextmanager
+def _responding(answer: bytes) -> Iterator[str]:
+    """A server that sends these bytes to one client, whatever it asks, and closes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def respond() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=respond)
+        thread.start()
+        yield "{}:{}".format(*listener.getsockname())
+        thread.join()
+
+
 def _started(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "zCLI", "ws", "connect", *arguments],
@@ -223,22 +240,26 @@ def test_connect_shows_no_credential_and_sends_those_of_the_url(tmp_path: Path) 
 )
 def test_connect_other_servers_are_told(tmp_path: Path, answer: bytes, message: str) -> None:
     """A sentence with status 1, whatever responds at the port, and nothing that a terminal obeys."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def respond() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(answer)
-
-        thread = threading.Thread(target=respond)
-        thread.start()
-        status, _, err = _ended(_started(tmp_path, f"ws://127.0.0.1:{listener.getsockname()[1]}"))
-        thread.join()
+    with _responding(answer) as place:
+        status, _, err = _ended(_started(tmp_path, f"ws://{place}"))
     assert status == 1
     assert message in err
     assert "Traceback" not in err
     assert "\x1b" not in err
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it does not speak TLS on this port (is it a ws:// address?)"),
+        (b"", "it closed the connection during the TLS handshake (is it a ws:// address?)"),
+    ],
+)
+def test_connect_tls_to_a_plain_server_is_told(tmp_path: Path, answer: bytes, message: str) -> None:
+    """The user learns what to change in the URL."""
+    with _responding(answer) as place:
+        status, _, err = _ended(_started(tmp_path, f"wss://{place}"))
+    assert (status, err) == (1, f"zcli: cannot connect to {place}: {message}\n")
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_a_password_in_a_url_is_shown_nowhere(
 ) -> None:
     from click.testing import CliRunner
 
-    from zcli_core.cli.main import cli
+    from zcli_core.cli.main import make_command
 
     monkeypatch.setenv("REDIS_URL", f"redis://:{PASSWORD}@127.0.0.1:1/")
     monkeypatch.setenv("MONGODB_URI", f"mongodb://u:{PASSWORD}@127.0.0.1:1/")
@@ -193,7 +193,7 @@ def test_a_password_in_a_url_is_shown_nowhere(
         seen = [repr(z.config), repr(z.config.services), str(z.config.explain("services.redis.host"))]
         seen += [json.dumps(z.comm.service_status()), str(z.comm.services.last_failure), repr(z.comm.services)]
     for command in (["config"], ["config", "services.redis.host"], ["config", "--json"], ["services", "--json"]):
-        seen.append(CliRunner().invoke(cli, command).output)
+        seen.append(CliRunner().invoke(make_command(), command).output)
     seen += [*capfd.readouterr(), caplog.text]
     assert PASSWORD not in "".join(seen)
     assert "REDIS_URL" in "".join(seen)

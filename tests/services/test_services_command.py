@@ -137,7 +137,7 @@ def test_on_a_terminal_the_table_is_there_before_the_answers(zcli: Run, place: P
         assert process.wait(60) == 0
     os.close(master)
     text = said.decode()
-    assert text.index("…") < text.index("stopped")
+    assert text.index("...") < text.index("stopped")
     for name in ("mongodb", "postgresql", "redis"):
         assert re.search(rf"{name}[\s\x1b\[0-9;m]*stopped", text), text
 

@@ -55,14 +55,16 @@ def _report(plugin: str, error: BaseException) -> None:
     complain(f"the plugin {plugin} failed in its hook zcli_commands: {describe_error(error)}")
 
 
-cli = click.version_option(__version__, prog_name="zcli")(_Commands())
+def make_command() -> click.Command:
+    """Return the command ``zcli``, which asks the plugins that are installed now."""
+    return click.version_option(__version__, prog_name="zcli")(_Commands())
 
 
 def main() -> None:
     """Run the command; ``python -m zCLI`` is the same. Exit status 2: the configuration cannot be used."""
     use_any_console()
     try:
-        cli.main(prog_name="zcli")
+        make_command().main(prog_name="zcli")
     except ConfigError as error:  # of a part that is made when a subcommand first uses it
         complain(error)
         sys.exit(2)

@@ -56,7 +56,7 @@ def _watch(facade: Comm) -> None:
 
     from zcli_core.comm.services.asking import at_once
 
-    rows: dict[str, _Row] = {name: (name, "…", "", "", "", "") for name in facade.services.names}
+    rows: dict[str, _Row] = {name: (name, "...", "", "", "", "") for name in facade.services.names}
     with Live(make_table(_COLUMNS, rows.values()), console=Console(highlight=False)) as live:
 
         def ask(name: str) -> None:
@@ -138,7 +138,9 @@ def _change(action: str, name: str, as_json: bool, options: dict[str, Any]) -> N
 
     facade = comm()
     try:
-        with Console(stderr=True).status(f"{name}: {action} …"):
+        console = Console(stderr=True)
+        spinner = "dots" if console.encoding.startswith("utf") else "line"
+        with console.status(f"{name}: {action} ...", spinner=spinner):
             done = getattr(facade.services, action)(name, **options)
             status = facade.services.status(name, port=options["port"], data_dir=options["data_dir"])
         failure = facade.services.last_failure

@@ -30,6 +30,10 @@ from zcli_core.comm.http.urls import UserInfo, parse_url
 from zcli_core.contracts.http import TransportFailure, Url
 
 _TIMEOUT = 10.0
+_PERHAPS = "(is it a ws:// address?)"
+_NO_HANDSHAKE = f"it closed the connection during the TLS handshake {_PERHAPS}"
+#: What OpenSSL says of bytes that are not TLS.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 _READ_SIZE = 64 * 1024
 #: Pongs are not sent while this many bytes wait for a server that does not read.
 _MAX_WAITING = 64 * 1024
@@ -108,6 +112,8 @@ class Client:
         except BaseException as error:
             if plain is not None:
                 plain.close()
+                if isinstance(error, ConnectionError):
+                    error = OSError(_NO_HANDSHAKE)
             if isinstance(error, (OSError, net.NoConnectionError, asyncio.TimeoutError)):
                 raise ClientError(f"cannot connect to {url.host}:{url.port}: {_why(error)}") from error
             raise
@@ -245,6 +251,10 @@ def _why(error: BaseException) -> str:
         return f"no response within {_TIMEOUT:g} seconds"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        if error.reason in _NO_TLS:
+            return f"it does not speak TLS on this port {_PERHAPS}"
+        return f"no secure connection: {error.reason.replace('_', ' ').lower()}"
     if isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, socket.gaierror)) and error.errno:
         return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
