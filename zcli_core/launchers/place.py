@@ -93,14 +93,17 @@ class LocalPlace:
 def make_folder(folder: Path, mode: int) -> None:
     """Make a folder and those above it. One that holds something keeps its mode.
 
-    :raises LaunchError: it cannot be made; with the command that would.
+    :raises LaunchError: it cannot be made; with the command with which root would.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if folder.stat().st_uid == os.geteuid() and os.access(folder, os.R_OK) and not any(folder.iterdir()):
             folder.chmod(mode)
     except OSError as error:
-        raise LaunchError(f"the folder {folder} cannot be made: {error.strerror}") from error
+        quoted = shlex.quote(str(folder))
+        command = as_root("sh", "-c", f"mkdir -p {quoted} && chown {os.geteuid()} {quoted}")
+        message = f"the folder {folder} cannot be made: {error.strerror}"
+        raise LaunchError(message, None if is_root() else command) from error
 
 
 def make_instance_folder(folder: Path, setting: Path | None) -> None:
@@ -112,10 +115,8 @@ def make_instance_folder(folder: Path, setting: Path | None) -> None:
     try:
         make_folder(folder, 0o755)
     except LaunchError as error:
-        quoted = shlex.quote(str(folder))
-        if setting is not None and not is_root():
-            command = as_root("sh", "-c", f"mkdir -p {quoted} && chown {os.geteuid()} {quoted}")
-            raise LaunchError(f"{error.message} (services.folder is {setting})", command) from error
+        if setting is not None:
+            raise LaunchError(f"{error.message} (services.folder is {setting})", error.command) from error
         # In /var/tmp, which is kept when the system starts anew. mkdir fails if another user has made it.
         other = f"/var/tmp/zcli-{os.geteuid()}"  # noqa: S108
         make = "" if _is_own_folder(other) else f"mkdir -m 755 {other} && "
