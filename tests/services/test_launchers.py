@@ -13,7 +13,12 @@ from fake_programs import FakePrograms
 from service_servers import free_ports
 
 from zcli_core.app import zCLI
-from zcli_core.launchers import homebrew, systemd, windows
+from zcli_core.launchers import (
+    choice,  # noqa: F401 - all launchers, before a test replaces what they import
+    homebrew,
+    systemd,
+    windows,
+)
 
 Make = Callable[..., zCLI]
 

@@ -145,11 +145,14 @@ def locked(folder: Path, remaining: Callable[[], float]) -> Iterator[None]:
     """
     with (folder / _LOCK).open("a") as file:
         pause = 0.01
-        while not _lock(file.fileno()):
-            if remaining() <= 0:
-                raise LaunchError(f"another process is starting it and did not finish: {folder / _LOCK}")
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.2)
+        try:
+            while not _lock(file.fileno()):
+                if remaining() <= 0:
+                    raise LaunchError(f"another process is starting it and did not finish: {folder / _LOCK}")
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.2)
+        except OSError as error:  # a network file system without locks
+            raise LaunchError(f"{folder / _LOCK} cannot be locked: {error.strerror}; set services.folder") from error
         yield
 
 
