@@ -13,7 +13,12 @@ from fake_programs import FakePrograms
 from service_servers import free_ports
 
 from zcli_core.app import zCLI
-from zcli_core.launchers import homebrew, systemd, windows
+from zcli_core.launchers import (
+    choice,  # noqa: F401 - all launchers, before a test replaces what they import
+    homebrew,
+    systemd,
+    windows,
+)
 
 Make = Callable[..., zCLI]
 
@@ -238,12 +243,26 @@ def test_homebrew_is_not_believed_when_it_says_started(
     assert failure.log == ("FATAL:  data directory has wrong ownership",)
 
 
+def test_homebrew_formula_that_is_missing_has_a_command(make: Make, fakes: FakePrograms) -> None:
+    """The command names a formula that Homebrew has, not one of the patterns that are looked for."""
+    fakes.install("brew", {"list --formula -1": (0, "xz\n")})
+    z = make(mongodb={"port": free_ports(1)[0], "launcher": "homebrew"})
+    assert not z.comm.start_service("mongodb")
+    failure = z.comm.services.last_failure
+    assert failure is not None
+    assert failure.command == "brew install mongodb/brew/mongodb-community"
+
+
 def test_homebrew_is_never_run_as_root(make: Make, fakes: FakePrograms, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(homebrew, "is_root", lambda: True)
     fakes.install("brew", {"list --formula -1": (0, "redis\n")})
     z = make(redis={"port": free_ports(1)[0], "launcher": "homebrew"})
     assert not z.comm.start_service("redis")
-    assert "not for root" in str(z.comm.services.last_failure)
+    failure = z.comm.services.last_failure
+    assert failure is not None
+    assert "not for root" in failure.message
+    assert failure.command is not None
+    assert failure.command.startswith(("sudo -u ", "su ")), "root's own brew would refuse again"
     assert not any("services start" in call for call in fakes.calls)
 
 

@@ -13,7 +13,8 @@ from zcli_core.contracts.service import DebianCluster, LaunchError
 from zcli_core.launchers import systemd
 from zcli_core.launchers.base import Job, Launcher
 from zcli_core.launchers.commands import as_root, is_root, last_lines, run, user_name, which
-from zcli_core.launchers.identity import serves
+from zcli_core.launchers.identity import holder, serves
+from zcli_core.launchers.processes import look_up
 
 _ALREADY = 2  # pg_ctlcluster(1): already running, or not running, as asked
 
@@ -95,7 +96,25 @@ class DebianClusters(Launcher):
         """Whether that cluster is up, and its process holds the port."""
         if self._cluster is None or not self._cluster.running:
             return False
-        return serves(self.job, self._cluster.pid)
+        proven = serves(self.job, self._cluster.pid)
+        return self._says_so() if proven is None else proven
+
+    def _says_so(self) -> bool | None:
+        """Whether the cluster's own pid file names the port, and the port's user is the cluster's; None if unreadable.
+
+        In most containers root may not see which process of another account holds a port, but may read that file.
+        """
+        cluster = self._require()
+        try:
+            lines = (cluster.data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
+            pid, port = int(lines[0]), int(lines[3])
+        except (OSError, ValueError, IndexError):
+            return None
+        process, found = look_up(pid), holder(self.job)
+        is_alive = process is not None and process.name.startswith("postgres")
+        return (
+            is_alive and port == cluster.port and found is not None and found.user == _account(cluster.owner)
+        ) or None
 
     def command(self, action: str) -> str:
         """``systemctl`` under systemd, ``pg_ctlcluster`` elsewhere; as root."""

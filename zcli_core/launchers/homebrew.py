@@ -71,8 +71,9 @@ class Homebrew(Launcher):
 
     def _require(self) -> str:
         if self._formula is None:
+            formula = self.job.backend.install.brew
             raise LaunchError(
-                f"Homebrew has not installed {' or '.join(self._names)}", f"brew install {self._names[-1]}"
+                f"Homebrew has not installed {' or '.join(self._names)}", f"brew install {formula}" if formula else None
             )
         return self._formula
 

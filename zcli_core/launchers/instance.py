@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from zcli_core.contracts.service import LaunchError
 from zcli_core.folders import user_data_folder
-from zcli_core.launchers.processes import Process, look_up
+from zcli_core.launchers.processes import Process, is_same, look_up
 
 _RECORD = "instance.json"
 _WRITTEN = "written.json"
@@ -65,7 +65,7 @@ def instance_folder(base: Path, service: str, data_dir: Path | None) -> Path:
     A data folder has one of these, whichever of its names is used: a link, a relative path or a second mount.
     """
     own = base / service
-    if data_dir is None or _same(data_dir, own / "data"):
+    if data_dir is None or is_same(data_dir, own / "data"):
         return own
     from hashlib import sha256
 
@@ -74,14 +74,7 @@ def instance_folder(base: Path, service: str, data_dir: Path | None) -> Path:
     if folder.exists():
         return folder
     known = (other.parent for other in base.glob(f"{service}-*/{_WRITTEN}"))
-    return next((other for other in known if _same(written(other).data, data_dir)), folder)
-
-
-def _same(one: Path | None, other: Path) -> bool:
-    try:
-        return one is not None and one.samefile(other)
-    except OSError:
-        return False
+    return next((other for other in known if is_same(written(other).data or folder, data_dir)), folder)
 
 
 def data_folder(folder: Path, data_dir: Path | None) -> Path:
@@ -152,11 +145,14 @@ def locked(folder: Path, remaining: Callable[[], float]) -> Iterator[None]:
     """
     with (folder / _LOCK).open("a") as file:
         pause = 0.01
-        while not _lock(file.fileno()):
-            if remaining() <= 0:
-                raise LaunchError(f"another process is starting it and did not finish: {folder / _LOCK}")
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.2)
+        try:
+            while not _lock(file.fileno()):
+                if remaining() <= 0:
+                    raise LaunchError(f"another process is starting it and did not finish: {folder / _LOCK}")
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.2)
+        except OSError as error:  # a network file system without locks
+            raise LaunchError(f"{folder / _LOCK} cannot be locked: {error.strerror}; set services.folder") from error
         yield
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zcli_core.contracts.service import LaunchError, LocalProcess
 from zcli_core.launchers.commands import Account, as_root, is_root, run, user_name
-from zcli_core.launchers.processes import look_up, uses_folder
+from zcli_core.launchers.processes import is_same, look_up, uses_folder
 from zcli_core.launchers.programs import copy_of_wheel, wheel_files
 
 #: One more than the highest process number that Linux ever gives; other systems stay far below.
@@ -71,11 +71,19 @@ class LocalPlace:
             held = look_up(int(number))
         except (OSError, ValueError, IndexError):
             return
-        if held is None or not held.name.startswith(program) or uses_folder(held.pid, file.parent) is False:
+        if held is None or not held.name.startswith(program) or not self._may_use(held.pid, file.parent):
             with file.open("r+", encoding="utf-8", errors="surrogateescape") as stream:
                 stream.write(text.replace(number, str(_NOBODY), 1))
                 stream.truncate()
             self.note(f"{file} named process {number}, which is {held.name if held else 'gone'}; corrected")
+
+    def _may_use(self, pid: int, folder: Path) -> bool:
+        used = uses_folder(pid, folder)
+        if used is None and self.account is not None:
+            # In most containers root may not look into the processes of other accounts, but they may themselves.
+            done = run(["readlink", f"/proc/{pid}/cwd"], self._remaining(), self.account, Path("/"))
+            return done.code != 0 or is_same(Path(done.output.rstrip("\n")), folder)
+        return used is not False
 
     def note(self, message: str) -> None:
         """Tell the log of something that was done on the way."""
@@ -85,14 +93,17 @@ class LocalPlace:
 def make_folder(folder: Path, mode: int) -> None:
     """Make a folder and those above it. One that holds something keeps its mode.
 
-    :raises LaunchError: it cannot be made; with the command that would.
+    :raises LaunchError: it cannot be made; with the command with which root would.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if folder.stat().st_uid == os.geteuid() and os.access(folder, os.R_OK) and not any(folder.iterdir()):
             folder.chmod(mode)
     except OSError as error:
-        raise LaunchError(f"the folder {folder} cannot be made: {error.strerror}") from error
+        quoted = shlex.quote(str(folder))
+        command = as_root("sh", "-c", f"mkdir -p {quoted} && chown {os.geteuid()} {quoted}")
+        message = f"the folder {folder} cannot be made: {error.strerror}"
+        raise LaunchError(message, None if is_root() else command) from error
 
 
 def make_instance_folder(folder: Path, setting: Path | None) -> None:
@@ -104,10 +115,8 @@ def make_instance_folder(folder: Path, setting: Path | None) -> None:
     try:
         make_folder(folder, 0o755)
     except LaunchError as error:
-        quoted = shlex.quote(str(folder))
-        if setting is not None and not is_root():
-            command = as_root("sh", "-c", f"mkdir -p {quoted} && chown {os.geteuid()} {quoted}")
-            raise LaunchError(f"{error.message} (services.folder is {setting})", command) from error
+        if setting is not None:
+            raise LaunchError(f"{error.message} (services.folder is {setting})", error.command) from error
         # In /var/tmp, which is kept when the system starts anew. mkdir fails if another user has made it.
         other = f"/var/tmp/zcli-{os.geteuid()}"  # noqa: S108
         make = "" if _is_own_folder(other) else f"mkdir -m 755 {other} && "

@@ -6,7 +6,7 @@ psutil reads this on Linux, macOS, the BSDs and Windows. It is imported when a p
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -90,23 +90,32 @@ def descends_from(pid: int, ancestor: int) -> bool:
 def uses_folder(pid: int, folder: Path) -> bool | None:
     """Whether a process works in a folder, has a file below it open, or names it on its command line.
 
-    None if the system does not say.
+    None if the system does not say. Creation times are no proof: they move when the clock is set.
     """
     import psutil
 
+    real = f"{os.path.realpath(folder)}{os.sep}"
+    hidden = False
     try:
         process = psutil.Process(pid)
-        if _works_in(process, folder):
-            return True
         words = [word.rpartition("=")[2] for word in process.cmdline()[1:]]
-        if any(word.startswith("/") and _same(Path(word), folder) for word in words):
+        if any(word.startswith("/") and is_same(Path(word), folder) for word in words):
             return True
-        real = f"{os.path.realpath(folder)}{os.sep}"
-        return any(file.path.startswith(real) for file in process.open_files())
-    except psutil.NoSuchProcess:
-        return False
-    except (psutil.Error, OSError):
-        return None
+    except psutil.Error:
+        return None if psutil.pid_exists(pid) else False
+    checks: list[Callable[[], bool]] = [
+        lambda: _works_in(process, folder),
+        lambda: any(file.path.startswith(real) for file in process.open_files()),
+    ]
+    for check in checks:
+        try:
+            if check():
+                return True
+        except psutil.NoSuchProcess:
+            return False
+        except (psutil.Error, OSError):
+            hidden = True
+    return None if hidden else False
 
 
 def process_in(folder: Path, names: Collection[str]) -> Process | None:
@@ -136,12 +145,16 @@ def listening_port(pid: int) -> int | None:
 
 
 def _works_in(process: psutil.Process, folder: Path) -> bool:
-    # The link leads to the folder itself, in a container as well, where its path is another one.
-    link = Path(f"/proc/{process.pid}/cwd")
-    return _same(link if link.exists() else Path(process.cwd()), folder)
+    try:
+        # The link leads to the folder itself, in a container as well, where its path is another one.
+        found = os.stat(f"/proc/{process.pid}/cwd")
+    except FileNotFoundError:
+        found = os.stat(process.cwd())
+    return os.path.samestat(found, os.stat(folder))
 
 
-def _same(one: Path, other: Path) -> bool:
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file or folder."""
     try:
         return one.samefile(other)
     except (OSError, ValueError):
