@@ -85,8 +85,20 @@ def test_a_tls_only_server_is_seen(make: Make, cluster: Cluster) -> None:
     cluster.admit("hostssl all all 127.0.0.1/32 trust", "hostnossl all all all reject")
     with cluster.running("ssl=on") as port:
         status = make(postgresql={"port": port}).comm.service_status("postgresql")
-    assert (status["ready"], status["needs_auth"]) == (True, False)
-    assert status["version"]
+        assert (status["ready"], status["needs_auth"]) == (True, False)
+        assert status["version"]
+        assert status["connection_info"]["tls"]
+        assert status["connection_info"]["url"].endswith("/postgres?sslmode=require")
+
+
+def test_status_slow_login_runs_and_start_waits(make: Make, cluster: Cluster) -> None:
+    """A login that takes longer than the probe is no foreign server, and ``start_service`` waits for it."""
+    with cluster.running("post_auth_delay=1") as port:
+        z = make(postgresql={"port": port}, timeout=0.3)
+        status = z.comm.service_status("postgresql")
+        assert (status["running"], status["state"]) == (True, "not ready"), status
+        assert "did not answer in time to a login" in status["error"]
+        assert z.comm.start_service("postgresql"), z.comm.services.last_failure
 
 
 def test_a_server_that_rejects_us_runs_all_the_same(make: Make, cluster: Cluster) -> None:

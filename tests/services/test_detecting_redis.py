@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from service_servers import free_ports, redis
+from service_servers import free_ports, public_folder, redis, until
 
 from zcli_core.app import zCLI
 from zcli_core.contracts.service import LocalProcess
+from zcli_core.errors import ConfigError
 from zcli_core.launchers.programs import wheel_files
 
 Make = Callable[..., zCLI]
@@ -62,24 +64,109 @@ def test_one_with_a_password_runs_and_says_so(make: Make, redis_server: Path, pl
     assert refused == [], "no credential was tried"
 
 
-def test_one_that_speaks_only_tls_is_seen(make: Make, redis_server: Path, place: Path) -> None:
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.private_key_pem.write_to_path(str(place / "key.pem"))
-    certificate.cert_chain_pems[0].write_to_path(str(place / "cert.pem"))
-    authority.cert_pem.write_to_path(str(place / "ca.pem"))
-    files = [f"--tls-{what}-file={place / name}" for what, name in (("cert", "cert.pem"), ("key", "key.pem"))]
-    options = [part for each in files for part in each.split("=")]
+@pytest.fixture(scope="module")
+def tls_files() -> Iterator[Path]:
+    """A folder with ca.pem, a certificate of that authority for a server (cert, key), and one for a client."""
+    with public_folder() as folder:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+        trustme.CA().cert_pem.write_to_path(str(folder / "other-ca.pem"))
+        for who in ("server", "client"):
+            issued = authority.issue_cert("127.0.0.1")
+            issued.private_key_pem.write_to_path(str(folder / f"{who}-key.pem"))
+            issued.cert_chain_pems[0].write_to_path(str(folder / f"{who}.pem"))
+        yield folder
+
+
+@contextlib.contextmanager
+def tls_redis(program: Path, place: Path, files: Path, clients: str) -> Iterator[int]:
     port = free_ports(1)[0]
-    options += ["--tls-ca-cert-file", str(place / "ca.pem"), "--tls-auth-clients", "no", "--tls-port", str(port)]
-    with redis(redis_server, place, *options, port=port):
+    options = {
+        "cert-file": files / "server.pem",
+        "key-file": files / "server-key.pem",
+        "ca-cert-file": files / "ca.pem",
+    }
+    options |= {"port": port, "auth-clients": clients}
+    with redis(
+        program, place, *(str(part) for name, value in options.items() for part in (f"--tls-{name}", value)), port=port
+    ):
+        yield port
+
+
+def test_status_tls_only_reaches_the_connection_info(
+    make: Make, redis_server: Path, place: Path, tls_files: Path
+) -> None:
+    """With and without the setting ``tls``, a driver that has the URL alone connects."""
+    with tls_redis(redis_server, place, tls_files, "no") as port:
         for tls in (False, True):
-            z = make(redis={"port": port, "tls": tls})
+            z = make(redis={"port": port, "tls": tls, "ca_file": str(tls_files / "ca.pem")})
             status = z.comm.service_status("redis")
             assert (status["ready"], status["needs_auth"]) == (True, False), status
             assert status["version"]
-        with _driver(z.comm.get_service_connection_info("redis"), ssl_ca_certs=str(place / "ca.pem")) as client:
-            assert client.ping()
+            info = z.comm.get_service_connection_info("redis")
+            assert info is not None
+            assert info["tls"]
+            assert info["url"].startswith(f"rediss://127.0.0.1:{port}/0")
+            with _driver(info) as client:
+                assert client.ping()
+        other = make(redis={"port": port, "tls": True, "ca_file": str(tls_files / "other-ca.pem")})
+        status = other.comm.service_status("redis")
+        assert (status["running"], status["state"]) == (False, "foreign")
+        assert "not from an authority in services.redis.ca_file" in status["error"]
+
+
+def test_status_client_certificate_required(make: Make, redis_server: Path, place: Path, tls_files: Path) -> None:
+    """Without one the error names the setting; where no TLS is configured, the server cannot be identified."""
+    certificate = {"client_cert": str(tls_files / "client.pem"), "client_key": str(tls_files / "client-key.pem")}
+    expected = {"ready": {"tls": True, **certificate}, "not ready": {"tls": True}, "silent": {}}
+    with tls_redis(redis_server, place, tls_files, "yes") as port:
+        for state, settings in expected.items():
+            status = make(redis={"port": port, **settings}).comm.service_status("redis")
+            assert (status["state"], status["running"]) == (state, state != "silent"), status
+            if state != "ready":
+                assert "set services.redis.client_cert" in status["error"]
+            else:
+                assert status["connection_info"]["client_cert"] == certificate["client_cert"]
+
+
+def test_status_tls_configured_plain_server_not_ready(make: Make, redis_server: Path, place: Path) -> None:
+    with redis(redis_server, place) as port:
+        status = make(redis={"port": port, "tls": True}).comm.service_status("redis")
+    assert (status["running"], status["state"]) == (True, "not ready")
+    assert "answers without TLS, but services.redis.tls is on" in status["error"]
+
+
+@pytest.mark.parametrize("setting", ["ca_file", "client_cert"])
+def test_status_unusable_tls_file_names_setting(make: Make, place: Path, setting: str) -> None:
+    """The one that is named raises; among all services it is unusable."""
+    z = make(redis={setting: str(place / "missing.pem")})
+    with pytest.raises(ConfigError, match=f"services.redis.{setting}.*missing.pem"):
+        z.comm.service_status("redis")
+    assert z.comm.service_status()["redis"]["state"] == "unusable"
+
+
+def test_status_renamed_ping_is_ready(make: Make, redis_server: Path, place: Path) -> None:
+    with redis(redis_server, place, "--rename-command", "PING", "") as port:
+        status = make(redis={"port": port}).comm.service_status("redis")
+    assert (status["ready"], status["needs_auth"]) == (True, False), status
+    assert status["version"]
+
+
+def test_status_cannot_save_runs_not_ready(make: Make, redis_server: Path, place: Path) -> None:
+    with redis(redis_server, place, "--enable-protected-configs", "yes", stop=signal.SIGKILL) as port:
+        import redis as driver
+
+        with driver.Redis(port=port) as client:
+            (place / "gone").mkdir()
+            client.config_set("dir", str(place / "gone"))
+            (place / "gone").rmdir()
+            client.config_set("save", "3600 1")
+            client.set("key", "value")
+            client.bgsave()
+            until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "saving fails")
+        status = make(redis={"port": port}).comm.service_status("redis")
+    assert (status["running"], status["state"]) == (True, "not ready")
+    assert "MISCONF" in status["error"]
 
 
 def test_one_that_is_loading_runs_and_is_not_ready(make: Make, redis_server: Path, place: Path) -> None:

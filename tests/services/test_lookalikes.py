@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -108,6 +109,20 @@ def test_one_that_answers_byte_by_byte_cannot_hold_us(make: Make, service: str) 
         took = time.monotonic() - began
     assert not status["running"]
     assert took < 20
+
+
+@pytest.mark.parametrize("service", NAMES)
+def test_status_closing_server_is_silent(make: Make, service: str) -> None:
+    """A server that is out of connections closes them, as MongoDB does: it is not foreign."""
+
+    class Closing(Lookalike):
+        def _talk(self, connection: socket.socket) -> None:
+            connection.shutdown(socket.SHUT_RDWR)
+
+    with Closing(b"", first=True) as server:
+        status = make(**{service: {"port": server.port}}, timeout=0.5).comm.service_status(service)
+    assert (status["running"], status["state"]) == (False, "silent"), status
+    assert "closes connections" in status["error"]
 
 
 def test_a_real_redis_on_postgresqls_port_is_named(make: Make, redis_server: Path, place: Path) -> None:

@@ -26,6 +26,12 @@ TARGET = Target("127.0.0.1", 1)
 REDIS = RedisBackend(None)  # type: ignore[arg-type]
 MONGODB = MongodbBackend(None)  # type: ignore[arg-type]
 
+PROBES = {
+    "postgresql": lambda: postgresql_probe("postgres", "postgres"),
+    "redis": lambda: REDIS.probe(TARGET),
+    "mongodb": lambda: MONGODB.probe(TARGET),
+}
+
 PIECES = st.sampled_from(
     (
         *(b"S", b"N", b"E", b"R", b"Z", b"\0\0\0\x08", b"\0\0\0\0"),
@@ -56,17 +62,64 @@ def converse(probe: Probe, replies: list[bytes]) -> Answer:
     raise AssertionError("the probe goes on and on")
 
 
+def _pg_error(code: str, message: str) -> bytes:
+    body = f"SFATAL\0C{code}\0M{message}\0\0".encode()
+    return b"E" + (len(body) + 4).to_bytes(4, "big") + body
+
+
+def _hello(**fields: object) -> bytes:
+    return message(1, bson.encode(fields))
+
+
+#: What a server of the service says instead of serving: its replies, then (ready, needs_auth, part of the detail).
+ERRORS = [
+    ("redis", [b"-MISCONF Redis is unable to save\r\n"], (False, None, "unable to save")),
+    ("redis", [b"-ERR max number of clients reached\r\n"], (False, None, "max number of clients")),
+    ("redis", [b"-MASTERDOWN Link with MASTER is down\r\n"], (False, None, "MASTER is down")),
+    ("redis", [b"-no upstream host\r\n"], (False, None, "no upstream host")),
+    ("redis", [b"-NOAUTH Authentication required.\r\n"], (True, True, "")),
+    ("redis", [b"-ERR unknown command 'PING'\r\n", b"$4\r\nzcli\r\n"], (True, False, "")),
+    ("redis", [b"-ERR unknown command 'PING'\r\n", b"-LOADING loading\r\n"], (False, None, "loading")),
+    ("redis", [b"-ERR unknown command 'PING'\r\n", b"-ERR unknown command 'ECHO'\r\n"], (True, None, "neither")),
+    ("postgresql", [b"Ecould not fork new process: no memory\n\0"], (False, None, "could not fork")),
+    ("postgresql", [b"N", _pg_error("53300", "too many clients")], (False, None, "too many clients")),
+    ("postgresql", [b"N", _pg_error("57P03", "starting up")], (False, None, "starting up")),
+    ("postgresql", [b"N", _pg_error("57P01", "terminating connection")], (False, None, "terminating")),
+    (
+        "postgresql",
+        [b"N", _pg_error("08P01", "server login has been failing")],
+        (False, None, "login has been failing"),
+    ),
+    ("postgresql", [b"S", _pg_error("28000", "requires a valid client certificate")], (True, True, "certificate")),
+    ("postgresql", [b"N", _pg_error("3D000", "no such database")], (True, None, "no such database")),
+    ("postgresql", [b"N", b""], (False, None, "login")),
+    ("postgresql", [b"N", b"R\0\0\0\x08\0\0\0\0"], (False, None, "login")),
+    ("mongodb", [_hello(ok=0.0, code=91, errmsg="shutting down")], (False, None, "shutting down")),
+    ("mongodb", [_hello(ok=0.0, code=322, errmsg="apiVersion is required")], (True, None, "apiVersion")),
+    (
+        "mongodb",
+        [_hello(ok=0.0, code=59, errmsg="no such command"), _hello(ok=1.0, ismaster=True, maxWireVersion=6)],
+        (True, False, ""),
+    ),
+]
+
+
+@pytest.mark.parametrize(("service", "replies", "expected"), ERRORS)
+def test_probe_error_of_the_protocol_is_an_answer(
+    service: str, replies: list[bytes], expected: tuple[bool, bool | None, str]
+) -> None:
+    """An error in the service's own protocol means the service, in its true state."""
+    answer = converse(PROBES[service](), replies)
+    assert (answer.ready, answer.needs_auth) == expected[:2]
+    assert expected[2] in answer.detail
+
+
 @pytest.mark.parametrize("service", ["postgresql", "redis", "mongodb"])
 @BRIEF
 @given(replies=st.lists(NOISE, max_size=5))
 def test_a_probe_ends_with_an_answer_or_with_not_this_service(service: str, replies: list[bytes]) -> None:
-    probes = {
-        "postgresql": lambda: postgresql_probe("postgres", "postgres"),
-        "redis": lambda: REDIS.probe(TARGET),
-        "mongodb": lambda: MONGODB.probe(TARGET),
-    }
     with contextlib.suppress(NotThisService):
-        assert isinstance(converse(probes[service](), replies), Answer)
+        assert isinstance(converse(PROBES[service](), replies), Answer)
 
 
 @BRIEF

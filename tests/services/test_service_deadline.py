@@ -14,6 +14,7 @@ from slow_resolver import SLOW_HOST, slow_resolver
 from zcli_core.app import zCLI
 from zcli_core.comm.services.wire import NoConnectionError, Wire
 from zcli_core.contracts.service import Exchange
+from zcli_core.testing.tcp_peers import Stranger
 
 
 def test_wire_slow_resolver_times_out() -> None:
@@ -32,6 +33,23 @@ def test_status_slow_resolver_keeps_timeout(make: Callable[..., zCLI]) -> None:
     with slow_resolver():
         assert z.comm.service_status("redis")["running"] is False
     assert time.monotonic() - started < 30
+
+
+def test_status_stranger_resolves_the_host_once(make: Callable[..., zCLI], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding out what answered, and who holds the port, does not wait for the name server again."""
+    resolver, asked = socket.getaddrinfo, []
+
+    def resolve(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host == b"counted.invalid":
+            asked.append(host)
+            host = b"127.0.0.1"
+        return resolver(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with Stranger(b"") as stranger:
+        z = make(timeout=0.2, redis={"host": "counted.invalid", "port": stranger.port})
+        assert z.comm.service_status("redis")["state"] == "silent"
+    assert len(asked) == 1
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")

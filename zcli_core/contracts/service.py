@@ -96,13 +96,15 @@ class Exchange(NamedTuple):
 
     ``complete`` takes everything read in this step; None reads nothing. Reading also ends when the other side closes
     the connection or the time is up; the probe is then given what there is.
-    ``tls`` has the connection encrypted from here on; ``reconnect`` begins a new connection first.
+    ``tls`` has the connection encrypted from here on; ``reconnect`` begins a new connection first. ``share`` is the
+    part of the remaining time that this step may take once there is a connection.
     """
 
     send: bytes
     complete: Callable[[bytes], bool] | None = None
     tls: bool = False
     reconnect: bool = False
+    share: float = 1.0
 
 
 class Answer(NamedTuple):
@@ -136,9 +138,11 @@ def greet(target: Target, send: bytes, complete: Callable[[bytes], bool] | None)
     For protocols in which a port takes either TLS or plain text: ``reply = yield from greet(target, b"PING\\r\\n",
     lines())``. Where TLS is set and the server has none, the core reports the service as not ready, and says why.
     """
-    reply = yield Exchange(send, complete, tls=target.tls)
+    # A server without TLS may wait for the rest of what it takes for its own protocol.
+    reply = yield Exchange(send, complete, tls=target.tls, share=0.5 if target.tls else 1.0)
     # A TLS port closes the connection or sends a TLS alert (RFC 8446 section 6) if it is sent plain text.
-    refused = reply.not_tls or (not reply and reply.closed and not reply.tls_error) or reply.startswith(b"\x15\x03")
+    plain_refused = (not reply and reply.closed) or reply.startswith(b"\x15\x03")
+    refused = not reply and not reply.tls_error if target.tls else plain_refused
     if not refused:
         return reply
     other = yield Exchange(send, complete, tls=not target.tls, reconnect=True)

@@ -56,7 +56,7 @@ class Wire:
                 self._host = ascii_host(host)
         self._port = port
         self._socket_path = socket_path
-        self._deadline = time.monotonic() + timeout
+        self._deadline = self._step_deadline = time.monotonic() + timeout
         self._settings = settings
         self._socket: socket.socket | None = None
         #: The addresses of the host, once it is resolved.
@@ -80,6 +80,8 @@ class Wire:
         :raises NoConnectionError: there is no connection and none can be made.
         :raises UntrustedCertificateError: the server is not one of those that ``ca_file`` vouches for.
         """
+        now = time.monotonic()
+        self._step_deadline = now + (self._deadline - now) * step.share
         if step.reconnect:
             self.close()
         if self._socket is None:
@@ -127,7 +129,7 @@ class Wire:
 
     def _remaining(self) -> float:
         # 0 would make the socket non-blocking; a deadline that has passed is met by the first wait.
-        return max(self._deadline - time.monotonic(), 0.001)
+        return max(self._step_deadline - time.monotonic(), 0.001)
 
     # --- connecting ---
 
