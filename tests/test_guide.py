@@ -127,7 +127,11 @@ def test_level_1_iii_sends_every_method(tmp_path: Path, https: Server) -> None:
 
 def test_level_3_iii_survives_every_error(tmp_path: Path, https: Server) -> None:
     """404 and 500 are answers; a name that does not exist and a deadline that passes are None."""
-    printed = _run("level_3_iii_http_errors", tmp_path, https).stdout.splitlines()
+    for _ in range(5):  # on a loaded machine the limit of 2 s in the snippet may not be enough for an answer
+        https.received.clear()
+        printed = _run("level_3_iii_http_errors", tmp_path, https).stdout.splitlines()
+        if printed.count("  ✓ Handled gracefully") == 2:
+            break
     assert [line.partition("]")[0] for line in printed[:2]] == ["[zConfig Ready", "[zComm Ready"]
     assert printed[2:] == [
         "Testing 404 Not Found...",
