@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 from zcli_core.app import zCLI
+from zcli_core.cli.session import comm
+from zcli_core.comm.websocket.setup import make_plan, warn_if_open
 from zcli_core.errors import ConfigError
 from zcli_core.log import ApplicationLog
+from zcli_core.security import warn_security
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -127,7 +130,7 @@ _OPEN = {"host": "0.0.0.0", "port": 0}
 _TOKEN = {"port": 0, "token": "secret-of-the-tests"}
 
 
-@pytest.mark.parametrize("level", ["DEBUG", "ERROR", "CRITICAL", "PROD"])
+@pytest.mark.parametrize("level", ["CRITICAL", "PROD"])
 @pytest.mark.parametrize(
     ("zspark", "variables", "warning"),
     [
@@ -158,13 +161,25 @@ def test_production_console_shows_security_warnings(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with zCLI({"deployment": "Production", "logger": level, "title": "t", "logger_path": ".", **zspark}) as z:
-        if "port" in zspark.get("websocket", {}):
+        if zspark.get("websocket") == _OPEN:  # no test listens to other machines
+            warn_if_open(z.config, make_plan(z.config, None, None, None, z.log).endpoint, z.log)
+        elif "port" in zspark.get("websocket", {}):
             z.comm.websocket.start_background().stop()
         z.log.warning("an ordinary warning")
     shown = capsys.readouterr().err
     assert (warning in shown) == (level != "PROD")
     assert "an ordinary warning" not in shown
     assert warning in Path("t.log").read_text()
+
+
+def test_command_shows_security_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    """``zcli ws serve`` has no log, and serves all the same."""
+    facade = comm()
+    with facade.websocket.start_background(port=0, host="127.0.0.1"):
+        warn_security(facade.websocket._log, "everybody %s", "may connect")
+        facade.websocket._log.warning("an ordinary warning")
+    facade.close()
+    assert capsys.readouterr().err == "zcli: everybody may connect\n"
 
 
 def test_production_console_shows_no_other_misspelling(capsys: pytest.CaptureFixture[str]) -> None:

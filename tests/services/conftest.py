@@ -34,7 +34,7 @@ def place() -> Iterator[Path]:
 @pytest.fixture
 def make(isolated: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., zCLI]]:
     """Makes zCLIs that have their servers in ``place``; keyword arguments are the services' sections."""
-    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "REDIS_URL", "MONGODB_URI"):
+    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "DATABASE_URL", "REDIS_URL", "MONGODB_URI"):
         monkeypatch.delenv(name, raising=False)
     made: list[zCLI] = []
 

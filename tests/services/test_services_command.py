@@ -22,7 +22,7 @@ Make = Callable[..., zCLI]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 FOLDER = DEMOS / "Layer_0" / "zComm_Demo"
 SNIPPETS = ROOT / "tests" / "guide_snippets"
-VARIABLES = {"PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "REDIS_URL", "MONGODB_URI"}
+VARIABLES = {"PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "DATABASE_URL", "REDIS_URL", "MONGODB_URI"}
 
 
 @pytest.fixture

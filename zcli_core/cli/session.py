@@ -13,6 +13,7 @@ from zcli_core.config import Config
 from zcli_core.config.assembly import assemble
 from zcli_core.errors import ConfigError
 from zcli_core.host import PluginHost
+from zcli_core.printable import print_line
 
 if TYPE_CHECKING:
     from zcli_core.host.host import Observer
@@ -54,10 +55,17 @@ def load() -> tuple[PluginHost, Config]:
     return session.host, session.config
 
 
+class _SecurityWarnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "zcli_security"):
+            print_line(f"zcli: {record.getMessage()}", sys.stderr)
+
+
 def comm() -> Comm:
-    """The facade, for a subcommand that uses it. Its log is silent: the subcommand says what happened."""
+    """The facade, for a subcommand that uses it. Its log shows security warnings: the subcommand says what happened."""
     host, config = load()
     log = logging.getLogger("zcli.command")
-    log.addHandler(logging.NullHandler())
+    if not log.handlers:
+        log.addHandler(_SecurityWarnings())
     log.propagate = False
     return Comm(config, host, log)

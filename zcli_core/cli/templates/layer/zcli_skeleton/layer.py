@@ -24,22 +24,21 @@ class SkeletonLayer:
 
         :raises LayerProblem: the file is there, but cannot be read, or is no JSON object.
         """
-        for folder in (context.working_directory, context.script_directory):
-            file = os.path.join(folder, FILE_NAME) if folder else ""
-            if os.path.isfile(file):
-                for name, value in _load(file).items():
+        for folder in filter(None, (context.working_directory, context.script_directory)):
+            file = os.path.join(folder, FILE_NAME)
+            try:
+                data = context.read_file(file, MAX_BYTES)
+            except OSError as error:
+                raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
+            if data is not None:
+                for name, value in _parse(file, data).items():
                     yield Entry(name, value, origin=file)
                 return
 
 
-def _load(file: str) -> dict[str, Any]:
+def _parse(file: str, data: bytes) -> dict[str, Any]:
     import json  # only those who have such a file pay for it
 
-    try:
-        with open(file, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:
         raise LayerProblem(f"{file}: it is too large; a settings file has at most {MAX_BYTES} bytes")
     try:
