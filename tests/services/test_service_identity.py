@@ -17,10 +17,13 @@ from service_servers import free_ports, redis, until
 from zcli_mongodb.backend import MongodbBackend
 
 from zcli_core.app import zCLI
+from zcli_core.comm.port_holder import PortHolder
 from zcli_core.comm.ports import port_holder
 from zcli_core.comm.services import ServiceFailure
+from zcli_core.contracts.service import LaunchError
 from zcli_core.launchers import instance as instances
-from zcli_core.launchers import systemd
+from zcli_core.launchers import managers, systemd
+from zcli_core.launchers.place import make_instance_folder
 from zcli_core.launchers.processes import look_up
 
 Make = Callable[..., zCLI]
@@ -271,3 +274,43 @@ def test_unix_socket_of_a_service_without_one_is_refused(make: Make, place: Path
     z = make(mongodb={"host": str(place / "mongodb.sock"), "launcher": "local"})
     assert not z.comm.start_service("mongodb")
     assert "on a TCP port only" in failed(z).message
+
+
+# --- the commands in errors ---
+
+_ID = "0123456789ab" + "c" * 52
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "command"),
+    [
+        ("redis-server", f"0::/system.slice/docker-{_ID}.scope\n", "docker stop 0123456789ab"),
+        ("redis-server", f"12:pids:/docker/{_ID}\n", "docker stop 0123456789ab"),
+        ("redis-server", f"0::/machine.slice/libpod-{_ID}.scope/container\n", "podman stop 0123456789ab"),
+        ("docker-proxy", "0::/system.slice/docker.service\n", "docker stop $(docker ps -q --filter publish=6379)"),
+        ("redis-server", "0::/system.slice/my-redis.service\n", "systemctl stop my-redis.service"),
+        ("redis-server", "0::/user.slice/user-0.slice/session-1.scope\n", "kill 812"),
+    ],
+)
+def test_stop_command_is_the_managers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, group: str, command: str
+) -> None:
+    """A manager would start again what is killed."""
+    fakes = FakePrograms(tmp_path / "fakes")
+    fakes.install("systemctl", {})
+    monkeypatch.setenv("PATH", fakes.path)
+    monkeypatch.setattr(systemd, "BOOTED", tmp_path)
+    monkeypatch.setattr(managers, "_control_group", lambda pid: group if pid == 812 else "")
+    monkeypatch.setattr(managers, "as_root", lambda *words: " ".join(words))
+    assert managers.stop_command(PortHolder(812, name, "somebody"), 6379) == command
+
+
+def test_folder_that_cannot_be_made_has_a_command_that_needs_no_rights(tmp_path: Path) -> None:
+    """After it, services.folder is one that this user can write."""
+    with pytest.raises(LaunchError, match="cannot be made") as caught:
+        make_instance_folder(Path("/proc/none/services/redis"), None)
+    command = str(caught.value.command).replace("/var/tmp", str(tmp_path))
+    done = subprocess.run(
+        ["sh", "-c", f"{command} && touch $ZCLI_SERVICES_FOLDER/x"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
