@@ -26,7 +26,7 @@ from zcli_core.contracts.websocket_parts.events import (
     too_many_fragments,
 )
 from zcli_core.contracts.websocket_parts.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT
-from zcli_wsproto.masking import unmask
+from zcli_wsproto.masking import unmask, unmask_in_python
 
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Limits
@@ -38,8 +38,11 @@ _DEFLATED_FRAMES = frozenset({FIN | RSV1 | TEXT, FIN | RSV1 | BINARY})
 #: What a frame's first byte begins; 0 if it is not allowed.
 _MESSAGE, _CONTINUATION, _CONTROL = 1, 2, 3
 
-#: Frames above this many bytes are taken out of the read buffer directly.
-_LARGE = 8 * 1024
+#: Frames above this many bytes are taken out of the read buffer directly: up to it, one more copy costs less.
+_LARGE = 32 * 1024
+
+#: Payloads below this size are unmasked without a call where that is faster.
+_IN_PLACE = 126 if unmask is unmask_in_python else 0
 
 #: What a call of :meth:`Decoder.next` does without an event before it lets other connections work: frames and steps of
 #: decompression, where each KiB of output is a step.
@@ -210,21 +213,26 @@ class Decoder:
             return
         if self._pos < len(self._data):
             data = self._data[self._pos :] + data
-        else:
-            if self._message is None and len(data) > _LARGE:
-                data = self._feed_large(data)
-            message = self._message
-            if message is not None and message.missing and not message.waiting and not message.more:
-                piece, data = data[: message.missing], data[message.missing :]
-                try:
-                    message.take(piece)
-                except UnicodeDecodeError:
-                    self._not_utf8 = True
+        elif self._message is not None or len(data) > _LARGE:
+            data = self._feed_message(data)
         self._data = bytes(data)
         self._pos = 0
 
+    def _feed_message(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Take what belongs to the current frame, so that it is not copied an extra time; the rest."""
+        if self._message is None:
+            data = self._feed_large(data)
+        message = self._message
+        if message is not None and message.missing and not message.waiting and not message.more:
+            piece, data = data[: message.missing], data[message.missing :]
+            try:
+                message.take(piece)
+            except UnicodeDecodeError:
+                self._not_utf8 = True
+        return data
+
     def _feed_large(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Take the header of a large whole message, so that its payload is not copied an extra time."""
+        """Take the header of a large whole message."""
         first, second = data[0], data[1]
         if second < 0xFE or not first & FIN or self._kinds[first] != _MESSAGE:
             return data
@@ -254,14 +262,15 @@ class Decoder:
             return self._next_unusual()
         start = pos + 6
         if length > 125:
-            start = pos + (8 if length == 126 else 14)
-            length = self._extended_length(length)
+            start = pos + 8
+            if length == 127 or (length := data[pos + 2] << 8 | data[pos + 3]) < 126:
+                return self._next_unusual()
         end = start + length
-        if length < 0 or end > pos + available or length > self._max_size:
+        if end > pos + available or length > self._max_size:
             return self._next_unusual()
         self._pos = end
         mask = data[start - 4 : start]
-        if length < 126:
+        if length < _IN_PLACE:
             # This is unmask_by_integers(), in place: nearly every message is short.
             words = (length + 3) >> 2
             number = int.from_bytes(data[start:end], "little") ^ int.from_bytes(mask * words, "little")
@@ -270,13 +279,15 @@ class Decoder:
                 payload = payload[:length]
         else:
             payload = unmask(data[start:end], mask)
-        if first & RSV1:
+        if first == _BINARY_FRAME:
+            return payload
+        if first != _TEXT_FRAME:
             inflated = self._inflate_whole(first, payload)
             if type(inflated) is not bytes:
                 return self._next_unusual() if inflated is None else inflated
+            if first & BINARY:
+                return inflated
             payload = inflated
-        if first & BINARY:
-            return payload
         try:
             return payload.decode()
         except UnicodeDecodeError:
@@ -334,7 +345,8 @@ class Decoder:
         while True:
             if message is not None:
                 if message.missing and self._pos < available and not message.waiting and not message.more:
-                    piece = data[self._pos : self._pos + message.missing]
+                    source = memoryview(data) if message.missing > _LARGE else data
+                    piece = source[self._pos : self._pos + message.missing]
                     self._pos += len(piece)
                     message.take(piece)
                 if message.waiting or message.more:

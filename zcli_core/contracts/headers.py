@@ -67,10 +67,7 @@ class Headers(Mapping[str, str]):
         self._fields.append((name, value))
 
     def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str):
-            return False
-        lowered = name.lower()
-        return any(field.lower() == lowered for field, _ in self._fields)
+        return isinstance(name, str) and bool(self.get_all(name))
 
     def __iter__(self) -> Iterator[str]:
         names: dict[str, str] = {}

@@ -37,10 +37,10 @@ _READ_SIZE = 64 * 1024
 #: Bytes that are read at once while everything is dropped: a client may send as many frames as fit into them.
 _SKIP_SIZE = 16 * 1024
 
-#: What a connection does without a break before others get their turn: events of any kind, and bytes of messages. Text
-#: counts by its characters.
-_EVENTS_IN_A_ROW = 128
+#: What a connection does without a break before others get their turn, in bytes of messages, and what an event of any
+#: kind adds to them. Text counts by its characters.
 _BYTES_IN_A_ROW = 1024 * 1024
+_BYTES_FOR_AN_EVENT = 8 * 1024
 
 #: Turns of decompression that are spent on counting the messages that are not delivered.
 _LAST_TURNS = 16
@@ -246,7 +246,7 @@ class AsyncioConnection(Sender):
             self._reading_paused = True
             self._transport.pause_reading()
         else:
-            self._deliver()
+            self._deliver_events()
         if self._held == FOR_THE_CORE:
             self._look_ahead()
 
@@ -258,7 +258,7 @@ class AsyncioConnection(Sender):
                 self._start_deadline()
 
     def _deliver(self) -> None:
-        """Hand over what was received, until there is no more or the core asks to wait."""
+        """Hand over what was received, until there is no more or the core asks to wait; then tell the end, if it is."""
         self._deliver_events()
         while self._rest is not None and not self._held:
             data = self._rest.read()
@@ -282,40 +282,43 @@ class AsyncioConnection(Sender):
         decoder = self._decoder
         next_event = decoder.next
         deliver = self._receiver.message
-        count = events = size = 0
-        began = 0.0
+        left = _BYTES_IN_A_ROW
+        probation = self._probation
+        began = 0.0  # when the first message was delivered, if more was received with it
         corked = None
-        collecting = False
         while (event := next_event()) is not None:
-            events += 1
             if isinstance(event, (str, bytes)):
-                count += 1
-                size += len(event)
-                if count == 1:
-                    if decoder.waiting:
-                        began = monotonic()
-                        collecting = self._probation == 0 and self._corked is None
-                        if collecting:
+                if corked is None and self._corked is None:
+                    if began:
+                        if probation == 1:
                             corked = self._corked = []
-                elif count == 2 and self._probation == 1 and self._corked is None:
-                    corked = self._corked = []
+                    elif decoder.waiting:
+                        began = monotonic()
+                        if not probation:
+                            corked = self._corked = []
+                    else:
+                        if not deliver(event):
+                            self._held = FOR_THE_CORE
+                        return
+                left -= _BYTES_FOR_AN_EVENT + len(event)
                 if not deliver(event):
                     self._held = FOR_THE_CORE
                     break
             else:
+                left -= _BYTES_FOR_AN_EVENT
                 self._handle(event)
-            if events >= _EVENTS_IN_A_ROW or size >= _BYTES_IN_A_ROW:
+            if left <= 0:
                 break
         if not self._held and (event is not None or decoder.unfinished):
             self._held = _FOR_OTHERS
             self._listener.loop.call_soon(self._go_on_after, _FOR_OTHERS)
-        if count > 1 and began:
+        if began:
             self._rate(began)
         if corked is None:
             return
         if corked:
             self._uncork()
-        elif collecting and count > 1 and self.state is _OPEN:
+        elif not probation and self.state is _OPEN:
             self._listener.loop.call_soon(self._uncork_after, monotonic())
         else:
             self._corked = None

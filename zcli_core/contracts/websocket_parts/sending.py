@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 OPEN = State.OPEN
 
-#: Frames that are collected before they are written although more may follow at once.
-_CORKED_FRAMES = 32
-
 #: Bytes that are collected at most, and bytes that wait for the client before ``write_paused``: asyncio's own value for
 #: connections without TLS. It is less where ``send_buffer_max`` is small.
 HIGH_WATER = 64 * 1024
+
+#: What a frame that is collected adds to its bytes, so that at most 32 are.
+_BYTES_FOR_A_FRAME = HIGH_WATER // 32
 
 #: Bytes that a TLS transport is given at once: it counts only what it could not pass on to the socket's transport.
 _TLS_PIECE = 64 * 1024
@@ -49,7 +49,7 @@ class Sender(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_closed", "_corked", "_corked_size", "_drained", "_listener", "_pings", "_transport", "_write", "latency",
+        "_closed", "_cork_room", "_corked", "_drained", "_listener", "_pings", "_transport", "_write", "latency",
         "state", "write_paused",
     )  # fmt: skip
 
@@ -67,7 +67,8 @@ class Sender(asyncio.BufferedProtocol):
         self.write_paused = False
         #: Frames that wait for the end of the current burst; None outside one.
         self._corked: list[bytes] | None = None
-        self._corked_size = 0
+        #: Bytes that may still be added to them.
+        self._cork_room = listener.high_water
         self._drained: asyncio.Future[None] | None = None
         self._pings: Pings | None = None
         self._closed: Closed | None = None
@@ -79,7 +80,7 @@ class Sender(asyncio.BufferedProtocol):
     @property
     def write_buffer_size(self) -> int:
         """Bytes that the operating system has not taken yet."""
-        return self._transport.get_write_buffer_size() + (self._corked_size if self._corked else 0)
+        return self._transport.get_write_buffer_size() + sum(map(len, self._corked or ()))
 
     # Bursts -------------------------------------------------------------------------------------------------------
 
@@ -89,8 +90,9 @@ class Sender(asyncio.BufferedProtocol):
             self._write(data)
             return
         self._corked.append(data)
-        self._corked_size += len(data)
-        if len(self._corked) >= _CORKED_FRAMES or self._corked_size >= self._listener.high_water:
+        room = self._cork_room - len(data) - _BYTES_FOR_A_FRAME
+        self._cork_room = room
+        if room <= 0:
             self._flush()
 
     def _flush(self) -> None:
@@ -98,7 +100,7 @@ class Sender(asyncio.BufferedProtocol):
         if corked:
             data = b"".join(corked) if len(corked) > 1 else corked[0]
             corked.clear()
-            self._corked_size = 0
+            self._cork_room = self._listener.high_water
             self._write(data)
 
     def _uncork(self) -> None:

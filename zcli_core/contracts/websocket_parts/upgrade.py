@@ -104,7 +104,7 @@ def _origin_form(target: str, headers: Headers) -> tuple[str, Headers]:
     A server has to take the absolute form from every client (RFC 9112, 3.2.2). BadRequest for user information in it
     (RFC 9110, 4.2.4).
     """
-    match = _ABSOLUTE_FORM.fullmatch(target)
+    match = None if target.startswith("/") else _ABSOLUTE_FORM.fullmatch(target)
     if match is None:
         return target, headers
     authority, rest = match.groups()
