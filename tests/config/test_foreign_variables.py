@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from zcli_core.app import zCLI
-from zcli_core.cli.main import cli
+from zcli_core.cli.main import make_command
 from zcli_core.errors import ConfigError
 
 Start = Callable[..., zCLI]
@@ -124,7 +124,7 @@ def test_name_in_another_case_is_said(
 def test_command_shows_a_foreign_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """``zcli config`` and ``zcli doctor`` work, and say what is wrong."""
     monkeypatch.setenv("WEBSOCKET_PORT", LINK)
-    shown = CliRunner().invoke(cli, ["config", "websocket.port"])
+    shown = CliRunner().invoke(make_command(), ["config", "websocket.port"])
     assert shown.exit_code == 0
     assert "websocket.port = <cannot be used>\n  set by     environment: WEBSOCKET_PORT\n" in shown.output
-    assert "enableServiceLinks" in CliRunner().invoke(cli, ["doctor", "--json"]).output
+    assert "enableServiceLinks" in CliRunner().invoke(make_command(), ["doctor", "--json"]).output

@@ -27,7 +27,7 @@ def test_demo_prints_control_characters_escaped(tmp_path: Path) -> None:
 
     with started_script(SECURE, folder=tmp_path, variables={"WEBSOCKET_PORT": "0"}) as process:
         assert process.stdout is not None
-        url = process.stdout.readline().split()[3]
+        url = next(line.split()[3] for line in process.stdout if line.startswith("[WebSocket] listening on "))
         with connect(f"{url}/?token=demo_secure_token_123", proxy=None) as client:
             client.send("\x1b[2Jhello\nforged")
             client.recv(timeout=30)

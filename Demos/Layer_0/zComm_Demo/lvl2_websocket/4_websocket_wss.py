@@ -4,11 +4,11 @@ Run it:
 
     python3 Demos/Layer_0/zComm_Demo/lvl2_websocket/4_websocket_wss.py
 
-1. Open https://127.0.0.1:8766 in a browser and accept the certificate: it is made on first use, so nobody vouches
-   for it. (A certificate of Let's Encrypt, say, needs no such step.)
+1. Open https://127.0.0.1:8766 in a browser and accept the certificate: it is made on first use, and no
+   authority has signed it. (A certificate of Let's Encrypt, say, needs no such step.)
 2. Open 4_client_wss.html, which stands beside it.
 
-The certificate's paths come from the .zEnv beside this script; turning TLS on is this script's decision.
+The token comes from the .zEnv beside this script.
 """
 
 import os
@@ -30,6 +30,8 @@ zSpark = {
         "port": os.getenv("WEBSOCKET_PORT", "8766"),
         "require_auth": True,
         "ssl_enabled": True,
+        "ssl_cert": Path(__file__).with_name("certs") / "demo.cert",
+        "ssl_key": Path(__file__).with_name("certs") / "demo.key",
         "allowed_origins": [
             "https://localhost",  # https: a page of http:// would be another origin
             "https://127.0.0.1",
@@ -42,7 +44,7 @@ z = zCLI(zSpark)
 
 
 async def secure_echo_handler(websocket, message):
-    """What is said here can be read by nobody on the way."""
+    """Send the message back; nobody between client and server can read it."""
     await websocket.send(f"[Encrypted Echo]: {message}")
 
 
