@@ -98,7 +98,10 @@ class Job:
             # Asked in this order, for it may become ready just before it is seen to have ended.
             gone = ended()
             # A server that is slow to answer is given longer with each probe.
-            finding = self.ask(max(_PROBE_LONGEST, time.monotonic() - began))
+            latest = self.ask(max(_PROBE_LONGEST, time.monotonic() - began))
+            # A probe that the deadline cuts short may get less of an answer than the one before.
+            cut_short = self.remaining <= 0 and latest.state in ("not ready", "silent")
+            finding = finding if cut_short and finding.answered else latest
             return finding.state == "ready" or gone
 
         self.wait_until(settled)
