@@ -44,8 +44,8 @@ class Headers(Mapping[str, str]):
 
     def get_all(self, name: str) -> list[str]:
         """Every value of a name, in order; an empty list if there is none."""
-        lowered = name.lower()
-        return [value for field, value in self._fields if field.lower() == lowered]
+        lowered, length = name.lower(), len(name)
+        return [value for field, value in self._fields if len(field) == length and field.lower() == lowered]
 
     def __setitem__(self, name: str, value: str) -> None:
         """Set a name to one value, in place of any it had. Raises ValueError if it could not be sent."""

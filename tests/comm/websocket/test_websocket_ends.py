@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 import sys
@@ -11,11 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websocket_serving import DEADLINE, Certificates, Served, end_of, eventually, talks
+from zcli_wsproto.transport import WsprotoListener
 
+from zcli_core.contracts.headers import Headers
+from zcli_core.contracts.websocket import Limits, Request
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.websocket_frames import TEXT, close, frame
 from zcli_core.testing.websocket_peer import Client, upgrade_request
@@ -588,3 +592,102 @@ def test_ping_and_wait_closed_have_timeouts(serve: Serve) -> None:
         while client.read().payload != b"done":
             pass
     assert len(found) == 2
+
+
+# --- a handler that cancels its own task ---
+
+
+@pytest.mark.parametrize("where", ["at once", "after waiting", "on_connect"])
+def test_handler_that_cancels_itself_is_logged(serve: Serve, where: str) -> None:
+    """It ends its own connection with 1011, as any other error does, and on_disconnect is called."""
+    left: list[int] = []
+
+    async def handler(websocket: Any, message: str) -> None:
+        if where == "after waiting":
+            await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    async def on_connect(websocket: Any) -> None:
+        await handler(websocket, "")
+
+    served = serve(
+        handler,
+        on_connect=on_connect if where == "on_connect" else None,
+        on_disconnect=lambda websocket: left.append(websocket.close_code),
+    )
+    with served.client() as client:
+        if where != "on_connect":
+            client.send("cancel yourself")
+        assert end_of(client) == (1011, "the server failed to handle a message")
+    eventually(lambda: left == [1011])
+    assert "the handler failed on" in served.logged("CancelledError")
+
+
+# --- a client that could not be registered ---
+
+
+def test_client_that_fails_to_enter_is_forgotten(serve: Serve) -> None:
+    """It is closed with 1011, does not count as connected, and no callback runs for it."""
+    events: list[str] = []
+    served = serve(
+        on_connect=lambda websocket: events.append("connect"),
+        on_disconnect=lambda websocket: events.append("disconnect"),
+        max_connections_per_address=1,
+    )
+
+    def fail(record: logging.LogRecord) -> bool:
+        if "connected" in record.msg:
+            raise RuntimeError("no line today")
+        return True
+
+    served.websocket._log.addFilter(fail)
+    for _ in range(2):
+        assert served.refusal() == (1011, "the server failed to open the connection")
+    served.websocket._log.removeFilter(fail)
+    assert not events
+    with served.client() as client:
+        assert talks(client)
+
+
+# --- one bound for an end ---
+
+
+def test_close_timeout_counts_once_if_nothing_is_read() -> None:
+    """A client whose messages were not handled in time does not get another close_timeout to read the close frame."""
+
+    class Busy:
+        def message(self, message: Any) -> bool:
+            return False
+
+        def end(self) -> bool:
+            return False
+
+        def closed(self, closed: Any) -> None:
+            pass
+
+    class Unread(asyncio.Transport):
+        def write(self, data: Any) -> None:
+            pass
+
+        def can_write_eof(self) -> bool:
+            return True
+
+        def write_eof(self) -> None:
+            pass
+
+        def get_write_buffer_size(self) -> int:
+            return 1
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        listener: Any = WsprotoListener(cast("Any", None), Limits(close_timeout=60), logging.getLogger("test"))
+        request = Request("GET", "/", "", Headers(), None, None, False)
+        connection = listener.connection(Unread(), request, None)
+        connection.start(Busy(), frame(TEXT, b"not handled") + close(1000))
+        connection._give_up()
+        assert connection._closing_timer.when() - loop.time() < 60 / 2
+        connection._stop_timer()
+
+    asyncio.run(run())

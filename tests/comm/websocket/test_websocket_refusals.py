@@ -105,7 +105,7 @@ def test_refused_client_waits(serve: Serve, settings: dict[str, Any], path: str,
             outcome(path)
         began = time.monotonic()
         assert outcome(path) == first
-        assert time.monotonic() - began >= 0.2
+        assert time.monotonic() - began >= 0.19  # uvloop counts in milliseconds
 
 
 def test_refused_client_waits_for_an_oversized_head(serve: Serve) -> None:
@@ -114,7 +114,7 @@ def test_refused_client_waits_for_an_oversized_head(serve: Serve) -> None:
     for _ in range(7):
         began = time.monotonic()
         assert served.refusal(f"/?{'x' * 2000}") == (1008, "The request's head is over 1024 bytes.")
-    assert time.monotonic() - began >= 0.2
+    assert time.monotonic() - began >= 0.19  # uvloop counts in milliseconds
     assert served.log().count("head is over 1024 bytes") == 1
 
 

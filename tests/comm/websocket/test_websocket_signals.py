@@ -19,6 +19,8 @@ from script_runs import started_script
 from websocket_serving import DEADLINE, end_of, eventually, talks
 from websockets.sync.client import connect
 
+from zcli_core.comm.websocket.runner import Stop, stopped_by_signals
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 
 SCRIPT = """
@@ -273,3 +275,21 @@ def test_a_client_that_is_killed_is_noticed(tmp_path: Path) -> None:
         eventually((tmp_path / "gone").exists)
         assert (tmp_path / "gone").read_text() == "1006\n"
         assert script.end(signal.SIGINT)[0] == 0
+
+
+def test_signal_while_handlers_are_restored_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has ended: there is nothing to stop or to drop, and no traceback."""
+    restore = signal.signal
+    dropped: list[bool] = []
+
+    def interrupted(number: int, handler: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return restore(number, handler)
+
+    before = signal.getsignal(signal.SIGINT)
+    with stopped_by_signals(Stop(), lambda: dropped.append(True)) as signals:
+        signal.raise_signal(signal.SIGINT)
+        monkeypatch.setattr(signal, "signal", interrupted)
+    assert not signals.insisted
+    assert not dropped
+    assert signal.getsignal(signal.SIGINT) == before

@@ -154,3 +154,25 @@ def test_systemd_that_is_gone_is_not_an_error(monkeypatch: pytest.MonkeyPatch, a
     """Nor is a variable that means something else."""
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     systemd.notify("READY=1")
+
+
+def test_descriptor_that_is_not_a_socket_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only the copy: the descriptor itself belongs to who passed it on."""
+    copies: list[int] = []
+    dup = os.dup
+
+    def recorded(descriptor: int) -> int:
+        copies.append(dup(descriptor))
+        return copies[-1]
+
+    monkeypatch.setattr(os, "dup", recorded)
+    with (tmp_path / "file").open("w") as file:
+        monkeypatch.setattr(systemd, "_FIRST_DESCRIPTOR", file.fileno())
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        with pytest.raises(ListenError, match="is not a socket"):
+            systemd.passed_sockets()
+        (copy,) = copies
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(copy)
+        os.fstat(file.fileno())

@@ -39,13 +39,13 @@ class ClientLimits:
 
     def enter(self, client: ServerConnection, connection: Connection, receiver: Receiver) -> Receiver:
         """A client has connected: what receives for it from now on."""
-        if self._counting:
-            self._counts[address_key(client.remote_address)] += 1
+        if self._rate is not None:
+            receiver = _PacedReceiver(client, connection, receiver, self._rate, self._loop, self._log)
         expires_at = client._admission.expires_at
         if expires_at is not None:
             self._expiring[client] = _Expiry(connection, expires_at, self._loop)
-        if self._rate is not None:
-            return _PacedReceiver(client, connection, receiver, self._rate, self._loop, self._log)
+        if self._counting:
+            self._counts[address_key(client.remote_address)] += 1
         return receiver
 
     def leave(self, client: ServerConnection) -> None:

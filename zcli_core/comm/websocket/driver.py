@@ -45,6 +45,8 @@ _MESSAGES_IN_A_ROW = 128
 #: answered long before. One that streams forever must not keep a page waiting for its close event.
 _ANSWER_GRACE = 0.5
 
+_CANCELLED_ITSELF = "the handler has cancelled its own task"
+
 #: Whose handler the current code belongs to: it is set in the context of each connection's task, and of the threads in
 #: which plain handlers run.
 HANDLING: contextvars.ContextVar[object] = contextvars.ContextVar("HANDLING", default=None)
@@ -151,6 +153,8 @@ class HandlerDriver:
         try:
             waits_for = self._context.run(handling.send, None)
         except StopIteration:
+            if self._sleeping is not None and self._sleeping.cancelled():
+                self._interrupt(asyncio.CancelledError(_CANCELLED_ITSELF))
             return True
         except BaseException as error:
             if ends_more_than_a_handler(error):
@@ -184,7 +188,8 @@ class HandlerDriver:
         self._size = 0
         self._stop_ending()
         for waiter in (self._receiving, self._sleeping, self._draining, self._gone):
-            _wake(waiter)
+            if waiter is not None:
+                _wake(waiter)
         self._owner.closed(self._closed)
 
     # The owner's side ---------------------------------------------------------------------------------------------
@@ -277,6 +282,7 @@ class HandlerDriver:
         """Run on_connect, then the handler for every message, until the connection is gone."""
         try:
             await self._owner.opened()
+            await self._take_cancellation()
         except Exception as error:
             if not self._is_own_end(error):
                 raise
@@ -285,6 +291,7 @@ class HandlerDriver:
             try:
                 while self._waiting:
                     await self._handle(self._take())
+                    await self._take_cancellation()
                     in_a_row += 1
                     if in_a_row >= _MESSAGES_IN_A_ROW:
                         in_a_row = 0
@@ -296,6 +303,11 @@ class HandlerDriver:
             except Exception as error:
                 if not self._is_own_end(error):
                     raise
+
+    async def _take_cancellation(self) -> None:
+        """Raise the CancelledError that a handler has asked for by cancelling its own task before it returned."""
+        if self.task.cancelling() if _IN_PLACE else self.task._must_cancel:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
 
     def _is_own_end(self, error: BaseException) -> bool:
         """Whether an error says only that this connection has ended, which is not a mistake of the handler's.
@@ -331,6 +343,7 @@ class HandlerDriver:
         interrupted, self._interrupted = self._interrupted, None
         if isinstance(interrupted, _Interrupted):
             await interrupted.carry_on(cancelled)
+            await self._take_cancellation()
         elif interrupted is not None:
             raise interrupted
 

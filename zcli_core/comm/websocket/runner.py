@@ -138,6 +138,8 @@ class Signals:
         self._stop = stop
         self._drop = drop
         self._count = 0
+        #: Whether the server has ended, so that there is nothing to stop.
+        self.ended = False
 
     @property
     def insisted(self) -> bool:
@@ -149,6 +151,8 @@ class Signals:
 
         The exception is for what blocks the loop. It is not enough: uvloop swallows it in some places.
         """
+        if self.ended:
+            return
         self._count += 1
         if self._count == 1:
             self._stop.request()
@@ -198,6 +202,7 @@ def stopped_by_signals(stop: Stop, drop: Callable[[], None]) -> Iterator[Signals
     try:
         yield signals
     finally:
+        signals.ended = True
         for number, handler in before.items():
             # None: it was not set from Python, and cannot be set back from there.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

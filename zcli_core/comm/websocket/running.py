@@ -162,13 +162,20 @@ class RunningServer:
 
     def _opened(self, admission: Admission, connection: Connection) -> Receiver:
         session = _Session(self, connection, admission)
-        self.clients[session] = connection
-        if self.log.isEnabledFor(self._client_level):
-            origin = f", page {admission.origin}" if admission.origin else ""
-            self.log.log(self._client_level, "%s connected%s; %d now", who(session), origin, len(self.clients))
-        receiver = self.limits.enter(session, connection, session._driver)
-        if self._observers.opened is not None:
-            self._observers.opened(session)
+        try:
+            receiver = self.limits.enter(session, connection, session._driver)
+            self.clients[session] = connection
+            if self.log.isEnabledFor(self._client_level):
+                origin = f", page {admission.origin}" if admission.origin else ""
+                self.log.log(self._client_level, "%s connected%s; %d now", who(session), origin, len(self.clients))
+            if self._observers.opened is not None:
+                self._observers.opened(session)
+        except BaseException:
+            # The transport closes the connection, and does not call gone().
+            session._driver.cancel()
+            if self.clients.pop(session, None) is not None:
+                self.limits.leave(session)
+            raise
         return receiver
 
     def gone(self, session: _Session, closed: Closed) -> None:

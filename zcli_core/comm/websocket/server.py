@@ -362,13 +362,17 @@ class WebSocketServer:
         endpoint = one_port_for_all(order.plan.endpoint)
         if order.plan.may_be_passed:
             endpoint = with_passed_sockets(endpoint)
-        warn_if_open(self._config, endpoint, self._log)
-        if endpoint.unix_path is not None:
-            make_way(endpoint.unix_path)
         try:
+            warn_if_open(self._config, endpoint, self._log)
+            if endpoint.unix_path is not None:
+                make_way(endpoint.unix_path)
             server.listener = await order.parts.transport.listen(endpoint, server, order.plan.limits)
-        except OSError as error:
-            raise explain(error, endpoint) from error
+        except BaseException as error:
+            for sock in endpoint.sockets:
+                sock.close()
+            if isinstance(error, OSError):
+                raise explain(error, endpoint) from error
+            raise
         if order.plan.renewal is not None:
             server.watch_certificate(order.plan.renewal)
         run.thread = threading.current_thread()

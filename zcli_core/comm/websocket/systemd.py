@@ -36,7 +36,12 @@ def _socket_of(descriptor: int) -> socket.socket:
     try:
         # Programs that this one starts must not inherit it; systemd has passed it on in an inheritable state.
         os.set_inheritable(descriptor, False)
-        sock = socket.socket(fileno=os.dup(descriptor))
+        copy = os.dup(descriptor)
+        try:
+            sock = socket.socket(fileno=copy)
+        except BaseException:
+            os.close(copy)
+            raise
     except OSError as error:
         raise ListenError(f"descriptor {descriptor}, which LISTEN_FDS announces, is not a socket: {error}") from error
     listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

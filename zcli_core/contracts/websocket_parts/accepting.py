@@ -90,7 +90,7 @@ class Accepting:
         self._tls_failed = tls_failed
         self._log = log
         #: Connections whose transport is being made; with TLS, for as long as the handshake takes.
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening: dict[socket.socket, asyncio.Task[None]] = {}
         #: Those of them whose task has not begun.
         self._accepted: set[socket.socket] = set()
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -133,11 +133,8 @@ class Accepting:
                 self.loop.remove_reader(sock)
                 self._paused[sock] = self.loop.call_later(_PAUSE, self._go_on, sock)
                 return
-            accepted.setblocking(False)
             self._accepted.add(accepted)
-            task = self.loop.create_task(self._open(accepted, address))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            self._opening[accepted] = self.loop.create_task(self._open(accepted, address))
 
     def _go_on(self, sock: socket.socket) -> None:
         del self._paused[sock]
@@ -155,6 +152,8 @@ class Accepting:
         except BaseException:
             opening.give_up()
             raise
+        finally:
+            self._opening.pop(sock, None)
 
     def stop(self) -> None:
         """Release the sockets, and drop the clients whose transport is not made yet."""
@@ -169,7 +168,7 @@ class Accepting:
         self._paused = {}
         self._servers = []
         self._read = []
-        for task in self._opening:
+        for task in self._opening.values():
             task.cancel()
         for sock in self._accepted:
             sock.close()  # a task that is cancelled before it begins never gets to do that

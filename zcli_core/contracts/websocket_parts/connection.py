@@ -111,14 +111,22 @@ class _Unread:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-        self._first = b""
         self._descriptor: int | None = None
-        if self._tls is None:
-            with contextlib.suppress(OSError, AttributeError):
+        self._first = b""
+        try:
+            if self._tls is None:
                 descriptor = transport.get_extra_info("socket").fileno()
                 self._first = os.read(descriptor, _READ_SIZE)
                 if self._first:
                     self._descriptor = os.dup(descriptor)  # the loop closes its own right after this call
+            else:
+                self._first = self._tls.read(_READ_SIZE)
+        except (OSError, ValueError, AttributeError):
+            pass
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return bool(self._first)
 
     def read(self) -> bytes:
         """The next bytes; empty at the end. Of a TLS connection, what has been decrypted."""
@@ -391,7 +399,7 @@ class AsyncioConnection(Sender):
         self._gone = True
         self._lose(getattr(exc, "strerror", None) or _LEFT)
         if self._skipper is None and not self._ended:
-            self._rest = _Unread(self._transport)
+            self._rest = _Unread(self._transport) or None
             if self._held:
                 self._start_deadline()
             else:
@@ -431,7 +439,7 @@ class AsyncioConnection(Sender):
         else:
             if self.state is _OPEN:
                 self._flush()  # a client that has ended only its own side still reads
-            self._lose(_LEFT)
+                self._lose(_LEFT)
         self._depart(rest)
 
     def _end_delivery(self) -> bytes:
@@ -448,9 +456,13 @@ class AsyncioConnection(Sender):
         missing, rest = decoder.rest()
         decoder.finish()
         self._skipper = Skipper(missing)
-        self._read_buffer = self._listener.read_buffer[:_SKIP_SIZE]
+        if rest and self._gone and not isinstance(self._end, Close) and self._skipper.feed(rest):
+            self._end = Close(1005, "")  # behind what would take too long to decode
+        if not self._gone:
+            self._read_buffer = self._listener.read_buffer[:_SKIP_SIZE]
         self._held = 0
-        self._resume_reading()
+        if self._reading_paused:
+            self._resume_reading()
         return rest
 
     def _depart(self, rest: bytes) -> None:
@@ -458,7 +470,8 @@ class AsyncioConnection(Sender):
         if self._lost:
             self._listener.loop.call_soon(self._report)  # not inside a call of the core's
         elif self._gone:
-            self._transport.close()
+            if not self._transport.is_closing():
+                self._transport.close()
         elif isinstance(self._end, Close):
             self._leave()
         else:
@@ -579,8 +592,8 @@ class AsyncioConnection(Sender):
         if self.state is _OPEN:
             # The core was not done with what came before the end: the client is told so.
             self._finish(in_time=False)
-            if self._closing_timer is None:
-                self._start_timer(_LINGER)
+            self._stop_timer()
+            self._start_timer(_LINGER)
             return
         if self._skipper is None:
             self._depart(self._end_delivery())

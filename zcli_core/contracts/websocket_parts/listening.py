@@ -90,7 +90,13 @@ class AsyncioListener(Generic[C]):
         names = [sock.getsockname() for sock in sockets]
         self._addresses = [cast("Address", name) for name in names if isinstance(name, tuple)]
         self._accepting = Accepting(sockets, lambda: Opening(self), tls, self._tls_failed, self.log)
-        await self._accepting.start(endpoint.backlog)
+        try:
+            await self._accepting.start(endpoint.backlog)
+        except BaseException:
+            self.stop_accepting()
+            for sock in sockets:
+                sock.close()  # those on which nothing accepts yet
+            raise
         if self.limits.ping_interval:
             self._start_clock()
 
