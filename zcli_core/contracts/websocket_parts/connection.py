@@ -402,8 +402,10 @@ class AsyncioConnection(Sender):
             self._rest = _Unread(self._transport) or None
             if self._held:
                 self._start_deadline()
-            else:
+            elif self._rest is not None:
                 self._deliver()
+            else:
+                self._tell_end()
         self._lost = True
         if self._skipper is not None:
             self._report()

@@ -14,7 +14,7 @@ from zcli_core.contracts.websocket_parts.accepting import Accepting, certificate
 from zcli_core.contracts.websocket_parts.binding import listening_sockets
 from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
 from zcli_core.contracts.websocket_parts.opening import Opening
-from zcli_core.contracts.websocket_parts.sending import HIGH_WATER
+from zcli_core.contracts.websocket_parts.sending import CORK_SIZE, HIGH_WATER
 
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Acceptor, Address, Endpoint, Limits, Message, Prepared, Request
@@ -57,6 +57,8 @@ class AsyncioListener(Generic[C]):
         self.read_buffer = memoryview(bytearray(_READ_SIZE))
         #: Bytes that wait in one place of a connection before it counts as slow. There are two such places.
         self.high_water = min(HIGH_WATER, limits.send_buffer_max // 2)
+        #: Bytes of answers that are collected before they are written.
+        self.cork_size = min(CORK_SIZE, limits.send_buffer_max // 2)
         #: Whether nobody is let in any more.
         self.stopped = False
         self._accepting: Accepting | None = None

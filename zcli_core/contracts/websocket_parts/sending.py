@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
 OPEN = State.OPEN
 
-#: Bytes that are collected at most, and bytes that wait for the client before ``write_paused``: asyncio's own value for
-#: connections without TLS. It is less where ``send_buffer_max`` is small.
+#: Bytes that wait for the client before ``write_paused``: asyncio's own value for connections without TLS. It is less
+#: where ``send_buffer_max`` is small, and so is the next one.
 HIGH_WATER = 64 * 1024
 
+#: Bytes that are collected at most.
+CORK_SIZE = 256 * 1024
+
 #: What a frame that is collected adds to its bytes, so that at most 32 are.
-_BYTES_FOR_A_FRAME = HIGH_WATER // 32
+_BYTES_FOR_A_FRAME = CORK_SIZE // 32
 
 #: Bytes that a TLS transport is given at once: it counts only what it could not pass on to the socket's transport.
 _TLS_PIECE = 64 * 1024
@@ -68,7 +71,7 @@ class Sender(asyncio.BufferedProtocol):
         #: Frames that wait for the end of the current burst; None outside one.
         self._corked: list[bytes] | None = None
         #: Bytes that may still be added to them.
-        self._cork_room = listener.high_water
+        self._cork_room = listener.cork_size
         self._drained: asyncio.Future[None] | None = None
         self._pings: Pings | None = None
         self._closed: Closed | None = None
@@ -100,7 +103,7 @@ class Sender(asyncio.BufferedProtocol):
         if corked:
             data = b"".join(corked) if len(corked) > 1 else corked[0]
             corked.clear()
-            self._cork_room = self._listener.high_water
+            self._cork_room = self._listener.cork_size
             self._write(data)
 
     def _uncork(self) -> None:
