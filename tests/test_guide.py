@@ -96,7 +96,9 @@ def test_level_1_i_tells_held_ports_from_free_ones(tmp_path: Path) -> None:
     """Each port's line says what binding that port says; one of them is held meanwhile."""
     with socket.socket() as held:
         if _is_free(6379):
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of earlier tests may linger
             held.bind(("127.0.0.1", 6379))
+            held.listen()
         expected = {port: _is_free(port) for port in (80, 443, 5432, 6379)}
         printed = _run("level_1_i_port_check", tmp_path).stdout
     lines = re.findall(r"^Port +(\d+) \(\w+ *\): (✓ available|✗ in use)$", printed, re.MULTILINE)
