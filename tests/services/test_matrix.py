@@ -490,6 +490,7 @@ def labs() -> Iterator[dict[str, Lab]]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="zCLI starts local processes on POSIX only")
 @pytest.mark.parametrize(("kind", "situation", "column"), list(_cells()))
 def test_matrix(
