@@ -1,6 +1,6 @@
 """The upgrade, sans-IO: a request's bytes to a :class:`Request`, a decision to the bytes of an answer.
 
-h11 parses; the limits on what it is given, and the checks of RFC 6455, 4.2.1, are ours.
+:mod:`.request_head` reads the head; the limits and the checks of RFC 6455, section 4.2.1, are here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import http
 import re
 from typing import TYPE_CHECKING, Any
 
-import h11
-
 from zcli_core.contracts.headers import Headers
 from zcli_core.contracts.websocket import Address, HttpAnswer, Request
+from zcli_core.contracts.websocket_parts.request_head import MalformedRequest, RequestHead, parse_request_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -75,24 +74,18 @@ def parse_head(
 
     BadRequest for what is no HTTP, and for an upgrade that breaks RFC 6455.
     """
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head) + 1)
     try:
-        parser.receive_data(head)
-        event = parser.next_event()
-    except h11.RemoteProtocolError as error:
-        # h11 quotes what was sent, and that may hold a token: it is neither answered nor logged.
-        raise BadRequest(error.error_status_hint or 400, "This is no proper HTTP request.") from None
-    if not isinstance(event, h11.Request):
-        raise BadRequest(400, "This is no proper HTTP request.")
-    if not event.http_version.startswith(b"1."):
+        read = parse_request_head(head)
+    except MalformedRequest as error:
+        raise BadRequest(error.status, "Malformed HTTP request.") from None
+    if not read.version.startswith("1."):
         raise BadRequest(505, "This server speaks HTTP/1.1.")
-    headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()])
-    target, headers = _origin_form(event.target.decode("latin-1"), headers)
+    target, headers = _origin_form(read.target, read.headers)
     path, _, query = target.partition("?")
     wants_websocket = "websocket" in _tokens(headers, "upgrade")
-    key = _check_upgrade(event, headers) if wants_websocket else None
+    key = _check_upgrade(read, headers) if wants_websocket else None
     request = Request(
-        event.method.decode("latin-1"), path, query, headers, remote, local, tls,
+        read.method, path, query, headers, remote, local, tls,
         _subprotocols(headers) if wants_websocket else (), certificate,
     )  # fmt: skip
     return request, key
@@ -118,11 +111,11 @@ def _tokens(headers: Headers, name: str) -> list[str]:
     return [token.strip().lower() for value in headers.get_all(name) for token in value.split(",")]
 
 
-def _check_upgrade(event: h11.Request, headers: Headers) -> str:
+def _check_upgrade(read: RequestHead, headers: Headers) -> str:
     """The key of an upgrade that is as RFC 6455, 4.2.1 demands."""
-    if event.method != b"GET":
+    if read.method != "GET":
         raise BadRequest(405, "A WebSocket is opened with GET.", (("Allow", "GET"),))
-    if event.http_version != b"1.1":
+    if read.version != "1.1":
         raise BadRequest(426, "A WebSocket is opened with HTTP/1.1.", (("Upgrade", "websocket"),))
     if "upgrade" not in _tokens(headers, "connection"):
         raise BadRequest(400, "The Connection header of an upgrade must hold 'Upgrade'.")
