@@ -49,10 +49,15 @@ def find_entry_points(path: Iterable[str] | None = None) -> list[EntryPoint]:
     """
     by_distribution: dict[str, list[_Metadata]] = {}
     for item in _metadata(sys.path if path is None else path):
-        by_distribution.setdefault(_SEPARATORS.sub("-", item.distribution).lower(), []).append(item)
+        normalised = _SEPARATORS.sub("-", item.distribution).lower()
+        if normalised in by_distribution:
+            by_distribution[normalised].append(item)
+        else:
+            by_distribution[normalised] = [item]
     found: list[EntryPoint] = []
-    for several in by_distribution.values():
-        item = several[0] if len(several) == 1 else _installed(several)
+    for item, *others in by_distribution.values():
+        if others:
+            item = _installed([item, *others])  # noqa: PLW2901 - nearly always there is one
         text = _read(item.folder, item.name) if item.text is None else item.text
         if f"[{GROUP}]" not in text:
             continue
