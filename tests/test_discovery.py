@@ -183,3 +183,12 @@ def test_discovery_two_versions_in_a_folder_one_counts(site: Site, recorded: str
         if version == recorded:
             (info / "RECORD").touch()
     assert _ours([str(site.folder)]) == [("a", f"of{recorded or '1.10'}", recorded or "1.10")]
+
+
+@pytest.mark.parametrize("older", ["1.0.dev3", "1.0a1", "1.0rc2", "0.9.post1"])
+@pytest.mark.parametrize("newer", ["1.0", "1.0.post1", "1.0.1"])
+def test_discovery_release_counts_more_than_earlier_ones(site: Site, older: str, newer: str) -> None:
+    """A pre-release is older than its release, though its version is longer (PEP 440)."""
+    for version in (older, newer):
+        site.distribution("some-dist", f"[zcli]\na = of{version}\n", version)
+    assert _ours([str(site.folder)]) == [("a", f"of{newer}", newer)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import re
 import sys
@@ -188,6 +189,17 @@ def test_production_console_shows_no_other_misspelling(capsys: pytest.CaptureFix
         pass
     assert capsys.readouterr().err == ""
     assert Path("t.log").read_text().count("is no setting") == 2
+
+
+def test_closed_console_costs_no_record(open_log: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon closes it; the file has the record, and the program goes on."""
+    log = open_log()
+    console = io.StringIO()
+    console.close()
+    monkeypatch.setattr(sys, "stderr", console)
+    log.logger.error("one")
+    warn_security(log.logger, "two")
+    assert [line.rpartition(" ")[2] for line in _text(log).splitlines()] == ["one", "two"]
 
 
 # --- where ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,10 @@ GROUP = "zcli"
 #: Plugins named here too are loaded before the configuration is read.
 FIRST_GROUP = "zcli.first"
 
+_SEPARATORS = re.compile("[-_.]+")
+#: Where the words in a version stand: before the release, unless they are here. https://peps.python.org/pep-0440/
+_WORDS = {"dev": -2, "post": 0}
+
 
 class EntryPoint(NamedTuple):
     """One plugin as its distribution's metadata names it."""
@@ -45,10 +49,15 @@ def find_entry_points(path: Iterable[str] | None = None) -> list[EntryPoint]:
     """
     by_distribution: dict[str, list[_Metadata]] = {}
     for item in _metadata(sys.path if path is None else path):
-        by_distribution.setdefault(re.sub("[-_.]+", "-", item.distribution).lower(), []).append(item)
+        normalised = _SEPARATORS.sub("-", item.distribution).lower()
+        if normalised in by_distribution:
+            by_distribution[normalised].append(item)
+        else:
+            by_distribution[normalised] = [item]
     found: list[EntryPoint] = []
-    for several in by_distribution.values():
-        item = several[0] if len(several) == 1 else _installed(several)
+    for item, *others in by_distribution.values():
+        if others:
+            item = _installed([item, *others])  # noqa: PLW2901 - nearly always there is one
         text = _read(item.folder, item.name) if item.text is None else item.text
         if f"[{GROUP}]" not in text:
             continue
@@ -92,8 +101,9 @@ def _is_complete(item: _Metadata) -> bool:
 
 def _rank(item: _Metadata) -> tuple[bool, list[tuple[int, str]]]:
     parts = re.findall(r"\d+|[a-z]+", item.version.lower())
-    numbers = [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-    return os.path.isfile(os.path.join(item.folder, item.name, "RECORD")), numbers
+    numbers = [(int(part), "") if part.isdigit() else (_WORDS.get(part, -1), part) for part in parts]
+    # The end counts more than what marks a pre-release, and less than any further number.
+    return os.path.isfile(os.path.join(item.folder, item.name, "RECORD")), [*numbers, (0, "")]
 
 
 def _read(folder: str, name: str) -> str:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from zcli_core.config.sections import Application
 from zcli_core.folders import user_log_folder
@@ -247,12 +247,17 @@ class _CurrentStderr:
     """Whatever ``sys.stderr`` is at the moment, so that redirecting it later works as people expect."""
 
     def write(self, text: str) -> None:
-        if sys.stderr is not None:
+        if _is_open(sys.stderr):
             sys.stderr.write(encodable(text, sys.stderr))
 
     def flush(self) -> None:
-        if sys.stderr is not None:
+        if _is_open(sys.stderr):
             sys.stderr.flush()
+
+
+def _is_open(stream: TextIO | None) -> bool:
+    """A daemon may have closed it, or have none."""
+    return stream is not None and not getattr(stream, "closed", False)
 
 
 def _reserve_name(wanted: str) -> str:

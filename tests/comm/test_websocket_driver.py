@@ -179,6 +179,26 @@ def test_wait_for_and_a_task_group_work_in_a_handler() -> None:
     assert run(handler, scenario).errors == []
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 has brought eager tasks")
+def test_driver_works_in_an_eager_task() -> None:
+    """The loop may be the program's own, with tasks that begin to run before they are returned."""
+
+    async def handler(side: Side, message: Message) -> None:
+        side.log.append(message)
+
+    async def main() -> Side:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+        side = Side(handler)
+        soon(side, "a", "b")
+        await side.until("a", "b")
+        side.driver.closed(GONE)
+        await asyncio.wait([side.driver.task], timeout=20)
+        return side
+
+    side = asyncio.run(main())
+    assert (side.log[-1], side.errors, side.close_codes) == ("left", [], [])
+
+
 def test_a_handler_may_cancel_its_own_task_and_recover() -> None:
     async def handler(side: Side, message: Message) -> None:
         task = asyncio.current_task()

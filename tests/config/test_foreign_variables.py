@@ -32,6 +32,7 @@ def _log_of(z: zCLI) -> str:
         ("PGPORT", "many", "services.postgresql.port"),
         ("REDIS_URL", "redis+sentinel://a,b/mymaster", "services.redis.host"),
         ("WEBSOCKET_COMPRESSION", "zstd", "websocket.compression"),
+        ("WEBSOCKET_AUTH", '["half', "websocket.auth"),
     ],
 )
 def test_foreign_value_is_an_error_only_when_used(
@@ -96,6 +97,13 @@ def test_kubernetes_variables_are_not_talked_about(start: Start, monkeypatch: py
     for name in ("PORT", "SERVICE_PORT_WS", "PORT_8765_TCP", "PORT_8765_TCP_PORT"):
         monkeypatch.setenv(f"ZCLI_{name}", LINK if name == "PORT" else "8765")
     monkeypatch.setenv("ZCLI_SERVICE_HOST", "10.96.0.12")
+    assert "WARNING" not in _log_of(start())
+
+
+def test_kubernetes_variables_like_ours_are_no_warning(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Service called "websocket-auth" sets these, and they begin with a variable for security."""
+    for name in ("PORT", "SERVICE_PORT", "SERVICE_HOST", "PORT_8765_TCP", "PORT_8765_TCP_ADDR"):
+        monkeypatch.setenv(f"WEBSOCKET_AUTH_{name}", "10.96.0.12" if name.endswith(("HOST", "ADDR")) else LINK)
     assert "WARNING" not in _log_of(start())
 
 

@@ -14,8 +14,12 @@ from typing import Any
 
 import pytest
 from installations import clean_environment, needs_to_become_somebody_else
+from zcli_layers.zenv import ZEnvLayer
 
 from zcli_core.app import zCLI
+from zcli_core.config.assembly import core_settings
+from zcli_core.config.explanation import Value
+from zcli_core.contracts.config_layer import LayerContext
 from zcli_core.errors import ConfigError
 
 Start = Callable[..., zCLI]
@@ -274,6 +278,19 @@ def public() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
+
+
+def test_env_file_in_use_is_forgotten_when_read_again(zenv: Write, isolated: Path) -> None:
+    """A layer that needs settings may be read more than once, and find no file the second time."""
+    context = LayerContext(
+        zspark={}, environ={}, working_directory=str(isolated), script_directory=None, settings=core_settings()
+    )
+    context.found = {"env_file": Value(zenv("A=1\n").rename(isolated / "other"), "zSpark", "zSpark")}
+    assert [entry.name for entry in ZEnvLayer().read(context)] == ["A"]
+    assert context.env_file_in_use == str(isolated / "other")
+    context.found = {}
+    assert list(ZEnvLayer().read(context)) == []
+    assert context.env_file_in_use is None
 
 
 # --- what is others' --------------------------------------------------------------------------------------------

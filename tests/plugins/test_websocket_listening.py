@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from typing import Any, cast
@@ -84,3 +85,29 @@ def test_a_client_that_is_accepted_as_the_listener_stops_is_closed(name: str, tu
                 return b""
 
     assert asyncio.run(run()) == b""
+
+
+@on_every_transport
+@pytest.mark.parametrize("failing", [0, 1])
+def test_listener_that_cannot_accept_closes_its_sockets(name: str, failing: int) -> None:
+    """All of them: those on which it accepts already, and those on which it does not yet."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        sockets = tuple(socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+        descriptors = [sock.fileno() for sock in sockets]
+        add_reader = loop.add_reader
+
+        def add_or_fail(sock: Any, *arguments: Any) -> None:
+            if sock is sockets[failing]:
+                raise OSError(errno.ENOSPC, "no epoll watch is left")
+            add_reader(sock, *arguments)
+
+        loop.add_reader = add_or_fail  # type: ignore[method-assign]
+        transport = PROVIDERS[name].factory(make_context())
+        with pytest.raises(OSError, match="no epoll watch is left"):
+            await transport.listen(Endpoint(sockets=sockets), cast("Any", _Refuses()), Limits())
+        assert [sock.fileno() for sock in sockets] == [-1, -1]
+        assert not any(map(loop.remove_reader, descriptors))
+
+    asyncio.run(run())

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from websocket_transports import serve
 from zcli_wsproto.deflate import negotiate
 
-from zcli_core.contracts.websocket import Compression, Limits
-from zcli_core.testing.websocket_frames import BINARY, TEXT, deflated, frame
+from zcli_core.contracts.websocket import ClosedBy, Compression, Limits
+from zcli_core.testing.websocket_flow import Holding
+from zcli_core.testing.websocket_frames import BINARY, TEXT, close, deflated, frame
 from zcli_core.testing.websocket_peer import DEFLATE_OFFER, Client, until
 
 D = "permessage-deflate"
@@ -187,3 +188,18 @@ def test_the_rfcs_examples_inflate(deflating: Client, data: bytes) -> None:
     """Every form of deflate block; a second message shows that the state is sound."""
     deflating.send(frame(TEXT, data, rsv=4), frame(TEXT, deflated(b"again", level=1), rsv=4))
     assert [deflating.read_message()[1] for _ in range(2)] == [b"Hello", b"again"]
+
+
+@pytest.mark.parametrize("count", [2, 40], ids=["decoded", "not decoded"])
+def test_close_frame_behind_much_to_decompress_counts(count: int) -> None:
+    """The client has ended properly, even where counting its messages would take too long."""
+    limits = Limits(compression=Compression(threshold=0), close_timeout=0.2)
+    with serve("wsproto", limits, receiver=Holding) as server:
+        with server.connect(extensions=DEFLATE_OFFER) as client:
+            large = frame(BINARY, deflated(bytes(900_000), 12), rsv=4)
+            client.send(frame(TEXT, b"held"), large * count, close(4001, b"bye"))
+            client.read_message()
+        closed = server.has_closed()
+    assert (closed.code, closed.by, closed.dropped < count) == (
+        (4001, ClosedBy.CLIENT, False) if count == 2 else (1005, ClosedBy.CLIENT, True)
+    )

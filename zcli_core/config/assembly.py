@@ -13,7 +13,7 @@ from zcli_core.config.conversion import ConversionError, convert
 from zcli_core.config.layering import Resolution, resolve
 from zcli_core.config.reading import needs_of, read_layers
 from zcli_core.config.sections import CORE_SECTIONS
-from zcli_core.config.settings import Setting, declared_settings, find_clash, verify_types
+from zcli_core.config.settings import Setting, UnusableValue, declared_settings, find_clash, verify_types
 from zcli_core.contracts.config_layer import LayerContext
 from zcli_core.errors import ConfigError
 from zcli_core.security import SecurityWarning
@@ -199,7 +199,7 @@ def _check_choices(host: PluginHost, config: Config, problems: list[str], warnin
         if kind.setting is None:
             continue
         found = config.explain(kind.setting)
-        if found.layer != "defaults":
+        if found.layer != "defaults" and not isinstance(found.value, UnusableValue):  # that is warned of already
             from zcli_core.host.choice import impossible_choices
 
             shared = found.origin in config.settings[kind.setting].variables[1:]

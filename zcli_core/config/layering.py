@@ -117,6 +117,8 @@ class _Resolver:
         self.branches = _branches(settings)
         self.context = context
         self.result = Resolution("Development")
+        #: The settings of which a layer's value cannot be used, in order.
+        self.unusable: dict[str, None] = {}
 
     def resolve(self, readings: list[Reading]) -> Resolution:
         leaves = [(reading.layer, list(self._leaves(reading))) for reading in readings]
@@ -127,11 +129,10 @@ class _Resolver:
             base = [leaf for leaf in found if leaf.path[0] != OVERLAYS]
             for leaf in (*self._gather(base), *self._gather(self._overlay(found))):
                 self._set(layer, leaf)
-        for key, values in self.result.values.items():
-            if isinstance(values[-1].value, UnusableValue):
-                self.result.warnings.append(
-                    f"{values[-1].value.problem}; a script that uses {key} ends with this error"
-                )
+        for key in self.unusable:
+            value = self.result.top(key, None)
+            if isinstance(value, UnusableValue):
+                self.result.warnings.append(f"{value.problem}; a script that uses {key} ends with this error")
         return self.result
 
     # --- from entries to leaves ---
@@ -306,14 +307,18 @@ class _Resolver:
         if leaf.secret:
             self.result.secrets.add((key, layer.name))
         try:
-            known = leaf.value is setting.default or isinstance(leaf.value, UnusableValue)
-            value = leaf.value if known else self._converted(setting, leaf)
+            value = leaf.value
+            if isinstance(value, UnusableValue):
+                self.unusable[key] = None
+            elif value is not setting.default:
+                value = self._converted(setting, leaf)
         except ConversionError as expected:
             problem = self._complaint(setting, leaf, str(expected), values)
             if not leaf.foreign:
                 self.result.problems.append(problem)
                 return
             value = UnusableValue(problem)
+            self.unusable[key] = None
         self.result.values.setdefault(key, []).append(Value(value, layer.name, leaf.origin))
 
     def _converted(self, setting: Setting, leaf: Leaf) -> Any:
@@ -374,11 +379,9 @@ class _Resolver:
         meant = name.upper() if setting is None else setting.variables[0]
         ours = meant.startswith(_VARIABLE_PREFIX)
         match: str | None = meant if meant in self.by_variable or meant in self.composites else None
-        if ours and (re.fullmatch(_SERVICE_VARIABLE, name) or _is_service_link(value)):
-            return
         if match is None and (ours or any(meant.startswith(prefix) for prefix in self.prefixes if prefix)):
             match = nearest(meant, self.by_variable, _LIKENESS) or self._beginning(meant)
-        if ours or match:
+        if (ours or match) and not (re.fullmatch(_SERVICE_VARIABLE, name) or _is_service_link(value)):
             where = f"the variable {name}" if origin == name else f"{name} in {origin.removesuffix(f' ({name})')}"
             setting = self.by_variable.get(match or "")
             security = setting is not None and setting.security

@@ -20,6 +20,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import connect, unix_connect
 
 from zcli_core.app import zCLI
+from zcli_core.comm.websocket import server as server_module
+from zcli_core.contracts.websocket import Endpoint
 from zcli_core.errors import ConfigError, ListenError
 
 Serve = Callable[..., Served]
@@ -635,3 +637,13 @@ def test_certificates_that_are_set_in_vain_are_told(make_z: MakeZ, certificates:
     certificate, _ = certificates.issue("a")
     make_z(ssl_cert=str(certificate)).comm.websocket.start_background(port=0).stop()
     assert "websocket.ssl_enabled is not: serving ws://" in (isolated / "logs" / "server-0.log").read_text()
+
+
+def test_start_that_fails_closes_the_passed_sockets(make_z: MakeZ, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each start makes new descriptors of what systemd passes; a start that fails must not keep them."""
+    passed = socket.create_server(("127.0.0.1", 0))
+    endpoint = Endpoint(sockets=(passed,), unix_path=Path("missing") / "s")
+    monkeypatch.setattr(server_module, "with_passed_sockets", lambda _: endpoint)
+    with pytest.raises(ListenError):
+        make_z().comm.websocket.start_background()
+    assert passed.fileno() == -1

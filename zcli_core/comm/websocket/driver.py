@@ -306,7 +306,8 @@ class HandlerDriver:
 
     async def _take_cancellation(self) -> None:
         """Raise the CancelledError that a handler has asked for by cancelling its own task before it returned."""
-        if self.task.cancelling() if _IN_PLACE else self.task._must_cancel:  # type: ignore[attr-defined]
+        task: Any = asyncio.current_task()  # an eager task is not in self.task yet when it is started
+        if task.cancelling() if _IN_PLACE else task._must_cancel:
             await asyncio.sleep(0)
 
     def _is_own_end(self, error: BaseException) -> bool:

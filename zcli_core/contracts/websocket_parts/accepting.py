@@ -134,7 +134,9 @@ class Accepting:
                 self._paused[sock] = self.loop.call_later(_PAUSE, self._go_on, sock)
                 return
             self._accepted.add(accepted)
-            self._opening[accepted] = self.loop.create_task(self._open(accepted, address))
+            task = self.loop.create_task(self._open(accepted, address))
+            if not task.done():  # an eager task may be
+                self._opening[accepted] = task
 
     def _go_on(self, sock: socket.socket) -> None:
         del self._paused[sock]
