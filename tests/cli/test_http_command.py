@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 from cli_runs import DoneBytes
+from script_runs import plain_environment
 
 from zcli_core.cli.http_body import for_terminal
 
@@ -171,8 +175,9 @@ def test_http_sends_files_and_credentials(http: Callable[..., DoneBytes], server
 def test_http_url_may_leave_out_what_is_usual(http: Callable[..., DoneBytes], server: Any) -> None:
     """The scheme, and localhost before a port."""
     for url in (server.url.removeprefix("http://"), server.url.removeprefix("http://127.0.0.1")):
-        assert http(f"{url}/path").status == 0
-        assert server.seen[-1][:2] == ("GET", "/path")
+        for path in ("/path", "/login?next=http://other.example/"):
+            assert http(f"{url}{path}").status == 0
+            assert server.seen[-1][:2] == ("GET", path)
 
 
 def test_http_head_prints_the_headers(http: Callable[..., DoneBytes]) -> None:
@@ -209,6 +214,76 @@ def test_http_options_that_exclude_each_other_are_refused(
     done = http(*arguments)
     assert (done.status, len(server.seen)) == (2, before)
     assert message in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["http", "GET", "http://ada:s3cret@127.0.0.1/", "more"],
+        ["http", "/", "-H", "Authorization Bearer s3cret"],
+        ["http", "/", "-F", "s3cret"],
+        ["ws", "connect", "ada:s3cret@127.0.0.1:1/"],
+        ["ws", "connect", "ada:s3cret@://127.0.0.1:1/"],
+    ],
+)
+def test_usage_error_repeats_no_credential(zcli_on: Callable[..., DoneBytes], arguments: list[str]) -> None:
+    """Arguments that are not understood may hold a password."""
+    done = zcli_on(*arguments)
+    assert done.status == 2
+    assert "s3cret" not in done.err
+
+
+def test_for_terminal_deep_json_stays_small() -> None:
+    """Each level is indented, up to a limit: a small body cannot become gigabytes of spaces."""
+    text = "[" + ",".join(["[" * 300 + "]" * 300] * 20) + "]"
+    assert len(for_terminal(text)) < len(text) * 110
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell that can close a stream")
+@pytest.mark.parametrize(
+    ("request_of", "status", "out"),
+    [
+        ('"$1" 2>&-', 0, b"body"),
+        ('"$1" >&-', 0, b""),
+        ('--body-file - "$1" <&-', 0, b"body"),
+        ('"$1" >/dev/full', 1, b""),
+        ('-i "$1" >/dev/full', 1, b""),
+    ],
+)
+def test_http_standard_stream_is_missing(server: Any, tmp_path: Path, request_of: str, status: int, out: bytes) -> None:
+    """The status line does not go into the body, and there is no traceback."""
+    if "/dev/full" in request_of and not Path("/dev/full").exists():
+        pytest.skip("needs a device that is always full")
+    server.answer = (200, "OK", [], b"body")
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m zCLI http {request_of}', sys.executable, f"{server.url}/"],
+        cwd=tmp_path,
+        env=plain_environment(tmp_path, {}),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (status, out)
+    assert b"Traceback" not in done.stderr
+    assert b"Exception" not in done.stderr
+    assert status == 0 or b"Error: cannot write to standard output: No space left on device" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sets a limit of the system")
+def test_http_body_that_is_cut_off_is_told(server: Any, tmp_path: Path) -> None:
+    """An unbuffered stream, as in containers, may write a part of the body only."""
+    server.answer = (200, "OK", [], b"x" * 20_000)
+    command = 'trap "" XFSZ; ulimit -f 8; "$0" -m zCLI http "$1" > body'  # blocks of 512 or 1024 bytes
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, f"{server.url}/"],
+        cwd=tmp_path,
+        env={**plain_environment(tmp_path, {}), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"Error: cannot write to standard output: File too large" in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
