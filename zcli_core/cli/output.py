@@ -44,13 +44,13 @@ def use_any_console() -> None:
 
 def say(text: str, keep: str = "") -> None:
     """Print a line that may hold text of other programs, see :func:`zcli_core.printable.printable`."""
-    with _writing():
+    with writing():
         print(printable(text, keep), flush=True)
 
 
 def write_bytes(data: bytes) -> None:
     """Write bytes to standard output as they are, all of them, at once."""
-    with _writing():
+    with writing():
         sys.stdout.flush()
         rest = memoryview(data)
         while rest:  # with PYTHONUNBUFFERED the stream may write only a part of them
@@ -59,7 +59,7 @@ def write_bytes(data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _writing() -> Iterator[None]:
+def writing() -> Iterator[None]:
     """End the command with a message if standard output cannot be written. A closed pipe is left to click."""
     try:
         yield
@@ -114,7 +114,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.console import Console
 
     table = make_table(columns, rows)
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    with writing():
+        Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+        sys.stdout.flush()
 
 
 _STYLES = {
