@@ -25,7 +25,7 @@ from script_runs import ROOT, started_script
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from zcli_core.tls_sockets import ThreadSafeSSLSocket
+from zcli_core.testing.tls_sockets import ThreadSafeSSLSocket
 
 pytestmark = usual_ports
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from zcli_core.testing.localhost import client_tls, server_tls
-from zcli_core.tls_sockets import ThreadSafeSSLSocket
+from zcli_core.testing.tls_sockets import ThreadSafeSSLSocket
 
 LONGEST = 30
 

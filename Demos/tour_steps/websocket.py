@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tour_steps.walk import StepFailed, Tour, expect
-from zcli_core.tls_sockets import ThreadSafeSSLSocket
+from zcli_core.testing.tls_sockets import ThreadSafeSSLSocket
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _FOLDER = Path("Demos", "Layer_0", "zComm_Demo", "lvl2_websocket")

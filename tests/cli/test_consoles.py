@@ -89,3 +89,21 @@ def test_error_with_a_name_that_is_not_text_is_shown(zcli_on: Run) -> None:
     done = zcli_on("ws", "serve")
     assert done.status == 2
     assert "\x1b" not in done.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [["plugins"], ["config", "title"], ["reference"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_told(tmp_path: Path, arguments: list[str]) -> None:
+    """By every way of printing: tables, lines and pages."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "zCLI", *arguments],
+            cwd=tmp_path,
+            env=plain_environment(tmp_path, {}),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    expected = b"Error: cannot write to standard output: No space left on device\n"
+    assert (done.returncode, done.stderr.replace(b"\r", b"")) == (1, expected)

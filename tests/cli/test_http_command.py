@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,8 +16,10 @@ from typing import Any
 
 import pytest
 from cli_runs import DoneBytes
+from script_runs import plain_environment
 
 from zcli_core.cli.http_body import for_terminal
+from zcli_core.cli.output import write_bytes
 
 BINARY = b"\x89PNG\r\n\x1a\n\x00\xff\xfe \x1b[31mred\x1b[0m"
 EVIL = "<\x1b[2J\x9b31m\u202e\x7f>"
@@ -171,8 +177,9 @@ def test_http_sends_files_and_credentials(http: Callable[..., DoneBytes], server
 def test_http_url_may_leave_out_what_is_usual(http: Callable[..., DoneBytes], server: Any) -> None:
     """The scheme, and localhost before a port."""
     for url in (server.url.removeprefix("http://"), server.url.removeprefix("http://127.0.0.1")):
-        assert http(f"{url}/path").status == 0
-        assert server.seen[-1][:2] == ("GET", "/path")
+        for path in ("/path", "/login?next=http://other.example/"):
+            assert http(f"{url}{path}").status == 0
+            assert server.seen[-1][:2] == ("GET", path)
 
 
 def test_http_head_prints_the_headers(http: Callable[..., DoneBytes]) -> None:
@@ -209,6 +216,76 @@ def test_http_options_that_exclude_each_other_are_refused(
     done = http(*arguments)
     assert (done.status, len(server.seen)) == (2, before)
     assert message in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["http", "GET", "http://ada:s3cret@127.0.0.1/", "more"],
+        ["http", "/", "-H", "Authorization Bearer s3cret"],
+        ["http", "/", "-F", "s3cret"],
+        ["ws", "connect", "ada:s3cret@127.0.0.1:1/"],
+        ["ws", "connect", "ada:s3cret@://127.0.0.1:1/"],
+    ],
+)
+def test_usage_error_repeats_no_credential(zcli_on: Callable[..., DoneBytes], arguments: list[str]) -> None:
+    """Arguments that are not understood may hold a password."""
+    done = zcli_on(*arguments)
+    assert done.status == 2
+    assert "s3cret" not in done.err
+
+
+def test_for_terminal_deep_json_stays_small() -> None:
+    """Each level is indented, up to a limit: a small body cannot become gigabytes of spaces."""
+    text = "[" + ",".join(["[" * 300 + "]" * 300] * 20) + "]"
+    assert len(for_terminal(text)) < len(text) * 110
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell that can close a stream")
+@pytest.mark.parametrize(
+    ("request_of", "status", "out"),
+    [
+        ('"$1" 2>&-', 0, b"body"),
+        ('"$1" >&-', 0, b""),
+        ('--body-file - "$1" <&-', 0, b"body"),
+        ('"$1" >/dev/full', 1, b""),
+        ('-i "$1" >/dev/full', 1, b""),
+    ],
+)
+def test_http_standard_stream_is_missing(server: Any, tmp_path: Path, request_of: str, status: int, out: bytes) -> None:
+    """The status line does not go into the body, and there is no traceback."""
+    if "/dev/full" in request_of and not Path("/dev/full").exists():
+        pytest.skip("needs a device that is always full")
+    server.answer = (200, "OK", [], b"body")
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m zCLI http {request_of}', sys.executable, f"{server.url}/"],
+        cwd=tmp_path,
+        env=plain_environment(tmp_path, {}),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (status, out)
+    assert b"Traceback" not in done.stderr
+    assert b"Exception" not in done.stderr
+    assert status == 0 or b"Error: cannot write to standard output: No space left on device" in done.stderr
+
+
+def test_write_bytes_writes_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unbuffered stream, as PYTHONUNBUFFERED makes in containers, may take only a part of the bytes at once."""
+    written = bytearray()
+
+    class Pipe(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            written.extend(data[:7])
+            return len(data[:7])
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(Pipe(), write_through=True))  # type: ignore[type-var]
+    write_bytes(BINARY * 3)
+    assert written == BINARY * 3
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

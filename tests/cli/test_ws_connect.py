@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from typing import Any
 import pytest
 from script_runs import plain_environment
 from websockets.sync.server import Server, ServerConnection, serve
+from wsproto.events import TextMessage
+
+from zcli_core.cli.ws_client import Client
 
 LONGEST = 60.0
 
@@ -187,6 +192,51 @@ def test_connect_ctrl_c_closes_the_connection(tmp_path: Path) -> None:
         assert process.stderr.read().decode().splitlines()[1:] == ["zcli: closed: 1000; messages: 0 sent, 1 received"]
         assert process.returncode == 0
     assert seen == [1000]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fills the queue of a listener, as Linux does")
+def test_connect_ctrl_c_ends_connecting(tmp_path: Path) -> None:
+    """At once, with status 130, and not when the deadline of 10 seconds has passed."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        stack.enter_context(socket.create_connection(listener.getsockname()))  # no other one is accepted
+        port = listener.getsockname()[1]
+        process = stack.enter_context(_started(tmp_path, f"ws://127.0.0.1:{port}/"))
+        end = time.monotonic() + LONGEST
+        while f":{port:04X} 02 " not in Path("/proc/net/tcp").read_text():  # 02: connecting (SYN_SENT)
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        status, _, err = _ended(process)
+        assert (status, err) == (130, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_connect_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """As a sentence with status 1."""
+    with _server(lambda websocket: websocket.send("hello")) as url, open("/dev/full", "wb") as full:
+        status, _, err = _ended(_started(tmp_path, url, stdout=full), b"")
+    assert status == 1
+    assert err.splitlines()[1:] == ["Error: cannot write to standard output: No space left on device"]
+
+
+def test_client_empty_fragments_take_no_memory() -> None:
+    """A server may send them without end."""
+
+    async def collected() -> tuple[int, object]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, writer = await asyncio.open_connection(sock=ours)
+            client = Client(reader, writer, 1000)
+            for piece in ("", "a", *[""] * 1000):
+                client._collect(TextMessage(data=piece, message_finished=False))
+            found = len(client._pieces), client._collect(TextMessage(data="b"))
+            writer.close()
+            await writer.wait_closed()
+        return found
+
+    assert asyncio.run(collected()) == (2, "ab")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")

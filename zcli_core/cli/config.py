@@ -46,7 +46,7 @@ def _matching(config: Config, key: str | None) -> list[str]:
     below = [name for name in names if name.startswith(f"{key}.")]
     if not below:
         sections = {name.rpartition(".")[0] for name in names} - {""}
-        complain(f"{key!r} is no setting{suggestion(key, [*sections, *names])}")
+        complain(f"unknown setting {key!r}{suggestion(key, [*sections, *names])}")
         sys.exit(2)
     return below
 

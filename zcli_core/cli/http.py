@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from mimetypes import guess_type
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zcli_core.cli.output import complain, json_option, print_json, say
+from zcli_core.cli.output import complain, json_option, print_json, say, write_bytes
 from zcli_core.cli.session import comm
 from zcli_core.comm.http.bodies import MISSING
 from zcli_core.printable import printable
@@ -17,15 +18,19 @@ from zcli_core.printable import printable
 if TYPE_CHECKING:
     from zcli_core.contracts.http import HttpResponse
 
+#: A scheme at the beginning (RFC 3986, section 3.1); a query may contain another URL.
+_SCHEME = re.compile(r"[^/?#:@]*://")
+
 
 def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
     """Split each value of an option into a name and a value: at the colon for headers, else at the equals sign."""
     separator = ":" if parameter.name == "headers" else "="
     found = []
-    for value in values:
+    for place, value in enumerate(values, 1):
         name, mark, rest = value.partition(separator)
-        if not mark or not name.strip():
-            raise click.BadParameter(f"{value!r} is not NAME{separator}VALUE")
+        if not mark or not name.strip():  # the message does not repeat the value, which may be a credential
+            which = f"number {place} of {len(values)}" if len(values) > 1 else "the value"
+            raise click.BadParameter(f"{which} must be NAME{separator}VALUE, got {len(value)} other characters")
         found.append((name.strip(), rest.strip() if separator == ":" else rest))
     return found
 
@@ -112,7 +117,7 @@ def command(
     The exit status is 0 for any response, whatever its status, and 1 if there was none; the cause is then printed.
     """
     if len(request) > 2:
-        raise click.UsageError(f"expected [METHOD] URL, got {len(request)} arguments: {' '.join(request)}")
+        raise click.UsageError(f"expected [METHOD] URL, got {len(request)} arguments")
     bodies = {"--data": data is not MISSING, "--raw": raw is not None, "--body-file": body_file is not None}
     bodies["--form or --file"] = bool(form or files)
     if sum(bodies.values()) > 1:
@@ -163,7 +168,7 @@ def command(
 
 def _with_scheme(url: str) -> str:
     """Add http:// where a URL has no scheme, and localhost where it begins with a port."""
-    if "://" in url:
+    if _SCHEME.match(url):
         return url
     return f"http://localhost{url}" if url.startswith(":") else f"http://{url}"
 
@@ -210,9 +215,7 @@ def _print(response: HttpResponse, include: bool, output: Path | None) -> None:
             sys.exit(1)
         complain(f"{len(response.content)} bytes written to {output}")
     elif not sys.stdout.isatty():
-        sys.stdout.flush()
-        sys.stdout.buffer.write(response.content)
-        sys.stdout.buffer.flush()
+        write_bytes(response.content)
     elif response.content:
         _show(response)
 

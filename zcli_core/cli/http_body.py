@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: A larger body is shown as it is, because nobody reads it and the indenting takes seconds.
 _MAX_INDENTED = 1024 * 1024
+#: Deeper levels are not indented further, because a small body could become gigabytes of spaces.
+_MAX_DEPTH = 25
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 _TEXT_TYPES = re.compile(r"text/|application/(.*\+)?(json|xml|javascript|yaml|x-www-form-urlencoded)\b", re.IGNORECASE)
 
@@ -72,7 +74,7 @@ def _indented(parts: list[str], shown: Callable[[str, bool], str]) -> str:
 
 
 def _new_line(depth: int) -> str:
-    return "\n" + "    " * depth
+    return "\n" + "    " * min(depth, _MAX_DEPTH)
 
 
 def _plain(part: str, is_name: bool) -> str:

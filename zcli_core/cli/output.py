@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +33,10 @@ def use_any_console() -> None:
     This is the one place that decides it for the command ``zcli``: for its own output, the help texts of click, the
     tables of rich and the commands of plugins.
     """
+    # Without a standard stream (">&-"), print() would write errors to stdout, and a socket could get its number.
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -37,7 +44,30 @@ def use_any_console() -> None:
 
 def say(text: str, keep: str = "") -> None:
     """Print a line that may hold text of other programs, see :func:`zcli_core.printable.printable`."""
-    print(printable(text, keep), flush=True)
+    with writing():
+        print(printable(text, keep), flush=True)
+
+
+def write_bytes(data: bytes) -> None:
+    """Write bytes to standard output as they are, all of them, at once."""
+    with writing():
+        sys.stdout.flush()
+        rest = memoryview(data)
+        while rest:  # with PYTHONUNBUFFERED the stream may write only a part of them
+            rest = rest[sys.stdout.buffer.write(rest) :]
+        sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """End the command with a message if standard output cannot be written. A closed pipe is left to click."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the program ends
+        raise click.ClickException(f"cannot write to standard output: {error.strerror or error}") from error
 
 
 def complain(message: object) -> None:
@@ -84,7 +114,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.console import Console
 
     table = make_table(columns, rows)
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    with writing():
+        Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+        sys.stdout.flush()
 
 
 _STYLES = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from zcli_core.cli.output import writing
 from zcli_core.cli.session import load_plugins, plugins_print_elsewhere
 from zcli_core.host import PluginHost
 
@@ -29,7 +30,8 @@ def command(own: bool) -> None:
         host, settings = session.host, dict(session.config.settings)
     with plugins_print_elsewhere():
         page = make_page(host, settings)
-    click.echo(page, nl=False)
+    with writing():
+        click.echo(page, nl=False)
 
 
 def _own() -> tuple[PluginHost, dict[str, Setting]]:

@@ -13,13 +13,14 @@ import click
 
 from zcli_core.cli.http import pairs
 from zcli_core.cli.input_lines import InputLines
-from zcli_core.cli.output import complain, say
+from zcli_core.cli.output import complain, say, write_bytes
 from zcli_core.cli.session import comm
 from zcli_core.errors import ZCLIError
 from zcli_core.printable import print_line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from zcli_core.cli.ws_client import Client
     from zcli_core.contracts.http import Url
@@ -157,7 +158,8 @@ async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, m
     """Connect, send the input, print what comes, and say how it ended; the close code."""
     from zcli_core.cli.ws_client import Client, Ending
 
-    client = await Client.connect(url, headers, ca_file, max_size)
+    with _sigint(signal.default_int_handler):  # that of asyncio.run() waits for calls that block
+        client = await Client.connect(url, headers, ca_file, max_size)
     complain(f"connected to ws{url.redacted().removeprefix('http')}")
     lines = InputLines(asyncio.get_running_loop())
     with _first_ctrl_c() as interrupted:
@@ -193,8 +195,7 @@ async def _print_messages(client: Client) -> None:
         if sys.stdout.isatty():
             say(f"< {_shown(message)}", keep="\n\t")
         else:  # click.echo() would leave out what looks like a colour
-            sys.stdout.write(f"{_shown(message)}\n")
-            sys.stdout.flush()
+            write_bytes(f"{_shown(message)}\n".encode(sys.stdout.encoding, "backslashreplace"))
 
 
 async def _send_lines(client: Client, lines: InputLines) -> None:
@@ -221,9 +222,18 @@ def _first_ctrl_c() -> Iterator[asyncio.Event]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         loop.call_soon_threadsafe(interrupted.set)
 
-    before = signal.signal(signal.SIGINT, note)
-    try:
+    with _sigint(note):
         yield interrupted
+
+
+@contextlib.contextmanager
+def _sigint(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Handle Ctrl+C in this way, unless it is ignored, as it is for a background job of a shell script."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)
+    try:
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -58,11 +58,16 @@ def read_url(text: str) -> tuple[Url, UserInfo | None]:
     """
     scheme, _, rest = text.strip().partition("://")
     if scheme.lower() not in ("ws", "wss"):
-        raise ValueError(f"expected ws://host:port/path or wss://host:port/path, got {scheme[:40]!r}")
+        raise ValueError(f"expected ws://host:port/path or wss://host:port/path, got {_scheme_only(text)}")
     try:
         return parse_url(f"http{scheme[2:]}://{rest}")
     except TransportFailure as failure:
         raise ValueError(failure.message) from None
+
+
+def _scheme_only(text: str) -> str:
+    scheme, mark, _ = text.strip().partition("://")
+    return repr(scheme[:40]) if mark and "@" not in scheme else "no scheme"  # the rest may hold a password
 
 
 class Client:
@@ -169,7 +174,8 @@ class Client:
         if self._size > self._max_size:
             self._fail(1009, f"a message is larger than {self._max_size} bytes (--max-size)")
             return None
-        self._pieces.append(piece)
+        if piece or not self._pieces:  # so that empty fragments without end take no memory
+            self._pieces.append(piece)
         if not event.message_finished:
             return None
         pieces, self._pieces, self._size = self._pieces, [], 0
