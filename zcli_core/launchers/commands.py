@@ -46,12 +46,20 @@ def is_root() -> bool:
 
 def user_name() -> str:
     """Our own account's name."""
+    if hasattr(os, "geteuid"):
+        import pwd
+
+        # Not the variables LOGNAME and USER: after setpriv or in a container they may name somebody else.
+        try:
+            return pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:  # as in many containers
+            return str(os.geteuid())
     import getpass
 
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a uid without an entry, as in many containers
-        return str(os.geteuid()) if hasattr(os, "geteuid") else "this user"
+    except (KeyError, OSError, ImportError):
+        return "this user"
 
 
 def as_root(*command: str) -> str:

@@ -160,7 +160,12 @@ class Local(Launcher):
             port = found[0][1] if found else None
             return port is not None and port != self.job.target.port and self._answers("127.0.0.1", port)
 
-        self.job.wait_until(settled)
+        try:
+            self.job.wait_until(settled)
+        except BaseException:  # Ctrl-C too: a lock that stays with us would keep every server from the folder
+            if lock is not None:
+                os.close(lock)
+            raise
         if lock is not None:
             return lock
         if self.job.ask().answered:
@@ -329,8 +334,11 @@ class Local(Launcher):
         instance = self.running_instance()
         if instance is None:
             raise LaunchError("no server that zCLI started runs here")
-        self._end(instance, self.job.remaining * _PATIENCE)
-        instances.forget(self._folder)
+        # Finding out what runs may have taken all the time; the server gets some to save its data all the same.
+        self._end(instance, max(self.job.remaining * _PATIENCE, min(self.job.timeout, _GRACE)))
+        held = instances.read(self._folder)
+        if held is not None and held.process.same_as(instance.process):  # not one that was started meanwhile
+            instances.forget(self._folder)
 
     def _end(self, instance: Instance, patience: float) -> None:
         """Have it end by itself within these seconds; kill it otherwise."""

@@ -16,6 +16,8 @@ from zcli_core.launchers.programs import copy_of_wheel, wheel_files
 
 #: One more than the highest process number that Linux ever gives; other systems stay far below.
 _NOBODY = 2**22 + 1
+#: Where every user may make a folder, and which is kept when the system starts anew.
+_KEPT = "/var/tmp"  # noqa: S108
 
 
 class LocalPlace:
@@ -117,8 +119,7 @@ def make_instance_folder(folder: Path, setting: Path | None) -> None:
     except LaunchError as error:
         if setting is not None:
             raise LaunchError(f"{error.message} (services.folder is {setting})", error.command) from error
-        # In /var/tmp, which is kept when the system starts anew. mkdir fails if another user has made it.
-        other = f"/var/tmp/zcli-{os.geteuid()}"  # noqa: S108
+        other = f"{_KEPT}/zcli-{os.geteuid()}"  # mkdir fails if another user has made it
         make = "" if _is_own_folder(other) else f"mkdir -m 755 {other} && "
         raise LaunchError(
             f"{error.message}; set services.folder to a folder that {user_name()} may write",

@@ -34,12 +34,15 @@ def look_up(pid: int) -> Process | None:
     import psutil
 
     try:
+        # On Linux the creation time is computed from the time of boot, which moves when the clock is set. It is read
+        # first: psutil 7.0 computes with the one that was read last, once for each object.
+        booted = psutil.boot_time() if psutil.LINUX else 0.0
         found = psutil.Process(pid)
         with found.oneshot():
             # The first of several threads may have ended while others go on, and hold its ports.
             if found.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) and found.num_threads() <= 1:
                 return None
-            return Process(pid, _started(found), found.name())
+            return Process(pid, f"{found.create_time() - booted:.2f}", found.name())
     except psutil.Error:
         return None
 
@@ -55,14 +58,6 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _started(process: psutil.Process) -> str:
-    import psutil
-
-    # On Linux the creation time is computed from the time of boot, which moves when the clock is set.
-    since = psutil.boot_time() if psutil.LINUX else 0.0
-    return f"{process.create_time() - since:.2f}"
 
 
 def is_frozen(pid: int) -> bool:

@@ -32,7 +32,10 @@ def start(job: Job, probe_timeout: float) -> bool:
         return False
     _require_this_machine(job, "start")
     if finding.state != "stopped":
-        raise _port_taken(job, ask(job.backend, job.target, probe_timeout))
+        finding = ask(job.backend, job.target, probe_timeout)
+        if finding.state == "ready":  # it needs longer than the short probes while it was waited for
+            return False
+        raise _port_taken(job, finding)
     launcher = choose_launcher(job)
     if launcher is None:
         raise _nothing_to_start(job)

@@ -168,8 +168,9 @@ class Services:
         """
         job = self._job(name, port, data_dir, None, timeout)
         done = self._attempt(job, "stop")
-        if done:
-            self._started_at.pop(job.backend.name, None)
+        started = self._started_at.get(job.backend.name)
+        if done and started is not None and (started.port, started.data_dir) == (job.target.port, job.target.data_dir):
+            del self._started_at[job.backend.name]
         return done
 
     def restart(

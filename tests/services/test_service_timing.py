@@ -1,0 +1,137 @@
+"""Faults of starting and stopping that depend on what happens at the same time, or on the time that is left."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from service_servers import free_ports
+
+from zcli_core.app import zCLI
+from zcli_core.launchers import instance as instances
+from zcli_core.launchers import local as local_launcher
+from zcli_core.launchers.base import Job
+from zcli_core.launchers.commands import user_name
+from zcli_core.launchers.local import Local
+from zcli_core.testing.tcp_peers import TcpPeer
+
+Make = Callable[..., zCLI]
+
+
+class SlowRedis(TcpPeer):
+    """Says nothing to the first connection, and to the others only once the time of a short probe is up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connections = 0
+
+    def talk(self, connection: socket.socket) -> None:
+        """Answer each command once the time is up that a short probe has."""
+        self.connections += 1
+        connection.settimeout(60 if self.connections == 1 else 0.3)
+        data = connection.recv(4096)
+        if self.connections == 1:
+            connection.recv(4096)  # until the probe gives up
+            return
+        while data:
+            try:
+                if not connection.recv(4096):
+                    return
+            except TimeoutError:
+                pass
+            connection.sendall(b"+PONG\r\n")
+            connection.settimeout(60)
+            data = connection.recv(4096)
+            if data:
+                connection.sendall(b"-ERR unknown command\r\n")
+
+
+def _job(z: zCLI, port: int, timeout: float) -> Job:
+    return z.comm.services._job("redis", port, None, None, timeout)
+
+
+def _local(job: Job) -> Local:
+    method = job.backend.launchers[-1]
+    launcher = local_launcher.Local(job, method)  # type: ignore[arg-type]
+    assert launcher.runs()
+    return launcher
+
+
+@pytest.fixture
+def running(make: Make) -> tuple[zCLI, int]:
+    """A Redis that zCLI started, and its port."""
+    port = free_ports(1)[0]
+    z = make(redis={"launcher": "local"})
+    assert z.comm.start_service("redis", port=port), z.comm.services.last_failure
+    return z, port
+
+
+def test_start_slow_server_after_silence_is_ready(make: Make) -> None:
+    """The short probes while it is waited for see nothing; the full one that follows does."""
+    with SlowRedis() as server:
+        z = make(redis={"port": server.port}, timeout=3.0)
+        assert z.comm.start_service("redis", timeout=0.1), z.comm.services.last_failure
+        assert server.connections > 2
+
+
+def test_stop_without_time_left_lets_data_be_saved(running: tuple[zCLI, int], place: Path) -> None:
+    """Finding out what runs may have taken all the time; the server is not killed at once for that."""
+    z, port = running
+    job = _job(z, port, 60)
+    job._deadline -= 100
+    _local(job).stop()
+    assert "bye bye" in (place / "services" / "redis" / "server.log").read_text()
+
+
+def test_stop_leaves_record_of_later_server(
+    running: tuple[zCLI, int], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may start it anew as soon as the old one is gone; its server can be stopped, too."""
+    z, port = running
+    launcher = _local(_job(z, port, 60))
+    end = launcher._end
+
+    def end_and_start_elsewhere(*arguments: object) -> None:
+        end(*arguments)  # type: ignore[arg-type]
+        assert z.comm.start_service("redis", port=port), z.comm.services.last_failure
+
+    monkeypatch.setattr(launcher, "_end", end_and_start_elsewhere)
+    launcher.stop()
+    assert instances.running(place / "services", "redis", None) is not None
+
+
+def test_start_interrupted_frees_the_data_folder(make: Make, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the folder is looked at: the program goes on, and may start the server later."""
+    z = make(redis={"port": free_ports(1)[0], "launcher": "local"})
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local_launcher, "process_in", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            z.comm.start_service("redis")
+    lock = instances.lock_data(place / "services" / "redis" / "data")
+    assert lock is not None
+    os.close(lock)
+
+
+def test_stop_at_another_port_keeps_what_was_started(make: Make, place: Path) -> None:
+    """The server that was started with options of its own is still the one that is meant without any."""
+    first, second = free_ports(2)
+    z = make(redis={"launcher": "local"})
+    assert z.comm.start_service("redis", port=first, data_dir=place / "own"), z.comm.services.last_failure
+    assert z.comm.stop_service("redis", port=second)
+    assert z.comm.service_status("redis")["port"] == first
+    assert z.comm.stop_service("redis")
+    assert instances.running(place / "services", "redis", place / "own") is None
+
+
+def test_user_name_is_the_accounts_not_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After setpriv, LOGNAME still names who was there before."""
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    monkeypatch.setenv("USER", "somebody-else")
+    assert user_name() != "somebody-else"
