@@ -154,5 +154,5 @@ def _check_log(log: str) -> None:
     )
     lines = [line for line in log.splitlines() if " WARNING " in line or " ERROR " in line]
     assert [line for line in lines if not any(text in line for text in allowed)] == []
-    errors = {line for line in log.splitlines() if line.partition(":")[0].endswith(("Error", "Exception"))}
+    errors = {line.strip() for line in log.splitlines() if line.partition(":")[0].endswith(("Error", "Exception"))}
     assert errors <= {"ValueError: as asked"}
