@@ -65,6 +65,8 @@ class TlsContexts:
     def _configure(self, context: ssl.SSLContext) -> None:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
+        # Some builds of Python, such as Debian 12's, take a connection that breaks off for one that ended.
+        context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
         if self._settings.client_cert is not None:
             # An empty passphrase, or OpenSSL would ask for one on the terminal.
             context.load_cert_chain(self._settings.client_cert, self._settings.client_key, password="")

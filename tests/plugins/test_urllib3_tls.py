@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trustme
 
 from zcli_core.comm.http import HttpClient
-from zcli_core.testing.http.peer import ScriptedServer, answering, response
+from zcli_core.testing.http.peer import ScriptedServer, after_request, answering, response
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,37 @@ def test_the_systems_authorities_are_trusted(
         assert http.get(f"{server.url}/again"), http.last_failure
     with serving(trustme.CA().issue_cert("127.0.0.1")) as server:
         refused(http, server, "certificate")
+
+
+class LenientContext(ssl.SSLContext):
+    """A context as Debian 12's Python makes it: the end of a TLS connection may be missing."""
+
+    def __new__(cls, protocol: int) -> LenientContext:
+        made = super().__new__(cls, protocol)
+        made.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+        return made
+
+
+@pytest.mark.skipif(not hasattr(ssl, "OP_IGNORE_UNEXPECTED_EOF"), reason="OpenSSL before 3.0")
+def test_tls_end_is_required_whatever_the_default(
+    make_http: Callable[..., HttpClient], authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body to the end of the connection fails if the connection broke off, on every build of Python."""
+    import zcli_urllib3.tls
+
+    monkeypatch.setattr(zcli_urllib3.tls, "ssl", SimpleNamespace(**{**vars(ssl), "SSLContext": LenientContext}))
+
+    def break_off(server: ScriptedServer, connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart of i")
+        os.close(connection.detach())
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with ScriptedServer(after_request(break_off), context) as server:
+        http = make_http(ca_file=str(ca_file))
+        assert http.get(server.url) is None
+        assert http.last_failure is not None
+        assert http.last_failure.kind == "reset", http.last_failure
 
 
 def test_rest_of_a_tls_record_is_no_response(
