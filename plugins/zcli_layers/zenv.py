@@ -37,7 +37,7 @@ class ZEnvLayer:
         if named:
             where = context.origin(_SETTING)
             raise LayerProblem(
-                f"{_SETTING}: there is no file {file}, which {where} names; a relative path is looked up in the "
+                f"{_SETTING}: no file {file} found (set in {where}); a relative path is looked up in the "
                 "working directory, then beside the script"
             )
 

@@ -74,7 +74,7 @@ def test_a_variable_may_name_the_file_and_zspark_wins(
 def test_a_named_file_that_is_not_there_is_a_mistake(start: Start, zenv: Write) -> None:
     """Another one is not read in its place."""
     zenv("WEBSOCKET_PORT=1\n")
-    with pytest.raises(ConfigError, match=r"^env_file: there is no file .*/project/prod.env, which zSpark names; a "):
+    with pytest.raises(ConfigError, match=r"^env_file: no file .*/project/prod.env found \(set in zSpark\); a "):
         start({"env_file": "prod.env"})
 
 

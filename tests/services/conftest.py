@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from needs import needs
-from service_servers import Cluster, public_folder, until
+from service_servers import Cluster, free_ports, public_folder, until
 
 from zcli_core.app import zCLI
 from zcli_core.launchers import instance as instances
@@ -47,6 +47,15 @@ def make(isolated: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     yield make
     for z in made:
         z.close()
+
+
+@pytest.fixture
+def local(make: Callable[..., zCLI]) -> tuple[zCLI, int]:
+    """A Redis that zCLI started, and its port."""
+    port = free_ports(1)[0]
+    z = make(redis={"launcher": "local"})
+    assert z.comm.start_service("redis", port=port), z.comm.services.last_failure
+    return z, port
 
 
 @pytest.fixture(scope="session")

@@ -36,15 +36,6 @@ def failed(z: zCLI) -> ServiceFailure:
     return failure
 
 
-@pytest.fixture
-def local(make: Make) -> tuple[zCLI, int]:
-    """A Redis that zCLI started, and its port."""
-    port = free_ports(1)[0]
-    z = make(redis={"launcher": "local"})
-    assert z.comm.start_service("redis", port=port), z.comm.services.last_failure
-    return z, port
-
-
 # --- the machine ---
 
 

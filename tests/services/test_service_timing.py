@@ -60,15 +60,6 @@ def _local(job: Job) -> Local:
     return launcher
 
 
-@pytest.fixture
-def running(make: Make) -> tuple[zCLI, int]:
-    """A Redis that zCLI started, and its port."""
-    port = free_ports(1)[0]
-    z = make(redis={"launcher": "local"})
-    assert z.comm.start_service("redis", port=port), z.comm.services.last_failure
-    return z, port
-
-
 def test_start_slow_server_after_silence_is_ready(make: Make) -> None:
     """The short probes while it is waited for see nothing; the full one that follows does."""
     with SlowRedis() as server:
@@ -77,9 +68,9 @@ def test_start_slow_server_after_silence_is_ready(make: Make) -> None:
         assert server.connections > 2
 
 
-def test_stop_without_time_left_lets_data_be_saved(running: tuple[zCLI, int], place: Path) -> None:
+def test_stop_without_time_left_lets_data_be_saved(local: tuple[zCLI, int], place: Path) -> None:
     """Finding out what runs may have taken all the time; the server is not killed at once for that."""
-    z, port = running
+    z, port = local
     job = _job(z, port, 60)
     job._deadline -= 100
     _local(job).stop()
@@ -87,10 +78,10 @@ def test_stop_without_time_left_lets_data_be_saved(running: tuple[zCLI, int], pl
 
 
 def test_stop_leaves_record_of_later_server(
-    running: tuple[zCLI, int], place: Path, monkeypatch: pytest.MonkeyPatch
+    local: tuple[zCLI, int], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process may start it anew as soon as the old one is gone; its server can be stopped, too."""
-    z, port = running
+    z, port = local
     launcher = _local(_job(z, port, 60))
     end = launcher._end
 

@@ -44,7 +44,7 @@ z = zCLI(zSpark)
 
 
 async def secure_echo_handler(websocket, message):
-    """Send the message back; nobody between client and server can read it."""
+    """Send the message back. TLS encrypts it between client and server."""
     await websocket.send(f"[Encrypted Echo]: {message}")
 
 
