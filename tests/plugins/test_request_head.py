@@ -84,3 +84,10 @@ def test_request_head_ambiguous_is_refused(lines: bytes, status: int) -> None:
     with pytest.raises(MalformedRequest) as raised:
         parse_request_head(_START + lines + b"\r\n")
     assert raised.value.status == status
+
+
+def test_request_head_long_white_space_is_read_in_linear_time() -> None:
+    """A stranger's head cannot hold up the event loop: quadratic time would be minutes here."""
+    spaces = b" " * 200_000
+    read = parse_request_head(_START + b"X: a\r\n b" + spaces + b"c\r\n\r\n")
+    assert read.headers["x"] == f"a b{spaces.decode()}c"

@@ -14,7 +14,8 @@ _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110, section 5.6.2
 _REQUEST_LINE = re.compile(rf"({_NAME}) ([!-~]+) HTTP/([0-9]\.[0-9])")
 # A space before the colon would make two readers see two names (RFC 9112, section 5.1).
 _FIELD = re.compile(rf"^({_NAME}):[ \t]*([^\n]*)", re.MULTILINE)
-_FOLD = re.compile(r"[ \t]*\n[ \t]+")
+# Begins with the line break: a pattern that began with white space would take quadratic time on a long run of it.
+_FOLD = re.compile(r"\n[ \t]+")
 _FORBIDDEN = re.compile(r"[\0\r\v\f]")
 # More digits than any body has bytes.
 _LENGTH = re.compile(r"[0-9]{1,19}")
