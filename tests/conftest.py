@@ -50,8 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one worker more than there are processors with ``-n auto``, because many tests wait for something."""
-    return (os.cpu_count() or 1) + 1
+    """Run two workers more than there are processors with ``-n auto``, because many tests wait for something."""
+    return (os.cpu_count() or 1) + 2
 
 
 #: How many slow tests this run left out.

@@ -30,6 +30,10 @@ CHROMIUM = [
 ]
 
 
+# One worker runs them all, because every worker that runs one starts a browser of its own.
+pytestmark = pytest.mark.xdist_group("chromium")
+
+
 class Demo(NamedTuple):
     """A demo's server as it runs."""
 
