@@ -11,6 +11,7 @@ _MAX_NAME = 253
 _MAX_LABEL = 63
 _NAME = re.compile(r"[a-z0-9_.-]+")
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+")
+_HOST_AND_PORT = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]+):([0-9]{1,5})")
 _NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)")
 
 
@@ -43,6 +44,24 @@ def ascii_host(name: str) -> str:
     if len(".".join(labels)) > _MAX_NAME or not all(0 < len(label) <= _MAX_LABEL for label in labels):
         raise ValueError("it has a part that is empty or too long")
     return name
+
+
+def split_host(text: str) -> tuple[str, int | None]:
+    """Return a host in its ASCII form and the port that follows it, None if none does.
+
+    Args:
+        text: ``api.example``, ``api.example:8443``, ``10.0.0.1``, ``[::1]:8443`` or ``::1``.
+
+    Raises:
+        ValueError: The text is not a host, or the port is not a number from 1 to 65535.
+    """
+    found = _HOST_AND_PORT.fullmatch(text)
+    host, port = found.groups() if found else (text, None)
+    if port is not None and not 1 <= int(port) <= 65535:
+        raise ValueError("the port is not a number from 1 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    return ascii_host(host), None if port is None else int(port)
 
 
 def _to_ascii(name: str) -> str:

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+from zcli_core.tls import client_context
 from zcli_jwt.keys import MAX_JWKS_BYTES, UnusableKey
 
 if TYPE_CHECKING:
@@ -159,14 +160,7 @@ def _https(context: ssl.SSLContext, deadline: _Deadline) -> urllib.request.HTTPS
 
 
 def _tls(ca_file: Any) -> ssl.SSLContext:
-    if ca_file is None:
-        import truststore
-
-        return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(cafile=ca_file)
+        return client_context(ca_file)
     except OSError as error:
         raise UnusableKey(f"http.ca_file ({ca_file}) cannot be used: {error.strerror}") from None
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context

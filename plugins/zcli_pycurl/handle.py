@@ -16,6 +16,7 @@ from zcli_core.contracts.http_parts.bodies import BodySource
 from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES
 from zcli_core.contracts.http_parts.transport import PoolKey, may_repeat
 from zcli_core.net import is_readable
+from zcli_pycurl.certificates import names_hosts
 from zcli_pycurl.driver import Driver
 from zcli_pycurl.failures import Trouble, classify
 from zcli_pycurl.responses import Response
@@ -72,7 +73,7 @@ class Handle:
             (pycurl.NOPROXY, ""),
         ]
         if key.scheme == "https":
-            options += tls.for_server()
+            options += tls.for_server(shows_certificate=key.shows_certificate)
         proxy = key.proxy
         if proxy is not None:
             host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
@@ -177,12 +178,22 @@ class Handle:
                 self._error = failures.refused(self._key.dialled)
                 return pycurl.PREREQFUNC_ABORT
             self._forbid_repeating()
+            if self._has_connected and self._key.scheme == "https":
+                self._check_certificate()
             self._response.ask()
             self._driver.limit = sooner(math.inf, self._read_timeout)
         except BaseException as error:  # noqa: BLE001 - raised again by exchange(); pycurl would print it
             self._error = error
             return pycurl.PREREQFUNC_ABORT
         return pycurl.PREREQFUNC_OK
+
+    def _check_certificate(self) -> None:
+        """Refuse a server that libcurl may have recognised by its common name."""
+        chain = self._curl.getinfo(pycurl.INFO_CERTINFO)
+        if not chain or not names_hosts(dict(chain[0]).get("Cert", "")):
+            raise failures.insecure(
+                self._key.authority, "its certificate was not accepted: it names no host in subjectAltName"
+            )
 
     def _connect(self, socket: int, purpose: int) -> int:
         """libcurl is about to connect a new socket."""

@@ -15,7 +15,8 @@ from zcli_core.contracts.http import TransportFailure
 if TYPE_CHECKING:
     from zcli_core.config.sections import Http
 
-Options = list[tuple[int, str | bytes | int]]
+#: None as the value unsets an option that libcurl has a default for.
+Options = list[tuple[int, str | bytes | int | None]]
 
 #: Where systems keep their authorities, for an OpenSSL that was built somewhere else: as a folder that OpenSSL can look
 #: one up in, and as one file.
@@ -48,25 +49,36 @@ class TlsOptions:
                 (pycurl.KEYPASSWD, ""),  # or OpenSSL would ask for a passphrase on the terminal
             ]
 
-    def for_server(self) -> Options:
+    def for_server(self, *, shows_certificate: bool) -> Options:
         """For a connection with a server. Raises TransportFailure of kind ``tls`` if there is nobody to trust."""
-        if self._authorities is None:
-            self._authorities = system_authorities()
-        return [(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2), *self._authorities, *self._identity]
+        return [
+            *self._for_peer(),
+            (pycurl.OPT_CERTINFO, 1),
+            (pycurl.SSL_SESSIONID_CACHE, 0),  # libcurl has no certificates of a resumed session to look at
+            *(self._identity if shows_certificate else ()),
+        ]
 
     def for_proxy(self) -> Options:
-        """For a connection with a proxy that speaks TLS itself. Raises TransportFailure as :meth:`for_server` does."""
-        return [(_FOR_PROXY[option], value) for option, value in self.for_server()]
+        """For a connection with a proxy that speaks TLS itself. Raises TransportFailure as :meth:`for_server` does.
 
+        A proxy is never shown the client certificate.
+        """
+        return [(_FOR_PROXY[option], value) for option, value in self._for_peer()]
+
+    def _for_peer(self) -> Options:
+        if self._authorities is None:
+            self._authorities = system_authorities()
+        return [(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2), *_NO_DEFAULTS, *self._authorities]
+
+
+#: A distribution's libcurl has authorities of its own, which would be trusted besides those that are set.
+_NO_DEFAULTS: Options = [(pycurl.CAPATH, None), (pycurl.CAINFO, None)]
 
 _FOR_PROXY = {
     pycurl.SSLVERSION: pycurl.PROXY_SSLVERSION,
     pycurl.CAINFO: pycurl.PROXY_CAINFO,
     pycurl.CAPATH: pycurl.PROXY_CAPATH,
     pycurl.SSL_OPTIONS: pycurl.PROXY_SSL_OPTIONS,
-    pycurl.SSLCERT: pycurl.PROXY_SSLCERT,
-    pycurl.SSLKEY: pycurl.PROXY_SSLKEY,
-    pycurl.KEYPASSWD: pycurl.PROXY_KEYPASSWD,
 }
 
 

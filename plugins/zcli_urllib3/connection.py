@@ -95,14 +95,14 @@ class Http1Connection:
             self._peer = f"the proxy {key.dialled}"
             stream = self._connect(proxy.host, proxy.port, deadline)
             if proxy.scheme == "https":
-                stream.encrypt(self._tls.for_connection(), proxy.host)
+                stream.encrypt(self._tls.for_connection(), proxy.host)  # a proxy is never shown our certificate
             if not key.is_forwarded:
                 self._open_tunnel(stream, proxy.authorization)
                 self._peer = key.peer
             self._is_at_proxy = False
         if key.scheme == "https":
             self._doing = f"connecting to {self._peer}"
-            stream.encrypt(self._tls.for_connection(), key.host)
+            stream.encrypt(self._tls.for_connection(shows_certificate=key.shows_certificate), key.host)
         return stream
 
     def _connect(self, host: str, port: int, deadline: float) -> Stream:

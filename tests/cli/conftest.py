@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import subprocess
 import sys
@@ -65,3 +66,21 @@ def run_here(isolated: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...
 def zcli_on(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DoneBytes]:
     """Runs ``zcli`` in this process, in an empty folder, see :func:`cli_runs.run_main` for the arguments."""
     return functools.partial(run_main, monkeypatch)
+
+
+@pytest.fixture
+def doctor(
+    run_here: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, dict[str, list[tuple[str, str]]]]]:
+    """Runs it with these variables: its status, and by check what it found, as (state, detail)."""
+
+    def run(**variables: str) -> tuple[int, dict[str, list[tuple[str, str]]]]:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        done = run_here("doctor", "--json")
+        found: dict[str, list[tuple[str, str]]] = {}
+        for item in json.loads(done.out):
+            found.setdefault(item["check"], []).append((item["state"], item["detail"]))
+        return done.status, found
+
+    return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable
@@ -16,24 +15,6 @@ from installations import Site
 from zcli_core import __version__
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def doctor(
-    run_here: Run, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, dict[str, list[tuple[str, str]]]]]:
-    """Runs it with these variables: its status, and by check what it found, as (state, detail)."""
-
-    def run(**variables: str) -> tuple[int, dict[str, list[tuple[str, str]]]]:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        done = run_here("doctor", "--json")
-        found: dict[str, list[tuple[str, str]]] = {}
-        for item in json.loads(done.out):
-            found.setdefault(item["check"], []).append((item["state"], item["detail"]))
-        return done.status, found
-
-    return run
 
 
 def _of(findings: list[tuple[str, str]], state: str) -> str:
@@ -60,6 +41,7 @@ def test_where_all_is_well_it_says_so_and_what_it_looked_at(doctor: Run) -> None
         "WebSocket",
         "WebSocket port",
         "services",
+        "security",
     ]
     assert [state for findings in found.values() for state, _ in findings if state == "wrong"] == []
     assert found["installation"] == [("ok", f"zcli-core {__version__}")]

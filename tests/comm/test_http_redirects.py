@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 from http_clients import URL, client_over, failure_of, redirect
 
+from zCLI import zCLI
 from zcli_core.comm.http import HttpClient
 from zcli_core.contracts.http import HttpRequest
+from zcli_core.errors import ConfigError
 from zcli_core.testing import MockTransport, make_response
 
 
@@ -178,6 +181,46 @@ def test_redirect_credentials_in_location_are_not_used() -> None:
     assert "authorization" not in mock.requests[1].headers
 
 
+# --- the client certificate ---
+
+
+def shown_in(steps: list[str], **settings: Any) -> list[bool]:
+    """Whether each request of a chain of redirects through these URLs may show the client certificate."""
+    mock = MockTransport([*map(redirect, steps[1:]), make_response()])
+    assert client_over(mock, client_cert=Path("me.pem"), **settings).get(steps[0])
+    return [request.shows_certificate for request in mock.requests]
+
+
+A, A_TOO, A_PORT, B = "https://a.example/", "https://a.example/two", "https://a.example:8443/", "https://b.example/"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "steps", "shown"),
+    [
+        (None, [A, A_TOO], [True, True]),
+        (None, [A, B, A], [True, False, False]),
+        (None, [A, A_PORT], [True, False]),
+        (None, ["http://a.example/", A, A_TOO], [True, True, True]),
+        (("a.example", "b.example"), [A, B, A_PORT], [True, True, True]),
+        (("a.example:8443",), [A, A_PORT], [False, False]),
+        (("BÜCHER.example:443",), ["https://bücher.example/", "https://xn--bcher-kva.example/"], [True, True]),
+        (("b.example",), [A, B], [False, False]),
+        ((), [A], [False]),
+    ],
+)
+def test_redirect_takes_the_certificate_to_its_hosts_only(
+    hosts: tuple[str, ...] | None, steps: list[str], shown: list[bool]
+) -> None:
+    """The first site, or the listed ones; a site that may not see it ends it for the rest of the call."""
+    assert shown_in(steps, client_cert_hosts=hosts) == shown
+
+
+def test_certificate_hosts_that_are_not_hosts_are_refused() -> None:
+    """A pattern or a URL would match no host, silently."""
+    with pytest.raises(ConfigError, match=r"http\.client_cert_hosts.*api\.example"):
+        zCLI({"deployment": "Testing", "http": {"client_cert_hosts": ["https://a.example/"]}})
+
+
 # --- https ---
 
 
@@ -242,6 +285,25 @@ def test_cookie_does_not_go_to_another_host() -> None:
     mock = MockTransport([redirect("http://other.example/", 302, ("Set-Cookie", "session=hidden")), make_response()])
     assert client_over(mock).get(URL, headers={"Cookie": "own=hidden"})
     assert "cookie" not in mock.requests[1].headers
+
+
+@pytest.mark.parametrize(
+    ("domain", "sent"),
+    [
+        ("github.io", "evil.github.io"),
+        (".github.io", "evil.github.io"),
+        ("evil.github.io", "evil.github.io"),
+        ("victim.github.io", None),
+        ("", "evil.github.io"),
+    ],
+)
+def test_cookie_with_a_domain_is_for_its_host_only(domain: str, sent: str | None) -> None:
+    """A site must not set cookies for its neighbours below a public suffix; it may name itself."""
+    cookie = ("Set-Cookie", f"session=planted; Path=/; domain={domain}")
+    steps = [redirect(f"http://{host}/", 302, cookie) for host in ("victim.github.io", "evil.github.io", "a.github.io")]
+    mock = MockTransport([*steps, make_response()])
+    assert client_over(mock).get("http://evil.github.io/")
+    assert [request.url.host for request in mock.requests if "cookie" in request.headers] == [sent] * (sent is not None)
 
 
 # --- round trips ---

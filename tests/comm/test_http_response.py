@@ -92,6 +92,20 @@ def test_text_is_str_for_every_python_codec() -> None:
         assert isinstance(get(make_response(200, b"a\xff-b\x00.\xc3", headers=headers)).text, str)
 
 
+@pytest.mark.parametrize(
+    "charset", ["x" * 60_000, "x-unknown-7", "utf--8", "utf_.8", "unicode_escape", "utf-8" + "-0" * 40, "../os"]
+)
+def test_charset_that_python_does_not_know_is_not_kept(charset: str) -> None:
+    """Python's codecs keep every name they were asked for, so a server could fill the memory."""
+    known = set(encodings._cache)  # type: ignore[attr-defined]
+    headers = {"Content-Type": f"text/plain; charset={charset}"}
+    response = get(make_response(body=b"na\xc3\xafve", headers=headers))
+    assert (response.text, response.encoding) == ("na\u00efve", "utf-8")
+    with pytest.raises(ValueError, match="is not JSON"):
+        response.json()
+    assert set(encodings._cache) == known  # type: ignore[attr-defined]
+
+
 def test_json_invalid_body_raises_and_says_what_came() -> None:
     """Status and Content-Type, because it is often the page of a proxy."""
     page = get(make_response(502, b"<html>", headers={"Content-Type": "text/html"}))

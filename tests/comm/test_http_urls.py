@@ -91,3 +91,19 @@ def test_a_password_is_never_shown(password: str, noise: str) -> None:
         f"http://h/?k={password}{noise}",
     ):
         assert password not in shown(url)
+
+
+@pytest.mark.parametrize(
+    ("text", "readable"),
+    [
+        ("http://ho st/path#access_token=hidden", "http://ho st/path#"),
+        ("http://ho st/path?key=hidden#hidden", "http://ho st/path?"),
+        ("http://ho st/?key=a@hidden", "http://***?"),
+        ("http://ho st/#key=a@hidden", "http://***#"),
+        ("http://user:hid?den@host:x/", "http://***?"),
+        ("ho st#next=http://hidden", "ho st#"),
+    ],
+)
+def test_shown_unreadable_url_ends_at_query_and_fragment(text: str, readable: str) -> None:
+    """Either may hold a token, and an @ in it does not make it the host."""
+    assert shown(text) == readable

@@ -118,8 +118,8 @@ class VerifiesNobody(Broken):
         super().__init__(context)
         contexts = self._tls.for_connection
 
-        def for_connection() -> ssl.SSLContext:
-            context = contexts()
+        def for_connection(*, shows_certificate: bool = False) -> ssl.SSLContext:
+            context = contexts(shows_certificate=shows_certificate)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             return context
@@ -132,11 +132,23 @@ class TestVerifiesNobody(TlsContract):
     MUST_FAIL = frozenset(
         {
             "test_a_certificate_that_will_not_do_is_refused",
+            "test_a_common_name_does_not_name_a_host",
             "test_the_systems_authorities_are_trusted_where_no_file_is_named",
             "test_ca_file_replaces_the_systems_authorities",
             "test_a_connection_that_was_verified_does_not_vouch_for_another_name",
         }
     )
+
+
+class ShowsCertificateToAll(Broken):
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        request.shows_certificate = True
+        return super().exchange(request, deadline, max_bytes)
+
+
+class TestShowsCertificateToAll(TlsContract):
+    transport = ShowsCertificateToAll
+    MUST_FAIL = frozenset({"test_a_client_certificate_is_shown_only_if_the_request_says_so"})
 
 
 class FollowsRedirects(Broken):

@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import pycurl
 import pytest
 import trustme
 import zcli_pycurl.driver
+import zcli_pycurl.handle
 import zcli_pycurl.tls
+from zcli_pycurl.certificates import names_hosts
 from zcli_pycurl.driver import Driver
 from zcli_pycurl.failures import Trouble, classify
 from zcli_pycurl.handle import Handle, url_of
@@ -27,11 +30,12 @@ from zcli_pycurl.transport import CurlTransport
 from zCLI import zCLI
 from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
-from zcli_core.contracts.http import TransportFailure
+from zcli_core.contracts.http import Headers, HttpRequest, TransportFailure, Url
 from zcli_core.contracts.http_parts import transport
 from zcli_core.contracts.http_parts.transport import ConnectionPool, PoolKey
 from zcli_core.errors import ConfigError
 from zcli_core.net import SelectPoll
+from zcli_core.testing.http import certificates
 from zcli_core.testing.http.peer import ScriptedServer, answering, closed_port, response, wait_until
 
 
@@ -376,3 +380,78 @@ def subject_hash(folder: Path, pem: bytes) -> str:
 def test_other_systems_are_asked_through_their_own_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     assert system_authorities() == [(pycurl.SSL_OPTIONS, pycurl.SSLOPT_NATIVE_CA)]
+
+
+# --- certificates ---
+
+
+def test_a_distributions_authorities_are_not_trusted_beside_ca_file(
+    make_curl: Callable[..., HttpClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian's libcurl has a folder of authorities as its default, which ``http.ca_file`` has to replace."""
+    system, own = trustme.CA(), trustme.CA()
+    folder = tmp_path / "system"
+    folder.mkdir()
+    pem = system.cert_pem.bytes()
+    (folder / f"{subject_hash(tmp_path, pem)}.0").write_bytes(pem)
+    own.cert_pem.write_to_path(tmp_path / "own.pem")
+
+    class Distributed(pycurl.Curl):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.setopt(pycurl.CAPATH, str(folder))
+            self.setopt(pycurl.PROXY_CAPATH, str(folder))
+
+    monkeypatch.setattr(zcli_pycurl.handle.pycurl, "Curl", Distributed)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    system.issue_cert("127.0.0.1").configure_cert(context)
+    http = make_curl(ca_file=tmp_path / "own.pem")
+    with ScriptedServer(answering(response()), context) as server:
+        for url, kind in ((server.url, "tls"), ("http://a.example/", "proxy")):
+            assert http.get(url) is None
+            assert http.last_failure is not None
+            assert http.last_failure.kind == kind
+            assert "certificate was not accepted" in http.last_failure.message
+            monkeypatch.setenv("all_proxy", server.url)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_certificate_is_looked_at_on_every_connection(tmp_path: Path, version: str) -> None:
+    """A handle that connects again does a whole handshake: a resumed one would show no certificate."""
+    (tmp_path / "ca.pem").write_text(certificates.AUTHORITY)
+    tls = certificates.server_tls()
+    tls.maximum_version = ssl.TLSVersion[version]
+    resumed: list[bool | None] = []
+
+    def script(server: ScriptedServer, connection: socket.socket) -> None:
+        assert isinstance(connection, ssl.SSLSocket)
+        resumed.append(connection.session_reused)
+        server.read_request(connection)
+        connection.sendall(response(b"ok", "200 OK", "Connection: close"))
+
+    with ScriptedServer(script, tls) as server:
+        url = Url("https", "127.0.0.1", server.port, "/")
+        handle = Handle(PoolKey.of(url, False), TlsOptions(Http(ca_file=tmp_path / "ca.pem")), 100)
+        for _ in range(2):
+            request = HttpRequest("GET", url, Headers())
+            assert handle.exchange(request, time.monotonic() + 20, 1000).status == 200
+        handle.close()
+        assert resumed == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("certificate", "found"),
+    [
+        (certificates.GOOD, True),
+        (certificates.LOCALHOST, True),
+        (certificates.COMMON_NAME, False),
+        (certificates.COMMON_ADDRESS, False),
+        (certificates.GOOD[:300] + "\n-----END CERTIFICATE-----", False),
+        ("", False),
+    ],
+    ids=["names and addresses", "name", "none", "e-mail address", "cut", "empty"],
+)
+def test_names_hosts_finds_names_and_addresses(certificate: str, found: bool) -> None:
+    """In subjectAltName only; what cannot be read names no host."""
+    assert names_hosts(certificate) is found

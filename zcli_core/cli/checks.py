@@ -11,9 +11,10 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zcli_core import __version__
+from zcli_core.cli.security_checks import SECURITY_CHECKS, Findings, State
 from zcli_core.comm import Comm
 from zcli_core.config.sections import Application
 from zcli_core.contracts.provider import Context
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.host import Kind
 
-State = Literal["ok", "warning", "wrong"]
 _OURS = "zcli-core"
 #: The newest Python that zCLI is tested on.
 _NEWEST = (3, 13)
@@ -40,9 +40,6 @@ class Finding(NamedTuple):
     check: str
     state: State
     detail: str
-
-
-_Findings = Iterator[tuple[State, str]]
 
 
 def examine(session: Session) -> Iterator[Finding]:
@@ -59,7 +56,7 @@ def examine(session: Session) -> Iterator[Finding]:
             yield Finding(name, state, detail)
 
 
-def _python(session: Session) -> _Findings:
+def _python(session: Session) -> Findings:
     shown = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] > _NEWEST:
         yield "warning", f"Python {shown}; zCLI {__version__} is tested up to {'.'.join(map(str, _NEWEST))}"
@@ -67,7 +64,7 @@ def _python(session: Session) -> _Findings:
         yield "ok", f"Python {shown}"
 
 
-def _installation(session: Session) -> _Findings:
+def _installation(session: Session) -> Findings:
     points = [record.entry_point for record in session.host.records.values()]
     versions = {point.version for point in points if point.distribution == _OURS}
     again = f"pip install --force-reinstall {_OURS}"
@@ -80,7 +77,7 @@ def _installation(session: Session) -> _Findings:
         yield "ok", f"{_OURS} {__version__}"
 
 
-def _plugins(session: Session) -> _Findings:
+def _plugins(session: Session) -> Findings:
     records = session.host.records.values()
     loaded = sum(record.state == "loaded" for record in records)
     disabled = [record.name for record in records if record.state == "disabled"]
@@ -91,7 +88,7 @@ def _plugins(session: Session) -> _Findings:
     yield "ok", f"{loaded} loaded" + (f", disabled: {', '.join(disabled)}" if disabled else "")
 
 
-def _configuration(session: Session) -> _Findings:
+def _configuration(session: Session) -> Findings:
     for problem in session.error.problems if session.error else ():
         yield "wrong", problem
     for warning in session.warnings:
@@ -100,7 +97,7 @@ def _configuration(session: Session) -> _Findings:
         yield "ok", f"{len(session.config.settings)} settings, deployment {session.config.deployment}"
 
 
-def _providers(session: Session) -> _Findings:
+def _providers(session: Session) -> Findings:
     """Whether what is selected can be made. Strategies are, as by the server, only where they are needed."""
     config = session.config
     for kind in KINDS:
@@ -114,7 +111,7 @@ def _providers(session: Session) -> _Findings:
                 yield "wrong", str(error)
 
 
-def _made(session: Session, kind: Kind) -> _Findings:
+def _made(session: Session, kind: Kind) -> Findings:
     from zcli_core.host.choice import choose_complete, make, selected_names
 
     told = session.error.problems if session.error else ()
@@ -133,7 +130,7 @@ def _made(session: Session, kind: Kind) -> _Findings:
                 close()
 
 
-def _log_file(session: Session) -> _Findings:
+def _log_file(session: Session) -> Findings:
     application = session.config.section(Application)
     folder = application.logger_path or user_log_folder()
     if folder is None:
@@ -175,7 +172,7 @@ def _unwritable_file(file: Path) -> str | None:
         return f"{file}: {error.strerror}"
 
 
-def _websocket(session: Session) -> _Findings:
+def _websocket(session: Session) -> Findings:
     """Its TLS, origins and address, as the server judges them before it opens its port."""
     from zcli_core.comm.websocket.setup import make_plan, warn_if_open
 
@@ -206,7 +203,7 @@ def _end_of_certificate(config: Config, context: object) -> str:
     return f"the certificate {files.certificate} fits its key; {when}"
 
 
-def _port(session: Session) -> _Findings:
+def _port(session: Session) -> Findings:
     from zcli_core.comm.ports import port_holder, port_state
 
     settings = session.config.websocket
@@ -226,7 +223,7 @@ def _port(session: Session) -> _Findings:
     yield _severity(session.config, "websocket.port"), f"{state.detail}{by}; {advice}"
 
 
-def _services(session: Session) -> _Findings:
+def _services(session: Session) -> Findings:
     """Which of them run. None has to: that is no fault."""
     from zcli_core.comm.services.asking import at_once
 
@@ -247,6 +244,17 @@ def _service(services: Services, name: str) -> tuple[State, str]:
         return "ok", f"{name} is ready on port {status['port']}"
     # Where something else answers, a script that asks for the service would get that.
     return ("warning" if status["state"] in ("foreign", "silent") else "ok"), f"{name}: {status['error']}"
+
+
+def _security(session: Session) -> Findings:
+    """Who else can read, reach or change something of ours. A check that fails does not hide the others' findings."""
+    found: list[tuple[State, str]] = []
+    for check in SECURITY_CHECKS:
+        try:
+            found += check(session)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a check may call a plugin
+            found.append(("wrong", f"the check {check.__name__.strip('_')} failed: {describe_error(error)}"))
+    yield from found or [("ok", "no problem found")]
 
 
 def _severity(config: Config, key: str) -> State:
@@ -272,7 +280,7 @@ def _heard() -> Iterator[list[str]]:
         log.removeHandler(listener)
 
 
-_CHECKS: tuple[tuple[str, Callable[[Session], _Findings]], ...] = (
+_CHECKS: tuple[tuple[str, Callable[[Session], Findings]], ...] = (
     ("Python", _python),
     ("installation", _installation),
     ("plugins", _plugins),
@@ -282,4 +290,5 @@ _CHECKS: tuple[tuple[str, Callable[[Session], _Findings]], ...] = (
     ("WebSocket", _websocket),
     ("WebSocket port", _port),
     ("services", _services),
+    ("security", _security),
 )

@@ -28,6 +28,7 @@ from wsproto.utilities import ProtocolError
 from zcli_core import net
 from zcli_core.comm.http.urls import UserInfo, parse_url
 from zcli_core.contracts.http import TransportFailure, Url
+from zcli_core.tls import client_context
 
 _TIMEOUT = 10.0
 _PERHAPS = "(is it a ws:// address?)"
@@ -110,7 +111,7 @@ class Client:
         try:
             # They block the event loop, which has nothing else to do yet.
             plain = net.connect(net.resolve(url.host, url.port, deadline), deadline)
-            context = _tls_context(ca_file) if url.scheme == "https" else None
+            context = client_context(ca_file) if url.scheme == "https" else None
             name = url.host.partition("%")[0].rstrip(".") if context else None
             opening = asyncio.open_connection(sock=plain, ssl=context, server_hostname=name)
             reader, writer = await asyncio.wait_for(opening, net.remaining(deadline))
@@ -264,13 +265,3 @@ def _why(error: BaseException) -> str:
     if isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, socket.gaierror)) and error.errno:
         return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    if ca_file is None:
-        import truststore
-
-        return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context = ssl.create_default_context(cafile=ca_file)
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a self-signed certificate vouches for itself
-    return context

@@ -43,6 +43,17 @@ def _cookie_name(value: Any) -> str | None:
     return "the name of a cookie: letters, digits and !#$%&'*+-.^_`|~"
 
 
+def _hosts(value: Any) -> str | None:
+    from zcli_core.hosts import split_host
+
+    try:
+        for host in value or ():
+            split_host(host)
+    except ValueError:
+        return "hosts, each with or without a port, such as api.example or [::1]:8443"
+    return None
+
+
 class Application(Section, name=""):
     """The script as a whole."""
 
@@ -83,6 +94,11 @@ class Http(Section, name="http"):
     ca_file: Path | None = setting(None, "PEM file of the authorities to trust instead of the system's", security=True)
     client_cert: Path | None = setting(None, "PEM file of the client's certificate", security=True)
     client_key: Path | None = setting(None, "PEM file of its key, if it is not in client_cert", security=True)
+    client_cert_hosts: tuple[str, ...] | None = setting(
+        None, "hosts that client_cert is shown to, such as api.example or api.example:8443; if unset, the host that a "
+        "call is made to; it is not shown to any other host that a redirect leads to, nor to proxies",
+        check=_hosts, security=True,
+    )  # fmt: skip
     user_agent: str | None = setting(None, "the User-Agent header; zcli-core/<version> if unset", check=_header_value)
 
 

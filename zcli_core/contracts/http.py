@@ -9,7 +9,8 @@ A plugin offers transports with the hook ``zcli_http_transports``, which returns
 
 Of the settings in ``context.config.http`` a transport uses ``pool_size``, ``max_headers``, ``trust_env``, ``ca_file``,
 ``client_cert`` and ``client_key``; the rest is the core's, which has tried these files before it asks for the
-transport: they can be read, are in PEM format and fit each other, and the key has no passphrase. What ``trust_env``
+transport: they can be read, are in PEM format and fit each other, and the key has no passphrase. The certificate is
+shown only to the server of a request whose ``shows_certificate`` is true, and never to a proxy. What ``trust_env``
 lets the environment say is read by :func:`zcli_core.contracts.http_proxies.proxy_for`.
 
 :mod:`zcli_core.contracts.http_parts` has what transports share: reading heads and bodies, kept connections, failures.

@@ -92,11 +92,14 @@ class HttpRequest:
 
     ``connect_timeout`` and ``read_timeout`` are the caller's limits for one attempt, in seconds, or None.
 
+    ``shows_certificate`` says whether the server may be shown the client certificate (``http.client_cert``). The core
+    sets it before each request, because a redirect must not take the certificate to another site.
+
     A request can be pickled and copied deeply. What comes of that has no body if the body is a file or an iterable,
     because these belong to the script that gave them.
     """
 
-    __slots__ = ("body", "connect_timeout", "headers", "method", "read_timeout", "url")
+    __slots__ = ("body", "connect_timeout", "headers", "method", "read_timeout", "shows_certificate", "url")
 
     def __init__(self, method: str, url: Url, headers: Headers, body: Body = None) -> None:
         self.method = method
@@ -105,6 +108,7 @@ class HttpRequest:
         self.body = body
         self.connect_timeout: float | None = None
         self.read_timeout: float | None = None
+        self.shows_certificate = False
 
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
         state = {name: getattr(self, name) for name in HttpRequest.__slots__}
@@ -113,6 +117,7 @@ class HttpRequest:
     def __copy__(self) -> HttpRequest:
         found = HttpRequest(self.method, self.url, self.headers, self.body)
         found.connect_timeout, found.read_timeout = self.connect_timeout, self.read_timeout
+        found.shows_certificate = self.shows_certificate
         return found
 
     def __repr__(self) -> str:
@@ -246,11 +251,7 @@ class HttpResponse:
                 name, _, value = parameter.partition("=")
                 if name.strip().lower() == "charset":
                     charset = value.strip().strip("'\"")
-                    try:
-                        b"\xff-\xff".decode(charset, "replace")  # some codecs are not of text, or cannot replace
-                    except (LookupError, ValueError):
-                        return None
-                    return charset
+                    return charset if _is_charset(charset) else None
         return None
 
     @property
@@ -340,6 +341,36 @@ class HttpResponse:
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status_code} {self.reason}>"
+
+
+#: The name of a charset as its registry has them (RFC 2978, section 2.3), and what separates the words of one.
+_CHARSET = re.compile(r"[a-z0-9]+(?:[-_.:][a-z0-9]+)*")
+_SEPARATOR = re.compile(r"[-_.:]")
+#: Python's charsets without an alias.
+_UNALIASED = frozenset({
+    "cp1006", "cp720", "cp737", "cp856", "cp874", "cp875", "iso8859_1", "koi8_t", "koi8_u", "mac_arabic",
+    "mac_croatian", "mac_farsi", "mac_romanian", "palmos", "utf_8_sig",
+})  # fmt: skip
+
+
+def _is_charset(name: str) -> bool:
+    """Whether Python can read text in a charset that a server names.
+
+    Only names that Python knows may reach its codecs, because it keeps every name that it was ever asked for.
+    """
+    from encodings.aliases import aliases
+
+    lowered = name.lower()
+    if len(name) > 40 or not _CHARSET.fullmatch(lowered):
+        return False
+    known = _SEPARATOR.sub("_", lowered)
+    if known not in aliases and known not in _UNALIASED and known not in aliases.values():
+        return False
+    try:
+        b"\xff-\xff".decode(name, "replace")  # some codecs are not of text, or cannot replace
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 def _is_deletion(attributes: list[str]) -> bool:

@@ -61,6 +61,7 @@ class MockRequest(HttpRequest):
         read = b"" if body is None else body if isinstance(body, bytes) else b"".join(body)
         super().__init__(request.method, request.url, request.headers.copy(), read)
         self.connect_timeout, self.read_timeout = request.connect_timeout, request.read_timeout
+        self.shows_certificate = request.shows_certificate
         self.deadline = deadline
         self.max_bytes = max_bytes
 

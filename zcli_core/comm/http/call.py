@@ -12,6 +12,7 @@ from zcli_core.comm.http.retries import Retries
 from zcli_core.contracts.http import HttpRequest, HttpResponse, RawResponse, TransportFailure, sooner
 
 if TYPE_CHECKING:
+    from zcli_core.comm.http.certificate_hosts import CertificateHosts
     from zcli_core.comm.http.cookies import RedirectCookies
     from zcli_core.comm.http.options import Timeouts
 
@@ -23,6 +24,7 @@ class Call:
 
     __slots__ = (
         "_authorize",
+        "_certificate_hosts",
         "_deadline",
         "_log",
         "_max_bytes",
@@ -45,6 +47,7 @@ class Call:
         max_redirects: int,
         retries: Retries,
         authorize: Callable[[HttpRequest], Any] | None,
+        certificate_hosts: CertificateHosts | None,
     ) -> None:
         self._send = send
         self._log = log
@@ -55,6 +58,7 @@ class Call:
         self._max_redirects = max_redirects
         self._retries = retries
         self._authorize = authorize
+        self._certificate_hosts = certificate_hosts
 
     def run(self, request: HttpRequest) -> HttpResponse:
         """Send the request, follow redirects, and return the last response.
@@ -64,6 +68,7 @@ class Call:
         """
         if self._authorize is not None:
             self._authorize(request)
+        request.shows_certificate = self._certificate_hosts is None or request.url in self._certificate_hosts
         response = self._exchange(request, ())
         if self._max_redirects and response.is_redirect:
             return self._follow(request, response)
@@ -112,8 +117,12 @@ class Call:
             if cookies is not None:
                 cookies.take(response)
                 cookies.put(request)
-            if not same_site(response.request.url, request.url):
+            is_same_site = same_site(response.request.url, request.url)
+            if not is_same_site:
                 authorize = None
+            # Not shown again later either: a site in between decides where the next request goes.
+            may_see = is_same_site if self._certificate_hosts is None else request.url in self._certificate_hosts
+            request.shows_certificate = response.request.shows_certificate and may_see
             if authorize is not None:
                 authorize(request)
             response = self._exchange(request, (*response.history, response))

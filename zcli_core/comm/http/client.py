@@ -42,6 +42,7 @@ from zcli_core.printable import printable
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from zcli_core.comm.http.certificate_hosts import CertificateHosts
     from zcli_core.comm.http.multipart import Files
     from zcli_core.comm.http.options import RequestOptions
     from zcli_core.config.sections import Http
@@ -58,7 +59,8 @@ class HttpClient:
     TypeError or ValueError at once, before anything is sent.
 
     Certificates are verified. Redirects are followed; headers that might be credentials are not sent on to another
-    site. Cookies live within one call only. Credentials come from ``auth`` or the URL: ``~/.netrc`` is never read.
+    site, and the client certificate is shown only where ``http.client_cert_hosts`` allows it. Cookies live within one
+    call only. Credentials come from ``auth`` or the URL: ``~/.netrc`` is never read.
     """
 
     def __init__(
@@ -86,6 +88,11 @@ class HttpClient:
         call_after_fork(self)
         self._user_agent = f"zcli-core/{__version__}" if settings.user_agent is None else settings.user_agent
         self._defaults: list[tuple[str, str]] = []
+        self._certificate_hosts: CertificateHosts | None = None
+        if settings.client_cert_hosts is not None:
+            from zcli_core.comm.http.certificate_hosts import CertificateHosts
+
+            self._certificate_hosts = CertificateHosts(settings.client_cert_hosts)
 
     @property
     def last_failure(self) -> HttpFailure | None:
@@ -188,6 +195,7 @@ class HttpClient:
                 deadline,
             ),
             authorize=authorizer,
+            certificate_hosts=self._certificate_hosts,
         )
         source_error: BaseException | None = None
         try:

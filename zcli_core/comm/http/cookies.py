@@ -1,4 +1,8 @@
-"""Cookies within one call: what a redirect sets is sent to where it leads. Nothing is kept after the call."""
+"""Cookies within one call: what a redirect sets is sent to where it leads. Nothing is kept after the call.
+
+A cookie goes to the host that set it and to no other: without a list of public suffixes, ``evil.github.io`` could set
+one for ``victim.github.io``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from zcli_core.contracts.http import HttpRequest, HttpResponse
 
 
 class RedirectCookies:
-    """The cookies of one chain of redirects, under the rules of domain, path and Secure that browsers follow."""
+    """The cookies of one chain of redirects, under the rules of path and Secure that browsers follow."""
 
     def __init__(self, first: HttpRequest) -> None:
         self._jar = CookieJar()
@@ -45,6 +49,24 @@ class _Answer:
 
     def info(self) -> email.message.Message:
         message = email.message.Message()
-        for value in self._response.headers.get_all("set-cookie"):
-            message["Set-Cookie"] = value
+        host = self._response.request.url.host
+        for field in self._response.headers.get_all("set-cookie"):
+            own = _host_only(field, host)
+            if own is not None:
+                message["Set-Cookie"] = own
         return message
+
+
+def _host_only(field: str, host: str) -> str | None:
+    """A Set-Cookie field without its Domain; None if that is not the host's (RFC 6265, section 5.3)."""
+    pair, *attributes = field.split(";")
+    kept = [pair]
+    for attribute in attributes:
+        name, _, value = attribute.partition("=")
+        if name.strip().lower() != "domain":
+            kept.append(attribute)
+            continue
+        domain = value.strip().strip(".").lower()
+        if domain and host != domain and not host.endswith(f".{domain}"):
+            return None
+    return ";".join(kept)

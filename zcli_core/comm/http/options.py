@@ -42,7 +42,7 @@ class RequestOptions(TypedDict, total=False):
 _INSTEAD = {
     "verify": "certificates are always verified; set http.ca_file to trust an authority of your own",
     "ssl": "certificates are always verified; set http.ca_file to trust an authority of your own",
-    "cert": "set http.client_cert and http.client_key",
+    "cert": "set http.client_cert, http.client_key and, for more hosts than the first, http.client_cert_hosts",
     "proxies": "set HTTP_PROXY, HTTPS_PROXY and NO_PROXY in the environment, or http.trust_env: false to ignore them",
     "cookies": "use headers={'Cookie': 'name=value'}; a cookie that a redirect sets is kept within the call",
     "stream": "the whole body is read within the timeout; http.max_bytes limits its size",

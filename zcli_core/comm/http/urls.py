@@ -24,6 +24,7 @@ _ORDINARY = re.compile(
 # RFC 3986, appendix B. A part that is missing is None, so that "?" without a query is not lost.
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
 _HOST_AND_PORT = re.compile(r"\[([^\[\]]*)\](?::([^:]*))?|([^:\[\]]*)(?::([^:]*))?")
+_PATH_END = re.compile("([?#])")
 # What stands in a port's place and is not a port: perhaps a password whose @ was forgotten.
 _NO_PORT = re.compile(r"^([^/?#]*//[^/?#:]*):(?![0-9]*(?:[/?#]|$))[^/?#]*")
 _MAX_HOST = 63
@@ -209,11 +210,12 @@ def shown(text: object) -> str:
     except TransportFailure:
         if not isinstance(text, str):
             return f"<{type(text).__name__}>"
-    # A URL that cannot be read may have its password anywhere before the last @.
-    scheme, mark, rest = text.partition("://")
-    without_credentials = (f"{scheme}{mark}" if mark else "") + (rest if mark else text).rpartition("@")[2]
-    path, question, _ = _NO_PORT.sub(r"\1:***", without_credentials).partition("?")
-    return repr((path + question)[:200])[1:-1]
+    # A URL that cannot be read may have its password anywhere before the last @, and a token in query and fragment.
+    before, end, after = (*_PATH_END.split(text, maxsplit=1), "", "")[:3]
+    scheme, mark, rest = before.partition("://")
+    scheme, rest = (f"{scheme}{mark}", rest) if mark else ("", before)
+    rest = "***" if "@" in after else rest.rpartition("@")[2]
+    return repr((_NO_PORT.sub(r"\1:***", scheme + rest) + end)[:200])[1:-1]
 
 
 def _invalid(message: str) -> TransportFailure:

@@ -33,11 +33,14 @@ class PoolKey(NamedTuple):
     host: str
     port: int
     proxy: Proxy | None
+    #: Whether the server, never the proxy, is shown the client certificate if it asks for one.
+    shows_certificate: bool = False
 
     @classmethod
-    def of(cls, url: Url, trust_env: bool) -> PoolKey:
+    def of(cls, url: Url, trust_env: bool, shows_certificate: bool = False) -> PoolKey:
         """The key for a URL. Raises TransportFailure of kind ``proxy`` if the environment's proxy cannot be used."""
-        return cls(url.scheme, url.host, url.port, proxy_for(url) if trust_env else None)
+        shows_certificate = shows_certificate and url.scheme == "https"
+        return cls(url.scheme, url.host, url.port, proxy_for(url) if trust_env else None, shows_certificate)
 
     @property
     def is_forwarded(self) -> bool:
@@ -174,6 +177,7 @@ class PooledTransport(Generic[C]):
 
     def __init__(self, settings: Http, connect: Callable[[PoolKey], C]) -> None:
         self._trust_env = settings.trust_env
+        self._has_certificate = settings.client_cert is not None
         self._connect = connect
         self._pool: ConnectionPool[C] = ConnectionPool(settings.pool_size)
         # Also at the end of a program that closes nothing.
@@ -181,7 +185,7 @@ class PooledTransport(Generic[C]):
 
     def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         """See :meth:`zcli_core.contracts.http.HttpTransport.exchange`."""
-        key = PoolKey.of(request.url, self._trust_env)
+        key = PoolKey.of(request.url, self._trust_env, self._has_certificate and request.shows_certificate)
         kept = self._pool.take(key, request)
         if kept is not None:
             try:

@@ -66,9 +66,11 @@ class Caller:
         *,
         within: float = ENOUGH,
         max_bytes: int = LARGEST,
+        shows_certificate: bool = False,
     ) -> RawResponse:
         """One exchange with ``within`` seconds to its deadline; raises what the transport raises."""
         request = HttpRequest(method, url_of(address), Headers(headers), body)
+        request.shows_certificate = shows_certificate
         return self.exchange(request, within, max_bytes)
 
     def send_here(self, address: str, body: Body = None) -> RawResponse:

@@ -51,6 +51,17 @@ class TlsContract(HttpContract):
         assert not re.search(others, failure.message, re.IGNORECASE), failure.message
         assert "127.0.0.1" in failure.message
 
+    @pytest.mark.parametrize(("host", "certificate"), [("localhost", "COMMON_NAME"), ("127.0.0.1", "COMMON_ADDRESS")])
+    def test_a_common_name_does_not_name_a_host(
+        self, make_caller: MakeCaller, tmp_path: Path, host: str, certificate: str
+    ) -> None:
+        """Neither a name nor an address, if subjectAltName is missing or names no host (RFC 9525, section 6.3)."""
+        company = tmp_path / "company.pem"
+        company.write_text(certificates.COMPANY)
+        with ScriptedServer(answering(response()), server_tls(getattr(certificates, certificate))) as server:
+            make_caller(ca_file=str(company)).fails("tls", server.url.replace("127.0.0.1", host))
+            assert server.requests == []
+
     def test_the_systems_authorities_are_trusted_where_no_file_is_named(self, caller: Caller) -> None:
         """And nobody else's: a certificate of a test's authority is refused."""
         with ScriptedServer(answering(response()), server_tls()) as server:
@@ -112,6 +123,29 @@ class TlsContract(HttpContract):
         with ScriptedServer(answering(answer, keep_open=False), server_tls()) as server:
             make_caller(ca_file=ca_file).fails({"protocol", "reset"}, server.url)
 
+    def test_a_client_certificate_is_shown_only_if_the_request_says_so(
+        self, make_caller: MakeCaller, ca_file: str, tmp_path: Path
+    ) -> None:
+        """A kept connection that was opened with the certificate does not serve a request without it."""
+        certificate = tmp_path / "client.pem"
+        certificate.write_text(certificates.CLIENT + certificates.KEY)
+        shown: list[bool] = []
+
+        def script(server: ScriptedServer, connection: socket.socket) -> None:
+            assert isinstance(connection, ssl.SSLSocket)
+            while server.read_request(connection):
+                shown.append(bool(connection.getpeercert()))
+                connection.sendall(response())
+
+        tls = server_tls(client_authority=certificates.AUTHORITY)
+        tls.verify_mode = ssl.CERT_OPTIONAL
+        with ScriptedServer(script, tls) as server:
+            caller = make_caller(ca_file=ca_file, client_cert=str(certificate))
+            for says_so in (True, False, True, False):
+                caller.send(server.url, shows_certificate=says_so)
+            assert shown == [True, False, True, False]
+            assert server.connections == 2
+
     @pytest.mark.parametrize("split", [False, True], ids=["one file", "two files"])
     def test_a_client_certificate_is_presented(
         self, make_caller: MakeCaller, ca_file: str, tmp_path: Path, split: bool
@@ -123,7 +157,8 @@ class TlsContract(HttpContract):
         tls = server_tls(client_authority=certificates.AUTHORITY)
         with ScriptedServer(answering(response()), tls) as server:
             identity = {"client_cert": str(certificate), **({"client_key": str(key)} if split else {})}
-            assert make_caller(ca_file=ca_file, **identity).send(server.url).body == b"ok"
+            caller = make_caller(ca_file=ca_file, **identity)
+            assert caller.send(server.url, shows_certificate=True).body == b"ok"
             # In TLS 1.3 the refusal comes after the handshake.
             make_caller(ca_file=ca_file).fails({"tls", "reset"}, server.url)
             assert len(server.requests) == 1

@@ -1,0 +1,53 @@
+"""Which certificates may be matched with a host: those that name hosts in subjectAltName (RFC 9525, section 6.3).
+
+libcurl compares the common name of a certificate that has no such names, also with an IP address, and has no option
+against it. It has verified and parsed the certificate before it is looked at here.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Iterator
+
+#: The object identifier of the extension subjectAltName, 2.5.29.17, as DER.
+_SUBJECT_ALT_NAME = bytes.fromhex("0603551d11")
+_EXTENSIONS, _OCTETS, _DNS_NAME, _IP_ADDRESS = 0xA3, 0x04, 0x82, 0x87
+
+
+def names_hosts(pem: str) -> bool:
+    """Whether a certificate has a DNS name or an IP address in subjectAltName (RFC 5280, section 4.2.1.6)."""
+    try:
+        body = pem.partition("-----BEGIN CERTIFICATE-----")[2].partition("-----END")[0]
+        return any(tag in (_DNS_NAME, _IP_ADDRESS) for tag, _ in _alternative_names(binascii.a2b_base64(body)))
+    except (IndexError, ValueError):
+        return False
+
+
+def _alternative_names(certificate: bytes) -> Iterator[tuple[int, bytes]]:
+    (_, signed), *_ = _items(certificate)
+    (_, content), *_ = _items(signed)
+    for tag, extensions in _items(content):
+        if tag != _EXTENSIONS:
+            continue
+        for _, listed in _items(extensions):
+            for _, extension in _items(listed):
+                if extension.startswith(_SUBJECT_ALT_NAME):
+                    value = next(value for tag, value in _items(extension) if tag == _OCTETS)
+                    for _, names in _items(value):
+                        yield from _items(names)
+
+
+def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The tags and contents of the DER values that follow each other (X.690, section 8.1). Tags have one byte here."""
+    position = 0
+    while position < len(data):
+        tag, length = data[position], data[position + 1]
+        position += 2
+        if length & 0x80:
+            size = length & 0x7F
+            length = int.from_bytes(data[position : position + size], "big")
+            position += size
+        if position + length > len(data):
+            raise ValueError("a value is longer than what holds it")
+        yield tag, data[position : position + length]
+        position += length
