@@ -11,11 +11,12 @@ from typing import Any
 
 from zcli_core.comm import Comm
 from zcli_core.comm.facade import check_http_files
-from zcli_core.config.assembly import configure, script_file
+from zcli_core.config.assembly import configure
 from zcli_core.host import PluginHost
 from zcli_core.log import FILE_ONLY, ApplicationLog, open_log
 from zcli_core.printable import print_line
 from zcli_core.security import SecurityWarning, warn_security
+from zcli_core.trusted import script_file
 
 
 class zCLI:  # noqa: N801 - the name that the guide gives it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +17,7 @@ from zcli_core.contracts.config_layer import LayerContext
 from zcli_core.errors import ConfigError
 from zcli_core.security import SecurityWarning
 from zcli_core.suggestions import suggestion
+from zcli_core.trusted import script_file
 
 if TYPE_CHECKING:
     from zcli_core.contracts.config_layer import ConfigLayer
@@ -78,22 +78,6 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
 def core_settings() -> dict[str, Setting]:
     """The settings that the core itself declares, by key."""
     return {s.key: s for section in CORE_SECTIONS for s in declared_settings(section, _CORE)}
-
-
-def script_file() -> str | None:
-    """The running script, or None in an interactive session.
-
-    Of a frozen program it is the executable, and of a zip file that Python runs the zip file: users keep their files
-    beside these, and what is inside is not theirs.
-    """
-    if getattr(sys, "frozen", False):
-        return os.path.abspath(sys.executable)
-    found = getattr(sys.modules.get("__main__"), "__file__", None)
-    if not found:
-        return None
-    file: str = os.path.abspath(found)
-    folder = os.path.dirname(file)
-    return folder if os.path.isfile(folder) else file
 
 
 def _disabled_at_first(setting: Setting, zspark: Mapping[str, Any]) -> tuple[str, ...]:
