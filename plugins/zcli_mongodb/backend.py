@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 from zcli_core.contracts.service import (
     Answer,
+    DataFolder,
     Exchange,
     HomebrewFormula,
     Install,
@@ -90,17 +91,18 @@ class MongodbBackend(ServiceBackend):
         database = quote(target.database or "", safe="")
         return {"database": target.database, "url": f"mongodb://{user}{place}/{database}{_tls_options(target)}"}
 
-    def choose_program(self, programs: Sequence[Path], data: Path) -> Path:
+    def choose_program(self, programs: Sequence[Path], data: DataFolder) -> Path:
         """Of mongod and the stand-in, the one whose data is there: the other one would start with an empty database."""
-        is_mongods = (data / "WiredTiger").exists()
-        if not is_mongods and not any(data.glob("*.db")):
+        names = data.names()
+        is_mongods = "WiredTiger" in names
+        if not is_mongods and not any(name.endswith(".db") for name in names):
             return programs[0]
         for program in programs:
             if (program.name != _STAND_IN) == is_mongods:
                 return program
         name, other = ("mongod", _STAND_IN) if is_mongods else (_STAND_IN, "mongod")
         raise LaunchError(
-            f"the data folder {data} was written by {name}, which is not installed, and {other} cannot read it; "
+            f"the data folder {data.path} was written by {name}, which is not installed, and {other} cannot read it; "
             f"install {name}, or name another folder with data_dir"
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from zcli_core.contracts.service import (
+    DataFolder,
     DebianCluster,
     HomebrewFormula,
     Install,
@@ -29,6 +30,15 @@ _SUPERUSER = "postgres"
 _PASSFILE = "pgpass"
 _VERSION_TIMEOUT = 5.0  # for printing one line
 _SOCKET_NAME = ".s.PGSQL.{port}"
+_VERSION_FILE = "PG_VERSION"
+#: Where initdb makes the cluster, within the data folder, and what moves it when it is complete, its version last.
+_FRESH = "new"
+_MOVE = f"""set -e
+for item in {_FRESH}/*; do
+    test "$item" = {_FRESH}/{_VERSION_FILE} || mv "$item" .
+done
+mv {_FRESH}/{_VERSION_FILE} .
+rmdir {_FRESH}"""
 
 
 class PostgresqlBackend(ServiceBackend):
@@ -64,7 +74,6 @@ class PostgresqlBackend(ServiceBackend):
             ),
             unix_socket=True,
             accounts=("postgres",),
-            refuses_root=True,
             stop_signal=signal.SIGINT,  # "fast": sessions are ended, then the data is saved
             try_again_on=("pre-existing shared memory block",),  # the processes of one that was killed are still going
         ),
@@ -100,7 +109,7 @@ class PostgresqlBackend(ServiceBackend):
 
     # --- a server of our own ---
 
-    def choose_program(self, programs: Sequence[Path], data: Path) -> Path:
+    def choose_program(self, programs: Sequence[Path], data: DataFolder) -> Path:
         """A data folder can be used only by the major version that made it."""
         wanted = _version_of(data)
         if wanted is None:
@@ -109,32 +118,31 @@ class PostgresqlBackend(ServiceBackend):
             if _major_version(program) == wanted:
                 return program
         raise LaunchError(
-            f"the data folder {data} is of PostgreSQL {wanted}, and no program of that version is installed; install "
-            f"PostgreSQL {wanted}, or name another folder with data_dir"
+            f"the data folder {data.path} is of PostgreSQL {wanted}, and no program of that version is installed; "
+            f"install PostgreSQL {wanted}, or name another folder with data_dir"
         )
 
     def prepare(self, place: Place) -> None:
         """Make an empty cluster where there is none."""
-        if (place.data / "PG_VERSION").exists():
+        names = place.files.names()
+        if _VERSION_FILE in names:
             place.free_pid_file(place.data / "postmaster.pid", "postgres")
             return
         import secrets
-        import shutil
 
         initdb = place.program.resolve().with_name("initdb")
         password = secrets.token_urlsafe(24)
         password_file = place.folder / "initdb-password"
-        fresh = place.data / "new"
-        if any(item.name != fresh.name for item in place.data.iterdir()):
+        if set(names) - {_FRESH}:
             raise LaunchError(f"the data folder {place.data} is neither empty nor a PostgreSQL cluster")
         # In a folder of its own and moved when it is complete: whatever happens, no half of one is left to be started.
-        shutil.rmtree(fresh, ignore_errors=True)
+        place.run(["/bin/rm", "-rf", _FRESH])
         try:
             place.write(password_file, password, for_server=True)
             place.run(
                 [
                     str(initdb),
-                    f"--pgdata={fresh}",
+                    f"--pgdata={place.data / _FRESH}",
                     f"--username={_SUPERUSER}",
                     f"--pwfile={password_file}",
                     "--auth=scram-sha-256",
@@ -145,9 +153,7 @@ class PostgresqlBackend(ServiceBackend):
             )
         finally:
             password_file.unlink(missing_ok=True)
-        for item in sorted(fresh.iterdir(), key=lambda each: each.name == "PG_VERSION"):
-            item.rename(place.data / item.name)
-        fresh.rmdir()
+        place.run(["/bin/sh", "-c", _MOVE])
         place.write(place.folder / _PASSFILE, f"*:*:*:{_SUPERUSER}:{password}\n")
         place.note(f"made a new PostgreSQL cluster in {place.data}")
 
@@ -174,7 +180,7 @@ class PostgresqlBackend(ServiceBackend):
 
     def local_version(self, place: Place) -> str | None:
         """The major version, from the data folder."""
-        return _version_of(place.data)
+        return _version_of(place.files)
 
 
 def _tls_parameters(target: Target) -> dict[str, str]:
@@ -193,11 +199,9 @@ def _with_parameters(url: str, parameters: Mapping[str, str]) -> str:
     return f"{url}{'&' if '?' in url else '?'}{joined}" if joined else url
 
 
-def _version_of(data: Path) -> str | None:
-    try:
-        return (data / "PG_VERSION").read_text(encoding="ascii").strip()
-    except OSError:  # there is none, or it is not ours to read
-        return None
+def _version_of(data: DataFolder) -> str | None:
+    text = data.read(_VERSION_FILE)
+    return None if text is None else text.strip()
 
 
 def _major_version(program: Path) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.contracts.service_launch import (
+    DataFolder,
     DebianCluster,
     HomebrewFormula,
     LaunchError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "DataFolder",
     "DebianCluster",
     "Exchange",
     "HomebrewFormula",
@@ -231,7 +233,7 @@ class ServiceBackend:
 
     # --- for a server that zCLI starts as a process of its own ---
 
-    def choose_program(self, programs: Sequence[Path], data: Path) -> Path:
+    def choose_program(self, programs: Sequence[Path], data: DataFolder) -> Path:
         """Which of the programs that were found fits the data folder; the first, unless that decides it.
 
         :raises LaunchError: none of them does.
@@ -240,6 +242,9 @@ class ServiceBackend:
 
     def prepare(self, place: Place) -> None:
         """Make the data folder ready for :meth:`command`. It exists, is private, and may be empty.
+
+        Where zCLI runs as root, the data folder belongs to another account, which may put anything there at any time.
+        So use ``place.files`` and commands with ``place.run()``, and open, move and remove nothing there by yourself.
 
         :raises LaunchError: it cannot be done; nothing that was there is deleted.
         """

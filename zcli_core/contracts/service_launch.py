@@ -39,7 +39,7 @@ class LocalProcess(NamedTuple):
     ``programs`` are looked for on PATH and in ``folders`` (patterns such as ``/usr/lib/postgresql/*/bin``), then as
     files of installed wheels: ``wheels`` holds paths that begin with an importable package.
     ``accounts`` are the system's accounts to run it as where we are root, the preferred one first; ``nobody`` comes
-    last by itself. A server that ``refuses_root`` is never started as root; another one only if no account may run it.
+    last by itself. No server is started as root.
     ``unix_socket`` tells that the backend's ``command`` can make it listen on a Unix socket alone.
     ``stop_signal`` has it save its data and end. A server that ends with one of the sentences ``try_again_on`` in its
     log is started once more. One that ends with one of the sentences ``unreadable_on`` cannot read the data folder: the
@@ -50,7 +50,6 @@ class LocalProcess(NamedTuple):
     folders: tuple[str, ...] = ()
     wheels: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
-    refuses_root: bool = False
     stop_signal: int = signal.SIGTERM
     try_again_on: tuple[str, ...] = ()
     unreadable_on: tuple[str, ...] = ()
@@ -73,6 +72,23 @@ class LaunchError(Exception):
         self.log = tuple(log)
 
 
+class DataFolder(Protocol):
+    """A server's data folder. Whatever is done in it is done as the account that the server runs as.
+
+    So no link or pipe that is put there leads a zCLI of root's to a file that this account could not reach by itself.
+    """
+
+    @property
+    def path(self) -> Path:
+        """Where it is, for command lines. Do not open anything below it."""
+
+    def names(self) -> list[str]:
+        """The names of what is in it; none if it is missing, or the account may not look into it."""
+
+    def read(self, name: str) -> str | None:
+        """The text of a file in it, at most 64 KiB; None unless it is a regular file that the account may read."""
+
+
 class Place(Protocol):
     """Where a local process is to run. Made by the core, handed to the backend."""
 
@@ -82,7 +98,11 @@ class Place(Protocol):
 
     @property
     def data(self) -> Path:
-        """Its data folder. It belongs to the account that the server runs as."""
+        """The path of its data folder, for command lines. Open nothing below it: see :attr:`files`."""
+
+    @property
+    def files(self) -> DataFolder:
+        """What is in its data folder, which belongs to the account that the server runs as."""
 
     @property
     def folder(self) -> Path:
@@ -105,13 +125,14 @@ class Place(Protocol):
         """
 
     def write(self, file: Path, text: str, *, for_server: bool = False) -> None:
-        """Write a file that only we, or only the server's account, may read."""
+        """Write a file in :attr:`folder` that only we, or only the server's account, may read."""
 
     def free_pid_file(self, file: Path, program: str) -> None:
-        """Have a pid file (its first word is the number) name no process, if it is not that of this folder's server.
+        """Have a pid file in the data folder name no process, if it is not that of this folder's server.
 
         That is so if the process is gone, if its name does not begin with ``program``, or if it is a server of another
         folder: it neither works in the pid file's folder, nor has a file there open, nor names it on its command line.
+        The file's first word is the number. What is not a regular file is left alone.
 
         Many servers only ask whether the number is taken. It may be: by a process that was started later, or by one
         that has ended and that nobody has waited for, which stays so in a container without an init. Only the number

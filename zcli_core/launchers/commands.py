@@ -9,17 +9,48 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zcli_core.contracts.service import LaunchError
 
+#: What a program that we start may know of our environment. All else may be a secret of ours, and whoever the program
+#: runs as, or is told by, could read it in ``/proc``. The second line is Windows's.
+_INHERITED = (
+    *("PATH", "HOME", "TZ", "TMPDIR"),
+    *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "TEMP", "TMP", "USERPROFILE"),
+)
+
 
 class Account(NamedTuple):
-    """An account of this system to run something as."""
+    """An account of this system to run something as: all of it from the system's account database."""
 
     name: str
     uid: int
     gid: int
+    home: str = "/"
+    groups: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, name_or_uid: str | int) -> Account:
+        """Look up an account, with the groups that a login would give it.
+
+        :raises KeyError: there is no such account.
+        """
+        import pwd
+
+        entry = pwd.getpwnam(name_or_uid) if isinstance(name_or_uid, str) else pwd.getpwuid(name_or_uid)
+        groups = tuple(gid for gid in os.getgrouplist(entry.pw_name, entry.pw_gid) if gid != entry.pw_gid)
+        return cls(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, groups)
+
+    @property
+    def has_roots_rights(self) -> bool:
+        """Whether it is root, or in root's group, which may read what is root's alone."""
+        return 0 in (self.uid, self.gid, *self.groups)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What has ``subprocess`` start a program as this account, and with no other group."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
 
 
 class Outcome(NamedTuple):
@@ -86,10 +117,16 @@ def which(program: str) -> str | None:
     return shutil.which(program)
 
 
-def environment() -> dict[str, str]:
-    """Ours, with plain English messages and without what would steer a server or its tools."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG", "PYTHON"))}
-    return {**kept, "LC_ALL": "C"}
+def environment(account: Account | None = None) -> dict[str, str]:
+    """The variables for a program that runs as us, or as an account: those that every program needs, and no others."""
+    kept = {name: value for name, value in os.environ.items() if name.upper() in _INHERITED}
+    kept["LC_ALL"] = "C"  # plain English messages
+    if account is not None:
+        kept.pop("TMPDIR", None)  # it may be private to us
+        kept["HOME"] = account.home
+    if os.name == "posix":
+        kept["USER"] = kept["LOGNAME"] = user_name() if account is None else account.name
+    return kept
 
 
 def run(
@@ -100,19 +137,27 @@ def run(
 ) -> Outcome:
     """Run a command without input; standard error is part of the output.
 
+    :param account: whom to run it as, if not as us. It is that account which enters the folder then.
+
     :raises LaunchError: it is not there, may not be run, or did not end in time. It is then killed, with all that it
         started.
     """
-    options = {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": ()}
+    options: dict[str, Any] = {}
+    command = list(command)
+    if account is not None:
+        options = account.options
+        if folder is not None:
+            command = ["/bin/sh", "-c", 'cd -- "$0" && exec "$@"', str(folder), *command]
+            folder = Path("/")
     timeout = max(timeout, 0.1)
     try:
-        process = subprocess.Popen(  # type: ignore[call-overload]  # noqa: S603 - no shell, and we name the programs
-            list(command),
+        process = subprocess.Popen(  # noqa: S603 - no shell, and we name the programs
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env=environment(),
+            env=environment(account),
             start_new_session=True,
             **options,
         )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from zcli_core.contracts.service import LaunchError
 from zcli_core.folders import user_data_folder
 from zcli_core.launchers.processes import Process, is_same, look_up
+from zcli_core.safe_files import open_private
 
 _RECORD = "instance.json"
 _WRITTEN = "written.json"
@@ -128,7 +129,8 @@ def write_written(folder: Path, what: Written) -> None:
 
 def _replace(file: Path, held: dict[str, object]) -> None:
     fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(held), encoding="utf-8")
+    with open(open_private(fresh, os.O_TRUNC), "w", encoding="utf-8") as stream:
+        json.dump(held, stream)
     fresh.replace(file)
 
 
@@ -143,7 +145,7 @@ def locked(folder: Path, remaining: Callable[[], float]) -> Iterator[None]:
 
     :raises LaunchError: another one held it for all the time there was.
     """
-    with (folder / _LOCK).open("a") as file:
+    with open(open_private(folder / _LOCK), "rb") as file:  # others could hold it if they could open it
         pause = 0.01
         try:
             while not _lock(file.fileno()):
@@ -156,13 +158,12 @@ def locked(folder: Path, remaining: Callable[[], float]) -> Iterator[None]:
         yield
 
 
-def lock_data(data: Path) -> int | None:
-    """Lock a data folder itself, so that its name does not matter; a descriptor that holds the lock.
+def lock_data(descriptor: int) -> int | None:
+    """Lock a data folder that is open, so that its name does not matter; the descriptor, which holds the lock.
 
-    A server that inherits the descriptor holds the lock for as long as it runs. None if a process has the folder.
-    A descriptor without a lock where the file system has none, as on some network file systems.
+    A server that inherits the descriptor holds the lock for as long as it runs. None if a process has the folder; the
+    descriptor is closed then. It holds no lock where the file system has none, as on some network file systems.
     """
-    descriptor = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if _lock(descriptor):
             return descriptor

@@ -20,12 +20,14 @@ from zcli_core.comm.services.reports import install_command, not_installed
 from zcli_core.contracts.service import LaunchError, LocalProcess
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers.base import Job, Launcher, wait_until
-from zcli_core.launchers.commands import as_root, environment, is_root, last_lines
+from zcli_core.launchers.commands import as_root, environment, last_lines
+from zcli_core.launchers.data_files import DataFiles, choose_account
 from zcli_core.launchers.identity import is_at
 from zcli_core.launchers.instance import Instance, Written, data_folder
-from zcli_core.launchers.place import LocalPlace, choose_account, make_data_folder, make_instance_folder, reachable
+from zcli_core.launchers.place import LocalPlace, make_instance_folder, reachable
 from zcli_core.launchers.processes import Process, is_frozen, listening_port, look_up, process_in
 from zcli_core.launchers.programs import find_programs, wheel_files
+from zcli_core.safe_files import open_private
 
 _LOG = "server.log"
 _LOG_MAX = 10_000_000
@@ -37,7 +39,7 @@ _GRACE = 3.0
 _KILLED = 5.0
 _BETWEEN_TRIES = 0.2
 # The shell goes at once, so the server is nobody's child: no program of ours has to wait for it.
-_DETACH = 'umask 077; "$@" >&2 & echo $!'
+_DETACH = 'cd -- "$0" || exit 1; umask 077; "$@" >&2 & echo $!'
 
 
 class Local(Launcher):
@@ -96,7 +98,7 @@ class Local(Launcher):
             if held is not None and held.alive:
                 raise self._in_use(held.process, held.port, held.host)
             place = self._place()
-            with self._locked_data(place.data) as lock:
+            with self._locked_data(place.files) as lock:
                 if lock is not None:
                     self.job.backend.prepare(place)
                     self._start_at(place, lock)
@@ -124,29 +126,30 @@ class Local(Launcher):
         return host if host.startswith("/") or host == "::1" else "127.0.0.1"
 
     @contextlib.contextmanager
-    def _locked_data(self, data: Path) -> Iterator[int | None]:
+    def _locked_data(self, files: DataFiles) -> Iterator[int | None]:
         """Hold the lock of the data folder; None if the service is ready meanwhile, started by another process.
 
         :raises LaunchError: another server has the folder.
         """
         try:
-            lock = self._lock_data(data)
+            lock = self._lock_data(files)
         except OSError as error:
-            raise LaunchError(f"the data folder {data} cannot be locked: {error.strerror}") from error
+            raise LaunchError(f"the data folder {files.path} cannot be locked: {error.strerror}") from error
         try:
             yield lock
         finally:
             if lock is not None:
                 os.close(lock)
 
-    def _lock_data(self, data: Path) -> int | None:
+    def _lock_data(self, files: DataFiles) -> int | None:
+        data = files.path
         names = {*self._method.programs, *(program.name for program in self._programs)}
         found: list[tuple[Process, int | None]] = []
         lock: int | None = None
 
         def settled() -> bool:
             nonlocal lock
-            lock = instances.lock_data(data)
+            lock = instances.lock_data(files.open())
             used_by = process_in(data, names)
             found[:] = [] if used_by is None else [(used_by, listening_port(used_by.pid))]
             if used_by is None and lock is not None:
@@ -200,37 +203,27 @@ class Local(Launcher):
         if not self._programs:
             raise not_installed(self.job.backend)
         data = data_folder(self._folder, self.job.target.data_dir)
-        account = choose_account(self._method, data)
-        chosen = self.job.backend.choose_program(self._programs_for(data), data)
-        self._chosen = chosen
-        program = chosen
+        account = choose_account(self._method.accounts, data)
+        files = DataFiles(data, account, lambda: self.job.remaining)
+        is_there = data.exists()
+        if is_there:
+            files.make()
+        program = self._chosen = self.job.backend.choose_program(self._programs_for(files), files)
         if account is not None:
-            fitting = reachable(program, account, self._method, self._folder, lambda: self.job.remaining)
-            if fitting is not None:
-                program = fitting
-            elif self._method.refuses_root:
-                raise LaunchError(
-                    f"{program} does not run as root, and the account {account.name} cannot reach it; "
-                    "install the server where every user can"
-                )
-            else:
-                self.job.log.warning("%s runs as root: the account %s cannot reach it", program, account.name)
-                account = None
-        elif is_root() and self._method.refuses_root:
-            raise LaunchError(f"{program} does not run as root, and there is no other account to run it")
-        make_data_folder(data, account, lambda: self.job.remaining)
+            program = reachable(program, account, self._method, self._folder, lambda: self.job.remaining)
+        if not is_there:
+            files.make()
         return LocalPlace(
             program,
-            data,
+            files,
             self._folder,
             self._host,
             self.job.target.port,
-            account,
             self.job.log,
             lambda: self.job.remaining,
         )
 
-    def _programs_for(self, data: Path) -> list[Path]:
+    def _programs_for(self, files: DataFiles) -> list[Path]:
         """The programs to choose from, without those that could not read the data, the one that wrote it first."""
         last = instances.written(self._folder)
         wheels = {each.path: each.inner for each in wheel_files(self._method)}
@@ -241,7 +234,7 @@ class Local(Launcher):
             return 1 if last.wheel is not None and wheels.get(program) == last.wheel else 2
 
         left = [program for program in self._programs if program not in self._unfit]
-        return sorted(left, key=rank) if any(data.glob("*")) else left
+        return sorted(left, key=rank) if files.names() else left
 
     def _start_at(self, place: LocalPlace, lock: int) -> None:
         while True:
@@ -301,21 +294,20 @@ class Local(Launcher):
 
     def _spawn(self, place: LocalPlace, command: Sequence[str], lock: int) -> Instance | None:
         account = place.account
-        options = {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": ()}
-        with (self._folder / _LOG).open("ab") as log:
+        with open(open_private(self._folder / _LOG, os.O_APPEND), "ab") as log:
             try:
-                done = subprocess.run(  # type: ignore[call-overload]  # noqa: S603
-                    ["/bin/sh", "-c", _DETACH, "sh", *command],
+                done = subprocess.run(  # noqa: S603
+                    ["/bin/sh", "-c", _DETACH, str(place.data), *command],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    cwd=place.data,
-                    env=environment(),
+                    cwd="/",
+                    env=environment(account),
                     start_new_session=True,
                     pass_fds=(lock,),  # the server holds the lock of its data folder for as long as it runs
                     timeout=max(self.job.remaining, 0.1),
                     check=True,
-                    **options,
+                    **({} if account is None else account.options),
                 )
             except (OSError, subprocess.SubprocessError) as error:
                 raise LaunchError(f"{command[0]} cannot be started: {error}") from error

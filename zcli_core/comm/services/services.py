@@ -270,6 +270,7 @@ class Services:
         held = instances.running(base, backend.name, target.data_dir)
         if base is None or held is None:
             return None
+        from zcli_core.launchers.data_files import DataFiles, choose_account
         from zcli_core.launchers.identity import is_at
         from zcli_core.launchers.place import LocalPlace
 
@@ -278,9 +279,15 @@ class Services:
 
         folder = instances.instance_folder(base, backend.name, target.data_dir)
         data = instances.data_folder(folder, target.data_dir)
-        return LocalPlace(
-            Path(held.program), data, folder, held.host, held.port, None, self._log, lambda: self._settings.timeout
-        )
+
+        def timeout() -> float:
+            return self._settings.timeout
+
+        try:
+            files = DataFiles(data, choose_account((), data), timeout)
+        except LaunchError:  # the folder is not the server's any more
+            return None
+        return LocalPlace(Path(held.program), files, folder, held.host, held.port, self._log, timeout)
 
     def _target(self, backend: ServiceBackend) -> Target:
         """Where the service was started here, or is by its settings, or, where no layer names a port, where a server
