@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from zcli_core import net
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from zcli_core.net import Address
 
 #: A greeting is short; whoever sends more is nobody we ask for.
-MAX_REPLY = 256 * 1024
-_CHUNK = 64 * 1024
+MAX_REPLY = 64 * 1024
+_CHUNK = 16 * 1024
+#: Up to so many bytes, every piece of a reply is parsed at once.
+_SHORT = 1024
+#: Seconds without another piece after which a longer reply is parsed too.
+_PAUSE = 0.005
 
 
 class NoConnectionError(Exception):
@@ -101,22 +105,39 @@ class Wire:
             return self._reply(left, later if _tls_error(later) else error)
         if step.complete is None:
             return self._reply(b"")
-        data = b""
-        end: Exception | None = None
-        while end is None and len(data) < MAX_REPLY and not step.complete(data):
+        return self._reply(*self._read(step.complete))
+
+    def _read(self, complete: Callable[[bytes], bool]) -> tuple[bytes, Exception | None]:
+        """What comes until it is complete, the other side ends, or the deadline has passed, whatever still comes.
+
+        A long reply is given to ``complete`` again only when it has grown by an eighth, or pauses. Otherwise a peer that
+        sends single bytes would have all of it parsed for every byte.
+        """
+        assert self._socket is not None
+        data = bytearray()
+        parsed = 0
+        while len(data) < MAX_REPLY and time.monotonic() < self._step_deadline:
+            behind = len(data) > parsed
             try:
-                self._socket.settimeout(self._remaining())
-                chunk = self._socket.recv(_CHUNK)
+                self._socket.settimeout(min(self._remaining(), _PAUSE) if behind else self._remaining())
+                chunk = self._socket.recv(min(_CHUNK, MAX_REPLY - len(data)))
             except OSError as error:
                 if raised_by_signal(error):
                     raise
-                if isinstance(error, TimeoutError):
+                if not isinstance(error, TimeoutError):
+                    return bytes(data), error
+                if not behind:
                     break
-                chunk, end = b"", error
-            data += chunk
-            if not chunk and end is None:
-                end = EOFError()
-        return self._reply(data, end)
+            else:
+                if not chunk:
+                    return bytes(data), EOFError()
+                data += chunk
+                if _SHORT < len(data) < parsed + parsed // 8:
+                    continue
+            parsed = len(data)
+            if complete(bytes(data)):
+                break
+        return bytes(data), None
 
     def _reply(self, data: bytes, end: Exception | None = None) -> Reply:
         """``end``: what ended the connection, None if it goes on."""
