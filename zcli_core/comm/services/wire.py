@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from zcli_core import net
+from zcli_core.comm.services import owners
 from zcli_core.contracts.service import Exchange, Reply
 from zcli_core.errors import raised_by_signal
 from zcli_core.hosts import ascii_host
@@ -69,6 +70,7 @@ class Wire:
         self.is_tls = False
         #: Why TLS failed last with a server that speaks it.
         self.tls_error = ""
+        self._peer_uid: int | None = None
         #: Everything that came in the last exchange, for naming who sent it.
         self.received = b""
 
@@ -110,8 +112,8 @@ class Wire:
     def _read(self, complete: Callable[[bytes], bool]) -> tuple[bytes, Exception | None]:
         """What comes until it is complete, the other side ends, or the deadline has passed, whatever still comes.
 
-        A long reply is given to ``complete`` again only when it has grown by an eighth, or pauses. Otherwise a peer that
-        sends single bytes would have all of it parsed for every byte.
+        A long reply is given to ``complete`` again only when it has grown by an eighth, or pauses. Otherwise a peer
+        that sends single bytes would have all of it parsed for every byte.
         """
         assert self._socket is not None
         data = bytearray()
@@ -139,6 +141,21 @@ class Wire:
                 break
         return bytes(data), None
 
+    def owner(self) -> int | None:
+        """The user that runs the server there, as far as the system tells (:mod:`zcli_core.comm.services.owners`)."""
+        if self._socket_path is not None:
+            return self._peer_uid
+        return owners.listener_uid([address.host for address in self.addresses], self._port)
+
+    def find_owner(self) -> int | None:
+        """As :meth:`owner`, before anything was sent; None if there is no server."""
+        with contextlib.suppress(NoConnectionError):
+            if self._socket_path is not None:
+                self._socket = self._connect_unix(self._socket_path)
+            else:
+                self._resolve()
+        return self.owner()
+
     def _reply(self, data: bytes, end: Exception | None = None) -> Reply:
         """``end``: what ended the connection, None if it goes on."""
         self.received = data
@@ -157,18 +174,23 @@ class Wire:
     def _connect(self) -> socket.socket:
         if self._socket_path is not None:
             return self._connect_unix(self._socket_path)
+        self._resolve()
         try:
-            if not self.addresses:
-                self.addresses = net.resolve(self._host, self._port, self._deadline)
             return net.connect(self.addresses, self._deadline)
+        except net.NoConnectionError as error:
+            raise _no_connection(error.errors) from error
+
+    def _resolve(self) -> None:
+        if self.addresses:
+            return
+        try:
+            self.addresses = net.resolve(self._host, self._port, self._deadline)
         except socket.gaierror as error:
             raise NoConnectionError(f"{self._host!r} names no address ({error.strerror})") from error
         except TimeoutError as error:
             if raised_by_signal(error):
                 raise
             raise NoConnectionError(f"{self._host!r} was not resolved in time") from error
-        except net.NoConnectionError as error:
-            raise _no_connection(error.errors) from error
 
     def _connect_unix(self, path: str) -> socket.socket:
         if not hasattr(socket, "AF_UNIX"):
@@ -184,6 +206,7 @@ class Wire:
             raise NoConnectionError(
                 f"{path}: {error.strerror or error}", refused=isinstance(error, (FileNotFoundError, ConnectionError))
             ) from error
+        self._peer_uid = owners.peer_uid(sock)
         return sock
 
     def _encrypt(self) -> None:
