@@ -106,7 +106,7 @@ def is_frozen(pid: int) -> bool:
 
 
 def descends_from(pid: int, ancestor: int) -> bool:
-    """Whether a process is that one, or one that it started. What descends from the first process only proves nothing."""
+    """Whether a process is that one, or one that it started. The first process proves nothing about others."""
     import psutil
 
     if pid == ancestor or ancestor == 1:
