@@ -37,7 +37,7 @@ _QUIT = b"*1\r\n$4\r\nQUIT\r\n"
 _PASSWORD_FILE = "password"  # noqa: S105 - its name
 _CONFIG_FILE = "password.conf"
 _VERSION_TIMEOUT = 5.0  # for printing one line
-#: What writes files of the client's choice, or loads code. Redis 7 has settings for it, which Valkey has from the start.
+#: What writes files of the client's choice, or loads code. Redis 7 has settings for it, and every Valkey has them.
 _PROTECTED = ("enable-protected-configs", "enable-debug-command", "enable-module-command")
 _PROTECTED_SINCE = 7
 _DANGEROUS = ("CONFIG", "DEBUG", "MODULE")
