@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import os
 import re
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -39,6 +45,9 @@ for item in {_FRESH}/*; do
 done
 mv {_FRESH}/{_VERSION_FILE} .
 rmdir {_FRESH}"""
+#: Bytes of a Unix socket's path on the system that allows the fewest: macOS.
+_LONGEST_SOCKET_PATH = 103
+_REQUIRE_AUTH_SINCE = 16
 
 
 class PostgresqlBackend(ServiceBackend):
@@ -47,6 +56,9 @@ class PostgresqlBackend(ServiceBackend):
     A local server admits only who has the password that :meth:`prepare` makes. It is in a file beside the data folder
     that only we can read, and the connection info names that file: drivers built on libpq, and asyncpg, take it from
     there. Without it, every user of the machine would be its superuser.
+
+    The URL of a local server leads to a Unix socket in the data folder, which no other user may enter. The TCP port is
+    open too, but any user may bind it while the server is down, and ask a client for its password.
     """
 
     name = "postgresql"
@@ -127,6 +139,10 @@ class PostgresqlBackend(ServiceBackend):
         names = place.files.names()
         if _VERSION_FILE in names:
             place.free_pid_file(place.data / "postmaster.pid", "postgres")
+            folder = _socket_folder(place)
+            if folder is not None:
+                place.free_pid_file(folder / f"{_SOCKET_NAME.format(port=place.port)}.lock", "postgres")
+            self._renew_passfile(place)
             return
         import secrets
 
@@ -154,33 +170,94 @@ class PostgresqlBackend(ServiceBackend):
         finally:
             password_file.unlink(missing_ok=True)
         place.run(["/bin/sh", "-c", _MOVE])
-        place.write(place.folder / _PASSFILE, f"*:*:*:{_SUPERUSER}:{password}\n")
+        place.write(place.folder / _PASSFILE, _passfile_lines(place, password))
         place.note(f"made a new PostgreSQL cluster in {place.data}")
 
+    def _renew_passfile(self, place: Place) -> None:
+        """Have the password file name the place where the server is started now, and no other."""
+        file = place.folder / _PASSFILE
+        try:
+            password = file.read_text(encoding="utf-8").strip().rpartition(":")[2]
+        except OSError:  # zCLI did not make this cluster
+            return
+        place.write(file, _passfile_lines(place, password))
+
     def command(self, place: Place) -> Sequence[str]:
-        """On TCP only, because a Unix socket's path may be too long; or on the Unix socket that is asked for, only."""
-        is_socket = place.host.startswith("/")
+        """On TCP and on a Unix socket in the data folder; or only on the Unix socket that is asked for."""
+        folder = _socket_folder(place)
         settings = {
-            "listen_addresses": "" if is_socket else place.host,
+            "listen_addresses": "" if place.host.startswith("/") else place.host,
             "port": place.port,
-            "unix_socket_directories": place.host if is_socket else "",
+            "unix_socket_directories": folder or "",
             "logging_collector": "off",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(place.program.resolve()), "-D", str(place.data), *options]
 
     def local_connection_info(self, place: Place, target: Target) -> dict[str, Any]:
-        """The superuser, and the file that has the password."""
+        """The superuser, the file that has the password, and the folder of the Unix socket."""
         file = place.folder / _PASSFILE
         if not file.exists():
             return {}
-        info = self.connection_info(target._replace(host=place.host, port=place.port, user=_SUPERUSER))
-        url = _with_parameters(info["url"], {"passfile": str(file)})
-        return {**info, "user": _SUPERUSER, "passfile": str(file), "url": url}
+        target = target._replace(host=place.host, port=place.port, user=_SUPERUSER)
+        info = {**self.connection_info(target), "user": _SUPERUSER, "passfile": str(file)}
+        folder = _socket_folder(place)
+        if folder is not None and (folder / _SOCKET_NAME.format(port=place.port)).exists():
+            info["socket"] = str(folder)
+            info["url"] = self.connection_info(target._replace(host=str(folder), tls=False))["url"]
+        parameters = {"passfile": str(file)}
+        if knows_require_auth():
+            parameters["require_auth"] = "scram-sha-256"
+        return {**info, "url": _with_parameters(info["url"], parameters)}
 
     def local_version(self, place: Place) -> str | None:
         """The major version, from the data folder."""
         return _version_of(place.files)
+
+
+def _socket_folder(place: Place) -> Path | None:
+    """The folder of the server's Unix socket: the one that is asked for, else the data folder.
+
+    None if the path would be too long, or would not be one item of ``unix_socket_directories``.
+    """
+    if place.host.startswith("/"):
+        return Path(place.host)
+    folder = os.path.realpath(place.data)  # the password file names it, whichever name it is reached by
+    path = f"{folder}/{_SOCKET_NAME.format(port=place.port)}"
+    fits = len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH and not any(mark in path for mark in ',"')
+    return Path(folder) if fits else None
+
+
+def _passfile_lines(place: Place, password: str) -> str:
+    """The password for this very server. https://www.postgresql.org/docs/current/libpq-pgpass.html
+
+    asyncpg looks for ``localhost`` where it connects to a Unix socket.
+    """
+    hosts = dict.fromkeys(str(host) for host in (place.host, _socket_folder(place), "localhost") if host)
+    escaped = [host.replace("\\", "\\\\").replace(":", "\\:") for host in hosts]
+    return "".join(f"{host}:{place.port}:*:{_SUPERUSER}:{password}\n" for host in escaped)
+
+
+@cache
+def knows_require_auth() -> bool:
+    """Whether every client at hand knows ``require_auth``, with which libpq refuses to send a password in plain text.
+
+    libpq knows it from version 16 on, and refuses a URL with a parameter that it does not know. asyncpg passes such a
+    parameter to the server, which refuses it.
+    """
+    if find_spec("asyncpg"):
+        return False
+    found = []
+    psql = shutil.which("psql")
+    if psql is not None:
+        found.append(_printed_version(Path(psql)))
+    if find_spec("psycopg"):
+        with contextlib.suppress(ImportError):  # libpq itself may be missing
+            found.append(importlib.import_module("psycopg").pq.version() // 10_000)
+    if find_spec("psycopg2"):
+        with contextlib.suppress(ImportError):
+            found.append(importlib.import_module("psycopg2.extensions").libpq_version() // 10_000)
+    return bool(found) and all(version is not None and int(version) >= _REQUIRE_AUTH_SINCE for version in found)
 
 
 def _tls_parameters(target: Target) -> dict[str, str]:
@@ -210,11 +287,16 @@ def _major_version(program: Path) -> str | None:
     found = re.search(r"(?:postgresql/|pgsql-|postgresql@|pginstall)(\d+)/", resolved.as_posix())
     if found:
         return found[1]
+    return _printed_version(resolved)
+
+
+def _printed_version(program: Path) -> str | None:
+    """The major version that a program of PostgreSQL prints."""
     import subprocess
 
     try:
         done = subprocess.run(  # noqa: S603
-            [resolved, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
+            [program, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

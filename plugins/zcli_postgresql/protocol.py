@@ -61,14 +61,16 @@ def messages(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
     :raises NotThisService: a length that no message can have.
     """
-    while len(data) >= 5:
-        length = int.from_bytes(data[1:5], "big")
-        if not 4 <= length < 2**24 or not data[:1].isalpha():
-            raise NotThisService(data)
-        if len(data) < length + 1:
+    start = 0
+    while len(data) >= start + 5:
+        kind = data[start : start + 1]
+        end = start + 1 + int.from_bytes(data[start + 1 : start + 5], "big")
+        if not start + 5 <= end <= start + 2**24 or not kind.isalpha():
+            raise NotThisService(data[start:])
+        if len(data) < end:
             return
-        yield data[:1], data[5 : length + 1]
-        data = data[length + 1 :]
+        yield kind, data[start + 5 : end]
+        start = end
 
 
 def _is_offer(data: bytes) -> bool:

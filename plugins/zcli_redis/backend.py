@@ -12,6 +12,7 @@ from zcli_core.contracts.service import (
     Exchange,
     HomebrewFormula,
     Install,
+    LaunchError,
     LocalProcess,
     NotThisService,
     Place,
@@ -33,8 +34,21 @@ _HELLO = b"*2\r\n$5\r\nHELLO\r\n$1\r\n2\r\n"
 _QUIT = b"*1\r\n$4\r\nQUIT\r\n"
 
 
+_PASSWORD_FILE = "password"  # noqa: S105 - its name
+_CONFIG_FILE = "password.conf"
+_VERSION_TIMEOUT = 5.0  # for printing one line
+#: What writes files of the client's choice, or loads code. Redis 7 has settings for it, and every Valkey has them.
+_PROTECTED = ("enable-protected-configs", "enable-debug-command", "enable-module-command")
+_PROTECTED_SINCE = 7
+_DANGEROUS = ("CONFIG", "DEBUG", "MODULE")
+
+
 class RedisBackend(ServiceBackend):
-    """Redis 2.6 and later, Valkey, and what speaks their protocol."""
+    """Redis 2.6 and later, Valkey, and what speaks their protocol.
+
+    A local server has no password, as Debian's own, unless ``services.redis.local_password`` is set. So every user of
+    the machine can read and change its data. None can have it write other files or load code.
+    """
 
     name = "redis"
     title = "Redis"
@@ -90,14 +104,40 @@ class RedisBackend(ServiceBackend):
             url = f"redis{'s' if target.tls else ''}://{user}{target.address}/{database}{_files(target)}"
         return {"database": database, "url": url}
 
+    def prepare(self, place: Place) -> None:
+        """Write the password that is set, the same one as before, where only we and the server can read it."""
+        password_file, config_file = place.folder / _PASSWORD_FILE, place.folder / _CONFIG_FILE
+        if not self._wants_password():
+            password_file.unlink(missing_ok=True)
+            config_file.unlink(missing_ok=True)
+            return
+        import secrets
+
+        try:
+            password = password_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeError):
+            password = ""
+        if not password:
+            password = secrets.token_urlsafe(24)
+            place.write(password_file, f"{password}\n")
+        place.write(config_file, f'requirepass "{password}"\n', for_server=True)
+
+    def _wants_password(self) -> bool:
+        return self.context is not None and self.context.config.section(Redis).local_password
+
     def command(self, place: Place) -> Sequence[str]:
-        """Every write goes to the append-only file, so that not even a killed server loses what it confirmed."""
+        """Every write goes to the append-only file, so that not even a killed server loses what it confirmed.
+
+        The password is in a file, because every user can read the command line.
+        """
         if place.host.startswith("/"):
             listen = ["--port", "0", "--unixsocket", place.host, "--unixsocketperm", "700"]
         else:
             listen = ["--bind", place.host, "--port", str(place.port)]
+        config_file = place.folder / _CONFIG_FILE
         return [
             str(place.program),
+            *([str(config_file)] if config_file.exists() else []),
             *listen,
             "--dir",
             str(place.data),
@@ -105,7 +145,26 @@ class RedisBackend(ServiceBackend):
             "yes",
             "--daemonize",
             "no",
+            *_protection(place),
         ]
+
+    def local_connection_info(self, place: Place, target: Target) -> dict[str, Any]:
+        """The file that has the password, if the server was started with one."""
+        file = place.folder / _PASSWORD_FILE
+        return {"password_file": str(file)} if file.exists() else {}
+
+
+def _protection(place: Place) -> list[str]:
+    """The options that take away the commands that write files of the client's choice, or load code."""
+    try:
+        printed = place.run([str(place.program), "--version"], _VERSION_TIMEOUT)
+    except LaunchError:  # it fails when it is started, too
+        printed = ""
+    # "Redis server v=7.0.15 sha=...", "Valkey server v=9.0.0 ..."
+    found = re.search(r"\bv=(\d+)\.", printed)
+    if found and int(found[1]) >= _PROTECTED_SINCE:
+        return [part for name in _PROTECTED for part in (f"--{name}", "no")]
+    return [part for name in _DANGEROUS for part in ("--rename-command", name, "")]
 
 
 def _files(target: Target) -> str:

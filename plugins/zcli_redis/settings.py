@@ -56,3 +56,6 @@ class Redis(
     user: str | None = setting(None, "ACL user to connect as")
     database: int = setting(0, "number of the database", minimum=0)
     tls: bool = setting(False, "connect with TLS; where it is off, TLS is still tried if plain text is turned away")
+    local_password: bool = setting(
+        False, "give a Redis that zCLI starts a random password; the connection info names its file, password_file"
+    )

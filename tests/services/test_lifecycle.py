@@ -216,8 +216,12 @@ def test_the_superusers_password_is_in_one_file_that_only_we_can_read(make: Make
     assert len(password) >= 24
     for text in (repr(z.comm.service_status()), repr(info), (place / "logs" / "services.log").read_text()):
         assert password not in text
-    with pytest.raises(psycopg.OperationalError, match="password"):
-        psycopg.connect(info["url"].partition("?")[0], passfile=os.devnull, connect_timeout=10)
+    for host in (info["host"], info["socket"]):
+        place_of_it = {"host": host, "port": port, "user": info["user"], "dbname": "postgres", "connect_timeout": 10}
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(**place_of_it, passfile=os.devnull)
+        with psycopg.connect(**place_of_it, passfile=info["passfile"]):
+            pass
     for file in (place / "services").rglob("*"):
         if file.is_file() and file.name != "pgpass" and "data" not in file.parts:
             assert password not in file.read_text(errors="replace"), file

@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core import __version__
 from zcli_core.cli.security_checks import SECURITY_CHECKS, Findings, State
@@ -32,6 +32,8 @@ _OURS = "zcli-core"
 #: The newest Python that zCLI is tested on.
 _NEWEST = (3, 13)
 _LOG = "zcli.doctor"
+#: Accounts that are named; the others are counted.
+_MOST_PEOPLE = 5
 
 
 class Finding(NamedTuple):
@@ -240,8 +242,13 @@ def _service(services: Services, name: str) -> tuple[State, str]:
         status = services.status(name)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a backend is a plugin's
         return "wrong", str(error) if isinstance(error, ConfigError) else f"{name}: {describe_error(error)}"
+    if not status["owner_trusted"]:
+        text = f"another user, {status['owner']}, runs the server on port {status['port']}, and could read what is sent"
+        return "warning", f"{name}: {text} to it; start_service refuses it"
     if status["ready"]:
-        return "ok", f"{name} is ready on port {status['port']}"
+        ready = f"{name} is ready on port {status['port']}"
+        others = _who_else_gets_in(status)
+        return ("warning", f"{ready}, and needs no login: so it serves {others} too") if others else ("ok", ready)
     # Where something else answers, a script that asks for the service would get that.
     return ("warning" if status["state"] in ("foreign", "silent") else "ok"), f"{name}: {status['error']}"
 
@@ -255,6 +262,18 @@ def _security(session: Session) -> Findings:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a check may call a plugin
             found.append(("wrong", f"the check {check.__name__.strip('_')} failed: {describe_error(error)}"))
     yield from found or [("ok", "no problem found")]
+
+
+def _who_else_gets_in(status: dict[str, Any]) -> str:
+    """The other people of this machine that a service on it admits without a login; empty if there are none."""
+    from zcli_core.comm.services.owners import other_people
+
+    # The owner is known only of servers on this machine.
+    if status["needs_auth"] is not False or status["owner"] is None or status["connection_info"]["host"][:1] == "/":
+        return ""
+    people = other_people()
+    more = f" and {len(people) - _MOST_PEOPLE} more" if len(people) > _MOST_PEOPLE else ""
+    return f"every user of this machine ({', '.join(people[:_MOST_PEOPLE])}{more})" if people else ""
 
 
 def _severity(config: Config, key: str) -> State:

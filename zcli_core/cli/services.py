@@ -71,7 +71,9 @@ def _row(status: dict[str, Any]) -> _Row:
     login = {True: "needed", False: "not needed"}.get(status["needs_auth"], "")
     port = "" if status["port"] is None else f":{status['port']}"
     address = f"{info['host']}:{info['port']}" if info else port
-    return (status["service"], status["state"], address, status["version"] or "", login, status.get("error", ""))
+    stranger = "" if status["owner_trusted"] else f"another user, {status['owner']}, runs it"
+    detail = "; ".join(filter(None, (status.get("error"), stranger)))
+    return (status["service"], status["state"], address, status["version"] or "", login, detail)
 
 
 _OPTIONS = {

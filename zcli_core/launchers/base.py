@@ -141,6 +141,10 @@ class Launcher:
         """Whether it is what runs the service now: True only if that is proven, None if the system does not say."""
         raise NotImplementedError
 
+    def is_run_by(self, uid: int) -> bool:
+        """Whether it is proven that it runs the service, whose port this user holds."""
+        return self.runs() is True
+
     def command(self, action: str) -> str:
         """The command with which a person starts or stops the service the way that this launcher does."""
         raise NotImplementedError

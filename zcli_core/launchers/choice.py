@@ -85,6 +85,15 @@ class Runners(NamedTuple):
     possible: list[Launcher]
 
 
+def is_run_by(job: Job, uid: int) -> bool:
+    """Whether the service runs as that user because one of the launchers started it as that user.
+
+    It is so for a server of our own that runs as an account such as nobody, and for a manager's with an account of its
+    own.
+    """
+    return any(launcher_for(job, method).is_run_by(uid) for method in job.backend.launchers)
+
+
 def find_runner(job: Job) -> Runners:
     """Find the launcher that runs the service now.
 

@@ -116,6 +116,10 @@ class DebianClusters(Launcher):
             is_alive and port == cluster.port and found is not None and found.user == _account(cluster.owner)
         ) or None
 
+    def is_run_by(self, uid: int) -> bool:
+        """Whether the cluster is up, and this user is its owner."""
+        return self._cluster is not None and self._cluster.owner == uid and bool(self.runs())
+
     def command(self, action: str) -> str:
         """``systemctl`` under systemd, ``pg_ctlcluster`` elsewhere; as root."""
         cluster = self._require()

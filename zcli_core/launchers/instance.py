@@ -14,26 +14,40 @@ from zcli_core.contracts.service import LaunchError
 from zcli_core.folders import user_data_folder
 from zcli_core.launchers.processes import Process, is_same, look_up
 from zcli_core.safe_files import open_private
+from zcli_core.trusted import UntrustedError, open_trusted
 
 _RECORD = "instance.json"
 _WRITTEN = "written.json"
 _LOCK = "lock"
+#: Characters of a record.
+_LONGEST = 64 * 1024
 _ROOT_FOLDER = "/var/lib/zcli"
 
 
 class Instance(NamedTuple):
-    """A server as it was started. Whether it still runs is the process's to say, not the record's."""
+    """A server as it was started. Whether it still runs is the process's to say, not the record's.
+
+    ``author`` is the user that wrote the record, None before it is read.
+    """
 
     process: Process
     host: str
     port: int
     program: str
+    author: int | None = None
 
     @property
     def alive(self) -> bool:
-        """Whether that very process still runs; a later one with its number does not count."""
+        """Whether that very process still runs; a later one with its number does not count.
+
+        Root's record may name a process of any user. Any other user's record names processes of that user only.
+        """
         now = look_up(self.process.pid)
-        return now is not None and now.same_as(self.process)
+        return now is not None and now.same_as(self.process) and self.author in (None, 0, now.uid)
+
+    def is_run_by(self, uid: int | None) -> bool:
+        """Whether its process may be the one whose port that user holds; True where either is not known."""
+        return uid is None or self.process.uid in (None, uid)
 
 
 class Written(NamedTuple):
@@ -84,13 +98,34 @@ def data_folder(folder: Path, data_dir: Path | None) -> Path:
 
 
 def read(folder: Path) -> Instance | None:
-    """The server that was last started from there, if that is known."""
+    """The server that was last started from there, if that is known from a record that no other user can have written.
+
+    The record has to belong to us or to root, in a folder that only they may write. Root also reads another user's
+    record, which then names processes of that user only.
+    """
     try:
-        held = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        process = Process(int(held["pid"]), str(held["started"]), str(held["name"]))
-        return Instance(process, str(held["host"]), int(held["port"]), str(held["program"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        text, author = _read_trusted(folder / _RECORD)
+        held = json.loads(text)
+        process = Process(
+            int(held["pid"]),
+            str(held["started"]),
+            str(held["name"]),
+            None if held.get("uid") is None else int(held["uid"]),
+            str(held.get("executable", "")),
+            str(held.get("folder", "")),
+        )
+        return Instance(process, str(held["host"]), int(held["port"]), str(held["program"]), author)
+    except (OSError, UntrustedError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _read_trusted(file: Path) -> tuple[str, int]:
+    """The text of a record and the user that owns it; see :func:`read`."""
+    owners = {0, os.geteuid()}
+    if os.geteuid() == 0:
+        owners.add(os.stat(file).st_uid)
+    with open(open_trusted(file, owners), encoding="utf-8") as stream:
+        return stream.read(_LONGEST), os.fstat(stream.fileno()).st_uid
 
 
 def running(base: Path | None, service: str, data_dir: Path | None) -> Instance | None:
@@ -103,8 +138,14 @@ def running(base: Path | None, service: str, data_dir: Path | None) -> Instance 
 
 def write(folder: Path, instance: Instance) -> None:
     """Remember a server, all or nothing."""
+    process = instance.process
     held = {
-        **instance.process._asdict(),
+        "pid": process.pid,
+        "started": process.started,
+        "name": process.name,
+        "uid": process.uid,
+        "executable": process.program,
+        "folder": process.folder,
         "host": instance.host,
         "port": instance.port,
         "program": instance.program,
@@ -115,9 +156,9 @@ def write(folder: Path, instance: Instance) -> None:
 def written(folder: Path) -> Written:
     """What last served the data folder; all None if that is not known."""
     try:
-        held = json.loads((folder / _WRITTEN).read_text(encoding="utf-8"))
+        held = json.loads(_read_trusted(folder / _WRITTEN)[0])
         texts = {name: held[name] for name in Written._fields if isinstance(held.get(name), str)}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, UntrustedError, ValueError, AttributeError, RecursionError):
         return Written()
     return Written(**{**texts, "data": Path(texts["data"]) if "data" in texts else None})
 

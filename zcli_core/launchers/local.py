@@ -78,6 +78,11 @@ class Local(Launcher):
         found = self.running_instance()
         return found is not None and is_at(found.host, found.port, self.job.target)
 
+    def is_run_by(self, uid: int) -> bool:
+        """Whether the server runs, and as that user."""
+        found = self.running_instance()
+        return found is not None and found.process.uid == uid and is_at(found.host, found.port, self.job.target)
+
     # --- starting ---
 
     def start(self) -> None:
@@ -255,7 +260,7 @@ class Local(Launcher):
                 raise LaunchError(f"{place.program.name} ended at once", log=said)
             time.sleep(_BETWEEN_TRIES)
         if finding.answered:
-            # Its name is the server's only now; at first it was the shell's.
+            # Its name, program and folder are the server's only now; at first they were the shell's.
             process = look_up(instance.process.pid) or instance.process
             instances.write(self._folder, instance._replace(process=process))
             self._remember(place, finding)
@@ -314,7 +319,12 @@ class Local(Launcher):
         process = look_up(int(done.stdout))
         if process is None:
             return None
-        instance = Instance(process._replace(name=""), place.host, place.port, str(place.program))
+        # The number comes from the account, which must not make us record, and later stop, another user's process.
+        if process.uid not in (None, os.geteuid() if account is None else account.uid):
+            raise LaunchError(f"process {process.pid}, which was to be {command[0]}, belongs to another user")
+        instance = Instance(
+            process._replace(name="", program="", folder=""), place.host, place.port, str(place.program)
+        )
         instances.write(self._folder, instance)
         return instance
 

@@ -70,13 +70,14 @@ class LocalPlace:
 
     def free_pid_file(self, file: Path, program: str) -> None:
         """Have a pid file name no process, if its process is gone, another program, or a server of another folder."""
+        files = DataFiles(file.parent, self.account, self._remaining)
         try:
-            number = int((self.files.read(file.name) or "").split(maxsplit=1)[0])
+            number = int((files.read(file.name) or "").split(maxsplit=1)[0])
         except (ValueError, IndexError):
             return
         held = look_up(number)
         if held is None or not held.name.startswith(program) or not self._may_use(held.pid, file.parent):
-            self.files.renumber(file.name, _NOBODY)
+            files.renumber(file.name, _NOBODY)
             self.note(f"{file} named process {number}, which is {held.name if held else 'gone'}; corrected")
 
     def _may_use(self, pid: int, folder: Path) -> bool:

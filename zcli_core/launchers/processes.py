@@ -15,16 +15,30 @@ if TYPE_CHECKING:
 
 
 class Process(NamedTuple):
-    """A process that is alive. ``started`` never changes during its life: seconds, since boot on Linux."""
+    """A process that is alive.
+
+    ``started`` never changes during its life: seconds, since boot on Linux. ``uid`` is its user, ``program`` its
+    executable, ``folder`` the device and inode of its working folder. What the system does not tell is empty or None.
+    """
 
     pid: int
     started: str
     name: str
+    uid: int | None = None
+    program: str = ""
+    folder: str = ""
 
     def same_as(self, other: Process) -> bool:
-        """Whether it is that very process; the name may still be the shell's that started it, and then be empty."""
-        names_fit = not (self.name and other.name) or self.name == other.name
-        return self.pid == other.pid and self.started == other.started and names_fit
+        """Whether it is that very process, as far as both are known.
+
+        Name, program and folder may still be those of the shell that started it, and are then empty.
+        """
+        if (self.pid, self.started) != (other.pid, other.started):
+            return False
+        if self.uid is not None and other.uid is not None and self.uid != other.uid:
+            return False
+        pairs = ((self.name, other.name), (self.program, other.program), (self.folder, other.folder))
+        return all(mine == its for mine, its in pairs if mine and its)
 
 
 def look_up(pid: int) -> Process | None:
@@ -42,9 +56,30 @@ def look_up(pid: int) -> Process | None:
             # The first of several threads may have ended while others go on, and hold its ports.
             if found.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) and found.num_threads() <= 1:
                 return None
-            return Process(pid, f"{found.create_time() - booted:.2f}", found.name())
+            started = f"{found.create_time() - booted:.2f}"
+            uid = int(found.uids().real) if os.name == "posix" else None
+            return Process(pid, started, found.name(), uid, _program(found), _folder_id(found))
     except psutil.Error:
         return None
+
+
+def _program(process: psutil.Process) -> str:
+    import psutil
+
+    try:
+        return process.exe()
+    except (psutil.Error, OSError):
+        return ""
+
+
+def _folder_id(process: psutil.Process) -> str:
+    import psutil
+
+    try:
+        found = _working_folder(process)
+    except (psutil.Error, OSError):
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def _exists(pid: int) -> bool:
@@ -71,11 +106,11 @@ def is_frozen(pid: int) -> bool:
 
 
 def descends_from(pid: int, ancestor: int) -> bool:
-    """Whether a process is that one, or one that it started."""
+    """Whether a process is that one, or one that it started. The first process proves nothing about others."""
     import psutil
 
-    if pid == ancestor:
-        return True
+    if pid == ancestor or ancestor == 1:
+        return pid == ancestor
     try:
         return any(each.pid == ancestor for each in psutil.Process(pid).parents())
     except psutil.Error:
@@ -140,12 +175,15 @@ def listening_port(pid: int) -> int | None:
 
 
 def _works_in(process: psutil.Process, folder: Path) -> bool:
+    return os.path.samestat(_working_folder(process), os.stat(folder))
+
+
+def _working_folder(process: psutil.Process) -> os.stat_result:
     try:
         # The link leads to the folder itself, in a container as well, where its path is another one.
-        found = os.stat(f"/proc/{process.pid}/cwd")
+        return os.stat(f"/proc/{process.pid}/cwd")
     except FileNotFoundError:
-        found = os.stat(process.cwd())
-    return os.path.samestat(found, os.stat(folder))
+        return os.stat(process.cwd())
 
 
 def is_same(one: Path, other: Path) -> bool:

@@ -27,7 +27,8 @@ class Finding(NamedTuple):
     listens there); ``"unreachable"`` (no address, no route, no answer to a connection attempt); ``"silent"``
     (something accepts connections and does not say what it is); ``"foreign"`` (another protocol answered).
     ``answer`` is there if the service itself answered; ``detail`` says the rest in one clause. ``tls`` tells whether
-    the service was reached with TLS. ``hangs`` tells that what is there says nothing at all.
+    the service was reached with TLS. ``hangs`` tells that what is there says nothing at all. ``owner`` is the number of
+    the user that runs a server which answered, None if the system does not tell.
     """
 
     state: State
@@ -35,6 +36,7 @@ class Finding(NamedTuple):
     detail: str = ""
     tls: bool = False
     hangs: bool = False
+    owner: int | None = None
 
     @property
     def answered(self) -> bool:
@@ -67,7 +69,7 @@ def ask(backend: ServiceBackend, target: Target, timeout: float, *, name_strange
         else:
             return _found(backend, target, answer, wire)
     if wire.tls_error:
-        return _not_admitted(backend, target, wire.tls_error)
+        return _not_admitted(backend, target, wire)
     if not name_strangers or path is not None:
         return Finding("foreign" if seen else "silent", detail="something else answers there" if seen else "silence")
     clause, spoke, closes = who_answers(wire.addresses, target.port, timeout, seen, backend.title)
@@ -81,14 +83,15 @@ def _found(backend: ServiceBackend, target: Target, answer: Answer, wire: Wire) 
         answer = answer._replace(ready=False, detail=detail)
     elif wire.tls_error and not answer.ready:
         answer = answer._replace(detail=_tls_clause(backend, target, wire.tls_error))
-    return Finding("ready" if answer.ready else "not ready", answer, answer.detail, wire.is_tls)
+    state: State = "ready" if answer.ready else "not ready"
+    return Finding(state, answer, answer.detail, wire.is_tls, owner=wire.owner())
 
 
-def _not_admitted(backend: ServiceBackend, target: Target, error: str) -> Finding:
+def _not_admitted(backend: ServiceBackend, target: Target, wire: Wire) -> Finding:
     """A TLS server that admits no probe. It is taken for the service only where TLS was configured for the service."""
-    detail = _tls_clause(backend, target, error)
+    detail = _tls_clause(backend, target, wire.tls_error)
     if target.tls:
-        return Finding("not ready", Answer(ready=False, detail=detail), detail, tls=True)
+        return Finding("not ready", Answer(ready=False, detail=detail), detail, tls=True, owner=wire.owner())
     key = f"services.{backend.name}"
     return Finding("silent", detail=f"a TLS server is there; if it is {backend.title}, set {key}.tls; {detail}")
 

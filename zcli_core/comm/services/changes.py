@@ -7,18 +7,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from zcli_core.comm.services import owners
 from zcli_core.comm.services.asking import Finding, ask
 from zcli_core.comm.services.reports import error_of, is_installed, not_installed
+from zcli_core.comm.services.wire import Wire
 from zcli_core.contracts.service import LaunchError
 from zcli_core.launchers.base import Job, Launcher
-from zcli_core.launchers.choice import choose_launcher, find_runner
+from zcli_core.launchers.choice import choose_launcher, find_runner, is_run_by
 from zcli_core.launchers.identity import holder, is_this_machine
 from zcli_core.launchers.managers import stop_command
 from zcli_core.launchers.processes import is_frozen
 
 
 def start(job: Job, probe_timeout: float) -> bool:
-    """Have the service run and be ready."""
+    """Have the service run and be ready, as a user that may serve us."""
+    changed = _start(job, probe_timeout)
+    _require_trusted_owner(job)
+    return changed
+
+
+def _require_trusted_owner(job: Job) -> None:
+    """Raise LaunchError if the server belongs to a stranger, who receives what is sent to it."""
+    target, name = job.target, job.backend.name
+    path = job.backend.socket_path(target) if target.is_socket_path else None
+    with Wire(target.host, target.port, job.probe_timeout, path) as wire:
+        uid = wire.find_owner()
+    if not is_strangers(job, uid):
+        return
+    assert uid is not None
+    user = owners.user_name(uid)
+    setting = f"services.{name}.{'host' if target.is_socket_path else 'port'}"
+    raise LaunchError(
+        f"the server at {target.address} belongs to another user, {user} (uid {uid}), who could read what is sent to "
+        f"it; ask {user} to stop it, or set {setting} to another"
+    )
+
+
+def is_strangers(job: Job, uid: int | None) -> bool:
+    """Whether a server of this user belongs to a user who is not trusted: not us, root or an account of the system.
+
+    A server that a launcher proves to run is trusted, whatever its account is. So is one whose user is not known.
+    """
+    return uid is not None and not owners.is_trusted(uid) and not is_run_by(job, uid)
+
+
+def _start(job: Job, probe_timeout: float) -> bool:
     finding = ask(job.backend, job.target, probe_timeout, name_strangers=False)
     if finding.state == "silent" and not _is_frozen(job):
         # A published port accepts connections before its server does; another server there would hide it.
@@ -60,6 +93,7 @@ def restart(job: Job, probe_timeout: float) -> bool:
         return start(job, probe_timeout)
     runner.stop()
     runner.start()
+    _require_trusted_owner(job)
     return True
 
 

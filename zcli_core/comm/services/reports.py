@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from zcli_core.comm.services import owners
 from zcli_core.comm.services.asking import Finding
 from zcli_core.contracts.service import LaunchError, LocalProcess, ServiceBackend, Target
 from zcli_core.printable import printable
@@ -31,7 +32,11 @@ def system_name() -> str:
 
 
 def status_of(
-    backend: ServiceBackend, target: Target, finding: Finding, connection_info: dict[str, Any] | None
+    backend: ServiceBackend,
+    target: Target,
+    finding: Finding,
+    connection_info: dict[str, Any] | None,
+    owner_trusted: bool = True,
 ) -> dict[str, Any]:
     """The status as the facade gives it."""
     answer = finding.answer
@@ -44,6 +49,8 @@ def status_of(
         "os": system_name(),
         "version": printable(answer.version) if answer and answer.version else None,
         "needs_auth": answer.needs_auth if answer else None,
+        "owner": None if finding.owner is None else owners.user_name(finding.owner),
+        "owner_trusted": owner_trusted,
     }
     if answer is not None:
         status["connection_info"] = connection_info
@@ -63,7 +70,9 @@ def unusable_status(name: str, cause: str) -> dict[str, Any]:
         "os": system_name(),
         "version": None,
         "needs_auth": None,
-        "error": cause,
+        "owner": None,
+        "owner_trusted": True,
+        "error": printable(cause),
     }
 
 

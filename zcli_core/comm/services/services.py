@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from zcli_core.comm.services.asking import Finding, ask, at_once
 from zcli_core.comm.services.failures import LastFailure, ServiceFailure
+from zcli_core.comm.services.owners import is_trusted
 from zcli_core.comm.services.reports import status_of, unusable_status
 from zcli_core.config.sections import Services as ServicesSection
 from zcli_core.contracts.provider import Context
@@ -82,6 +83,8 @@ class Services:
           or ``"unusable"`` if its plugin fails or its settings cannot be used; the other services are probed anyway
         - ``port`` (int; None if unusable), ``os`` (str, as ``platform.system()``)
         - ``version`` (str) and ``needs_auth`` (bool), None where it does not tell
+        - ``owner`` (str): the user whose server answered, None if the system does not tell; ``owner_trusted`` (bool):
+          False if that is another person's account, which could read what is sent to the server
         - ``connection_info`` (dict) if it runs, ``error`` (str) if it is not ready
 
         :param port: the port of a named service; where it was started here, or ``services.<name>.port``, if not given.
@@ -253,17 +256,29 @@ class Services:
         finding = self._ask(backend, target)
         if finding.answer is None:
             return status_of(backend, target, finding, None)
-        place = self._local_place(backend, target)
+        place = self._local_place(backend, target, finding.owner)
         if place is not None and finding.answer.version is None:
             finding = finding._replace(answer=finding.answer._replace(version=backend.local_version(place)))
         found = target._replace(tls=finding.tls)
-        return status_of(backend, target, finding, _connection_info(backend, found, place))
+        info = _connection_info(backend, found, place)
+        trusted = place is not None or self._is_trusted(backend, target, finding.owner)
+        return status_of(backend, target, finding, info, trusted)
+
+    def _is_trusted(self, backend: ServiceBackend, target: Target, owner: int | None) -> bool:
+        if owner is None or is_trusted(owner):
+            return True
+        from zcli_core.comm.services.changes import is_strangers
+
+        try:
+            return not is_strangers(self._new_job(backend, target, self._settings.timeout), owner)
+        except LaunchError:  # a manager's program does not answer
+            return False
 
     def _ask(self, backend: ServiceBackend, target: Target) -> Finding:
         return ask(backend, target, self._settings.timeout)
 
-    def _local_place(self, backend: ServiceBackend, target: Target) -> LocalPlace | None:
-        """Where the server runs, if zCLI started it as a process."""
+    def _local_place(self, backend: ServiceBackend, target: Target, owner: int | None) -> LocalPlace | None:
+        """Where the server runs, if zCLI started it as a process, and the port is held by that process's user."""
         from zcli_core.launchers import instance as instances
 
         base = instances.services_folder(self._settings.folder)
@@ -274,7 +289,7 @@ class Services:
         from zcli_core.launchers.identity import is_at
         from zcli_core.launchers.place import LocalPlace
 
-        if not is_at(held.host, held.port, target, self._settings.timeout):
+        if not is_at(held.host, held.port, target, self._settings.timeout) or not held.is_run_by(owner):
             return None
 
         folder = instances.instance_folder(base, backend.name, target.data_dir)

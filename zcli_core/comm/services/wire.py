@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from zcli_core import net
+from zcli_core.comm.services import owners
 from zcli_core.contracts.service import Exchange, Reply
 from zcli_core.errors import raised_by_signal
 from zcli_core.hosts import ascii_host
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
     from zcli_core.net import Address
 
 #: A greeting is short; whoever sends more is nobody we ask for.
-MAX_REPLY = 256 * 1024
-_CHUNK = 64 * 1024
+MAX_REPLY = 64 * 1024
+_CHUNK = 16 * 1024
+#: Up to so many bytes, every piece of a reply is parsed at once.
+_SHORT = 1024
+#: Seconds without another piece after which a longer reply is parsed too.
+_PAUSE = 0.005
 
 
 class NoConnectionError(Exception):
@@ -65,6 +70,7 @@ class Wire:
         self.is_tls = False
         #: Why TLS failed last with a server that speaks it.
         self.tls_error = ""
+        self._peer_uid: int | None = None
         #: Everything that came in the last exchange, for naming who sent it.
         self.received = b""
 
@@ -101,22 +107,54 @@ class Wire:
             return self._reply(left, later if _tls_error(later) else error)
         if step.complete is None:
             return self._reply(b"")
-        data = b""
-        end: Exception | None = None
-        while end is None and len(data) < MAX_REPLY and not step.complete(data):
+        return self._reply(*self._read(step.complete))
+
+    def _read(self, complete: Callable[[bytes], bool]) -> tuple[bytes, Exception | None]:
+        """What comes until it is complete, the other side ends, or the deadline has passed, whatever still comes.
+
+        A long reply is given to ``complete`` again only when it has grown by an eighth, or pauses. Otherwise a peer
+        that sends single bytes would have all of it parsed for every byte.
+        """
+        assert self._socket is not None
+        data = bytearray()
+        parsed = 0
+        while len(data) < MAX_REPLY and time.monotonic() < self._step_deadline:
+            behind = len(data) > parsed
             try:
-                self._socket.settimeout(self._remaining())
-                chunk = self._socket.recv(_CHUNK)
+                self._socket.settimeout(min(self._remaining(), _PAUSE) if behind else self._remaining())
+                chunk = self._socket.recv(min(_CHUNK, MAX_REPLY - len(data)))
             except OSError as error:
                 if raised_by_signal(error):
                     raise
-                if isinstance(error, TimeoutError):
+                if not isinstance(error, TimeoutError):
+                    return bytes(data), error
+                if not behind:
                     break
-                chunk, end = b"", error
-            data += chunk
-            if not chunk and end is None:
-                end = EOFError()
-        return self._reply(data, end)
+            else:
+                if not chunk:
+                    return bytes(data), EOFError()
+                data += chunk
+                if _SHORT < len(data) < parsed + parsed // 8:
+                    continue
+            parsed = len(data)
+            if complete(bytes(data)):
+                break
+        return bytes(data), None
+
+    def owner(self) -> int | None:
+        """The user that runs the server there, as far as the system tells (:mod:`zcli_core.comm.services.owners`)."""
+        if self._socket_path is not None:
+            return self._peer_uid
+        return owners.listener_uid([address.host for address in self.addresses], self._port)
+
+    def find_owner(self) -> int | None:
+        """As :meth:`owner`, before anything was sent; None if there is no server."""
+        with contextlib.suppress(NoConnectionError):
+            if self._socket_path is not None:
+                self._socket = self._connect_unix(self._socket_path)
+            else:
+                self._resolve()
+        return self.owner()
 
     def _reply(self, data: bytes, end: Exception | None = None) -> Reply:
         """``end``: what ended the connection, None if it goes on."""
@@ -136,18 +174,23 @@ class Wire:
     def _connect(self) -> socket.socket:
         if self._socket_path is not None:
             return self._connect_unix(self._socket_path)
+        self._resolve()
         try:
-            if not self.addresses:
-                self.addresses = net.resolve(self._host, self._port, self._deadline)
             return net.connect(self.addresses, self._deadline)
+        except net.NoConnectionError as error:
+            raise _no_connection(error.errors) from error
+
+    def _resolve(self) -> None:
+        if self.addresses:
+            return
+        try:
+            self.addresses = net.resolve(self._host, self._port, self._deadline)
         except socket.gaierror as error:
             raise NoConnectionError(f"{self._host!r} names no address ({error.strerror})") from error
         except TimeoutError as error:
             if raised_by_signal(error):
                 raise
             raise NoConnectionError(f"{self._host!r} was not resolved in time") from error
-        except net.NoConnectionError as error:
-            raise _no_connection(error.errors) from error
 
     def _connect_unix(self, path: str) -> socket.socket:
         if not hasattr(socket, "AF_UNIX"):
@@ -163,6 +206,7 @@ class Wire:
             raise NoConnectionError(
                 f"{path}: {error.strerror or error}", refused=isinstance(error, (FileNotFoundError, ConnectionError))
             ) from error
+        self._peer_uid = owners.peer_uid(sock)
         return sock
 
     def _encrypt(self) -> None:
