@@ -128,7 +128,7 @@ class Place(Protocol):
         """Write a file in :attr:`folder` that only we, or only the server's account, may read."""
 
     def free_pid_file(self, file: Path, program: str) -> None:
-        """Have a pid file in the data folder name no process, if it is not that of this folder's server.
+        """Have a pid file name no process, if it is not that of this folder's server.
 
         That is so if the process is gone, if its name does not begin with ``program``, or if it is a server of another
         folder: it neither works in the pid file's folder, nor has a file there open, nor names it on its command line.
