@@ -1,0 +1,183 @@
+"""Whether a file or folder belongs to a user that this process trusts.
+
+Trusted are the user that runs (the effective user), root, and the owner of the running script, who could change the
+script as well. A file is trusted if it and its folder belong to one of them and no other user may write them. Only the
+owner's private group may write them too: the group that has the owner's name or number, and no other member.
+
+The module works on POSIX systems. On others everything is trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Collection
+
+_POSIX = os.name == "posix"
+# A descriptor for looking at a folder needs no permission to list it, where the system can do that.
+_LOOK = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_PATH", os.O_RDONLY)
+_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class UntrustedError(Exception):
+    """A file or folder that another user owns or may write.
+
+    ``path`` is the file or folder. ``reason`` is the rest of the sentence: ``"belongs to the user bob (uid 1001)"``.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}"
+
+
+def script_file() -> str | None:
+    """Return the path of the running script, or None in an interactive session and with ``python -c``.
+
+    For a frozen program it is the executable, and for a zip file that Python runs it is the zip file: users keep their
+    files beside these, and what is inside is not theirs.
+    """
+    if getattr(sys, "frozen", False):
+        return os.path.abspath(sys.executable)
+    found = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not found:
+        return None
+    file: str = os.path.abspath(found)
+    folder = os.path.dirname(file)
+    return folder if os.path.isfile(folder) else file
+
+
+def trusted_owners() -> frozenset[int]:
+    """Return the user ids that are trusted: the effective user's, root's, and that of the running script's owner."""
+    if not _POSIX:
+        return frozenset()
+    owners = {0, os.geteuid()}
+    script = script_file()
+    if script is not None:
+        with contextlib.suppress(OSError):
+            owners.add(os.stat(script).st_uid)
+    return frozenset(owners)
+
+
+def why_untrusted(status: os.stat_result, owners: Collection[int] | None = None) -> str | None:
+    """Say why a file or folder with this status is not trusted; None if it is.
+
+    Args:
+        status: what ``os.fstat()`` says. Take it from an open descriptor, because a path can be replaced.
+        owners: the user ids that are trusted instead of :func:`trusted_owners`.
+    """
+    if not _POSIX:
+        return None
+    owned = f"belongs to {user_label(status.st_uid)}"
+    if status.st_uid not in (trusted_owners() if owners is None else owners):
+        return owned
+    if status.st_mode & stat.S_IWOTH:
+        return f"{owned}, but every user may write it"
+    if status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid, status.st_uid):
+        return f"{owned}, but {_group_label(status.st_gid)} may write it"
+    return None
+
+
+def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = None) -> int:
+    """Open a file for reading if it and its folder are trusted, and return the descriptor.
+
+    Both are judged by what was opened, so that nobody can replace them in between. A link is judged by the file that it
+    names.
+
+    Args:
+        file: the path. Further folders above it are not looked at.
+        owners: the user ids that are trusted instead of :func:`trusted_owners`.
+
+    Raises:
+        UntrustedError: the file or its folder belongs to another user, or another user may write it.
+        OSError: the file is not there, is a folder, or cannot be opened.
+    """
+    if not _POSIX:
+        return os.open(file, _READ)
+    path = os.fspath(file)
+    where, name = os.path.split(path)
+    where = where or os.curdir
+    folder = os.open(where, _LOOK)
+    try:
+        status = os.stat(name, dir_fd=folder)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(21, "it is a folder", path)
+        _check(os.fstat(folder), f"its folder {where}", owners)
+        # Before it is opened: to open another user's named pipe would wait for that user.
+        _check(status, path, owners)
+        descriptor = os.open(name, _READ, dir_fd=folder)
+    finally:
+        os.close(folder)
+    try:
+        _check(os.fstat(descriptor), path, owners)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_below(base: str | os.PathLike[str], relative: str | os.PathLike[str]) -> None:
+    """Check the file or folder that a relative path names, and every folder from ``base`` to it.
+
+    Raises:
+        UntrustedError: one of them belongs to another user, or another user may write it.
+        OSError: one of them cannot be looked at.
+    """
+    place = os.fspath(base)
+    _check(os.stat(place), place, None)
+    for part in os.fspath(relative).split(os.sep):
+        if part not in ("", os.curdir):
+            place = os.path.join(place, part)
+            _check(os.stat(place), place, None)
+
+
+def _check(status: os.stat_result, shown: str, owners: Collection[int] | None) -> None:
+    reason = why_untrusted(status, owners)
+    if reason is not None:
+        raise UntrustedError(shown, reason)
+
+
+def _is_private_group(gid: int, uid: int) -> bool:
+    """Whether a group is the private group of a user: it has the user's name or number, and no other member."""
+    import grp
+    import pwd
+
+    try:
+        owner = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        owner = None
+    try:
+        group = grp.getgrgid(gid)
+    except KeyError:
+        group = None
+    if group is not None and any(member != owner for member in group.gr_mem):
+        return False
+    if gid == uid == 0:
+        return True  # some distributions have it as the group of accounts without a shell, such as sync
+    if gid != uid and (group is None or group.gr_name != owner):
+        return False
+    return not any(account.pw_gid == gid and account.pw_uid != uid for account in pwd.getpwall())
+
+
+def user_label(uid: int) -> str:
+    """Name a user for an error: ``"the user bob (uid 1001)"``, or ``"uid 1001"`` if no account has the number."""
+    try:
+        import pwd
+
+        return f"the user {pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except (ImportError, KeyError):
+        return f"uid {uid}"
+
+
+def _group_label(gid: int) -> str:
+    import grp
+
+    try:
+        return f"the group {grp.getgrgid(gid).gr_name}"
+    except KeyError:
+        return f"the group {gid}"
