@@ -83,10 +83,10 @@ def test_file_that_cannot_be_rotated_is_still_written(
         (folder / f"t.log.{number}").write_text(f"old {number}\n")
     rename = os.replace
 
-    def refuse(source: str, target: str) -> None:
+    def refuse(source: str, target: str, **folders: int) -> None:
         if what == "the folder" or source.endswith(".1"):
             raise OSError(errno.EBUSY, "Device or resource busy")
-        rename(source, target)
+        rename(source, target, **folders)
 
     monkeypatch.setattr(os, "replace", refuse)
     for number in range(100):

@@ -133,8 +133,13 @@ class _LogFile(logging.FileHandler):
         self._reported: set[str] = set()
 
     def _open(self) -> Any:
-        os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
-        return super()._open()
+        if os.name != "posix":
+            os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
+            return super()._open()
+        from zcli_core.safe_files import open_to_append
+
+        # Whoever may write the folder, or one above it, must not choose which file of ours is written.
+        return open(open_to_append(self.baseFilename), "a", encoding=self.encoding, errors=self.errors)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -180,21 +185,21 @@ class _LogFile(logging.FileHandler):
 
     def _rotate(self) -> None:
         """Rotate, unless another process is just doing that: it would move the files twice, and lose one."""
-        with _alone_in(os.path.dirname(self.baseFilename)) as alone:
+        with _alone_in(os.path.dirname(self.baseFilename)) as (alone, folder):
             there = self._stat()
             if not alone or there is None or there.st_size < self._max_bytes:
                 return
             # The file is moved first: as long as it cannot be moved, no older one may be pushed out.
-            moved = f"{self.baseFilename}.0"
-            if os.path.lexists(moved):
-                self._number_up()
-            os.replace(self.baseFilename, moved)
-            self._number_up()
+            name = self.baseFilename if folder is None else os.path.basename(self.baseFilename)
+            if os.path.lexists(f"{self.baseFilename}.0"):
+                self._number_up(name, folder)
+            os.replace(name, f"{name}.0", src_dir_fd=folder, dst_dir_fd=folder)
+            self._number_up(name, folder)
 
-    def _number_up(self) -> None:
+    def _number_up(self, name: str, folder: int | None) -> None:
         for number in reversed(range(self._backups)):
             with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{self.baseFilename}.{number}", f"{self.baseFilename}.{number + 1}")
+                os.replace(f"{name}.{number}", f"{name}.{number + 1}", src_dir_fd=folder, dst_dir_fd=folder)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         error = sys.exc_info()[1]
@@ -218,21 +223,30 @@ def _reason(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: str) -> Iterator[bool]:
-    """Whether nobody else is in this block for that folder. It never waits: a program may have been stopped there."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, which lets nobody rename a file that another process has open
-        yield True
+def _alone_in(folder: str) -> Iterator[tuple[bool, int | None]]:
+    """Whether nobody else is in this block for that folder, and a descriptor of it on POSIX.
+
+    It never waits: a program may have been stopped there.
+    """
+    if os.name != "posix":  # Windows lets nobody rename a file that another process has open
+        yield True, None
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    import fcntl
+
+    from zcli_core.safe_files import open_folder
+
+    found = open_folder(folder)
+    try:
+        descriptor = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=found)
+    finally:
+        os.close(found)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield False, descriptor
         else:
-            yield True
+            yield True, descriptor
     finally:
         os.close(descriptor)
 

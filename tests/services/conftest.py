@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from needs import needs
+from ordinary_user import STAND_IN_PACKAGES, copy_packages, public_interpreter, write_stand_in
 from service_servers import Cluster, free_ports, public_folder, until
 
 from zcli_core.app import zCLI
@@ -56,6 +58,27 @@ def local(make: Callable[..., zCLI]) -> tuple[zCLI, int]:
     z = make(redis={"launcher": "local"})
     assert z.comm.start_service("redis", port=port), z.comm.services.last_failure
     return z, port
+
+
+@pytest.fixture(scope="session")
+def stand_in_folder() -> Iterator[Path]:
+    """The folder of the MongoDB stand-in, as a program that every account can run, where ours is root's alone."""
+    with public_folder() as folder:
+        packages, bytecode = folder / "packages", folder / "bytecode"
+        packages.mkdir()
+        bytecode.mkdir()
+        bytecode.chmod(0o1777)
+        copy_packages(packages, STAND_IN_PACKAGES)
+        write_stand_in(folder, packages, bytecode)
+        yield folder
+
+
+@pytest.fixture
+def stand_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The MongoDB stand-in on PATH: root starts no server that only root can run."""
+    if os.geteuid() == 0 and public_interpreter() != sys.executable:
+        folder = request.getfixturevalue("stand_in_folder")
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture(scope="session")

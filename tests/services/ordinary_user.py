@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from needs import missing
 from script_runs import ROOT
 from service_servers import unprivileged
 
-# What a zCLI with services imports, and what the MongoDB stand-in needs.
-_PACKAGES = ("pluggy", "yaml", "dotenv", "psutil", "nx_27017", "neosqlite", "bson", "pymongo", "gridfs")
+# What a zCLI with services imports, and what the MongoDB stand-in does.
+_PACKAGES = ("pluggy", "yaml", "dotenv", "psutil")
+STAND_IN_PACKAGES = ("nx_27017", "neosqlite", "bson", "pymongo", "gridfs")
 
 
 @cache
-def _interpreter() -> str:
-    """A Python from 3.10 up that an ordinary user may run."""
+def public_interpreter() -> str:
+    """A Python from 3.10 up that an ordinary user may run; the test is skipped if there is none."""
     test = "import sys; sys.exit(sys.version_info < (3, 10))"
     for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
         try:
@@ -34,6 +36,25 @@ def _interpreter() -> str:
     return missing("an ordinary user can run no Python from 3.10 up here (Debian package python3)")
 
 
+def write_stand_in(folder: Path, packages: Path, cache: Path | None = None) -> None:
+    """Write the program nx-27017, which an ordinary user can run, with the packages of another folder.
+
+    ``cache`` is a folder that every user may write, for the bytecode of these packages.
+    """
+    variables = {"PYTHONPATH": packages, **({} if cache is None else {"PYTHONPYCACHEPREFIX": cache})}
+    said = " ".join(f'{name}="{value}"' for name, value in variables.items())
+    file = folder / "nx-27017"
+    file.write_text(f'#!/bin/sh\n{said} exec {public_interpreter()} -W ignore -m nx_27017.nx_27017 "$@"\n')
+    file.chmod(0o755)
+
+
+def copy_packages(folder: Path, names: Iterable[str]) -> None:
+    """Copy installed packages to a folder that an ordinary user can read."""
+    for name in names:
+        found = Path(str(importlib.import_module(name).__file__)).parent
+        shutil.copytree(found, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
 class OrdinaryUser:
     """Somebody with a home, a copy of zCLI, and no rights."""
 
@@ -45,11 +66,9 @@ class OrdinaryUser:
             each.mkdir()
         for part in ("zCLI", "zcli_core", *(f"plugins/{each.name}" for each in (ROOT / "plugins").glob("zcli_*"))):
             shutil.copytree(ROOT / part, self.site / Path(part).name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in _PACKAGES:
-            found = Path(str(importlib.import_module(name).__file__)).parent
-            shutil.copytree(found, self.site / name, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_packages(self.site, (*_PACKAGES, *STAND_IN_PACKAGES))
         self._install_metadata()
-        self._install_stand_in()
+        write_stand_in(self.bin, self.site)
         if os.geteuid() == 0:
             shutil.chown(self.home, 65534, 65534)
 
@@ -73,19 +92,11 @@ class OrdinaryUser:
             groups.append(f"[{group}]\n{lines.partition('[')[0]}\n")
         (info / "entry_points.txt").write_text("".join(groups).replace('"', ""))
 
-    def _install_stand_in(self) -> None:
-        """The console script that pip would have made, for this user's interpreter."""
-        file = self.bin / "nx-27017"
-        file.write_text(
-            f'#!/bin/sh\nPYTHONPATH="{self.site}" exec {_interpreter()} -W ignore -m nx_27017.nx_27017 "$@"\n'
-        )
-        file.chmod(0o755)
-
     def run(self, script: str, *arguments: str) -> str:
         """What the script prints; it must end well and write nothing to its standard error."""
         kept = {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "HOME": str(self.home), "PYTHONUTF8": "1"}
         done = subprocess.run(  # type: ignore[call-overload]
-            [_interpreter(), "-W", "error", "-c", script, *arguments],
+            [public_interpreter(), "-W", "error", "-c", script, *arguments],
             cwd=self.home,
             env={**kept, "PYTHONPATH": str(self.site), "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.DEVNULL,

@@ -74,6 +74,7 @@ class TestRedis(ServiceBackendContract):
     backend = zcli_redis.zcli_service_backends()[0]
 
 
+@pytest.mark.usefixtures("stand_in")
 class TestMongodb(ServiceBackendContract):
     backend = zcli_mongodb.zcli_service_backends()[0]
 

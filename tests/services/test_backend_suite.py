@@ -27,6 +27,7 @@ BROKEN = {
     "Misplaced": "test_its_settings_are_those_of_a_service",
     "Careless": "test_a_setting_that_is_a_secret_says_so",
     "Elsewhere": "test_started_means_ready_and_stopped_means_gone",
+    "Following": "test_a_killed_server_is_stopped_and_starts_again",
     "Renamed": "test_it_says_what_it_is",
 }
 
@@ -97,6 +98,15 @@ class Careless(Base, secret=False):
 class Elsewhere(Base):
     def command(self, place):
         return [place.program, "-l", place.host, "-p", str(place.port - 1), "-U", "0", "-u", "root"]
+
+class Following(Base):
+    def command(self, place):
+        return [*super().command(place), "-P", str(place.data / "pid")]
+
+    def prepare(self, place):
+        file = place.data / "pid"
+        if file.exists():
+            file.write_text("")
 
 class Renamed(Base):
     pass

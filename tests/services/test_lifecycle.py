@@ -71,6 +71,7 @@ def listening_addresses(port: int) -> set[str]:
     return {each.address for each in found or () if each.listening}
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("name", USE)
 def test_a_service_keeps_its_data_through_restarts_and_kills(make: Make, place: Path, name: str) -> None:
     port = free_ports(1)[0]

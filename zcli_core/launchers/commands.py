@@ -143,7 +143,7 @@ def run(
         started.
     """
     options: dict[str, Any] = {}
-    command = list(command)
+    name = command[0]
     if account is not None:
         options = account.options
         if folder is not None:
@@ -152,7 +152,7 @@ def run(
     timeout = max(timeout, 0.1)
     try:
         process = subprocess.Popen(  # noqa: S603 - no shell, and we name the programs
-            command,
+            list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -162,7 +162,7 @@ def run(
             **options,
         )
     except OSError as error:
-        raise LaunchError(f"{command[0]} cannot be run: {error.strerror or error}") from error
+        raise LaunchError(f"{name} cannot be run: {error.strerror or error}") from error
     with process:
         try:
             output, _ = process.communicate(timeout=timeout)
@@ -171,7 +171,7 @@ def run(
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             said = last_lines((error.output or b"").decode("utf-8", "replace"))
-            raise LaunchError(f"{command[0]} did not end within {timeout:.1f} s", log=said) from error
+            raise LaunchError(f"{name} did not end within {timeout:.1f} s", log=said) from error
     return Outcome(process.returncode, output.decode("utf-8", "replace"))
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from zcli_core.comm.services.asking import ask
 from zcli_core.comm.services.reports import install_hint
 from zcli_core.config.assembly import configure
 from zcli_core.contracts.provider import Provider
-from zcli_core.contracts.service import LocalProcess, ServiceBackend, Target
+from zcli_core.contracts.service import LaunchError, LocalProcess, ServiceBackend, Target
 from zcli_core.discovery import EntryPoint
 from zcli_core.host import SERVICE, PluginHost, PluginRecord
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers.base import wait_until
+from zcli_core.launchers.data_files import DataFiles, choose_account
+from zcli_core.launchers.place import LocalPlace
 from zcli_core.launchers.processes import look_up
 from zcli_core.launchers.programs import is_there
 from zcli_core.testing.contract import Offered, make_context
@@ -32,6 +35,7 @@ from zcli_core.testing.contract import Offered, make_context
 _START_TIMEOUT = 180.0
 _ANSWER_TIMEOUT = 5.0
 _ENDING_TIMEOUT = 20.0
+_PREPARE_TIMEOUT = 20.0
 
 
 class LocalService:
@@ -90,6 +94,41 @@ class LocalService:
         """The server's process, None if none is alive."""
         held = instances.running(self._folder, self.name, None)
         return None if held is None else held.process.pid
+
+    @property
+    def data(self) -> Path:
+        """The server's data folder."""
+        return self._folder / self.name / "data"
+
+    def pid_files(self, pid: int) -> list[Path]:
+        """The files in the data folder that begin with the number of that process."""
+        files = [file for file in self.data.iterdir() if file.is_file()]
+        return [file for file in files if file.read_bytes()[:20].split()[:1] == [b"%d" % pid]]
+
+    def prepare(self) -> bool:
+        """Have the backend make the data folder ready for a server, or refuse it; False if it does not end."""
+        held = instances.read(self._folder / self.name)
+        assert held is not None, "no server was started"
+        files = DataFiles(self.data, choose_account((), self.data), lambda: _PREPARE_TIMEOUT)
+        log = logging.getLogger("zcli.testing")
+        program, folder = Path(held.program), self._folder / self.name
+        place = LocalPlace(program, files, folder, held.host, held.port, log, lambda: _PREPARE_TIMEOUT)
+        errors: list[BaseException] = []
+
+        def prepare() -> None:
+            try:
+                self.backend.prepare(place)
+            except LaunchError:
+                pass
+            except BaseException as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+
+        thread = threading.Thread(target=prepare, daemon=True)  # one that waits for a pipe may never end
+        thread.start()
+        thread.join(_PREPARE_TIMEOUT)
+        if errors:
+            raise errors[0]
+        return not thread.is_alive()
 
     def kill(self) -> None:
         """Kill the server the hard way and wait until it is gone."""

@@ -17,9 +17,11 @@ that has no local launcher has its server from you: a fixture ``server`` that gi
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -271,9 +273,12 @@ class ServiceBackendContract(Contract):
         assert local.pid is None
 
     def test_a_killed_server_is_stopped_and_starts_again(self, local: LocalService) -> None:
-        """What it left behind, a pid file or a lock, is in nobody's way."""
+        """What it left behind, such as a pid file, does not matter; a pipe or a link in its place is not followed."""
         assert local.start(), local.failure
+        pid = local.pid
         local.kill()
+        for file in local.pid_files(pid or 0):
+            _assert_not_followed(local, file)
         # Helpers of the server may hold its port a little longer than itself.
         assert wait_until(lambda: local.state() == "stopped", _LONGEST), local.state()
         status = local.services.status(local.name)
@@ -294,6 +299,23 @@ class ServiceBackendContract(Contract):
             assert str(stranger.port) in failure.message
             assert local.pid is None
             assert _ask(local.backend, stranger.port).state == "foreign"
+
+
+def _assert_not_followed(local: LocalService, file: Path) -> None:
+    """Put a pipe, then a link in the place of a pid file, as the account that has the data folder could."""
+    kept, outside = file.with_name("kept"), local.data.parent / "outside"
+    file.rename(kept)
+    try:
+        os.mkfifo(file)
+        assert local.prepare(), f"prepare() waits for the pipe {file.name}"
+        file.unlink()
+        outside.write_bytes(kept.read_bytes())
+        file.symlink_to(outside)
+        assert local.prepare()
+        assert outside.read_bytes() == kept.read_bytes(), f"prepare() followed the link {file.name}"
+    finally:
+        file.unlink(missing_ok=True)
+        kept.rename(file)
 
 
 def _target(service: ServiceBackend, port: int) -> Target:
