@@ -44,7 +44,8 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
             )
         self.plugins = PluginHost()
         self.config, warnings = configure(self.plugins, zspark)
-        check_http_files(self.config)
+        if not self.config.misspelt_in("http"):  # an error once the script uses HTTP
+            check_http_files(self.config)
         self._application_log = open_log(self.config, script_file())
         self.log = self._application_log.logger
         self.plugins.trace_to(self.log)

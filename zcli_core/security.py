@@ -15,6 +15,12 @@ class SecurityWarning(str):
     __slots__ = ()
 
 
+class UntrustedProblem(str):
+    """The text of a problem with a file that is not trusted. Commands that only show the configuration go on."""
+
+    __slots__ = ()
+
+
 def warn_security(log: logging.Logger, message: str, *arguments: Any) -> None:
     """Log a warning about something that admits, trusts or reveals more than the user may expect.
 

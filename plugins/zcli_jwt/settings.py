@@ -55,11 +55,13 @@ class Jwt(Section, name="jwt"):
         None, "file with public keys as a JSON Web Key Set (RFC 7517); read again when it changes", security=True
     )
     jwks_url: str | None = setting(None, "https:// address of a JSON Web Key Set", check=_fetchable, security=True)
-    jwks_refresh: float = setting(300.0, "seconds after which the keys at jwks_url are fetched again", above=0)
-    jwks_interval: float = setting(
-        10.0, "seconds between two fetches, however many tokens name a key that is not known", above=0
+    jwks_refresh: float = setting(
+        300.0, "seconds after which the keys at jwks_url are fetched again", above=0, restricts=True
     )
-    jwks_timeout: float = setting(5.0, "seconds that a fetch may take", above=0)
+    jwks_interval: float = setting(
+        10.0, "seconds between two fetches, however many tokens name a key that is not known", above=0, restricts=True
+    )
+    jwks_timeout: float = setting(5.0, "seconds that a fetch may take", above=0, restricts=True)
     algorithms: tuple[str, ...] = setting(
         (), "signature algorithms that are accepted, out of HS256, RS256 and ES256; by default those of the key",
         check=_algorithms, security=True,
@@ -68,7 +70,9 @@ class Jwt(Section, name="jwt"):
     audience: tuple[str, ...] = setting(
         (), "the aud of which a token must have one; tokens for any audience are refused if unset", security=True
     )
-    leeway: float = setting(0.0, "seconds that clocks may differ by, for exp, nbf and iat", minimum=0, maximum=3600)
+    leeway: float = setting(
+        0.0, "seconds that clocks may differ by, for exp, nbf and iat", minimum=0, maximum=3600, restricts=True
+    )
     required_claims: tuple[str, ...] = setting(("exp",), "claims that a token must have", security=True)
     identity_claim: str = setting("sub", "the claim that names the client", security=True)
     close_at_expiry: bool = setting(
@@ -76,4 +80,4 @@ class Jwt(Section, name="jwt"):
         "close a WebSocket connection (1008) when the JSON Web Token that admitted its client expires",
         security=True,
     )
-    max_token_bytes: int = setting(8192, "longest token that is looked at, in bytes", minimum=256)
+    max_token_bytes: int = setting(8192, "longest token that is looked at, in bytes", minimum=256, restricts=True)

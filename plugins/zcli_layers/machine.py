@@ -31,25 +31,28 @@ class MachineLayer:
 
     def read(self, context: LayerContext) -> Iterator[Entry]:
         """Yield the files' settings with their lines, the system's before the user's."""
-        found = [(file, _read(context, file)) for file in _files(context)]
+        found = [(file, _read(context, file, named)) for file, named in _files(context)]
         texts = {file: data for file, data in found if data is not None}
         for file, data in texts.items():
             # Two files have one name: then only the whole path tells which.
             yield from _entries(file, os.path.basename(file) if len(texts) == 1 else file, data)
 
 
-def _files(context: LayerContext) -> list[str]:
-    """Where the files may be, the least important first."""
+def _files(context: LayerContext) -> list[tuple[str, bool]]:
+    """Where the files may be, the least important first, and whether a user has named that folder by its full path."""
     override = context.environ.get("ZCLI_CONFIG_DIR")
+    named = False
     if override:
         try:
-            folders = [os.path.join(context.working_directory, expand_path(override, context.environ))]
+            folder = expand_path(override, context.environ)
+            named = os.path.isabs(folder)
+            folders = [os.path.join(context.working_directory, folder)]
         except PathError as problem:
             raise LayerProblem(f"ZCLI_CONFIG_DIR: {override!r} cannot be used: {problem}") from None
     else:
         user = user_config_folder()
         folders = [*reversed(site_config_folders()), *([] if user is None else [user])]
-    return [os.path.join(folder, FILE_NAME) for folder in folders]
+    return [(os.path.join(folder, FILE_NAME), named) for folder in folders]
 
 
 def _entries(file: str, shown: str, data: bytes) -> Iterator[Entry]:
@@ -75,9 +78,9 @@ def _entries(file: str, shown: str, data: bytes) -> Iterator[Entry]:
             loader.dispose()
 
 
-def _read(context: LayerContext, file: str) -> bytes | None:
+def _read(context: LayerContext, file: str, named: bool) -> bytes | None:
     try:
-        data = context.read_file(file, MAX_BYTES)
+        data = context.read_file(file, MAX_BYTES, named=named, remedy="name its folder: ZCLI_CONFIG_DIR={folder}")
     except OSError as error:
         raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
     if data is not None and len(data) > MAX_BYTES:
@@ -133,7 +136,7 @@ class _Walk:
             value = self._value(value_node)
             text = value_node.value if isinstance(value_node, ScalarNode) and value is not None else None
             origin = f"{self.shown}:{key_node.start_mark.line + 1}"
-            yield Entry(".".join(deeper), value, origin, text=text)
+            yield Entry(".".join(deeper), value, origin, text=text, folder=os.path.dirname(self.file))
 
     def _refuse_twins(self, node: MappingNode) -> None:
         seen: set[str] = set()

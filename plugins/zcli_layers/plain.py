@@ -40,4 +40,4 @@ class ZSparkLayer:
     def read(self, context: LayerContext) -> Iterator[Entry]:
         """Yield its top-level items; nested mappings are sections."""
         for key, value in context.zspark.items():
-            yield Entry(str(key), value, "zSpark")
+            yield Entry(str(key), value, "zSpark", folder=context.script_directory)

@@ -28,7 +28,7 @@ class ZEnvLayer:
         named = context.value(_SETTING)
         folders = filter(None, (context.working_directory, context.script_directory))
         for file in [str(named)] if named else [os.path.join(folder, FILE_NAME) for folder in folders]:
-            text = _read(context, file)
+            text = _read(context, file, bool(named))
             if text is not None:
                 context.base_directories.append(os.path.dirname(file))
                 context.env_file_in_use = os.path.abspath(file)
@@ -46,11 +46,11 @@ def _entries(context: LayerContext, file: str, text: str) -> Iterator[Entry]:
     from io import StringIO
 
     from dotenv.parser import parse_stream
-    from dotenv.variables import parse_variables
+    from dotenv.variables import Variable, parse_variables
 
     found: dict[str, tuple[str | None, int]] = {}
-    # What ${NAME} stands for: the file's earlier lines win over the environment, as they do for the settings.
-    known: dict[str, str | None] = dict(context.environ)
+    # What ${NAME} stands for: names of the file's earlier lines. The environment holds secrets of other programs.
+    known: dict[str, str | None] = {}
     for binding in parse_stream(StringIO(text)):
         written = binding.original.string
         line = binding.original.line + written[: len(written) - len(written.lstrip())].count("\n")
@@ -59,17 +59,26 @@ def _entries(context: LayerContext, file: str, text: str) -> Iterator[Entry]:
         if binding.key is not None:
             value = binding.value
             if value is not None and "${" in value and not re.match(_SINGLE_QUOTED, written):
-                value = "".join(atom.resolve(known) for atom in parse_variables(value))
+                atoms = list(parse_variables(value))
+                for name in (atom.name for atom in atoms if isinstance(atom, Variable) and atom.default is None):
+                    if name not in known:
+                        context.warn(
+                            f"{file}:{line}: ${{{name}}} is empty, because no earlier line of this file sets {name}; "
+                            "variables of the environment are not expanded"
+                        )
+                value = "".join(atom.resolve(known) for atom in atoms)
             found[binding.key] = value, line
             known[binding.key] = value
     for name, (value, line) in found.items():
-        yield Entry(name, value, f"{os.path.basename(file)}:{line}", is_variable=True, export=True)
+        origin = f"{os.path.basename(file)}:{line}"
+        yield Entry(name, value, origin, is_variable=True, export=True, folder=os.path.dirname(file))
 
 
-def _read(context: LayerContext, file: str) -> str | None:
+def _read(context: LayerContext, file: str, named: bool) -> str | None:
     """The file's text; None if there is no such file."""
     try:
-        data = context.read_file(file, MAX_BYTES)
+        remedy = "name it: ZCLI_ENV_FILE={file}, or env_file in zSpark"
+        data = context.read_file(file, MAX_BYTES, named=named, remedy=remedy)
     except OSError as error:
         raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
     if data is None:

@@ -248,10 +248,10 @@ def test_a_value_that_cannot_be_shown_is_still_reported(start: Start) -> None:
 # --- relative paths ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["project", "env", "scripts"])
+@pytest.mark.parametrize("where", ["scripts", "project", "env"])
 def test_a_relative_path_is_looked_up_in_three_folders(start: Start, isolated: Path, where: str) -> None:
-    """The working directory, then the folder of the .zEnv in force, then the script's folder."""
-    folders = {name: isolated.parent / name for name in ("project", "env", "scripts")}
+    """The script's own, whose words these are, then the working directory, then the folder of the .zEnv in force."""
+    folders = {name: isolated.parent / name for name in ("scripts", "project", "env")}
     folders["env"].mkdir()
     (folders["env"] / "my.env").write_text("A=1\n")
     for name in list(folders)[list(folders).index(where) :]:
@@ -259,6 +259,31 @@ def test_a_relative_path_is_looked_up_in_three_folders(start: Start, isolated: P
         (folders[name] / "certs" / "demo.cert").touch()
     z = start({"env_file": str(folders["env"] / "my.env"), "websocket": {"ssl_cert": "certs/demo.cert"}})
     assert z.config.websocket.ssl_cert == folders[where] / "certs" / "demo.cert"
+
+
+@pytest.mark.parametrize("layer", ["machine", ".zEnv", "environment"])
+def test_path_is_looked_up_beside_who_says_it(
+    start: Start, isolated: Path, machine: Write, monkeypatch: pytest.MonkeyPatch, layer: str
+) -> None:
+    """A file's relative path means the file's folder first; the shell's means the working directory."""
+    folders = {"machine": isolated.parent / "machine", ".zEnv": isolated.parent / "env", "environment": isolated}
+    for folder in (*folders.values(), isolated.parent / "scripts"):
+        folder.mkdir(exist_ok=True)
+        (folder / "a.pem").touch()
+    (folders[".zEnv"] / "my.env").write_text("WEBSOCKET_SSL_CERT=a.pem\n")
+    if layer == "machine":
+        machine("websocket: {ssl_cert: a.pem}\n")
+    elif layer == "environment":
+        monkeypatch.setenv("WEBSOCKET_SSL_CERT", "a.pem")
+    z = start({"env_file": str(folders[".zEnv"] / "my.env")} if layer == ".zEnv" else {})
+    assert z.config.websocket.ssl_cert == folders[layer] / "a.pem"
+
+
+@pytest.mark.parametrize("key", ["logger_path", "services.folder", "services.redis.data_dir", "websocket.unix_path"])
+def test_path_that_is_written_is_below_the_working_directory(start: Start, isolated: Path, key: str) -> None:
+    """Even if something of that name is beside the script."""
+    (isolated.parent / "scripts" / "out").mkdir()
+    assert start({key: "out"}).config.get(key) == isolated / "out"
 
 
 def test_a_relative_path_that_is_nowhere_belongs_to_the_working_directory(start: Start, isolated: Path) -> None:

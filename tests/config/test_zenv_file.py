@@ -331,3 +331,32 @@ def test_nothing_is_exported_when_the_configuration_cannot_be_used(start: Start,
     with pytest.raises(ConfigError):
         start()
     assert "ONLY_IN_THE_FILE" not in os.environ
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "GCONV_PATH", "PATH", "PYTHONSTARTUP", "PERL5OPT", "RUBYOPT",
+        "NODE_OPTIONS", "JAVA_TOOL_OPTIONS", "BASH_ENV", "ENV", "IFS", "GIT_SSH_COMMAND", "SSL_CERT_FILE",
+        "SSLKEYLOGFILE", "OPENSSL_CONF", "HTTPS_PROXY", "https_proxy", "no_proxy", "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE", "HOME", "XDG_CONFIG_HOME", "PIP_INDEX_URL", "PAGER",
+    ],
+)  # fmt: skip
+def test_zenv_steering_name_is_not_exported(start: Start, zenv: Write, name: str) -> None:
+    """It would decide what other programs load, run or trust; the log names it once, and ``env()`` has it."""
+    before = os.environ.get(name)
+    zenv(f"{name}=/theirs\nNODE_ENV=test\nAWS_REGION=x\n")
+    z = start()
+    assert os.environ.get(name) == before
+    assert (z.config.env(name), os.environ["NODE_ENV"], os.environ["AWS_REGION"]) == ("/theirs", "test", "x")
+    assert _log_of(z).count(f"the .zEnv sets {name}; this does not reach the environment") == 1
+
+
+def test_zenv_does_not_expand_the_environment(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment holds secrets of other programs, which a setting may send; the log says what was empty."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    file = zenv('OWN=mine\nZCLI_HTTP_USER_AGENT="ua ${AWS_SECRET_ACCESS_KEY}${OWN}${NONE:-default}"\n')
+    z = start()
+    assert z.config.http.user_agent == "ua minedefault"
+    assert _log_of(z).count(f"{file}:2: ${{AWS_SECRET_ACCESS_KEY}} is empty, because no earlier line") == 1
+    assert "NONE" not in _log_of(z)

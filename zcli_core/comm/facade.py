@@ -102,6 +102,7 @@ class Comm:
         )
 
     def _http_transport(self, context: Context) -> HttpTransport:
+        self._config.refuse_misspelt("http")
         check_http_files(self._config)
         transport: HttpTransport = self._host.make(HTTP_TRANSPORT, context)
         return transport

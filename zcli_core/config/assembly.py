@@ -59,6 +59,7 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     files: dict[str, bytes] = {}
     host.load(_disabled_at_first(settings[_DISABLE], zspark), first_only=True)
     blocked = _read(host, settings, zspark, files).top(_DISABLE, ())
+    blocked = blocked if isinstance(blocked, tuple) else ()  # a value that cannot be used is reported below
     host.load(blocked)
     for name in blocked:
         if name in host.records and host.records[name].state == "loaded":
@@ -104,17 +105,32 @@ def _read(
         settings=settings,
         files=files,
     )
+    working = {name for name, record in host.records.items() if record.state == "loaded"}
     layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
     resolution = resolve(read_layers(layers, settings, context), settings, context)
     resolution.env_file = context.env_file_in_use
+    resolution.warnings += context.warnings
     resolution.problems += _circles(layers, resolution)
     if all(map(needs_of, layers)):  # one that has to be told where to read is told by nobody
-        lines = ["no plugin in use gives configuration layers, so nothing that is configured would be in force"]
-        disabled = [str(record) for record in host.records.values() if record.state == "disabled"]
-        lines += [f"the plugin {record} is disabled by plugins.disable" for record in disabled] + host.problems()
-        lines.append("zcli-core brings the plugin zcli_layers: pip install --force-reinstall zcli-core")
-        resolution.problems.append("\n     ".join(lines))
+        what = "no plugin in use gives configuration layers, so nothing that is configured would be in force"
+        resolution.problems.append(_missing_layers(host, what))
+    elif zspark and not context.zspark_was_read:
+        what = "no plugin in use reads zSpark, so nothing that the script sets would be in force"
+        resolution.problems.append(_missing_layers(host, what))
+    for record in host.records.values():
+        # A plugin of the group zcli.first that is broken would most likely have given some.
+        if record.state == "broken" and (record.name in working or record.entry_point.first):
+            what = "what its configuration layers set is not in force"
+            resolution.warnings.append(SecurityWarning(f"the plugin {record} is broken, so {what}"))
     return resolution
+
+
+def _missing_layers(host: PluginHost, what: str) -> str:
+    lines = [what]
+    disabled = [str(record) for record in host.records.values() if record.state == "disabled"]
+    lines += [f"the plugin {record} is disabled by plugins.disable" for record in disabled] + host.problems()
+    lines.append("zcli-core brings the plugin zcli_layers: pip install --force-reinstall zcli-core")
+    return "\n     ".join(lines)
 
 
 def _circles(layers: list[ConfigLayer], resolution: Resolution) -> list[str]:
@@ -205,12 +221,23 @@ def _export(resolution: Resolution) -> list[str]:
 
     Otherwise a library that reads the environment would use another value than zCLI says is in force.
     """
+    if not resolution.foreign:
+        return []
+    from zcli_core.config.steering import steers
+
+    steering = sorted(filter(steers, resolution.foreign))
     replaced = []
-    for name in sorted(resolution.foreign):
+    for name in sorted(resolution.foreign.difference(steering)):
         value = resolution.variables[name]
         if os.environ.get(name, value) != value:
             replaced.append(name)
         os.environ[name] = value
-    if not replaced:
-        return []
-    return [f"the .zEnv replaces what the environment of this process said for {', '.join(replaced)}"]
+    warnings = []
+    if replaced:
+        warnings.append(f"the .zEnv replaces what the environment of this process said for {', '.join(replaced)}")
+    if steering:
+        warnings.append(
+            f"the .zEnv sets {', '.join(steering)}; this does not reach the environment of this process, because it "
+            "would decide what other programs load, run or trust. Set it before the program starts"
+        )
+    return warnings

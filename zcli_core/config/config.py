@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zcli_core.config.explanation import Explanation, Value, explain
 from zcli_core.config.layering import Resolution
 from zcli_core.config.settings import Section, Setting
+from zcli_core.errors import ConfigError
 from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -73,6 +74,22 @@ class Config:
         values = self._resolution.values.get(key)
         values = values or [Value(setting.default, "defaults", setting.provider)]
         return explain(setting, values, self._resolution.is_secret)
+
+    def misspelt_in(self, *sections: str) -> list[str]:
+        """Return the problems with names that are nearly those of settings that restrict, in these sections."""
+        misspelt = self._resolution.misspelt.items()
+        found = [each for key, each in misspelt if self._settings[key].section.section_name in sections]
+        return list(dict.fromkeys(one.problem for each in found for one in each))
+
+    def refuse_misspelt(self, *sections: str) -> None:
+        """Raise ConfigError with what :meth:`misspelt_in` returns, if anything.
+
+        The part that the sections belong to calls it when it starts. For what a provider's factory makes, zCLI has
+        called it with the sections that its plugin declares.
+        """
+        problems = self.misspelt_in(*sections)
+        if problems:
+            raise ConfigError(problems)
 
     def env(self, name: str, default: str | None = None) -> str | None:
         """An environment-style variable: from the ``.zEnv`` in force if it is there, else from the environment."""

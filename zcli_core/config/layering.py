@@ -20,8 +20,9 @@ from zcli_core.config.settings import Composite, Section, Setting, Unusable, Unu
 from zcli_core.contracts.config_layer import Entry, LayerContext
 from zcli_core.errors import ConfigError
 from zcli_core.folders import PathError, expand_path
-from zcli_core.security import SecurityWarning
-from zcli_core.suggestions import nearest
+from zcli_core.security import SecurityWarning, UntrustedProblem
+from zcli_core.suggestions import edits, nearest
+from zcli_core.trusted import UntrustedError, check_below
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,10 @@ _VARIABLE_PREFIX = "ZCLI_"
 _OVERLAYS_VARIABLE = _VARIABLE_PREFIX + OVERLAYS.upper()
 _LIKENESS = 0.85
 _DEEPEST = 20
+#: A name that is this near to one that restricts is taken for a mistake.
+_EDITS = 2
+#: The sections whose settings are used by every start.
+_NO_PARTS = ("", "plugins")
 # What Kubernetes sets in every container for each Service of its namespace, whatever the Service is called.
 # https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
 _SERVICE_LINK = r"(tcp|udp|sctp)://[^/]+:\d+"
@@ -51,6 +56,7 @@ class Leaf(NamedTuple):
     """One raw value with the key that it is for.
 
     ``foreign``: other software may have set it, so a value that cannot be used is an error only when it is used.
+    ``folder`` is where a relative path is looked up first.
     """
 
     path: tuple[str, ...]
@@ -59,6 +65,15 @@ class Leaf(NamedTuple):
     text: str | None = None
     secret: bool = False
     foreign: bool = False
+    folder: str | None = None
+
+
+class Misspelt(NamedTuple):
+    """A name that sets nothing and is nearly that of a setting that restricts: what is wrong, and where it was set."""
+
+    problem: str
+    layer: str
+    origin: str
 
 
 class Resolution:
@@ -67,6 +82,7 @@ class Resolution:
     ``values`` holds, for every setting that any layer sets, its values, the lowest layer first.
     ``variables`` holds every environment-style name that a layer gave, ours or not, from the highest layer.
     ``foreign`` names those of ``variables`` that other libraries may read and that their layer has exported.
+    ``misspelt`` holds, by the key of the setting that was meant, what is wrong with names like its own.
     ``secrets`` holds (key, layer) of every value that its layer has called a secret, whatever its setting is.
     """
 
@@ -76,6 +92,7 @@ class Resolution:
         self.variables: dict[str, str] = {}
         self.foreign: set[str] = set()
         self.secrets: set[tuple[str, str]] = set()
+        self.misspelt: dict[str, list[Misspelt]] = {}
         self.warnings: list[str] = []
         self.problems: list[str] = []
         #: The ``.zEnv`` that was read.
@@ -115,35 +132,48 @@ class _Resolver:
         self.composites = {each.variable: (section, each) for section in sections for each in section.composites}
         self.prefixes = {s.section.variable_prefix for s in settings.values()} - {None}
         self.branches = _branches(settings)
+        self.restricting = _Restricting(settings)
         self.context = context
         self.result = Resolution("Development")
         #: The settings of which a layer's value cannot be used, in order.
         self.unusable: dict[str, None] = {}
+        #: The name of the layer that is looked at.
+        self.layer = ""
 
     def resolve(self, readings: list[Reading]) -> Resolution:
         leaves = [(reading.layer, list(self._leaves(reading))) for reading in readings]
         self.result.deployment = self._deployment(leaf for _, found in leaves for leaf in found)
         for reading, (layer, found) in zip(readings, leaves, strict=True):
+            self.layer = layer.name
             if reading.problem:
                 self.result.problems.append(reading.problem)
             base = [leaf for leaf in found if leaf.path[0] != OVERLAYS]
             for leaf in (*self._gather(base), *self._gather(self._overlay(found))):
                 self._set(layer, leaf)
+        needed = {key for reading in readings for key in getattr(reading.layer, "needs", ())}
+        for key, misspelt in self.result.misspelt.items():
+            problems = list(dict.fromkeys(each.problem for each in misspelt))
+            if key in needed or self.settings[key].section.section_name in _NO_PARTS:
+                self.result.problems += [problem for problem in problems if problem not in self.result.problems]
+            else:
+                value = UnusableValue("\n     ".join(problems))
+                self.result.values.setdefault(key, []).append(Value(value, misspelt[-1].layer, misspelt[-1].origin))
         for key in self.unusable:
             value = self.result.top(key, None)
-            if isinstance(value, UnusableValue):
+            if isinstance(value, UnusableValue) and key not in self.result.misspelt:
                 self.result.warnings.append(f"{value.problem}; a script that uses {key} ends with this error")
         return self.result
 
     # --- from entries to leaves ---
 
     def _leaves(self, reading: Reading) -> Iterator[Leaf]:
+        self.layer = reading.layer.name
         for entry in sorted(reading.entries, key=self._rank):
             if entry.is_variable:
                 yield from self._variable(entry)
             elif entry.value is not None:
                 leaf = Leaf(tuple(entry.name.split(".")), entry.value, entry.origin, entry.text, entry.secret)
-                yield from self._flatten(leaf)
+                yield from self._flatten(leaf._replace(folder=entry.folder))
 
     def _rank(self, entry: Entry) -> int:
         """Where one layer has several variables of one setting, ``ZCLI_...`` wins, in whatever order they stand.
@@ -158,6 +188,9 @@ class _Resolver:
     def _variable(self, entry: Entry) -> Iterator[Leaf]:
         name, value = entry.name, entry.value
         ours = name in self.by_variable or name in self.composites
+        if value == "" and name in self.by_variable and self.by_variable[name].restricts:
+            key = self.by_variable[name].key
+            self._warn_once(SecurityWarning(f"{_variable_in(name, entry.origin)} is empty, so it does not set {key}"))
         # An empty variable of ours is "not set", so what a lower layer says stays in force for everybody.
         if value is None or (value == "" and ours and name in self.result.variables):
             return
@@ -166,14 +199,21 @@ class _Resolver:
         # An empty variable is how shells and containers say "not set".
         if value != "":
             for leaf in self._leaves_of_variable(name, value, origin):
-                yield leaf._replace(secret=entry.secret, foreign=self._is_foreign(name, value, entry.origin == name))
+                foreign = self._is_foreign(name, value, entry.origin == name)
+                yield leaf._replace(secret=entry.secret, foreign=foreign, folder=entry.folder)
         if entry.export and self._is_for_others(name):
             self.result.foreign.add(name)
         else:  # the value of a lower layer is not in force
             self.result.foreign.discard(name)
         if name in OTHER_VARIABLES:
             if entry.origin != name:
-                self._warn(f"{origin} sets nothing there: {name} is read from the environment alone", None)
+                self._warn(
+                    f"{origin} sets nothing there: {name} is read from the environment alone",
+                    None,
+                    origin,
+                    None,
+                    security=False,
+                )
         elif not ours and name != _OVERLAYS_VARIABLE:
             self._warn_of_variable(name, value, origin)
 
@@ -312,8 +352,8 @@ class _Resolver:
                 self.unusable[key] = None
             elif value is not setting.default:
                 value = self._converted(setting, leaf)
-        except ConversionError as expected:
-            problem = self._complaint(setting, leaf, str(expected), values)
+        except (ConversionError, UntrustedError) as error:
+            problem = self._complaint(setting, leaf, error, values)
             if not leaf.foreign:
                 self.result.problems.append(problem)
                 return
@@ -323,31 +363,49 @@ class _Resolver:
 
     def _converted(self, setting: Setting, leaf: Leaf) -> Any:
         value = convert(leaf.value, setting, text=leaf.text)
-        return self._located(value) if is_path(setting) else value
+        return self._located(value, setting, leaf.folder) if is_path(setting) else value
 
-    def _located(self, path: Path) -> Path:
-        """The file that a relative path means: where it is, of the places to look, or else in the first."""
+    def _located(self, path: Path, setting: Setting, first: str | None) -> Path:
+        """The absolute path that is meant.
+
+        A relative path that is written is below the working directory. One that is read is where the file is, of the
+        places to look; it must be trusted there. A file that is nowhere may be made later: only in a trusted place.
+
+        :raises UntrustedError: another user owns the file or its folder, or may write it.
+        """
         try:
             path = type(path)(expand_path(str(path), self.context.environ))
         except PathError as problem:
             raise ConversionError(f"a path: {problem}") from None
-        candidates = [directory / path for directory in self.directories]
-        return next((found for found in candidates if _exists(found)), candidates[0])
-
-    @cached_property
-    def directories(self) -> list[Path]:
-        from pathlib import Path
-
         context = self.context
-        places = (context.working_directory, *context.base_directories, context.script_directory)
-        return list(dict.fromkeys(Path(place) for place in places if place is not None))
+        if setting.declaration.written or path.is_absolute():
+            return type(path)(context.working_directory) / path
+        usual = (context.working_directory, *context.base_directories, context.script_directory)
+        places = [type(path)(place) for place in (first, *usual) if place is not None]
+        for place in places:
+            if _exists(place / path):
+                check_below(place, path)
+                return place / path
+        error = None
+        for place in dict.fromkeys(places[first is not None :]):
+            try:
+                check_below(place, path)
+                return place / path
+            except UntrustedError as untrusted:
+                error = error or untrusted
+        raise error or ConversionError("a path")
 
     # --- complaints ---
 
-    def _complaint(self, setting: Setting, leaf: Leaf, expected: str, below: list[Value]) -> str:
+    def _complaint(self, setting: Setting, leaf: Leaf, error: Exception, below: list[Value]) -> str:
         hidden = setting.secret or leaf.secret
         shown = "the value" if hidden else _short(leaf.value if leaf.text is None else leaf.text)
-        message = f"{setting.key}: {shown} from {leaf.origin} cannot be used; expected {expected}"
+        if isinstance(error, UntrustedError):
+            return UntrustedProblem(
+                f"{setting.key}: {shown} from {leaf.origin} is not read, because {error}; if you trust it, set "
+                f"{setting.key} to an absolute path"
+            )
+        message = f"{setting.key}: {shown} from {leaf.origin} cannot be used; expected {error}"
         if below:
             value, layer, origin = below[-1]
             message += f"; it shadows {_short(redacted(value, self.result.is_secret(setting, layer)))} from {layer}"
@@ -372,20 +430,26 @@ class _Resolver:
         match = ".".join((*unknown[:-1], near)) if near else nearest(name, self.settings)
         meant = match or ".".join(unknown[:-1])
         security = any(s.security for key, s in self.settings.items() if f"{key}.".startswith(f"{meant}."))
-        self._warn(f"{name!r} ({leaf.origin}) is no setting that any plugin in use declares", match, security and meant)
+        misspelt = self.restricting.key_like(key)
+        if misspelt and name == key:
+            match = misspelt
+        what = f"{name!r} ({leaf.origin}) is no setting that any plugin in use declares"
+        self._warn(what, match, leaf.origin, misspelt, security=bool(security and meant))
 
     def _warn_of_variable(self, name: str, value: str, origin: str) -> None:
         setting = self.settings.get(name)  # a setting's key, which is how other sources name it
         meant = name.upper() if setting is None else setting.variables[0]
+        foreign = re.fullmatch(_SERVICE_VARIABLE, name) or _is_service_link(value)
+        like = None if foreign else self.restricting.variable_like(meant)
         ours = meant.startswith(_VARIABLE_PREFIX)
-        match: str | None = meant if meant in self.by_variable or meant in self.composites else None
+        match = like or (meant if meant in self.by_variable or meant in self.composites else None)
         if match is None and (ours or any(meant.startswith(prefix) for prefix in self.prefixes if prefix)):
             match = nearest(meant, self.by_variable, _LIKENESS) or self._beginning(meant)
-        if (ours or match) and not (re.fullmatch(_SERVICE_VARIABLE, name) or _is_service_link(value)):
-            where = f"the variable {name}" if origin == name else f"{name} in {origin.removesuffix(f' ({name})')}"
+        if (ours or match) and not foreign:
             setting = self.by_variable.get(match or "")
             security = setting is not None and setting.security
-            self._warn(f"{where} sets nothing that any plugin in use declares", match, security)
+            what = f"{_variable_in(name, origin)} sets nothing that any plugin in use declares"
+            self._warn(what, match, origin, self.by_variable[like].key if like else None, security=security)
 
     def _beginning(self, name: str) -> str | None:
         """The longest variable for security that a name begins with: WEBSOCKET_TOKEN_FILE, say."""
@@ -395,17 +459,93 @@ class _Resolver:
     def _warn_of_deployment(self, leaf: Leaf) -> None:
         known = ("Development", "Testing", "Production")
         if leaf.path[1].casefold() not in {name.casefold() for name in known}:
-            match = nearest(leaf.path[1], known)
-            self._warn(f"{OVERLAYS}.{leaf.path[1]} ({leaf.origin}) is no deployment", match, True)
+            key = ".".join(leaf.path[2:])
+            meant = edits(leaf.path[1].casefold(), self.result.deployment.casefold()) <= _EDITS
+            restricts = meant and key in self.settings and self.settings[key].restricts
+            match = self.result.deployment if meant else nearest(leaf.path[1], known)
+            what = f"{OVERLAYS}.{leaf.path[1]} ({leaf.origin}) is no deployment"
+            self._warn(what, match, leaf.origin, key if restricts else None, security=True)
 
-    def _warn(self, what: str, match: str | None, security: object = False) -> None:
-        """Warn of something that is ignored; ``security``: it may have been meant to protect."""
+    def _warn(self, what: str, match: str | None, origin: str, misspelt: str | None, *, security: bool) -> None:
+        """Warn of something that is ignored; ``security``: it may have been meant to protect.
+
+        ``misspelt`` is the key of a setting that restricts, if the name is nearly that.
+        """
         hint = f"; did you mean {match!r}?" if match else ""
-        warning = f"{what}; it is ignored{hint}"
-        if security:
-            warning = SecurityWarning(warning)
+        if misspelt:
+            found = self.result.misspelt.setdefault(misspelt, [])
+            found.append(Misspelt(f"{what}{hint}", self.layer, origin))
+            warning = f"{what}; what uses {misspelt} ends with this error{hint}"
+        else:
+            warning = f"{what}; it is ignored{hint}"
+        self._warn_once(SecurityWarning(warning) if security or misspelt else warning)
+
+    def _warn_once(self, warning: str) -> None:
         if warning not in self.result.warnings:
             self.result.warnings.append(warning)
+
+
+def _variable_in(name: str, origin: str) -> str:
+    """A variable and where it stands: ``"the variable X"`` of the environment, ``"X in .zEnv:3"``."""
+    return f"the variable {name}" if origin == name else f"{name} in {origin.removesuffix(f' ({name})')}"
+
+
+class _Restricting:
+    """The settings that restrict, and which unknown names are nearly theirs."""
+
+    def __init__(self, settings: Mapping[str, Setting]) -> None:
+        self._settings = settings
+
+    def key_like(self, name: str) -> str | None:
+        """The key that a name is nearly: within two edits, one for attributes of four letters or fewer."""
+        restricting = {key: setting for key, setting in self._settings.items() if setting.restricts}
+        found = _nearest_of(name, restricting.items())
+        if found is None:
+            return None
+        others = {key: setting for key, setting in self._settings.items() if not setting.restricts}
+        other = _nearest_of(name, others.items())
+        return found[1] if other is None or found[0] <= other[0] else None
+
+    @cached_property
+    def _by_length(self) -> dict[int, list[tuple[str, Setting, frozenset[str]]]]:
+        """The variables that are ours alone, by their lengths, with the letters of each."""
+        found: dict[int, list[tuple[str, Setting, frozenset[str]]]] = {}
+        for setting in self._settings.values():
+            if setting.restricts:
+                for name in setting.variables[: -len(setting.declaration.variables) or None]:
+                    found.setdefault(len(name), []).append((name, setting, frozenset(name)))
+        return found
+
+    def variable_like(self, name: str) -> str | None:
+        """The variable that a name is nearly. Every variable of the environment is compared, so it has to be fast."""
+        near = [entry for length in _lengths(name) for entry in self._by_length.get(length, ())]
+        letters = frozenset(name) if near else frozenset()
+        # Each edit takes away one letter at most, and adds one.
+        near = [entry for entry in near if len(entry[2] ^ letters) <= 2 * _EDITS]
+        found = _nearest_of(name, ((variable, setting) for variable, setting, _ in near))
+        if found is None:
+            return None
+        others = ((each, s) for s in self._settings.values() if not s.restricts for each in s.variables)
+        other = _nearest_of(name, others)
+        return found[1] if other is None or found[0] <= other[0] else None
+
+
+def _lengths(name: str) -> range:
+    return range(len(name) - _EDITS, len(name) + _EDITS + 1)
+
+
+def _nearest_of(name: str, candidates: Iterable[tuple[str, Setting]]) -> tuple[int, str] | None:
+    """The nearest of some names, as (edits, name); None if each takes too many edits.
+
+    In a name of four letters, two edits make any other word: WEBSOCKET_PATH out of WEBSOCKET_AUTH.
+    """
+    found: tuple[int, str] | None = None
+    for candidate, setting in candidates:
+        if len(candidate) in _lengths(name):
+            count = edits(name, candidate)
+            if count <= (_EDITS if len(setting.attribute) > 4 else 1) and (found is None or count < found[0]):
+                found = count, candidate
+    return found
 
 
 def _is_service_link(value: Any) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.config.explanation import Value
-from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext, LayerProblem
+from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext, LayerProblem, UntrustedSource
+from zcli_core.security import UntrustedProblem
 
 if TYPE_CHECKING:
     from zcli_core.config.settings import Setting
@@ -88,6 +89,8 @@ def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
         for entry in entries:
             _check_entry(entry, layer)
         return Reading(layer, entries, None, directories)
+    except UntrustedSource as problem:
+        return Reading(layer, [], UntrustedProblem(problem))
     except LayerProblem as problem:
         return Reading(layer, [], str(problem))
     except KeyboardInterrupt:

@@ -64,7 +64,7 @@ class Application(Section, name=""):
     logger: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "PROD"] = setting(
         "INFO", "log level; PROD keeps the console silent and writes DEBUG to the file"
     )
-    logger_path: Path | None = setting(None, "folder of the log file; the user's log folder if unset")
+    logger_path: Path | None = setting(None, "folder of the log file; the user's log folder if unset", written=True)
     logger_max_bytes: int = setting(5_000_000, "size at which the log file is rotated, in bytes", minimum=1000)
     logger_backups: int = setting(3, "how many rotated log files are kept", minimum=1)
     env_file: Path | None = setting(None, "the .zEnv file to read, named in any layer but itself; looked for if unset")
@@ -136,22 +136,24 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         3.0, "longest time, in seconds, that the answer to a refused client waits; it grows with each refusal of its "
         "address, so that a client that reconnects at once is slowed down; 0 answers at once", minimum=0, maximum=60,
     )  # fmt: skip
-    max_connections: int = setting(1000, "clients at once", minimum=1)
+    max_connections: int = setting(1000, "clients at once", minimum=1, restricts=True)
     max_connections_per_address: int | None = setting(
         None, "clients of one IP address (or IPv6 /64 network) at once; no limit if unset", minimum=1, security=True
     )
     max_messages_per_second: float | None = setting(
         None, "messages a second that are read from one client; a client that sends more is read more slowly, and no "
-        "message is dropped; no limit if unset", above=0,
+        "message is dropped; no limit if unset", above=0, restricts=True,
     )  # fmt: skip
-    max_headers: int = setting(128, "headers that the request of a client may have", minimum=16)
+    max_headers: int = setting(128, "headers that the request of a client may have", minimum=16, restricts=True)
     max_header_bytes: int = setting(
         16 * 1024, "bytes that the request line and the headers of a client may have together",
-        minimum=1024, maximum=256 * 1024,
+        minimum=1024, maximum=256 * 1024, restricts=True,
     )  # fmt: skip
-    max_size: int = setting(1024 * 1024, "largest message, decoded, in bytes", minimum=1)
-    max_fragments: int = setting(1024, "empty fragments that one message may have", minimum=1)
-    send_buffer_max: int = setting(4 * 1024 * 1024, "bytes a slow client may leave unread", minimum=1024)
+    max_size: int = setting(1024 * 1024, "largest message, decoded, in bytes", minimum=1, restricts=True)
+    max_fragments: int = setting(1024, "empty fragments that one message may have", minimum=1, restricts=True)
+    send_buffer_max: int = setting(
+        4 * 1024 * 1024, "bytes a slow client may leave unread", minimum=1024, restricts=True
+    )
     open_timeout: float = setting(10.0, "seconds for TLS and the upgrade together", above=0)
     close_timeout: float = setting(5.0, "seconds for a close handshake", above=0)
     drain_timeout: float = setting(5.0, "seconds that handlers at work get to finish when the server stops", minimum=0)
@@ -170,7 +172,7 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         None, "PEM file of the authorities whose certificates clients must show to connect over wss://; clients need "
         "no certificate if unset; the file is read when the server starts", security=True,
     )  # fmt: skip
-    unix_path: Path | None = setting(None, "listen on this Unix socket instead of a port")
+    unix_path: Path | None = setting(None, "listen on this Unix socket instead of a port", written=True)
     unix_mode: str | None = setting(
         None, "permissions of the Unix socket's file in octal, such as 660; a client needs write permission; by "
         "default the process's umask decides", check=_octal_mode, security=True,
@@ -187,7 +189,7 @@ class Services(Section, name="services"):
     """Local services as a whole; each has a section of its own below."""
 
     folder: Path | None = setting(
-        None, "where servers that zCLI starts keep data and logs; the user's data folder if unset"
+        None, "where servers that zCLI starts keep data and logs; the user's data folder if unset", written=True
     )
     timeout: float = setting(1.0, "seconds a service has to answer when it is asked how it is", above=0)
     start_timeout: float = setting(30.0, "seconds a service has to be ready, or gone, once it is told to", above=0)

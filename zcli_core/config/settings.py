@@ -18,7 +18,10 @@ RESERVED = frozenset({"deployments", "env", "explain", "get", "section", "settin
 class Declaration:
     """What :func:`setting` says about one setting."""
 
-    __slots__ = ("_name", "above", "check", "default", "help", "maximum", "minimum", "secret", "security", "variables")
+    __slots__ = (
+        "_name", "above", "check", "default", "help", "maximum", "minimum", "restricts", "secret", "security",
+        "variables", "written",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -27,6 +30,8 @@ class Declaration:
         *,
         secret: bool,
         security: bool,
+        restricts: bool,
+        written: bool,
         minimum: float | None,
         maximum: float | None,
         above: float | None,
@@ -37,6 +42,8 @@ class Declaration:
         self.help = help
         self.secret = secret
         self.security = security or secret
+        self.restricts = restricts or self.security
+        self.written = written
         self.minimum = minimum
         self.maximum = maximum
         self.above = above
@@ -68,6 +75,8 @@ def setting(
     *,
     secret: bool = False,
     security: bool = False,
+    restricts: bool = False,
+    written: bool = False,
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
@@ -79,6 +88,10 @@ def setting(
     ``secret`` values are shown nowhere: not in errors, logs, ``repr`` or ``zcli config``.
     ``security``: the setting decides who is admitted or trusted, so the console shows a warning about a misspelt name
     in every deployment. Every secret is one.
+    ``restricts``: the setting limits what others may do. A name within two edits of its own, which would leave the
+    default in force, is an error once the part that the setting belongs to starts. Every ``security`` setting does.
+    ``written``: the path is one that zCLI writes to, so a relative one is below the working directory. Any other path
+    is read: a relative one must be in a folder that is trusted (:mod:`zcli_core.trusted`).
     ``minimum`` and ``maximum`` are inclusive, ``above`` is not.
     ``variables`` are environment variables that an ecosystem already uses for it (``PGHOST``), read besides
     the derived ``ZCLI_<SECTION>_<KEY>``.
@@ -89,6 +102,8 @@ def setting(
         help,
         secret=secret,
         security=security,
+        restricts=restricts,
+        written=written,
         minimum=minimum,
         maximum=maximum,
         above=above,
@@ -217,6 +232,11 @@ class Setting:
     def security(self) -> bool:
         """Whether it decides who is admitted or trusted."""
         return self.declaration.security
+
+    @property
+    def restricts(self) -> bool:
+        """Whether it limits what others may do."""
+        return self.declaration.restricts
 
     @property
     def type(self) -> Any:

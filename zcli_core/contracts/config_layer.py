@@ -20,6 +20,8 @@ class Entry(NamedTuple):
     ``text`` is the value as it was written, for sources that read ``1.10`` as a number.
     ``secret``: the value is shown nowhere, even if its setting is not declared a secret.
     ``export``: a variable that is another library's is put into the process's environment, in place of the value there.
+    Names that steer a loader, an interpreter, TLS or a proxy are not.
+    ``folder`` is where a relative path is looked up first: the folder of the file that says it.
     """
 
     name: str
@@ -29,10 +31,15 @@ class Entry(NamedTuple):
     text: str | None = None
     secret: bool = False
     export: bool = False
+    folder: str | None = None
 
 
 class LayerProblem(Exception):  # noqa: N818 - it becomes a ConfigError together with all others
     """Raised by :meth:`ConfigLayer.read` for a source that cannot be used: the message names file, line and cause."""
+
+
+class UntrustedSource(LayerProblem):
+    """A source is not read, because another user owns it or may write it (:mod:`zcli_core.trusted`)."""
 
 
 class LayerContext:
@@ -53,7 +60,9 @@ class LayerContext:
         settings: Mapping[str, Setting],
         files: dict[str, bytes] | None = None,
     ) -> None:
-        self.zspark = zspark
+        self._zspark = zspark
+        #: Whether a layer has looked at ``zspark``. If none does, what the script says would not be in force.
+        self.zspark_was_read = False
         self.environ = environ
         self.working_directory = working_directory
         self.script_directory = script_directory
@@ -65,14 +74,33 @@ class LayerContext:
         self.env_file_in_use: str | None = None
         #: What zCLI tells the layers that need settings; :meth:`value` and :meth:`origin` read it.
         self.found: Mapping[str, Value] | None = None
+        #: What :meth:`warn` was told.
+        self.warnings: list[str] = []
 
-    def read_file(self, file: str, max_bytes: int) -> bytes | None:
+    @property
+    def zspark(self) -> Mapping[str, Any]:
+        """The mapping given to ``zCLI``."""
+        self.zspark_was_read = True
+        return self._zspark
+
+    def warn(self, warning: str) -> None:
+        """Have a warning logged once the log is open, once however often the layer is read."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+
+    def read_file(self, file: str, max_bytes: int, *, named: bool = False, remedy: str = "") -> bytes | None:
         """Return what a file holds, at most ``max_bytes`` and one more; None if it is not there, or is a folder.
+
+        A file that was found where files of its name are looked for is read only if it and its folder are trusted
+        (:mod:`zcli_core.trusted`). One that a user has named is read whoever owns it: ``named``.
 
         A file that is not regular, such as a named pipe or ``/dev/fd/3``, can be read only once, so every file is read
         once a start, however often layers are read. It waits until the writer of a pipe has closed it.
 
+        :param remedy: how a user who trusts the file has it read, for the error: ``"name it: ZCLI_ENV_FILE={file}"``.
+            ``{file}`` and ``{folder}`` stand for the paths, quoted for a shell.
         :raises OSError: it cannot be read.
+        :raises UntrustedSource: another user owns the file or its folder, or may write it.
         """
         if file not in self._files:
             import stat
@@ -83,7 +111,7 @@ class LayerContext:
                 return None
             if stat.S_ISDIR(mode):
                 return None
-            with open(file, "rb") as stream:
+            with open(file, "rb") if named else os.fdopen(_open_found(file, remedy), "rb") as stream:
                 self._files[file] = stream.read(max_bytes + 1)
         return self._files[file]
 
@@ -112,6 +140,15 @@ class LayerContext:
         """Who set that value, for error messages: ``"zConfig.machine.yaml:12"``."""
         found = (self.found or {}).get(key)
         return "nobody" if found is None else found.origin
+
+
+def _open_found(file: str, remedy: str) -> int:
+    from zcli_core.trusted import UntrustedError, open_trusted
+
+    try:
+        return open_trusted(file)
+    except UntrustedError as error:
+        raise UntrustedSource(error.describe(file, remedy)) from None
 
 
 class ConfigLayer(Protocol):

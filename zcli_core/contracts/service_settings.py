@@ -20,7 +20,9 @@ class ServiceSettings(Section, name="services"):
 
     host: str = setting("127.0.0.1", "name or address to reach it at, or the path of its Unix socket")
     port: int = setting(1, "TCP port", minimum=1, maximum=65535)
-    data_dir: Path | None = setting(None, "data folder of a server that zCLI starts; one of zCLI's own if unset")
+    data_dir: Path | None = setting(
+        None, "data folder of a server that zCLI starts; one of zCLI's own if unset", written=True
+    )
     launcher: str = setting("auto", "what starts it: systemd, debian-cluster, homebrew, windows-service, local or auto")
     ca_file: Path | None = setting(None, "PEM file of the authorities that its TLS certificate must be from")
     client_cert: Path | None = setting(None, "PEM file of the client certificate, for a service that requires one")

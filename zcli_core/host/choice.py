@@ -73,6 +73,8 @@ def make(host: PluginHost, kind: Kind, name: str, context: Context) -> tuple[Plu
     :raises ConfigError: as :func:`choose_complete` does, or the factory failed.
     """
     offer = choose_complete(host, kind, name, context.config)
+    settings = context.config.settings.values()
+    context.config.refuse_misspelt(*{s.section.section_name for s in settings if s.provider == offer.record.name})
     try:
         return offer.record, offer.provider.factory(context)
     except (ConfigError, KeyboardInterrupt):

@@ -90,6 +90,7 @@ def make_plan(config: Config, host: Any, port: Any, paths: Collection[str] | Non
     :raises ValueError: a host or port that is none.
     """
     settings = config.websocket
+    config.refuse_misspelt("websocket")
     problems: list[str] = []
     secured = _collecting(problems, lambda: _make_tls(config, log))
     rules = _collecting(problems, lambda: _make_rules(config, log))
