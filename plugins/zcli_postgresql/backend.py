@@ -129,9 +129,8 @@ class PostgresqlBackend(ServiceBackend):
         """Make an empty cluster where there is none."""
         if (place.data / "PG_VERSION").exists():
             place.free_pid_file(place.data / "postmaster.pid", "postgres")
-            folder = _socket_folder(place)
-            if folder is not None:
-                place.free_pid_file(folder / f"{_SOCKET_NAME.format(port=place.port)}.lock", "postgres")
+            # The server makes its socket there, with a lock file of the same form.
+            place.free_pid_file(place.data / f"{_SOCKET_NAME.format(port=place.port)}.lock", "postgres")
             self._renew_passfile(place)
             return
         import secrets

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from zcli_core.contracts.service import LaunchError
 from zcli_core.folders import user_data_folder
 from zcli_core.launchers.processes import Process, is_same, look_up
+from zcli_core.safe_files import open_private
 from zcli_core.trusted import UntrustedError, open_trusted
 
 _RECORD = "instance.json"
@@ -169,9 +170,7 @@ def write_written(folder: Path, what: Written) -> None:
 
 def _replace(file: Path, held: dict[str, object]) -> None:
     fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as stream:
+    with open(open_private(fresh, os.O_TRUNC), "w", encoding="utf-8") as stream:
         json.dump(held, stream)
     fresh.replace(file)
 
@@ -187,11 +186,8 @@ def locked(folder: Path, remaining: Callable[[], float]) -> Iterator[None]:
 
     :raises LaunchError: another one held it for all the time there was.
     """
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "a") as file:
+    with open(open_private(folder / _LOCK), "rb") as file:  # others could hold it if they could open it
         pause = 0.01
-        with contextlib.suppress(PermissionError):  # it belongs to another user
-            os.fchmod(descriptor, 0o600)  # every user who may read a file may lock it
         try:
             while not _lock(file.fileno()):
                 if remaining() <= 0:
