@@ -139,9 +139,8 @@ class PostgresqlBackend(ServiceBackend):
         names = place.files.names()
         if _VERSION_FILE in names:
             place.free_pid_file(place.data / "postmaster.pid", "postgres")
-            folder = _socket_folder(place)
-            if folder is not None:
-                place.free_pid_file(folder / f"{_SOCKET_NAME.format(port=place.port)}.lock", "postgres")
+            # The server makes its socket there, with a lock file of the same form.
+            place.free_pid_file(place.data / f"{_SOCKET_NAME.format(port=place.port)}.lock", "postgres")
             self._renew_passfile(place)
             return
         import secrets

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +14,9 @@ import pytest
 from slow_resolver import SLOW_HOST, slow_resolver
 
 from zcli_core.app import zCLI
-from zcli_core.comm.services.wire import NoConnectionError, Wire
+from zcli_core.comm.services.wire import MAX_REPLY, NoConnectionError, Wire
 from zcli_core.contracts.service import Exchange
-from zcli_core.testing.tcp_peers import Stranger
+from zcli_core.testing.tcp_peers import Stranger, TcpPeer
 
 
 def test_wire_slow_resolver_times_out() -> None:
@@ -50,6 +52,57 @@ def test_status_stranger_resolves_the_host_once(make: Callable[..., zCLI], monke
         z = make(timeout=0.2, redis={"host": "counted.invalid", "port": stranger.port})
         assert z.comm.service_status("redis")["state"] == "silent"
     assert len(asked) == 1
+
+
+class Dripping(TcpPeer):
+    """Sends a beginning, then single bytes, a fraction of a millisecond apart, for as long as anybody reads."""
+
+    def __init__(self, beginning: bytes, count: int | None = None) -> None:
+        super().__init__()
+        self._beginning = beginning
+        self._count = count
+
+    def talk(self, connection: socket.socket) -> None:
+        connection.recv(100)
+        self.send(connection, self._beginning)
+        for _ in itertools.repeat(None) if self._count is None else range(self._count):
+            if self._ending.is_set():
+                return
+            self.send(connection, b"\0")
+            if self._count is None:
+                time.sleep(0.0003)
+
+
+# Each goes on for ever by its own protocol: a login, an array, a document.
+BEGINNINGS = {
+    "postgresql": b"NS\0\0\0\x04E\0\xff\xff\xff",
+    "redis": b"-" + b"x" * 2000,
+    "mongodb": struct.pack("<iiii", 40_000_000, 1, 1, 2013),
+}
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_status_of_a_dripping_service_ends(make: Callable[..., zCLI], name: str) -> None:
+    """Every byte comes in time, and the probe ends at its deadline all the same."""
+    with Dripping(BEGINNINGS[name]) as peer:
+        z = make(timeout=0.2, **{name: {"port": peer.port}})
+        assert z.comm.service_status(name)["ready"] is False
+
+
+def test_wire_dripping_peer_ends_at_the_deadline() -> None:
+    """It does not go on until there is too much of it, which takes a minute."""
+    with Dripping(b"") as peer, Wire("127.0.0.1", peer.port, 0.2) as wire:
+        reply = wire.exchange(Exchange(b"hello", lambda data: False))
+    assert len(reply) < MAX_REPLY // 4
+
+
+def test_wire_pieces_are_not_parsed_one_by_one() -> None:
+    """A long reply in single bytes costs a parse for each eighth that it grows by, or for a pause."""
+    parsed: list[int] = []
+    with Dripping(b"", MAX_REPLY) as peer, Wire("127.0.0.1", peer.port, 60) as wire:
+        reply = wire.exchange(Exchange(b"hello", lambda data: parsed.append(len(data)) or False))  # type: ignore[func-returns-value]
+    assert len(reply) == MAX_REPLY
+    assert sum(parsed) < 100 * MAX_REPLY
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")

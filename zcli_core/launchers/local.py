@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from zcli_core.launchers.place import LocalPlace, make_instance_folder, reachabl
 from zcli_core.launchers.processes import Process, is_frozen, listening_port, look_up, process_in
 from zcli_core.launchers.programs import find_programs, wheel_files
 from zcli_core.safe_files import open_private
+from zcli_core.trusted import why_untrusted
 
 _LOG = "server.log"
 _LOG_MAX = 10_000_000
@@ -90,6 +91,9 @@ class Local(Launcher):
         self._require_posix()
         self._require_host()
         make_instance_folder(self._folder, self.job.folder_setting)
+        untrusted = why_untrusted(self._folder.stat(), {0, os.geteuid()})
+        if untrusted is not None:
+            self.job.log.warning("%s %s: what it says of a server is not believed", self._folder, untrusted)
         with instances.locked(self._folder, lambda: self.job.remaining):
             if self.job.ask().answered:
                 self._require_ready(self.job.wait_until_ready())
@@ -379,16 +383,32 @@ class Local(Launcher):
 
 def _signal(instance: Instance, number: int, who: str) -> None:
     """Send a signal to that very process; none if it is gone."""
-    if not instance.alive:
-        return
     try:
-        os.kill(instance.process.pid, number)
+        with _held(instance.process.pid) as send:
+            if instance.alive:
+                send(number)
     except ProcessLookupError:
         pass
     except PermissionError as error:
         name = signal.Signals(number).name.removeprefix("SIG")
         command = as_root("kill", f"-{name}", str(instance.process.pid))
         raise LaunchError(f"{who} belongs to another user", command) from error
+
+
+@contextlib.contextmanager
+def _held(pid: int) -> Iterator[Callable[[int], None]]:
+    """What sends signals to the process that has the number now, and to no later one where the system can do that."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except (AttributeError, OSError):  # not Linux, or Linux before 5.3
+        yield lambda number: os.kill(pid, number)
+        return
+    try:
+        yield lambda number: signal.pidfd_send_signal(descriptor, number)
+    finally:
+        os.close(descriptor)
 
 
 def _kill_command(name: str, pid: int) -> str:

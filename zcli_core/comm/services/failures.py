@@ -8,14 +8,13 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import NamedTuple
 
-from zcli_core.printable import printable
-
 
 class ServiceFailure(NamedTuple):
     """Why a call about a service gave False or None. ``str()`` of it is meant for people.
 
     ``action`` is ``"start"``, ``"stop"``, ``"restart"`` or ``"connection info"``; ``message`` the cause; ``command``
-    what a person could run, exactly, or None; ``log`` the server's own last lines, if it left any.
+    what a person could run, exactly, or None; ``log`` the server's own last lines, if it left any. What other programs
+    said is printable in all of them.
     """
 
     service: str
@@ -25,10 +24,10 @@ class ServiceFailure(NamedTuple):
     log: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        text = f"{self.service}: {printable(self.message)}"
+        text = f"{self.service}: {self.message}"
         if self.command:
             text += f"; this would do it: {self.command}"
-        return "\n    ".join([text, *(printable(line, keep="\t") for line in self.log)])
+        return "\n    ".join([text, *self.log])
 
 
 # What the variable holds is replaced, never changed: a task begins with a copy of its parent's context.

@@ -18,6 +18,7 @@ from zcli_core.contracts.provider import Context
 from zcli_core.contracts.service import LaunchError, ServiceBackend, Target
 from zcli_core.errors import ConfigError
 from zcli_core.host import SERVICE, PluginHost, describe_error
+from zcli_core.printable import printable
 from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -214,7 +215,8 @@ class Services:
         return True
 
     def _fail(self, backend: ServiceBackend, action: str, error: LaunchError) -> None:
-        failure = ServiceFailure(backend.name, action, error.message, error.command, error.log)
+        message, log = printable(error.message), tuple(printable(line, keep="\t") for line in error.log)
+        failure = ServiceFailure(backend.name, action, message, error.command and printable(error.command), log)
         self._last_failure.set(failure)
         self._log.warning("%s: %s", action, failure)
 

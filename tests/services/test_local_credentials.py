@@ -1,0 +1,193 @@
+"""What other users of the machine get from a local server: no password, no file, no code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from needs import needs
+from service_servers import free_ports
+from zcli_postgresql import backend as postgresql
+from zcli_redis.backend import RedisBackend
+
+from zcli_core.app import zCLI
+from zcli_core.contracts.service import LocalProcess, Target
+from zcli_core.launchers import instance as instances
+from zcli_core.launchers.place import LocalPlace
+
+Make = Callable[..., zCLI]
+
+
+def _info(z: zCLI, name: str) -> dict[str, Any]:
+    info = z.comm.get_service_connection_info(name)
+    assert info is not None
+    return info
+
+
+# --- Redis ---
+
+
+def _programs(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have zCLI find only this kind of server."""
+    method = next(each for each in RedisBackend.launchers if isinstance(each, LocalProcess))
+    found = method._replace(programs=())
+    if kind != "valkey":
+        real = needs("redis-server", "redis-server")
+        file = folder / "redis-server"
+        told = "exec" if kind == "redis" else 'test "$1" = --version && echo "Redis server v=6.2.14 sha=0" || exec'
+        file.write_text(f'#!/bin/sh\n{told} {real} "$@"\n')
+        file.chmod(0o755)
+        found = method._replace(programs=("redis-server",), wheels=())
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(RedisBackend, "launchers", (found,))
+
+
+@pytest.mark.parametrize("kind", ["redis", "redis 6", "valkey"])
+def test_local_redis_writes_no_file_for_a_client(
+    make: Make, place: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Neither its folder nor its code can be changed, whatever the version."""
+    import redis
+
+    _programs(kind, place, monkeypatch)
+    z = make(redis={"port": free_ports(1)[0]})
+    assert z.comm.start_service("redis"), z.comm.services.last_failure
+    with redis.Redis.from_url(_info(z, "redis")["url"]) as client:
+        for command in (
+            ("CONFIG", "SET", "dir", "/tmp"),
+            ("CONFIG", "SET", "dbfilename", "authorized_keys"),
+            ("MODULE", "LOAD", "/tmp/module.so"),
+            ("DEBUG", "SLEEP", "0"),
+        ):
+            with pytest.raises(redis.ResponseError, match=r"unknown command|not allowed|protected config"):
+                client.execute_command(*command)
+        assert client.set("k", "v")
+    assert z.comm.stop_service("redis"), z.comm.services.last_failure
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+def test_local_password_is_kept_and_never_shown(
+    make: Make, place: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The connection info names its file; switched off again, there is none."""
+    import redis
+
+    _programs(kind, place, monkeypatch)
+    port = free_ports(1)[0]
+    z = make(redis={"port": port, "local_password": True})
+    assert z.comm.start_service("redis"), z.comm.services.last_failure
+    info = _info(z, "redis")
+    file = Path(info["password_file"])
+    assert (stat.S_IMODE(file.stat().st_mode), file.stat().st_uid) == (0o600, os.geteuid())
+    password = file.read_text().strip()
+    assert len(password) >= 24
+    with redis.Redis.from_url(info["url"]) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+    assert z.comm.restart_service("redis"), z.comm.services.last_failure
+    with redis.Redis.from_url(_info(z, "redis")["url"], password=file.read_text().strip()) as client:
+        assert client.ping()
+    status = z.comm.service_status("redis")
+    assert (status["ready"], status["needs_auth"]) == (True, True)
+    held = instances.running(place / "services", "redis", None)
+    assert held is not None
+    shown = Path(f"/proc/{held.process.pid}/cmdline").read_bytes() if sys.platform == "linux" else b""
+    for text in (shown.decode(), repr(status), (place / "logs" / "services.log").read_text()):
+        assert password not in text
+    for other in (place / "services").rglob("*"):
+        if other.is_file() and password in other.read_text(errors="replace"):
+            assert other.stat().st_mode & 0o077 == 0, other
+    assert z.comm.stop_service("redis"), z.comm.services.last_failure
+    z = make(redis={"port": port})
+    assert z.comm.start_service("redis"), z.comm.services.last_failure
+    assert "password_file" not in _info(z, "redis")
+    assert z.comm.service_status("redis")["needs_auth"] is False
+    assert not file.exists()
+    assert z.comm.stop_service("redis"), z.comm.services.last_failure
+
+
+# --- PostgreSQL ---
+
+
+@pytest.fixture
+def cluster_place(tmp_path: Path) -> Callable[..., LocalPlace]:
+    """A place whose cluster was made already, with the password of an earlier version."""
+
+    def make_place(host: str = "127.0.0.1", port: int = 5432, name: str = "data") -> LocalPlace:
+        data = tmp_path / name
+        data.mkdir(exist_ok=True)
+        (data / "PG_VERSION").write_text("15\n")
+        (tmp_path / "pgpass").write_text("*:*:*:postgres:secret\n")
+        log = logging.getLogger("test")
+        return LocalPlace(Path("/bin/postgres"), data, tmp_path, host, port, None, log, lambda: 5.0)
+
+    return make_place
+
+
+@pytest.mark.parametrize(("host", "written"), [("127.0.0.1", "127.0.0.1"), ("::1", r"\:\:1"), ("/run/pg", "/run/pg")])
+def test_passfile_names_its_server(cluster_place: Callable[..., LocalPlace], host: str, written: str) -> None:
+    """No other port gets the password, and each start writes where the server is now."""
+    postgresql_backend = postgresql.PostgresqlBackend(None)  # type: ignore[arg-type]
+    for port in (5432, 5433):
+        place = cluster_place(host, port)
+        postgresql_backend.prepare(place)
+        lines = (place.folder / "pgpass").read_text().splitlines()
+        assert f"{written}:{port}:*:postgres:secret" in lines
+        assert all(f":{port}:*:postgres:secret" in line and not line.startswith("*") for line in lines)
+        assert stat.S_IMODE((place.folder / "pgpass").stat().st_mode) == 0o600
+
+
+def test_url_of_local_cluster_is_its_private_socket(
+    cluster_place: Callable[..., LocalPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has the port is not asked; a socket whose path would be too long is not made."""
+    target = Target("127.0.0.1", 5432, database="postgres")
+    postgresql_backend = postgresql.PostgresqlBackend(None)  # type: ignore[arg-type]
+    monkeypatch.setattr(postgresql, "_LONGEST_SOCKET_PATH", 4096)
+    place = cluster_place()
+    assert f"unix_socket_directories={place.data}" in postgresql_backend.command(place)
+    assert "socket" not in postgresql_backend.local_connection_info(place, target), "it is not there yet"
+    (place.data / ".s.PGSQL.5432").touch()
+    info = postgresql_backend.local_connection_info(place, target)
+    assert info["socket"] == str(place.data)
+    assert f"postgresql://postgres@/postgres?host={place.data}&port=5432&passfile=" in info["url"]
+    monkeypatch.setattr(postgresql, "_LONGEST_SOCKET_PATH", 10)
+    assert "unix_socket_directories=" in postgresql_backend.command(place)
+    assert "@127.0.0.1:5432/" in postgresql_backend.local_connection_info(place, target)["url"]
+
+
+@pytest.mark.parametrize(("version", "known"), [("15.18", False), ("16.1", True), ("18.0", True)])
+def test_require_auth_is_in_the_url_if_every_client_knows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, known: bool
+) -> None:
+    """An older libpq refuses a URL with a parameter that it does not know."""
+    libpq = import_module("psycopg").pq.version() // 10_000
+    psql = tmp_path / "psql"
+    psql.write_text(f"#!/bin/sh\necho 'psql (PostgreSQL) {version}'\n")
+    psql.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert postgresql.knows_require_auth.__wrapped__() == (known and libpq >= 16)
+
+
+@pytest.mark.slow
+def test_url_of_local_cluster_works_after_another_port(make: Make) -> None:
+    """With libpq's own checks, over the socket, wherever the server is started."""
+    import psycopg
+
+    for port in free_ports(2):
+        z = make(postgresql={"port": port, "launcher": "local"})
+        assert z.comm.start_service("postgresql"), z.comm.services.last_failure
+        info = _info(z, "postgresql")
+        with psycopg.connect(info["url"]) as connection:
+            assert connection.info.host == info["socket"]
+        with psycopg.connect(host="127.0.0.1", port=port, user="postgres", passfile=info["passfile"]) as connection:
+            assert connection.info.host == "127.0.0.1"
+        assert z.comm.stop_service("postgresql"), z.comm.services.last_failure
+        with pytest.raises(psycopg.OperationalError, match="socket"):
+            psycopg.connect(info["url"])
