@@ -38,10 +38,10 @@ def test_where_all_is_well_it_says_so_and_what_it_looked_at(doctor: Run) -> None
         "configuration",
         "providers",
         "log file",
+        "security",
         "WebSocket",
         "WebSocket port",
         "services",
-        "security",
     ]
     assert [state for findings in found.values() for state, _ in findings if state == "wrong"] == []
     assert found["installation"] == [("ok", f"zcli-core {__version__}")]

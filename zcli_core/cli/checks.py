@@ -43,17 +43,19 @@ class Finding(NamedTuple):
 
 
 def examine(session: Session) -> Iterator[Finding]:
-    """Run every check. One that fails itself is wrong, and the others go on."""
+    """Run every check. One that fails itself is wrong, and the others go on. Nothing is reported twice."""
+    told: set[str] = set()
     for name, check in _CHECKS:
         with _heard() as warnings:
             try:
-                found = list(check(session))
+                found: list[tuple[State, str]] = list(check(session))
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a check may call a plugin
                 found = [("wrong", f"this cannot be checked: {describe_error(error)}")]
-        for message in warnings:
-            yield Finding(name, "warning", message)
-        for state, detail in found:
-            yield Finding(name, state, detail)
+        heard: list[tuple[State, str]] = [("warning", message) for message in warnings]
+        for state, detail in heard + found:
+            if state == "ok" or detail not in told:
+                told.add(detail)
+                yield Finding(name, state, detail)
 
 
 def _python(session: Session) -> Findings:
@@ -287,8 +289,8 @@ _CHECKS: tuple[tuple[str, Callable[[Session], Findings]], ...] = (
     ("configuration", _configuration),
     ("providers", _providers),
     ("log file", _log_file),
+    ("security", _security),
     ("WebSocket", _websocket),
     ("WebSocket port", _port),
     ("services", _services),
-    ("security", _security),
 )
