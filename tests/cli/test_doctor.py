@@ -13,6 +13,7 @@ import trustme
 from installations import Site
 
 from zcli_core import __version__
+from zcli_core.installation import install_again
 
 Run = Callable[..., Any]
 
@@ -80,7 +81,7 @@ def test_every_broken_plugin_is_told_with_what_to_do(site: Site, doctor: Run) ->
         "the plugin zcli_sad (zcli-sad 1.0) is broken: it cannot be imported: RuntimeError: no luck; upgrade or "
         "uninstall zcli-sad, or disable it with plugins.disable" in wrong
     )
-    assert "upgrade zcli-core: pip install --upgrade zcli-core" in wrong
+    assert f"upgrade zcli-core: {install_again('zcli-core', '--upgrade')}" in wrong
     assert _of(found["providers"], "ok")
     status, found = doctor(ZCLI_PLUGINS_DISABLE="zcli_sad,zcli_next")
     assert found["plugins"][0][0] == "ok"

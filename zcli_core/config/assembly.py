@@ -128,7 +128,9 @@ def _read(
         lines = ["no plugin in use gives configuration layers, so nothing that is configured would be in force"]
         disabled = [str(record) for record in host.records.values() if record.state == "disabled"]
         lines += [f"the plugin {record} is disabled by plugins.disable" for record in disabled] + host.problems()
-        lines.append("zcli-core brings the plugin zcli_layers: pip install --force-reinstall zcli-core")
+        from zcli_core.installation import OURS, install_again
+
+        lines.append(f"zcli-core brings the plugin zcli_layers: {install_again(OURS)}")
         resolution.problems.append("\n     ".join(lines))
     return resolution
 
