@@ -3,7 +3,7 @@
     python Demos/local_httpbin.py            # prints the URL, serves until its standard input closes
     python Demos/local_httpbin.py --https    # prints the URL and the PEM file of the authority to trust
 
-Needs the packages `httpbin` and, for HTTPS, `trustme` (`pip install "zcli-core[tour]"`).
+Needs the packages `httpbin` and, for HTTPS, `trustme` (`pip install httpbin trustme`).
 
 Flask's own development server closes every connection after one answer. Here connections are kept alive as
 HTTP/1.1 has it, so that connection pools and benchmarks meet what they meet in the real world.
@@ -103,7 +103,7 @@ def _httpbin() -> WSGIApp:
     try:
         from httpbin import app
     except ImportError as missing:
-        raise SystemExit(f'the local httpbin needs its package: pip install "zcli-core[tour]" ({missing})') from None
+        raise SystemExit(f"the local httpbin needs its package: pip install httpbin trustme ({missing})") from None
     return app  # type: ignore[no-any-return]
 
 

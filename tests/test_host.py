@@ -14,6 +14,7 @@ from zcli_core.app import zCLI
 from zcli_core.discovery import EntryPoint
 from zcli_core.errors import ConfigError
 from zcli_core.host import PluginHost
+from zcli_core.installation import install_again
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -33,7 +34,7 @@ BROKEN = {
     "states a later contract": (
         "ZCLI_CONTRACT = 2",
         f"it was written for version 2 of zCLI's plugin contract, and zcli-core {__version__} has version 1; upgrade "
-        "zcli-core: pip install --upgrade zcli-core",
+        f"zcli-core: {install_again('zcli-core', '--upgrade')}",
     ),
     "states an earlier contract": (
         "ZCLI_CONTRACT = 0",

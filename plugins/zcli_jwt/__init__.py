@@ -33,5 +33,7 @@ def zcli_settings() -> Iterable[type[Section]]:
 def zcli_auth_strategies() -> Iterable[Provider[AuthStrategy]]:
     """Offer the strategy ``jwt``."""
     return [
-        Provider("jwt", "a JSON Web Token, signed", _strategy, needs=("jwt", "cryptography"), install="zcli-core[jwt]")
+        Provider(
+            "jwt", "a JSON Web Token, signed", _strategy, needs=("jwt", "cryptography"), install="pyjwt[crypto]>=2.10.1"
+        )
     ]

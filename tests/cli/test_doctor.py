@@ -13,6 +13,7 @@ import trustme
 from installations import Site
 
 from zcli_core import __version__
+from zcli_core.installation import install_again
 
 Run = Callable[..., Any]
 
@@ -38,10 +39,10 @@ def test_where_all_is_well_it_says_so_and_what_it_looked_at(doctor: Run) -> None
         "configuration",
         "providers",
         "log file",
+        "security",
         "WebSocket",
         "WebSocket port",
         "services",
-        "security",
     ]
     assert [state for findings in found.values() for state, _ in findings if state == "wrong"] == []
     assert found["installation"] == [("ok", f"zcli-core {__version__}")]
@@ -80,7 +81,7 @@ def test_every_broken_plugin_is_told_with_what_to_do(site: Site, doctor: Run) ->
         "the plugin zcli_sad (zcli-sad 1.0) is broken: it cannot be imported: RuntimeError: no luck; upgrade or "
         "uninstall zcli-sad, or disable it with plugins.disable" in wrong
     )
-    assert "upgrade zcli-core: pip install --upgrade zcli-core" in wrong
+    assert f"upgrade zcli-core: {install_again('zcli-core', '--upgrade')}" in wrong
     assert _of(found["providers"], "ok")
     status, found = doctor(ZCLI_PLUGINS_DISABLE="zcli_sad,zcli_next")
     assert found["plugins"][0][0] == "ok"

@@ -106,7 +106,7 @@ class Publisher:
         return self.keys
 
     def remote(self) -> RemoteKeys:
-        return RemoteKeys("the place", self, 300, 10, LOG, lambda: self.now)
+        return RemoteKeys("the place", self, 300, 10, 3600, LOG, lambda: self.now)
 
 
 @pytest.fixture
@@ -176,6 +176,25 @@ def test_trouble_keeps_the_keys_and_is_logged_when_it_changes(
     settled(remote)
     assert remote.trouble is None
     assert "fetched the place" in caplog.text
+
+
+def test_keys_that_cannot_be_fetched_again_expire(publisher: Publisher, caplog: pytest.LogCaptureFixture) -> None:
+    """After ``jwks_max_age``: blocking the fetches must not keep a revoked key in use."""
+    remote = publisher.remote()
+    settled(remote)
+    publisher.trouble = UnusableKey("it is blocked")
+    publisher.now += 3599
+    settled(remote)
+    assert [key.kid for key in remote.current().keys] == ["one"]
+    for _ in range(3):
+        publisher.now += 10
+        settled(remote)
+    assert remote.current().keys == ()
+    assert caplog.text.count("the place: it is blocked; no client can be admitted until it is fetched") == 1
+    publisher.trouble = None
+    publisher.now += 10
+    settled(remote)
+    assert [key.kid for key in remote.current().keys] == ["one"]
 
 
 def test_a_client_that_leaves_does_not_take_the_fetch_away(publisher: Publisher) -> None:

@@ -164,7 +164,7 @@ def test_mongodb_where_there_is_none_names_its_extra(place: Path) -> None:
         "z.close()\n"
     )
     assert said.startswith("False mongodb: MongoDB is not installed; ")
-    assert said.count("pip install 'zcli-core[mongodb]'") == 1
+    assert said.count("pip install 'nx-27017>=0.8'") == 1
 
 
 def test_another_machine_is_asked_but_nothing_is_started_there(make: Make) -> None:

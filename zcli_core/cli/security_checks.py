@@ -7,8 +7,12 @@ no secret. What it logs as a warning to the logger ``zcli.doctor`` becomes a fin
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
+
+from zcli_core.errors import ConfigError
+from zcli_core.security import key_warning
 
 if TYPE_CHECKING:
     from zcli_core.cli.session import Session
@@ -19,7 +23,18 @@ Findings = Iterator[tuple[State, str]]
 
 def _readable_keys(session: Session) -> Findings:
     """Private keys that other users can read: ``websocket.ssl_key`` and the ``client_key`` of every section."""
-    yield from ()
+    settings = session.config.settings
+    for name in settings:
+        section, _, attribute = name.rpartition(".")
+        certificate = attribute.replace("_key", "_cert")
+        if attribute not in ("ssl_key", "client_key") or f"{section}.{certificate}" not in settings:
+            continue
+        for setting in (attribute, certificate):
+            with contextlib.suppress(ConfigError):  # the check of the configuration reports it
+                file = getattr(session.config.get(section), setting)
+                warning = None if file is None else key_warning(f"{section}.{setting}", file)
+                if warning is not None:
+                    yield "warning", warning
 
 
 def _readable_secrets(session: Session) -> Findings:

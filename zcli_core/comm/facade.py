@@ -104,6 +104,14 @@ class Comm:
     def _http_transport(self, context: Context) -> HttpTransport:
         self._config.refuse_misspelt("http")
         check_http_files(self._config)
+        http = self._config.http
+        if http.client_cert is not None:
+            from zcli_core.security import key_warning, warn_security
+
+            name = "http.client_cert" if http.client_key is None else "http.client_key"
+            exposed = key_warning(name, http.client_key or http.client_cert)
+            if exposed is not None:
+                warn_security(context.log, "%s", exposed)
         transport: HttpTransport = self._host.make(HTTP_TRANSPORT, context)
         return transport
 

@@ -126,10 +126,12 @@ def _read(
 
 
 def _missing_layers(host: PluginHost, what: str) -> str:
+    from zcli_core.installation import OURS, install_again
+
     lines = [what]
     disabled = [str(record) for record in host.records.values() if record.state == "disabled"]
     lines += [f"the plugin {record} is disabled by plugins.disable" for record in disabled] + host.problems()
-    lines.append("zcli-core brings the plugin zcli_layers: pip install --force-reinstall zcli-core")
+    lines.append(f"zcli-core brings the plugin zcli_layers: {install_again(OURS)}")
     return "\n     ".join(lines)
 
 

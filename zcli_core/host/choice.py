@@ -194,7 +194,9 @@ def _cause(record: PluginRecord, error: BaseException) -> str:
     own = record.entry_point.value.partition(":")[0].partition(".")[0]
     if error.name.partition(".")[0] == own:
         distribution = record.entry_point.distribution
-        return f"its own module {error.name} is missing: pip install --force-reinstall {distribution}"
+        from zcli_core.installation import install_again
+
+        return f"its own module {error.name} is missing: {install_again(distribution)}"
     return (
         f"it imports the module {error.name}, which is not installed, and the plugin does not say what installs it "
         f"(its Provider's needs and install); ask the authors of {record.entry_point.distribution}"

@@ -44,10 +44,12 @@ def _contract_refusal(record: PluginRecord, plugin: Any) -> str | None:
         return f"ZCLI_CONTRACT in its {what} is a whole number such as {CONTRACT_VERSION}, not {version!r}"
     if version == CONTRACT_VERSION:
         return None
-    older = record.entry_point.distribution if version < CONTRACT_VERSION else "zcli-core"
+    from zcli_core.installation import OURS, install_again
+
+    older = record.entry_point.distribution if version < CONTRACT_VERSION else OURS
     return (
         f"it was written for version {version} of zCLI's plugin contract, and zcli-core {__version__} has version "
-        f"{CONTRACT_VERSION}; upgrade {older}: pip install --upgrade {older}"
+        f"{CONTRACT_VERSION}; upgrade {older}: {install_again(older, '--upgrade')}"
     )
 
 

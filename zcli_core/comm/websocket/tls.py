@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from zcli_core.comm.pem_files import CertificateFiles, CertificateProblem, check_readable, load
 from zcli_core.errors import ConfigError
-from zcli_core.security import warn_security
+from zcli_core.security import key_warning, warn_security
 
 if TYPE_CHECKING:
     import logging
@@ -136,6 +136,9 @@ def configured_context(config: Config, log: logging.Logger) -> tuple[ssl.SSLCont
         raise ConfigError(f"websocket.{setting} ({origin}): {problem}{_hint(config, setting)}") from problem
     if warning:
         log.warning("%s", warning)
+    exposed = key_warning("websocket.ssl_key" if config.websocket.ssl_key else "websocket.ssl_cert", files.key)
+    if exposed:
+        warn_security(log, "%s", exposed)
     if config.websocket.ssl_client_ca is not None:
         _require_certificates(context, config.websocket.ssl_client_ca, config)
     return context, files

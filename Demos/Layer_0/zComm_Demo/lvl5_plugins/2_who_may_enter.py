@@ -29,7 +29,7 @@ if z.config.deployment == "Production":
     try:
         import jwt
     except ModuleNotFoundError:
-        sys.exit("In Production this demo needs PyJWT, which is not installed: pip install 'zcli-core[jwt]'")
+        sys.exit("In Production this demo needs PyJWT, which is not installed: pip install 'pyjwt[crypto]'")
     claims = {"sub": sys.argv[1], "aud": "swap", "exp": time.time() + 60}
     token = jwt.encode(claims, z.config.jwt.secret, algorithm="HS256")
 else:

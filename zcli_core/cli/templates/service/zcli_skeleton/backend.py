@@ -32,8 +32,8 @@ class SkeletonBackend(ServiceBackend):
     settings = Skeleton
     # What may start it, the preferred one first: SystemdUnit(("skeleton",)), HomebrewFormula(("skeleton",)), ...
     launchers = (LocalProcess(programs=("zcli-skeleton-server",)),)
-    # What to tell those to install who lack it: Install(apt="skeleton", brew="skeleton").
-    install = Install(pip="zcli-skeleton")
+    # What to tell those to install who lack it, by names that exist: Install(apt="skeleton", brew="skeleton").
+    install = Install()
 
     def probe(self, target: Target) -> Probe:
         """Ask for the version: a line goes out, a line comes back."""
