@@ -18,17 +18,17 @@ def zcli_auth_strategies() -> list[Provider[AuthStrategy]]:
     """Declare the strategies; each is imported when configuration selects it."""
     return [
         Provider("token", "a shared token, in the URL, a header, a subprotocol or a cookie", _token),
-        Provider("origin", "any page of allowed_origins, no other credential", _origin),
+        Provider("origin", "a page that allowed_origins names, no other credential", _origin),
     ]
 
 
 def _token(context: Context) -> AuthStrategy:
     from zcli_auth.token import TokenStrategy, configured_tokens
 
-    return TokenStrategy(configured_tokens(context.config), context.config.websocket.token_cookie)
+    return TokenStrategy(configured_tokens(context), context.config.websocket.token_cookie)
 
 
 def _origin(context: Context) -> AuthStrategy:
     from zcli_auth.origin import make_origin_strategy
 
-    return make_origin_strategy(context.config)
+    return make_origin_strategy(context)

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 from zcli_core.contracts.auth import Identified, Rejected, Verdict
 from zcli_core.contracts.auth_credentials import BearerToken, find_bearer_token
 from zcli_core.errors import ConfigError
+from zcli_core.security import warn_security
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
+    from zcli_core.contracts.provider import Context
     from zcli_core.contracts.websocket import Request
 
 #: The identity of whoever shows ``websocket.token``, which has no name of its own.
 DEFAULT_IDENTITY = "default"
 #: A longer token is neither configured nor compared.
 MAX_LENGTH = 4096
-#: A token of this many characters or more cannot be guessed, so that it is compared at a throttled address too.
+#: A shorter token might be guessed. It gets a warning, and it is not compared at a throttled address.
 UNGUESSABLE_LENGTH = 16
 
 
@@ -67,11 +69,12 @@ class TokenStrategy:
         return f"<TokenStrategy: {len(self._tokens)} tokens>"
 
 
-def configured_tokens(config: Config) -> dict[str, str]:
-    """The tokens by the identity of their holders.
+def configured_tokens(context: Context) -> dict[str, str]:
+    """The tokens by the identity of their holders. Logs a warning for those that are too short.
 
     :raises ConfigError: there is none, one could never be sent, or two holders share one.
     """
+    config = context.config
     settings = config.websocket
     tokens = {} if settings.token is None else {DEFAULT_IDENTITY: settings.token}
     problems = [
@@ -86,8 +89,7 @@ def configured_tokens(config: Config) -> dict[str, str]:
             f"websocket.require_auth ({config.explain('websocket.require_auth').origin}) asks for a token "
             f"(websocket.auth, {config.explain('websocket.auth').origin}), but neither websocket.token nor "
             "websocket.tokens is set, so no client could connect. Put WEBSOCKET_TOKEN=<a long random text> into "
-            f"{config.env_file_in_use} or the environment; "
-            'python -c "import secrets; print(secrets.token_urlsafe())" makes one'
+            f"{config.env_file_in_use} or the environment; the command 'zcli token' makes one"
         )
     problems += [
         f"{_where(config, name)}: {complaint}" for name, token in tokens.items() if (complaint := _complaint(token))
@@ -98,6 +100,14 @@ def configured_tokens(config: Config) -> dict[str, str]:
             problems.append(f"{_where(config, name)}: it is the token of {holders[token]!r} too; make another")
     if problems:
         raise ConfigError(problems)
+    short = [_where(config, name) for name, token in tokens.items() if len(token) < UNGUESSABLE_LENGTH]
+    if short:
+        warn_security(
+            context.log,
+            "%s: fewer than %d characters, which can be guessed; the command 'zcli token' makes a good token",
+            ", ".join(short),
+            UNGUESSABLE_LENGTH,
+        )
     return tokens
 
 

@@ -88,7 +88,7 @@ def _secret(_: Context, text: str) -> _Source:
     if len(secret) < _SHORTEST_SECRET:
         raise UnusableKey(
             f"it has {len(secret)} bytes; HS256 takes {_SHORTEST_SECRET} or more (RFC 7518, 3.2), or the secret can be "
-            'guessed from a token; python -c "import secrets; print(secrets.token_urlsafe(32))" makes one'
+            "guessed from a token; the command 'zcli token' makes one"
         )
     if _is_a_key(secret):
         raise UnusableKey(

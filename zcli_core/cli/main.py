@@ -15,7 +15,8 @@ from zcli_core.host import describe_error
 
 #: Subcommand -> the module that holds it, imported when it is run.
 _COMMANDS = {
-    name: name for name in ("config", "doctor", "http", "new", "plugins", "ports", "reference", "services", "ws")
+    name: name
+    for name in ("config", "doctor", "http", "new", "plugins", "ports", "reference", "services", "token", "ws")
 }
 
 

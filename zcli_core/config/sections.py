@@ -109,8 +109,13 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     host: str = setting("127.0.0.1", "address to listen on")
     port: int = setting(8765, "port to listen on; 0 picks a free one", minimum=0, maximum=65535)
     require_auth: bool = setting(False, "admit only clients that an auth strategy accepts", security=True)
-    auth: tuple[str, ...] = setting(("token",), "auth strategies, asked in this order", security=True)
-    token: str | None = setting(None, "the token that admits a client", secret=True)
+    auth: tuple[str, ...] = setting(
+        ("token",), "auth strategies, asked in this order; with several, the identity of a client begins with the name "
+        "of the one that identified it, as in token:alice", security=True,
+    )  # fmt: skip
+    token: str | None = setting(
+        None, "the token that admits a client, 16 characters or more; zcli token makes one", secret=True
+    )
     tokens: Mapping[str, str] = setting({}, "further tokens by the name of their holder", secret=True)
     token_cookie: str | None = setting(
         None,
@@ -119,8 +124,11 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         security=True,
     )
     allowed_origins: tuple[str, ...] | None = setting(
-        None, "web origins that may connect; enforced once set", security=True
-    )
+        None, "origins of pages that may connect, such as https://example.com; * admits all. If unset, pages of "
+        "this host and of localhost may connect, and pages opened from a file if the server listens on loopback and "
+        "require_auth is off. Programs that send no Origin are not concerned",
+        security=True,
+    )  # fmt: skip
     trusted_proxies: tuple[str, ...] = setting(
         (), "proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded headers tell the client's address and "
         "whether it used TLS: addresses, networks such as 10.0.0.0/8, and unix for the clients of the Unix socket",
@@ -129,9 +137,14 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     subprotocols: tuple[str, ...] = setting((), "subprotocols to agree on, the best first")
     refuse_with: Literal["close", "http"] = setting("close", "refuse by close code, or by HTTP status")
     auth_failures_max: int = setting(
-        10, "wrong credentials an address may send in the window", minimum=1, security=True
-    )
-    auth_failures_window: float = setting(60.0, "that window, in seconds", above=0, security=True)
+        10, "wrong credentials that an IP address (or IPv6 /64 network) may send within auth_failures_window seconds, "
+        "those that are being judged included; an IPv6 /56 network may send 4 times as many, a /48 16 times",
+        minimum=1, security=True,
+    )  # fmt: skip
+    auth_failures_window: float = setting(
+        60.0, "seconds in which the wrong credentials of an address are counted (auth_failures_max)",
+        above=0, security=True,
+    )  # fmt: skip
     max_refusal_delay: float = setting(
         3.0, "longest time, in seconds, that the answer to a refused client waits; it grows with each refusal of its "
         "address, so that a client that reconnects at once is slowed down; 0 answers at once", minimum=0, maximum=60,

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class Identified:
     """The client is who it says, and may enter.
 
-    ``identity`` is its name, for logs and for ``get_client_info``; ``claims`` whatever else is known of it. Neither
-    may hold the credential. ``subprotocol`` is the one of the client's offers that carried the credential, if one
+    ``identity`` is its name, for logs and for ``get_client_info``; if ``websocket.auth`` names several strategies, both
+    show it as ``<strategy>:<identity>``. ``claims`` is whatever else is known of the client. Neither may hold the
+    credential. ``subprotocol`` is the one of the client's offers that carried the credential, if one
     did: it is agreed on unless the application has a better one, for a browser insists on an answer.
 
     ``expires_at`` is when the credential stops being valid, in seconds since the epoch (UTC): the server closes the
@@ -63,11 +64,11 @@ class AuthStrategy(Protocol):
     in a thread of its own and may block. A plain one that never blocks says so with the class attribute
     ``never_blocks = True`` and is then called in the event loop's thread, which is quicker.
 
-    A strategy may also have a method ``authenticate_throttled(request) -> Identified | None``. It is called instead of
-    ``authenticate`` while the client's address is throttled, in the event loop's thread, and may not block. It
-    identifies a client by a credential that is too long to be guessed, so that other people's wrong guesses from the
-    same address do not keep that client out. It returns None for every other client. A strategy without this method is
-    not asked at a throttled address.
+    A strategy may also have a method ``authenticate_throttled(request) -> Identified | None``. It is called while the
+    client's address is throttled, or has to wait until other credentials from it have been judged, in the event loop's
+    thread, and may not block. It identifies a client by a credential that is too long to be guessed, so that other
+    people's wrong guesses from the same address do not keep that client out. It returns None for every other client. A
+    strategy without this method is not asked then.
 
     :func:`~zcli_core.contracts.auth_credentials.find_bearer_token` finds a bearer token wherever a client may show one.
     """

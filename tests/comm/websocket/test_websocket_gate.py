@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from installations import Site
 from websocket_serving import TOKEN, Served, end_of, eventually, talks
 from websockets.sync.client import connect
 from zcli_auth.token import MAX_LENGTH
@@ -17,6 +18,7 @@ from zcli_core.comm.websocket.strategies import AskedStrategy
 from zcli_core.contracts.auth import Identified, Rejected
 from zcli_core.errors import ConfigError
 from zcli_core.testing.auth import make_request
+from zcli_core.testing.websocket_peer import upgrade_request
 
 Serve = Callable[..., Served]
 AUTH: dict[str, Any] = {"require_auth": True, "token": TOKEN}
@@ -259,16 +261,58 @@ def test_file_admits_both_names_that_browsers_have_for_it_and_says_so(serve: Ser
     assert "so may every page whose origin is 'null'" in served.log()
 
 
-def test_with_auth_and_no_rule_only_this_hosts_own_pages_enter(serve: Serve) -> None:
-    """And a Host header that was made to fit does not help."""
-    served = serve(**AUTH)
-    for origin in ("http://localhost:3000", "http://127.0.0.1"):
-        with served.client(f"/?token={TOKEN}", origin=origin) as client:
+@pytest.mark.parametrize("auth", [{}, AUTH], ids=["open", "with auth"])
+def test_default_origins_admit_this_hosts_pages_only(serve: Serve, auth: dict[str, Any]) -> None:
+    """Pages of other sites are refused, also with a name that was made to point here (DNS rebinding)."""
+    heard = Heard()
+    served = serve(heard, **auth)
+    path = f"/?token={TOKEN}"
+    for origin in ("http://localhost:3000", "http://127.0.0.1", None):
+        with served.client(path, origin=origin) as client:
             assert talks(client)
+    heard.messages.clear()
+    for origin in ("https://evil.example", "http://localhost.evil.example", "alice", ""):
+        assert served.refusal(path, additional_headers={"Origin": origin}) == (1008, "origin not allowed"), origin
     here = socket.create_connection(("127.0.0.1", served.port))
     there = f"evil.example:{served.port}"
-    with connect(f"ws://{there}/?token={TOKEN}", sock=here, origin=f"http://{there}", proxy=None) as client:  # type: ignore[arg-type]
+    with connect(f"ws://{there}{path}", sock=here, origin=f"http://{there}", proxy=None) as client:  # type: ignore[arg-type]
         assert end_of(client) == (1008, "origin not allowed")
+    assert heard.messages == []
+    served.logged("websocket.allowed_origins is not set; to admit it: allowed_origins = ['https://evil.example']")
+
+
+@pytest.mark.parametrize("origin", ["null", "file://"])
+def test_default_origins_admit_files_on_open_loopback(serve: Serve, origin: str) -> None:
+    """A page that is opened from a file works without a setting, unless credentials are asked for."""
+    with serve().client(origin=origin) as client:
+        assert talks(client)
+    closed = serve(**AUTH)
+    assert closed.refusal(f"/?token={TOKEN}", origin=origin) == (1008, "origin not allowed")
+    closed.logged("to admit it: allowed_origins = ['file://']")
+
+
+def test_default_origins_behind_trusted_proxy_admit_its_name(serve: Serve) -> None:
+    """The proxy passes the page's name on in Host; without the proxy that name is a stranger's."""
+    served = serve(trusted_proxies=["127.0.0.1"])
+    page = {"Origin": "https://chat.example", "X-Forwarded-For": "203.0.113.7"}
+
+    def connected(**headers: str) -> Any:
+        sock = socket.create_connection(("127.0.0.1", served.port))
+        return connect("ws://chat.example/", sock=sock, additional_headers=headers, proxy=None)  # type: ignore[arg-type]
+
+    with connected(**page) as client:
+        assert talks(client)
+    for headers in ({"Origin": "https://chat.example"}, {**page, "Origin": "https://evil.example"}):
+        with connected(**headers) as client:
+            assert end_of(client) == (1008, "origin not allowed")
+
+
+def test_allowed_origins_any_admits_every_page(serve: Serve) -> None:
+    """``*`` is for those who want all."""
+    served = serve(allowed_origins=["*"])
+    for origin in ("https://evil.example", "null", "alice"):
+        with served.client(origin=origin) as client:
+            assert talks(client)
 
 
 def test_the_log_has_the_very_setting_that_would_admit_an_origin(serve: Serve) -> None:
@@ -302,6 +346,51 @@ def test_the_origin_strategy_admits_pages_and_no_programs(serve: Serve) -> None:
     with served.client(origin="https://chat.example"):
         (client,) = eventually(lambda: served.websocket.clients)
         assert served.websocket.auth.get_client_info(client)["identity"] == "https://chat.example"
+
+
+@pytest.mark.parametrize("origin", ["alice", "https://alice.example", "null", "file://", "https://", ""])
+def test_origin_strategy_any_identifies_nobody(serve: Serve, origin: str) -> None:
+    """``*`` and ``file://`` admit whatever a client sends as its origin, so it must not become an identity."""
+    heard = Heard()
+    tokens = {"tokens": {"alice": TOKEN}, "allowed_origins": ["*", "file://"]}
+    served = serve(heard, require_auth=True, auth=["origin", "token"], **tokens)
+    headers = {"Origin": origin}
+    assert served.refusal(additional_headers=headers) == (1008, "authentication required")
+    assert heard.messages == []
+    with served.client(f"/?token={TOKEN}", additional_headers=headers):
+        (client,) = eventually(lambda: served.websocket.clients)
+        assert served.websocket.auth.get_client_info(client)["identity"] == "token:alice"
+    assert "identifies no client" in served.log()
+
+
+def test_identities_of_two_strategies_never_clash(serve: Serve, site: Site) -> None:
+    """A strategy that takes the name of another one's client does not become that client."""
+    site.plugin(
+        "zcli_mine",
+        """
+        from zcli_core.contracts.auth import Identified
+
+        class Mine:
+            never_blocks = True
+
+            def authenticate(self, request):
+                return Identified(request.query.removeprefix("user=")) if request.query.startswith("user=") else None
+
+        @hookimpl
+        def zcli_auth_strategies():
+            return [Provider("mine", "of a test", lambda context: Mine())]
+        """,
+    )
+    served = serve(require_auth=True, auth=["mine", "token"], tokens={"alice": TOKEN, "mine:alice": f"{TOKEN}2"})
+    found = []
+    for path in ("/?user=alice", "/?user=token:alice", f"/?token={TOKEN}", f"/?token={TOKEN}2"):
+        with served.client(path):
+            info = served.websocket.auth.get_client_info(eventually(lambda: served.websocket.clients)[0])
+            found.append((info["identity"], info["strategy"]))
+        eventually(lambda: served.websocket.client_count == 0)
+    assert found == [
+        ("mine:alice", "mine"), ("mine:token:alice", "mine"), ("token:alice", "token"), ("token:mine:alice", "token"),
+    ]  # fmt: skip
 
 
 def test_strategies_are_asked_in_order_and_the_first_that_knows_decides(serve: Serve) -> None:
@@ -383,6 +472,59 @@ def test_throttled_address_waiting_strategy_is_not_asked() -> None:
     asked = [AskedStrategy("a", "plugin", strategy, None, log) for strategy in (Waiting(), Plain())]  # type: ignore[arg-type]
     for query, found in (("alice", [None, Identified("alice")]), ("bob", [None, None])):
         assert [strategy.judge_throttled(make_request(query=query)) for strategy in asked] == found
+
+
+SLOW = """
+import asyncio
+from zcli_core.contracts.auth import Identified, Rejected
+
+judged = []
+
+class Slow:
+    async def authenticate(self, request):
+        judged.append(request.query)
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        return Identified("alice") if request.query.startswith("right") else Rejected("wrong")
+
+@hookimpl
+def zcli_auth_strategies():
+    return [Provider("slow", "asks somebody", lambda context: Slow())]
+"""
+
+
+def test_throttle_guesses_at_once_are_not_all_judged(serve: Serve, site: Site) -> None:
+    """While a strategy waits, no more guesses of an address are judged than may fail; correct ones wait their turn."""
+    import sys
+
+    site.plugin("zcli_slow", SLOW)
+    settings = {"require_auth": True, "auth": ["slow", "token"], "token": TOKEN, "auth_failures_window": 3600}
+    served = serve(**settings, auth_failures_max=3)
+    with contextlib.ExitStack() as stack:
+        for number in range(10):  # the server reads them before it answers the first
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
+            sock.sendall(upgrade_request(target=f"/?right{number}"))
+        eventually(lambda: served.websocket.client_count == 10)
+    judged = sys.modules["zcli_slow"].judged
+    judged.clear()
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(30)]
+        for number, sock in enumerate(socks):
+            sock.sendall(upgrade_request(target="/?right" if number == 29 else f"/?guess{number}"))
+        ends = [_until_closed(sock) for sock in socks]
+    assert len(judged) == 3
+    assert sum(b"authentication failed" in end for end in ends) == 3
+    assert sum(b"too many failed attempts" in end for end in ends) == 27
+    with served.client(f"/?token={TOKEN}") as client:
+        assert talks(client)
+
+
+def _until_closed(sock: socket.socket) -> bytes:
+    sock.settimeout(20)
+    answer = b""
+    while b"\x88" not in answer.partition(b"\r\n\r\n")[2]:
+        answer += sock.recv(4096)
+    return answer
 
 
 def test_the_wait_ends_with_the_window(serve: Serve) -> None:

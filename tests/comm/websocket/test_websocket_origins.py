@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zcli_core.comm.websocket.origins import OriginRules, is_own, parse_origin, setting_that_admits
+from zcli_core.comm.websocket.default_origins import DefaultOrigins
+from zcli_core.contracts.headers import Headers
+from zcli_core.contracts.origins import OriginRules, parse_origin, setting_that_admits
+from zcli_core.contracts.websocket import Request
 
 LABELS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 HOSTS = st.lists(LABELS, min_size=1, max_size=4).map(".".join)
 SCHEMES = st.sampled_from(["http", "https"])
 PORTS = st.integers(1, 65535)
+STRICT = DefaultOrigins("127.0.0.1", on_loopback=True, require_auth=True)
+
+
+def _request(
+    host: str = "a.example", reached: str = "127.0.0.1", client: str = "127.0.0.1", tls: bool = False
+) -> Request:
+    return Request("GET", "/", "", Headers([("Host", host)]), (client, 50000), (reached, 8765), tls)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +158,7 @@ def test_any_text_is_judged_without_an_error(text: str) -> None:
     """Whatever a client sends as its origin, the answer is yes or no, and no without a rule for it."""
     assert not OriginRules(["https://a.example", "https://*.b.example:*"]).admits(text) or parse_origin(text)
     setting_that_admits(text)
-    is_own(text, "localhost", "127.0.0.1")
+    assert not STRICT.admits(text, _request(), forwarded=True) or parse_origin(text)
 
 
 @given(scheme=SCHEMES, host=HOSTS, port=PORTS)
@@ -165,46 +177,129 @@ def test_the_advice_for_a_file_is_the_rule_for_files(origin: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "listening", "reached", "own"),
+    ("header", "identity"),
+    [
+        ("https://chat.example", "https://chat.example"),
+        ("HTTPS://Chat.Example:443/", "https://chat.example"),
+        ("wss://a.b.example:9/", "https://a.b.example:9"),
+        ("https://other.example", None),
+        ("alice", None),
+        ("null", None),
+        ("file://", None),
+        ("", None),
+    ],
+)
+def test_origin_rules_identify_only_pages_they_name(header: str, identity: str | None) -> None:
+    """Every text is admitted here, and only a page of a rule with a host has an identity, in one spelling."""
+    rules = OriginRules(["*", "file://", "https://chat.example", "https://*.b.example:*"])
+    assert rules.admits(header)
+    found = rules.identify(header)
+    assert (found and str(found)) == identity
+
+
+# --- without rules ---
+
+
+@pytest.mark.parametrize("require_auth", [False, True])
+@pytest.mark.parametrize(
+    ("origin", "listening", "reached", "admitted"),
     [
         ("http://localhost:3000", "127.0.0.1", "127.0.0.1", True),
         ("http://localhost/", "127.0.0.1", "127.0.0.1", True),
         ("ws://127.0.0.1:8765", "127.0.0.1", "127.0.0.1", True),
         ("wss://[::1]:8765/", "::1", "::1", True),
-        ("ws://evil.com:8765", "127.0.0.1", "127.0.0.1", False),
         ("https://127.0.0.1", "127.0.0.1", "127.0.0.1", True),
+        ("http://127.8.9.10:80", "127.0.0.1", "127.0.0.1", True),
         ("http://[::1]:80", "localhost", "::1", True),
         ("http://192.0.2.7", "0.0.0.0", "192.0.2.7", True),
         ("http://192.0.2.7", "::", "::ffff:192.0.2.7", True),
+        ("http://[2001:db8::7]:80", "::", "2001:db8:0::7", True),
         ("http://chat.example", "chat.example", "192.0.2.7", True),
-        ("http://localhost", "0.0.0.0", "192.0.2.7", False),  # the visitor's own machine, not this one
+        ("http://this-machine:80", "0.0.0.0", "192.0.2.7", True),
+        ("http://this-machine.local", "0.0.0.0", "192.0.2.7", True),
+        ("http://this-machine", "127.0.0.1", "127.0.0.1", False),
         ("http://0.0.0.0", "0.0.0.0", "192.0.2.7", False),
-        ("http://evil.com:8765", "127.0.0.1", "127.0.0.1", False),
-        ("http://localhost.evil.com", "127.0.0.1", "127.0.0.1", False),
-        ("file://", "127.0.0.1", "127.0.0.1", False),
-        ("null", "127.0.0.1", "127.0.0.1", False),
+        ("https://evil.example", "0.0.0.0", "192.0.2.7", False),
+        ("http://evil.example:8765", "127.0.0.1", "127.0.0.1", False),
+        ("http://localhost.evil.example", "127.0.0.1", "127.0.0.1", False),
+        ("http://127.0.0.1.evil.example", "127.0.0.1", "127.0.0.1", False),
+        ("http://evil.localhost", "127.0.0.1", "127.0.0.1", False),
+        ("http://192.0.2.9", "0.0.0.0", "192.0.2.7", False),
+        ("chrome-extension://localhost", "127.0.0.1", "127.0.0.1", False),
         ("ftp://localhost", "127.0.0.1", "127.0.0.1", False),
-        ("http://localhost", None, None, False),  # a Unix socket has no pages
+        ("alice", "127.0.0.1", "127.0.0.1", False),
+        ("", "127.0.0.1", "127.0.0.1", False),
     ],
 )
-def test_own_pages_are_those_of_the_address_that_was_reached(
-    origin: str, listening: str | None, reached: str | None, own: bool
+def test_default_origins_admit_own_and_loopback_pages(
+    monkeypatch: pytest.MonkeyPatch, origin: str, listening: str, reached: str, admitted: bool, require_auth: bool
 ) -> None:
-    """Whatever a Host header says: it is not asked."""
-    assert is_own(origin, listening, reached) is own
+    """Whether or not credentials are asked for, and whatever the Host header is made to say (DNS rebinding)."""
+    monkeypatch.setattr("socket.gethostname", lambda: "This-Machine")
+    parsed = parse_origin(origin)
+    host = "evil.example:8765" if parsed is None or parsed.host[-1].isdigit() else f"{parsed.host}:8765"
+    request = _request(host, reached)
+    default = DefaultOrigins(listening, listening == "127.0.0.1", require_auth)
+    assert default.admits(origin, request, forwarded=False) is admitted
 
 
 @pytest.mark.parametrize(
-    ("origin", "client", "own"),
+    ("origin", "client", "require_auth", "admitted"),
     [
-        ("http://localhost:3000", "127.0.0.1", True),
-        ("http://localhost:3000", "::1", True),
-        ("http://localhost:3000", "::ffff:127.0.0.1", True),
-        ("http://localhost:3000", "203.0.113.7", False),
-        ("http://127.0.0.1", "203.0.113.7", False),
-        ("https://chat.example", "203.0.113.7", True),
+        ("http://localhost:3000", "127.0.0.1", True, True),
+        ("http://localhost:3000", "::1", True, True),
+        ("http://localhost:3000", "::ffff:127.0.0.1", True, True),
+        ("http://localhost:3000", "203.0.113.7", True, False),
+        ("http://127.0.0.1", "203.0.113.7", True, False),
+        ("http://localhost:3000", "203.0.113.7", False, True),
+        ("https://chat.example", "203.0.113.7", True, True),
     ],
 )
-def test_loopback_pages_of_a_client_behind_a_proxy_are_not_own(origin: str, client: str, own: bool) -> None:
-    """They are pages of the client's machine; only the proxy is on ours."""
-    assert is_own(origin, "chat.example", "127.0.0.1", client) is own
+def test_default_origins_loopback_page_elsewhere(origin: str, client: str, require_auth: bool, admitted: bool) -> None:
+    """A loopback page of another machine cannot use the credentials of a browser there."""
+    default = DefaultOrigins("chat.example", on_loopback=False, require_auth=require_auth)
+    request = _request(client=client)
+    assert default.admits(origin, request, forwarded=True) is admitted
+
+
+@pytest.mark.parametrize("origin", ["null", "file://"])
+@pytest.mark.parametrize(
+    ("on_loopback", "require_auth", "client", "admitted"),
+    [
+        (True, False, "127.0.0.1", True),
+        (True, True, "127.0.0.1", False),
+        (False, False, "127.0.0.1", False),
+        (True, False, "203.0.113.7", False),
+    ],
+)
+def test_default_origins_null_only_on_open_loopback(
+    origin: str, on_loopback: bool, require_auth: bool, client: str, admitted: bool
+) -> None:
+    """Pages from files, and sandboxed frames of any site, which cannot be told apart from them."""
+    default = DefaultOrigins("127.0.0.1", on_loopback, require_auth)
+    request = _request(client=client)
+    assert default.admits(origin, request, forwarded=client != "127.0.0.1") is admitted
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "how", "admitted"),
+    [
+        ("https://chat.example", "chat.example", {"tls": True}, True),
+        ("https://chat.example:8443", "Chat.Example:8765", {"tls": True}, True),
+        ("http://chat.example", "chat.example", {"tls": True}, False),
+        ("https://evil.example", "chat.example", {"tls": True}, False),
+        ("https://chat.example", "chat.example", {"forwarded": True}, True),
+        ("http://chat.example", "chat.example", {"forwarded": True}, True),
+        ("https://evil.example", "backend", {"forwarded": True}, False),
+        ("https://chat.example", "", {"forwarded": True}, False),
+        ("http://chat.example", "chat.example", {}, False),
+        ("http://203.0.113.9", "203.0.113.9:8765", {}, True),
+        ("http://[2001:db8::9]", "[2001:db8:0::9]:8765", {}, True),
+        ("http://203.0.113.9", "chat.example", {}, False),
+    ],
+)
+def test_default_origins_host_header_needs_proof(origin: str, host: str, how: dict[str, Any], admitted: bool) -> None:
+    """A name counts over TLS or through a trusted proxy only; an address cannot be rebound."""
+    request = _request(host, "10.0.0.5", "198.51.100.3", how.get("tls", False))
+    default = DefaultOrigins("0.0.0.0", on_loopback=False, require_auth=False)
+    assert default.admits(origin, request, how.get("forwarded", False)) is admitted

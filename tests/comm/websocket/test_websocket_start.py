@@ -338,7 +338,7 @@ def _refused(make_z: MakeZ, **settings: Any) -> str:
 def test_require_auth_without_a_token_says_who_asked_and_what_to_do(make_z: MakeZ) -> None:
     """Nobody could connect."""
     message = _refused(make_z, require_auth=True)
-    for part in ("websocket.require_auth (zSpark)", "WEBSOCKET_TOKEN=", ".zEnv", "secrets.token_urlsafe"):
+    for part in ("websocket.require_auth (zSpark)", "WEBSOCKET_TOKEN=", ".zEnv", "zcli token"):
         assert part in message
 
 

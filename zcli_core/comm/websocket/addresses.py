@@ -38,6 +38,31 @@ def address_key(address: Address) -> str:
     return str(ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
+class Network(NamedTuple):
+    """An address or a network whose wrong credentials are counted together."""
+
+    key: str
+    #: How many times as many as one address may send.
+    share: int
+
+
+Networks = tuple[Network, ...]
+
+#: Prefix length and share of the IPv6 networks that a customer may be given (RFC 6177) besides a /64. A /48 has 65,536
+#: of those, but it may also have more than one customer.
+_LARGER = ((56, 4), (48, 16))
+
+
+def throttled_networks(address: Address) -> Networks:
+    """The networks whose wrong credentials a client's count towards: :func:`address_key`, and larger IPv6 networks."""
+    key = address_key(address)
+    own = Network(key, 1)
+    if address is None or not key.endswith("/64"):
+        return (own,)
+    base = key.removesuffix("/64")
+    return own, *(Network(str(ipaddress.IPv6Network((base, size), strict=False)), share) for size, share in _LARGER)
+
+
 def parse_ip(text: str) -> _IP | None:
     """An IP address without its zone, as IPv4 where an IPv6 address stands for one; None for any other text."""
     try:
@@ -45,6 +70,12 @@ def parse_ip(text: str) -> _IP | None:
     except ValueError:
         return None
     return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host is ``localhost`` or a loopback address. Another name is not, wherever it leads now."""
+    parsed = parse_ip(host)
+    return host.lower().rstrip(".") == "localhost" if parsed is None else parsed.is_loopback
 
 
 # Proxies ---------------------------------------------------------------------------------------------------------

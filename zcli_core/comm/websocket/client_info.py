@@ -19,9 +19,11 @@ class ClientAuth:
     def get_client_info(self, websocket: ServerConnection | BlockingConnection) -> dict[str, Any]:
         """What is known of a client, connected or not any more; never the credential that it showed.
 
-        ``identity`` (the name of the token's holder, say) and ``strategy`` are None where nobody had to say who it
-        is; ``claims`` is a mapping of whatever else the strategy knows; ``origin`` is the origin of its page, None
-        for a program; ``address`` is ``(host, port)``, None on a Unix socket; ``connected_at`` is a datetime in UTC.
+        ``identity`` (the name of the token's holder, say) and ``strategy`` are None if ``websocket.require_auth`` is
+        off. If ``websocket.auth`` names several strategies, an identity begins with the one that gave it, as in
+        ``"token:alice"``, so that clients of two strategies never have the same one. ``claims`` is a mapping of
+        whatever else the strategy knows; ``origin`` is the origin of its page, None for a program;
+        ``address`` is ``(host, port)``, None on a Unix socket; ``connected_at`` is a datetime in UTC.
         ``expires_at`` is when its credential stops being valid, as such a datetime, or None. ``certificate_subject``
         is the subject of its certificate as text (RFC 4514: ``"CN=alice,O=Example"``), None if it showed none.
 

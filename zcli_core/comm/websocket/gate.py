@@ -8,18 +8,21 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
-from zcli_core.comm.websocket import origins, pages
-from zcli_core.comm.websocket.addresses import TrustedProxies, address_key
+from zcli_core.comm.websocket import pages
+from zcli_core.comm.websocket.addresses import TrustedProxies, address_key, throttled_networks
 from zcli_core.comm.websocket.connection import Admission
 from zcli_core.comm.websocket.refusals import RefusalLog, RefusalPacer
 from zcli_core.comm.websocket.throttle import FailureThrottle
 from zcli_core.contracts.auth import Identified, Rejected
 from zcli_core.contracts.auth_credentials import BEARER
+from zcli_core.contracts.origins import OriginRules, setting_that_admits
 from zcli_core.contracts.websocket import Accept, Address, Connection, Decision, HttpAnswer, Receiver, Refuse, Request
 
 if TYPE_CHECKING:
     import asyncio
 
+    from zcli_core.comm.websocket.addresses import Networks
+    from zcli_core.comm.websocket.default_origins import DefaultOrigins
     from zcli_core.comm.websocket.strategies import AskedStrategy, Outcome
     from zcli_core.config.sections import WebSocket
 
@@ -54,10 +57,9 @@ class Occupancy(NamedTuple):
 class Rules(NamedTuple):
     """What the gate goes by besides the settings, made from them before the port opens."""
 
-    #: Where the server listens.
-    host: str | None
-    #: None: ``allowed_origins`` is not set.
-    origins: origins.OriginRules | None
+    #: None: ``allowed_origins`` is not set, so that ``default_origins`` apply.
+    origins: OriginRules | None
+    default_origins: DefaultOrigins
     #: None: every path is admitted.
     paths: Collection[str] | None
     proxies: TrustedProxies
@@ -80,6 +82,8 @@ class Gate:
         self._rules = rules
         self._strategies = strategies
         self._immediate = all(strategy.immediate for strategy in strategies)
+        #: Two strategies may give the same name to different clients.
+        self._names_may_clash = len(strategies) > 1
         self._occupancy = occupancy
         self._admit = admit
         self._log = log
@@ -91,12 +95,12 @@ class Gate:
 
     def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
         """Decide on an upgrade; at once, unless a strategy has to wait for something."""
-        request = self.client_of(request)
+        received, request = request, self.client_of(request)
         full = self._full(request)
         if full is not None:
             return full
         origin_headers = request.headers.get_all("origin")
-        if origin_headers and not self._admits_origin(request, origin_headers):
+        if origin_headers and not self._admits_origin(request, origin_headers, forwarded=request is not received):
             return self._refuse(request, _ORIGIN, self._origin_advice(origin_headers))
         origin = origin_headers[0] if origin_headers else None
         paths = self._rules.paths
@@ -104,56 +108,71 @@ class Gate:
             return self._refuse(request, _PATH, "its path has no handler")
         if not self._settings.require_auth:
             return self._accept(Admission(request=request, origin=origin), None)
-        wait = self._throttle.wait(address_key(request.remote_address))
-        if wait:
-            return self._decide_throttled(request, origin, wait)
+        networks = throttled_networks(request.remote_address)
         if not self._immediate:
-            return self._decide_later(request, origin)
+            return self._decide_later(request, origin, networks)
+        wait = self._throttle.wait(networks)
+        if wait:
+            return self._unguessable(request, origin) or self._throttled(request, wait)
         for strategy in self._strategies:
             outcome = strategy.judge(request)
             if outcome is not None:
+                if _counts(outcome):
+                    self._throttle.failed(networks)
                 return self._carry_out(request, origin, strategy, outcome)
         return self._unidentified(request)
 
-    async def _decide_later(self, request: Request, origin: str | None) -> Decision:
+    async def _decide_later(self, request: Request, origin: str | None, networks: Networks) -> Decision:
         began = time.monotonic()
-        for strategy in self._strategies:
+        waiting_for = "other clients of its address were still being judged"
+        try:
+            if not self._throttle.has_place(networks):
+                decision = self._unguessable(request, origin)
+                if decision is not None:
+                    return decision
+            wait = await self._throttle.take_place(networks)
+            if wait:
+                return self._throttled(request, wait)
+            outcome: Outcome = None
             try:
-                outcome = await strategy.judge_later(request)
-            except BaseException:
-                # Cancelled by the transport: the time is over, or the client has gone.
-                seconds = f"{time.monotonic() - began:.0f}"
-                cause = f"{strategy} had not decided after {seconds} s (1011), unless it left first"
-                self._refusals.note(request.remote_address, cause)
-                raise
-            if outcome is not None:
-                return self._carry_out(request, origin, strategy, outcome)
+                for strategy in self._strategies:
+                    waiting_for = f"{strategy} had not decided"
+                    outcome = await strategy.judge_later(request)
+                    if outcome is not None:
+                        return self._carry_out(request, origin, strategy, outcome)
+            finally:
+                self._throttle.leave_place(networks, failed=_counts(outcome))
+        except BaseException:
+            # Cancelled by the transport: the time is over, or the client has gone.
+            cause = f"{waiting_for} after {time.monotonic() - began:.0f} s (1011), unless it left first"
+            self._refusals.note(request.remote_address, cause)
+            raise
         return self._unidentified(request)
 
-    def _decide_throttled(self, request: Request, origin: str | None, wait: float) -> Decision:
-        """Admit a client whose credential cannot be guessed; let every other one wait."""
+    def _unguessable(self, request: Request, origin: str | None) -> Decision | None:
+        """Admit a client whose credential cannot be guessed, whatever else comes from its address."""
         for strategy in self._strategies:
             outcome = strategy.judge_throttled(request)
             if outcome is not None:
                 return self._carry_out(request, origin, strategy, outcome)
+        return None
+
+    def _throttled(self, request: Request, wait: float) -> Refuse | HttpAnswer:
         seconds = f"{wait:.0f}"
         reason = f"too many failed attempts, wait {seconds} s"
         cause = "too many wrong credentials came from its address (websocket.auth_failures_max)"
         return self._refuse(request, _Refusal(1008, 429, reason, (("Retry-After", seconds),)), cause)
 
     def _carry_out(self, request: Request, origin: str | None, strategy: AskedStrategy, outcome: Outcome) -> Decision:
-        if isinstance(outcome, Identified) and outcome.expires_at is not None and outcome.expires_at <= time.time():
-            outcome = Rejected("the credential has expired")
         if isinstance(outcome, Identified):
             # Others may have entered while the strategy was asked.
             full = self._full(request)
             if full is not None:
                 return full
-            admission = Admission(outcome.identity, strategy.name, outcome.claims, origin, request, outcome.expires_at)
+            name = f"{strategy.name}:{outcome.identity}" if self._names_may_clash else outcome.identity
+            admission = Admission(name, strategy.name, outcome.claims, origin, request, outcome.expires_at)
             return self._accept(admission, outcome.subprotocol)
         if isinstance(outcome, Rejected):
-            if outcome.counts:
-                self._throttle.failed(address_key(request.remote_address))
             return self._refuse(request, _WRONG_CREDENTIAL, f"{outcome.cause} ({strategy})")
         return self._refuse(request, _UNAVAILABLE, f"{strategy} failed")
 
@@ -172,36 +191,40 @@ class Gate:
         cause = f"its address has {limit_of_one} connections (websocket.max_connections_per_address)"
         return self._refuse(request, _FULL_FOR_ADDRESS, cause)
 
-    def _admits_origin(self, request: Request, found: list[str]) -> bool:
+    def _admits_origin(self, request: Request, found: list[str], forwarded: bool) -> bool:
         if len(found) > 1:
             return False
-        if self._rules.origins is not None:
-            return self._rules.origins.admits(found[0])
-        if self._settings.require_auth:
-            reached, client = request.local_address, request.remote_address
-            return origins.is_own(found[0], self._rules.host, reached and reached[0], client and client[0])
-        return True
+        rules = self._rules
+        if rules.origins is not None:
+            return rules.origins.admits(found[0])
+        return rules.default_origins.admits(found[0], request, forwarded)
 
     def _origin_advice(self, found: list[str]) -> str:
         if len(found) > 1:
             return f"it sent {len(found)} Origin headers"
         origin = found[0]
         shown = repr(origin if len(origin) <= 100 else f"{origin[:100]}...")
-        item = origins.setting_that_admits(origin)
+        item = setting_that_admits(origin)
         if item is None:
             return f"{shown} is not an origin"
-        now = ", ".join(map(repr, self._settings.allowed_origins or ()))
-        return (
-            f"the origin {shown} is not among websocket.allowed_origins; "
-            f"to admit it: allowed_origins = [{now}{', ' if now else ''}{item!r}]"
+        allowed = self._settings.allowed_origins
+        why = (
+            "is not of this host, and websocket.allowed_origins is not set"
+            if allowed is None
+            else "is not among websocket.allowed_origins"
         )
+        return f"the origin {shown} {why}; to admit it: allowed_origins = {[*(allowed or ()), item]}"
 
     def page_of(self, request: Request) -> str | None:
-        """The Origin of a page that may connect, and so may read what is answered to plain HTTP; else None."""
+        """The Origin of a page that may connect, and so may read what is answered to plain HTTP; else None.
+
+        ``request`` is the request as it was received.
+        """
         found = request.headers.get_all("origin")
-        if not found or origins.setting_that_admits(found[0]) is None or not self._admits_origin(request, found):
+        if not found or setting_that_admits(found[0]) is None:
             return None
-        return found[0]
+        client = self.client_of(request)
+        return found[0] if self._admits_origin(client, found, forwarded=client is not request) else None
 
     # --- the answers ---
 
@@ -235,3 +258,8 @@ class Gate:
     def close(self) -> None:
         """The server ends: log how many refusals were not logged."""
         self._refusals.close()
+
+
+def _counts(outcome: Outcome) -> bool:
+    """Whether it is a wrong credential, which may be a guess."""
+    return isinstance(outcome, Rejected) and outcome.counts

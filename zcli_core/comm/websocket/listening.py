@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zcli_core.comm.websocket.addresses import is_loopback_host
 from zcli_core.comm.websocket.connection import shown_address
 from zcli_core.comm.websocket.systemd import passed_sockets
 from zcli_core.contracts.websocket import Compression, Endpoint, Limits
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from zcli_core.config.sections import WebSocket
     from zcli_core.contracts.websocket import Address
-
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 def make_limits(settings: WebSocket) -> Limits:
@@ -56,13 +55,21 @@ def make_endpoint(
     return Endpoint(host=name, port=number, reuse_port=settings.reuse_port, tls=tls)
 
 
+def is_local(endpoint: Endpoint) -> bool:
+    """Whether only this machine can reach it: it listens on loopback addresses or Unix sockets."""
+    return all(host is None or is_loopback_host(host) for host in _hosts(endpoint))
+
+
 def is_loopback(endpoint: Endpoint) -> bool:
-    """Whether only this machine can reach it, as far as its name tells."""
+    """Whether it listens on loopback addresses only."""
+    return all(host is not None and is_loopback_host(host) for host in _hosts(endpoint))
+
+
+def _hosts(endpoint: Endpoint) -> list[str | None]:
+    """Where it listens; None for a Unix socket."""
     if endpoint.sockets:
-        return all(
-            sock.family == socket.AF_UNIX or sock.getsockname()[0].startswith(_LOOPBACK) for sock in endpoint.sockets
-        )
-    return endpoint.host is None or endpoint.host.startswith(_LOOPBACK)
+        return [None if sock.family == socket.AF_UNIX else sock.getsockname()[0] for sock in endpoint.sockets]
+    return [endpoint.host]
 
 
 def with_passed_sockets(endpoint: Endpoint) -> Endpoint:

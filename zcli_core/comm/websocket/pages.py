@@ -37,19 +37,20 @@ Close this tab and go back to your page.</p>
 """
 
 
-def answer(request: Request, clients: int, capacity: int, page: str | None) -> HttpAnswer:
+def answer(request: Request, full: bool, page: str | None) -> HttpAnswer:
     """Answer a request that asks for no WebSocket.
 
-    ``/health`` gives 200 and ``{"status": "ok" or "full", "clients": n}``; every other path 426 (RFC 9110, 15.5.22).
-    ``page`` is the Origin of a page that may connect, and that may therefore read the answer; None for any other.
+    ``/health`` gives 200 and ``{"status": "ok"}``, or ``"full"`` if ``full`` is true. It does not tell how many clients
+    are connected, because anybody can ask. Every other path gives 426 (RFC 9110, 15.5.22). ``page`` is the Origin of a
+    page that may connect, and that may therefore read the answer; None for any other.
     """
-    found = _answer(request, clients, capacity)
+    found = _answer(request, full)
     if page is None:
         return found
     return replace(found, headers=(*found.headers, ("Access-Control-Allow-Origin", page), ("Vary", "Origin")))
 
 
-def _answer(request: Request, clients: int, capacity: int) -> HttpAnswer:
+def _answer(request: Request, full: bool) -> HttpAnswer:
     if request.method == "OPTIONS":
         # The answer to a preflight request too (Fetch Standard, 4.8): which page may go on is said by answer().
         methods = ("Access-Control-Allow-Methods", "GET, HEAD")
@@ -57,7 +58,7 @@ def _answer(request: Request, clients: int, capacity: int) -> HttpAnswer:
     if request.method not in _READ:
         return HttpAnswer(405, b"This port speaks WebSocket.\n", (("Allow", _ALLOWED), _TEXT, *_COMMON))
     if request.path == "/health":
-        body = json.dumps({"status": "full" if clients >= capacity else "ok", "clients": clients})
+        body = json.dumps({"status": "full" if full else "ok"})
         return HttpAnswer(200, body.encode() + b"\n", (("Content-Type", "application/json"), *_COMMON))
     scheme = "wss" if request.tls else "ws"
     upgrade = ("Upgrade", "websocket")

@@ -145,8 +145,7 @@ class RunningServer:
 
     def http(self, request: Request) -> HttpAnswer:
         """Answer a plain HTTP request."""
-        request = self.gate.client_of(request)
-        return pages.answer(request, len(self.clients), self._capacity, self.gate.page_of(request))
+        return pages.answer(self.gate.client_of(request), not self.has_room(), self.gate.page_of(request))
 
     def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
         """The transport has refused a client itself."""

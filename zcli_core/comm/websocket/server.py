@@ -28,7 +28,7 @@ from zcli_core.comm.websocket.listening import (
 )
 from zcli_core.comm.websocket.paths import make_path_callbacks
 from zcli_core.comm.websocket.running import Observers, Report, RunningServer
-from zcli_core.comm.websocket.setup import Parts, Plan, make_parts, make_plan, warn_if_open
+from zcli_core.comm.websocket.setup import Parts, Plan, make_parts, make_plan, make_rules, warn_if_open
 from zcli_core.comm.websocket.threads import HandlerThreads
 from zcli_core.contracts.provider import Context
 from zcli_core.errors import ConnectionClosed
@@ -36,7 +36,7 @@ from zcli_core.forks import call_after_fork
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
-    from zcli_core.contracts.websocket import Message
+    from zcli_core.contracts.websocket import Endpoint, Message
     from zcli_core.host import PluginHost
 
 #: A client as a handler knows it, whichever kind of handler it is.
@@ -358,11 +358,11 @@ class WebSocketServer:
 
     async def _serve(self, run: Run, order: _Order, announce: Callable[[Run], None]) -> Report:
         """Listen, tell so, wait until somebody wants it to stop, and stop."""
-        server = self._make_server(order)
         endpoint = one_port_for_all(order.plan.endpoint)
         if order.plan.may_be_passed:
             endpoint = with_passed_sockets(endpoint)
         try:
+            server = self._make_server(order, endpoint)
             warn_if_open(self._config, endpoint, self._log)
             if endpoint.unix_path is not None:
                 make_way(endpoint.unix_path)
@@ -390,7 +390,7 @@ class WebSocketServer:
             self._log.info("%s", console.ending(report), extra=console.FILE_ONLY)
         return report
 
-    def _make_server(self, order: _Order) -> RunningServer:
+    def _make_server(self, order: _Order, endpoint: Endpoint) -> RunningServer:
         settings = self._config.websocket
         client_level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
         server = RunningServer(
@@ -405,7 +405,7 @@ class WebSocketServer:
         server.limits = ClientLimits(settings, server.loop, self._log)
         server.gate = Gate(
             settings,
-            order.plan.rules,
+            make_rules(self._config, order.plan, endpoint),
             order.parts.strategies,
             Occupancy(server.has_room, server.limits.count_of),
             server.admit,

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zcli_core.comm.websocket.addresses import TrustedProxies
+from zcli_core.comm.websocket.default_origins import DefaultOrigins
 from zcli_core.comm.websocket.gate import Rules
-from zcli_core.comm.websocket.listening import is_loopback, make_endpoint, make_limits
-from zcli_core.comm.websocket.origins import OriginRules
+from zcli_core.comm.websocket.listening import is_local, is_loopback, make_endpoint, make_limits
 from zcli_core.comm.websocket.strategies import AskedStrategy
+from zcli_core.contracts.origins import OriginRules
 from zcli_core.contracts.provider import Context
 from zcli_core.errors import ConfigError
 from zcli_core.host import AUTH_STRATEGY, WEBSOCKET_TRANSPORT, PluginHost
@@ -40,7 +41,11 @@ class Plan(NamedTuple):
     #: Whether sockets that systemd passes on are used instead of the endpoint.
     may_be_passed: bool
     limits: Limits
-    rules: Rules
+    #: None: ``allowed_origins`` is not set.
+    origins: OriginRules | None
+    #: None: every path is admitted.
+    paths: Collection[str] | None
+    proxies: TrustedProxies
     #: None: no TLS.
     renewal: Renewal | None
 
@@ -93,7 +98,7 @@ def make_plan(config: Config, host: Any, port: Any, paths: Collection[str] | Non
     config.refuse_misspelt("websocket")
     problems: list[str] = []
     secured = _collecting(problems, lambda: _make_tls(config, log))
-    rules = _collecting(problems, lambda: _make_rules(config, log))
+    rules = _collecting(problems, lambda: _make_origin_rules(config, log))
     proxies = _collecting(problems, lambda: _make_proxies(config))
     owner = _collecting(problems, lambda: _find_owner(config))
     if problems or proxies is None or owner is None:
@@ -101,13 +106,19 @@ def make_plan(config: Config, host: Any, port: Any, paths: Collection[str] | Non
     context, renewal = secured or (None, None)
     endpoint = make_endpoint(settings, host, port, context, owner)
     may_be_passed = host is None and port is None
-    return Plan(endpoint, may_be_passed, make_limits(settings), Rules(endpoint.host, rules, paths, proxies), renewal)
+    return Plan(endpoint, may_be_passed, make_limits(settings), rules, paths, proxies, renewal)
+
+
+def make_rules(config: Config, plan: Plan, endpoint: Endpoint) -> Rules:
+    """What the gate of one run goes by. ``endpoint`` is where it listens in the end, which systemd may decide."""
+    default = DefaultOrigins(endpoint.host, is_loopback(endpoint), config.websocket.require_auth)
+    return Rules(plan.origins, default, plan.paths, plan.proxies)
 
 
 def warn_if_open(config: Config, endpoint: Endpoint, log: logging.Logger) -> None:
     """Warn of a server that asks other machines for nothing."""
     settings = config.websocket
-    if settings.require_auth or is_loopback(endpoint) or (settings.ssl_enabled and settings.ssl_client_ca):
+    if settings.require_auth or is_local(endpoint) or (settings.ssl_enabled and settings.ssl_client_ca):
         return
     warn_security(
         log,
@@ -159,7 +170,7 @@ def _make_tls(config: Config, log: logging.Logger) -> tuple[Any, Renewal] | None
     return context, Renewal(context, files, log)
 
 
-def _make_rules(config: Config, log: logging.Logger) -> OriginRules | None:
+def _make_origin_rules(config: Config, log: logging.Logger) -> OriginRules | None:
     patterns = config.websocket.allowed_origins
     if patterns is None:
         return None

@@ -97,7 +97,8 @@ class AskedStrategy:
         if isinstance(answer, Identified) and isinstance(answer.identity, str) and answer.identity:
             expires_at = answer.expires_at
             if expires_at is None or (type(expires_at) in (int, float) and expires_at == expires_at):
-                return answer
+                has_expired = expires_at is not None and expires_at <= time.time()
+                return Rejected("the credential has expired") if has_expired else answer
             self._say(f"gave a wrong expires_at ({type(expires_at).__name__}, not a number of seconds)")
             return FAILED
         if inspect.iscoroutine(answer):

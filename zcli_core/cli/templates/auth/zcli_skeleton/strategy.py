@@ -71,7 +71,7 @@ def make_strategy(context: Context) -> SkeletonStrategy:
         raise ConfigError(
             f"websocket.auth ({context.config.explain('websocket.auth').origin}) asks for an API key, "
             f"but {where} holds none. Set ZCLI_SKELETON_KEYS=alice=<a key>; "
-            'python -c "import secrets; print(secrets.token_urlsafe())" makes one'
+            "the command 'zcli token' makes one"
         )
     problems = [
         f"{where}: the key of {holder!r} has {len(key.encode())} bytes; one has 1 to {MAX_LENGTH}"

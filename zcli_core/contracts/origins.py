@@ -1,4 +1,4 @@
-"""Web origins (RFC 6454): which pages may open a connection.
+"""Web origins (RFC 6454) and the rules of ``websocket.allowed_origins``: which pages may open a connection.
 
 A browser sends the origin of the page with every upgrade, and no page can forge it: it is what keeps a stranger's
 page from using a visitor's browser to get in. Origins are parsed and compared part by part; comparing text by prefix
@@ -15,8 +15,6 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
-
-from zcli_core.comm.websocket.addresses import parse_ip
 
 NULL = "null"
 FILE = "file://"
@@ -36,6 +34,11 @@ class Origin(NamedTuple):
     scheme: str
     host: str
     port: int | None
+
+    def __str__(self) -> str:
+        """The one spelling that every header with this origin has: lower case, and no default port."""
+        shown = "" if self.port in (None, _DEFAULT_PORTS.get(self.scheme)) else f":{self.port}"
+        return f"{self.scheme}://{self.host}{shown}"
 
 
 class _Rule(NamedTuple):
@@ -128,32 +131,22 @@ class OriginRules:
         """Whether the value of one ``Origin`` header is admitted."""
         if origin in self._literal or ANY in self._literal:
             return True
+        return self.identify(origin) is not None
+
+    @property
+    def name_pages(self) -> bool:
+        """Whether a rule names pages: scheme and host."""
+        return bool(self._rules)
+
+    def identify(self, origin: str) -> Origin | None:
+        """Return the origin that an ``Origin`` header names, if a rule with a host admits it.
+
+        Returns:
+            The origin. None if only ``*``, ``null`` or ``file://`` admits the header, because pages of any site can
+            have that origin, and a program can send any text.
+        """
         parsed = parse_origin(origin)
-        return parsed is not None and any(rule.admits(parsed) for rule in self._rules)
-
-
-def is_own(
-    origin: str, listening_host: str | None, local_address: str | None, client_address: str | None = None
-) -> bool:
-    """Whether an origin is a page of this very host: the rule where no other is set.
-
-    ``local_address`` is the address that was reached; if it is a loopback address and ``client_address`` is not, a
-    proxy has reached it, and a page of ``localhost`` is one of the client's own machine. The ``Host`` header is not
-    asked: a page whose name was made to point here (DNS rebinding) has it right.
-    """
-    parsed = parse_origin(origin)
-    if parsed is None or parsed.scheme not in ("http", "https") or local_address is None:
-        return False
-    reached = parse_ip(local_address)
-    if reached is None:
-        return False
-    own = {f"[{reached}]" if reached.version == 6 else str(reached)}
-    if reached.is_loopback:
-        client = reached if client_address is None else parse_ip(client_address)
-        own = {"localhost", "127.0.0.1", "[::1]", *own} if client is not None and client.is_loopback else set()
-    if listening_host and listening_host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        own.add(listening_host.lower())
-    return parsed.host in own
+        return parsed if parsed is not None and any(rule.admits(parsed) for rule in self._rules) else None
 
 
 def setting_that_admits(origin: str) -> str | None:
