@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("127.", "::1", "localhost")
 
+#: Connections in the handshake or being refused that even a server for a few clients may have.
+_MIN_OPENINGS = 100
+
 
 def make_limits(settings: WebSocket) -> Limits:
     """The settings as the transport takes them."""
@@ -34,7 +37,11 @@ def make_limits(settings: WebSocket) -> Limits:
         "max_size", "max_fragments", "send_buffer_max", "open_timeout", "close_timeout", "ping_interval",
         "ping_timeout", "max_headers", "max_header_bytes",
     )  # fmt: skip
-    return Limits(compression=compression, **{name: getattr(settings, name) for name in names})
+    return Limits(
+        compression=compression,
+        max_openings=max(settings.max_connections, _MIN_OPENINGS),
+        **{name: getattr(settings, name) for name in names},
+    )
 
 
 def make_endpoint(
