@@ -44,8 +44,8 @@ _LARGE = 32 * 1024
 #: Payloads below this size are unmasked without a call where that is faster.
 _IN_PLACE = 126 if unmask is unmask_in_python else 0
 
-#: What a call of :meth:`Decoder.next` does without an event before it lets other connections work: frames and steps of
-#: decompression, where each KiB of output is a step.
+#: What calls of :meth:`Decoder.next` do before they let other connections work: frames of messages in fragments, and
+#: steps of decompression, where each KiB of output is a step.
 _STEPS_IN_A_ROW = 256
 
 #: Compressed bytes that zlib gets at once (it copies those that it does not use), and bytes that it gives at once.
@@ -200,7 +200,7 @@ class Decoder:
         #: Whether bytes that were fed are not UTF-8, which :meth:`next` says.
         self._not_utf8 = False
         self._done = False
-        #: What the current call of :meth:`next` has done so far; see :data:`_STEPS_IN_A_ROW`.
+        #: What was done since others had their turn; see :data:`_STEPS_IN_A_ROW`.
         self._steps = 0
         #: What :meth:`rest` gives after a failure.
         self._rest: tuple[int, bytes] | None = None
@@ -332,8 +332,9 @@ class Decoder:
             return None
         if self._not_utf8:
             return self._fail(NOT_UTF8)
-        self.unfinished = False
-        self._steps = 0
+        if self.unfinished:
+            self.unfinished = False
+            self._steps = 0
         try:
             return self._next_frames()
         except UnicodeDecodeError:
@@ -360,11 +361,11 @@ class Decoder:
                     if self._pos < available:
                         continue
                     return None
-                if message.final:
-                    return self._end_message(message)
                 if self._steps >= _STEPS_IN_A_ROW:
                     self.unfinished = True
                     return None
+                if message.final:
+                    return self._end_message(message)
             # The header of the next frame.
             pos = self._pos
             if available - pos < 2:

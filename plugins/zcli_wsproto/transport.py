@@ -67,7 +67,7 @@ class WsprotoConnection(AsyncioConnection):
             data = message_frame(message)
         if self._corked is not None:
             self._push(data)
-        else:
+        elif not self._is_lost():
             self._write(data)
         if self.write_paused and self._too_slow():
             raise self._closed_error()
@@ -88,10 +88,10 @@ class WsprotoConnection(AsyncioConnection):
             return False
         message: PreparedMessage = prepared  # type: ignore[assignment]  # the contract: made by this listener
         data = message.plain if self._deflater is None else message.compressed(self._server_bits)
-        if self._corked is None:
-            self._write(data)
-        else:
+        if self._corked is not None:
             self._push(data)
+        elif not self._is_lost():
+            self._write(data)
         return True
 
 

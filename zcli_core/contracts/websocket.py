@@ -343,6 +343,10 @@ class Limits:
     #: upgrade in and closing it with 1008. The acceptor is not asked, but told of the latter: Acceptor.refused.
     max_headers: int = 128
     max_header_bytes: int = 16 * 1024
+    #: Connections that are not let in: in the TLS handshake, in the upgrade, being refused. They count from the moment
+    #: in which their socket is accepted. Over it, the address with most of them loses its oldest one without an answer.
+    #: All addresses of an IPv6 /64 count as one. A connection that was let in is never closed for this.
+    max_openings: int = 1000
     #: None: permessage-deflate is not offered.
     compression: Compression | None = None
 

@@ -1,4 +1,4 @@
-"""Addresses of clients: which ones count as one client, and who is behind a trusted proxy."""
+"""Addresses of clients: which ones are local, which ones are throttled together, and who is behind a proxy."""
 
 from __future__ import annotations
 
@@ -8,34 +8,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from zcli_core.contracts.websocket_parts.addresses import UNIX, address_key, parse_ip
+
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Address, Request
 
-#: What ``websocket.trusted_proxies`` calls the clients of a Unix socket.
-UNIX = "unix"
+__all__ = ["UNIX", "TrustedProxies", "address_key", "parse_ip"]
 
 #: What stands between commas, and between semicolons, outside quoted strings (RFC 7239, 4).
 _ELEMENT = re.compile(r'(?:"(?:\\.|[^"\\])*(?:"|\\?$)|[^,"])+')
 _PAIR = re.compile(r'(?:"(?:\\.|[^"\\])*(?:"|\\?$)|[^;"])+')
-
-_IP = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-def address_key(address: Address) -> str:
-    """What stands for a client's address in counts and limits.
-
-    All addresses of an IPv6 /64 count as one, because one customer is given that many (RFC 6177). All clients of a
-    Unix socket count as one.
-    """
-    if address is None:
-        return UNIX
-    host = address[0]
-    if ":" not in host:
-        return host
-    parsed = parse_ip(host)
-    if parsed is None or parsed.version == 4:
-        return str(parsed or host)
-    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
 class Network(NamedTuple):
@@ -61,15 +43,6 @@ def throttled_networks(address: Address) -> Networks:
         return (own,)
     base = key.removesuffix("/64")
     return own, *(Network(str(ipaddress.IPv6Network((base, size), strict=False)), share) for size, share in _LARGER)
-
-
-def parse_ip(text: str) -> _IP | None:
-    """An IP address without its zone, as IPv4 where an IPv6 address stands for one; None for any other text."""
-    try:
-        parsed = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
 def is_loopback_host(host: str) -> bool:

@@ -34,7 +34,7 @@ class ClientLimits:
         self._expiring: dict[ServerConnection, _Expiry] = {}
 
     def count_of(self, address: Address) -> int:
-        """How many connected clients have that address."""
+        """How many clients have that address; one that has left counts until its handler has ended."""
         return self._counts[address_key(address)]
 
     def enter(self, client: ServerConnection, connection: Connection, receiver: Receiver) -> Receiver:
@@ -49,7 +49,7 @@ class ClientLimits:
         return receiver
 
     def leave(self, client: ServerConnection) -> None:
-        """A client is gone."""
+        """A client is gone, and its handler has ended."""
         if self._counting:
             key = address_key(client.remote_address)
             self._counts[key] -= 1

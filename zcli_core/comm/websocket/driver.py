@@ -251,6 +251,11 @@ class HandlerDriver:
         self._draining = self._loop.create_future()
         return self._draining
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether on_connect or the handler runs, and does not wait for a message or for the end of the connection."""
+        return self._gone is None and not self._is_idle()
+
     def cancel(self) -> None:
         """End the handler where it is, unless it has ended and on_disconnect runs."""
         if not self._leaving:

@@ -181,14 +181,17 @@ class Gate:
     def _full(self, request: Request) -> Refuse | HttpAnswer | None:
         if not self._occupancy.has_room():
             limit = self._settings.max_connections
-            return self._refuse(request, _FULL, f"{limit} clients are connected (websocket.max_connections)")
+            cause = f"{limit} clients are connected, or their handlers still run (websocket.max_connections)"
+            return self._refuse(request, _FULL, cause)
         limit_of_one = self._settings.max_connections_per_address
         # The clients of a Unix socket have no address to tell them apart by.
         if limit_of_one is None or request.remote_address is None:
             return None
         if self._occupancy.count_of(request.remote_address) < limit_of_one:
             return None
-        cause = f"its address has {limit_of_one} connections (websocket.max_connections_per_address)"
+        cause = (
+            f"its address has {limit_of_one} connections or running handlers (websocket.max_connections_per_address)"
+        )
         return self._refuse(request, _FULL_FOR_ADDRESS, cause)
 
     def _admits_origin(self, request: Request, found: list[str], forwarded: bool) -> bool:

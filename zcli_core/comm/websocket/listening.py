@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from zcli_core.config.sections import WebSocket
     from zcli_core.contracts.websocket import Address
 
+#: Connections in the handshake or being refused that even a server for a few clients may have.
+_MIN_OPENINGS = 100
+
 
 def make_limits(settings: WebSocket) -> Limits:
     """The settings as the transport takes them."""
@@ -33,7 +36,11 @@ def make_limits(settings: WebSocket) -> Limits:
         "max_size", "max_fragments", "send_buffer_max", "open_timeout", "close_timeout", "ping_interval",
         "ping_timeout", "max_headers", "max_header_bytes",
     )  # fmt: skip
-    return Limits(compression=compression, **{name: getattr(settings, name) for name in names})
+    return Limits(
+        compression=compression,
+        max_openings=max(settings.max_connections, _MIN_OPENINGS),
+        **{name: getattr(settings, name) for name in names},
+    )
 
 
 def make_endpoint(

@@ -135,6 +135,8 @@ class RunningServer:
         self.ending = False
         #: Those whose connection is gone, while their handler or on_disconnect still runs.
         self._lingering: set[HandlerDriver] = set()
+        #: Those of them whose handler was at work when the client left.
+        self._at_work: set[HandlerDriver] = set()
         self._renewal: asyncio.TimerHandle | None = None
 
     # --- the transport's side ---
@@ -152,8 +154,14 @@ class RunningServer:
         return self.gate.refused(cause, address, request)
 
     def has_room(self) -> bool:
-        """Whether another client may enter."""
-        return len(self.clients) < self._capacity
+        """Whether another client may enter.
+
+        A handler that was at work when its client left keeps the place until it ends. An on_disconnect function does
+        not, so that a client may come back at once, unless there are more of them than places.
+        """
+        at_work = len(self._at_work)
+        too_many = max(len(self._lingering) - at_work - self._capacity, 0)
+        return len(self.clients) + at_work + too_many < self._capacity
 
     def admit(self, admission: Admission) -> Callable[[Connection], Receiver]:
         """What the transport calls with the connection of a client that the gate has let in."""
@@ -180,7 +188,6 @@ class RunningServer:
     def gone(self, session: _Session, closed: Closed) -> None:
         """A client is gone."""
         self.clients.pop(session, None)
-        self.limits.leave(session)
         driver = session._driver
         if closed.cause is Cause.SLOW:
             self.slow_clients += 1
@@ -198,9 +205,21 @@ class RunningServer:
             self.log.log(level, text, closed.dropped, who(session))
         if self._observers.closed is not None:
             self._observers.closed(session, closed.code, closed.reason)
+        if driver.is_at_work:
+            self._at_work.add(driver)
+        else:
+            self.limits.leave(session)
         if not driver.task.done():
             self._lingering.add(driver)
-            driver.task.add_done_callback(lambda _: self._lingering.discard(driver))
+            driver.task.add_done_callback(functools.partial(self._ended, session))
+
+    def _ended(self, session: _Session, _: asyncio.Task[None]) -> None:
+        """The handler of a client that is gone has ended, and on_disconnect too."""
+        driver = session._driver
+        self._lingering.discard(driver)
+        if driver in self._at_work:
+            self._at_work.discard(driver)
+            self.limits.leave(session)
 
     # --- sending ---
 

@@ -26,6 +26,7 @@ from zcli_core.comm.websocket.listening import (
     shown_endpoint,
     with_passed_sockets,
 )
+from zcli_core.comm.websocket.log_limit import limited_log
 from zcli_core.comm.websocket.paths import make_path_callbacks
 from zcli_core.comm.websocket.running import Observers, Report, RunningServer
 from zcli_core.comm.websocket.setup import Parts, Plan, make_parts, make_plan, make_rules, warn_if_open
@@ -358,6 +359,10 @@ class WebSocketServer:
 
     async def _serve(self, run: Run, order: _Order, announce: Callable[[Run], None]) -> Report:
         """Listen, tell so, wait until somebody wants it to stop, and stop."""
+        with limited_log(self._log, asyncio.get_running_loop()):
+            return await self._serve_limited(run, order, announce)
+
+    async def _serve_limited(self, run: Run, order: _Order, announce: Callable[[Run], None]) -> Report:
         endpoint = one_port_for_all(order.plan.endpoint)
         if order.plan.may_be_passed:
             endpoint = with_passed_sockets(endpoint)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 try:
     import resource
@@ -16,14 +17,17 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
+    from zcli_core.contracts.websocket import Address
     from zcli_core.contracts.websocket_parts.opening import Opening
 
 #: Connections that are accepted in a row before others get their turn.
 _IN_A_ROW = 32
-#: Seconds to wait before accepting again where the system has no descriptor or memory for another connection.
+#: Seconds to wait before accepting again where the system has no descriptor or memory for another connection, and
+#: where a client that was not let in has just lost its descriptor.
 _PAUSE = 1.0
+_SHORT_PAUSE = 0.02
 #: Seconds between two log lines that say so.
-_SAY_AGAIN = 60.0
+SAY_AGAIN = 60.0
 #: Descriptors below the limit from which the limit counts as reached.
 _MARGIN = 8
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -40,21 +44,11 @@ class Exhaustion:
     def say(self, why: str) -> None:
         """Log it, unless that was done a short while ago."""
         now = self._loop.time()
-        if self._said_at is None or now - self._said_at >= _SAY_AGAIN:
+        if self._said_at is None or now - self._said_at >= SAY_AGAIN:
             self._said_at = now
             limit = _limit_of_descriptors()
             shown = "" if limit is None else f"; the limit of open files is {limit}"
             self._log.error("new clients cannot be accepted at the moment: %s%s", why, shown)
-
-    def look_at(self, transport: asyncio.Transport) -> None:
-        """Say it if the descriptor of a new connection is among the last ones that there are.
-
-        uvloop drops the clients that come once there is no descriptor left, and tells nobody.
-        """
-        limit = _limit_of_descriptors()
-        sock = transport.get_extra_info("socket")
-        if limit is not None and sock is not None and sock.fileno() >= limit - _MARGIN:
-            self.say("nearly all descriptors are in use")
 
 
 def _limit_of_descriptors() -> int | None:
@@ -76,14 +70,25 @@ class Accepting:
     def __init__(
         self,
         sockets: list[socket.socket],
-        open_one: Callable[[], Opening],
+        open_one: Callable[..., Opening],
         tls: dict[str, Any],
         tls_failed: Callable[[Any, Exception], None],
+        make_room: Callable[[], bool],
         log: logging.Logger,
     ) -> None:
-        """``tls`` is what the loop is told of TLS; ``tls_failed`` is called with an address and an error."""
+        """Take what is called for each connection.
+
+        Args:
+            sockets: Sockets that listen.
+            open_one: Makes the protocol of a new connection; it is given the client's address where that is known.
+            tls: What the loop is told of TLS.
+            tls_failed: Called with an address and the error of a TLS handshake.
+            make_room: Called while no descriptor is left; drops a connection, and returns whether there was one.
+            log: Where it says that no client can be accepted.
+        """
         self.loop = asyncio.get_running_loop()
-        self.exhaustion = Exhaustion(self.loop, log)
+        self._exhaustion = Exhaustion(self.loop, log)
+        self._make_room = make_room
         self._sockets = sockets
         self._open_one = open_one
         self._tls = tls
@@ -118,6 +123,17 @@ class Accepting:
             server = await self.loop.create_server(self._open_one, sock=sock, backlog=backlog, **self._tls)
             self._servers.append(server)
 
+    def look_at(self, transport: asyncio.Transport) -> None:
+        """Make room if the descriptor of a new connection is among the last ones that there are.
+
+        uvloop drops the clients that come once there is no descriptor left, and tells nobody.
+        """
+        limit = _limit_of_descriptors()
+        sock = transport.get_extra_info("socket")
+        if limit is not None and sock is not None and sock.fileno() >= limit - _MARGIN:
+            self._exhaustion.say("nearly all descriptors are in use")
+            self._make_room()
+
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(_IN_A_ROW):
             try:
@@ -125,16 +141,21 @@ class Accepting:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
+                pause = _PAUSE
                 if error.errno not in _EXHAUSTED:
                     self._log.exception("accepting a connection failed")
                 else:
-                    self.exhaustion.say(error.strerror or str(error))
+                    self._exhaustion.say(error.strerror or str(error))
+                    if self._make_room():
+                        pause = _SHORT_PAUSE
                 # The clients wait in the queue of the socket meanwhile.
                 self.loop.remove_reader(sock)
-                self._paused[sock] = self.loop.call_later(_PAUSE, self._go_on, sock)
+                self._paused[sock] = self.loop.call_later(pause, self._go_on, sock)
                 return
+            known = cast("Address", address) if isinstance(address, tuple) else None  # a Unix socket has none
+            opening = self._open_one(known, functools.partial(self._abandon, accepted))
             self._accepted.add(accepted)
-            task = self.loop.create_task(self._open(accepted, address))
+            task = self.loop.create_task(self._open(accepted, opening, known))
             if not task.done():  # an eager task may be
                 self._opening[accepted] = task
 
@@ -142,9 +163,8 @@ class Accepting:
         del self._paused[sock]
         self.loop.add_reader(sock, self._accept, sock)
 
-    async def _open(self, sock: socket.socket, address: Any) -> None:
+    async def _open(self, sock: socket.socket, opening: Opening, address: Address) -> None:
         self._accepted.discard(sock)
-        opening = self._open_one()
         try:
             await self.loop.connect_accepted_socket(lambda: opening, sock, **self._tls)
         except (OSError, asyncio.TimeoutError) as error:
@@ -156,6 +176,15 @@ class Accepting:
             raise
         finally:
             self._opening.pop(sock, None)
+
+    def _abandon(self, sock: socket.socket) -> None:
+        """Drop a connection whose transport is not made yet."""
+        task = self._opening.pop(sock, None)
+        if task is not None:
+            task.cancel()
+        if sock in self._accepted:  # a task that is cancelled before it begins never gets to close it
+            self._accepted.discard(sock)
+            sock.close()
 
     def stop(self) -> None:
         """Release the sockets, and drop the clients whose transport is not made yet."""
@@ -170,10 +199,8 @@ class Accepting:
         self._paused = {}
         self._servers = []
         self._read = []
-        for task in self._opening.values():
-            task.cancel()
-        for sock in self._accepted:
-            sock.close()  # a task that is cancelled before it begins never gets to do that
+        for sock in list(self._opening):
+            self._abandon(sock)
 
 
 def certificate_trouble(error: Exception) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import os
@@ -10,10 +11,11 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from zcli_core.contracts.websocket_parts.accepting import Accepting, certificate_trouble
+from zcli_core.contracts.websocket_parts.accepting import SAY_AGAIN, Accepting, certificate_trouble
 from zcli_core.contracts.websocket_parts.binding import listening_sockets
 from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
 from zcli_core.contracts.websocket_parts.opening import Opening
+from zcli_core.contracts.websocket_parts.openings import Openings, Unadmitted
 from zcli_core.contracts.websocket_parts.sending import CORK_SIZE, HIGH_WATER
 
 if TYPE_CHECKING:
@@ -51,8 +53,9 @@ class AsyncioListener(Generic[C]):
         self.log = log
         self.loop = asyncio.get_running_loop()
         self.connections: set[C] = set()
-        #: Clients that are not let in: still undecided, or refused and not gone yet.
-        self.openings: set[Opening | AsyncioConnection] = set()
+        #: Clients that are not let in: in the TLS handshake, undecided, or answered and not gone yet.
+        self.openings = Openings(limits.max_openings)
+        self._said_full_at = -SAY_AGAIN
         #: What every connection reads into. The loop reads and hands over in one step, so one is enough.
         self.read_buffer = memoryview(bytearray(_READ_SIZE))
         #: Bytes that wait in one place of a connection before it counts as slow. There are two such places.
@@ -91,7 +94,9 @@ class AsyncioListener(Generic[C]):
             self._unix_path = str(endpoint.unix_path)
         names = [sock.getsockname() for sock in sockets]
         self._addresses = [cast("Address", name) for name in names if isinstance(name, tuple)]
-        self._accepting = Accepting(sockets, lambda: Opening(self), tls, self._tls_failed, self.log)
+        self._accepting = Accepting(
+            sockets, functools.partial(Opening, self), tls, self._tls_failed, self._make_room, self.log
+        )
         try:
             await self._accepting.start(endpoint.backlog)
         except BaseException:
@@ -110,7 +115,20 @@ class AsyncioListener(Generic[C]):
     def opened(self, transport: asyncio.Transport) -> None:
         """A client has connected."""
         if self._accepting is not None and self._accepting.watches_descriptors:
-            self._accepting.exhaustion.look_at(transport)
+            self._accepting.look_at(transport)
+
+    def add_opening(self, opening: Unadmitted, address: Address) -> None:
+        """Count a client that is not let in; it may cost another one its connection."""
+        if self.openings.add(opening, address) and self.loop.time() - self._said_full_at >= SAY_AGAIN:
+            self._said_full_at = self.loop.time()
+            self.log.warning(
+                "%d connections are in the handshake or being refused, which is the limit; the oldest of the address "
+                "with most of them are closed for new ones; %d so far", self.limits.max_openings, self.openings.evicted,
+            )  # fmt: skip
+
+    def _make_room(self) -> bool:
+        """The system has no descriptor left: give one back, if a client that is not let in has one."""
+        return self.openings.evict()
 
     def _tls_failed(self, address: Any, error: Exception) -> None:
         trouble = certificate_trouble(error)
@@ -147,7 +165,7 @@ class AsyncioListener(Generic[C]):
             self._accepting.stop()
             self._accepting = None
             self._remove_socket_file()
-        for opening in list(self.openings):
+        for opening in self.openings:
             opening.drop()
 
     def _remove_socket_file(self) -> None:

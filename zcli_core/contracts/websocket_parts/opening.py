@@ -41,11 +41,25 @@ class Opening(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_buffer", "_deciding", "_delayed", "_done", "_expired", "_listener", "_skimmed", "_timer", "_transport",
+        "_abandon", "_buffer", "_deciding", "_delayed", "_done", "_expired", "_listener", "_skimmed", "_timer",
+        "_transport",
     )  # fmt: skip
 
-    def __init__(self, listener: AsyncioListener[Any]) -> None:
+    def __init__(
+        self,
+        listener: AsyncioListener[Any],
+        address: Address = None,
+        abandon: Callable[[], None] | None = None,
+    ) -> None:
+        """Count the connection, if it is known already.
+
+        Args:
+            listener: Whose connection it is.
+            address: The client's address.
+            abandon: Drops the connection while it has no transport; None if its address becomes known with that.
+        """
         self._listener = listener
+        self._abandon = abandon
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         #: Bytes that were read since the head is over its limit.
@@ -58,14 +72,17 @@ class Opening(asyncio.BufferedProtocol):
         #: Whether a decision was told that its time is over.
         self._expired = False
         self._timer = listener.loop.call_later(listener.limits.open_timeout, self._expire)
+        if abandon is not None:
+            listener.add_opening(self, address)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is ready (asyncio): after the TLS handshake, if there is one."""
         self._transport = cast("asyncio.Transport", transport)
-        if self._listener.stopped:  # while the TLS handshake was under way
+        if self._listener.stopped or self._done:  # the listener has dropped it during the TLS handshake
             self._transport.abort()
             return
-        self._listener.openings.add(self)
+        if self._abandon is None:
+            self._listener.add_opening(self, _address(self._transport.get_extra_info("peername")))
         self._listener.opened(self._transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -216,6 +233,7 @@ class Opening(asyncio.BufferedProtocol):
             if is_ctrl_c(error):
                 raise
             self._listener.log.exception("opening a connection failed")
+            self._listener.add_opening(connection, connection.request.remote_address)
             connection.close(1011, "the server failed to open the connection")
             connection.skip(received)
             return
@@ -244,7 +262,7 @@ class Opening(asyncio.BufferedProtocol):
         received, self._buffer = self._buffer, b""
         self._end()
         self._transport.set_protocol(connection)
-        self._listener.openings.add(connection)
+        self._listener.add_opening(connection, connection.request.remote_address)
         connection.refuse(response, refuse.code, refuse.reason, received)
 
     def _send_last(self, data: bytes) -> None:
@@ -287,10 +305,17 @@ class Opening(asyncio.BufferedProtocol):
 
     def drop(self) -> None:
         """The listener stops: close without an answer."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
         if self._deciding is not None:
             self._deciding.cancel()
         if self._transport is not None:
             self._transport.abort()
+        elif self._abandon is not None:
+            self.give_up()
+            self._abandon()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone (asyncio)."""

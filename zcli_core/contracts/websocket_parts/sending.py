@@ -33,36 +33,49 @@ _BYTES_FOR_A_FRAME = CORK_SIZE // 32
 _TLS_PIECE = 64 * 1024
 
 
-def _write_in_pieces(write: Callable[[bytes | memoryview], None], data: bytes) -> None:
+def _write_in_pieces(write: Callable[[bytes | memoryview], None], is_lost: Callable[[], bool], data: bytes) -> None:
     """Write to a TLS transport so that it notices between two pieces that the client does not keep up."""
     if len(data) <= _TLS_PIECE:
         write(data)
         return
     view = memoryview(data)
     for at in range(0, len(data), _TLS_PIECE):
+        if is_lost():
+            break
         write(view[at : at + _TLS_PIECE])
+
+
+def _innermost(transport: asyncio.Transport) -> asyncio.Transport:
+    """The transport that writes to the socket: asyncio's TLS transport has one within, and does not tell of its end.
+
+    There is no public way to it. Where it is not found, the TLS transport has to do.
+    """
+    inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    return inner if isinstance(inner, asyncio.Transport) else transport
 
 
 class Sender(asyncio.BufferedProtocol):
     """What a connection needs to send; :class:`.connection.AsyncioConnection` receives and closes.
 
     A transport's own ``send`` and ``send_prepared`` hand whole frames to :meth:`_push`, or to ``_write`` where
-    ``_corked`` is None, and then ask :meth:`_too_slow` while :attr:`write_paused`. So ``send_buffer_max`` holds for
-    everything that waits: in the cork, in the transport, and inside TLS.
+    ``_corked`` is None and ``_is_lost()`` is false, and then ask :meth:`_too_slow` while :attr:`write_paused`. So
+    ``send_buffer_max`` holds for everything that waits: in the cork, in the transport, and inside TLS.
     """
 
     __slots__ = (
-        "_closed", "_cork_room", "_corked", "_drained", "_listener", "_pings", "_transport", "_write", "latency",
-        "state", "write_paused",
+        "_closed", "_cork_room", "_corked", "_drained", "_is_lost", "_listener", "_pings", "_transport", "_write",
+        "latency", "state", "write_paused",
     )  # fmt: skip
 
     def __init__(self, listener: AsyncioListener[Any], transport: asyncio.Transport) -> None:
         self._listener = listener
         self._transport = transport
+        #: Whether a write has failed, which the loop reports later. It would log every further write to stderr.
+        self._is_lost = _innermost(transport).is_closing
         self._write: Callable[[bytes], None] = transport.write
         tls = transport.get_extra_info("sslcontext") is not None
         if tls:
-            self._write = functools.partial(_write_in_pieces, transport.write)
+            self._write = functools.partial(_write_in_pieces, transport.write, self._is_lost)
         if tls or listener.high_water < HIGH_WATER:
             transport.set_write_buffer_limits(high=listener.high_water)
         self.state = OPEN
@@ -90,7 +103,8 @@ class Sender(asyncio.BufferedProtocol):
     def _push(self, data: bytes) -> None:
         """Write a frame in its turn."""
         if self._corked is None:
-            self._write(data)
+            if not self._is_lost():
+                self._write(data)
             return
         self._corked.append(data)
         room = self._cork_room - len(data) - _BYTES_FOR_A_FRAME
@@ -104,7 +118,8 @@ class Sender(asyncio.BufferedProtocol):
             data = b"".join(corked) if len(corked) > 1 else corked[0]
             corked.clear()
             self._cork_room = self._listener.cork_size
-            self._write(data)
+            if not self._is_lost():
+                self._write(data)
 
     def _uncork(self) -> None:
         self._flush()
