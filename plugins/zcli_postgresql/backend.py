@@ -214,7 +214,12 @@ def _major_version(program: Path) -> str | None:
 
     try:
         done = subprocess.run(  # noqa: S603
-            [resolved, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
+            [resolved, "--version"],
+            capture_output=True,
+            env={"LC_ALL": "C"},
+            text=True,
+            timeout=_VERSION_TIMEOUT,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
