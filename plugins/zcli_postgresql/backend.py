@@ -295,7 +295,12 @@ def _printed_version(program: Path) -> str | None:
 
     try:
         done = subprocess.run(  # noqa: S603
-            [program, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
+            [program, "--version"],
+            capture_output=True,
+            env={"LC_ALL": "C"},
+            text=True,
+            timeout=_VERSION_TIMEOUT,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -105,7 +105,7 @@ def test_start_interrupted_frees_the_data_folder(make: Make, place: Path, monkey
         patch.setattr(local_launcher, "process_in", interrupt)
         with pytest.raises(KeyboardInterrupt):
             z.comm.start_service("redis")
-    lock = instances.lock_data(place / "services" / "redis" / "data")
+    lock = instances.lock_data(os.open(place / "services" / "redis" / "data", os.O_RDONLY))
     assert lock is not None
     os.close(lock)
 

@@ -83,7 +83,10 @@ class DataFolder(Protocol):
         """Where it is, for command lines. Do not open anything below it."""
 
     def names(self) -> list[str]:
-        """The names of what is in it; none if it is missing, or the account may not look into it."""
+        """The names of what is in it; none if it is missing.
+
+        :raises LaunchError: the account may not look into it.
+        """
 
     def read(self, name: str) -> str | None:
         """The text of a file in it, at most 64 KiB; None unless it is a regular file that the account may read."""

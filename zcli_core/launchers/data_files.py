@@ -38,18 +38,16 @@ class DataFiles:
 
         :raises LaunchError: the account may not look into it.
         """
+        if not self.path.exists():
+            return []
         if self.account is None:
             try:
                 return os.listdir(self.path)
-            except FileNotFoundError:
-                return []
             except OSError as error:
                 raise LaunchError(f"cannot read the data folder {self.path}: {error.strerror}") from error
         done = run(["ls", "-A", "--", str(self.path)], self._reading, self.account, Path("/"))
         if done.code == 0:
             return done.output.splitlines()
-        if not self.path.exists():
-            return []
         raise LaunchError(
             f"the account {self.account.name} cannot read the data folder {self.path}", log=done.last_lines
         )
@@ -126,8 +124,8 @@ class DataFiles:
     def _make_accounts(self, account: Account) -> None:
         if _leads_through(self.path) in (None, 0):
             self._give(account)
-        else:  # within another account's folder root makes nothing
-            command = 'test -d "$1" || { umask 077 && mkdir -p "$1"; }'
+        elif not self.path.exists():  # within another account's folder root makes nothing
+            command = 'umask 077 && mkdir -p "$1"'
             run(["/bin/sh", "-c", command, "sh", str(self.path)], self._remaining(), account, Path("/"))
         private = 'test -w "$1" && test -x "$1" && { ! test -O "$1" || chmod go= "$1"; }'
         if run(["/bin/sh", "-c", private, "sh", str(self.path)], self._remaining(), account, Path("/")).code == 0:

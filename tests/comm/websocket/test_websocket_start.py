@@ -22,6 +22,7 @@ from websockets.sync.client import connect, unix_connect
 from zcli_core.app import zCLI
 from zcli_core.comm.websocket import server as server_module
 from zcli_core.contracts.websocket import Endpoint
+from zcli_core.contracts.websocket_parts.binding import set_owner_and_mode
 from zcli_core.errors import ConfigError, ListenError
 
 Serve = Callable[..., Served]
@@ -210,6 +211,23 @@ def test_unix_owner_is_the_files(serve: Serve, tmp_path: Path) -> None:
         path = tmp_path / "t"
         serve(unix_path=str(path), unix_owner=f"nobody:{theirs.gr_name}")
         assert (path.stat().st_uid, path.stat().st_gid) == (nobody.pw_uid, nobody.pw_gid)
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "second name"])
+def test_unix_mode_of_an_exchanged_socket_is_not_set(tmp_path: Path, kind: str) -> None:
+    """Whoever owns the socket's folder may put something else in its place before root sets owner and mode."""
+    victim, path = tmp_path / "victim", tmp_path / "s"
+    if kind == "second name":
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(victim))
+        os.link(victim, path)
+    else:
+        victim.touch()
+        path.symlink_to(victim) if kind == "link" else victim.replace(path)
+    before = path.stat().st_mode
+    with pytest.raises(OSError):
+        set_owner_and_mode(path, (-1, -1), 0o777)
+    assert path.stat().st_mode == before
 
 
 def test_unix_owner_that_does_not_exist_is_an_error(make_z: MakeZ, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
+import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +41,7 @@ def _bind_unix(endpoint: Endpoint, path: Path) -> socket.socket:
         sock.bind(str(path))
         # Until it listens, no client can connect, whatever the permissions are so far.
         try:
-            if endpoint.unix_owner != (-1, -1):
-                os.chown(path, *endpoint.unix_owner)
-            if endpoint.unix_mode is not None:
-                os.chmod(path, endpoint.unix_mode)
+            set_owner_and_mode(path, endpoint.unix_owner, endpoint.unix_mode)
         except OSError:
             path.unlink()
             raise
@@ -50,6 +49,29 @@ def _bind_unix(endpoint: Endpoint, path: Path) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def set_owner_and_mode(path: Path, owner: tuple[int, int], mode: int | None) -> None:
+    """Set them on the socket itself: whoever owns its folder may have put a link to another file in its place."""
+    if owner == (-1, -1) and mode is None:
+        return
+    flags = getattr(os, "O_PATH", None)
+    if flags is None:  # macOS: the last part of a path is never followed here
+        os.chown(path, *owner, follow_symlinks=False)
+        if mode is not None:
+            os.chmod(path, mode, follow_symlinks=False)
+        return
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISSOCK(found.st_mode) or found.st_nlink != 1:
+            raise OSError(errno.EEXIST, "another user has replaced the socket", str(path))
+        itself = f"/proc/self/fd/{descriptor}"
+        os.chown(itself, *owner)
+        if mode is not None:
+            os.chmod(itself, mode)
+    finally:
+        os.close(descriptor)
 
 
 async def _bind_host(
