@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: ``extra`` of a record that the console shows even where it shows errors only.
 SECURITY = {"zcli_security": True}
@@ -30,3 +35,18 @@ def warn_security(log: logging.Logger, message: str, *arguments: Any) -> None:
     extra = SECURITY
     record = log.makeRecord(log.name, logging.WARNING, "", 0, message, arguments, None, extra=extra)
     log.handle(record)
+
+
+def all_users_can_read(file: Path) -> bool:
+    """Whether every user of this machine can read a file: by its own mode, and through all folders above it.
+
+    False for a file that is not there, and on Windows, where the mode says nothing.
+    """
+    if os.name == "nt":
+        return False
+    try:
+        file = file.resolve(strict=True)
+        opened = all(folder.stat().st_mode & stat.S_IXOTH for folder in file.parents)
+        return opened and bool(file.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from zcli_core import __version__
+from zcli_core.cli.file_checks import readable_secrets
 from zcli_core.comm import Comm
 from zcli_core.config.sections import Application
 from zcli_core.contracts.provider import Context
@@ -51,6 +52,8 @@ def examine(session: Session) -> Iterator[Finding]:
         with _heard() as warnings:
             try:
                 found = list(check(session))
+            except ConfigError as error:  # a part of the configuration that this check is the first to use
+                found = [("wrong", problem) for problem in error.problems]
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a check may call a plugin
                 found = [("wrong", f"this cannot be checked: {describe_error(error)}")]
         for message in warnings:
@@ -96,6 +99,7 @@ def _configuration(session: Session) -> _Findings:
         yield "wrong", problem
     for warning in session.warnings:
         yield "warning", warning
+    yield from readable_secrets(session)
     if session.error is None:
         yield "ok", f"{len(session.config.settings)} settings, deployment {session.config.deployment}"
 
