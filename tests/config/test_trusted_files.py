@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -181,6 +182,32 @@ def test_python_without_a_script_reads_its_trusted_folder(tmp_path: Path, how: s
 
 
 # --- commands ---------------------------------------------------------------------------------------------------
+
+
+def test_http_command_in_a_strangers_folder_sends_nothing(
+    zenv: Write, monkeypatch: pytest.MonkeyPatch, httpbin: str
+) -> None:
+    """No proxy and no secret of the environment; a file that was named has neither of both powers."""
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0)
+        file = zenv(
+            f"HTTP_PROXY=http://127.0.0.1:{proxy.getsockname()[1]}\n"
+            "ZCLI_HTTP_USER_AGENT=ua ${AWS_SECRET_ACCESS_KEY}\nZCLI_HTTP_TIMEOUT=5\n"
+        )
+        file.chmod(0o666)
+        refused = CliRunner().invoke(make_command(), ["http", f"{httpbin}/get"])
+        assert refused.exit_code == 2
+        assert f"{file} is not read" in refused.output
+        monkeypatch.setenv("ZCLI_ENV_FILE", str(file))
+        sent = CliRunner().invoke(make_command(), ["http", f"{httpbin}/user-agent"])
+        assert sent.exit_code == 0
+        assert '"ua ' in sent.output
+        assert "hunter2" not in sent.output
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 def test_commands_that_show_go_on_without_an_untrusted_file(zenv: Write) -> None:
