@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from installations import Site
+from installations import Site, http_transport
 
 from zcli_core.app import zCLI
 from zcli_core.cli import checks
@@ -39,6 +40,7 @@ def _serve(z: zCLI) -> None:
         ("zSpark", "websocket.max-size", "'websocket.max_size'"),
         ("zSpark", "websocket.auth_failure_max", "'websocket.auth_failures_max'"),
         ("zSpark", "websocket.send_buffer_mx", "'websocket.send_buffer_max'"),
+        ("zSpark", "websocket.unix_mde", "'websocket.unix_mode'"),
         ("zSpark", "websockt.require_auth", "'websocket'"),
         ("zSpark", "deployments.Testin.websocket.require_auth", "'Testing'"),
         ("zSpark", "deployments.Testing.websocket.require_atuh", "'websocket.require_auth'"),
@@ -119,6 +121,13 @@ def test_misspelt_restriction_of_another_plugin_is_an_error_when_used(start: Sta
     with pytest.raises(ConfigError, match=r"did you mean 'guard\.quota'\?"):
         _ = z.config.guard.quota
     assert repr(z.config.explain("guard.quota").value) == "<cannot be used>"
+
+
+def test_misspelt_restriction_stops_what_its_plugin_provides(start: Start, site: Site) -> None:
+    """Before it is made, since it may read the setting when it is too late."""
+    site.plugin("guard", SECTION + dedent(http_transport("guarded")))
+    with pytest.raises(ConfigError, match=r"did you mean 'guard\.quota'\?"):
+        start({"guard": {"quotas": 3}, "http.transport": "guarded"}).comm.http_get("http://127.0.0.1:1/")
 
 
 @pytest.mark.parametrize(
