@@ -334,6 +334,39 @@ def test_start_without_layers_fails() -> None:
     assert "is disabled by plugins.disable" in str(caught.value)
 
 
+_OTHER_LAYER = """
+from zcli_core.contracts.config_layer import Entry
+class Layer:
+    name, order = "other", 150
+    def read(self, context):
+        yield Entry("http.timeout", 3, "here")
+@hookimpl
+def zcli_config_layers(): return [Layer()]
+"""
+
+
+def test_start_fails_if_no_layer_reads_zspark(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another layer is no replacement: the script's ``require_auth`` would not be in force."""
+    site.plugin("other", _OTHER_LAYER)
+    monkeypatch.setenv("ZCLI_PLUGINS_DISABLE", "zcli_layers")
+    with pytest.raises(ConfigError, match="no plugin in use reads zSpark, so nothing that the script sets") as caught:
+        zCLI({"websocket": {"require_auth": True}})
+    assert "the plugin zcli_layers (zcli-core" in str(caught.value)
+
+
+def test_broken_layer_plugin_is_said_on_the_console(
+    site: Site, isolated: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it sets may have protected something; a plugin that asks to be first most likely gives layers."""
+    site.plugin("vault", "@hookimpl\ndef zcli_config_layers(): raise OSError('sealed')")
+    site.plugin("early", "raise OSError('no luck')", first=True)
+    with zCLI({"deployment": "Production", "logger": "ERROR", "logger_path": "."}):
+        pass
+    said = capfd.readouterr().err
+    for name in ("vault", "early"):
+        assert f"the plugin {name} (dist-{name} 1.0) is broken, so what its configuration layers set is not in" in said
+
+
 def test_a_host_knows_the_plugins_it_is_given() -> None:
     """For tests of plugins: nothing installed is looked for."""
     host = PluginHost([EntryPoint("zcli_layers", "zcli_layers", "by-hand", "0")])

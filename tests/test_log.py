@@ -173,6 +173,19 @@ def test_production_console_shows_security_warnings(
     assert warning in Path("t.log").read_text()
 
 
+@pytest.mark.parametrize("deployment", ["Development", "Testing", "Production"])
+@pytest.mark.parametrize("level", ["DEBUG", "ERROR", "CRITICAL"])
+def test_every_deployment_shows_security_warnings(
+    capsys: pytest.CaptureFixture[str], deployment: str, level: str
+) -> None:
+    """Once, whatever the level."""
+    misspelt = {"require_auht": True}
+    settings = {"title": "t", "logger_path": ".", "websocket": misspelt, "deployment": deployment, "logger": level}
+    with zCLI(settings):
+        pass
+    assert capsys.readouterr().err.count("did you mean 'websocket.require_auth'?") == 1
+
+
 def test_command_shows_security_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     """``zcli ws serve`` has no log, and serves all the same."""
     facade = comm()

@@ -46,7 +46,10 @@ class SecretsDirLayer:
                 raise LayerProblem(f"{file}: {other} already sets {name}; remove one of them")
             text = _text(file, ours)
             # An empty file says "not set", as an empty variable does.
-            if text is not None and (text or not ours):
+            if text == "" and ours:
+                setting = context.settings.get(name)
+                yield Entry(name if setting is None else setting.variables[0], "", file, is_variable=True)
+            elif text is not None:
                 yield Entry(name, text, file, is_variable=not names.is_key(name), secret=True)
 
 

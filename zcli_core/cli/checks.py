@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core import __version__
 from zcli_core.cli.security_checks import SECURITY_CHECKS, Findings, State
+from zcli_core.cli.file_checks import readable_secrets
 from zcli_core.comm import Comm
 from zcli_core.config.sections import Application
 from zcli_core.contracts.provider import Context
@@ -51,6 +52,8 @@ def examine(session: Session) -> Iterator[Finding]:
         with _heard() as warnings:
             try:
                 found: list[tuple[State, str]] = list(check(session))
+            except ConfigError as error:  # a part of the configuration that this check is the first to use
+                found = [("wrong", problem) for problem in error.problems]
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a check may call a plugin
                 found = [("wrong", f"this cannot be checked: {describe_error(error)}")]
         heard: list[tuple[State, str]] = [("warning", message) for message in warnings]
@@ -99,6 +102,7 @@ def _configuration(session: Session) -> Findings:
         yield "wrong", problem
     for warning in session.warnings:
         yield "warning", warning
+    yield from readable_secrets(session)
     if session.error is None:
         yield "ok", f"{len(session.config.settings)} settings, deployment {session.config.deployment}"
 

@@ -22,7 +22,7 @@ def command(key: str | None, as_json: bool) -> None:
 
     KEY is a setting (websocket.port) or a section (websocket); without it, everything is shown. Secrets are not.
     """
-    _, config = load()
+    _, config = load(to_show=True)
     keys = _matching(config, key)
     explanations = [config.explain(name) for name in keys]
     if as_json:

@@ -14,6 +14,7 @@ from zcli_core.config.assembly import assemble
 from zcli_core.errors import ConfigError
 from zcli_core.host import PluginHost
 from zcli_core.printable import print_line
+from zcli_core.security import UntrustedProblem
 
 if TYPE_CHECKING:
     from zcli_core.host.host import Observer
@@ -44,14 +45,18 @@ def plugins_print_elsewhere() -> contextlib.AbstractContextManager[object]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def load() -> tuple[PluginHost, Config]:
-    """Load what is installed and configured; ends the program with status 2 if the configuration cannot be used."""
+def load(*, to_show: bool = False) -> tuple[PluginHost, Config]:
+    """Load what is installed and configured; ends the program with status 2 if the configuration cannot be used.
+
+    ``to_show``: the command only shows the configuration. A file that is not trusted is reported, and is not used.
+    """
     session = load_plugins()
     for warning in session.warnings:
         complain(warning)
     if session.error is not None:
         complain(f"{session.error}")
-        sys.exit(2)
+        if not (to_show and all(isinstance(problem, UntrustedProblem) for problem in session.error.problems)):
+            sys.exit(2)
     return session.host, session.config
 
 

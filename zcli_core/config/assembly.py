@@ -20,7 +20,7 @@ from zcli_core.suggestions import suggestion
 from zcli_core.trusted import script_file
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.config_layer import ConfigLayer
+    from zcli_core.contracts.config_layer import ConfigLayer, Entry
     from zcli_core.host import PluginHost
 
 _CORE = "zcli-core"
@@ -96,15 +96,7 @@ def _disabled_at_first(setting: Setting, zspark: Mapping[str, Any]) -> tuple[str
 def _read(
     host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str, Any], files: dict[str, bytes]
 ) -> Resolution:
-    script = script_file()
-    context = LayerContext(
-        zspark=zspark,
-        environ=dict(os.environ),
-        working_directory=_working_directory(),
-        script_directory=os.path.dirname(script) if script else None,
-        settings=settings,
-        files=files,
-    )
+    context = _context(settings, zspark, files)
     working = {name for name, record in host.records.items() if record.state == "loaded"}
     layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
     resolution = resolve(read_layers(layers, settings, context), settings, context)
@@ -123,6 +115,24 @@ def _read(
             what = "what its configuration layers set is not in force"
             resolution.warnings.append(SecurityWarning(f"the plugin {record} is broken, so {what}"))
     return resolution
+
+
+def layer_entries(host: PluginHost, settings: Mapping[str, Setting]) -> list[Entry]:
+    """Read all layers once more, without a script, and return what they give."""
+    layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
+    return [entry for reading in read_layers(layers, settings, _context(settings, {}, {})) for entry in reading.entries]
+
+
+def _context(settings: Mapping[str, Setting], zspark: Mapping[str, Any], files: dict[str, bytes]) -> LayerContext:
+    script = script_file()
+    return LayerContext(
+        zspark=zspark,
+        environ=dict(os.environ),
+        working_directory=_working_directory(),
+        script_directory=os.path.dirname(script) if script else None,
+        settings=settings,
+        files=files,
+    )
 
 
 def _missing_layers(host: PluginHost, what: str) -> str:

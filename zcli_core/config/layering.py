@@ -439,13 +439,12 @@ class _Resolver:
     def _warn_of_variable(self, name: str, value: str, origin: str) -> None:
         setting = self.settings.get(name)  # a setting's key, which is how other sources name it
         meant = name.upper() if setting is None else setting.variables[0]
-        foreign = re.fullmatch(_SERVICE_VARIABLE, name) or _is_service_link(value)
-        like = None if foreign else self.restricting.variable_like(meant)
+        like = self.restricting.variable_like(meant)
         ours = meant.startswith(_VARIABLE_PREFIX)
         match = like or (meant if meant in self.by_variable or meant in self.composites else None)
         if match is None and (ours or any(meant.startswith(prefix) for prefix in self.prefixes if prefix)):
             match = nearest(meant, self.by_variable, _LIKENESS) or self._beginning(meant)
-        if (ours or match) and not foreign:
+        if (ours or match) and not (re.fullmatch(_SERVICE_VARIABLE, name) or _is_service_link(value)):
             setting = self.by_variable.get(match or "")
             security = setting is not None and setting.security
             what = f"{_variable_in(name, origin)} sets nothing that any plugin in use declares"
@@ -507,6 +506,12 @@ class _Restricting:
         return found[1] if other is None or found[0] <= other[0] else None
 
     @cached_property
+    def _beginnings(self) -> frozenset[frozenset[str]]:
+        """The first letters of every variable that is compared."""
+        prefixes = {s.section.variable_prefix for s in self._settings.values() if s.restricts} | {_VARIABLE_PREFIX}
+        return frozenset(frozenset(prefix[: len(_VARIABLE_PREFIX)]) for prefix in prefixes if prefix)
+
+    @cached_property
     def _by_length(self) -> dict[int, list[tuple[str, Setting, frozenset[str]]]]:
         """The variables that are ours alone, by their lengths, with the letters of each."""
         found: dict[int, list[tuple[str, Setting, frozenset[str]]]] = {}
@@ -518,6 +523,13 @@ class _Restricting:
 
     def variable_like(self, name: str) -> str | None:
         """The variable that a name is nearly. Every variable of the environment is compared, so it has to be fast."""
+        # Each edit takes one letter away at most, and moves the others by one place.
+        head = frozenset(name[: len(_VARIABLE_PREFIX) + _EDITS])
+        for beginning in self._beginnings:
+            if len(beginning - head) <= _EDITS:
+                break
+        else:
+            return None
         near = [entry for length in _lengths(name) for entry in self._by_length.get(length, ())]
         letters = frozenset(name) if near else frozenset()
         # Each edit takes away one letter at most, and adds one.

@@ -139,7 +139,8 @@ def _settings(settings: Iterable[Setting]) -> Iterator[str]:
     yield "## Settings"
     yield (
         "A variable sets it in the environment and in `.zEnv`; in every other layer it goes by its key. The value of a "
-        "secret is shown nowhere."
+        "secret is shown nowhere. A setting that restricts limits what others may do: a misspelt name of it stops the "
+        "part that it belongs to. So does one of a secret."
     )
     sections: dict[type, list[Setting]] = {}
     for setting in settings:
@@ -155,10 +156,10 @@ def _settings(settings: Iterable[Setting]) -> Iterator[str]:
 
 def _setting_row(setting: Setting) -> tuple[str, ...]:
     names = [*setting.variables, *(f"{name} (with others)" for name in setting.composites)]
-    secret = " (secret)" if setting.secret else ""
+    mark = " (secret)" if setting.secret else " (restricts)" if setting.restricts else ""
     return (
         _code(setting.key),
-        escaped(setting.declaration.help) + secret,
+        escaped(setting.declaration.help) + mark,
         describe(setting),
         _default(setting.default),
         ", ".join(_code(name) for name in names),

@@ -1,5 +1,6 @@
 """What is Skeleton's own: its file, and where it stands among the other layers."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,4 +52,13 @@ def test_a_file_that_cannot_be_used_stops_the_start_and_is_named(project: Path, 
     """Whatever is wrong with it."""
     (project / FILE).write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=FILE):
+        start()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")
+def test_a_file_that_every_user_may_write_is_not_read(project: Path) -> None:
+    """Another user could have written it."""
+    (project / FILE).write_text('{"http": {"timeout": 3}}')
+    (project / FILE).chmod(0o666)
+    with pytest.raises(ConfigError, match="is not read, because it belongs to"):
         start()

@@ -14,7 +14,10 @@ MAX_BYTES = 1_000_000
 
 
 class SkeletonLayer:
-    """Settings from ``skeleton.json``, in the working directory or else beside the script."""
+    """Settings from ``skeleton.json``, in the working directory or else beside the script.
+
+    ``read_file`` reads it only if the user, root or the script's owner owns it, and no other user may write it.
+    """
 
     name = "skeleton"
     order = 250  # above the environment (200), below .zEnv (300)
@@ -22,7 +25,7 @@ class SkeletonLayer:
     def read(self, context: LayerContext) -> Iterator[Entry]:
         """Yield what stands at the top of the file; a mapping stands for everything below its key.
 
-        :raises LayerProblem: the file is there, but cannot be read, or is no JSON object.
+        :raises LayerProblem: the file is there, but cannot be read, is not trusted, or is no JSON object.
         """
         for folder in filter(None, (context.working_directory, context.script_directory)):
             file = os.path.join(folder, FILE_NAME)
@@ -32,7 +35,7 @@ class SkeletonLayer:
                 raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
             if data is not None:
                 for name, value in _parse(file, data).items():
-                    yield Entry(name, value, origin=file)
+                    yield Entry(name, value, origin=file, folder=folder)
                 return
 
 

@@ -1,0 +1,53 @@
+"""What ``zcli doctor`` says about the files that the configuration is read from."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Literal
+
+from zcli_core.config.assembly import layer_entries
+from zcli_core.security import all_users_can_read
+
+if TYPE_CHECKING:
+    from zcli_core.cli.session import Session
+    from zcli_core.config.settings import Setting
+    from zcli_core.contracts.config_layer import Entry
+
+#: Parts of the names that other programs give to variables with a secret.
+_SECRET = re.compile("SECRET|TOKEN|PASSW|PRIVATE|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+
+
+def readable_secrets(session: Session) -> Iterator[tuple[Literal["warning"], str]]:
+    """Yield each file with secrets that every user of this machine can read, and the command that protects it."""
+    secrets = {name: setting for name, setting in session.config.settings.items() if setting.secret}
+    found: dict[str, list[str]] = {}
+    for entry in layer_entries(session.host, session.config.settings):
+        file = _file_of(entry)
+        if file is not None and entry.value not in (None, "") and _is_secret(entry, secrets):
+            names = found.setdefault(file, [])
+            if entry.name not in names:
+                names.append(entry.name)
+    for file, names in found.items():
+        if all_users_can_read(Path(file)):
+            what = f"every user of this machine can read the secrets in {file} ({', '.join(names)})"
+            yield "warning", f"{what}: chmod 600 {quote(file)}"
+
+
+def _file_of(entry: Entry) -> str | None:
+    """The file that an entry is from: the origin is its name or path, most often with a line."""
+    file = os.path.join(entry.folder or "", re.sub(r":\d+$", "", entry.origin))
+    return file if os.path.isabs(file) and os.path.isfile(file) else None
+
+
+def _is_secret(entry: Entry, secrets: dict[str, Setting]) -> bool:
+    if entry.secret:
+        return True
+    if entry.is_variable:
+        known = {name for setting in secrets.values() for name in setting.variables}
+        return entry.name in known or _SECRET.search(entry.name) is not None
+    name = re.sub(r"^deployments\.[^.]+\.", "", entry.name)
+    return any(f"{name}.".startswith(f"{key}.") for key in secrets)
