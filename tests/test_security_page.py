@@ -39,6 +39,8 @@ _AFTER_MERGE: frozenset[str] = frozenset(
         "tests/comm/websocket/test_websocket_http.py::test_health_is_200_and_tells_no_number",
         "zcli_core/testing/websocket_crowd.py::CrowdTests::test_undecided_clients_over_the_limit_are_closed_oldest_first",
         "zcli_core/testing/websocket_crowd.py::CrowdTests::test_refused_clients_that_stay_count_as_well",
+        "tests/plugins/test_websocket_openings.py::test_openings_of_one_address_leave_others_alone",
+        "tests/comm/websocket/test_websocket_strangers.py::test_handlers_of_gone_clients_keep_their_places",
         "tests/comm/websocket/test_websocket_gate.py::test_throttle_guesses_at_once_are_not_all_judged",
         "tests/comm/websocket/test_websocket_throttle.py::test_throttle_counts_larger_ipv6_networks",
         "tests/config/test_trusted_files.py::test_zenv_of_a_stranger_stops_the_start",
