@@ -7,6 +7,7 @@ from threading import Thread
 
 import pytest
 from zCLI import zCLI
+
 from zcli_skeleton import transport
 
 ANSWER = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
