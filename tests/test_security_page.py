@@ -5,8 +5,13 @@ from __future__ import annotations
 import ast
 import functools
 import re
+from pathlib import Path
 
 from documents import ROOT
+
+from zcli_core.cli.output import show
+from zcli_core.config.assembly import assemble
+from zcli_core.host import PluginHost
 
 PAGE = "docs/security.md"
 PROMISES, LIMITS = "**They cannot:**", "**They can:**"
@@ -119,11 +124,17 @@ def test_security_page_names_tests_that_exist() -> None:
     assert sorted(node for node in nodes if not _exists(node)) == sorted(_AFTER_MERGE)
 
 
-def test_security_page_names_settings_that_exist() -> None:
-    """A setting in code quotes is one, with its section."""
-    from zcli_core.config.assembly import assemble
-    from zcli_core.host import PluginHost
+def test_security_page_defaults_are_those_declared(isolated: Path) -> None:
+    """In the table of settings."""
+    config, _, _ = assemble(PluginHost(), {})
+    stated = re.findall(r"^\| `([\w.]+): ([^`]+)` \(default\)", _text()[0], re.MULTILINE)
+    known = [(key, value) for key, value in stated if key not in _SETTINGS_AFTER_MERGE]
+    assert len(known) >= 3
+    assert [(key, show(config.get(key))) for key, _ in known] == known
 
+
+def test_security_page_names_settings_that_exist(isolated: Path) -> None:
+    """A setting in code quotes is one, with its section."""
     config, _, _ = assemble(PluginHost(), {})
     sections = {key.rpartition(".")[0].partition(".")[0] for key in config.settings} - {""}
     named = re.findall(rf"`((?:{'|'.join(sorted(sections))})\.[a-z_.]+)", _text()[0])
