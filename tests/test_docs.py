@@ -15,7 +15,7 @@ import pytest
 from documents import ROOT, Reader
 from service_servers import free_ports, public_folder
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/security.md")
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def test_where_all_is_well_it_says_so_and_what_it_looked_at(doctor: Run) -> None
         "configuration",
         "providers",
         "log file",
-        "security",
+        "private keys",
         "WebSocket",
         "WebSocket port",
         "services",

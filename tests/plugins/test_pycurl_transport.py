@@ -65,7 +65,7 @@ def test_one_setting_chooses_it(isolated: Path, httpbin: str, name: str) -> None
 def test_without_pycurl_the_error_has_the_command(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycurl", None)
     with (
-        pytest.raises(ConfigError, match=r"pip install '?zcli-core\[curl\]"),
+        pytest.raises(ConfigError, match=r"pip install 'pycurl>=7\.48'"),
         zCLI({"deployment": "Testing", "http": {"transport": "curl"}}) as z,
     ):
         z.comm.http_get("http://127.0.0.1:9/")

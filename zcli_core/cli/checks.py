@@ -11,10 +11,9 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from zcli_core import __version__
-from zcli_core.cli.security_checks import SECURITY_CHECKS, Findings, State
 from zcli_core.cli.file_checks import readable_secrets
 from zcli_core.comm import Comm
 from zcli_core.config.sections import Application
@@ -23,6 +22,7 @@ from zcli_core.errors import ConfigError
 from zcli_core.folders import user_log_folder
 from zcli_core.host import AUTH_STRATEGY, KINDS, SERVICE, describe_error
 from zcli_core.installation import OURS, install_again
+from zcli_core.security import key_warning
 
 if TYPE_CHECKING:
     from zcli_core.cli.session import Session
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.host import Kind
 
+State = Literal["ok", "warning", "wrong"]
 #: The newest Python that zCLI is tested on.
 _NEWEST = (3, 13)
 _LOG = "zcli.doctor"
@@ -43,6 +44,9 @@ class Finding(NamedTuple):
     check: str
     state: State
     detail: str
+
+
+_Findings = Iterator[tuple[State, str]]
 
 
 def examine(session: Session) -> Iterator[Finding]:
@@ -63,7 +67,7 @@ def examine(session: Session) -> Iterator[Finding]:
                 yield Finding(name, state, detail)
 
 
-def _python(session: Session) -> Findings:
+def _python(session: Session) -> _Findings:
     shown = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] > _NEWEST:
         yield "warning", f"Python {shown}; zCLI {__version__} is tested up to {'.'.join(map(str, _NEWEST))}"
@@ -71,7 +75,7 @@ def _python(session: Session) -> Findings:
         yield "ok", f"Python {shown}"
 
 
-def _installation(session: Session) -> Findings:
+def _installation(session: Session) -> _Findings:
     points = [record.entry_point for record in session.host.records.values()]
     versions = {point.version for point in points if point.distribution == OURS}
     if not versions:
@@ -86,7 +90,7 @@ def _installation(session: Session) -> Findings:
         yield "ok", f"{OURS} {__version__}"
 
 
-def _plugins(session: Session) -> Findings:
+def _plugins(session: Session) -> _Findings:
     records = session.host.records.values()
     loaded = sum(record.state == "loaded" for record in records)
     disabled = [record.name for record in records if record.state == "disabled"]
@@ -97,7 +101,7 @@ def _plugins(session: Session) -> Findings:
     yield "ok", f"{loaded} loaded" + (f", disabled: {', '.join(disabled)}" if disabled else "")
 
 
-def _configuration(session: Session) -> Findings:
+def _configuration(session: Session) -> _Findings:
     for problem in session.error.problems if session.error else ():
         yield "wrong", problem
     for warning in session.warnings:
@@ -107,7 +111,7 @@ def _configuration(session: Session) -> Findings:
         yield "ok", f"{len(session.config.settings)} settings, deployment {session.config.deployment}"
 
 
-def _providers(session: Session) -> Findings:
+def _providers(session: Session) -> _Findings:
     """Whether what is selected can be made. Strategies are, as by the server, only where they are needed."""
     config = session.config
     for kind in KINDS:
@@ -121,7 +125,7 @@ def _providers(session: Session) -> Findings:
                 yield "wrong", str(error)
 
 
-def _made(session: Session, kind: Kind) -> Findings:
+def _made(session: Session, kind: Kind) -> _Findings:
     from zcli_core.host.choice import choose_complete, make, selected_names
 
     told = session.error.problems if session.error else ()
@@ -140,7 +144,7 @@ def _made(session: Session, kind: Kind) -> Findings:
                 close()
 
 
-def _log_file(session: Session) -> Findings:
+def _log_file(session: Session) -> _Findings:
     application = session.config.section(Application)
     folder = application.logger_path or user_log_folder()
     if folder is None:
@@ -182,7 +186,7 @@ def _unwritable_file(file: Path) -> str | None:
         return f"{file}: {error.strerror}"
 
 
-def _websocket(session: Session) -> Findings:
+def _websocket(session: Session) -> _Findings:
     """Its TLS, origins and address, as the server judges them before it opens its port."""
     from zcli_core.comm.websocket.setup import make_plan, warn_if_open
 
@@ -213,7 +217,7 @@ def _end_of_certificate(config: Config, context: object) -> str:
     return f"the certificate {files.certificate} fits its key; {when}"
 
 
-def _port(session: Session) -> Findings:
+def _port(session: Session) -> _Findings:
     from zcli_core.comm.ports import port_holder, port_state
 
     settings = session.config.websocket
@@ -233,7 +237,7 @@ def _port(session: Session) -> Findings:
     yield _severity(session.config, "websocket.port"), f"{state.detail}{by}; {advice}"
 
 
-def _services(session: Session) -> Findings:
+def _services(session: Session) -> _Findings:
     """Which of them run. None has to: that is no fault."""
     from zcli_core.comm.services.asking import at_once
 
@@ -261,15 +265,23 @@ def _service(services: Services, name: str) -> tuple[State, str]:
     return ("warning" if status["state"] in ("foreign", "silent") else "ok"), f"{name}: {status['error']}"
 
 
-def _security(session: Session) -> Findings:
-    """Who else can read, reach or change something of ours. A check that fails does not hide the others' findings."""
-    found: list[tuple[State, str]] = []
-    for check in SECURITY_CHECKS:
-        try:
-            found += check(session)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a check may call a plugin
-            found.append(("wrong", f"the check {check.__name__.strip('_')} failed: {describe_error(error)}"))
-    yield from found or [("ok", "no problem found")]
+def _private_keys(session: Session) -> _Findings:
+    """Whether every user of this machine can read one: ``websocket.ssl_key`` and the client keys of all sections."""
+    settings = session.config.settings
+    warnings: list[str | None] = []
+    for name in settings:
+        section, _, attribute = name.rpartition(".")
+        certificate = attribute.replace("_key", "_cert")
+        if attribute not in ("ssl_key", "client_key") or f"{section}.{certificate}" not in settings:
+            continue
+        for setting in (attribute, certificate):
+            with contextlib.suppress(ConfigError):  # the check of the configuration reports it
+                file = getattr(session.config.get(section), setting)
+                warnings.append(None if file is None else key_warning(f"{section}.{setting}", file))
+    if any(warnings):
+        yield from (("warning", warning) for warning in warnings if warning)
+    else:
+        yield "ok", "none of those that are set can be read by every user"
 
 
 def _who_else_gets_in(status: dict[str, Any]) -> str:
@@ -307,14 +319,14 @@ def _heard() -> Iterator[list[str]]:
         log.removeHandler(listener)
 
 
-_CHECKS: tuple[tuple[str, Callable[[Session], Findings]], ...] = (
+_CHECKS: tuple[tuple[str, Callable[[Session], _Findings]], ...] = (
     ("Python", _python),
     ("installation", _installation),
     ("plugins", _plugins),
     ("configuration", _configuration),
     ("providers", _providers),
     ("log file", _log_file),
-    ("security", _security),
+    ("private keys", _private_keys),
     ("WebSocket", _websocket),
     ("WebSocket port", _port),
     ("services", _services),

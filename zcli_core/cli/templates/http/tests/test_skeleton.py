@@ -8,6 +8,8 @@ from threading import Thread
 import pytest
 from zCLI import zCLI
 
+from zcli_skeleton import transport
+
 ANSWER = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
 
 
@@ -61,3 +63,17 @@ def test_an_answer_makes_a_fresh_start(z: zCLI) -> None:
         thread.join()
     assert "left alone" not in get(z, port)
     assert "left alone" not in get(z, port)
+
+
+def test_servers_beyond_the_limit_are_forgotten(z: zCLI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest first: redirects to any number of servers must not fill the memory."""
+    monkeypatch.setattr(transport, "MAX_SERVERS", 2)
+    ports: set[int] = set()
+    while len(ports) < 3:
+        ports.add(z.comm.find_free_port())
+    first, second, third = ports
+    for port in (first, first, second):
+        assert "left alone" not in get(z, port)
+    assert "left alone" in get(z, first)
+    assert "left alone" not in get(z, third)
+    assert "left alone" not in get(z, first)

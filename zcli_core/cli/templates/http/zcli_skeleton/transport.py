@@ -13,6 +13,8 @@ from zcli_skeleton.settings import Skeleton
 
 #: What is the server's trouble, or its network's; other failures say nothing of the next call.
 _ITS_TROUBLE = frozenset({"timeout", "dns", "refused", "unreachable", "reset"})
+#: Servers that are remembered at most: redirects could name any number of them.
+MAX_SERVERS = 1000
 
 
 class _Trouble(NamedTuple):
@@ -58,6 +60,8 @@ class SkeletonTransport:
 
     def _note(self, server: tuple[str, str, int], failures: int) -> None:
         rests = 0 < self._settings.failures <= failures
+        if server not in self._troubles and len(self._troubles) >= MAX_SERVERS:
+            self._troubles = dict([*self._troubles.items()][1:])
         self._troubles[server] = _Trouble(failures, time.monotonic() + self._settings.rest if rests else 0.0)
         if rests:
             self._log.warning("%s:%d is left alone for %g s", server[1], server[2], self._settings.rest)

@@ -1,7 +1,4 @@
-"""The section "security" of ``zcli doctor``: what other users, pages and hosts can read, reach or change.
-
-The fixture ``security`` runs this section only, because the whole command probes every service.
-"""
+"""Private keys that every user of the machine can read: ``zcli doctor`` reports them, and their users warn of them."""
 
 from __future__ import annotations
 
@@ -17,40 +14,19 @@ import trustme
 from zCLI import zCLI
 from zcli_core.cli import checks
 
-Security = Callable[..., list[tuple[str, str]]]
+Keys = Callable[..., list[tuple[str, str]]]
 
 
 @pytest.fixture
-def security(doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Security:
-    """Runs the section with these variables and returns its findings as (state, detail)."""
-    monkeypatch.setattr(checks, "_CHECKS", (("security", checks._security),))
+def keys(doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Keys:
+    """Runs this check only, with these variables, and returns its findings as (state, detail)."""
+    monkeypatch.setattr(checks, "_CHECKS", (("private keys", checks._private_keys),))
 
     def run(**variables: str) -> list[tuple[str, str]]:
-        found: list[tuple[str, str]] = doctor(**variables)[1]["security"]
+        found: list[tuple[str, str]] = doctor(**variables)[1]["private keys"]
         return found
 
     return run
-
-
-def test_security_without_problems_says_so(security: Security) -> None:
-    """An empty folder and the defaults give one line."""
-    assert security() == [("ok", "no problem found")]
-
-
-def test_security_check_that_raises_hides_no_other(security: Security, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other checks still report."""
-
-    def broken(session: object) -> Any:
-        raise OSError("no such disk")
-
-    def finds(session: object) -> Any:
-        yield "warning", "a finding"
-
-    monkeypatch.setattr(checks, "SECURITY_CHECKS", (broken, finds))
-    assert security() == [
-        ("wrong", "the check broken failed: OSError: no such disk"),
-        ("warning", "a finding"),
-    ]
 
 
 CA = trustme.CA()
@@ -78,8 +54,8 @@ def key_file() -> Iterator[Path]:
         ("services.redis.client_cert", ("ZCLI_SERVICES_REDIS_CLIENT_CERT",)),
     ],
 )
-def test_security_world_readable_key_is_reported(
-    security: Security, key_file: Path, key: str, variables: tuple[str, ...]
+def test_doctor_world_readable_key_is_reported(
+    keys: Keys, key_file: Path, key: str, variables: tuple[str, ...]
 ) -> None:
     """With the command that protects it; a certificate alone is public."""
     certificate = key_file.with_name("certificate.pem")
@@ -87,12 +63,12 @@ def test_security_world_readable_key_is_reported(
     names = {name: str(certificate if name != variables[-1] else key_file) for name in variables}
     key_file.chmod(0o644)
     reported = f"every user of this machine can read the private key {key_file} ({key}): chmod 600 {key_file}"
-    assert security(**names) == [("warning", reported)]
+    assert keys(**names) == [("warning", reported)]
     key_file.chmod(0o640)
-    assert security(**names) == [("ok", "no problem found")]
+    assert keys(**names) == [("ok", "none of those that are set can be read by every user")]
     key_file.chmod(0o644)
     key_file.parent.chmod(0o750)
-    assert security(**names) == [("ok", "no problem found")]
+    assert keys(**names) == [("ok", "none of those that are set can be read by every user")]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
