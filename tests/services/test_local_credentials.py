@@ -66,7 +66,9 @@ def test_local_redis_writes_no_file_for_a_client(
             ("MODULE", "LOAD", "/tmp/module.so"),
             ("DEBUG", "SLEEP", "0"),
         ):
-            with pytest.raises(redis.ResponseError, match=r"unknown command|not allowed|protected config"):
+            # Redis 7 protects itself; an older one has no such commands.
+            said = "unknown command" if kind == "redis 6" else "not allowed|protected config"
+            with pytest.raises(redis.ResponseError, match=said):
                 client.execute_command(*command)
         assert client.set("k", "v")
     assert z.comm.stop_service("redis"), z.comm.services.last_failure
