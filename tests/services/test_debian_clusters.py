@@ -112,7 +112,7 @@ def test_read_of_what_the_account_put_there_is_refused(tmp_path: Path, kind: str
     secret, file = tmp_path / "shadow", tmp_path / "postmaster.pid"
     secret.write_text("root:x\n")
     {"link": file.symlink_to, "second name": file.hardlink_to, "pipe": lambda _: os.mkfifo(file)}[kind](secret)
-    with pytest.raises(OSError, match="name|link"):
+    with pytest.raises(OSError, match=r"name|link"):
         debian_launcher._read(file)
     file.unlink()
     file.write_text("12\n5432\n")
