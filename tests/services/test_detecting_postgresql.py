@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import trustme
-from service_servers import Cluster, accepts, free_ports, until
+from service_servers import Cluster, accepts, free_ports, until, user_of
 
 from zcli_core.app import zCLI
+from zcli_core.comm.services import owners
 
 Make = Callable[..., zCLI]
 
@@ -43,6 +44,8 @@ def test_a_server_that_trusts_us_tells_its_version_and_takes_a_driver(make: Make
         "os": {"linux": "Linux", "darwin": "Darwin"}[sys.platform],
         "version": version.partition(" ")[0],
         "needs_auth": False,
+        "owner": user_of(cluster.data) if sys.platform == "linux" else None,
+        "owner_trusted": os.geteuid() != 0 or sys.platform != "linux",
         "connection_info": info,
     }
     assert info == {
@@ -91,8 +94,12 @@ def test_a_tls_only_server_is_seen(make: Make, cluster: Cluster) -> None:
         assert status["connection_info"]["url"].endswith("/postgres?sslmode=require")
 
 
-def test_status_slow_login_runs_and_start_waits(make: Make, cluster: Cluster) -> None:
+def test_status_slow_login_runs_and_start_waits(
+    make: Make, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A login that takes longer than the probe is no foreign server, and ``start_service`` waits for it."""
+    (tmp_path / "login.defs").write_text("UID_MIN 100000\n")  # where we are root, it runs as nobody
+    monkeypatch.setattr(owners, "_LOGIN_DEFS", str(tmp_path / "login.defs"))
     with cluster.running("post_auth_delay=1") as port:
         z = make(postgresql={"port": port}, timeout=0.3)
         status = z.comm.service_status("postgresql")
