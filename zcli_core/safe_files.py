@@ -11,6 +11,8 @@ import errno
 import os
 import stat
 
+from zcli_core.trusted import user_label, why_untrusted
+
 _MOST_LINKS = 40  # as Linux counts them
 _PATH = getattr(os, "O_PATH", None)
 
@@ -21,16 +23,6 @@ class ForeignPathError(OSError):
     def __init__(self, path: str, uid: int, problem: str) -> None:
         super().__init__(errno.EPERM, problem, path)
         self.uid = uid
-
-
-def owner_name(uid: int) -> str:
-    """The name of an account, or its number in words if it has none."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"
 
 
 def open_folder(path: str | os.PathLike[str], make: int | None = None, *, only_ours: bool = False) -> int:
@@ -105,27 +97,23 @@ def _open_or_make(part: str, folder: int, make: int | None) -> int:
     return _open_part(part, folder)
 
 
-def _trusted(status: os.stat_result) -> bool:
-    return status.st_uid in (0, os.geteuid())
+def _ours() -> tuple[int, int]:
+    return (0, os.geteuid())
 
 
 def _require_trusted_link(folder: int, link: os.stat_result, name: str) -> None:
     """A link counts as ours if it and its folder belong to us or root. Others may have moved it elsewhere."""
     for status in (link, os.fstat(folder)):
-        if not _trusted(status):
-            raise ForeignPathError(name, status.st_uid, f"{name} is a link that {owner_name(status.st_uid)} controls")
+        if status.st_uid not in _ours():
+            problem = f"{name} is a link that {user_label(status.st_uid)} controls"
+            raise ForeignPathError(name, status.st_uid, problem)
 
 
 def _require_ours(found: os.stat_result, name: str) -> None:
-    if not _trusted(found):
-        raise ForeignPathError(name, found.st_uid, f"{name} belongs to {owner_name(found.st_uid)}")
-    if _others_may_write(found) and not found.st_mode & stat.S_ISVTX:
-        raise ForeignPathError(name, found.st_uid, f"other users may write {name}")
-
-
-def _others_may_write(found: os.stat_result) -> bool:
-    by_group = found.st_mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())
-    return bool(found.st_mode & stat.S_IWOTH or by_group)
+    is_sticky = found.st_uid in _ours() and found.st_mode & stat.S_ISVTX
+    reason = None if is_sticky else why_untrusted(found, _ours())
+    if reason is not None:
+        raise ForeignPathError(name, found.st_uid, f"{name} {reason}")
 
 
 def open_to_append(path: str | os.PathLike[str]) -> int:
@@ -168,11 +156,10 @@ def _open_to_append(path: str, links: int) -> int:
 
 
 def _require_harmless(found: os.stat_result, folder: os.stat_result, path: str) -> None:
-    others_write_here = not _trusted(folder) or _others_may_write(folder)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and others_write_here:
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and why_untrusted(folder, _ours()):
         raise ForeignPathError(path, folder.st_uid, f"{path} has a second name, and other users may write its folder")
-    if stat.S_ISFIFO(found.st_mode) and not _trusted(found):
-        raise ForeignPathError(path, found.st_uid, f"{path} is a pipe of {owner_name(found.st_uid)}")
+    if stat.S_ISFIFO(found.st_mode) and found.st_uid not in _ours():
+        raise ForeignPathError(path, found.st_uid, f"{path} is a pipe of {user_label(found.st_uid)}")
 
 
 def open_private(file: str | os.PathLike[str], flags: int = 0) -> int:

@@ -15,6 +15,8 @@ import stat
 import sys
 from collections.abc import Collection
 
+from zcli_core.printable import printable
+
 _POSIX = os.name == "posix"
 # A descriptor for looking at a folder needs no permission to list it, where the system can do that.
 _LOOK = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_PATH", os.O_RDONLY)
@@ -33,7 +35,22 @@ class UntrustedError(Exception):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path} {self.reason}"
+        return printable(f"{self.path} {self.reason}")
+
+    def describe(self, file: str, remedy: str) -> str:
+        """Return the error for a user: which file is not read, why, and what to do.
+
+        Args:
+            file: the file that was to be read.
+            remedy: how a user who trusts the file has it read, or "". ``{file}`` and ``{folder}`` stand for the file
+                and its folder, quoted for a shell.
+        """
+        from shlex import quote
+
+        why = f"it {self.reason}" if self.path == file else str(self)
+        paths = {"file": quote(file), "folder": quote(os.path.dirname(file))}
+        what_to_do = f"; if you trust it, {remedy.format(**paths)}" if remedy else ""
+        return printable(f"{file} is not read, because {why}{what_to_do}")
 
 
 def script_file() -> str | None:
@@ -122,18 +139,21 @@ def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = 
 
 
 def check_below(base: str | os.PathLike[str], relative: str | os.PathLike[str]) -> None:
-    """Check the file or folder that a relative path names, and every folder from ``base`` to it.
+    """Check the file or folder that a relative path names, and every folder from ``base`` to it, as far as they exist.
 
     Raises:
         UntrustedError: one of them belongs to another user, or another user may write it.
-        OSError: one of them cannot be looked at.
     """
+    if not _POSIX:
+        return
     place = os.fspath(base)
-    _check(os.stat(place), place, None)
-    for part in os.fspath(relative).split(os.sep):
-        if part not in ("", os.curdir):
-            place = os.path.join(place, part)
-            _check(os.stat(place), place, None)
+    for part in (os.curdir, *os.fspath(relative).split(os.sep)):
+        place = place if part in ("", os.curdir) else os.path.join(place, part)
+        try:
+            status = os.stat(place)
+        except OSError:  # not there, or in a folder that this user may not look into
+            return
+        _check(status, place, None)
 
 
 def _check(status: os.stat_result, shown: str, owners: Collection[int] | None) -> None:
