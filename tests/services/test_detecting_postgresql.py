@@ -14,7 +14,6 @@ import trustme
 from service_servers import Cluster, accepts, free_ports, until, user_of
 
 from zcli_core.app import zCLI
-from zcli_core.comm.services import owners
 
 Make = Callable[..., zCLI]
 
@@ -94,12 +93,9 @@ def test_a_tls_only_server_is_seen(make: Make, cluster: Cluster) -> None:
         assert status["connection_info"]["url"].endswith("/postgres?sslmode=require")
 
 
-def test_status_slow_login_runs_and_start_waits(
-    make: Make, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("nobody_is_trusted")
+def test_status_slow_login_runs_and_start_waits(make: Make, cluster: Cluster) -> None:
     """A login that takes longer than the probe is no foreign server, and ``start_service`` waits for it."""
-    (tmp_path / "login.defs").write_text("UID_MIN 100000\n")  # where we are root, it runs as nobody
-    monkeypatch.setattr(owners, "_LOGIN_DEFS", str(tmp_path / "login.defs"))
     with cluster.running("post_auth_delay=1") as port:
         z = make(postgresql={"port": port}, timeout=0.3)
         status = z.comm.service_status("postgresql")
