@@ -15,6 +15,7 @@ from ordinary_user import STAND_IN_PACKAGES, copy_packages, public_interpreter, 
 from service_servers import Cluster, free_ports, public_folder, until
 
 from zcli_core.app import zCLI
+from zcli_core.comm.services import owners
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers.processes import look_up
 
@@ -31,6 +32,13 @@ def place() -> Iterator[Path]:
             if held is not None and held.alive:
                 os.kill(held.process.pid, signal.SIGKILL)
                 until(lambda pid=held.process.pid: look_up(pid) is None, f"{held.process} ends")  # type: ignore[misc]
+
+
+@pytest.fixture
+def nobody_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where we are root, a PostgreSQL that a test runs by itself is another user's: nobody's. Trust that account."""
+    (tmp_path / "login.defs").write_text("UID_MIN 100000\n")
+    monkeypatch.setattr(owners, "_LOGIN_DEFS", str(tmp_path / "login.defs"))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from ordinary_user import OrdinaryUser
 from service_servers import free_ports
 
 from zcli_core.app import zCLI
+from zcli_core.launchers import debian as debian_launcher
 
 Make = Callable[..., zCLI]
 
@@ -103,3 +104,16 @@ def test_a_cluster_that_cannot_start_is_told_with_its_own_log(make: Make, debian
     assert failure is not None
     assert f"the cluster {debian.version} {debian.name} did not start" in failure.message
     assert any("shared_buffers" in line for line in failure.log)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "second name"])
+def test_read_of_what_the_account_put_there_is_refused(tmp_path: Path, kind: str) -> None:
+    """Root would show lines of another file, or wait for ever."""
+    secret, file = tmp_path / "shadow", tmp_path / "postmaster.pid"
+    secret.write_text("root:x\n")
+    {"link": file.symlink_to, "second name": file.hardlink_to, "pipe": lambda _: os.mkfifo(file)}[kind](secret)
+    with pytest.raises(OSError, match=r"name|link"):
+        debian_launcher._read(file)
+    file.unlink()
+    file.write_text("12\n5432\n")
+    assert debian_launcher._read(file) == "12\n5432\n"

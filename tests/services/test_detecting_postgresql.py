@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from service_servers import Cluster, accepts, free_ports, until
+from service_servers import Cluster, accepts, free_ports, until, user_of
 
 from zcli_core.app import zCLI
 
@@ -43,6 +43,8 @@ def test_a_server_that_trusts_us_tells_its_version_and_takes_a_driver(make: Make
         "os": {"linux": "Linux", "darwin": "Darwin"}[sys.platform],
         "version": version.partition(" ")[0],
         "needs_auth": False,
+        "owner": user_of(cluster.data) if sys.platform == "linux" else None,
+        "owner_trusted": os.geteuid() != 0 or sys.platform != "linux",
         "connection_info": info,
     }
     assert info == {
@@ -91,6 +93,7 @@ def test_a_tls_only_server_is_seen(make: Make, cluster: Cluster) -> None:
         assert status["connection_info"]["url"].endswith("/postgres?sslmode=require")
 
 
+@pytest.mark.usefixtures("nobody_is_trusted")
 def test_status_slow_login_runs_and_start_waits(make: Make, cluster: Cluster) -> None:
     """A login that takes longer than the probe is no foreign server, and ``start_service`` waits for it."""
     with cluster.running("post_auth_delay=1") as port:

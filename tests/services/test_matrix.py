@@ -491,7 +491,7 @@ def labs() -> Iterator[dict[str, Lab]]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("stand_in", "nobody_is_trusted")
 @pytest.mark.skipif(os.name != "posix", reason="zCLI starts local processes on POSIX only")
 @pytest.mark.parametrize(("kind", "situation", "column"), list(_cells()))
 def test_matrix(

@@ -15,12 +15,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_programs import FakePrograms
 from service_servers import until
 
 from zcli_core.app import zCLI
 from zcli_core.cli import checks
 from zcli_core.comm.services import owners
 from zcli_core.launchers import instance as instances
+from zcli_core.launchers import systemd
 from zcli_core.launchers.processes import Process, descends_from, look_up
 
 Make = Callable[..., zCLI]
@@ -98,6 +100,28 @@ def test_start_strangers_server_is_refused(make: Make, place: Path, bound: str) 
         assert (status["running"], status["owner"], status["owner_trusted"]) == (True, name, False)
         state, text = checks._service(z.comm.services, "redis")
         assert (state, f"another user, {name}" in text) == ("warning", True)
+
+
+@LINUX
+@AS_ROOT
+@pytest.mark.parametrize("uid", [STRANGER, STRANGER - 1])
+def test_start_server_of_a_units_user_is_trusted(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    """Systemd says which user the unit has, also one that it made up, and an ordinary user may ask."""
+    fakes = FakePrograms(tmp_path / "fakes")
+    monkeypatch.setenv("PATH", fakes.path)
+    monkeypatch.setattr(systemd, "BOOTED", tmp_path)
+    state = "Type=notify\nMainPID=0\nLoadState=loaded\nActiveState=active\nSubState=running\n"
+    asked = {
+        "show -p LoadState,ActiveState,SubState,MainPID,Type redis-server": (0, state),
+        "show -p ActiveState,UID redis-server": (0, f"ActiveState=active\nUID={uid}\n"),
+    }
+    fakes.install("systemctl", asked)
+    with server_of(STRANGER, "127.0.0.1") as port:
+        z = make(timeout=5.0, redis={"port": port})
+        assert z.comm.start_service("redis") == (uid == STRANGER)
+        assert z.comm.service_status("redis")["owner_trusted"] == (uid == STRANGER)
 
 
 @LINUX

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +18,8 @@ from zcli_core.launchers.commands import as_root, is_root, last_lines, run, user
 from zcli_core.launchers.identity import holder, serves
 from zcli_core.launchers.processes import look_up
 
+#: Bytes that are read of a file.
+_LONGEST = 64 * 1024
 _ALREADY = 2  # pg_ctlcluster(1): already running, or not running, as asked
 
 
@@ -39,7 +43,7 @@ class _Cluster(NamedTuple):
         """The postmaster's number; 0 if it cannot be read."""
         for file in (Path(f"/run/postgresql/{self.version}-{self.name}.pid"), self.data / "postmaster.pid"):
             with contextlib.suppress(OSError, ValueError, IndexError):
-                return int(file.read_text(encoding="utf-8", errors="replace").split(maxsplit=1)[0])
+                return int(_read(file).split(maxsplit=1)[0])
         return 0
 
 
@@ -106,7 +110,7 @@ class DebianClusters(Launcher):
         """
         cluster = self._require()
         try:
-            lines = (cluster.data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = _read(cluster.data / "postmaster.pid").splitlines()
             pid, port = int(lines[0]), int(lines[3])
         except (OSError, ValueError, IndexError):
             return None
@@ -168,9 +172,23 @@ class DebianClusters(Launcher):
 
     def _log(self) -> tuple[str, ...]:
         try:
-            return last_lines(Path(self._require().log_file).read_text(encoding="utf-8", errors="replace"))
+            return last_lines(_read(Path(self._require().log_file)))
         except OSError:
             return ()
+
+
+def _read(file: Path) -> str:
+    """The end of a file of the cluster's account. That account could have put a link or a pipe there.
+
+    :raises OSError: it cannot be read, or is not a file.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as stream:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise OSError(errno.EINVAL, "not a file of one name", str(file))
+        stream.seek(max(0, found.st_size - _LONGEST))
+        return stream.read(_LONGEST).decode("utf-8", "replace")
 
 
 def _account(uid: int) -> str:

@@ -71,10 +71,8 @@ class Systemd(Launcher):
         fitting = [name for name in names if any(fnmatch(name, pattern) for pattern in patterns) and "@" not in name]
         return [*sorted((name.removesuffix(".service") for name in fitting), reverse=True), *wanted]
 
-    def _properties(self, unit: str) -> dict[str, str]:
-        shown = run(
-            ["systemctl", "show", "-p", "LoadState,ActiveState,SubState,MainPID,Type", unit], self.job.remaining
-        )
+    def _properties(self, unit: str, names: str = "LoadState,ActiveState,SubState,MainPID,Type") -> dict[str, str]:
+        shown = run(["systemctl", "show", "-p", names, unit], self.job.remaining)
         return dict(line.split("=", 1) for line in shown.output.splitlines() if "=" in line)
 
     def runs(self) -> bool | None:
@@ -86,6 +84,14 @@ class Systemd(Launcher):
         if properties.get("ActiveState") != "active" or properties.get("SubState") == "exited":
             return False
         return serves(self.job, int(properties.get("MainPID", "0") or 0))
+
+    def is_run_by(self, uid: int) -> bool:
+        """Whether the unit is active, and has that user: one of its own, or one that systemd made up for it."""
+        unit = self._unit
+        if unit is None:
+            return False
+        found = self._properties(unit, "ActiveState,UID")
+        return found.get("ActiveState") == "active" and found.get("UID") == str(uid)
 
     def command(self, action: str) -> str:
         """``systemctl``, as root."""

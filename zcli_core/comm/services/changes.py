@@ -39,7 +39,7 @@ def _require_trusted_owner(job: Job) -> None:
     setting = f"services.{name}.{'host' if target.is_socket_path else 'port'}"
     raise LaunchError(
         f"the server at {target.address} belongs to another user, {user} (uid {uid}), who could read what is sent to "
-        f"it; ask {user} to stop it, or set {setting} to another"
+        f"it; have it stopped, or set {setting} to another"
     )
 
 

@@ -114,7 +114,9 @@ class Services:
         """What a driver needs to connect, never a password; None if the service is not running.
 
         ``host``, ``port``, ``user`` (None where there is none), ``tls`` (bool), ``database``, ``url`` and what else the
-        service has. ``ca_file``, ``client_cert`` and ``client_key`` are there if they are set.
+        service has. ``ca_file``, ``client_cert`` and ``client_key`` are there if they are set. Of a server that zCLI
+        started, ``passfile`` (PostgreSQL) and ``password_file`` (Redis) name the file that holds the password, and
+        ``socket`` the folder of PostgreSQL's Unix socket, to which ``url`` leads.
 
         :raises ValueError: no plugin provides a service of that name.
         """
