@@ -47,9 +47,14 @@ def _served(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[s
     ) as process:
         try:
             assert process.stdout is not None
-            first = process.stdout.readline()
-            assert " listening on " in first, first + process.stdout.read()
-            yield first.split()[3], process
+            printed = ""
+            for line in process.stdout:
+                printed += line
+                if " listening on " in line:
+                    break
+            else:
+                raise AssertionError(printed)
+            yield line.split()[3], process
         finally:
             if process.poll() is None:
                 process.kill()
@@ -146,7 +151,11 @@ def test_what_cannot_be_reached_is_told_without_a_traceback(
 
 def test_a_refusal_by_http_status_is_told(tmp_path: Path) -> None:
     """As that status."""
-    settings = {"WEBSOCKET_REQUIRE_AUTH": "yes", "WEBSOCKET_TOKENS": "alice=Xa81", "WEBSOCKET_REFUSE_WITH": "http"}
+    settings = {
+        "WEBSOCKET_REQUIRE_AUTH": "yes",
+        "WEBSOCKET_TOKENS": "alice=s3cret-of-the-tests",
+        "WEBSOCKET_REFUSE_WITH": "http",
+    }
     with _served(tmp_path, **settings) as (url, _):
         done = _connect(tmp_path, url, "--token", "wrong")
     assert (done.stderr, done.returncode) == ("zcli: the server refused with HTTP status 401\n", 1)
