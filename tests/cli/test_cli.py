@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,6 +139,13 @@ def test_config_reports_every_mistake_at_once_and_ends_with_2(zcli: Run) -> None
     assert "websocket.port: 'abc' from WEBSOCKET_PORT" in done.stderr
     assert "http.timeout: '-1' from ZCLI_HTTP_TIMEOUT" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_token_prints_a_new_secret_each_time(run_here: Callable[..., Any]) -> None:
+    """It suits every setting that takes one: no character that a URL or a list of tokens would split."""
+    tokens = [run_here("token").out.rstrip("\n"), json.loads(run_here("token", "--json").out)["token"]]
+    assert len(set(tokens)) == 2
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", token) for token in tokens)
 
 
 def test_ports_tells_which_are_held_and_by_whom(zcli: Run) -> None:

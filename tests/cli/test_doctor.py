@@ -204,6 +204,32 @@ def test_origins_that_are_none_are_wrong(doctor: Run) -> None:
     assert (status, "websocket.allowed_origins" in _of(found["WebSocket"], "wrong")) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("check", "variables", "warning"),
+    [
+        (
+            "providers",
+            {"WEBSOCKET_REQUIRE_AUTH": "yes", "WEBSOCKET_TOKEN": "hunter2"},
+            "websocket.token (WEBSOCKET_TOKEN): fewer than 16 characters, which can be guessed; the command 'zcli",
+        ),
+        (
+            "providers",
+            {"WEBSOCKET_REQUIRE_AUTH": "yes", "WEBSOCKET_TOKENS": "alice=hunter2,bob=0123456789abcdef"},
+            "websocket.tokens.alice (WEBSOCKET_TOKENS): fewer than 16 characters",
+        ),
+        ("WebSocket", {"WEBSOCKET_HOST": "0.0.0.0"}, "anybody who reaches 0.0.0.0 may connect"),
+        ("WebSocket", {"WEBSOCKET_HOST": "localhost.evil.example"}, "anybody who reaches localhost.evil.example may"),
+        ("WebSocket", {"WEBSOCKET_TOKEN": "hunter2"}, "a WebSocket token is set, but websocket.require_auth is not"),
+    ],
+)
+def test_doctor_reports_security_warnings(doctor: Run, check: str, variables: dict[str, str], warning: str) -> None:
+    """A token that can be guessed, an open server, a token that protects nothing."""
+    status, found = doctor(**variables, WEBSOCKET_PORT="0")
+    assert status == 0
+    assert warning in _of(found[check], "warning")
+    assert "hunter2" not in str(found)
+
+
 def test_a_log_that_cannot_be_written_is_wrong(doctor: Run, tmp_path: Path) -> None:
     """No folder, or a file in its place."""
     (tmp_path / "file").touch()

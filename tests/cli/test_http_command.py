@@ -174,6 +174,29 @@ def test_http_sends_files_and_credentials(http: Callable[..., DoneBytes], server
     assert server.seen[-1][2]["Authorization"] == "Bearer t0ken"
 
 
+def test_http_reads_secrets_from_files(http: Callable[..., DoneBytes], server: Any) -> None:
+    """Other users can read a command line, but not these files."""
+    Path("token").write_text("t0ken\n")
+    Path("headers").write_text("X-Api-Key: s3cret\n\nX-Other: b: c\r\n")
+    assert http("/", "--bearer-file", "token", "-H", "@headers", "-H", "X-Third: d").status == 0
+    sent = server.seen[-1][2]
+    assert [sent[name] for name in ("Authorization", "X-Api-Key", "X-Other", "X-Third")] == [
+        "Bearer t0ken", "s3cret", "b: c", "d",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"s3cret\nt0ken\n", "s3crét".encode()])
+def test_http_secret_file_that_cannot_be_used_is_refused(http: Callable[..., DoneBytes], content: bytes | None) -> None:
+    """As a usage error, which does not show what is in it."""
+    if content is not None:
+        Path("token").write_bytes(content)
+    done = http("/", "--bearer-file", "token")
+    assert done.status == 2
+    assert "--bearer-file" in done.err
+    assert "s3cr" not in done.err
+    assert http("/", "-H", "@nothing").status == 2
+
+
 def test_http_url_may_leave_out_what_is_usual(http: Callable[..., DoneBytes], server: Any) -> None:
     """The scheme, and localhost before a port."""
     for url in (server.url.removeprefix("http://"), server.url.removeprefix("http://127.0.0.1")):
@@ -201,7 +224,7 @@ def test_http_fail_tells_by_its_status(http: Callable[..., DoneBytes]) -> None:
     [
         (["GET", "/", "more"], "expected [METHOD] URL, got 3 arguments"),
         (["/", "-d", "1", "-F", "a=b"], "a request has one body: give --data or --form or --file"),
-        (["/", "-a", "a:b", "--bearer", "c"], "give --auth or --bearer, not both"),
+        (["/", "-a", "a:b", "--bearer", "c"], "give one of --auth, --bearer and --bearer-file"),
         (["/", "--json", "-i"], "leave out --output and --include"),
         (["/", "-o", "no/such/folder/file"], "there is no folder 'no/such/folder'"),
         (["/", "--file", "a=missing"], "there is no file 'missing'"),

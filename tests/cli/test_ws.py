@@ -47,9 +47,14 @@ def _served(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[s
     ) as process:
         try:
             assert process.stdout is not None
-            first = process.stdout.readline()
-            assert " listening on " in first, first + process.stdout.read()
-            yield first.split()[3], process
+            printed = ""
+            for line in process.stdout:
+                printed += line
+                if " listening on " in line:
+                    break
+            else:
+                raise AssertionError(printed)
+            yield line.split()[3], process
         finally:
             if process.poll() is None:
                 process.kill()
@@ -86,19 +91,30 @@ def test_broadcast_passes_messages_on(tmp_path: Path) -> None:
 
 def test_connect_sends_only_the_token_it_is_given(tmp_path: Path) -> None:
     """The server's own token in the environment is not sent; without --token the client is refused, visibly."""
-    (tmp_path / ".zEnv").write_text("ZCLI_WEBSOCKET_REQUIRE_AUTH=yes\nWEBSOCKET_TOKEN=s3cret\n")
+    (tmp_path / ".zEnv").write_text("ZCLI_WEBSOCKET_REQUIRE_AUTH=yes\nWEBSOCKET_TOKEN=s3cret-of-the-tests\n")
     with _served(tmp_path) as (url, _):
-        done = _connect(tmp_path, url, WEBSOCKET_TOKEN="s3cret")
+        done = _connect(tmp_path, url, WEBSOCKET_TOKEN="s3cret-of-the-tests")
         assert "closed by the server: 1008 (authentication required)" in done.stderr
         assert done.returncode == 1
         done = _connect(tmp_path, url, "--token", "wrong")
         assert "closed by the server: 1008 (authentication failed)" in done.stderr
         assert done.returncode == 1
-        done = _connect(tmp_path, url, "--token", "s3cret", lines="hello\n")
+        done = _connect(tmp_path, url, "--token", "s3cret-of-the-tests", lines="hello\n")
         assert (done.stdout, done.returncode) == ("hello\n", 0)
-        done = _connect(tmp_path, f"{url}/?token=s3cret", lines="hello\n")
+        done = _connect(tmp_path, f"{url}/?token=s3cret-of-the-tests", lines="hello\n")
         assert (done.stdout, done.returncode) == ("hello\n", 0)
-        assert "s3cret" not in done.stderr
+        assert "s3cret-of-the-tests" not in done.stderr
+
+
+def test_connect_reads_token_from_file_or_input(tmp_path: Path) -> None:
+    """From the first line of its input the rest are messages; a file is read whole."""
+    (tmp_path / ".zEnv").write_text("ZCLI_WEBSOCKET_REQUIRE_AUTH=yes\nWEBSOCKET_TOKEN=s3cret-of-the-tests\n")
+    (tmp_path / "token").write_text("s3cret-of-the-tests\n")
+    with _served(tmp_path) as (url, _):
+        for path, lines in (("token", "hello\n"), ("-", "s3cret-of-the-tests\nhello\n")):
+            done = _connect(tmp_path, url, "--token-file", path, lines=lines)
+            assert (done.stdout, done.returncode) == ("hello\n", 0)
+            assert "s3cret-of-the-tests" not in done.stderr
 
 
 def test_wss_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
@@ -135,7 +151,11 @@ def test_what_cannot_be_reached_is_told_without_a_traceback(
 
 def test_a_refusal_by_http_status_is_told(tmp_path: Path) -> None:
     """As that status."""
-    settings = {"WEBSOCKET_REQUIRE_AUTH": "yes", "WEBSOCKET_TOKENS": "alice=Xa81", "WEBSOCKET_REFUSE_WITH": "http"}
+    settings = {
+        "WEBSOCKET_REQUIRE_AUTH": "yes",
+        "WEBSOCKET_TOKENS": "alice=s3cret-of-the-tests",
+        "WEBSOCKET_REFUSE_WITH": "http",
+    }
     with _served(tmp_path, **settings) as (url, _):
         done = _connect(tmp_path, url, "--token", "wrong")
     assert (done.stderr, done.returncode) == ("zcli: the server refused with HTTP status 401\n", 1)

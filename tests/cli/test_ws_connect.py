@@ -317,6 +317,7 @@ def test_connect_tls_to_a_plain_server_is_told(tmp_path: Path, answer: bytes, me
     [
         (["ws://a:b@127.0.0.1:1", "--token", "x"], "credentials in the URL and --token were given"),
         (["ws://127.0.0.1:1", "--token", "a b"], "a bearer token must be printable ASCII"),
+        (["ws://127.0.0.1:1", "--token", "x", "--token-file", os.devnull], "must have one line"),
         (["ws://127.0.0.1:1", "-H", "a b: c"], "invalid header name 'a b'"),
         (["ws://i❤.ws"], "IDNA 2008"),
     ],

@@ -27,6 +27,7 @@ CHROMIUM = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP *.example 127.0.0.1",
 ]
 
 
@@ -192,6 +193,35 @@ def test_demo_3_lets_no_strange_page_in(run: Callable[[str], Demo], chromium: Br
     assert code == [1008, "origin not allowed"]
 
 
+OPEN = "url => new Promise(done => { const s = new WebSocket(url); s.onmessage = () => done('served'); " \
+    "s.onopen = () => s.send('hello'); s.onclose = event => done(event.code) })"  # fmt: skip
+
+
+@pytest.mark.slow
+def test_pages_of_other_sites_stay_out_of_an_open_server(run: Callable[[str], Demo], chromium: Browser) -> None:
+    """Demo 2 asks for no token, and still no other site drives a visitor's server, also not by DNS rebinding."""
+    demo = run("2_websocket_echo.py")
+    port = demo.url.rpartition(":")[2]
+    found = {}
+    context = chromium.new_context()
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as elsewhere:
+        threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+        for host in ("evil.example", "localhost", "127.0.0.1"):
+            page = context.new_page()
+            page.goto(f"http://{host}:{elsewhere.server_port}/")
+            found[host] = page.evaluate(OPEN, demo.url)
+            if host == "evil.example":
+                found["rebound"] = page.evaluate(OPEN, f"ws://evil.example:{port}")
+        page = context.new_page()
+        page.goto((FOLDER / "2_client_echo.html").as_uri())
+        found["file"] = page.evaluate(OPEN, demo.url)
+        elsewhere.shutdown()
+    context.close()
+    assert found == {
+        "evil.example": 1008, "rebound": 1008, "localhost": "served", "127.0.0.1": "served", "file": "served",
+    }  # fmt: skip
+
+
 def test_demo_4_is_encrypted(run: Callable[[str], Demo], open_page: Callable[..., Page]) -> None:
     """An untrusted certificate keeps the page out and it says what to do; once accepted, it works."""
     demo = run("4_websocket_wss.py")
@@ -237,6 +267,20 @@ def test_demo_5_broadcasts_to_three_windows(run: Callable[[str], Demo], open_pag
     *broadcasts, last = demo.stop()
     assert broadcasts == ["Broadcasted to 2 client(s)"] * 4
     assert last.startswith("[WebSocket] stopped: 3 clients closed")
+
+
+@pytest.mark.parametrize(
+    ("server", "is_used"),
+    [
+        ("ws://127.0.0.1:1234", True),
+        ("ws://127.0.0.1.evil.example:80", False),
+        ("ws://localhost:80@evil.example", False),
+    ],
+)
+def test_demo_page_goes_to_this_machine_only(open_page: Callable[..., Page], server: str, is_used: bool) -> None:
+    """A link to a page with ``?server=`` does not send the token that a visitor types to another machine."""
+    shown = server if is_used else "ws://127.0.0.1:8765"
+    expect(open_page("3_client_secure.html", server).locator("#server")).to_have_text(shown)
 
 
 @pytest.mark.parametrize("name", [file.name for file in sorted(FOLDER.glob("*.html"))])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zcli_core.cli.output import complain, json_option, print_json, say, write_bytes
+from zcli_core.cli.secret_files import header_lines, secret_from_file
 from zcli_core.cli.session import comm
 from zcli_core.comm.http.bodies import MISSING
 from zcli_core.printable import printable
@@ -23,8 +24,14 @@ _SCHEME = re.compile(r"[^/?#:@]*://")
 
 
 def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Split each value of an option into a name and a value: at the colon for headers, else at the equals sign."""
-    separator = ":" if parameter.name == "headers" else "="
+    """Split each value of an option into a name and a value: at the colon for headers, else at the equals sign.
+
+    A value ``@FILE`` of headers stands for the lines of that file.
+    """
+    separator = "="
+    if parameter.name == "headers":
+        separator = ":"
+        values = tuple(line for value in values for line in (header_lines(value[1:]) if value[:1] == "@" else (value,)))
     found = []
     for place, value in enumerate(values, 1):
         name, mark, rest = value.partition(separator)
@@ -63,7 +70,10 @@ def _files(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 
 @click.command("http")
 @click.argument("request", nargs=-1, required=True, metavar="[METHOD] URL")
-@click.option("-H", "--header", "headers", multiple=True, callback=pairs, help="A header, as 'Name: value'.")
+@click.option(
+    "-H", "--header", "headers", multiple=True, callback=pairs,
+    help="A header, as 'Name: value'. @FILE reads one from each line of a file.",
+)  # fmt: skip
 @click.option("-p", "--param", "params", multiple=True, callback=pairs, help="A query parameter, as name=value.")
 @click.option("-d", "--data", callback=_json, help="A JSON body.")
 @click.option("--raw", help="A body of plain text.")
@@ -75,7 +85,11 @@ def _files(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option("-F", "--form", multiple=True, callback=pairs, help="A field of an HTML form, as name=value.")
 @click.option("--file", "files", multiple=True, callback=_files, help="A file to upload in a form, as name=PATH.")
 @click.option("-a", "--auth", callback=_credentials, help="Basic credentials, as user:password; asks for a password.")
-@click.option("--bearer", help="A token, sent as Authorization: Bearer.")
+@click.option("--bearer", help="A token, sent as Authorization: Bearer. Other users see it: prefer --bearer-file.")
+@click.option(
+    "--bearer-file", callback=secret_from_file, type=click.Path(allow_dash=True, dir_okay=False),
+    help="The same with the token from this file; - is the first line of standard input.",
+)  # fmt: skip
 @click.option("-t", "--timeout", type=click.FloatRange(min=0, min_open=True), help="Deadline in seconds.")
 @click.option("--retries", type=click.IntRange(min=0), help="How often a failed request is tried again.")
 @click.option("--no-follow", is_flag=True, help="Print a redirect instead of following it.")
@@ -99,6 +113,7 @@ def command(
     files: list[tuple[str, Path]] | None,
     auth: tuple[str, str] | None,
     bearer: str | None,
+    bearer_file: str | None,
     timeout: float | None,
     retries: int | None,
     no_follow: bool,
@@ -123,8 +138,9 @@ def command(
     if sum(bodies.values()) > 1:
         given = " or ".join(name for name, is_given in bodies.items() if is_given)
         raise click.UsageError(f"a request has one body: give {given}")
-    if auth is not None and bearer is not None:
-        raise click.UsageError("give --auth or --bearer, not both")
+    credentials = [given for given in (auth, bearer, bearer_file) if given is not None]
+    if len(credentials) > 1:
+        raise click.UsageError("give one of --auth, --bearer and --bearer-file")
     if as_json and (output is not None or include):
         raise click.UsageError("--json has the headers and the body in it: leave out --output and --include")
     if output is not None and not output.parent.is_dir():
@@ -143,7 +159,7 @@ def command(
             data=raw if body_file is None else _read(body_file),
             form=form or None,
             files=files,
-            auth=auth or bearer,
+            auth=credentials[0] if credentials else None,
             timeout=timeout,
             retries=retries,
             follow_redirects=not no_follow,

@@ -14,6 +14,7 @@ import click
 from zcli_core.cli.http import pairs
 from zcli_core.cli.input_lines import InputLines
 from zcli_core.cli.output import complain, say, write_bytes
+from zcli_core.cli.secret_files import secret_from_file
 from zcli_core.cli.session import comm
 from zcli_core.errors import ZCLIError
 from zcli_core.printable import print_line, printable
@@ -80,8 +81,15 @@ def serve(host: str | None, port: int | None, broadcast: bool) -> None:
 
 @command.command("connect")
 @click.argument("url")
-@click.option("--token", help="Send this token, as Authorization: Bearer. Without it no token is sent.")
-@click.option("-H", "--header", "headers", multiple=True, callback=pairs, help="A header, as 'Name: value'.")
+@click.option("--token", help="Send this token as Authorization: Bearer. Other users see it: prefer --token-file.")
+@click.option(
+    "--token-file", callback=secret_from_file, type=click.Path(allow_dash=True, dir_okay=False),
+    help="The same with the token from this file; - is the first line of standard input.",
+)  # fmt: skip
+@click.option(
+    "-H", "--header", "headers", multiple=True, callback=pairs,
+    help="A header, as 'Name: value'. @FILE reads one from each line of a file.",
+)  # fmt: skip
 @click.option("--origin", help="Send this Origin, as a page of that site would.")
 @click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Trust this certificate for wss://.")
 @click.option(
@@ -95,6 +103,7 @@ def serve(host: str | None, port: int | None, broadcast: bool) -> None:
 def connect(
     url: str,
     token: str | None,
+    token_file: str | None,
     headers: list[tuple[str, str]],
     origin: str | None,
     ca_file: str | None,
@@ -108,6 +117,7 @@ def connect(
     broken, closed with another code or could not be made.
 
     Messages are written as they are to a file or a program; on a terminal, control characters are printed as escapes.
+    No token is sent unless an option or the URL gives one.
     """
     from zcli_core.cli.ws_client import ClientError, read_url
 
@@ -115,7 +125,9 @@ def connect(
         address, user_info = read_url(url)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="URL") from error
-    fields = [*headers, *_credentials(token, user_info)]
+    if token is not None and token_file is not None:
+        raise click.UsageError("give --token or --token-file, not both")
+    fields = [*headers, *_credentials(token if token_file is None else token_file, user_info)]
     fields += [("Origin", origin)] if origin else []
     try:
         code = asyncio.run(_talk(address, _checked(fields), ca_file, max_size, wait))

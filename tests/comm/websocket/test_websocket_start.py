@@ -21,6 +21,7 @@ from websockets.sync.client import connect, unix_connect
 
 from zcli_core.app import zCLI
 from zcli_core.comm.websocket import server as server_module
+from zcli_core.comm.websocket.listening import is_local, is_loopback
 from zcli_core.contracts.websocket import Endpoint
 from zcli_core.contracts.websocket_parts.binding import set_owner_and_mode
 from zcli_core.errors import ConfigError, ListenError
@@ -634,10 +635,60 @@ def test_the_log_has_a_line_for_each_client_in_development(isolated: Path, capsy
     assert "left: closed by the client, 4000 'bye'; 0 now" in shown
 
 
+def test_origin_with_control_characters_is_escaped_in_the_log(
+    isolated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where every origin is admitted, the line about a client cannot command the terminal or forge a line."""
+    with zCLI({"title": "dev", "logger_path": str(isolated), "websocket": {"allowed_origins": ["*"]}}) as z:
+        strange = {"Origin": "http://a\x9b31m\x9d0;title\x85forged"}
+        with (
+            z.comm.websocket.start_background(port=0) as handle,
+            connect(handle.url, proxy=None, additional_headers=strange) as client,
+        ):
+            assert talks(client)
+    for text in ((isolated / "dev.log").read_text(), capsys.readouterr().err):
+        assert "page http://a\\x9b31m\\x9d0;title\\x85forged; 1 now" in text
+        assert not {"\x9b", "\x9d", "\x85"} & set(text)
+
+
 def test_listening_to_the_world_without_auth_is_warned_of(make_z: MakeZ, isolated: Path) -> None:
     """It may be meant."""
     make_z().comm.websocket.start_background("0.0.0.0", 0).stop()
     assert "anybody who reaches 0.0.0.0 may connect" in (isolated / "logs" / "server-0.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.10", True),
+        ("::1", True),
+        ("0:0:0:0:0:0:0:1", True),
+        ("::ffff:127.0.0.1", True),
+        ("localhost", True),
+        ("LocalHost.", True),
+        (None, True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.0.2.7", False),
+        ("::1:2:3", False),
+        ("127.evil.example", False),
+        ("localhost.corp.example", False),
+        ("localhostess", False),
+    ],
+)
+def test_endpoint_is_local_by_its_address(host: str | None, local: bool) -> None:
+    """A name that only begins like a loopback address is reached by other machines."""
+    assert is_local(Endpoint(host=host, port=0)) is local
+    assert is_loopback(Endpoint(host=host, port=0)) is (local and host is not None)
+
+
+def test_endpoint_of_passed_sockets_is_local_by_their_addresses(tmp_path: Path) -> None:
+    """As systemd passes them: a Unix socket is local, but pages of a proxy behind it are not on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as inet, socket.socket(socket.AF_UNIX) as unix:
+        for sockets, loopback in (((inet,), True), ((inet, unix), False), ((unix,), False)):
+            endpoint = Endpoint(host=None, port=0, sockets=sockets)
+            assert (is_local(endpoint), is_loopback(endpoint)) == (True, loopback)
 
 
 def test_using_the_rest_of_z_imports_no_asyncio(isolated: Path) -> None:

@@ -69,8 +69,6 @@ def _make_strategies(
 ) -> tuple[AskedStrategy, ...]:
     config = context.config
     if not config.websocket.require_auth:
-        if config.websocket.token is not None or config.websocket.tokens:
-            warn_security(log, "a WebSocket token is set, but websocket.require_auth is not: everybody is admitted")
         return ()
     if not config.websocket.auth:
         raise ConfigError(
@@ -116,8 +114,10 @@ def make_rules(config: Config, plan: Plan, endpoint: Endpoint) -> Rules:
 
 
 def warn_if_open(config: Config, endpoint: Endpoint, log: logging.Logger) -> None:
-    """Warn of a server that asks other machines for nothing."""
+    """Warn of a server that asks for nothing, if it has a token or other machines can reach it."""
     settings = config.websocket
+    if not settings.require_auth and (settings.token is not None or settings.tokens):
+        warn_security(log, "a WebSocket token is set, but websocket.require_auth is not: everybody is admitted")
     if settings.require_auth or is_local(endpoint) or (settings.ssl_enabled and settings.ssl_client_ca):
         return
     warn_security(

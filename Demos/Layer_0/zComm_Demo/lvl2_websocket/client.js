@@ -13,10 +13,14 @@ const CODES = {
     1013: "the server is full, or this page read too slowly",
 };
 
+// The token that is typed in goes to the server: a link to this page must not choose another machine for it.
+const THIS_MACHINE = /^wss?:\/\/(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(:\d+)?\/?$/;
+
 class Page {
-    // `server` is where the demo listens; a page opened with ?server=... asks there instead.
+    // `server` is where the demo listens; a page opened with ?server=... asks there instead, if it is on this machine.
     constructor(server) {
-        this.server = new URLSearchParams(location.search).get("server") || server;
+        const wanted = new URLSearchParams(location.search).get("server");
+        this.server = THIS_MACHINE.test(wanted) ? wanted : server;
         this.transcript = document.getElementById("transcript");
         document.getElementById("server").textContent = this.server;
         this.show("idle");
