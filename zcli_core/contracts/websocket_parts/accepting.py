@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
 #: Connections that are accepted in a row before others get their turn.
 _IN_A_ROW = 32
-#: Seconds to wait before accepting again where the system has no descriptor or memory for another connection, and
-#: where a client that was not let in has just lost its descriptor.
+#: Seconds to wait before accepting again where the system has no descriptor or memory for another connection.
 _PAUSE = 1.0
-_SHORT_PAUSE = 0.02
 #: Seconds between two log lines that say so.
 SAY_AGAIN = 60.0
 #: Descriptors below the limit from which the limit counts as reached.
@@ -147,7 +145,7 @@ class Accepting:
                 else:
                     self._exhaustion.say(error.strerror or str(error))
                     if self._make_room():
-                        pause = _SHORT_PAUSE
+                        pause = 0.0  # the loop closes that connection first
                 # The clients wait in the queue of the socket meanwhile.
                 self.loop.remove_reader(sock)
                 self._paused[sock] = self.loop.call_later(pause, self._go_on, sock)
