@@ -275,7 +275,7 @@ EXHAUSTED = """
 import resource, sys
 from zCLI import zCLI
 z = zCLI({"deployment": "Production", "title": "few", "logger_path": sys.argv[1],
-          "websocket": {"port": 0, "loop": sys.argv[2], "ssl_enabled": len(sys.argv) > 3,
+          "websocket": {"port": 0, "loop": sys.argv[2], "open_timeout": 600, "ssl_enabled": len(sys.argv) > 3,
                         **({"ssl_cert": sys.argv[3], "ssl_key": sys.argv[4]} if len(sys.argv) > 3 else {})}})
 with z.comm.websocket.start_background() as server:
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

@@ -121,16 +121,17 @@ class Accepting:
             server = await self.loop.create_server(self._open_one, sock=sock, backlog=backlog, **self._tls)
             self._servers.append(server)
 
-    def look_at(self, transport: asyncio.Transport) -> None:
-        """Make room if the descriptor of a new connection is among the last ones that there are.
+    def is_nearly_exhausted(self, transport: asyncio.Transport) -> bool:
+        """Whether the descriptor of a new connection is among the last ones that there are; the log says so.
 
         uvloop drops the clients that come once there is no descriptor left, and tells nobody.
         """
         limit = _limit_of_descriptors()
         sock = transport.get_extra_info("socket")
-        if limit is not None and sock is not None and sock.fileno() >= limit - _MARGIN:
-            self._exhaustion.say("nearly all descriptors are in use")
-            self._make_room()
+        if limit is None or sock is None or sock.fileno() < limit - _MARGIN:
+            return False
+        self._exhaustion.say("nearly all descriptors are in use")
+        return True
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(_IN_A_ROW):
