@@ -14,6 +14,7 @@ from websocket_transports import PROVIDERS
 
 from zcli_core.testing import WebSocketTransportContract
 from zcli_core.testing.websocket_closing import ClosingTests
+from zcli_core.testing.websocket_crowd import CrowdTests
 from zcli_core.testing.websocket_deciding import DecidingTests
 from zcli_core.testing.websocket_flow import FlowTests
 from zcli_core.testing.websocket_opening import OpeningTests
@@ -37,7 +38,7 @@ def run_on_uvloop(coroutine: Any) -> Any:
     return pytest.importorskip("uvloop", reason="uvloop is for other systems").run(coroutine)
 
 
-class OnUvloop(OpeningTests, FlowTests, ClosingTests, PlaceTests):
+class OnUvloop(OpeningTests, FlowTests, ClosingTests, PlaceTests, CrowdTests):
     """Sockets, buffers, TLS and their ends."""
 
     run_loop = staticmethod(run_on_uvloop)

@@ -300,6 +300,7 @@ BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
     ("ignores max_headers", limits(max_headers=1 << 30), "too_many_headers", {"count": 129}),
     ("ignores max_header_bytes", limits(max_header_bytes=1 << 30), "max_header_bytes_passes", {"wanted": 1}),
     ("has other limits", limits(max_header_bytes=2999), "max_header_bytes_passes", {"wanted": 0}),
+    ("ignores max_openings", limits(max_openings=1 << 30), "undecided_clients_over", {"what": "nothing"}),
     ("ignores open_timeout", limits(open_timeout=60), "one_byte_after_another", {}),
     ("waits for decisions", limits(open_timeout=60), "a_decision_that_takes_too_long", {}),
     ("ignores close_timeout", limits(close_timeout=60), "the_close_handshake_has_one", {"begun_by": "server"}),

@@ -90,8 +90,8 @@ class Client:
         self._max_size = max_size
         self._protocol = WSConnection(ConnectionType.CLIENT)
         self._early: list[Event] = []
-        self._pieces: list[str | bytes] = []
-        self._size = 0
+        #: The message that has begun and not ended; text as UTF-8.
+        self._begun = bytearray()
 
     @classmethod
     async def connect(cls, url: Url, headers: Sequence[tuple[str, str]], ca_file: str | None, max_size: int) -> Client:
@@ -169,19 +169,17 @@ class Client:
                 self.ending = Ending(1006, f"the connection broke: {_why(error)}", by_server=True)
 
     def _collect(self, event: TextMessage | BytesMessage) -> str | bytes | None:
-        piece = event.data if isinstance(event.data, str) else bytes(event.data)
         self.heard_at = time.monotonic()
-        self._size += len(piece)
-        if self._size > self._max_size:
+        # Not a list of pieces: each of them would take more memory than a fragment of a few bytes.
+        self._begun += event.data.encode() if isinstance(event.data, str) else event.data
+        if len(self._begun) > self._max_size:
             self._fail(1009, f"a message is larger than {self._max_size} bytes (--max-size)")
             return None
-        if piece or not self._pieces:  # so that empty fragments without end take no memory
-            self._pieces.append(piece)
         if not event.message_finished:
             return None
-        pieces, self._pieces, self._size = self._pieces, [], 0
+        message, self._begun = bytes(self._begun), bytearray()
         self.received += 1
-        return piece[:0].join(pieces)  # type: ignore[arg-type]  # all of them are of one kind
+        return message.decode() if isinstance(event, TextMessage) else message
 
     def _pong(self, event: Ping) -> None:
         # A pong for the latest ping is enough (RFC 6455, section 5.5.3).

@@ -149,7 +149,10 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         3.0, "longest time, in seconds, that the answer to a refused client waits; it grows with each refusal of its "
         "address, so that a client that reconnects at once is slowed down; 0 answers at once", minimum=0, maximum=60,
     )  # fmt: skip
-    max_connections: int = setting(1000, "clients at once", minimum=1, restricts=True)
+    max_connections: int = setting(
+        1000, "clients at once; as many connections again, but at least 100, may be in the handshake or being refused",
+        minimum=1, restricts=True,
+    )  # fmt: skip
     max_connections_per_address: int | None = setting(
         None, "clients of one IP address (or IPv6 /64 network) at once; no limit if unset", minimum=1, security=True
     )

@@ -13,7 +13,8 @@ are slow, hostile, broken or gone. It takes about half a minute, most of it spen
 
 ``run_loop = staticmethod(uvloop.run)`` runs the servers on another event loop. A transport without compression leaves
 ``Limits.compression`` unused: the tests of what is compressed are skipped then. Each base of the contract can be
-derived from alone, to test one part: openings, decisions, messages, limits, flow, closing, keepalive, places to listen.
+derived from alone, to test one part: openings, decisions, messages, limits, flow, closing, keepalive, places to listen,
+crowds.
 
 The fakes are for tests of your own, too: :class:`zcli_core.testing.websocket_server.ServerUnderTest` runs a transport
 in a thread, with a core that records every call and checks the rules for it;
@@ -24,6 +25,7 @@ in a thread, with a core that records every call and checks the rules for it;
 from __future__ import annotations
 
 from zcli_core.testing.websocket_closing import ClosingTests
+from zcli_core.testing.websocket_crowd import CrowdTests
 from zcli_core.testing.websocket_deciding import DecidingTests
 from zcli_core.testing.websocket_flow import FlowTests
 from zcli_core.testing.websocket_keepalive import KeepaliveTests
@@ -34,6 +36,14 @@ from zcli_core.testing.websocket_places import PlaceTests
 
 
 class WebSocketTransportContract(
-    OpeningTests, DecidingTests, MessageTests, LimitTests, FlowTests, ClosingTests, KeepaliveTests, PlaceTests
+    OpeningTests,
+    DecidingTests,
+    MessageTests,
+    LimitTests,
+    FlowTests,
+    ClosingTests,
+    KeepaliveTests,
+    PlaceTests,
+    CrowdTests,
 ):
     """What holds for every WebSocket transport."""

@@ -54,6 +54,10 @@ MANY_FRAMES = {
     "pings": frame(PING) * 20_000,
     "unasked pongs": frame(PONG, b"x") * 20_000,
     "fragments": frame(BINARY, fin=False) + frame(CONTINUATION, b"x", fin=False) * 20_000 + frame(CONTINUATION),
+    "messages of some fragments": (
+        frame(BINARY, fin=False) + frame(CONTINUATION, b"x", fin=False) * 248 + frame(CONTINUATION)
+    )
+    * 80,
     "compressed fragments": frame(BINARY, b"\x00", fin=False, rsv=4)
     + frame(CONTINUATION, b"\x00\x00\xff\xff\x00", fin=False) * 10_000
     + frame(CONTINUATION, b"\x00\x00\xff\xff\x00"),

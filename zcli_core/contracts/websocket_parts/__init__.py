@@ -4,6 +4,7 @@ A transport that uses them all brings a decoder (bytes to events) and its way of
 
 - :mod:`.listening`: binding, keepalive, stopping;
 - :mod:`.opening`: the request, the core's decision and the answer; :mod:`.upgrade` is its sans-IO half;
+- :mod:`.openings`: how many connections that are not let in there may be; :mod:`.addresses`: whose they are;
 - :mod:`.connection`: delivery, the close handshake and its time limit; :mod:`.sending`: slow readers, bursts, pings;
 - :mod:`.events`, :mod:`.frames`, :mod:`.pings` and :mod:`.progress`: what they are made of.
 

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
 #: Connections that are accepted in a row before others get their turn.
 _IN_A_ROW = 32
-#: Seconds to wait before accepting again where the system has no descriptor or memory for another connection, and
-#: where a client that was not let in has just lost its descriptor.
+#: Seconds to wait before accepting again where the system has no descriptor or memory for another connection.
 _PAUSE = 1.0
-_SHORT_PAUSE = 0.02
 #: Seconds between two log lines that say so.
 SAY_AGAIN = 60.0
 #: Descriptors below the limit from which the limit counts as reached.
@@ -123,16 +121,17 @@ class Accepting:
             server = await self.loop.create_server(self._open_one, sock=sock, backlog=backlog, **self._tls)
             self._servers.append(server)
 
-    def look_at(self, transport: asyncio.Transport) -> None:
-        """Make room if the descriptor of a new connection is among the last ones that there are.
+    def is_nearly_exhausted(self, transport: asyncio.Transport) -> bool:
+        """Whether the descriptor of a new connection is among the last ones that there are; the log says so.
 
         uvloop drops the clients that come once there is no descriptor left, and tells nobody.
         """
         limit = _limit_of_descriptors()
         sock = transport.get_extra_info("socket")
-        if limit is not None and sock is not None and sock.fileno() >= limit - _MARGIN:
-            self._exhaustion.say("nearly all descriptors are in use")
-            self._make_room()
+        if limit is None or sock is None or sock.fileno() < limit - _MARGIN:
+            return False
+        self._exhaustion.say("nearly all descriptors are in use")
+        return True
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(_IN_A_ROW):
@@ -147,7 +146,7 @@ class Accepting:
                 else:
                     self._exhaustion.say(error.strerror or str(error))
                     if self._make_room():
-                        pause = _SHORT_PAUSE
+                        pause = 0.0  # the loop closes that connection first
                 # The clients wait in the queue of the socket meanwhile.
                 self.loop.remove_reader(sock)
                 self._paused[sock] = self.loop.call_later(pause, self._go_on, sock)

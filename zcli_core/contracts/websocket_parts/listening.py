@@ -68,6 +68,7 @@ class AsyncioListener(Generic[C]):
         self._unix_path: str | None = None
         self._addresses: list[Address] = []
         self._clock: asyncio.TimerHandle | None = None
+        self._restoring: asyncio.TimerHandle | None = None
 
     # What a transport adds ----------------------------------------------------------------------------------------
 
@@ -114,8 +115,22 @@ class AsyncioListener(Generic[C]):
 
     def opened(self, transport: asyncio.Transport) -> None:
         """A client has connected."""
-        if self._accepting is not None and self._accepting.watches_descriptors:
-            self._accepting.look_at(transport)
+        accepting = self._accepting
+        if accepting is not None and accepting.watches_descriptors and accepting.is_nearly_exhausted(transport):
+            self._lower_limit()
+
+    def _lower_limit(self) -> None:
+        """Few descriptors are left: for a while, no more clients may wait to be let in than do now, but for one."""
+        openings = self.openings
+        if self._restoring is None:
+            self._restoring = self.loop.call_later(SAY_AGAIN, self._restore_limit)
+        openings.limit = max(len(openings) - 1, 1)
+        if len(openings) > openings.limit:
+            openings.evict()
+
+    def _restore_limit(self) -> None:
+        self._restoring = None
+        self.openings.limit = self.limits.max_openings
 
     def add_opening(self, opening: Unadmitted, address: Address) -> None:
         """Count a client that is not let in; it may cost another one its connection."""
@@ -123,7 +138,7 @@ class AsyncioListener(Generic[C]):
             self._said_full_at = self.loop.time()
             self.log.warning(
                 "%d connections are in the handshake or being refused, which is the limit; the oldest of the address "
-                "with most of them are closed for new ones; %d so far", self.limits.max_openings, self.openings.evicted,
+                "with most of them are closed for new ones; %d so far", self.openings.limit, self.openings.evicted,
             )  # fmt: skip
 
     def _make_room(self) -> bool:
@@ -165,6 +180,9 @@ class AsyncioListener(Generic[C]):
             self._accepting.stop()
             self._accepting = None
             self._remove_socket_file()
+        if self._restoring is not None:
+            self._restoring.cancel()
+            self._restoring = None
         for opening in self.openings:
             opening.drop()
 

@@ -41,8 +41,8 @@ class Opening(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_abandon", "_buffer", "_deciding", "_delayed", "_done", "_expired", "_listener", "_skimmed", "_timer",
-        "_transport",
+        "_abandon", "_address", "_buffer", "_deciding", "_delayed", "_done", "_expired", "_listener", "_skimmed",
+        "_timer", "_transport",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,7 @@ class Opening(asyncio.BufferedProtocol):
         """
         self._listener = listener
         self._abandon = abandon
+        self._address = address
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         #: Bytes that were read since the head is over its limit.
@@ -82,7 +83,8 @@ class Opening(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         if self._abandon is None:
-            self._listener.add_opening(self, _address(self._transport.get_extra_info("peername")))
+            self._address = _address(self._transport.get_extra_info("peername"))
+            self._listener.add_opening(self, self._address)
         self._listener.opened(self._transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -108,7 +110,7 @@ class Opening(asyncio.BufferedProtocol):
             head, self._buffer = parts
             info = self._transport.get_extra_info
             request, key = parse_head(
-                head, _address(info("peername")), _address(info("sockname")), info("sslcontext") is not None,
+                head, self._address, _address(info("sockname")), info("sslcontext") is not None,
                 info("peercert") or None,
             )  # fmt: skip
         except BadRequest as bad:

@@ -30,7 +30,8 @@ class Openings:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        #: How many there may be.
+        self.limit = limit
         #: What stands for the address of each connection.
         self._keys: dict[Unadmitted, str] = {}
         #: The connections of each address, the oldest first.
@@ -54,7 +55,7 @@ class Openings:
         of_address = self._of_address.setdefault(key, {})
         of_address[opening] = None
         self._count(key, len(of_address) - 1, len(of_address))
-        return len(self._keys) > self._limit and self.evict()
+        return len(self._keys) > self.limit and self.evict()
 
     def discard(self, opening: Unadmitted) -> None:
         """Count a connection no more: it was let in, or is gone."""

@@ -1,0 +1,63 @@
+"""Writing to a client that has reset its connection: event loops log such writes to stderr, past the log."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+import pytest
+from websocket_transports import serve
+
+from zcli_core.contracts.websocket import Connection, Endpoint, Message
+from zcli_core.errors import ConnectionClosed
+from zcli_core.testing.localhost import client_tls, server_tls
+from zcli_core.testing.websocket_frames import PING, TEXT, frame
+from zcli_core.testing.websocket_peer import PATIENCE, reset, until
+from zcli_core.testing.websocket_server import Echo, ServerUnderTest
+
+COUNT = 100
+
+
+def send(server: ServerUnderTest, connection: Connection) -> None:
+    for _ in range(COUNT):
+        connection.send("x")
+
+
+def send_large(server: ServerUnderTest, connection: Connection) -> None:
+    connection.send("x" * 1_000_000)  # over TLS, it is written in pieces
+
+
+def publish(server: ServerUnderTest, connection: Connection) -> None:
+    prepared = server.listener.prepare("x")
+    for _ in range(COUNT):
+        connection.send_prepared(prepared)
+
+
+def answer_pings(server: ServerUnderTest, connection: Connection) -> None:
+    """They came behind the message."""
+
+
+@pytest.mark.parametrize("write", [send, send_large, publish, answer_pings])
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+def test_writes_after_a_reset_leave_no_line(
+    write: Callable[..., None], secure: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio logs each write after the fifth."""
+    has_reset = threading.Event()
+
+    class Writing(Echo):
+        def message(self, message: Message) -> bool:
+            assert has_reset.wait(PATIENCE)
+            with contextlib.suppress(ConnectionClosed):
+                write(self.server, self.connection)
+            return True
+
+    endpoint = Endpoint(port=0, tls=server_tls() if secure else None)
+    with serve("wsproto", endpoint=endpoint, receiver=Writing) as server:
+        client = server.connect(tls=client_tls() if secure else None)
+        client.send(frame(TEXT, b"go") + frame(PING) * COUNT)
+        reset(client.sock)
+        has_reset.set()
+        until(lambda: server.closed)
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []

@@ -1,0 +1,94 @@
+"""Part of the WebSocket contract suite: connections that are not let in are limited in number."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import pytest
+
+from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Refuse
+from zcli_core.testing.localhost import client_tls, server_tls
+from zcli_core.testing.websocket_opening import GET
+from zcli_core.testing.websocket_peer import PATIENCE, reset, until, upgrade_request
+from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+
+#: Connections that are not let in, in these tests.
+OPENINGS = 4
+
+#: What a client sends that does not go on with its handshake; the second item is whether it speaks TLS.
+UNDECIDED = {
+    "nothing": (b"", False),
+    "half a request": (upgrade_request()[:-2], False),
+    "nothing over TLS": (b"", True),
+    "half a TLS handshake": (b"\x16\x03\x01\x02\x00\x01\x00", True),
+}
+
+#: Requests that are refused, by decisions with and without a delay.
+REFUSED = {
+    "a close frame": Refuse(1008, "no"),
+    "a close frame that waits": Refuse(1008, "no", delay=PATIENCE),
+    "a response": HttpAnswer(403),
+    "a response that waits": HttpAnswer(403, delay=PATIENCE),
+}
+
+
+def ends(sock: socket.socket) -> bool:
+    """Whether the server has closed the connection, after whatever it has sent."""
+    sock.settimeout(0.02)
+    try:
+        while sock.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+class CrowdTests(WebSocketSuite):
+    """Whoever connects may hold a connection, so their number is limited."""
+
+    @pytest.mark.parametrize("what", UNDECIDED)
+    def test_undecided_clients_over_the_limit_are_closed_oldest_first(self, serve: Serve, what: str) -> None:
+        """From the moment in which they are accepted. Who was let in stays, and so do the newest ones."""
+        sent, secure = UNDECIDED[what]
+        tls = client_tls() if secure else None
+        limits = Limits(max_openings=OPENINGS, open_timeout=PATIENCE, close_timeout=PATIENCE)
+        endpoint = Endpoint(port=0, tls=server_tls() if secure else None)
+        with serve(limits, endpoint) as server, server.connect(tls=tls) as let_in, contextlib.ExitStack() as stack:
+            crowd = []
+            for _ in range(2 * OPENINGS):
+                crowd.append(stack.enter_context(server.socket()))
+                crowd[-1].sendall(sent)
+            for old in crowd[:OPENINGS]:
+                until(lambda sock=old: ends(sock), "a client over the limit was not closed")  # type: ignore[misc]
+            assert not any(map(ends, crowd[OPENINGS:]))
+            with server.connect(tls=tls) as another:
+                assert another.echo() == b"are you there?"
+            assert let_in.echo() == b"are you there?"
+
+    @pytest.mark.parametrize("how", REFUSED)
+    def test_refused_clients_that_stay_count_as_well(self, serve: Serve, how: str) -> None:
+        """Whether they wait for the answer or have it, and do not leave."""
+        decision = REFUSED[how]
+        limits = Limits(max_openings=OPENINGS, open_timeout=PATIENCE, close_timeout=PATIENCE)
+        with serve(limits, decide=lambda *_: decision) as server, contextlib.ExitStack() as stack:
+            crowd = []
+            for number in range(2 * OPENINGS):
+                crowd.append(stack.enter_context(server.socket()))
+                crowd[-1].sendall(upgrade_request())
+                until(lambda count=number: len(server.upgrades) > count)  # type: ignore[misc]
+            for old in crowd[:OPENINGS]:
+                until(lambda sock=old: ends(sock), "a client over the limit was not closed")  # type: ignore[misc]
+
+    def test_clients_that_leave_make_room(self, serve: Serve) -> None:
+        """However many there have been, none of those that are there is closed."""
+        limits = Limits(max_openings=OPENINGS, open_timeout=PATIENCE, close_timeout=PATIENCE)
+        with serve(limits) as server, server.socket() as first:
+            for _ in range(3 * OPENINGS):
+                reset(server.socket())
+                with server.connect() as client:  # the server notices them in their order
+                    assert client.echo() == b"are you there?"
+                assert server.ask(GET)
+            assert not ends(first)
