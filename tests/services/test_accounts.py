@@ -114,6 +114,16 @@ def test_command_is_told_no_secret(monkeypatch: pytest.MonkeyPatch, as_account: 
     assert environment()["LC_ALL"] == "C"
 
 
+def test_command_has_the_accounts_groups_only() -> None:
+    """None of root's own groups, and all that the account database gives the account."""
+    needs_root("becoming another account")
+    said = run(["id", "-G"], 10.0, Account("somebody", 1, 2, "/", (12_345,)), Path("/"))
+    assert {int(group) for group in said.output.split()} == {2, 12_345}
+    assert account("nobody").groups == tuple(
+        group for group in os.getgrouplist("nobody", account("nobody").gid) if group != account("nobody").gid
+    )
+
+
 # --- whom it runs as ---
 
 
@@ -293,7 +303,8 @@ def test_data_folder_behind_their_link_is_not_made(others: Path, place: Path) ->
     assert list(target.iterdir()) == []
     own = others / "a" / "b"
     DataFiles(own, found, lambda: 10.0).make()
-    assert (own.stat().st_uid, stat.S_IMODE(own.stat().st_mode)) == (1, 0o700)
+    assert [each.stat().st_uid for each in (own, own.parent)] == [1, 1]
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
 
 
 def test_data_folder_that_was_exchanged_is_not_locked(place: Path) -> None:
