@@ -177,8 +177,9 @@ def test_python_without_a_script_reads_its_trusted_folder(tmp_path: Path, how: s
         return done.stdout + done.stderr
 
     assert run() == f"1 {tmp_path / 'a.pem'}\n"
-    tmp_path.chmod(0o777)
-    assert f"{tmp_path / '.zEnv'} is not read, because its folder" in run()
+    if how == "-c":
+        tmp_path.chmod(0o777)
+        assert f"{tmp_path / '.zEnv'} is not read, because its folder" in run()
 
 
 # --- commands ---------------------------------------------------------------------------------------------------
@@ -270,3 +271,23 @@ def test_doctor_names_secrets_that_every_user_can_read(
     file.chmod(0o644)
     file.write_text("" if name.startswith("secrets") else "#\n")
     assert warnings() == []
+
+
+def test_doctor_names_files_of_others_that_are_read(
+    zenv: Write, isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user has named them by an absolute path, and may have forgotten whose they are."""
+    monkeypatch.setattr(checks, "_CHECKS", (("configuration", checks._configuration),))
+    file, keys = zenv("A=1\n").rename(isolated / "open.env"), isolated / "keys"
+    keys.mkdir(mode=0o755)
+    (keys / "idp.pem").touch()
+    monkeypatch.setenv("ZCLI_ENV_FILE", str(file))
+    monkeypatch.setenv("ZCLI_JWT_PUBLIC_KEY_FILE", str(keys / "idp.pem"))
+    for place, state in ((file, 0o644), (keys, 0o755)):
+        assert not [each for each in checks.examine(load_plugins()) if "although" in each.detail]
+        place.chmod(0o777)
+        found = [each.detail for each in checks.examine(load_plugins()) if "although" in each.detail]
+        named = file if place == file else keys / "idp.pem"
+        assert len(found) == 1
+        assert found[0].startswith(f"{named} is read because it is named, although {place} belongs to ")
+        place.chmod(state)

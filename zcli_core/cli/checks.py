@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from zcli_core import __version__
-from zcli_core.cli.file_checks import readable_secrets
+from zcli_core.cli.file_checks import foreign_files, readable_secrets
 from zcli_core.comm import Comm
 from zcli_core.config.sections import Application
 from zcli_core.contracts.provider import Context
@@ -107,6 +107,7 @@ def _configuration(session: Session) -> _Findings:
     for warning in session.warnings:
         yield "warning", warning
     yield from readable_secrets(session)
+    yield from foreign_files(session)
     if session.error is None:
         yield "ok", f"{len(session.config.settings)} settings, deployment {session.config.deployment}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -10,7 +11,11 @@ from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from zcli_core.config.assembly import layer_entries
+from zcli_core.config.conversion import is_path
+from zcli_core.errors import ConfigError
+from zcli_core.printable import printable
 from zcli_core.security import all_users_can_read
+from zcli_core.trusted import why_untrusted
 
 if TYPE_CHECKING:
     from zcli_core.cli.session import Session
@@ -34,7 +39,24 @@ def readable_secrets(session: Session) -> Iterator[tuple[Literal["warning"], str
     for file, names in found.items():
         if all_users_can_read(Path(file)):
             what = f"every user of this machine can read the secrets in {file} ({', '.join(names)})"
-            yield "warning", f"{what}: chmod 600 {quote(file)}"
+            yield "warning", printable(f"{what}: chmod 600 {quote(file)}")
+
+
+def foreign_files(session: Session) -> Iterator[tuple[Literal["warning"], str]]:
+    """Yield each file that is read only because a user has named it: another user owns it or may write it."""
+    files = dict.fromkeys(map(_file_of, layer_entries(session.host, session.config.settings)))
+    for key, setting in session.config.settings.items():
+        if is_path(setting) and not setting.declaration.written:
+            with contextlib.suppress(ConfigError):  # a value that cannot be used is reported already
+                value = session.config.get(key)
+                files[None if value is None else str(value)] = None
+    for file in files:
+        for place in () if file is None else (file, os.path.dirname(file)):
+            with contextlib.suppress(OSError):
+                reason = why_untrusted(os.stat(place))
+                if reason is not None:
+                    yield "warning", printable(f"{file} is read because it is named, although {place} {reason}")
+                    break
 
 
 def _file_of(entry: Entry) -> str | None:
