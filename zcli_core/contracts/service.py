@@ -97,7 +97,8 @@ class Exchange(NamedTuple):
     """One step of a probe: send these bytes, then read until ``complete`` says that nothing more is needed.
 
     ``complete`` takes everything read in this step; None reads nothing. Reading also ends when the other side closes
-    the connection or the time is up; the probe is then given what there is.
+    the connection, the time is up, or 64 KiB have come; the probe is then given what there is. More than 1 KiB is not
+    given to ``complete`` after every piece, only when it has grown by an eighth or pauses.
     ``tls`` has the connection encrypted from here on; ``reconnect`` begins a new connection first. ``share`` is the
     part of the remaining time that this step may take once there is a connection.
     """
