@@ -63,6 +63,11 @@ def throttled_networks(address: Address) -> Networks:
     return own, *(Network(str(ipaddress.IPv6Network((base, size), strict=False)), share) for size, share in _LARGER)
 
 
+def widest_network(address: Address) -> str:
+    """The largest of :func:`throttled_networks`: what refusals are counted by, so that no customer fills the log."""
+    return throttled_networks(address)[-1].key
+
+
 def parse_ip(text: str) -> _IP | None:
     """An IP address without its zone, as IPv4 where an IPv6 address stands for one; None for any other text."""
     try:
