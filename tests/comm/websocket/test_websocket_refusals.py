@@ -174,7 +174,7 @@ def test_log_burst_is_one_line_and_its_number(caplog: pytest.LogCaptureFixture, 
         "refused [2001:db8::1]:1: wrong token",
         "refused 192.0.2.1:1: no token",
         "refused 192.0.2.1 999 more times; the last time: wrong token",
-        "refused 2001:db8::/64 999 more times; the last time: wrong token",
+        "refused 2001:db8::/48 999 more times; the last time: wrong token",
     ]
 
 
@@ -202,13 +202,16 @@ def test_log_many_causes_and_addresses_are_bounded(caplog: pytest.LogCaptureFixt
         for number in range(200):
             log.note(("192.0.2.1", 1), f"origin {number}")
         assert len(caplog.messages) == 16
+        for number in range(200):
+            log.note((f"2001:db8:0:{number:x}::1", 1), f"origin {number}")
+        assert len(caplog.messages) == 32
         for number in range(MAX_ADDRESSES + 300):
             log.note((f"host-{number}", 1), "wrong token")
         assert len(log._bursts) == MAX_ADDRESSES + 1
         log.close()
 
     asyncio.run(flood())
-    assert caplog.messages[-1] == "refused other addresses 300 more times; the last time: wrong token"
+    assert caplog.messages[-1] == "refused other addresses 301 more times; the last time: wrong token"
     assert "refused 192.0.2.1 184 more times; the last time: origin 199" in caplog.messages
 
 

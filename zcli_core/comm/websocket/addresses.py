@@ -45,6 +45,11 @@ def throttled_networks(address: Address) -> Networks:
     return own, *(Network(str(ipaddress.IPv6Network((base, size), strict=False)), share) for size, share in _LARGER)
 
 
+def widest_network(address: Address) -> str:
+    """The largest of :func:`throttled_networks`: what refusals are counted by, so that no customer fills the log."""
+    return throttled_networks(address)[-1].key
+
+
 def is_loopback_host(host: str) -> bool:
     """Whether a host is ``localhost`` or a loopback address. Another name is not, wherever it leads now."""
     parsed = parse_ip(host)

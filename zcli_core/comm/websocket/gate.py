@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from zcli_core.comm.websocket import pages
-from zcli_core.comm.websocket.addresses import TrustedProxies, address_key, throttled_networks
+from zcli_core.comm.websocket.addresses import TrustedProxies, throttled_networks, widest_network
 from zcli_core.comm.websocket.connection import Admission
 from zcli_core.comm.websocket.refusals import RefusalLog, RefusalPacer
 from zcli_core.comm.websocket.throttle import FailureThrottle
@@ -256,7 +256,7 @@ class Gate:
         if request is not None:
             address = self.client_of(request).remote_address
         self._refusals.note(address, cause)
-        return self._pacer.delay(address_key(address))
+        return self._pacer.delay(widest_network(address))
 
     def close(self) -> None:
         """The server ends: log how many refusals were not logged."""

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from zcli_core.comm.websocket.addresses import address_key
+from zcli_core.comm.websocket.addresses import widest_network
 from zcli_core.comm.websocket.connection import shown_address
 from zcli_core.comm.websocket.throttle import MAX_ADDRESSES
 
@@ -85,7 +85,7 @@ class RefusalLog:
 
     def note(self, address: Address, cause: str) -> None:
         """Log a refusal, or count it."""
-        key = address_key(address)
+        key = widest_network(address)
         if key not in self._bursts and len(self._bursts) >= MAX_ADDRESSES:
             key = _OTHERS
         burst = self._bursts.setdefault(key, _Burst())
