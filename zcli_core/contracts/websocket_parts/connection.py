@@ -286,6 +286,7 @@ class AsyncioConnection(Sender):
         several is. The answers to several messages are collected and go out in one write, as long as they are handled
         quickly: a message must not wait for a handler that goes on computing after it was sent. Where messages are
         handled by the core's task instead of during the call, that is the step of the task that they have scheduled.
+        The pongs to pings that stand in a row go out in one write, too.
         """
         decoder = self._decoder
         next_event = decoder.next
@@ -293,9 +294,12 @@ class AsyncioConnection(Sender):
         left = _BYTES_IN_A_ROW
         probation = self._probation
         began = 0.0  # when the first message was delivered, if more was received with it
-        corked = None
+        corked = pongs = None
         while (event := next_event()) is not None:
             if isinstance(event, (str, bytes)):
+                if pongs is not None:
+                    self._uncork()
+                    pongs = None
                 if corked is None and self._corked is None:
                     if began:
                         if probation == 1:
@@ -314,9 +318,13 @@ class AsyncioConnection(Sender):
                     break
             else:
                 left -= _BYTES_FOR_AN_EVENT
+                if self._corked is None and decoder.waiting:
+                    pongs = self._corked = []
                 self._handle(event)
             if left <= 0:
                 break
+        if pongs is not None:
+            self._uncork()
         if not self._held and (event is not None or decoder.unfinished):
             self._held = _FOR_OTHERS
             self._listener.loop.call_soon(self._go_on_after, _FOR_OTHERS)
