@@ -354,6 +354,18 @@ def test_start_fails_if_no_layer_reads_zspark(site: Site, monkeypatch: pytest.Mo
     assert "the plugin zcli_layers (zcli-core" in str(caught.value)
 
 
+def test_section_of_a_disabled_plugin_is_said_on_the_console(
+    isolated: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The environment has disabled what the script wants its secrets from."""
+    monkeypatch.setenv("ZCLI_PLUGINS_DISABLE", "zcli_secrets_dir")
+    with zCLI({"deployment": "Production", "logger_path": ".", "secrets_dir": {"folder": "/run/secrets"}}):
+        pass
+    assert (
+        "zSpark sets 'secrets_dir', which no plugin in use declares; it may be for a plugin" in capfd.readouterr().err
+    )
+
+
 def test_broken_layer_plugin_is_said_on_the_console(
     site: Site, isolated: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,7 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     config = Config(settings, resolution)
     problems = resolution.problems + _disabled_too_late(config, blocked)
     warnings = [*host.warnings, *resolution.warnings, *_unknown_names(host, blocked)]
+    warnings += _sections_of_missing_plugins(host, settings, zspark)
     _check_choices(host, config, problems, warnings)
     if not problems:
         warnings += _export(resolution)
@@ -226,6 +227,24 @@ def _unknown_names(host: PluginHost, disabled: Iterable[str]) -> list[str]:
         for name in disabled
         if name not in host.records
     ]
+
+
+def _sections_of_missing_plugins(
+    host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str, Any]
+) -> list[str]:
+    """Warn of what the script sets and no plugin declares, if a plugin is disabled or broken: it may protect something.
+
+    The environment can disable a plugin, such as one with a layer of secrets, although zSpark is the higher layer.
+    """
+    missing = [f"{record} ({record.state})" for record in host.records.values() if record.state != "loaded"]
+    if not missing:
+        return []
+    known = {key.partition(".")[0] for key in settings} | {"deployments"}
+    unread = [
+        repr(str(name)) for name, value in zspark.items() if isinstance(value, Mapping) and str(name) not in known
+    ]
+    what = "zSpark sets {}, which no plugin in use declares; it may be for a plugin that is not in use: {}"
+    return [SecurityWarning(what.format(name, ", ".join(missing))) for name in unread]
 
 
 def _export(resolution: Resolution) -> list[str]:
