@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trustme
 from installations import Site
+from needs import needs_root
 
 from zcli_core import __version__
 from zcli_core.installation import install_again
@@ -245,6 +246,18 @@ def test_a_log_that_cannot_be_written_is_wrong(doctor: Run, tmp_path: Path) -> N
     (tmp_path / "logs" / "t.log").mkdir(parents=True)
     status, found = doctor(ZCLI_LOGGER_PATH=str(tmp_path / "logs"), ZCLI_TITLE="t")
     assert (status, "t.log: Is a directory" in _of(found["log file"], "wrong")) == (1, True)
+
+
+def test_a_log_that_another_user_leads_elsewhere_is_wrong(doctor: Run, tmp_path: Path) -> None:
+    """The link is named, and what it leads to is not opened."""
+    needs_root("giving a link to another user")
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (tmp_path / "other").touch()
+    (logs / "t.log").symlink_to(tmp_path / "other")
+    os.lchown(logs / "t.log", 65534, 65534)
+    status, found = doctor(ZCLI_LOGGER_PATH=str(logs), ZCLI_TITLE="t")
+    assert (status, "is a link that the user nobody" in _of(found["log file"], "wrong")) == (1, True)
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has a folder that not even root can write to")

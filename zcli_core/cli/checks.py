@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -178,10 +179,12 @@ def _unwritable_folder(folder: Path) -> str | None:
 
 def _unwritable_file(file: Path) -> str | None:
     """What keeps this user from writing to a file, if it is there; None if nothing does."""
+    from zcli_core.safe_files import open_to_append
+
     if not file.exists():
         return None
     try:
-        with file.open("ab"):
+        with file.open("ab") if os.name != "posix" else open(open_to_append(file), "ab"):
             return None
     except OSError as error:
         return f"{file}: {error.strerror}"
