@@ -13,9 +13,6 @@ from collections.abc import Callable, Iterator
 #: size covers a day, even if the lines have tracebacks.
 _AT_ONCE = 100
 _SECONDS = 10.0
-#: The same for lines below WARNING: each client's coming and going.
-_AT_ONCE_BELOW = 1000
-_SECONDS_BELOW = 1.0
 #: Seconds from the first line that is left out until their number is logged.
 _REPORT_AFTER = 60.0
 #: Characters of the last line that are repeated with it.
@@ -27,22 +24,19 @@ _REPORT = "zcli_log_limit"
 class _Kind:
     """The lines of one place in the code."""
 
-    __slots__ = ("_left", "_most", "_seconds", "_since", "last", "left_out", "level")
+    __slots__ = ("_left", "_since", "last", "left_out", "level")
 
     def __init__(self, level: int, now: float) -> None:
         self.level = level
-        often = level < logging.WARNING
-        self._most = _AT_ONCE_BELOW if often else _AT_ONCE
-        self._seconds = _SECONDS_BELOW if often else _SECONDS
         #: How many may be logged now, if no time passes.
-        self._left: float = self._most
+        self._left: float = _AT_ONCE
         self._since = now
         #: How many were left out since that was last logged, and the message of the last one.
         self.left_out = 0
         self.last = ""
 
     def may_be_logged(self, now: float) -> bool:
-        self._left = min(self._left + (now - self._since) / self._seconds, self._most)
+        self._left = min(self._left + (now - self._since) / _SECONDS, _AT_ONCE)
         self._since = now
         if self._left < 1:
             return False
@@ -53,7 +47,8 @@ class _Kind:
 class LogLimit(logging.Filter):
     """Leaves out lines that one place in the code logs again and again, and logs how many were left out.
 
-    Security warnings about the configuration are never left out.
+    Lines below WARNING are never left out, because an operator who asks for them wants all of them. Neither are security
+    warnings about the configuration.
     """
 
     def __init__(
@@ -73,7 +68,7 @@ class LogLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a line is logged (logging)."""
-        if hasattr(record, _REPORT) or hasattr(record, "zcli_security"):
+        if record.levelno < logging.WARNING or hasattr(record, _REPORT) or hasattr(record, "zcli_security"):
             return True
         with self._lock:
             now = self._clock()
