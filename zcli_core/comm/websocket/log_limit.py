@@ -47,8 +47,8 @@ class _Kind:
 class LogLimit(logging.Filter):
     """Leaves out lines that one place in the code logs again and again, and logs how many were left out.
 
-    Lines below WARNING are never left out, because an operator who asks for them wants all of them. Neither are security
-    warnings about the configuration.
+    Lines below WARNING are never left out, because an operator who asks for them wants all of them. Security warnings
+    about the configuration are not left out either.
     """
 
     def __init__(
