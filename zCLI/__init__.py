@@ -2,9 +2,91 @@
 
 >>> from zCLI import zCLI
 >>> z = zCLI({"title": "my-script"})
+
+``__all__`` lists the public names: what scripts call, catch and annotate. Each of them is imported when it is first
+used, because most scripts need only ``zCLI``.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zcli_core import __version__
 from zcli_core.app import zCLI
 from zcli_core.printable import print_line
 
-__all__ = ["print_line", "zCLI"]
+if TYPE_CHECKING:
+    from zcli_core.comm.services.failures import ServiceFailure
+    from zcli_core.comm.websocket.background import BackgroundServer
+    from zcli_core.comm.websocket.blocking import BlockingConnection
+    from zcli_core.comm.websocket.connection import ServerConnection
+    from zcli_core.config.settings import Section, setting
+    from zcli_core.contracts.auth import Identified, Rejected
+    from zcli_core.contracts.http import HttpFailure, HttpRequest, HttpResponse
+    from zcli_core.contracts.provider import Context, Provider
+    from zcli_core.contracts.websocket import Message, Request
+    from zcli_core.errors import ConfigError, ConnectionClosed, ListenError, ZCLIError
+    from zcli_core.hookspecs import hookimpl
+    from zcli_core.types import ClientInfo, ConnectionInfo, ServiceState, ServiceStatus
+
+__all__ = [
+    "BackgroundServer",
+    "BlockingConnection",
+    "ClientInfo",
+    "ConfigError",
+    "ConnectionClosed",
+    "ConnectionInfo",
+    "Context",
+    "HttpFailure",
+    "HttpRequest",
+    "HttpResponse",
+    "Identified",
+    "ListenError",
+    "Message",
+    "Provider",
+    "Rejected",
+    "Request",
+    "Section",
+    "ServerConnection",
+    "ServiceFailure",
+    "ServiceState",
+    "ServiceStatus",
+    "ZCLIError",
+    "__version__",
+    "hookimpl",
+    "print_line",
+    "setting",
+    "zCLI",
+]
+
+#: The modules of the names that are imported when they are first used.
+_MODULES = {
+    "zcli_core.comm.services.failures": ("ServiceFailure",),
+    "zcli_core.comm.websocket.background": ("BackgroundServer",),
+    "zcli_core.comm.websocket.blocking": ("BlockingConnection",),
+    "zcli_core.comm.websocket.connection": ("ServerConnection",),
+    "zcli_core.config.settings": ("Section", "setting"),
+    "zcli_core.contracts.auth": ("Identified", "Rejected"),
+    "zcli_core.contracts.http": ("HttpFailure", "HttpRequest", "HttpResponse"),
+    "zcli_core.contracts.provider": ("Context", "Provider"),
+    "zcli_core.contracts.websocket": ("Message", "Request"),
+    "zcli_core.errors": ("ConfigError", "ConnectionClosed", "ListenError", "ZCLIError"),
+    "zcli_core.hookspecs": ("hookimpl",),
+    "zcli_core.types": ("ClientInfo", "ConnectionInfo", "ServiceState", "ServiceStatus"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

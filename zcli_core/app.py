@@ -32,7 +32,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
 
     It can be used as a context manager; otherwise it is closed at the end of the program.
 
-    ``config`` is the configuration, ``log`` the application's ``logging.Logger``, ``comm`` the facade,
+    ``config`` is the configuration, ``log`` (or ``logger``) the application's ``logging.Logger``, ``comm`` the facade,
     ``plugins`` the plugin host.
     """
 
@@ -47,7 +47,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         if not self.config.misspelt_in("http"):  # an error once the script uses HTTP
             check_http_files(self.config)
         self._application_log = open_log(self.config, script_file())
-        self.log = self._application_log.logger
+        self.log = self.logger = self._application_log.logger
         self.plugins.trace_to(self.log)
         self._closing = False
         self._at_exit = _CloseAtExit(self)
@@ -82,6 +82,10 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
             self.comm.close()
         finally:
             self._finalizer()
+
+    def shutdown(self) -> None:
+        """Close what is open, as :meth:`close` does."""
+        self.close()
 
     def __enter__(self) -> zCLI:
         return self

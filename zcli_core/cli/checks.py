@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from zcli_core import __version__
 from zcli_core.cli.file_checks import foreign_files, readable_secrets
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from zcli_core.comm.services import Services
     from zcli_core.config import Config
     from zcli_core.host import Kind
+    from zcli_core.types import ServiceStatus
 
 State = Literal["ok", "warning", "wrong"]
 #: The newest Python that zCLI is tested on.
@@ -288,7 +289,7 @@ def _private_keys(session: Session) -> _Findings:
         yield "ok", "none of those that are set can be read by every user"
 
 
-def _who_else_gets_in(status: dict[str, Any]) -> str:
+def _who_else_gets_in(status: ServiceStatus) -> str:
     """The other people of this machine that a service on it admits without a login; empty if there are none."""
     from zcli_core.comm.services.owners import other_people
 

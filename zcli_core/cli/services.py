@@ -13,6 +13,7 @@ from zcli_core.cli.session import comm
 
 if TYPE_CHECKING:
     from zcli_core.comm import Comm
+    from zcli_core.types import ServiceStatus
 
 _COLUMNS = ("service", "state", "address", "version", "login", "detail")
 _Row = tuple[str, ...]
@@ -66,9 +67,9 @@ def _watch(facade: Comm) -> None:
         at_once(ask, facade.services.names)
 
 
-def _row(status: dict[str, Any]) -> _Row:
-    info = status.get("connection_info") or {}
-    login = {True: "needed", False: "not needed"}.get(status["needs_auth"], "")
+def _row(status: ServiceStatus) -> _Row:
+    info = status.get("connection_info")
+    login = {True: "needed", False: "not needed", None: ""}[status["needs_auth"]]
     port = "" if status["port"] is None else f":{status['port']}"
     address = f"{info['host']}:{info['port']}" if info else port
     stranger = "" if status["owner_trusted"] else f"another user, {status['owner']}, runs it"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from zcli_core.contracts.provider import Context
 from zcli_core.forks import call_after_fork
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
     from zcli_core.comm.websocket.server import WebSocketServer
     from zcli_core.config import Config
     from zcli_core.contracts.http import HttpResponse, HttpTransport
+    from zcli_core.types import ConnectionInfo, ServiceStatus
 
 
 _T = TypeVar("_T")
+
+#: Stands for a name that is left out: None would be a mistake.
+_EVERY: Any = object()
 
 
 class _Part(Generic[_T]):
@@ -165,28 +170,96 @@ class Comm:
         notify = self._host.notifier("zcli_service_changed", log)
         return Services(self._config, self._host, log, notify and (lambda name, status: notify(name, status, context)))
 
-    def service_status(self, *name: str) -> dict[str, Any]:
-        """How a service is, or without a name all of them; see :meth:`zcli_core.comm.services.Services.status`."""
-        status: dict[str, Any] = self.services.status(*name)
-        return status
+    @overload
+    def service_status(self) -> dict[str, ServiceStatus]: ...
 
-    def get_service_connection_info(self, name: str) -> dict[str, Any] | None:
-        """What a driver needs to connect to a running service; see
-        :meth:`zcli_core.comm.services.Services.connection_info`.
+    @overload
+    def service_status(self, name: str) -> ServiceStatus: ...
+
+    def service_status(self, name: str = _EVERY) -> ServiceStatus | dict[str, ServiceStatus]:
+        """Return the status of a service; without a name, the status of every service by name.
+
+        All services are probed at the same time, each for at most ``services.timeout`` seconds. zCLI never logs in.
+
+        Raises:
+            ValueError: no plugin provides a service of that name.
+            ConfigError: the settings of the service that is named cannot be used, or several plugins provide it.
+        """
+        return self.services.status() if name is _EVERY else self.services.status(name)
+
+    def get_service_connection_info(self, name: str) -> ConnectionInfo | None:
+        """Return what a driver needs to connect to a service; None if the service is not running.
+
+        There is never a password in it. ``services.last_failure`` tells why the service is not running.
+
+        Raises:
+            ValueError: no plugin provides a service of that name.
         """
         return self.services.connection_info(name)
 
-    def start_service(self, name: str, **options: Any) -> bool:
-        """Have a service run, True once it is ready; see :meth:`zcli_core.comm.services.Services.start`."""
-        return self.services.start(name, **options)
+    def start_service(
+        self,
+        name: str,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        launcher: str | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Start a service and wait until it is ready; return True at once if it already is.
 
-    def stop_service(self, name: str, **options: Any) -> bool:
-        """Stop a service the way it was started; see :meth:`zcli_core.comm.services.Services.stop`."""
-        return self.services.stop(name, **options)
+        Args:
+            name: the service, such as ``"postgresql"``.
+            port: the port to start it on, and to look for it on; ``services.<name>.port`` if not given.
+            data_dir: the data folder of a server that zCLI starts; ``services.<name>.data_dir`` if not given.
+            launcher: what starts it; ``services.<name>.launcher`` if not given.
+            timeout: seconds until it must be ready; ``services.start_timeout`` if not given.
 
-    def restart_service(self, name: str, **options: Any) -> bool:
-        """Stop a service and start it the same way; see :meth:`zcli_core.comm.services.Services.restart`."""
-        return self.services.restart(name, **options)
+        Returns:
+            False if it is not ready in time or cannot be started. The log and ``services.last_failure`` tell why.
+
+        Raises:
+            ValueError: no plugin provides a service of that name, or an option cannot be used.
+        """
+        return self.services.start(name, port=port, data_dir=data_dir, launcher=launcher, timeout=timeout)
+
+    def stop_service(
+        self,
+        name: str,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Stop a service the way it was started; return True once it has stopped, at once if it is not running.
+
+        Args:
+            name: the service, such as ``"postgresql"``.
+            port: the port it is on; where this object started it, or ``services.<name>.port``, if not given.
+            data_dir: its data folder, if it was started with one.
+            timeout: seconds until it must have stopped; ``services.start_timeout`` if not given.
+
+        Returns:
+            False if it still runs or may not be stopped. The log and ``services.last_failure`` tell why.
+
+        Raises:
+            ValueError: no plugin provides a service of that name, or an option cannot be used.
+        """
+        return self.services.stop(name, port=port, data_dir=data_dir, timeout=timeout)
+
+    def restart_service(
+        self,
+        name: str,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Stop a service, start it the same way and wait until it is ready. A service that is not running is started.
+
+        Arguments, result and errors are those of :meth:`stop_service`; ``timeout`` holds for both steps together.
+        """
+        return self.services.restart(name, port=port, data_dir=data_dir, timeout=timeout)
 
     def health_check_all(self) -> dict[str, bool]:
         """Whether each service is ready, by name."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from zcli_core.comm.services import owners
 from zcli_core.comm.services.asking import Finding
 from zcli_core.contracts.service import LaunchError, LocalProcess, ServiceBackend, Target
 from zcli_core.printable import printable
+
+if TYPE_CHECKING:
+    from zcli_core.types import ConnectionInfo, ServiceStatus
 
 _SYSTEMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
 #: Package managers of Linux: the field of Install, the program, its word for installing.
@@ -35,12 +38,12 @@ def status_of(
     backend: ServiceBackend,
     target: Target,
     finding: Finding,
-    connection_info: dict[str, Any] | None,
+    connection_info: ConnectionInfo | None,
     owner_trusted: bool = True,
-) -> dict[str, Any]:
+) -> ServiceStatus:
     """The status as the facade gives it."""
     answer = finding.answer
-    status: dict[str, Any] = {
+    status: ServiceStatus = {
         "service": backend.name,
         "running": answer is not None,
         "ready": finding.state == "ready",
@@ -52,14 +55,14 @@ def status_of(
         "owner": None if finding.owner is None else owners.user_name(finding.owner),
         "owner_trusted": owner_trusted,
     }
-    if answer is not None:
+    if connection_info is not None:
         status["connection_info"] = connection_info
     if finding.state != "ready":
         status["error"] = printable(error_of(backend, target, finding))
     return status
 
 
-def unusable_status(name: str, cause: str) -> dict[str, Any]:
+def unusable_status(name: str, cause: str) -> ServiceStatus:
     """The status of a service that cannot even be asked: its plugin fails, or two plugins provide it."""
     return {
         "service": name,

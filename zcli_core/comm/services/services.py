@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
 
 from zcli_core.comm.services.asking import Finding, ask, at_once
 from zcli_core.comm.services.failures import LastFailure, ServiceFailure
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from zcli_core.contracts.provider import Provider
     from zcli_core.launchers.base import Job
     from zcli_core.launchers.place import LocalPlace
+    from zcli_core.types import ConnectionInfo, ServiceStatus
 
 #: Stands for "every service" where a name may be left out: None is a mistake like any other.
 ALL: Final = object()
-
-#: ``status``: what ``service_status`` gives of one service.
-Status = dict[str, Any]
 
 
 class Services:
@@ -46,7 +44,7 @@ class Services:
         config: Config,
         host: PluginHost,
         log: logging.Logger,
-        on_change: Callable[[str, Status], Any] | None = None,
+        on_change: Callable[[str, ServiceStatus], Any] | None = None,
     ) -> None:
         """``on_change(name, status)`` is called after a service was started or stopped here."""
         self._config = config
@@ -72,21 +70,20 @@ class Services:
 
     # --- asking ---
 
+    @overload
+    def status(
+        self, name: str, *, port: int | None = None, data_dir: str | os.PathLike[str] | None = None
+    ) -> ServiceStatus: ...
+
+    @overload
+    def status(self) -> dict[str, ServiceStatus]: ...
+
     def status(
         self, name: Any = ALL, *, port: int | None = None, data_dir: str | os.PathLike[str] | None = None
-    ) -> Any:
-        """How a service is; without a name, how every service is, as a dict by name. They are asked all at once.
+    ) -> ServiceStatus | dict[str, ServiceStatus]:
+        """The status of a service; without a name, the status of every service by name. They are probed all at once.
 
-        A status is a dict with
-
-        - ``service`` (str), ``running`` (bool: its own protocol answered), ``ready`` (bool: it would serve a client)
-        - ``state`` (str): ``"ready"``, ``"not ready"``, ``"stopped"``, ``"unreachable"``, ``"silent"``, ``"foreign"``,
-          or ``"unusable"`` if its plugin fails or its settings cannot be used; the other services are probed anyway
-        - ``port`` (int; None if unusable), ``os`` (str, as ``platform.system()``)
-        - ``version`` (str) and ``needs_auth`` (bool), None where it does not tell
-        - ``owner`` (str): the user whose server answered, None if the system does not tell; ``owner_trusted`` (bool):
-          False if that is another person's account, which could read what is sent to the server
-        - ``connection_info`` (dict) if it runs, ``error`` (str) if it is not ready
+        :class:`~zcli_core.types.ServiceStatus` explains its keys.
 
         :param port: the port of a named service; where it was started here, or ``services.<name>.port``, if not given.
         :param data_dir: its data folder, if it was started with one; as for ``port`` if not given.
@@ -100,7 +97,7 @@ class Services:
             return self._status(job.backend, job.target)
         return self._status(self._backend(name))
 
-    def report(self, name: str) -> Status:
+    def report(self, name: str) -> ServiceStatus:
         """The status of one service as it is told among all: where its plugin fails, it says so and nothing raises."""
         try:
             return self._status(self._backend(name))
@@ -110,13 +107,10 @@ class Services:
             self._log.error("the plugin of the service %s failed", name, exc_info=error)
             return unusable_status(name, f"its plugin failed: {describe_error(error)}")
 
-    def connection_info(self, name: str) -> dict[str, Any] | None:
+    def connection_info(self, name: str) -> ConnectionInfo | None:
         """What a driver needs to connect, never a password; None if the service is not running.
 
-        ``host``, ``port``, ``user`` (None where there is none), ``tls`` (bool), ``database``, ``url`` and what else the
-        service has. ``ca_file``, ``client_cert`` and ``client_key`` are there if they are set. Of a server that zCLI
-        started, ``passfile`` (PostgreSQL) and ``password_file`` (Redis) name the file that holds the password, and
-        ``socket`` the folder of PostgreSQL's Unix socket, to which ``url`` leads.
+        :class:`~zcli_core.types.ConnectionInfo` explains its keys.
 
         :raises ValueError: no plugin provides a service of that name.
         """
@@ -125,8 +119,7 @@ class Services:
         status = self._status(backend)
         if not status["running"]:
             self._fail(backend, "connection info", LaunchError(status["error"]))
-        info: dict[str, Any] | None = status.get("connection_info")
-        return info
+        return status.get("connection_info")
 
     def health_check_all(self) -> dict[str, bool]:
         """Whether each service is ready, by name."""
@@ -255,7 +248,7 @@ class Services:
             message += f"\n     {problem}"
         return message
 
-    def _status(self, backend: ServiceBackend, target: Target | None = None) -> Status:
+    def _status(self, backend: ServiceBackend, target: Target | None = None) -> ServiceStatus:
         target = target or self._target(backend)
         finding = self._ask(backend, target)
         if finding.answer is None:
@@ -364,14 +357,16 @@ class Services:
         return Job(backend, target, timeout, services_folder(setting), self._log, setting, self._settings.timeout)
 
 
-def _connection_info(backend: ServiceBackend, target: Target, place: LocalPlace | None) -> dict[str, Any]:
-    info = {"host": target.host, "port": target.port, "user": target.user, "tls": target.tls}
+def _connection_info(backend: ServiceBackend, target: Target, place: LocalPlace | None) -> ConnectionInfo:
+    info: dict[str, Any] = {"host": target.host, "port": target.port, "user": target.user, "tls": target.tls}
     for name in ("ca_file", "client_cert", "client_key"):
         file = getattr(target.settings, name, None)
         if file is not None:
             info[name] = str(file)
     info |= backend.connection_info(target)
-    return {**info, **backend.local_connection_info(place, target)} if place is not None else info
+    if place is not None:
+        info |= backend.local_connection_info(place, target)
+    return cast("ConnectionInfo", info)  # a plugin gives the rest
 
 
 def _valid_folder(value: Any) -> Path:

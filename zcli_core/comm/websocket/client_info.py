@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zcli_core.comm.websocket.blocking import unwrapped
 from zcli_core.comm.websocket.connection import ServerConnection
 
 if TYPE_CHECKING:
     from zcli_core.comm.websocket.blocking import BlockingConnection
+    from zcli_core.types import ClientInfo
 
 
 class ClientAuth:
     """Tells as whom a client was let in."""
 
-    def get_client_info(self, websocket: ServerConnection | BlockingConnection) -> dict[str, Any]:
+    def get_client_info(self, websocket: ServerConnection | BlockingConnection) -> ClientInfo:
         """What is known of a client, connected or not any more; never the credential that it showed.
 
-        ``identity`` (the name of the token's holder, say) and ``strategy`` are None if ``websocket.require_auth`` is
-        off. If ``websocket.auth`` names several strategies, an identity begins with the one that gave it, as in
-        ``"token:alice"``, so that clients of two strategies never have the same one. ``claims`` is a mapping of
-        whatever else the strategy knows; ``origin`` is the origin of its page, None for a program;
-        ``address`` is ``(host, port)``, None on a Unix socket; ``connected_at`` is a datetime in UTC.
-        ``expires_at`` is when its credential stops being valid, as such a datetime, or None. ``certificate_subject``
-        is the subject of its certificate as text (RFC 4514: ``"CN=alice,O=Example"``), None if it showed none.
+        :class:`~zcli_core.types.ClientInfo` explains its keys.
 
         Raises TypeError if ``websocket`` is not a client.
         """
@@ -46,7 +41,7 @@ class ClientAuth:
             "address": address[:2] if address else None,
             "connected_at": _utc(connection._connected_at),
             "expires_at": None if expires_at is None else _utc(min(expires_at, _LATEST)),
-            "certificate_subject": certificate and _distinguished_name(certificate.get("subject", ())),
+            "certificate_subject": _distinguished_name(certificate.get("subject", ())) if certificate else None,
         }
 
 
