@@ -171,13 +171,12 @@ def test_empty_restriction_is_said_on_the_console(
 
 
 def test_doctor_reports_a_misspelt_restriction(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As what is wrong with the server, and the other checks go on."""
+    """As a warning where it is read, and once as what is wrong with the part that it belongs to."""
     monkeypatch.setenv("WEBSOCKET_REQUIRE_AUHT", "1")
     wanted = [check for check in checks._CHECKS if check[0] in ("configuration", "providers", "WebSocket")]
     monkeypatch.setattr(checks, "_CHECKS", tuple(wanted))
     found = [(each.check, each.state) for each in checks.examine(load_plugins()) if "REQUIRE_AUHT" in each.detail]
-    assert ("configuration", "warning") in found
-    assert ("WebSocket", "wrong") in found
+    assert found == [("configuration", "warning"), ("providers", "wrong")]
 
 
 @pytest.mark.parametrize(
