@@ -71,11 +71,15 @@ def build_wheels(into: Path, *projects: Path) -> None:
 class FreshEnvironment:
     """A virtual environment of its own in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str = sys.executable) -> None:
         self.folder = folder
-        run(sys.executable, "-m", "venv", folder, folder=folder.parent)
         self._programs = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = self._programs / "python"
+        # Debian has the module ensurepip in a package of its own, so pip comes from ours.
+        without_pip = [] if python == sys.executable else ["--without-pip"]
+        run(python, "-m", "venv", *without_pip, folder, folder=folder.parent)
+        if without_pip:
+            run(sys.executable, "-m", "pip", "--python", self.python, "install", "-q", "pip", folder=folder.parent)
 
     def program(self, name: str) -> Path:
         """A command that was installed here."""

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fresh_environment import ROOT, FreshEnvironment, build_wheels
+from public_python import public_interpreter
 from scaffolded import Project
+from service_servers import public_folder
 
 from zcli_core.cli.scaffold import KINDS
 
 
 @pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> FreshEnvironment:
-    """A fresh environment with zCLI from its wheel, and what an author needs."""
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FreshEnvironment]:
+    """A fresh environment with zCLI from its wheel, and what an author needs.
+
+    Every user can run its programs, because root's servers run as another account.
+    """
     wheels = tmp_path_factory.mktemp("wheels")
     build_wheels(wheels, ROOT)
-    environment = FreshEnvironment(tmp_path_factory.mktemp("author") / "venv")
-    environment.install(*wheels.glob("*.whl"), "pytest", "build", "hatchling")
-    return environment
+    with public_folder() as folder:
+        environment = FreshEnvironment(folder / "venv", public_interpreter())
+        environment.install(*wheels.glob("*.whl"), "pytest", "build", "hatchling")
+        yield environment
 
 
 @pytest.fixture(scope="session")

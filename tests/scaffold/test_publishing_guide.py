@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,21 +10,21 @@ import pytest
 from documents import Reader
 from fresh_environment import FreshEnvironment, outside_environment
 from needs import needs
+from service_servers import public_folder
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def servers() -> Iterator[Path]:
-    """Where the service lives. Where we are root it runs as an account of its own, which has to get there."""
-    with tempfile.TemporaryDirectory(prefix="zcli-guide-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
+def public() -> Iterator[Path]:
+    """Where the project and the service live. Root's server runs as an account of its own, which has to get there."""
+    with public_folder() as folder:
+        yield folder
 
 
-def test_every_block_does_what_the_guide_says(fresh: FreshEnvironment, servers: Path, tmp_path: Path) -> None:
+def test_every_block_does_what_the_guide_says(fresh: FreshEnvironment, public: Path) -> None:
     """In an environment that somebody has just made for it, down to the build and the installed wheel."""
     needs("memcached", "memcached")
-    variables = outside_environment({"ZCLI_SERVICES_FOLDER": str(servers), "PIP_QUIET": "2"})
+    variables = outside_environment({"ZCLI_SERVICES_FOLDER": str(public / "servers"), "PIP_QUIET": "2"})
     variables["PATH"] = os.pathsep.join([str(fresh.python.parent), variables["PATH"]])
-    Reader(tmp_path, variables).follow("PLUGINS.md")
+    Reader(public, variables).follow("PLUGINS.md")

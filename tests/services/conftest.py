@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from needs import needs
-from ordinary_user import STAND_IN_PACKAGES, copy_packages, public_interpreter, write_stand_in
+from ordinary_user import STAND_IN_PACKAGES, copy_packages, write_stand_in
+from public_python import public_interpreter
 from service_servers import Cluster, free_ports, public_folder, until
 
 from zcli_core.app import zCLI

@@ -6,34 +6,16 @@ import importlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
-from needs import missing
+from public_python import public_interpreter
 from script_runs import ROOT
 from service_servers import unprivileged
 
 # What a zCLI with services imports, and what the MongoDB stand-in does.
 _PACKAGES = ("pluggy", "yaml", "dotenv", "psutil")
 STAND_IN_PACKAGES = ("nx_27017", "neosqlite", "bson", "pymongo", "gridfs")
-
-
-@cache
-def public_interpreter() -> str:
-    """A Python from 3.10 up that an ordinary user may run; the test is skipped if there is none."""
-    test = "import sys; sys.exit(sys.version_info < (3, 10))"
-    for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
-        try:
-            done = subprocess.run(  # type: ignore[call-overload]
-                [python, "-c", test], capture_output=True, check=False, cwd="/", **unprivileged()
-            )
-        except OSError:
-            continue
-        if done.returncode == 0:
-            return python
-    return missing("an ordinary user can run no Python from 3.10 up here (Debian package python3)")
 
 
 def write_stand_in(folder: Path, packages: Path, cache: Path | None = None) -> None:

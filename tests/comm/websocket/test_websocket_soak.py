@@ -28,7 +28,8 @@ import asyncio, gc, json, os, signal
 from zCLI import zCLI
 
 z = zCLI({"deployment": "Production", "title": "soak", "logger": "INFO", "logger_path": ".", "websocket": {
-    "require_auth": True, "token": "right", "max_connections": 20, "auth_failures_max": 1000000, "compression": True,
+    "require_auth": True, "token": "the-right-token-of-the-soak-test", "max_connections": 20,
+    "auth_failures_max": 1000000, "compression": True,
     "send_buffer_max": 65536, "open_timeout": 2, "close_timeout": 1, "ping_interval": 1, "ping_timeout": 1}})
 comings = goings = 0
 
@@ -79,7 +80,7 @@ asyncio.run(main())
 
 async def _one_life(url: str, chance: random.Random) -> None:
     """A client comes, does something and goes, properly or not."""
-    token = chance.choice(["right"] * 8 + ["wrong", ""])
+    token = chance.choice(["the-right-token-of-the-soak-test"] * 8 + ["wrong", ""])
     compression = chance.choice([None, "deflate"])
     async with connect(f"{url}/?token={token}", proxy=None, compression=compression, close_timeout=1) as client:
         for _ in range(chance.randrange(6)):
