@@ -116,8 +116,12 @@ def _providers(session: Session) -> _Findings:
     """Whether what is selected can be made. Strategies are, as by the server, only where they are needed."""
     config = session.config
     for kind in KINDS:
-        if kind.setting is not None and (kind != AUTH_STRATEGY or config.websocket.require_auth):
-            yield from _made(session, kind)
+        try:
+            if kind.setting is not None and (kind != AUTH_STRATEGY or config.websocket.require_auth):
+                yield from _made(session, kind)
+        except ConfigError as error:  # the kind is selected by a value that cannot be used
+            misspelt = config.misspelt_in("websocket")  # the check of the WebSocket server reports it
+            yield from (("wrong", problem) for problem in error.problems if problem not in misspelt)
     for name, offers in session.host.providers(SERVICE).items():
         if len(offers) > 1:
             try:
