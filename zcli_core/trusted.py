@@ -16,6 +16,7 @@ import sys
 from collections.abc import Collection
 
 from zcli_core.printable import printable
+from zcli_core.users import user_label
 
 _POSIX = os.name == "posix"
 # A descriptor for looking at a folder needs no permission to list it, where the system can do that.
@@ -69,11 +70,16 @@ def script_file() -> str | None:
     return folder if os.path.isfile(folder) else file
 
 
+def root_and_us() -> frozenset[int]:
+    """Return the user ids of root and the effective user; none on systems without user ids."""
+    return frozenset({0, os.geteuid()}) if _POSIX else frozenset()
+
+
 def trusted_owners() -> frozenset[int]:
     """Return the user ids that are trusted: the effective user's, root's, and that of the running script's owner."""
     if not _POSIX:
         return frozenset()
-    owners = {0, os.geteuid()}
+    owners = set(root_and_us())
     script = script_file()
     if script is not None:
         with contextlib.suppress(OSError):
@@ -182,16 +188,6 @@ def _is_private_group(gid: int, uid: int) -> bool:
     if gid != uid and (group is None or group.gr_name != owner):
         return False
     return not any(account.pw_gid == gid and account.pw_uid != uid for account in pwd.getpwall())
-
-
-def user_label(uid: int) -> str:
-    """Name a user for an error: ``"the user bob (uid 1001)"``, or ``"uid 1001"`` if no account has the number."""
-    try:
-        import pwd
-
-        return f"the user {pwd.getpwuid(uid).pw_name} (uid {uid})"
-    except (ImportError, KeyError):
-        return f"uid {uid}"
 
 
 def _group_label(gid: int) -> str:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zcli_core.contracts.service import LaunchError
-from zcli_core.launchers.commands import Account, as_root, is_root, run, user_name, which
+from zcli_core.launchers.commands import Account, as_root, is_root, run, which
 from zcli_core.safe_files import ForeignPathError, open_folder
+from zcli_core.users import own_name
 
 _LONGEST_TEXT = 65_536
 #: Seconds for a command that reads: the account can make it wait.
@@ -114,7 +115,7 @@ class DataFiles:
         os.makedirs(self.path, 0o700, exist_ok=True)
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise LaunchError(
-                f"the user {user_name()} cannot write the data folder {self.path}",
+                f"the user {own_name()} cannot write the data folder {self.path}",
                 as_root("chown", "-R", str(os.geteuid()), str(self.path)),
             )
         found = self.path.stat()

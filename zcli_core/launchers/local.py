@@ -28,7 +28,7 @@ from zcli_core.launchers.place import LocalPlace, make_instance_folder, reachabl
 from zcli_core.launchers.processes import Process, is_frozen, listening_port, look_up, process_in
 from zcli_core.launchers.programs import find_programs, wheel_files
 from zcli_core.safe_files import open_private
-from zcli_core.trusted import why_untrusted
+from zcli_core.trusted import root_and_us, why_untrusted
 
 _LOG = "server.log"
 _LOG_MAX = 10_000_000
@@ -91,7 +91,7 @@ class Local(Launcher):
         self._require_posix()
         self._require_host()
         make_instance_folder(self._folder, self.job.folder_setting)
-        untrusted = why_untrusted(self._folder.stat(), {0, os.geteuid()})
+        untrusted = why_untrusted(self._folder.stat(), root_and_us())
         if untrusted is not None:
             self.job.log.warning("%s %s: what it says of a server is not believed", self._folder, untrusted)
         with instances.locked(self._folder, lambda: self.job.remaining):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from zcli_core.comm.services import owners
 from zcli_core.comm.services.asking import Finding
 from zcli_core.contracts.service import LaunchError, LocalProcess, ServiceBackend, Target
 from zcli_core.printable import printable
+from zcli_core.users import user_name
 
 _SYSTEMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
 #: Package managers of Linux: the field of Install, the program, its word for installing.
@@ -49,7 +49,7 @@ def status_of(
         "os": system_name(),
         "version": printable(answer.version) if answer and answer.version else None,
         "needs_auth": answer.needs_auth if answer else None,
-        "owner": None if finding.owner is None else owners.user_name(finding.owner),
+        "owner": None if finding.owner is None else user_name(finding.owner),
         "owner_trusted": owner_trusted,
     }
     if answer is not None:
