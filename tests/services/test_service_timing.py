@@ -14,9 +14,9 @@ from zcli_core.app import zCLI
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers import local as local_launcher
 from zcli_core.launchers.base import Job
-from zcli_core.users import own_name
 from zcli_core.launchers.local import Local
 from zcli_core.testing.tcp_peers import TcpPeer
+from zcli_core.users import own_name
 
 Make = Callable[..., zCLI]
 

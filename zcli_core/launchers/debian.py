@@ -184,9 +184,11 @@ def _read(file: Path) -> str:
     :raises OSError: it cannot be read, or is not a file.
     """
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as stream:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             raise OSError(errno.EINVAL, "not a file of one name", str(file))
-        stream.seek(max(0, found.st_size - _LONGEST))
-        return stream.read(_LONGEST).decode("utf-8", "replace")
+        os.lseek(descriptor, max(0, found.st_size - _LONGEST), os.SEEK_SET)
+        return os.read(descriptor, _LONGEST).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)

@@ -110,6 +110,7 @@ class Local(Launcher):
             with self._locked_data(place.files) as lock:
                 if lock is not None:
                     self.job.backend.prepare(place)
+                    place.files.make_private()
                     self._start_at(place, lock)
 
     def _require_posix(self) -> None:
@@ -214,7 +215,7 @@ class Local(Launcher):
         data = data_folder(self._folder, self.job.target.data_dir)
         account = choose_account(self._method.accounts, data)
         files = DataFiles(data, account, lambda: self.job.remaining)
-        is_there = data.exists()
+        is_there = os.path.exists(data)
         if is_there:
             files.make()
         program = self._chosen = self.job.backend.choose_program(self._programs_for(files), files)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zcli_core.launchers import systemd
 from zcli_core.launchers.commands import as_root
+from zcli_core.users import own_name
 
 if TYPE_CHECKING:
     from zcli_core.comm.port_holder import PortHolder
