@@ -84,6 +84,7 @@ class Resolution:
     ``foreign`` names those of ``variables`` that other libraries may read and that their layer has exported.
     ``misspelt`` holds, by the key of the setting that was meant, what is wrong with names like its own.
     ``secrets`` holds (key, layer) of every value that its layer has called a secret, whatever its setting is.
+    ``entries`` holds what the layers gave, as they gave it.
     """
 
     def __init__(self, deployment: str) -> None:
@@ -95,6 +96,7 @@ class Resolution:
         self.misspelt: dict[str, list[Misspelt]] = {}
         self.warnings: list[str] = []
         self.problems: list[str] = []
+        self.entries: list[Entry] = []
         #: The ``.zEnv`` that was read.
         self.env_file: str | None = None
 
