@@ -28,12 +28,14 @@ class UntrustedError(Exception):
     """A file or folder that another user owns or may write.
 
     ``path`` is the file or folder. ``reason`` is the rest of the sentence: ``"belongs to the user bob (uid 1001)"``.
+    ``command`` keeps other users from writing it, "" if it is not this user's.
     """
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
+    def __init__(self, path: str, reason: str, command: str = "") -> None:
+        super().__init__(path, reason, command)
         self.path = path
         self.reason = reason
+        self.command = command
 
     def __str__(self) -> str:
         return printable(f"{self.path} {self.reason}")
@@ -50,8 +52,17 @@ class UntrustedError(Exception):
 
         why = f"it {self.reason}" if self.path == file else str(self)
         paths = {"file": quote(file), "folder": quote(os.path.dirname(file))}
-        what_to_do = f"; if you trust it, {remedy.format(**paths)}" if remedy else ""
-        return printable(f"{file} is not read, because {why}{what_to_do}")
+        return printable(f"{file} is not read, because {why}{self.advice(remedy.format(**paths))}")
+
+    def advice(self, trusting: str) -> str:
+        """Return what to do, as the end of an error's sentence.
+
+        Args:
+            trusting: how a user who trusts the file has it read, or "".
+        """
+        parts = [f"; to change that: {self.command}"] if self.command else []
+        parts += [f"; if you trust it, {trusting}"] if trusting else []
+        return "".join(parts)
 
 
 def script_file() -> str | None:
@@ -130,7 +141,7 @@ def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = 
         status = os.stat(name, dir_fd=folder)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(21, "it is a folder", path)
-        _check(os.fstat(folder), f"its folder {where}", owners)
+        _check(os.fstat(folder), where, owners, "its folder ")
         # Before it is opened: to open another user's named pipe would wait for that user.
         _check(status, path, owners)
         descriptor = os.open(name, _READ, dir_fd=folder)
@@ -162,10 +173,16 @@ def check_below(base: str | os.PathLike[str], relative: str | os.PathLike[str]) 
         _check(status, place, None)
 
 
-def _check(status: os.stat_result, shown: str, owners: Collection[int] | None) -> None:
+def _check(status: os.stat_result, path: str, owners: Collection[int] | None, what: str = "") -> None:
     reason = why_untrusted(status, owners)
-    if reason is not None:
-        raise UntrustedError(shown, reason)
+    if reason is None:
+        return
+    command = ""
+    if status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX:  # no user should close /tmp
+        from shlex import quote
+
+        command = f"chmod go-w {quote(path)}"
+    raise UntrustedError(what + path, reason, command)
 
 
 def _is_private_group(gid: int, uid: int) -> bool:

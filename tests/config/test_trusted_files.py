@@ -67,12 +67,16 @@ def test_file_that_everybody_may_write_stops_the_start(
         file = machine("websocket: {port: 1}\n")
         monkeypatch.setenv("ZCLI_CONFIG_DIR", "../machine")
     file.chmod(0o666)
-    with pytest.raises(ConfigError, match=f"{file.name} is not read, because it .*, but every user may write it"):
+    match = (
+        f"{file.name} is not read, because it .*, but every user may write it; to change that: chmod go-w .*{file.name}"
+    )
+    with pytest.raises(ConfigError, match=match):
         start()
     assert "FOREIGN" not in os.environ
     file.chmod(0o644)
     file.parent.chmod(0o777)
-    with pytest.raises(ConfigError, match=r"its folder .*, but every user may write it"):
+    match = f"its folder .*, but every user may write it; to change that: chmod go-w .*{file.parent.name}; if you trust it, "
+    with pytest.raises(ConfigError, match=match):
         start()
     file.parent.chmod(0o755)
     assert start().config.websocket.port == 1

@@ -404,8 +404,8 @@ class _Resolver:
         shown = "the value" if hidden else _short(leaf.value if leaf.text is None else leaf.text)
         if isinstance(error, UntrustedError):
             return UntrustedProblem(
-                f"{setting.key}: {shown} from {leaf.origin} is not read, because {error}; if you trust it, set "
-                f"{setting.key} to an absolute path"
+                f"{setting.key}: {shown} from {leaf.origin} is not read, because {error}"
+                + error.advice(f"set {setting.key} to an absolute path")
             )
         message = f"{setting.key}: {shown} from {leaf.origin} cannot be used; expected {error}"
         if below:
