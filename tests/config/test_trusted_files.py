@@ -75,7 +75,7 @@ def test_file_that_everybody_may_write_stops_the_start(
     assert "FOREIGN" not in os.environ
     file.chmod(0o644)
     file.parent.chmod(0o777)
-    match = f"its folder .*, but every user may write it; to change that: chmod go-w .*{file.parent.name}; if you trust it, "
+    match = f"its folder .*, but every user may write it; to change that: chmod go-w .*{file.parent.name}; if you trust"
     with pytest.raises(ConfigError, match=match):
         start()
     file.parent.chmod(0o755)
