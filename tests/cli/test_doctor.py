@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trustme
 from installations import Site
+from needs import needs_root
 
 from zcli_core import __version__
 from zcli_core.installation import install_again
@@ -238,13 +239,29 @@ def test_a_log_that_cannot_be_written_is_wrong(doctor: Run, tmp_path: Path) -> N
     assert found["log file"] == [
         (
             "wrong",
-            f"the log cannot be written to {tmp_path / 'file' / 'logs'} (ZCLI_LOGGER_PATH): {tmp_path / 'file'} is no "
-            "folder; set logger_path to another folder",
+            f"the log cannot be written to {tmp_path / 'file' / 'logs'} (ZCLI_LOGGER_PATH): {tmp_path / 'file'} is not "
+            "a folder; set logger_path to another folder",
         )
     ]
     (tmp_path / "logs" / "t.log").mkdir(parents=True)
     status, found = doctor(ZCLI_LOGGER_PATH=str(tmp_path / "logs"), ZCLI_TITLE="t")
     assert (status, "t.log: Is a directory" in _of(found["log file"], "wrong")) == (1, True)
+
+
+def test_doctor_log_behind_another_users_link_is_wrong(doctor: Run, tmp_path: Path) -> None:
+    """The log does not follow it, so it is not fine either."""
+    needs_root("giving a folder to another account")
+    for name in ("theirs", "logs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "theirs" / "link").symlink_to(tmp_path / "logs")
+    (tmp_path / "logs" / "t.log").symlink_to("other")
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    status, found = doctor(ZCLI_LOGGER_PATH=str(tmp_path / "theirs" / "link"))
+    assert (status, f"{tmp_path}/theirs/link is a link that" in _of(found["log file"], "wrong")) == (1, True)
+    os.lchown(tmp_path / "logs" / "t.log", 65534, 65534)
+    (tmp_path / "logs" / "other").touch()
+    status, found = doctor(ZCLI_LOGGER_PATH=str(tmp_path / "logs"), ZCLI_TITLE="t")
+    assert (status, "logs/t.log is a link that" in _of(found["log file"], "wrong")) == (1, True)
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has a folder that not even root can write to")

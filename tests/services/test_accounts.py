@@ -264,6 +264,18 @@ def test_services_folder_of_another_account_is_refused(others: Path, place: Path
     assert kind == "link" or not (base / "redis" / "lock").exists()
 
 
+@pytest.mark.parametrize("name", ["lock", "server.log"])
+def test_start_file_in_our_folder_that_is_a_link_is_an_error(make: Make, place: Path, name: str) -> None:
+    """It is not followed, and last_failure names it."""
+    folder = place / "services" / "redis"
+    folder.mkdir(parents=True)
+    (folder / name).symlink_to("elsewhere")
+    z = make(redis={"launcher": "local"})
+    assert not z.comm.start_service("redis", port=free_ports(1)[0])
+    assert f"{folder / name} cannot be used: " in failed(z).message
+    assert not (folder / "elsewhere").exists()
+
+
 # --- within the data folder ---
 
 

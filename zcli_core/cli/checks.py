@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from zcli_core.errors import ConfigError
 from zcli_core.folders import user_log_folder
 from zcli_core.host import AUTH_STRATEGY, KINDS, SERVICE, describe_error
 from zcli_core.installation import OURS, install_again
+from zcli_core.safe_files import ForeignPathError, open_folder, open_to_append
 from zcli_core.security import key_warning
 
 if TYPE_CHECKING:
@@ -172,10 +174,14 @@ def _unwritable_folder(folder: Path) -> str | None:
     from tempfile import TemporaryFile
 
     if not folder.is_dir():
-        return f"{folder} is no folder"
+        return f"{folder} is not a folder"
     try:
+        if os.name == "posix":
+            os.close(open_folder(folder))  # as the log does: another user's link is not followed
         with TemporaryFile(dir=folder):
             return None
+    except ForeignPathError as error:
+        return error.strerror
     except OSError as error:
         return f"{folder}: {error.strerror}"
 
@@ -185,10 +191,15 @@ def _unwritable_file(file: Path) -> str | None:
     if not file.exists():
         return None
     try:
-        with file.open("ab"):
-            return None
+        if os.name == "posix":
+            os.close(open_to_append(file))
+        else:
+            file.open("ab").close()
+    except ForeignPathError as error:
+        return error.strerror
     except OSError as error:
         return f"{file}: {error.strerror}"
+    return None
 
 
 def _websocket(session: Session) -> _Findings:

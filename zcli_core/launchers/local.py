@@ -18,6 +18,7 @@ from pathlib import Path
 from zcli_core.comm.services.asking import Finding, ask
 from zcli_core.comm.services.reports import install_command, not_installed
 from zcli_core.contracts.service import LaunchError, LocalProcess
+from zcli_core.errors import raised_by_signal
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers.base import Job, Launcher, wait_until
 from zcli_core.launchers.commands import as_root, environment, last_lines
@@ -90,6 +91,14 @@ class Local(Launcher):
         """Start the server and wait; another process that starts it too waits for us, and the other way round."""
         self._require_posix()
         self._require_host()
+        try:
+            self._start()
+        except OSError as error:  # a full disk, or a file in our folder that another user has made
+            if raised_by_signal(error):
+                raise
+            raise LaunchError(f"{error.filename or self._folder} cannot be used: {error.strerror or error}") from error
+
+    def _start(self) -> None:
         make_instance_folder(self._folder, self.job.folder_setting)
         untrusted = why_untrusted(self._folder.stat(), root_and_us())
         if untrusted is not None:
