@@ -435,7 +435,7 @@ class _Resolver:
         misspelt = self.restricting.key_like(key)
         if misspelt and name == key:
             match = misspelt
-        what = f"{name!r} ({leaf.origin}) is no setting that any plugin in use declares"
+        what = f"unknown setting {name!r} ({leaf.origin}): no plugin in use declares it"
         self._warn(what, match, leaf.origin, misspelt, security=bool(security and meant))
 
     def _warn_of_variable(self, name: str, value: str, origin: str) -> None:
@@ -464,7 +464,7 @@ class _Resolver:
             meant = edits(leaf.path[1].casefold(), self.result.deployment.casefold()) <= _EDITS
             restricts = meant and key in self.settings and self.settings[key].restricts
             match = self.result.deployment if meant else nearest(leaf.path[1], known)
-            what = f"{OVERLAYS}.{leaf.path[1]} ({leaf.origin}) is no deployment"
+            what = f"unknown deployment {leaf.path[1]!r} ({OVERLAYS}.{leaf.path[1]}, {leaf.origin})"
             self._warn(what, match, leaf.origin, key if restricts else None, security=True)
 
     def _warn(self, what: str, match: str | None, origin: str, misspelt: str | None, *, security: bool) -> None:
