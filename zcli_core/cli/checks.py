@@ -115,11 +115,15 @@ def _configuration(session: Session) -> _Findings:
 
 
 def _providers(session: Session) -> _Findings:
-    """Whether what is selected can be made. Strategies are, as by the server, only where they are needed."""
+    """Whether what is selected can be made. Strategies are, as by the server, only where they are needed.
+
+    Most scripts turn ``require_auth`` on in zSpark, which is not read here. So the strategy of a token that is set is
+    made too: it says whether the token is too short.
+    """
     config = session.config
     for kind in KINDS:
         try:
-            if kind.setting is not None and (kind != AUTH_STRATEGY or config.websocket.require_auth):
+            if kind.setting is not None and (kind != AUTH_STRATEGY or _asks_for_credentials(config)):
                 yield from _made(session, kind)
         except ConfigError as error:  # the kind is selected by a value that cannot be used
             misspelt = config.misspelt_in("websocket")  # the check of the WebSocket server reports it
@@ -130,6 +134,12 @@ def _providers(session: Session) -> _Findings:
                 session.host.choose(SERVICE, config, name)
             except ConfigError as error:
                 yield "wrong", str(error)
+
+
+def _asks_for_credentials(config: Config) -> bool:
+    settings = config.websocket
+    has_token = "token" in settings.auth and (settings.token is not None or bool(settings.tokens))
+    return settings.require_auth or has_token
 
 
 def _made(session: Session, kind: Kind) -> _Findings:
