@@ -39,15 +39,13 @@ class DataFiles:
 
         :raises LaunchError: the account may not look into it.
         """
+        if not os.path.exists(self.path):  # or it is in a folder that we may not look into, as make() will say
+            return []
         if self.account is None:
             try:
                 return os.listdir(self.path)
-            except FileNotFoundError:
-                return []
             except OSError as error:
                 raise LaunchError(f"cannot read the data folder {self.path}: {error.strerror}") from error
-        if not os.path.exists(self.path):
-            return []
         done = run(["ls", "-A", "--", str(self.path)], self._reading, self.account, Path("/"))
         if done.code == 0:
             return done.output.splitlines()
