@@ -19,7 +19,7 @@ from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
 def fetch_keys(url: str, ca_file: Path) -> None:
     """Fetch a key set as the strategy ``jwt`` does."""
-    config, _, _ = assemble(PluginHost(), {"http": {"ca_file": str(ca_file), "trust_env": False}})
+    config = assemble(PluginHost(), {"http": {"ca_file": str(ca_file), "trust_env": False}}).config
     with pytest.raises(UnusableKey, match="certificate is not trusted"):
         fetch(url, config, 20.0)
 

@@ -135,15 +135,15 @@ _TOKEN = {"port": 0, "token": "secret-of-the-tests"}
 @pytest.mark.parametrize(
     ("zspark", "variables", "warning"),
     [
-        ({"websocket": {"require_aut": True}}, {}, "'websocket.require_aut' (zSpark) is no setting"),
-        ({"websocket": {"authentication": "x"}}, {}, "'websocket.authentication' (zSpark) is no setting"),
-        ({"websockt": {"require_auth": True}}, {}, "'websockt' (zSpark) is no setting"),
+        ({"websocket": {"require_aut": True}}, {}, "'websocket.require_aut' (zSpark): no plugin"),
+        ({"websocket": {"authentication": "x"}}, {}, "'websocket.authentication' (zSpark): no plugin"),
+        ({"websockt": {"require_auth": True}}, {}, "'websockt' (zSpark): no plugin"),
         ({}, {"WEBSOCKET_REQUIRE_AUTHENTICATION": "1"}, "did you mean 'WEBSOCKET_REQUIRE_AUTH'?"),
         ({}, {"WEBSOCKET_TOKEN_FILE": "/x"}, "did you mean 'WEBSOCKET_TOKEN"),
         ({}, {"ZCLI_HTTP_CA_FIL": "/x"}, "did you mean 'ZCLI_HTTP_CA_FILE'?"),
         ({"jwt": {"audiense": "x"}}, {}, "did you mean 'jwt.audience'?"),
         ({"plugins": {"disable": ["zcli_nobody"]}}, {}, "plugins.disable names 'zcli_nobody'"),
-        ({"deployments": {"Prodution": {"websocket.require_auth": True}}}, {}, "deployments.Prodution (zSpark) is no"),
+        ({"deployments": {"Prodution": {"websocket.require_auth": True}}}, {}, "unknown deployment 'Prodution'"),
         ({"websocket": _OPEN}, {}, "anybody who reaches 0.0.0.0 may connect"),
         ({"websocket": _TOKEN}, {}, "a WebSocket token is set, but websocket.require_auth is not"),
         ({"websocket": {"port": 0, "ssl_cert": "c.pem"}}, {}, "websocket.ssl_cert is set (zSpark), but"),
@@ -201,7 +201,7 @@ def test_production_console_shows_no_other_misspelling(capsys: pytest.CaptureFix
     with zCLI({"deployment": "Production", "title": "t", "logger_path": ".", "websocket": {"prot": 1}, "loger": "x"}):
         pass
     assert capsys.readouterr().err == ""
-    assert Path("t.log").read_text().count("is no setting") == 2
+    assert Path("t.log").read_text().count("unknown setting") == 2
 
 
 def test_closed_console_costs_no_record(open_log: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_security_page_names_tests_that_exist() -> None:
 
 def test_security_page_defaults_are_those_declared(isolated: Path) -> None:
     """In the table of settings."""
-    config, _, _ = assemble(PluginHost(), {})
+    config = assemble(PluginHost(), {}).config
     stated = re.findall(r"^\| `([\w.]+): ([^`]+)` \(default\)", _text()[0], re.MULTILINE)
     assert len(stated) >= 3
     assert [(key, show(config.get(key))) for key, _ in stated] == stated
@@ -89,7 +89,7 @@ def test_security_page_defaults_are_those_declared(isolated: Path) -> None:
 
 def test_security_page_names_settings_that_exist(isolated: Path) -> None:
     """A setting in code quotes is one, with its section."""
-    config, _, _ = assemble(PluginHost(), {})
+    config = assemble(PluginHost(), {}).config
     sections = {key.rpartition(".")[0].partition(".")[0] for key in config.settings} - {""}
     named = re.findall(rf"`((?:{'|'.join(sorted(sections))})\.[a-z_.]+)", _text()[0])
     assert named

@@ -11,7 +11,8 @@ import errno
 import os
 import stat
 
-from zcli_core.trusted import user_label, why_untrusted
+from zcli_core.trusted import root_and_us, why_untrusted
+from zcli_core.users import user_label
 
 _MOST_LINKS = 40  # as Linux counts them
 _PATH = getattr(os, "O_PATH", None)
@@ -97,21 +98,17 @@ def _open_or_make(part: str, folder: int, make: int | None) -> int:
     return _open_part(part, folder)
 
 
-def _ours() -> tuple[int, int]:
-    return (0, os.geteuid())
-
-
 def _require_trusted_link(folder: int, link: os.stat_result, name: str) -> None:
     """A link counts as ours if it and its folder belong to us or root. Others may have moved it elsewhere."""
     for status in (link, os.fstat(folder)):
-        if status.st_uid not in _ours():
+        if status.st_uid not in root_and_us():
             problem = f"{name} is a link that {user_label(status.st_uid)} controls"
             raise ForeignPathError(name, status.st_uid, problem)
 
 
 def _require_ours(found: os.stat_result, name: str) -> None:
-    is_sticky = found.st_uid in _ours() and found.st_mode & stat.S_ISVTX
-    reason = None if is_sticky else why_untrusted(found, _ours())
+    is_sticky = found.st_uid in root_and_us() and found.st_mode & stat.S_ISVTX
+    reason = None if is_sticky else why_untrusted(found, root_and_us())
     if reason is not None:
         raise ForeignPathError(name, found.st_uid, f"{name} {reason}")
 
@@ -156,9 +153,9 @@ def _open_to_append(path: str, links: int) -> int:
 
 
 def _require_harmless(found: os.stat_result, folder: os.stat_result, path: str) -> None:
-    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and why_untrusted(folder, _ours()):
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and why_untrusted(folder, root_and_us()):
         raise ForeignPathError(path, folder.st_uid, f"{path} has a second name, and other users may write its folder")
-    if stat.S_ISFIFO(found.st_mode) and found.st_uid not in _ours():
+    if stat.S_ISFIFO(found.st_mode) and found.st_uid not in root_and_us():
         raise ForeignPathError(path, found.st_uid, f"{path} is a pipe of {user_label(found.st_uid)}")
 
 

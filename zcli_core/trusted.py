@@ -16,6 +16,7 @@ import sys
 from collections.abc import Collection
 
 from zcli_core.printable import printable
+from zcli_core.users import user_label
 
 _POSIX = os.name == "posix"
 # A descriptor for looking at a folder needs no permission to list it, where the system can do that.
@@ -27,12 +28,14 @@ class UntrustedError(Exception):
     """A file or folder that another user owns or may write.
 
     ``path`` is the file or folder. ``reason`` is the rest of the sentence: ``"belongs to the user bob (uid 1001)"``.
+    ``command`` keeps other users from writing it, "" if it is not this user's.
     """
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
+    def __init__(self, path: str, reason: str, command: str = "") -> None:
+        super().__init__(path, reason, command)
         self.path = path
         self.reason = reason
+        self.command = command
 
     def __str__(self) -> str:
         return printable(f"{self.path} {self.reason}")
@@ -49,8 +52,17 @@ class UntrustedError(Exception):
 
         why = f"it {self.reason}" if self.path == file else str(self)
         paths = {"file": quote(file), "folder": quote(os.path.dirname(file))}
-        what_to_do = f"; if you trust it, {remedy.format(**paths)}" if remedy else ""
-        return printable(f"{file} is not read, because {why}{what_to_do}")
+        return printable(f"{file} is not read, because {why}{self.advice(remedy.format(**paths))}")
+
+    def advice(self, trusting: str) -> str:
+        """Return what to do, as the end of an error's sentence.
+
+        Args:
+            trusting: how a user who trusts the file has it read, or "".
+        """
+        parts = [f"; to change that: {self.command}"] if self.command else []
+        parts += [f"; if you trust it, {trusting}"] if trusting else []
+        return "".join(parts)
 
 
 def script_file() -> str | None:
@@ -69,11 +81,16 @@ def script_file() -> str | None:
     return folder if os.path.isfile(folder) else file
 
 
+def root_and_us() -> frozenset[int]:
+    """Return the user ids of root and the effective user; none on systems without user ids."""
+    return frozenset({0, os.geteuid()}) if _POSIX else frozenset()
+
+
 def trusted_owners() -> frozenset[int]:
     """Return the user ids that are trusted: the effective user's, root's, and that of the running script's owner."""
     if not _POSIX:
         return frozenset()
-    owners = {0, os.geteuid()}
+    owners = set(root_and_us())
     script = script_file()
     if script is not None:
         with contextlib.suppress(OSError):
@@ -124,7 +141,7 @@ def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = 
         status = os.stat(name, dir_fd=folder)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(21, "it is a folder", path)
-        _check(os.fstat(folder), f"its folder {where}", owners)
+        _check(os.fstat(folder), where, owners, "its folder ")
         # Before it is opened: to open another user's named pipe would wait for that user.
         _check(status, path, owners)
         descriptor = os.open(name, _READ, dir_fd=folder)
@@ -156,10 +173,16 @@ def check_below(base: str | os.PathLike[str], relative: str | os.PathLike[str]) 
         _check(status, place, None)
 
 
-def _check(status: os.stat_result, shown: str, owners: Collection[int] | None) -> None:
+def _check(status: os.stat_result, path: str, owners: Collection[int] | None, what: str = "") -> None:
     reason = why_untrusted(status, owners)
-    if reason is not None:
-        raise UntrustedError(shown, reason)
+    if reason is None:
+        return
+    command = ""
+    if status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX:  # no user should close /tmp
+        from shlex import quote
+
+        command = f"chmod go-w {quote(path)}"
+    raise UntrustedError(what + path, reason, command)
 
 
 def _is_private_group(gid: int, uid: int) -> bool:
@@ -182,16 +205,6 @@ def _is_private_group(gid: int, uid: int) -> bool:
     if gid != uid and (group is None or group.gr_name != owner):
         return False
     return not any(account.pw_gid == gid and account.pw_uid != uid for account in pwd.getpwall())
-
-
-def user_label(uid: int) -> str:
-    """Name a user for an error: ``"the user bob (uid 1001)"``, or ``"uid 1001"`` if no account has the number."""
-    try:
-        import pwd
-
-        return f"the user {pwd.getpwuid(uid).pw_name} (uid {uid})"
-    except (ImportError, KeyError):
-        return f"uid {uid}"
 
 
 def _group_label(gid: int) -> str:

@@ -25,6 +25,7 @@ from zcli_core.contracts.service import (
     greet,
     lines,
 )
+from zcli_core.security import warn_security
 from zcli_redis.resp import Incomplete, is_whole, parse
 from zcli_redis.settings import Redis
 
@@ -104,6 +105,9 @@ class RedisBackend(ServiceBackend):
             url = f"redis{'s' if target.tls else ''}://{user}{target.address}/{database}{_files(target)}"
         return {"database": database, "url": url}
 
+    #: Whether it was said that a server which runs has no password.
+    _has_warned = False
+
     def prepare(self, place: Place) -> None:
         """Write the password that is set, the same one as before, where only we and the server can read it."""
         password_file, config_file = place.folder / _PASSWORD_FILE, place.folder / _CONFIG_FILE
@@ -149,9 +153,23 @@ class RedisBackend(ServiceBackend):
         ]
 
     def local_connection_info(self, place: Place, target: Target) -> dict[str, Any]:
-        """The file that has the password, if the server was started with one."""
+        """The file that has the password, if the server was started with one.
+
+        A server that runs keeps what it was started with, so a warning says once that the setting is not in force.
+        """
         file = place.folder / _PASSWORD_FILE
-        return {"password_file": str(file)} if file.exists() else {}
+        if file.exists():
+            return {"password_file": str(file)}
+        if self._wants_password() and not self._has_warned:
+            self._has_warned = True
+            warn_security(
+                self.context.log,
+                "the Redis at %s was started without a password, so services.redis.local_password (%s) is not in force "
+                "until restart_service() restarts it",
+                target.address,
+                self.context.config.explain("services.redis.local_password").origin,
+            )
+        return {}
 
 
 def _protection(place: Place) -> list[str]:

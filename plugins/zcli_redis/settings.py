@@ -57,5 +57,6 @@ class Redis(
     database: int = setting(0, "number of the database", minimum=0)
     tls: bool = setting(False, "connect with TLS; where it is off, TLS is still tried if plain text is turned away")
     local_password: bool = setting(
-        False, "give a Redis that zCLI starts a random password; the connection info names its file, password_file"
-    )
+        False, "give a Redis that zCLI starts a random password; the connection info names its file, password_file",
+        security=True,
+    )  # fmt: skip

@@ -218,6 +218,7 @@ def test_origins_that_are_none_are_wrong(doctor: Run) -> None:
             {"WEBSOCKET_REQUIRE_AUTH": "yes", "WEBSOCKET_TOKENS": "alice=hunter2,bob=0123456789abcdef"},
             "websocket.tokens.alice (WEBSOCKET_TOKENS): fewer than 16 characters",
         ),
+        ("providers", {"WEBSOCKET_TOKEN": "hunter2"}, "websocket.token (WEBSOCKET_TOKEN): fewer than 16 characters"),
         ("WebSocket", {"WEBSOCKET_HOST": "0.0.0.0"}, "anybody who reaches 0.0.0.0 may connect"),
         ("WebSocket", {"WEBSOCKET_HOST": "localhost.evil.example"}, "anybody who reaches localhost.evil.example may"),
         ("WebSocket", {"WEBSOCKET_TOKEN": "hunter2"}, "a WebSocket token is set, but websocket.require_auth is not"),
@@ -239,8 +240,8 @@ def test_a_log_that_cannot_be_written_is_wrong(doctor: Run, tmp_path: Path) -> N
     assert found["log file"] == [
         (
             "wrong",
-            f"the log cannot be written to {tmp_path / 'file' / 'logs'} (ZCLI_LOGGER_PATH): {tmp_path / 'file'} is no "
-            "folder; set logger_path to another folder",
+            f"the log cannot be written to {tmp_path / 'file' / 'logs'} (ZCLI_LOGGER_PATH): {tmp_path / 'file'} is not "
+            "a folder; set logger_path to another folder",
         )
     ]
     (tmp_path / "logs" / "t.log").mkdir(parents=True)
@@ -248,16 +249,20 @@ def test_a_log_that_cannot_be_written_is_wrong(doctor: Run, tmp_path: Path) -> N
     assert (status, "t.log: Is a directory" in _of(found["log file"], "wrong")) == (1, True)
 
 
-def test_a_log_that_another_user_leads_elsewhere_is_wrong(doctor: Run, tmp_path: Path) -> None:
-    """The link is named, and what it leads to is not opened."""
-    needs_root("giving a link to another user")
-    logs = tmp_path / "logs"
-    logs.mkdir()
-    (tmp_path / "other").touch()
-    (logs / "t.log").symlink_to(tmp_path / "other")
-    os.lchown(logs / "t.log", 65534, 65534)
-    status, found = doctor(ZCLI_LOGGER_PATH=str(logs), ZCLI_TITLE="t")
-    assert (status, "is a link that the user nobody" in _of(found["log file"], "wrong")) == (1, True)
+def test_doctor_log_behind_another_users_link_is_wrong(doctor: Run, tmp_path: Path) -> None:
+    """The log does not follow it, so it is not fine either."""
+    needs_root("giving a folder to another account")
+    for name in ("theirs", "logs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "theirs" / "link").symlink_to(tmp_path / "logs")
+    (tmp_path / "logs" / "t.log").symlink_to("other")
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    status, found = doctor(ZCLI_LOGGER_PATH=str(tmp_path / "theirs" / "link"))
+    assert (status, f"{tmp_path}/theirs/link is a link that" in _of(found["log file"], "wrong")) == (1, True)
+    os.lchown(tmp_path / "logs" / "t.log", 65534, 65534)
+    (tmp_path / "logs" / "other").touch()
+    status, found = doctor(ZCLI_LOGGER_PATH=str(tmp_path / "logs"), ZCLI_TITLE="t")
+    assert (status, "logs/t.log is a link that" in _of(found["log file"], "wrong")) == (1, True)
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has a folder that not even root can write to")

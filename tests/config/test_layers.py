@@ -140,7 +140,10 @@ def test_an_overlay_cannot_change_the_deployment(start: Start) -> None:
 def test_an_overlay_for_no_deployment_is_said_with_a_suggestion(start: Start) -> None:
     """Its settings would never be in force."""
     z = start({"deployments": {"Prodution": {"http": {"timeout": 3}}}})
-    assert "deployments.Prodution (zSpark) is no deployment; it is ignored; did you mean 'Production'?" in _log_of(z)
+    assert (
+        "unknown deployment 'Prodution' (deployments.Prodution, zSpark); it is ignored; did you mean 'Production'?"
+        in _log_of(z)
+    )
 
 
 @pytest.mark.parametrize("overlays", [5, "x", {"Production": 5}, [1]])
@@ -165,12 +168,15 @@ def test_overlays_in_a_variable_that_are_no_json_are_a_mistake(start: Start, mon
 @pytest.mark.parametrize(
     ("zspark", "warning"),
     [
-        ({"websocket": {"prot": 1}}, "'websocket.prot' (zSpark) {none}; it is ignored; did you mean 'websocket.port'?"),
-        ({"websockt": {"port": 1}}, "'websockt' (zSpark) {none}; it is ignored; did you mean 'websocket'?"),
-        ({"loger": "PROD"}, "'loger' (zSpark) {none}; it is ignored; did you mean 'logger'?"),
-        ({"Title": "x"}, "'Title' (zSpark) {none}; it is ignored; did you mean 'title'?"),
-        ({"qqqq": 1}, "'qqqq' (zSpark) {none}; it is ignored\n"),
-        ({5: 1}, "'5' (zSpark) {none}; it is ignored\n"),
+        (
+            {"websocket": {"prot": 1}},
+            "'websocket.prot' (zSpark): {none}; it is ignored; did you mean 'websocket.port'?",
+        ),
+        ({"websockt": {"port": 1}}, "'websockt' (zSpark): {none}; it is ignored; did you mean 'websocket'?"),
+        ({"loger": "PROD"}, "'loger' (zSpark): {none}; it is ignored; did you mean 'logger'?"),
+        ({"Title": "x"}, "'Title' (zSpark): {none}; it is ignored; did you mean 'title'?"),
+        ({"qqqq": 1}, "'qqqq' (zSpark): {none}; it is ignored\n"),
+        ({5: 1}, "'5' (zSpark): {none}; it is ignored\n"),
     ],
 )
 def test_an_unknown_key_is_ignored_with_a_warning_and_a_suggestion(
@@ -178,7 +184,7 @@ def test_an_unknown_key_is_ignored_with_a_warning_and_a_suggestion(
 ) -> None:
     """Not a word of its value."""
     z = start(zspark)
-    assert warning.format(none="is no setting that any plugin in use declares") in _log_of(z)
+    assert warning.format(none="no plugin in use declares it") in _log_of(z)
 
 
 @pytest.mark.parametrize(

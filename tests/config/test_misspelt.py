@@ -8,7 +8,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from installations import Site, http_transport
 
@@ -16,6 +16,7 @@ from zcli_core.app import zCLI
 from zcli_core.cli import checks
 from zcli_core.cli.session import load_plugins
 from zcli_core.config.assembly import core_settings
+from zcli_core.config.layering import _Restricting
 from zcli_core.errors import ConfigError
 from zcli_core.suggestions import edits
 
@@ -83,7 +84,7 @@ def test_misspelt_jwt_setting_stops_the_strategy(start: Start) -> None:
     jwt = {"secret": "x" * 40, "audiense": "me"}
     server = {"require_auth": True, "token": "x" * 20}
     _serve(start({"jwt": jwt, "websocket": server}))
-    with pytest.raises(ConfigError, match=r"'jwt\.audiense' \(zSpark\) .*; did you mean 'jwt\.audience'\?"):
+    with pytest.raises(ConfigError, match=r"'jwt\.audiense' \(zSpark\): .*; did you mean 'jwt\.audience'\?"):
         _serve(start({"jwt": jwt, "websocket": {**server, "auth": ["jwt"]}}))
 
 
@@ -94,10 +95,19 @@ def test_misspelt_http_restriction_stops_the_client(start: Start) -> None:
         z.comm.http_get("http://127.0.0.1:1/")
 
 
+def test_misspelt_password_of_a_local_redis_stops_the_service(start: Start) -> None:
+    """Redis would be started without one."""
+    z = start({"services": {"redis": {"local_pasword": True}}})
+    with pytest.raises(ConfigError, match=r"did you mean 'services\.redis\.local_password'\?"):
+        z.comm.start_service("redis")
+
+
 @pytest.mark.parametrize("name", ["plugins.disabl", "secrets_dir.foldr"])
 def test_misspelt_setting_of_every_start_stops_the_start(start: Start, name: str) -> None:
     """There is no later moment at which it would be used."""
-    with pytest.raises(ConfigError, match=rf"^'{name}' \(zSpark\) .*; did you mean '{name[:-1]}") as caught:
+    with pytest.raises(
+        ConfigError, match=rf"^unknown setting '{name}' \(zSpark\): .*; did you mean '{name[:-1]}"
+    ) as caught:
         start({name: "x"})
     assert len(caught.value.problems) == 1
 
@@ -187,21 +197,21 @@ def test_edits_counts_a_swap_as_one(one: str, other: str, count: int) -> None:
     assert (edits(one, other), edits(other, one)) == (count, count)
 
 
-LONG = [name for s in core_settings().values() if s.restricts and len(s.attribute) > 4 for name in s.variables]
+SETTINGS = core_settings()
+LONG = [name for s in SETTINGS.values() if s.restricts and len(s.attribute) > 4 for name in s.variables]
+KNOWN = {name for s in SETTINGS.values() for name in s.variables}
+RESTRICTING = _Restricting(SETTINGS)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_every_name_two_edits_away_is_found(data: st.DataObject) -> None:
     """The search that is fast enough for every variable misses none, unless a known name is nearer."""
-    from zcli_core.config.layering import _Restricting
-
-    settings = core_settings()
-    known = {name for s in settings.values() for name in s.variables}
     name = wanted = data.draw(st.sampled_from(LONG))
     for _ in range(2):
         place = data.draw(st.integers(0, len(name) - 2))
         before, pair, after = name[:place], name[place : place + 2], name[place + 2 :]
         name = before + data.draw(st.sampled_from([pair[::-1], pair[0], f"{pair}X", f"_{pair[1]}"])) + after
-    if name not in known and edits(name, wanted) <= 2:
-        found = _Restricting(settings).variable_like(name)
-        assert found is not None or min(edits(name, other) for other in known) < edits(name, wanted)
+    if name not in KNOWN and edits(name, wanted) <= 2:
+        found = RESTRICTING.variable_like(name)
+        assert found is not None or min(edits(name, other) for other in KNOWN) < edits(name, wanted)

@@ -94,7 +94,7 @@ def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None
     z = start({"services": {"memcached": {"port": 1}}, "plugins": {"disable": ["memcached_plugin"]}})
     assert z._application_log.file is not None
     assert (
-        "'services.memcached' (zSpark) is no setting that any plugin in use declares"
+        "unknown setting 'services.memcached' (zSpark): no plugin in use declares it"
         in Path(z._application_log.file).read_text()
     )
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from zcli_core.app import zCLI
 from zcli_core.cli import checks
 from zcli_core.cli.main import make_command
 from zcli_core.cli.session import load_plugins
+from zcli_core.contracts.config_layer import LayerContext
 from zcli_core.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="files have no owners of this kind here")
@@ -65,12 +67,16 @@ def test_file_that_everybody_may_write_stops_the_start(
         file = machine("websocket: {port: 1}\n")
         monkeypatch.setenv("ZCLI_CONFIG_DIR", "../machine")
     file.chmod(0o666)
-    with pytest.raises(ConfigError, match=f"{file.name} is not read, because it .*, but every user may write it"):
+    match = (
+        f"{file.name} is not read, because it .*, but every user may write it; to change that: chmod go-w .*{file.name}"
+    )
+    with pytest.raises(ConfigError, match=match):
         start()
     assert "FOREIGN" not in os.environ
     file.chmod(0o644)
     file.parent.chmod(0o777)
-    with pytest.raises(ConfigError, match=r"its folder .*, but every user may write it"):
+    match = f"its folder .*, but every user may write it; to change that: chmod go-w .*{file.parent.name}; if you trust"
+    with pytest.raises(ConfigError, match=match):
         start()
     file.parent.chmod(0o755)
     assert start().config.websocket.port == 1
@@ -291,3 +297,18 @@ def test_doctor_names_files_of_others_that_are_read(
         assert len(found) == 1
         assert found[0].startswith(f"{named} is read because it is named, although {place} belongs to ")
         place.chmod(state)
+
+
+def test_doctor_reads_a_pipe_once(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a script does: nobody writes to it again, so a second reader would wait for ever."""
+    monkeypatch.setattr(checks, "_CHECKS", (("configuration", checks._configuration),))
+    pipe = isolated / "env"
+    os.mkfifo(pipe, 0o600)
+    writer = threading.Thread(target=lambda: pipe.write_text("WEBSOCKET_PORT=9998\n"), daemon=True)
+    writer.start()
+    monkeypatch.setenv("ZCLI_ENV_FILE", str(pipe))
+    session = load_plugins()
+    assert session.config.websocket.port == 9998
+    writer.join()
+    monkeypatch.setattr(LayerContext, "read_file", lambda *_, **__: pytest.fail("the layers are read again"))
+    assert [finding.state for finding in checks.examine(session)] == ["ok"]

@@ -219,8 +219,30 @@ def test_data_folder_that_others_can_open_is_closed(tmp_path: Path) -> None:
     """Whoever can open a folder can hold its lock, and so keep the server from starting."""
     (tmp_path / "data").mkdir(mode=0o755)
     (tmp_path / "data" / "file").touch()
-    DataFiles(tmp_path / "data", None, lambda: 10.0).make()
+    files = DataFiles(tmp_path / "data", None, lambda: 10.0)
+    files.make()
+    files.make_private()
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+
+
+def test_data_folder_that_is_refused_keeps_its_mode(make: Make, place: Path) -> None:
+    """A folder that was named by mistake, such as that of a web site, is not closed to its other users."""
+    site = place / "site"
+    site.mkdir(mode=0o755)
+    (site / "index.html").touch()
+    if os.geteuid() == 0:
+        os.chown(site, 1, 1)
+    z = make(postgresql={"launcher": "local"})
+    assert not z.comm.start_service("postgresql", port=free_ports(1)[0], data_dir=site)
+    assert "neither empty nor a PostgreSQL cluster" in failed(z).message
+    assert stat.S_IMODE(site.stat().st_mode) == 0o755
+
+
+def test_data_folder_that_cannot_be_looked_at_is_an_error(make: Make, place: Path) -> None:
+    """It is told by last_failure, and the call raises nothing."""
+    z = make(redis={"launcher": "local"})
+    assert not z.comm.start_service("redis", port=free_ports(1)[0], data_dir=place / ("x" * 300))
+    assert "cannot be made: File name too long" in failed(z).message
 
 
 @pytest.mark.parametrize("kind", ["theirs", "link", "open"])
@@ -240,6 +262,18 @@ def test_services_folder_of_another_account_is_refused(others: Path, place: Path
     assert caught.value.command == "export ZCLI_SERVICES_FOLDER=/var/lib/zcli/services"
     assert list(target.iterdir()) == [] or kind == "open"
     assert kind == "link" or not (base / "redis" / "lock").exists()
+
+
+@pytest.mark.parametrize("name", ["lock", "server.log"])
+def test_start_file_in_our_folder_that_is_a_link_is_an_error(make: Make, place: Path, name: str) -> None:
+    """It is not followed, and last_failure names it."""
+    folder = place / "services" / "redis"
+    folder.mkdir(parents=True)
+    (folder / name).symlink_to("elsewhere")
+    z = make(redis={"launcher": "local"})
+    assert not z.comm.start_service("redis", port=free_ports(1)[0])
+    assert f"{folder / name} cannot be used: " in failed(z).message
+    assert not (folder / "elsewhere").exists()
 
 
 # --- within the data folder ---

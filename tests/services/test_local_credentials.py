@@ -114,6 +114,17 @@ def test_local_password_is_kept_and_never_shown(
     assert z.comm.stop_service("redis"), z.comm.services.last_failure
 
 
+def test_local_password_of_a_running_server_is_warned_of(local: tuple[zCLI, int], make: Make, place: Path) -> None:
+    """It was started without one; the warning comes once, and a restart gives it one."""
+    z = make(redis={"port": local[1], "local_password": True})
+    assert z.comm.start_service("redis")
+    assert "password_file" not in _info(z, "redis")
+    assert "password_file" not in _info(z, "redis")
+    assert (place / "logs" / "services.log").read_text().count("local_password (zSpark) is not in force") == 1
+    assert z.comm.restart_service("redis"), z.comm.services.last_failure
+    assert "password_file" in _info(z, "redis")
+
+
 # --- PostgreSQL ---
 
 

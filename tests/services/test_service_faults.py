@@ -23,6 +23,7 @@ from service_servers import Cluster, Lookalike, free_ports, redis, until
 from zcli_core.app import zCLI
 from zcli_core.comm.services import ServiceFailure
 from zcli_core.launchers import instance as instances
+from zcli_core.launchers.commands import as_root
 from zcli_core.launchers.processes import look_up
 
 Make = Callable[..., zCLI]
@@ -145,8 +146,7 @@ def test_what_is_not_installed_is_told_with_what_to_install(make: Make) -> None:
     assert "absent is not installed" in failure.message
     assert "pip install 'zcli-odd[server]'" in failure.message
     if shutil.which("apt-get"):
-        prefix = "" if os.geteuid() == 0 else "sudo "
-        assert failure.command == f"{prefix}apt-get install odd-server"
+        assert failure.command == as_root("apt-get", "install", "odd-server")
     assert not z.comm.start_service("absent", launcher="local")
     assert failed(z) == failure
 

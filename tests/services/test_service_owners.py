@@ -27,9 +27,12 @@ from zcli_core.launchers.processes import Process, descends_from, look_up
 
 Make = Callable[..., zCLI]
 
-LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells whose a socket is")
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 STRANGER = 65534
+LINUX = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or not owners._is_known(STRANGER),
+    reason="only Linux tells whose a socket is, and not in a user namespace",
+)
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 # A server at an address, or at a path, that answers Redis's PING. It prints its port.
 SERVER = r"""
@@ -95,7 +98,7 @@ def test_start_strangers_server_is_refused(make: Make, place: Path, bound: str) 
         z = make(timeout=5.0, redis={"host": path} if bound == "socket" else {"port": port})
         assert not z.comm.start_service("redis")
         name = pwd.getpwuid(STRANGER).pw_name
-        assert f"belongs to another user, {name} (uid {STRANGER})" in str(z.comm.services.last_failure)
+        assert f"belongs to the user {name} (uid {STRANGER})" in str(z.comm.services.last_failure)
         status = z.comm.service_status("redis")
         assert (status["running"], status["owner"], status["owner_trusted"]) == (True, name, False)
         state, text = checks._service(z.comm.services, "redis")
@@ -175,7 +178,13 @@ def test_doctor_open_service_names_other_people(
     monkeypatch: pytest.MonkeyPatch, status: dict[str, Any], named: bool
 ) -> None:
     """Only people who can log in, and only for a server on this machine that wants no login."""
-    people = [("daemon", 1, "/bin/sh"), ("ann", 1001, "/bin/sh"), ("git", 1002, "/usr/sbin/nologin"), ("me", -1, "")]
+    me = os.geteuid() if 1000 <= os.geteuid() <= 60_000 else 1000
+    monkeypatch.setattr(os, "geteuid", lambda: me)
+    monkeypatch.setattr(owners, "_LOGIN_DEFS", "/missing")
+    people = [
+        ("daemon", 1, "/bin/sh"), ("ann", me + 1, "/bin/sh"), ("git", me + 2, "/usr/sbin/nologin"),
+        ("me", me, "/bin/sh"),
+    ]  # fmt: skip
     accounts = [SimpleNamespace(pw_name=name, pw_uid=uid, pw_shell=shell) for name, uid, shell in people]
     monkeypatch.setattr(pwd, "getpwall", lambda: accounts)
     found = {"needs_auth": False, "owner": "redis", "connection_info": {"host": "127.0.0.1"}, **status}
@@ -253,7 +262,9 @@ def test_process_with_another_mark_is_another(changed: dict[str, Any]) -> None:
 
 def test_descends_from_the_first_process_is_no_proof() -> None:
     """Every process does, so a manager's record with that number would prove anything."""
-    assert descends_from(os.getpid(), os.getppid())
+    with subprocess.Popen(["sleep", "100"]) as child:
+        assert descends_from(child.pid, os.getpid())
+        child.kill()
     assert not descends_from(os.getpid(), 1) or os.getpid() == 1
 
 

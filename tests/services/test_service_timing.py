@@ -14,9 +14,9 @@ from zcli_core.app import zCLI
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers import local as local_launcher
 from zcli_core.launchers.base import Job
-from zcli_core.launchers.commands import user_name
 from zcli_core.launchers.local import Local
 from zcli_core.testing.tcp_peers import TcpPeer
+from zcli_core.users import own_name
 
 Make = Callable[..., zCLI]
 
@@ -125,4 +125,4 @@ def test_user_name_is_the_accounts_not_a_variable(monkeypatch: pytest.MonkeyPatc
     """After setpriv, LOGNAME still names who was there before."""
     monkeypatch.setenv("LOGNAME", "somebody-else")
     monkeypatch.setenv("USER", "somebody-else")
-    assert user_name() != "somebody-else"
+    assert own_name() != "somebody-else"

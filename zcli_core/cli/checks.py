@@ -23,6 +23,7 @@ from zcli_core.errors import ConfigError
 from zcli_core.folders import user_log_folder
 from zcli_core.host import AUTH_STRATEGY, KINDS, SERVICE, describe_error
 from zcli_core.installation import OURS, install_again
+from zcli_core.safe_files import ForeignPathError, open_folder, open_to_append
 from zcli_core.security import key_warning
 
 if TYPE_CHECKING:
@@ -115,17 +116,31 @@ def _configuration(session: Session) -> _Findings:
 
 
 def _providers(session: Session) -> _Findings:
-    """Whether what is selected can be made. Strategies are, as by the server, only where they are needed."""
+    """Whether what is selected can be made. Strategies are, as by the server, only where they are needed.
+
+    Most scripts turn ``require_auth`` on in zSpark, which is not read here. So the strategy of a token that is set is
+    made too: it says whether the token is too short.
+    """
     config = session.config
     for kind in KINDS:
-        if kind.setting is not None and (kind != AUTH_STRATEGY or config.websocket.require_auth):
-            yield from _made(session, kind)
+        try:
+            if kind.setting is not None and (kind != AUTH_STRATEGY or _asks_for_credentials(config)):
+                yield from _made(session, kind)
+        except ConfigError as error:  # the kind is selected by a value that cannot be used
+            misspelt = config.misspelt_in("websocket")  # the check of the WebSocket server reports it
+            yield from (("wrong", problem) for problem in error.problems if problem not in misspelt)
     for name, offers in session.host.providers(SERVICE).items():
         if len(offers) > 1:
             try:
                 session.host.choose(SERVICE, config, name)
             except ConfigError as error:
                 yield "wrong", str(error)
+
+
+def _asks_for_credentials(config: Config) -> bool:
+    settings = config.websocket
+    has_token = "token" in settings.auth and (settings.token is not None or bool(settings.tokens))
+    return settings.require_auth or has_token
 
 
 def _made(session: Session, kind: Kind) -> _Findings:
@@ -170,10 +185,14 @@ def _unwritable_folder(folder: Path) -> str | None:
     from tempfile import TemporaryFile
 
     if not folder.is_dir():
-        return f"{folder} is no folder"
+        return f"{folder} is not a folder"
     try:
+        if os.name == "posix":
+            os.close(open_folder(folder))  # as the log does: another user's link is not followed
         with TemporaryFile(dir=folder):
             return None
+    except ForeignPathError as error:
+        return error.strerror
     except OSError as error:
         return f"{folder}: {error.strerror}"
 
@@ -185,10 +204,15 @@ def _unwritable_file(file: Path) -> str | None:
     if not file.exists():
         return None
     try:
-        with file.open("ab") if os.name != "posix" else open(open_to_append(file), "ab"):
-            return None
+        if os.name == "posix":
+            os.close(open_to_append(file))
+        else:
+            file.open("ab").close()
+    except ForeignPathError as error:
+        return error.strerror
     except OSError as error:
         return f"{file}: {error.strerror}"
+    return None
 
 
 def _websocket(session: Session) -> _Findings:

@@ -10,7 +10,6 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
-from zcli_core.config.assembly import layer_entries
 from zcli_core.config.conversion import is_path
 from zcli_core.errors import ConfigError
 from zcli_core.printable import printable
@@ -30,7 +29,7 @@ def readable_secrets(session: Session) -> Iterator[tuple[Literal["warning"], str
     """Yield each file with secrets that every user of this machine can read, and the command that protects it."""
     secrets = {name: setting for name, setting in session.config.settings.items() if setting.secret}
     found: dict[str, list[str]] = {}
-    for entry in layer_entries(session.host, session.config.settings):
+    for entry in session.entries:
         file = _file_of(entry)
         if file is not None and entry.value not in (None, "") and _is_secret(entry, secrets):
             names = found.setdefault(file, [])
@@ -44,7 +43,7 @@ def readable_secrets(session: Session) -> Iterator[tuple[Literal["warning"], str
 
 def foreign_files(session: Session) -> Iterator[tuple[Literal["warning"], str]]:
     """Yield each file that is read only because a user has named it: another user owns it or may write it."""
-    files = dict.fromkeys(map(_file_of, layer_entries(session.host, session.config.settings)))
+    files = dict.fromkeys(map(_file_of, session.entries))
     for key, setting in session.config.settings.items():
         if is_path(setting) and not setting.declaration.written:
             with contextlib.suppress(ConfigError):  # a value that cannot be used is reported already

@@ -17,6 +17,7 @@ from zcli_core.printable import print_line
 from zcli_core.security import UntrustedProblem
 
 if TYPE_CHECKING:
+    from zcli_core.contracts.config_layer import Entry
     from zcli_core.host.host import Observer
 
 
@@ -30,14 +31,16 @@ class Session(NamedTuple):
     config: Config
     warnings: list[str]
     error: ConfigError | None
+    #: What the layers gave, as they gave it.
+    entries: list[Entry]
 
 
 def load_plugins(observe: Observer | None = None) -> Session:
     """Load what is installed. A configuration that cannot be used is reported in the session, not raised."""
     host = PluginHost(observe=observe)
     with plugins_print_elsewhere():
-        config, problems, warnings = assemble(host, {})
-    return Session(host, config, warnings, ConfigError(problems) if problems else None)
+        config, problems, warnings, entries = assemble(host, {})
+    return Session(host, config, warnings, ConfigError(problems) if problems else None, entries)
 
 
 def plugins_print_elsewhere() -> contextlib.AbstractContextManager[object]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zcli_core.printable import printable
+from zcli_core.users import user_name
 
 _PROC = Path("/proc")
 _LISTEN = 0x0A  # include/net/tcp_states.h
@@ -123,7 +124,7 @@ def holder_of(port: int, addresses: Sequence[str]) -> PortHolder | None:
     ]
     if found:
         return _process(min(found)[1])
-    return None if entry is None else PortHolder(None, None, _user(entry.uid))
+    return None if entry is None else PortHolder(None, None, user_name(entry.uid))
 
 
 #: States of connections that no process has open.
@@ -169,12 +170,3 @@ def _process(pid: int) -> PortHolder:
         name = process.name() or None
         user = process.username()
     return PortHolder(pid, name, user)
-
-
-def _user(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

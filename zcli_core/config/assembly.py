@@ -36,6 +36,8 @@ class Assembly(NamedTuple):
     config: Config
     problems: list[str]
     warnings: list[str]
+    #: What the layers gave, as they gave it.
+    entries: list[Entry]
 
 
 def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list[str]]:
@@ -43,10 +45,10 @@ def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list
 
     :raises ConfigError: every mistake of every layer at once.
     """
-    config, problems, warnings = assemble(host, zspark)
-    if problems:
-        raise ConfigError(problems)
-    return config, warnings
+    found = assemble(host, zspark)
+    if found.problems:
+        raise ConfigError(found.problems)
+    return found.config, found.warnings
 
 
 def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
@@ -74,7 +76,7 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     _check_choices(host, config, problems, warnings)
     if not problems:
         warnings += _export(resolution)
-    return Assembly(config, problems, warnings)
+    return Assembly(config, problems, warnings, resolution.entries)
 
 
 def core_settings() -> dict[str, Setting]:
@@ -100,7 +102,9 @@ def _read(
     context = _context(settings, zspark, files)
     working = {name for name, record in host.records.items() if record.state == "loaded"}
     layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
-    resolution = resolve(read_layers(layers, settings, context), settings, context)
+    readings = read_layers(layers, settings, context)
+    resolution = resolve(readings, settings, context)
+    resolution.entries = [entry for reading in readings for entry in reading.entries]
     resolution.env_file = context.env_file_in_use
     resolution.warnings += context.warnings
     resolution.problems += _circles(layers, resolution)
@@ -116,12 +120,6 @@ def _read(
             what = "what its configuration layers set is not in force"
             resolution.warnings.append(SecurityWarning(f"the plugin {record} is broken, so {what}"))
     return resolution
-
-
-def layer_entries(host: PluginHost, settings: Mapping[str, Setting]) -> list[Entry]:
-    """Read all layers once more, without a script, and return what they give."""
-    layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
-    return [entry for reading in read_layers(layers, settings, _context(settings, {}, {})) for entry in reading.entries]
 
 
 def _context(settings: Mapping[str, Setting], zspark: Mapping[str, Any], files: dict[str, bytes]) -> LayerContext:

@@ -84,6 +84,7 @@ class Resolution:
     ``foreign`` names those of ``variables`` that other libraries may read and that their layer has exported.
     ``misspelt`` holds, by the key of the setting that was meant, what is wrong with names like its own.
     ``secrets`` holds (key, layer) of every value that its layer has called a secret, whatever its setting is.
+    ``entries`` holds what the layers gave, as they gave it.
     """
 
     def __init__(self, deployment: str) -> None:
@@ -95,6 +96,7 @@ class Resolution:
         self.misspelt: dict[str, list[Misspelt]] = {}
         self.warnings: list[str] = []
         self.problems: list[str] = []
+        self.entries: list[Entry] = []
         #: The ``.zEnv`` that was read.
         self.env_file: str | None = None
 
@@ -402,8 +404,8 @@ class _Resolver:
         shown = "the value" if hidden else _short(leaf.value if leaf.text is None else leaf.text)
         if isinstance(error, UntrustedError):
             return UntrustedProblem(
-                f"{setting.key}: {shown} from {leaf.origin} is not read, because {error}; if you trust it, set "
-                f"{setting.key} to an absolute path"
+                f"{setting.key}: {shown} from {leaf.origin} is not read, because {error}"
+                + error.advice(f"set {setting.key} to an absolute path")
             )
         message = f"{setting.key}: {shown} from {leaf.origin} cannot be used; expected {error}"
         if below:
@@ -433,7 +435,7 @@ class _Resolver:
         misspelt = self.restricting.key_like(key)
         if misspelt and name == key:
             match = misspelt
-        what = f"{name!r} ({leaf.origin}) is no setting that any plugin in use declares"
+        what = f"unknown setting {name!r} ({leaf.origin}): no plugin in use declares it"
         self._warn(what, match, leaf.origin, misspelt, security=bool(security and meant))
 
     def _warn_of_variable(self, name: str, value: str, origin: str) -> None:
@@ -462,7 +464,7 @@ class _Resolver:
             meant = edits(leaf.path[1].casefold(), self.result.deployment.casefold()) <= _EDITS
             restricts = meant and key in self.settings and self.settings[key].restricts
             match = self.result.deployment if meant else nearest(leaf.path[1], known)
-            what = f"{OVERLAYS}.{leaf.path[1]} ({leaf.origin}) is no deployment"
+            what = f"unknown deployment {leaf.path[1]!r} ({OVERLAYS}.{leaf.path[1]}, {leaf.origin})"
             self._warn(what, match, leaf.origin, key if restricts else None, security=True)
 
     def _warn(self, what: str, match: str | None, origin: str, misspelt: str | None, *, security: bool) -> None:

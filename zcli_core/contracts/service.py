@@ -242,7 +242,9 @@ class ServiceBackend:
         return programs[0]
 
     def prepare(self, place: Place) -> None:
-        """Make the data folder ready for :meth:`command`. It exists, is private, and may be empty.
+        """Make the data folder ready for :meth:`command`, or refuse it. It exists and may be empty.
+
+        One that zCLI has made is private. Any other becomes private after this call.
 
         Where zCLI runs as root, the data folder belongs to another account, which may put anything there at any time.
         So use ``place.files`` and commands with ``place.run()``, and open, move and remove nothing there by yourself.

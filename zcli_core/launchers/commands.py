@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zcli_core.contracts.service import LaunchError
+from zcli_core.users import own_name
 
 #: What a program that we start may know of our environment. All else may be a secret of ours, and whoever the program
 #: runs as, or is told by, could read it in ``/proc``. The second line is Windows's.
@@ -75,24 +76,6 @@ def is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def user_name() -> str:
-    """Our own account's name."""
-    if hasattr(os, "geteuid"):
-        import pwd
-
-        # Not the variables LOGNAME and USER: after setpriv or in a container they may name somebody else.
-        try:
-            return pwd.getpwuid(os.geteuid()).pw_name
-        except KeyError:  # as in many containers
-            return str(os.geteuid())
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return "this user"
-
-
 def as_root(*command: str) -> str:
     """The command as a person would run it with root's rights, on this very system."""
     import shlex
@@ -125,7 +108,7 @@ def environment(account: Account | None = None) -> dict[str, str]:
         kept.pop("TMPDIR", None)  # it may be private to us
         kept["HOME"] = account.home
     if os.name == "posix":
-        kept["USER"] = kept["LOGNAME"] = user_name() if account is None else account.name
+        kept["USER"] = kept["LOGNAME"] = own_name() if account is None else account.name
     return kept
 
 

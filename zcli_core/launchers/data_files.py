@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zcli_core.contracts.service import LaunchError
-from zcli_core.launchers.commands import Account, as_root, is_root, run, user_name, which
+from zcli_core.launchers.commands import Account, as_root, is_root, run, which
 from zcli_core.safe_files import ForeignPathError, open_folder
+from zcli_core.users import own_name
 
 _LONGEST_TEXT = 65_536
 #: Seconds for a command that reads: the account can make it wait.
@@ -38,7 +39,7 @@ class DataFiles:
 
         :raises LaunchError: the account may not look into it.
         """
-        if not self.path.exists():
+        if not os.path.exists(self.path):  # or it is in a folder that we may not look into, as make() will say
             return []
         if self.account is None:
             try:
@@ -61,10 +62,12 @@ class DataFiles:
             descriptor = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # open() refuses a folder, and leaves it open
                 return None
-            return file.read(_LONGEST_TEXT).decode("utf-8", "replace")
+            return os.read(descriptor, _LONGEST_TEXT).decode("utf-8", "replace")
+        finally:
+            os.close(descriptor)
 
     def renumber(self, name: str, number: int) -> None:
         """Put another number into the place of the first one in a file's first line. The file is replaced.
@@ -95,7 +98,7 @@ class DataFiles:
         return descriptor
 
     def make(self) -> None:
-        """Make the folder, private to the account that the server runs as, or make it private.
+        """Make the folder, private to the account that the server runs as, if it is missing.
 
         :raises LaunchError: it cannot be made, or is not that account's.
         """
@@ -107,28 +110,45 @@ class DataFiles:
         except OSError as error:
             quoted = shlex.quote(str(self.path))
             command = as_root("sh", "-c", f"mkdir -p {quoted} && chown {os.geteuid()} {quoted}")
-            message = f"the folder {self.path} cannot be made: {error.strerror}"
+            message = f"the data folder {self.path} cannot be made: {error.strerror}"
             raise LaunchError(message, None if is_root() else command) from error
 
     def _make_ours(self) -> None:
         os.makedirs(self.path, 0o700, exist_ok=True)
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise LaunchError(
-                f"the user {user_name()} cannot write the data folder {self.path}",
+                f"the user {own_name()} cannot write the data folder {self.path}",
                 as_root("chown", "-R", str(os.geteuid()), str(self.path)),
             )
-        found = self.path.stat()
-        if found.st_uid == os.geteuid() and found.st_mode & 0o077:  # whoever can open it can hold its lock
-            self.path.chmod(0o700)
+
+    def make_private(self) -> None:
+        """Close the folder to other users, who could hold its lock if they could open it.
+
+        To be called once the backend has accepted the folder: one that was named by mistake keeps its mode.
+
+        :raises LaunchError: that cannot be done.
+        """
+        if self.account is not None:
+            close = '! test -O "$1" || chmod go= "$1"'
+            done = run(["/bin/sh", "-c", close, "sh", str(self.path)], self._reading, self.account, Path("/"))
+            if done.code:
+                raise LaunchError(f"the data folder {self.path} cannot be made private", log=done.last_lines)
+            return
+        try:
+            found = self.path.stat()
+            if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+                self.path.chmod(0o700)
+        except OSError as error:
+            raise LaunchError(f"the data folder {self.path} cannot be made private: {error.strerror}") from error
 
     def _make_accounts(self, account: Account) -> None:
         if _leads_through(self.path) in (None, 0):
             self._give(account)
-        elif not self.path.exists():  # within another account's folder root makes nothing
+        elif not os.path.exists(self.path):  # within another account's folder root makes nothing
             command = 'umask 077 && mkdir -p "$1"'
             run(["/bin/sh", "-c", command, "sh", str(self.path)], self._remaining(), account, Path("/"))
-        private = 'test -w "$1" && test -x "$1" && { ! test -O "$1" || chmod go= "$1"; }'
-        if run(["/bin/sh", "-c", private, "sh", str(self.path)], self._remaining(), account, Path("/")).code == 0:
+        usable = 'test -w "$1" && test -x "$1"'
+        if run(["/bin/sh", "-c", usable, "sh", str(self.path)], self._remaining(), account, Path("/")).code == 0:
             return
         who = f"the account {account.name}, which the server runs as, cannot"
         barriers = unreachable_parts(self.path.parent, account)
@@ -188,7 +208,10 @@ def choose_account(accounts: tuple[str, ...], data: Path) -> Account | None:
         owner = data.stat().st_uid
     except OSError:
         owner = 0
-    owner = owner or _leads_through(data) or 0
+    try:
+        owner = owner or _leads_through(data) or 0
+    except OSError as error:
+        raise LaunchError(f"the data folder {data} cannot be made: {error.strerror}") from error
     if owner == 0:
         if known:
             return known[0]

@@ -14,9 +14,10 @@ from typing import NamedTuple
 from zcli_core.contracts.service import DebianCluster, LaunchError
 from zcli_core.launchers import systemd
 from zcli_core.launchers.base import Job, Launcher
-from zcli_core.launchers.commands import as_root, is_root, last_lines, run, user_name, which
+from zcli_core.launchers.commands import as_root, is_root, last_lines, run, which
 from zcli_core.launchers.identity import holder, serves
 from zcli_core.launchers.processes import look_up
+from zcli_core.users import own_name, user_name
 
 #: Bytes that are read of a file.
 _LONGEST = 64 * 1024
@@ -117,7 +118,7 @@ class DebianClusters(Launcher):
         process, found = look_up(pid), holder(self.job)
         is_alive = process is not None and process.name.startswith("postgres")
         return (
-            is_alive and port == cluster.port and found is not None and found.user == _account(cluster.owner)
+            is_alive and port == cluster.port and found is not None and found.user == user_name(cluster.owner)
         ) or None
 
     def is_run_by(self, uid: int) -> bool:
@@ -157,8 +158,8 @@ class DebianClusters(Launcher):
         else:
             if not is_root() and os.geteuid() != cluster.owner:
                 raise LaunchError(
-                    f"the cluster {cluster.version} {cluster.name} belongs to {_account(cluster.owner)}; "
-                    f"the user {user_name()} may not {action} it",
+                    f"the cluster {cluster.version} {cluster.name} belongs to {user_name(cluster.owner)}; "
+                    f"the user {own_name()} may not {action} it",
                     self.command(action),
                 )
             done = run(
@@ -183,18 +184,11 @@ def _read(file: Path) -> str:
     :raises OSError: it cannot be read, or is not a file.
     """
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as stream:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             raise OSError(errno.EINVAL, "not a file of one name", str(file))
-        stream.seek(max(0, found.st_size - _LONGEST))
-        return stream.read(_LONGEST).decode("utf-8", "replace")
-
-
-def _account(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
+        os.lseek(descriptor, max(0, found.st_size - _LONGEST), os.SEEK_SET)
+        return os.read(descriptor, _LONGEST).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)

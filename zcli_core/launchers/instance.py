@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from zcli_core.contracts.service import LaunchError
 from zcli_core.folders import user_data_folder
+from zcli_core.launchers.commands import is_root
 from zcli_core.launchers.processes import Process, is_same, look_up
 from zcli_core.safe_files import open_private
-from zcli_core.trusted import UntrustedError, open_trusted
+from zcli_core.trusted import UntrustedError, open_trusted, root_and_us
 
 _RECORD = "instance.json"
 _WRITTEN = "written.json"
@@ -69,8 +70,7 @@ def services_folder(setting: Path | None) -> Path | None:
     """
     if setting is not None:
         return setting
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    base = _ROOT_FOLDER if is_root else user_data_folder()
+    base = _ROOT_FOLDER if is_root() else user_data_folder()
     return None if base is None else Path(base, "services")
 
 
@@ -121,8 +121,8 @@ def read(folder: Path) -> Instance | None:
 
 def _read_trusted(file: Path) -> tuple[str, int]:
     """The text of a record and the user that owns it; see :func:`read`."""
-    owners = {0, os.geteuid()}
-    if os.geteuid() == 0:
+    owners = set(root_and_us())
+    if is_root():
         owners.add(os.stat(file).st_uid)
     with open(open_trusted(file, owners), encoding="utf-8") as stream:
         return stream.read(_LONGEST), os.fstat(stream.fileno()).st_uid

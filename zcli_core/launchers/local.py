@@ -18,6 +18,7 @@ from pathlib import Path
 from zcli_core.comm.services.asking import Finding, ask
 from zcli_core.comm.services.reports import install_command, not_installed
 from zcli_core.contracts.service import LaunchError, LocalProcess
+from zcli_core.errors import raised_by_signal
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers.base import Job, Launcher, wait_until
 from zcli_core.launchers.commands import as_root, environment, last_lines
@@ -28,7 +29,7 @@ from zcli_core.launchers.place import LocalPlace, make_instance_folder, reachabl
 from zcli_core.launchers.processes import Process, is_frozen, listening_port, look_up, process_in
 from zcli_core.launchers.programs import find_programs, wheel_files
 from zcli_core.safe_files import open_private
-from zcli_core.trusted import why_untrusted
+from zcli_core.trusted import root_and_us, why_untrusted
 
 _LOG = "server.log"
 _LOG_MAX = 10_000_000
@@ -90,8 +91,16 @@ class Local(Launcher):
         """Start the server and wait; another process that starts it too waits for us, and the other way round."""
         self._require_posix()
         self._require_host()
+        try:
+            self._start()
+        except OSError as error:  # a full disk, or a file in our folder that another user has made
+            if raised_by_signal(error):
+                raise
+            raise LaunchError(f"{error.filename or self._folder} cannot be used: {error.strerror or error}") from error
+
+    def _start(self) -> None:
         make_instance_folder(self._folder, self.job.folder_setting)
-        untrusted = why_untrusted(self._folder.stat(), {0, os.geteuid()})
+        untrusted = why_untrusted(self._folder.stat(), root_and_us())
         if untrusted is not None:
             self.job.log.warning("%s %s: what it says of a server is not believed", self._folder, untrusted)
         with instances.locked(self._folder, lambda: self.job.remaining):
@@ -110,6 +119,7 @@ class Local(Launcher):
             with self._locked_data(place.files) as lock:
                 if lock is not None:
                     self.job.backend.prepare(place)
+                    place.files.make_private()
                     self._start_at(place, lock)
 
     def _require_posix(self) -> None:
@@ -214,7 +224,7 @@ class Local(Launcher):
         data = data_folder(self._folder, self.job.target.data_dir)
         account = choose_account(self._method.accounts, data)
         files = DataFiles(data, account, lambda: self.job.remaining)
-        is_there = data.exists()
+        is_there = os.path.exists(data)
         if is_there:
             files.make()
         program = self._chosen = self.job.backend.choose_program(self._programs_for(files), files)

@@ -8,7 +8,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 from zcli_core.launchers import systemd
-from zcli_core.launchers.commands import as_root, user_name
+from zcli_core.launchers.commands import as_root
+from zcli_core.users import own_name
 
 if TYPE_CHECKING:
     from zcli_core.comm.port_holder import PortHolder
@@ -30,7 +31,7 @@ def stop_command(holder: PortHolder, port: int) -> str:
     if systemd.is_there() and unit and group != _control_group(os.getpid()):
         return as_root("systemctl", "stop", unit[1])
     kill = ("kill", str(holder.pid))
-    return shlex.join(kill) if holder.user == user_name() else as_root(*kill)
+    return shlex.join(kill) if holder.user == own_name() else as_root(*kill)
 
 
 def _control_group(pid: int | None) -> str:

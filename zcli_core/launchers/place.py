@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zcli_core.contracts.service import LaunchError, LocalProcess
-from zcli_core.launchers.commands import Account, as_root, is_root, run, user_name
+from zcli_core.launchers.commands import Account, as_root, is_root, run
 from zcli_core.launchers.data_files import DataFiles, open_up, unreachable_parts
 from zcli_core.launchers.processes import is_same, look_up, uses_folder
 from zcli_core.launchers.programs import copy_of_wheel, wheel_files
 from zcli_core.safe_files import ForeignPathError, open_folder, open_private
+from zcli_core.users import own_name
 
 #: One more than the highest process number that Linux ever gives; other systems stay far below.
 _NOBODY = 2**22 + 1
@@ -120,7 +121,7 @@ def make_instance_folder(folder: Path, setting: Path | None) -> None:
         other = f"{_KEPT}/zcli-{os.geteuid()}"  # mkdir fails if another user has made it
         make = "" if _is_own_folder(other) else f"mkdir -m 755 {other} && "
         raise LaunchError(
-            f"{message}; set services.folder to a folder that {user_name()} may write",
+            f"{message}; set services.folder to a folder that {own_name()} may write",
             f"{make}export ZCLI_SERVICES_FOLDER={other}",
         ) from error
 

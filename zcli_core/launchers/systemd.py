@@ -8,8 +8,9 @@ from pathlib import Path
 
 from zcli_core.contracts.service import LaunchError, SystemdUnit
 from zcli_core.launchers.base import Job, Launcher
-from zcli_core.launchers.commands import Outcome, as_root, last_lines, run, user_name, which
+from zcli_core.launchers.commands import Outcome, as_root, last_lines, run, which
 from zcli_core.launchers.identity import serves
+from zcli_core.users import own_name
 
 #: systemctl may be installed where systemd does not run, as in most containers: sd_booted(3) looks for this folder.
 BOOTED = Path("/run/systemd/system")
@@ -29,7 +30,7 @@ def systemctl(action: str, unit: str, timeout: float) -> Outcome:
     done = run(["systemctl", "--no-ask-password", action, unit], timeout)
     if done.code and any(refusal in done.output.lower() for refusal in _REFUSALS):
         raise LaunchError(
-            f"the user {user_name()} may not {action} units of systemd",
+            f"the user {own_name()} may not {action} units of systemd",
             as_root("systemctl", action, unit),
             done.last_lines,
         )

@@ -17,6 +17,7 @@ from zcli_core.launchers.choice import choose_launcher, find_runner, is_run_by
 from zcli_core.launchers.identity import holder, is_this_machine
 from zcli_core.launchers.managers import stop_command
 from zcli_core.launchers.processes import is_frozen
+from zcli_core.users import user_label
 
 
 def start(job: Job, probe_timeout: float) -> bool:
@@ -35,11 +36,10 @@ def _require_trusted_owner(job: Job) -> None:
     if not is_strangers(job, uid):
         return
     assert uid is not None
-    user = owners.user_name(uid)
     setting = f"services.{name}.{'host' if target.is_socket_path else 'port'}"
     raise LaunchError(
-        f"the server at {target.address} belongs to another user, {user} (uid {uid}), who could read what is sent to "
-        f"it; have it stopped, or set {setting} to another"
+        f"the server at {target.address} belongs to {user_label(uid)}, who could read what is sent to it; have it "
+        f"stopped, or set {setting} to another"
     )
 
 

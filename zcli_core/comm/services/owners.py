@@ -90,16 +90,6 @@ def is_trusted(uid: int) -> bool:
     return uid in (0, os.geteuid()) or uid < _login_defs()[0]
 
 
-def user_name(uid: int) -> str:
-    """Return the name of a user, or the number where no account has it."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def other_people() -> list[str]:
     """Return the names of the accounts with which other people can log in here, sorted. It is empty on Windows."""
     if os.name != "posix":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from zcli_core.comm.services import owners
 from zcli_core.comm.services.asking import Finding
 from zcli_core.contracts.service import LaunchError, LocalProcess, ServiceBackend, Target
 from zcli_core.printable import printable
+from zcli_core.users import user_name
 
 if TYPE_CHECKING:
     from zcli_core.types import ConnectionInfo, ServiceStatus
@@ -52,7 +52,7 @@ def status_of(
         "os": system_name(),
         "version": printable(answer.version) if answer and answer.version else None,
         "needs_auth": answer.needs_auth if answer else None,
-        "owner": None if finding.owner is None else owners.user_name(finding.owner),
+        "owner": None if finding.owner is None else user_name(finding.owner),
         "owner_trusted": owner_trusted,
     }
     if connection_info is not None:
