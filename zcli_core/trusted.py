@@ -20,6 +20,9 @@ from zcli_core.printable import printable
 _POSIX = os.name == "posix"
 # A descriptor for looking at a folder needs no permission to list it, where the system can do that.
 _LOOK = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_PATH", os.O_RDONLY)
+#: The number of a user that a namespace does not have (proc(5), overflowuid), and the map of no namespace.
+_OVERFLOW = 65534
+_ALL_USERS = ["0", "0", "4294967295"]
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -182,6 +185,17 @@ def _is_private_group(gid: int, uid: int) -> bool:
     if gid != uid and (group is None or group.gr_name != owner):
         return False
     return not any(account.pw_gid == gid and account.pw_uid != uid for account in pwd.getpwall())
+
+
+def is_known_user(uid: int) -> bool:
+    """Whether a number names a user: a user namespace shows every user outside of it as the same number."""
+    if uid != _OVERFLOW:
+        return uid >= 0
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() == _ALL_USERS
+    except OSError:
+        return True
 
 
 def user_label(uid: int) -> str:

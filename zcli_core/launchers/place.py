@@ -14,7 +14,7 @@ from zcli_core.launchers.commands import Account, as_root, is_root, run, user_na
 from zcli_core.launchers.data_files import DataFiles, open_up, unreachable_parts
 from zcli_core.launchers.processes import is_same, look_up, uses_folder
 from zcli_core.launchers.programs import copy_of_wheel, wheel_files
-from zcli_core.safe_files import ForeignPathError, open_folder, open_private
+from zcli_core.safe_files import ForeignPathError, open_folder, open_private, require_no_others
 
 #: One more than the highest process number that Linux ever gives; other systems stay far below.
 _NOBODY = 2**22 + 1
@@ -100,15 +100,21 @@ def make_instance_folder(folder: Path, setting: Path | None) -> None:
         is not set, that command needs no rights: it sets it to a folder that this user can make.
     """
     mode = 0o711 if is_root() else 0o700
+    missing = [part for part in folder.parents if not part.exists()]
     try:
+        if not is_root():
+            require_no_others(folder)
         os.close(open_folder(folder, mode, only_ours=is_root()))
         if folder.stat().st_uid == os.geteuid():
             folder.chmod(mode)
+        if is_root():  # the umask may keep the accounts of the servers out
+            for part in missing:
+                part.chmod(mode)
     except ForeignPathError as error:
         raise LaunchError(
             f"servers are not kept in a folder that another user controls: {error.strerror} (services.folder is "
             f"{setting})",
-            f"export ZCLI_SERVICES_FOLDER={_ROOTS_FOLDER}" if is_root() else None,
+            f"export ZCLI_SERVICES_FOLDER={_ROOTS_FOLDER}" if is_root() else _other_folder(),
         ) from error
     except OSError as error:
         message = f"the folder {folder} cannot be made: {error.strerror}"
@@ -117,12 +123,16 @@ def make_instance_folder(folder: Path, setting: Path | None) -> None:
             command = as_root("sh", "-c", f"mkdir -p {quoted} && chown {os.geteuid()} {quoted}")
             message = f"{message} (services.folder is {setting})"
             raise LaunchError(message, None if is_root() else command) from error
-        other = f"{_KEPT}/zcli-{os.geteuid()}"  # mkdir fails if another user has made it
-        make = "" if _is_own_folder(other) else f"mkdir -m 755 {other} && "
         raise LaunchError(
-            f"{message}; set services.folder to a folder that {user_name()} may write",
-            f"{make}export ZCLI_SERVICES_FOLDER={other}",
+            f"{message}; set services.folder to a folder that {user_name()} may write", _other_folder()
         ) from error
+
+
+def _other_folder() -> str:
+    """The command that sets ``services.folder`` to a folder that every user can make."""
+    other = f"{_KEPT}/zcli-{os.geteuid()}"  # mkdir fails if another user has made it
+    make = "" if _is_own_folder(other) else f"mkdir -m 755 {other} && "
+    return f"{make}export ZCLI_SERVICES_FOLDER={other}"
 
 
 def _is_own_folder(path: str) -> bool:
