@@ -178,11 +178,11 @@ def _unwritable_folder(folder: Path) -> str | None:
 
 def _unwritable_file(file: Path) -> str | None:
     """What keeps this user from writing to a file, if it is there; None if nothing does."""
-    if not file.exists():
+    if not os.path.lexists(file):
         return None
     try:
-        with file.open("ab"):
-            return None
+        os.close(open_to_append(file))  # as the log opens it: another user's pipe would keep us waiting
+        return None
     except OSError as error:
         return f"{file}: {error.strerror}"
 
