@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from zcli_core.errors import ConfigError
 from zcli_core.folders import user_log_folder
 from zcli_core.host import AUTH_STRATEGY, KINDS, SERVICE, describe_error
 from zcli_core.installation import OURS, install_again
+from zcli_core.safe_files import open_to_append
 from zcli_core.security import key_warning
 
 if TYPE_CHECKING:
@@ -178,13 +180,16 @@ def _unwritable_folder(folder: Path) -> str | None:
 
 def _unwritable_file(file: Path) -> str | None:
     """What keeps this user from writing to a file, if it is there; None if nothing does."""
-    if not os.path.lexists(file):
+    if not file.exists():
         return None
     try:
-        os.close(open_to_append(file))  # as the log opens it: another user's pipe would keep us waiting
-        return None
+        if os.name == "posix":  # as the log opens it: another user's pipe would keep us waiting
+            os.close(open_to_append(file))
+        else:
+            file.open("ab").close()
     except OSError as error:
         return f"{file}: {error.strerror}"
+    return None
 
 
 def _websocket(session: Session) -> _Findings:
