@@ -82,7 +82,9 @@ class Local(Launcher):
     def is_run_by(self, uid: int) -> bool:
         """Whether the server runs, and as that user."""
         found = self.running_instance()
-        return found is not None and found.process.uid == uid and is_at(found.host, found.port, self.job.target)
+        if found is None or not found.is_ours or found.process.uid != uid:
+            return False
+        return is_at(found.host, found.port, self.job.target)
 
     # --- starting ---
 
