@@ -17,6 +17,7 @@ from needs import needs_root
 from service_servers import free_ports
 from zcli_redis.backend import RedisBackend
 
+from zcli_core import safe_files
 from zcli_core.app import zCLI
 from zcli_core.comm.services import ServiceFailure
 from zcli_core.contracts.service import LaunchError, LocalProcess
@@ -284,6 +285,29 @@ def test_data_folder_of_a_stranger_is_refused_to_a_user(others: Path, place: Pat
     with pytest.raises(LaunchError, match=r"is not used, because .* the user daemon"):
         DataFiles(data, None, lambda: 10.0).make()
     assert not (others / "new").exists()
+
+
+@pytest.mark.parametrize("what", ["data", "services"])
+def test_folder_that_a_stranger_makes_meanwhile_is_refused(
+    others: Path, place: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """In a folder such as /tmp, between the look at the path and the making of the folder."""
+    check, module = safe_files.require_no_others, {"data": data_files, "services": places}[what]
+
+    def check_and_make(path: Path) -> None:
+        check(path)
+        if not path.exists():
+            path.mkdir(mode=0o777)
+            os.chown(path, 1, 1)
+
+    monkeypatch.setattr(module, "require_no_others", check_and_make)
+    monkeypatch.setattr(places, "is_root", lambda: False)
+    make = {
+        "data": DataFiles(place / "new", None, lambda: 10.0).make,
+        "services": lambda: make_instance_folder(place / "new", place),
+    }[what]
+    with pytest.raises(LaunchError, match="the user daemon"):
+        make()
 
 
 def test_data_folder_behind_their_link_is_their_own(others: Path, place: Path) -> None:

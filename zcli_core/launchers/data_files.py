@@ -114,12 +114,13 @@ class DataFiles:
     def _make_ours(self) -> None:
         try:
             require_no_others(self.path)
+            os.makedirs(self.path, 0o700, exist_ok=True)
+            require_no_others(self.path)  # another user may have made it meanwhile
         except ForeignPathError as foreign:
             raise LaunchError(
                 f"the data folder {self.path} is not used, because {foreign.strerror} and could have the server write "
                 "other files; name another with data_dir, or services.folder"
             ) from foreign
-        os.makedirs(self.path, 0o700, exist_ok=True)
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise LaunchError(
                 f"the user {user_name()} cannot write the data folder {self.path}",

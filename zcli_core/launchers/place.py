@@ -105,6 +105,8 @@ def make_instance_folder(folder: Path, setting: Path | None) -> None:
         if not is_root():
             require_no_others(folder)
         os.close(open_folder(folder, mode, only_ours=is_root()))
+        if not is_root():  # another user may have made it meanwhile
+            require_no_others(folder)
         if folder.stat().st_uid == os.geteuid():
             folder.chmod(mode)
         if is_root():  # the umask may keep the accounts of the servers out
