@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shlex
@@ -132,7 +133,10 @@ def make_instance_folder(folder: Path, setting: Path | None) -> None:
 
 def _other_folder() -> str:
     """The command that sets ``services.folder`` to a folder that every user can make."""
-    other = f"{_KEPT}/zcli-{os.geteuid()}"  # mkdir fails if another user has made it
+    usual = f"{_KEPT}/zcli-{os.geteuid()}"
+    # Another user may have made the first ones; mkdir fails if one makes this one before us.
+    names = itertools.chain([usual], (f"{usual}-{number}" for number in itertools.count(2)))
+    other = next(name for name in names if _is_own_folder(name) or not os.path.lexists(name))
     make = "" if _is_own_folder(other) else f"mkdir -m 755 {other} && "
     return f"{make}export ZCLI_SERVICES_FOLDER={other}"
 
