@@ -136,6 +136,23 @@ def test_read_as_the_account_shows_its_own_files_only(place: Path) -> None:
     assert debian_launcher._read(place / "link" / "own.log", nobody) == "12\n5432\n"
 
 
+def test_read_for_another_owners_configuration_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could name a data folder of root's or of a user, and a log that only they may read."""
+    monkeypatch.setattr(debian_launcher, "_CONFIGURATIONS", tmp_path)
+    (tmp_path / "15" / "main").mkdir(parents=True)
+    log = tmp_path / "log"
+    log.write_text("line\n")
+    us = os.geteuid()
+    cluster = debian_launcher._Cluster("15", "main", 5432, us, tmp_path, "", str(log), False)
+    assert cluster.read(log) == "line\n"
+    if us:
+        cluster = cluster._replace(owner=us + 1)
+    else:
+        os.chown(tmp_path / "15" / "main", 1, 1)
+    with pytest.raises(OSError, match="different owners"):
+        cluster.read(log)
+
+
 def test_read_of_another_owners_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The account must not have an ordinary user show a file of the user's own."""
     monkeypatch.setattr(debian_launcher, "is_root", lambda: False)

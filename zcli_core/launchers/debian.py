@@ -18,6 +18,7 @@ from zcli_core.launchers.commands import Account, as_root, is_root, last_lines, 
 from zcli_core.launchers.identity import holder, serves
 from zcli_core.launchers.processes import look_up
 
+_CONFIGURATIONS = Path("/etc/postgresql")
 #: Bytes that are read of a file.
 _LONGEST = 64 * 1024
 #: Seconds for reading one as its account, which can make us wait.
@@ -46,8 +47,18 @@ class _Cluster(NamedTuple):
         """The postmaster's number; 0 if it cannot be read."""
         for file in (Path(f"/run/postgresql/{self.version}-{self.name}.pid"), self.data / "postmaster.pid"):
             with contextlib.suppress(OSError, ValueError, IndexError):
-                return int(_read(file, self.owner).split(maxsplit=1)[0])
+                return int(self.read(file).split(maxsplit=1)[0])
         return 0
+
+    def read(self, file: Path) -> str:
+        """The end of a file that the cluster's configuration names; see :func:`_read`.
+
+        :raises OSError: it cannot be read, or the configuration belongs to another user than the cluster's data: that
+            user could have us read the files of the data's owner.
+        """
+        if os.stat(_CONFIGURATIONS / self.version / self.name).st_uid not in (0, self.owner):
+            raise OSError(errno.EPERM, "the cluster's data and configuration have different owners", str(file))
+        return _read(file, self.owner)
 
 
 class DebianClusters(Launcher):
@@ -113,7 +124,7 @@ class DebianClusters(Launcher):
         """
         cluster = self._require()
         try:
-            lines = _read(cluster.data / "postmaster.pid", cluster.owner).splitlines()
+            lines = cluster.read(cluster.data / "postmaster.pid").splitlines()
             pid, port = int(lines[0]), int(lines[3])
         except (OSError, ValueError, IndexError):
             return None
@@ -175,7 +186,8 @@ class DebianClusters(Launcher):
 
     def _log(self) -> tuple[str, ...]:
         try:
-            return last_lines(_read(Path(self._require().log_file), self._require().owner))
+            cluster = self._require()
+            return last_lines(cluster.read(Path(cluster.log_file)))
         except OSError:
             return ()
 
