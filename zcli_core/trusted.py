@@ -10,6 +10,7 @@ The module works on POSIX systems. On others everything is trusted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -103,7 +104,7 @@ def why_untrusted(status: os.stat_result, owners: Collection[int] | None = None)
     return None
 
 
-def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = None) -> int:
+def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = None, *, regular: bool = False) -> int:
     """Open a file for reading if it and its folder are trusted, and return the descriptor.
 
     Both are judged by what was opened, so that nobody can replace them in between. A link is judged by the file that it
@@ -112,10 +113,11 @@ def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = 
     Args:
         file: the path. Further folders above it are not looked at.
         owners: the user ids that are trusted instead of :func:`trusted_owners`.
+        regular: whether a pipe or a device is refused, without waiting for it.
 
     Raises:
         UntrustedError: the file or its folder belongs to another user, or another user may write it.
-        OSError: the file is not there, is a folder, or cannot be opened.
+        OSError: the file is not there, is a folder, cannot be opened, or is not ``regular``.
     """
     if not _POSIX:
         return os.open(file, _READ)
@@ -130,11 +132,14 @@ def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = 
         _check(os.fstat(folder), f"its folder {where}", owners)
         # Before it is opened: to open another user's named pipe would wait for that user.
         _check(status, path, owners)
-        descriptor = os.open(name, _READ, dir_fd=folder)
+        descriptor = os.open(name, _READ | (os.O_NONBLOCK if regular else 0), dir_fd=folder)
     finally:
         os.close(folder)
     try:
-        _check(os.fstat(descriptor), path, owners)
+        status = os.fstat(descriptor)
+        _check(status, path, owners)
+        if regular and not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a file", path)  # noqa: TRY301 - closed below
     except BaseException:
         os.close(descriptor)
         raise

@@ -242,6 +242,19 @@ def test_record_of_a_stranger_names_no_process_of_ours(place: Path, sleeper: int
             other.kill()
 
 
+@AS_ROOT
+def test_record_that_is_a_strangers_pipe_is_none(place: Path) -> None:
+    """Root does not wait for the stranger to write it."""
+    folder = place / "services" / "redis"
+    folder.mkdir(parents=True)
+    os.chown(folder, STRANGER, STRANGER)
+    for name in ("instance.json", "written.json"):
+        os.mkfifo(folder / name, 0o644)
+        os.chown(folder / name, STRANGER, STRANGER)
+    assert instances.running(place / "services", "redis", None) is None
+    assert instances.written(folder) == instances.Written()
+
+
 @LINUX
 @AS_ROOT
 def test_record_of_a_stranger_does_not_make_a_server_ours(make: Make, place: Path) -> None:

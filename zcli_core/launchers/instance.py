@@ -129,7 +129,7 @@ def _read_trusted(file: Path) -> tuple[str, int]:
     owners = {0, os.geteuid()}
     if os.geteuid() == 0:
         owners.add(os.stat(file).st_uid)
-    with open(open_trusted(file, owners), encoding="utf-8") as stream:
+    with open(open_trusted(file, owners, regular=True), encoding="utf-8") as stream:
         return stream.read(_LONGEST), os.fstat(stream.fileno()).st_uid
 
 
