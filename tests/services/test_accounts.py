@@ -312,14 +312,17 @@ def test_folder_that_a_stranger_makes_meanwhile_is_refused(
 
 def test_data_folder_behind_their_link_is_their_own(others: Path, place: Path) -> None:
     """Their link must not choose whose folder root's server changes, and as whom it runs."""
-    victim, own = place / "victim", place / "own"
-    for folder, uid in ((victim, account("nobody").uid), (own, 1)):
-        folder.mkdir()
-        os.chown(folder, uid, uid)
-        (others / folder.name).symlink_to(folder)
-        os.lchown(others / folder.name, 1, 1)
-    with pytest.raises(LaunchError, match=r"the user nobody .* is a link that the user daemon .* controls"):
-        choose_account(("nobody",), others / "victim")
+    for name, uid in (("root", 0), ("nobody", account("nobody").uid), ("own", 1)):
+        (place / name).mkdir()
+        os.chown(place / name, uid, uid)
+        (others / name).symlink_to(place / name)
+        os.lchown(others / name, 1, 1)
+    for name in ("root", "nobody"):
+        with pytest.raises(
+            LaunchError, match=f"the user {name} .* is a link that the user daemon .* controls"
+        ) as caught:
+            choose_account(("nobody",), others / name)
+        assert caught.value.command is None
     found = choose_account(("nobody",), others / "own")
     assert found is not None
     assert found.uid == 1

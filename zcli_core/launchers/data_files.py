@@ -183,8 +183,8 @@ def _owner_of(data: Path) -> int:
     try:
         folder = open_folder(data)
     except ForeignPathError as foreign:
-        owner = data.stat().st_uid if data.exists() else 0
-        if owner in (0, foreign.uid):
+        owner = data.stat().st_uid if data.exists() else foreign.uid
+        if owner == foreign.uid:
             return owner
         raise LaunchError(
             f"the data folder {data} belongs to {user_label(owner)}, but {foreign.strerror}; name the folder itself "
