@@ -113,6 +113,25 @@ def test_rotation_numbers_what_an_interrupted_one_left(open_log: Open) -> None:
     assert files["t.log.2"] == "interrupted\n"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there is no lock on Windows")
+def test_lock_that_is_held_does_not_stop_rotation(open_log: Open) -> None:
+    """Every user who can read the folder can hold it, and so can a program that was stopped while it rotated."""
+    import fcntl
+
+    log = open_log(max_bytes=1000)
+    log.logger.info("x")
+    assert log.file is not None
+    holder = os.open(os.path.dirname(log.file), os.O_RDONLY)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        for _ in range(60):
+            log.logger.info("x" * 100)
+    finally:
+        os.close(holder)
+    assert os.path.getsize(log.file) < 3000
+    assert os.path.exists(f"{log.file}.1")
+
+
 def test_a_file_that_is_taken_away_is_made_again(open_log: Open) -> None:
     """By somebody's rm, or by logrotate."""
     log = open_log()

@@ -184,10 +184,13 @@ class _LogFile(logging.FileHandler):
             stream.close()
 
     def _rotate(self) -> None:
-        """Rotate, unless another process is just doing that: it would move the files twice, and lose one."""
+        """Rotate, unless another process is just doing that: it would move the files twice, and lose one.
+
+        Whoever can read the folder can hold its lock. So a file of twice the size is rotated all the same.
+        """
         with _alone_in(os.path.dirname(self.baseFilename)) as (alone, folder):
             there = self._stat()
-            if not alone or there is None or there.st_size < self._max_bytes:
+            if there is None or there.st_size < self._max_bytes * (1 if alone else 2):
                 return
             # The file is moved first: as long as it cannot be moved, no older one may be pushed out.
             name = self.baseFilename if folder is None else os.path.basename(self.baseFilename)

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from zcli_core.trusted import root_and_us, why_untrusted
+from zcli_core.trusted import is_known_user, root_and_us, why_untrusted
 from zcli_core.users import user_label
 
 _MOST_LINKS = 40  # as Linux counts them
@@ -42,6 +42,34 @@ def open_folder(path: str | os.PathLike[str], make: int | None = None, *, only_o
     with contextlib.ExitStack() as opened:
         folder = _follow(absolute, make, only_ours, opened)
         return os.dup(folder)
+
+
+def foreign_part(path: str | os.PathLike[str]) -> ForeignPathError | None:
+    """Say which part of a path another account controls, as far as the path exists; None if all are ours or root's."""
+    part = os.path.abspath(path)
+    while True:
+        try:
+            os.close(open_folder(part, only_ours=True))
+        except ForeignPathError as foreign:
+            return foreign
+        except (FileNotFoundError, NotADirectoryError):
+            part = os.path.dirname(part)
+            continue
+        except PermissionError:  # where we may not look, nothing of ours is made
+            return None
+        return None
+
+
+def require_no_others(path: str | os.PathLike[str]) -> None:
+    """Refuse a path through a folder or link of another user; one of ours or root's that others may write is accepted.
+
+    What is made behind it, the other user could replace before it is opened again.
+
+    :raises ForeignPathError: another user owns a part of the path.
+    """
+    foreign = foreign_part(path)
+    if foreign is not None and foreign.uid not in root_and_us() and is_known_user(foreign.uid):
+        raise foreign
 
 
 def _follow(path: str, make: int | None, only_ours: bool, opened: contextlib.ExitStack) -> int:

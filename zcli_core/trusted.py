@@ -10,6 +10,7 @@ The module works on POSIX systems. On others everything is trusted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -21,6 +22,9 @@ from zcli_core.users import user_label
 _POSIX = os.name == "posix"
 # A descriptor for looking at a folder needs no permission to list it, where the system can do that.
 _LOOK = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_PATH", os.O_RDONLY)
+#: The number of a user that a namespace does not have (proc(5), overflowuid), and the map of no namespace.
+_OVERFLOW = 65534
+_ALL_USERS = ["0", "0", "4294967295"]
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -117,7 +121,7 @@ def why_untrusted(status: os.stat_result, owners: Collection[int] | None = None)
     return None
 
 
-def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = None) -> int:
+def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = None, *, regular: bool = False) -> int:
     """Open a file for reading if it and its folder are trusted, and return the descriptor.
 
     Both are judged by what was opened, so that nobody can replace them in between. A link is judged by the file that it
@@ -126,10 +130,11 @@ def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = 
     Args:
         file: the path. Further folders above it are not looked at.
         owners: the user ids that are trusted instead of :func:`trusted_owners`.
+        regular: whether a pipe or a device is refused, without waiting for it.
 
     Raises:
         UntrustedError: the file or its folder belongs to another user, or another user may write it.
-        OSError: the file is not there, is a folder, or cannot be opened.
+        OSError: the file is not there, is a folder, cannot be opened, or is not ``regular``.
     """
     if not _POSIX:
         return os.open(file, _READ)
@@ -144,11 +149,14 @@ def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = 
         _check(os.fstat(folder), where, owners, "its folder ")
         # Before it is opened: to open another user's named pipe would wait for that user.
         _check(status, path, owners)
-        descriptor = os.open(name, _READ, dir_fd=folder)
+        descriptor = os.open(name, _READ | (os.O_NONBLOCK if regular else 0), dir_fd=folder)
     finally:
         os.close(folder)
     try:
-        _check(os.fstat(descriptor), path, owners)
+        status = os.fstat(descriptor)
+        _check(status, path, owners)
+        if regular and not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a file", path)  # noqa: TRY301 - closed below
     except BaseException:
         os.close(descriptor)
         raise
@@ -205,6 +213,17 @@ def _is_private_group(gid: int, uid: int) -> bool:
     if gid != uid and (group is None or group.gr_name != owner):
         return False
     return not any(account.pw_gid == gid and account.pw_uid != uid for account in pwd.getpwall())
+
+
+def is_known_user(uid: int) -> bool:
+    """Whether a number names a user: a user namespace shows every user outside of it as the same number."""
+    if uid != _OVERFLOW:
+        return uid >= 0
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() == _ALL_USERS
+    except OSError:
+        return True
 
 
 def _group_label(gid: int) -> str:

@@ -233,7 +233,7 @@ def test_doctor_reports_security_warnings(doctor: Run, check: str, variables: di
 
 
 def test_a_log_that_cannot_be_written_is_wrong(doctor: Run, tmp_path: Path) -> None:
-    """No folder, or a file in its place."""
+    """No folder, a file in its place, or a pipe that nobody reads, for which it does not wait."""
     (tmp_path / "file").touch()
     status, found = doctor(ZCLI_LOGGER_PATH=str(tmp_path / "file" / "logs"))
     assert status == 1
@@ -247,6 +247,10 @@ def test_a_log_that_cannot_be_written_is_wrong(doctor: Run, tmp_path: Path) -> N
     (tmp_path / "logs" / "t.log").mkdir(parents=True)
     status, found = doctor(ZCLI_LOGGER_PATH=str(tmp_path / "logs"), ZCLI_TITLE="t")
     assert (status, "t.log: Is a directory" in _of(found["log file"], "wrong")) == (1, True)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "logs" / "p.log")
+        status, found = doctor(ZCLI_LOGGER_PATH=str(tmp_path / "logs"), ZCLI_TITLE="p")
+        assert (status, "p.log: " in _of(found["log file"], "wrong")) == (1, True)
 
 
 def test_doctor_log_behind_another_users_link_is_wrong(doctor: Run, tmp_path: Path) -> None:

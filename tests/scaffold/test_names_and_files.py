@@ -254,6 +254,25 @@ def test_a_folder_that_comes_while_it_writes_is_left_as_it_is(tmp_path: Path) ->
     assert [item.name for item in tmp_path.iterdir()] == ["zcli-queue"]
 
 
+def test_link_that_replaces_the_folder_leads_to_no_file(tmp_path: Path) -> None:
+    """The owner of the folder above can put one there; nothing behind it is overwritten or removed."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "pyproject.toml").write_text("other")
+
+    class Files(dict[str, str]):
+        def items(self):  # type: ignore[no-untyped-def]
+            yield "README.md", "ours"
+            fresh = next(tmp_path.glob(".zcli-queue-*"))
+            fresh.rename(tmp_path / "away")
+            fresh.symlink_to(other)
+            yield "pyproject.toml", "ours"
+
+    with pytest.raises(FileExistsError):
+        write_files(Files(), tmp_path / "zcli-queue")
+    assert {file.name: file.read_text() for file in other.iterdir()} == {"pyproject.toml": "other"}
+
+
 _ON_A_FULL_DISK = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))

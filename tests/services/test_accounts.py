@@ -17,10 +17,12 @@ from needs import needs_root
 from service_servers import free_ports
 from zcli_redis.backend import RedisBackend
 
+from zcli_core import safe_files
 from zcli_core.app import zCLI
 from zcli_core.comm.services import ServiceFailure
 from zcli_core.contracts.service import LaunchError, LocalProcess
 from zcli_core.launchers import data_files
+from zcli_core.launchers import place as places
 from zcli_core.launchers.commands import Account, environment, run
 from zcli_core.launchers.data_files import DataFiles, choose_account
 from zcli_core.launchers.place import make_instance_folder, reachable
@@ -276,7 +278,88 @@ def test_start_file_in_our_folder_that_is_a_link_is_an_error(make: Make, place: 
     assert not (folder / "elsewhere").exists()
 
 
+def test_services_folder_of_a_stranger_is_refused_to_a_user(
+    others: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger could have a password written into a file of theirs; one of root's that all may write is accepted."""
+    monkeypatch.setattr(places, "is_root", lambda: False)
+    others.chmod(0o777)
+    with pytest.raises(LaunchError, match="folder that another user controls") as caught:
+        make_instance_folder(others / "services" / "redis", others)
+    assert "ZCLI_SERVICES_FOLDER=/var/tmp/zcli-" in str(caught.value.command)
+    assert list(others.iterdir()) == []
+    place.chmod(0o777)
+    make_instance_folder(place / "services" / "redis", place)
+    assert stat.S_IMODE((place / "services" / "redis").stat().st_mode) == 0o700
+
+
+def test_services_folder_is_entered_despite_the_umask(place: Path) -> None:
+    """The accounts of root's servers pass through every folder that was made."""
+    needs_root("making a folder for other accounts")
+    before = os.umask(0o077)
+    try:
+        make_instance_folder(place / "a" / "b" / "redis", place / "a" / "b")
+    finally:
+        os.umask(before)
+    made = [place / "a", place / "a" / "b", place / "a" / "b" / "redis"]
+    assert [stat.S_IMODE(each.stat().st_mode) for each in made] == [0o711] * 3
+
+
 # --- within the data folder ---
+
+
+@pytest.mark.parametrize("kind", ["theirs", "link", "below"])
+def test_data_folder_of_a_stranger_is_refused_to_a_user(others: Path, place: Path, kind: str) -> None:
+    """A link in it would have the server write any file of the user."""
+    (place / "ours").mkdir()
+    (others / "link").symlink_to(place / "ours")
+    os.lchown(others / "link", 1, 1)
+    others.chmod(0o777)
+    data = {"theirs": others, "link": others / "link", "below": others / "new"}[kind]
+    with pytest.raises(LaunchError, match=r"is not used, because .* the user daemon"):
+        DataFiles(data, None, lambda: 10.0).make()
+    assert not (others / "new").exists()
+
+
+@pytest.mark.parametrize("what", ["data", "services"])
+def test_folder_that_a_stranger_makes_meanwhile_is_refused(
+    others: Path, place: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """In a folder such as /tmp, between the look at the path and the making of the folder."""
+    check, module = safe_files.require_no_others, {"data": data_files, "services": places}[what]
+
+    def check_and_make(path: Path) -> None:
+        check(path)
+        if not path.exists():
+            path.mkdir(mode=0o777)
+            os.chown(path, 1, 1)
+
+    monkeypatch.setattr(module, "require_no_others", check_and_make)
+    monkeypatch.setattr(places, "is_root", lambda: False)
+    make = {
+        "data": DataFiles(place / "new", None, lambda: 10.0).make,
+        "services": lambda: make_instance_folder(place / "new", place),
+    }[what]
+    with pytest.raises(LaunchError, match="the user daemon"):
+        make()
+
+
+def test_data_folder_behind_their_link_is_their_own(others: Path, place: Path) -> None:
+    """Their link must not choose whose folder root's server changes, and as whom it runs."""
+    for name, uid in (("root", 0), ("nobody", account("nobody").uid), ("own", 1)):
+        (place / name).mkdir()
+        os.chown(place / name, uid, uid)
+        (others / name).symlink_to(place / name)
+        os.lchown(others / name, 1, 1)
+    for name in ("root", "nobody"):
+        with pytest.raises(
+            LaunchError, match=f"the user {name} .* is a link that the user daemon .* controls"
+        ) as caught:
+            choose_account(("nobody",), others / name)
+        assert caught.value.command is None
+    found = choose_account(("nobody",), others / "own")
+    assert found is not None
+    assert found.uid == 1
 
 
 def _data_of(place: Path, name: str) -> DataFiles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,7 +114,48 @@ def test_read_of_what_the_account_put_there_is_refused(tmp_path: Path, kind: str
     secret.write_text("root:x\n")
     {"link": file.symlink_to, "second name": file.hardlink_to, "pipe": lambda _: os.mkfifo(file)}[kind](secret)
     with pytest.raises(OSError, match=r"name|link"):
-        debian_launcher._read(file)
+        debian_launcher._read(file, os.geteuid())
     file.unlink()
     file.write_text("12\n5432\n")
-    assert debian_launcher._read(file) == "12\n5432\n"
+    assert debian_launcher._read(file, os.geteuid()) == "12\n5432\n"
+
+
+def test_read_as_the_account_shows_its_own_files_only(place: Path) -> None:
+    """The path of a log comes from files of the account, and could lead to /etc/shadow through a folder."""
+    needs_root("becoming another account")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    secret, own = place / "shadow", place / "own.log"
+    secret.write_text("root:x\n")
+    secret.chmod(0o600)
+    own.write_text("12\n5432\n")
+    os.chown(own, nobody, 0)
+    (place / "link").symlink_to(place)
+    for file in (secret, place / "link" / "shadow", place / "missing"):
+        with pytest.raises(OSError, match="cannot read it"):
+            debian_launcher._read(file, nobody)
+    assert debian_launcher._read(place / "link" / "own.log", nobody) == "12\n5432\n"
+
+
+def test_read_for_another_owners_configuration_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could name a data folder of root's or of a user, and a log that only they may read."""
+    monkeypatch.setattr(debian_launcher, "_CONFIGURATIONS", tmp_path)
+    (tmp_path / "15" / "main").mkdir(parents=True)
+    log = tmp_path / "log"
+    log.write_text("line\n")
+    us = os.geteuid()
+    cluster = debian_launcher._Cluster("15", "main", 5432, us, tmp_path, "", str(log), False)
+    assert cluster.read(log) == "line\n"
+    if us:
+        cluster = cluster._replace(owner=us + 1)
+    else:
+        os.chown(tmp_path / "15" / "main", 1, 1)
+    with pytest.raises(OSError, match="different owners"):
+        cluster.read(log)
+
+
+def test_read_of_another_owners_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account must not have an ordinary user show a file of the user's own."""
+    monkeypatch.setattr(debian_launcher, "is_root", lambda: False)
+    (tmp_path / "id_rsa").write_text("key\n")
+    with pytest.raises(OSError, match="of the cluster's account"):
+        debian_launcher._read(tmp_path / "id_rsa", os.geteuid() + 1)

@@ -298,11 +298,17 @@ def test_stop_command_is_the_managers(
     assert managers.stop_command(PortHolder(812, name, "somebody"), 6379) == command
 
 
+@pytest.mark.parametrize("taken", [False, True])
 def test_folder_that_cannot_be_made_has_a_command_that_needs_no_rights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
-    """After it, services.folder is one that this user can write; so it is when it was followed before."""
+    """After it, services.folder is one that this user can write; so it is when it was followed before.
+
+    Another user may have taken the usual name.
+    """
     monkeypatch.setattr(place_module, "_KEPT", str(tmp_path))
+    if taken:
+        (tmp_path / f"zcli-{os.geteuid()}").touch()
     for _ in range(2):
         with pytest.raises(LaunchError, match="cannot be made") as caught:
             make_instance_folder(Path("/proc/none/services/redis"), None)

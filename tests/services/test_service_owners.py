@@ -20,6 +20,7 @@ from service_servers import until
 
 from zcli_core.app import zCLI
 from zcli_core.cli import checks
+from zcli_core.comm.port_holder import holder_of
 from zcli_core.comm.services import owners
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers import systemd
@@ -248,6 +249,40 @@ def test_record_of_a_stranger_names_no_process_of_ours(place: Path, sleeper: int
                 os.chown(folder, 0, 0)
         finally:
             other.kill()
+
+
+@AS_ROOT
+def test_record_that_is_a_strangers_pipe_is_none(place: Path) -> None:
+    """Root does not wait for the stranger to write it."""
+    folder = place / "services" / "redis"
+    folder.mkdir(parents=True)
+    os.chown(folder, STRANGER, STRANGER)
+    for name in ("instance.json", "written.json"):
+        os.mkfifo(folder / name, 0o644)
+        os.chown(folder / name, STRANGER, STRANGER)
+    assert instances.running(place / "services", "redis", None) is None
+    assert instances.written(folder) == instances.Written()
+
+
+@LINUX
+@AS_ROOT
+def test_record_of_a_stranger_does_not_make_a_server_ours(make: Make, place: Path) -> None:
+    """Root does not report the stranger's server as started, nor take the service's port from the record."""
+    with server_of(STRANGER, "127.0.0.1") as port:
+        z = make(timeout=5.0, redis={"port": port})
+        folder = place / "services" / "redis"
+        entry = holder_of(port, ["127.0.0.1"])
+        assert entry is not None
+        assert entry.pid is not None
+        file = _record(folder, entry.pid)
+        file.write_text(json.dumps({**json.loads(file.read_text()), "port": port}))
+        for uid, is_ours in ((STRANGER, False), (0, True)):
+            os.chown(file, uid, uid)
+            os.chown(folder, uid, uid)
+            assert instances.running(place / "services", "redis", None) is not None
+            assert z.comm.start_service("redis") == is_ours
+            assert z.comm.service_status("redis")["owner_trusted"] == is_ours
+            assert (make().comm.service_status("redis")["port"] == port) == is_ours
 
 
 @pytest.mark.parametrize("changed", [{"uid": 12345}, {"program": "/bin/other"}, {"folder": "1:2"}, {"started": "0"}])

@@ -17,7 +17,7 @@ from zcli_redis.backend import RedisBackend
 from zcli_core.app import zCLI
 from zcli_core.contracts.service import LocalProcess, ServiceBackend
 from zcli_core.launchers import instance as instances
-from zcli_core.launchers.programs import find_programs, wheel_files
+from zcli_core.launchers.programs import WheelFile, copy_of_wheel, find_programs, wheel_files
 
 Make = Callable[..., zCLI]
 
@@ -38,6 +38,25 @@ def bare_postgresql(monkeypatch: pytest.MonkeyPatch) -> LocalProcess:
 @pytest.fixture
 def bare_redis(monkeypatch: pytest.MonkeyPatch) -> LocalProcess:
     return _wheel_only(RedisBackend, monkeypatch)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no umask")
+def test_copy_of_a_wheel_can_be_run_by_others(tmp_path: Path) -> None:
+    """Whatever the umask is, now and when the wheel was installed."""
+    program, library = tmp_path / "site" / "pkg" / "18" / "bin" / "server", tmp_path / "site" / "pkg.libs" / "lib.so"
+    before = os.umask(0o077)
+    try:
+        for file in (program, library):
+            file.parent.mkdir(parents=True)
+            file.touch()
+        program.chmod(0o700)
+        copy = copy_of_wheel(WheelFile(tmp_path / "site", program), tmp_path)
+    finally:
+        os.umask(before)
+    made = next(parent for parent in copy.parents if parent.parent == tmp_path)
+    modes = {str(each.relative_to(made)): each.stat().st_mode & 0o777 for each in (made, *made.rglob("*"))}
+    assert modes.pop("pkg.libs/lib.so") == 0o644
+    assert set(modes.values()) == {0o755}, modes
 
 
 def _running_program(place: Path, name: str) -> str:

@@ -155,7 +155,9 @@ def write_files(files: Mapping[str, str], folder: Path) -> None:
         for path, text in files.items():
             file = fresh / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8", newline="\n")
+            # The folder's owner may put a link to another folder in our place: what is there is not overwritten.
+            with file.open("x", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
         _move(fresh, folder)
     except BaseException:  # also Ctrl+C
         shutil.rmtree(fresh, ignore_errors=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from zcli_core.contracts.service import LaunchError
 from zcli_core.launchers.commands import Account, as_root, is_root, run, which
-from zcli_core.safe_files import ForeignPathError, open_folder
-from zcli_core.users import own_name
+from zcli_core.safe_files import ForeignPathError, foreign_part, open_folder, require_no_others
+from zcli_core.users import own_name, user_label
 
 _LONGEST_TEXT = 65_536
 #: Seconds for a command that reads: the account can make it wait.
@@ -114,7 +114,15 @@ class DataFiles:
             raise LaunchError(message, None if is_root() else command) from error
 
     def _make_ours(self) -> None:
-        os.makedirs(self.path, 0o700, exist_ok=True)
+        try:
+            require_no_others(self.path)
+            os.makedirs(self.path, 0o700, exist_ok=True)
+            require_no_others(self.path)  # another user may have made it meanwhile
+        except ForeignPathError as foreign:
+            raise LaunchError(
+                f"the data folder {self.path} is not used, because {foreign.strerror} and could have the server write "
+                "other files; name another with data_dir, or services.folder"
+            ) from foreign
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise LaunchError(
                 f"the user {own_name()} cannot write the data folder {self.path}",
@@ -182,15 +190,31 @@ def _leads_through(path: Path) -> int | None:
 
     0 stands for a folder of root's where others may write.
     """
-    for part in (path, *path.parents):
-        try:
-            os.close(open_folder(part, only_ours=True))
-        except FileNotFoundError:
-            continue
-        except ForeignPathError as foreign:
-            return foreign.uid
-        return None
-    return None
+    foreign = foreign_part(path)
+    return None if foreign is None else foreign.uid
+
+
+def _owner_of(data: Path) -> int:
+    """The owner of a data folder; root's number if it is missing.
+
+    :raises LaunchError: a link of another account leads there: that account would have us work in any folder.
+    """
+    try:
+        folder = open_folder(data)
+    except ForeignPathError as foreign:
+        owner = data.stat().st_uid if data.exists() else foreign.uid
+        if owner == foreign.uid:
+            return owner
+        raise LaunchError(
+            f"the data folder {data} belongs to {user_label(owner)}, but {foreign.strerror}; name the folder itself "
+            "with data_dir"
+        ) from foreign
+    except OSError:
+        return 0
+    try:
+        return os.fstat(folder).st_uid
+    finally:
+        os.close(folder)
 
 
 def choose_account(accounts: tuple[str, ...], data: Path) -> Account | None:
@@ -204,10 +228,7 @@ def choose_account(accounts: tuple[str, ...], data: Path) -> Account | None:
     if not is_root():
         return None
     known = [account for account in map(_find, (*accounts, "nobody")) if account and not account.has_roots_rights]
-    try:
-        owner = data.stat().st_uid
-    except OSError:
-        owner = 0
+    owner = _owner_of(data)
     try:
         owner = owner or _leads_through(data) or 0
     except OSError as error:

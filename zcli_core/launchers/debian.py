@@ -14,13 +14,17 @@ from typing import NamedTuple
 from zcli_core.contracts.service import DebianCluster, LaunchError
 from zcli_core.launchers import systemd
 from zcli_core.launchers.base import Job, Launcher
-from zcli_core.launchers.commands import as_root, is_root, last_lines, run, which
+from zcli_core.launchers.commands import Account, as_root, is_root, last_lines, run, which
 from zcli_core.launchers.identity import holder, serves
 from zcli_core.launchers.processes import look_up
 from zcli_core.users import own_name, user_name
 
+_CONFIGURATIONS = Path("/etc/postgresql")
 #: Bytes that are read of a file.
 _LONGEST = 64 * 1024
+#: Seconds for reading one as its account, which can make us wait.
+_READING = 5.0
+_TAIL = f'test -f "$1" && test ! -h "$1" && tail -c {_LONGEST} -- "$1"'
 _ALREADY = 2  # pg_ctlcluster(1): already running, or not running, as asked
 
 
@@ -44,8 +48,18 @@ class _Cluster(NamedTuple):
         """The postmaster's number; 0 if it cannot be read."""
         for file in (Path(f"/run/postgresql/{self.version}-{self.name}.pid"), self.data / "postmaster.pid"):
             with contextlib.suppress(OSError, ValueError, IndexError):
-                return int(_read(file).split(maxsplit=1)[0])
+                return int(self.read(file).split(maxsplit=1)[0])
         return 0
+
+    def read(self, file: Path) -> str:
+        """The end of a file that the cluster's configuration names; see :func:`_read`.
+
+        :raises OSError: it cannot be read, or the configuration belongs to another user than the cluster's data: that
+            user could have us read the files of the data's owner.
+        """
+        if os.stat(_CONFIGURATIONS / self.version / self.name).st_uid not in (0, self.owner):
+            raise OSError(errno.EPERM, "the cluster's data and configuration have different owners", str(file))
+        return _read(file, self.owner)
 
 
 class DebianClusters(Launcher):
@@ -111,7 +125,7 @@ class DebianClusters(Launcher):
         """
         cluster = self._require()
         try:
-            lines = _read(cluster.data / "postmaster.pid").splitlines()
+            lines = cluster.read(cluster.data / "postmaster.pid").splitlines()
             pid, port = int(lines[0]), int(lines[3])
         except (OSError, ValueError, IndexError):
             return None
@@ -173,21 +187,32 @@ class DebianClusters(Launcher):
 
     def _log(self) -> tuple[str, ...]:
         try:
-            return last_lines(_read(Path(self._require().log_file)))
+            cluster = self._require()
+            return last_lines(cluster.read(Path(cluster.log_file)))
         except OSError:
             return ()
 
 
-def _read(file: Path) -> str:
-    """The end of a file of the cluster's account. That account could have put a link or a pipe there.
+def _read(file: Path, owner: int) -> str:
+    """The end of a file that the cluster's account names and owns. It may be a link or a pipe, or lead to another file.
 
-    :raises OSError: it cannot be read, or is not a file.
+    Root reads it as that account, which could otherwise have us show the lines of any file.
+
+    :raises OSError: it cannot be read, or is not a file of the account.
     """
+    if is_root() and owner:
+        try:
+            done = run(["/bin/sh", "-c", _TAIL, "sh", str(file)], _READING, Account.of(owner), Path("/"))
+        except (KeyError, LaunchError) as error:
+            raise OSError(errno.EACCES, "the cluster's account cannot read it", str(file)) from error
+        if done.code:
+            raise OSError(errno.EACCES, "the cluster's account cannot read it", str(file))
+        return done.output
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            raise OSError(errno.EINVAL, "not a file of one name", str(file))
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid != owner:
+            raise OSError(errno.EINVAL, "not a file of one name of the cluster's account", str(file))
         os.lseek(descriptor, max(0, found.st_size - _LONGEST), os.SEEK_SET)
         return os.read(descriptor, _LONGEST).decode("utf-8", "replace")
     finally:

@@ -50,6 +50,11 @@ class Instance(NamedTuple):
         """Whether its process may be the one whose port that user holds; True where either is not known."""
         return uid is None or self.process.uid in (None, uid)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether we or root wrote the record. With another user's, root can only stop that user's server."""
+        return self.author in (None, 0, os.geteuid())
+
 
 class Written(NamedTuple):
     """What last served a data folder: it can read what is in there. Kept when the server is stopped.
@@ -124,7 +129,7 @@ def _read_trusted(file: Path) -> tuple[str, int]:
     owners = set(root_and_us())
     if is_root():
         owners.add(os.stat(file).st_uid)
-    with open(open_trusted(file, owners), encoding="utf-8") as stream:
+    with open(open_trusted(file, owners, regular=True), encoding="utf-8") as stream:
         return stream.read(_LONGEST), os.fstat(stream.fileno()).st_uid
 
 

@@ -83,7 +83,9 @@ class Local(Launcher):
     def is_run_by(self, uid: int) -> bool:
         """Whether the server runs, and as that user."""
         found = self.running_instance()
-        return found is not None and found.process.uid == uid and is_at(found.host, found.port, self.job.target)
+        if found is None or not found.is_ours or found.process.uid != uid:
+            return False
+        return is_at(found.host, found.port, self.job.target)
 
     # --- starting ---
 
@@ -353,7 +355,8 @@ class Local(Launcher):
         # Finding out what runs may have taken all the time; the server gets some to save its data all the same.
         self._end(instance, max(self.job.remaining * _PATIENCE, min(self.job.timeout, _GRACE)))
         held = instances.read(self._folder)
-        if held is not None and held.process.same_as(instance.process):  # not one that was started meanwhile
+        # Not one that was started meanwhile, and nothing in a folder of another user's.
+        if held is not None and held.is_ours and held.process.same_as(instance.process):
             instances.forget(self._folder)
 
     def _end(self, instance: Instance, patience: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shlex
@@ -14,7 +15,7 @@ from zcli_core.launchers.commands import Account, as_root, is_root, run
 from zcli_core.launchers.data_files import DataFiles, open_up, unreachable_parts
 from zcli_core.launchers.processes import is_same, look_up, uses_folder
 from zcli_core.launchers.programs import copy_of_wheel, wheel_files
-from zcli_core.safe_files import ForeignPathError, open_folder, open_private
+from zcli_core.safe_files import ForeignPathError, open_folder, open_private, require_no_others
 from zcli_core.users import own_name
 
 #: One more than the highest process number that Linux ever gives; other systems stay far below.
@@ -101,15 +102,23 @@ def make_instance_folder(folder: Path, setting: Path | None) -> None:
         is not set, that command needs no rights: it sets it to a folder that this user can make.
     """
     mode = 0o711 if is_root() else 0o700
+    missing = [part for part in folder.parents if not part.exists()]
     try:
+        if not is_root():
+            require_no_others(folder)
         os.close(open_folder(folder, mode, only_ours=is_root()))
+        if not is_root():  # another user may have made it meanwhile
+            require_no_others(folder)
         if folder.stat().st_uid == os.geteuid():
             folder.chmod(mode)
+        if is_root():  # the umask may keep the accounts of the servers out
+            for part in missing:
+                part.chmod(mode)
     except ForeignPathError as error:
         raise LaunchError(
             f"servers are not kept in a folder that another user controls: {error.strerror} (services.folder is "
             f"{setting})",
-            f"export ZCLI_SERVICES_FOLDER={_ROOTS_FOLDER}" if is_root() else None,
+            f"export ZCLI_SERVICES_FOLDER={_ROOTS_FOLDER}" if is_root() else _other_folder(),
         ) from error
     except OSError as error:
         message = f"the folder {folder} cannot be made: {error.strerror}"
@@ -118,12 +127,19 @@ def make_instance_folder(folder: Path, setting: Path | None) -> None:
             command = as_root("sh", "-c", f"mkdir -p {quoted} && chown {os.geteuid()} {quoted}")
             message = f"{message} (services.folder is {setting})"
             raise LaunchError(message, None if is_root() else command) from error
-        other = f"{_KEPT}/zcli-{os.geteuid()}"  # mkdir fails if another user has made it
-        make = "" if _is_own_folder(other) else f"mkdir -m 755 {other} && "
         raise LaunchError(
-            f"{message}; set services.folder to a folder that {own_name()} may write",
-            f"{make}export ZCLI_SERVICES_FOLDER={other}",
+            f"{message}; set services.folder to a folder that {own_name()} may write", _other_folder()
         ) from error
+
+
+def _other_folder() -> str:
+    """The command that sets ``services.folder`` to a folder that every user can make."""
+    usual = f"{_KEPT}/zcli-{os.geteuid()}"
+    # Another user may have made the first ones; mkdir fails if one makes this one before us.
+    names = itertools.chain([usual], (f"{usual}-{number}" for number in itertools.count(2)))
+    other = next(name for name in names if _is_own_folder(name) or not os.path.lexists(name))
+    make = "" if _is_own_folder(other) else f"mkdir -m 755 {other} && "
+    return f"{make}export ZCLI_SERVICES_FOLDER={other}"
 
 
 def _is_own_folder(path: str) -> bool:

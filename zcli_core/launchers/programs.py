@@ -100,6 +100,9 @@ def copy_of_wheel(wheel: WheelFile, folder: Path) -> Path:
         for part in (Path(*inner.parts[:2]), Path(f"{inner.parts[0]}.libs")):
             if (wheel.root / part).is_dir():
                 shutil.copytree(wheel.root / part, fresh / part, symlinks=True, dirs_exist_ok=True)
-        fresh.chmod(0o755)
+        # Whatever the umask is now, or was when the wheel was installed.
+        for each in (fresh, *fresh.rglob("*")):
+            if not each.is_symlink():
+                each.chmod(0o755 if each.stat().st_mode & 0o100 else 0o644)
         fresh.rename(copy)
     return copy / inner

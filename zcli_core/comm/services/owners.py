@@ -13,13 +13,11 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from zcli_core.comm.port_holder import tcp_sockets
+from zcli_core.trusted import is_known_user
 
 _LOGIN_DEFS = "/etc/login.defs"
 _DEFAULT_UID_MIN, _DEFAULT_UID_MAX = 1000, 60_000
 _NO_LOGIN = ("", "/bin/false", "/usr/bin/false", "/bin/true", "/bin/sync")
-#: The number of a user that a namespace does not have (proc(5), overflowuid), and the map of no namespace.
-_OVERFLOW = 65534
-_ALL_USERS = ["0", "0", "4294967295"]
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -34,7 +32,7 @@ def listener_uid(addresses: Iterable[str], port: int) -> int | None:
         The user's number; of several users the first one that is not trusted. None if the system does not tell: the
         address is another machine's, the server is in another network namespace, or the system is not Linux.
     """
-    found = [uid for address in addresses if _is_own(address) for uid in _uids(address, port) if _is_known(uid)]
+    found = [uid for address in addresses if _is_own(address) for uid in _uids(address, port) if is_known_user(uid)]
     return next((uid for uid in found if not is_trusted(uid)), found[0] if found else None)
 
 
@@ -71,18 +69,7 @@ def peer_uid(sock: socket.socket) -> int | None:
     except OSError:
         return None
     uid: int = _CREDENTIALS.unpack(held)[1]
-    return uid if _is_known(uid) else None
-
-
-def _is_known(uid: int) -> bool:
-    """Whether the number names a user: a user namespace shows every user outside of it as the same number."""
-    if uid != _OVERFLOW:
-        return uid >= 0
-    try:
-        with open("/proc/self/uid_map", encoding="ascii") as file:
-            return file.read().split() == _ALL_USERS
-    except OSError:
-        return True
+    return uid if is_known_user(uid) else None
 
 
 def is_trusted(uid: int) -> bool:

@@ -280,7 +280,7 @@ class Services:
 
         base = instances.services_folder(self._settings.folder)
         held = instances.running(base, backend.name, target.data_dir)
-        if base is None or held is None:
+        if base is None or held is None or not held.is_ours:
             return None
         from zcli_core.launchers.data_files import DataFiles, choose_account
         from zcli_core.launchers.identity import is_at
@@ -315,7 +315,7 @@ class Services:
         from zcli_core.launchers import instance as instances
 
         held = instances.running(instances.services_folder(self._settings.folder), backend.name, target.data_dir)
-        if held is None:
+        if held is None or not held.is_ours:
             return target
         from zcli_core.launchers.identity import is_at
 
