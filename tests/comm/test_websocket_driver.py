@@ -420,3 +420,32 @@ def test_a_message_and_a_timeout_at_once_lose_nothing() -> None:
         await side.until("a", "timeout", "b", "timeout")
 
     run(handler, scenario)
+
+
+def test_messages_of_a_lost_client_leave_others_their_turn() -> None:
+    """The handler of each one fails to answer, and the transport has more of them at once."""
+    handled, total = 0, 20 * MAX_WAITING * MAX_WAITING
+
+    class Lost(Side):
+        def resume_delivery(self) -> None:
+            if handled < total:
+                self.deliver(*["more"] * (MAX_WAITING // 2))
+
+    async def handler(side: Side, message: Message) -> None:
+        nonlocal handled
+        handled += 1
+        raise ConnectionClosed(1006, "", side)
+
+    async def main() -> int:
+        side = Lost(handler)
+        await asyncio.sleep(0)
+        soon(side, *["first"] * MAX_WAITING)
+        while handled < 2:
+            await asyncio.sleep(0)
+        found = handled
+        side.driver.closed(GONE)
+        await side.driver.task
+        assert not side.errors
+        return found
+
+    assert asyncio.run(main()) < total

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
+import contextlib
 import errno
+import gc
 import socket
 import ssl
+import sys
 from typing import Any, cast
 
 import pytest
@@ -14,7 +18,7 @@ from websocket_transports import PROVIDERS, on_every_transport
 from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Request
 from zcli_core.testing.contract import make_context
 from zcli_core.testing.localhost import client_tls, server_tls
-from zcli_core.testing.websocket_peer import read_all
+from zcli_core.testing.websocket_peer import read_all, reset, upgrade_request
 
 
 class _Refuses:
@@ -58,6 +62,53 @@ def test_tls_handshake_is_dropped_as_the_listener_stops(name: str, turns: int, s
             await asyncio.sleep(0.001)
 
     asyncio.run(run()) if loop == "asyncio" else pytest.importorskip("uvloop").run(run())
+
+
+def _buffers() -> int:
+    """Bytes of asyncio's TLS buffers, those of lost connections included."""
+    found = [item for item in gc.get_objects() if isinstance(item, asyncio.sslproto.SSLProtocol)]
+    return sum(len(getattr(item, "_ssl_buffer", b"")) for item in found)
+
+
+@on_every_transport
+@pytest.mark.parametrize("how", ["closes", "resets", "speaks no TLS", "leaves", "asks", "is refused"])
+def test_tls_buffer_of_a_lost_client_is_freed(name: str, how: str) -> None:
+    """At once: the garbage collector counts objects, and not how large they are."""
+    request = {"leaves": b"", "asks": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "is refused": upgrade_request()}
+
+    def visit(address: tuple[str, int]) -> None:
+        with socket.create_connection(address, timeout=10) as client:
+            if how == "resets":
+                reset(client)
+            elif how == "speaks no TLS":
+                client.sendall(request["asks"])
+                read_all(client)
+            elif how in request:
+                with client_tls().wrap_socket(client, server_hostname="localhost") as secured:
+                    secured.sendall(request[how])
+                    if request[how]:
+                        read_all(secured)
+
+    async def run() -> None:
+        transport = PROVIDERS[name].factory(make_context())
+        endpoint = Endpoint(port=0, tls=server_tls())
+        listener = await transport.listen(endpoint, cast("Any", _Refuses()), Limits(close_timeout=0.1))
+        address = listener.addresses[0]
+        assert address is not None
+        before = _buffers()
+        for _ in range(3):
+            await asyncio.get_running_loop().run_in_executor(None, visit, address[:2])
+        async with asyncio.timeout(20) if sys.version_info >= (3, 11) else contextlib.AsyncExitStack():
+            while _buffers() > before:
+                await asyncio.sleep(0.001)
+        await listener.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
 
 
 @on_every_transport

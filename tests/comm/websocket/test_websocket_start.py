@@ -291,7 +291,7 @@ def test_reuse_port_lets_two_servers_share_a_port(make_z: MakeZ) -> None:
 # --- descriptors ---
 
 EXHAUSTED = """
-import resource, sys
+import os, resource, sys
 from zCLI import zCLI
 z = zCLI({"deployment": "Production", "title": "few", "logger_path": sys.argv[1],
           "websocket": {"port": 0, "loop": sys.argv[2], "open_timeout": 600, "ssl_enabled": len(sys.argv) > 3,
@@ -299,6 +299,8 @@ z = zCLI({"deployment": "Production", "title": "few", "logger_path": sys.argv[1]
 with z.comm.websocket.start_background() as server:
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     print(server.port, flush=True)
+    sys.stdin.readline()
+    print([os.dup(0) for _ in range(8)], flush=True)
     sys.stdin.readline()
 """
 
@@ -331,6 +333,9 @@ def test_limit_of_descriptors_is_one_log_line(
                 return False  # uvloop drops those that it could not accept
 
         eventually(is_let_in)
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline().startswith("["), "the crowd has the descriptors that the process needs"
         for sock in crowd:
             sock.close()
         eventually(is_let_in)

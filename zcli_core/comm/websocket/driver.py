@@ -295,12 +295,13 @@ class HandlerDriver:
         while self._closed is None or self._waiting or self._interrupted:
             try:
                 while self._waiting:
-                    await self._handle(self._take())
-                    await self._take_cancellation()
-                    in_a_row += 1
-                    if in_a_row >= _MESSAGES_IN_A_ROW:
+                    in_a_row += 1  # also where the handler raises, because the connection has ended
+                    if in_a_row > _MESSAGES_IN_A_ROW:
                         in_a_row = 0
                         await asyncio.sleep(0)
+                        continue
+                    await self._handle(self._take())
+                    await self._take_cancellation()
                 self._say_idle()
                 if not self._waiting and self._closed is None:
                     in_a_row = 0

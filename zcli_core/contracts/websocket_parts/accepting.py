@@ -8,6 +8,7 @@ import functools
 import logging
 import socket
 import ssl
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,8 +27,9 @@ _IN_A_ROW = 32
 _PAUSE = 1.0
 #: Seconds between two log lines that say so.
 SAY_AGAIN = 60.0
-#: Descriptors below the limit from which the limit counts as reached.
-_MARGIN = 8
+#: Descriptors below the limit from which the limit counts as reached: the process itself needs some. To start a program
+#: takes 8 of them, and a connection that is dropped gives its own back a few steps of the loop later.
+_MARGIN = 16
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -72,6 +74,7 @@ class Accepting:
         tls: dict[str, Any],
         tls_failed: Callable[[Any, Exception], None],
         make_room: Callable[[], bool],
+        few_left: Callable[[], None],
         log: logging.Logger,
     ) -> None:
         """Take what is called for each connection.
@@ -82,11 +85,13 @@ class Accepting:
             tls: What the loop is told of TLS.
             tls_failed: Called with an address and the error of a TLS handshake.
             make_room: Called while no descriptor is left; drops a connection, and returns whether there was one.
+            few_left: Called for each new connection that has one of the last descriptors.
             log: Where it says that no client can be accepted.
         """
         self.loop = asyncio.get_running_loop()
         self._exhaustion = Exhaustion(self.loop, log)
         self._make_room = make_room
+        self._few_left = few_left
         self._sockets = sockets
         self._open_one = open_one
         self._tls = tls
@@ -100,8 +105,8 @@ class Accepting:
         self._servers: list[asyncio.AbstractServer] = []
         #: Sockets on which this accepts, and the loop does not.
         self._read: list[socket.socket] = []
-        #: Whether uvloop accepts, which does not say when it cannot.
-        self.watches_descriptors = False
+        #: Whether the loop accepts, so that :meth:`watch` has to be called for each new connection.
+        self.loop_accepts = False
 
     async def start(self, backlog: int) -> None:
         """Begin to accept."""
@@ -117,20 +122,21 @@ class Accepting:
                 else:
                     self._read.append(sock)
                     continue
-            self.watches_descriptors = uvloop
+            self.loop_accepts = True
             server = await self.loop.create_server(self._open_one, sock=sock, backlog=backlog, **self._tls)
             self._servers.append(server)
 
-    def is_nearly_exhausted(self, transport: asyncio.Transport) -> bool:
-        """Whether the descriptor of a new connection is among the last ones that there are; the log says so.
+    def watch(self, sock: socket.socket | None) -> bool:
+        """Whether a new connection has one of the last descriptors; the log says so, and ``few_left`` is called.
 
-        uvloop drops the clients that come once there is no descriptor left, and tells nobody.
+        Else strangers could take the descriptors that the process needs to open files and other connections. uvloop
+        also drops the clients that come once there is no descriptor left, and tells nobody.
         """
         limit = _limit_of_descriptors()
-        sock = transport.get_extra_info("socket")
         if limit is None or sock is None or sock.fileno() < limit - _MARGIN:
             return False
         self._exhaustion.say("nearly all descriptors are in use")
+        self._few_left()
         return True
 
     def _accept(self, sock: socket.socket) -> None:
@@ -157,6 +163,8 @@ class Accepting:
             task = self.loop.create_task(self._open(accepted, opening, known))
             if not task.done():  # an eager task may be
                 self._opening[accepted] = task
+            if self.watch(accepted):
+                return  # first the loop closes the connection that is dropped for it
 
     def _go_on(self, sock: socket.socket) -> None:
         del self._paused[sock]
@@ -170,6 +178,7 @@ class Accepting:
             # The client has left during the TLS handshake, or it has failed.
             opening.give_up()
             self._tls_failed(address, error)
+            _let_go(error)
         except BaseException:
             opening.give_up()
             raise
@@ -200,6 +209,17 @@ class Accepting:
         self._read = []
         for sock in list(self._opening):
             self._abandon(sock)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Break the cycle of a failed TLS handshake: the error, its traceback, and a frame that has the error.
+
+    asyncio's buffers for the connection, 300 KB, would else wait for the garbage collector, which counts objects and
+    not their size. So strangers could fill the memory with handshakes that fail.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def certificate_trouble(error: Exception) -> str | None:

@@ -12,7 +12,7 @@ from zcli_core.contracts.websocket import Cause, Closed, ClosedBy, State
 from zcli_core.contracts.websocket_parts.events import Close, Event, Failure, Ping, Pong
 from zcli_core.contracts.websocket_parts.frames import FIN, PONG, close_frame, frame, may_be_sent
 from zcli_core.contracts.websocket_parts.progress import Delivery
-from zcli_core.contracts.websocket_parts.sending import Sender
+from zcli_core.contracts.websocket_parts.sending import Sender, release_buffer
 from zcli_core.contracts.websocket_parts.skipping import Skipper
 
 if TYPE_CHECKING:
@@ -415,6 +415,7 @@ class AsyncioConnection(Sender):
             else:
                 self._tell_end()
         self._lost = True
+        release_buffer(self._transport)
         if self._skipper is not None:
             self._report()
 

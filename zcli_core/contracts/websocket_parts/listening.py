@@ -27,6 +27,10 @@ C = TypeVar("C", bound=AsyncioConnection)
 _READ_SIZE = 256 * 1024
 
 
+#: Seconds between two steps that lower the limit of openings: the connections that were dropped are closed by then.
+_LOWER_AGAIN = 0.1
+
+
 #: Blocks up to this size are kept by the C library's allocator instead of going back to the system.
 _KEPT_BLOCK = 4 * 1024 * 1024
 
@@ -55,7 +59,7 @@ class AsyncioListener(Generic[C]):
         self.connections: set[C] = set()
         #: Clients that are not let in: in the TLS handshake, undecided, or answered and not gone yet.
         self.openings = Openings(limits.max_openings)
-        self._said_full_at = -SAY_AGAIN
+        self._said_full_at = self._lowered_at = -SAY_AGAIN
         #: What every connection reads into. The loop reads and hands over in one step, so one is enough.
         self.read_buffer = memoryview(bytearray(_READ_SIZE))
         #: Bytes that wait in one place of a connection before it counts as slow. There are two such places.
@@ -96,8 +100,9 @@ class AsyncioListener(Generic[C]):
         names = [sock.getsockname() for sock in sockets]
         self._addresses = [cast("Address", name) for name in names if isinstance(name, tuple)]
         self._accepting = Accepting(
-            sockets, functools.partial(Opening, self), tls, self._tls_failed, self._make_room, self.log
-        )
+            sockets, functools.partial(Opening, self), tls, self._tls_failed, self._make_room, self._lower_limit,
+            self.log,
+        )  # fmt: skip
         try:
             await self._accepting.start(endpoint.backlog)
         except BaseException:
@@ -116,12 +121,15 @@ class AsyncioListener(Generic[C]):
     def opened(self, transport: asyncio.Transport) -> None:
         """A client has connected."""
         accepting = self._accepting
-        if accepting is not None and accepting.watches_descriptors and accepting.is_nearly_exhausted(transport):
-            self._lower_limit()
+        if accepting is not None and accepting.loop_accepts:
+            accepting.watch(transport.get_extra_info("socket"))
 
     def _lower_limit(self) -> None:
         """Few descriptors are left: for a while, no more clients may wait to be let in than do now, but for one."""
-        openings = self.openings
+        openings, now = self.openings, self.loop.time()
+        if now - self._lowered_at < _LOWER_AGAIN:
+            return
+        self._lowered_at = now
         if self._restoring is None:
             self._restoring = self.loop.call_later(SAY_AGAIN, self._restore_limit)
         openings.limit = max(len(openings) - 1, 1)

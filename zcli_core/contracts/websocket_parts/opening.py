@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from zcli_core.contracts.websocket import Accept, Address, Decision, HttpAnswer, Refuse, Request
 from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
 from zcli_core.contracts.websocket_parts.frames import close_frame
+from zcli_core.contracts.websocket_parts.sending import release_buffer
 from zcli_core.contracts.websocket_parts.upgrade import (
     BadRequest,
     accept_response,
@@ -323,6 +324,7 @@ class Opening(asyncio.BufferedProtocol):
         """The client has gone (asyncio)."""
         self._done = True
         self._end()
+        release_buffer(self._transport)
         if self._deciding is not None:
             self._deciding.cancel()
 

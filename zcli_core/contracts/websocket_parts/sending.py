@@ -54,6 +54,18 @@ def _innermost(transport: asyncio.Transport) -> asyncio.Transport:
     return inner if isinstance(inner, asyncio.Transport) else transport
 
 
+def release_buffer(transport: asyncio.Transport | None) -> None:
+    """Free the buffer of 256 KiB that asyncio has for each TLS connection, once the connection is lost.
+
+    It would else stay until the garbage collector runs, which counts objects and not their size, because what belongs
+    to a connection refers to each other. There is no public way to it; asyncio makes a new one if it needs one.
+    """
+    protocol: Any = getattr(transport, "_ssl_protocol", None)
+    if isinstance(getattr(protocol, "_ssl_buffer", None), bytearray):
+        protocol._ssl_buffer = bytearray()
+        protocol._ssl_buffer_view = memoryview(protocol._ssl_buffer)
+
+
 class Sender(asyncio.BufferedProtocol):
     """What a connection needs to send; :class:`.connection.AsyncioConnection` receives and closes.
 
