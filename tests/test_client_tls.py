@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from zcli_core.config.assembly import assemble
 from zcli_core.host import PluginHost
 from zcli_core.testing.http import certificates
 from zcli_core.testing.http.peer import ScriptedServer, answering, response
+from zcli_core.tls import is_end
 
 
 def fetch_keys(url: str, ca_file: Path) -> None:
@@ -43,3 +45,11 @@ def test_common_name_names_no_host(
     with ScriptedServer(answering(response()), tls) as server:
         use(server.url.replace("127.0.0.1", host), company)
         assert server.requests == []
+
+
+@pytest.mark.parametrize(("kind", "ends"), [(ssl.SSLError, True), (ssl.SSLEOFError, True), (ssl.SSLError, False)])
+def test_is_end_unannounced_end_is_one(kind: type[ssl.SSLError], ends: bool) -> None:
+    """Also where Python has no class for it, as Debian 12's."""
+    error = kind(1, "text")
+    error.reason = "UNEXPECTED_EOF_WHILE_READING" if ends else "CERTIFICATE_VERIFY_FAILED"
+    assert is_end(error) is ends

@@ -41,6 +41,16 @@ def client_context(ca_file: str | Path | None = None) -> ssl.SSLContext:
     return context
 
 
+def is_end(error: ssl.SSLError) -> bool:
+    """Return whether an error of TLS is the end of the connection, with or without TLS saying so.
+
+    Builds of Python that set ``OP_IGNORE_UNEXPECTED_EOF`` by default, such as Debian 12's, have no class for an end
+    that was not announced.
+    """
+    known = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+    return known or error.reason == "UNEXPECTED_EOF_WHILE_READING"
+
+
 def openssl_knows_the_system() -> bool:
     """Whether OpenSSL itself finds the system's authorities, as it does on most of Linux."""
     if sys.platform in ("win32", "darwin"):

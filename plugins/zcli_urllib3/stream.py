@@ -17,6 +17,7 @@ from zcli_core import net
 from zcli_core.contracts.http_parts import failures
 from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES
 from zcli_core.net import remaining
+from zcli_core.tls import is_end
 
 _BLOCK = 64 * 1024
 _LONGEST_LINE = 64 * 1024
@@ -119,7 +120,7 @@ class Stream:
         """Buffer what TLS has; whether it had anything. What came may be housekeeping, such as session tickets."""
         try:
             self._socket.settimeout(0)
-            self._take(self._socket.recv(_BLOCK))
+            self._take(self._read_socket(_BLOCK))
         except _WOULD_BLOCK:
             return False
         return True
@@ -176,10 +177,19 @@ class Stream:
 
     def _receive(self, most: int = _BLOCK) -> bytes:
         self._socket.settimeout(remaining(self._deadline))
-        data: bytes = self._socket.recv(most)
+        data = self._read_socket(most)
         if not data:
             raise StreamEndError
         self.has_received = True
+        return data
+
+    def _read_socket(self, most: int) -> bytes:
+        try:
+            data: bytes = self._socket.recv(most)
+        except ssl.SSLError as error:
+            if is_end(error) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+                raise ssl.SSLEOFError(*error.args) from error
+            raise
         return data
 
     def _take(self, data: bytes) -> None:

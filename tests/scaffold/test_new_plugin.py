@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from fresh_environment import ROOT, FreshEnvironment
 from scaffolded import Project
+from service_servers import public_folder
 
 from zcli_core import __version__
 from zcli_core.cli.scaffold import KINDS
@@ -98,9 +99,9 @@ def test_a_script_uses_it(kind: str, fresh: FreshEnvironment, projects: Mapping[
     """Chosen by configuration alone, where it has to be chosen."""
     variables, printed = USES[kind]
     (tmp_path / "my_layer.json").write_text('{"http": {"timeout": 3}}')
-    done = fresh.run(
-        SCRIPTS / f"use_{kind}.py", folder=tmp_path, variables={"ZCLI_SERVICES_FOLDER": str(tmp_path), **variables}
-    )
+    with public_folder() as services:  # root's servers run as another account, which has to get there
+        variables = {"ZCLI_SERVICES_FOLDER": str(services), **variables}
+        done = fresh.run(SCRIPTS / f"use_{kind}.py", folder=tmp_path, variables=variables)
     assert done.stdout.splitlines() == printed, done.stderr
 
 

@@ -25,12 +25,13 @@ from zcli_core.comm.services import owners
 from zcli_core.launchers import instance as instances
 from zcli_core.launchers import systemd
 from zcli_core.launchers.processes import Process, descends_from, look_up
+from zcli_core.trusted import is_known_user
 
 Make = Callable[..., zCLI]
 
 STRANGER = 65534
 LINUX = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or not owners._is_known(STRANGER),
+    not sys.platform.startswith("linux") or not is_known_user(STRANGER),
     reason="only Linux tells whose a socket is, and not in a user namespace",
 )
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -282,7 +282,9 @@ def _is_ssl_error(error: Exception | None) -> bool:
         return False
     import ssl
 
-    return isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+    from zcli_core.tls import is_end
+
+    return isinstance(error, ssl.SSLError) and not is_end(error)
 
 
 def _tls_error(error: Exception | None) -> str:
