@@ -74,7 +74,7 @@ def test_client_handler_without_arguments_passes_through() -> None:
 def test_client_signal_exception_passes_through(caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     """The transport did not break, whichever it is."""
     client = HttpClient(Http(), Slow, logging.getLogger("zcli.test"))
-    with ringing(error), pytest.raises(type(error)) as caught:
+    with pytest.raises(type(error)) as caught, ringing(error):
         client.get("http://127.0.0.1:9/")
     assert caught.value is error
     assert client.last_failure is None
@@ -87,7 +87,7 @@ def test_http_get_signal_exception_passes_through(isolated: Path, transport: str
     """Through the whole of zCLI, also while the transport is still being imported."""
     with ScriptedServer(ScriptedServer.hold) as server, zCLI({"http": {"transport": transport}}) as z:
         for error in (SoftTimeLimit("mine"), TimeoutError("mine")):
-            with ringing(error), pytest.raises(type(error)) as caught:
+            with pytest.raises(type(error)) as caught, ringing(error):
                 z.comm.http_get(server.url, timeout=30)
             assert caught.value is error
 
@@ -106,11 +106,11 @@ def zcli_http_transports():
     return [Provider("slow", "", lambda context: time.sleep(60))]
 """,
     )
-    with zCLI({"http": {"transport": "slow"}}) as z, ringing(SoftTimeLimit("mine"), 0.3), pytest.raises(SoftTimeLimit):
+    with zCLI({"http": {"transport": "slow"}}) as z, pytest.raises(SoftTimeLimit), ringing(SoftTimeLimit("mine"), 0.3):
         z.comm.http_get("http://127.0.0.1:9/")
 
 
 def test_wait_for_port_signal_exception_passes_through() -> None:
     """A handler's OSError is not an error of the probe."""
-    with ringing(ConnectionRefusedError("mine")), pytest.raises(ConnectionRefusedError, match="mine"):
+    with pytest.raises(ConnectionRefusedError, match="mine"), ringing(ConnectionRefusedError("mine")):
         wait_for_port(closed_port(), timeout=30)

@@ -186,7 +186,7 @@ def test_doctor_reports_a_misspelt_restriction(monkeypatch: pytest.MonkeyPatch) 
     wanted = [check for check in checks._CHECKS if check[0] in ("configuration", "providers", "WebSocket")]
     monkeypatch.setattr(checks, "_CHECKS", tuple(wanted))
     found = [(each.check, each.state) for each in checks.examine(load_plugins()) if "REQUIRE_AUHT" in each.detail]
-    assert found == [("configuration", "warning"), ("providers", "wrong")]
+    assert found == [("configuration", "warning"), ("WebSocket", "wrong")]
 
 
 @pytest.mark.parametrize(

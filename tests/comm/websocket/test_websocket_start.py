@@ -653,7 +653,8 @@ def test_origin_with_control_characters_is_escaped_in_the_log(
         ):
             assert talks(client)
     for text in ((isolated / "dev.log").read_text(), capsys.readouterr().err):
-        assert "page http://a\\x9b31m\\x9d0;title\\x85forged; 1 now" in text
+        as_sent = text.replace("\xc2", "")  # websockets up to 16 sends UTF-8
+        assert "page http://a\\x9b31m\\x9d0;title\\x85forged; 1 now" in as_sent
         assert not {"\x9b", "\x9d", "\x85"} & set(text)
 
 
