@@ -283,6 +283,7 @@ def test_demo_page_goes_to_this_machine_only(open_page: Callable[..., Page], ser
     expect(open_page("3_client_secure.html", server).locator("#server")).to_have_text(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [file.name for file in sorted(FOLDER.glob("*.html"))])
 @pytest.mark.parametrize("width", [360, 1200])
 def test_a_page_fits_its_window(open_page: Callable[..., Page], name: str, width: int) -> None:

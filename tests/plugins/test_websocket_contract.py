@@ -27,6 +27,7 @@ class TestWsproto(WebSocketTransportContract):
     transport = PROVIDERS["wsproto"]
 
 
+@pytest.mark.slow  # as tests/scaffold
 class TestScaffolded(DecidingTests, FlowTests):
     """A plugin made with ``zcli new plugin``: decisions and messages pass through its limit."""
 

@@ -36,6 +36,7 @@ class NatsBackend(ServiceBackend):
         return Answer()
 
 
+@pytest.mark.slow  # a third party's, like those in tests/downstream
 class TestNats(ServiceBackendContract):
     backend = NatsBackend
 
@@ -56,6 +57,7 @@ def admitting_server(template: Cluster) -> Iterator[int]:
         yield port
 
 
+@pytest.mark.slow  # the same suite again, with another server
 class TestPostgresqlThatAdmitsEverybody(ServiceBackendContract):
     """Probes of a server that zCLI did not start, with another way to let clients in."""
 
@@ -85,6 +87,7 @@ def installed(site: Site) -> None:
     site.distribution("zcli-memcached", "[zcli]\nzcli_memcached = zcli_memcached\n")
 
 
+@pytest.mark.slow  # a third party's, like those in tests/downstream
 @pytest.mark.usefixtures("installed")
 class TestMemcached(ServiceBackendContract):
     backend = zcli_memcached.zcli_service_backends()[0]
