@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -18,6 +17,7 @@ import pytest
 from installations import Site
 from needs import needs
 from ordinary_user import OrdinaryUser
+from public_python import public_interpreter
 from service_servers import Cluster, Lookalike, free_ports, redis, until
 
 from zcli_core.app import zCLI
@@ -153,7 +153,7 @@ def test_what_is_not_installed_is_told_with_what_to_install(make: Make) -> None:
 
 def test_mongodb_where_there_is_none_names_its_extra(place: Path) -> None:
     """A machine without mongod and without the stand-in, as somebody with neither rights nor packages sees it."""
-    if shutil.which("mongod") or (os.geteuid() != 0 and Path(sys.executable).with_name("nx-27017").exists()):
+    if shutil.which("mongod") or Path(public_interpreter()).with_name("nx-27017").exists():
         pytest.skip("this user has a MongoDB, or the stand-in, here")
     user = OrdinaryUser(place)
     (user.bin / "nx-27017").unlink()
