@@ -26,15 +26,17 @@ def names_hosts(pem: str) -> bool:
 def _alternative_names(certificate: bytes) -> Iterator[tuple[int, bytes]]:
     (_, signed), *_ = _items(certificate)
     (_, content), *_ = _items(signed)
-    for tag, extensions in _items(content):
-        if tag != _EXTENSIONS:
-            continue
+    for extensions in _contents(content, _EXTENSIONS):
         for _, listed in _items(extensions):
             for _, extension in _items(listed):
                 if extension.startswith(_SUBJECT_ALT_NAME):
-                    value = next(value for tag, value in _items(extension) if tag == _OCTETS)
-                    for _, names in _items(value):
-                        yield from _items(names)
+                    for value in _contents(extension, _OCTETS):
+                        for _, names in _items(value):
+                            yield from _items(names)
+
+
+def _contents(data: bytes, wanted: int) -> Iterator[bytes]:
+    return (content for tag, content in _items(data) if tag == wanted)
 
 
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -34,7 +34,6 @@ _ECHO = b"*2\r\n$4\r\nECHO\r\n$4\r\nzcli\r\n"
 _HELLO = b"*2\r\n$5\r\nHELLO\r\n$1\r\n2\r\n"
 _QUIT = b"*1\r\n$4\r\nQUIT\r\n"
 
-
 _PASSWORD_FILE = "password"  # noqa: S105 - its name
 _CONFIG_FILE = "password.conf"
 _VERSION_TIMEOUT = 5.0  # for printing one line
@@ -53,6 +52,8 @@ class RedisBackend(ServiceBackend):
 
     name = "redis"
     title = "Redis"
+    #: Whether a warning has said that a running server has no password.
+    _has_warned = False
     default_port = 6379
     settings = Redis
     launchers = (
@@ -104,9 +105,6 @@ class RedisBackend(ServiceBackend):
         else:
             url = f"redis{'s' if target.tls else ''}://{user}{target.address}/{database}{_files(target)}"
         return {"database": database, "url": url}
-
-    #: Whether it was said that a server which runs has no password.
-    _has_warned = False
 
     def prepare(self, place: Place) -> None:
         """Write the password that is set, the same one as before, where only we and the server can read it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import gc
@@ -455,3 +456,14 @@ def test_certificate_is_looked_at_on_every_connection(tmp_path: Path, version: s
 def test_names_hosts_finds_names_and_addresses(certificate: str, found: bool) -> None:
     """In subjectAltName only; what cannot be read names no host."""
     assert names_hosts(certificate) is found
+
+
+def test_names_hosts_extension_without_value_names_none() -> None:
+    """A certificate that cannot be read raises nothing."""
+
+    def der(tag: int, content: bytes) -> bytes:
+        return bytes((tag, len(content))) + content
+
+    extensions = der(0xA3, der(0x30, der(0x30, bytes.fromhex("0603551d11"))))
+    encoded = base64.b64encode(der(0x30, der(0x30, extensions))).decode()
+    assert names_hosts(f"-----BEGIN CERTIFICATE-----\n{encoded}\n-----END CERTIFICATE-----\n") is False

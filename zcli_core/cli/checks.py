@@ -199,7 +199,6 @@ def _unwritable_folder(folder: Path) -> str | None:
 
 def _unwritable_file(file: Path) -> str | None:
     """What keeps this user from writing to a file, if it is there; None if nothing does."""
-
     if not file.exists():
         return None
     try:

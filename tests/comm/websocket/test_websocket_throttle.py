@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from zcli_core.comm.websocket.addresses import Networks, address_key, throttled_networks
+from zcli_core.comm.websocket.addresses import Networks, throttled_networks
 from zcli_core.comm.websocket.throttle import MAX_ADDRESSES, FailureThrottle
+from zcli_core.contracts.websocket_parts.addresses import address_key
 
 
 class Clock:

@@ -136,14 +136,7 @@ class Services:
         launcher: str | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Have a service run: True once it is ready, at once if it already is.
-
-        :param port: the port to start it on, and to look for it on; ``services.<name>.port`` if not given.
-        :param data_dir: the data folder of a server that zCLI starts; ``services.<name>.data_dir`` if not given.
-        :param launcher: what starts it; ``services.<name>.launcher`` if not given.
-        :param timeout: seconds until it must be ready; ``services.start_timeout`` if not given.
-        :raises ValueError: an unknown name, or an option that cannot be.
-        """
+        """See :meth:`zcli_core.comm.facade.Comm.start_service`."""
         job = self._job(name, port, data_dir, launcher, timeout)
         done = self._attempt(job, "start")
         if done and (port, data_dir) != (None, None):
@@ -158,13 +151,7 @@ class Services:
         data_dir: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Stop a service, the way it was started: True once it is gone, at once if it is not running.
-
-        :param port: the port it is on; where it was started here, or ``services.<name>.port``, if not given.
-        :param data_dir: its data folder, if it was started with one; as for ``port`` if not given.
-        :param timeout: seconds until it must be gone; ``services.start_timeout`` if not given.
-        :raises ValueError: an unknown name, or an option that cannot be.
-        """
+        """See :meth:`zcli_core.comm.facade.Comm.stop_service`."""
         job = self._job(name, port, data_dir, None, timeout)
         done = self._attempt(job, "stop")
         started = self._started_at.get(job.backend.name)
@@ -180,12 +167,7 @@ class Services:
         data_dir: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Stop a service and start it the same way: True once it is ready. One that is not running is started.
-
-        The options are those of :meth:`stop`.
-
-        :raises ValueError: an unknown name, or an option that cannot be.
-        """
+        """See :meth:`zcli_core.comm.facade.Comm.restart_service`."""
         job = self._job(name, port, data_dir, None, timeout)
         done = self._attempt(job, "restart")
         if done and (port, data_dir) != (None, None):

@@ -13,8 +13,6 @@ from zcli_core.contracts.websocket_parts.addresses import UNIX, address_key, par
 if TYPE_CHECKING:
     from zcli_core.contracts.websocket import Address, Request
 
-__all__ = ["UNIX", "TrustedProxies", "address_key", "parse_ip"]
-
 #: What stands between commas, and between semicolons, outside quoted strings (RFC 7239, 4).
 _ELEMENT = re.compile(r'(?:"(?:\\.|[^"\\])*(?:"|\\?$)|[^,"])+')
 _PAIR = re.compile(r'(?:"(?:\\.|[^"\\])*(?:"|\\?$)|[^;"])+')

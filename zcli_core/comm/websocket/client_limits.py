@@ -8,8 +8,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from zcli_core.comm.websocket.addresses import address_key
 from zcli_core.comm.websocket.connection import ServerConnection, who
+from zcli_core.contracts.websocket_parts.addresses import address_key
 
 if TYPE_CHECKING:
     from zcli_core.config.sections import WebSocket

@@ -11,8 +11,9 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
-from zcli_core.comm.websocket.addresses import is_loopback_host, parse_ip
+from zcli_core.comm.websocket.addresses import is_loopback_host
 from zcli_core.contracts.origins import FILE, NULL, parse_origin
+from zcli_core.contracts.websocket_parts.addresses import parse_ip
 
 if TYPE_CHECKING:
     from zcli_core.contracts.origins import Origin
