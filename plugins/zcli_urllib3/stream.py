@@ -151,12 +151,12 @@ class Stream:
         """A line with its end. Raises TransportFailure of kind ``protocol`` if it is too long."""
         while True:
             end = self._buffer.find(b"\n", self._position) + 1
+            if (end or len(self._buffer)) - self._position > _LONGEST_LINE:
+                raise failures.invalid("a line of its chunked body is too long")
             if end:
                 line = self._buffer[self._position : end]
                 self._position = end
                 return line
-            if len(self._buffer) - self._position > _LONGEST_LINE:
-                raise failures.invalid("a line within its body is too long")
             if not self._has_come_while_sending():
                 self._take(self._receive())
 

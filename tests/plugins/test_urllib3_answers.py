@@ -53,8 +53,20 @@ def test_chunk_extension_too_long_is_not_read_on(http: HttpClient) -> None:
         assert http.get(server.url) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "protocol"
-    assert "chunk" in http.last_failure.message
+    assert "a line of its chunked body is too long" in http.last_failure.message
     assert sent < most
+
+
+def test_chunk_line_too_long_is_invalid_in_one_piece(http: HttpClient) -> None:
+    """The limit holds for a line that is received with its end as well."""
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    short, long = (answer + b"2;" + b"x" * size + b"\r\nok\r\n0\r\n\r\n" for size in (60_000, 70_000))
+    with ScriptedServer(answering(short)) as server:
+        assert http.get(server.url) is not None
+    with ScriptedServer(answering(long)) as server:
+        assert http.get(server.url) is None
+    assert http.last_failure is not None
+    assert "a line of its chunked body is too long" in http.last_failure.message
 
 
 def test_slow_resolver_times_out(http: HttpClient) -> None:
