@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from installations import Site, clean_environment
 
-from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
-from zcli_core.contracts.http import HttpTransport
+from zcli_core.http.client import HttpClient
+from zcli_core.http.contract import HttpTransport
 from zcli_core.log import ApplicationLog
 
 # No time limits: on a loaded machine any example, and the making of any, may be slow. In CI hypothesis has a profile of

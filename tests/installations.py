@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-_HEAD = "from zcli_core import hookimpl\nfrom zcli_core.contracts.provider import Provider\nZCLI_CONTRACT = 1\n"
+_HEAD = "from zcli_core import hookimpl\nfrom zcli_core.plugins.contract import Provider\nZCLI_CONTRACT = 1\n"
 
 
 class Site:

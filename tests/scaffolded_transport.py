@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zcli_core.cli.scaffold import Names, make_files
-from zcli_core.contracts.provider import Context, Provider
-from zcli_core.contracts.websocket import Transport
+from zcli_core.plugins.contract import Context, Provider
 from zcli_core.testing.contract import make_context
+from zcli_core.websocket.contract import Transport
 
 NAME = "scaffolded"
 _PACKAGE = f"zcli_{NAME}"

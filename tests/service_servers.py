@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from zcli_core.comm.ports import check_port
+from zcli_core.net.ports import check_port
 
 LONGEST = 30.0
 

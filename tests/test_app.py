@@ -139,7 +139,7 @@ def test_an_object_that_is_no_longer_used_can_be_collected() -> None:
 def test_two_objects_do_not_see_each_other(site: Site, isolated: Path) -> None:
     """Configuration, log, transport, plugins, hooks, failures: each has its own."""
     transport = """
-        from zcli_core.contracts.http import RawResponse
+        from zcli_core.http.contract import RawResponse
 
         class Transport:
             def __init__(self, context): self.title = context.config.title

@@ -17,10 +17,10 @@ import pytest
 
 from zcli_core.app import zCLI
 from zcli_core.cli.session import comm
-from zcli_core.comm.websocket.setup import make_plan, warn_if_open
 from zcli_core.errors import ConfigError
 from zcli_core.log import ApplicationLog
-from zcli_core.security import warn_security
+from zcli_core.security_warnings import warn_security
+from zcli_core.websocket.setup import make_plan, warn_if_open
 
 pytestmark = pytest.mark.usefixtures("isolated")
 

@@ -230,7 +230,7 @@ def test_a_folder_that_may_not_be_written_is_said_once(isolated: Path) -> None:
     code = """
 import os, pathlib, shutil, tempfile, logging.handlers
 from zCLI import zCLI
-import zcli_core.comm.ports, zcli_layers.machine, zcli_layers.zenv, zcli_layers.plain
+import zcli_core.net.ports, zcli_layers.machine, zcli_layers.zenv, zcli_layers.plain
 folder = tempfile.mkdtemp()
 os.chmod(folder, 0o755)
 child = os.fork()

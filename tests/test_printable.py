@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from zcli_core.app import zCLI
-from zcli_core.comm.port_holder import PortHolder
-from zcli_core.contracts.http import RawResponse, TransportFailure
 from zcli_core.errors import ConnectionClosed, ZCLIError
-from zcli_core.host import describe_error
+from zcli_core.http.contract import RawResponse, TransportFailure
+from zcli_core.net.port_holder import PortHolder
+from zcli_core.plugins.loading import describe_error
 from zcli_core.printable import print_line, printable
 
 EVIL = "\x1b[2J\u202e\x9b"

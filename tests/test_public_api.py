@@ -57,7 +57,7 @@ def test_import_zcli_imports_no_server() -> None:
     run = subprocess.run(
         [sys.executable, "-c", "import sys, zCLI; print(*sys.modules)"], capture_output=True, text=True, check=True
     )
-    assert not {"asyncio", "zcli_core.types", "zcli_core.comm.websocket.connection"} & set(run.stdout.split())
+    assert not {"asyncio", "zcli_core.types", "zcli_core.websocket.connection"} & set(run.stdout.split())
 
 
 RIGHT = """

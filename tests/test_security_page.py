@@ -9,9 +9,9 @@ from pathlib import Path
 
 from documents import ROOT
 
+from zcli_core.assembly import assemble
 from zcli_core.cli.output import show
-from zcli_core.config.assembly import assemble
-from zcli_core.host import PluginHost
+from zcli_core.plugins.host import PluginHost
 
 PAGE = "docs/security.md"
 PROMISES, LIMITS = "**They cannot:**", "**They can:**"

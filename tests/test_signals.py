@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from zCLI import zCLI
-from zcli_core.comm.http import HttpClient
-from zcli_core.comm.ports import wait_for_port
 from zcli_core.config.sections import Http
-from zcli_core.contracts.http import HttpRequest, RawResponse
+from zcli_core.http.client import HttpClient
+from zcli_core.http.contract import HttpRequest, RawResponse
+from zcli_core.net.ports import wait_for_port
 from zcli_core.testing.http.peer import ScriptedServer, closed_port
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
@@ -99,7 +99,7 @@ def test_factory_signal_exception_is_not_a_config_error(isolated: Path, site: An
         """
 import time
 from zcli_core import hookimpl
-from zcli_core.contracts.provider import Provider
+from zcli_core.plugins.contract import Provider
 
 @hookimpl
 def zcli_http_transports():

@@ -16,18 +16,18 @@ from zcli_core.app import zCLI
 from zcli_core.printable import print_line
 
 if TYPE_CHECKING:
-    from zcli_core.comm.services.failures import ServiceFailure
-    from zcli_core.comm.websocket.background import BackgroundServer
-    from zcli_core.comm.websocket.blocking import BlockingConnection
-    from zcli_core.comm.websocket.connection import ServerConnection
+    from zcli_core.auth.contract import Identified, Rejected
     from zcli_core.config.settings import Section, setting
-    from zcli_core.contracts.auth import Identified, Rejected
-    from zcli_core.contracts.http import HttpFailure, HttpRequest, HttpResponse
-    from zcli_core.contracts.provider import Context, Provider
-    from zcli_core.contracts.websocket import Message, Request
     from zcli_core.errors import ConfigError, ConnectionClosed, ListenError, ZCLIError
-    from zcli_core.hookspecs import hookimpl
+    from zcli_core.http.contract import HttpFailure, HttpRequest, HttpResponse
+    from zcli_core.plugins.contract import Context, Provider
+    from zcli_core.plugins.hookspecs import hookimpl
+    from zcli_core.services.failures import ServiceFailure
     from zcli_core.types import ClientInfo, ConnectionInfo, ServiceState, ServiceStatus
+    from zcli_core.websocket.background import BackgroundServer
+    from zcli_core.websocket.blocking import BlockingConnection
+    from zcli_core.websocket.connection import ServerConnection
+    from zcli_core.websocket.contract import Message, Request
 
 __all__ = [
     "BackgroundServer",
@@ -61,17 +61,17 @@ __all__ = [
 
 #: The modules of the names that are imported when they are first used.
 _MODULES = {
-    "zcli_core.comm.services.failures": ("ServiceFailure",),
-    "zcli_core.comm.websocket.background": ("BackgroundServer",),
-    "zcli_core.comm.websocket.blocking": ("BlockingConnection",),
-    "zcli_core.comm.websocket.connection": ("ServerConnection",),
+    "zcli_core.services.failures": ("ServiceFailure",),
+    "zcli_core.websocket.background": ("BackgroundServer",),
+    "zcli_core.websocket.blocking": ("BlockingConnection",),
+    "zcli_core.websocket.connection": ("ServerConnection",),
     "zcli_core.config.settings": ("Section", "setting"),
-    "zcli_core.contracts.auth": ("Identified", "Rejected"),
-    "zcli_core.contracts.http": ("HttpFailure", "HttpRequest", "HttpResponse"),
-    "zcli_core.contracts.provider": ("Context", "Provider"),
-    "zcli_core.contracts.websocket": ("Message", "Request"),
+    "zcli_core.auth.contract": ("Identified", "Rejected"),
+    "zcli_core.http.contract": ("HttpFailure", "HttpRequest", "HttpResponse"),
+    "zcli_core.plugins.contract": ("Context", "Provider"),
+    "zcli_core.websocket.contract": ("Message", "Request"),
     "zcli_core.errors": ("ConfigError", "ConnectionClosed", "ListenError", "ZCLIError"),
-    "zcli_core.hookspecs": ("hookimpl",),
+    "zcli_core.plugins.hookspecs": ("hookimpl",),
     "zcli_core.types": ("ClientInfo", "ConnectionInfo", "ServiceState", "ServiceStatus"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from zcli_core.comm import Comm
-from zcli_core.comm.facade import check_http_files
-from zcli_core.config.assembly import configure
-from zcli_core.host import PluginHost
+from zcli_core.assembly import configure
+from zcli_core.comm import Comm, check_http_files
+from zcli_core.config.sections import Application
 from zcli_core.log import FILE_ONLY, ApplicationLog, open_log
+from zcli_core.plugins.host import PluginHost
 from zcli_core.printable import print_line
-from zcli_core.security import SecurityWarning, warn_security
-from zcli_core.trusted import script_file
+from zcli_core.security_warnings import SecurityWarning, warn_security
+from zcli_core.system.trusted import script_file
 
 
 class zCLI:  # noqa: N801 - the name that the guide gives it
@@ -46,7 +46,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         self.config, warnings = configure(self.plugins, zspark)
         if not self.config.misspelt_in("http"):  # an error once the script uses HTTP
             check_http_files(self.config)
-        self._application_log = open_log(self.config, script_file())
+        self._application_log = open_log(self.config.section(Application), script_file())
         self.log = self.logger = self._application_log.logger
         self.plugins.trace_to(self.log)
         self._closing = False

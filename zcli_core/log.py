@@ -14,12 +14,11 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from zcli_core.config.sections import Application
-from zcli_core.folders import user_log_folder
 from zcli_core.printable import encodable, print_line, printable
+from zcli_core.system.folders import user_log_folder
 
 if TYPE_CHECKING:
-    from zcli_core.config import Config
+    from zcli_core.config.sections import Application
 
 PROD = "PROD"
 #: ``extra`` of a record that the console does not show, since a banner or a program's own output says it.
@@ -54,7 +53,7 @@ class ApplicationLog:
         :param level: DEBUG, INFO, WARNING, ERROR or CRITICAL; or PROD, which silences the console and writes
             everything to the file.
         :param deployment: in Production, the console shows ERROR, CRITICAL and security warnings
-            (:func:`zcli_core.security.warn_security`).
+            (:func:`zcli_core.security_warnings.warn_security`).
         :param max_bytes: size at which the file is rotated.
         """
         self.title = title
@@ -136,7 +135,7 @@ class _LogFile(logging.FileHandler):
         if os.name != "posix":
             os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
             return super()._open()
-        from zcli_core.safe_files import open_to_append
+        from zcli_core.system.safe_files import open_to_append
 
         # Whoever may write the folder, or one above it, must not choose which file of ours is written.
         return open(open_to_append(self.baseFilename), "a", encoding=self.encoding, errors=self.errors)
@@ -236,7 +235,7 @@ def _alone_in(folder: str) -> Iterator[tuple[bool, int | None]]:
         return
     import fcntl
 
-    from zcli_core.safe_files import open_folder
+    from zcli_core.system.safe_files import open_folder
 
     found = open_folder(folder)
     try:
@@ -296,9 +295,8 @@ def _title_of(script: str | None) -> str:
     return os.path.basename(folder) or stem if stem == "__main__" else stem
 
 
-def open_log(config: Config, script: str | None) -> ApplicationLog:
+def open_log(application: Application, script: str | None) -> ApplicationLog:
     """The log that the configuration describes; titled after the script where no title is set."""
-    application = config.section(Application)
     return ApplicationLog(
         application.title or _title_of(script),
         application.logger,

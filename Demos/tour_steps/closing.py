@@ -6,7 +6,7 @@ import threading
 
 from tour_steps.httpbin import find_httpbin
 from tour_steps.walk import Tour, expect, open_sockets
-from zcli_core.comm.ports import check_port
+from zcli_core.net.ports import check_port
 
 
 def show_close(tour: Tour) -> str:

@@ -9,7 +9,7 @@ import threading
 
 from tour_steps.plugins import main_app
 from tour_steps.walk import StepFailed, Tour, expect
-from zcli_core.comm.ports import port_holder
+from zcli_core.net.ports import port_holder
 
 _SERVES_AFTER = 0.3
 

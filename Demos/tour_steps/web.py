@@ -9,7 +9,7 @@ from tour_steps.walk import StepFailed, Tour, expect
 from zCLI import zCLI
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.http import HttpResponse
+    from zcli_core.http.contract import HttpResponse
 
 _ALICE = {"name": "Alice"}
 

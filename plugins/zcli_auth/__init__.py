@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zcli_core import hookimpl
-from zcli_core.contracts.provider import Context, Provider
+from zcli_core.plugins.contract import Context, Provider
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.auth import AuthStrategy
+    from zcli_core.auth.contract import AuthStrategy
 
 ZCLI_CONTRACT = 1
 

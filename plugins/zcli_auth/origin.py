@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zcli_core.contracts.auth import Identified, Verdict
-from zcli_core.contracts.origins import OriginRules
+from zcli_core.auth.contract import Identified, Verdict
 from zcli_core.errors import ConfigError
+from zcli_core.net.origins import OriginRules
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.provider import Context
-    from zcli_core.contracts.websocket import Request
+    from zcli_core.plugins.contract import Context
+    from zcli_core.websocket.contract import Request
 
 
 class OriginStrategy:

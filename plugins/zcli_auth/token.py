@@ -1,6 +1,6 @@
 """The token strategy: whoever shows a configured token is its holder.
 
-Where it is looked for is in :mod:`zcli_core.contracts.auth_credentials`.
+Where it is looked for is in :mod:`zcli_core.auth.parts`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import hmac
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from zcli_core.contracts.auth import Identified, Rejected, Verdict
-from zcli_core.contracts.auth_credentials import BearerToken, find_bearer_token
+from zcli_core.auth.contract import Identified, Rejected, Verdict
+from zcli_core.auth.parts import BearerToken, find_bearer_token
 from zcli_core.errors import ConfigError
-from zcli_core.security import warn_security
+from zcli_core.security_warnings import warn_security
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
-    from zcli_core.contracts.provider import Context
-    from zcli_core.contracts.websocket import Request
+    from zcli_core.plugins.contract import Context
+    from zcli_core.websocket.contract import Request
 
 #: The identity of whoever shows ``websocket.token``, which has no name of its own.
 DEFAULT_IDENTITY = "default"

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from zcli_core import hookimpl
-from zcli_core.contracts.provider import Context, Provider
+from zcli_core.plugins.contract import Context, Provider
 
 if TYPE_CHECKING:
+    from zcli_core.auth.contract import AuthStrategy
     from zcli_core.config.settings import Section
-    from zcli_core.contracts.auth import AuthStrategy
 
 ZCLI_CONTRACT = 1
 

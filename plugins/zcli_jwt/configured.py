@@ -17,7 +17,7 @@ from zcli_jwt.sources import ConfiguredKeys, KeyFile, KeySource
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
-    from zcli_core.contracts.provider import Context
+    from zcli_core.plugins.contract import Context
 
 #: Settings that say which key to use. Exactly one may be set.
 KEYS = ("secret", "public_key_file", "jwks_file", "jwks_url")

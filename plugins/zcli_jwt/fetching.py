@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from zcli_core.tls import client_context
+from zcli_core.net.tls import client_context
 from zcli_jwt.keys import MAX_JWKS_BYTES, UnusableKey
 
 if TYPE_CHECKING:

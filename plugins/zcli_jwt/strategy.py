@@ -1,6 +1,6 @@
 """The strategy ``jwt``: whoever shows a JSON Web Token that is genuine and valid is the one that it names.
 
-The token is looked for as :mod:`zcli_core.contracts.auth_credentials` says. One that has not the shape of a JSON Web
+The token is looked for as :mod:`zcli_core.auth.parts` says. One that has not the shape of a JSON Web
 Token is left to the strategies that follow, so ``auth = ["jwt", "token"]`` takes either kind; the other way round
 ``token`` would reject every JSON Web Token, being no token of its own.
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from zcli_core.contracts.auth import Identified, Rejected, Verdict
-from zcli_core.contracts.auth_credentials import BearerToken, find_bearer_token
+from zcli_core.auth.contract import Identified, Rejected, Verdict
+from zcli_core.auth.parts import BearerToken, find_bearer_token
 from zcli_jwt.configured import read_configuration
 from zcli_jwt.keys import KeySet
 from zcli_jwt.remote import RemoteKeys
@@ -22,9 +22,9 @@ from zcli_jwt.settings import Jwt
 from zcli_jwt.tokens import Header, Refused, UnknownKey, Verifier, is_jwt
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.auth import AuthStrategy
-    from zcli_core.contracts.provider import Context
-    from zcli_core.contracts.websocket import Request
+    from zcli_core.auth.contract import AuthStrategy
+    from zcli_core.plugins.contract import Context
+    from zcli_core.websocket.contract import Request
     from zcli_jwt.sources import KeySource
 
 

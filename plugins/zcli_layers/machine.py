@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from zcli_core.contracts.config_layer import Entry, LayerContext, LayerProblem
-from zcli_core.folders import PathError, expand_path, site_config_folders, user_config_folder
+from zcli_core.config.contract import Entry, LayerContext, LayerProblem
+from zcli_core.system.folders import PathError, expand_path, site_config_folders, user_config_folder
 
 if TYPE_CHECKING:
     from yaml.nodes import MappingNode, Node

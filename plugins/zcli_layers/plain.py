@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zcli_core.contracts.config_layer import Entry, LayerContext
+from zcli_core.config.contract import Entry, LayerContext
 
 
 class DefaultsLayer:

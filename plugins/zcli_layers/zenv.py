@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from zcli_core.contracts.config_layer import Entry, LayerContext, LayerProblem
+from zcli_core.config.contract import Entry, LayerContext, LayerProblem
 
 FILE_NAME = ".zEnv"
 MAX_BYTES = 1_000_000

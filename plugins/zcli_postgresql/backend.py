@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from zcli_core.contracts.service import (
+from zcli_core.services.contract import (
     DataFolder,
     DebianCluster,
     HomebrewFormula,

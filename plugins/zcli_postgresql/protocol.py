@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zcli_core.contracts.service import Answer, Exchange, NotThisService, Probe
+from zcli_core.services.contract import Answer, Exchange, NotThisService, Probe
 
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 _LONGEST_OLD_ERROR = 1024

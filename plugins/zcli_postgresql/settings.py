@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zcli_core.config.settings import Composite, setting
-from zcli_core.contracts.service_settings import ServiceSettings
+from zcli_core.services.parts.settings import ServiceSettings
 
 
 def parse_url(text: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pycurl
 
 from zcli_core.errors import raised_by_signal
-from zcli_core.net import READABLE, WRITABLE, new_poll
+from zcli_core.net.connecting import READABLE, WRITABLE, new_poll
 
 #: The longest that is waited at a time, in milliseconds: a signal may have come while another thread was looking.
 _LONGEST_WAIT = 1000

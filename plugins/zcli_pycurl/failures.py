@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pycurl
 
-from zcli_core.contracts.http import TransportFailure
-from zcli_core.contracts.http_parts import failures
-from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES
-from zcli_core.contracts.http_parts.transport import PoolKey
+from zcli_core.http.contract import TransportFailure
+from zcli_core.http.parts import failures
+from zcli_core.http.parts.heads import MAX_HEAD_BYTES
+from zcli_core.http.parts.transport import PoolKey
 
 # libcurl's numbers that pycurl has no names for.
 _HTTP2_STREAM = 92

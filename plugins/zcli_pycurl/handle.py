@@ -10,12 +10,12 @@ from typing import Any
 
 import pycurl
 
-from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure, sooner
-from zcli_core.contracts.http_parts import failures
-from zcli_core.contracts.http_parts.bodies import BodySource
-from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES
-from zcli_core.contracts.http_parts.transport import PoolKey, may_repeat
-from zcli_core.net import is_readable
+from zcli_core.http.contract import HttpRequest, RawResponse, TransportFailure, sooner
+from zcli_core.http.parts import failures
+from zcli_core.http.parts.bodies import BodySource
+from zcli_core.http.parts.heads import MAX_HEAD_BYTES
+from zcli_core.http.parts.transport import PoolKey, may_repeat
+from zcli_core.net.connecting import is_readable
 from zcli_pycurl.certificates import names_hosts
 from zcli_pycurl.driver import Driver
 from zcli_pycurl.failures import Trouble, classify
@@ -36,7 +36,7 @@ _BUFFER = 64 * 1024
 
 
 class Handle:
-    """Implements :class:`zcli_core.contracts.http_parts.transport.Connection`."""
+    """Implements :class:`zcli_core.http.parts.transport.Connection`."""
 
     def __init__(self, key: PoolKey, tls: TlsOptions, max_headers: int) -> None:
         """Raises TransportFailure of kind ``tls`` if there are no authorities to trust."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zcli_core.contracts.http import RawResponse
-from zcli_core.contracts.http_parts import failures
-from zcli_core.contracts.http_parts.bodies import BodyReceiver
-from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES, Head, check_trailer, framing_of, parse_head
+from zcli_core.http.contract import RawResponse
+from zcli_core.http.parts import failures
+from zcli_core.http.parts.bodies import BodyReceiver
+from zcli_core.http.parts.heads import MAX_HEAD_BYTES, Head, check_trailer, framing_of, parse_head
 
 _LINE_ENDS = (b"\r\n", b"\n")
 

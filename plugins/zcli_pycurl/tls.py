@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pycurl
 
-from zcli_core.contracts.http import TransportFailure
+from zcli_core.http.contract import TransportFailure
 
 if TYPE_CHECKING:
     from zcli_core.config.sections import Http

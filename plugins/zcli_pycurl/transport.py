@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pycurl
 
-from zcli_core.contracts.http_parts.transport import PooledTransport
 from zcli_core.errors import ConfigError
+from zcli_core.http.parts.transport import PooledTransport
 from zcli_pycurl.handle import Handle
 from zcli_pycurl.tls import TlsOptions
 
@@ -19,7 +19,7 @@ _OLDEST_LIBCURL = 0x080400
 
 
 class CurlTransport(PooledTransport[Handle]):
-    """Implements :class:`zcli_core.contracts.http.HttpTransport` with libcurl.
+    """Implements :class:`zcli_core.http.contract.HttpTransport` with libcurl.
 
     Every handle keeps one connection and serves one thread at a time: libcurl's connections must not be shared between
     threads. HTTP/2 is spoken where TLS agrees on it, one request at a time on a connection.

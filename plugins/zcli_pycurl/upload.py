@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 
 import pycurl
 
-from zcli_core.contracts.http_parts.bodies import BodySource
+from zcli_core.http.parts.bodies import BodySource
 
 
 class Upload:

@@ -1,7 +1,7 @@
 """Redis and Valkey: is one running, and starting and stopping it."""
 
 from zcli_core import hookimpl
-from zcli_core.contracts.provider import Provider
+from zcli_core.plugins.contract import Provider
 
 ZCLI_CONTRACT = 1
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from zcli_core.contracts.service import (
+from zcli_core.security_warnings import warn_security
+from zcli_core.services.contract import (
     Answer,
     Exchange,
     HomebrewFormula,
@@ -25,7 +26,6 @@ from zcli_core.contracts.service import (
     greet,
     lines,
 )
-from zcli_core.security import warn_security
 from zcli_redis.resp import Incomplete, is_whole, parse
 from zcli_redis.settings import Redis
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from zcli_core.contracts.config_layer import Entry, LayerContext, LayerProblem
+from zcli_core.config.contract import Entry, LayerContext, LayerProblem
 
 FOLDER = "secrets_dir.folder"
 #: As much as Kubernetes and etcd hold in one secret, and more files than any has: what is larger is another folder.

@@ -7,13 +7,13 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-from zcli_core import net
-from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure, sooner
-from zcli_core.contracts.http_parts import failures
-from zcli_core.contracts.http_parts.bodies import BodyReceiver, BodySource
-from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES, Framing, Head, check_trailer, framing_of, parse_head
-from zcli_core.contracts.http_parts.transport import PoolKey
 from zcli_core.errors import raised_by_signal
+from zcli_core.http.contract import HttpRequest, RawResponse, TransportFailure, sooner
+from zcli_core.http.parts import failures
+from zcli_core.http.parts.bodies import BodyReceiver, BodySource
+from zcli_core.http.parts.heads import MAX_HEAD_BYTES, Framing, Head, check_trailer, framing_of, parse_head
+from zcli_core.http.parts.transport import PoolKey
+from zcli_core.net import connecting
 from zcli_urllib3.stream import Stream, StreamEndError
 from zcli_urllib3.tls import TlsContexts
 
@@ -30,7 +30,7 @@ _CLOSED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 class Http1Connection:
-    """Implements :class:`zcli_core.contracts.http_parts.transport.Connection`."""
+    """Implements :class:`zcli_core.http.parts.transport.Connection`."""
 
     def __init__(self, key: PoolKey, tls: TlsContexts, max_headers: int) -> None:
         self._key = key
@@ -107,9 +107,9 @@ class Http1Connection:
 
     def _connect(self, host: str, port: int, deadline: float) -> Stream:
         self._doing = f"looking up the address of {host}"
-        addresses = net.resolve(host, port, deadline)
+        addresses = connecting.resolve(host, port, deadline)
         self._doing = f"connecting to {self._peer}"
-        self._stream = Stream(net.connect(addresses, deadline), deadline)
+        self._stream = Stream(connecting.connect(addresses, deadline), deadline)
         return self._stream
 
     def _open_tunnel(self, stream: Stream, authorization: str | None) -> None:
@@ -224,7 +224,7 @@ class Http1Connection:
             return None
         if isinstance(error, TransportFailure):
             return error
-        cause = error.cause if isinstance(error, net.NoConnectionError) else error
+        cause = error.cause if isinstance(error, connecting.NoConnectionError) else error
         if not isinstance(cause, OSError):
             return None
         failure = self._network_failure(cause)

@@ -13,11 +13,11 @@ from typing import Any
 
 from urllib3.util.ssltransport import SSLTransport
 
-from zcli_core import net
-from zcli_core.contracts.http_parts import failures
-from zcli_core.contracts.http_parts.heads import MAX_HEAD_BYTES
-from zcli_core.net import remaining
-from zcli_core.tls import is_end
+from zcli_core.http.parts import failures
+from zcli_core.http.parts.heads import MAX_HEAD_BYTES
+from zcli_core.net import connecting
+from zcli_core.net.connecting import remaining
+from zcli_core.net.tls import is_end
 
 _BLOCK = 64 * 1024
 _LONGEST_LINE = 64 * 1024
@@ -112,7 +112,8 @@ class Stream:
                 return True
             if not seconds:
                 return False
-        if not net.wait_for(self._socket.fileno(), net.READABLE | net.WRITABLE, seconds) & ~net.WRITABLE:
+        ready = connecting.wait_for(self._socket.fileno(), connecting.READABLE | connecting.WRITABLE, seconds)
+        if not ready & ~connecting.WRITABLE:
             return False
         return not self._is_tls or self._take_decrypted()
 

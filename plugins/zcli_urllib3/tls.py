@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from zcli_core.forks import call_after_fork
-from zcli_core.tls import client_context, openssl_knows_the_system
+from zcli_core.net.tls import client_context, openssl_knows_the_system
+from zcli_core.system.forks import call_after_fork
 
 if TYPE_CHECKING:
     import ssl

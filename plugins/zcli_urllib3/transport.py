@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zcli_core.contracts.http_parts.transport import PooledTransport
+from zcli_core.http.parts.transport import PooledTransport
 from zcli_urllib3.connection import Http1Connection
 from zcli_urllib3.tls import TlsContexts
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Urllib3Transport(PooledTransport[Http1Connection]):
-    """Implements :class:`zcli_core.contracts.http.HttpTransport` on sockets, with urllib3's TLS within TLS.
+    """Implements :class:`zcli_core.http.contract.HttpTransport` on sockets, with urllib3's TLS within TLS.
 
     urllib3's pools and Python's ``http.client`` below them are not used. They time out single operations where a call
     has one deadline, read headers by the rules of e-mail, send to the end before they read, and cost more than the

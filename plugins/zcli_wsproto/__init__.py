@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from zcli_core import hookimpl
-from zcli_core.contracts.provider import Context, Provider
+from zcli_core.plugins.contract import Context, Provider
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.websocket import Transport
+    from zcli_core.websocket.contract import Transport
 
 ZCLI_CONTRACT = 1
 

@@ -7,10 +7,10 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zcli_core.contracts.websocket_parts.frames import RSV1, frame
+from zcli_core.websocket.parts.frames import RSV1, frame
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.websocket import Compression
+    from zcli_core.websocket.contract import Compression
 
 NAME = "permessage-deflate"
 

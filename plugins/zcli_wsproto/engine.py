@@ -14,7 +14,7 @@ import zlib
 from codecs import utf_8_decode
 from typing import TYPE_CHECKING
 
-from zcli_core.contracts.websocket_parts.events import (
+from zcli_core.websocket.parts.events import (
     NOT_UTF8,
     Event,
     Failure,
@@ -25,11 +25,11 @@ from zcli_core.contracts.websocket_parts.events import (
     too_big,
     too_many_fragments,
 )
-from zcli_core.contracts.websocket_parts.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT
+from zcli_core.websocket.parts.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT
 from zcli_wsproto.masking import unmask, unmask_in_python
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.websocket import Limits
+    from zcli_core.websocket.contract import Limits
     from zcli_wsproto.deflate import Agreement
 
 _TEXT_FRAME, _BINARY_FRAME = FIN | TEXT, FIN | BINARY

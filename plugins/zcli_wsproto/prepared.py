@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zcli_core.contracts.websocket_parts.frames import BINARY, FIN, TEXT, message_frame
+from zcli_core.websocket.parts.frames import BINARY, FIN, TEXT, message_frame
 
 if TYPE_CHECKING:
     from zcli_wsproto.deflate import Deflater

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zcli_core.contracts.websocket_parts.connection import AsyncioConnection
-from zcli_core.contracts.websocket_parts.frames import BINARY, FIN, TEXT, TEXT_HEADERS, frame, message_frame
-from zcli_core.contracts.websocket_parts.listening import AsyncioListener
-from zcli_core.contracts.websocket_parts.sending import OPEN
+from zcli_core.websocket.parts.connection import AsyncioConnection
+from zcli_core.websocket.parts.frames import BINARY, FIN, TEXT, TEXT_HEADERS, frame, message_frame
+from zcli_core.websocket.parts.listening import AsyncioListener
+from zcli_core.websocket.parts.sending import OPEN
 from zcli_wsproto.deflate import Deflater, negotiate
 from zcli_wsproto.engine import Decoder
 from zcli_wsproto.prepared import PreparedMessage
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import asyncio
     import logging
 
-    from zcli_core.contracts.websocket import Acceptor, Endpoint, Limits, Message, Prepared, Request
+    from zcli_core.websocket.contract import Acceptor, Endpoint, Limits, Message, Prepared, Request
     from zcli_wsproto.deflate import Agreement
 
 
 class WsprotoTransport:
-    """Implements :class:`zcli_core.contracts.websocket.Transport`."""
+    """Implements :class:`zcli_core.websocket.contract.Transport`."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -34,7 +34,7 @@ class WsprotoTransport:
 
 
 class WsprotoConnection(AsyncioConnection):
-    """Implements :class:`zcli_core.contracts.websocket.Connection`: compression, and frames made in Python."""
+    """Implements :class:`zcli_core.websocket.contract.Connection`: compression, and frames made in Python."""
 
     __slots__ = ("_deflater", "_server_bits")
 
@@ -96,7 +96,7 @@ class WsprotoConnection(AsyncioConnection):
 
 
 class WsprotoListener(AsyncioListener[WsprotoConnection]):
-    """Implements :class:`zcli_core.contracts.websocket.Listener`."""
+    """Implements :class:`zcli_core.websocket.contract.Listener`."""
 
     def __init__(self, acceptor: Acceptor, limits: Limits, log: logging.Logger) -> None:
         super().__init__(acceptor, limits, log)

@@ -118,7 +118,7 @@ def _exchange(stack: contextlib.ExitStack, url: str, ca_file: Path | None) -> Ca
     from zcli_pycurl.transport import CurlTransport
 
     from zcli_core.config.sections import Http
-    from zcli_core.contracts.http import Headers, HttpRequest, Url
+    from zcli_core.http.contract import Headers, HttpRequest, Url
 
     parts = urlsplit(url)
     address = Url(parts.scheme, parts.hostname or "", parts.port or 0, parts.path)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from tests.benchmarks.report import Row
 from zCLI import zCLI
-from zcli_core.comm.ports import find_free_port
+from zcli_core.net.ports import find_free_port
 
 TURNS = 31
 #: Milliseconds that DESIGN allows for asking all three.

@@ -8,8 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from zcli_core.comm.websocket.driver import HandlerDriver
-from zcli_core.contracts.websocket import (
+from zcli_core.websocket.contract import (
     Accept,
     Address,
     Closed,
@@ -24,6 +23,7 @@ from zcli_core.contracts.websocket import (
     Request,
     Transport,
 )
+from zcli_core.websocket.dispatcher import HandlerDriver
 
 
 class Client:

@@ -73,7 +73,7 @@ def test_a_disabled_plugin_is_listed_without_its_import(zcli: Run, tmp_path: Pat
 def test_a_transport_that_nothing_selects_is_available(zcli: Run, tmp_path: Path) -> None:
     """A second HTTP transport is available until http.transport names it; then it is active and the first is not."""
     code = (
-        "from zcli_core import hookimpl\nfrom zcli_core.contracts.provider import Provider\nZCLI_CONTRACT = 1\n"
+        "from zcli_core import hookimpl\nfrom zcli_core.plugins.contract import Provider\nZCLI_CONTRACT = 1\n"
         "@hookimpl\ndef zcli_http_transports():\n    return [Provider('other', 'another', lambda context: None)]\n"
     )
     path = _plugin(tmp_path / "site", "zcli_other", code)

@@ -14,7 +14,7 @@ from installations import Site
 from needs import needs_root
 
 from zcli_core import __version__
-from zcli_core.installation import install_again
+from zcli_core.system.installation import install_again
 
 Run = Callable[..., Any]
 

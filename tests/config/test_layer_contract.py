@@ -13,7 +13,7 @@ from zcli_layers.plain import DefaultsLayer, EnvironmentLayer, ZSparkLayer
 from zcli_layers.zenv import ZEnvLayer
 from zcli_secrets_dir.layer import SecretsDirLayer
 
-from zcli_core.contracts.config_layer import Entry, LayerContext, LayerProblem
+from zcli_core.config.contract import Entry, LayerContext, LayerProblem
 from zcli_core.errors import ConfigError
 from zcli_core.testing import ConfigLayerContract
 from zcli_core.testing.layers import LayerSource

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zcli_core.config.config import Config
+from zcli_core.config.contract import Entry, LayerContext
 from zcli_core.config.layering import Resolution, resolve
 from zcli_core.config.reading import read_layer
 from zcli_core.config.sections import CORE_SECTIONS
 from zcli_core.config.settings import Setting, declared_settings
-from zcli_core.contracts.config_layer import Entry, LayerContext
 
 SETTINGS: dict[str, Setting] = {s.key: s for section in CORE_SECTIONS for s in declared_settings(section, "core")}
 #: Values that are right for a setting, in the form that they come out in.

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from installations import Site, http_transport
 
 from zcli_core.app import zCLI
+from zcli_core.assembly import core_settings
 from zcli_core.cli import checks
 from zcli_core.cli.session import load_plugins
-from zcli_core.config.assembly import core_settings
 from zcli_core.config.layering import _Restricting
 from zcli_core.errors import ConfigError
 from zcli_core.suggestions import edits

@@ -37,7 +37,7 @@ def zcli_settings():
 
 def _layer(name: str, order: float, body: str) -> str:
     return f"""
-from zcli_core.contracts.config_layer import Entry, LayerProblem
+from zcli_core.config.contract import Entry, LayerProblem
 
 class Layer:
     name = {name!r}
@@ -257,7 +257,7 @@ def test_a_layers_variables_are_read_like_the_environments(start: Start, site: S
 
 _NEEDY = """
 from zcli_core.config.settings import Section, setting
-from zcli_core.contracts.config_layer import Entry
+from zcli_core.config.contract import Entry
 
 class Vault(Section, name="vault"):
     url: str = setting("none", "where it is", check=lambda value: None if value != "bad" else "a URL")

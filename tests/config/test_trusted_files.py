@@ -21,7 +21,7 @@ from zcli_core.app import zCLI
 from zcli_core.cli import checks
 from zcli_core.cli.main import make_command
 from zcli_core.cli.session import load_plugins
-from zcli_core.contracts.config_layer import LayerContext
+from zcli_core.config.contract import LayerContext
 from zcli_core.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="files have no owners of this kind here")

@@ -17,9 +17,9 @@ from installations import clean_environment, needs_to_become_somebody_else
 from zcli_layers.zenv import ZEnvLayer
 
 from zcli_core.app import zCLI
-from zcli_core.config.assembly import core_settings
+from zcli_core.assembly import core_settings
+from zcli_core.config.contract import LayerContext
 from zcli_core.config.explanation import Value
-from zcli_core.contracts.config_layer import LayerContext
 from zcli_core.errors import ConfigError
 
 Start = Callable[..., zCLI]

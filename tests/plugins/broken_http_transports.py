@@ -12,8 +12,8 @@ import time
 import pytest
 from zcli_urllib3.transport import Urllib3Transport
 
-from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure
-from zcli_core.contracts.provider import Context
+from zcli_core.http.contract import HttpRequest, RawResponse, TransportFailure
+from zcli_core.plugins.contract import Context
 from zcli_core.testing.http import base
 from zcli_core.testing.http.answers import AnswersContract
 from zcli_core.testing.http.connections import ConnectionsContract

@@ -9,7 +9,7 @@ import time
 from typing import Any
 from urllib.parse import parse_qs
 
-from zcli_core.contracts.auth import Identified, Rejected
+from zcli_core.auth.contract import Identified, Rejected
 from zcli_core.testing import auth
 from zcli_core.testing.auth import AuthStrategyContract, make_request
 

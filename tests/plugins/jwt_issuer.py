@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from zcli_core.contracts.websocket import Request
 from zcli_core.testing.auth import make_request
+from zcli_core.websocket.contract import Request
 
 DEADLINE = 20.0
 SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"

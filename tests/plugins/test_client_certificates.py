@@ -12,7 +12,7 @@ import pytest
 import trustme
 from test_urllib3_proxies import proxy
 
-from zcli_core.comm.http import HttpClient
+from zcli_core.http.client import HttpClient
 from zcli_core.testing.http.peer import ScriptedServer, response
 
 

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zcli_core.comm.http import HttpClient
-from zcli_core.contracts.http import TransportFailure
-from zcli_core.contracts.http_parts import codings
-from zcli_core.contracts.http_parts.bodies import BodyReceiver
-from zcli_core.contracts.http_parts.codings import BLOCK, decoder_for
-from zcli_core.contracts.http_parts.heads import Framing
+from zcli_core.http.client import HttpClient
+from zcli_core.http.contract import TransportFailure
+from zcli_core.http.parts import codings
+from zcli_core.http.parts.bodies import BodyReceiver
+from zcli_core.http.parts.codings import BLOCK, decoder_for
+from zcli_core.http.parts.heads import Framing
 from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
 zstd: Any = codings._zstd_module()

@@ -15,7 +15,7 @@ from jwt_issuer import DEADLINE, KeyServer, hanging, jwks, rsa_key
 from zcli_jwt.fetching import fetch
 from zcli_jwt.keys import UnusableKey, read_jwks
 
-from zcli_core.contracts.provider import Context
+from zcli_core.plugins.contract import Context
 from zcli_core.testing.contract import make_context
 
 pytestmark = pytest.mark.usefixtures("isolated")

@@ -30,7 +30,7 @@ from zcli_jwt.keys import KeySet, UnusableKey, read_jwks
 from zcli_jwt.remote import RemoteKeys
 from zcli_jwt.strategy import RemoteJwtStrategy, make_strategy
 
-from zcli_core.contracts.auth import Identified, Rejected, Verdict
+from zcli_core.auth.contract import Identified, Rejected, Verdict
 from zcli_core.testing.contract import make_context
 
 pytestmark = pytest.mark.usefixtures("isolated")

@@ -27,9 +27,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from zcli_core.app import zCLI
-from zcli_core.contracts.websocket import Request
 from zcli_core.testing.auth import make_request
 from zcli_core.testing.auth_server import knocking
+from zcli_core.websocket.contract import Request
 
 ALICE = {"sub": "alice", "exp": int(time.time()) + 3600}
 HS256 = {"alg": "HS256", "typ": "JWT"}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jwt_issuer import SECRET, ec_key, forged, jwks, private_pem, public_pem, rsa_key, showing, token
 from zcli_jwt.strategy import JwtStrategy, make_strategy
 
-from zcli_core.contracts.auth import Identified, Rejected
+from zcli_core.auth.contract import Identified, Rejected
 from zcli_core.testing.auth import make_request
 from zcli_core.testing.contract import make_context
 

@@ -12,8 +12,8 @@ import pytest
 import trustme
 from http2_server import Http2Server, Request
 
-from zcli_core.comm.http import HttpClient
-from zcli_core.contracts.http import HttpFailure
+from zcli_core.http.client import HttpClient
+from zcli_core.http.contract import HttpFailure
 from zcli_core.testing.http.peer import ScriptedServer, answering, response, wait_until
 
 

@@ -24,7 +24,7 @@ CLIENT = """
     import logging, os, signal, sys, threading, time
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
-    from zcli_core.comm.http import HttpClient
+    from zcli_core.http.client import HttpClient
     from zcli_core.config.sections import Http
     from zcli_pycurl.transport import CurlTransport
 

@@ -29,13 +29,13 @@ from zcli_pycurl.tls import TlsOptions, system_authorities
 from zcli_pycurl.transport import CurlTransport
 
 from zCLI import zCLI
-from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
-from zcli_core.contracts.http import Headers, HttpRequest, TransportFailure, Url
-from zcli_core.contracts.http_parts import transport
-from zcli_core.contracts.http_parts.transport import ConnectionPool, PoolKey
 from zcli_core.errors import ConfigError
-from zcli_core.net import SelectPoll
+from zcli_core.http.client import HttpClient
+from zcli_core.http.contract import Headers, HttpRequest, TransportFailure, Url
+from zcli_core.http.parts import transport
+from zcli_core.http.parts.transport import ConnectionPool, PoolKey
+from zcli_core.net.connecting import SelectPoll
 from zcli_core.testing.http import certificates
 from zcli_core.testing.http.peer import ScriptedServer, answering, closed_port, response, wait_until
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zcli_core.contracts.websocket_parts.request_head import MalformedRequest, parse_request_head
+from zcli_core.websocket.parts.request_head import MalformedRequest, parse_request_head
 
 _START = b"GET / HTTP/1.1\r\nHost: b\r\n"
 _PIECES = [

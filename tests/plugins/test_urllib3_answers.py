@@ -9,9 +9,9 @@ import pytest
 from slow_resolver import SLOW_HOST, slow_resolver
 from zcli_urllib3.transport import Urllib3Transport
 
-from zcli_core.comm.http import HttpClient
 from zcli_core.config.sections import Http
-from zcli_core.contracts.http import Headers, HttpRequest, Url
+from zcli_core.http.client import HttpClient
+from zcli_core.http.contract import Headers, HttpRequest, Url
 from zcli_core.testing.http.peer import ScriptedServer, answering
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from zcli_core.comm.http import HttpClient
+from zcli_core.http.client import HttpClient
 from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def test_a_fork_leaves_the_parents_connections_alone(httpbin: str, httpbin_https
         import logging, os, sys
         from concurrent.futures import ThreadPoolExecutor
         from pathlib import Path
-        from zcli_core.comm.http import HttpClient
+        from zcli_core.http.client import HttpClient
         from zcli_core.config.sections import Http
         from zcli_urllib3.transport import Urllib3Transport
 
@@ -87,7 +87,7 @@ def test_a_program_that_closes_nothing_leaves_no_socket_behind(httpbin: str, htt
     script = """
         import logging, sys
         from pathlib import Path
-        from zcli_core.comm.http import HttpClient
+        from zcli_core.http.client import HttpClient
         from zcli_core.config.sections import Http
         from zcli_urllib3.transport import Urllib3Transport
 
@@ -102,7 +102,7 @@ def test_a_program_that_closes_nothing_leaves_no_socket_behind(httpbin: str, htt
 def test_a_connection_that_was_idle_for_long_is_not_used_again(
     http: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zcli_core.contracts.http_parts import transport
+    from zcli_core.http.parts import transport
 
     monkeypatch.setattr(transport, "LONGEST_IDLE", 0.0)
     with ScriptedServer(answering(response())) as server:
@@ -115,7 +115,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 def test_connections_to_many_places_do_not_pile_up(make_http: Callable[..., HttpClient]) -> None:
     from contextlib import ExitStack
 
-    from zcli_core.contracts.http_parts.transport import ConnectionPool
+    from zcli_core.http.parts.transport import ConnectionPool
 
     assert ConnectionPool(16)._total == 256
     http = make_http(pool_size=16)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
-from zcli_core.comm.http import HttpClient
+from zcli_core.http.client import HttpClient
 from zcli_core.testing.http.peer import ScriptedServer
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import trustme
 
-import zcli_core.tls
-from zcli_core.comm.http import HttpClient
+import zcli_core.net.tls
+from zcli_core.http.client import HttpClient
 from zcli_core.testing.http.peer import ScriptedServer, after_request, answering, response
 
 
@@ -65,7 +65,7 @@ def test_the_systems_authorities_are_trusted(
     import zcli_urllib3.tls
 
     if not openssl_knows:
-        for module in (zcli_urllib3.tls, zcli_core.tls):
+        for module in (zcli_urllib3.tls, zcli_core.net.tls):
             monkeypatch.setattr(module, "openssl_knows_the_system", lambda: False)
     monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
     with serving(authority.issue_cert("127.0.0.1", "localhost")) as server:
@@ -90,7 +90,7 @@ def test_tls_end_is_required_whatever_the_default(
     make_http: Callable[..., HttpClient], authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A body to the end of the connection fails if the connection broke off, on every build of Python."""
-    monkeypatch.setattr(zcli_core.tls, "ssl", SimpleNamespace(**{**vars(ssl), "SSLContext": LenientContext}))
+    monkeypatch.setattr(zcli_core.net.tls, "ssl", SimpleNamespace(**{**vars(ssl), "SSLContext": LenientContext}))
 
     def break_off(server: ScriptedServer, connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart of i")

@@ -15,9 +15,9 @@ import pytest
 import trustme
 from websocket_transports import PROVIDERS, serve
 
-from zcli_core.contracts.websocket import Compression, Endpoint, Limits
 from zcli_core.testing.websocket_peer import until
 from zcli_core.testing.websocket_server import ServerUnderTest
+from zcli_core.websocket.contract import Compression, Endpoint, Limits
 
 LOOPS = ["asyncio"]
 with contextlib.suppress(ImportError):

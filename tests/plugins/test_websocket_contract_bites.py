@@ -19,8 +19,6 @@ import pytest
 import zcli_wsproto
 from installations import clean_environment
 
-from zcli_core.contracts.websocket import Accept, Cause, Compression, HttpAnswer, Refuse, State
-from zcli_core.contracts.websocket_parts.events import Failure
 from zcli_core.testing import WebSocketTransportContract, websocket_peer, websocket_server
 from zcli_core.testing.contract import make_context
 from zcli_core.testing.websocket_closing import half_close
@@ -29,6 +27,8 @@ from zcli_core.testing.websocket_flow import Silent
 from zcli_core.testing.websocket_frames import close, frame
 from zcli_core.testing.websocket_limits import LIMITS, in_one_frame
 from zcli_core.testing.websocket_server import ServerUnderTest
+from zcli_core.websocket.contract import Accept, Cause, Compression, HttpAnswer, Refuse, State
+from zcli_core.websocket.parts.events import Failure
 
 pytestmark = pytest.mark.slow
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 import pytest
 from websocket_transports import serve
 
-from zcli_core.contracts.websocket import Connection, Endpoint, Message
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_frames import PING, TEXT, frame
 from zcli_core.testing.websocket_peer import PATIENCE, reset, until
 from zcli_core.testing.websocket_server import Echo, ServerUnderTest
+from zcli_core.websocket.contract import Connection, Endpoint, Message
 
 COUNT = 100
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_transports import serve
 
-from zcli_core.contracts.websocket import Address, Limits
-from zcli_core.contracts.websocket_parts.openings import Openings
 from zcli_core.testing.websocket_crowd import ends
 from zcli_core.testing.websocket_peer import until
+from zcli_core.websocket.contract import Address, Limits
+from zcli_core.websocket.parts.openings import Openings
 
 
 class Opening:

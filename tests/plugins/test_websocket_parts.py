@@ -17,9 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_transports import PROVIDERS, serve
 
-from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Refuse, Request, State
-from zcli_core.contracts.websocket_parts.frames import close_frame
-from zcli_core.contracts.websocket_parts.upgrade import BadRequest, parse_head, split_head
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.contract import make_context
 from zcli_core.testing.localhost import client_tls, server_tls
@@ -27,6 +24,9 @@ from zcli_core.testing.websocket_deciding import Undecided
 from zcli_core.testing.websocket_frames import BINARY, PING, PONG, TEXT, close, frame
 from zcli_core.testing.websocket_peer import Client, parse_response, until, upgrade_request
 from zcli_core.testing.websocket_server import ServerUnderTest
+from zcli_core.websocket.contract import Endpoint, HttpAnswer, Limits, Refuse, Request, State
+from zcli_core.websocket.parts.frames import close_frame
+from zcli_core.websocket.parts.upgrade import BadRequest, parse_head, split_head
 
 pytestmark = pytest.mark.parametrize("name", ["wsproto"])
 

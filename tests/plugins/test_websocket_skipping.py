@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zcli_core.contracts.websocket_parts.skipping import Skipper
 from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame
+from zcli_core.websocket.parts.skipping import Skipper
 
 #: Payloads of every form of length, and one that looks like close frames.
 PAYLOADS = [b"", b"x", bytes(125), bytes(126), bytes(65535), bytes(65536), close() * 20]

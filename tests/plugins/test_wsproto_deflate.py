@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from websocket_transports import serve
 from zcli_wsproto.deflate import negotiate
 
-from zcli_core.contracts.websocket import ClosedBy, Compression, Limits
 from zcli_core.testing.websocket_flow import Holding
 from zcli_core.testing.websocket_frames import BINARY, TEXT, close, deflated, frame
 from zcli_core.testing.websocket_peer import DEFLATE_OFFER, Client, until
+from zcli_core.websocket.contract import ClosedBy, Compression, Limits
 
 D = "permessage-deflate"
 NO = "server_no_context_takeover"

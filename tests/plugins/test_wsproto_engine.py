@@ -26,9 +26,9 @@ from zcli_wsproto import masking
 from zcli_wsproto.deflate import Agreement
 from zcli_wsproto.engine import Decoder
 
-from zcli_core.contracts.websocket import Limits
-from zcli_core.contracts.websocket_parts.events import Close, Failure, Ping
 from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, TEXT, close, frame
+from zcli_core.websocket.contract import Limits
+from zcli_core.websocket.parts.events import Close, Failure, Ping
 
 PLAIN = Limits(max_size=1 << 24, max_fragments=10_000)
 AGREEMENT = Agreement(15, 15, False, "permessage-deflate")

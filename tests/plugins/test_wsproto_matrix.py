@@ -16,10 +16,10 @@ from websockets.protocol import SERVER, Protocol
 from zcli_wsproto.deflate import Agreement, Deflater
 from zcli_wsproto.engine import Decoder
 
-from zcli_core.contracts.websocket import Compression, Limits
-from zcli_core.contracts.websocket_parts.events import Close, Failure, Ping, Pong
 from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, deflated, frame
 from zcli_core.testing.websocket_messages import BAD_TEXTS, GOOD_TEXTS
+from zcli_core.websocket.contract import Compression, Limits
+from zcli_core.websocket.parts.events import Close, Failure, Ping, Pong
 
 LARGE = Limits(max_size=1 << 22, max_fragments=10_000)
 AGREEMENT = Agreement(15, 15, False, "permessage-deflate")

@@ -12,8 +12,9 @@ import pluggy
 import zcli_wsproto
 from zcli_wsproto.transport import WsprotoTransport
 
-from zcli_core import hookimpl, hookspecs
-from zcli_core.contracts.provider import Provider
+from zcli_core import hookimpl
+from zcli_core.plugins import hookspecs
+from zcli_core.plugins.contract import Provider
 
 
 def test_the_transport_is_declared_beside_those_of_others() -> None:

@@ -8,10 +8,10 @@ import pytest
 import scaffolded_transport
 import zcli_wsproto
 
-from zcli_core.contracts.provider import Provider
-from zcli_core.contracts.websocket import Transport
+from zcli_core.plugins.contract import Provider
 from zcli_core.testing.contract import make_context
 from zcli_core.testing.websocket_server import ServerUnderTest
+from zcli_core.websocket.contract import Transport
 
 PROVIDERS: dict[str, Provider[Transport]] = {
     provider.name: provider for provider in [*zcli_wsproto.zcli_websocket_transports(), scaffolded_transport.PROVIDER]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from zcli_core.cli.new import command
 from zcli_core.cli.scaffold import KINDS, Names, make_files, parse_name, write_files
-from zcli_core.contracts.provider import CONTRACT_VERSION
+from zcli_core.plugins.contract import CONTRACT_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = "-".join(["longest"] * 6) + "-na"

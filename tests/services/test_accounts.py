@@ -17,21 +17,21 @@ from needs import needs_root
 from service_servers import free_ports
 from zcli_redis.backend import RedisBackend
 
-from zcli_core import safe_files
 from zcli_core.app import zCLI
-from zcli_core.comm.services import ServiceFailure
-from zcli_core.contracts.service import LaunchError, LocalProcess
-from zcli_core.launchers import data_files
-from zcli_core.launchers import place as places
-from zcli_core.launchers.commands import Account, environment, run
-from zcli_core.launchers.data_files import DataFiles, choose_account
-from zcli_core.launchers.place import make_instance_folder, reachable
+from zcli_core.services.contract import LaunchError, LocalProcess
+from zcli_core.services.failures import ServiceFailure
+from zcli_core.services.launchers import data_files
+from zcli_core.services.launchers import paths as places
+from zcli_core.services.launchers.commands import Account, environment, run
+from zcli_core.services.launchers.data_files import DataFiles, choose_account
+from zcli_core.services.launchers.paths import make_instance_folder, reachable
+from zcli_core.system import safe_files
 
 Make = Callable[..., zCLI]
 
 #: A server that says who it is and what it knows, and ends.
 SPEAKING = """
-from zcli_core.contracts.service import Exchange, LocalProcess, NotThisService, ServiceBackend, lines
+from zcli_core.services.contract import Exchange, LocalProcess, NotThisService, ServiceBackend, lines
 
 WORDS = 'id -u; id -g; id -G; env | sort | cut -d= -f1 | tr "\\\\n" " "; echo; pwd'
 

@@ -17,7 +17,7 @@ from needs import needs
 from service_servers import Cluster, free_ports, public_folder
 
 from zcli_core.app import zCLI
-from zcli_core.contracts.service import Answer, Exchange, NotThisService, Probe, ServiceBackend, Target, lines
+from zcli_core.services.contract import Answer, Exchange, NotThisService, Probe, ServiceBackend, Target, lines
 from zcli_core.testing import ServiceBackendContract
 from zcli_core.testing.tcp_peers import Stranger
 
@@ -97,7 +97,12 @@ def test_the_third_partys_backend_is_short_and_knows_the_contract_only() -> None
     code = PLUGIN.read_text(encoding="utf-8")
     assert len(code.splitlines()) <= 45
     imported = [line.split()[1] for line in code.splitlines() if line.startswith(("from ", "import "))]
-    public = ("zcli_core.contracts.", "zcli_core.config.settings")
+    public = (
+        "zcli_core.plugins.contract",
+        "zcli_core.services.contract",
+        "zcli_core.services.parts.",
+        "zcli_core.config.settings",
+    )
     assert all(name == "zcli_core" or name.startswith(public) for name in imported)
 
 

@@ -34,8 +34,8 @@ BROKEN = {
 PLUGIN = """
 from zcli_core import hookimpl
 from zcli_core.config.settings import setting
-from zcli_core.contracts.service import Answer, Exchange, NotThisService, lines
-from zcli_core.contracts.service_settings import ServiceSettings
+from zcli_core.services.contract import Answer, Exchange, NotThisService, lines
+from zcli_core.services.parts.settings import ServiceSettings
 from zcli_memcached import MemcachedBackend
 
 ZCLI_CONTRACT = 1
@@ -178,7 +178,7 @@ def test_each_fault_is_found_and_a_backend_without_one_passes(strange: Path) -> 
 
 def test_a_provider_of_another_name_is_found(strange: Path) -> None:
     """What configuration calls it and what it calls itself are one."""
-    provider = "__import__('zcli_core.contracts.provider').contracts.provider.Provider('other', '', {})"
+    provider = "__import__('zcli_core.plugins.contract').plugins.contract.Provider('other', '', {})"
     output = run_suite(strange, ("Renamed", BROKEN["Renamed"]), offer=provider)
     assert failures(output) == {"Renamed": {BROKEN["Renamed"]}}, output
     assert "assert 'renamed' == 'other'" in output

@@ -15,7 +15,7 @@ from ordinary_user import OrdinaryUser
 from service_servers import free_ports
 
 from zcli_core.app import zCLI
-from zcli_core.launchers import debian as debian_launcher
+from zcli_core.services.launchers import debian as debian_launcher
 
 Make = Callable[..., zCLI]
 

@@ -14,9 +14,9 @@ import trustme
 from service_servers import free_ports, public_folder, redis, until
 
 from zcli_core.app import zCLI
-from zcli_core.contracts.service import LocalProcess
 from zcli_core.errors import ConfigError
-from zcli_core.launchers.programs import wheel_files
+from zcli_core.services.contract import LocalProcess
+from zcli_core.services.launchers.programs import wheel_files
 
 Make = Callable[..., zCLI]
 

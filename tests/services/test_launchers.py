@@ -13,12 +13,7 @@ from fake_programs import FakePrograms
 from service_servers import free_ports
 
 from zcli_core.app import zCLI
-from zcli_core.launchers import (
-    choice,  # noqa: F401 - all launchers, before a test replaces what they import
-    homebrew,
-    systemd,
-    windows,
-)
+from zcli_core.services.launchers import homebrew, systemd, windows
 
 Make = Callable[..., zCLI]
 
@@ -109,7 +104,7 @@ def test_a_right_that_is_missing_is_named_with_the_command_that_has_it(
 ) -> None:
     fakes.install("systemctl", {f"{SHOW} redis-server": DOWN, "--no-ask-password start redis-server": (1, said)})
     fakes.install("sudo", {})
-    monkeypatch.setattr("zcli_core.launchers.commands.is_root", lambda: False)
+    monkeypatch.setattr("zcli_core.services.launchers.commands.is_root", lambda: False)
     z = make(redis={"port": free_ports(1)[0], "launcher": "systemd"})
     assert not z.comm.start_service("redis")
     failure = z.comm.services.last_failure

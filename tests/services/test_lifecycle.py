@@ -18,9 +18,9 @@ from ordinary_user import OrdinaryUser
 from service_servers import free_ports, until
 
 from zcli_core.app import zCLI
-from zcli_core.comm.port_holder import tcp_sockets
-from zcli_core.launchers import instance as instances
-from zcli_core.launchers.processes import look_up
+from zcli_core.net.port_holder import tcp_sockets
+from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers.processes import look_up
 
 Make = Callable[..., zCLI]
 Info = dict[str, Any]
@@ -168,7 +168,7 @@ def test_two_processes_that_start_one_service_at_once_both_succeed(make: Make, p
 
 
 def test_two_threads_that_start_one_service_at_once_both_succeed(make: Make, place: Path) -> None:
-    from zcli_core.comm.services.asking import at_once
+    from zcli_core.services.probing import at_once
 
     z = make(redis={"port": free_ports(1)[0], "launcher": "local"})
     assert at_once(lambda _: z.comm.start_service("redis"), range(4)) == [True] * 4

@@ -19,8 +19,8 @@ from zcli_postgresql import backend as postgresql
 from zcli_redis.backend import RedisBackend
 
 from zcli_core.app import zCLI
-from zcli_core.contracts.service import LocalProcess, Target
-from zcli_core.launchers import instance as instances
+from zcli_core.services.contract import LocalProcess, Target
+from zcli_core.services.launchers import instance as instances
 
 Make = Callable[..., zCLI]
 

@@ -150,7 +150,7 @@ def test_nothing_there_is_stopped(make: Make) -> None:
 def test_a_frozen_server_is_not_running_and_a_thawed_one_is(make: Make, redis_server: Path, place: Path) -> None:
     z = make(redis={"port": free_ports(1)[0]}, timeout=0.5)
     assert z.comm.start_service("redis", launcher="local"), z.comm.services.last_failure
-    from zcli_core.launchers import instance
+    from zcli_core.services.launchers import instance
 
     held = instance.running(place / "services", "redis", None)
     assert held is not None

@@ -23,11 +23,11 @@ from zcli_postgresql.backend import PostgresqlBackend
 from zcli_redis.backend import RedisBackend
 
 from zcli_core.app import zCLI
-from zcli_core.comm.ports import check_port, port_holder
-from zcli_core.contracts.service import LocalProcess, ServiceBackend
-from zcli_core.launchers.commands import Account
-from zcli_core.launchers.place import reachable
-from zcli_core.launchers.programs import find_programs, wheel_files
+from zcli_core.net.ports import check_port, port_holder
+from zcli_core.services.contract import LocalProcess, ServiceBackend
+from zcli_core.services.launchers.commands import Account
+from zcli_core.services.launchers.paths import reachable
+from zcli_core.services.launchers.programs import find_programs, wheel_files
 
 Make = Callable[..., zCLI]
 

@@ -16,7 +16,7 @@ from zcli_postgresql.protocol import probe as postgresql_probe
 from zcli_redis import resp
 from zcli_redis.backend import RedisBackend
 
-from zcli_core.contracts.service import Answer, Exchange, NotThisService, Probe, Reply, Target
+from zcli_core.services.contract import Answer, Exchange, NotThisService, Probe, Reply, Target
 
 # An example may take longer than usual on a busy machine.
 BRIEF = settings(deadline=None, max_examples=60)

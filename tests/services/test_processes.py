@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from service_servers import free_ports, until
 
-from zcli_core.launchers import processes
-from zcli_core.launchers.processes import Process, is_frozen, look_up, process_in, uses_folder
+from zcli_core.services.launchers import processes
+from zcli_core.services.launchers.processes import Process, is_frozen, look_up, process_in, uses_folder
 
 
 def test_a_process_is_itself_and_nobody_else_for_as_long_as_it_lives() -> None:

@@ -14,8 +14,8 @@ import pytest
 from slow_resolver import SLOW_HOST, slow_resolver
 
 from zcli_core.app import zCLI
-from zcli_core.comm.services.wire import MAX_REPLY, NoConnectionError, Wire
-from zcli_core.contracts.service import Exchange
+from zcli_core.services.contract import Exchange
+from zcli_core.services.probe_connection import MAX_REPLY, NoConnectionError, Wire
 from zcli_core.testing.tcp_peers import Stranger, TcpPeer
 
 

@@ -21,16 +21,24 @@ from public_python import public_interpreter
 from service_servers import Cluster, Lookalike, free_ports, redis, until
 
 from zcli_core.app import zCLI
-from zcli_core.comm.services import ServiceFailure
-from zcli_core.launchers import instance as instances
-from zcli_core.launchers.commands import as_root
-from zcli_core.launchers.processes import look_up
+from zcli_core.services.failures import ServiceFailure
+from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers.commands import as_root
+from zcli_core.services.launchers.processes import look_up
 
 Make = Callable[..., zCLI]
 CALLS = ["service_status", "get_service_connection_info", "start_service", "stop_service", "restart_service"]
 
 ODD_SERVERS = """
-from zcli_core.contracts.service import Answer, Exchange, Install, LocalProcess, NotThisService, ServiceBackend, lines
+from zcli_core.services.contract import (
+    Answer,
+    Exchange,
+    Install,
+    LocalProcess,
+    NotThisService,
+    ServiceBackend,
+    lines,
+)
 
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
 
@@ -426,7 +434,7 @@ def test_a_full_disk_is_told_and_half_a_cluster_is_never_started(make: Make, sma
 
 
 def test_a_failure_is_kept_until_the_next_call_and_for_its_thread_alone(make: Make) -> None:
-    from zcli_core.comm.services.asking import at_once
+    from zcli_core.services.probing import at_once
 
     z = make(redis={"host": "192.0.2.1"}, timeout=0.2)
     assert not z.comm.start_service("redis")

@@ -17,15 +17,15 @@ from service_servers import free_ports, redis, until
 from zcli_mongodb.backend import MongodbBackend
 
 from zcli_core.app import zCLI
-from zcli_core.comm.port_holder import PortHolder
-from zcli_core.comm.ports import port_holder
-from zcli_core.comm.services import ServiceFailure
-from zcli_core.contracts.service import LaunchError
-from zcli_core.launchers import instance as instances
-from zcli_core.launchers import managers, systemd
-from zcli_core.launchers import place as place_module
-from zcli_core.launchers.place import make_instance_folder
-from zcli_core.launchers.processes import look_up
+from zcli_core.net.port_holder import PortHolder
+from zcli_core.net.ports import port_holder
+from zcli_core.services.contract import LaunchError
+from zcli_core.services.failures import ServiceFailure
+from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers import managers, systemd
+from zcli_core.services.launchers import paths as place_module
+from zcli_core.services.launchers.paths import make_instance_folder
+from zcli_core.services.launchers.processes import look_up
 
 Make = Callable[..., zCLI]
 

@@ -20,12 +20,12 @@ from service_servers import until
 
 from zcli_core.app import zCLI
 from zcli_core.cli import checks
-from zcli_core.comm.port_holder import holder_of
-from zcli_core.comm.services import owners
-from zcli_core.launchers import instance as instances
-from zcli_core.launchers import systemd
-from zcli_core.launchers.processes import Process, descends_from, look_up
-from zcli_core.trusted import is_known_user
+from zcli_core.net.port_holder import holder_of
+from zcli_core.services import owners
+from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers import systemd
+from zcli_core.services.launchers.processes import Process, descends_from, look_up
+from zcli_core.system.trusted import is_known_user
 
 Make = Callable[..., zCLI]
 

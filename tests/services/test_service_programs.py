@@ -13,12 +13,12 @@ from zcli_postgresql.backend import PostgresqlBackend
 from zcli_redis.backend import RedisBackend
 
 from zcli_core.app import zCLI
-from zcli_core.comm.services import ServiceFailure
-from zcli_core.contracts.service import LaunchError, LocalProcess, ServiceBackend
-from zcli_core.launchers import instance as instances
-from zcli_core.launchers.data_files import DataFiles
-from zcli_core.launchers.processes import look_up
-from zcli_core.launchers.programs import find_programs
+from zcli_core.services.contract import LaunchError, LocalProcess, ServiceBackend
+from zcli_core.services.failures import ServiceFailure
+from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers.data_files import DataFiles
+from zcli_core.services.launchers.processes import look_up
+from zcli_core.services.launchers.programs import find_programs
 from zcli_core.testing.contract import make_context
 
 Make = Callable[..., zCLI]

@@ -11,12 +11,12 @@ import pytest
 from service_servers import free_ports
 
 from zcli_core.app import zCLI
-from zcli_core.launchers import instance as instances
-from zcli_core.launchers import local as local_launcher
-from zcli_core.launchers.base import Job
-from zcli_core.launchers.local import Local
+from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers import local as local_launcher
+from zcli_core.services.launchers.base import Job
+from zcli_core.services.launchers.local import Local
+from zcli_core.system.users import own_name
 from zcli_core.testing.tcp_peers import TcpPeer
-from zcli_core.users import own_name
 
 Make = Callable[..., zCLI]
 

@@ -16,8 +16,8 @@ from wire_servers import message
 from zcli_core.app import zCLI
 from zcli_core.cli import checks
 from zcli_core.cli.services import _row
-from zcli_core.comm.ports import port_holder
-from zcli_core.comm.services.reports import unusable_status
+from zcli_core.net.ports import port_holder
+from zcli_core.services.status import unusable_status
 
 Make = Callable[..., zCLI]
 

@@ -15,9 +15,9 @@ from zcli_postgresql.backend import PostgresqlBackend
 from zcli_redis.backend import RedisBackend
 
 from zcli_core.app import zCLI
-from zcli_core.contracts.service import LocalProcess, ServiceBackend
-from zcli_core.launchers import instance as instances
-from zcli_core.launchers.programs import WheelFile, copy_of_wheel, find_programs, wheel_files
+from zcli_core.services.contract import LocalProcess, ServiceBackend
+from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers.programs import WheelFile, copy_of_wheel, find_programs, wheel_files
 
 Make = Callable[..., zCLI]
 

@@ -18,19 +18,20 @@ from zcli_core import __version__
 from zcli_core.cli.file_checks import foreign_files, readable_secrets
 from zcli_core.comm import Comm
 from zcli_core.config.sections import Application
-from zcli_core.contracts.provider import Context
 from zcli_core.errors import ConfigError
-from zcli_core.folders import user_log_folder
-from zcli_core.host import AUTH_STRATEGY, KINDS, SERVICE, describe_error
-from zcli_core.installation import OURS, install_again
-from zcli_core.safe_files import ForeignPathError, open_folder, open_to_append
-from zcli_core.security import key_warning
+from zcli_core.net.pem_files import key_warning
+from zcli_core.plugins.contract import Context
+from zcli_core.plugins.loading import describe_error
+from zcli_core.plugins.records import AUTH_STRATEGY, KINDS, SERVICE
+from zcli_core.system.folders import user_log_folder
+from zcli_core.system.installation import OURS, install_again
+from zcli_core.system.safe_files import ForeignPathError, open_folder, open_to_append
 
 if TYPE_CHECKING:
     from zcli_core.cli.session import Session
-    from zcli_core.comm.services import Services
     from zcli_core.config import Config
-    from zcli_core.host import Kind
+    from zcli_core.plugins.records import Kind
+    from zcli_core.services.services import Services
     from zcli_core.types import ServiceStatus
 
 State = Literal["ok", "warning", "wrong"]
@@ -144,7 +145,7 @@ def _asks_for_credentials(config: Config) -> bool:
 
 
 def _made(session: Session, kind: Kind) -> _Findings:
-    from zcli_core.host.choice import choose_complete, make, selected_names
+    from zcli_core.plugins.choice import choose_complete, make, selected_names
 
     told = session.error.problems if session.error else ()
     for name in selected_names(kind, session.config):
@@ -215,7 +216,7 @@ def _unwritable_file(file: Path) -> str | None:
 
 def _websocket(session: Session) -> _Findings:
     """Its TLS, origins and address, as the server judges them before it opens its port."""
-    from zcli_core.comm.websocket.setup import make_plan, warn_if_open
+    from zcli_core.websocket.setup import make_plan, warn_if_open
 
     log = logging.getLogger(_LOG)
     try:
@@ -234,7 +235,7 @@ def _end_of_certificate(config: Config, context: object) -> str:
     import ssl
     import time
 
-    from zcli_core.comm.websocket.tls import configured_files, prove
+    from zcli_core.websocket.tls import configured_files, prove
 
     files = configured_files(config)
     assert files is not None
@@ -245,7 +246,7 @@ def _end_of_certificate(config: Config, context: object) -> str:
 
 
 def _port(session: Session) -> _Findings:
-    from zcli_core.comm.ports import port_holder, port_state
+    from zcli_core.net.ports import port_holder, port_state
 
     settings = session.config.websocket
     if settings.unix_path is not None:
@@ -266,7 +267,7 @@ def _port(session: Session) -> _Findings:
 
 def _services(session: Session) -> _Findings:
     """Which of them run. None has to: that is no fault."""
-    from zcli_core.comm.services.asking import at_once
+    from zcli_core.services.probing import at_once
 
     comm = Comm(session.config, session.host, logging.getLogger(_LOG))
     try:
@@ -313,7 +314,7 @@ def _private_keys(session: Session) -> _Findings:
 
 def _who_else_gets_in(status: ServiceStatus) -> str:
     """The other people of this machine that a service on it admits without a login; empty if there are none."""
-    from zcli_core.comm.services.owners import other_people
+    from zcli_core.services.owners import other_people
 
     # The owner is known only of servers on this machine.
     if status["needs_auth"] is not False or status["owner"] is None or status["connection_info"]["host"][:1] == "/":

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 from zcli_core.config.conversion import is_path
 from zcli_core.errors import ConfigError
+from zcli_core.net.pem_files import all_users_can_read
 from zcli_core.printable import printable
-from zcli_core.security import all_users_can_read
-from zcli_core.trusted import why_untrusted
+from zcli_core.system.trusted import why_untrusted
 
 if TYPE_CHECKING:
     from zcli_core.cli.session import Session
+    from zcli_core.config.contract import Entry
     from zcli_core.config.settings import Setting
-    from zcli_core.contracts.config_layer import Entry
 
 #: Parts of the names that other programs give to variables with a secret.
 _SECRET = re.compile("SECRET|TOKEN|PASSW|PRIVATE|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)

@@ -13,11 +13,11 @@ import click
 from zcli_core.cli.output import complain, json_option, print_json, say, write_bytes
 from zcli_core.cli.secret_files import header_lines, secret_from_file
 from zcli_core.cli.session import comm
-from zcli_core.comm.http.bodies import MISSING
+from zcli_core.http.bodies import MISSING
 from zcli_core.printable import printable
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.http import HttpResponse
+    from zcli_core.http.contract import HttpResponse
 
 #: A scheme at the beginning (RFC 3986, section 3.1); a query may contain another URL.
 _SCHEME = re.compile(r"[^/?#:@]*://")

@@ -15,7 +15,7 @@ from zcli_core.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zcli_core.contracts.http import HttpResponse
+    from zcli_core.http.contract import HttpResponse
 
 #: A larger body is shown as it is, because nobody reads it and the indenting takes seconds.
 _MAX_INDENTED = 1024 * 1024

@@ -11,7 +11,7 @@ from zcli_core import __version__
 from zcli_core.cli.output import complain, use_any_console
 from zcli_core.cli.session import load_plugins, plugins_print_elsewhere
 from zcli_core.errors import ConfigError
-from zcli_core.host import describe_error
+from zcli_core.plugins.loading import describe_error
 
 #: Subcommand -> the module that holds it, imported when it is run.
 _COMMANDS = {

@@ -12,8 +12,8 @@ from zcli_core.cli.session import Session, load_plugins
 
 if TYPE_CHECKING:
     from zcli_core.config import Explanation
-    from zcli_core.host.explanation import Candidate, ChoiceExplanation
-    from zcli_core.host.timing import PluginTiming
+    from zcli_core.plugins.explanation import Candidate, ChoiceExplanation
+    from zcli_core.plugins.timing import PluginTiming
 
 
 #: What the timings are, for people.
@@ -51,7 +51,7 @@ def command(why: str | None, timings: bool, as_json: bool) -> None:
 
 
 def _show_all(as_json: bool) -> None:
-    from zcli_core.description import describe_plugins
+    from zcli_core.cli.description import describe_plugins
 
     session = load_plugins()
     plugins = describe_plugins(session.host, None if session.error else session.config)
@@ -90,7 +90,7 @@ def _complain(session: Session) -> None:
 
 def _show_why(key: str, as_json: bool) -> None:
     """Exit status 1: what is selected cannot be used. 2: ``key`` selects nothing."""
-    from zcli_core.host.explanation import explain_choice
+    from zcli_core.plugins.explanation import explain_choice
 
     session = load_plugins()
     try:
@@ -155,7 +155,7 @@ def _line(item: Candidate) -> str:
 
 
 def _show_timings(as_json: bool) -> None:
-    from zcli_core.host.timing import Timings
+    from zcli_core.plugins.timing import Timings
 
     timings = Timings()
     session = load_plugins(timings)

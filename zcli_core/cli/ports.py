@@ -18,7 +18,7 @@ def command(ports: tuple[int, ...], host: str, as_json: bool) -> None:
 
     The exit status is 0 if all of them are available, 1 if not.
     """
-    from zcli_core.comm.ports import port_holder, port_state
+    from zcli_core.net.ports import port_holder, port_state
 
     try:
         states = [port_state(port, host) for port in ports]

@@ -8,7 +8,7 @@ import click
 
 from zcli_core.cli.output import writing
 from zcli_core.cli.session import load_plugins, plugins_print_elsewhere
-from zcli_core.host import PluginHost
+from zcli_core.plugins.host import PluginHost
 
 if TYPE_CHECKING:
     from zcli_core.config.settings import Setting
@@ -21,7 +21,7 @@ def command(own: bool) -> None:
 
     The file REFERENCE.md of zCLI's repository is `zcli reference --own`.
     """
-    from zcli_core.reference.page import make_page
+    from zcli_core.cli.reference_page import make_page
 
     if own:
         host, settings = _own()
@@ -35,8 +35,8 @@ def command(own: bool) -> None:
 
 
 def _own() -> tuple[PluginHost, dict[str, Setting]]:
-    from zcli_core.config.assembly import add_plugins_settings, core_settings
-    from zcli_core.discovery import find_entry_points
+    from zcli_core.assembly import add_plugins_settings, core_settings
+    from zcli_core.plugins.discovery import find_entry_points
 
     host = PluginHost(point for point in find_entry_points() if point.distribution == "zcli-core")
     settings = core_settings()

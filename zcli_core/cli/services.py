@@ -55,7 +55,7 @@ def _watch(facade: Comm) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from zcli_core.comm.services.asking import at_once
+    from zcli_core.services.probing import at_once
 
     rows: dict[str, _Row] = {name: (name, "...", "", "", "", "") for name in facade.services.names}
     with Live(make_table(_COLUMNS, rows.values()), console=Console(highlight=False)) as live:

@@ -7,18 +7,18 @@ import logging
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from zcli_core.assembly import assemble
 from zcli_core.cli.output import complain
 from zcli_core.comm import Comm
 from zcli_core.config import Config
-from zcli_core.config.assembly import assemble
 from zcli_core.errors import ConfigError
-from zcli_core.host import PluginHost
+from zcli_core.plugins.host import PluginHost
 from zcli_core.printable import print_line
-from zcli_core.security import UntrustedProblem
+from zcli_core.system.trusted import UntrustedProblem
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.config_layer import Entry
-    from zcli_core.host.host import Observer
+    from zcli_core.config.contract import Entry
+    from zcli_core.plugins.host import Observer
 
 
 class Session(NamedTuple):

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from zcli_core.cli.ws_client import Client
-    from zcli_core.contracts.http import Url
-    from zcli_core.contracts.websocket import Message
+    from zcli_core.http.contract import Url
+    from zcli_core.websocket.contract import Message
 
 #: 1005 is a close frame without a code, which says no more than that the server is done (RFC 6455, section 7.1.5).
 _ORDINARY = (1000, 1001, 1005)
@@ -140,8 +140,8 @@ def connect(
 
 
 def _credentials(token: str | None, user_info: tuple[str, str] | None) -> Iterator[tuple[str, str]]:
-    from zcli_core.comm.http.auth import authorize
-    from zcli_core.contracts.http import Headers, HttpRequest, Url
+    from zcli_core.http.auth import authorize
+    from zcli_core.http.contract import Headers, HttpRequest, Url
 
     if token is not None and user_info is not None:
         raise click.UsageError("credentials in the URL and --token were given: give one of them")
@@ -156,7 +156,7 @@ def _credentials(token: str | None, user_info: tuple[str, str] | None) -> Iterat
 
 
 def _checked(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    from zcli_core.contracts.http import check_header
+    from zcli_core.http.contract import check_header
 
     for name, value in fields:
         try:

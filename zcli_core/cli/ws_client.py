@@ -25,10 +25,10 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
-from zcli_core import net
-from zcli_core.comm.http.urls import UserInfo, parse_url
-from zcli_core.contracts.http import TransportFailure, Url
-from zcli_core.tls import client_context
+from zcli_core.http.contract import TransportFailure, Url
+from zcli_core.http.urls import UserInfo, parse_url
+from zcli_core.net import connecting
+from zcli_core.net.tls import client_context
 
 _TIMEOUT = 10.0
 _PERHAPS = "(is it a ws:// address?)"
@@ -110,22 +110,22 @@ class Client:
         plain: socket.socket | None = None
         try:
             # They block the event loop, which has nothing else to do yet.
-            plain = net.connect(net.resolve(url.host, url.port, deadline), deadline)
+            plain = connecting.connect(connecting.resolve(url.host, url.port, deadline), deadline)
             context = client_context(ca_file) if url.scheme == "https" else None
             name = url.host.partition("%")[0].rstrip(".") if context else None
             opening = asyncio.open_connection(sock=plain, ssl=context, server_hostname=name)
-            reader, writer = await asyncio.wait_for(opening, net.remaining(deadline))
+            reader, writer = await asyncio.wait_for(opening, connecting.remaining(deadline))
         except BaseException as error:
             if plain is not None:
                 plain.close()
                 if isinstance(error, ConnectionError):
                     error = OSError(_NO_HANDSHAKE)
-            if isinstance(error, (OSError, net.NoConnectionError, asyncio.TimeoutError)):
+            if isinstance(error, (OSError, connecting.NoConnectionError, asyncio.TimeoutError)):
                 raise ClientError(f"cannot connect to {url.host}:{url.port}: {_why(error)}") from error
             raise
         client = cls(reader, writer, max_size)
         try:
-            await asyncio.wait_for(client._upgrade(url, headers), max(net.remaining(deadline), 1.0))
+            await asyncio.wait_for(client._upgrade(url, headers), max(connecting.remaining(deadline), 1.0))
         except (OSError, ProtocolError, asyncio.TimeoutError) as error:
             await client._abort()
             raise ClientError(f"the server did not respond as a WebSocket server does: {_why(error)}") from error
@@ -250,7 +250,7 @@ def _location(event: RejectConnection) -> str:
 
 def _why(error: BaseException) -> str:
     """The reason that an error states, in a clause."""
-    if isinstance(error, net.NoConnectionError):
+    if isinstance(error, connecting.NoConnectionError):
         error = error.cause
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
         return f"no response within {_TIMEOUT:g} seconds"

@@ -1,6 +1,6 @@
 """Laying layer over layer: every value keeps its origin, every mistake is reported at once.
 
-A layer gives raw entries (:mod:`zcli_core.contracts.config_layer`). Here they are matched with the declared settings,
+A layer gives raw entries (:mod:`zcli_core.config.contract`). Here they are matched with the declared settings,
 converted one by one while it is still known where each came from, and laid over each other. A plain ``dict.update``
 in the order of the layers is the model; what is added is provenance.
 """
@@ -14,21 +14,21 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zcli_core.config.contract import Entry, LayerContext
 from zcli_core.config.conversion import ConversionError, convert, is_path
 from zcli_core.config.explanation import Value
 from zcli_core.config.settings import Composite, Section, Setting, Unusable, UnusableValue, redacted
-from zcli_core.contracts.config_layer import Entry, LayerContext
 from zcli_core.errors import ConfigError
-from zcli_core.folders import PathError, expand_path
-from zcli_core.security import SecurityWarning, UntrustedProblem
+from zcli_core.security_warnings import SecurityWarning
 from zcli_core.suggestions import edits, nearest
-from zcli_core.trusted import UntrustedError, check_below
+from zcli_core.system.folders import PathError, expand_path
+from zcli_core.system.trusted import UntrustedError, UntrustedProblem, check_below
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from zcli_core.config.contract import ConfigLayer
     from zcli_core.config.reading import Reading
-    from zcli_core.contracts.config_layer import ConfigLayer
 
 OVERLAYS = "deployments"
 #: Variables of ours that are no settings, and what they do. They are needed before any file is read.

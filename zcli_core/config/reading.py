@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zcli_core.config.contract import ConfigLayer, Entry, LayerContext, LayerProblem, UntrustedSource
 from zcli_core.config.explanation import Value
-from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext, LayerProblem, UntrustedSource
-from zcli_core.security import UntrustedProblem
+from zcli_core.system.trusted import UntrustedProblem
 
 if TYPE_CHECKING:
     from zcli_core.config.settings import Setting

@@ -18,7 +18,7 @@ def _file_name(value: Any) -> str | None:
 
 
 def _header_value(value: Any) -> str | None:
-    from zcli_core.contracts.headers import check_header
+    from zcli_core.net.headers import check_header
 
     try:
         check_header("User-Agent", value)
@@ -44,7 +44,7 @@ def _cookie_name(value: Any) -> str | None:
 
 
 def _hosts(value: Any) -> str | None:
-    from zcli_core.hosts import split_host
+    from zcli_core.net.hosts import split_host
 
     try:
         for host in value or ():

@@ -91,7 +91,7 @@ def setting(
     ``restricts``: the setting limits what others may do. A name within two edits of its own, which would leave the
     default in force, is an error once the part that the setting belongs to starts. Every ``security`` setting does.
     ``written``: the path is one that zCLI writes to, so a relative one is below the working directory. Any other path
-    is read: a relative one must be in a folder that is trusted (:mod:`zcli_core.trusted`).
+    is read: a relative one must be in a folder that is trusted (:mod:`zcli_core.system.trusted`).
     ``minimum`` and ``maximum`` are inclusive, ``above`` is not.
     ``variables`` are environment variables that an ecosystem already uses for it (``PGHOST``), read besides
     the derived ``ZCLI_<SECTION>_<KEY>``.

@@ -28,13 +28,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from zcli_core.contracts.auth import AuthStrategy, Identified, Rejected, Verdict
-from zcli_core.contracts.provider import Context
-from zcli_core.contracts.websocket import Request
+from zcli_core.auth.contract import AuthStrategy, Identified, Rejected, Verdict
+from zcli_core.plugins.contract import Context
 from zcli_core.testing.auth_server import knocking, serving
 from zcli_core.testing.blocking_calls import noted_blocking_calls
 from zcli_core.testing.contract import Contract, Offered
 from zcli_core.testing.upgrade_requests import make_request, rubbish_requests, spoilt_requests, words_shown
+from zcli_core.websocket.contract import Request
 
 __all__ = ["AuthStrategyContract", "make_request"]
 

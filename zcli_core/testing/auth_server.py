@@ -15,10 +15,10 @@ import pytest
 
 from zcli_core import hookimpl
 from zcli_core.app import zCLI
-from zcli_core.contracts.auth import AuthStrategy
-from zcli_core.contracts.provider import CONTRACT_VERSION, Provider
-from zcli_core.contracts.websocket import Request
+from zcli_core.auth.contract import AuthStrategy
+from zcli_core.plugins.contract import CONTRACT_VERSION, Provider
 from zcli_core.testing.contract import Offered
+from zcli_core.websocket.contract import Request
 
 #: The name under which the strategy is selected, so that it is this one and no namesake that is installed.
 NAME = "strategy-under-test"

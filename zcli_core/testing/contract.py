@@ -9,9 +9,9 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 
-from zcli_core.config.assembly import configure
-from zcli_core.contracts.provider import Context, Provider
-from zcli_core.host import PluginHost
+from zcli_core.assembly import configure
+from zcli_core.plugins.contract import Context, Provider
+from zcli_core.plugins.host import PluginHost
 
 T = TypeVar("T")
 

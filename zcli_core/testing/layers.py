@@ -27,14 +27,14 @@ from typing import Any
 
 import pytest
 
-from zcli_core.config.assembly import add_plugins_settings, check_layer, core_settings
+from zcli_core.assembly import add_plugins_settings, check_layer, core_settings
 from zcli_core.config.config import Config
+from zcli_core.config.contract import ConfigLayer, Entry, LayerContext
 from zcli_core.config.layering import resolve
 from zcli_core.config.reading import Reading, read_layers
 from zcli_core.config.settings import Setting
-from zcli_core.contracts.config_layer import ConfigLayer, Entry, LayerContext
 from zcli_core.errors import ConfigError
-from zcli_core.host import PluginHost
+from zcli_core.plugins.host import PluginHost
 from zcli_core.testing.contract import Contract
 
 #: Stands in every value that nobody may be shown, and in no message by chance.

@@ -15,21 +15,23 @@ from typing import Any
 
 import pytest
 
-from zcli_core.comm.ports import find_free_port
-from zcli_core.comm.services import ServiceFailure, Services
-from zcli_core.comm.services.asking import ask
-from zcli_core.comm.services.reports import install_hint
-from zcli_core.config.assembly import configure
-from zcli_core.contracts.provider import Provider
-from zcli_core.contracts.service import LaunchError, LocalProcess, ServiceBackend, Target
-from zcli_core.discovery import EntryPoint
-from zcli_core.host import SERVICE, PluginHost, PluginRecord
-from zcli_core.launchers import instance as instances
-from zcli_core.launchers.base import wait_until
-from zcli_core.launchers.data_files import DataFiles, choose_account
-from zcli_core.launchers.place import LocalPlace
-from zcli_core.launchers.processes import look_up
-from zcli_core.launchers.programs import is_there
+from zcli_core.assembly import configure
+from zcli_core.net.ports import find_free_port
+from zcli_core.plugins.contract import Provider
+from zcli_core.plugins.discovery import EntryPoint
+from zcli_core.plugins.host import PluginHost
+from zcli_core.plugins.records import SERVICE, PluginRecord
+from zcli_core.services.contract import LaunchError, LocalProcess, ServiceBackend, Target
+from zcli_core.services.failures import ServiceFailure
+from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers.base import wait_until
+from zcli_core.services.launchers.data_files import DataFiles, choose_account
+from zcli_core.services.launchers.installing import install_hint
+from zcli_core.services.launchers.paths import LocalPlace
+from zcli_core.services.launchers.processes import look_up
+from zcli_core.services.launchers.programs import is_there
+from zcli_core.services.probing import ask
+from zcli_core.services.services import Services
 from zcli_core.testing.contract import Offered, make_context
 
 _START_TIMEOUT = 180.0
@@ -165,7 +167,7 @@ def local_service(offered: Offered[ServiceBackend], settings: Mapping[str, Any])
 def require_program(backend: ServiceBackend) -> None:
     """Skip the test, naming the program, where nothing here can run the backend's server; in CI fail.
 
-    A backend that declares no :class:`~zcli_core.contracts.service.LocalProcess` is skipped everywhere.
+    A backend that declares no :class:`~zcli_core.services.contract.LocalProcess` is skipped everywhere.
     """
     methods = [method for method in backend.launchers if isinstance(method, LocalProcess)]
     if not methods:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from zcli_core.contracts.http import HttpRequest, RawResponse, TransportFailure, check_header
+from zcli_core.http.contract import HttpRequest, RawResponse, TransportFailure, check_header
 
 if TYPE_CHECKING:
     from zcli_core.app import zCLI
@@ -45,7 +45,7 @@ class MockTransportError(BaseException):
 class MockRequest(HttpRequest):
     """A request as the transport received it; later changes by the client do not reach it.
 
-    - ``method``, ``url``, ``headers``: those of :class:`~zcli_core.contracts.http.HttpRequest`; Host, which a transport
+    - ``method``, ``url``, ``headers``: those of :class:`~zcli_core.http.contract.HttpRequest`; Host, which a transport
       adds, is not among the headers
     - ``body``: the whole body as bytes, also where the script gave a file or an iterable; ``b""`` without a body
     - ``deadline``: when the call times out, as a reading of :func:`time.monotonic`
@@ -71,7 +71,7 @@ class MockRequest(HttpRequest):
 
 
 class MockTransport:
-    """An :class:`~zcli_core.contracts.http.HttpTransport` whose responses come from a test.
+    """An :class:`~zcli_core.http.contract.HttpTransport` whose responses come from a test.
 
     It keeps the contract where that makes sense without a wire: it fails with ``timeout`` when the deadline has passed
     and with ``too_large`` for a body above ``max_bytes``, and a response to HEAD has no body.
@@ -88,7 +88,7 @@ class MockTransport:
         Args:
             responses: a function that is called with each :class:`MockRequest` and returns or raises its outcome; or
                 one outcome for every request; or outcomes in the order of the requests. An outcome is what
-                :func:`make_response` returns, or a :class:`~zcli_core.contracts.http.TransportFailure`.
+                :func:`make_response` returns, or a :class:`~zcli_core.http.contract.TransportFailure`.
             content_codings: the content codings that the client names in Accept-Encoding.
 
         Raises:

@@ -27,14 +27,21 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from zcli_core.comm.ports import find_free_port
-from zcli_core.comm.services.asking import Finding, ask
 from zcli_core.config.sections import CORE_SECTIONS
-from zcli_core.config.settings import Section, Unusable, declared_settings, find_clash, verify_types, without_none
-from zcli_core.contracts.provider import Context, Provider
-from zcli_core.contracts.service import Answer, ServiceBackend, Target
-from zcli_core.contracts.service_settings import ServiceSettings
-from zcli_core.launchers.base import wait_until
+from zcli_core.config.settings import (
+    Section,
+    Unusable,
+    declared_settings,
+    find_clash,
+    verify_types,
+    without_none,
+)
+from zcli_core.net.ports import find_free_port
+from zcli_core.plugins.contract import Context, Provider
+from zcli_core.services.contract import Answer, ServiceBackend, Target
+from zcli_core.services.launchers.base import wait_until
+from zcli_core.services.parts.settings import ServiceSettings
+from zcli_core.services.probing import Finding, ask
 from zcli_core.testing.contract import Contract, Offered, make_context
 from zcli_core.testing.local_service import LocalService, local_service, require_program
 from zcli_core.testing.tcp_peers import Ending, Relay, Stranger
@@ -77,7 +84,7 @@ class ServiceBackendContract(Contract):
     """What holds for every backend, also under fault.
 
     ``backend`` is the provider that your plugin's hook returns, or anything that takes a
-    :class:`~zcli_core.contracts.provider.Context` and gives the backend.
+    :class:`~zcli_core.plugins.contract.Context` and gives the backend.
     """
 
     backend: ClassVar[Offered[ServiceBackend]]

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from zcli_core.net import READABLE, WRITABLE, wait_for
+from zcli_core.net.connecting import READABLE, WRITABLE, wait_for
 
 _R = TypeVar("_R")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote, unquote
 
-from zcli_core.contracts.headers import Headers
-from zcli_core.contracts.websocket import Address, Request
+from zcli_core.net.headers import Headers
+from zcli_core.websocket.contract import Address, Request
 
 #: Of a network that exists in documentation only (RFC 5737).
 STRANGER = ("192.0.2.1", 50000)

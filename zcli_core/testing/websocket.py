@@ -8,7 +8,7 @@
     class TestMine(WebSocketTransportContract):
         transport = zcli_websocket_transports()[0]
 
-What the core asks of a transport is in :mod:`zcli_core.contracts.websocket`; this is what becomes of it when clients
+What the core asks of a transport is in :mod:`zcli_core.websocket.contract`; this is what becomes of it when clients
 are slow, hostile, broken or gone. It takes about half a minute, most of it spent waiting for deadlines.
 
 ``run_loop = staticmethod(uvloop.run)`` runs the servers on another event loop. A transport without compression leaves

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from zcli_core.contracts.websocket import Cause, Closed, ClosedBy, Connection, Endpoint, Limits, Message, Refuse, State
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import FLOOD
@@ -21,6 +20,7 @@ from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING
 from zcli_core.testing.websocket_peer import PATIENCE, Frame, read_all, reset, until
 from zcli_core.testing.websocket_server import Echo, ServerUnderTest
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import Cause, Closed, ClosedBy, Connection, Endpoint, Limits, Message, Refuse, State
 
 #: Codes that no endpoint may send (RFC 6455, 7.4).
 UNSENDABLE = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65000, -1]

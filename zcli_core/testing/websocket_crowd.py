@@ -7,11 +7,11 @@ import socket
 
 import pytest
 
-from zcli_core.contracts.websocket import Endpoint, HttpAnswer, Limits, Refuse
 from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_opening import GET
 from zcli_core.testing.websocket_peer import PATIENCE, reset, until, upgrade_request
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import Endpoint, HttpAnswer, Limits, Refuse
 
 #: Connections that are not let in, in these tests.
 OPENINGS = 4

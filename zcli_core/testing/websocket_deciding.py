@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from zcli_core.contracts.websocket import Accept, Decision, HttpAnswer, Limits, Refuse, Request
 from zcli_core.testing.websocket_frames import TEXT, close, frame
 from zcli_core.testing.websocket_opening import ask
 from zcli_core.testing.websocket_peer import Client, read_all, reset, send_until_stalled, until, upgrade_request
 from zcli_core.testing.websocket_server import ServerUnderTest
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import Accept, Decision, HttpAnswer, Limits, Refuse, Request
 
 #: More than the buffers of two sockets hold.
 FLOOD = 48 * 1024 * 1024

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from zcli_core.contracts.websocket import ClosedBy, Compression, Connection, Endpoint, Limits, Message, State
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import FLOOD
@@ -16,6 +15,7 @@ from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, PONG,
 from zcli_core.testing.websocket_peer import DEFLATE_OFFER, PATIENCE, Frame, send_until_stalled, until
 from zcli_core.testing.websocket_server import Echo, ServerUnderTest
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import ClosedBy, Compression, Connection, Endpoint, Limits, Message, State
 
 
 class Holding(Echo):

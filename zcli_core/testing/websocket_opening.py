@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from zcli_core.contracts.websocket import HttpAnswer, Limits
 from zcli_core.testing.websocket_frames import CLOSE, TEXT, close, frame
 from zcli_core.testing.websocket_peer import (
     ACCEPT,
@@ -23,6 +22,7 @@ from zcli_core.testing.websocket_peer import (
 )
 from zcli_core.testing.websocket_server import ServerUnderTest
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import HttpAnswer, Limits
 
 GET = b"GET /health?verbose=1 HTTP/1.1\r\nHost: a\r\n\r\n"
 

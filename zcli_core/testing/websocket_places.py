@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from zcli_core.contracts.websocket import Closed, ClosedBy, Endpoint, HttpAnswer, Limits, Refuse
 from zcli_core.testing.localhost import LOCALHOST_CERTIFICATE, client_tls, server_tls
 from zcli_core.testing.websocket_deciding import Undecided
 from zcli_core.testing.websocket_frames import BINARY, CLOSE, TEXT, close, frame
 from zcli_core.testing.websocket_peer import PATIENCE, Client, Frame, read_all, until, upgrade_request
 from zcli_core.testing.websocket_server import ServerUnderTest
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import Closed, ClosedBy, Endpoint, HttpAnswer, Limits, Refuse
 
 needs_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
 needs_reuse_port = pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="the system has no SO_REUSEPORT")

@@ -14,7 +14,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zcli_core.contracts.websocket import (
+from zcli_core.errors import ConnectionClosed
+from zcli_core.testing.websocket_peer import PATIENCE, Client, read_all, until, upgrade_request
+from zcli_core.websocket.contract import (
     Accept,
     Address,
     Closed,
@@ -30,15 +32,13 @@ from zcli_core.contracts.websocket import (
     State,
     Transport,
 )
-from zcli_core.errors import ConnectionClosed
-from zcli_core.testing.websocket_peer import PATIENCE, Client, read_all, until, upgrade_request
 
 if TYPE_CHECKING:
     import ssl
 
 T = TypeVar("T")
 
-#: Decides on a request: :meth:`zcli_core.contracts.websocket.Acceptor.upgrade` with the server before it.
+#: Decides on a request: :meth:`zcli_core.websocket.contract.Acceptor.upgrade` with the server before it.
 Decide = Callable[["ServerUnderTest", Request], "Decision | Awaitable[Decision]"]
 
 
@@ -172,7 +172,7 @@ class ServerUnderTest:
             self.violations.append(f"{name} was called in another thread than the event loop's")
 
     def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
-        """Decide, as an :class:`zcli_core.contracts.websocket.Acceptor` does."""
+        """Decide, as an :class:`zcli_core.websocket.contract.Acceptor` does."""
         self.note_callback("Acceptor.upgrade")
         self.requests.append(request)
         self.upgrades.append(request)
@@ -204,7 +204,7 @@ class ServerUnderTest:
         return self.refusal_delay
 
     def open(self, connection: Connection) -> Receiver:
-        """For :attr:`zcli_core.contracts.websocket.Accept.opened`: note the connection and receive for it."""
+        """For :attr:`zcli_core.websocket.contract.Accept.opened`: note the connection and receive for it."""
         self.note_callback("Accept.opened")
         self.connections.append(connection)
         watched = _Watched(self, connection, self._receiver(self, connection))

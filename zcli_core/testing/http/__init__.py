@@ -1,4 +1,4 @@
-"""The contract of an HTTP transport (:class:`zcli_core.contracts.http.HttpTransport`) as tests.
+"""The contract of an HTTP transport (:class:`zcli_core.http.contract.HttpTransport`) as tests.
 
 ::
 

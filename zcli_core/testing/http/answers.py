@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from zcli_core.contracts.http import RawResponse
+from zcli_core.http.contract import RawResponse
 from zcli_core.testing.http.base import Caller, HttpContract
 from zcli_core.testing.http.peer import ScriptedServer, answering, chunked, response
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from zcli_core.contracts.http import (
+from zcli_core.http.contract import (
     DEFAULT_PORTS,
     Body,
     FailureKind,

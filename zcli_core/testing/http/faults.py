@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from zcli_core.contracts.http import FailureKind, TransportFailure
+from zcli_core.http.contract import FailureKind, TransportFailure
 from zcli_core.testing.http.answers import packed
 from zcli_core.testing.http.base import Caller, HttpContract
 from zcli_core.testing.http.peer import (

@@ -4,10 +4,10 @@ import hmac
 from collections.abc import Mapping
 
 from zcli_core import hookimpl
+from zcli_core.auth.contract import Identified, Rejected
 from zcli_core.config.settings import Section, setting
-from zcli_core.contracts.auth import Identified, Rejected
-from zcli_core.contracts.provider import Provider
 from zcli_core.errors import ConfigError
+from zcli_core.plugins.contract import Provider
 
 ZCLI_CONTRACT = 1
 

@@ -1,5 +1,5 @@
 """Written for the next version of the contract."""
 
-from zcli_core.contracts.provider import CONTRACT_VERSION
+from zcli_core.plugins.contract import CONTRACT_VERSION
 
 ZCLI_CONTRACT = CONTRACT_VERSION + 1

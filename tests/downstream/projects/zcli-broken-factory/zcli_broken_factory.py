@@ -1,7 +1,7 @@
 """Offers a part of every kind, and can make none of them."""
 
 from zcli_core import hookimpl
-from zcli_core.contracts.provider import Provider
+from zcli_core.plugins.contract import Provider
 
 ZCLI_CONTRACT = 1
 

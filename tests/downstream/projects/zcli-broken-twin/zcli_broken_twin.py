@@ -1,7 +1,7 @@
 """Provides redis, as the builtin plugin does."""
 
 from zcli_core import hookimpl
-from zcli_core.contracts.provider import Provider
+from zcli_core.plugins.contract import Provider
 
 ZCLI_CONTRACT = 1
 

@@ -1,7 +1,7 @@
 """What is Skeleton's own: which keys open the door."""
 
 import pytest
-from zcli_core.contracts.auth import Identified, Rejected, Verdict
+from zcli_core.auth.contract import Identified, Rejected, Verdict
 from zcli_core.errors import ConfigError
 from zcli_core.testing import make_context, make_request
 

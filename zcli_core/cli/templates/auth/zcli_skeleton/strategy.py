@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from zcli_core.contracts.auth import Identified, Rejected, Verdict
-from zcli_core.contracts.provider import Context
+from zcli_core.auth.contract import Identified, Rejected, Verdict
 from zcli_core.errors import ConfigError
+from zcli_core.plugins.contract import Context
 
 from zcli_skeleton.settings import Skeleton
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.websocket import Request
+    from zcli_core.websocket.contract import Request
 
 #: A longer key is neither configured nor compared.
 MAX_LENGTH = 4096

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from zcli_core.contracts.http import HttpRequest, HttpTransport, RawResponse, TransportFailure
-from zcli_core.contracts.provider import Context
+from zcli_core.http.contract import HttpRequest, HttpTransport, RawResponse, TransportFailure
+from zcli_core.plugins.contract import Context
 from zcli_urllib3 import zcli_http_transports
 
 from zcli_skeleton.settings import Skeleton
@@ -23,7 +23,7 @@ class _Trouble(NamedTuple):
 
 
 class SkeletonTransport:
-    """Implements :class:`zcli_core.contracts.http.HttpTransport`.
+    """Implements :class:`zcli_core.http.contract.HttpTransport`.
 
     One object serves all threads, and the child process after a fork: what it keeps is only ever replaced whole.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zcli_core import hookimpl
 
 if TYPE_CHECKING:
-    from zcli_core.contracts.config_layer import ConfigLayer
+    from zcli_core.config.contract import ConfigLayer
 
 ZCLI_CONTRACT = 1  # the version of zCLI's contracts that this was written for
 

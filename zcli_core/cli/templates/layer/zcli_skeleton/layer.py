@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from zcli_core.contracts.config_layer import Entry, LayerContext, LayerProblem
+from zcli_core.config.contract import Entry, LayerContext, LayerProblem
 
 FILE_NAME = "skeleton.json"
 #: A settings file is small; the bound keeps another one from using up the machine.

@@ -1,7 +1,7 @@
 """What is Skeleton's own: its protocol, on bytes alone."""
 
 import pytest
-from zcli_core.contracts.service import Answer, NotThisService, Reply
+from zcli_core.services.contract import Answer, NotThisService, Reply
 from zcli_core.testing import make_context
 
 from zcli_skeleton.backend import SkeletonBackend

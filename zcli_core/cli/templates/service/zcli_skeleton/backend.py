@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from zcli_core.contracts.service import (
+from zcli_core.services.contract import (
     Answer,
     Exchange,
     Install,

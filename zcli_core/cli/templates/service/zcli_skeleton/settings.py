@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zcli_core.config.settings import setting
-from zcli_core.contracts.service_settings import ServiceSettings
+from zcli_core.services.parts.settings import ServiceSettings
 
 DEFAULT_PORT = 7411
 

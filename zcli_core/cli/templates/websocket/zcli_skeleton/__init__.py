@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zcli_core import hookimpl
-from zcli_core.contracts.provider import Context, Provider
+from zcli_core.plugins.contract import Context, Provider
 
 if TYPE_CHECKING:
     from zcli_core.config.settings import Section
-    from zcli_core.contracts.websocket import Transport
+    from zcli_core.websocket.contract import Transport
 
 ZCLI_CONTRACT = 1  # the version of zCLI's contracts that this was written for
 

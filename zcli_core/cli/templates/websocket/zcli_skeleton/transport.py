@@ -6,8 +6,8 @@ import time
 from collections.abc import Awaitable
 from dataclasses import replace
 
-from zcli_core.contracts.provider import Context
-from zcli_core.contracts.websocket import (
+from zcli_core.plugins.contract import Context
+from zcli_core.websocket.contract import (
     Accept,
     Acceptor,
     Address,
@@ -30,7 +30,7 @@ from zcli_skeleton.settings import Skeleton
 
 
 class SkeletonTransport:
-    """Implements :class:`zcli_core.contracts.websocket.Transport`."""
+    """Implements :class:`zcli_core.websocket.contract.Transport`."""
 
     def __init__(self, context: Context) -> None:
         self._rate = context.config.section(Skeleton).messages_per_second

@@ -1,0 +1,202 @@
+"""The hooks: each documented, each exercised; running ones are isolated and cost nothing when unused."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from installations import Site
+
+from zcli_core.app import zCLI
+from zcli_core.plugins import hookspecs
+
+QUIET = {"deployment": "Production", "logger": "PROD", "title": "hooks"}
+HOOKS = [name for name in vars(hookspecs) if name.startswith("zcli_")]
+DECLARING = [name for name in HOOKS if getattr(hookspecs, name).phase == "declaring"]
+
+RECORDER = """
+calls = []
+
+@hookimpl
+def zcli_ready(app):
+    calls.append(("ready", app.config.title))
+
+@hookimpl
+def zcli_closing(app):
+    app.log.info("closing is heard")
+    calls.append(("closing", app.config.title))
+"""
+
+
+def _log_of(z: zCLI) -> str:
+    assert z._application_log.file is not None
+    return Path(z._application_log.file).read_text()
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_and_each_of_its_arguments_is_documented_and_typed(name: str) -> None:
+    """``:param`` for each argument, ``:returns:`` for each that gives something, an annotation for all."""
+    hook = getattr(hookspecs, name)
+    text = inspect.getdoc(hook) or ""
+    assert re.match(r"[A-Z].*\.", text), "a sentence first"
+    signature = inspect.signature(hook)
+    for argument in signature.parameters.values():
+        assert re.search(rf"^:param {argument.name}: \S", text, re.MULTILINE), argument.name
+        assert argument.annotation is not inspect.Parameter.empty
+    assert signature.return_annotation is not inspect.Signature.empty
+    assert (":returns:" in text) == (signature.return_annotation not in ("None", None))
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_is_implemented_by_some_test(name: str) -> None:
+    """A hook that no test implements may never be called."""
+    implemented = re.compile(rf"def {name}\(")
+    assert any(
+        implemented.search(file.read_text(encoding="utf-8")) for file in Path(__file__).parent.rglob("test_*.py")
+    )
+
+
+@pytest.mark.usefixtures("isolated")
+def test_ready_and_closing_are_called_once_each_in_that_order(site: Site) -> None:
+    """Closing twice, or closing and leaving the ``with`` block, is one closing."""
+    site.plugin("recorder", RECORDER)
+    with zCLI(QUIET) as z:
+        calls = z.plugins.records["recorder"].plugin.calls
+        assert calls == [("ready", "hooks")]
+        z.close()
+    z.close()
+    assert calls == [("ready", "hooks"), ("closing", "hooks")]
+    assert "closing is heard" in _log_of(z)
+
+
+@pytest.mark.usefixtures("isolated")
+def test_a_running_hook_that_raises_is_logged_with_its_plugin_and_isolated(site: Site) -> None:
+    """The plugins after it are still called, and the object works."""
+    site.plugin(
+        "aaa_fails",
+        """
+        @hookimpl(tryfirst=True)
+        def zcli_ready(app): raise ValueError("not today")
+        @hookimpl(tryfirst=True)
+        def zcli_closing(app): raise SystemExit("nor tomorrow")
+        """,
+    )
+    site.plugin("recorder", RECORDER)
+    z = zCLI(QUIET)
+    z.close()
+    assert z.plugins.records["recorder"].plugin.calls == [("ready", "hooks"), ("closing", "hooks")]
+    log = _log_of(z)
+    assert "the plugin aaa_fails failed in its hook zcli_ready; zCLI goes on without it" in log
+    assert "ValueError: not today" in log
+    assert "SystemExit: nor tomorrow" in log
+
+
+@pytest.mark.usefixtures("isolated")
+def test_a_hook_gets_only_the_arguments_it_asks_for_in_any_order(site: Site) -> None:
+    """So that arguments can be added to hooks without breaking plugins."""
+    site.plugin(
+        "picky",
+        """
+        calls = []
+        @hookimpl
+        def zcli_ready(): calls.append("no argument")
+        @hookimpl
+        def zcli_http_response(outcome, request): calls.append((outcome, request))
+        """,
+    )
+    with zCLI(QUIET) as z:
+        notify = z.plugins.notifier("zcli_http_response", z.log)
+        assert notify is not None
+        notify("the request", "the outcome", "the context")
+        assert z.plugins.records["picky"].plugin.calls == ["no argument", ("the outcome", "the request")]
+
+
+@pytest.mark.usefixtures("isolated")
+def test_a_hook_may_go_by_another_function_name(site: Site) -> None:
+    """``specname`` is pluggy's way; the host knows it."""
+    site.plugin("renamed", "calls = []\n@hookimpl(specname='zcli_ready')\ndef on_ready(app): calls.append(app)")
+    with zCLI(QUIET) as z:
+        assert z.plugins.records["renamed"].plugin.calls == [z]
+        assert z.plugins.records["renamed"].hooks == ("zcli_ready",)
+
+
+@pytest.mark.usefixtures("isolated")
+def test_the_order_of_plugins_is_pluggys(site: Site) -> None:
+    """``tryfirst`` before all, ``trylast`` after all."""
+    site.module("shared_calls", "calls = []")
+    for name, options in (("a", "trylast=True"), ("b", ""), ("c", "tryfirst=True")):
+        site.plugin(
+            f"order_{name}",
+            f"import shared_calls\n@hookimpl({options})\ndef zcli_ready(app): shared_calls.calls.append({name!r})",
+        )
+    with zCLI(QUIET):
+        import shared_calls  # type: ignore[import-not-found]
+
+        assert shared_calls.calls == ["c", "b", "a"]
+
+
+@pytest.mark.usefixtures("isolated")
+@pytest.mark.parametrize("hook", ["zcli_ready", "zcli_closing", "zcli_http_request", "zcli_http_response"])
+def test_there_is_no_notifier_where_nobody_listens(hook: str) -> None:
+    """What is None cannot cost anything when things run."""
+    with zCLI(QUIET) as z:
+        assert z.plugins.notifier(hook, z.log) is None
+
+
+@pytest.mark.usefixtures("isolated")
+def test_plugins_without_running_hooks_are_not_called_while_things_run(site: Site) -> None:
+    """However many there are: neither a request nor a connection has anything to call."""
+    for number in range(20):
+        site.plugin(f"idle_{number}", "@hookimpl\ndef zcli_settings(): return ()")
+    with zCLI(QUIET) as z:
+        assert sum(record.state == "loaded" for record in z.plugins.records.values()) >= 20
+        assert [name for name in HOOKS if z.plugins.notifier(name, z.log) and name not in DECLARING] == []
+        assert (z.comm.http._on_request, z.comm.http._on_response) == (None, None)
+        assert z.comm.services._on_change is None
+        assert z.comm.websocket._observers() == (None, None)
+
+
+@pytest.mark.usefixtures("isolated")
+def test_a_hook_that_takes_every_argument_is_called_with_nothing_in_between(site: Site) -> None:
+    """What stands between is for those that take fewer, or others."""
+    site.plugin("whole", "@hookimpl\ndef zcli_http_response(request, outcome, context): pass")
+    with zCLI(QUIET) as z:
+        ((_, function),) = z.plugins._implementations("zcli_http_response")
+        assert function is z.plugins.records["whole"].plugin.zcli_http_response
+
+
+@pytest.mark.usefixtures("isolated")
+def test_a_closing_hook_that_closes_does_not_start_over(site: Site) -> None:
+    """It is called once, not until the stack is full."""
+    site.plugin("eager", "calls = []\n@hookimpl\ndef zcli_closing(app):\n    calls.append(1)\n    app.close()\n")
+    z = zCLI(QUIET)
+    z.close()
+    assert z.plugins.records["eager"].plugin.calls == [1]
+
+
+@pytest.mark.usefixtures("isolated")
+def test_the_http_hooks_see_and_change_a_real_request(site: Site, httpbin: str) -> None:
+    """A header added by the one arrives; the other sees the answer, and the failure where there is none."""
+    site.plugin(
+        "tracer",
+        """
+        outcomes = []
+        @hookimpl
+        def zcli_http_request(request, context):
+            request.headers["X-Traced-By"] = context.config.title
+        @hookimpl
+        def zcli_http_response(request, outcome):
+            outcomes.append((request.method, type(outcome).__name__, getattr(outcome, "status_code", None)))
+        """,
+    )
+    with zCLI(QUIET) as z:
+        answer = z.comm.http_get(f"{httpbin}/headers")
+        assert answer is not None
+        assert answer.json()["headers"]["X-Traced-By"] == "hooks"
+        assert z.comm.http_get(f"http://127.0.0.1:{z.comm.find_free_port()}/") is None
+        assert z.plugins.records["tracer"].plugin.outcomes == [
+            ("GET", "HttpResponse", 200),
+            ("GET", "HttpFailure", None),
+        ]

@@ -1,0 +1,386 @@
+"""The plugin host: whatever one plugin does, the others work, and its cause and distribution are named."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from installations import Site, http_transport
+
+from zcli_core import __version__
+from zcli_core.app import zCLI
+from zcli_core.errors import ConfigError
+from zcli_core.plugins.discovery import EntryPoint
+from zcli_core.plugins.host import PluginHost
+from zcli_core.system.installation import install_again
+
+pytestmark = pytest.mark.usefixtures("isolated")
+
+QUIET = {"deployment": "Production", "logger": "PROD"}
+
+#: What a plugin can do wrong, and what is said of it.
+BROKEN = {
+    "raises on import": ("raise RuntimeError('no luck\\ntoday')", "cannot be imported: RuntimeError: no luck today"),
+    "exits on import": ("import sys; sys.exit(3)", "cannot be imported: SystemExit: 3"),
+    "panics on import": ("class Panic(BaseException): pass\nraise Panic('at the disco')", "Panic: at the disco"),
+    "is no Python": ("def broken(:\n", "cannot be imported: SyntaxError"),
+    "lacks a dependency": ("import a_library_that_nobody_has", "No module named 'a_library_that_nobody_has'"),
+    "states no contract": (
+        "del ZCLI_CONTRACT",
+        "does not state the contract version it was written for (ZCLI_CONTRACT",
+    ),
+    "states a later contract": (
+        "ZCLI_CONTRACT = 2",
+        f"it was written for version 2 of zCLI's plugin contract, and zcli-core {__version__} has version 1; upgrade "
+        f"zcli-core: {install_again('zcli-core', '--upgrade')}",
+    ),
+    "states an earlier contract": (
+        "ZCLI_CONTRACT = 0",
+        f"it was written for version 0 of zCLI's plugin contract, and zcli-core {__version__} has version 1; upgrade "
+        "the-guilty: pip install --upgrade the-guilty",
+    ),
+    "states nonsense": ("ZCLI_CONTRACT = 'one'", "ZCLI_CONTRACT in its module is a whole number such as 1, not 'one'"),
+    "states the truth": ("ZCLI_CONTRACT = True", "is a whole number such as 1, not True"),
+    "has a hook with an unknown argument": ("@hookimpl\ndef zcli_ready(application): pass", "application"),
+    "has an unknown hook": ("@hookimpl\ndef zcli_redy(app): pass", "no hook 'zcli_redy'; did you mean 'zcli_ready'?"),
+    "has an unknown hook by another name": (
+        "@hookimpl(specname='zcli_redy')\ndef mine(app): pass",
+        "no hook 'zcli_redy'",
+    ),
+    "has a wrapper": ("@hookimpl(wrapper=True)\ndef zcli_ready(app): return (yield)", "'zcli_ready' is a wrapper"),
+    "has an old wrapper": ("@hookimpl(hookwrapper=True)\ndef zcli_ready(app): yield", "'zcli_ready' is a wrapper"),
+    "has a coroutine": ("@hookimpl\nasync def zcli_ready(app): pass", "'zcli_ready' is a coroutine function"),
+    "refuses to be looked at": (
+        "class Odd:\n    def __getattr__(self, name):\n"
+        "        raise RuntimeError('hands off') if name[0] != '_' else AttributeError\n"
+        "import sys; sys.modules[__name__] = Odd()",
+        "hands off",
+    ),
+    "fails to declare": (
+        "@hookimpl\ndef zcli_http_transports(): raise KeyError('oops')",
+        "its hook zcli_http_transports failed: KeyError: 'oops'",
+    ),
+    "exits when it declares": (
+        "@hookimpl\ndef zcli_http_transports(): raise SystemExit(3)",
+        "its hook zcli_http_transports failed: SystemExit: 3",
+    ),
+    "declares a number": ("@hookimpl\ndef zcli_http_transports(): return 7", "'int' object is not iterable"),
+    "declares a text": ("@hookimpl\ndef zcli_http_transports(): return 'abc'", "expected a Provider, got str"),
+    "declares a nameless provider": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('', 'x', print)]",
+        "a Provider needs a name and a callable factory",
+    ),
+    "declares a provider without a factory": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', None)]",
+        "a Provider needs a name and a callable factory",
+    ),
+    "declares a provider without a summary": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', None, print)]",
+        "a Provider's summary is a text, got None",
+    ),
+    "declares a text for aliases": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, aliases='abc')]",
+        "aliases are a tuple of names, got 'abc'",
+    ),
+    "declares a text for needs": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs='pycurl')]",
+        "needs are a tuple of names of modules, got 'pycurl'",
+    ),
+    "declares needs that are no names": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs=(None, ''))]",
+        "needs are a tuple of names of modules, got (None, '')",
+    ),
+    "declares several things to install": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, install=('a', 'b'))]",
+        "install is what pip is given, as in 'zcli-mine[extra]', got ('a', 'b')",
+    ),
+    "panics when it declares": (
+        "class Panic(BaseException): pass\n@hookimpl\ndef zcli_http_transports(): raise Panic('at the disco')",
+        "its hook zcli_http_transports failed: Panic: at the disco",
+    ),
+    "declares one, and fails at the next": (
+        "@hookimpl\ndef zcli_http_transports():\n    yield Provider('x', 'x', print)\n    raise OSError('no more')",
+        "its hook zcli_http_transports failed: OSError: no more",
+    ),
+    "declares one name twice": (
+        "@hookimpl\ndef zcli_http_transports(): return [Provider('x', '', print), Provider('y', '', print, ('x',))]",
+        "offers two HTTP transports of the name 'x'",
+    ),
+    "declares a layer without a name": (
+        "@hookimpl\ndef zcli_config_layers(): return [object()]",
+        "a configuration layer needs a name and an order",
+    ),
+    "declares a layer that cannot be read": (
+        "class L: name = 'l'; order = 5\n@hookimpl\ndef zcli_config_layers(): return [L()]",
+        "the configuration layer 'l' has no method read(context)",
+    ),
+    "declares a section that is none": ("@hookimpl\ndef zcli_settings(): return [dict]", "is no settings section"),
+}
+
+
+@pytest.mark.parametrize(("code", "cause"), BROKEN.values(), ids=BROKEN.keys())
+def test_one_broken_plugin_breaks_nothing_else_and_is_named(site: Site, code: str, cause: str) -> None:
+    """The log says which plugin, of which distribution, is broken and why; the others do their work."""
+    site.plugin("bad_one", code, distribution="the-guilty")
+    site.plugin("good_one", http_transport("good"))
+    with zCLI({**QUIET, "http": {"transport": "good"}}) as z:
+        record = z.plugins.records["bad_one"]
+        log = Path(z.config.logger_path or z._application_log.file).read_text()  # type: ignore[arg-type]
+        assert record.state == "broken"
+        assert cause in str(record.cause)
+        assert "\n" not in str(record.cause)
+        assert f"the plugin bad_one (the-guilty 1.0) is broken: {record.cause}" in log
+        assert z.plugins.records["good_one"].state == "loaded"
+        assert z.comm.check_port(1) in (True, False)
+
+
+@pytest.mark.parametrize("code", [code for code, _ in BROKEN.values()], ids=BROKEN.keys())
+def test_a_broken_plugin_that_is_blocked_is_not_imported_and_not_complained_of(
+    site: Site, code: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is wrong with it: its name in plugins.disable ends the matter."""
+    site.plugin("bad_one", f"import sys; sys.modules['bad_one_ran'] = sys\n{textwrap.dedent(code)}")
+    with zCLI({"deployment": "Testing", "title": "t", "plugins": {"disable": ["bad_one"]}}) as z:
+        z.log.error("a line")
+        log = Path(z._application_log.file).read_text()  # type: ignore[arg-type]
+        assert z.plugins.records["bad_one"].state == "disabled"
+        assert z.plugins.problems() == []
+    assert "bad_one" not in sys.modules
+    assert "bad_one_ran" not in sys.modules
+    assert "bad_one" not in log
+    assert capfd.readouterr() == ("", "ERROR zcli.t: a line\n")
+
+
+def test_a_plugin_that_prints_is_no_broken_one(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a script's output is, is the script's business."""
+    site.plugin("chatty", "print('hello')")
+    with zCLI(QUIET) as z:
+        assert z.plugins.problems() == []
+    assert capsys.readouterr().out == "hello\n"
+
+
+def test_an_interrupt_while_plugins_are_imported_stops_the_program(site: Site) -> None:
+    """Ctrl+C is the person's, not the plugin's."""
+    site.plugin("slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        zCLI(QUIET)
+
+
+def test_an_attribute_that_is_not_there_breaks_its_plugin_only(site: Site) -> None:
+    """``module:object`` entry points may name what the module no longer has; others name an object that works."""
+    site.distribution("objects", "[zcli]\ngone = objects:Gone\nthere = objects:Space.plugin\n")
+    site.module(
+        "objects",
+        """
+        from zcli_core import hookimpl
+        class Plugin:
+            ZCLI_CONTRACT = 1
+            @hookimpl
+            def zcli_http_transports(self): return ()
+        class Space:
+            plugin = Plugin()
+        """,
+    )
+    with zCLI(QUIET) as z:
+        assert "AttributeError" in str(z.plugins.records["gone"].cause)
+        assert z.plugins.records["there"].hooks == ("zcli_http_transports",)
+
+
+def test_the_second_plugin_of_a_name_is_not_loaded_and_says_who_was_first(site: Site) -> None:
+    """The name is how configuration speaks of a plugin, so it must be one plugin's."""
+    site.distribution("aaa", "[zcli]\ntwin = first_twin\n")
+    site.distribution("bbb", "[zcli]\ntwin = second_twin\n", "2.0")
+    site.module("first_twin", "ZCLI_CONTRACT = 1")
+    site.module("second_twin", "raise AssertionError('imported')")
+    with zCLI(QUIET) as z:
+        assert z.plugins.records["twin"].state == "loaded"
+        assert z.plugins.problems() == [
+            "the plugin twin (bbb 2.0) is broken: aaa 1.0 already has a plugin of that name; this one is not loaded"
+        ]
+    assert "second_twin" not in sys.modules
+
+
+def test_one_module_under_two_names_is_loaded_once(site: Site) -> None:
+    """Its hooks would run twice otherwise."""
+    site.distribution("d", "[zcli]\none = shared_module\ntwo = shared_module\n")
+    site.module("shared_module", "ZCLI_CONTRACT = 1")
+    with zCLI(QUIET) as z:
+        assert z.plugins.problems() == [
+            "the plugin two (d 1.0) is broken: its module is already loaded as the plugin one"
+        ]
+
+
+def test_a_plugin_without_hooks_is_no_mistake(site: Site) -> None:
+    """It may be there for its import's sake."""
+    site.plugin("idle", "")
+    with zCLI(QUIET) as z:
+        assert z.plugins.records["idle"].state == "loaded"
+        assert z.plugins.problems() == []
+
+
+def test_an_optional_hook_of_a_later_zcli_is_passed_over(site: Site) -> None:
+    """``optionalhook`` is pluggy's way of supporting several versions of a host."""
+    site.plugin("modern", "@hookimpl(optionalhook=True)\ndef zcli_telepathy(mind): pass")
+    with zCLI(QUIET) as z:
+        assert z.plugins.records["modern"].state == "loaded"
+
+
+def test_a_plugin_that_breaks_late_takes_all_it_offers_with_it(site: Site) -> None:
+    """Its transport was fine, but half a plugin is worse than none."""
+    site.plugin(
+        "half",
+        http_transport("halfway")
+        + "\n        @hookimpl\n        def zcli_settings(): raise ValueError('second thoughts')",
+    )
+    with pytest.raises(ConfigError, match=r"(?s)'halfway'.*half \(dist-half 1.0\) is broken: .*second thoughts"):
+        zCLI({**QUIET, "http": {"transport": "halfway"}})
+
+
+# --- blocking ---------------------------------------------------------------------------------------------------
+
+
+def _block_by_zspark(names: str, folder: Path) -> dict[str, object]:
+    return {"plugins": {"disable": names.split(",")}}
+
+
+def _block_by_dotted_zspark(names: str, folder: Path) -> dict[str, object]:
+    return {"plugins.disable": names.split(",")}
+
+
+def _block_by_zspark_overlay(names: str, folder: Path) -> dict[str, object]:
+    return {"deployments": {"Production": {"plugins": {"disable": names.split(",")}}}}
+
+
+def _block_by_zenv(names: str, folder: Path) -> dict[str, object]:
+    Path(".zEnv").write_text(f"ZCLI_PLUGINS_DISABLE={names}\n")
+    return {}
+
+
+def _block_by_machine_file(names: str, folder: Path) -> dict[str, object]:
+    (folder.parent / "machine").mkdir()
+    (folder.parent / "machine" / "zConfig.machine.yaml").write_text(f"plugins:\n  disable: [{names}]\n")
+    return {}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        _block_by_zspark,
+        _block_by_dotted_zspark,
+        _block_by_zspark_overlay,
+        _block_by_zenv,
+        _block_by_machine_file,
+    ],
+)
+def test_a_blocked_plugin_is_never_imported(site: Site, isolated: Path, block: object) -> None:
+    """Whichever layer says so; not even its errors are seen."""
+    site.plugin("unwanted", "raise AssertionError('imported')")
+    site.plugin("unwanted_too", "raise AssertionError('imported')")
+    with zCLI({**QUIET, **block("unwanted,unwanted_too", isolated)}) as z:  # type: ignore[operator]
+        assert [z.plugins.records[name].state for name in ("unwanted", "unwanted_too")] == ["disabled", "disabled"]
+        assert z.plugins.problems() == []
+    assert "unwanted" not in sys.modules
+
+
+@pytest.mark.parametrize("names", ["unwanted", "unwanted, other", '["unwanted"]'])
+@pytest.mark.parametrize("first", [False, True], ids=["ordinary", "first"])
+def test_the_variable_blocks_even_plugins_that_come_first(
+    site: Site, monkeypatch: pytest.MonkeyPatch, names: str, first: bool
+) -> None:
+    """ZCLI_PLUGINS_DISABLE is known before any layer is read, as a comma list and as JSON."""
+    site.plugin("unwanted", "raise AssertionError('imported')", first=first)
+    monkeypatch.setenv("ZCLI_PLUGINS_DISABLE", names)
+    with zCLI(QUIET) as z:
+        assert z.plugins.records["unwanted"].state == "disabled"
+    assert "unwanted" not in sys.modules
+
+
+@pytest.mark.parametrize("block", [_block_by_zspark, _block_by_dotted_zspark])
+def test_zspark_blocks_even_plugins_that_come_first(site: Site, isolated: Path, block: object) -> None:
+    """It is at hand before any layer is read."""
+    site.plugin("unwanted", "raise AssertionError('imported')", first=True)
+    with zCLI({**QUIET, **block("unwanted", isolated)}) as z:  # type: ignore[operator]
+        assert z.plugins.records["unwanted"].state == "disabled"
+    assert "unwanted" not in sys.modules
+
+
+def test_blocking_a_plugin_that_is_not_installed_is_said_with_a_suggestion(isolated: Path) -> None:
+    """A typing error must not leave a plugin running in silence."""
+    with zCLI({**QUIET, "plugins": {"disable": ["zcli_urlib3"]}}) as z:
+        log = Path(z._application_log.file).read_text()  # type: ignore[union-attr]
+    assert "plugins.disable names 'zcli_urlib3', but no such plugin is installed; did you mean 'zcli_urllib3'?" in log
+
+
+def test_an_interrupt_while_plugins_are_asked_stops_the_program(site: Site) -> None:
+    """Ctrl+C again."""
+    site.plugin("slow", "@hookimpl\ndef zcli_settings(): raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        zCLI(QUIET)
+
+
+@pytest.mark.parametrize("value", [5, {"a": "b"}, [["nested"]], [5], ...], ids=repr)
+def test_a_list_to_block_that_is_none_is_a_configuration_error(value: object) -> None:
+    """Not a traceback from within."""
+    with pytest.raises(ConfigError, match=r"plugins\.disable: .* from zSpark cannot be used; expected a list of texts"):
+        zCLI({**QUIET, "plugins": {"disable": value}})
+
+
+def test_start_without_layers_fails() -> None:
+    """The start fails, because the defaults alone may admit more than what was configured."""
+    with pytest.raises(ConfigError, match="no plugin in use gives configuration layers") as caught:
+        zCLI({"title": "lost", "plugins": {"disable": ["zcli_layers"]}})
+    assert "is disabled by plugins.disable" in str(caught.value)
+
+
+_OTHER_LAYER = """
+from zcli_core.config.contract import Entry
+class Layer:
+    name, order = "other", 150
+    def read(self, context):
+        yield Entry("http.timeout", 3, "here")
+@hookimpl
+def zcli_config_layers(): return [Layer()]
+"""
+
+
+def test_start_fails_if_no_layer_reads_zspark(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another layer is no replacement: the script's ``require_auth`` would not be in force."""
+    site.plugin("other", _OTHER_LAYER)
+    monkeypatch.setenv("ZCLI_PLUGINS_DISABLE", "zcli_layers")
+    with pytest.raises(ConfigError, match="no plugin in use reads zSpark, so nothing that the script sets") as caught:
+        zCLI({"websocket": {"require_auth": True}})
+    assert "the plugin zcli_layers (zcli-core" in str(caught.value)
+
+
+def test_section_of_a_disabled_plugin_is_said_on_the_console(
+    isolated: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The environment has disabled what the script wants its secrets from."""
+    monkeypatch.setenv("ZCLI_PLUGINS_DISABLE", "zcli_secrets_dir")
+    with zCLI({"deployment": "Production", "logger_path": ".", "secrets_dir": {"folder": "/run/secrets"}}):
+        pass
+    assert (
+        "zSpark sets 'secrets_dir', which no plugin in use declares; it may be for a plugin" in capfd.readouterr().err
+    )
+
+
+def test_broken_layer_plugin_is_said_on_the_console(
+    site: Site, isolated: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it sets may have protected something; a plugin that asks to be first most likely gives layers."""
+    site.plugin("vault", "@hookimpl\ndef zcli_config_layers(): raise OSError('sealed')")
+    site.plugin("early", "raise OSError('no luck')", first=True)
+    with zCLI({"deployment": "Production", "logger": "ERROR", "logger_path": "."}):
+        pass
+    said = capfd.readouterr().err
+    for name in ("vault", "early"):
+        assert f"the plugin {name} (dist-{name} 1.0) is broken, so what its configuration layers set is not in" in said
+
+
+def test_a_host_knows_the_plugins_it_is_given() -> None:
+    """For tests of plugins: nothing installed is looked for."""
+    host = PluginHost([EntryPoint("zcli_layers", "zcli_layers", "by-hand", "0")])
+    host.load()
+    assert {name: record.state for name, record in host.records.items()} == {"zcli_layers": "loaded"}

@@ -1,0 +1,70 @@
+"""Who holds a port, as far as the system tells."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from port_sockets import (
+    closed_server,
+    listening,
+    needs_ipv6,
+    needs_linux,
+)
+
+from zcli_core.net import port_holder as holder_module
+from zcli_core.net.ports import find_free_port, port_holder
+
+
+@needs_linux
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", pytest.param("::", marks=needs_ipv6)])
+def test_the_process_that_listens_is_named(sockets: contextlib.ExitStack, address: str) -> None:
+    _, port = listening(sockets, address)
+    holder = port_holder(port)
+    assert holder is not None
+    assert holder.pid == os.getpid()
+    assert holder.name == Path("/proc/self/comm").read_text().strip()
+    assert str(holder) == f"{holder.name} (pid {os.getpid()})"
+
+
+@needs_linux
+def test_another_process_is_named_without_its_command_line_which_may_hold_a_password() -> None:
+    serve = "import socket,sys; s=socket.create_server(('127.0.0.1',0)); print(s.getsockname()[1],flush=True)"
+    command = [sys.executable, "-c", f"{serve}; sys.stdin.read()", "--password=hunter2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        holder = port_holder(port, "localhost")
+        assert server.stdin is not None
+        server.stdin.close()
+    assert holder is not None
+    assert holder.pid == server.pid
+    assert "hunter2" not in f"{holder} {holder!r}"
+
+
+@needs_linux
+def test_a_listener_is_named_before_a_connection_at_the_same_port(sockets: contextlib.ExitStack) -> None:
+    server, port = listening(sockets, "127.0.0.1")
+    sockets.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+    sockets.enter_context(server.accept()[0])
+    entries = holder_module.tcp_sockets(port, ["127.0.0.1"])
+    assert entries is not None
+    assert sorted(entry.listening for entry in entries) == [False, True]
+    holder = port_holder(port)
+    assert holder is not None
+    assert holder.pid == os.getpid()
+
+
+def test_nobody_is_named_where_nobody_holds_the_port() -> None:
+    assert port_holder(find_free_port()) is None
+    assert port_holder(80, "192.0.2.1") is None
+
+
+@needs_linux
+def test_leftovers_have_no_holder() -> None:
+    assert port_holder(closed_server(reuse=True)) is None

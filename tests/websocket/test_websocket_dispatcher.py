@@ -1,0 +1,451 @@
+"""What a handler may do: all of asyncio has to work in it, started in place or by its task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from zcli_core.errors import ConnectionClosed
+from zcli_core.websocket import dispatcher as driver_module
+from zcli_core.websocket.contract import Closed, ClosedBy, Message
+from zcli_core.websocket.dispatcher import MAX_WAITING, HandlerDriver
+
+VARIABLE = contextvars.ContextVar("VARIABLE", default=0)
+GONE = Closed(1000, "", ClosedBy.CLIENT)
+
+
+@pytest.fixture(params=["in place", "by its task"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of starting a handler; on Python 3.10 there is but one."""
+    if request.param == "by its task":
+        monkeypatch.setattr(driver_module, "_IN_PLACE", False)
+    elif sys.version_info < (3, 11):
+        pytest.skip("Python 3.10 always starts handlers by the task")
+    return str(request.param)
+
+
+class Side:
+    """The other side of a driver: the transport that delivers to it and the facade that owns it."""
+
+    def __init__(self, handler: Callable[[Side, Message], Awaitable[None]]) -> None:
+        self.handler = handler
+        self.log: list[Any] = []
+        self.resumed = 0
+        self.errors: list[BaseException] = []
+        self.close_codes: list[int] = []
+        self.was_closed: list[Closed] = []
+        self.driver = HandlerDriver(self, self, asyncio.get_running_loop())  # type: ignore[arg-type]
+
+    async def opened(self) -> None:
+        self.log.append("opened")
+
+    async def handle(self, message: Message) -> None:
+        await self.handler(self, message)
+
+    def failed(self, error: BaseException) -> None:
+        self.errors.append(error)
+
+    def closed(self, closed: Closed) -> None:
+        self.was_closed.append(closed)
+
+    async def left(self) -> None:
+        self.log.append("left")
+
+    def abandoned(self) -> None:
+        self.log.append("abandoned")
+
+    def resume_delivery(self) -> None:
+        self.resumed += 1
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        self.close_codes.append(code)
+
+    def deliver(self, *messages: Message) -> list[bool]:
+        """Deliver as a transport does: from a callback of the loop, outside every task."""
+        return [self.driver.message(message) for message in messages]
+
+    async def until(self, *expected: Any) -> None:
+        """Wait until the log ends like that; on the way every message was handled in order."""
+
+        async def settle() -> None:
+            while self.log[1:] != list(expected):
+                await asyncio.sleep(0)
+
+        try:
+            await asyncio.wait_for(settle(), 5)
+        except asyncio.TimeoutError:
+            assert self.log[1:] == list(expected)
+            raise
+
+
+def run(handler: Callable[[Side, Message], Awaitable[None]], scenario: Callable[[Side], Awaitable[None]]) -> Side:
+    """Run a scenario beside an open connection, and end the connection."""
+
+    async def main() -> Side:
+        side = Side(handler)
+        await asyncio.sleep(0)
+        await scenario(side)
+        side.driver.closed(GONE)
+        if not side.driver.task.done():
+            await asyncio.wait([side.driver.task], timeout=20)
+        assert side.driver.task.done()
+        assert [closed[:4] for closed in side.was_closed] == [GONE[:4]]
+        return side
+
+    return asyncio.run(main())
+
+
+def soon(side: Side, *messages: Message) -> None:
+    asyncio.get_running_loop().call_soon(side.deliver, *messages)
+
+
+def test_messages_are_handled_in_order_whether_the_handler_waits_or_not() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        if int(message) % 3 == 0:
+            await asyncio.sleep(0.001 if int(message) % 2 else 0)
+        side.log.append(int(message))
+
+    async def scenario(side: Side) -> None:
+        soon(side, *map(str, range(12)))
+        await side.until(*range(12))
+
+    run(handler, scenario)
+
+
+def test_the_current_task_is_the_connections_before_and_after_waiting() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        before = asyncio.current_task()
+        await asyncio.sleep(0)
+        side.log.append(before is side.driver.task is asyncio.current_task())
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        await side.until(True)
+
+    run(handler, scenario)
+
+
+def test_context_variables_outlast_waiting_and_messages_but_not_the_connection() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        token = VARIABLE.set(VARIABLE.get() + 1)
+        if message == "reset":
+            await asyncio.sleep(0)
+            VARIABLE.reset(token)
+        side.log.append(VARIABLE.get())
+
+    async def scenario(side: Side) -> None:
+        soon(side, "set", "reset", "set")
+        await side.until(1, 1, 2)
+        assert VARIABLE.get() == 0
+
+    run(handler, scenario)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout came with Python 3.11")
+@pytest.mark.parametrize("seconds", [0, 0.001, 0.02])
+def test_a_timeout_ends_the_wait_in_a_handler_and_nothing_else(seconds: float) -> None:
+    async def handler(side: Side, message: Message) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.sleep(30)
+        except TimeoutError:
+            side.log.append(message)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a", "b")
+        await side.until("a", "b")
+        assert side.driver.task.cancelling() == 0
+
+    run(handler, scenario)
+
+
+def test_wait_for_and_a_task_group_work_in_a_handler() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        side.log.append(await asyncio.wait_for(asyncio.sleep(0.001, "waited"), 5))
+        if sys.version_info >= (3, 11):
+            async with asyncio.TaskGroup() as group:
+                first, second = group.create_task(asyncio.sleep(0, 1)), group.create_task(asyncio.sleep(0.001, 2))
+            assert (first.result(), second.result()) == (1, 2)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a", "b")
+        await side.until("waited", "waited")
+
+    assert run(handler, scenario).errors == []
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 has brought eager tasks")
+def test_driver_works_in_an_eager_task() -> None:
+    """The loop may be the program's own, with tasks that begin to run before they are returned."""
+
+    async def handler(side: Side, message: Message) -> None:
+        side.log.append(message)
+
+    async def main() -> Side:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+        side = Side(handler)
+        soon(side, "a", "b")
+        await side.until("a", "b")
+        side.driver.closed(GONE)
+        await asyncio.wait([side.driver.task], timeout=20)
+        return side
+
+    side = asyncio.run(main())
+    assert (side.log[-1], side.errors, side.close_codes) == ("left", [], [])
+
+
+def test_a_handler_may_cancel_its_own_task_and_recover() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        child = asyncio.ensure_future(asyncio.sleep(30))
+        task.cancel()
+        try:
+            await child
+        except asyncio.CancelledError:
+            if sys.version_info >= (3, 11):
+                task.uncancel()
+            side.log.append(child.cancelled())
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a", "b")
+        await side.until(True, True)
+
+    run(handler, scenario)
+
+
+@pytest.mark.parametrize("wait_first", [False, True])
+def test_a_handler_that_raises_is_reported_once_and_closes_with_1011(wait_first: bool) -> None:
+    async def handler(side: Side, message: Message) -> None:
+        if wait_first:
+            await asyncio.sleep(0)
+        raise LookupError(message)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a", "b")
+        while not side.close_codes:
+            await asyncio.sleep(0)
+
+    side = run(handler, scenario)
+    assert ([str(error) for error in side.errors], side.close_codes) == (["a"], [1011])
+    assert side.was_closed[0].dropped == 1
+
+
+def test_receive_takes_the_next_message_out_of_the_sequence() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        if message == "ask":
+            side.log.append(("asked", await side.driver.receive()))
+        else:
+            side.log.append(message)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a", "ask")
+        await side.until("a")
+        soon(side, "answer", "b", "ask", "at once")
+        await side.until("a", ("asked", "answer"), "b", ("asked", "at once"))
+
+    run(handler, scenario)
+
+
+def test_receive_raises_connection_closed_when_the_connection_ends_and_nobody_is_blamed() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        try:
+            await side.driver.receive()
+        except ConnectionClosed as closed:
+            side.log.append(closed.code)
+            raise
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        await asyncio.sleep(0.001)
+
+    side = run(handler, scenario)
+    assert (side.log[1:], side.errors) == ([1000, "left"], [])
+
+
+@pytest.mark.parametrize("end", ["cancelled", "served"])
+def test_what_receive_does_not_take_is_handled(end: str) -> None:
+    """At once, not with the next message: where another task than the handler's receives."""
+
+    async def handler(side: Side, message: Message) -> None:
+        side.log.append(message)
+
+    async def scenario(side: Side) -> None:
+        receiving = asyncio.create_task(side.driver.receive())
+        await asyncio.sleep(0)
+        side.deliver(*(["b"] if end == "cancelled" else ["a", "b"]))
+        if end == "cancelled":
+            receiving.cancel()
+        await side.until("b")
+        await asyncio.wait([receiving])
+        assert receiving.cancelled() or receiving.result() == "a"
+
+    run(handler, scenario)
+
+
+def test_a_second_receive_at_the_same_time_is_a_mistake() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        with pytest.raises(RuntimeError, match="recv"):
+            await asyncio.gather(side.driver.receive(), side.driver.receive())
+        side.log.append("told")
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        await side.until("told")
+
+    run(handler, scenario)
+
+
+def test_a_busy_handler_holds_the_transport_up_and_lets_it_go_on_at_half() -> None:
+    release = []
+
+    async def handler(side: Side, message: Message) -> None:
+        if message == "stop":
+            release.append(asyncio.get_running_loop().create_future())
+            await release[0]
+        side.log.append(message)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "stop")
+        await asyncio.sleep(0.001)
+        welcome = side.deliver(*"abcdefghijklmnopqrstuvwxyz"[:MAX_WAITING])
+        assert welcome == [True] * (MAX_WAITING - 1) + [False]
+        assert side.resumed == 0
+        release[0].set_result(None)
+        await side.until("stop", *"abcdefghijklmnopqrstuvwxyz"[:MAX_WAITING])
+        assert side.resumed == 1
+
+    run(handler, scenario)
+
+
+def test_one_large_message_is_enough_to_hold_the_transport_up() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        await asyncio.sleep(0)
+
+    async def scenario(side: Side) -> None:
+        soon(side, "busy")
+        await asyncio.sleep(0)
+        side.driver.message("x")
+        assert side.driver.message(b"x" * driver_module.MAX_WAITING_SIZE) is False
+
+    run(handler, scenario)
+
+
+def test_the_end_waits_for_the_handler_and_is_told_when_it_is_idle() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        await asyncio.sleep(0.001)
+        side.log.append(message)
+
+    async def scenario(side: Side) -> None:
+        assert side.driver.end() is True
+        soon(side, "a")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert side.driver.end() is False
+        await side.until("a")
+        while not side.resumed:
+            await asyncio.sleep(0)
+
+    run(handler, scenario)
+
+
+def test_a_message_that_is_delivered_inside_another_task_is_handled_in_the_connections() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        side.log.append(asyncio.current_task() is side.driver.task)
+
+    async def scenario(side: Side) -> None:
+        side.deliver("a")
+        await side.until(True)
+
+    run(handler, scenario)
+
+
+def test_the_end_waits_a_moment_for_the_last_handler() -> None:
+    release = []
+
+    async def handler(side: Side, message: Message) -> None:
+        release.append(asyncio.get_running_loop().create_future())
+        await release[0]
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        while not release:
+            await asyncio.sleep(0)
+        assert side.driver.end() is False
+        while not side.resumed:  # although the handler goes on
+            await asyncio.sleep(0.01)
+        release[0].set_result(None)
+
+    run(handler, scenario)
+
+
+def test_messages_that_wait_at_the_end_are_counted() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        await asyncio.sleep(3600)
+
+    async def main() -> None:
+        side = Side(handler)
+        await asyncio.sleep(0)
+        soon(side, *"abcd")
+        await asyncio.sleep(0.01)
+        side.driver.closed(GONE._replace(dropped=2))
+        side.driver.cancel()
+        await asyncio.wait([side.driver.task], timeout=20)
+        assert [closed.dropped for closed in side.was_closed] == [5]
+        assert (side.errors, side.log) == ([], ["opened", "left"])
+
+    asyncio.run(main())
+
+
+def test_a_message_and_a_timeout_at_once_lose_nothing() -> None:
+    async def handler(side: Side, message: Message) -> None:
+        side.log.append(message)
+        try:
+            side.log.append(await side.driver.receive(0.01))
+        except TimeoutError:
+            side.log.append("timeout")
+
+    async def scenario(side: Side) -> None:
+        soon(side, "a")
+        while len(side.log) < 2:
+            await asyncio.sleep(0)
+        assert side.driver._receiving is not None
+        side.driver._end_receiving(0.01)
+        side.driver.message("b")
+        await side.until("a", "timeout", "b", "timeout")
+
+    run(handler, scenario)
+
+
+def test_messages_of_a_lost_client_leave_others_their_turn() -> None:
+    """The handler of each one fails to answer, and the transport has more of them at once."""
+    handled, total = 0, 20 * MAX_WAITING * MAX_WAITING
+
+    class Lost(Side):
+        def resume_delivery(self) -> None:
+            if handled < total:
+                self.deliver(*["more"] * (MAX_WAITING // 2))
+
+    async def handler(side: Side, message: Message) -> None:
+        nonlocal handled
+        handled += 1
+        raise ConnectionClosed(1006, "", side)
+
+    async def main() -> int:
+        side = Lost(handler)
+        await asyncio.sleep(0)
+        soon(side, *["first"] * MAX_WAITING)
+        while handled < 2:
+            await asyncio.sleep(0)
+        found = handled
+        side.driver.closed(GONE)
+        await side.driver.task
+        assert not side.errors
+        return found
+
+    assert asyncio.run(main()) < total

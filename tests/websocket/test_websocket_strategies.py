@@ -1,0 +1,288 @@
+"""Strategies of other people's plugins: async, plain, slow, broken. Whatever one does, the door stays shut."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from installations import Site
+from websocket_serving import DEADLINE, Served, eventually, talks
+
+from zcli_core.app import zCLI
+from zcli_core.errors import ConfigError
+from zcli_core.testing.websocket_peer import upgrade_request
+from zcli_core.websocket import strategies
+
+Serve = Callable[..., Served]
+HEAD = """
+import asyncio, threading, time
+from zcli_core.auth.contract import Identified, Rejected
+
+class Strategy:
+{body}
+
+@hookimpl
+def zcli_auth_strategies():
+    return [Provider("mine", "of a test", lambda context: Strategy())]
+"""
+
+
+def _install(site: Site, body: str) -> None:
+    indented = "\n".join(f"    {line}" for line in body.strip().splitlines())
+    site.plugin("zcli_mine", HEAD.format(body=indented))
+
+
+MINE: dict[str, Any] = {"require_auth": True, "auth": ["mine"]}
+
+KINDS = {
+    "async": "async def authenticate(self, request):\n    await asyncio.sleep(0.01)\n    {0}",
+    "plain": "def authenticate(self, request):\n    time.sleep(0.01)\n    {0}",
+    "quick": "never_blocks = True\ndef authenticate(self, request):\n    {0}",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_strategy_identifies_rejects_or_declines(serve: Serve, site: Site, kind: str) -> None:
+    """By what the request shows; identity and claims are then known of the client."""
+    answer = (
+        "return {'alice': Identified('alice', {'role': 'admin'}), 'mallory': Rejected('it is mallory')}"
+        ".get(request.query)"
+    )
+    _install(site, KINDS[kind].format(answer))
+    served = serve(**MINE)
+    with served.client("/?alice") as client:
+        assert talks(client)
+        info = served.websocket.auth.get_client_info(served.websocket.clients[0])
+    assert (info["identity"], info["strategy"], info["claims"]) == ("alice", "mine", {"role": "admin"})
+    assert served.refusal("/?mallory") == (1008, "authentication failed")
+    assert served.refusal("/?bob") == (1008, "authentication required")
+    log = served.logged("it is mallory")
+    assert "the auth strategy 'mine' of the plugin zcli_mine" in log
+
+
+def test_rejection_that_does_not_count_is_not_throttled(serve: Serve, site: Site) -> None:
+    """The strategy says so if it cannot tell whether the credential is good."""
+    _install(site, KINDS["quick"].format("return Rejected('no keys yet', counts=request.query == 'wrong')"))
+    served = serve(**MINE, auth_failures_max=1, auth_failures_window=3600)
+    for path in ("/?unknown", "/?unknown", "/?wrong"):
+        assert served.refusal(path) == (1008, "authentication failed")
+    assert served.refusal("/?unknown")[1].startswith("too many failed attempts")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "raise ValueError('the credential is s3cret')",
+        "return True",
+        "return 'alice'",
+        "return {'identity': 'alice'}",
+        "return Identified('')",
+        "return Identified(None)",
+        "return Identified",
+        "raise StopIteration",
+        "raise SystemExit('s3cret')",
+    ],
+)
+def test_a_strategy_that_fails_refuses_with_1011_and_is_named(serve: Serve, site: Site, kind: str, fault: str) -> None:
+    """What it raised is told by type and place, not by what it said: that may quote a credential."""
+    _install(site, KINDS[kind].format(fault))
+    served = serve(**MINE)
+    assert served.refusal("/?token=x") == (1011, "authentication is not available")
+    log = served.logged("the auth strategy 'mine' of the plugin zcli_mine")
+    assert "s3cret" not in log
+    if "ValueError" in fault:
+        assert "failed: ValueError at zcli_mine.py:" in log
+
+
+@pytest.mark.parametrize("kind", ["failing", "slow"])
+def test_a_client_cannot_flood_the_log_by_a_strategy(serve: Serve, site: Site, kind: str) -> None:
+    """It comes again and again, waiting for the answer or not: the log has one line of it, and later their number."""
+    body = {
+        "failing": "async def authenticate(self, request):\n    raise ValueError(request.query)",
+        "slow": "async def authenticate(self, request):\n    await asyncio.sleep(60)",
+    }[kind]
+    _install(site, body)
+    served = serve(**MINE, max_refusal_delay=0)
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE) as sock:
+            sock.sendall(upgrade_request())
+            if kind == "failing":
+                assert b" 101 " in sock.recv(1000)
+            else:
+                sock.shutdown(socket.SHUT_WR)
+                assert sock.recv(1000) == b""
+    assert served.handle.stop()
+    log = served.logged("9 more times")
+    assert log.count("failed: ValueError at" if kind == "failing" else "had not decided") <= 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "async def authenticate(self, request):\n    await asyncio.sleep(3600)",
+        "def authenticate(self, request):\n    threading.Event().wait(3600)",
+    ],
+    ids=["async", "plain"],
+)
+def test_a_strategy_that_hangs_refuses_with_1011_within_open_timeout(serve: Serve, site: Site, body: str) -> None:
+    """And holds up nobody else: the server still answers, and stops."""
+    _install(site, body)
+    served = serve(**MINE, open_timeout=0.5)
+    assert served.refusal()[0] == 1011
+    assert "refused 127.0.0.1:" in served.logged("the auth strategy 'mine' of the plugin zcli_mine had not decided")
+    assert served.handle.stop()
+
+
+def test_a_plain_strategy_that_always_hangs_cannot_use_up_all_threads(
+    serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can make it start more of them than a bound."""
+    monkeypatch.setattr(strategies, "MAX_THREADS", 2)
+    _install(site, "def authenticate(self, request):\n    threading.Event().wait(3600)")
+    served = serve(**MINE, open_timeout=0.3)
+    assert [served.refusal()[0] for _ in range(4)] == [1011] * 4
+    served.logged("has 2 threads that have not returned")
+
+
+def test_a_quick_strategy_that_turns_out_to_be_slow_is_refused_as_broken(serve: Serve, site: Site) -> None:
+    """One that promised never to block and gives a coroutine has broken its word."""
+    _install(
+        site,
+        "never_blocks = True\ndef authenticate(self, request):\n    return self.later()\nasync def later(self): ...",
+    )
+    served = serve(**MINE)
+    assert served.refusal()[0] == 1011
+    served.logged("gave coroutine, which is no verdict")
+
+
+def test_a_strategy_is_not_asked_where_nobody_has_to_say_who_it_is(serve: Serve, site: Site) -> None:
+    """It is not even made."""
+    site.plugin(
+        "zcli_mine",
+        "@hookimpl\ndef zcli_auth_strategies(): return [Provider('mine', '', lambda context: 1 / 0)]",
+    )
+    with serve(auth=["mine"]).client() as client:
+        assert talks(client)
+
+
+def test_a_strategy_that_cannot_be_made_keeps_the_port_closed(make_z: Any, site: Site) -> None:
+    """The error names the plugin and who chose it."""
+    site.plugin(
+        "zcli_mine",
+        "@hookimpl\ndef zcli_auth_strategies(): return [Provider('mine', '', lambda context: 1 / 0)]",
+    )
+    with pytest.raises(ConfigError, match=r"plugin zcli_mine .*websocket\.auth \(zSpark\).*ZeroDivisionError"):
+        make_z(**MINE).comm.websocket.start_background(port=0)
+
+
+def test_a_factory_is_called_once_for_every_zcli(make_z: Any, site: Site) -> None:
+    """However often the server is started."""
+    body = "made = []\ndef __init__(self):\n    self.made.append(1)\ndef authenticate(self, request):\n    return None"
+    _install(site, body)
+    z = make_z(**MINE)
+    for _ in range(3):
+        z.comm.websocket.start_background(port=0).stop()
+    assert z.plugins.records["zcli_mine"].plugin.Strategy.made == [1]
+
+
+def test_the_limit_holds_while_strategies_decide(serve: Serve, site: Site) -> None:
+    """Clients that ask at the same time do not all get the last place."""
+    _install(site, "async def authenticate(self, request):\n    await asyncio.sleep(0.2)\n    return Identified('x')")
+    served = serve(**MINE, max_connections=1)
+    from concurrent.futures import ThreadPoolExecutor
+
+    refused: list[int] = []
+
+    def attempt(_: int) -> None:
+        with served.client() as client:
+            while len(refused) < 4:  # the client that is let in holds its place until the others were refused
+                try:
+                    client.recv(timeout=0.05)
+                except TimeoutError:
+                    continue
+                except Exception as closed:
+                    refused.append(closed.rcvd.code)  # type: ignore[attr-defined]
+                    return
+
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(attempt, range(5)))
+    assert refused == [1013] * 4
+
+
+def test_messages_that_a_client_sends_before_it_is_judged_wait(serve: Serve, site: Site) -> None:
+    """They are handled once it is in."""
+    import socket
+
+    _install(site, "async def authenticate(self, request):\n    await asyncio.sleep(0.2)\n    return Identified('x')")
+    served = serve(**MINE)
+    head = (
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE) as client:
+        client.sendall(head + b"\x81\x82\0\0\0\0hi")
+        received = b""
+        while b"hi" not in received:
+            received += client.recv(1000)
+    assert received.startswith(b"HTTP/1.1 101")
+
+
+# --- hooks ---
+
+
+def test_plugins_hear_of_clients_that_come_and_go(serve: Serve, site: Site) -> None:
+    """Once each, with the connection and the context; a hook that raises changes nothing."""
+    site.plugin(
+        "zcli_witness",
+        """
+        calls = []
+
+        @hookimpl
+        def zcli_websocket_opened(connection, context):
+            calls.append(("opened", connection, context.config.title))
+
+        @hookimpl
+        def zcli_websocket_closed(connection, code, reason, context):
+            calls.append(("closed", connection, code, reason, context.config.title))
+            raise ValueError("not my day")
+        """,
+    )
+    served = serve()
+    calls = served.z.plugins.records["zcli_witness"].plugin.calls
+    with served.client() as client:
+        (connection,) = eventually(lambda: served.websocket.clients)
+        assert talks(client)
+        client.close(4002, "enough")
+    eventually(lambda: len(calls) == 2)
+    assert calls == [("opened", connection, "server-0"), ("closed", connection, 4002, "enough", "server-0")]
+    served.logged("the plugin zcli_witness failed in its hook zcli_websocket_closed")
+    with served.client() as client:
+        assert talks(client)
+
+
+@pytest.mark.parametrize("hook", ["zcli_websocket_opened", "zcli_websocket_closed"])
+def test_nobody_is_told_where_nobody_listens(make_z: Callable[..., zCLI], hook: str) -> None:
+    """Which costs nothing."""
+    z = make_z()
+    assert z.plugins.notifier(hook, z.log) is None
+    assert z.comm.websocket._observers() == (None, None)
+
+
+def test_another_plugins_transport_serves_by_name(make_z: Any, site: Site) -> None:
+    """Here one that says where it would have listened."""
+    site.plugin(
+        "zcli_elsewhere",
+        """
+        class Transport:
+            async def listen(self, endpoint, acceptor, limits):
+                raise OSError(0, f"no listening on {endpoint.host} with {limits.max_size}")
+
+        @hookimpl
+        def zcli_websocket_transports(): return [Provider("elsewhere", "of a test", lambda context: Transport())]
+        """,
+    )
+    with pytest.raises(Exception, match=r"no listening on 127\.0\.0\.1 with 1048576"):
+        make_z(transport="elsewhere").comm.websocket.start_background(port=0)

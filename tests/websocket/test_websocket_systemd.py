@@ -1,0 +1,178 @@
+"""systemd: sockets that it passes on, and what it is told."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websocket_serving import DEADLINE, talks
+from websockets.sync.client import connect, unix_connect
+
+from zcli_core.errors import ListenError
+from zcli_core.websocket import systemd
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="systemd is Linux's")
+
+#: Starts a server twice under the variables that its parent could not know: its own process id. The sockets are passed
+#: from descriptor 3 on.
+PROGRAM = """
+import os, sys
+passed = [int(word) for word in sys.argv[2].split(",")]
+copies = [os.dup(fd) for fd in passed]
+for number, fd in enumerate(copies):
+    os.dup2(fd, 3 + number)
+os.environ["LISTEN_FDS"], os.environ["LISTEN_PID"] = str(len(passed)), str(os.getpid())
+from zCLI import zCLI
+z = zCLI({"deployment": "Production", "logger": "PROD", "logger_path": sys.argv[1], "title": "systemd",
+          "websocket": {"port": 1, "loop": sys.argv[3]}})
+for _ in range(2):
+    with z.comm.websocket.start_background() as server:
+        print(server.url, flush=True)
+        sys.stdin.readline()
+"""
+
+
+def _serving(tmp_path: Path, loop: str, *sockets: socket.socket) -> subprocess.Popen[str]:
+    descriptors = [sock.fileno() for sock in sockets]
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(tmp_path), ",".join(map(str, descriptors)), loop],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=descriptors,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_passed_sockets_are_served_and_again(isolated: Path, loop: str) -> None:
+    """A TCP and a Unix socket, instead of the configured port; stopping leaves them to the next start."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    path = isolated / "s"
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(path))
+        unix.listen()
+        url = f"ws://127.0.0.1:{tcp.getsockname()[1]}"
+        with _serving(isolated, loop, tcp, unix) as program:
+            assert program.stdin is not None
+            assert program.stdout is not None
+            for _ in range(2):
+                assert program.stdout.readline().strip() == url
+                with connect(url, proxy=None, open_timeout=DEADLINE) as client:
+                    assert talks(client)
+                with unix_connect(str(path), uri="ws://localhost/", open_timeout=DEADLINE) as client:
+                    assert talks(client)
+                program.stdin.write("\n")
+                program.stdin.flush()
+        assert program.returncode == 0
+        assert path.exists()
+
+
+def _announced(monkeypatch: pytest.MonkeyPatch, count: object, process: object = None) -> None:
+    monkeypatch.setenv("LISTEN_FDS", str(count))
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid() if process is None else process))
+
+
+@pytest.mark.parametrize(
+    ("count", "process"), [(1, 1), (1, ""), (0, None), ("", None), ("many", None), (1, os.getppid())]
+)
+def test_variables_of_others_pass_nothing(monkeypatch: pytest.MonkeyPatch, count: object, process: object) -> None:
+    """A child inherits the variables of its parent, for whom they were meant."""
+    _announced(monkeypatch, count, process)
+    assert systemd.passed_sockets() == ()
+
+
+@pytest.mark.parametrize("kind", ["file", "datagram", "connected", "closed"])
+def test_passed_descriptor_of_another_kind_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    """The error says which descriptor, and what the unit needs."""
+    one, two = socket.socketpair()
+    with (
+        one,
+        two,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram,
+        (tmp_path / "file").open("w") as file,
+    ):
+        descriptor = {"file": file, "datagram": datagram, "connected": one}.get(kind)
+        number = 10_000 if descriptor is None else descriptor.fileno()
+        monkeypatch.setattr(systemd, "_FIRST_DESCRIPTOR", number)
+        _announced(monkeypatch, 1)
+        with pytest.raises(ListenError, match=rf"descriptor {number}, which LISTEN_FDS announces, is not a"):
+            systemd.passed_sockets()
+
+
+def test_passed_socket_is_not_inherited_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that the server starts do not hold the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.set_inheritable(True)
+        monkeypatch.setattr(systemd, "_FIRST_DESCRIPTOR", listening.fileno())
+        _announced(monkeypatch, 1)
+        (found,) = systemd.passed_sockets()
+        with found:
+            assert not os.get_inheritable(listening.fileno())
+            assert not found.get_inheritable()
+            assert found.getsockname() == listening.getsockname()
+
+
+def test_given_port_is_preferred_to_passed_sockets(monkeypatch: pytest.MonkeyPatch, make_z: Any) -> None:
+    """A script with two servers gives the second one a port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setattr(systemd, "_FIRST_DESCRIPTOR", listening.fileno())
+        _announced(monkeypatch, 1)
+        with make_z().comm.websocket.start_background(port=0) as handle:
+            assert handle.port not in (None, listening.getsockname()[1])
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    """The socket on which systemd is told, as a file or abstract."""
+    address = f"\0zcli-{os.getpid()}-{id(request)}" if request.param == "abstract" else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(address)
+        sock.settimeout(DEADLINE)
+        monkeypatch.setenv("NOTIFY_SOCKET", address.replace("\0", "@"))
+        yield sock
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+@pytest.mark.parametrize("told", ["file", "abstract"], indirect=True)
+def test_systemd_is_told_when_ready_and_when_stopping(told: socket.socket, make_z: Any) -> None:
+    """Not before the port is open."""
+    with make_z().comm.websocket.start_background(port=0) as handle:
+        assert told.recv(100) == b"READY=1"
+        with connect(handle.url, proxy=None) as client:
+            assert talks(client)
+    assert told.recv(100) == b"STOPPING=1"
+
+
+@pytest.mark.parametrize("address", ["", "relative", "/nowhere/at/all", "@nobody-listens-here", "vsock:2:1"])
+def test_systemd_that_is_gone_is_not_an_error(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Nor is a variable that means something else."""
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    systemd.notify("READY=1")
+
+
+def test_descriptor_that_is_not_a_socket_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only the copy: the descriptor itself belongs to who passed it on."""
+    copies: list[int] = []
+    dup = os.dup
+
+    def recorded(descriptor: int) -> int:
+        copies.append(dup(descriptor))
+        return copies[-1]
+
+    monkeypatch.setattr(os, "dup", recorded)
+    with (tmp_path / "file").open("w") as file:
+        monkeypatch.setattr(systemd, "_FIRST_DESCRIPTOR", file.fileno())
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        with pytest.raises(ListenError, match="is not a socket"):
+            systemd.passed_sockets()
+        (copy,) = copies
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(copy)
+        os.fstat(file.fileno())

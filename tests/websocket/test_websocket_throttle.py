@@ -1,0 +1,172 @@
+"""The throttle: how often an address may be wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from zcli_core.websocket.addresses import Networks, throttled_networks
+from zcli_core.websocket.parts.addresses import address_key
+from zcli_core.websocket.throttle import MAX_ADDRESSES, FailureThrottle
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _throttle(limit: int = 3, window: float = 60.0) -> tuple[FailureThrottle, Clock]:
+    clock = Clock()
+    return FailureThrottle(limit, window, clock), clock
+
+
+def _at(host: str) -> Networks:
+    return throttled_networks((host, 50000))
+
+
+ONE, TWO = _at("192.0.2.1"), _at("192.0.2.2")
+
+
+def test_an_address_may_be_wrong_as_often_as_the_limit_says() -> None:
+    """Then it has to wait until the oldest failure has left the window."""
+    throttle, clock = _throttle()
+    for _ in range(3):
+        assert throttle.wait(ONE) == 0
+        throttle.failed(ONE)
+        clock.now += 10
+    assert throttle.wait(ONE) == 30
+    clock.now += 30
+    assert throttle.wait(ONE) == 0
+    throttle.failed(ONE)
+    assert throttle.wait(ONE) == 10
+
+
+def test_addresses_do_not_answer_for_each_other() -> None:
+    """Only whoever was wrong waits."""
+    throttle, _ = _throttle(limit=1)
+    throttle.failed(ONE)
+    assert throttle.wait(ONE) > 0
+    assert throttle.wait(TWO) == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:2", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)
+def test_an_ipv6_network_is_one_address(host: str, key: str) -> None:
+    """A customer is given a /64, which holds more addresses than could be remembered."""
+    assert address_key((host, 50000)) == key
+
+
+def test_a_unix_socket_is_one_address() -> None:
+    """Its clients have none to be told apart by."""
+    assert address_key(None) == "unix"
+
+
+def _subnet(number: int, size: int) -> Networks:
+    """The networks of an address in another subnet of that size of one /48."""
+    return _at(f"2001:db8:0:{number << (64 - size):x}::1")
+
+
+@pytest.mark.parametrize(("size", "admitted"), [(64, 8), (56, 32)])
+def test_throttle_counts_larger_ipv6_networks(size: int, admitted: int) -> None:
+    """Who has a /56 or a /48 gets a few times as many guesses, not one limit for each /64 of it."""
+    throttle, clock = _throttle(limit=2)
+    guesses = 0
+    for number in range(250):
+        while not throttle.wait(_subnet(number, size)):
+            throttle.failed(_subnet(number, size))
+            guesses += 1
+    assert guesses == admitted
+    assert throttle.wait(_at("2001:db8:1::1")) == 0
+    clock.now += 60
+    assert throttle.wait(_subnet(0, size)) == 0
+
+
+def test_throttle_mapped_address_is_the_ipv4_address() -> None:
+    """As a dual-stack socket shows it."""
+    assert _at("::ffff:192.0.2.1") == ONE
+    assert throttled_networks(None) == throttled_networks(None)
+
+
+def test_throttle_memory_is_bounded() -> None:
+    """Time empties it, and so does the end of each address's window."""
+    throttle, clock = _throttle(limit=1)
+    for number in range(MAX_ADDRESSES + 50):
+        throttle.failed(_at(f"host-{number}"))
+    assert len(throttle) == MAX_ADDRESSES
+    last = _at(f"host-{MAX_ADDRESSES}")
+    assert throttle.wait(last) > 0
+    clock.now += 61
+    assert throttle.wait(last) == 0
+    assert len(throttle) == MAX_ADDRESSES - 1
+
+
+def test_throttle_many_addresses_flush_no_throttled_one() -> None:
+    """One failure from each of thousands of addresses does not make the throttle forget who has guessed too often."""
+    throttle, _ = _throttle(limit=2)
+    throttle.failed(ONE)
+    throttle.failed(ONE)
+    for number in range(MAX_ADDRESSES + 50):
+        throttle.failed(_at(f"host-{number}"))
+    assert throttle.wait(ONE) > 0
+    assert len(throttle) == MAX_ADDRESSES + 1
+
+
+# --- places ---
+
+
+def test_throttle_place_waits_for_a_free_one() -> None:
+    """As many credentials are judged at once as may fail; what was no failure makes room for the next one."""
+
+    async def main() -> None:
+        throttle, _ = _throttle(limit=2)
+        assert await throttle.take_place(ONE) == 0
+        assert await throttle.take_place(ONE) == 0
+        assert await throttle.take_place(TWO) == 0
+        waiting = [asyncio.ensure_future(throttle.take_place(ONE)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        waiting.pop(0).cancel()
+        throttle.leave_place(ONE, failed=False)
+        assert await waiting[0] == 0
+        assert not waiting[1].done()
+        throttle.leave_place(ONE, failed=True)
+        await asyncio.sleep(0)
+        assert not waiting[1].done()
+        throttle.leave_place(ONE, failed=True)
+        assert await waiting[1] == 60
+        throttle.leave_place(TWO, failed=False)
+        assert not throttle._pending
+        assert not throttle._waiting
+
+    asyncio.run(main())
+
+
+def test_throttle_places_are_shared_by_an_ipv6_network() -> None:
+    """Guesses at once from many /64 of one /48 are not all judged either."""
+
+    async def main() -> None:
+        throttle, _ = _throttle(limit=1)
+        tasks = [asyncio.ensure_future(throttle.take_place(_subnet(number, 56))) for number in range(50)]
+        await asyncio.sleep(0)
+        assert [task.done() for task in tasks] == [True] * 16 + [False] * 34
+        throttle.leave_place(_subnet(0, 56), failed=False)
+        await asyncio.sleep(0)
+        assert sum(task.done() for task in tasks) == 17
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(main())

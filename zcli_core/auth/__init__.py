@@ -1,0 +1,1 @@
+"""Authentication of WebSocket clients: the contract of strategies, and what they share."""

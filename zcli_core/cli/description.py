@@ -1,0 +1,84 @@
+"""Telling people what is installed: one description per plugin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zcli_core.plugins.choice import pip_command, selected_names
+from zcli_core.plugins.host import PluginHost
+from zcli_core.plugins.loading import names_of
+from zcli_core.plugins.records import KINDS, PluginRecord
+
+if TYPE_CHECKING:
+    from zcli_core.config import Config
+    from zcli_core.plugins.contract import Provider
+    from zcli_core.plugins.records import Kind
+
+_PROVIDER_HOOKS = frozenset(kind.hook for kind in KINDS)
+
+
+class PluginDescription(NamedTuple):
+    """One installed plugin, for people.
+
+    ``state`` is ``"active"``, ``"available"`` (loaded, but nothing that it provides is selected), ``"installable"``
+    (the same, and nothing that it provides can be before something is installed), ``"disabled"`` or ``"broken"``;
+    ``cause`` says why it is broken. ``provides`` holds of each offer ``kind``, ``name``, ``summary``, ``missing``
+    (modules that it needs and that are not installed) and ``install`` (the command that brings them, or None).
+    """
+
+    name: str
+    state: str
+    distribution: str
+    version: str
+    provides: list[dict[str, Any]]
+    hooks: tuple[str, ...]
+    cause: str | None
+
+
+def describe_plugins(host: PluginHost, config: Config | None) -> list[PluginDescription]:
+    """Every installed plugin. Without a configuration nothing is active."""
+    return [
+        PluginDescription(
+            record.name,
+            _state(record, config),
+            record.entry_point.distribution,
+            record.entry_point.version,
+            [_offer(kind, provider) for kind, providers in record.offers.items() for provider in providers],
+            record.hooks,
+            record.cause,
+        )
+        for record in host.records.values()
+    ]
+
+
+def _offer(kind: Kind, provider: Provider[Any]) -> dict[str, Any]:
+    return {
+        "kind": kind.label,
+        "name": provider.name,
+        "summary": provider.summary,
+        "missing": provider.missing(),
+        "install": pip_command(provider),
+    }
+
+
+def _state(record: PluginRecord, config: Config | None) -> str:
+    if record.state != "loaded":
+        return record.state
+    if config is not None and (_does_more_than_provide(record) or _is_selected(record, config)):
+        return "active"
+    offered = [provider for providers in record.offers.values() for provider in providers]
+    return "installable" if offered and all(provider.missing() for provider in offered) else "available"
+
+
+def _does_more_than_provide(record: PluginRecord) -> bool:
+    # The settings of what it provides are of no effect before that is selected.
+    passive = {*_PROVIDER_HOOKS, "zcli_settings"} if record.offers else _PROVIDER_HOOKS
+    return not passive.issuperset(record.hooks)
+
+
+def _is_selected(record: PluginRecord, config: Config) -> bool:
+    return any(
+        kind.setting is None or not names_of(providers).isdisjoint(selected_names(kind, config))
+        for kind, providers in record.offers.items()
+        if providers
+    )

@@ -1,0 +1,291 @@
+"""The facade ``z.comm``. Each part is imported and made when it is first used."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from zcli_core.plugins.contract import Context
+from zcli_core.plugins.host import PluginHost
+from zcli_core.plugins.records import HTTP_TRANSPORT
+from zcli_core.system.forks import call_after_fork
+
+if TYPE_CHECKING:
+    from zcli_core.config import Config
+    from zcli_core.http.client import HttpClient
+    from zcli_core.http.contract import HttpResponse, HttpTransport
+    from zcli_core.services.services import Services
+    from zcli_core.types import ConnectionInfo, ServiceStatus
+    from zcli_core.websocket.server import WebSocketServer
+
+
+_T = TypeVar("_T")
+
+#: Stands for a name that is left out: None would be a mistake.
+_EVERY: Any = object()
+
+
+class _Part(Generic[_T]):
+    """A part of the facade: made when it is first used, once, whoever comes first; an attribute from then on.
+
+    ``functools.cached_property`` does the same without the lock, from Python 3.12 on.
+    """
+
+    def __init__(self, make: Callable[[Any], _T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, comm: Comm | None, owner: type) -> _T:
+        if comm is None:
+            return self  # type: ignore[return-value]
+        with comm._lock:
+            if self._name not in comm.__dict__:
+                if comm._closed:
+                    raise RuntimeError("this zCLI object is closed")
+                comm.__dict__[self._name] = self._make(comm)
+            part: _T = comm.__dict__[self._name]
+            return part
+
+
+class _Verb:
+    """``z.comm.http_get`` is ``z.comm.http.get``: bound on first use, an attribute like any other from then on."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        self.__doc__ = f"See :meth:`zcli_core.http.client.HttpClient.{self._method}`."
+
+    def __get__(self, comm: Comm | None, owner: type) -> Callable[..., HttpResponse | None]:
+        if comm is None:
+            return self  # type: ignore[return-value]
+        bound: Callable[..., HttpResponse | None] = getattr(comm.http, self._method)
+        comm.__dict__[self._name] = bound
+        return bound
+
+
+class Comm:
+    """HTTP, ports, WebSockets and services of one ``zCLI`` object."""
+
+    def __init__(self, config: Config, host: PluginHost, log: logging.Logger, owner: object = None) -> None:
+        """``owner`` lives as long as the facade: ``zCLI().comm.http_get(url)`` must not close the log on its way."""
+        self._owner = owner
+        self._lock = threading.RLock()
+        self._closed = False
+        self._config = config
+        self._host = host
+        self._log = log
+        call_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Make the lock anew: a thread that the child does not have may have held it."""
+        self._lock = threading.RLock()
+
+    # --- HTTP ---
+
+    @_Part
+    def http(self) -> HttpClient:
+        """The HTTP client; its transport is made by the plugin that ``http.transport`` selects."""
+        from zcli_core.http.client import HttpClient
+
+        log = self._log.getChild("http")
+        context = Context(self._config, log)
+        on_request = self._host.notifier("zcli_http_request", log)
+        on_response = self._host.notifier("zcli_http_response", log)
+        return HttpClient(
+            self._config.http,
+            lambda: self._http_transport(context),
+            log,
+            on_request=on_request and (lambda request: on_request(request, context)),
+            on_response=on_response and (lambda request, outcome: on_response(request, outcome, context)),
+        )
+
+    def _http_transport(self, context: Context) -> HttpTransport:
+        self._config.refuse_misspelt("http")
+        check_http_files(self._config)
+        http = self._config.http
+        if http.client_cert is not None:
+            from zcli_core.net.pem_files import key_warning
+            from zcli_core.security_warnings import warn_security
+
+            name = "http.client_cert" if http.client_key is None else "http.client_key"
+            exposed = key_warning(name, http.client_key or http.client_cert)
+            if exposed is not None:
+                warn_security(context.log, "%s", exposed)
+        transport: HttpTransport = self._host.make(HTTP_TRANSPORT, context)
+        return transport
+
+    http_request = _Verb("request")
+    http_get = _Verb("get")
+    http_post = _Verb("post")
+    http_put = _Verb("put")
+    http_patch = _Verb("patch")
+    http_delete = _Verb("delete")
+    http_head = _Verb("head")
+    http_options = _Verb("options")
+
+    # --- ports ---
+
+    def check_port(self, port: int, host: str = "127.0.0.1") -> bool:
+        """Whether nothing holds a port; see :func:`zcli_core.net.ports.check_port`."""
+        from zcli_core.net.ports import check_port
+
+        return check_port(port, host, log=self._log)
+
+    def wait_for_port(self, port: int, timeout: float = 10.0, host: str = "127.0.0.1") -> bool:
+        """Wait until something serves on a port; see :func:`zcli_core.net.ports.wait_for_port`."""
+        from zcli_core.net.ports import wait_for_port
+
+        return wait_for_port(port, timeout, host, log=self._log)
+
+    def find_free_port(self, host: str = "127.0.0.1") -> int:
+        """A port that nothing holds; see :func:`zcli_core.net.ports.find_free_port`."""
+        from zcli_core.net.ports import find_free_port
+
+        return find_free_port(host)
+
+    # --- WebSocket ---
+
+    @_Part
+    def websocket(self) -> WebSocketServer:
+        """The WebSocket server; asyncio is imported when it is first used."""
+        from zcli_core.websocket.server import WebSocketServer
+
+        return WebSocketServer(self._config, self._host, self._log.getChild("websocket"))
+
+    # --- services ---
+
+    @_Part
+    def services(self) -> Services:
+        """The services that plugins know; ``services.last_failure`` tells why a call gave False or None."""
+        from zcli_core.services.services import Services
+
+        log = self._log.getChild("services")
+        context = Context(self._config, log)
+        notify = self._host.notifier("zcli_service_changed", log)
+        return Services(self._config, self._host, log, notify and (lambda name, status: notify(name, status, context)))
+
+    @overload
+    def service_status(self) -> dict[str, ServiceStatus]: ...
+
+    @overload
+    def service_status(self, name: str) -> ServiceStatus: ...
+
+    def service_status(self, name: str = _EVERY) -> ServiceStatus | dict[str, ServiceStatus]:
+        """Return the status of a service; without a name, the status of every service by name.
+
+        All services are probed at the same time, each for at most ``services.timeout`` seconds. zCLI never logs in.
+
+        Raises:
+            ValueError: no plugin provides a service of that name.
+            ConfigError: the settings of the service that is named cannot be used, or several plugins provide it.
+        """
+        return self.services.status() if name is _EVERY else self.services.status(name)
+
+    def get_service_connection_info(self, name: str) -> ConnectionInfo | None:
+        """Return what a driver needs to connect to a service; None if the service is not running.
+
+        There is never a password in it. ``services.last_failure`` tells why the service is not running.
+
+        Raises:
+            ValueError: no plugin provides a service of that name.
+        """
+        return self.services.connection_info(name)
+
+    def start_service(
+        self,
+        name: str,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        launcher: str | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Start a service and wait until it is ready; return True at once if it already is.
+
+        Args:
+            name: the service, such as ``"postgresql"``.
+            port: the port to start it on, and to look for it on; ``services.<name>.port`` if not given.
+            data_dir: the data folder of a server that zCLI starts; ``services.<name>.data_dir`` if not given.
+            launcher: what starts it; ``services.<name>.launcher`` if not given.
+            timeout: seconds until it must be ready; ``services.start_timeout`` if not given.
+
+        Returns:
+            False if it is not ready in time or cannot be started. The log and ``services.last_failure`` tell why.
+
+        Raises:
+            ValueError: no plugin provides a service of that name, or an option cannot be used.
+        """
+        return self.services.start(name, port=port, data_dir=data_dir, launcher=launcher, timeout=timeout)
+
+    def stop_service(
+        self,
+        name: str,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Stop a service the way it was started; return True once it has stopped, at once if it is not running.
+
+        Args:
+            name: the service, such as ``"postgresql"``.
+            port: the port it is on; where this object started it, or ``services.<name>.port``, if not given.
+            data_dir: its data folder, if it was started with one.
+            timeout: seconds until it must have stopped; ``services.start_timeout`` if not given.
+
+        Returns:
+            False if it still runs or may not be stopped. The log and ``services.last_failure`` tell why.
+
+        Raises:
+            ValueError: no plugin provides a service of that name, or an option cannot be used.
+        """
+        return self.services.stop(name, port=port, data_dir=data_dir, timeout=timeout)
+
+    def restart_service(
+        self,
+        name: str,
+        *,
+        port: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Stop a service, start it the same way and wait until it is ready. A service that is not running is started.
+
+        Arguments, result and errors are those of :meth:`stop_service`; ``timeout`` holds for both steps together.
+        """
+        return self.services.restart(name, port=port, data_dir=data_dir, timeout=timeout)
+
+    def health_check_all(self) -> dict[str, bool]:
+        """Whether each service is ready, by name."""
+        return self.services.health_check_all()
+
+    def close(self) -> None:
+        """Close what was made; what was not cannot be used any more (RuntimeError)."""
+        with self._lock:
+            self._closed = True
+        if "websocket" in self.__dict__:
+            self.websocket.stop()
+        if "http" in self.__dict__:
+            self.http.close()
+
+
+def check_http_files(config: Config) -> None:
+    """Try the files that ``http.ca_file``, ``client_cert`` and ``client_key`` name.
+
+    When the program starts, so that nobody has to wait for the first call to hear of a wrong path, and again when that
+    call loads them. Where none is set nothing is imported.
+
+    :raises ConfigError: one cannot be used: which setting, who set it, what is wrong.
+    """
+    if config.http.ca_file or config.http.client_cert or config.http.client_key:
+        from zcli_core.net.tls_files import check_tls_files
+
+        check_tls_files(config, "http")

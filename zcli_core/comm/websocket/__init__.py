@@ -1,1 +1,0 @@
-"""The WebSocket server's core: who may enter, and what happens to messages."""

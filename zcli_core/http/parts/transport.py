@@ -1,0 +1,215 @@
+"""A transport over connections that are kept: which one a request goes on, and when it is sent again."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+
+from zcli_core.http.contract import IDEMPOTENT, HttpRequest, RawResponse, TransportFailure, Url
+from zcli_core.http.parts.codings import CONTENT_CODINGS
+from zcli_core.http.parts.proxies import Proxy, proxy_for
+from zcli_core.system.forks import call_after_fork
+
+if TYPE_CHECKING:
+    from zcli_core.config.sections import Http
+
+#: Seconds after which an idle connection is not used again: routers and firewalls forget it without telling anybody.
+LONGEST_IDLE = 60.0
+
+
+def may_repeat(request: HttpRequest) -> bool:
+    """Whether a request that may have reached the server can be sent again."""
+    return request.method in IDEMPOTENT and (request.body is None or isinstance(request.body, bytes))
+
+
+class PoolKey(NamedTuple):
+    """Where connections lead: those with the same key are interchangeable."""
+
+    scheme: str
+    host: str
+    port: int
+    proxy: Proxy | None
+    #: Whether the server, never the proxy, is shown the client certificate if it asks for one.
+    shows_certificate: bool = False
+
+    @classmethod
+    def of(cls, url: Url, trust_env: bool, shows_certificate: bool = False) -> PoolKey:
+        """The key for a URL. Raises TransportFailure of kind ``proxy`` if the environment's proxy cannot be used."""
+        shows_certificate = shows_certificate and url.scheme == "https"
+        return cls(url.scheme, url.host, url.port, proxy_for(url) if trust_env else None, shows_certificate)
+
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether a proxy is given whole URLs, and not only told where to tunnel to."""
+        return self.proxy is not None and self.scheme == "http"
+
+    @property
+    def authority(self) -> str:
+        """Host and port as CONNECT and messages have them."""
+        return f"[{self.host.partition('%')[0]}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def dialled(self) -> str:
+        """Host and port that are connected to, for messages."""
+        return self.authority if self.proxy is None else f"{self.proxy.host}:{self.proxy.port}"
+
+    @property
+    def peer(self) -> str:
+        """Who responds, for messages."""
+        return f"the proxy {self.dialled}" if self.is_forwarded else self.authority
+
+
+class Connection(Protocol):
+    """A connection of one transport. It serves one request at a time, and is closed after anything went wrong on it."""
+
+    @property
+    def may_be_reused(self) -> bool:
+        """Whether another request can be sent on it after the last response."""
+        ...
+
+    @property
+    def was_stale(self) -> bool:
+        """Whether the last request failed because the server had closed the kept connection, or closed it upon the
+        request, before a byte of a response came."""
+        ...
+
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        """As :meth:`zcli_core.http.contract.HttpTransport.exchange`."""
+        ...
+
+    def is_usable(self, request: HttpRequest) -> bool:
+        """Whether an idle connection is as it was left, as far as can be told without sending this request."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+    def abandon(self) -> None:
+        """In the child after a fork: let go of the parent's connection without telling the peer anything."""
+        ...
+
+
+C = TypeVar("C", bound=Connection)
+
+
+class ConnectionPool(Generic[C]):
+    """Idle connections by where they lead; the one used last is used next, so that surplus ones grow old.
+
+    No thread waits for a connection: with more threads than ``size`` more are opened, and what comes back above
+    ``size`` for one key, or above ``total`` in all, is closed.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._total = max(256, 2 * size)
+        self._closed = False
+        self._start_empty()
+        call_after_fork(self)
+
+    def _start_empty(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: OrderedDict[PoolKey, list[tuple[C, float]]] = OrderedDict()
+        self._count = 0
+
+    def take(self, key: PoolKey, request: HttpRequest) -> C | None:
+        """An idle connection that still stands, or None."""
+        while True:
+            with self._lock:
+                if key not in self._idle:
+                    return None
+                connection, since = self._pop(key, -1)
+            if time.monotonic() - since < LONGEST_IDLE and connection.is_usable(request):
+                return connection
+            connection.close()
+
+    def give_back(self, key: PoolKey, connection: C) -> None:
+        """Keep a connection for the next request."""
+        surplus: C | None = connection
+        with self._lock:
+            if not self._closed:
+                connections = self._idle.setdefault(key, [])
+                self._idle.move_to_end(key)
+                if len(connections) < self._size:
+                    connections.append((connection, time.monotonic()))
+                    self._count += 1
+                    surplus = self._pop(next(iter(self._idle)), 0)[0] if self._count > self._total else None
+        if surplus is not None:
+            surplus.close()
+
+    def _pop(self, key: PoolKey, place: int) -> tuple[C, float]:
+        """Take one out. A key without connections is forgotten, for there are as many as there are sites."""
+        connections = self._idle[key]
+        found = connections.pop(place)
+        self._count -= 1
+        if not connections:
+            del self._idle[key]
+        return found
+
+    def close(self) -> None:
+        """Close the idle connections now, and those in use when they come back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, OrderedDict()
+            self._count = 0
+        for connections in idle.values():
+            for connection, _ in connections:
+                connection.close()
+
+    def after_fork(self) -> None:
+        """In the child after a fork: begin without connections."""
+        idle = self._idle
+        self._start_empty()
+        for connections in idle.values():
+            for connection, _ in connections:
+                connection.abandon()
+
+
+class PooledTransport(Generic[C]):
+    """Implements :class:`zcli_core.http.contract.HttpTransport` with connections that ``connect`` makes."""
+
+    #: The content codings that are decoded, the best first.
+    content_codings = CONTENT_CODINGS
+
+    def __init__(self, settings: Http, connect: Callable[[PoolKey], C]) -> None:
+        self._trust_env = settings.trust_env
+        self._has_certificate = settings.client_cert is not None
+        self._connect = connect
+        self._pool: ConnectionPool[C] = ConnectionPool(settings.pool_size)
+        # Also at the end of a program that closes nothing.
+        self._finalizer = weakref.finalize(self, self._pool.close)
+
+    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        """See :meth:`zcli_core.http.contract.HttpTransport.exchange`."""
+        key = PoolKey.of(request.url, self._trust_env, self._has_certificate and request.shows_certificate)
+        kept = self._pool.take(key, request)
+        if kept is not None:
+            try:
+                return self._exchange_on(kept, key, request, deadline, max_bytes)
+            except TransportFailure:
+                if not (kept.was_stale and may_repeat(request)):
+                    raise
+        return self._exchange_on(self._connect(key), key, request, deadline, max_bytes)
+
+    def _exchange_on(
+        self, connection: C, key: PoolKey, request: HttpRequest, deadline: float, max_bytes: int
+    ) -> RawResponse:
+        try:
+            raw = connection.exchange(request, deadline, max_bytes)
+        except BaseException:
+            # A signal's exception too: what comes after it on the connection would be taken for the next response.
+            connection.close()
+            raise
+        if connection.may_be_reused:
+            self._pool.give_back(key, connection)
+        else:
+            connection.close()
+        return raw
+
+    def close(self) -> None:
+        """Close every connection; those in use are closed when their response is complete."""
+        self._finalizer()

@@ -1,0 +1,1 @@
+"""Connecting to other programs: names, addresses, ports, TLS."""

@@ -1,0 +1,172 @@
+"""Who holds a port: the table of TCP sockets that Linux keeps under ``/proc``, and processes as psutil finds them.
+
+psutil does not say which user a socket belongs to whose process is hidden, and it reads the files of every process
+whenever it is asked. So Linux's own table comes first. :func:`zcli_core.net.ports.check_port` needs nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zcli_core.printable import printable
+from zcli_core.system.users import user_name
+
+_PROC = Path("/proc")
+_LISTEN = 0x0A  # include/net/tcp_states.h
+
+
+@dataclass(frozen=True)
+class PortHolder:
+    """The holder of a port; ``str()`` gives it as a person would say it: ``nginx (pid 812)``.
+
+    ``pid`` and ``name`` are None where the system hides other users' processes; ``user`` is told even then.
+    ``name`` is the program's short name, never its command line, which may hold a password. Of several
+    processes that share the port, it is the one with the lowest pid, which is usually their parent.
+    """
+
+    pid: int | None
+    name: str | None
+    user: str | None
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return f"a process of user {self.user}"
+        return f"{printable(self.name or 'a process')} (pid {self.pid})"
+
+
+@dataclass(frozen=True)
+class TcpSocket:
+    """One line of ``/proc/net/tcp`` or ``tcp6``. ``inode`` is 0 once no process has the socket open."""
+
+    address: str
+    listening: bool
+    uid: int
+    inode: int
+
+    @property
+    def held(self) -> bool:
+        """Whether a process has it, unlike what lingers in TIME_WAIT and its kin."""
+        return self.listening or self.inode != 0
+
+
+def tcp_sockets(port: int, addresses: Iterable[str]) -> list[TcpSocket] | None:
+    """The TCP sockets at a local port whose address is, or covers, one of those; None if nobody tells.
+
+    Sockets that are bound but neither listening nor connected are not in these tables.
+    """
+    wanted = tuple(addresses)
+    tables = [table for name in ("tcp", "tcp6") if (table := _table(name, port)) is not None]
+    if not tables:
+        return None
+    return [entry for table in tables for entry in table if any(_covers(entry.address, each) for each in wanted)]
+
+
+def _table(name: str, port: int) -> list[TcpSocket] | None:
+    try:
+        with (_PROC / "net" / name).open("r", encoding="ascii") as lines:
+            return list(_at_port(port, lines))
+    except OSError:
+        return None
+
+
+def _at_port(port: int, lines: Iterable[str]) -> Iterator[TcpSocket]:
+    needle = f":{port:04X} "
+    for line in lines:
+        if needle not in line:  # most lines of a long table; the remote port is weeded out below
+            continue
+        fields = line.split()
+        address, _, local_port = fields[1].partition(":")
+        if int(local_port, 16) == port:
+            yield TcpSocket(_address(address), int(fields[3], 16) == _LISTEN, int(fields[7]), int(fields[9]))
+
+
+def _address(text: str) -> str:
+    """An address as the kernel prints it, in 32-bit words of the machine's own byte order."""
+    words = (int(text[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(text), 8))
+    packed = b"".join(words)
+    if len(packed) == 4:
+        return socket.inet_ntop(socket.AF_INET, packed)
+    if packed.startswith(bytes(10) + b"\xff\xff"):  # IPv4 on an IPv6 socket, RFC 4291 section 2.5.5.2
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return socket.inet_ntop(socket.AF_INET6, packed)
+
+
+def _covers(held: str, wanted: str) -> bool:
+    if held in (wanted, "::"):  # a socket at :: takes IPv4 too, unless it was told not to
+        return True
+    same_family = (":" in held) == (":" in wanted)
+    return same_family and (held == "0.0.0.0" or wanted in ("0.0.0.0", "::"))  # noqa: S104 - compared, not bound
+
+
+def holder_of(port: int, addresses: Sequence[str]) -> PortHolder | None:
+    """The process that holds a port at one of these addresses, a listener before anything else."""
+    import psutil
+
+    entry = None
+    entries = tcp_sockets(port, addresses)
+    if entries is not None:
+        entry = max((each for each in entries if each.held), key=lambda each: each.listening, default=None)
+        if entry is None:
+            return None
+        addresses = [entry.address]
+    found = [
+        (connection.status != psutil.CONN_LISTEN, pid)
+        for pid, connection in _connections("tcp")
+        if connection.laddr and connection.laddr.port == port
+        if connection.status not in _CLOSING and any(_covers(_plain(connection.laddr.ip), each) for each in addresses)
+    ]
+    if found:
+        return _process(min(found)[1])
+    return None if entry is None else PortHolder(None, None, user_name(entry.uid))
+
+
+#: States of connections that no process has open.
+_CLOSING = ("TIME_WAIT", "NONE")
+
+
+def holder_of_socket(path: str) -> PortHolder | None:
+    """The process that has a Unix socket at this path, as far as the system tells."""
+    wanted = _real(path)
+    pids = [pid for pid, each in _connections("unix") if isinstance(each.laddr, str) and _real(each.laddr) == wanted]
+    return _process(min(pids)) if pids else None
+
+
+def _real(path: str) -> str:
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def _connections(kind: str) -> Iterator[tuple[int, Any]]:
+    """The sockets of all processes that we may look into, each with its process's number."""
+    import psutil
+
+    try:
+        for each in psutil.net_connections(kind):
+            if each.pid:
+                yield each.pid, each
+    except psutil.AccessDenied:  # macOS tells only root all of it at once
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                for connection in process.net_connections(kind):
+                    yield process.pid, connection
+
+
+def _plain(address: str) -> str:
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
+def _process(pid: int) -> PortHolder:
+    import psutil
+
+    name = user = None
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        name = process.name() or None
+        user = process.username()
+    return PortHolder(pid, name, user)

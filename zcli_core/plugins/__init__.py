@@ -1,0 +1,1 @@
+"""The plugin host: hookspecs, discovery, loading, and the choice of providers by name."""

@@ -1,1 +1,0 @@
-"""The reference, made from the declarations: hooks, settings, what plugins provide, contracts."""

@@ -1,0 +1,1 @@
+"""Local services: status, start, stop, and the contract of their backends."""

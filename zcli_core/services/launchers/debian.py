@@ -1,0 +1,219 @@
+"""PostgreSQL clusters of Debian's and Ubuntu's postgresql-common, told apart by their port."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from zcli_core.services.contract import DebianCluster, LaunchError
+from zcli_core.services.launchers import systemd
+from zcli_core.services.launchers.base import Job, Launcher
+from zcli_core.services.launchers.commands import Account, as_root, is_root, last_lines, run, which
+from zcli_core.services.launchers.identity import holder, serves
+from zcli_core.services.launchers.processes import look_up
+from zcli_core.system.users import own_name, user_name
+
+_CONFIGURATIONS = Path("/etc/postgresql")
+#: Bytes that are read of a file.
+_LONGEST = 64 * 1024
+#: Seconds for reading one as its account, which can make us wait.
+_READING = 5.0
+_TAIL = f'test -f "$1" && test ! -h "$1" && tail -c {_LONGEST} -- "$1"'
+_ALREADY = 2  # pg_ctlcluster(1): already running, or not running, as asked
+
+
+class _Cluster(NamedTuple):
+    version: str
+    name: str
+    port: int
+    owner: int
+    data: Path
+    sockets: str
+    log_file: str
+    running: bool
+
+    @property
+    def unit(self) -> str:
+        # Not postgresql.service, which is "active" with every cluster down.
+        return f"postgresql@{self.version}-{self.name}"
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's number; 0 if it cannot be read."""
+        for file in (Path(f"/run/postgresql/{self.version}-{self.name}.pid"), self.data / "postmaster.pid"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                return int(self.read(file).split(maxsplit=1)[0])
+        return 0
+
+    def read(self, file: Path) -> str:
+        """The end of a file that the cluster's configuration names; see :func:`_read`.
+
+        :raises OSError: it cannot be read, or the configuration belongs to another user than the cluster's data: that
+            user could have us read the files of the data's owner.
+        """
+        if os.stat(_CONFIGURATIONS / self.version / self.name).st_uid not in (0, self.owner):
+            raise OSError(errno.EPERM, "the cluster's data and configuration have different owners", str(file))
+        return _read(file, self.owner)
+
+
+class DebianClusters(Launcher):
+    """Starts the cluster that has the port. Under systemd its unit is used, so that systemd knows of it."""
+
+    name = "debian-cluster"
+    knows_port = True
+
+    def __init__(self, job: Job, method: DebianCluster) -> None:
+        super().__init__(job)
+
+    def found(self) -> bool:
+        """Whether one of the clusters has the port, and the data folder or the socket's folder if one is asked for."""
+        return self._cluster is not None
+
+    @cached_property
+    def _cluster(self) -> _Cluster | None:
+        return next((each for each in self._clusters() if self._fits(each)), None)
+
+    def _fits(self, cluster: _Cluster) -> bool:
+        target = self.job.target
+        if target.data_dir is not None and os.path.realpath(target.data_dir) != os.path.realpath(cluster.data):
+            return False
+        if target.is_socket_path and os.path.realpath(target.host) != os.path.realpath(cluster.sockets):
+            return False
+        return cluster.port == target.port
+
+    def _clusters(self) -> list[_Cluster]:
+        if which("pg_lsclusters") is None or which("pg_ctlcluster") is None:
+            return []
+        listed = run(["pg_lsclusters", "-j"], self.job.remaining)
+        if listed.code:
+            return []
+        try:
+            return [
+                _Cluster(
+                    str(each["version"]),
+                    str(each["cluster"]),
+                    int(each["port"]),
+                    int(each["owneruid"]),
+                    Path(each["pgdata"]),
+                    str(each.get("socketdir") or ""),
+                    str(each.get("logfile") or ""),
+                    bool(int(each["running"])),
+                )
+                for each in json.loads(listed.output)
+            ]
+        except (ValueError, KeyError, TypeError):
+            self.job.log.warning("pg_lsclusters -j printed something else than a list of clusters")
+            return []
+
+    def runs(self) -> bool | None:
+        """Whether that cluster is up, and its process holds the port."""
+        if self._cluster is None or not self._cluster.running:
+            return False
+        proven = serves(self.job, self._cluster.pid)
+        return self._says_so() if proven is None else proven
+
+    def _says_so(self) -> bool | None:
+        """Whether the cluster's own pid file names the port, and the port's user is the cluster's; None if unreadable.
+
+        In most containers root may not see which process of another account holds a port, but may read that file.
+        """
+        cluster = self._require()
+        try:
+            lines = cluster.read(cluster.data / "postmaster.pid").splitlines()
+            pid, port = int(lines[0]), int(lines[3])
+        except (OSError, ValueError, IndexError):
+            return None
+        process, found = look_up(pid), holder(self.job)
+        is_alive = process is not None and process.name.startswith("postgres")
+        return (
+            is_alive and port == cluster.port and found is not None and found.user == user_name(cluster.owner)
+        ) or None
+
+    def is_run_by(self, uid: int) -> bool:
+        """Whether the cluster is up, and this user is its owner."""
+        return self._cluster is not None and self._cluster.owner == uid and bool(self.runs())
+
+    def command(self, action: str) -> str:
+        """``systemctl`` under systemd, ``pg_ctlcluster`` elsewhere; as root."""
+        cluster = self._require()
+        if systemd.is_there():
+            return as_root("systemctl", action, cluster.unit)
+        return as_root("pg_ctlcluster", cluster.version, cluster.name, action)
+
+    def start(self) -> None:
+        """Start the cluster and wait."""
+        self._control("start")
+        self.require_ready(f"starting the cluster {self._require().version} {self._require().name}", self._log)
+
+    def stop(self) -> None:
+        """Stop the cluster and wait."""
+        self._control("stop", "--mode=fast")
+        self.require_gone(f"stopping the cluster {self._require().version} {self._require().name}")
+
+    def _require(self) -> _Cluster:
+        if self._cluster is not None:
+            return self._cluster
+        others = ", ".join(f"{each.version} {each.name} on {each.port}" for each in self._clusters())
+        raise LaunchError(
+            f"no PostgreSQL cluster has the port {self.job.target.port}"
+            + (f"; there is {others}: set services.postgresql.port" if others else "")
+        )
+
+    def _control(self, action: str, *options: str) -> None:
+        cluster = self._require()
+        if systemd.is_there():
+            done = systemd.systemctl(action, cluster.unit, self.job.remaining)
+        else:
+            if not is_root() and os.geteuid() != cluster.owner:
+                raise LaunchError(
+                    f"the cluster {cluster.version} {cluster.name} belongs to {user_name(cluster.owner)}; "
+                    f"the user {own_name()} may not {action} it",
+                    self.command(action),
+                )
+            done = run(
+                ["pg_ctlcluster", cluster.version, cluster.name, action, *options], self.job.remaining, folder=Path("/")
+            )
+        if done.code not in (0, _ALREADY):
+            raise LaunchError(
+                f"the cluster {cluster.version} {cluster.name} did not {action}",
+                log=(*done.last_lines, *self._log()),
+            )
+
+    def _log(self) -> tuple[str, ...]:
+        try:
+            cluster = self._require()
+            return last_lines(cluster.read(Path(cluster.log_file)))
+        except OSError:
+            return ()
+
+
+def _read(file: Path, owner: int) -> str:
+    """The end of a file that the cluster's account names and owns. It may be a link or a pipe, or lead to another file.
+
+    Root reads it as that account, which could otherwise have us show the lines of any file.
+
+    :raises OSError: it cannot be read, or is not a file of the account.
+    """
+    if is_root() and owner:
+        try:
+            done = run(["/bin/sh", "-c", _TAIL, "sh", str(file)], _READING, Account.of(owner), Path("/"))
+        except (KeyError, LaunchError) as error:
+            raise OSError(errno.EACCES, "the cluster's account cannot read it", str(file)) from error
+        if done.code:
+            raise OSError(errno.EACCES, "the cluster's account cannot read it", str(file))
+        return done.output
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid != owner:
+            raise OSError(errno.EINVAL, "not a file of one name of the cluster's account", str(file))
+        os.lseek(descriptor, max(0, found.st_size - _LONGEST), os.SEEK_SET)
+        return os.read(descriptor, _LONGEST).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)

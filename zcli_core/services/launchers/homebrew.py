@@ -1,0 +1,110 @@
+"""Services of Homebrew, on macOS (and Linux)."""
+
+from __future__ import annotations
+
+import json
+import os
+from fnmatch import fnmatch
+from functools import cached_property
+from typing import Any
+
+from zcli_core.services.contract import HomebrewFormula, LaunchError
+from zcli_core.services.launchers.base import Job, Launcher
+from zcli_core.services.launchers.commands import as_user, is_root, last_lines, run, which
+from zcli_core.services.launchers.identity import serves
+
+
+class Homebrew(Launcher):
+    """Starts the first formula that is installed. What brew says of a service is not believed: it is probed."""
+
+    name = "homebrew"
+
+    def __init__(self, job: Job, method: HomebrewFormula) -> None:
+        super().__init__(job)
+        self._names = method.formulae
+
+    def found(self) -> bool:
+        """Whether Homebrew has one of the formulae installed."""
+        return self._formula is not None
+
+    @cached_property
+    def _formula(self) -> str | None:
+        if which("brew") is None:
+            return None
+        installed = run(["brew", "list", "--formula", "-1"], self.job.remaining)
+        names = installed.output.split() if installed.code == 0 else []
+        for wanted in self._names:
+            fitting = sorted((name for name in names if fnmatch(name, wanted)), key=_version, reverse=True)
+            if fitting:
+                return fitting[0]
+        return None
+
+    def _info(self) -> dict[str, Any]:
+        shown = run(["brew", "services", "info", self._require(), "--json"], self.job.remaining)
+        try:
+            found = json.loads(shown.output[shown.output.find("[") :])
+            return dict(found[0])
+        except (ValueError, IndexError, TypeError):
+            return {}
+
+    def runs(self) -> bool | None:
+        """Whether brew says that it runs, and its process holds the port."""
+        if self._formula is None:
+            return False
+        info = self._info()
+        return serves(self.job, int(info.get("pid") or 0)) if info.get("running") else False
+
+    def command(self, action: str) -> str:
+        """``brew services``, as the user who installed Homebrew."""
+        command = ("brew", "services", action, self._require())
+        return as_user(_owner(which("brew")), *command) if is_root() else " ".join(command)
+
+    def start(self) -> None:
+        """Start the service and wait."""
+        self._control("start")
+        self.require_ready(f"brew services start {self._require()}", self._log)
+
+    def stop(self) -> None:
+        """Stop the service and wait."""
+        self._control("stop")
+        self.require_gone(f"brew services stop {self._require()}")
+
+    def _require(self) -> str:
+        if self._formula is None:
+            formula = self.job.backend.install.brew
+            raise LaunchError(
+                f"Homebrew has not installed {' or '.join(self._names)}", f"brew install {formula}" if formula else None
+            )
+        return self._formula
+
+    def _control(self, action: str) -> None:
+        if is_root():
+            raise LaunchError(
+                "Homebrew's services belong to the user who installed them and are not for root", self.command(action)
+            )
+        done = run(["brew", "services", action, self._require()], self.job.remaining)
+        if done.code:
+            raise LaunchError(f"brew services {action} failed", log=done.last_lines)
+
+    def _log(self) -> tuple[str, ...]:
+        info = self._info()
+        file = info.get("error_log_path") or info.get("log_path")
+        try:
+            with open(str(file), encoding="utf-8", errors="replace") as log:
+                return last_lines(log.read())
+        except OSError:
+            return ()
+
+
+def _owner(program: str | None) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.stat(program or "").st_uid).pw_name
+    except (OSError, KeyError):
+        return "USER"
+
+
+def _version(formula: str) -> list[int]:
+    _, _, version = formula.partition("@")
+    return [int(part) for part in version.split(".") if part.isdigit()]

@@ -1,0 +1,132 @@
+"""Units of the system's systemd."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import Path
+
+from zcli_core.services.contract import LaunchError, SystemdUnit
+from zcli_core.services.launchers.base import Job, Launcher
+from zcli_core.services.launchers.commands import Outcome, as_root, last_lines, run, which
+from zcli_core.services.launchers.identity import serves
+from zcli_core.system.users import own_name
+
+#: systemctl may be installed where systemd does not run, as in most containers: sd_booted(3) looks for this folder.
+BOOTED = Path("/run/systemd/system")
+_REFUSALS = ("interactive authentication required", "access denied", "permission denied", "must be root")
+
+
+def is_there() -> bool:
+    """Whether systemd runs this machine."""
+    return BOOTED.is_dir() and which("systemctl") is not None
+
+
+def systemctl(action: str, unit: str, timeout: float) -> Outcome:
+    """Start or stop a unit, without a password prompt.
+
+    :raises LaunchError: we lack the right.
+    """
+    done = run(["systemctl", "--no-ask-password", action, unit], timeout)
+    if done.code and any(refusal in done.output.lower() for refusal in _REFUSALS):
+        raise LaunchError(
+            f"the user {own_name()} may not {action} units of systemd",
+            as_root("systemctl", action, unit),
+            done.last_lines,
+        )
+    return done
+
+
+class Systemd(Launcher):
+    """Starts the first unit that is there. A unit's exit codes say little: its properties are read instead."""
+
+    name = "systemd"
+
+    def __init__(self, job: Job, method: SystemdUnit) -> None:
+        super().__init__(job)
+        self._names = method.units
+
+    def found(self) -> bool:
+        """Whether systemd runs this machine and knows one of the units."""
+        return self._unit is not None
+
+    @cached_property
+    def _unit(self) -> str | None:
+        if not is_there():
+            return None
+        for name in self._candidates():
+            properties = self._properties(name)
+            # A oneshot unit (Debian's postgresql.service) is "active" with nothing running: it only groups others.
+            if properties.get("LoadState") == "loaded" and properties.get("Type") != "oneshot":
+                return name
+        return None
+
+    def _candidates(self) -> list[str]:
+        wanted = [name for name in self._names if "*" not in name]
+        patterns = [f"{name}.service" for name in self._names if "*" in name]
+        if not patterns:
+            return wanted
+        command = ["systemctl", "list-unit-files", "--no-legend", "--plain", "--type=service", *patterns]
+        listed = run(command, self.job.remaining)
+        names = [line.split()[0] for line in listed.output.splitlines() if line.strip()]
+        fitting = [name for name in names if any(fnmatch(name, pattern) for pattern in patterns) and "@" not in name]
+        return [*sorted((name.removesuffix(".service") for name in fitting), reverse=True), *wanted]
+
+    def _properties(self, unit: str, names: str = "LoadState,ActiveState,SubState,MainPID,Type") -> dict[str, str]:
+        shown = run(["systemctl", "show", "-p", names, unit], self.job.remaining)
+        return dict(line.split("=", 1) for line in shown.output.splitlines() if "=" in line)
+
+    def runs(self) -> bool | None:
+        """Whether the unit runs and its process holds the port."""
+        unit = self._unit
+        if unit is None:
+            return False
+        properties = self._properties(unit)
+        if properties.get("ActiveState") != "active" or properties.get("SubState") == "exited":
+            return False
+        return serves(self.job, int(properties.get("MainPID", "0") or 0))
+
+    def is_run_by(self, uid: int) -> bool:
+        """Whether the unit is active, and has that user: one of its own, or one that systemd made up for it."""
+        unit = self._unit
+        if unit is None:
+            return False
+        found = self._properties(unit, "ActiveState,UID")
+        return found.get("ActiveState") == "active" and found.get("UID") == str(uid)
+
+    def command(self, action: str) -> str:
+        """``systemctl``, as root."""
+        return as_root("systemctl", action, self._require())
+
+    def start(self) -> None:
+        """Start the unit and wait."""
+        unit = self._require()
+        done = systemctl("start", unit, self.job.remaining)
+        if done.code:
+            raise LaunchError(f"systemctl start {unit} failed", log=self._log(done))
+        self.require_ready(f"systemctl start {unit}", self._log)
+
+    def stop(self) -> None:
+        """Stop the unit and wait."""
+        unit = self._require()
+        done = systemctl("stop", unit, self.job.remaining)
+        if done.code:
+            raise LaunchError(f"systemctl stop {unit} failed", log=done.last_lines)
+        self.require_gone(f"systemctl stop {unit}")
+
+    def _require(self) -> str:
+        if self._unit is None:
+            raise LaunchError(f"systemd has no unit {' or '.join(self._names)} here")
+        return self._unit
+
+    def _log(self, done: Outcome | None = None) -> tuple[str, ...]:
+        """What the unit logged; what systemctl printed where the journal is not ours to read."""
+        if which("journalctl") and self._unit:
+            try:
+                command = ["journalctl", "--no-pager", "-q", "-o", "cat", "-n", "8", "-u", self._unit]
+                said = run(command, self.job.remaining)
+            except LaunchError:
+                said = Outcome(1, "")
+            if said.code == 0 and said.output.strip():
+                return last_lines(said.output)
+        return done.last_lines if done else ()

@@ -1,0 +1,1 @@
+"""What the operating system gives: folders, files, accounts, processes, and this installation."""

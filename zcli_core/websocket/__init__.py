@@ -1,0 +1,1 @@
+"""The WebSocket server and the contract of its transports."""

@@ -1,0 +1,148 @@
+"""What a connected client may do: how many of one address, how many messages a second, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from zcli_core.websocket.connection import ServerConnection, who
+from zcli_core.websocket.parts.addresses import address_key
+
+if TYPE_CHECKING:
+    from zcli_core.config.sections import WebSocket
+    from zcli_core.websocket.contract import Address, Closed, Connection, Message, Receiver
+
+#: Seconds after which a timer looks at the clock again: it may have been set, or the machine have slept.
+_LOOK_AGAIN = 600.0
+
+#: A time that never comes, as a float; an int may be more than a float can hold.
+_NEVER = 2.0**53
+
+
+class ClientLimits:
+    """The limits of one running server. Those that are off cost nothing."""
+
+    def __init__(self, settings: WebSocket, loop: asyncio.AbstractEventLoop, log: logging.Logger) -> None:
+        self._loop = loop
+        self._log = log
+        self._rate = settings.max_messages_per_second
+        self._counting = settings.max_connections_per_address is not None
+        self._counts: Counter[str] = Counter()
+        self._expiring: dict[ServerConnection, _Expiry] = {}
+
+    def count_of(self, address: Address) -> int:
+        """How many clients have that address; one that has left counts until its handler has ended."""
+        return self._counts[address_key(address)]
+
+    def enter(self, client: ServerConnection, connection: Connection, receiver: Receiver) -> Receiver:
+        """A client has connected: what receives for it from now on."""
+        if self._rate is not None:
+            receiver = _PacedReceiver(client, connection, receiver, self._rate, self._loop, self._log)
+        expires_at = client._admission.expires_at
+        if expires_at is not None:
+            self._expiring[client] = _Expiry(connection, expires_at, self._loop)
+        if self._counting:
+            self._counts[address_key(client.remote_address)] += 1
+        return receiver
+
+    def leave(self, client: ServerConnection) -> None:
+        """A client is gone, and its handler has ended."""
+        if self._counting:
+            key = address_key(client.remote_address)
+            self._counts[key] -= 1
+            if self._counts[key] <= 0:
+                del self._counts[key]
+        expiry = self._expiring.pop(client, None)
+        if expiry is not None:
+            expiry.cancel()
+
+
+class _Expiry:
+    """Closes a connection (1008) when the credential that admitted its client stops being valid."""
+
+    def __init__(self, connection: Connection, expires_at: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
+        self._expires_at = min(expires_at, _NEVER)
+        self._loop = loop
+        self._timer = loop.call_later(self._wait(), self._look)
+
+    def _wait(self) -> float:
+        return min(max(self._expires_at - time.time(), 0.0), _LOOK_AGAIN)
+
+    def _look(self) -> None:
+        if time.time() >= self._expires_at:
+            self._connection.close(1008, "the credential has expired")
+        else:
+            self._timer = self._loop.call_later(self._wait(), self._look)
+
+    def cancel(self) -> None:
+        """The client is gone."""
+        self._timer.cancel()
+
+
+class _PacedReceiver:
+    """Holds delivery where a client sends more messages a second than it may; nothing is dropped.
+
+    A client may send the messages of one second at once. After that it is read no faster than the limit, so that TCP
+    slows it down. Implements :class:`zcli_core.websocket.contract.Receiver` in front of another one.
+    """
+
+    __slots__ = ("_client", "_connection", "_left", "_log", "_loop", "_most", "_rate", "_receiver", "_since", "_timer")
+
+    def __init__(
+        self,
+        client: ServerConnection,
+        connection: Connection,
+        receiver: Receiver,
+        rate: float,
+        loop: asyncio.AbstractEventLoop,
+        log: logging.Logger,
+    ) -> None:
+        self._client = client
+        self._connection = connection
+        self._receiver = receiver
+        self._rate = rate
+        self._loop = loop
+        #: None once it was used.
+        self._log: logging.Logger | None = log
+        #: Messages that may come now; below 0 where the handler made room for one that came too early.
+        self._left = self._most = max(rate, 1.0)
+        self._since = loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def message(self, message: Message) -> bool:
+        """Pass a message on; whether another one is welcome now."""
+        now = self._loop.time()
+        self._left = min(self._left + (now - self._since) * self._rate, self._most) - 1
+        self._since = now
+        if not self._receiver.message(message):
+            return False  # and the receiver itself will ask for the next one
+        if self._left >= 1:
+            return True
+        if self._log is not None:
+            self._log.info(
+                "%s sends more than %g messages a second and is read more slowly (websocket.max_messages_per_second)",
+                who(self._client), self._rate,
+            )  # fmt: skip
+            self._log = None
+        self._stop_timer()
+        self._timer = self._loop.call_later((1 - self._left) / self._rate, self._connection.resume_delivery)
+        return False
+
+    def end(self) -> bool:
+        """No message follows."""
+        self._stop_timer()
+        return self._receiver.end()
+
+    def closed(self, closed: Closed) -> None:
+        """The connection is gone."""
+        self._stop_timer()
+        self._receiver.closed(closed)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

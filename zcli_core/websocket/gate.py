@@ -1,0 +1,277 @@
+"""The gate: who may open a connection. It checks limits, origin, path, throttle and strategies, in this order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
+
+from zcli_core.auth.contract import Identified, Rejected
+from zcli_core.auth.parts import BEARER
+from zcli_core.net.origins import OriginRules, setting_that_admits
+from zcli_core.websocket import pages
+from zcli_core.websocket.addresses import TrustedProxies, throttled_networks, widest_network
+from zcli_core.websocket.connection import Admission
+from zcli_core.websocket.contract import (
+    Accept,
+    Address,
+    Connection,
+    Decision,
+    HttpAnswer,
+    Receiver,
+    Refuse,
+    Request,
+)
+from zcli_core.websocket.refusals import RefusalLog, RefusalPacer
+from zcli_core.websocket.throttle import FailureThrottle
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from zcli_core.config.sections import WebSocket
+    from zcli_core.websocket.addresses import Networks
+    from zcli_core.websocket.default_origins import DefaultOrigins
+    from zcli_core.websocket.strategies import AskedStrategy, Outcome
+
+
+class _Refusal(NamedTuple):
+    """A refusal for whichever way it is sent: a close code, or an HTTP status and headers."""
+
+    code: int
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+_FULL = _Refusal(1013, 503, "the server is full", (("Retry-After", "5"),))
+_FULL_FOR_ADDRESS = _Refusal(1013, 429, "too many connections from this address", (("Retry-After", "5"),))
+_ORIGIN = _Refusal(1008, 403, "origin not allowed")
+_PATH = _Refusal(1008, 404, "no such path")
+_NO_CREDENTIAL = _Refusal(1008, 401, "authentication required", (("WWW-Authenticate", "Bearer"),))
+_WRONG_CREDENTIAL = _Refusal(1008, 401, "authentication failed", (("WWW-Authenticate", "Bearer"),))
+_UNAVAILABLE = _Refusal(1011, 503, "authentication is not available")
+
+
+class Occupancy(NamedTuple):
+    """How many clients are connected, for the gate's limits."""
+
+    #: Whether another client may enter.
+    has_room: Callable[[], bool]
+    #: How many clients an address has; asked only if ``max_connections_per_address`` is set.
+    count_of: Callable[[Address], int]
+
+
+class Rules(NamedTuple):
+    """What the gate goes by besides the settings, made from them before the port opens."""
+
+    #: None: ``allowed_origins`` is not set, so that ``default_origins`` apply.
+    origins: OriginRules | None
+    default_origins: DefaultOrigins
+    #: None: every path is admitted.
+    paths: Collection[str] | None
+    proxies: TrustedProxies
+
+
+class Gate:
+    """Decides on upgrades. ``admit`` takes a client in."""
+
+    def __init__(
+        self,
+        settings: WebSocket,
+        rules: Rules,
+        strategies: Sequence[AskedStrategy],
+        occupancy: Occupancy,
+        admit: Callable[[Admission], Callable[[Connection], Receiver]],
+        log: logging.Logger,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._settings = settings
+        self._rules = rules
+        self._strategies = strategies
+        self._immediate = all(strategy.immediate for strategy in strategies)
+        #: Two strategies may give the same name to different clients.
+        self._names_may_clash = len(strategies) > 1
+        self._occupancy = occupancy
+        self._admit = admit
+        self._log = log
+        self._throttle = FailureThrottle(settings.auth_failures_max, settings.auth_failures_window)
+        self._pacer = RefusalPacer(settings.max_refusal_delay)
+        self._refusals = RefusalLog(log, loop)
+        #: The request as the client sent it: with the client's address where a trusted proxy tells it.
+        self.client_of = rules.proxies.client_of
+
+    def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
+        """Decide on an upgrade; at once, unless a strategy has to wait for something."""
+        received, request = request, self.client_of(request)
+        full = self._full(request)
+        if full is not None:
+            return full
+        origin_headers = request.headers.get_all("origin")
+        if origin_headers and not self._admits_origin(request, origin_headers, forwarded=request is not received):
+            return self._refuse(request, _ORIGIN, self._origin_advice(origin_headers))
+        origin = origin_headers[0] if origin_headers else None
+        paths = self._rules.paths
+        if paths is not None and request.path not in paths and unquote(request.path) not in paths:
+            return self._refuse(request, _PATH, "its path has no handler")
+        if not self._settings.require_auth:
+            return self._accept(Admission(request=request, origin=origin), None)
+        networks = throttled_networks(request.remote_address)
+        if not self._immediate:
+            return self._decide_later(request, origin, networks)
+        wait = self._throttle.wait(networks)
+        if wait:
+            return self._unguessable(request, origin) or self._throttled(request, wait)
+        for strategy in self._strategies:
+            outcome = strategy.judge(request)
+            if outcome is not None:
+                if _counts(outcome):
+                    self._throttle.failed(networks)
+                return self._carry_out(request, origin, strategy, outcome)
+        return self._unidentified(request)
+
+    async def _decide_later(self, request: Request, origin: str | None, networks: Networks) -> Decision:
+        began = time.monotonic()
+        waiting_for = "other clients of its address were still being judged"
+        try:
+            if not self._throttle.has_place(networks):
+                decision = self._unguessable(request, origin)
+                if decision is not None:
+                    return decision
+            wait = await self._throttle.take_place(networks)
+            if wait:
+                return self._throttled(request, wait)
+            outcome: Outcome = None
+            try:
+                for strategy in self._strategies:
+                    waiting_for = f"{strategy} had not decided"
+                    outcome = await strategy.judge_later(request)
+                    if outcome is not None:
+                        return self._carry_out(request, origin, strategy, outcome)
+            finally:
+                self._throttle.leave_place(networks, failed=_counts(outcome))
+        except BaseException:
+            # Cancelled by the transport: the time is over, or the client has gone.
+            cause = f"{waiting_for} after {time.monotonic() - began:.0f} s (1011), unless it left first"
+            self._refusals.note(request.remote_address, cause)
+            raise
+        return self._unidentified(request)
+
+    def _unguessable(self, request: Request, origin: str | None) -> Decision | None:
+        """Admit a client whose credential cannot be guessed, whatever else comes from its address."""
+        for strategy in self._strategies:
+            outcome = strategy.judge_throttled(request)
+            if outcome is not None:
+                return self._carry_out(request, origin, strategy, outcome)
+        return None
+
+    def _throttled(self, request: Request, wait: float) -> Refuse | HttpAnswer:
+        seconds = f"{wait:.0f}"
+        reason = f"too many failed attempts, wait {seconds} s"
+        cause = "too many wrong credentials came from its address (websocket.auth_failures_max)"
+        return self._refuse(request, _Refusal(1008, 429, reason, (("Retry-After", seconds),)), cause)
+
+    def _carry_out(self, request: Request, origin: str | None, strategy: AskedStrategy, outcome: Outcome) -> Decision:
+        if isinstance(outcome, Identified):
+            # Others may have entered while the strategy was asked.
+            full = self._full(request)
+            if full is not None:
+                return full
+            name = f"{strategy.name}:{outcome.identity}" if self._names_may_clash else outcome.identity
+            admission = Admission(name, strategy.name, outcome.claims, origin, request, outcome.expires_at)
+            return self._accept(admission, outcome.subprotocol)
+        if isinstance(outcome, Rejected):
+            return self._refuse(request, _WRONG_CREDENTIAL, f"{outcome.cause} ({strategy})")
+        return self._refuse(request, _UNAVAILABLE, f"{strategy} failed")
+
+    # --- the checks ---
+
+    def _full(self, request: Request) -> Refuse | HttpAnswer | None:
+        if not self._occupancy.has_room():
+            limit = self._settings.max_connections
+            cause = f"{limit} clients are connected, or their handlers still run (websocket.max_connections)"
+            return self._refuse(request, _FULL, cause)
+        limit_of_one = self._settings.max_connections_per_address
+        # The clients of a Unix socket have no address to tell them apart by.
+        if limit_of_one is None or request.remote_address is None:
+            return None
+        if self._occupancy.count_of(request.remote_address) < limit_of_one:
+            return None
+        cause = (
+            f"its address has {limit_of_one} connections or running handlers (websocket.max_connections_per_address)"
+        )
+        return self._refuse(request, _FULL_FOR_ADDRESS, cause)
+
+    def _admits_origin(self, request: Request, found: list[str], forwarded: bool) -> bool:
+        if len(found) > 1:
+            return False
+        rules = self._rules
+        if rules.origins is not None:
+            return rules.origins.admits(found[0])
+        return rules.default_origins.admits(found[0], request, forwarded)
+
+    def _origin_advice(self, found: list[str]) -> str:
+        if len(found) > 1:
+            return f"it sent {len(found)} Origin headers"
+        origin = found[0]
+        shown = repr(origin if len(origin) <= 100 else f"{origin[:100]}...")
+        item = setting_that_admits(origin)
+        if item is None:
+            return f"{shown} is not an origin"
+        allowed = self._settings.allowed_origins
+        why = (
+            "is not of this host, and websocket.allowed_origins is not set"
+            if allowed is None
+            else "is not among websocket.allowed_origins"
+        )
+        return f"the origin {shown} {why}; to admit it: allowed_origins = {[*(allowed or ()), item]}"
+
+    def page_of(self, request: Request) -> str | None:
+        """The Origin of a page that may connect, and so may read what is answered to plain HTTP; else None.
+
+        ``request`` is the request as it was received.
+        """
+        found = request.headers.get_all("origin")
+        if not found or setting_that_admits(found[0]) is None:
+            return None
+        client = self.client_of(request)
+        return found[0] if self._admits_origin(client, found, forwarded=client is not request) else None
+
+    # --- the answers ---
+
+    def _accept(self, admission: Admission, carrier: str | None) -> Accept:
+        assert admission.request is not None
+        return Accept(self._admit(admission), subprotocol=self._subprotocol(admission.request) or carrier)
+
+    def _subprotocol(self, request: Request) -> str | None:
+        return next((name for name in self._settings.subprotocols if name in request.subprotocols), None)
+
+    def _unidentified(self, request: Request) -> Refuse | HttpAnswer:
+        names = ", ".join(strategy.name for strategy in self._strategies)
+        return self._refuse(request, _NO_CREDENTIAL, f"it showed no credential ({names})")
+
+    def _refuse(self, request: Request, refusal: _Refusal, cause: str) -> Refuse | HttpAnswer:
+        delay = self.refused(cause, request.remote_address)
+        if self._settings.refuse_with == "http":
+            return pages.refusal(refusal.status, refusal.reason, refusal.headers, delay)
+        # A browser that offered subprotocols and is answered with none sees a failure without code or reason.
+        offered = request.subprotocols
+        subprotocol = self._subprotocol(request) or (BEARER if BEARER in offered else (offered or (None,))[0])
+        return Refuse(refusal.code, refusal.reason, subprotocol, delay)
+
+    def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
+        """Log that a client is refused; the seconds for which its answer has to wait."""
+        if request is not None:
+            address = self.client_of(request).remote_address
+        self._refusals.note(address, cause)
+        return self._pacer.delay(widest_network(address))
+
+    def close(self) -> None:
+        """The server ends: log how many refusals were not logged."""
+        self._refusals.close()
+
+
+def _counts(outcome: Outcome) -> bool:
+    """Whether it is a wrong credential, which may be a guess."""
+    return isinstance(outcome, Rejected) and outcome.counts

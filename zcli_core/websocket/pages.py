@@ -1,0 +1,74 @@
+"""What the WebSocket port answers to plain HTTP: ``/health`` for machines, a short page for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from string import Template
+
+from zcli_core.websocket.contract import HttpAnswer, Request
+
+_COMMON = (
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
+)
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
+_READ = ("GET", "HEAD")
+_ALLOWED = "GET, HEAD, OPTIONS"
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>WebSocket server</title><style>
+:root { color-scheme: light dark }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; font: 16px/1.6 system-ui, sans-serif;
+  background: light-dark(#f4f2ee, #16181d); color: light-dark(#22252b, #e6e4df) }
+main { max-width: 30rem; margin: 1.5rem; padding: 2rem 2.25rem; border-radius: 14px;
+  background: light-dark(#fff, #1f2229); box-shadow: 0 1px 2px #0002, 0 12px 40px #0001 }
+h1 { margin: 0 0 .75rem; font-size: 1.35rem } p { margin: .5rem 0 }
+i { display: inline-block; width: .6rem; height: .6rem; margin-right: .6rem; border-radius: 50%; background: #2a9d6e }
+code { font-family: ui-monospace, monospace }
+</style></head><body><main><h1><i></i>A WebSocket server is listening here</h1>
+<p>There is no page to see: connect with <code>new WebSocket("$scheme://" + address)</code>.</p>
+$trusted</main></body></html>
+"""
+_TRUSTED = """<p>You reached it over an encrypted connection, so your browser accepts its certificate now.
+Close this tab and go back to your page.</p>
+"""
+
+
+def answer(request: Request, full: bool, page: str | None) -> HttpAnswer:
+    """Answer a request that asks for no WebSocket.
+
+    ``/health`` gives 200 and ``{"status": "ok"}``, or ``"full"`` if ``full`` is true. It does not tell how many clients
+    are connected, because anybody can ask. Every other path gives 426 (RFC 9110, 15.5.22). ``page`` is the Origin of a
+    page that may connect, and that may therefore read the answer; None for any other.
+    """
+    found = _answer(request, full)
+    if page is None:
+        return found
+    return replace(found, headers=(*found.headers, ("Access-Control-Allow-Origin", page), ("Vary", "Origin")))
+
+
+def _answer(request: Request, full: bool) -> HttpAnswer:
+    if request.method == "OPTIONS":
+        # The answer to a preflight request too (Fetch Standard, 4.8): which page may go on is said by answer().
+        methods = ("Access-Control-Allow-Methods", "GET, HEAD")
+        return HttpAnswer(204, b"", (("Allow", _ALLOWED), methods, *_COMMON))
+    if request.method not in _READ:
+        return HttpAnswer(405, b"This port speaks WebSocket.\n", (("Allow", _ALLOWED), _TEXT, *_COMMON))
+    if request.path == "/health":
+        body = json.dumps({"status": "full" if full else "ok"})
+        return HttpAnswer(200, body.encode() + b"\n", (("Content-Type", "application/json"), *_COMMON))
+    scheme = "wss" if request.tls else "ws"
+    upgrade = ("Upgrade", "websocket")
+    if "text/html" in request.headers.get("accept", ""):
+        page = Template(_PAGE).substitute(scheme=scheme, trusted=_TRUSTED if request.tls else "")
+        return HttpAnswer(426, page.encode(), (upgrade, ("Content-Type", "text/html; charset=utf-8"), *_COMMON))
+    text = f"This is a WebSocket server: connect with {scheme}://. Its health is at /health.\n"
+    return HttpAnswer(426, text.encode(), (upgrade, _TEXT, *_COMMON))
+
+
+def refusal(status: int, reason: str, headers: tuple[tuple[str, str], ...], delay: float) -> HttpAnswer:
+    """A refused upgrade as a plain HTTP answer (``refuse_with: http``), sent after ``delay`` seconds."""
+    return HttpAnswer(status, f"{reason}\n".encode(), (_TEXT, *headers, *_COMMON), delay)

@@ -1,0 +1,114 @@
+"""Sockets that listen: made for an :class:`Endpoint`, with everything set before a client can connect."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from pathlib import Path
+
+    from zcli_core.websocket.contract import Endpoint
+
+
+async def listening_sockets(endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
+    """Bind and listen; one socket for each address of the host. Raises OSError where the system refuses."""
+    if endpoint.sockets:
+        for sock in endpoint.sockets:
+            sock.setblocking(False)
+        return list(endpoint.sockets)
+    with contextlib.ExitStack() as opened:
+        if endpoint.unix_path is not None:
+            sockets = [opened.enter_context(_bind_unix(endpoint, endpoint.unix_path))]
+        else:
+            sockets = await _bind_host(endpoint, loop, opened)
+        for sock in sockets:
+            sock.setblocking(False)
+            sock.listen(endpoint.backlog)
+        opened.pop_all()
+    return sockets
+
+
+def _bind_unix(endpoint: Endpoint, path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(str(path))
+        # Until it listens, no client can connect, whatever the permissions are so far.
+        try:
+            set_owner_and_mode(path, endpoint.unix_owner, endpoint.unix_mode)
+        except OSError:
+            path.unlink()
+            raise
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def set_owner_and_mode(path: Path, owner: tuple[int, int], mode: int | None) -> None:
+    """Set them on the socket itself: whoever owns its folder may have put a link to another file in its place."""
+    if owner == (-1, -1) and mode is None:
+        return
+    flags = getattr(os, "O_PATH", None)
+    if flags is None:  # macOS: the last part of a path is never followed here
+        os.chown(path, *owner, follow_symlinks=False)
+        if mode is not None:
+            os.chmod(path, mode, follow_symlinks=False)
+        return
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISSOCK(found.st_mode) or found.st_nlink != 1:
+            raise OSError(errno.EEXIST, "another user has replaced the socket", str(path))
+        itself = f"/proc/self/fd/{descriptor}"
+        os.chown(itself, *owner)
+        if mode is not None:
+            os.chmod(itself, mode)
+    finally:
+        os.close(descriptor)
+
+
+async def _bind_host(
+    endpoint: Endpoint, loop: asyncio.AbstractEventLoop, opened: contextlib.ExitStack
+) -> list[socket.socket]:
+    found = await loop.getaddrinfo(
+        endpoint.host or None, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets = []
+    missing: OSError | None = None
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        try:
+            sock = opened.enter_context(socket.socket(family, kind, protocol))
+        except OSError as error:  # this system has no IPv6, say
+            missing = error
+            continue
+        try:
+            _bind(sock, address, endpoint.reuse_port)
+        except OSError as error:
+            import errno
+
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            sock.close()  # IPv6 is there but off, or it is not an address of this machine
+            missing = error
+        else:
+            sockets.append(sock)
+    if not sockets:
+        raise missing or OSError(f"no address found for {endpoint.host!r}")
+    return sockets
+
+
+def _bind(sock: socket.socket, address: Any, reuse_port: bool) -> None:
+    if os.name == "posix" and sys.platform != "cygwin":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if sock.family == getattr(socket, "AF_INET6", None):
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind(address)

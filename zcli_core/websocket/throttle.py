@@ -1,0 +1,113 @@
+"""Slowing down clients that guess: after too many wrong credentials an address has to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zcli_core.websocket.addresses import Network, Networks
+
+#: Addresses and networks that are remembered at once: that many throttled ones, and that many others. Of each kind the
+#: one whose last failure is longest ago is forgotten first.
+MAX_ADDRESSES = 10_000
+
+
+class FailureThrottle:
+    """Counts wrong credentials by address, and by larger IPv6 networks, in a window that slides.
+
+    An address may fail ``limit`` times in ``window`` seconds, and a larger network a multiple of that
+    (:func:`~.addresses.throttled_networks`). Then its clients have to wait until the oldest of these failures has left
+    the window. A credential that is being judged counts as failed until it is known, so that credentials that arrive
+    together are not all judged before the first failure counts.
+
+    For the thread of one event loop.
+    """
+
+    def __init__(self, limit: int, window: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._window = window
+        self._clock = clock
+        # Throttled ones stand apart, so that failures from many other addresses do not push them out.
+        self._counted: OrderedDict[str, deque[float]] = OrderedDict()
+        self._throttled: OrderedDict[str, deque[float]] = OrderedDict()
+        #: How many credentials are being judged.
+        self._pending: dict[str, int] = {}
+        #: Clients that wait for a place, by the largest of their networks.
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+
+    def __len__(self) -> int:
+        """How many addresses and networks are remembered."""
+        return len(self._counted) + len(self._throttled)
+
+    def failed(self, networks: Networks) -> None:
+        """Note a failure."""
+        now = self._clock()
+        for network in networks:
+            key, limit = network.key, self._limit * network.share
+            times = self._throttled.pop(key, None) or self._counted.pop(key, None) or deque(maxlen=limit)
+            times.append(now)
+            table = self._throttled if len(times) == limit else self._counted
+            table[key] = times
+            if len(table) > MAX_ADDRESSES:
+                table.popitem(last=False)
+
+    def wait(self, networks: Networks) -> float:
+        """Seconds until a client of these networks may try again; 0 if it may now."""
+        return max(self._wait(network) for network in networks)
+
+    def _wait(self, network: Network) -> float:
+        key = network.key
+        times = self._throttled.get(key) or self._counted.get(key)
+        if times is None:
+            return 0.0
+        now, throttled = self._clock(), key in self._throttled
+        while times and times[0] + self._window <= now:
+            times.popleft()
+        if throttled and len(times) == self._limit * network.share:
+            return times[0] + self._window - now
+        if throttled:
+            self._counted[key] = self._throttled.pop(key)
+        if not times:
+            del self._counted[key]
+        return 0.0
+
+    # --- places ---
+
+    def has_place(self, networks: Networks) -> bool:
+        """Whether another credential may be judged now."""
+        return not self.wait(networks) and all(
+            self._pending.get(key, 0) + len(self._counted.get(key, ())) < self._limit * share for key, share in networks
+        )
+
+    async def take_place(self, networks: Networks) -> float:
+        """Wait until another credential may be judged, and count it as one that is; then :meth:`leave_place` is due.
+
+        Returns:
+            0 if the place is taken; else the seconds until the client may try again, and no place is taken.
+        """
+        while not self.has_place(networks):
+            seconds = self.wait(networks)
+            if seconds:
+                return seconds
+            left = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(networks[-1].key, []).append(left)
+            await left
+        for key, _ in networks:
+            self._pending[key] = self._pending.get(key, 0) + 1
+        return 0.0
+
+    def leave_place(self, networks: Networks, failed: bool) -> None:
+        """The credential has been judged, or its client has gone."""
+        for key, _ in networks:
+            self._pending[key] -= 1
+            if not self._pending[key]:
+                del self._pending[key]
+        if failed:
+            self.failed(networks)
+        for left in self._waiting.pop(networks[-1].key, ()):
+            if not left.done():
+                left.set_result(None)
