@@ -56,7 +56,8 @@ def test_every_block_does_what_the_document_says(
     folder.mkdir()
     # The ports that the documents name may be in use here, by another test for example.
     ports = dict(zip(("8080", "16379"), map(str, free_ports(2)), strict=True))
-    Reader(folder, shell, {"https://httpbin.org": httpbin, **ports}).follow(document)
+    replacements = {"https://httpbin.org": httpbin, "./zCLI": str(ROOT), **ports}
+    Reader(folder, shell, replacements).follow(document)
 
 
 def test_the_documents_links_lead_somewhere() -> None:

@@ -5,5 +5,5 @@ A plugin needs little of it: ``hookimpl`` to mark its hooks, and the modules ``c
 
 from zcli_core.plugins.hookspecs import hookimpl
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "hookimpl"]
