@@ -17,7 +17,7 @@ from zcli_core.cli.reference_page import CONTRACTS
 from zcli_core.plugins import hookspecs
 from zcli_core.plugins.records import KINDS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "REFERENCE.md"
 COMMAND = "python -m zCLI reference --own > REFERENCE.md"
 

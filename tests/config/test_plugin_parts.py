@@ -308,7 +308,7 @@ def test_what_a_layer_needs_is_complained_of_once_if_it_is_wrong(start: Start, s
 def test_a_layer_that_asks_for_what_it_does_not_need_is_named(start: Start, site: Site) -> None:
     """Other layers may not have been read yet."""
     site.plugin("vault", _layer("vault", 150, "return [context.value('http.timeout')]"))
-    with pytest.raises(ConfigError, match=r"the configuration layer 'vault' failed: LookupError in config_layer\.py"):
+    with pytest.raises(ConfigError, match=r"the configuration layer 'vault' failed: LookupError in contract\.py"):
         start({"plugins": {"disable": ["zcli_secrets_dir"]}})
 
 

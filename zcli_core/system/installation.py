@@ -25,7 +25,7 @@ def install_again(distribution: str, option: str = "--force-reinstall") -> str:
     """
     source = _recorded_source(distribution)
     if source is None and distribution == OURS:  # not on PyPI
-        folder = Path(__file__).resolve().parent.parent
+        folder = Path(__file__).resolve().parents[2]
         source = str(folder) if (folder / "pyproject.toml").is_file() else None
     elif source is None:
         source = distribution

@@ -3,15 +3,7 @@
 from zcli_core import hookimpl
 from zcli_core.config.settings import setting
 from zcli_core.plugins.contract import Provider
-from zcli_core.services.contract import (
-    Answer,
-    Exchange,
-    Install,
-    LocalProcess,
-    NotThisService,
-    ServiceBackend,
-    lines,
-)
+from zcli_core.services.contract import Answer, Exchange, Install, LocalProcess, NotThisService, ServiceBackend, lines
 from zcli_core.services.parts.settings import ServiceSettings
 
 ZCLI_CONTRACT = 1
