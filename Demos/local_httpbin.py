@@ -135,7 +135,7 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):  # a client that went away is no news
+        if not isinstance(sys.exc_info()[1], OSError):  # a client may close its connection
             super().handle_error(request, client_address)
 
 
@@ -241,7 +241,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.cpu is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {given.cpu})
-    if not sys.stdin.isatty():  # a program started us and will close it: what Ctrl+C means is that program's business
+    if not sys.stdin.isatty():  # a program started us and will close it: that program handles Ctrl+C
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     with LocalHttpbin(https=given.https, port=given.port) as httpbin:
         print(httpbin.url, flush=True)

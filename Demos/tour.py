@@ -1,10 +1,10 @@
-"""A walk through what zCLI does, on this machine, with everything that comes back.
+"""Show what zCLI does on this machine, with the output of every step.
 
-    python Demos/tour.py            # against the public httpbin, or a local one where it does not answer quickly
-    python Demos/tour.py --local    # nothing outside this machine is asked
+    python Demos/tour.py            # with the public httpbin, or a local one if that does not respond quickly
+    python Demos/tour.py --local    # sends nothing to other machines
 
 HTTPBIN_URL, in the environment or in a .zEnv file, names the httpbin to use instead.
-Ends with status 0 if every step held and 1 if not. It works in a temporary folder and leaves nothing behind.
+The exit status is 0 if every step passed, and 1 if not. The tour works in a temporary folder and removes it.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from tour_steps.websocket import show_websocket
 from zcli_core import __version__
 
 STEPS = (
-    Step("Plugins: everything that touches the outside world is one", show_plugins),
-    Step("Settings: five layers, each value with who set it", show_layers),
-    Step("Settings: a wrong value", show_wrong_values),
-    Step("Ports: free, held, served", show_ports),
+    Step("Plugins: every part that talks to the outside world", show_plugins),
+    Step("Settings: five layers, and the origin of each value", show_layers),
+    Step("Settings: invalid values", show_wrong_values),
+    Step("Ports: free, in use, listening", show_ports),
     Step("HTTP and HTTPS: a request of each method", show_methods),
-    Step("HTTP and HTTPS: when it goes wrong", show_trouble),
+    Step("HTTP and HTTPS: errors", show_trouble),
     Step("WebSocket: echo, tokens, wss, broadcast, a clean stop", show_websocket),
-    Step("Parts swapped by a setting: HTTP over libcurl", show_engines),
-    Step("Parts swapped by the deployment: HTTP over libcurl, JSON Web Tokens", show_deployments),
-    Step("Services: each told by its own protocol", show_services),
+    Step("A setting replaces a part: HTTP over libcurl", show_engines),
+    Step("The deployment replaces parts: HTTP over libcurl, JSON Web Tokens", show_deployments),
+    Step("Services: each detected by its own protocol", show_services),
     Step("Services: one started, used, restarted and stopped", show_lifecycle),
     Step("Services: the guide's demo that starts PostgreSQL", show_starting_demo),
-    Step("The demos, as a newcomer runs them", show_demos),
+    Step("The demos, as a user runs them", show_demos),
     Step("Closing", show_close),  # the last
 )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Walk through what zCLI does on this machine.")
-    parser.add_argument("--local", action="store_true", help="ask nothing outside this machine")
+    parser = argparse.ArgumentParser(description="Show what zCLI does on this machine.")
+    parser.add_argument("--local", action="store_true", help="send nothing to other machines")
     given = parser.parse_args()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without ✓ shows a question mark
@@ -74,22 +74,22 @@ def main() -> int:
         tour.resources.close()
     seconds = time.monotonic() - began
     if failed:
-        tour.console.print(f"\n[bold red]{len(failed)} of {len(STEPS)} steps did not hold:[/]")
+        tour.console.print(f"\n[bold red]{len(failed)} of {len(STEPS)} steps failed:[/]")
         for step in failed:
             tour.say(step.title, "red")
         return 1
-    tour.console.print(f"\n[bold green]All {len(STEPS)} steps held[/], in {seconds:.1f} s.")
+    tour.console.print(f"\n[bold green]All {len(STEPS)} steps passed[/], in {seconds:.1f} s.")
     return 0
 
 
 def _interrupted(signum: int, frame: FrameType | None) -> NoReturn:
-    """The first Ctrl+C ends the tour; another one must not leave half of what it started behind."""
+    """End the tour at the first Ctrl+C, and ignore further ones while it stops what it started."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
-    """Leave by way of every ``finally``."""
+    """End the tour through every ``finally``."""
     sys.exit(128 + signum)
 
 

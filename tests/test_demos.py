@@ -86,9 +86,9 @@ def test_errors_are_told_apart(tmp_path: Path, server: dict[str, str]) -> None:
     """Two answers and two causes."""
     for _ in range(5):  # on a loaded machine the limit of 2 s in the demo may not be enough for an answer
         printed = _printed(ERRORS, tmp_path, server).splitlines()
-        if "An answer" in printed[1] and "An answer" in printed[3]:
+        if "A response" in printed[1] and "A response" in printed[3]:
             break
-    assert printed[1::2][:2] == ["  ✓ An answer: 404 NOT FOUND", "  ✓ An answer: 500 INTERNAL SERVER ERROR"]
+    assert printed[1::2][:2] == ["  ✓ A response: 404 NOT FOUND", "  ✓ A response: 500 INTERNAL SERVER ERROR"]
     assert printed[5].startswith("  ✓ None after")
     assert "invalid-domain-12345.com" in printed[5]
     assert re.match(r"  ✓ None after \d+\.\d s, timeout: ", printed[7])

@@ -1,1 +1,1 @@
-"""The steps of the tour, one file per subject, and what they have in common (``walk``)."""
+"""The steps of the tour, one file for each subject, and what they share (``walk``)."""

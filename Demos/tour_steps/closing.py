@@ -1,4 +1,4 @@
-"""A clean close: what was started has ended, and nothing is left behind."""
+"""The last step: close everything, and check that nothing is left."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ def show_close(tour: Tour) -> str:
     logs = list((tour.folder / "logs").glob("*.log"))
     written = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in logs)
     tour.say(f"{len(tour.apps)} zCLI objects wrote {written} lines into {len(logs)} log files")
-    expect(len(logs) == len(tour.apps), "each zCLI object has a title, and so a log, of its own")
+    expect(len(logs) == len(tour.apps), "the zCLI objects do not have one log each")
     httpbin = tour.made(find_httpbin)
     tour.resources.close()
     for z in tour.apps:
-        z.close()  # a second time: no error
+        z.close()  # a second time, which is allowed
     threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    expect(not threads, f"threads are left: {', '.join(threads)}")
+    expect(not threads, f"threads are still running: {', '.join(threads)}")
     sockets = open_sockets() - tour.sockets_before
-    expect(not sockets, f"{len(sockets)} sockets are left open")
+    expect(not sockets, f"{len(sockets)} sockets are still open")
     for port in httpbin.local_ports if httpbin else ():
         expect(check_port(port), f"the local httpbin still holds port {port}")
-    expect(not tour.folder.exists(), f"{tour.folder} is still there")
-    tour.say("all closed: no thread, socket, server or file of the tour is left")
-    return "closed, and closing twice is no error"
+    expect(not tour.folder.exists(), f"{tour.folder} still exists")
+    tour.say("closed: the tour has left no thread, socket, server or file")
+    return "closed; closing twice is allowed"

@@ -1,4 +1,4 @@
-"""The guide's demos, each run as anybody would run it."""
+"""The guide's demos, each run as a user runs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 _DEMOS = Path("Demos", "Layer_0", "zComm_Demo")
 _LONGEST = 30.0
 
-# What each must print, as a regular expression that is searched for.
+# A regular expression that the output of each demo must contain.
 _EXPECTED = {
     "lvl0_hello/1_hello_comm.py": r"(?s)\[zConfig Ready\].*\[zComm Ready\].*zComm is ready",
     "lvl1_network/1_port_check.py": r"(?s)(?:Port +\d+ \(\w+ *\): (?:✓ available|✗ in use)\n){6}",
@@ -24,7 +24,7 @@ _EXPECTED = {
     "lvl1_network/3_http_methods.py": r"(?s)GET +200.*POST +200.*PUT +200.*PATCH +200.*DELETE +200",
     "lvl3_services/1_service_check.py": r"[✓✗] PostgreSQL",
     "lvl3_services/2_service_multi.py": r"(?s)PostgreSQL Database.*Redis Cache.*MongoDB Database.*Ready: ",
-    "lvl3_services/3_http_errors.py": r"(?s)An answer: 404.*An answer: 500.*None after.*None after [\d.]+ s, timeout",
+    "lvl3_services/3_http_errors.py": r"(?s)A response: 404.*A response: 500.*None after.*None after [\d.]+ s, timeout",
 }
 
 
@@ -39,12 +39,12 @@ def show_demos(tour: Tour) -> str:
         complaints += [f"{name} {complaint}"] if complaint else []
     expect(not complaints, "\n".join(complaints))
     logs = sorted(file.name for file in (folder / "logs").iterdir())
-    tour.say(f"and in the folder they ran in: {', '.join(f'logs/{name}' for name in logs)}")
-    return f"{len(_EXPECTED)} demos printed what they should"
+    tour.say(f"files in their working directory: {', '.join(f'logs/{name}' for name in logs)}")
+    return f"{len(_EXPECTED)} demos printed the expected text"
 
 
 def run_demo(tour: Tour, name: str, variables: Mapping[str, str]) -> str:
-    """Run one demo in a folder of the tour's, with these variables, and show and return what it prints."""
+    """Run one demo in a folder of the tour, with these variables. Show and return its output."""
     folder = tour.folder / "demo"
     folder.mkdir(exist_ok=True)
     tour.say(str(_DEMOS / name), "cyan")
@@ -60,7 +60,7 @@ def _environment() -> dict[str, str]:
 
 
 def _run(tour: Tour, demo: Path, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a demo and show what it prints."""
+    """Run a demo and show its output."""
     done = subprocess.run(
         [sys.executable, str(demo)],
         cwd=folder,
@@ -79,9 +79,9 @@ def _run(tour: Tour, demo: Path, folder: Path, environment: dict[str, str]) -> s
 
 
 def _complaint(done: subprocess.CompletedProcess[str], expected: str) -> str | None:
-    """What is wrong with what it printed, or None."""
+    """Return the error in the output, or None."""
     if done.returncode != 0:
         return f"ended with status {done.returncode}"
     if done.stderr:
-        return "wrote to its standard error"
-    return None if re.search(expected, done.stdout) else "did not print what it should"
+        return "wrote to standard error"
+    return None if re.search(expected, done.stdout) else "did not print the expected text"

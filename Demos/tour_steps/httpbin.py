@@ -1,4 +1,4 @@
-"""Where the tour's requests go: to the httpbin that is asked for, the public one, or a real one on this machine."""
+"""Choose the httpbin for the tour: the one that HTTPBIN_URL names, the public one, or one on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _QUICKLY = 2.0
 class Httpbin(NamedTuple):
     """An httpbin at one or two URLs; ``settings`` are those of the section ``http`` that reach it.
 
-    ``env_file`` is the .zEnv to use with it, if any; ``ours`` says that the tour has started it.
+    ``env_file`` is the .zEnv to use with it, if any. ``ours`` is true if the tour has started it.
     """
 
     what: str
@@ -28,14 +28,14 @@ class Httpbin(NamedTuple):
 
     @property
     def variables(self) -> dict[str, str]:
-        """The same as environment variables, for a script that runs in another folder."""
+        """The settings as environment variables, for a script that runs in another folder."""
         settings = {f"ZCLI_HTTP_{name.upper()}": str(value) for name, value in self.settings.items()}
         env_file = {"ZCLI_ENV_FILE": self.env_file} if self.env_file else {}
         return {"HTTPBIN_URL": self.urls[-1], **env_file, **settings}
 
     @property
     def local_ports(self) -> list[int]:
-        """The ports that servers of the tour's own hold."""
+        """The ports of the servers that the tour has started."""
         return [int(url.rpartition(":")[2]) for url in self.urls] if self.ours else []
 
 
@@ -50,9 +50,9 @@ def find_httpbin(tour: Tour) -> Httpbin:
         return Httpbin("the public httpbin", _PUBLIC, {}, env_file)
     plain, _ = tour.resources.enter_context(httpbin_process())
     secure, authority = tour.resources.enter_context(httpbin_process(https=True))
-    # A proxy of the network out there does not lead to this machine.
+    # A proxy of the network does not lead to this machine.
     settings = {"ca_file": str(authority), "trust_env": False}
-    return Httpbin("a real httpbin on this machine", (plain, secure), settings, ours=True)
+    return Httpbin("httpbin on this machine", (plain, secure), settings, ours=True)
 
 
 def _answers(tour: Tour, url: str) -> bool:

@@ -1,4 +1,4 @@
-"""Five layers of settings in a project made for the occasion, and what a wrong value gets."""
+"""Five layers of settings in a temporary project, and the error for invalid values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ http:
 _ZENV = """\
 ZCLI_HTTP_TIMEOUT=8
 WEBSOCKET_PORT=9000
-WEBSOCKET_TOKEN=nobody-may-see-this
+WEBSOCKET_TOKEN=not-shown-anywhere
 """
 _VARIABLES = {"ZCLI_HTTP_TIMEOUT": "15", "ZCLI_HTTP_MAX_REDIRECTS": "3"}
 _ZSPARK = {"http": {"timeout": 5}}
 
-# Each is set by another layer, the lowest first; the last two by .zEnv, of which one is a secret.
+# A different layer sets each of them, the lowest first. .zEnv sets two, of which one is a secret.
 _WINNERS = {
     "http.trust_env": (True, "defaults"),
     "http.retries": (2, "machine"),
@@ -37,10 +37,10 @@ def show_layers(tour: Tour) -> str:
     variables = {"ZCLI_CONFIG_DIR": str(folder), **_VARIABLES}
     with project(folder, variables):
         z = tour.app("layers", **_ZSPARK)
-    tour.say("a project with a machine file, a .zEnv, two variables and a zSpark:\n")
+    tour.say("a project with a machine file, a .zEnv, two variables and zSpark:\n")
     found = [z.config.explain(key) for key in _WINNERS]
-    tour.table(("setting", "value", "layer", "who set it"), [(e.key, str(e.value), e.layer, e.origin) for e in found])
-    tour.say("\nz.config.explain tells what a value shadows:\n")
+    tour.table(("setting", "value", "layer", "origin"), [(e.key, str(e.value), e.layer, e.origin) for e in found])
+    tour.say("\nz.config.explain shows which values another one replaces:\n")
     tour.say(str(z.config.explain("http.timeout")), "cyan")
     for explanation in found:
         value, layer = _WINNERS[explanation.key]
@@ -63,8 +63,8 @@ def show_wrong_values(tour: Tour) -> str:
         except ConfigError as error:
             refusal = error
         else:
-            raise StepFailed("three wrong values were taken")
+            raise StepFailed("three invalid values were accepted")
     tour.say(str(refusal), "cyan")
     for what in (".zEnv:3 (WEBSOCKET_PORT)", "ZCLI_HTTP_RETRIES", "http.timeout"):
         expect(what in str(refusal), f"the error does not mention {what}")
-    return "refused before anything starts, with every mistake at once"
+    return "rejected at the start, with all mistakes in one error"

@@ -1,4 +1,4 @@
-"""Which plugins are installed, and which take part."""
+"""The installed plugins and their states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BUILTIN = {"zcli_layers", "zcli_mongodb", "zcli_postgresql", "zcli_redis", "zcl
 
 
 def main_app(tour: Tour) -> zCLI:
-    """A zCLI as a script in the folder of whoever runs the tour would have it."""
+    """A zCLI object with the settings of the user's working directory."""
     return tour.app("tour")
 
 

@@ -1,4 +1,4 @@
-"""Local services: told apart by their protocols, and one of them started, used and stopped."""
+"""Local services: detected by their protocols, and one of them started, used and stopped."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def show_services(tour: Tour) -> str:
     with _lookalike(b"SSH-2.0-tour\r\n") as port:
         stranger = tour.app("stranger", services={"redis": {"port": port}})
         status = stranger.comm.service_status("redis")
-    tour.say(f"and where something else listens on Redis's port: {status['error']}")
+    tour.say(f"with another server on the port of Redis: {status['error']}")
     expect(not status["running"] and status["state"] == "foreign", f"an SSH server was taken for Redis: {status}")
-    expect("SSH" in status["error"], "what answered there was not named")
+    expect("SSH" in status["error"], "the error does not name the SSH server")
     ready = [name for name, status in found.items() if status["ready"]]
-    return f"{len(found)} services asked at once, {len(ready)} ready; an open port alone is not taken for one"
+    return f"{len(found)} services checked at once, {len(ready)} ready; an open port alone is not enough"
 
 
 @contextlib.contextmanager
 def _lookalike(greeting: bytes) -> Iterator[int]:
-    """A server that greets everybody and says nothing more."""
+    """A server that sends a greeting to each client, and nothing more."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -62,37 +62,37 @@ def _lookalike(greeting: bytes) -> Iterator[int]:
 def show_lifecycle(tour: Tour) -> str:
     driver = _driver()
     if os.name != "posix" or driver is None:
-        return "left out: no driver for Redis or Valkey here, or a system on which zCLI starts no servers"
+        return "skipped: no driver for Redis or Valkey is installed, or zCLI starts no servers on this system"
     folder = tour.once(_servers_folder)
     z = tour.app("lifecycle", services={"folder": str(folder)})
     port = z.comm.find_free_port()
     started = z.comm.start_service("redis", port=port, launcher="local")
-    tour.say(f"start_service('redis', port={port}) gives {started}")
+    tour.say(f"start_service('redis', port={port}) returns {started}")
     if not started:
         tour.say(f"  {z.comm.services.last_failure}", "yellow")
     expect(started, "Redis or Valkey could not be started")
     try:
         info = z.comm.get_service_connection_info("redis")
         version = z.comm.service_status("redis")["version"]
-        tour.say(f"version {version} answers at {info['url'] if info else None}")
-        expect(info is not None, "it was started and is not running")
+        tour.say(f"version {version} responds at {info['url'] if info else None}")
+        expect(info is not None, "it was started, but is not running")
         _use(driver, str(info["url"]), "tour", "was here")  # type: ignore[index]
-        tour.say(f"written and read through the driver {driver.__name__}")
+        tour.say(f"wrote and read a value with the driver {driver.__name__}")
         expect(z.comm.restart_service("redis"), f"it did not restart: {z.comm.services.last_failure}")
         kept = _read(driver, str(info["url"]), "tour")  # type: ignore[index]
-        tour.say(f"restart_service('redis') gives True; the value is still {kept!r}")
+        tour.say(f"restart_service('redis') returns True; the value is still {kept!r}")
         expect(kept == "was here", f"after the restart the value is {kept!r}")
     finally:
         stopped = z.comm.stop_service("redis")
-    tour.say(f"stop_service('redis') gives {stopped}")
+    tour.say(f"stop_service('redis') returns {stopped}")
     expect(stopped, f"it did not stop: {z.comm.services.last_failure}")
-    expect(z.comm.check_port(port), f"it was stopped, but port {port} is still held")
-    return "started, used, restarted with its data, and stopped; nothing of it is left"
+    expect(z.comm.check_port(port), f"it was stopped, but port {port} is still in use")
+    return "started, used, restarted with its data, and stopped"
 
 
 def show_starting_demo(tour: Tour) -> str:
     if os.name != "posix":
-        return "left out: zCLI starts no servers on this system"
+        return "skipped: zCLI starts no servers on this system"
     folder = tour.once(_servers_folder)
     port = tour.once(main_app).comm.find_free_port()
     settings = {"ZCLI_SERVICES_FOLDER": str(folder), "ZCLI_SERVICES_POSTGRESQL_LAUNCHER": "local"}
@@ -100,18 +100,20 @@ def show_starting_demo(tour: Tour) -> str:
     z = tour.app("after-the-demo", services={"folder": str(folder), "postgresql": {"port": port}})
     try:
         printed = run_demo(tour, "lvl4_lifecycle/1_service_start.py", variables)
-        expect("✓ Ready" in printed or "not installed" in printed, "it neither started nor said what to install")
-        expect("✓ Ready" not in printed or z.comm.service_status("postgresql")["ready"], "it ended with its script")
+        expect("✓ Ready" in printed or "not installed" in printed, "it did not start, and did not name what to install")
+        expect(
+            "✓ Ready" not in printed or z.comm.service_status("postgresql")["ready"], "the server ended with the script"
+        )
     finally:
         stopped = z.comm.stop_service("postgresql")
     expect(stopped, f"it did not stop: {z.comm.services.last_failure}")
     if "✓ Ready" not in printed:
-        return "PostgreSQL is not installed here, and the demo says what to do about it"
-    return "another program found it running after the demo had ended, and stopped it"
+        return "PostgreSQL is not installed; the demo shows how to install it"
+    return "the server went on after the demo, and another program stopped it"
 
 
 def _servers_folder(tour: Tour) -> Path:
-    """Where servers may run. Root's run as accounts of their own, which cannot enter the tour's own folder."""
+    """A folder for servers. Those of root run as other accounts, which cannot enter the tour's own folder."""
     places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
     public = (place for place in places if all(each.stat().st_mode & 0o001 for each in (place, *place.parents)))
     within = next(public, places[0])
@@ -121,7 +123,7 @@ def _servers_folder(tour: Tour) -> Path:
 
 
 def _driver() -> ModuleType | None:
-    """redis-py or its Valkey twin, whichever is installed."""
+    """The module redis or valkey, whichever is installed."""
     for name in ("redis", "valkey"):
         with contextlib.suppress(ImportError):
             return __import__(name)

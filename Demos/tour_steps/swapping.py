@@ -31,7 +31,7 @@ def show_engines(tour: Tour) -> str:
             continue
         asked = response.json()["headers"].get("Accept-Encoding", "nothing")
         rows.append((f"http.transport={transport}", f"{response.status_code} {response.reason}", asked))
-    tour.table(("setting", "answer", "codings that it undoes"), rows)
+    tour.table(("setting", "response", "content codings"), rows)
     expect(not problems, "\n".join(problems))
     return "the same call over urllib3 and over libcurl"
 
@@ -41,7 +41,7 @@ def show_deployments(tour: Tour) -> str:
     shutil.copytree(_ROOT / _FOLDER, folder, ignore=shutil.ignore_patterns("logs", "__pycache__"))
     tour.say(str(_FOLDER / _WHO), "cyan")
     queries = {deployment: _credential(folder, deployment) for deployment in _DEPLOYMENTS}
-    tour.say("an address with a token for Development, one with a signed token for Production", deeper=2)
+    tour.say("a URL with a token for Development, and one with a signed token for Production", deeper=2)
     for deployment, expected in _DEPLOYMENTS.items():
         tour.say(f"ZCLI_DEPLOYMENT={deployment} {_FOLDER / _SERVER}", "cyan")
         _serve(tour, folder / _SERVER, deployment, queries, expected)
@@ -49,7 +49,7 @@ def show_deployments(tour: Tour) -> str:
 
 
 def _credential(folder: Path, deployment: str) -> str:
-    """The query under which somebody may connect in that deployment."""
+    """The query with the credential of that deployment."""
     done = subprocess.run(
         [sys.executable, str(folder / _WHO), "ada"], cwd=folder, env=_environment(deployment),
         capture_output=True, encoding="utf-8", timeout=_LONGEST, check=False,
@@ -64,7 +64,7 @@ def _environment(deployment: str) -> dict[str, str]:
 
 
 def _serve(tour: Tour, script: Path, deployment: str, queries: dict[str, str], expected: str) -> None:
-    """Run the server in that deployment: its own credential is good, the other's is not."""
+    """Run the server in that deployment. It accepts its own credential and refuses the other."""
     from websockets.sync.client import connect
 
     with server_process(script, {"ZCLI_DEPLOYMENT": deployment}) as process:
@@ -75,7 +75,7 @@ def _serve(tour: Tour, script: Path, deployment: str, queries: dict[str, str], e
             if " listening on " in line:
                 break
         else:
-            raise StepFailed(f"{script.name} did not begin to listen: {printed.strip()}")
+            raise StepFailed(f"{script.name} did not start to listen: {printed.strip()}")
         url = line.split(" listening on ")[1].split()[0]
         for owner, query in queries.items():
             with connect(f"{url}/?{query}", proxy=None, open_timeout=_LONGEST) as client:

@@ -1,7 +1,7 @@
-"""What every step of the tour stands on: a place to work in, a way to show things, and the walk itself.
+"""What the steps of the tour share: a temporary folder, output on the terminal, and the loop over all steps.
 
-A step is a function that takes the :class:`Tour`, shows what it does, raises if something does not hold (``expect``
-does that), and returns one sentence on what held.
+A step is a function that takes the :class:`Tour`, shows what it does, raises if a check fails (``expect``), and returns
+a sentence about the result.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ _WIDEST = 100
 
 
 class StepFailed(Exception):
-    """Something that a step promises did not hold; the message says what."""
+    """A check of a step failed. The message names it."""
 
 
 def expect(holds: object, message: str) -> None:
-    """Raise :class:`StepFailed` with that message unless it holds."""
+    """Raise :class:`StepFailed` with this message if the condition is false."""
     if not holds:
         raise StepFailed(message)
 
 
 class Tour:
-    """What the steps share: a temporary folder, the screen, and whatever has to be closed at the end."""
+    """A temporary folder, the terminal, and everything that is closed at the end."""
 
     def __init__(self, *, local: bool = False) -> None:
-        """With ``local``, nothing outside this machine is asked for anything."""
+        """Args:
+        local: Send nothing to other machines."""
         self.local = local
         self.console = Console(highlight=False)
         self.console.width = min(self.console.width, _WIDEST)
@@ -55,26 +56,26 @@ class Tour:
         self._made: dict[Callable[[Tour], Any], Any] = {}
 
     def app(self, title: str, **settings: Any) -> zCLI:
-        """A zCLI that prints nothing of its own and logs into the tour's folder; closed at the end."""
+        """A zCLI object that prints nothing and logs into the tour's folder. The tour closes it at the end."""
         quiet = {"deployment": "Production", "logger": "PROD", "logger_path": str(self.folder / "logs")}
         z = self.resources.enter_context(zCLI({"title": title, **quiet, **settings}))
         self.apps.append(z)
         return z
 
     def once(self, make: Callable[[Tour], T]) -> T:
-        """What ``make(tour)`` gave the first time that any step asked for it."""
+        """The result of the first call of ``make(tour)``."""
         if make not in self._made:
             self._made[make] = make(self)
         return self.made(make)  # type: ignore[return-value]
 
     def made(self, make: Callable[[Tour], T]) -> T | None:
-        """What ``make(tour)`` gave, if any step asked for it with success."""
+        """The result of ``make(tour)`` if a step has called it, or None."""
         return self._made.get(make)
 
-    # --- the screen ---
+    # --- the terminal ---
 
     def say(self, text: str, style: str = "", *, deeper: int = 0) -> None:
-        """A line, or several, of a step. What is too long for the screen goes on under its own beginning."""
+        """Print one or more lines of a step. A long line continues under its own indentation."""
         for line in text.split("\n"):
             words = line.lstrip()
             if words:
@@ -83,11 +84,11 @@ class Tour:
                 self.console.print()
 
     def show(self, what: RenderableType, *, deeper: int = 0) -> None:
-        """Anything that rich can print, below the title of a step."""
+        """Print anything that rich can print, below the title of a step."""
         self.console.print(Padding(what, (0, 0, 0, _MARGIN + deeper), expand=False))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A table; the cells are plain text."""
+        """Print a table. Cells are plain text."""
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
         for column in columns:
             table.add_column(column, overflow="fold")
@@ -97,21 +98,21 @@ class Tour:
 
 
 class Step(NamedTuple):
-    """One step: what it is about, and the function that takes it."""
+    """The title of a step and its function."""
 
     title: str
     take: Callable[[Tour], str]
 
 
 def walk(tour: Tour, steps: Sequence[Step]) -> list[Step]:
-    """Take every step, whatever becomes of those before it; returns the steps that failed."""
+    """Run all steps, also after one has failed. Return the steps that failed."""
     failed = []
     for number, step in enumerate(steps, 1):
         tour.console.print(Text(f"\n{number}  {step.title}", "bold"))
         began = time.monotonic()
         try:
             mark, style, verdict = "✓", "green", step.take(tour)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the walk goes on
+        except Exception as error:  # noqa: BLE001 - the other steps run
             failed.append(step)
             mark, style, verdict = "✗", "bold red", _cause(error)
         line = Table.grid(expand=True, padding=(0, 2, 0, 0))
@@ -124,7 +125,7 @@ def walk(tour: Tour, steps: Sequence[Step]) -> list[Step]:
 
 
 def _cause(error: Exception) -> str:
-    """What to tell of a failure; of one that nobody foresaw, also where it happened."""
+    """The message of a failure; for an unexpected exception, also its place."""
     if isinstance(error, (StepFailed, ZCLIError)):
         return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -132,18 +133,18 @@ def _cause(error: Exception) -> str:
 
 
 def open_sockets() -> set[str]:
-    """The sockets that this process has open, where the system tells."""
+    """The open sockets of this process, if the system lists them."""
     names = set()
     with contextlib.suppress(OSError):  # a system without /proc
         for descriptor in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):  # that of the listing itself, closed by now
+            with contextlib.suppress(OSError):  # the listing's own descriptor, closed by now
                 names.add(os.readlink(f"/proc/self/fd/{descriptor}"))
     return {name for name in names if name.startswith("socket:")}
 
 
 @contextlib.contextmanager
 def project(folder: Path, variables: Mapping[str, str]) -> Iterator[None]:
-    """Work in that folder with these environment variables, and without any that would set something of zCLI's."""
+    """Work in a folder with these environment variables, and without other variables of zCLI."""
     before, environment = Path.cwd(), dict(os.environ)
     for name in environment:
         if name.startswith(("ZCLI_", "WEBSOCKET_")):

@@ -1,4 +1,4 @@
-"""HTTP and HTTPS: every method, and every way of not getting what was asked for."""
+"""HTTP and HTTPS: every method, and every kind of error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALICE = {"name": "Alice"}
 
 
 def http_app(tour: Tour) -> zCLI:
-    """A zCLI that reaches the tour's httpbin and trusts the authority of its certificate."""
+    """A zCLI object that uses the tour's httpbin and trusts its certificate authority."""
     return tour.app("http", http=tour.once(find_httpbin).settings)
 
 
@@ -33,10 +33,13 @@ def show_methods(tour: Tour) -> str:
             expect(echoed == _ALICE, f"{method.upper()}: the server received the JSON {echoed}")
         _sent(tour, z.comm.http_delete(f"{url}/delete"), z)
         head = _sent(tour, z.comm.http_head(f"{url}/get"), z)
-        expect(head.content == b"", f"HEAD gave a body of {len(head.content)} bytes")
+        expect(head.content == b"", f"the response to HEAD has a body of {len(head.content)} bytes")
         options = _sent(tour, z.comm.http_options(f"{url}/get"), z)
-        expect("GET" in options.headers.get("allow", ""), f"OPTIONS gave no Allow header, but {options.headers!r}")
-    return f"seven methods over {' and '.join(_scheme(url) for url in httpbin.urls)}, JSON there and back"
+        expect(
+            "GET" in options.headers.get("allow", ""),
+            f"the response to OPTIONS has no Allow header, but {options.headers!r}",
+        )
+    return f"seven methods over {' and '.join(_scheme(url) for url in httpbin.urls)}, with JSON bodies"
 
 
 def _scheme(url: str) -> str:
@@ -44,13 +47,13 @@ def _scheme(url: str) -> str:
 
 
 def _sent(tour: Tour, response: HttpResponse | None, z: zCLI) -> HttpResponse:
-    """Show what came back; every request of that step gets an answer that is no error."""
+    """Show the response. Every request of that step gets one without an error status."""
     if response is None:
         raise StepFailed(str(z.comm.http.last_failure))
     size = f"{len(response.content)} bytes"
     line = f"{response.request.method:8}{response.status_code} {response.reason}"
     tour.say(f"{line:18}{size:>10}{response.elapsed * 1000:8.0f} ms   {_content(response)}")
-    expect(response.ok, f"{response.request.method} was answered {response.status_code} {response.reason}")
+    expect(response.ok, f"{response.request.method} got the response {response.status_code} {response.reason}")
     return response
 
 
@@ -70,25 +73,25 @@ def show_trouble(tour: Tour) -> str:
     missing = z.comm.http_get(f"{url}/status/404")
     if missing is None:
         raise StepFailed(str(z.comm.http.last_failure))
-    tour.say("a page that is missing")
+    tour.say("a page that does not exist")
     tour.say(f"  {missing!r}, {bool(missing)} as a condition; its .ok is {missing.ok}", "cyan")
-    expect(missing.status_code == 404 and missing and not missing.ok, "404 is an answer, and not ok")
+    expect(missing.status_code == 404 and missing and not missing.ok, "404 is a response, and not ok")
 
-    _expect_none(tour, z, "timeout", f"{url}/delay/8", "an answer that takes 8 s, with a limit of 1 s", timeout=1)
+    _expect_none(tour, z, "timeout", f"{url}/delay/8", "a response that takes 8 s, with a timeout of 1 s", timeout=1)
     direct = tour.app("direct", http={"trust_env": False})
-    nobody = f"http://127.0.0.1:{z.comm.find_free_port()}/"
-    _expect_none(tour, direct, "refused", nobody, "a port that nobody serves")
+    closed = f"http://127.0.0.1:{z.comm.find_free_port()}/"
+    _expect_none(tour, direct, "refused", closed, "a port without a server")
     if httpbin.ours:
-        _expect_none(tour, direct, "tls", f"{url}/get", "a certificate that nobody here vouches for")
-    _expect_none(tour, z, "invalid_url", "ftp://example.org/", "an address that is not HTTP")
+        _expect_none(tour, direct, "tls", f"{url}/get", "a certificate of an unknown authority")
+    _expect_none(tour, z, "invalid_url", "ftp://example.org/", "a URL that is not HTTP")
     try:
         z.comm.http_get(url, timeout=-1)
     except ValueError as error:
-        tour.say("a timeout of -1, which is a mistake of the script's own")
+        tour.say("a timeout of -1, an invalid argument")
         tour.say(f"  ValueError: {error}", "cyan")
     else:
-        raise StepFailed("a timeout of -1 was taken")
-    return "404 is an answer; no answer is None, with the cause kept"
+        raise StepFailed("a timeout of -1 was accepted")
+    return "a response with status 404; None without a response, and the cause in last_failure"
 
 
 def _expect_none(tour: Tour, z: zCLI, kind: str, url: str, what: str, *, timeout: float | None = None) -> None:
@@ -96,6 +99,6 @@ def _expect_none(tour: Tour, z: zCLI, kind: str, url: str, what: str, *, timeout
     failure = z.comm.http.last_failure
     tour.say(what)
     if response is not None or failure is None:
-        raise StepFailed(f"{what} gave {response!r}, and the failure {failure}")
+        raise StepFailed(f"{what}: got {response!r} and the failure {failure}")
     tour.say(f"  None: {failure.kind} after {failure.elapsed:.1f} s, {failure.message}", "cyan")
     expect(failure.kind == kind, f"the kind of this failure should be {kind!r}")

@@ -1,4 +1,4 @@
-"""WebSocket: the demos' servers as their own programs, and another library's client."""
+"""WebSocket: the demos' servers as processes, and the client of another library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST = 30.0
 
 
 def show_websocket(tour: Tour) -> str:
-    # A copy, for the demo of wss:// makes itself a certificate in its folder.
+    # A copy, because the demo of wss:// makes a certificate in its folder.
     folder = tour.folder / _FOLDER.name
     shutil.copytree(_ROOT / _FOLDER, folder, ignore=shutil.ignore_patterns("certs", "__pycache__"))
     for take in (_echo, _chat, _token, _encrypted, _broadcast):
@@ -46,14 +46,14 @@ def _token(tour: Tour, folder: Path) -> None:
         for what, query, origin in (
             ("no token", "", None),
             ("a wrong token", "?token=wrong", None),
-            ("the token, a strange page", f"?token={_TOKEN}", "http://evil.example"),
+            ("the token, a page that is not allowed", f"?token={_TOKEN}", "http://evil.example"),
         ):
             with server.client(query, origin=origin) as client:
                 code, reason = how_it_ended(client)
             tour.say(f"{what}: closed {code}, {reason}", deeper=2)
             expect(code == 1008, f"{what} was not refused with 1008")
         with server.client(f"?token={_TOKEN}", origin="null") as client:
-            tour.say("the token, a page from a file:", deeper=2)
+            tour.say("the token, from a page in a file:", deeper=2)
             _exchange(tour, client, "hello", "[Secure Echo]: hello")
 
 
@@ -65,7 +65,7 @@ def _encrypted(tour: Tour, folder: Path) -> None:
     )
     certificate = folder / "certs" / "demo.cert"
     expect(certificate.exists(), f"no certificate was made: {done.stderr}")
-    tour.say("a certificate for this machine's own names, made on first use", deeper=2)
+    tour.say("made a certificate for the names of this machine", deeper=2)
     with _Server(tour, folder, "4_websocket_wss.py") as server:
         with server.client(f"?token={_TOKEN}", ssl=_trusting(certificate)) as client:
             cipher = client.socket.cipher()  # type: ignore[attr-defined]
@@ -74,29 +74,29 @@ def _encrypted(tour: Tour, folder: Path) -> None:
         try:
             server.client(ssl=ssl.create_default_context())
         except ssl.SSLCertVerificationError as error:
-            tour.say(f"who does not know the certificate: {error.verify_message}", deeper=2)
+            tour.say(f"a client that does not trust the certificate: {error.verify_message}", deeper=2)
         else:
-            raise StepFailed("a certificate that nobody vouches for was trusted")
+            raise StepFailed("an untrusted certificate was accepted")
 
 
 def _broadcast(tour: Tour, folder: Path) -> None:
     with _Server(tour, folder, "5_websocket_broadcast.py") as server, contextlib.ExitStack() as stack:
         one, two, three = (stack.enter_context(server.client(f"?token={_TOKEN}")) for _ in range(3))
-        for client in (two, three):  # each is there once what it says has come round
-            client.send("here I am")
+        for client in (two, three):  # a client is connected once the others have its message
+            client.send("hello")
             one.recv(timeout=_LONGEST)
         three.recv(timeout=_LONGEST)
         two.recv(timeout=_LONGEST)
         one.send("good morning")
         heard = [client.recv(timeout=_LONGEST) for client in (two, three)]
-        tour.say("one of three clients says 'good morning'; the others hear", deeper=2)
+        tour.say("one of three clients sends 'good morning'; the others receive", deeper=2)
         for text in heard:
             tour.say(f"  {text}", deeper=2)
-        expect(all(text.endswith("says: good morning") for text in heard), "the broadcast did not reach everybody")
+        expect(all(text.endswith("says: good morning") for text in heard), "the broadcast did not reach all clients")
 
 
 class _Server:
-    """A demo's server, from its start to a proper end."""
+    """The server of a demo, from its start to its end."""
 
     def __init__(self, tour: Tour, folder: Path, name: str) -> None:
         self._tour = tour
@@ -115,7 +115,7 @@ class _Server:
                 self.url = line.split(" listening on ")[1].split()[0]
                 self._tour.say(line.partition(";")[0], deeper=2)
                 return self
-        raise StepFailed(f"{self._script.name} did not begin to listen: {printed.strip()}")
+        raise StepFailed(f"{self._script.name} did not start to listen: {printed.strip()}")
 
     def client(self, query: str = "", **options: object):  # type: ignore[no-untyped-def]
         from websockets.sync.client import connect
@@ -131,13 +131,13 @@ class _Server:
         with self.client("" if self._is_open else f"?token={_TOKEN}", **self._tls()) as client:
             self._process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
             code, reason = how_it_ended(client)
-            self._tour.say(f"Ctrl+C: its client is told {code}, {reason}", deeper=2)
-            expect(code == 1001, "the client was not told that the server goes")
+            self._tour.say(f"Ctrl+C: its client is closed with {code}, {reason}", deeper=2)
+            expect(code == 1001, "the close code is not 1001")
         printed, _ = self._process.communicate(timeout=_LONGEST)
         *_, last = printed.splitlines()
         self._tour.say(last, deeper=2)
         expect(self._process.returncode == 0, f"it ended with status {self._process.returncode}: {printed}")
-        expect("stopped:" in last and "released" in last, "it did not say that it released its port")
+        expect("stopped:" in last and "released" in last, "it did not print that its port is released")
         expect("Traceback" not in printed, "it ended with a traceback")
 
     @property
@@ -152,7 +152,7 @@ class _Server:
 
 @contextlib.contextmanager
 def server_process(script: Path, variables: Mapping[str, str] = {}) -> Iterator[subprocess.Popen[str]]:
-    """A demo's server on a free port, with these variables and no other setting from outside; killed at the end."""
+    """Run the server of a demo on a free port, with these variables and no other settings of the environment."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ZCLI_", "WEBSOCKET_"))}
     with subprocess.Popen(
         [sys.executable, "-u", str(script)],
@@ -171,7 +171,7 @@ def server_process(script: Path, variables: Mapping[str, str] = {}) -> Iterator[
 
 
 def _trusting(certificate: Path) -> ssl.SSLContext:
-    """Trust that one certificate, as a person does who clicks on Proceed."""
+    """A context that trusts this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = ThreadSafeSSLSocket  # the client of websockets reads in a thread of its own
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -182,12 +182,12 @@ def _trusting(certificate: Path) -> ssl.SSLContext:
 def _exchange(tour: Tour, client, message: str, expected: str) -> None:  # type: ignore[no-untyped-def]
     client.send(message)
     heard = client.recv(timeout=_LONGEST)
-    tour.say(f"sent {message!r}, heard {heard!r}", deeper=2)
+    tour.say(f"sent {message!r}, received {heard!r}", deeper=2)
     expect(heard == expected, f"expected {expected!r}")
 
 
 def how_it_ended(client) -> tuple[int, str]:  # type: ignore[no-untyped-def]
-    """How the server closed."""
+    """The close code and reason of the server."""
     from websockets.exceptions import ConnectionClosed
 
     try:

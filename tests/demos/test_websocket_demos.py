@@ -142,14 +142,14 @@ def test_demo_2_echoes(run: Callable[[str], Demo], open_page: Callable[..., Page
     _expect(page, "open", "Connected")
     _say(page, "<b>hello</b>")
     _hears(page, "Echo: <b>hello</b>")
-    page.get_by_role("button", name="Hang up").click()
+    page.get_by_role("button", name="Disconnect").click()
     _expect(page, "closed", "code 1000")
     page.get_by_role("button", name="Connect").click()
     _expect(page, "open", "Connected")
     demo.stop()
     _expect(page, "closed", "code 1001 · the server is shutting down")
     page.get_by_role("button", name="Connect").click()
-    _expect(page, "closed", "code 1006 · nobody answered, or the connection broke · is the server running?")
+    _expect(page, "closed", "code 1006 · no response, or the connection broke · is the server running?")
 
 
 def test_demo_3_wants_the_token(run: Callable[[str], Demo], open_page: Callable[..., Page], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ Run it:
     python3 Demos/Layer_0/zComm_Demo/lvl1_network/1_port_check.py
 
 You see a line for each port. A port is available if no program holds it; the command `zcli ports 80 443` also
-says which program does. To see one in use, run `python3 -m http.server 8080` in another terminal.
+names the program. To see one in use, run `python3 -m http.server 8080` in another terminal.
 """
 
 from zCLI import print_line, zCLI

@@ -4,8 +4,8 @@ Run it:
 
     python3 Demos/Layer_0/zComm_Demo/lvl1_network/2_http_get.py
 
-You see what httpbin.org, a public echo server, received. Without a network you see why there was no answer.
-HTTPBIN_URL, in the environment or in a .zEnv file, names another httpbin: http:// and https:// work alike.
+You see what httpbin.org, a public echo server, received. Without a network you see why there was no response.
+HTTPBIN_URL, in the environment or in a .zEnv file, names another httpbin, over http:// or https://.
 """
 
 from zCLI import print_line, zCLI
@@ -21,9 +21,9 @@ z = zCLI(zSpark)
 httpbin = z.config.env("HTTPBIN_URL", "https://httpbin.org")
 response = z.comm.http_get(f"{httpbin}/get", params={"demo": "zComm", "level": "1"})
 
-if response is None:  # no answer: a cause is kept instead of an exception raised
-    print_line(f"No answer. {z.comm.http.last_failure}")
-elif not response.ok:  # an answer, but not the one we hoped for
+if response is None:  # no response: last_failure has the cause, and no exception is raised
+    print_line(f"No response. {z.comm.http.last_failure}")
+elif not response.ok:  # a response with an error status
     print_line(f"{httpbin} answered {response.status_code} {response.reason}")
 else:
     print_line(f"Server received: {response.json()['args']}")

@@ -4,7 +4,7 @@ Run it:
 
     python3 Demos/Layer_0/zComm_Demo/lvl1_network/3_http_methods.py
 
-You see a line for each method: the status, and what httpbin.org says it received. A dict is sent as JSON.
+You see a line for each method: the status, and the data that httpbin.org received. A dict is sent as JSON.
 HTTPBIN_URL, in the environment or in a .zEnv file, names another httpbin.
 """
 
@@ -23,7 +23,7 @@ httpbin = z.config.env("HTTPBIN_URL", "https://httpbin.org")
 
 def show(method, response):
     if response is None:
-        print_line(f"{method:6}  no answer. {z.comm.http.last_failure}")
+        print_line(f"{method:6}  no response. {z.comm.http.last_failure}")
     elif not response.ok:
         print_line(f"{method:6}  {response.status_code} {response.reason}")
     else:

@@ -4,11 +4,11 @@ Run it:
 
     python3 Demos/Layer_0/zComm_Demo/lvl2_websocket/1_websocket_server.py
 
-and look at it from another terminal:
+Check it from another terminal:
 
     curl http://127.0.0.1:8765/health
 
-Ctrl+C closes every connection properly and releases the port, so it can be started again at once.
+Ctrl+C closes every connection with a close code and releases the port, so the server can start again at once.
 """
 
 from zCLI import zCLI
@@ -22,6 +22,6 @@ zSpark = {
 
 z = zCLI(zSpark)
 
-# Host and port come from the five layers: 127.0.0.1 and 8765 unless a layer says otherwise, as in
-# WEBSOCKET_PORT=9000. start(host=..., port=...) overrides them all.
+# Host and port are settings: 127.0.0.1 and 8765, unless a layer such as the environment (WEBSOCKET_PORT=9000) sets
+# others. start(host=..., port=...) overrides all layers.
 z.comm.websocket.start()

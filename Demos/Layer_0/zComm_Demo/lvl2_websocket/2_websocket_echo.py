@@ -1,17 +1,17 @@
-"""Level 2.ii: answer messages with a handler.
+"""Level 2.ii: handle messages.
 
-Run it, then open 2_client_echo.html, which stands beside it, in a browser:
+Run it, then open 2_client_echo.html of the same folder in a browser:
 
     python3 Demos/Layer_0/zComm_Demo/lvl2_websocket/2_websocket_echo.py
 
-Anybody may connect to it: websocket.require_auth is off unless a layer turns it on. The next demo does.
+The server accepts every client, because websocket.require_auth is off by default. The next demo turns it on.
 """
 
 from zCLI import zCLI
 
 
 async def echo_handler(websocket, message):
-    """Called for every message; those of one client come in order, one at a time."""
+    """Send the message back. Messages of one client arrive in order, one at a time."""
     await websocket.send(f"Echo: {message}")
 
 

@@ -4,9 +4,9 @@ Run it:
 
     python3 Demos/Layer_0/zComm_Demo/lvl2_websocket/4_websocket_wss.py
 
-1. Open https://127.0.0.1:8766 in a browser and accept the certificate: it is made on first use, and no
-   authority has signed it. (A certificate of Let's Encrypt, say, needs no such step.)
-2. Open 4_client_wss.html, which stands beside it.
+1. Open https://127.0.0.1:8766 in a browser and accept the certificate. The demo makes the certificate on first use,
+   and no authority has signed it. (A certificate from an authority such as Let's Encrypt needs no such step.)
+2. Open 4_client_wss.html of the same folder.
 
 The token comes from the .zEnv beside this script.
 """
@@ -25,7 +25,7 @@ zSpark = {
     "title": "websocket-wss",
     "logger": "INFO",
     "logger_path": "./logs",
-    "env_file": Path(__file__).with_name(".zEnv"),  # this one, whatever stands in the working directory
+    "env_file": Path(__file__).with_name(".zEnv"),  # this file, not one of the working directory
     "websocket": {
         "port": os.getenv("WEBSOCKET_PORT", "8766"),
         "require_auth": True,
@@ -33,7 +33,7 @@ zSpark = {
         "ssl_cert": Path(__file__).with_name("certs") / "demo.cert",
         "ssl_key": Path(__file__).with_name("certs") / "demo.key",
         "allowed_origins": [
-            "https://localhost",  # https: a page of http:// would be another origin
+            "https://localhost",  # https: a page over http:// has another origin
             "https://127.0.0.1",
             "file://",
         ],

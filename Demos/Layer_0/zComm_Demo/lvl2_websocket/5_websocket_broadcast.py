@@ -1,10 +1,10 @@
-"""Level 2.v: what one client says, all the others hear.
+"""Level 2.v: send the messages of one client to all others.
 
-Run it, then open 5_client_broadcast.html, which stands beside it, in two or three windows:
+Run it, then open 5_client_broadcast.html of the same folder in two or three windows:
 
     python3 Demos/Layer_0/zComm_Demo/lvl2_websocket/5_websocket_broadcast.py
 
-Every window authenticates for itself, with the same token.
+Each window sends the token itself.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ zSpark = {
     "title": "websocket-broadcast",
     "logger": "INFO",
     "logger_path": "./logs",
-    "env_file": Path(__file__).with_name(".zEnv"),  # this one, whatever stands in the working directory
+    "env_file": Path(__file__).with_name(".zEnv"),  # this file, not one of the working directory
     "websocket": {
         "require_auth": True,
         "allowed_origins": ["file://"],
@@ -27,7 +27,7 @@ z = zCLI(zSpark)
 
 
 async def broadcast_handler(websocket, message):
-    """Pass a message on to everybody but its sender."""
+    """Send the message to all clients except its sender."""
     host, port = websocket.remote_address[:2]
     count = await z.comm.websocket.broadcast(f"{host}:{port} says: {message}", exclude=websocket)
     print_line(f"Broadcasted to {count} client(s)")

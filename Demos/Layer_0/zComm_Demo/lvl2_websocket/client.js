@@ -1,23 +1,23 @@
-// What the demos' pages show: the state of the line, what was said, what a close code means.
-// How to speak to the server is in each page itself; it is a dozen lines.
+// The display of the demo pages: the state of the connection, the messages, and the meaning of a close code.
+// Each page itself has the dozen lines that talk to the server.
 
 const STATES = { idle: "Not connected", connecting: "Connecting…", open: "Connected", closed: "Closed", refused: "Refused" };
 
 const CODES = {
-    1000: "said goodbye",
-    1001: "the server was shut down",
-    1006: "nobody answered, or the connection broke",
-    1008: "not let in",
-    1009: "a message was too big",
-    1011: "the server had a problem",
+    1000: "closed normally",
+    1001: "the server shut down",
+    1006: "no response, or the connection broke",
+    1008: "not accepted",
+    1009: "a message was too large",
+    1011: "error in the server",
     1013: "the server is full, or this page read too slowly",
 };
 
-// The token that is typed in goes to the server: a link to this page must not choose another machine for it.
+// The page sends the token to the server, so a link to this page must not select a server on another machine.
 const THIS_MACHINE = /^wss?:\/\/(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(:\d+)?\/?$/;
 
 class Page {
-    // `server` is where the demo listens; a page opened with ?server=... asks there instead, if it is on this machine.
+    // `server` is the URL of the demo. ?server=... in the address of the page replaces it, if it is on this machine.
     constructor(server) {
         const wanted = new URLSearchParams(location.search).get("server");
         this.server = THIS_MACHINE.test(wanted) ? wanted : server;
@@ -43,8 +43,8 @@ class Page {
         this.show("connecting", this.server);
     }
 
-    // A server that refuses opens the line and closes it at once, with a code that a page can read: that it opened
-    // says nothing until it has stayed open for a moment.
+    // A server that refuses a client opens the connection and closes it at once, with a code that a page can read.
+    // So a connection counts as open only after it has stayed open for a moment.
     opened(socket, detail) {
         setTimeout(() => {
             if (socket.readyState !== WebSocket.OPEN) return;
@@ -64,7 +64,7 @@ class Page {
         this.pulse("back");
     }
 
-    // Shows a CloseEvent; the hint is for a line that never opened.
+    // Shows a CloseEvent; the hint is for a connection that never opened.
     closed(event, hint = "") {
         const refused = event.code === 1008 || event.code === 1013;
         const why = [`code ${event.code}`, event.reason || CODES[event.code], event.code === 1006 && !this.wasOpen ? hint : ""];
@@ -101,7 +101,7 @@ class Page {
     }
 }
 
-// Calls a function on a click, and `onSay` with what was typed.
+// Calls a function on a click. `onSay` calls one with the text that was typed.
 function onClick(id, action) {
     document.getElementById(id).addEventListener("click", action);
 }

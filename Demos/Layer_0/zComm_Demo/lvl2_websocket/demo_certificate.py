@@ -1,10 +1,10 @@
-"""Makes the certificate of 4_websocket_wss.py on first use, into the folder certs beside this file.
+"""Make the certificate of 4_websocket_wss.py on first use, in the folder certs beside this file.
 
-The demo calls it; alone it is run with
+The demo calls it. To run it alone:
 
     python3 Demos/Layer_0/zComm_Demo/lvl2_websocket/demo_certificate.py
 
-It stays on this machine: certificates and keys never belong in version control.
+The files stay on this machine: certificates and keys do not belong in version control.
 """
 
 import os
@@ -19,13 +19,13 @@ KEY = FOLDER / "demo.key"
 
 
 def make_certificate():
-    """Make a certificate for this machine's own names, unless there is one already."""
+    """Make a certificate for this machine's own names, if there is none."""
     if CERTIFICATE.exists() and KEY.exists():
         return
     try:
         import trustme
     except ModuleNotFoundError:
-        sys.exit("This demo makes itself a certificate with trustme, which is not installed: pip install trustme")
+        sys.exit("This demo makes a certificate with the package trustme, which is not installed: pip install trustme")
     issued = trustme.CA().issue_cert("localhost", "127.0.0.1", "::1", common_name="zCLI demo")
     FOLDER.mkdir(exist_ok=True)
     KEY.touch(mode=0o600)

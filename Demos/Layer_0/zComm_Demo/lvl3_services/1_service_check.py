@@ -1,11 +1,11 @@
-"""Level 3: is PostgreSQL running, and how would a driver reach it?
+"""Level 3: is PostgreSQL running, and how does a driver reach it?
 
 Run it:
 
     python3 Demos/Layer_0/zComm_Demo/lvl3_services/1_service_check.py
 
-You see where it is and what it says of itself or, if it is not running, why not and what to do about it.
-PGHOST and PGPORT, in the environment or in a .zEnv file, name another place to look at.
+You see its address and version or, if it is not running, the reason and what to do about it.
+PGHOST and PGPORT, in the environment or in a .zEnv file, name another server.
 """
 
 from zCLI import print_line, zCLI
@@ -17,7 +17,7 @@ status = z.comm.service_status("postgresql")
 if status.get("running"):
     info = z.comm.get_service_connection_info("postgresql")
     print_line(f"✓ PostgreSQL: {info['host']}:{info['port']}")
-    print_line(f"  version {status['version'] or 'not told before a login'}, as user {info['user']}")
+    print_line(f"  version {status['version'] or 'unknown before a login'}, as user {info['user']}")
     print_line(f"  {info['url']}")
 else:
     print_line("✗ PostgreSQL not running")

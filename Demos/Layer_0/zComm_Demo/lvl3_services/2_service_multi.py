@@ -1,10 +1,10 @@
-"""Level 3: a whole development stack at a glance.
+"""Level 3: the services of a development machine.
 
 Run it:
 
     python3 Demos/Layer_0/zComm_Demo/lvl3_services/2_service_multi.py
 
-You see a line for each service. The last one comes from asking all of them at once, which takes as long as one.
+You see a line for each service. The last line comes from health_check_all(), which checks all of them at once.
 """
 
 from zCLI import print_line, zCLI

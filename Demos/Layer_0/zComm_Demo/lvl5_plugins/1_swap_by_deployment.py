@@ -1,6 +1,6 @@
 """Level 5.i: one unchanged script that uses other plugins in each deployment.
 
-Run it as a developer would, and as it would run in production:
+Run it as in development, and as in production:
 
     python3 Demos/Layer_0/zComm_Demo/lvl5_plugins/1_swap_by_deployment.py
     ZCLI_DEPLOYMENT=Production python3 Demos/Layer_0/zComm_Demo/lvl5_plugins/1_swap_by_deployment.py
@@ -11,7 +11,7 @@ pip install -e '.[curl,jwt]'. To connect, in another terminal:
 
     zcli ws connect "$(python3 Demos/Layer_0/zComm_Demo/lvl5_plugins/2_who_may_enter.py ada | tail -1)"
 
-The overlays could as well stand in zConfig.machine.yaml, where each machine has its own.
+The section "deployments" may also be in zConfig.machine.yaml, so that each machine has its own.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from zCLI import print_line, zCLI
 zSpark = {
     "title": "swap",
     "logger_path": "./logs",
-    "env_file": Path(__file__).with_name(".zEnv"),  # this one, whatever stands in the working directory
+    "env_file": Path(__file__).with_name(".zEnv"),  # this file, not one of the working directory
     "websocket": {"require_auth": True},
     "deployments": {
         "Development": {"http": {"transport": "urllib3"}, "websocket": {"auth": ["token"]}},
@@ -37,7 +37,7 @@ z = zCLI(zSpark)
 
 
 async def greet(websocket, message):
-    """Tell the client which parts this deployment uses. Only authenticated clients get here."""
+    """Send the message back with the parts that this deployment uses. Only authenticated clients get here."""
     client = z.comm.websocket.auth.get_client_info(websocket)
     await websocket.send(
         f"{client['identity']}, by {client['strategy']}, HTTP over {z.config.http.transport}: {message}"

@@ -1,10 +1,10 @@
-"""Level 5.ii: prints the address under which somebody may connect to 1_swap_by_deployment.py.
+"""Level 5.ii: print the URL with which a client may connect to 1_swap_by_deployment.py.
 
     python3 Demos/Layer_0/zComm_Demo/lvl5_plugins/2_who_may_enter.py ada
 
-The last line that it prints is the address. In Development it has the token, in Production a JSON Web Token for that
-name, good for a minute. Real tokens are made by whoever knows who is who; here the secret in the .zEnv beside this
-script is enough.
+The last line of the output is the URL. In Development it has the token, in Production a JSON Web Token for that name,
+valid for a minute. In a real system a login service makes the tokens. Here the script makes one with the secret in the
+.zEnv of its folder.
 """
 
 import sys
@@ -20,7 +20,7 @@ zSpark = {
     "title": "who-may-enter",
     "logger": "PROD",
     "logger_path": "./logs",
-    "env_file": Path(__file__).with_name(".zEnv"),  # this one, whatever stands in the working directory
+    "env_file": Path(__file__).with_name(".zEnv"),  # this file, not one of the working directory
 }
 
 z = zCLI(zSpark)
