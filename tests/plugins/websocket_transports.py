@@ -10,7 +10,7 @@ import zcli_wsproto
 
 from zcli_core.contracts.provider import Provider
 from zcli_core.contracts.websocket import Transport
-from zcli_core.testing.contract import make_context
+from zcli_core.testing.contract import shared_context
 from zcli_core.testing.websocket_server import ServerUnderTest
 
 PROVIDERS: dict[str, Provider[Transport]] = {
@@ -22,4 +22,4 @@ on_every_transport = pytest.mark.parametrize("name", PROVIDERS)
 
 def serve(name: str, *arguments: Any, **options: Any) -> ServerUnderTest:
     """A server over that transport; the rest is as :class:`ServerUnderTest` takes it."""
-    return ServerUnderTest(PROVIDERS[name].factory(make_context()), *arguments, **options)
+    return ServerUnderTest(PROVIDERS[name].factory(shared_context({})), *arguments, **options)
