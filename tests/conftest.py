@@ -24,7 +24,10 @@ from zcli_core.log import ApplicationLog
 
 # No time limits: on a loaded machine any example, and the making of any, may be slow. In CI hypothesis has a profile of
 # its own, with the same examples in every run.
-settings.register_profile("zcli", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Half of its usual number of examples: the tests with the largest space say their own number.
+settings.register_profile(
+    "zcli", settings.default, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("zcli")
 
 
@@ -53,6 +56,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Run two workers more than there are processors with ``-n auto``, because many tests wait for something."""
     return (os.cpu_count() or 1) + 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a worker all cases of a parametrized test at once: a message for each test costs more than many tests."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Scheduling(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            scope = super()._split_scope(nodeid)
+            return scope.partition("[")[0] if scope == nodeid else scope
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.hookimpl(wrapper=True)
