@@ -61,14 +61,19 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give a worker all cases of a parametrized test at once: a message for each test costs more than many tests."""
-    from xdist.scheduler import LoadGroupScheduling
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
-    class Scheduling(LoadGroupScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            scope = super()._split_scope(nodeid)
-            return scope.partition("[")[0] if scope == nodeid else scope
+    scheduling: Any = LoadGroupScheduling(config, log)
+    group_of = scheduling._split_scope
 
-    return Scheduling(config, log) if config.getoption("dist") == "loadgroup" else None
+    def scope_of(nodeid: str) -> str:
+        group: str = group_of(nodeid)
+        return nodeid.partition("[")[0] if group == nodeid else group
+
+    scheduling._split_scope = scope_of
+    return scheduling
 
 
 @pytest.hookimpl(wrapper=True)
