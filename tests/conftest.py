@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import logging
 import os
@@ -23,7 +24,10 @@ from zcli_core.log import ApplicationLog
 
 # No time limits: on a loaded machine any example, and the making of any, may be slow. In CI hypothesis has a profile of
 # its own, with the same examples in every run.
-settings.register_profile("zcli", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Half of its usual number of examples: the tests with the largest space say their own number.
+settings.register_profile(
+    "zcli", settings.default, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("zcli")
 
 
@@ -52,6 +56,35 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Run two workers more than there are processors with ``-n auto``, because many tests wait for something."""
     return (os.cpu_count() or 1) + 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a worker all cases of a parametrized test at once: a message for each test costs more than many tests."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
+
+    scheduling: Any = LoadGroupScheduling(config, log)
+    group_of = scheduling._split_scope
+
+    def scope_of(nodeid: str) -> str:
+        group: str = group_of(nodeid)
+        return nodeid.partition("[")[0] if group == nodeid else group
+
+    scheduling._split_scope = scope_of
+    return scheduling
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep what collection makes out of garbage collection: half a million objects that live to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 #: How many slow tests this run left out.

@@ -190,7 +190,7 @@ def test_a_port_that_is_taken_at_the_other_address_of_the_pair_is_not_offered(
         return port_probe._judge_local(port_probe._endpoint(address, port)) == port_probe._FREE
 
     # Somebody else on a busy machine may hold one of them at 127.0.0.1, but not all of them.
-    assert not any(free("::1", port) for port in taken)
+    assert not any(free("::1", port) for port in sorted(taken)[:20])
     assert any(free("127.0.0.1", port) for port in taken)
 
 

@@ -43,7 +43,7 @@ def decode(chunks: list[bytes], limits: Limits = PLAIN, agreement: Agreement | N
     return decode_with(Decoder(limits, agreement), chunks)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(streams, sizes, st.integers(0, 40))
 def test_any_stream_in_any_chunks_gives_the_events_of_wsproto_alone(data: bytes, cuts: list[int], missing: int) -> None:
     data = data[: len(data) - missing]
@@ -52,7 +52,7 @@ def test_any_stream_in_any_chunks_gives_the_events_of_wsproto_alone(data: bytes,
     assert found == expected or (found[:-1] == expected and found == oracle(data + bytes(14))[: len(found)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.binary(max_size=60) | st.lists(any_frames() | st.binary(max_size=12), max_size=5).map(b"".join),
     sizes,
@@ -88,7 +88,7 @@ def compressed_messages(draw: Any) -> bytes:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(compressed_messages() | good_messages(), max_size=6).map(b"".join), sizes)
 def test_compressed_streams_give_the_events_of_wsproto_alone(data: bytes, cuts: list[int]) -> None:
     assert comparable(decode(cut(data, cuts), agreement=AGREEMENT)) == oracle(data, compressed=True)

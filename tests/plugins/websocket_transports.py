@@ -9,7 +9,7 @@ import scaffolded_transport
 import zcli_wsproto
 
 from zcli_core.plugins.contract import Provider
-from zcli_core.testing.contract import make_context
+from zcli_core.testing.contract import shared_context
 from zcli_core.testing.websocket_server import ServerUnderTest
 from zcli_core.websocket.contract import Transport
 
@@ -22,4 +22,4 @@ on_every_transport = pytest.mark.parametrize("name", PROVIDERS)
 
 def serve(name: str, *arguments: Any, **options: Any) -> ServerUnderTest:
     """A server over that transport; the rest is as :class:`ServerUnderTest` takes it."""
-    return ServerUnderTest(PROVIDERS[name].factory(make_context()), *arguments, **options)
+    return ServerUnderTest(PROVIDERS[name].factory(shared_context({})), *arguments, **options)

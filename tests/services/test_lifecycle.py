@@ -56,6 +56,8 @@ USE: dict[str, Callable[[Info, str], list[str]]] = {
     "redis": _use_redis,
     "mongodb": _use_mongodb,
 }
+#: As an ordinary user. The test of the data below starts, kills and restarts the others in every run.
+REDIS_AT_ONCE = [pytest.param(name, marks=[pytest.mark.slow] if name != "redis" else []) for name in USE]
 
 
 def kill(folder: Path, name: str) -> None:
@@ -118,7 +120,7 @@ z.close()
 """
 
 
-@pytest.mark.parametrize("name", USE)
+@pytest.mark.parametrize("name", REDIS_AT_ONCE)
 def test_an_ordinary_user_starts_uses_restarts_and_stops(place: Path, name: str) -> None:
     """Each step is a program of its own: what one started, the next one finds, kills and stops."""
     if name in OUTSIDE_WHEELS:

@@ -25,7 +25,7 @@ from zcli_core.http.contract import (
     Url,
 )
 from zcli_core.printable import printable
-from zcli_core.testing.contract import Contract, Offered, make_context
+from zcli_core.testing.contract import Contract, Offered, shared_context
 from zcli_core.testing.http.certificates import AUTHORITY
 
 #: Seconds that a call has which is to end in time by itself.
@@ -180,7 +180,7 @@ class HttpContract(Contract):
         def make(**http: Any) -> Caller:
             given = self.settings.get("http", {})
             section = {**(given if isinstance(given, Mapping) else {}), **http}
-            made.append(Caller(self.make("transport", make_context(**{**self.settings, "http": section}))))
+            made.append(Caller(self.make("transport", shared_context({**self.settings, "http": section}))))
             return made[-1]
 
         yield make
