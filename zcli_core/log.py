@@ -11,10 +11,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from zcli_core.printable import encodable, print_line, printable
+from zcli_core.redaction import SecretFilter
 from zcli_core.system.folders import user_log_folder
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 PROD = "PROD"
 #: ``extra`` of a record that the console does not show, since a banner or a program's own output says it.
 FILE_ONLY = {"zcli_file_only": True}
-#: Stays on a logger whose log is closed: with no handler at all, logging prints warnings on the console.
-_NOWHERE = logging.NullHandler()
 _FILE_FORMAT = "%(asctime)s %(levelname)-8s %(name)s: %(message)s"
 _CONSOLE_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+#: Stays on a logger whose log is closed: with no handler at all, logging prints warnings on the console.
+_NOWHERE = logging.NullHandler()
 
 _names_lock = threading.RLock()  # an object may be collected, and its name freed, while another takes one
 _names_in_use: set[str] = set()
@@ -47,6 +49,7 @@ class ApplicationLog:
         folder: str | os.PathLike[str] | None,
         max_bytes: int = 5_000_000,
         backups: int = 3,
+        secrets: Collection[str] = (),
     ) -> None:
         """Set up the handlers. The file is opened with the first record; a folder that is missing is made.
 
@@ -55,6 +58,7 @@ class ApplicationLog:
         :param deployment: in Production, the console shows ERROR, CRITICAL and security warnings
             (:func:`zcli_core.security_warnings.warn_security`).
         :param max_bytes: size at which the file is rotated.
+        :param secrets: texts that no handler of the logger writes.
         """
         self.title = title
         self.file = None if folder is None else os.path.join(folder, f"{title}.log")
@@ -63,22 +67,27 @@ class ApplicationLog:
         self.logger = logging.getLogger(self._name)
         self.logger.addHandler(_NOWHERE)
         self.logger.propagate = False
+        self._handlers: list[logging.Handler] = []
+        if secrets:
+            self._add(_SecretRemover(secrets))
         file_level = logging.DEBUG if level == PROD else logging.getLevelName(level)
         self.logger.setLevel(file_level)
-        self._console: logging.Handler | None = None
         if level != PROD:
-            self._console = logging.StreamHandler(_CurrentStderr())
-            self._console.setFormatter(_Formatter(_CONSOLE_FORMAT))
+            console = logging.StreamHandler(_CurrentStderr())
+            console.setFormatter(_Formatter(_CONSOLE_FORMAT))
             console_level = max(file_level, logging.ERROR) if deployment == "Production" else file_level
-            self._console.addFilter(lambda record: _is_for_console(record, console_level))
-            self.logger.addHandler(self._console)
-        self._file_handler: logging.Handler | None = None
+            console.addFilter(lambda record: _is_for_console(record, console_level))
+            self._add(console)
         if self.file is None:
             _say("zCLI: this user has no home folder, so there is no log file. Set logger_path to a folder.")
         else:
-            self._file_handler = _LogFile(self.file, max_bytes, backups)
-            self._file_handler.setFormatter(_Formatter(_FILE_FORMAT))
-            self.logger.addHandler(self._file_handler)
+            file_handler = _LogFile(self.file, max_bytes, backups)
+            file_handler.setFormatter(_Formatter(_FILE_FORMAT))
+            self._add(file_handler)
+
+    def _add(self, handler: logging.Handler) -> None:
+        self.logger.addHandler(handler)
+        self._handlers.append(handler)
 
     def close(self) -> None:
         """Close the file and free the logger's name; what is logged afterwards goes nowhere. Can be called twice."""
@@ -87,16 +96,29 @@ class ApplicationLog:
                 return
             self._closed = True
             _names_in_use.discard(self._name)
-        for handler in (self._file_handler, self._console):
-            if handler is not None:
-                self.logger.removeHandler(handler)
-                handler.close()
+        for handler in reversed(self._handlers):
+            self.logger.removeHandler(handler)
+            handler.close()
 
 
 def _is_for_console(record: logging.LogRecord, level: int) -> bool:
     if hasattr(record, "zcli_file_only"):
         return False
     return record.levelno >= level or hasattr(record, "zcli_security")
+
+
+class _SecretRemover(logging.Handler):
+    """Replaces secrets in each record. It is the first handler, so no other one gets the secrets.
+
+    That is true of handlers that the script adds, too, and of records from child loggers.
+    """
+
+    def __init__(self, secrets: Collection[str]) -> None:
+        super().__init__()
+        self.addFilter(SecretFilter(secrets))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        pass
 
 
 class _Formatter(logging.Formatter):
@@ -295,7 +317,7 @@ def _title_of(script: str | None) -> str:
     return os.path.basename(folder) or stem if stem == "__main__" else stem
 
 
-def open_log(application: Application, script: str | None) -> ApplicationLog:
+def open_log(application: Application, script: str | None, secrets: Collection[str]) -> ApplicationLog:
     """The log that the configuration describes; titled after the script where no title is set."""
     return ApplicationLog(
         application.title or _title_of(script),
@@ -304,4 +326,5 @@ def open_log(application: Application, script: str | None) -> ApplicationLog:
         application.logger_path or user_log_folder(),
         application.logger_max_bytes,
         application.logger_backups,
+        secrets,
     )

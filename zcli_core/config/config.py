@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -100,6 +100,15 @@ class Config:
         """The ``.zEnv`` that was read, for an error about what is missing in it: a path, or that there was none."""
         return self._resolution.env_file or ".zEnv (none was found)"
 
+    def secret_texts(self) -> frozenset[str]:
+        """Return every text in the secret values in force, for :class:`zcli_core.redaction.SecretFilter`."""
+        found: set[str] = set()
+        for key, values in self._resolution.values.items():
+            value, layer, _ = values[-1]
+            if self._resolution.is_secret(self._settings[key], layer):
+                found.update(_texts_in(value))
+        return frozenset(found)
+
     @property
     def settings(self) -> Mapping[str, Setting]:
         """Every declared setting by key."""
@@ -151,3 +160,10 @@ class Config:
 
     def __repr__(self) -> str:
         return f"<Config: {len(self._settings)} settings, {self._resolution.deployment}>"
+
+
+def _texts_in(value: Any) -> Iterable[str]:
+    """Return the texts of a converted value: a text, a mapping of texts or a tuple of texts."""
+    if isinstance(value, str):
+        return (value,)
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else ()

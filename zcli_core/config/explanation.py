@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from zcli_core.config.settings import Setting, redacted
+from zcli_core.config.settings import Setting
+from zcli_core.redaction import redact_value
 
 
 class Value(NamedTuple):
@@ -40,5 +41,5 @@ def explain(setting: Setting, values: list[Value], is_secret: Callable[[Setting,
 
     ``is_secret(setting, layer)`` tells which of them may not be shown.
     """
-    *lower, top = [item._replace(value=redacted(item.value, is_secret(setting, item.layer))) for item in values]
+    *lower, top = [item._replace(value=redact_value(item.value, is_secret(setting, item.layer))) for item in values]
     return Explanation(setting.key, top.value, top.layer, top.origin, tuple(reversed(lower)))

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zcli_core.config.contract import Entry, LayerContext
 from zcli_core.config.conversion import ConversionError, convert, is_path
 from zcli_core.config.explanation import Value
-from zcli_core.config.settings import Composite, Section, Setting, Unusable, UnusableValue, redacted
+from zcli_core.config.settings import Composite, Section, Setting, Unusable, UnusableValue
 from zcli_core.errors import ConfigError
+from zcli_core.redaction import redact_value
 from zcli_core.security_warnings import SecurityWarning
 from zcli_core.suggestions import edits, nearest
 from zcli_core.system.folders import PathError, expand_path
@@ -410,7 +411,7 @@ class _Resolver:
         message = f"{setting.key}: {shown} from {leaf.origin} cannot be used; expected {error}"
         if below:
             value, layer, origin = below[-1]
-            message += f"; it shadows {_short(redacted(value, self.result.is_secret(setting, layer)))} from {layer}"
+            message += f"; it shadows {_short(redact_value(value, self.result.is_secret(setting, layer)))} from {layer}"
             message += f" ({origin})" if origin != layer else ""
         if _is_service_link(leaf.value):
             message += "; Kubernetes sets it for a Service of that name, unless the pod has enableServiceLinks: false"

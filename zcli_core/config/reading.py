@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.config.contract import ConfigLayer, Entry, LayerContext, LayerProblem, UntrustedSource
 from zcli_core.config.explanation import Value
+from zcli_core.redaction import describe_place
 from zcli_core.system.trusted import UntrustedProblem
 
 if TYPE_CHECKING:
@@ -96,16 +97,7 @@ def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a layer is a plugin's, which may exit or panic: say whose fault it is
-        return Reading(layer, [], f"the configuration layer {layer.name!r} failed: {_where(error)}")
-
-
-def _where(error: BaseException) -> str:
-    """The kind of an error and its place. What it says is left out: it may be a value, and that a secret."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" in {os.path.basename(trace.tb_frame.f_code.co_filename)}, line {trace.tb_lineno}" if trace else ""
-    return type(error).__name__ + place
+        return Reading(layer, [], f"the configuration layer {layer.name!r} failed: {describe_place(error)}")
 
 
 def _check_entry(entry: Any, layer: ConfigLayer) -> None:

@@ -11,6 +11,8 @@ from inspect import get_annotations
 from types import MappingProxyType, UnionType
 from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from zcli_core.redaction import redact_value
+
 #: Names that the configuration itself has; no setting can begin with one.
 RESERVED = frozenset({"deployments", "env", "explain", "get", "section", "settings"})
 
@@ -199,7 +201,7 @@ class Section:
 
     def __repr__(self) -> str:
         shown = (
-            f"{name}={redacted(self.__dict__[name], declaration.secret or name in self._hidden)!r}"
+            f"{name}={redact_value(self.__dict__[name], declaration.secret or name in self._hidden)!r}"
             for name, declaration in self.declarations.items()
             if name not in self._unusable
         )
@@ -381,12 +383,3 @@ def without_none(declared: Any) -> Any:
     if get_origin(declared) in (Union, UnionType):
         return next(item for item in get_args(declared) if item is not type(None))
     return declared
-
-
-def redacted(value: Any, secret: bool) -> Any:
-    """The value as it may be shown: names of a secret mapping stay, everything else of a secret goes."""
-    if not secret or value is None:
-        return value
-    if isinstance(value, Mapping):
-        return dict.fromkeys(value, "<secret>")
-    return "<secret>"
