@@ -24,7 +24,6 @@ class ZEnvLayer:
 
     def read(self, context: LayerContext) -> Iterator[Entry]:
         """Yield the file's variables with their lines; no file is no error, unless it was named."""
-        context.env_file_in_use = None  # it may have been read before, as another file
         named = context.value(_SETTING)
         folders = filter(None, (context.working_directory, context.script_directory))
         for file in [str(named)] if named else [os.path.join(folder, FILE_NAME) for folder in folders]:

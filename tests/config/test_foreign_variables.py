@@ -126,7 +126,7 @@ def test_name_in_another_case_is_said(
         zenv(f"{name}=3\n")
     else:
         monkeypatch.setenv(name, "3")
-    assert f"declares; it is ignored; did you mean {meant!r}?" in _log_of(start())
+    assert f"declares it; it is ignored; did you mean {meant!r}?" in _log_of(start())
 
 
 def test_command_shows_a_foreign_value(monkeypatch: pytest.MonkeyPatch) -> None:

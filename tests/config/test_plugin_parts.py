@@ -308,15 +308,45 @@ def test_what_a_layer_needs_is_complained_of_once_if_it_is_wrong(start: Start, s
 def test_a_layer_that_asks_for_what_it_does_not_need_is_named(start: Start, site: Site) -> None:
     """Other layers may not have been read yet."""
     site.plugin("vault", _layer("vault", 150, "return [context.value('http.timeout')]"))
-    with pytest.raises(ConfigError, match=r"the configuration layer 'vault' failed: LookupError in config_layer\.py"):
+    with pytest.raises(ConfigError, match=r"the configuration layer 'vault' failed: LookupError in contract\.py"):
         start({"plugins": {"disable": ["zcli_secrets_dir"]}})
+
+
+@pytest.mark.parametrize(("looks", "times"), [("context.zspark", 1), ("context.settings", 2)])
+def test_layer_of_first_plugin_is_read_once(start: Start, site: Site, looks: str, times: int) -> None:
+    """It is read again only if it looks at the settings, which other plugins have declared in between."""
+    code = _layer("early", 150, f"reads.append({looks}); return []").replace("class Layer", "reads = []\nclass Layer")
+    code = code.replace("    return [Layer()]", "    hooks.append(1)\n    return [Layer()]") + "\nhooks = []\n"
+    site.plugin("early", code, first=True)
+    plugin = start().plugins.records["early"].plugin
+    assert (len(plugin.reads), len(plugin.hooks)) == (times, 1)
+
+
+def test_files_of_layers_are_parsed_once(
+    start: Start, zenv: Any, machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the plugins that are loaded first are asked twice for what they set."""
+    import dotenv.parser
+    import yaml
+
+    parsed: list[str] = []
+    for module, name in ((yaml, "SafeLoader"), (dotenv.parser, "parse_stream")):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, _f=original, _n=name: (parsed.append(_n), _f(*a))[1])
+    zenv("ZCLI_HTTP_RETRIES=3\n")
+    machine("http: {timeout: 7}\n")
+    config = start().config
+    assert (config.http.retries, config.http.timeout) == (3, 7.0)
+    assert sorted(parsed) == ["SafeLoader", "parse_stream"]
 
 
 def test_needs_have_to_be_a_tuple_of_keys(start: Start, site: Site) -> None:
     """A single text is a mistake that would be read letter by letter."""
     site.plugin("needy", _NEEDY.replace('("vault.url",)', '"vault.url"'))
     cause = start().plugins.records["needy"].cause
-    assert "the configuration layer 'vault' needs settings by key, as a tuple, not 'vault.url'" in str(cause)
+    assert "the attribute needs of the configuration layer 'vault' must be a tuple of keys, got 'vault.url'" in str(
+        cause
+    )
 
 
 def test_only_what_a_layer_exports_reaches_other_libraries(start: Start, site: Site) -> None:
@@ -336,10 +366,13 @@ def test_only_what_a_layer_exports_reaches_other_libraries(start: Start, site: S
     ("body", "problem"),
     [
         ("raise LayerProblem('vault:3: it is sealed')", "vault:3: it is sealed"),
-        ("yield 5", "the configuration layer 'vault' gives something that is no Entry with a name"),
-        ("return [('http.timeout', 5, 'x')]", "the configuration layer 'vault' gives something that is no Entry"),
-        ("return [Entry(5, 5, 'x')]", "the configuration layer 'vault' gives something that is no Entry with a name"),
-        ("return [Entry('A', 5, 'x', True)]", "the configuration layer 'vault' gives the variable A without a text"),
+        ("yield 5", "the configuration layer 'vault' must give Entry objects with a name"),
+        ("return [('http.timeout', 5, 'x')]", "the configuration layer 'vault' must give Entry objects"),
+        ("return [Entry(5, 5, 'x')]", "the configuration layer 'vault' must give Entry objects with a name"),
+        (
+            "return [Entry('A', 5, 'x', True)]",
+            "the configuration layer 'vault': the value of the variable A must be a text",
+        ),
         ("return 5", "the configuration layer 'vault' failed: TypeError in reading.py"),
         ("return context.nothing", "the configuration layer 'vault' failed: AttributeError in vault.py, line"),
     ],
@@ -370,7 +403,7 @@ def test_one_secret_item_makes_its_mapping_a_secret(site: Site, start: Start, se
 def test_a_layer_that_is_read_too_late_cannot_disable(site: Site, start: Start) -> None:
     """To ignore it would load what somebody does not want."""
     site.plugin("late", _layer("late", 250, "return [Entry('plugins.disable', 'zcli_redis', 'late.txt:1')]"))
-    with pytest.raises(ConfigError, match=r"disable \(late\.txt:1\): the layer 'late' is read when"):
+    with pytest.raises(ConfigError, match=r"disable \(late\.txt:1\): the layer 'late' is read after"):
         start()
 
 

@@ -19,7 +19,8 @@ from zcli_layers.zenv import ZEnvLayer
 from zcli_core.app import zCLI
 from zcli_core.assembly import core_settings
 from zcli_core.config.contract import LayerContext
-from zcli_core.config.explanation import Value
+from zcli_core.config.reading import read_layer
+from zcli_core.config.resolution import Value
 from zcli_core.errors import ConfigError
 
 Start = Callable[..., zCLI]
@@ -285,12 +286,12 @@ def test_env_file_in_use_is_forgotten_when_read_again(zenv: Write, isolated: Pat
     context = LayerContext(
         zspark={}, environ={}, working_directory=str(isolated), script_directory=None, settings=core_settings()
     )
-    context.found = {"env_file": Value(zenv("A=1\n").rename(isolated / "other"), "zSpark", "zSpark")}
-    assert [entry.name for entry in ZEnvLayer().read(context)] == ["A"]
-    assert context.env_file_in_use == str(isolated / "other")
-    context.found = {}
-    assert list(ZEnvLayer().read(context)) == []
-    assert context.env_file_in_use is None
+    context.needed = {"env_file": Value(zenv("A=1\n").rename(isolated / "other"), "zSpark", "zSpark")}
+    reading = read_layer(ZEnvLayer(), context)
+    assert ([entry.name for entry in reading.entries], reading.env_file) == (["A"], str(isolated / "other"))
+    context.needed = {"env_file": None}
+    reading = read_layer(ZEnvLayer(), context)
+    assert (reading.entries, reading.env_file) == ([], None)
 
 
 # --- what is others' --------------------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ def test_foreign_names_are_readable_and_exported(start: Start, zenv: Write, monk
     z = start()
     assert (z.config.env("SET_IN_THE_SHELL"), z.config.env("ONLY_IN_THE_FILE")) == ("file", "file")
     assert (os.environ["SET_IN_THE_SHELL"], os.environ["ONLY_IN_THE_FILE"]) == ("file", "file")
-    assert "the .zEnv replaces what the environment of this process said for SET_IN_THE_SHELL\n" in _log_of(z)
+    assert "the .zEnv replaces the values of SET_IN_THE_SHELL in the environment of this process\n" in _log_of(z)
     assert z.config.env("HOME") == os.environ["HOME"]
     assert z.config.env("NOWHERE") is None
     assert z.config.env("NOWHERE", "x") == "x"
@@ -349,7 +350,7 @@ def test_zenv_steering_name_is_not_exported(start: Start, zenv: Write, name: str
     z = start()
     assert os.environ.get(name) == before
     assert (z.config.env(name), os.environ["NODE_ENV"], os.environ["AWS_REGION"]) == ("/theirs", "test", "x")
-    assert _log_of(z).count(f"the .zEnv sets {name}; this does not reach the environment") == 1
+    assert _log_of(z).count(f"the .zEnv sets {name}, which is not put into the environment") == 1
 
 
 def test_zenv_does_not_expand_the_environment(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def test_every_hook_is_implemented_by_some_test(name: str) -> None:
     """A hook that no test implements may never be called."""
     implemented = re.compile(rf"def {name}\(")
     assert any(
-        implemented.search(file.read_text(encoding="utf-8")) for file in Path(__file__).parent.rglob("test_*.py")
+        implemented.search(file.read_text(encoding="utf-8")) for file in Path(__file__).parents[1].rglob("test_*.py")
     )
 
 

@@ -362,7 +362,8 @@ def test_section_of_a_disabled_plugin_is_said_on_the_console(
     with zCLI({"deployment": "Production", "logger_path": ".", "secrets_dir": {"folder": "/run/secrets"}}):
         pass
     assert (
-        "zSpark sets 'secrets_dir', which no plugin in use declares; it may be for a plugin" in capfd.readouterr().err
+        "zSpark sets 'secrets_dir', which no plugin in use declares; it may belong to a plugin"
+        in capfd.readouterr().err
     )
 
 
@@ -376,7 +377,10 @@ def test_broken_layer_plugin_is_said_on_the_console(
         pass
     said = capfd.readouterr().err
     for name in ("vault", "early"):
-        assert f"the plugin {name} (dist-{name} 1.0) is broken, so what its configuration layers set is not in" in said
+        assert (
+            f"the plugin {name} (dist-{name} 1.0) is broken, so the settings of its configuration layers are not in"
+            in said
+        )
 
 
 def test_a_host_knows_the_plugins_it_is_given() -> None:

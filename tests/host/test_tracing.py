@@ -164,7 +164,7 @@ def test_in_a_file_it_comes_too_late_and_says_so() -> None:
     Path(".zEnv").write_text("# trace\nZCLI_TRACE_HOOKS=1\n")
     with zCLI(QUIET) as z:
         assert (
-            ".zEnv:2 (ZCLI_TRACE_HOOKS) sets nothing there: ZCLI_TRACE_HOOKS is read from the environment alone"
+            ".zEnv:2 (ZCLI_TRACE_HOOKS) has no effect there: ZCLI_TRACE_HOOKS is read from the environment only"
             in _log(z)
         )
 

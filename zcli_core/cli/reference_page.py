@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zcli_core.assembly import check_layer
 from zcli_core.cli.reference_source import as_markdown, escaped, first_paragraph, read_module
 from zcli_core.config.conversion import describe
-from zcli_core.config.layering import OTHER_VARIABLES, OVERLAYS
+from zcli_core.config.names import OTHER_VARIABLES, OVERLAYS
 from zcli_core.plugins import hookspecs
 from zcli_core.plugins.choice import pip_command
 from zcli_core.plugins.loading import HOOKS

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zcli_core.config.explanation import Explanation, Value, explain
-from zcli_core.config.layering import Resolution
+from zcli_core.config.resolution import Explanation, Resolution
 from zcli_core.config.settings import Section, Setting
 from zcli_core.errors import ConfigError
 from zcli_core.suggestions import suggestion
@@ -71,9 +70,7 @@ class Config:
         setting = self._settings.get(key) if isinstance(key, str) else None
         if setting is None:
             raise ValueError(f"{key!r} is no setting{suggestion(str(key), self._settings)}")
-        values = self._resolution.values.get(key)
-        values = values or [Value(setting.default, "defaults", setting.provider)]
-        return explain(setting, values, self._resolution.is_secret)
+        return self._resolution.explain(setting)
 
     def misspelt_in(self, *sections: str) -> list[str]:
         """Return the problems with names that are nearly those of settings that restrict, in these sections."""

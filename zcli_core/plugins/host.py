@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -126,14 +126,23 @@ class PluginHost:
 
     # --- declaring hooks ---
 
-    def collect(self, hook: str, check: Callable[[Any], None]) -> list[tuple[str, Any]]:
-        """Call a declaring hook of every plugin: (plugin's name, item) for each item that it gives.
+    def collect(self, hook: str, check: Callable[[Any], None], skip: Collection[str] = ()) -> list[tuple[str, Any]]:
+        """Call a declaring hook of every plugin.
 
-        ``check`` raises for an item that will not do. A plugin whose hook raises, or gives such an item, is dropped
-        as broken with all it offers.
+        A plugin whose hook raises, or returns an invalid item, is dropped as broken with all that it provides.
+
+        Args:
+            hook: Name of the hook.
+            check: Raises an error for an invalid item.
+            skip: Names of plugins whose hook is not called.
+
+        Returns:
+            (name of the plugin, item) for each item.
         """
         found = []
         for name, function in self._implementations(hook, _as_list):
+            if name in skip:
+                continue
             try:
                 items = function()
                 for item in items:
