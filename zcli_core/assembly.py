@@ -228,10 +228,10 @@ def _check_choices(host: PluginHost, config: Config, problems: list[str], warnin
             continue
         found = config.explain(kind.setting)
         if found.layer != "defaults" and not isinstance(found.value, UnusableValue):  # there is a warning already
-            from zcli_core.plugins.choice import impossible_choices
+            from zcli_core.plugins.selection import unusable_choices
 
             shared = found.origin in config.settings[kind.setting].variables[1:]
-            (warnings if shared else problems).extend(impossible_choices(host, kind, config))
+            (warnings if shared else problems).extend(unusable_choices(host, kind, config))
 
 
 def _unknown_names(host: PluginHost, disabled: Iterable[str]) -> list[str]:

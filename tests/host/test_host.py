@@ -41,13 +41,13 @@ BROKEN = {
         f"it was written for version 0 of zCLI's plugin contract, and zcli-core {__version__} has version 1; upgrade "
         "the-guilty: pip install --upgrade the-guilty",
     ),
-    "states nonsense": ("ZCLI_CONTRACT = 'one'", "ZCLI_CONTRACT in its module is a whole number such as 1, not 'one'"),
-    "states the truth": ("ZCLI_CONTRACT = True", "is a whole number such as 1, not True"),
+    "states nonsense": ("ZCLI_CONTRACT = 'one'", "ZCLI_CONTRACT in its module must be an integer such as 1, got 'one'"),
+    "states the truth": ("ZCLI_CONTRACT = True", "must be an integer such as 1, got True"),
     "has a hook with an unknown argument": ("@hookimpl\ndef zcli_ready(application): pass", "application"),
-    "has an unknown hook": ("@hookimpl\ndef zcli_redy(app): pass", "no hook 'zcli_redy'; did you mean 'zcli_ready'?"),
+    "has an unknown hook": ("@hookimpl\ndef zcli_redy(app): pass", "hook 'zcli_redy'; did you mean 'zcli_ready'?"),
     "has an unknown hook by another name": (
         "@hookimpl(specname='zcli_redy')\ndef mine(app): pass",
-        "no hook 'zcli_redy'",
+        "unknown hook 'zcli_redy'",
     ),
     "has a wrapper": ("@hookimpl(wrapper=True)\ndef zcli_ready(app): return (yield)", "'zcli_ready' is a wrapper"),
     "has an old wrapper": ("@hookimpl(hookwrapper=True)\ndef zcli_ready(app): yield", "'zcli_ready' is a wrapper"),
@@ -70,31 +70,31 @@ BROKEN = {
     "declares a text": ("@hookimpl\ndef zcli_http_transports(): return 'abc'", "expected a Provider, got str"),
     "declares a nameless provider": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('', 'x', print)]",
-        "a Provider needs a name and a callable factory",
+        "a Provider must have a name and a callable factory",
     ),
     "declares a provider without a factory": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', None)]",
-        "a Provider needs a name and a callable factory",
+        "a Provider must have a name and a callable factory",
     ),
     "declares a provider without a summary": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', None, print)]",
-        "a Provider's summary is a text, got None",
+        "the summary of a Provider must be a text, got None",
     ),
     "declares a text for aliases": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, aliases='abc')]",
-        "aliases are a tuple of names, got 'abc'",
+        "aliases of a Provider must be a tuple of names, got 'abc'",
     ),
     "declares a text for needs": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs='pycurl')]",
-        "needs are a tuple of names of modules, got 'pycurl'",
+        "needs of a Provider must be a tuple of module names, got 'pycurl'",
     ),
     "declares needs that are no names": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs=(None, ''))]",
-        "needs are a tuple of names of modules, got (None, '')",
+        "needs of a Provider must be a tuple of module names, got (None, '')",
     ),
     "declares several things to install": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, install=('a', 'b'))]",
-        "install is what pip is given, as in 'zcli-mine[extra]', got ('a', 'b')",
+        "install of a Provider must be an argument for pip such as 'zcli-mine[extra]', got ('a', 'b')",
     ),
     "panics when it declares": (
         "class Panic(BaseException): pass\n@hookimpl\ndef zcli_http_transports(): raise Panic('at the disco')",
@@ -106,7 +106,7 @@ BROKEN = {
     ),
     "declares one name twice": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', '', print), Provider('y', '', print, ('x',))]",
-        "offers two HTTP transports of the name 'x'",
+        "provides two HTTP transports with the name 'x'",
     ),
     "declares a layer without a name": (
         "@hookimpl\ndef zcli_config_layers(): return [object()]",

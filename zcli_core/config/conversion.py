@@ -77,7 +77,7 @@ def describe(setting: Setting) -> str:
 def _to(declared: Any, raw: Any, expected: str) -> Any:
     origin = get_origin(declared)
     if declared is bool:
-        return _to_bool(raw, expected)
+        return to_bool(raw, expected)
     if declared in (int, float):
         return _to_number(declared, raw, expected)
     if origin is Literal:
@@ -93,7 +93,7 @@ def _to(declared: Any, raw: Any, expected: str) -> Any:
     raise ConversionError(expected)
 
 
-def _to_bool(raw: Any, expected: str) -> bool:
+def to_bool(raw: Any, expected: str) -> bool:
     if isinstance(raw, bool):
         return raw
     folded = raw.strip().casefold() if isinstance(raw, str) else None
