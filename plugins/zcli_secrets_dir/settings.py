@@ -1,4 +1,4 @@
-"""Where the secrets are."""
+"""The setting that names the folder of secret files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SecretsDir(Section, name="secrets_dir"):
-    """A folder of secret files, one value a file, as Docker and Kubernetes mount them."""
+    """A folder of secret files, one value per file, as Docker and Kubernetes mount them."""
 
     folder: Path | None = setting(
         None,

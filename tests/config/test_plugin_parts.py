@@ -79,7 +79,9 @@ def test_a_plugins_section_is_explained_checked_and_suggested(start: Start) -> N
     assert z.config.explain("services.memcached.port").origin == "memcached_plugin"
     assert z._application_log.file is not None
     assert "did you mean 'services.memcached.port'?" in Path(z._application_log.file).read_text()
-    with pytest.raises(ConfigError, match=r"^services.memcached.port: 0 from zSpark .*expected an integer 1-65535"):
+    with pytest.raises(
+        ConfigError, match=r"^services.memcached.port must be an integer between 1 and 65535, got 0 from zSpark"
+    ):
         start({"services": {"memcached": {"port": 0}}})
 
 
@@ -112,7 +114,7 @@ def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None
         ),
         (
             "class X(Section, name='http.timeout'):\n    unit: str = setting('s', '')",
-            "http.timeout.unit cannot be a setting beside http.timeout of zcli-core",
+            "the setting http.timeout.unit clashes with http.timeout of zcli-core",
         ),
         (
             "class X(Section, name='mine'):\n    http: str = setting('', '', variables=('WEBSOCKET_PORT',))",
@@ -125,16 +127,19 @@ def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None
         ),
         (
             "class X(Section, name='deployments'):\n    a: int = setting(1, '')",
-            "keeps the name of deployments.a for itself",
+            "the name of the setting deployments.a is reserved",
         ),
         (
             "class X(Section, name='My Section'):\n    a: int = setting(1, '')",
-            "X is named 'My Section'; a section's name is",
+            "the name of X must be lower case, with dots to nest it, got 'My Section'",
         ),
-        ("class X(Section, name='mine'):\n    a: dict = setting(1, '')", "mine.a has a type that settings cannot have"),
+        (
+            "class X(Section, name='mine'):\n    a: dict = setting(1, '')",
+            "the type of the setting mine.a is not supported",
+        ),
         ("class X(Section, name='mine'):\n    a: 'Nothing' = setting(1, '')", "the type of mine.a cannot be resolved"),
-        ("class X(Section, name='mine'):\n    a: int = 5", "X.a is not declared with setting()"),
-        ("class X: pass", "is no settings section: derive it from Section with a name"),
+        ("class X(Section, name='mine'):\n    a: int = 5", "X.a must be declared with setting()"),
+        ("class X: pass", "is not a settings section; derive it from Section and give it a name"),
     ],
 )
 def test_a_section_that_cannot_stand_beside_the_others_costs_its_plugin_its_place(
@@ -301,7 +306,7 @@ def test_what_a_layer_needs_is_complained_of_once_if_it_is_wrong(start: Start, s
     with pytest.raises(ConfigError) as caught:
         start({"vault": {"url": "bad"}})
     assert caught.value.problems == (
-        "vault.url: 'bad' from zSpark cannot be used; expected a URL; it shadows 'none' from defaults (needy)",
+        "vault.url must be a URL, got 'bad' from zSpark; it shadows 'none' from defaults (needy)",
     )
 
 
@@ -383,7 +388,9 @@ def test_a_layer_that_fails_is_named_with_all_other_mistakes(start: Start, site:
     with pytest.raises(ConfigError) as caught:
         start({"websocket": {"port": "abc"}})
     assert caught.value.problems[0].startswith(problem)
-    assert caught.value.problems[1].startswith("websocket.port: 'abc' from zSpark")
+    assert caught.value.problems[1].startswith(
+        "websocket.port must be an integer between 0 and 65535, got 'abc' from zSpark"
+    )
 
 
 @pytest.mark.parametrize("secret", [0, 1])

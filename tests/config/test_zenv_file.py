@@ -120,7 +120,7 @@ def test_env_file_and_secrets_folder_that_name_each_other_are_refused(
 
 def test_env_file_of_a_wrong_type_is_a_mistake(start: Start) -> None:
     """Like any setting's."""
-    with pytest.raises(ConfigError, match=r"^env_file: 5 from zSpark cannot be used; expected a path$"):
+    with pytest.raises(ConfigError, match=r"^env_file must be a path, got 5 from zSpark$"):
         start({"env_file": 5})
 
 
@@ -205,12 +205,12 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(start: Start, zenv
 @pytest.mark.parametrize(
     ("data", "where", "what"),
     [
-        (b"A=1\n\nthis is no line = of it\n", ":3", "expected NAME=value"),
-        (b"A=1\nB='open\n", ":2", "expected NAME=value"),
-        (b"A=1\n'B=C'=1\n", ":2", "expected NAME=value"),
-        (b"A=1\nB=x\0y\n", ":2", "expected NAME=value"),
-        (b"A=1\nB=\xff\n", ":2", "it is not UTF-8 text"),
-        ("A=1\n".encode("utf-16"), ":1", "it is not UTF-8 text"),
+        (b"A=1\n\nthis is no line = of it\n", ":3", "the line must be NAME=value"),
+        (b"A=1\nB='open\n", ":2", "the line must be NAME=value"),
+        (b"A=1\n'B=C'=1\n", ":2", "the line must be NAME=value"),
+        (b"A=1\nB=x\0y\n", ":2", "the line must be NAME=value"),
+        (b"A=1\nB=\xff\n", ":2", "the text is not UTF-8"),
+        ("A=1\n".encode("utf-16"), ":1", "the text is not UTF-8"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_its_line(
@@ -227,7 +227,7 @@ def test_a_huge_file_is_not_read_to_its_end(start: Start, zenv: Write) -> None:
     """A log file named by mistake, say."""
     with zenv("").open("r+b") as file:
         file.truncate(10**12)
-    with pytest.raises(ConfigError, match=r"it is too large; a \.zEnv has at most 1000000 bytes"):
+    with pytest.raises(ConfigError, match=r"is too large; a \.zEnv may have at most 1000000 bytes"):
         start()
 
 
@@ -267,7 +267,7 @@ except ConfigError as error:
         )
         return done.stdout
 
-    assert run(public) == f"{file}: it cannot be read: Permission denied\n"
+    assert run(public) == f"cannot read {file}: Permission denied\n"
     if os.getuid() == 0:
         assert run(public / "closed") == "fine\n"
 

@@ -100,9 +100,7 @@ class _Resolver:
                 continue
             shown = ".".join(leaf.path)
             if len(leaf.path) < 3:
-                self._result.problems.append(
-                    f"{shown}: expected a mapping of deployments to settings, from {leaf.origin}"
-                )
+                self._result.problems.append(f"{shown} must be a mapping of deployments to settings ({leaf.origin})")
             elif leaf.path[1].casefold() != self._result.deployment.casefold():
                 self._unknown.deployment(leaf, self._result.deployment)
             elif leaf.path[2:] == ("deployment",):
@@ -198,13 +196,13 @@ class _Resolver:
 
     def _complaint(self, setting: Setting, leaf: Leaf, error: Exception) -> str:
         hidden = setting.secret or leaf.secret
-        shown = "the value" if hidden else _short(leaf.value if leaf.text is None else leaf.text)
+        shown = "a value" if hidden else _short(leaf.value if leaf.text is None else leaf.text)
         if isinstance(error, UntrustedError):
             return UntrustedProblem(
-                f"{setting.key}: {shown} from {leaf.origin} is not read, because {error}"
+                f"{setting.key}: {'the path' if hidden else shown} from {leaf.origin} is not read, because {error}"
                 + error.advice(f"set {setting.key} to an absolute path")
             )
-        message = f"{setting.key}: {shown} from {leaf.origin} cannot be used; expected {error}"
+        message = f"{setting.key} must be {error}, got {shown} from {leaf.origin}"
         below = self._result.values.get(setting.key)
         if below:
             value, layer, origin = below[-1]

@@ -127,7 +127,7 @@ class LeafReader:
         try:
             found = composite.parse(value)
         except ValueError:
-            problem = f"the value from {origin} cannot be used; expected {composite.expected}"
+            problem = f"the value from {origin} must be {composite.expected}"
         except Unusable as reason:
             problem = f"the value from {origin} cannot be used: {reason}"
         else:

@@ -36,7 +36,7 @@ class UnknownNames:
         branches, settings = self._names.branches, self._names.settings
         if key and key in branches:
             names = ", ".join(sorted(branches[key]))
-            problem = f"{key}: expected a mapping of settings ({names}), from {leaf.origin}"
+            problem = f"{key} must be a mapping of settings ({names}), got another value from {leaf.origin}"
             self._result.problems.append(problem)
             return
         unknown = leaf.path

@@ -234,10 +234,10 @@ class ConfigLayerContract(Contract):
             self._config(self._filled(values))
         origins = {entry.origin for entry in self._entries(self._filled(values))}
         for key in values:
-            said = [problem for problem in caught.value.problems if problem.startswith(f"{key}: ")]
+            said = [problem for problem in caught.value.problems if problem.startswith(f"{key} ")]
             assert len(said) == 1, f"not one complaint of {key}: {caught.value}"
             assert any(origin in said[0] for origin in origins)
-            assert "expected" in said[0]
+            assert "must be" in said[0]
         assert MARK not in str(caught.value)
 
     def test_a_source_that_cannot_be_used_is_named_and_not_shown(self) -> None:
