@@ -9,59 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from inspect import get_annotations
 from types import MappingProxyType, UnionType
-from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from zcli_core.errors import ConfigError
 from zcli_core.redaction import redact_value
 
 #: Names of attributes of the configuration. No key of a setting may begin with one.
 RESERVED = frozenset({"deployments", "env", "explain", "get", "section", "settings"})
 
 
-class Declaration:
+class Declaration(NamedTuple):
     """The declaration of one setting, as :func:`setting` makes it."""
 
-    __slots__ = (
-        "_name", "above", "check", "default", "help", "maximum", "minimum", "restricts", "secret", "security",
-        "variables", "written",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        default: Any,
-        help: str,  # noqa: A002 - the word every option library uses
-        *,
-        secret: bool,
-        security: bool,
-        restricts: bool,
-        written: bool,
-        minimum: float | None,
-        maximum: float | None,
-        above: float | None,
-        variables: tuple[str, ...],
-        check: Callable[[Any], str | None] | None,
-    ) -> None:
-        self.default = _read_only(default)
-        self.help = help
-        self.secret = secret
-        self.security = security or secret
-        self.restricts = restricts or self.security
-        self.written = written
-        self.minimum = minimum
-        self.maximum = maximum
-        self.above = above
-        self.variables = variables
-        self.check = check
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, section: Any, owner: type) -> Any:
-        """Raise ConfigError: this is called only if the section has no usable value."""
-        if section is None:
-            return self
-        from zcli_core.errors import ConfigError
-
-        raise ConfigError(section.__dict__["_unusable"][self._name])
+    default: Any
+    help: str
+    secret: bool
+    security: bool
+    restricts: bool
+    written: bool
+    minimum: float | None
+    maximum: float | None
+    above: float | None
+    variables: tuple[str, ...]
+    check: Callable[[Any], str | None] | None
 
 
 def _read_only(default: Any) -> Any:
@@ -108,19 +78,10 @@ def setting(
     Returns:
         The declaration, typed as the value of the setting.
     """
-    return Declaration(
-        default,
-        help,
-        secret=secret,
-        security=security,
-        restricts=restricts,
-        written=written,
-        minimum=minimum,
-        maximum=maximum,
-        above=above,
-        variables=variables,
-        check=check,
-    )
+    security = security or secret
+    restricts = restricts or security
+    default = _read_only(default)
+    return Declaration(default, help, secret, security, restricts, written, minimum, maximum, above, variables, check)
 
 
 class Composite(NamedTuple):
@@ -195,9 +156,12 @@ class Section:
         super().__init_subclass__()
         cls.section_name = name
         cls.variable_prefix = variable_prefix
+        own = {name: item for name, item in vars(cls).items() if isinstance(item, Declaration)}
+        for name in own:  # so that an attribute without a value reaches __getattr__
+            delattr(cls, name)
         # The settings of a base section come first. A section may declare them again.
-        declared = (item for base in reversed(cls.__mro__) for item in vars(base).items())
-        cls.declarations = {k: v for k, v in declared if isinstance(v, Declaration)}
+        inherited = (vars(base).get("declarations", {}) for base in reversed(cls.__mro__))
+        cls.declarations = {name: item for found in (*inherited, own) for name, item in found.items()}
         cls.composites = composites
 
     def __init__(self, **values: Any) -> None:
@@ -209,6 +173,15 @@ class Section:
         for name, declaration in self.declarations.items():
             if name not in self._unusable:
                 self.__dict__[name] = values.get(name, declaration.default)
+
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise ConfigError for a setting whose value cannot be used."""
+            problem = self.__dict__.get("_unusable", {}).get(name)
+            if problem is not None:
+                raise ConfigError(problem)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         key = f"{self.section_name}.{name}".lstrip(".")
