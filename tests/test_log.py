@@ -249,7 +249,7 @@ def test_without_a_folder_the_users_is_taken(isolated: Path, monkeypatch: pytest
 @pytest.mark.parametrize("title", ["", " ", ".", "..", "a/b", "a\\b", "../x", "a\0b", "a\nb", "C:x", "a*"])
 def test_a_title_that_can_be_no_files_name_is_a_mistake(title: str) -> None:
     """It could lead out of the folder."""
-    with pytest.raises(ConfigError, match=r"title: .* expected a name that can be a file's name"):
+    with pytest.raises(ConfigError, match=r"title must be a valid file name, got"):
         zCLI({"title": title, "deployment": "Testing"})
 
 

@@ -66,7 +66,7 @@ def test_the_settings_decide_when_to_rotate() -> None:
         for _ in range(100):
             z.log.info("x" * 100)
     assert sorted(file.name for file in Path("logs").iterdir()) == ["t.log", "t.log.1"]
-    with pytest.raises(ConfigError, match="expected an integer of at least 1000"):
+    with pytest.raises(ConfigError, match="must be an integer of at least 1000"):
         zCLI({"logger_max_bytes": 999})
 
 
@@ -211,8 +211,8 @@ def test_a_folder_that_cannot_be_made_is_said_once_and_the_program_goes_on(
             z.log.error("lost")
         assert z.comm.check_port(1) in (True, False)
     assert capsys.readouterr().err == (
-        f"zCLI: the log file {isolated}/file/logs/t.log cannot be written (Not a directory); going on without it. "
-        "Set logger_path to a folder that can be written.\n"
+        f"zCLI: the log file {isolated}/file/logs/t.log cannot be written (Not a directory); zCLI continues without "
+        "it. Set logger_path to a folder that you may write.\n"
     )
 
 
@@ -247,7 +247,7 @@ shutil.rmtree(folder)
     done = _run(code, isolated)
     assert done.stdout == "went on\nstatus 0\n", done.stderr
     assert done.stderr.count("\n") == 1
-    assert "cannot be written (Permission denied); going on without it" in done.stderr
+    assert "cannot be written (Permission denied); zCLI continues without it" in done.stderr
 
 
 @needs_full_disk
@@ -262,7 +262,7 @@ def test_a_full_disk_is_said_once_and_closing_does_not_raise(
             z.log.error("x" * (100_000 if buffered else 10))
     printed = capsys.readouterr().err
     assert printed.count("zCLI:") == printed.count("\n") == 1
-    assert "t.log cannot be written (No space left on device); going on without it" in printed
+    assert "t.log cannot be written (No space left on device); zCLI continues without it" in printed
 
 
 def test_writing_resumes_when_the_folder_can_be_written(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         self.config, warnings = configure(self.plugins, zspark)
         if not self.config.misspelt_in("http"):  # an error once the script uses HTTP
             check_http_files(self.config)
-        self._application_log = open_log(self.config.section(Application), script_file())
+        self._application_log = open_log(self.config.section(Application), script_file(), self.config.secret_texts())
         self.log = self.logger = self._application_log.logger
         self.plugins.trace_to(self.log)
         self._closing = False

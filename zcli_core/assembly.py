@@ -1,17 +1,15 @@
-"""From installed plugins and their layers to one configuration."""
+"""Builds the configuration: loads the plugins, reads their layers once and merges them."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.config.config import Config
-from zcli_core.config.contract import LayerContext
-from zcli_core.config.conversion import ConversionError, convert
-from zcli_core.config.layering import Resolution, resolve
-from zcli_core.config.reading import needs_of, read_layers
+from zcli_core.config.contract import Entry, LayerContext
+from zcli_core.config.layering import resolve
+from zcli_core.config.reading import LayerReader, Reading, needs_of, value_in_force
 from zcli_core.config.sections import CORE_SECTIONS
 from zcli_core.config.settings import Setting, UnusableValue, declared_settings, find_clash, verify_types
 from zcli_core.errors import ConfigError
@@ -20,7 +18,8 @@ from zcli_core.suggestions import suggestion
 from zcli_core.system.trusted import script_file
 
 if TYPE_CHECKING:
-    from zcli_core.config.contract import ConfigLayer, Entry
+    from zcli_core.config.contract import ConfigLayer
+    from zcli_core.config.resolution import Resolution
     from zcli_core.plugins.host import PluginHost
 
 _CORE = "zcli-core"
@@ -28,22 +27,28 @@ _DISABLE = "plugins.disable"
 
 
 class Assembly(NamedTuple):
-    """A configuration, what is wrong with it, one sentence each, and what to warn of.
+    """A configuration with its problems and warnings, one sentence each.
 
-    With ``problems`` it is good for looking into, and for nothing else: what cannot be used is not in it.
+    A configuration with problems can be shown, but not used: values that cannot be used are missing from it.
+
+    Attributes:
+        config: The configuration.
+        problems: What makes the configuration unusable.
+        warnings: What to log once the log is open.
+        entries: The entries of all layers, not converted.
     """
 
     config: Config
     problems: list[str]
     warnings: list[str]
-    #: What the layers gave, as they gave it.
     entries: list[Entry]
 
 
 def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list[str]]:
-    """Load the plugins and lay the layers over each other: the configuration, and what to warn of.
+    """Load the plugins, merge the configuration layers and return the configuration and the warnings.
 
-    :raises ConfigError: every mistake of every layer at once.
+    Raises:
+        ConfigError: The configuration has mistakes. The error holds all mistakes of all layers.
     """
     found = assemble(host, zspark)
     if found.problems:
@@ -52,27 +57,30 @@ def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list
 
 
 def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
-    """As :func:`configure`, for whoever wants to see a configuration that cannot be used.
+    """Load the plugins and merge the configuration layers, even if the configuration cannot be used.
 
-    The plugins that ask to be first are loaded before the others, for their layers can say which of the others are
-    not to be imported.
+    The plugins of the group ``zcli.first`` are loaded before the others, because their layers may set
+    ``plugins.disable``, and a disabled plugin is not imported.
     """
     settings = core_settings()
-    files: dict[str, bytes] = {}
-    host.load(_disabled_at_first(settings[_DISABLE], zspark), first_only=True)
-    blocked = _read(host, settings, zspark, files).top(_DISABLE, ())
-    blocked = blocked if isinstance(blocked, tuple) else ()  # a value that cannot be used is reported below
-    host.load(blocked)
-    for name in blocked:
-        if name in host.records and host.records[name].state == "loaded":
-            host.drop(name, "disabled")
+    context = _context(settings, zspark)
+    reader = LayerReader(context)
+    host.load(_disabled_at_first(context), first_only=True)
+    layers = host.collect("zcli_config_layers", check_layer)
+    disabled: tuple[str, ...] = value_in_force(_DISABLE, reader.read(layer for _, layer in layers), context)
+    first = {name for name, record in host.records.items() if record.state == "loaded"}
+    host.load(disabled)
+    for name in first.intersection(disabled):
+        host.drop(name, "disabled")
+    loaded = {name for name, record in host.records.items() if record.state == "loaded"}
     add_plugins_settings(host, settings)
     host.collect_providers()
-    resolution = _read(host, settings, zspark, files)
+    layers += host.collect("zcli_config_layers", check_layer, skip=first)
+    resolution = _merge(host, reader, [layer for name, layer in layers if host.records[name].plugin], context)
     config = Config(settings, resolution)
-    problems = resolution.problems + _disabled_too_late(config, blocked)
-    warnings = [*host.warnings, *resolution.warnings, *_unknown_names(host, blocked)]
-    warnings += _sections_of_missing_plugins(host, settings, zspark)
+    problems = resolution.problems + _disabled_too_late(config, disabled)
+    warnings = [*host.warnings, *resolution.warnings, *_missing_layers_of(host, loaded)]
+    warnings += _unknown_names(host, disabled) + _sections_of_missing_plugins(host, settings, zspark)
     _check_choices(host, config, problems, warnings)
     if not problems:
         warnings += _export(resolution)
@@ -80,49 +88,11 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
 
 
 def core_settings() -> dict[str, Setting]:
-    """The settings that the core itself declares, by key."""
+    """Return the settings of the core by key."""
     return {s.key: s for section in CORE_SECTIONS for s in declared_settings(section, _CORE)}
 
 
-def _disabled_at_first(setting: Setting, zspark: Mapping[str, Any]) -> tuple[str, ...]:
-    """What is known to be disabled before any layer can be read. A mistake in it is reported when layers are."""
-    section = zspark.get("plugins")
-    said = section.get("disable") if isinstance(section, Mapping) else None
-    for value in (said, zspark.get(_DISABLE), os.environ.get(setting.variables[0])):
-        if value not in (None, ""):
-            with contextlib.suppress(ConversionError):
-                names: tuple[str, ...] = convert(value, setting)
-                return names
-    return ()
-
-
-def _read(
-    host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str, Any], files: dict[str, bytes]
-) -> Resolution:
-    context = _context(settings, zspark, files)
-    working = {name for name, record in host.records.items() if record.state == "loaded"}
-    layers = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
-    readings = read_layers(layers, settings, context)
-    resolution = resolve(readings, settings, context)
-    resolution.entries = [entry for reading in readings for entry in reading.entries]
-    resolution.env_file = context.env_file_in_use
-    resolution.warnings += context.warnings
-    resolution.problems += _circles(layers, resolution)
-    if all(map(needs_of, layers)):  # one that has to be told where to read is told by nobody
-        what = "no plugin in use gives configuration layers, so nothing that is configured would be in force"
-        resolution.problems.append(_missing_layers(host, what))
-    elif zspark and not context.zspark_was_read:
-        what = "no plugin in use reads zSpark, so nothing that the script sets would be in force"
-        resolution.problems.append(_missing_layers(host, what))
-    for record in host.records.values():
-        # A plugin of the group zcli.first that is broken would most likely have given some.
-        if record.state == "broken" and (record.name in working or record.entry_point.first):
-            what = "what its configuration layers set is not in force"
-            resolution.warnings.append(SecurityWarning(f"the plugin {record} is broken, so {what}"))
-    return resolution
-
-
-def _context(settings: Mapping[str, Setting], zspark: Mapping[str, Any], files: dict[str, bytes]) -> LayerContext:
+def _context(settings: Mapping[str, Setting], zspark: Mapping[str, Any]) -> LayerContext:
     script = script_file()
     return LayerContext(
         zspark=zspark,
@@ -130,8 +100,48 @@ def _context(settings: Mapping[str, Setting], zspark: Mapping[str, Any], files: 
         working_directory=_working_directory(),
         script_directory=os.path.dirname(script) if script else None,
         settings=settings,
-        files=files,
     )
+
+
+def _disabled_at_first(context: LayerContext) -> tuple[str, ...]:
+    """Return ``plugins.disable`` as the environment and zSpark set it, which need no plugin to be read."""
+    entries = [Entry(name, value, name, is_variable=True) for name, value in context.environ.items()]
+    entries += [Entry(str(name), value, "zSpark") for name, value in context.zspark.items()]
+    disabled: tuple[str, ...] = value_in_force(_DISABLE, [Reading(_Start(), entries)], context)
+    return disabled
+
+
+class _Start(NamedTuple):
+    """Stands for the layers before any plugin is loaded."""
+
+    name: str = "start"
+    order: int = 0
+
+    def read(self, context: LayerContext) -> tuple[Entry, ...]:
+        return ()
+
+
+def _merge(host: PluginHost, reader: LayerReader, layers: list[ConfigLayer], context: LayerContext) -> Resolution:
+    readings = reader.read(layers)
+    resolution = resolve(readings, context.settings, context)
+    resolution.entries = [entry for reading in readings for entry in reading.entries]
+    resolution.env_file = next((reading.env_file for reading in readings if reading.env_file), None)
+    resolution.warnings += context.warnings
+    resolution.problems += _circles(layers, resolution)
+    if all(map(needs_of, layers)):  # no layer can say where these are to read
+        what = "no plugin in use gives configuration layers, so no configuration is in force"
+        resolution.problems.append(_missing_layers(host, what))
+    elif context.zspark and not any(reading.read_zspark for reading in readings):
+        what = "no plugin in use reads zSpark, so nothing that the script sets is in force"
+        resolution.problems.append(_missing_layers(host, what))
+    return resolution
+
+
+def _missing_layers_of(host: PluginHost, loaded: Collection[str]) -> list[str]:
+    """Warn of broken plugins that may have given layers: those that were loaded, or that belong to ``zcli.first``."""
+    what = "the plugin {} is broken, so the settings of its configuration layers are not in force"
+    broken = [record for record in host.records.values() if record.state == "broken"]
+    return [SecurityWarning(what.format(each)) for each in broken if each.name in loaded or each.entry_point.first]
 
 
 def _missing_layers(host: PluginHost, what: str) -> str:
@@ -140,12 +150,12 @@ def _missing_layers(host: PluginHost, what: str) -> str:
     lines = [what]
     disabled = [str(record) for record in host.records.values() if record.state == "disabled"]
     lines += [f"the plugin {record} is disabled by plugins.disable" for record in disabled] + host.problems()
-    lines.append(f"zcli-core brings the plugin zcli_layers: {install_again(OURS)}")
+    lines.append(f"the plugin zcli_layers of zcli-core gives the usual layers: {install_again(OURS)}")
     return "\n     ".join(lines)
 
 
 def _circles(layers: list[ConfigLayer], resolution: Resolution) -> list[str]:
-    """What a layer sets that says where the layer itself is read: it comes too late."""
+    """Return a problem for each layer that sets where it is read itself."""
     return [
         f"{key}: {value.origin} cannot set it, because it says where the layer {layer.name!r} is read; set it in "
         "another layer"
@@ -159,23 +169,29 @@ def _circles(layers: list[ConfigLayer], resolution: Resolution) -> list[str]:
 def _working_directory() -> str:
     try:
         return os.getcwd()
-    except OSError:  # it has been deleted under the script
+    except OSError:  # it has been deleted while the script runs
         return os.sep
 
 
 def check_layer(item: Any) -> None:
-    """Raise TypeError, saying what is wrong, for what a hook gave and is no configuration layer."""
+    """Check an item that the hook ``zcli_config_layers`` gave.
+
+    Raises:
+        TypeError: The item is not a configuration layer; the message says what is wrong.
+    """
     if not (isinstance(getattr(item, "name", None), str) and isinstance(getattr(item, "order", None), (int, float))):
         raise TypeError(f"a configuration layer needs a name and an order, got {item!r}")
     if not callable(getattr(item, "read", None)):
         raise TypeError(f"the configuration layer {item.name!r} has no method read(context)")
     needs = getattr(item, "needs", ())
     if not isinstance(needs, (tuple, list)) or not all(isinstance(key, str) for key in needs):
-        raise TypeError(f"the configuration layer {item.name!r} needs settings by key, as a tuple, not {needs!r}")
+        raise TypeError(
+            f"the attribute needs of the configuration layer {item.name!r} must be a tuple of keys, got {needs!r}"
+        )
 
 
 def add_plugins_settings(host: PluginHost, settings: dict[str, Setting]) -> None:
-    """Add the sections that plugins declare. One that clashes with what is there costs its plugin its place."""
+    """Add the settings that plugins declare. A plugin whose settings clash with others is disabled as broken."""
     by_plugin: dict[str, list[Setting]] = {}
     for plugin, section in host.collect("zcli_settings", lambda item: verify_types(declared_settings(item, ""))):
         by_plugin.setdefault(plugin, []).extend(declared_settings(section, plugin))
@@ -188,21 +204,22 @@ def add_plugins_settings(host: PluginHost, settings: dict[str, Setting]) -> None
 
 
 def _disabled_too_late(config: Config, blocked: Iterable[str]) -> list[str]:
-    """A layer of a plugin that is not loaded first cannot say what is not to be loaded: to ignore it would load it."""
+    """Return a problem if a layer sets ``plugins.disable`` that is read only after all plugins are loaded."""
     late = [name for name in config.plugins.disable if name not in blocked]
     if not late:
         return []
     found = config.explain(_DISABLE)
     return [
-        f"{_DISABLE} ({found.origin}): the layer {found.layer!r} is read when plugins are loaded already; "
-        "set it in another layer"
+        f"{_DISABLE} ({found.origin}): the layer {found.layer!r} is read after the plugins are loaded; set it in "
+        "another layer"
     ]
 
 
 def _check_choices(host: PluginHost, config: Config, problems: list[str], warnings: list[str]) -> None:
-    """Add what somebody chose and cannot be used. A default that is missing matters only once it is used.
+    """Add a problem for each selected provider that cannot be used.
 
-    So does a variable that other software may have set.
+    A default that cannot be used is an error only when it is used. For a variable that other software may have set,
+    the problem is a warning until then.
     """
     from zcli_core.plugins.records import KINDS
 
@@ -210,11 +227,11 @@ def _check_choices(host: PluginHost, config: Config, problems: list[str], warnin
         if kind.setting is None:
             continue
         found = config.explain(kind.setting)
-        if found.layer != "defaults" and not isinstance(found.value, UnusableValue):  # that is warned of already
-            from zcli_core.plugins.choice import impossible_choices
+        if found.layer != "defaults" and not isinstance(found.value, UnusableValue):  # there is a warning already
+            from zcli_core.plugins.selection import unusable_choices
 
             shared = found.origin in config.settings[kind.setting].variables[1:]
-            (warnings if shared else problems).extend(impossible_choices(host, kind, config))
+            (warnings if shared else problems).extend(unusable_choices(host, kind, config))
 
 
 def _unknown_names(host: PluginHost, disabled: Iterable[str]) -> list[str]:
@@ -230,9 +247,9 @@ def _unknown_names(host: PluginHost, disabled: Iterable[str]) -> list[str]:
 def _sections_of_missing_plugins(
     host: PluginHost, settings: Mapping[str, Setting], zspark: Mapping[str, Any]
 ) -> list[str]:
-    """Warn of what the script sets and no plugin declares, if a plugin is disabled or broken: it may protect something.
+    """Warn of sections in zSpark that no plugin declares, if a plugin is not in use that may have declared them.
 
-    The environment can disable a plugin, such as one with a layer of secrets, although zSpark is the higher layer.
+    The environment can disable a plugin that protects something, although zSpark is the higher layer.
     """
     missing = [f"{record} ({record.state})" for record in host.records.values() if record.state != "loaded"]
     if not missing:
@@ -241,32 +258,32 @@ def _sections_of_missing_plugins(
     unread = [
         repr(str(name)) for name, value in zspark.items() if isinstance(value, Mapping) and str(name) not in known
     ]
-    what = "zSpark sets {}, which no plugin in use declares; it may be for a plugin that is not in use: {}"
+    what = "zSpark sets {}, which no plugin in use declares; it may belong to a plugin that is not in use: {}"
     return [SecurityWarning(what.format(name, ", ".join(missing))) for name in unread]
 
 
 def _export(resolution: Resolution) -> list[str]:
-    """Give other libraries the variables that are theirs, and say which ones had another value.
+    """Put the variables that other libraries read into the process's environment; return warnings.
 
-    Otherwise a library that reads the environment would use another value than zCLI says is in force.
+    Otherwise a library that reads the environment would use another value than the one in force.
     """
-    if not resolution.foreign:
+    if not resolution.exported:
         return []
     from zcli_core.config.steering import steers
 
-    steering = sorted(filter(steers, resolution.foreign))
+    steering = sorted(filter(steers, resolution.exported))
     replaced = []
-    for name in sorted(resolution.foreign.difference(steering)):
+    for name in sorted(resolution.exported.difference(steering)):
         value = resolution.variables[name]
         if os.environ.get(name, value) != value:
             replaced.append(name)
         os.environ[name] = value
     warnings = []
     if replaced:
-        warnings.append(f"the .zEnv replaces what the environment of this process said for {', '.join(replaced)}")
+        warnings.append(f"the .zEnv replaces the values of {', '.join(replaced)} in the environment of this process")
     if steering:
         warnings.append(
-            f"the .zEnv sets {', '.join(steering)}; this does not reach the environment of this process, because it "
-            "would decide what other programs load, run or trust. Set it before the program starts"
+            f"the .zEnv sets {', '.join(steering)}, which is not put into the environment of this process, because it "
+            "would decide what other programs load, run or trust; set it before the program starts"
         )
     return warnings

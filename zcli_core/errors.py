@@ -1,7 +1,15 @@
-"""Every error that zCLI raises on purpose.
+"""The errors that zCLI raises on purpose::
 
-A caller's mistake in an argument is a plain ``ValueError`` or ``TypeError``; trouble on the network is not
-raised at all (see ``last_failure``). What is left is here.
+    Exception
+    ├── ZCLIError                every error of zCLI itself
+    │   ├── ConfigError          the configuration cannot be used
+    │   ├── ListenError          the server cannot listen at its address
+    │   ├── ConnectionClosed     a WebSocket connection is closed
+    │   └── HttpStatusError      raise_for_status(): the status is 400 or higher (zcli_core.http.contract)
+    ├── ValueError, TypeError    an argument is invalid
+    └── OSError                  a file cannot be read or written
+
+A failure of the network is not raised: the function returns ``None`` or ``False``, and ``last_failure`` has the cause.
 """
 
 from __future__ import annotations
@@ -19,13 +27,14 @@ _VARARGS = 4  # inspect.CO_VARARGS, without the import
 
 
 class ZCLIError(Exception):
-    """The base of zCLI's own errors."""
+    """Base class of the errors of zCLI itself."""
 
 
 class ConfigError(ZCLIError):
-    """The configuration cannot be used; nothing was started.
+    """The configuration cannot be used, and nothing was started.
 
-    ``problems`` holds one sentence per mistake: its key, who set it, what was expected and what to do.
+    Attributes:
+        problems: One sentence for each mistake: the setting, the value, where it was set and what to do.
     """
 
     def __init__(self, problems: list[str] | tuple[str, ...] | str) -> None:
@@ -36,18 +45,20 @@ class ConfigError(ZCLIError):
         if len(self.problems) == 1:
             return self.problems[0]
         numbered = "\n".join(f"  {n}. {problem}" for n, problem in enumerate(self.problems, 1))
-        return f"{len(self.problems)} settings cannot be used:\n{numbered}"
+        return f"the configuration has {len(self.problems)} mistakes:\n{numbered}"
 
 
 class ListenError(ZCLIError):
-    """The server cannot listen where it was told to; the message says why, and who holds the port if that is known."""
+    """The server cannot listen at its address. The message says why, and names the process that holds the port."""
 
 
 class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know from `websockets`
-    """A WebSocket connection is closed, or closing, and the operation needs an open one.
+    """A WebSocket connection is closed or closing, and the operation needs an open connection.
 
-    ``code`` and ``reason`` say how it ended; 1006 if neither side sent a close frame. ``connection`` is the one that is
-    closed, where that is known.
+    Attributes:
+        code: Close code (RFC 6455, section 7.4); 1006 if neither side sent a close frame.
+        reason: Reason that came with the code.
+        connection: The connection, or None if it is not known.
     """
 
     def __init__(self, code: int = 1006, reason: str = "", connection: object = None) -> None:
@@ -61,12 +72,14 @@ class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know fro
 
 
 def raised_by_signal(error: BaseException) -> bool:
-    """Whether a signal's handler raised this, and not the code that the signal interrupted.
+    """Return whether a signal handler raised this error, and not the code that the signal interrupted.
 
-    Code that turns an error into a result, such as a failure of the network, must raise such an error again: a timeout
-    decorator may well raise TimeoutError. Python calls a handler with the frame that it interrupts, and no other
-    function is given the frame of its caller, so the traceback tells. A handler that deletes its arguments is known by
-    its code, if it is still the handler.
+    Code that turns errors into results must raise such an error again: a timeout decorator may raise TimeoutError from
+    its SIGALRM handler, which is not a timeout of the network.
+
+    Python calls a signal handler with the interrupted frame as an argument. No other function gets the frame of its
+    caller, so a frame in the traceback that has it is the frame of a handler. A handler that deletes its arguments is
+    recognised by its code, if it is still installed.
     """
     handlers = _handler_codes()
     entry, previous = error.__traceback__, None
@@ -74,7 +87,7 @@ def raised_by_signal(error: BaseException) -> bool:
         frame = entry.tb_frame
         if frame.f_code in handlers:
             return True
-        # The frame before it in the traceback, too: Python takes those of importlib out of the traceback.
+        # Also the frame before it in the traceback, because Python removes the frames of importlib from tracebacks.
         if any(_was_given(frame, caller) for caller in (previous, frame.f_back) if caller is not None):
             return True
         entry, previous = entry.tb_next, frame
@@ -82,8 +95,8 @@ def raised_by_signal(error: BaseException) -> bool:
 
 
 def _handler_codes() -> set[object]:
-    """The code of every signal handler that is a Python function."""
-    # Without the module there is no handler. To import it here takes a descriptor, and there may be none left.
+    """Return the code objects of all signal handlers that are Python functions."""
+    # Without the module there is no handler. Importing it here would need a file descriptor, which may be used up.
     signal = sys.modules.get("signal")
     if signal is None:
         return set()
@@ -91,7 +104,7 @@ def _handler_codes() -> set[object]:
 
 
 def _was_given(frame: FrameType, value: object) -> bool:
-    """Whether ``value`` is one of the arguments that this frame was called with."""
+    """Return whether ``value`` is one of the arguments that this frame was called with."""
     code = frame.f_code
     count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & _VARARGS)
     for name in code.co_varnames[:count]:
@@ -102,5 +115,5 @@ def _was_given(frame: FrameType, value: object) -> bool:
 
 
 def is_ctrl_c(error: BaseException) -> bool:
-    """Whether an error is meant for the whole program: only the main thread is interrupted by Ctrl+C."""
+    """Return whether an error is a Ctrl+C, which is raised in the main thread only and ends the whole program."""
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()

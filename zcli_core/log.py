@@ -1,6 +1,6 @@
-"""The application's log: standard logging under ``zcli.<title>``, one file, and the console as the deployment says.
+"""The application's log: a logger ``zcli.<title>`` with one rotating file and the console.
 
-The root logger is never touched, and nothing is passed on to it: what the console shows is decided here.
+The logger does not propagate to the root logger, so that the deployment alone decides what the console shows.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from zcli_core.printable import encodable, print_line, printable
+from zcli_core.redaction import SecretFilter
 from zcli_core.system.folders import user_log_folder
 
 if TYPE_CHECKING:
     from zcli_core.config.sections import Application
 
 PROD = "PROD"
-#: ``extra`` of a record that the console does not show, since a banner or a program's own output says it.
+#: ``extra`` of a record that the console does not show, because a banner or the program's own output says the same.
 FILE_ONLY = {"zcli_file_only": True}
-#: Stays on a logger whose log is closed: with no handler at all, logging prints warnings on the console.
-_NOWHERE = logging.NullHandler()
 _FILE_FORMAT = "%(asctime)s %(levelname)-8s %(name)s: %(message)s"
 _CONSOLE_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+#: Stays on a logger whose log is closed: with no handler at all, logging prints warnings on the console.
+_NOWHERE = logging.NullHandler()
 
 _names_lock = threading.RLock()  # an object may be collected, and its name freed, while another takes one
 _names_in_use: set[str] = set()
@@ -35,8 +37,13 @@ _names_in_use: set[str] = set()
 class ApplicationLog:
     """The log of one ``zCLI`` object.
 
-    ``logger`` is the logger to use; ``file`` is the path it writes to, None if there is no folder for it. Two objects
-    of one title get loggers of their own (``zcli.title``, ``zcli.title-2``): closing one leaves the other alone.
+    Two objects with the same title get separate loggers (``zcli.title``, ``zcli.title-2``), so that closing one does
+    not affect the other.
+
+    Attributes:
+        title: Title of the log.
+        logger: The logger.
+        file: Path of the log file; None if there is no folder for it.
     """
 
     def __init__(
@@ -47,14 +54,20 @@ class ApplicationLog:
         folder: str | os.PathLike[str] | None,
         max_bytes: int = 5_000_000,
         backups: int = 3,
+        secrets: Collection[str] = (),
     ) -> None:
-        """Set up the handlers. The file is opened with the first record; a folder that is missing is made.
+        """Set up the handlers. The file is opened, and its folder made, with the first record.
 
-        :param level: DEBUG, INFO, WARNING, ERROR or CRITICAL; or PROD, which silences the console and writes
-            everything to the file.
-        :param deployment: in Production, the console shows ERROR, CRITICAL and security warnings
-            (:func:`zcli_core.security_warnings.warn_security`).
-        :param max_bytes: size at which the file is rotated.
+        Args:
+            title: Name of the logger below ``zcli`` and of the file.
+            level: DEBUG, INFO, WARNING, ERROR or CRITICAL; or PROD, which shows nothing on the console and writes all
+                levels to the file.
+            deployment: In Production, the console shows ERROR, CRITICAL and security warnings only
+                (:func:`zcli_core.security_warnings.warn_security`).
+            folder: Folder of the log file; None writes no file.
+            max_bytes: Size at which the file is rotated, in bytes.
+            backups: How many rotated files are kept.
+            secrets: Texts that are replaced in every record.
         """
         self.title = title
         self.file = None if folder is None else os.path.join(folder, f"{title}.log")
@@ -63,34 +76,38 @@ class ApplicationLog:
         self.logger = logging.getLogger(self._name)
         self.logger.addHandler(_NOWHERE)
         self.logger.propagate = False
+        self._handlers: list[logging.Handler] = []
+        if secrets:
+            self._add(_SecretRemover(secrets))
         file_level = logging.DEBUG if level == PROD else logging.getLevelName(level)
         self.logger.setLevel(file_level)
-        self._console: logging.Handler | None = None
         if level != PROD:
-            self._console = logging.StreamHandler(_CurrentStderr())
-            self._console.setFormatter(_Formatter(_CONSOLE_FORMAT))
+            console = logging.StreamHandler(_CurrentStderr())
+            console.setFormatter(_Formatter(_CONSOLE_FORMAT))
             console_level = max(file_level, logging.ERROR) if deployment == "Production" else file_level
-            self._console.addFilter(lambda record: _is_for_console(record, console_level))
-            self.logger.addHandler(self._console)
-        self._file_handler: logging.Handler | None = None
+            console.addFilter(lambda record: _is_for_console(record, console_level))
+            self._add(console)
         if self.file is None:
-            _say("zCLI: this user has no home folder, so there is no log file. Set logger_path to a folder.")
+            _print_error("zCLI: this user has no home folder, so there is no log file. Set logger_path to a folder.")
         else:
-            self._file_handler = _LogFile(self.file, max_bytes, backups)
-            self._file_handler.setFormatter(_Formatter(_FILE_FORMAT))
-            self.logger.addHandler(self._file_handler)
+            file_handler = _LogFile(self.file, max_bytes, backups)
+            file_handler.setFormatter(_Formatter(_FILE_FORMAT))
+            self._add(file_handler)
+
+    def _add(self, handler: logging.Handler) -> None:
+        self.logger.addHandler(handler)
+        self._handlers.append(handler)
 
     def close(self) -> None:
-        """Close the file and free the logger's name; what is logged afterwards goes nowhere. Can be called twice."""
+        """Close the file and release the name of the logger. Later records are dropped. A second call does nothing."""
         with _names_lock:
             if self._closed:
                 return
             self._closed = True
             _names_in_use.discard(self._name)
-        for handler in (self._file_handler, self._console):
-            if handler is not None:
-                self.logger.removeHandler(handler)
-                handler.close()
+        for handler in reversed(self._handlers):
+            self.logger.removeHandler(handler)
+            handler.close()
 
 
 def _is_for_console(record: logging.LogRecord, level: int) -> bool:
@@ -99,11 +116,25 @@ def _is_for_console(record: logging.LogRecord, level: int) -> bool:
     return record.levelno >= level or hasattr(record, "zcli_security")
 
 
-class _Formatter(logging.Formatter):
-    """One record, of which only the first line looks like one.
+class _SecretRemover(logging.Handler):
+    """Replaces secrets in each record. It is the first handler, so no other one gets the secrets.
 
-    Messages and tracebacks may hold text of other programs. Their further lines are indented and their other control
-    characters escaped, so that they cannot forge a record or command the terminal.
+    That is true of handlers that the script adds, too, and of records from child loggers.
+    """
+
+    def __init__(self, secrets: Collection[str]) -> None:
+        super().__init__()
+        self.addFilter(SecretFilter(secrets))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        pass
+
+
+class _Formatter(logging.Formatter):
+    """Formats a record so that only its first line looks like a record.
+
+    Messages and tracebacks may hold text of other programs. Further lines are indented and control characters escaped,
+    so that such text can neither forge a record nor control the terminal.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -119,11 +150,11 @@ class _Formatter(logging.Formatter):
 class _LogFile(logging.FileHandler):
     """A rotating log file that tolerates rotation by other processes.
 
-    A file that cannot be rotated is still written. Each kind of trouble is reported once, then ignored.
+    A file that cannot be rotated is still written. Each kind of error is reported once on the console, then ignored.
     """
 
     def __init__(self, file: str, max_bytes: int, backups: int) -> None:
-        # Names of files may hold what UTF-8 cannot.
+        # Records may hold lone surrogates, as in file names that are not UTF-8.
         super().__init__(file, encoding="utf-8", delay=True, errors="backslashreplace")
         self._max_bytes = max_bytes
         #: Size at which rotation is tried; it grows when rotation fails, so that not every record tries again.
@@ -137,7 +168,7 @@ class _LogFile(logging.FileHandler):
             return super()._open()
         from zcli_core.system.safe_files import open_to_append
 
-        # Whoever may write the folder, or one above it, must not choose which file of ours is written.
+        # A user who may write the folder, or one above it, must not choose which file of this user is written.
         return open(open_to_append(self.baseFilename), "a", encoding=self.encoding, errors=self.errors)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -148,14 +179,14 @@ class _LogFile(logging.FileHandler):
             self.handleError(record)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # what a full disk did not take has been complained of
+        with contextlib.suppress(OSError):  # a write error, such as a full disk, has been reported
             super().close()
 
     def _close_if_rotated_or_full(self) -> None:
         there = self._stat()
         if self.stream is not None:
             here = os.fstat(self.stream.fileno())
-            # Another process of the same title may have renamed the file under us: follow the name, not the inode.
+            # Another process with the same title may have renamed the open file: write to the new file of that name.
             if there is None or (here.st_ino, here.st_dev) != (there.st_ino, there.st_dev):
                 self._close_stream()
         if there is not None and there.st_size >= self._full:
@@ -166,10 +197,10 @@ class _LogFile(logging.FileHandler):
             except OSError as error:
                 self._full = there.st_size + self._max_bytes
                 self._report(
-                    f"cannot be rotated ({_reason(error)}) and grows. Set logger_path to a folder of your own."
+                    f"cannot be rotated ({_reason(error)}) and keeps growing. Set logger_path to a folder of your own."
                 )
         elif there is not None and there.st_size < self._max_bytes:
-            self._full = self._max_bytes  # another process has rotated it, or a program that truncates it
+            self._full = self._max_bytes  # another program has rotated or truncated it
 
     def _stat(self) -> os.stat_result | None:
         try:
@@ -183,15 +214,15 @@ class _LogFile(logging.FileHandler):
             stream.close()
 
     def _rotate(self) -> None:
-        """Rotate, unless another process is just doing that: it would move the files twice, and lose one.
+        """Rotate the files, unless another process does so now: two rotations at once would lose a file.
 
-        Whoever can read the folder can hold its lock. So a file of twice the size is rotated all the same.
+        Any user who can read the folder can hold its lock, so a file of twice the size is rotated without the lock.
         """
         with _alone_in(os.path.dirname(self.baseFilename)) as (alone, folder):
             there = self._stat()
             if there is None or there.st_size < self._max_bytes * (1 if alone else 2):
                 return
-            # The file is moved first: as long as it cannot be moved, no older one may be pushed out.
+            # The file is moved first: if it cannot be moved, no older file may be deleted.
             name = self.baseFilename if folder is None else os.path.basename(self.baseFilename)
             if os.path.lexists(f"{self.baseFilename}.0"):
                 self._number_up(name, folder)
@@ -209,15 +240,15 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
         else:
             self._report(
-                f"cannot be written ({_reason(error)}); going on without it. "
-                "Set logger_path to a folder that can be written."
+                f"cannot be written ({_reason(error)}); zCLI continues without it. "
+                "Set logger_path to a folder that you may write."
             )
 
-    def _report(self, trouble: str) -> None:
-        kind = trouble.partition(" (")[0]
+    def _report(self, problem: str) -> None:
+        kind = problem.partition(" (")[0]
         if kind not in self._reported:
             self._reported.add(kind)
-            _say(f"zCLI: the log file {self.baseFilename} {trouble}")
+            _print_error(f"zCLI: the log file {self.baseFilename} {problem}")
 
 
 def _reason(error: OSError) -> str:
@@ -226,11 +257,12 @@ def _reason(error: OSError) -> str:
 
 @contextlib.contextmanager
 def _alone_in(folder: str) -> Iterator[tuple[bool, int | None]]:
-    """Whether nobody else is in this block for that folder, and a descriptor of it on POSIX.
+    """Try to lock a folder against other processes while its files are rotated, without waiting.
 
-    It never waits: a program may have been stopped there.
+    Yields:
+        Whether this process has the lock, and a descriptor of the folder (None on Windows).
     """
-    if os.name != "posix":  # Windows lets nobody rename a file that another process has open
+    if os.name != "posix":  # on Windows, a file that another process has open cannot be renamed
         yield True, None
         return
     import fcntl
@@ -253,14 +285,14 @@ def _alone_in(folder: str) -> Iterator[tuple[bool, int | None]]:
         os.close(descriptor)
 
 
-def _say(message: str) -> None:
-    """Tell the person at the console, whatever the level: the log itself cannot."""
+def _print_error(message: str) -> None:
+    """Print an error of the log itself to stderr, whatever the level of the log."""
     if sys.stderr is not None:
         print_line(message, sys.stderr)
 
 
 class _CurrentStderr:
-    """Whatever ``sys.stderr`` is at the moment, so that redirecting it later works as people expect."""
+    """A stream that writes to the current ``sys.stderr``, so that it can be redirected after the log is opened."""
 
     def write(self, text: str) -> None:
         if _is_open(sys.stderr):
@@ -272,7 +304,7 @@ class _CurrentStderr:
 
 
 def _is_open(stream: TextIO | None) -> bool:
-    """A daemon may have closed it, or have none."""
+    """Return whether a stream can be written. A daemon may have closed it, or have none."""
     return stream is not None and not getattr(stream, "closed", False)
 
 
@@ -295,8 +327,14 @@ def _title_of(script: str | None) -> str:
     return os.path.basename(folder) or stem if stem == "__main__" else stem
 
 
-def open_log(application: Application, script: str | None) -> ApplicationLog:
-    """The log that the configuration describes; titled after the script where no title is set."""
+def open_log(application: Application, script: str | None, secrets: Collection[str]) -> ApplicationLog:
+    """Open the log that the configuration describes.
+
+    Args:
+        application: Settings of the log.
+        script: Path of the running script, which names the log if no title is set.
+        secrets: Texts that are replaced in every record.
+    """
     return ApplicationLog(
         application.title or _title_of(script),
         application.logger,
@@ -304,4 +342,5 @@ def open_log(application: Application, script: str | None) -> ApplicationLog:
         application.logger_path or user_log_folder(),
         application.logger_max_bytes,
         application.logger_backups,
+        secrets,
     )

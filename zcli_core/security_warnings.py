@@ -1,26 +1,30 @@
-"""Security warnings: the console shows them in every deployment, because the log file is read too late or never."""
+"""Security warnings. The console shows them in every deployment, because users rarely read the log file in time."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-#: ``extra`` of a record that the console shows even where it shows errors only.
+#: ``extra`` of a record that the console shows even if it shows only errors.
 SECURITY = {"zcli_security": True}
 
 
 class SecurityWarning(str):
-    """The text of a warning about the configuration that is logged with :func:`warn_security`."""
+    """Text of a warning about the configuration that must be logged with :func:`warn_security`."""
 
     __slots__ = ()
 
 
 def warn_security(log: logging.Logger, message: str, *arguments: Any) -> None:
-    """Log a warning about something that admits, trusts or reveals more than the user may expect.
+    """Log a warning about a setting that admits, trusts or reveals more than the user may expect.
 
-    It gets past the level of ``log``, so that the file has it too if ``logger`` is ERROR. With ``logger: PROD`` the
-    console shows nothing.
+    The level of the log does not matter: the log file gets the warning even if ``logger`` is ERROR. The console shows
+    nothing with ``logger: PROD``.
+
+    Args:
+        log: Log of the application, or a child of it.
+        message: Message with ``%s`` for each of the arguments.
+        arguments: Arguments of the message.
     """
-    extra = SECURITY
-    record = log.makeRecord(log.name, logging.WARNING, "", 0, message, arguments, None, extra=extra)
+    record = log.makeRecord(log.name, logging.WARNING, "", 0, message, arguments, None, extra=SECURITY)
     log.handle(record)

@@ -14,7 +14,7 @@ ALGORITHMS = ("HS256", "RS256", "ES256")
 
 
 def _algorithms(value: Any) -> str | None:
-    return None if set(value) <= set(ALGORITHMS) else f"names out of {', '.join(ALGORITHMS)}"
+    return None if set(value) <= set(ALGORITHMS) else f"a list of {', '.join(ALGORITHMS)}"
 
 
 def _fetchable(value: Any) -> str | None:
@@ -45,45 +45,64 @@ def _fetchable(value: Any) -> str | None:
 class Jwt(Section, name="jwt"):
     """Which JSON Web Tokens admit a client; one of the four keys has to be set."""
 
-    secret: str | None = setting(None, "the secret that HS256 tokens are signed with, 32 bytes or more", secret=True)
+    secret: str | None = setting(
+        None, "secret for verifying JSON Web Tokens signed with HS256, at least 32 bytes", secret=True
+    )
     public_key_file: Path | None = setting(
         None,
-        "PEM file of the public key that RS256 or ES256 tokens are verified with; read again when it changes",
+        "PEM file of the public key for verifying RS256 or ES256 tokens; reloaded when it changes",
         security=True,
     )
     jwks_file: Path | None = setting(
-        None, "file with public keys as a JSON Web Key Set (RFC 7517); read again when it changes", security=True
+        None, "file with public keys as a JSON Web Key Set (RFC 7517); reloaded when it changes", security=True
     )
-    jwks_url: str | None = setting(None, "https:// address of a JSON Web Key Set", check=_fetchable, security=True)
+    jwks_url: str | None = setting(
+        None, "https:// URL of a JSON Web Key Set with the public keys", check=_fetchable, security=True
+    )
     jwks_refresh: float = setting(
-        300.0, "seconds after which the keys at jwks_url are fetched again", above=0, restricts=True
+        300.0, "interval at which the keys at jwt.jwks_url are fetched again, in seconds", above=0, restricts=True
     )
     jwks_interval: float = setting(
-        10.0, "seconds between two fetches, however many tokens name a key that is not known", above=0, restricts=True
+        10.0,
+        "shortest time between two fetches of jwt.jwks_url, in seconds, even if tokens name unknown keys",
+        above=0,
+        restricts=True,
     )
     jwks_max_age: float = setting(
         21600.0,
-        "seconds after which fetched keys are not used any more if they cannot be fetched again",
+        "how long keys of jwt.jwks_url stay in use if they cannot be fetched again, in seconds",
         above=0,
         security=True,
     )
-    jwks_timeout: float = setting(5.0, "seconds that a fetch may take", above=0, restricts=True)
+    jwks_timeout: float = setting(5.0, "timeout of a fetch of jwt.jwks_url, in seconds", above=0, restricts=True)
     algorithms: tuple[str, ...] = setting(
-        (), "signature algorithms that are accepted, out of HS256, RS256 and ES256; by default those of the key",
+        (), "accepted signature algorithms of JSON Web Tokens: HS256, RS256, ES256; if unset, those that fit the key",
         check=_algorithms, security=True,
     )  # fmt: skip
-    issuer: str | None = setting(None, "the iss that a token must have; any will do if unset", security=True)
+    issuer: str | None = setting(
+        None, "issuer (claim iss) that a JSON Web Token must have; any issuer if unset", security=True
+    )
     audience: tuple[str, ...] = setting(
-        (), "the aud of which a token must have one; tokens for any audience are refused if unset", security=True
+        (),
+        "accepted audiences (claim aud) of JSON Web Tokens; if unset, tokens that name an audience are refused",
+        security=True,
     )
     leeway: float = setting(
-        0.0, "seconds that clocks may differ by, for exp, nbf and iat", minimum=0, maximum=3600, restricts=True
+        0.0,
+        "tolerated clock difference for the claims exp, nbf and iat, in seconds",
+        minimum=0,
+        maximum=3600,
+        restricts=True,
     )
-    required_claims: tuple[str, ...] = setting(("exp",), "claims that a token must have", security=True)
-    identity_claim: str = setting("sub", "the claim that names the client", security=True)
+    required_claims: tuple[str, ...] = setting(("exp",), "claims that every JSON Web Token must have", security=True)
+    identity_claim: str = setting(
+        "sub", "claim of a JSON Web Token that holds the identity of the client", security=True
+    )
     close_at_expiry: bool = setting(
         True,
         "close a WebSocket connection (1008) when the JSON Web Token that admitted its client expires",
         security=True,
     )
-    max_token_bytes: int = setting(8192, "longest token that is looked at, in bytes", minimum=256, restricts=True)
+    max_token_bytes: int = setting(
+        8192, "longest JSON Web Token that is checked, in bytes", minimum=256, restricts=True
+    )

@@ -7,7 +7,7 @@ ZCLI_CONTRACT = 1
 
 @hookimpl
 def zcli_config_layers():  # type: ignore[no-untyped-def]
-    """Give the five layers; each reads its source only when it is asked to."""
+    """Return the five layers."""
     from zcli_layers.machine import MachineLayer
     from zcli_layers.plain import DefaultsLayer, EnvironmentLayer, ZSparkLayer
     from zcli_layers.zenv import ZEnvLayer

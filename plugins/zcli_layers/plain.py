@@ -1,4 +1,4 @@
-"""The layers that need no file: declared defaults, the environment, zSpark."""
+"""The layers without a file: declared defaults, the environment, zSpark."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from zcli_core.config.contract import Entry, LayerContext
 
 
 class DefaultsLayer:
-    """What the settings' declarations say."""
+    """The declared defaults of all settings."""
 
     name = "defaults"
     order = 0
 
     def read(self, context: LayerContext) -> Iterator[Entry]:
-        """Yield every declared default; the origin is the plugin that declares it."""
+        """Yield every declared default. The origin is the plugin that declares it."""
         for setting in context.settings.values():
             yield Entry(setting.key, setting.default, setting.provider)
 
@@ -26,18 +26,18 @@ class EnvironmentLayer:
     order = 200
 
     def read(self, context: LayerContext) -> Iterator[Entry]:
-        """Yield every variable; those that set nothing of ours stay readable with ``config.env``."""
+        """Yield every variable. Variables that set nothing can be read with ``config.env``."""
         for name, value in context.environ.items():
             yield Entry(name, value, name, is_variable=True)
 
 
 class ZSparkLayer:
-    """The mapping given to ``zCLI``: what the script itself says."""
+    """The mapping that the script gives to ``zCLI``."""
 
     name = "zSpark"
     order = 400
 
     def read(self, context: LayerContext) -> Iterator[Entry]:
-        """Yield its top-level items; nested mappings are sections."""
+        """Yield its top-level items. Nested mappings are sections."""
         for key, value in context.zspark.items():
             yield Entry(str(key), value, "zSpark", folder=context.script_directory)

@@ -1,4 +1,4 @@
-"""The project's layer: a ``.zEnv`` file of ``NAME=value`` lines."""
+"""The layer of the project: a ``.zEnv`` file of ``NAME=value`` lines."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from zcli_core.config.contract import Entry, LayerContext, LayerProblem
 FILE_NAME = ".zEnv"
 MAX_BYTES = 1_000_000
 _SETTING = "env_file"
-# A value in single quotes is literal; python-dotenv parses it so, and then expands it all the same.
+# A value in single quotes is literal. python-dotenv would expand variables in it.
 _SINGLE_QUOTED = r"""\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=[^\S\r\n]*'"""
 
 
 class ZEnvLayer:
-    """The ``.zEnv`` that ``env_file`` names, in any other layer, else the working directory's, else the script's."""
+    """The ``.zEnv`` that ``env_file`` names, else that in the working directory, else that beside the script."""
 
     name = ".zEnv"
     order = 300
     needs = (_SETTING,)
 
     def read(self, context: LayerContext) -> Iterator[Entry]:
-        """Yield the file's variables with their lines; no file is no error, unless it was named."""
-        context.env_file_in_use = None  # it may have been read before, as another file
+        """Yield the variables of the file with their lines. Only a missing file that ``env_file`` names is an error."""
         named = context.value(_SETTING)
         folders = filter(None, (context.working_directory, context.script_directory))
         for file in [str(named)] if named else [os.path.join(folder, FILE_NAME) for folder in folders]:
@@ -49,13 +48,13 @@ def _entries(context: LayerContext, file: str, text: str) -> Iterator[Entry]:
     from dotenv.variables import Variable, parse_variables
 
     found: dict[str, tuple[str | None, int]] = {}
-    # What ${NAME} stands for: names of the file's earlier lines. The environment holds secrets of other programs.
+    # ${NAME} stands for a name of an earlier line only, because the environment holds secrets of other programs.
     known: dict[str, str | None] = {}
     for binding in parse_stream(StringIO(text)):
         written = binding.original.string
         line = binding.original.line + written[: len(written) - len(written.lstrip())].count("\n")
         if binding.error or "\0" in written or "=" in (binding.key or ""):
-            raise LayerProblem(f"{file}:{line}: expected NAME=value")
+            raise LayerProblem(f"{file}:{line}: the line must be NAME=value")
         if binding.key is not None:
             value = binding.value
             if value is not None and "${" in value and not re.match(_SINGLE_QUOTED, written):
@@ -75,18 +74,18 @@ def _entries(context: LayerContext, file: str, text: str) -> Iterator[Entry]:
 
 
 def _read(context: LayerContext, file: str, named: bool) -> str | None:
-    """The file's text; None if there is no such file."""
+    """Return the text of the file; None if it does not exist."""
     try:
         remedy = "name it: ZCLI_ENV_FILE={file}, or env_file in zSpark"
         data = context.read_file(file, MAX_BYTES, named=named, remedy=remedy)
     except OSError as error:
-        raise LayerProblem(f"{file}: it cannot be read: {error.strerror}") from error
+        raise LayerProblem(f"cannot read {file}: {error.strerror}") from error
     if data is None:
         return None
     if len(data) > MAX_BYTES:
-        raise LayerProblem(f"{file}: it is too large; a .zEnv has at most {MAX_BYTES} bytes")
+        raise LayerProblem(f"{file} is too large; a .zEnv may have at most {MAX_BYTES} bytes")
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise LayerProblem(f"{file}:{line}: it is not UTF-8 text") from error
+        raise LayerProblem(f"{file}:{line}: the text is not UTF-8") from error

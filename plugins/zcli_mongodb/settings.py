@@ -73,7 +73,9 @@ class Mongodb(
 ):
     """MongoDB."""
 
-    port: int = setting(27017, "TCP port", minimum=1, maximum=65535)
-    user: str | None = setting(None, "user to connect as")
-    database: str = setting("test", "database to connect to")
-    tls: bool = setting(False, "connect with TLS; where it is off, TLS is still tried if plain text is turned away")
+    port: int = setting(27017, "TCP port of MongoDB", minimum=1, maximum=65535)
+    user: str | None = setting(None, "MongoDB user to connect as")
+    database: str = setting("test", "MongoDB database to connect to")
+    tls: bool = setting(
+        False, "connect to MongoDB with TLS; if off, TLS is tried only after MongoDB refuses an unencrypted connection"
+    )

@@ -56,8 +56,8 @@ class Postgresql(
     """PostgreSQL."""
 
     host: str = setting(
-        "127.0.0.1", "name or address to reach it at, or the folder of its Unix socket", variables=("PGHOST",)
+        "127.0.0.1", "host name or address of PostgreSQL, or the folder of its Unix socket", variables=("PGHOST",)
     )
-    port: int = setting(5432, "TCP port", minimum=1, maximum=65535, variables=("PGPORT",))
-    user: str = setting("postgres", "role to connect as", variables=("PGUSER",))
-    database: str = setting("postgres", "database to connect to", variables=("PGDATABASE",))
+    port: int = setting(5432, "TCP port of PostgreSQL", minimum=1, maximum=65535, variables=("PGPORT",))
+    user: str = setting("postgres", "PostgreSQL role to connect as", variables=("PGUSER",))
+    database: str = setting("postgres", "PostgreSQL database to connect to", variables=("PGDATABASE",))

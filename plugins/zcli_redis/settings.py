@@ -52,11 +52,13 @@ class Redis(
 ):
     """Redis or Valkey."""
 
-    port: int = setting(6379, "TCP port", minimum=1, maximum=65535)
-    user: str | None = setting(None, "ACL user to connect as")
-    database: int = setting(0, "number of the database", minimum=0)
-    tls: bool = setting(False, "connect with TLS; where it is off, TLS is still tried if plain text is turned away")
+    port: int = setting(6379, "TCP port of Redis", minimum=1, maximum=65535)
+    user: str | None = setting(None, "Redis ACL user to connect as")
+    database: int = setting(0, "number of the Redis database", minimum=0)
+    tls: bool = setting(
+        False, "connect to Redis with TLS; if off, TLS is tried only after Redis refuses an unencrypted connection"
+    )
     local_password: bool = setting(
-        False, "give a Redis that zCLI starts a random password; the connection info names its file, password_file",
+        False, "protect a Redis that zCLI starts with a random password; password_file in the connection info holds it",
         security=True,
     )  # fmt: skip

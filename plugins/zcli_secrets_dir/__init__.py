@@ -1,4 +1,4 @@
-"""A configuration layer of secret files, one value a file, as Docker and Kubernetes mount them."""
+"""A configuration layer of secret files, one value per file, as Docker and Kubernetes mount them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ZCLI_CONTRACT = 1
 
 @hookimpl
 def zcli_settings():  # type: ignore[no-untyped-def]
-    """Declare ``secrets_dir``."""
+    """Return the section ``secrets_dir``."""
     from zcli_secrets_dir.settings import SecretsDir
 
     return [SecretsDir]
@@ -17,7 +17,7 @@ def zcli_settings():  # type: ignore[no-untyped-def]
 
 @hookimpl
 def zcli_config_layers():  # type: ignore[no-untyped-def]
-    """Give the layer."""
+    """Return the layer."""
     from zcli_secrets_dir.layer import SecretsDirLayer
 
     return [SecretsDirLayer()]

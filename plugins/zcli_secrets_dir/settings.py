@@ -1,4 +1,4 @@
-"""Where the secrets are."""
+"""The setting that names the folder of secret files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 
 class SecretsDir(Section, name="secrets_dir"):
-    """A folder of secret files, one value a file, as Docker and Kubernetes mount them."""
+    """A folder of secret files, one value per file, as Docker and Kubernetes mount them."""
 
-    folder: Path | None = setting(None, "the folder, such as /run/secrets; none is read if unset", security=True)
+    folder: Path | None = setting(
+        None,
+        "folder of secret files, one value per file, such as /run/secrets; if unset, no secret files are read",
+        security=True,
+    )

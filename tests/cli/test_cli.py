@@ -91,7 +91,7 @@ def test_plugins_is_listed_even_if_the_configuration_cannot_be_used(zcli: Run) -
     """The listing stays useful when a setting is wrong, and the mistake is told on stderr."""
     done = zcli("plugins", ZCLI_HTTP_TIMEOUT="soon")
     assert "zcli_urllib3" in done.stdout
-    assert "http.timeout: 'soon' from ZCLI_HTTP_TIMEOUT cannot be used" in done.stderr
+    assert "http.timeout must be a number above 0, got 'soon' from ZCLI_HTTP_TIMEOUT" in done.stderr
 
 
 def test_config_tells_value_layer_origin_and_what_is_shadowed(zcli: Run, tmp_path: Path) -> None:

@@ -189,8 +189,8 @@ def test_why_explains_a_choice_that_stops_every_start(
         ("http.transprt", "neither a setting that selects plugins nor a service; did you mean 'http.transport'?"),
         ("rediss", "neither a setting that selects plugins nor a service; did you mean 'redis'?"),
         ("services.rediss", "did you mean 'services.redis'?"),
-        ("http.timeout", "http.timeout selects no plugin; `zcli config http.timeout` tells which value it has"),
-        ("wsproto", "'wsproto' is the name of a WebSocket transport; ask for websocket.transport"),
+        ("http.timeout", "the setting http.timeout does not select a plugin; `zcli config http.timeout` shows"),
+        ("wsproto", "'wsproto' is the name of a WebSocket transport; use the key websocket.transport"),
         ("", "neither a setting that selects plugins nor a service"),
     ],
 )

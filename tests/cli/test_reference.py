@@ -69,8 +69,8 @@ def test_the_committed_page_does_not_depend_on_whose_machine_it_is_made_on(site:
     here = _reference(**variables)
     assert "### `mine`\n\nSettings &lt;of> mine. Declared by `zcli_mine`." in here
     assert (
-        r"| `mine.keys` | keys \| locks of \*all\* doors (secret) | a list of texts (in a variable: a comma list or "
-        "JSON) | `a, b` | `ZCLI_MINE_KEYS` |" in here
+        r"| `mine.keys` | keys \| locks of \*all\* doors (secret) | a list of strings (in a variable: separated by "
+        "commas, or JSON) | `a, b` | `ZCLI_MINE_KEYS` |" in here
     )
     assert "| `mine` | of a &lt;test> | `zcli_mine` | `pip install 'mine[it]'` |" in here
     assert "services.redis" not in here

@@ -124,7 +124,7 @@ def test_bounds_are_inclusive(number: int) -> None:
     if 0 <= number <= 65535:
         assert _to("port", str(number)) == number
     else:
-        with pytest.raises(ConversionError, match=r"^an integer 0-65535$"):
+        with pytest.raises(ConversionError, match=r"^an integer between 0 and 65535$"):
             _to("port", str(number))
 
 
@@ -162,7 +162,7 @@ def test_a_text_that_begins_like_json_and_is_none_is_refused(text: str) -> None:
     except ValueError:
         expected = None
     if not (isinstance(expected, list) and all(isinstance(item, str) for item in expected)):
-        with pytest.raises(ConversionError, match="a list of texts"):
+        with pytest.raises(ConversionError, match="a list of strings"):
             _to("names", text)
 
 
@@ -191,7 +191,7 @@ def test_a_json_object_gives_a_mapping_that_cannot_be_changed(pairs: dict[str, s
 @pytest.mark.parametrize("raw", ["a", "a=1,b", "=1", "{bad", '{"a": 1}', "[]", 5, ["a"], {"a": 1}, {1: "a"}])
 def test_what_is_no_mapping_of_texts_is_refused(raw: Any) -> None:
     """Numbers within it are not turned into texts: what they were before is lost."""
-    with pytest.raises(ConversionError, match="a mapping of texts"):
+    with pytest.raises(ConversionError, match="a mapping of strings"):
         _to("pairs", raw)
 
 
@@ -200,7 +200,7 @@ def test_what_is_no_mapping_of_texts_is_refused(raw: Any) -> None:
 )
 def test_what_is_no_list_of_texts_is_refused(raw: Any) -> None:
     """A generator is none: layers may be read twice, and the second time it would be empty."""
-    with pytest.raises(ConversionError, match="a list of texts"):
+    with pytest.raises(ConversionError, match="a list of strings"):
         _to("names", raw)
 
 
@@ -214,7 +214,7 @@ def test_text_is_taken_as_it_is(text: str) -> None:
 @pytest.mark.parametrize("raw", [5, 1.5, True, b"x", ["x"], {"x": "y"}, Path("x"), object()])
 def test_what_is_no_text_is_not_turned_into_one(raw: Any) -> None:
     """``1.10`` and ``None`` would come out as something else."""
-    with pytest.raises(ConversionError, match=r"^a text$"):
+    with pytest.raises(ConversionError, match=r"^a string$"):
         _to("text", raw)
 
 
@@ -271,7 +271,7 @@ def test_a_check_that_fails_is_said_without_the_value() -> None:
     """It is a plugin's, and the value may be a secret."""
     with pytest.raises(ConversionError) as caught:
         _to("uncheckable", "hunter2")
-    assert str(caught.value) == "a text (the check of its plugin failed: RuntimeError)"
+    assert str(caught.value) == "a string (the check of its plugin failed: RuntimeError)"
 
 
 @pytest.mark.parametrize(
@@ -279,11 +279,11 @@ def test_a_check_that_fails_is_said_without_the_value() -> None:
     [
         ("flag", "true or false"),
         ("number", "an integer"),
-        ("port", "an integer 0-65535"),
+        ("port", "an integer between 0 and 65535"),
         ("at_least", "an integer of at least 1"),
         ("at_most", "a number of at most 2.5"),
         ("timeout", "a number above 0"),
-        ("maybe", "a text"),
+        ("maybe", "a string"),
         ("path", "a path"),
     ],
 )

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from zcli_core.config.config import Config
 from zcli_core.config.contract import Entry, LayerContext
-from zcli_core.config.layering import Resolution, resolve
+from zcli_core.config.layering import resolve
 from zcli_core.config.reading import read_layer
+from zcli_core.config.resolution import Resolution
 from zcli_core.config.sections import CORE_SECTIONS
 from zcli_core.config.settings import Setting, declared_settings
 

@@ -16,7 +16,7 @@ from zcli_core.app import zCLI
 from zcli_core.assembly import core_settings
 from zcli_core.cli import checks
 from zcli_core.cli.session import load_plugins
-from zcli_core.config.layering import _Restricting
+from zcli_core.config.unknown_names import RestrictingNames
 from zcli_core.errors import ConfigError
 from zcli_core.suggestions import edits
 
@@ -200,7 +200,7 @@ def test_edits_counts_a_swap_as_one(one: str, other: str, count: int) -> None:
 SETTINGS = core_settings()
 LONG = [name for s in SETTINGS.values() if s.restricts and len(s.attribute) > 4 for name in s.variables]
 KNOWN = {name for s in SETTINGS.values() for name in s.variables}
-RESTRICTING = _Restricting(SETTINGS)
+RESTRICTING = RestrictingNames(SETTINGS)
 
 
 @settings(max_examples=50, deadline=None)

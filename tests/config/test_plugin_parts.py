@@ -79,7 +79,9 @@ def test_a_plugins_section_is_explained_checked_and_suggested(start: Start) -> N
     assert z.config.explain("services.memcached.port").origin == "memcached_plugin"
     assert z._application_log.file is not None
     assert "did you mean 'services.memcached.port'?" in Path(z._application_log.file).read_text()
-    with pytest.raises(ConfigError, match=r"^services.memcached.port: 0 from zSpark .*expected an integer 1-65535"):
+    with pytest.raises(
+        ConfigError, match=r"^services.memcached.port must be an integer between 1 and 65535, got 0 from zSpark"
+    ):
         start({"services": {"memcached": {"port": 0}}})
 
 
@@ -112,7 +114,7 @@ def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None
         ),
         (
             "class X(Section, name='http.timeout'):\n    unit: str = setting('s', '')",
-            "http.timeout.unit cannot be a setting beside http.timeout of zcli-core",
+            "the setting http.timeout.unit clashes with http.timeout of zcli-core",
         ),
         (
             "class X(Section, name='mine'):\n    http: str = setting('', '', variables=('WEBSOCKET_PORT',))",
@@ -125,16 +127,19 @@ def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None
         ),
         (
             "class X(Section, name='deployments'):\n    a: int = setting(1, '')",
-            "keeps the name of deployments.a for itself",
+            "the name of the setting deployments.a is reserved",
         ),
         (
             "class X(Section, name='My Section'):\n    a: int = setting(1, '')",
-            "X is named 'My Section'; a section's name is",
+            "the name of X must be lower case, with dots to nest it, got 'My Section'",
         ),
-        ("class X(Section, name='mine'):\n    a: dict = setting(1, '')", "mine.a has a type that settings cannot have"),
+        (
+            "class X(Section, name='mine'):\n    a: dict = setting(1, '')",
+            "the type of the setting mine.a is not supported",
+        ),
         ("class X(Section, name='mine'):\n    a: 'Nothing' = setting(1, '')", "the type of mine.a cannot be resolved"),
-        ("class X(Section, name='mine'):\n    a: int = 5", "X.a is not declared with setting()"),
-        ("class X: pass", "is no settings section: derive it from Section with a name"),
+        ("class X(Section, name='mine'):\n    a: int = 5", "X.a must be declared with setting()"),
+        ("class X: pass", "is not a settings section; derive it from Section and give it a name"),
     ],
 )
 def test_a_section_that_cannot_stand_beside_the_others_costs_its_plugin_its_place(
@@ -301,7 +306,7 @@ def test_what_a_layer_needs_is_complained_of_once_if_it_is_wrong(start: Start, s
     with pytest.raises(ConfigError) as caught:
         start({"vault": {"url": "bad"}})
     assert caught.value.problems == (
-        "vault.url: 'bad' from zSpark cannot be used; expected a URL; it shadows 'none' from defaults (needy)",
+        "vault.url must be a URL, got 'bad' from zSpark; it shadows 'none' from defaults (needy)",
     )
 
 
@@ -312,11 +317,41 @@ def test_a_layer_that_asks_for_what_it_does_not_need_is_named(start: Start, site
         start({"plugins": {"disable": ["zcli_secrets_dir"]}})
 
 
+@pytest.mark.parametrize(("looks", "times"), [("context.zspark", 1), ("context.settings", 2)])
+def test_layer_of_first_plugin_is_read_once(start: Start, site: Site, looks: str, times: int) -> None:
+    """It is read again only if it looks at the settings, which other plugins have declared in between."""
+    code = _layer("early", 150, f"reads.append({looks}); return []").replace("class Layer", "reads = []\nclass Layer")
+    code = code.replace("    return [Layer()]", "    hooks.append(1)\n    return [Layer()]") + "\nhooks = []\n"
+    site.plugin("early", code, first=True)
+    plugin = start().plugins.records["early"].plugin
+    assert (len(plugin.reads), len(plugin.hooks)) == (times, 1)
+
+
+def test_files_of_layers_are_parsed_once(
+    start: Start, zenv: Any, machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the plugins that are loaded first are asked twice for what they set."""
+    import dotenv.parser
+    import yaml
+
+    parsed: list[str] = []
+    for module, name in ((yaml, "SafeLoader"), (dotenv.parser, "parse_stream")):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, _f=original, _n=name: (parsed.append(_n), _f(*a))[1])
+    zenv("ZCLI_HTTP_RETRIES=3\n")
+    machine("http: {timeout: 7}\n")
+    config = start().config
+    assert (config.http.retries, config.http.timeout) == (3, 7.0)
+    assert sorted(parsed) == ["SafeLoader", "parse_stream"]
+
+
 def test_needs_have_to_be_a_tuple_of_keys(start: Start, site: Site) -> None:
     """A single text is a mistake that would be read letter by letter."""
     site.plugin("needy", _NEEDY.replace('("vault.url",)', '"vault.url"'))
     cause = start().plugins.records["needy"].cause
-    assert "the configuration layer 'vault' needs settings by key, as a tuple, not 'vault.url'" in str(cause)
+    assert "the attribute needs of the configuration layer 'vault' must be a tuple of keys, got 'vault.url'" in str(
+        cause
+    )
 
 
 def test_only_what_a_layer_exports_reaches_other_libraries(start: Start, site: Site) -> None:
@@ -336,10 +371,13 @@ def test_only_what_a_layer_exports_reaches_other_libraries(start: Start, site: S
     ("body", "problem"),
     [
         ("raise LayerProblem('vault:3: it is sealed')", "vault:3: it is sealed"),
-        ("yield 5", "the configuration layer 'vault' gives something that is no Entry with a name"),
-        ("return [('http.timeout', 5, 'x')]", "the configuration layer 'vault' gives something that is no Entry"),
-        ("return [Entry(5, 5, 'x')]", "the configuration layer 'vault' gives something that is no Entry with a name"),
-        ("return [Entry('A', 5, 'x', True)]", "the configuration layer 'vault' gives the variable A without a text"),
+        ("yield 5", "the configuration layer 'vault' must give Entry objects with a name"),
+        ("return [('http.timeout', 5, 'x')]", "the configuration layer 'vault' must give Entry objects"),
+        ("return [Entry(5, 5, 'x')]", "the configuration layer 'vault' must give Entry objects with a name"),
+        (
+            "return [Entry('A', 5, 'x', True)]",
+            "the configuration layer 'vault': the value of the variable A must be a text",
+        ),
         ("return 5", "the configuration layer 'vault' failed: TypeError in reading.py"),
         ("return context.nothing", "the configuration layer 'vault' failed: AttributeError in vault.py, line"),
     ],
@@ -350,7 +388,9 @@ def test_a_layer_that_fails_is_named_with_all_other_mistakes(start: Start, site:
     with pytest.raises(ConfigError) as caught:
         start({"websocket": {"port": "abc"}})
     assert caught.value.problems[0].startswith(problem)
-    assert caught.value.problems[1].startswith("websocket.port: 'abc' from zSpark")
+    assert caught.value.problems[1].startswith(
+        "websocket.port must be an integer between 0 and 65535, got 'abc' from zSpark"
+    )
 
 
 @pytest.mark.parametrize("secret", [0, 1])
@@ -370,7 +410,7 @@ def test_one_secret_item_makes_its_mapping_a_secret(site: Site, start: Start, se
 def test_a_layer_that_is_read_too_late_cannot_disable(site: Site, start: Start) -> None:
     """To ignore it would load what somebody does not want."""
     site.plugin("late", _layer("late", 250, "return [Entry('plugins.disable', 'zcli_redis', 'late.txt:1')]"))
-    with pytest.raises(ConfigError, match=r"disable \(late\.txt:1\): the layer 'late' is read when"):
+    with pytest.raises(ConfigError, match=r"disable \(late\.txt:1\): the layer 'late' is read after"):
         start()
 
 

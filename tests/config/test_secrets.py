@@ -206,7 +206,7 @@ def test_a_plugins_secret_is_one_too(site: Site, capsys: pytest.CaptureFixture[s
         assert z.config.keeper.password == "hunter2-hunter2"
     with pytest.raises(ConfigError) as caught:
         zCLI({"keeper": {"password": 5, "attempts": "hunter"}})
-    assert caught.value.problems[0] == "keeper.password: the value from zSpark cannot be used; expected a text"
+    assert caught.value.problems[0] == "keeper.password must be a string, got a value from zSpark"
     shown = "".join(capsys.readouterr())
     assert "hunter2" not in shown
     assert "<secret>" in shown

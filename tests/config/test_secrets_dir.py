@@ -163,7 +163,7 @@ def test_two_files_for_one_name_are_an_error(start: Start, folder: Path) -> None
     if len(list(folder.iterdir())) == 1:
         pytest.skip("this file system does not tell upper case from lower")
     said = problems(start)
-    assert f"{folder / 'websocket_token'}: {folder / 'WEBSOCKET_TOKEN'} already sets WEBSOCKET_TOKEN" in said
+    assert f"{folder / 'websocket_token'} and {folder / 'WEBSOCKET_TOKEN'} both set WEBSOCKET_TOKEN" in said
 
 
 # --- files that will not do ---
@@ -172,10 +172,10 @@ def test_two_files_for_one_name_are_an_error(start: Start, folder: Path) -> None
 @pytest.mark.parametrize(
     ("data", "cause"),
     [
-        (SECRET.encode() + b"\xff\xfe", "it is not UTF-8 text"),
-        (SECRET.encode("utf-16"), "it is not text: it has a NUL byte"),
-        (SECRET.encode() + b"\0", "it is not text: it has a NUL byte"),
-        (SECRET.encode() * 200_000, "it is too large; a secret has at most 1048576 bytes"),
+        (SECRET.encode() + b"\xff\xfe", "the text is not UTF-8"),
+        (SECRET.encode("utf-16"), "not a text: it has a NUL byte"),
+        (SECRET.encode() + b"\0", "not a text: it has a NUL byte"),
+        (SECRET.encode() * 200_000, "too large; a secret may have at most 1048576 bytes"),
     ],
 )
 @pytest.mark.parametrize("name", ["websocket_token", "websocket.token"])
@@ -195,20 +195,20 @@ def test_a_pipe_or_a_device_is_not_read(start: Start, folder: Path) -> None:
     (folder / "zero").symlink_to("/dev/zero")
     assert start().config.env("somebodys") is None
     os.mkfifo(folder / "websocket_token")
-    assert f"{folder / 'websocket_token'}: it is no file" in problems(start)
+    assert f"{folder / 'websocket_token'}: not a regular file" in problems(start)
 
 
 def test_a_link_to_nothing_is_an_error(start: Start, folder: Path) -> None:
     """A secret that was mounted and is gone."""
     (folder / "websocket_token").symlink_to("..data/websocket_token")
-    assert f"{folder / 'websocket_token'}: it cannot be read: no such file or directory" in problems(start)
+    assert f"cannot read {folder / 'websocket_token'}: no such file or directory" in problems(start)
 
 
 def test_a_folder_of_anything_else_is_not_read(start: Start, folder: Path) -> None:
     """Somebody's home, say."""
     for number in range(1001):
         (folder / f"f{number}").touch()
-    assert f"{folder}, which ZCLI_SECRETS_DIR_FOLDER names, holds 1001 files" in problems(start)
+    assert f"{folder} (set in ZCLI_SECRETS_DIR_FOLDER) has 1001 files" in problems(start)
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ zCLI({"logger": "PROD", "deployment": "Testing"})
     )
     assert done.returncode == 1
     assert f"{shown}" in done.stderr
-    assert "cannot be read: permission denied; let the user this runs as (uid 65534) read it" in done.stderr
+    assert "permission denied; let the user of this process (uid 65534) read it" in done.stderr
     assert SECRET not in done.stderr
 
 
@@ -285,11 +285,11 @@ def test_a_folder_that_is_not_there_is_an_error_with_who_named_it(start: Start, 
     machine("deployments:\n  Testing:\n    secrets_dir:\n      folder: /run/nothing-of-the-kind\n")
     said = problems(start)
     assert said == (
-        "secrets_dir.folder: /run/nothing-of-the-kind, which zConfig.machine.yaml:4, deployments.Testing names, "
-        "cannot be read: no such file or directory"
+        "secrets_dir.folder: cannot read /run/nothing-of-the-kind (set in zConfig.machine.yaml:4, "
+        "deployments.Testing): no such file or directory"
     )
     (isolated / "file").touch()
-    assert "which zSpark names, cannot be read: not a directory" in problems(start, secrets_dir={"folder": "file"})
+    assert "(set in zSpark): not a directory" in problems(start, secrets_dir={"folder": "file"})
 
 
 def test_the_folder_cannot_be_moved_by_what_is_in_it(start: Start, folder: Path) -> None:
@@ -302,7 +302,7 @@ def test_the_folder_cannot_be_moved_by_what_is_in_it(start: Start, folder: Path)
 @pytest.mark.parametrize("value", [5, ["/run/secrets"], True])
 def test_a_folder_that_is_no_path_is_an_error(start: Start, value: Any) -> None:
     """Once, and nothing is read."""
-    assert problems(start, secrets_dir={"folder": value}).startswith("secrets_dir.folder: ")
+    assert problems(start, secrets_dir={"folder": value}).startswith("secrets_dir.folder must be a path")
 
 
 # --- what is shown ---
@@ -328,7 +328,7 @@ def test_a_wrong_value_of_the_folder_is_not_shown_in_the_error(start: Start, fol
     """Nor where a wrong one of another layer shadows it."""
     (folder / "zcli_http_timeout").write_text(SECRET)
     said = problems(start)
-    assert f"http.timeout: the value from {folder / 'zcli_http_timeout'} (ZCLI_HTTP_TIMEOUT) cannot be used" in said
+    assert f"got a value from {folder / 'zcli_http_timeout'} (ZCLI_HTTP_TIMEOUT)" in said
     assert SECRET not in said
     (folder / "zcli_http_timeout").unlink()
     (folder / "http.user_agent").write_text(SECRET)

@@ -19,7 +19,8 @@ from zcli_layers.zenv import ZEnvLayer
 from zcli_core.app import zCLI
 from zcli_core.assembly import core_settings
 from zcli_core.config.contract import LayerContext
-from zcli_core.config.explanation import Value
+from zcli_core.config.reading import read_layer
+from zcli_core.config.resolution import Value
 from zcli_core.errors import ConfigError
 
 Start = Callable[..., zCLI]
@@ -119,7 +120,7 @@ def test_env_file_and_secrets_folder_that_name_each_other_are_refused(
 
 def test_env_file_of_a_wrong_type_is_a_mistake(start: Start) -> None:
     """Like any setting's."""
-    with pytest.raises(ConfigError, match=r"^env_file: 5 from zSpark cannot be used; expected a path$"):
+    with pytest.raises(ConfigError, match=r"^env_file must be a path, got 5 from zSpark$"):
         start({"env_file": 5})
 
 
@@ -204,12 +205,12 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(start: Start, zenv
 @pytest.mark.parametrize(
     ("data", "where", "what"),
     [
-        (b"A=1\n\nthis is no line = of it\n", ":3", "expected NAME=value"),
-        (b"A=1\nB='open\n", ":2", "expected NAME=value"),
-        (b"A=1\n'B=C'=1\n", ":2", "expected NAME=value"),
-        (b"A=1\nB=x\0y\n", ":2", "expected NAME=value"),
-        (b"A=1\nB=\xff\n", ":2", "it is not UTF-8 text"),
-        ("A=1\n".encode("utf-16"), ":1", "it is not UTF-8 text"),
+        (b"A=1\n\nthis is no line = of it\n", ":3", "the line must be NAME=value"),
+        (b"A=1\nB='open\n", ":2", "the line must be NAME=value"),
+        (b"A=1\n'B=C'=1\n", ":2", "the line must be NAME=value"),
+        (b"A=1\nB=x\0y\n", ":2", "the line must be NAME=value"),
+        (b"A=1\nB=\xff\n", ":2", "the text is not UTF-8"),
+        ("A=1\n".encode("utf-16"), ":1", "the text is not UTF-8"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_its_line(
@@ -226,7 +227,7 @@ def test_a_huge_file_is_not_read_to_its_end(start: Start, zenv: Write) -> None:
     """A log file named by mistake, say."""
     with zenv("").open("r+b") as file:
         file.truncate(10**12)
-    with pytest.raises(ConfigError, match=r"it is too large; a \.zEnv has at most 1000000 bytes"):
+    with pytest.raises(ConfigError, match=r"is too large; a \.zEnv may have at most 1000000 bytes"):
         start()
 
 
@@ -266,7 +267,7 @@ except ConfigError as error:
         )
         return done.stdout
 
-    assert run(public) == f"{file}: it cannot be read: Permission denied\n"
+    assert run(public) == f"cannot read {file}: Permission denied\n"
     if os.getuid() == 0:
         assert run(public / "closed") == "fine\n"
 
@@ -285,12 +286,12 @@ def test_env_file_in_use_is_forgotten_when_read_again(zenv: Write, isolated: Pat
     context = LayerContext(
         zspark={}, environ={}, working_directory=str(isolated), script_directory=None, settings=core_settings()
     )
-    context.found = {"env_file": Value(zenv("A=1\n").rename(isolated / "other"), "zSpark", "zSpark")}
-    assert [entry.name for entry in ZEnvLayer().read(context)] == ["A"]
-    assert context.env_file_in_use == str(isolated / "other")
-    context.found = {}
-    assert list(ZEnvLayer().read(context)) == []
-    assert context.env_file_in_use is None
+    context.needed = {"env_file": Value(zenv("A=1\n").rename(isolated / "other"), "zSpark", "zSpark")}
+    reading = read_layer(ZEnvLayer(), context)
+    assert ([entry.name for entry in reading.entries], reading.env_file) == (["A"], str(isolated / "other"))
+    context.needed = {"env_file": None}
+    reading = read_layer(ZEnvLayer(), context)
+    assert (reading.entries, reading.env_file) == ([], None)
 
 
 # --- what is others' --------------------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ def test_foreign_names_are_readable_and_exported(start: Start, zenv: Write, monk
     z = start()
     assert (z.config.env("SET_IN_THE_SHELL"), z.config.env("ONLY_IN_THE_FILE")) == ("file", "file")
     assert (os.environ["SET_IN_THE_SHELL"], os.environ["ONLY_IN_THE_FILE"]) == ("file", "file")
-    assert "the .zEnv replaces what the environment of this process said for SET_IN_THE_SHELL\n" in _log_of(z)
+    assert "the .zEnv replaces the values of SET_IN_THE_SHELL in the environment of this process\n" in _log_of(z)
     assert z.config.env("HOME") == os.environ["HOME"]
     assert z.config.env("NOWHERE") is None
     assert z.config.env("NOWHERE", "x") == "x"
@@ -349,7 +350,7 @@ def test_zenv_steering_name_is_not_exported(start: Start, zenv: Write, name: str
     z = start()
     assert os.environ.get(name) == before
     assert (z.config.env(name), os.environ["NODE_ENV"], os.environ["AWS_REGION"]) == ("/theirs", "test", "x")
-    assert _log_of(z).count(f"the .zEnv sets {name}; this does not reach the environment") == 1
+    assert _log_of(z).count(f"the .zEnv sets {name}, which is not put into the environment") == 1
 
 
 def test_zenv_does_not_expand_the_environment(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch) -> None:

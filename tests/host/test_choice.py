@@ -44,8 +44,8 @@ def test_two_plugins_of_one_name_are_an_error_that_names_both_and_the_setting(si
     with pytest.raises(ConfigError) as caught:
         zCLI({**QUIET, "http": {"transport": "both"}})
     assert str(caught.value) == (
-        "the HTTP transport 'both', which http.transport (zSpark) asks for, is provided by two plugins: "
-        "one (dist-one 1.0) and two (dist-two 1.0); say which one with plugins.prefer, as in {both: one} or "
+        "the HTTP transport 'both', which http.transport (zSpark) selects, is provided by two plugins: "
+        "one (dist-one 1.0) and two (dist-two 1.0); choose one with plugins.prefer, such as {both: one} or "
         "ZCLI_PLUGINS_PREFER=both=one, or disable the other with plugins.disable"
     )
 
@@ -140,7 +140,7 @@ def test_a_name_that_nobody_provides_is_an_error_with_origin_and_suggestion(site
         zCLI({**QUIET, "plugins": {"disable": ["blocked"]}})
     assert str(caught.value) == (
         "no plugin provides the WebSocket transport 'needi', which websocket.transport (.zEnv:2 "
-        "(ZCLI_WEBSOCKET_TRANSPORT)) asks for; did you mean 'needy'?\n"
+        "(ZCLI_WEBSOCKET_TRANSPORT)) selects; did you mean 'needy'?\n"
         "     installed: wsproto\n"
         "     installable: needy (pip install 'zcli-needy[engine]')\n"
         "     the plugin blocked (dist-blocked 1.0) is disabled by plugins.disable"
@@ -184,7 +184,7 @@ def test_what_is_selected_and_lacks_something_is_an_error_at_the_start(
         zCLI({**QUIET, "websocket": {"transport": name}})
     assert str(caught.value) == (
         "the WebSocket transport 'needy' of the plugin needy (dist-needy 1.0), which websocket.transport (zSpark) "
-        f"asks for, {said}"
+        f"selects, {said}"
     )
     assert "needy_engine" not in sys.modules
 
@@ -242,7 +242,7 @@ def test_a_default_that_is_missing_matters_only_when_it_is_used(isolated: Path) 
 
 def test_a_default_that_is_missing_is_an_error_at_the_start_for_whoever_names_it(isolated: Path) -> None:
     """Saying what would be said anyway is a choice."""
-    with pytest.raises(ConfigError, match=r"'urllib3', which http.transport \(zSpark\) asks for\n"):
+    with pytest.raises(ConfigError, match=r"'urllib3', which http.transport \(zSpark\) selects\n"):
         zCLI({**QUIET, "http": {"transport": "urllib3"}, "plugins": {"disable": ["zcli_urllib3"]}})
 
 
@@ -281,7 +281,7 @@ def test_a_factory_that_fails_is_an_error_with_plugin_setting_and_cause(site: Si
     with zCLI({**QUIET, "http": {"transport": "frail"}}) as z, pytest.raises(ConfigError) as caught:
         _choose(z)
     assert str(caught.value) == (
-        "the HTTP transport 'frail' of the plugin frail (dist-frail 1.0), which http.transport (zSpark) asks for, "
+        "the HTTP transport 'frail' of the plugin frail (dist-frail 1.0), which http.transport (zSpark) selects, "
         "cannot be made: OSError: no such library"
     )
     assert isinstance(caught.value.__cause__, OSError)
@@ -292,8 +292,8 @@ def test_a_factory_that_fails_is_an_error_with_plugin_setting_and_cause(site: Si
     [
         (
             "import a_library_that_nobody_has.part",
-            "it imports the module a_library_that_nobody_has, which is not installed, and the plugin does not say what "
-            "installs it (its Provider's needs and install); ask the authors of dist-frail",
+            "it imports the module a_library_that_nobody_has, which is not installed, and its Provider does not name "
+            "what installs it (needs and install); ask the authors of dist-frail",
         ),
         (
             "import frail.engine",
@@ -318,7 +318,7 @@ def test_a_factory_that_lacks_what_it_did_not_declare_says_so(site: Site, statem
     with zCLI({**QUIET, "http": {"transport": "frail"}}) as z, pytest.raises(ConfigError) as caught:
         z.comm.http_get("http://127.0.0.1:1/")
     assert str(caught.value) == (
-        "the HTTP transport 'frail' of the plugin frail (dist-frail 1.0), which http.transport (zSpark) asks for, "
+        "the HTTP transport 'frail' of the plugin frail (dist-frail 1.0), which http.transport (zSpark) selects, "
         f"cannot be made: {cause}"
     )
 
@@ -389,7 +389,7 @@ def test_two_plugins_of_one_service_are_an_error_wherever_it_is_meant(site: Site
             call(z.comm)
     assert str(caught.value) == (
         "the service 'redis' is provided by two plugins: my_redis (zcli-my-redis 1.0) and zcli_redis (zcli-core "
-        f"{__version__}); say which one with plugins.prefer, as in {{redis: my_redis}} or "
+        f"{__version__}); choose one with plugins.prefer, such as {{redis: my_redis}} or "
         "ZCLI_PLUGINS_PREFER=redis=my_redis, or disable the other with plugins.disable"
     )
 

@@ -88,7 +88,7 @@ def test_a_running_hook_that_raises_is_logged_with_its_plugin_and_isolated(site:
     z.close()
     assert z.plugins.records["recorder"].plugin.calls == [("ready", "hooks"), ("closing", "hooks")]
     log = _log_of(z)
-    assert "the plugin aaa_fails failed in its hook zcli_ready; zCLI goes on without it" in log
+    assert "the hook zcli_ready of the plugin aaa_fails failed; the other plugins keep working" in log
     assert "ValueError: not today" in log
     assert "SystemExit: nor tomorrow" in log
 

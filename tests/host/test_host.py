@@ -41,13 +41,13 @@ BROKEN = {
         f"it was written for version 0 of zCLI's plugin contract, and zcli-core {__version__} has version 1; upgrade "
         "the-guilty: pip install --upgrade the-guilty",
     ),
-    "states nonsense": ("ZCLI_CONTRACT = 'one'", "ZCLI_CONTRACT in its module is a whole number such as 1, not 'one'"),
-    "states the truth": ("ZCLI_CONTRACT = True", "is a whole number such as 1, not True"),
+    "states nonsense": ("ZCLI_CONTRACT = 'one'", "ZCLI_CONTRACT in its module must be an integer such as 1, got 'one'"),
+    "states the truth": ("ZCLI_CONTRACT = True", "must be an integer such as 1, got True"),
     "has a hook with an unknown argument": ("@hookimpl\ndef zcli_ready(application): pass", "application"),
-    "has an unknown hook": ("@hookimpl\ndef zcli_redy(app): pass", "no hook 'zcli_redy'; did you mean 'zcli_ready'?"),
+    "has an unknown hook": ("@hookimpl\ndef zcli_redy(app): pass", "hook 'zcli_redy'; did you mean 'zcli_ready'?"),
     "has an unknown hook by another name": (
         "@hookimpl(specname='zcli_redy')\ndef mine(app): pass",
-        "no hook 'zcli_redy'",
+        "unknown hook 'zcli_redy'",
     ),
     "has a wrapper": ("@hookimpl(wrapper=True)\ndef zcli_ready(app): return (yield)", "'zcli_ready' is a wrapper"),
     "has an old wrapper": ("@hookimpl(hookwrapper=True)\ndef zcli_ready(app): yield", "'zcli_ready' is a wrapper"),
@@ -70,31 +70,31 @@ BROKEN = {
     "declares a text": ("@hookimpl\ndef zcli_http_transports(): return 'abc'", "expected a Provider, got str"),
     "declares a nameless provider": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('', 'x', print)]",
-        "a Provider needs a name and a callable factory",
+        "a Provider must have a name and a callable factory",
     ),
     "declares a provider without a factory": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', None)]",
-        "a Provider needs a name and a callable factory",
+        "a Provider must have a name and a callable factory",
     ),
     "declares a provider without a summary": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', None, print)]",
-        "a Provider's summary is a text, got None",
+        "the summary of a Provider must be a text, got None",
     ),
     "declares a text for aliases": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, aliases='abc')]",
-        "aliases are a tuple of names, got 'abc'",
+        "aliases of a Provider must be a tuple of names, got 'abc'",
     ),
     "declares a text for needs": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs='pycurl')]",
-        "needs are a tuple of names of modules, got 'pycurl'",
+        "needs of a Provider must be a tuple of module names, got 'pycurl'",
     ),
     "declares needs that are no names": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs=(None, ''))]",
-        "needs are a tuple of names of modules, got (None, '')",
+        "needs of a Provider must be a tuple of module names, got (None, '')",
     ),
     "declares several things to install": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, install=('a', 'b'))]",
-        "install is what pip is given, as in 'zcli-mine[extra]', got ('a', 'b')",
+        "install of a Provider must be an argument for pip such as 'zcli-mine[extra]', got ('a', 'b')",
     ),
     "panics when it declares": (
         "class Panic(BaseException): pass\n@hookimpl\ndef zcli_http_transports(): raise Panic('at the disco')",
@@ -106,7 +106,7 @@ BROKEN = {
     ),
     "declares one name twice": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', '', print), Provider('y', '', print, ('x',))]",
-        "offers two HTTP transports of the name 'x'",
+        "provides two HTTP transports with the name 'x'",
     ),
     "declares a layer without a name": (
         "@hookimpl\ndef zcli_config_layers(): return [object()]",
@@ -116,7 +116,7 @@ BROKEN = {
         "class L: name = 'l'; order = 5\n@hookimpl\ndef zcli_config_layers(): return [L()]",
         "the configuration layer 'l' has no method read(context)",
     ),
-    "declares a section that is none": ("@hookimpl\ndef zcli_settings(): return [dict]", "is no settings section"),
+    "declares a section that is none": ("@hookimpl\ndef zcli_settings(): return [dict]", "is not a settings section"),
 }
 
 
@@ -323,7 +323,7 @@ def test_an_interrupt_while_plugins_are_asked_stops_the_program(site: Site) -> N
 @pytest.mark.parametrize("value", [5, {"a": "b"}, [["nested"]], [5], ...], ids=repr)
 def test_a_list_to_block_that_is_none_is_a_configuration_error(value: object) -> None:
     """Not a traceback from within."""
-    with pytest.raises(ConfigError, match=r"plugins\.disable: .* from zSpark cannot be used; expected a list of texts"):
+    with pytest.raises(ConfigError, match=r"plugins\.disable must be a list of strings .*, got .* from zSpark"):
         zCLI({**QUIET, "plugins": {"disable": value}})
 
 
@@ -362,7 +362,8 @@ def test_section_of_a_disabled_plugin_is_said_on_the_console(
     with zCLI({"deployment": "Production", "logger_path": ".", "secrets_dir": {"folder": "/run/secrets"}}):
         pass
     assert (
-        "zSpark sets 'secrets_dir', which no plugin in use declares; it may be for a plugin" in capfd.readouterr().err
+        "zSpark sets 'secrets_dir', which no plugin in use declares; it may belong to a plugin"
+        in capfd.readouterr().err
     )
 
 
@@ -376,7 +377,10 @@ def test_broken_layer_plugin_is_said_on_the_console(
         pass
     said = capfd.readouterr().err
     for name in ("vault", "early"):
-        assert f"the plugin {name} (dist-{name} 1.0) is broken, so what its configuration layers set is not in" in said
+        assert (
+            f"the plugin {name} (dist-{name} 1.0) is broken, so the settings of its configuration layers are not in"
+            in said
+        )
 
 
 def test_a_host_knows_the_plugins_it_is_given() -> None:

@@ -87,19 +87,20 @@ def test_every_call_is_traced_and_no_secret_with_it(
     found = _traced(log, "zcli_mine")
     assert found[:6] == [
         "import done",
-        "zcli_settings() gave 1 (Mine)",
-        "zcli_auth_strategies() gave 0 items",
-        "zcli_ready(app=<zCLI 'traced', Production>) gave int",
-        f"zcli_http_request(context=<Context>, request=<HttpRequest POST http://{host}>) gave nothing",
-        "zcli_http_response(outcome=<HttpResponse 200 OK>) gave nothing",
+        "zcli_settings() returned 1 (Mine)",
+        "zcli_auth_strategies() returned 0 items",
+        "zcli_ready(app=<zCLI 'traced', Production>) returned int",
+        f"zcli_http_request(context=<Context>, request=<HttpRequest POST http://{host}>) returned nothing",
+        "zcli_http_response(outcome=<HttpResponse 200 OK>) returned nothing",
     ]
     opened, closed, *rest = found[6:]
-    assert re.fullmatch(r"zcli_websocket_opened\(connection=<ServerConnection .* open>\) gave nothing", opened)
+    assert re.fullmatch(r"zcli_websocket_opened\(connection=<ServerConnection .* open>\) returned nothing", opened)
     assert re.fullmatch(
-        r"zcli_websocket_closed\(connection=<ServerConnection .*>, code=4000, reason=<str of 6>\) gave nothing", closed
+        r"zcli_websocket_closed\(connection=<ServerConnection .*>, code=4000, reason=<str of 6>\) returned nothing",
+        closed,
     )
     assert rest == [
-        "zcli_service_changed(name='redis', status=<dict of 2>, context=<tuple of 1>) gave nothing",
+        "zcli_service_changed(name='redis', status=<dict of 2>, context=<tuple of 1>) returned nothing",
         "zcli_closing() raised ValueError",
     ]
     lines = [line for line in log.splitlines() if "zcli.traced.hooks" in line]
@@ -155,7 +156,7 @@ def test_a_value_that_is_neither_warns(monkeypatch: pytest.MonkeyPatch, value: s
     monkeypatch.setenv("ZCLI_TRACE_HOOKS", value)
     with zCLI(QUIET) as z:
         log = _log(z)
-    assert f"WARNING  zcli.traced: ZCLI_TRACE_HOOKS: expected 1 or 0, not {value[:40]!r}; hooks are not traced" in log
+    assert f"WARNING  zcli.traced: ZCLI_TRACE_HOOKS must be 1 or 0, got {value[:40]!r}; hooks are not traced" in log
     assert len(log) < 1000
 
 
@@ -164,7 +165,7 @@ def test_in_a_file_it_comes_too_late_and_says_so() -> None:
     Path(".zEnv").write_text("# trace\nZCLI_TRACE_HOOKS=1\n")
     with zCLI(QUIET) as z:
         assert (
-            ".zEnv:2 (ZCLI_TRACE_HOOKS) sets nothing there: ZCLI_TRACE_HOOKS is read from the environment alone"
+            ".zEnv:2 (ZCLI_TRACE_HOOKS) has no effect there: ZCLI_TRACE_HOOKS is read from the environment only"
             in _log(z)
         )
 
@@ -175,7 +176,7 @@ def test_a_start_imports_nothing_that_it_does_not_use(isolated: Path) -> None:
         "import sys; from zCLI import zCLI; zCLI({}); print(sorted(m for m in sys.modules if 'zcli_core.plugins' in m))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True)
-    unused = {f"zcli_core.plugins.{name}" for name in ("choice", "explanation", "timing", "tracing")}
+    unused = {f"zcli_core.plugins.{name}" for name in ("selection", "explanation", "tracing")}
     assert not unused.intersection(eval(done.stdout.splitlines()[-1]))
 
 

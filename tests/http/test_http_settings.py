@@ -64,8 +64,8 @@ def start(**http: Any) -> zCLI:
             "http.client_key (zSpark): {}/encrypted.pem is enc",
         ),
         ({"client_key": "key.pem"}, "http.client_key (zSpark) is set, but http.client_cert is not: a key alone is of"),
-        ({"user_agent": "a\r\nEvil: 1"}, "http.user_agent: 'a\\r\\nEvil: 1' from zSpark cannot be used; expected text"),
-        ({"user_agent": "€"}, "http.user_agent: '€' from zSpark cannot be used; expected text that a header can carry"),
+        ({"user_agent": "a\r\nEvil: 1"}, "http.user_agent must be one line of Latin-1 characters, got"),
+        ({"user_agent": "€"}, "http.user_agent must be one line of Latin-1 characters, got '€' from zSpark"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_its_origin(files: Path, http: dict[str, str], why: str) -> None:

@@ -145,13 +145,13 @@ def _asks_for_credentials(config: Config) -> bool:
 
 
 def _made(session: Session, kind: Kind) -> _Findings:
-    from zcli_core.plugins.choice import choose_complete, make, selected_names
+    from zcli_core.plugins.selection import make, require_installed, selected_names
 
     told = session.error.problems if session.error else ()
     for name in selected_names(kind, session.config):
         severity = _severity(session.config, str(kind.setting))
         try:
-            choose_complete(session.host, kind, name, session.config)
+            require_installed(session.host, kind, name, session.config)
             severity = "wrong"  # it is there, and yet
             record, thing = make(session.host, kind, name, Context(session.config, logging.getLogger(_LOG)))
         except ConfigError as error:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zcli_core.plugins.choice import pip_command, selected_names
 from zcli_core.plugins.host import PluginHost
 from zcli_core.plugins.loading import names_of
 from zcli_core.plugins.records import KINDS, PluginRecord
+from zcli_core.plugins.selection import pip_command, selected_names
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
@@ -43,7 +43,7 @@ def describe_plugins(host: PluginHost, config: Config | None) -> list[PluginDesc
             _state(record, config),
             record.entry_point.distribution,
             record.entry_point.version,
-            [_offer(kind, provider) for kind, providers in record.offers.items() for provider in providers],
+            [_offer(kind, provider) for kind, providers in record.providers.items() for provider in providers],
             record.hooks,
             record.cause,
         )
@@ -66,19 +66,19 @@ def _state(record: PluginRecord, config: Config | None) -> str:
         return record.state
     if config is not None and (_does_more_than_provide(record) or _is_selected(record, config)):
         return "active"
-    offered = [provider for providers in record.offers.values() for provider in providers]
+    offered = [provider for providers in record.providers.values() for provider in providers]
     return "installable" if offered and all(provider.missing() for provider in offered) else "available"
 
 
 def _does_more_than_provide(record: PluginRecord) -> bool:
     # The settings of what it provides are of no effect before that is selected.
-    passive = {*_PROVIDER_HOOKS, "zcli_settings"} if record.offers else _PROVIDER_HOOKS
+    passive = {*_PROVIDER_HOOKS, "zcli_settings"} if record.providers else _PROVIDER_HOOKS
     return not passive.issuperset(record.hooks)
 
 
 def _is_selected(record: PluginRecord, config: Config) -> bool:
     return any(
         kind.setting is None or not names_of(providers).isdisjoint(selected_names(kind, config))
-        for kind, providers in record.offers.items()
+        for kind, providers in record.providers.items()
         if providers
     )

@@ -88,7 +88,7 @@ def _holders() -> Iterator[tuple[str, str]]:
     for plugin, layer in session.host.collect("zcli_config_layers", lambda layer: layer.name):
         yield layer.name, f"the configuration layer of {plugin}"
     for record in session.host.records.values():
-        for kind, offers in record.offers.items():
+        for kind, offers in record.providers.items():
             for offer in offers:
                 for name in (offer.name, *offer.aliases):
                     yield name, f"the {kind.label} of {record.name}"

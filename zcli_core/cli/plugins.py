@@ -13,7 +13,7 @@ from zcli_core.cli.session import Session, load_plugins
 if TYPE_CHECKING:
     from zcli_core.config import Explanation
     from zcli_core.plugins.explanation import Candidate, ChoiceExplanation
-    from zcli_core.plugins.timing import PluginTiming
+    from zcli_core.plugins.tracing import PluginTiming
 
 
 #: What the timings are, for people.
@@ -155,7 +155,7 @@ def _line(item: Candidate) -> str:
 
 
 def _show_timings(as_json: bool) -> None:
-    from zcli_core.plugins.timing import Timings
+    from zcli_core.plugins.tracing import Timings
 
     timings = Timings()
     session = load_plugins(timings)

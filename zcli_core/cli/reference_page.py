@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from zcli_core.assembly import check_layer
 from zcli_core.cli.reference_source import as_markdown, escaped, first_paragraph, read_module
 from zcli_core.config.conversion import describe
-from zcli_core.config.layering import OTHER_VARIABLES, OVERLAYS
+from zcli_core.config.names import OTHER_VARIABLES, OVERLAYS
 from zcli_core.plugins import hookspecs
-from zcli_core.plugins.choice import pip_command
 from zcli_core.plugins.loading import HOOKS
 from zcli_core.plugins.records import KINDS
+from zcli_core.plugins.selection import pip_command
 
 if TYPE_CHECKING:
     from zcli_core.config.settings import Setting
@@ -93,7 +93,7 @@ def _providers(host: PluginHost) -> Iterator[str]:
                     _code(pip_command(provider) or "") if provider.needs else "",
                 )
                 for record in host.records.values()
-                for provider in record.offers.get(kind, ())
+                for provider in record.providers.get(kind, ())
             ],
         )
         for kind in KINDS

@@ -1,6 +1,6 @@
-"""Configuration: declared settings, layers with provenance, explanation."""
+"""The configuration: declared settings, and layers that record where each value was set."""
 
 from zcli_core.config.config import Config
-from zcli_core.config.explanation import Explanation
+from zcli_core.config.resolution import Explanation
 
 __all__ = ["Config", "Explanation"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zcli_core.config.explanation import Explanation, Value, explain
-from zcli_core.config.layering import Resolution
+from zcli_core.config.resolution import Explanation, Resolution
 from zcli_core.config.settings import Section, Setting
 from zcli_core.errors import ConfigError
 from zcli_core.suggestions import suggestion
@@ -21,7 +20,7 @@ _S = TypeVar("_S", bound=Section)
 class Config:
     """Settings by section: ``config.websocket.port``, ``config.get("websocket.port")``, ``config.title``.
 
-    Read only. Its ``repr`` shows no values.
+    The configuration is read only, and its ``repr`` shows no values.
     """
 
     if TYPE_CHECKING:
@@ -37,21 +36,22 @@ class Config:
         self._sections: dict[type[Section], Section] = {}
 
     def get(self, key: str) -> Any:
-        """The value in force: of a setting (``"websocket.port"``) or a whole section (``"websocket"``).
+        """Return the value in force of a setting (``"websocket.port"``) or a section (``"websocket"``).
 
-        :raises ValueError: no setting or section has that key.
-        :raises ConfigError: its value cannot be used. Other software may have set it, so that is no error before.
+        Raises:
+            ValueError: There is no setting or section with that key.
+            ConfigError: The value cannot be used. Other software may have set it, so this is an error only now.
         """
         setting = self._settings.get(key) if isinstance(key, str) else None
         if setting is not None:
             return self._resolution.usable(key, setting.default)
         section = self._section_of(key)
         if section is None:
-            raise ValueError(f"{key!r} is no setting{suggestion(str(key), self._settings)}")
+            raise ValueError(f"unknown setting {key!r}{suggestion(str(key), self._settings)}")
         return section
 
     def section(self, section: type[_S]) -> _S:
-        """A section's settings as an instance of the class that declares it, with its types."""
+        """Return the settings of a section as an instance of the class that declares it, for typed access."""
         found = self._sections.get(section)
         if found is None:
             values = {
@@ -64,45 +64,56 @@ class Config:
         return found  # type: ignore[return-value]
 
     def explain(self, key: str) -> Explanation:
-        """Which value a setting has, which layer set it, where exactly, and what that shadows.
+        """Explain which value of a setting is in force, where it was set, and which values it shadows.
 
-        :raises ValueError: no setting has that key.
+        Raises:
+            ValueError: There is no setting with that key.
         """
         setting = self._settings.get(key) if isinstance(key, str) else None
         if setting is None:
-            raise ValueError(f"{key!r} is no setting{suggestion(str(key), self._settings)}")
-        values = self._resolution.values.get(key)
-        values = values or [Value(setting.default, "defaults", setting.provider)]
-        return explain(setting, values, self._resolution.is_secret)
+            raise ValueError(f"unknown setting {key!r}{suggestion(str(key), self._settings)}")
+        return self._resolution.explain(setting)
 
     def misspelt_in(self, *sections: str) -> list[str]:
-        """Return the problems with names that are nearly those of settings that restrict, in these sections."""
+        """Return the problems with misspelt names of settings that restrict, in these sections."""
         misspelt = self._resolution.misspelt.items()
         found = [each for key, each in misspelt if self._settings[key].section.section_name in sections]
         return list(dict.fromkeys(one.problem for each in found for one in each))
 
     def refuse_misspelt(self, *sections: str) -> None:
-        """Raise ConfigError with what :meth:`misspelt_in` returns, if anything.
+        """Check that no setting that restricts is misspelt in these sections.
 
-        The part that the sections belong to calls it when it starts. For what a provider's factory makes, zCLI has
-        called it with the sections that its plugin declares.
+        Call it when the part that uses the sections starts. Before zCLI calls the factory of a provider, it checks the
+        sections that the plugin declares.
+
+        Raises:
+            ConfigError: The problems that :meth:`misspelt_in` returns, if there are any.
         """
         problems = self.misspelt_in(*sections)
         if problems:
             raise ConfigError(problems)
 
     def env(self, name: str, default: str | None = None) -> str | None:
-        """An environment-style variable: from the ``.zEnv`` in force if it is there, else from the environment."""
+        """Return a variable from the ``.zEnv`` or a secret file, else from the environment, else ``default``."""
         return self._resolution.variables.get(name, default)
 
     @property
     def env_file_in_use(self) -> str:
-        """The ``.zEnv`` that was read, for an error about what is missing in it: a path, or that there was none."""
+        """Path of the ``.zEnv`` that was read, or a note that none was found, for errors about missing values."""
         return self._resolution.env_file or ".zEnv (none was found)"
+
+    def secret_texts(self) -> frozenset[str]:
+        """Return every text in the secret values in force, for :class:`zcli_core.redaction.SecretFilter`."""
+        found: set[str] = set()
+        for key, values in self._resolution.values.items():
+            value, layer, _ = values[-1]
+            if self._resolution.is_secret(self._settings[key], layer):
+                found.update(_texts_in(value))
+        return frozenset(found)
 
     @property
     def settings(self) -> Mapping[str, Setting]:
-        """Every declared setting by key."""
+        """All declared settings by key."""
         return self._settings
 
     def __getattr__(self, name: str) -> Any:
@@ -114,7 +125,7 @@ class Config:
         section = self._section_of(name)
         if section is None:
             known = [key.partition(".")[0] for key in self._settings]
-            raise AttributeError(f"the configuration has no {name!r}{suggestion(name, known)}")
+            raise AttributeError(f"unknown setting or section {name!r}{suggestion(name, known)}")
         return section
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -123,7 +134,7 @@ class Config:
         super().__setattr__(name, value)
 
     def _hidden(self, section: type[Section]) -> frozenset[str]:
-        """The attributes of a section whose value in force is a secret because its layer says so."""
+        """Return the attributes of a section whose values in force are marked as secret by their layers."""
         found = (self._settings.get(key) for key, _ in self._resolution.secrets)
         return frozenset(
             setting.attribute
@@ -135,7 +146,7 @@ class Config:
         )
 
     def _section_of(self, key: str) -> Any:
-        """The section of that name, or a namespace of those below it (``services``), or None."""
+        """Return the section of that name, or a namespace of the sections below it (``services``), or None."""
         own: Section | None = None
         below: dict[str, Any] = {}
         for section in dict.fromkeys(s.section for s in self._settings.values()):
@@ -145,9 +156,16 @@ class Config:
                 rest = section.section_name[len(key) + 1 :]
                 below[rest.partition(".")[0]] = self._section_of(f"{key}.{rest.partition('.')[0]}")
         if own is not None:
-            own.__dict__.update(below)  # sections below a section are read like its settings
+            own.__dict__.update(below)  # a section below it is read like a setting of it
             return own
         return SimpleNamespace(**below) if below else None
 
     def __repr__(self) -> str:
         return f"<Config: {len(self._settings)} settings, {self._resolution.deployment}>"
+
+
+def _texts_in(value: Any) -> Iterable[str]:
+    """Return the texts of a converted value: a text, a mapping of texts or a tuple of texts."""
+    if isinstance(value, str):
+        return (value,)
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else ()

@@ -6,22 +6,26 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from zcli_core.config.settings import Setting, UnusableValue
+
 if TYPE_CHECKING:
-    from zcli_core.config.explanation import Value
-    from zcli_core.config.settings import Setting
+    from zcli_core.config.resolution import Value
 
 
 class Entry(NamedTuple):
-    """One value as a layer found it, not yet converted.
+    """One value as a layer found it, not converted.
 
-    ``name`` is a setting's key (``"websocket.port"``) or, with ``is_variable``, an environment-style name
-    (``"WEBSOCKET_PORT"``). ``value`` may be a mapping: it then stands for everything below its key. None means
-    "not set here". ``origin`` tells a person where to look: ``".zEnv:3"``, ``"zConfig.machine.yaml:12"``.
-    ``text`` is the value as it was written, for sources that read ``1.10`` as a number.
-    ``secret``: the value is shown nowhere, even if its setting is not declared a secret.
-    ``export``: a variable that is another library's is put into the process's environment, in place of the value there.
-    Names that steer a loader, an interpreter, TLS or a proxy are not.
-    ``folder`` is where a relative path is looked up first: the folder of the file that says it.
+    Attributes:
+        name: Key of a setting (``"websocket.port"``) or, with ``is_variable``, an environment-style name
+            (``"WEBSOCKET_PORT"``).
+        value: The value. A mapping stands for everything below its key. None means "not set here".
+        origin: Where a user finds the value: ``".zEnv:3"``, ``"zConfig.machine.yaml:12"``.
+        is_variable: Whether ``name`` is an environment-style name. ``value`` is then a text or None.
+        text: The value as it is written, for sources that read ``1.10`` as a number.
+        secret: Whether the value must never be shown, even if its setting is not declared a secret.
+        export: Whether a variable that other libraries read goes into the process's environment, in place of the value
+            there. Names that steer a loader, an interpreter, TLS or a proxy never do.
+        folder: Folder in which a relative path is looked up first: that of the file that sets it.
     """
 
     name: str
@@ -45,10 +49,16 @@ class UntrustedSource(LayerProblem):
 class LayerContext:
     """What a layer may look at while it reads.
 
-    ``zspark`` is the mapping given to ``zCLI``; ``environ`` the process's environment, as a copy;
-    ``script_directory`` the running script's folder, or None in an interactive session;
-    ``settings`` every setting that is declared so far, by key.
-    ``base_directories`` is where relative paths are looked up, in this order; a layer may append to it.
+    Attributes:
+        environ: A copy of the process's environment.
+        working_directory: Path of the working directory.
+        script_directory: Folder of the running script, or None in an interactive session.
+        base_directories: Folders in which relative paths are looked up, in this order. A layer may append to it.
+        env_file_in_use: Path of the ``.zEnv`` that the layer has read, for errors about missing values, or None.
+        warnings: The warnings that :meth:`warn` has collected.
+        needed: Values of the settings that the layer needs, for :meth:`value` and :meth:`origin`.
+        zspark_was_read: Whether the layer has looked at :attr:`zspark`.
+        settings_were_read: Whether the layer has looked at :attr:`settings`.
     """
 
     def __init__(
@@ -58,24 +68,23 @@ class LayerContext:
         working_directory: str,
         script_directory: str | None,
         settings: Mapping[str, Setting],
-        files: dict[str, bytes] | None = None,
     ) -> None:
         self._zspark = zspark
-        #: Whether a layer has looked at ``zspark``. If none does, what the script says would not be in force.
-        self.zspark_was_read = False
+        self._settings = settings
+        self._files: dict[str, bytes] = {}
         self.environ = environ
         self.working_directory = working_directory
         self.script_directory = script_directory
-        self.settings = settings
-        self.base_directories: list[str | os.PathLike[str]] = []
-        #: What :meth:`read_file` has read since the start began.
-        self._files = {} if files is None else files
-        #: The ``.zEnv`` that was read, for errors about what is missing in it. Its layer sets it.
-        self.env_file_in_use: str | None = None
-        #: What zCLI tells the layers that need settings; :meth:`value` and :meth:`origin` read it.
-        self.found: Mapping[str, Value] | None = None
-        #: What :meth:`warn` was told.
         self.warnings: list[str] = []
+        self.needed: Mapping[str, Value | None] = {}
+        self.begin_reading()
+
+    def begin_reading(self) -> None:
+        """Forget what the last layer did."""
+        self.base_directories: list[str | os.PathLike[str]] = []
+        self.env_file_in_use: str | None = None
+        self.zspark_was_read = False
+        self.settings_were_read = False
 
     @property
     def zspark(self) -> Mapping[str, Any]:
@@ -83,31 +92,43 @@ class LayerContext:
         self.zspark_was_read = True
         return self._zspark
 
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """Every setting that is declared so far, by key. A layer that looks at it is read again when it has grown."""
+        self.settings_were_read = True
+        return self._settings
+
     def warn(self, warning: str) -> None:
-        """Have a warning logged once the log is open, once however often the layer is read."""
+        """Have a warning logged once the log is open. The same text is logged once."""
         if warning not in self.warnings:
             self.warnings.append(warning)
 
     def read_file(self, file: str, max_bytes: int, *, named: bool = False, remedy: str = "") -> bytes | None:
-        """Return what a file holds, at most ``max_bytes`` and one more; None if it is not there, or is a folder.
+        """Read a file, once per start, because a named pipe or ``/dev/fd/3`` can be read only once.
 
-        A file that was found where files of its name are looked for is read only if it and its folder are trusted
-        (:mod:`zcli_core.system.trusted`). One that a user has named is read whoever owns it: ``named``.
+        Reading a pipe waits until its writer has closed it.
 
-        A file that is not regular, such as a named pipe or ``/dev/fd/3``, can be read only once, so every file is read
-        once a start, however often layers are read. It waits until the writer of a pipe has closed it.
+        Args:
+            file: Path of the file.
+            max_bytes: Largest size that the layer accepts, in bytes. One byte more is read, to detect a larger file.
+            named: Whether a user has named this file. Any other file is read only if it and its folder are trusted
+                (:mod:`zcli_core.system.trusted`).
+            remedy: What a user who trusts the file can do, for the error: ``"name it: ZCLI_ENV_FILE={file}"``.
+                ``{file}`` and ``{folder}`` stand for the paths, quoted for a shell.
 
-        :param remedy: how a user who trusts the file has it read, for the error: ``"name it: ZCLI_ENV_FILE={file}"``.
-            ``{file}`` and ``{folder}`` stand for the paths, quoted for a shell.
-        :raises OSError: it cannot be read.
-        :raises UntrustedSource: another user owns the file or its folder, or may write it.
+        Returns:
+            The content, or None if the file does not exist or is a folder.
+
+        Raises:
+            OSError: The file cannot be read.
+            UntrustedSource: Another user owns the file or its folder, or may write it.
         """
         if file not in self._files:
             import stat
 
             try:
                 mode = os.stat(file).st_mode
-            except (OSError, ValueError):  # or it is in a folder that this user may not look into
+            except (OSError, ValueError):  # it is not there, or in a folder that this user may not look into
                 return None
             if stat.S_ISDIR(mode):
                 return None
@@ -116,30 +137,29 @@ class LayerContext:
         return self._files[file]
 
     def value(self, key: str) -> Any:
-        """The value of a setting that the layer names in ``needs``, from all other layers.
+        """Return the value of a setting that the layer names in ``needs``, as all other layers set it.
 
-        Converted, with a path made absolute. The default, if no layer sets it; None, if no plugin declares it, as is
-        so when a layer of the group ``zcli.first`` is read for the first time.
+        Returns:
+            The value, converted, with a path made absolute. The default if no layer sets it. None if no plugin declares
+            the setting, which may be so when a layer of the group ``zcli.first`` is read for the first time.
 
-        :raises LookupError: to a layer that needs nothing.
-        :raises LayerProblem: the value cannot be used.
+        Raises:
+            LookupError: The layer does not name the setting in ``needs``.
+            LayerProblem: The value cannot be used.
         """
-        if self.found is None:
-            raise LookupError(f"a layer is told the value of {key} only if it names it in its attribute needs")
-        found = self.found.get(key)
-        if found is not None:
-            from zcli_core.config.settings import UnusableValue  # the configuration imports this module
-
-            if isinstance(found.value, UnusableValue):
-                raise LayerProblem(found.value.problem)
-            return found.value
-        setting = self.settings.get(key)
-        return None if setting is None else setting.default
+        if key not in self.needed:
+            raise LookupError(f"a layer must name {key} in its attribute needs to get its value")
+        found = self.needed[key]
+        if found is None:
+            return None
+        if isinstance(found.value, UnusableValue):
+            raise LayerProblem(found.value.problem)
+        return found.value
 
     def origin(self, key: str) -> str:
-        """Who set that value, for error messages: ``"zConfig.machine.yaml:12"``."""
-        found = (self.found or {}).get(key)
-        return "nobody" if found is None else found.origin
+        """Return where the value of :meth:`value` is set, for error messages: ``"zConfig.machine.yaml:12"``."""
+        found = self.needed.get(key)
+        return "no layer" if found is None else found.origin
 
 
 def _open_found(file: str, remedy: str) -> int:
@@ -154,28 +174,26 @@ def _open_found(file: str, remedy: str) -> int:
 class ConfigLayer(Protocol):
     """A source of configuration values.
 
-    ``name`` is shown to people (``zcli config``); ``order`` ranks the layer, higher wins over lower.
-
-    A layer that has to be told where to read may have an attribute ``needs``, the keys of settings:
-    ``needs = ("vault.url",)``. It is read after the layers that need nothing, and again if another layer that needs
-    settings sets one of its own. It finds what the other layers say with :meth:`LayerContext.value`. It cannot set what
-    it needs itself.
+    A layer that needs settings to know where to read names their keys in an attribute ``needs``, such as
+    ``needs = ("vault.url",)``. It gets their values from :meth:`LayerContext.value`, and it cannot set them itself. It
+    is read after the layers that need nothing, and again if another layer that needs settings changes their values.
     """
 
     @property
     def name(self) -> str:
-        """What people call the layer."""
+        """Name of the layer, as ``zcli config`` shows it."""
 
     @property
     def order(self) -> int:
-        """Its rank."""
+        """Rank of the layer. A value of a layer with a higher order wins."""
 
     def read(self, context: LayerContext) -> Iterable[Entry]:
-        """Yield what this layer sets; nothing to read is no error.
+        """Yield what this layer sets; a source that does not exist sets nothing.
 
-        Called once for every ``zCLI`` object, or twice if the plugin is in the group ``zcli.first``: before and after
-        the other plugins have declared their settings; more often if it ``needs`` settings. Read files with
+        Called once for every ``zCLI`` object. A layer of a plugin in the group ``zcli.first`` that looks at
+        ``context.settings`` is read again when the other plugins have declared their settings. Read files with
         :meth:`LayerContext.read_file`.
 
-        :raises LayerProblem: the source is there but cannot be read or parsed.
+        Raises:
+            LayerProblem: The source is there but cannot be read or parsed.
         """

@@ -1,7 +1,6 @@
-"""Turning one raw value into its declared type, or saying what was expected.
+"""Converts a raw value to the declared type of its setting, or says what is expected.
 
-Only declared types are converted to; nothing is guessed. Text is accepted for every type, since environment
-variables have nothing else.
+Text is accepted for every type, because environment variables hold only text.
 """
 
 from __future__ import annotations
@@ -20,15 +19,20 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 
 
 class ConversionError(ValueError):
-    """The value will not do; the message is what was expected (``"an integer 0-65535"``)."""
+    """The value is invalid. The message says what it must be: ``"an integer between 0 and 65535"``."""
 
 
 def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
-    """``raw`` as the setting's declared type.
+    """Convert a value to the declared type of its setting. A path is not resolved.
 
-    ``text`` is the value as its source had it, if that is known. It is what counts: YAML alone would make ``0755`` an
-    octal number, ``1:30`` ninety and ``off`` false, whatever is declared. Raises :class:`ConversionError`.
-    A Path is returned as it was given; resolving it is not conversion.
+    Args:
+        raw: Value as the layer found it.
+        setting: The setting.
+        text: The value as it is written in its source, if the layer knows it. It is used instead of ``raw``, because
+            YAML reads ``0755`` as an octal number, ``1:30`` as 90 and ``off`` as false, whatever type is declared.
+
+    Raises:
+        ConversionError: The value is invalid.
     """
     expected = describe(setting)
     value = _to(without_none(setting.type), raw if text is None else text, expected)
@@ -36,7 +40,7 @@ def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
     if setting.declaration.check is not None:
         try:
             complaint = setting.declaration.check(value)
-        except Exception as error:  # noqa: BLE001 - a plugin's; what it says may be the value, which may be a secret
+        except Exception as error:  # noqa: BLE001 - of a plugin; its message may quote a secret
             complaint = f"{expected} (the check of its plugin failed: {type(error).__name__})"
         if complaint:
             raise ConversionError(complaint)
@@ -44,14 +48,14 @@ def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
 
 
 def is_path(setting: Setting) -> bool:
-    """Whether the setting names a file or folder."""
+    """Return whether the value of a setting is a path."""
     from pathlib import Path
 
     return without_none(setting.type) is Path
 
 
 def describe(setting: Setting) -> str:
-    """What a setting takes, for people: ``"an integer 0-65535"``."""
+    """Return what the value of a setting must be: ``"an integer between 0 and 65535"``."""
     declared, declaration = without_none(setting.type), setting.declaration
     if declared is bool:
         return "true or false"
@@ -61,23 +65,23 @@ def describe(setting: Setting) -> str:
         if declaration.above is not None:
             return f"{kind} above {declaration.above:g}"
         if low is not None and high is not None:
-            return f"{kind} {low:g}-{high:g}"
+            return f"{kind} between {low:g} and {high:g}"
         if low is not None:
             return f"{kind} of at least {low:g}"
         return f"{kind} of at most {high:g}" if high is not None else kind
     if get_origin(declared) is Literal:
         return "one of " + ", ".join(get_args(declared))
     if get_origin(declared) is tuple:
-        return "a list of texts (in a variable: a comma list or JSON)"
+        return "a list of strings (in a variable: separated by commas, or JSON)"
     if get_origin(declared) is Mapping:
-        return "a mapping of texts (in a variable: name=value,name=value or JSON)"
-    return "a text" if declared is str else "a path"
+        return "a mapping of strings (in a variable: name=value,name=value or JSON)"
+    return "a string" if declared is str else "a path"
 
 
 def _to(declared: Any, raw: Any, expected: str) -> Any:
     origin = get_origin(declared)
     if declared is bool:
-        return _to_bool(raw, expected)
+        return to_bool(raw, expected)
     if declared in (int, float):
         return _to_number(declared, raw, expected)
     if origin is Literal:
@@ -93,7 +97,12 @@ def _to(declared: Any, raw: Any, expected: str) -> Any:
     raise ConversionError(expected)
 
 
-def _to_bool(raw: Any, expected: str) -> bool:
+def to_bool(raw: Any, expected: str) -> bool:
+    """Convert true, 1, yes, on, false, 0, no or off, in any case, or a bool.
+
+    Raises:
+        ConversionError: The value is another one; the message is ``expected``.
+    """
     if isinstance(raw, bool):
         return raw
     folded = raw.strip().casefold() if isinstance(raw, str) else None
@@ -107,7 +116,7 @@ def _to_bool(raw: Any, expected: str) -> bool:
 def _to_number(declared: Any, raw: Any, expected: str) -> Any:
     if isinstance(raw, str):
         text = raw.strip()
-        # int() and float() take digit groups, non-ASCII digits, "nan" and "infinity"; no setting means those.
+        # int() and float() also accept digit groups, non-ASCII digits, "nan" and "infinity".
         if not text.isascii() or "_" in text:
             raise ConversionError(expected)
         try:
@@ -138,7 +147,7 @@ def _to_choice(choices: tuple[str, ...], raw: Any, expected: str) -> str:
 def _to_list(raw: Any, expected: str) -> tuple[str, ...]:
     if isinstance(raw, str):
         raw = _json(raw, expected) if raw.lstrip().startswith("[") else _comma_list(raw)
-    # A generator is not taken: layers may be read twice.
+    # A generator is invalid, because a layer may be read twice.
     if isinstance(raw, (Mapping, bytes, bytearray)) or not isinstance(raw, Collection):
         raise ConversionError(expected)
     items = tuple(raw)

@@ -1,74 +1,111 @@
-"""Reading the layers, each on its own: one that fails gives a problem and no entries.
+"""Reading the layers. A layer that fails gives a problem and no entries; the others are still read.
 
 A layer may need the value of a setting to know where to read. It is read after the layers that need nothing, and again
-if another layer that needs a setting then says something else.
+if another layer that needs a setting then changes that value.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from zcli_core.config.contract import ConfigLayer, Entry, LayerContext, LayerProblem, UntrustedSource
-from zcli_core.config.explanation import Value
+from zcli_core.config.layering import resolve
+from zcli_core.config.names import OVERLAYS, OVERLAYS_VARIABLE
+from zcli_core.config.resolution import Value
+from zcli_core.config.settings import UnusableValue
+from zcli_core.redaction import describe_place
 from zcli_core.system.trusted import UntrustedProblem
 
-if TYPE_CHECKING:
-    from zcli_core.config.settings import Setting
-
-#: What decides which overlay applies, to whatever setting.
-_ALWAYS = ("deployment", "deployments")
+#: The values of the settings that a layer needs; None for a setting that no plugin declares.
+Needed = dict[str, Value | None]
 
 
 class Reading(NamedTuple):
-    """What one layer gave, or the problem it had."""
+    """What one layer gave.
+
+    Attributes:
+        layer: The layer.
+        entries: Its entries.
+        problem: Why it cannot be used, as a sentence, or None.
+        directories: Folders for relative paths that it has added to ``context.base_directories``.
+        env_file: The ``.zEnv`` that it read, or None.
+        read_zspark: Whether it looked at ``context.zspark``.
+        settings_seen: How many settings were declared when it looked at ``context.settings``; None if it did not.
+    """
 
     layer: ConfigLayer
     entries: list[Entry]
     problem: str | None = None
-    #: The folders that it has added to ``context.base_directories``.
     directories: Sequence[str | os.PathLike[str]] = ()
+    env_file: str | None = None
+    read_zspark: bool = False
+    settings_seen: int | None = None
 
 
-def read_layers(layers: Iterable[ConfigLayer], settings: Mapping[str, Setting], context: LayerContext) -> list[Reading]:
-    """Read all layers, those that need settings after the others.
+class LayerReader:
+    """Reads layers for one start. A layer is read again only if something that it looked at has changed."""
 
-    A layer is told what all other layers say, whatever their order. It is read again until that no longer changes.
-    """
-    independent: list[ConfigLayer] = []
-    dependent: list[ConfigLayer] = []
-    for layer in layers:
-        (dependent if needs_of(layer) else independent).append(layer)
-    readings = [read_layer(layer, context) for layer in independent]
-    dependent.sort(key=lambda layer: layer.order, reverse=True)
-    concerning = _Concerning({key for layer in dependent for key in needs_of(layer)}, settings)
-    # What layers say of the settings that are needed, which is nearly always nothing.
-    said = [concerning.part_of(reading) for reading in readings] if dependent else []
-    told: dict[int, dict[str, Value]] = {}
-    last: dict[int, Reading] = {}
-    parts: dict[int, Reading] = {}
-    for _ in range(len(dependent) + 1):
-        again = False
-        for index, layer in enumerate(dependent):
-            others = said + [part for other, part in parts.items() if other != index]
-            context.base_directories = _directories(others)
-            values = concerning.values(needs_of(layer), others, context)
-            if told.get(index) == values:
-                continue
-            told[index] = context.found = values
-            before, last[index] = parts.get(index), read_layer(layer, context)
-            part = parts[index] = concerning.part_of(last[index])
-            # Those before this one have not been told of it.
-            again |= index > 0 and any(each and (each.entries or each.directories) for each in (before, part))
-        if not again:
-            break
-    else:
-        names = " and ".join(repr(layer.name) for layer in dependent)
-        last[0] = last[0]._replace(problem=f"the configuration layers {names} each set where the other is read")
-    readings += last.values()
-    context.base_directories = _directories(readings)
-    return readings
+    def __init__(self, context: LayerContext) -> None:
+        self._context = context
+        # By the id of the layer, which need not be hashable.
+        self._readings: dict[int, Reading] = {}
+        self._needed: dict[int, Needed] = {}
+
+    def read(self, layers: Iterable[ConfigLayer]) -> list[Reading]:
+        """Read all layers, those that need settings after the others.
+
+        A layer that needs settings gets their values from all other layers, whatever the order of the layers.
+        """
+        layers = list(layers)
+        needing = sorted(filter(needs_of, layers), key=lambda layer: layer.order, reverse=True)
+        readings = [self._read(layer, {}) for layer in layers if not needs_of(layer)]
+        if needing:
+            readings += self._read_needing(needing, readings)
+        self._context.base_directories = _directories(readings)
+        return readings
+
+    def _read_needing(self, layers: list[ConfigLayer], independent: list[Reading]) -> list[Reading]:
+        relevant = _RelevantEntries({key for layer in layers for key in needs_of(layer)}, self._context)
+        # What layers say about the settings that are needed is nearly always nothing.
+        said = [relevant.part_of(reading) for reading in independent]
+        parts: dict[int, Reading] = {}
+        for _ in range(len(layers) + 1):
+            again = False
+            for index, layer in enumerate(layers):
+                others = said + [part for other, part in parts.items() if other != index]
+                self._context.base_directories = _directories(others)
+                before = parts.get(index)
+                parts[index] = relevant.part_of(self._read(layer, relevant.values(needs_of(layer), others)))
+                # The layers before this one do not have its values yet.
+                again |= index > 0 and parts[index] != before and any(map(_has_effect, (before, parts[index])))
+            if not again:
+                return [self._readings[id(layer)] for layer in layers]
+        names = " and ".join(repr(layer.name) for layer in layers)
+        first, *others = [self._readings[id(layer)] for layer in layers]
+        return [first._replace(problem=f"the configuration layers {names} each set where the other is read"), *others]
+
+    def context_for(self, layer: ConfigLayer) -> LayerContext:
+        """Return the context as it was when a layer was read last."""
+        self._context.needed = self._needed[id(layer)]
+        return self._context
+
+    def _read(self, layer: ConfigLayer, needed: Needed) -> Reading:
+        """Return the last reading of a layer if it is still right, else read the layer."""
+        last = self._readings.get(id(layer))
+        if (
+            last is None
+            or self._needed[id(layer)] != needed
+            or last.settings_seen not in (None, len(self._context.settings))
+        ):
+            self._needed[id(layer)] = self._context.needed = needed
+            last = self._readings[id(layer)] = read_layer(layer, self._context)
+        return last
+
+
+def _has_effect(reading: Reading | None) -> bool:
+    return reading is not None and bool(reading.entries or reading.directories)
 
 
 def _directories(readings: Iterable[Reading]) -> list[str | os.PathLike[str]]:
@@ -76,57 +113,68 @@ def _directories(readings: Iterable[Reading]) -> list[str | os.PathLike[str]]:
 
 
 def needs_of(layer: ConfigLayer) -> tuple[str, ...]:
-    """The settings that a layer needs to know where to read."""
+    """Return the keys of the settings that a layer needs to know where to read."""
     return tuple(getattr(layer, "needs", ()))
 
 
 def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
     """Read one layer."""
-    directories: list[str | os.PathLike[str]] = []
-    context.base_directories = directories
+    context.begin_reading()
+    entries: list[Entry] = []
+    problem: str | None = None
     try:
         entries = list(layer.read(context))
         for entry in entries:
             _check_entry(entry, layer)
-        return Reading(layer, entries, None, directories)
-    except UntrustedSource as problem:
-        return Reading(layer, [], UntrustedProblem(problem))
-    except LayerProblem as problem:
-        return Reading(layer, [], str(problem))
+    except UntrustedSource as error:
+        problem = UntrustedProblem(error)
+    except LayerProblem as error:
+        problem = str(error)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - a layer is a plugin's, which may exit or panic: say whose fault it is
-        return Reading(layer, [], f"the configuration layer {layer.name!r} failed: {_where(error)}")
-
-
-def _where(error: BaseException) -> str:
-    """The kind of an error and its place. What it says is left out: it may be a value, and that a secret."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" in {os.path.basename(trace.tb_frame.f_code.co_filename)}, line {trace.tb_lineno}" if trace else ""
-    return type(error).__name__ + place
+    except BaseException as error:  # noqa: BLE001 - a plugin may exit or panic
+        problem = f"the configuration layer {layer.name!r} failed: {describe_place(error)}"
+    return Reading(
+        layer,
+        [] if problem else entries,
+        problem,
+        () if problem else context.base_directories,
+        context.env_file_in_use,
+        context.zspark_was_read,
+        len(context.settings) if context.settings_were_read else None,
+    )
 
 
 def _check_entry(entry: Any, layer: ConfigLayer) -> None:
     if not (isinstance(entry, Entry) and isinstance(entry.name, str)):
-        raise LayerProblem(f"the configuration layer {layer.name!r} gives something that is no Entry with a name")
+        raise LayerProblem(f"the configuration layer {layer.name!r} must give Entry objects with a name")
     if entry.is_variable and not (entry.value is None or isinstance(entry.value, str)):
-        raise LayerProblem(f"the configuration layer {layer.name!r} gives the variable {entry.name} without a text")
+        raise LayerProblem(
+            f"the configuration layer {layer.name!r}: the value of the variable {entry.name} must be a text"
+        )
 
 
-class _Concerning:
-    """What concerns some settings, among all that layers say: which values these settings have."""
+def value_in_force(key: str, readings: Iterable[Reading], context: LayerContext) -> Any:
+    """Return the value of a declared setting from these readings; the default if it is not set or cannot be used."""
+    relevant = _RelevantEntries([key], context)
+    found = relevant.values([key], [relevant.part_of(reading) for reading in readings])[key]
+    return context.settings[key].default if found is None or isinstance(found.value, UnusableValue) else found.value
 
-    def __init__(self, keys: Iterable[str], settings: Mapping[str, Setting]) -> None:
-        self._settings = {key: settings[key] for key in (*keys, "deployment") if key in settings}
-        declared = self._settings.values()
-        self._variables = {name for setting in declared for name in (*setting.variables, *setting.composites)}
-        self._variables.add("ZCLI_DEPLOYMENTS")
-        self._tops = {key.partition(".")[0] for key in (*self._settings, *_ALWAYS)}
+
+class _RelevantEntries:
+    """Selects the entries that set some settings, and finds the values of these settings."""
+
+    def __init__(self, keys: Iterable[str], context: LayerContext) -> None:
+        self._context = context
+        declared = context.settings
+        self._settings = {key: declared[key] for key in (*keys, "deployment") if key in declared}
+        settings = self._settings.values()
+        self._variables = {name for each in settings for name in (*each.variables, *each.composites)}
+        self._variables.add(OVERLAYS_VARIABLE)
+        self._tops = {key.partition(".")[0] for key in (*self._settings, "deployment", OVERLAYS)}
 
     def part_of(self, reading: Reading) -> Reading:
-        """The reading with the entries alone that are about these settings."""
+        """Return the reading with only the entries that may set these settings."""
         entries = [
             entry
             for entry in reading.entries
@@ -134,12 +182,13 @@ class _Concerning:
         ]
         return reading._replace(entries=entries)
 
-    def values(self, keys: Iterable[str], parts: list[Reading], context: LayerContext) -> dict[str, Value]:
-        """The values in force of settings, as far as they are declared and these layers set them.
+    def values(self, keys: Iterable[str], parts: list[Reading]) -> Needed:
+        """Return the values in force of these settings. Mistakes are reported later, when all layers are merged."""
+        found = resolve(parts, self._settings, self._context).values
+        return {key: self._value(key, found.get(key)) for key in keys}
 
-        Mistakes are left to be reported when all layers are laid over each other.
-        """
-        from zcli_core.config.layering import resolve
-
-        found = resolve(parts, self._settings, context).values
-        return {key: found[key][-1] for key in keys if found.get(key)}
+    def _value(self, key: str, values: list[Value] | None) -> Value | None:
+        if values:
+            return values[-1]
+        setting = self._settings.get(key)
+        return None if setting is None else Value(setting.default, "defaults", setting.provider)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def _file_name(value: Any) -> str | None:
     if value is not None and (not value.strip(". ") or any(c in value for c in '/\\:*?"<>|\0\n')):
-        return "a name that can be a file's name"
+        return "a valid file name"
     return None
 
 
@@ -23,7 +23,7 @@ def _header_value(value: Any) -> str | None:
     try:
         check_header("User-Agent", value)
     except ValueError:
-        return "text that a header can carry: one line of Latin-1 characters"
+        return "one line of Latin-1 characters"
     return None
 
 
@@ -40,7 +40,7 @@ def _cookie_name(value: Any) -> str | None:
 
     if value is None or re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", value):
         return None
-    return "the name of a cookie: letters, digits and !#$%&'*+-.^_`|~"
+    return "a cookie name: letters, digits and !#$%&'*+-.^_`|~"
 
 
 def _hosts(value: Any) -> str | None:
@@ -50,7 +50,7 @@ def _hosts(value: Any) -> str | None:
         for host in value or ():
             split_host(host)
     except ValueError:
-        return "hosts, each with or without a port, such as api.example or [::1]:8443"
+        return "hosts with or without a port, such as api.example or [::1]:8443"
     return None
 
 
@@ -58,157 +58,214 @@ class Application(Section, name=""):
     """The script as a whole."""
 
     deployment: Literal["Development", "Testing", "Production"] = setting(
-        "Development", "which deployment this is; it decides banners, console level and overlays"
+        "Development", "deployment in force; it decides which messages the console shows and which `deployments` "
+        "settings apply",
+    )  # fmt: skip
+    title: str | None = setting(
+        None, "name of the log and of the log file; the name of the script if unset", check=_file_name
     )
-    title: str | None = setting(None, "name of the log and its file; the script's name if unset", check=_file_name)
     logger: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "PROD"] = setting(
-        "INFO", "log level; PROD keeps the console silent and writes DEBUG to the file"
+        "INFO", "lowest level that is logged; PROD shows nothing on the console and writes all levels to the log file"
     )
-    logger_path: Path | None = setting(None, "folder of the log file; the user's log folder if unset", written=True)
+    logger_path: Path | None = setting(
+        None, "folder of the log file; the log folder of the user if unset", written=True
+    )
     logger_max_bytes: int = setting(5_000_000, "size at which the log file is rotated, in bytes", minimum=1000)
-    logger_backups: int = setting(3, "how many rotated log files are kept", minimum=1)
-    env_file: Path | None = setting(None, "the .zEnv file to read, named in any layer but itself; looked for if unset")
+    logger_backups: int = setting(3, "number of rotated log files to keep", minimum=1)
+    env_file: Path | None = setting(
+        None, "path of the .zEnv file, set in any other layer; if unset, the .zEnv in the working directory or beside "
+        "the script",
+    )  # fmt: skip
 
 
 class Plugins(Section, name="plugins"):
     """Which plugins take part."""
 
-    disable: tuple[str, ...] = setting((), "plugins that are not imported, by entry-point name", security=True)
+    disable: tuple[str, ...] = setting((), "names of plugins that are not imported", security=True)
     prefer: Mapping[str, str] = setting(
-        {}, "which plugin wins where two provide one name: {name: plugin}, as in {redis: zcli_redis}"
+        {}, "plugin to use if several plugins provide the same name: {name: plugin}, such as {redis: zcli_redis}"
     )
 
 
 class Http(Section, name="http"):
     """The HTTP client."""
 
-    transport: str = setting("urllib3", "the transport that carries requests")
-    timeout: float = setting(10.0, "deadline of a whole call, in seconds", above=0)
-    retries: int = setting(0, "how often a failed idempotent request is tried again", minimum=0, maximum=10)
-    retry_all_methods: bool = setting(False, "retry POST and PATCH too, which may then be carried out twice")
-    max_bytes: int = setting(64 * 1024 * 1024, "largest decoded body that is accepted, in bytes", minimum=1)
-    max_headers: int = setting(1000, "header fields that a response may have", minimum=1, maximum=5000)
-    max_redirects: int = setting(10, "how many redirects are followed", minimum=0)
-    pool_size: int = setting(64, "connections kept open per host", minimum=16)
-    trust_env: bool = setting(True, "take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
-    ca_file: Path | None = setting(None, "PEM file of the authorities to trust instead of the system's", security=True)
-    client_cert: Path | None = setting(None, "PEM file of the client's certificate", security=True)
-    client_key: Path | None = setting(None, "PEM file of its key, if it is not in client_cert", security=True)
+    transport: str = setting("urllib3", "name of the HTTP transport that sends requests")
+    timeout: float = setting(10.0, "deadline of a whole HTTP call, in seconds", above=0)
+    retries: int = setting(
+        0, "how many times a failed HTTP request is repeated, if its method is idempotent", minimum=0, maximum=10
+    )
+    retry_all_methods: bool = setting(
+        False, "repeat failed POST and PATCH requests too; the server may then process one twice"
+    )
+    max_bytes: int = setting(
+        64 * 1024 * 1024, "largest body of an HTTP response that is accepted, decoded, in bytes", minimum=1
+    )
+    max_headers: int = setting(
+        1000, "highest number of header fields that an HTTP response may have", minimum=1, maximum=5000
+    )
+    max_redirects: int = setting(10, "highest number of redirects that one HTTP call follows", minimum=0)
+    pool_size: int = setting(64, "highest number of idle HTTP connections that are kept for each host", minimum=16)
+    trust_env: bool = setting(True, "use the proxies that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name")
+    ca_file: Path | None = setting(
+        None, "PEM file of certificate authorities that HTTPS requests trust; those of the system if unset",
+        security=True,
+    )  # fmt: skip
+    client_cert: Path | None = setting(
+        None, "PEM file of the client certificate for HTTPS servers that require one", security=True
+    )
+    client_key: Path | None = setting(
+        None, "PEM file of the private key of http.client_cert, if that file does not hold the key", security=True
+    )
     client_cert_hosts: tuple[str, ...] | None = setting(
-        None, "hosts that client_cert is shown to, such as api.example or api.example:8443; if unset, the host that a "
-        "call is made to; it is not shown to any other host that a redirect leads to, nor to proxies",
+        None, "hosts that get the certificate http.client_cert, such as api.example or api.example:8443; if unset, "
+        "the host of the URL of a call; other hosts, such as targets of redirects and proxies, never get it",
         check=_hosts, security=True,
     )  # fmt: skip
-    user_agent: str | None = setting(None, "the User-Agent header; zcli-core/<version> if unset", check=_header_value)
+    user_agent: str | None = setting(
+        None, "value of the User-Agent header of HTTP requests; zcli-core/<version> if unset", check=_header_value
+    )
 
 
 class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     """The WebSocket server."""
 
-    transport: str = setting("wsproto", "the transport that speaks the protocol")
-    host: str = setting("127.0.0.1", "address to listen on")
-    port: int = setting(8765, "port to listen on; 0 picks a free one", minimum=0, maximum=65535)
-    require_auth: bool = setting(False, "admit only clients that an auth strategy accepts", security=True)
+    transport: str = setting("wsproto", "name of the WebSocket transport of the server")
+    host: str = setting("127.0.0.1", "address that the WebSocket server listens on")
+    port: int = setting(
+        8765, "port that the WebSocket server listens on; 0 picks a free port", minimum=0, maximum=65535
+    )
+    require_auth: bool = setting(
+        False, "admit only WebSocket clients that an auth strategy of websocket.auth accepts", security=True
+    )
     auth: tuple[str, ...] = setting(
-        ("token",), "auth strategies, asked in this order; with several, the identity of a client begins with the name "
-        "of the one that identified it, as in token:alice", security=True,
+        ("token",), "names of the auth strategies of the WebSocket server, tried in this order; with several, the "
+        "identity of a client begins with the name of the strategy that accepted it, such as token:alice",
+        security=True,
     )  # fmt: skip
     token: str | None = setting(
-        None, "the token that admits a client, 16 characters or more; zcli token makes one", secret=True
+        None, "token that admits a WebSocket client, at least 16 characters; `zcli token` makes one", secret=True
     )
-    tokens: Mapping[str, str] = setting({}, "further tokens by the name of their holder", secret=True)
+    tokens: Mapping[str, str] = setting(
+        {}, "further tokens that admit WebSocket clients, by the identity of the holder: {alice: TOKEN}", secret=True
+    )
     token_cookie: str | None = setting(
-        None,
-        "name of a cookie in which a client may send its token; no cookie is read if unset",
-        check=_cookie_name,
-        security=True,
-    )
+        None, "name of a cookie in which a WebSocket client may send its token; if unset, cookies are ignored",
+        check=_cookie_name, security=True,
+    )  # fmt: skip
     allowed_origins: tuple[str, ...] | None = setting(
-        None, "origins of pages that may connect, such as https://example.com; * admits all. If unset, pages of "
-        "this host and of localhost may connect, and pages opened from a file if the server listens on loopback and "
-        "require_auth is off. Programs that send no Origin are not concerned",
+        None, "origins of web pages that may connect to the WebSocket server, such as https://example.com; * allows "
+        "all. If unset, pages of this host and of localhost may connect, and pages opened from a file if the server "
+        "listens on loopback and websocket.require_auth is off. Programs that send no Origin header are not checked",
         security=True,
     )  # fmt: skip
     trusted_proxies: tuple[str, ...] = setting(
-        (), "proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded headers tell the client's address and "
-        "whether it used TLS: addresses, networks such as 10.0.0.0/8, and unix for the clients of the Unix socket",
-        security=True,
+        (), "proxies in front of the WebSocket server whose X-Forwarded-For, X-Forwarded-Proto and Forwarded headers "
+        "are trusted: addresses, networks such as 10.0.0.0/8, and unix for clients of the Unix socket", security=True,
     )  # fmt: skip
-    subprotocols: tuple[str, ...] = setting((), "subprotocols to agree on, the best first")
-    refuse_with: Literal["close", "http"] = setting("close", "refuse by close code, or by HTTP status")
+    subprotocols: tuple[str, ...] = setting(
+        (), "WebSocket subprotocols that the server supports, in order of preference"
+    )
+    refuse_with: Literal["close", "http"] = setting(
+        "close", "how the WebSocket server refuses a client: close accepts the handshake and sends a close code, http "
+        "sends an HTTP error status",
+    )  # fmt: skip
     auth_failures_max: int = setting(
-        10, "wrong credentials that an IP address (or IPv6 /64 network) may send within auth_failures_window seconds, "
-        "those that are being judged included; an IPv6 /56 network may send 4 times as many, a /48 16 times",
-        minimum=1, security=True,
+        10, "highest number of wrong credentials from one IP address (or IPv6 /64 network) within "
+        "websocket.auth_failures_window, including attempts still being checked; an IPv6 /56 network may send 4 times "
+        "as many, an IPv6 /48 network 16 times as many", minimum=1, security=True,
     )  # fmt: skip
     auth_failures_window: float = setting(
-        60.0, "seconds in which the wrong credentials of an address are counted (auth_failures_max)",
+        60.0, "length of the window in which wrong credentials of a client address are counted, in seconds",
         above=0, security=True,
     )  # fmt: skip
     max_refusal_delay: float = setting(
-        3.0, "longest time, in seconds, that the answer to a refused client waits; it grows with each refusal of its "
-        "address, so that a client that reconnects at once is slowed down; 0 answers at once", minimum=0, maximum=60,
+        3.0, "longest delay before a WebSocket client is refused, in seconds; the delay grows with each refusal of "
+        "the same address, which slows down clients that reconnect at once; 0 refuses at once", minimum=0, maximum=60,
     )  # fmt: skip
     max_connections: int = setting(
-        1000, "clients at once; as many connections again, but at least 100, may be in the handshake or being refused",
-        minimum=1, restricts=True,
+        1000, "highest number of WebSocket clients at the same time; the same number of further connections, but at "
+        "least 100, may be in the handshake or being refused", minimum=1, restricts=True,
     )  # fmt: skip
     max_connections_per_address: int | None = setting(
-        None, "clients of one IP address (or IPv6 /64 network) at once; no limit if unset", minimum=1, security=True
-    )
-    max_messages_per_second: float | None = setting(
-        None, "messages a second that are read from one client; a client that sends more is read more slowly, and no "
-        "message is dropped; no limit if unset", above=0, restricts=True,
+        None, "highest number of WebSocket clients of one IP address (or IPv6 /64 network) at the same time; no limit "
+        "if unset", minimum=1, security=True,
     )  # fmt: skip
-    max_headers: int = setting(128, "headers that the request of a client may have", minimum=16, restricts=True)
+    max_messages_per_second: float | None = setting(
+        None, "highest number of messages per second that are read from one WebSocket client; further messages are "
+        "read later, and none is dropped; no limit if unset", above=0, restricts=True,
+    )  # fmt: skip
+    max_headers: int = setting(
+        128, "highest number of header fields in the request of a WebSocket client", minimum=16, restricts=True
+    )
     max_header_bytes: int = setting(
-        16 * 1024, "bytes that the request line and the headers of a client may have together",
+        16 * 1024, "largest size of the request line and headers of a WebSocket client together, in bytes",
         minimum=1024, maximum=256 * 1024, restricts=True,
     )  # fmt: skip
-    max_size: int = setting(1024 * 1024, "largest message, decoded, in bytes", minimum=1, restricts=True)
-    max_fragments: int = setting(1024, "empty fragments that one message may have", minimum=1, restricts=True)
-    send_buffer_max: int = setting(
-        4 * 1024 * 1024, "bytes a slow client may leave unread", minimum=1024, restricts=True
-    )
-    open_timeout: float = setting(10.0, "seconds for TLS and the upgrade together", above=0)
-    close_timeout: float = setting(5.0, "seconds for a close handshake", above=0)
-    drain_timeout: float = setting(5.0, "seconds that handlers at work get to finish when the server stops", minimum=0)
-    ping_interval: float = setting(20.0, "seconds between two pings to a client; 0 sends none", minimum=0)
-    ping_timeout: float = setting(
-        20.0, "seconds a silent client gets to answer a ping; receiving a large message is not silence", above=0
-    )
-    compression: bool = setting(False, "offer permessage-deflate")
-    compression_window_bits: int = setting(12, "deflate window, as a power of two", minimum=9, maximum=15)
-    compression_memory_level: int = setting(5, "zlib memory level", minimum=1, maximum=9)
-    compression_threshold: int = setting(256, "smallest message that is compressed, in bytes", minimum=0)
-    ssl_enabled: bool = setting(False, "serve wss:// and https://", security=True)
-    ssl_cert: Path | None = setting(None, "PEM file of the certificate chain", security=True)
-    ssl_key: Path | None = setting(None, "PEM file of the private key", security=True)
-    ssl_client_ca: Path | None = setting(
-        None, "PEM file of the authorities whose certificates clients must show to connect over wss://; clients need "
-        "no certificate if unset; the file is read when the server starts", security=True,
+    max_size: int = setting(
+        1024 * 1024, "largest WebSocket message that a client may send, decompressed, in bytes",
+        minimum=1, restricts=True,
     )  # fmt: skip
-    unix_path: Path | None = setting(None, "listen on this Unix socket instead of a port", written=True)
+    max_fragments: int = setting(
+        1024, "highest number of empty fragments in one WebSocket message", minimum=1, restricts=True
+    )
+    send_buffer_max: int = setting(
+        4 * 1024 * 1024, "most bytes that may wait to be sent to one WebSocket client; a slower client is "
+        "disconnected with close code 1013", minimum=1024, restricts=True,
+    )  # fmt: skip
+    open_timeout: float = setting(10.0, "timeout of the TLS and WebSocket handshakes together, in seconds", above=0)
+    close_timeout: float = setting(5.0, "timeout of the WebSocket close handshake, in seconds", above=0)
+    drain_timeout: float = setting(
+        5.0, "how long running WebSocket handlers may take to finish when the server stops, in seconds", minimum=0
+    )
+    ping_interval: float = setting(
+        20.0, "interval of pings to each WebSocket client, in seconds; 0 turns pings off", minimum=0
+    )
+    ping_timeout: float = setting(
+        20.0, "how long the server waits for a pong of a WebSocket client, in seconds; while parts of a message "
+        "arrive, the time does not count", above=0,
+    )  # fmt: skip
+    compression: bool = setting(False, "compress WebSocket messages with permessage-deflate, if the client supports it")
+    compression_window_bits: int = setting(
+        12, "size of the deflate window for WebSocket compression, as a power of two", minimum=9, maximum=15
+    )
+    compression_memory_level: int = setting(5, "zlib memory level of WebSocket compression", minimum=1, maximum=9)
+    compression_threshold: int = setting(
+        256, "smallest WebSocket message that the server compresses, in bytes", minimum=0
+    )
+    ssl_enabled: bool = setting(False, "serve wss:// and https:// on the port of the WebSocket server", security=True)
+    ssl_cert: Path | None = setting(None, "PEM file of the certificate chain of the WebSocket server", security=True)
+    ssl_key: Path | None = setting(None, "PEM file of the private key of websocket.ssl_cert", security=True)
+    ssl_client_ca: Path | None = setting(
+        None, "PEM file of the certificate authorities for client certificates; if set, clients must show a "
+        "certificate of one of them to connect over wss://; the file is read when the server starts", security=True,
+    )  # fmt: skip
+    unix_path: Path | None = setting(
+        None, "path of a Unix socket that the WebSocket server listens on instead of a port", written=True
+    )
     unix_mode: str | None = setting(
-        None, "permissions of the Unix socket's file in octal, such as 660; a client needs write permission; by "
-        "default the process's umask decides", check=_octal_mode, security=True,
+        None, "permissions of the file websocket.unix_path in octal, such as 660; clients need write permission; if "
+        "unset, the umask of the process decides", check=_octal_mode, security=True,
     )  # fmt: skip
     unix_owner: str | None = setting(
-        None, "owner of the Unix socket's file: USER, USER:GROUP or :GROUP, by name or number; the process's own if "
-        "unset", security=True,
+        None, "owner of the file websocket.unix_path: USER, USER:GROUP or :GROUP, by name or number; the user of the "
+        "process if unset", security=True,
     )  # fmt: skip
-    reuse_port: bool = setting(False, "let several processes listen on the port")
-    loop: Literal["auto", "asyncio", "uvloop"] = setting("auto", "event loop; auto takes uvloop if installed")
+    reuse_port: bool = setting(False, "let several processes listen on the port of the WebSocket server")
+    loop: Literal["auto", "asyncio", "uvloop"] = setting(
+        "auto", "event loop of the WebSocket server; auto uses uvloop if it is installed"
+    )
 
 
 class Services(Section, name="services"):
     """Local services as a whole; each has a section of its own below."""
 
     folder: Path | None = setting(
-        None, "where servers that zCLI starts keep data and logs; the user's data folder if unset", written=True
-    )
-    timeout: float = setting(1.0, "seconds a service has to answer when it is asked how it is", above=0)
-    start_timeout: float = setting(30.0, "seconds a service has to be ready, or gone, once it is told to", above=0)
+        None, "folder for data and logs of service processes that zCLI starts; the data folder of the user if unset",
+        written=True,
+    )  # fmt: skip
+    timeout: float = setting(1.0, "timeout of a status probe of a service, in seconds", above=0)
+    start_timeout: float = setting(30.0, "how long zCLI waits for a service to start or stop, in seconds", above=0)
 
 
 CORE_SECTIONS: tuple[type[Section], ...] = (Application, Plugins, Http, WebSocket, Services)

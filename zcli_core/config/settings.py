@@ -1,7 +1,7 @@
-"""How a settings section is declared; everything else about a setting is derived from the declaration.
+"""Declares sections of settings. Everything else about a setting is derived from its declaration.
 
-Sections are plain classes rather than dataclasses: making a frozen dataclass costs 0.6 ms and every start-up would
-pay for each section, and a base class can see to it that no ``repr`` ever shows a secret.
+Sections are not dataclasses: making a frozen dataclass takes 0.6 ms, for each section at every start. The base class
+also makes sure that no ``repr`` shows a secret.
 """
 
 from __future__ import annotations
@@ -9,61 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from inspect import get_annotations
 from types import MappingProxyType, UnionType
-from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-#: Names that the configuration itself has; no setting can begin with one.
+from zcli_core.errors import ConfigError
+from zcli_core.redaction import redact_value
+
+#: Names of attributes of the configuration. No key of a setting may begin with one.
 RESERVED = frozenset({"deployments", "env", "explain", "get", "section", "settings"})
 
 
-class Declaration:
-    """What :func:`setting` says about one setting."""
+class Declaration(NamedTuple):
+    """The declaration of one setting, as :func:`setting` makes it."""
 
-    __slots__ = (
-        "_name", "above", "check", "default", "help", "maximum", "minimum", "restricts", "secret", "security",
-        "variables", "written",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        default: Any,
-        help: str,  # noqa: A002 - the word every option library uses
-        *,
-        secret: bool,
-        security: bool,
-        restricts: bool,
-        written: bool,
-        minimum: float | None,
-        maximum: float | None,
-        above: float | None,
-        variables: tuple[str, ...],
-        check: Callable[[Any], str | None] | None,
-    ) -> None:
-        self.default = _read_only(default)
-        self.help = help
-        self.secret = secret
-        self.security = security or secret
-        self.restricts = restricts or self.security
-        self.written = written
-        self.minimum = minimum
-        self.maximum = maximum
-        self.above = above
-        self.variables = variables
-        self.check = check
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, section: Any, owner: type) -> Any:
-        """Called only for a value that a section does not have: one that cannot be used."""
-        if section is None:
-            return self
-        from zcli_core.errors import ConfigError
-
-        raise ConfigError(section.__dict__["_unusable"][self._name])
+    default: Any
+    help: str
+    secret: bool
+    security: bool
+    restricts: bool
+    written: bool
+    minimum: float | None
+    maximum: float | None
+    above: float | None
+    variables: tuple[str, ...]
+    check: Callable[[Any], str | None] | None
 
 
 def _read_only(default: Any) -> Any:
-    """Two ``zCLI`` objects share the default, so nobody may change it."""
+    """Return an immutable copy of a default, because all ``zCLI`` objects share it."""
     if isinstance(default, dict):
         return MappingProxyType(default)
     return tuple(default) if isinstance(default, list) else default
@@ -83,43 +55,48 @@ def setting(
     variables: tuple[str, ...] = (),
     check: Callable[[Any], str | None] | None = None,
 ) -> Any:
-    """Declare one setting of a section: its default, what it is for, and what it may be.
+    """Declare one setting of a section.
 
-    ``secret`` values are shown nowhere: not in errors, logs, ``repr`` or ``zcli config``.
-    ``security``: the setting decides who is admitted or trusted, so the console shows a warning about a misspelt name
-    in every deployment. Every secret is one.
-    ``restricts``: the setting limits what others may do. A name within two edits of its own, which would leave the
-    default in force, is an error once the part that the setting belongs to starts. Every ``security`` setting does.
-    ``written``: the path is one that zCLI writes to, so a relative one is below the working directory. Any other path
-    is read: a relative one must be in a folder that is trusted (:mod:`zcli_core.system.trusted`).
-    ``minimum`` and ``maximum`` are inclusive, ``above`` is not.
-    ``variables`` are environment variables that an ecosystem already uses for it (``PGHOST``), read besides
-    the derived ``ZCLI_<SECTION>_<KEY>``.
-    ``check`` takes the converted value and returns what was expected instead, or None if it will do.
+    Args:
+        default: Value if no layer sets one.
+        help: What the setting is, in a phrase that stands alone: ``"deadline of a whole HTTP call, in seconds"``.
+        secret: Whether the value is never shown: not in errors, logs, ``repr`` or ``zcli config``.
+        security: Whether the setting decides who is admitted or trusted. The console then shows a warning about a
+            misspelt name in every deployment. True for every secret.
+        restricts: Whether the setting limits what others may do. A name within two edits of its name is then an error
+            when the part that the setting belongs to starts, because the default would stay in force. True for every
+            ``security`` setting.
+        written: Whether zCLI writes to the path. A relative path is then below the working directory. A relative path
+            that is read must be in a trusted folder (:mod:`zcli_core.system.trusted`).
+        minimum: Lowest valid number.
+        maximum: Highest valid number.
+        above: Number that a valid number must exceed.
+        variables: Environment variables that other software uses for the same (``PGHOST``), read besides
+            ``ZCLI_<SECTION>_<KEY>``.
+        check: Takes the converted value and returns what it must be (``"a URL"``), or None if it is valid.
+
+    Returns:
+        The declaration, typed as the value of the setting.
     """
-    return Declaration(
-        default,
-        help,
-        secret=secret,
-        security=security,
-        restricts=restricts,
-        written=written,
-        minimum=minimum,
-        maximum=maximum,
-        above=above,
-        variables=variables,
-        check=check,
-    )
+    security = security or secret
+    restricts = restricts or security
+    default = _read_only(default)
+    return Declaration(default, help, secret, security, restricts, written, minimum, maximum, above, variables, check)
 
 
 class Composite(NamedTuple):
-    """An ecosystem's variable that sets several settings of a section at once: ``REDIS_URL``.
+    """A variable of other software that sets several settings of a section at once: ``REDIS_URL``.
 
-    ``sets`` names the attributes that it may set. ``parse`` takes its text and returns values by attribute; what it
-    leaves out, or gives as None, is not set. It raises ValueError for a text that is not ``expected``, and
-    :class:`Unusable` for one that is right and of no use here. Other software may have set the variable, so both are
-    errors only when a script uses the first setting of ``sets`` and no other value replaces it. The text itself is
-    never shown, because it may hold a password. Any variable of one setting alone wins over it in the same layer.
+    Its text is never shown, because it may hold a password. In the same layer, a variable of one setting wins over it.
+
+    Attributes:
+        variable: Name of the variable.
+        expected: What its text must be: ``"a URL such as redis://127.0.0.1:6379/0"``.
+        sets: Attributes that it may set.
+        parse: Takes the text and returns values by attribute. An attribute that is missing or None is not set. It
+            raises ValueError if the text is invalid, and :class:`Unusable` if the text is valid but cannot be used.
+            Other software may have set the variable, so both are errors only when a script uses the first setting of
+            ``sets`` and no other layer sets it.
     """
 
     variable: str
@@ -129,13 +106,14 @@ class Composite(NamedTuple):
 
 
 class Unusable(Exception):  # noqa: N818 - it becomes a warning, and an error when the setting is used
-    """A composite variable's text is right but of no use here; the message says why, without showing the text."""
+    """The text of a composite variable is valid but cannot be used. The message says why, without the text."""
 
 
 class UnusableValue:
-    """Stands for a value that other software may have set: it is an error only if the setting is used.
+    """Replaces an invalid value that other software may have set. It is an error only if the setting is used.
 
-    ``problem`` is that error, as a sentence.
+    Attributes:
+        problem: The error, as a sentence.
     """
 
     __slots__ = ("problem",)
@@ -148,7 +126,7 @@ class UnusableValue:
 
 
 class Section:
-    """The base of a settings section; an instance of it holds the section's values, read only.
+    """Base class of settings sections. An instance holds the values of a section, read only.
 
     >>> class Memcached(Section, name="services.memcached"):
     ...     '''Where memcached listens.'''
@@ -156,20 +134,20 @@ class Section:
     >>> Memcached(port=11212).port
     11212
 
-    ``name`` is the section's place in the configuration; a dot nests it. ``variable_prefix`` is a prefix for
-    environment variables besides the derived ``ZCLI_<NAME>_``. ``composites`` are variables that set several settings.
+    The class arguments are ``name``, the key of the section, in which a dot nests it; ``variable_prefix``, a prefix of
+    environment variables besides ``ZCLI_<NAME>_``; and ``composites``, variables that set several settings.
 
-    Settings may be bool, int, float, str, ``pathlib.Path``, ``tuple[str, ...]``, ``Mapping[str, str]``, a ``Literal``
-    of strings, or one of these ``| None``.
+    The type of a setting is bool, int, float, str, ``pathlib.Path``, ``tuple[str, ...]``, ``Mapping[str, str]``, a
+    ``Literal`` of strings, or one of these ``| None``.
     """
 
     section_name: ClassVar[str]
     variable_prefix: ClassVar[str | None]
     declarations: ClassVar[Mapping[str, Declaration]]
     composites: ClassVar[tuple[Composite, ...]]
-    #: Attributes without a value, and the error that reading one raises.
+    #: Attributes without a usable value, with the error that reading them raises.
     _unusable: Mapping[str, str]
-    #: The attributes whose values are secrets because of where they come from, whatever their declarations say.
+    #: Attributes whose values are secret because their layer says so.
     _hidden: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(
@@ -178,20 +156,32 @@ class Section:
         super().__init_subclass__()
         cls.section_name = name
         cls.variable_prefix = variable_prefix
-        # What a base section declares comes first, and may be declared anew.
-        declared = (item for base in reversed(cls.__mro__) for item in vars(base).items())
-        cls.declarations = {k: v for k, v in declared if isinstance(v, Declaration)}
+        own = {name: item for name, item in vars(cls).items() if isinstance(item, Declaration)}
+        for name in own:  # so that an attribute without a value reaches __getattr__
+            delattr(cls, name)
+        # The settings of a base section come first. A section may declare them again.
+        inherited = (vars(base).get("declarations", {}) for base in reversed(cls.__mro__))
+        cls.declarations = {name: item for found in (*inherited, own) for name, item in found.items()}
         cls.composites = composites
 
     def __init__(self, **values: Any) -> None:
-        """Take the values by name; what is not given has its default. Values are not converted."""
+        """Take values by name, without converting them. Other settings have their defaults."""
         unknown = values.keys() - self.declarations.keys()
         if unknown:
-            raise TypeError(f"{type(self).__name__} has no settings {', '.join(sorted(unknown))}")
+            raise TypeError(f"unknown settings of {type(self).__name__}: {', '.join(sorted(unknown))}")
         self.__dict__["_unusable"] = {k: v.problem for k, v in values.items() if isinstance(v, UnusableValue)}
         for name, declaration in self.declarations.items():
             if name not in self._unusable:
                 self.__dict__[name] = values.get(name, declaration.default)
+
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise ConfigError for a setting whose value cannot be used."""
+            problem = self.__dict__.get("_unusable", {}).get(name)
+            if problem is not None:
+                raise ConfigError(problem)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         key = f"{self.section_name}.{name}".lstrip(".")
@@ -199,7 +189,7 @@ class Section:
 
     def __repr__(self) -> str:
         shown = (
-            f"{name}={redacted(self.__dict__[name], declaration.secret or name in self._hidden)!r}"
+            f"{name}={redact_value(self.__dict__[name], declaration.secret or name in self._hidden)!r}"
             for name, declaration in self.declarations.items()
             if name not in self._unusable
         )
@@ -207,7 +197,7 @@ class Section:
 
 
 class Setting:
-    """One declared setting, as the rest of the configuration sees it."""
+    """One declared setting with its key and the plugin that declares it."""
 
     __slots__ = ("attribute", "declaration", "key", "provider", "section")
 
@@ -225,27 +215,27 @@ class Setting:
 
     @property
     def secret(self) -> bool:
-        """Whether its value may never be shown."""
+        """Whether the value must not be shown."""
         return self.declaration.secret
 
     @property
     def security(self) -> bool:
-        """Whether it decides who is admitted or trusted."""
+        """Whether the setting decides who is admitted or trusted."""
         return self.declaration.security
 
     @property
     def restricts(self) -> bool:
-        """Whether it limits what others may do."""
+        """Whether the setting limits what others may do."""
         return self.declaration.restricts
 
     @property
     def type(self) -> Any:
-        """The declared type, resolved on first use: resolving is slow and most settings keep their default."""
+        """The declared type. It is resolved on first use, because that is slow and most settings keep their default."""
         return _type_hints(self.section)[self.attribute]
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The environment variables that set it, the derived one first."""
+        """The environment variables that set it, ``ZCLI_<KEY>`` first."""
         derived = "ZCLI_" + self.key.replace(".", "_").upper()
         prefix = self.section.variable_prefix
         own = (prefix + self.attribute.upper(),) if prefix else ()
@@ -266,35 +256,40 @@ def _type_hints(section: type[Section]) -> dict[str, Any]:
     if section not in _hints:
         from pathlib import Path
 
-        # Sections may import Path for type checkers only: at start-up nothing else needs it.
+        # Sections import Path for type checkers only, because importing it takes time at every start.
         _hints[section] = get_type_hints(section, localns={"Path": Path})
     return _hints[section]
 
 
 def declared_settings(section: type[Section], provider: str) -> list[Setting]:
-    """The settings a section declares, in its own order.
+    """Return the settings that a section declares, in its order.
 
-    Raises TypeError, with what is wrong, for a class that is no section.
+    Args:
+        section: The section.
+        provider: Name of the plugin that declares it.
+
+    Raises:
+        TypeError: The class is not a valid section; the message says what is wrong.
     """
     if not (isinstance(section, type) and issubclass(section, Section) and hasattr(section, "section_name")):
-        raise TypeError(f"{section!r} is no settings section: derive it from Section with a name")
+        raise TypeError(f"{section!r} is not a settings section; derive it from Section and give it a name")
     name = section.section_name
     if name and not all(part.isidentifier() and part == part.lower() for part in name.split(".")):
-        raise TypeError(f"{section.__qualname__} is named {name!r}; a section's name is lower case, dots nest it")
+        raise TypeError(f"the name of {section.__qualname__} must be lower case, with dots to nest it, got {name!r}")
     settings = [Setting(section, attribute, provider) for attribute in section.declarations]
     for item in settings:
         if item.key.partition(".")[0] in RESERVED:
-            raise TypeError(f"the configuration keeps the name of {item.key} for itself")
+            raise TypeError(f"the name of the setting {item.key} is reserved for an attribute of the configuration")
     undeclared = [name for name in get_annotations(section) if name not in section.declarations]
     if undeclared:
-        raise TypeError(f"{section.__qualname__}.{undeclared[0]} is not declared with setting()")
+        raise TypeError(f"{section.__qualname__}.{undeclared[0]} must be declared with setting()")
     return settings
 
 
 def find_clash(declared: Iterable[Setting], others: Iterable[Setting]) -> str | None:
-    """What in ``declared`` is taken by one of its own settings or of ``others``, as a sentence; None if nothing is.
+    """Return a sentence if a name of ``declared`` is already in use by ``others`` or by each other, else None.
 
-    A key is also taken if it stands above or below another: a setting has no settings in it.
+    A key clashes also with a key above or below it, because a setting cannot hold other settings.
     """
     taken = _Taken()
     for setting in others:
@@ -308,7 +303,7 @@ def find_clash(declared: Iterable[Setting], others: Iterable[Setting]) -> str | 
 
 
 class _Taken:
-    """Every name that settings lay claim to, by name: all that one start-up compares is compared here."""
+    """Every name that settings use, by name, so that comparing all settings of a start is fast."""
 
     def __init__(self) -> None:
         self._sections: dict[str, Setting] = {}
@@ -331,7 +326,7 @@ class _Taken:
             return f"the section {section.section_name!r} is already declared by {other.provider}"
         other = next(filter(None, map(self._keys.get, (key, *_names_above(key)))), None) or self._above.get(key)
         if other is not None:
-            return f"{key} cannot be a setting beside {other.key} of {other.provider}"
+            return f"the setting {key} clashes with {other.key} of {other.provider}"
         for name in (*setting.variables, *setting.composites):
             other = self._variables.get(name)
             # The settings of one section share their composite variables.
@@ -341,13 +336,17 @@ class _Taken:
 
 
 def _names_above(key: str) -> list[str]:
-    """``["a", "a.b"]`` of ``"a.b.c"``."""
+    """Return ``["a", "a.b"]`` for ``"a.b.c"``."""
     parts = key.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def verify_types(settings: list[Setting]) -> None:
-    """Raise TypeError for a setting whose type no value can be converted to."""
+    """Check that values can be converted to the types of these settings.
+
+    Raises:
+        TypeError: A setting has another type.
+    """
     settings = [item for item in settings if not _is_plain(item)]
     if not settings:
         return
@@ -360,15 +359,15 @@ def verify_types(settings: list[Setting]) -> None:
         except Exception as error:
             raise TypeError(f"the type of {item.key} cannot be resolved: {error}") from error
         if declared not in supported and get_origin(declared) is not Literal:
-            raise TypeError(f"{item.key} has a type that settings cannot have: {declared}")
+            raise TypeError(f"the type of the setting {item.key} is not supported: {declared}")
 
 
-#: Annotations that need no resolving to be known; ``Path`` is always the standard library's here.
+#: Annotations whose type is known without resolving them. ``Path`` is always that of pathlib.
 _PLAIN = frozenset({"bool", "int", "float", "str", "Path", "tuple[str, ...]"})
 
 
 def _is_plain(item: Setting) -> bool:
-    """Whether the type can be told from how it is written, without the imports that resolving it takes."""
+    """Return whether the type is known from its text, without the imports that resolving it needs."""
     for base in item.section.__mro__:
         written = get_annotations(base).get(item.attribute)
         if written is not None:
@@ -377,16 +376,7 @@ def _is_plain(item: Setting) -> bool:
 
 
 def without_none(declared: Any) -> Any:
-    """``X`` of ``X | None``; any other type as it is."""
+    """Return ``X`` for ``X | None``, and any other type as it is."""
     if get_origin(declared) in (Union, UnionType):
         return next(item for item in get_args(declared) if item is not type(None))
     return declared
-
-
-def redacted(value: Any, secret: bool) -> Any:
-    """The value as it may be shown: names of a secret mapping stay, everything else of a secret goes."""
-    if not secret or value is None:
-        return value
-    if isinstance(value, Mapping):
-        return dict.fromkeys(value, "<secret>")
-    return "<secret>"

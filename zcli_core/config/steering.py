@@ -1,10 +1,10 @@
 """Names of environment variables that decide what other programs load, run or trust.
 
-A file that sets one of these could have its own code run, or its own server believed, by every program and library that
-inherits the environment. So a configuration layer cannot put them into it.
+A file that sets one of these could make every program that inherits the environment run its code or trust its server.
+So a configuration layer cannot put them into the environment.
 
-The list follows those of glibc (``UNSECURE_ENVVARS``) and sudo (``initial_badenv_table``), and adds what steers TLS,
-proxies and the interpreters and tools of today.
+The list follows those of glibc (``UNSECURE_ENVVARS``) and sudo (``initial_badenv_table``), and adds variables of TLS,
+proxies, and current interpreters and tools.
 """
 
 from __future__ import annotations
@@ -41,6 +41,6 @@ _NAMES = frozenset({
 
 
 def steers(name: str) -> bool:
-    """Whether a variable steers a loader, an interpreter, TLS, a proxy or which programs run. Case does not matter."""
+    """Return whether a variable steers a loader, an interpreter, TLS, a proxy or which programs run, in any case."""
     upper = name.upper()
     return upper in _NAMES or upper.startswith(_PREFIXES) or upper.endswith(_SUFFIXES)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from zcli_core.errors import ZCLIError
 from zcli_core.net.headers import Headers
 from zcli_core.printable import printable
+from zcli_core.redaction import redact_query
 
 #: A request's body. Bytes and None can be sent again at will. An iterable may be gone through once per call of
 #: ``exchange``; whether it can be gone through again is the core's business.
@@ -65,9 +66,7 @@ class Url(NamedTuple):
 
     def redacted(self) -> str:
         """The URL as it may be logged: query values, which may be keys or tokens, are replaced by ``***``."""
-        path, mark, query = self.target.partition("?")
-        shown = "&".join(f"{item.partition('=')[0]}=***" if "=" in item else "***" for item in query.split("&"))
-        return f"{self._base}{path}{mark}{shown if query else ''}"
+        return self._base + redact_query(self.target)
 
     @property
     def _base(self) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote, urlencode
 from zcli_core.http.contract import DEFAULT_PORTS, TransportFailure, Url
 from zcli_core.http.values import Pairs, name_values
 from zcli_core.net.hosts import ascii_host
+from zcli_core.redaction import redact_invalid_url
 
 #: The user and the password that a URL carried.
 UserInfo = tuple[str, str]
@@ -24,9 +25,6 @@ _ORDINARY = re.compile(
 # RFC 3986, appendix B. A part that is missing is None, so that "?" without a query is not lost.
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
 _HOST_AND_PORT = re.compile(r"\[([^\[\]]*)\](?::([^:]*))?|([^:\[\]]*)(?::([^:]*))?")
-_PATH_END = re.compile("([?#])")
-# What stands in a port's place and is not a port: perhaps a password whose @ was forgotten.
-_NO_PORT = re.compile(r"^([^/?#]*//[^/?#:]*):(?![0-9]*(?:[/?#]|$))[^/?#]*")
 _MAX_HOST = 63
 _SAFE_IN_PATH = "/%:@!$&'()*+,;=~"
 _SAFE_IN_QUERY = _SAFE_IN_PATH + "?"
@@ -210,12 +208,7 @@ def shown(text: object) -> str:
     except TransportFailure:
         if not isinstance(text, str):
             return f"<{type(text).__name__}>"
-    # A URL that cannot be read may have its password anywhere before the last @, and a token in query and fragment.
-    before, end, after = (*_PATH_END.split(text, maxsplit=1), "", "")[:3]
-    scheme, mark, rest = before.partition("://")
-    scheme, rest = (f"{scheme}{mark}", rest) if mark else ("", before)
-    rest = "***" if "@" in after else rest.rpartition("@")[2]
-    return repr((_NO_PORT.sub(r"\1:***", scheme + rest) + end)[:200])[1:-1]
+    return redact_invalid_url(text)
 
 
 def _invalid(message: str) -> TransportFailure:

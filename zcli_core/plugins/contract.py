@@ -1,4 +1,4 @@
-"""What every plugin hands in: a named offer that costs nothing until it is chosen."""
+"""What every plugin uses: the provider, the context of a factory, and the version of the contracts."""
 
 from __future__ import annotations
 
@@ -12,28 +12,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: The version of the contracts in this package. A plugin's module states the one it was written for:
-#: ``ZCLI_CONTRACT = 1``. It goes up only when a plugin that was right before would now be wrong.
+#: Version of the contracts. The module of a plugin states the version it was written for: ``ZCLI_CONTRACT = 1``. The
+#: version is raised only when existing plugins would no longer work.
 CONTRACT_VERSION = 1
 
 
 class Context(NamedTuple):
-    """What a factory is given: the configuration in force and a logger of its own."""
+    """What a factory gets: the configuration in force and a logger."""
 
     config: Config
     log: logging.Logger
 
 
 class Provider(Generic[T]):
-    """Something a plugin can make, under a name that configuration selects.
-
-    ``factory`` takes a :class:`Context` and returns the thing itself. It is called at most once per ``zCLI``
-    object and only when the name is selected, so the heavy imports belong inside it.
-
-    ``needs`` names the modules that the factory imports and that may not be installed; ``install`` is what pip then
-    has to be given. The offer is shown as installable where one of them is missing, and choosing it is an error that
-    has the command.
-    """
+    """A named factory of a plugin. The configuration selects it by its name."""
 
     def __init__(
         self,
@@ -45,6 +37,18 @@ class Provider(Generic[T]):
         needs: tuple[str, ...] = (),
         install: str | None = None,
     ) -> None:
+        """Describe what the plugin provides.
+
+        Args:
+            name: Name that selects it.
+            summary: What it is, in a few words.
+            factory: Takes a :class:`Context` and returns the object. It is called at most once for each ``zCLI``
+                object, and only if the name is selected, so slow imports belong into it.
+            aliases: Further names that select it.
+            needs: Modules that the factory imports and that may not be installed. If one is missing, ``zcli plugins``
+                shows the provider as installable, and selecting it is an error with the command to run.
+            install: Argument for ``pip install`` that installs ``needs``, such as ``"zcli-mine[extra]"``.
+        """
         self.name = name
         self.summary = summary
         self.factory = factory
@@ -53,7 +57,7 @@ class Provider(Generic[T]):
         self.install = install
 
     def missing(self) -> list[str]:
-        """Those of ``needs`` that are not installed; of a top-level module nothing is imported."""
+        """Return the modules in ``needs`` that are not installed. Top-level modules are not imported."""
         return [module for module in self.needs if not _is_installed(module)]
 
     def __repr__(self) -> str:
@@ -65,7 +69,7 @@ def _is_installed(module: str) -> bool:
 
     try:
         return find_spec(module) is not None
-    except (ImportError, ValueError):  # its parent is missing; a test has put None in its place
+    except (ImportError, ValueError):  # its parent package is missing, or is None in sys.modules
         return False
-    except (Exception, SystemExit):  # noqa: BLE001 - its parent is there and broken, which whoever imports it will say
+    except (Exception, SystemExit):  # noqa: BLE001 - its parent package is broken; importing it reports that
         return True

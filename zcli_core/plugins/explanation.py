@@ -1,12 +1,12 @@
-"""Why this plugin: which name is selected, by whom, which plugin provides it, and what else there would be."""
+"""Explains which provider is selected, where it was set, and what the alternatives are."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from zcli_core.errors import ConfigError
-from zcli_core.plugins.choice import choose, choose_complete, pip_command, selected_names
-from zcli_core.plugins.records import KINDS, SERVICE, Kind, Offer
+from zcli_core.plugins.records import KINDS, SERVICE, Kind, RegisteredProvider
+from zcli_core.plugins.selection import choose, pip_command, require_installed, selected_names
 from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -17,10 +17,17 @@ _SERVICES = "services."
 
 
 class Candidate(NamedTuple):
-    """Something that could be chosen.
+    """A provider that can be selected.
 
-    ``missing`` are modules that it needs and that are not installed, ``install`` the command that brings them, if the
-    plugin tells.
+    Attributes:
+        name: Name of the provider.
+        aliases: Other names of it.
+        summary: What it is, in a few words.
+        plugin: Name of the plugin.
+        distribution: Distribution that the plugin is from.
+        version: Version of the distribution.
+        missing: Modules that it needs and that are not installed.
+        install: Command that installs them, or None if the plugin does not name it.
     """
 
     name: str
@@ -34,11 +41,16 @@ class Candidate(NamedTuple):
 
 
 class ChoiceExplanation(NamedTuple):
-    """Why things are chosen as they are.
+    """Which providers a setting selects, and why.
 
-    ``key`` is the setting that selects by name, or the service; ``setting`` says who set it (None for a service, which
-    no setting selects), and ``preference`` who set ``plugins.prefer``, where that decides. ``chosen`` is what is in
-    use, ``others`` what else could be. ``problems`` says in sentences why something that is selected cannot be used.
+    Attributes:
+        key: Key of the setting that selects by name, or of the service, such as ``"services.redis"``.
+        kind: Label of the kind, such as ``"HTTP transport"``.
+        setting: Explanation of the setting; None for a service, which no setting selects.
+        preference: Explanation of ``plugins.prefer`` if that decides, or None.
+        chosen: Providers in use.
+        others: Other providers of the same kind.
+        problems: Why selected providers cannot be used, as sentences.
     """
 
     key: str
@@ -53,7 +65,8 @@ class ChoiceExplanation(NamedTuple):
 def explain_choice(host: PluginHost, config: Config, key: str) -> ChoiceExplanation:
     """Explain a setting that selects plugins (``"websocket.transport"``) or a service (``"redis"``).
 
-    :raises ValueError: ``key`` is neither; the message says what it is, or may have been meant.
+    Raises:
+        ValueError: ``key`` is neither; the message suggests a similar key.
     """
     kind = next((kind for kind in KINDS if kind.setting == key), None)
     if kind is not None:
@@ -64,16 +77,16 @@ def explain_choice(host: PluginHost, config: Config, key: str) -> ChoiceExplanat
         names = (_service_name(host, config, key),)
         candidates = host.providers(SERVICE)[names[0]]
         key = _SERVICES + names[0]
-    chosen: list[Offer] = []
+    chosen: list[RegisteredProvider] = []
     problems: list[str] = []
     for name in names:
         try:
             chosen.append(choose(host, kind, name, config))
-            choose_complete(host, kind, name, config)
+            require_installed(host, kind, name, config)
         except ConfigError as error:
             problems += error.problems
     decided = any(name in config.plugins.prefer for name in names)
-    others = [offer for offer in candidates if offer not in chosen]
+    others = [each for each in candidates if each not in chosen]
     return ChoiceExplanation(
         key,
         kind.label,
@@ -85,13 +98,13 @@ def explain_choice(host: PluginHost, config: Config, key: str) -> ChoiceExplanat
     )
 
 
-def _distinct(host: PluginHost, kind: Kind) -> list[Offer]:
-    found = [offer for offers in host.providers(kind).values() for offer in offers]
-    return sorted(dict.fromkeys(found), key=lambda offer: (offer.provider.name, offer.record.name))
+def _distinct(host: PluginHost, kind: Kind) -> list[RegisteredProvider]:
+    found = [each for candidates in host.providers(kind).values() for each in candidates]
+    return sorted(dict.fromkeys(found), key=lambda each: (each.provider.name, each.record.name))
 
 
-def _candidate(offer: Offer) -> Candidate:
-    record, provider = offer
+def _candidate(registered: RegisteredProvider) -> Candidate:
+    record, provider = registered
     point = record.entry_point
     return Candidate(
         provider.name,
@@ -111,10 +124,12 @@ def _service_name(host: PluginHost, config: Config, key: str) -> str:
     if name in services:
         return name
     if key in config.settings:
-        raise ValueError(f"{key} selects no plugin; `zcli config {key}` tells which value it has, and who set it")
+        raise ValueError(
+            f"the setting {key} does not select a plugin; `zcli config {key}` shows its value and where it was set"
+        )
     for kind in KINDS:
         if kind.setting is not None and key in host.providers(kind):
-            raise ValueError(f"{key!r} is the name of a {kind.label}; ask for {kind.setting}, which selects one")
+            raise ValueError(f"{key!r} is the name of a {kind.label}; use the key {kind.setting}, which selects it")
     settings = [kind.setting for kind in KINDS if kind.setting is not None]
     known = [*settings, *services, *(_SERVICES + service for service in services)]
     message = f"{key!r} is neither a setting that selects plugins nor a service{suggestion(key, known)}"

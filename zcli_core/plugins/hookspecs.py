@@ -12,9 +12,8 @@ was written for and implements what it needs of the hooks below, each with as fe
     def zcli_http_transports():
         return [Provider("mine", "my own transport", make_transport)]
 
-Declaring hooks are called once for every ``zCLI`` object, before anything is made (those that give configuration
-layers twice, if their plugin is named in ``zcli.first``). Running hooks are called when
-something happens; one that raises is logged with its plugin's name and changes nothing else.
+Declaring hooks are called once for every ``zCLI`` object, before anything is made. Running hooks are called when
+something happens. If one raises, the error is logged with its plugin's name and changes nothing else.
 """
 
 from __future__ import annotations

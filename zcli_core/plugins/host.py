@@ -1,9 +1,9 @@
-"""The plugin host: discovery, blocking, fault isolation, and the hooks."""
+"""The plugin host: loads plugins, isolates their errors, and calls their hooks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,8 @@ import pluggy
 
 from zcli_core.plugins import hookspecs
 from zcli_core.plugins.discovery import EntryPoint, find_entry_points
-from zcli_core.plugins.loading import check_provider, describe_error, import_object, names_of, refusal
-from zcli_core.plugins.records import KINDS, Kind, Offer, PluginRecord
+from zcli_core.plugins.loading import check_provider, describe_error, import_object, load_error, names_of
+from zcli_core.plugins.records import KINDS, Kind, PluginRecord, RegisteredProvider
 
 if TYPE_CHECKING:
     import logging
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.plugins.tracing import Trace
 
-#: Stands between the host and whatever it calls of a plugin: given the plugin's name, what is called (a hook, or
-#: ``"import"``), its arguments' names and the function, it returns what is called in the function's place.
+#: Wraps everything that the host calls of a plugin. It gets the plugin's name, what is called (the name of a hook, or
+#: ``"import"``), the names of the arguments and the function, and returns the function to call instead.
 Observer = Callable[[str, str, tuple[str, ...], Callable[..., Any]], Callable[..., Any]]
 TRACE_VARIABLE = "ZCLI_TRACE_HOOKS"
 
@@ -31,20 +31,24 @@ TRACE_VARIABLE = "ZCLI_TRACE_HOOKS"
 class PluginHost:
     """The plugins of one ``zCLI`` object.
 
-    Nothing that a plugin does here can raise: a plugin that cannot be loaded, or whose declaration fails, becomes a
-    record with its cause, and the others go on without it.
+    An error of a plugin never stops the host. If a plugin cannot be loaded, or its declaring hook raises, its record
+    gets the state ``"broken"`` with the cause, and the other plugins keep working.
+
+    Attributes:
+        records: A record of each installed plugin, by name.
+        warnings: Sentences for the log, beside those about broken plugins.
     """
 
     def __init__(self, entry_points: Iterable[EntryPoint] | None = None, observe: Observer | None = None) -> None:
-        """Find the plugins, without importing any.
+        """Find the installed plugins without importing them.
 
-        :param entry_points: the plugins to know instead of those that are installed.
-        :param observe: stands between the host and the plugins, to measure them.
+        Args:
+            entry_points: Plugins to use instead of the installed ones.
+            observe: Wraps everything that the host calls of a plugin, such as :class:`~.tracing.Timings`.
         """
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self.records: dict[str, PluginRecord] = {}
-        #: What to warn of, beside what is broken.
         self.warnings: list[str] = []
         self._trace = self._make_trace()
         self._observers = [observer for observer in (observe, self._trace) if observer is not None]
@@ -60,11 +64,11 @@ class PluginHost:
         try:
             return Trace() if is_on(said) else None
         except ValueError as error:
-            self.warnings.append(f"{TRACE_VARIABLE}: {error}; hooks are not traced")
+            self.warnings.append(f"{TRACE_VARIABLE} must be {error}; hooks are not traced")
             return None
 
     def trace_to(self, log: logging.Logger) -> None:
-        """Trace the hooks (``ZCLI_TRACE_HOOKS``) to this log from now on; until then they are on stderr."""
+        """Write the trace of hook calls (``ZCLI_TRACE_HOOKS``) to this log; until now it was written to stderr."""
         if self._trace is not None:
             self._trace.log_to(log)
 
@@ -77,9 +81,14 @@ class PluginHost:
 
     # --- loading ---
 
-    def load(self, blocked: Iterable[str] = (), *, first_only: bool = False) -> None:
-        """Import and register every plugin that is not loaded yet; those in ``blocked`` are not imported at all."""
-        names = set(blocked)
+    def load(self, disabled: Iterable[str] = (), *, first_only: bool = False) -> None:
+        """Import and register every plugin that is not loaded yet.
+
+        Args:
+            disabled: Names of plugins that are not imported.
+            first_only: Whether only the plugins of the group ``zcli.first`` are loaded.
+        """
+        names = set(disabled)
         for record in self.records.values():
             if record.state != "found":
                 continue
@@ -94,17 +103,17 @@ class PluginHost:
             plugin = load()
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - SystemExit, a panic in Rust: the others go on
+        except BaseException as error:  # noqa: BLE001 - also SystemExit and panics in Rust
             self._break(record, f"it cannot be imported: {describe_error(error)}")
             return
         try:
-            cause = refusal(record, plugin, self._manager)
+            cause = load_error(record, plugin, self._manager)
             if cause:
                 self._break(record, cause)
                 return
             self._manager.register(plugin, record.name)
-        except Exception as error:  # noqa: BLE001 - pluggy says what is wrong with a hook in many types
-            if self._manager.get_plugin(record.name) is not None:  # pluggy before 1.7 leaves half of it behind
+        except Exception as error:  # noqa: BLE001 - pluggy raises many types for an invalid hook
+            if self._manager.get_plugin(record.name) is not None:  # pluggy before 1.7 leaves it half registered
                 self._manager.unregister(plugin)
             self._break(record, f"it does not fit the hooks: {describe_error(error)}")
             return
@@ -117,111 +126,126 @@ class PluginHost:
         record.cause = cause
 
     def drop(self, name: str, state: str, cause: str | None = None) -> None:
-        """Take a loaded plugin out again, as ``"disabled"`` or ``"broken"``."""
+        """Unregister a loaded plugin and give its record the state ``"disabled"`` or ``"broken"``."""
         record = self.records[name]
         if record.plugin is not None:
             self._manager.unregister(record.plugin)
         record.plugin, record.state, record.cause = None, state, cause
-        record.offers = {}
+        record.providers = {}
 
     # --- declaring hooks ---
 
-    def collect(self, hook: str, check: Callable[[Any], None]) -> list[tuple[str, Any]]:
-        """Call a declaring hook of every plugin: (plugin's name, item) for each item that it gives.
+    def collect(self, hook: str, check: Callable[[Any], None], skip: Collection[str] = ()) -> list[tuple[str, Any]]:
+        """Call a declaring hook of every plugin.
 
-        ``check`` raises for an item that will not do. A plugin whose hook raises, or gives such an item, is dropped
-        as broken with all it offers.
+        A plugin whose hook raises, or returns an invalid item, is dropped as broken with all that it provides.
+
+        Args:
+            hook: Name of the hook.
+            check: Raises an error for an invalid item.
+            skip: Names of plugins whose hook is not called.
+
+        Returns:
+            (name of the plugin, item) for each item.
         """
         found = []
         for name, function in self._implementations(hook, _as_list):
+            if name in skip:
+                continue
             try:
                 items = function()
                 for item in items:
                     check(item)
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+            except BaseException as error:  # noqa: BLE001 - the other plugins keep working
                 self.drop(name, "broken", f"its hook {hook} failed: {describe_error(error)}")
             else:
                 found += [(name, item) for item in items]
         return found
 
     def collect_providers(self) -> None:
-        """Ask every plugin what it provides."""
+        """Collect the providers of every plugin."""
         for kind in KINDS:
             for plugin, provider in self.collect(kind.hook, check_provider):
-                self._add_offer(self.records[plugin], kind, provider)
+                self._add_provider(self.records[plugin], kind, provider)
 
-    def _add_offer(self, record: PluginRecord, kind: Kind, provider: Provider[Any]) -> None:
+    def _add_provider(self, record: PluginRecord, kind: Kind, provider: Provider[Any]) -> None:
         if record.state != "loaded":
             return
-        offers = record.offers.setdefault(kind, [])
-        twice = names_of(offers) & names_of([provider])
+        providers = record.providers.setdefault(kind, [])
+        twice = names_of(providers) & names_of([provider])
         if twice:
-            self.drop(record.name, "broken", f"it offers two {kind.plural} of the name {min(twice)!r}")
+            self.drop(record.name, "broken", f"it provides two {kind.plural} with the name {min(twice)!r}")
         else:
-            offers.append(provider)
+            providers.append(provider)
 
-    # --- choosing ---
+    # --- selecting providers ---
 
-    def providers(self, kind: Kind) -> dict[str, list[Offer]]:
-        """Everything of a kind that is on offer, by name and alias."""
-        found: dict[str, list[Offer]] = {}
+    def providers(self, kind: Kind) -> dict[str, list[RegisteredProvider]]:
+        """Return all providers of a kind, by name and alias."""
+        found: dict[str, list[RegisteredProvider]] = {}
         for record in self.records.values():
-            for provider in record.offers.get(kind, ()):
+            for provider in record.providers.get(kind, ()):
                 for name in dict.fromkeys((provider.name, *provider.aliases)):
-                    found.setdefault(name, []).append(Offer(record, provider))
+                    found.setdefault(name, []).append(RegisteredProvider(record, provider))
         return found
 
     def choose(self, kind: Kind, config: Config, name: str | None = None) -> Provider[Any]:
-        """The provider that the configuration selects, or the one of that name.
+        """Return the provider that the configuration selects, or the provider of that name.
 
-        :raises ConfigError: nobody provides it, or several do and ``plugins.prefer`` does not decide between them.
+        Raises:
+            ConfigError: No plugin provides it, or several plugins do and ``plugins.prefer`` names none of them.
         """
-        from zcli_core.plugins.choice import choose, selected_names
+        from zcli_core.plugins.selection import choose, selected_names
 
         return choose(self, kind, name or selected_names(kind, config)[0], config).provider
 
     def make(self, kind: Kind, context: Context, name: str | None = None) -> Any:
-        """What the provider that the configuration selects, or the one of that name, makes.
+        """Call the factory of the provider that the configuration selects, or of the provider of that name.
 
-        To be called once for every ``zCLI`` object.
+        Call it once for each ``zCLI`` object.
 
-        :raises ConfigError: as :meth:`choose` does, or something that the provider needs is not installed, or its
-            factory failed.
+        Raises:
+            ConfigError: As for :meth:`choose`, or a module that the provider needs is not installed, or the factory
+                failed.
         """
-        from zcli_core.plugins.choice import make, selected_names
+        from zcli_core.plugins.selection import make, selected_names
 
         return make(self, kind, name or selected_names(kind, context.config)[0], context)[1]
 
     def make_all(self, kind: Kind, context: Context) -> list[tuple[PluginRecord, Any]]:
-        """What the providers that the configuration selects make, each with its plugin.
+        """Call the factory of each provider that the configuration selects.
 
-        To be called once for every ``zCLI`` object.
+        Call it once for each ``zCLI`` object.
 
-        :raises ConfigError: as :meth:`make` does.
+        Returns:
+            (plugin, what the factory returned) in the order of the setting.
+
+        Raises:
+            ConfigError: As for :meth:`make`.
         """
-        from zcli_core.plugins.choice import make, selected_names
+        from zcli_core.plugins.selection import make, selected_names
 
         return [make(self, kind, name, context) for name in selected_names(kind, context.config)]
 
     # --- calling hooks ---
 
     def notifier(self, hook: str, log: logging.Logger) -> Callable[..., None] | None:
-        """A function that calls a running hook of every plugin, or None if no plugin implements it.
+        """Return a function that calls a running hook of every plugin, or None if no plugin implements it.
 
-        Asked once, so that a hook that nobody implements costs nothing when things run. The function takes the
-        hook's arguments by position; an implementation that raises is logged with its plugin's name.
+        Call it once and keep the result, so that a hook without implementations costs nothing. The function takes the
+        arguments of the hook by position. If an implementation raises, the error is logged with the plugin's name.
         """
 
         def report(plugin: str, error: BaseException) -> None:
-            message = "the plugin %s failed in its hook %s; zCLI goes on without it"
-            log.error(message, plugin, hook, exc_info=error)
+            message = "the hook %s of the plugin %s failed; the other plugins keep working"
+            log.error(message, hook, plugin, exc_info=error)
 
         return self.caller(hook, report)
 
     def caller(self, hook: str, report: Callable[[str, BaseException], None]) -> Callable[..., None] | None:
-        """As :meth:`notifier`; ``report`` is given the plugin's name and the error of each that raises."""
+        """Return a function as :meth:`notifier` does; ``report`` gets the plugin's name and the error if one raises."""
         calls = self._implementations(hook)
         if not calls:
             return None
@@ -232,7 +256,7 @@ class PluginHost:
                     function(*values)
                 except KeyboardInterrupt:
                     raise
-                except BaseException as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+                except BaseException as error:  # noqa: BLE001 - the other plugins keep working
                     report(plugin, error)
 
         return call
@@ -240,7 +264,7 @@ class PluginHost:
     def _implementations(
         self, hook: str, adapt: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     ) -> list[tuple[str, Callable[..., Any]]]:
-        """(plugin's name, function of all the hook's arguments by position), in the order of the calls."""
+        """Return (plugin's name, function that takes all arguments of the hook by position) in calling order."""
         caller = getattr(self._manager.hook, hook)
         names = caller.spec.argnames
         found = []
@@ -259,7 +283,7 @@ class PluginHost:
         return function
 
     def problems(self) -> list[str]:
-        """One sentence for every plugin that is broken."""
+        """Return a sentence for each broken plugin."""
         return [
             f"the plugin {record} is broken: {record.cause}"
             for record in self.records.values()
@@ -268,12 +292,12 @@ class PluginHost:
 
 
 def _as_list(function: Callable[[], Iterable[Any] | None]) -> Callable[[], list[Any]]:
-    """A declaring hook whose items are made when it is called, even if it is a generator."""
+    """Wrap a declaring hook so that it returns a list, even if it is a generator."""
     return lambda: list(function() or ())
 
 
 def _taking(given: tuple[str, ...], wanted: tuple[str, ...], function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that is called with ``given`` by position and passes on what is ``wanted``."""
+    """Return a function that takes the arguments ``given`` by position and passes on those in ``wanted``."""
     if wanted == given:
         return function
     positions = tuple(given.index(name) for name in wanted)

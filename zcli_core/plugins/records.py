@@ -1,4 +1,4 @@
-"""What the host knows: the kinds of things that plugins provide, and a record of each installed plugin."""
+"""The kinds of providers, and the record of each installed plugin."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ if TYPE_CHECKING:
 
 
 class Kind(NamedTuple):
-    """A kind of provider: its name for people, the hook that declares it and the setting that selects one, or some.
+    """A kind of provider.
 
-    ``setting`` is None for a kind of which all are in use, each by its name. ``contract`` is the class that what is
-    made has to be like, ``suite`` the contract suite that tells whether it is.
+    Attributes:
+        label: Name of the kind in messages, such as ``"HTTP transport"``.
+        hook: Hook that declares providers of this kind.
+        setting: Key of the setting that selects providers by name; None if all providers are in use.
+        contract: Path of the class that describes what a factory must return.
+        suite: Path of the contract suite that tests it.
     """
 
     label: str
@@ -24,7 +28,7 @@ class Kind(NamedTuple):
 
     @property
     def plural(self) -> str:
-        """Several of them, for people."""
+        """The label for several providers."""
         return f"{self.label[:-1]}ies" if self.label.endswith("y") else f"{self.label}s"
 
 
@@ -60,10 +64,15 @@ KINDS = (HTTP_TRANSPORT, WEBSOCKET_TRANSPORT, AUTH_STRATEGY, SERVICE)
 
 
 class PluginRecord:
-    """What the host knows of one installed plugin.
+    """The state of one installed plugin.
 
-    ``state`` is ``"found"`` (not loaded yet), ``"loaded"``, ``"disabled"`` or ``"broken"``; then ``cause`` says why.
-    ``offers`` holds what it provides, by kind; ``hooks`` the names of the hooks it implements.
+    Attributes:
+        entry_point: Where the plugin is.
+        state: ``"found"`` (not loaded yet), ``"loaded"``, ``"disabled"`` or ``"broken"``.
+        cause: Why it is broken, as a sentence, or None.
+        plugin: The plugin itself, if it is loaded.
+        hooks: Names of the hooks that it implements.
+        providers: Its providers by kind.
     """
 
     def __init__(self, entry_point: EntryPoint) -> None:
@@ -72,25 +81,25 @@ class PluginRecord:
         self.cause: str | None = None
         self.plugin: Any = None
         self.hooks: tuple[str, ...] = ()
-        self.offers: dict[Kind, list[Provider[Any]]] = {}
+        self.providers: dict[Kind, list[Provider[Any]]] = {}
 
     @property
     def name(self) -> str:
-        """The plugin's name: that of its entry point."""
+        """Name of the plugin and of its entry point."""
         return self.entry_point.name
 
     @property
     def origin(self) -> str:
-        """The distribution and version it was installed with."""
+        """Distribution and version, as in ``"zcli-core 0.1.0"``."""
         return f"{self.entry_point.distribution} {self.entry_point.version}".rstrip()
 
     def __str__(self) -> str:
-        """Plugin, distribution and version, as messages name it."""
+        """Return plugin, distribution and version."""
         return f"{self.name} ({self.origin})"
 
 
-class Offer(NamedTuple):
-    """Something that a plugin provides, and that plugin."""
+class RegisteredProvider(NamedTuple):
+    """A provider and the plugin that provides it."""
 
     record: PluginRecord
     provider: Provider[Any]

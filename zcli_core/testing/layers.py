@@ -31,7 +31,7 @@ from zcli_core.assembly import add_plugins_settings, check_layer, core_settings
 from zcli_core.config.config import Config
 from zcli_core.config.contract import ConfigLayer, Entry, LayerContext
 from zcli_core.config.layering import resolve
-from zcli_core.config.reading import Reading, read_layers
+from zcli_core.config.reading import LayerReader, Reading
 from zcli_core.config.settings import Setting
 from zcli_core.errors import ConfigError
 from zcli_core.plugins.host import PluginHost
@@ -128,8 +128,9 @@ class ConfigLayerContract(Contract):
         return source
 
     def _readings(self, source: LayerSource, more: Iterable[ConfigLayer] = ()) -> tuple[list[Reading], LayerContext]:
-        context = source.context()
-        return read_layers([*self._others, self._layer, *more], self._settings, context), context
+        reader = LayerReader(source.context())
+        readings = reader.read([*self._others, self._layer, *more])
+        return readings, reader.context_for(self._layer)
 
     def _read(self, source: LayerSource) -> Reading:
         """What the layer gives, read as zCLI reads it: after the others, if it needs settings."""
@@ -233,10 +234,10 @@ class ConfigLayerContract(Contract):
             self._config(self._filled(values))
         origins = {entry.origin for entry in self._entries(self._filled(values))}
         for key in values:
-            said = [problem for problem in caught.value.problems if problem.startswith(f"{key}: ")]
+            said = [problem for problem in caught.value.problems if problem.startswith(f"{key} ")]
             assert len(said) == 1, f"not one complaint of {key}: {caught.value}"
             assert any(origin in said[0] for origin in origins)
-            assert "expected" in said[0]
+            assert "must be" in said[0]
         assert MARK not in str(caught.value)
 
     def test_a_source_that_cannot_be_used_is_named_and_not_shown(self) -> None:

@@ -145,7 +145,7 @@ def _only(provider: Provider[ServiceBackend]) -> dict[str, PluginRecord]:
     """A host's records where one plugin offers that service and nobody offers another."""
     record = PluginRecord(EntryPoint("contract_suite", "", "the contract suite", ""))
     record.state = "loaded"
-    record.offers = {SERVICE: [provider]}
+    record.providers = {SERVICE: [provider]}
     return {record.name: record}
 
 

@@ -18,12 +18,18 @@ class ServiceSettings(Section, name="services"):
     ...     port: int = setting(11211, "TCP port", minimum=1, maximum=65535)
     """
 
-    host: str = setting("127.0.0.1", "name or address to reach it at, or the path of its Unix socket")
-    port: int = setting(1, "TCP port", minimum=1, maximum=65535)
+    host: str = setting("127.0.0.1", "host name or address of the service, or the path of its Unix socket")
+    port: int = setting(1, "TCP port of the service", minimum=1, maximum=65535)
     data_dir: Path | None = setting(
-        None, "data folder of a server that zCLI starts; one of zCLI's own if unset", written=True
+        None, "data folder of the service if zCLI starts it; a folder below services.folder if unset", written=True
     )
-    launcher: str = setting("auto", "what starts it: systemd, debian-cluster, homebrew, windows-service, local or auto")
-    ca_file: Path | None = setting(None, "PEM file of the authorities that its TLS certificate must be from")
-    client_cert: Path | None = setting(None, "PEM file of the client certificate, for a service that requires one")
-    client_key: Path | None = setting(None, "PEM file of the private key of client_cert, if it is not in that file")
+    launcher: str = setting(
+        "auto", "how zCLI starts the service: systemd, debian-cluster, homebrew, windows-service, local or auto"
+    )
+    ca_file: Path | None = setting(
+        None, "PEM file of certificate authorities for the TLS certificate of the service; if unset, probes accept any"
+    )
+    client_cert: Path | None = setting(None, "PEM file of the client certificate for a service that requires one")
+    client_key: Path | None = setting(
+        None, "PEM file of the private key of the client certificate, if client_cert does not hold it"
+    )
