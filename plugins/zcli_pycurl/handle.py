@@ -89,7 +89,7 @@ class Handle:
                 options += tls.for_proxy()
         return options
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         """Send a request and read its response. Raises TransportFailure, or what the body's iterable raised."""
         seconds = deadline - time.monotonic()
         if seconds <= 0:
@@ -182,7 +182,7 @@ class Handle:
                 self._check_certificate()
             self._response.ask()
             self._driver.limit = sooner(math.inf, self._read_timeout)
-        except BaseException as error:  # noqa: BLE001 - raised again by exchange(); pycurl would print it
+        except BaseException as error:  # noqa: BLE001 - raised again by send(); pycurl would print it
             self._error = error
             return pycurl.PREREQFUNC_ABORT
         return pycurl.PREREQFUNC_OK

@@ -44,7 +44,7 @@ class Http1Connection:
         self.may_be_reused = False
         self.was_stale = False
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         """Send a request and read its response, connecting first if need be."""
         kept = self._stream
         body = request.body

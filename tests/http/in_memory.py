@@ -48,7 +48,7 @@ class Transport:
     def last(self) -> Sent:
         return self.sent[-1]
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         given = request.body
         body = given if isinstance(given, bytes) else b"" if given is None else b"".join(given)
         self.sent.append(Sent(request, body, deadline))

@@ -35,7 +35,7 @@ VERBS = ("get", "post", "put", "patch", "delete", "head", "options")
         ("proxies", "HTTPS_PROXY"),
         ("proxy", "HTTPS_PROXY"),
         ("cookies", "Cookie"),
-        ("stream", "http.max_bytes"),
+        ("stream", "http.max_response_bytes"),
         ("allow_redirects", "follow_redirects="),
         ("content", "data="),
         ("query", "params="),
@@ -103,13 +103,13 @@ def test_timeout_pair_lengthens_the_call(timeout: Any, retries: int, seconds: fl
         raise TransportFailure("tls", "final")
 
     http, transport = in_memory(fail, timeout=10)
-    exchange = transport.exchange
+    send = transport.send
 
     def note(request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         waits.append(deadline - time.monotonic())
-        return exchange(request, deadline, max_bytes)
+        return send(request, deadline, max_bytes)
 
-    transport.exchange = note  # type: ignore[method-assign]
+    transport.send = note  # type: ignore[method-assign]
     assert http.get(URL, timeout=timeout, retries=retries) is None
     per_attempt = sum(timeout) if None not in timeout else seconds
     assert waits == pytest.approx([min(per_attempt, seconds)], abs=4)

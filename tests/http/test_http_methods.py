@@ -148,11 +148,11 @@ def test_user_agent_is_the_configured_one() -> None:
 
 
 def test_max_bytes_is_the_configured_one() -> None:
-    """``http.max_bytes``; that a transport keeps to it is tested by its suite."""
+    """``http.max_response_bytes``; that a transport keeps to it is tested by its suite."""
     mock = MockTransport(make_response(200, b"12345"))
-    assert client_over(mock, max_bytes=5).get(URL)
+    assert client_over(mock, max_response_bytes=5).get(URL)
     assert mock.requests[0].max_bytes == 5
-    http = client_over(mock, max_bytes=4)
+    http = client_over(mock, max_response_bytes=4)
     assert http.get(URL) is None
     assert failure_of(http).kind == "too_large"
 

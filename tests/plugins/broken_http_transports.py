@@ -36,8 +36,8 @@ class Broken(Urllib3Transport):
 
 
 class IgnoresMaxBytes(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        return super().exchange(request, min(deadline, time.monotonic() + 1), 2**62)
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        return super().send(request, min(deadline, time.monotonic() + 1), 2**62)
 
 
 class TestIgnoresMaxBytes(LimitsContract):
@@ -57,8 +57,8 @@ class TestIgnoresMaxBytes(LimitsContract):
 class DecodesFirst(Broken):
     """Keeps to ``max_bytes``, but looks only when it has everything."""
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        answer = super().exchange(request, min(deadline, time.monotonic() + 1), max(max_bytes, 2**30))
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        answer = super().send(request, min(deadline, time.monotonic() + 1), max(max_bytes, 2**30))
         if len(answer.body) > max_bytes:
             raise TransportFailure("too_large", f"the body is larger than {max_bytes} bytes")
         return answer
@@ -76,8 +76,8 @@ class TestDecodesFirst(LimitsContract):
 
 
 class IgnoresDeadline(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        return super().exchange(request, math.inf, max_bytes)
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        return super().send(request, math.inf, max_bytes)
 
 
 class TestIgnoresDeadline(DeadlineContract):
@@ -94,13 +94,13 @@ class TestIgnoresDeadline(DeadlineContract):
 
 
 class RetriesEverything(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         try:
-            return super().exchange(request, deadline, max_bytes)
+            return super().send(request, deadline, max_bytes)
         except TransportFailure as failure:
             if failure.kind != "reset":
                 raise
-        return super().exchange(request, deadline, max_bytes)
+        return super().send(request, deadline, max_bytes)
 
 
 class TestRetriesEverything(ConnectionsContract):
@@ -141,9 +141,9 @@ class TestVerifiesNobody(TlsContract):
 
 
 class ShowsCertificateToAll(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         request.shows_certificate = True
-        return super().exchange(request, deadline, max_bytes)
+        return super().send(request, deadline, max_bytes)
 
 
 class TestShowsCertificateToAll(TlsContract):
@@ -152,13 +152,13 @@ class TestShowsCertificateToAll(TlsContract):
 
 
 class FollowsRedirects(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        answer = super().exchange(request, deadline, max_bytes)
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        answer = super().send(request, deadline, max_bytes)
         target = dict(answer.headers).get("Location")
         if target is None or request.url.target == target:
             return answer
         url = request.url._replace(target=target)
-        return super().exchange(HttpRequest("GET", url, request.headers), deadline, max_bytes)
+        return super().send(HttpRequest("GET", url, request.headers), deadline, max_bytes)
 
 
 class TestFollowsRedirects(AnswersContract):
@@ -167,10 +167,10 @@ class TestFollowsRedirects(AnswersContract):
 
 
 class AddsHeaders(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         if "user-agent" not in request.headers:
             request.headers["User-Agent"] = "broken/1.0"
-        return super().exchange(request, deadline, max_bytes)
+        return super().send(request, deadline, max_bytes)
 
 
 class TestAddsHeaders(SendingContract):
@@ -187,9 +187,9 @@ class TestAddsHeaders(SendingContract):
 class DeliversHalves(Broken):
     """Takes what has come for what there is."""
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         try:
-            return super().exchange(request, deadline, max_bytes)
+            return super().send(request, deadline, max_bytes)
         except TransportFailure as failure:
             if "before the end" in failure.message or "ends before" in failure.message:
                 return RawResponse(200, "OK", [], b"half")
@@ -208,9 +208,9 @@ class TestDeliversHalves(FaultsContract):
 
 
 class TellsSecrets(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         try:
-            return super().exchange(request, deadline, max_bytes)
+            return super().send(request, deadline, max_bytes)
         except TransportFailure as failure:
             raise TransportFailure(failure.kind, f"{request.url}: {failure.message}") from None
 
@@ -229,8 +229,8 @@ class MixesAnswers(Broken):
 
     last: RawResponse | None = None
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        self.last = super().exchange(request, deadline, max_bytes)
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        self.last = super().send(request, deadline, max_bytes)
         time.sleep(0.001)
         return self.last
 

@@ -58,7 +58,7 @@ def noise(size: int) -> bytes:
 
 @pytest.fixture
 def limited(make_curl: Callable[..., HttpClient]) -> HttpClient:
-    return make_curl(max_bytes=LIMIT)
+    return make_curl(max_response_bytes=LIMIT)
 
 
 def fetch(http: HttpClient, coding: str, body: bytes) -> bytes | None:

@@ -25,7 +25,7 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def http(make_curl: Callable[..., HttpClient], authority: trustme.CA, tmp_path: Path) -> HttpClient:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    return make_curl(ca_file=tmp_path / "ca.pem", max_bytes=100_000)
+    return make_curl(ca_file=tmp_path / "ca.pem", max_response_bytes=100_000)
 
 
 def failure(http: HttpClient) -> HttpFailure:

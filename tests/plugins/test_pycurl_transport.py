@@ -436,7 +436,7 @@ def test_certificate_is_looked_at_on_every_connection(tmp_path: Path, version: s
         handle = Handle(PoolKey.of(url, False), TlsOptions(Http(ca_file=tmp_path / "ca.pem")), 100)
         for _ in range(2):
             request = HttpRequest("GET", url, Headers())
-            assert handle.exchange(request, time.monotonic() + 20, 1000).status == 200
+            assert handle.send(request, time.monotonic() + 20, 1000).status == 200
         handle.close()
         assert resumed == [False, False]
 

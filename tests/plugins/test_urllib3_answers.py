@@ -84,6 +84,6 @@ def test_request_with_a_line_break_is_not_sent(http: HttpClient) -> None:
         request = HttpRequest("GET", Url("http", "127.0.0.1", server.port, "/"), Headers([("X", "1\r\nY: 2")]))
         transport = Urllib3Transport(Http())
         with pytest.raises(ValueError, match="line break"):
-            transport.exchange(request, time.monotonic() + 10, 1000)
+            transport.send(request, time.monotonic() + 10, 1000)
         transport.close()
         assert server.requests == []

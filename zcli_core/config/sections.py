@@ -86,7 +86,7 @@ class Http(Section, name="http"):
     timeout: float = setting(10.0, "deadline of a whole call, in seconds", above=0)
     retries: int = setting(0, "how often a failed idempotent request is tried again", minimum=0, maximum=10)
     retry_all_methods: bool = setting(False, "retry POST and PATCH too, which may then be carried out twice")
-    max_bytes: int = setting(64 * 1024 * 1024, "largest decoded body that is accepted, in bytes", minimum=1)
+    max_response_bytes: int = setting(64 * 1024 * 1024, "largest decoded body that is accepted, in bytes", minimum=1)
     max_headers: int = setting(1000, "header fields that a response may have", minimum=1, maximum=5000)
     max_redirects: int = setting(10, "how many redirects are followed", minimum=0)
     pool_size: int = setting(64, "connections kept open per host", minimum=16)

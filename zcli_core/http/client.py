@@ -188,7 +188,7 @@ class HttpClient:
             started=started,
             deadline=deadline,
             timeouts=timeouts,
-            max_bytes=settings.max_bytes,
+            max_bytes=settings.max_response_bytes,
             max_redirects=settings.max_redirects if follow_redirects else 0,
             retries=Retries(
                 allowed,
@@ -353,7 +353,7 @@ class HttpClient:
     def _send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         transport = self._transport or self._first_transport()
         try:
-            raw = transport.exchange(request, deadline, max_bytes)
+            raw = transport.send(request, deadline, max_bytes)
             # It goes into logs and onto terminals.
             return raw if raw.reason.isprintable() else raw._replace(reason=printable(raw.reason))
         except (TransportFailure, BodySourceError):

@@ -1,7 +1,7 @@
 """HTTP transports: what a plugin that carries requests must do, and why a call may have no answer.
 
 The core builds a :class:`HttpRequest`, hands it to the transport that configuration selected, and gets a
-:class:`RawResponse` or a :class:`TransportFailure`. One call of :meth:`HttpTransport.exchange` is one request and
+:class:`RawResponse` or a :class:`TransportFailure`. One call of :meth:`HttpTransport.send` is one request and
 one answer: redirects, retries, authentication, charsets and JSON are the core's business.
 
 A plugin offers transports with the hook ``zcli_http_transports``, which returns
@@ -64,7 +64,7 @@ __all__ = [
 #: - ``tls``: no secure connection; the certificate is expired, for another host, or of an unknown authority
 #: - ``proxy``: the proxy could not be reached, is of an unknown kind, or would not open the tunnel
 #: - ``protocol``: what came back is not HTTP, ended early, or contradicts itself
-#: - ``too_large``: the decoded body is larger than ``http.max_bytes``, or there are more headers than
+#: - ``too_large``: the decoded body is larger than ``http.max_response_bytes``, or there are more headers than
 #:   ``http.max_headers`` or 256 KiB
 #: - ``body``: the request's body has more or less bytes than its Content-Length says
 #: - ``too_many_redirects``: more than ``http.max_redirects``
@@ -133,14 +133,14 @@ class HttpTransport(Protocol):
 
     @property
     def content_codings(self) -> tuple[str, ...]:
-        """The content codings that :meth:`exchange` undoes, by their names (RFC 9110, section 8.4.1), the best first.
+        """The content codings that :meth:`send` undoes, by their names (RFC 9110, section 8.4.1), the best first.
 
         Servers are asked for these: the core puts them into Accept-Encoding, ``identity`` where there are none. A
         class attribute will do, as in ``content_codings = ("gzip", "deflate")``.
         """
         ...
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         """Send one request and read its whole answer.
 
         ``deadline`` is a reading of :func:`time.monotonic`. Everything counts against it: waiting for a

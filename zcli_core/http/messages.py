@@ -18,7 +18,7 @@ from zcli_core.net.headers import Headers
 from zcli_core.printable import printable
 
 #: A request's body. Bytes and None can be sent again at will. An iterable may be gone through once per call of
-#: ``exchange``; whether it can be gone through again is the core's business.
+#: ``send``; whether it can be gone through again is the core's business.
 Body = bytes | Iterable[bytes] | None
 
 #: Methods whose repetition changes nothing (RFC 9110, section 9.2.2).

@@ -45,14 +45,14 @@ _INSTEAD = {
     "cert": "set http.client_cert, http.client_key and, for more hosts than the first, http.client_cert_hosts",
     "proxies": "set HTTP_PROXY, HTTPS_PROXY and NO_PROXY in the environment, or http.trust_env: false to ignore them",
     "cookies": "use headers={'Cookie': 'name=value'}; a cookie that a redirect sets is kept within the call",
-    "stream": "the whole body is read within the timeout; http.max_bytes limits its size",
+    "stream": "the whole body is read within the timeout; http.max_response_bytes limits its size",
     "allow_redirects": "use follow_redirects=",
     "max_redirects": "set http.max_redirects",
     "content": "use data=",
     "body": "use data=",
     "query": "use params=",
     "trust_env": "set http.trust_env",
-    "max_bytes": "set http.max_bytes",
+    "max_bytes": "set http.max_response_bytes",
     "raise_for_status": "call raise_for_status() on the response",
 }
 _INSTEAD["proxy"] = _INSTEAD["proxies"]

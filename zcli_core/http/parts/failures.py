@@ -84,7 +84,7 @@ def invalid_chunk() -> TransportFailure:
 
 def body_too_large(max_bytes: int, how: str) -> TransportFailure:
     """The decoded body is larger than allowed."""
-    return TransportFailure("too_large", f"the body is larger than {max_bytes} bytes (http.max_bytes), {how}")
+    return TransportFailure("too_large", f"the body is larger than {max_bytes} bytes (http.max_response_bytes), {how}")
 
 
 def head_too_large(limit: str) -> TransportFailure:

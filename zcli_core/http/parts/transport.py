@@ -77,8 +77,8 @@ class Connection(Protocol):
         request, before a byte of a response came."""
         ...
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        """As :meth:`zcli_core.http.contract.HttpTransport.exchange`."""
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        """As :meth:`zcli_core.http.contract.HttpTransport.send`."""
         ...
 
     def is_usable(self, request: HttpRequest) -> bool:
@@ -183,23 +183,23 @@ class PooledTransport(Generic[C]):
         # Also at the end of a program that closes nothing.
         self._finalizer = weakref.finalize(self, self._pool.close)
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        """See :meth:`zcli_core.http.contract.HttpTransport.exchange`."""
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        """See :meth:`zcli_core.http.contract.HttpTransport.send`."""
         key = PoolKey.of(request.url, self._trust_env, self._has_certificate and request.shows_certificate)
         kept = self._pool.take(key, request)
         if kept is not None:
             try:
-                return self._exchange_on(kept, key, request, deadline, max_bytes)
+                return self._send_on(kept, key, request, deadline, max_bytes)
             except TransportFailure:
                 if not (kept.was_stale and may_repeat(request)):
                     raise
-        return self._exchange_on(self._connect(key), key, request, deadline, max_bytes)
+        return self._send_on(self._connect(key), key, request, deadline, max_bytes)
 
-    def _exchange_on(
+    def _send_on(
         self, connection: C, key: PoolKey, request: HttpRequest, deadline: float, max_bytes: int
     ) -> RawResponse:
         try:
-            raw = connection.exchange(request, deadline, max_bytes)
+            raw = connection.send(request, deadline, max_bytes)
         except BaseException:
             # A signal's exception too: what comes after it on the connection would be taken for the next response.
             connection.close()
