@@ -1,9 +1,6 @@
-"""What the tests of ``z.comm`` share."""
+"""What the tests of the HTTP client share."""
 
 from __future__ import annotations
-
-import contextlib
-from collections.abc import Iterator
 
 import pytest
 from http_clients import Clock
@@ -12,12 +9,6 @@ import zcli_core.http.call
 import zcli_core.http.client
 import zcli_core.http.retries
 import zcli_core.testing.mock_transport
-
-
-@pytest.fixture
-def sockets() -> Iterator[contextlib.ExitStack]:
-    with contextlib.ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture

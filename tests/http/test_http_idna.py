@@ -23,7 +23,7 @@ from zcli_core.http.redirects import same_site
 from zcli_core.http.urls import parse_url, resolve
 from zcli_core.net import connecting
 from zcli_core.net.hosts import ascii_host
-from zcli_core.net.ports import valid_host
+from zcli_core.net.validation import valid_host
 from zcli_core.testing.http.peer import ScriptedServer
 
 

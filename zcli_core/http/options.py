@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 from zcli_core.http.contract import Body, Headers, check_header
 from zcli_core.http.streamed_body import StreamedBody
 from zcli_core.http.values import Pairs, pairs_of, plain_text
+from zcli_core.net.validation import LONGEST_TIMEOUT, valid_timeout
 
 if TYPE_CHECKING:
     from zcli_core.http.auth import Auth
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
 #: What may be given as ``headers``. A value may be str, bytes or int; None leaves out a header that zCLI would send.
 HeadersLike = Mapping[str, Any] | Iterable[tuple[str, Any]]
-
-#: The longest deadline, in seconds (about 11 days): a socket's timeout cannot hold arbitrarily large numbers.
-_LONGEST = 1e6
-
 
 #: Seconds for the whole call, or (connect, read): limits of each attempt, None for one that is not limited.
 Timeout = float | tuple[float | None, float | None]
@@ -91,8 +87,11 @@ class Timeouts(NamedTuple):
 def checked_timeout(timeout: object, default: float, attempts: int) -> Timeouts:
     """Return the limits that an argument ``timeout`` means.
 
-    With (connect, read) the whole call has ``default`` seconds, or as long as that many attempts need if that is
-    longer.
+    Args:
+        timeout: See :data:`Timeout`; None stands for ``default``.
+        default: The setting ``http.timeout``, in seconds.
+        attempts: How often each request may be sent. With a pair (connect, read) the whole call has ``default`` seconds,
+            or as long as that many attempts need if that is longer.
 
     Raises:
         ValueError: It is neither a finite number above 0 nor a pair of such numbers.
@@ -100,24 +99,17 @@ def checked_timeout(timeout: object, default: float, attempts: int) -> Timeouts:
     if timeout is None:
         return Timeouts(default)
     if not isinstance(timeout, (tuple, list)):
-        return Timeouts(_seconds(timeout, timeout))
+        return Timeouts(valid_timeout(timeout))
     if len(timeout) != 2:
-        raise _invalid_timeout(timeout)
-    connect, read = (None if limit is None else _seconds(limit, timeout) for limit in timeout)
-    needed = attempts * ((connect or 0) + (read or 0))
-    return Timeouts(min(max(default, needed), _LONGEST), connect, read)
-
-
-def _seconds(value: object, timeout: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise _invalid_timeout(timeout)
-    return float(min(value, _LONGEST))
-
-
-def _invalid_timeout(timeout: object) -> ValueError:
-    return ValueError(
-        f"timeout must be a number of seconds above 0 for the whole call, or (connect, read), got {timeout!r}"
+        raise ValueError(
+            f"timeout must be a number of seconds above 0 for the whole call, or (connect, read), got {timeout!r}"
+        )
+    connect, read = (
+        None if limit is None else valid_timeout(limit, name)
+        for limit, name in zip(timeout, ("the connect timeout", "the read timeout"))
     )
+    needed = attempts * ((connect or 0) + (read or 0))
+    return Timeouts(min(max(default, needed), LONGEST_TIMEOUT), connect, read)
 
 
 def checked_retries(retries: object) -> int:

@@ -315,7 +315,7 @@ class Services:
         launcher: Any,
         timeout: Any,
     ) -> Job:
-        from zcli_core.net.ports import valid_port, valid_timeout
+        from zcli_core.net.validation import valid_port, valid_timeout
         from zcli_core.services.launchers.choice import check_name
 
         backend = self._backend(name)
