@@ -103,7 +103,7 @@ def test_get_invalid_timeout_raises(http: HttpClient, timeout: Any) -> None:
 @pytest.mark.parametrize("retries", [-1, 1.5, "1", True])
 def test_get_invalid_retries_raises(http: HttpClient, retries: Any) -> None:
     """Retries are an integer from 0."""
-    with pytest.raises(ValueError, match="retries must be a whole number"):
+    with pytest.raises(ValueError, match="retries must be an integer"):
         http.get(URL, retries=retries)
 
 

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 from in_memory import answer, in_memory
 
-from zcli_core.http.bodies import MISSING
 from zcli_core.http.contract import TransportFailure
+from zcli_core.http.request_body import MISSING
 from zcli_core.http.streamed_body import StreamedBody
 
 URL = "http://host.example/"

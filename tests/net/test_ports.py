@@ -64,11 +64,17 @@ def test_no_value_but_a_whole_number_in_range_is_taken_for_a_port(port: Any) -> 
 
 
 @pytest.mark.parametrize(
-    "timeout", [0, -1, "2", True, None, float("nan"), float("inf"), pytest.param(10**400, id="huge")]
+    "timeout", [0, -1, "2", True, None, float("nan"), float("inf"), pytest.param(-(10**400), id="huge")]
 )
 def test_a_timeout_that_is_no_positive_number_of_seconds_is_refused(timeout: Any) -> None:
     with pytest.raises(ValueError, match="timeout must be a number of seconds above 0"):
         wait_for_port(80, timeout=timeout)
+
+
+def test_wait_for_port_huge_timeout_is_accepted(sockets: contextlib.ExitStack) -> None:
+    """A number beyond the range of float stands for the longest timeout."""
+    _, port = listening(sockets, "127.0.0.1")
+    assert wait_for_port(port, timeout=10**400)
 
 
 @pytest.mark.parametrize("ask", [*ASK, lambda port, host: find_free_port(host)])

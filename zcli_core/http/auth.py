@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zcli_core.http.contract import HttpRequest
-from zcli_core.http.options import describe_body
+from zcli_core.http.request_headers import describe_body
 from zcli_core.http.values import plain_text
 
 #: ``(user, password)`` for Basic, a string for Bearer, or a function that changes the request's headers itself.

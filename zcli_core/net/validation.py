@@ -54,13 +54,9 @@ def valid_timeout(timeout: Any, name: str = "timeout") -> float:
     expected = f"{name} must be a number of seconds above 0"
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise _wrong_type(expected, timeout)
-    try:
-        seconds = float(timeout)
-    except OverflowError:
-        seconds = math.inf
-    if not 0 < seconds < math.inf:
+    if not 0 < timeout < math.inf:
         raise ValueError(f"{expected}, got {_shown(timeout)}")
-    return min(seconds, LONGEST_TIMEOUT)
+    return float(min(timeout, LONGEST_TIMEOUT))
 
 
 def valid_host(host: Any) -> str:
