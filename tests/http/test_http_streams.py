@@ -116,7 +116,7 @@ def test_file_that_shrinks_gives_none(file: IO[bytes], how: str) -> None:
     assert http.put(URL, auth=shrink, **body) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "body"
-    assert "announced with 10 bytes, but it ended after 3" in http.last_failure.message
+    assert "Content-Length is 10, but the body ended after 3" in http.last_failure.message
 
 
 def test_file_of_proc_is_not_empty() -> None:
@@ -191,7 +191,7 @@ def test_body_that_is_longer_than_announced_is_a_failure() -> None:
     body = StreamedBody(iter([b"12", b"34"]))
     body.length = 3
     sent = []
-    with pytest.raises(TransportFailure, match="announced with 3 bytes, but it has more"):
+    with pytest.raises(TransportFailure, match="Content-Length is 3, but the body has more"):
         sent += list(body)
     assert not sent
 

@@ -132,7 +132,7 @@ def test_a_body_that_is_in_no_such_coding_is_none(limited: HttpClient, coding: s
     assert fetch(limited, coding, b"\xff this is no such thing \xff" * 10) is None
     assert limited.last_failure is not None
     assert limited.last_failure.kind == "protocol"
-    assert "not in the Content-Encoding" in limited.last_failure.message
+    assert "not in the coding that Content-Encoding states" in limited.last_failure.message
 
 
 def test_codings_may_be_laid_over_each_other(limited: HttpClient) -> None:

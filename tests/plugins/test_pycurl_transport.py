@@ -22,8 +22,8 @@ import zcli_pycurl.driver
 import zcli_pycurl.handle
 import zcli_pycurl.tls
 from zcli_pycurl.certificates import names_hosts
+from zcli_pycurl.curl_errors import CurlError, failure_of
 from zcli_pycurl.driver import Driver
-from zcli_pycurl.failures import Trouble, classify
 from zcli_pycurl.handle import Handle, url_of
 from zcli_pycurl.tls import TlsOptions, system_authorities
 from zcli_pycurl.transport import CurlTransport
@@ -46,7 +46,7 @@ def http(make_curl: Callable[..., HttpClient]) -> HttpClient:
 
 
 def pool_of(http: HttpClient) -> ConnectionPool[Handle]:
-    transport = http._transport
+    transport = http._transport._transport
     assert isinstance(transport, CurlTransport)
     return transport._pool
 
@@ -60,7 +60,7 @@ def test_one_setting_chooses_it(isolated: Path, httpbin: str, name: str) -> None
         found = z.comm.http_get(f"{httpbin}/get", params={"a": "b"})
         assert found is not None, z.comm.http.last_failure
         assert found.json()["args"] == {"a": "b"}
-        assert isinstance(z.comm.http._transport, CurlTransport)
+        assert isinstance(z.comm.http._transport._transport, CurlTransport)
 
 
 def test_without_pycurl_the_error_has_the_command(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_a_connection_to_itself_is_none(http: HttpClient) -> None:
     """Both ends of a connection to a free local port can be the same socket; the request would be its own answer."""
     handle = Handle(PoolKey("http", "127.0.0.1", closed_port(), None), TlsOptions(Http()), 100)
     try:
-        assert handle._begin("127.0.0.1", "127.0.0.1", 50000, 50000) == pycurl.PREREQFUNC_ABORT
+        assert handle._on_request("127.0.0.1", "127.0.0.1", 50000, 50000) == pycurl.PREREQFUNC_ABORT
         assert isinstance(handle._error, TransportFailure)
         assert handle._error.kind == "refused"
     finally:
@@ -214,7 +214,7 @@ def test_a_connection_to_itself_is_none(http: HttpClient) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
-@pytest.mark.parametrize("callback", ["_watch", "_connect", "_begin"])
+@pytest.mark.parametrize("callback", ["_watch", "_on_connect", "_on_request"])
 def test_signal_within_a_callback_comes_out(
     http: HttpClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], callback: str
 ) -> None:
@@ -251,10 +251,10 @@ def test_classify_etimedout_is_not_the_deadline(code: int, was_asked: bool, kind
     """The system gives up, maybe long before the deadline of the call; libcurl uses one number for both."""
     key = PoolKey("http", "host.example", 80, None)
     doing = "reading the body" if was_asked else "connecting to host.example:80"
-    trouble = Trouble(code, "failed", errno.ETIMEDOUT, doing, was_asked, False, False, "")
-    found = classify(trouble, key)
+    trouble = CurlError(code, "failed", errno.ETIMEDOUT, doing, was_asked, False, False, "")
+    found = failure_of(trouble, key)
     assert (found.kind, "deadline" in found.message, "timed out" in found.message) == (kind, False, True)
-    assert classify(trouble._replace(code=pycurl.E_OPERATION_TIMEDOUT, errno=0), key).kind == "timeout"
+    assert failure_of(trouble._replace(code=pycurl.E_OPERATION_TIMEDOUT, errno=0), key).kind == "timeout"
 
 
 def test_the_zone_of_an_address_is_for_this_machine_only() -> None:

@@ -121,8 +121,8 @@ def test_connections_to_many_places_do_not_pile_up(make_http: Callable[..., Http
     http = make_http(pool_size=16)
     with ScriptedServer(answering(response())) as server:
         assert http.get(server.url)
-        assert http._transport is not None
-        pool: ConnectionPool[Any] = http._transport._pool  # type: ignore[attr-defined]
+        assert http._transport._transport is not None
+        pool: ConnectionPool[Any] = http._transport._transport._pool  # type: ignore[attr-defined]
         pool._total = 3
         with ExitStack() as stack:
             for _ in range(8):

@@ -1,4 +1,4 @@
-"""``z.comm.http``: one call from a URL to a response, over the transport that the configuration selects."""
+"""``z.comm.http``: the HTTP client. It sends requests over the transport that the configuration selects."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ ResponseHook = Callable[[HttpRequest, "HttpResponse | HttpFailure"], Any]
 class HttpClient:
     """Sends HTTP requests. One object serves any number of threads.
 
-    Every call returns an :class:`~zcli_core.http.contract.HttpResponse` for any response, 404 and 500 included, and
-    None if there is none; :attr:`last_failure` and one line of the log then say why. A mistake in an argument raises
-    TypeError or ValueError at once, before anything is sent.
+    Every call returns an :class:`~zcli_core.http.contract.HttpResponse` for every response, including 404 and 500. If
+    there is no response it returns None, logs the reason in one line and keeps it in :attr:`last_failure`. An invalid
+    argument raises TypeError or ValueError before anything is sent.
 
-    Certificates are verified. Redirects are followed; headers that might be credentials are not sent on to another
-    site, and the client certificate is shown only where ``http.client_cert_hosts`` allows it. Cookies live within one
-    call only. Credentials come from ``auth`` or the URL: ``~/.netrc`` is never read.
+    Certificates are verified. Redirects are followed; headers that may carry credentials are not sent to another site,
+    and only the hosts of ``http.client_cert_hosts`` see the client certificate. Cookies are kept within one call only.
+    Credentials come from ``auth`` or from the URL; ``~/.netrc`` is not read.
     """
 
     def __init__(
@@ -116,34 +116,34 @@ class HttpClient:
         """Send a request and return the response, or None if there is none.
 
         Args:
-            method: ``"GET"`` or any other, in any case.
-            url: An ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication and are shown
-                nowhere.
-            params: Names and values, added to the URL's query, or a str that is ready. A value is str, int, float,
-                bool (``true``, ``false``), bytes, an enum member (its value), a date, time or datetime (ISO 8601), a
-                UUID or a Decimal. An iterable of these repeats the name; None leaves it out.
-            data: The body. A dict or list is sent as JSON, str as UTF-8, bytes as they are. A file opened in binary
-                mode or an iterable of bytes is read while it is sent: a file to the end that it has now.
+            method: ``"GET"`` or any other, in upper or lower case.
+            url: An ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication; logs and errors
+                do not show them.
+            params: Names and values that are added to the URL's query, or an encoded query as str. A value is str, int,
+                float, bool (sent as ``true`` or ``false``), bytes, an enum member (its value is sent), a date, time or
+                datetime (ISO 8601), a UUID or a Decimal. An iterable of these repeats the name; None leaves it out.
+            data: The body. A dict or list is sent as JSON, str as UTF-8, bytes unchanged. A file opened in binary mode
+                or an iterable of bytes is read while it is sent. A file is sent up to the size that it has now.
             json: The body, any value that JSON can hold. ``json=None`` sends ``null``.
-            form: Names and values as for ``params``, sent as an HTML form does.
+            form: Names and values as for ``params``, sent as an HTML form sends them.
             files: Files by field name, sent as multipart/form-data, together with ``form`` if that is given. A file is
-                bytes, str, a Path, a file opened in binary mode, or a tuple (file name, content[, content type]). With
-                None as its file name the tuple is a form field. An empty ``files`` sends ``form`` as multipart.
-            headers: Header fields; None as a value leaves out one that zCLI would send.
+                bytes, str, a Path, a file opened in binary mode, or a tuple (file name, content[, content type]). If
+                the file name is None, the tuple is a form field. An empty ``files`` sends ``form`` as multipart.
+            headers: Header fields. None as a value leaves out a header that zCLI would send.
             auth: (user, password) for Basic, a str for Bearer, or a function that takes the
                 :class:`~zcli_core.http.contract.HttpRequest` and changes its headers.
-            timeout: Seconds that the whole call may take: connecting, sending, redirects, retries, the last byte of the
-                body. ``http.timeout`` if not given, 10 unless configured. A pair (connect, read) limits each attempt
-                instead: ``connect`` seconds until the connection stands, ``read`` seconds from then to the last byte.
-                The whole call then has ``http.timeout``, or as long as all its attempts need if that is longer.
-            retries: How often a request that failed, or got the status 429, 502, 503 or 504, is tried again;
-                ``http.retries`` if not given, 0 unless configured. Retry-After is respected if the timeout leaves room.
-            retry_all_methods: Try POST and PATCH again too, which may then be carried out twice;
-                ``http.retry_all_methods`` if not given.
+            timeout: Seconds for the whole call: connecting, sending, redirects, retries and the last byte of the body.
+                The default is ``http.timeout`` (10). A pair (connect, read) limits each attempt instead: ``connect``
+                seconds until the connection is made, ``read`` seconds from then to the last byte. The whole call then
+                has ``http.timeout``, or as long as all its attempts need if that is longer.
+            retries: How often a request that failed, or got the status 429, 502, 503 or 504, is sent again. The default
+                is ``http.retries`` (0). Retry-After is respected if the timeout allows it.
+            retry_all_methods: Send POST and PATCH again too; the server may then carry them out twice. The default is
+                ``http.retry_all_methods`` (False).
             follow_redirects: False returns a redirect as the response.
 
         Raises:
-            TypeError, ValueError: An argument cannot be used. Nothing was sent.
+            TypeError, ValueError: An argument is invalid. Nothing was sent.
             OSError: A file to send cannot be read.
         """
         started = time.monotonic()
@@ -284,7 +284,7 @@ class HttpClient:
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Ask for a URL's status and headers only; see :meth:`request` for the arguments."""
+        """Request the status and headers of a URL without the body; see :meth:`request` for the arguments."""
         return self.request("HEAD", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def options(
@@ -297,7 +297,7 @@ class HttpClient:
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Ask what may be done with a URL; see :meth:`request` for the arguments."""
+        """Request the methods that a URL allows; see :meth:`request` for the arguments."""
         return self.request("OPTIONS", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def use_transport(self, transport: HttpTransport) -> None:
@@ -316,14 +316,14 @@ class HttpClient:
         self._transport.close()
 
     def _call_hooks(self, on_request: RequestHook, request: HttpRequest) -> None:
-        """Call the hooks. Their changes are dropped if the headers do not describe one request any more."""
+        """Call the hooks. If the headers then contradict the body or each other, the changes are dropped."""
         given = request.headers.copy()
         on_request(request)
         try:
             describe_body(request.headers, request.body)
         except ValueError as error:
             request.headers = given
-            self._log.error("zcli_http_request: the headers that the hooks set are not sent: %s", error)
+            self._log.error("zcli_http_request: the headers set by hooks are invalid and not sent: %s", error)
 
     def _default_headers(self) -> list[tuple[str, str]]:
         # Without Accept-Encoding a server may use any coding (RFC 9110, section 12.5.3).
@@ -345,15 +345,16 @@ def _authorizer(auth: Auth | None, fields: Headers) -> Callable[[HttpRequest], A
     if auth is None:
         return None
     if not callable(auth) and "authorization" in fields:
-        raise ValueError("auth and an Authorization header were given: give one of them")
+        raise ValueError("auth and an Authorization header were given: give only one of them")
     return authorize(auth)
 
 
 def _url_authorizer(user_info: UserInfo) -> Callable[[HttpRequest], Any]:
-    """Raises TransportFailure, because an invalid URL is a failure of the call in every one of its parts."""
+    """Raise TransportFailure if the credentials are invalid, because an invalid URL is a failure of the call."""
     try:
         return basic(*user_info)
     except ValueError:
         raise TransportFailure(
-            "invalid_url", "the URL's user name has a colon in it, which Basic credentials cannot have (RFC 7617)"
+            "invalid_url",
+            "the user name in the URL contains a colon, which Basic credentials cannot contain (RFC 7617)",
         ) from None

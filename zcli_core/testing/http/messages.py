@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zcli_core.http.parts.heads import MAX_HEAD_BYTES
+from zcli_core.http.contract import MAX_HEAD_BYTES
 from zcli_core.testing.http.answers import answer_to, packed
 from zcli_core.testing.http.base import Caller, HttpContract, MakeCaller
 from zcli_core.testing.http.certificates import server_tls
