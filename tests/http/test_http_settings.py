@@ -49,7 +49,7 @@ def start(**http: Any) -> zCLI:
         (
             {"client_cert": "cert.pem"},
             "http.client_cert (zSpark): {}/cert.pem holds no private key in PEM format; "
-            "http.client_key is not set, so it is looked for there",
+            "http.client_key is not set, so the key is read from this file",
         ),
         (
             {"client_cert": "cert.pem", "client_key": "missing.pem"},
@@ -63,7 +63,7 @@ def start(**http: Any) -> zCLI:
             {"client_cert": "cert.pem", "client_key": "encrypted.pem"},
             "http.client_key (zSpark): {}/encrypted.pem is enc",
         ),
-        ({"client_key": "key.pem"}, "http.client_key (zSpark) is set, but http.client_cert is not: a key alone is of"),
+        ({"client_key": "key.pem"}, "http.client_key (zSpark) is set, but http.client_cert is not: set both, or neither"),
         ({"user_agent": "a\r\nEvil: 1"}, "http.user_agent: 'a\\r\\nEvil: 1' from zSpark cannot be used; expected text"),
         ({"user_agent": "€"}, "http.user_agent: '€' from zSpark cannot be used; expected text that a header can carry"),
     ],

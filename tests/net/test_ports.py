@@ -99,7 +99,7 @@ def test_a_url_given_as_host_is_not_repeated_for_it_may_hold_a_password() -> Non
 def test_a_port_that_nobody_holds_is_available() -> None:
     port = find_free_port()
     assert check_port(port) is True
-    assert port_state(port).detail == f"port {port} of 127.0.0.1: nothing holds it"
+    assert port_state(port).detail == f"port {port} of 127.0.0.1: no program has it"
 
 
 def test_a_listening_port_is_in_use_and_said_where(sockets: contextlib.ExitStack) -> None:

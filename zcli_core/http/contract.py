@@ -172,9 +172,10 @@ class HttpTransport(Protocol):
         body ends before its length or before its content coding does, or if only the end of a TLS connection ends it
         and there was no close_notify. The content coding of a 206 is not decoded, because a 206 is a part.
 
-        **Connections** are kept. One that the server has closed meanwhile is replaced. A request that may have reached
-        the server is sent again only if its method is idempotent (RFC 9110, section 9.2.2) and its body is bytes or
-        None. If a signal handler raises an exception, it leaves this method unchanged, and the connection is closed.
+        **Connections** are kept. If the server has closed a kept connection, a new one is opened. A request that may
+        have reached the server is sent again only if its method is idempotent (RFC 9110, section 9.2.2) and its body is
+        bytes or None. If a signal handler raises an exception, it leaves this method unchanged, and the connection is
+        closed.
 
         Args:
             request: The request.
