@@ -63,7 +63,10 @@ def start(**http: Any) -> zCLI:
             {"client_cert": "cert.pem", "client_key": "encrypted.pem"},
             "http.client_key (zSpark): {}/encrypted.pem is enc",
         ),
-        ({"client_key": "key.pem"}, "http.client_key (zSpark) is set, but http.client_cert is not: set both, or neither"),
+        (
+            {"client_key": "key.pem"},
+            "http.client_key (zSpark) is set, but http.client_cert is not: set both",
+        ),
         ({"user_agent": "a\r\nEvil: 1"}, "http.user_agent: 'a\\r\\nEvil: 1' from zSpark cannot be used; expected text"),
         ({"user_agent": "€"}, "http.user_agent: '€' from zSpark cannot be used; expected text that a header can carry"),
     ],

@@ -15,7 +15,7 @@ from zcli_core.assembly import assemble
 from zcli_core.cli.ws_client import Client, ClientError, read_url
 from zcli_core.net.tls import is_end
 from zcli_core.plugins.host import PluginHost
-from zcli_core.testing.http import certificates
+from zcli_core.testing import certificates
 from zcli_core.testing.http.peer import ScriptedServer, answering, response
 
 

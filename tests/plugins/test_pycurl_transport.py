@@ -36,7 +36,7 @@ from zcli_core.http.contract import Headers, HttpRequest, TransportFailure, Url
 from zcli_core.http.parts import transport
 from zcli_core.http.parts.transport import ConnectionPool, PoolKey
 from zcli_core.net.connecting import SelectPoll
-from zcli_core.testing.http import certificates
+from zcli_core.testing import certificates
 from zcli_core.testing.http.peer import ScriptedServer, answering, closed_port, response, wait_until
 
 

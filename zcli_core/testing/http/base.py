@@ -25,8 +25,8 @@ from zcli_core.http.contract import (
     Url,
 )
 from zcli_core.printable import printable
+from zcli_core.testing.certificates import AUTHORITY
 from zcli_core.testing.contract import Contract, Offered, make_context
-from zcli_core.testing.http.certificates import AUTHORITY
 
 #: Seconds that a call has which is to end in time by itself.
 ENOUGH = 20.0

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from zcli_core.http.contract import FailureKind, TransportFailure
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import ENOUGH, GRACE, Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import (
     Script,
     ScriptedServer,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import ENOUGH, SHORT, Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import Script, ScriptedServer, after_request, answering, response, wait_until
 
 #: What a server has sent when it begins to dawdle.

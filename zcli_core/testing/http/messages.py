@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from zcli_core.http.contract import MAX_HEAD_BYTES
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.answers import answer_to, packed
 from zcli_core.testing.http.base import Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import ScriptedServer, after_request, answering, chunked, response
 
 #: Media types that the rules of e-mail give a structure of header lines (RFC 2046).

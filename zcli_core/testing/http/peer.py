@@ -85,7 +85,7 @@ class ScriptedServer:
     """
 
     def __init__(self, script: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
-        """``tls``: speak TLS, as :func:`~zcli_core.testing.http.certificates.server_tls` makes it."""
+        """``tls``: speak TLS, as :func:`~zcli_core.testing.certificates.server_tls` makes it."""
         self._script = script
         self._tls = tls
         self.connections = 0

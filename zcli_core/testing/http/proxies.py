@@ -9,9 +9,9 @@ from base64 import b64encode
 
 import pytest
 
-from zcli_core.testing.http import certificates
+from zcli_core.testing import certificates
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import SECRET, SHORT, Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import ScriptedServer, after_request, answering, closed_port, response
 
 LOGIN = "Basic " + b64encode(f"user:{SECRET}@".encode()).decode()

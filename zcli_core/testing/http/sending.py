@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from zcli_core.http.contract import TransportFailure
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import ENOUGH, Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import ReceivedRequest, ScriptedServer, answering, chunked, response
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "QUERY")

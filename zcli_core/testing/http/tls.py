@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from zcli_core.testing.http import certificates
+from zcli_core.testing import certificates
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import ScriptedServer, answering, chunked, response
 
 #: Certificates that are not accepted, and how engines say why.
