@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import pytest
 from click.testing import CliRunner
-from in_memory import answer, in_memory
+from in_memory import in_memory, raw_response
 
 from zcli_core.http.contract import TransportFailure
 from zcli_core.http.request_body import MISSING
@@ -62,7 +62,7 @@ def file(tmp_path: Path) -> Iterator[IO[bytes]]:
 
 def test_file_whose_seek_returns_none_is_sent() -> None:
     """The length comes from tell(), and the file can be sent again after a redirect."""
-    http, transport = in_memory(answer(307, ("Location", "/b")), answer())
+    http, transport = in_memory(raw_response(307, ("Location", "/b")), raw_response())
     assert http.put(URL, data=Remote(b"hello"))
     assert [(sent.body, sent.header("Content-Length")) for sent in transport.sent] == [(b"hello", "5")] * 2
     http.post(URL, files={"f": Remote(b"hello")})
@@ -94,7 +94,7 @@ def test_file_beyond_its_end_is_empty(file: IO[bytes]) -> None:
 
 def test_file_that_grows_is_sent_as_it_was(file: IO[bytes]) -> None:
     """What is appended after the call began is not sent, so that the length stays true."""
-    http, transport = in_memory(answer(307, ("Location", "/b")), answer())
+    http, transport = in_memory(raw_response(307, ("Location", "/b")), raw_response())
 
     def grow(request: Any) -> None:
         Path(file.name).write_bytes(b"0123456789 and more")

@@ -15,11 +15,11 @@ from zcli_urllib3.transport import Urllib3Transport
 from zcli_core.http.contract import HttpRequest, RawResponse, TransportFailure
 from zcli_core.plugins.contract import Context
 from zcli_core.testing.http import base
-from zcli_core.testing.http.answers import AnswersContract
 from zcli_core.testing.http.connections import ConnectionsContract
 from zcli_core.testing.http.deadlines import DeadlineContract
 from zcli_core.testing.http.faults import FaultsContract
 from zcli_core.testing.http.limits import LimitsContract
+from zcli_core.testing.http.responses import ResponsesContract
 from zcli_core.testing.http.sending import SendingContract
 from zcli_core.testing.http.tls import TlsContract
 
@@ -58,10 +58,10 @@ class DecodesFirst(Broken):
     """Keeps to ``max_bytes``, but looks only when it has everything."""
 
     def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        answer = super().send(request, min(deadline, time.monotonic() + 1), max(max_bytes, 2**30))
-        if len(answer.body) > max_bytes:
+        raw = super().send(request, min(deadline, time.monotonic() + 1), max(max_bytes, 2**30))
+        if len(raw.body) > max_bytes:
             raise TransportFailure("too_large", f"the body is larger than {max_bytes} bytes")
-        return answer
+        return raw
 
 
 class TestDecodesFirst(LimitsContract):
@@ -153,15 +153,15 @@ class TestShowsCertificateToAll(TlsContract):
 
 class FollowsRedirects(Broken):
     def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        answer = super().send(request, deadline, max_bytes)
-        target = dict(answer.headers).get("Location")
+        raw = super().send(request, deadline, max_bytes)
+        target = dict(raw.headers).get("Location")
         if target is None or request.url.target == target:
-            return answer
+            return raw
         url = request.url._replace(target=target)
         return super().send(HttpRequest("GET", url, request.headers), deadline, max_bytes)
 
 
-class TestFollowsRedirects(AnswersContract):
+class TestFollowsRedirects(ResponsesContract):
     transport = FollowsRedirects
     MUST_FAIL = frozenset({"test_redirects_are_returned"})
 

@@ -23,7 +23,7 @@ from zcli_core.http.parts import codings
 from zcli_core.http.parts.bodies import BodyReceiver
 from zcli_core.http.parts.codings import BLOCK, decoder_for
 from zcli_core.http.parts.heads import Framing
-from zcli_core.testing.http.peer import ScriptedServer, answering, response
+from zcli_core.testing.http.peer import ScriptedServer, responding, response
 
 zstd: Any = codings._zstd_module()
 
@@ -62,7 +62,7 @@ def limited(make_curl: Callable[..., HttpClient]) -> HttpClient:
 
 
 def fetch(http: HttpClient, coding: str, body: bytes) -> bytes | None:
-    with ScriptedServer(answering(response(body, "200 OK", f"Content-Encoding: {coding}"))) as server:
+    with ScriptedServer(responding(response(body, "200 OK", f"Content-Encoding: {coding}"))) as server:
         found = http.get(server.url)
     return None if found is None else found.content
 
@@ -77,7 +77,7 @@ def undone(coding: str, *parts: bytes) -> bytes:
 
 
 def test_servers_are_asked_for_what_can_be_undone(limited: HttpClient) -> None:
-    with ScriptedServer(answering(response())) as server:
+    with ScriptedServer(responding(response())) as server:
         assert limited.get(server.url)
         assert b"\r\nAccept-Encoding: zstd, br, gzip, deflate\r\n" in server.requests[0]
 
