@@ -143,7 +143,7 @@ def test_two_objects_do_not_see_each_other(site: Site, isolated: Path) -> None:
 
         class Transport:
             def __init__(self, context): self.title = context.config.title
-            def exchange(self, request, deadline, max_bytes):
+            def send(self, request, deadline, max_bytes):
                 return RawResponse(200, "OK", [], self.title.encode())
             def close(self): pass
 

@@ -90,7 +90,7 @@ class _RudeTransport:
     def __init__(self, outcome: Any) -> None:
         self.outcome = outcome
 
-    def exchange(self, request: Any, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: Any, deadline: float, max_bytes: int) -> RawResponse:
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome  # type: ignore[no-any-return]

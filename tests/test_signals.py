@@ -45,7 +45,7 @@ class Slow:
 
     content_codings = ()
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         time.sleep(60)
         raise NotImplementedError
 

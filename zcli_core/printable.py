@@ -1,8 +1,8 @@
-"""How text that other programs wrote goes onto a terminal or into a log.
+"""Makes text of other programs safe for a terminal and for a log.
 
-Peers, servers and files can send control characters: a terminal obeys them, and a line break makes one log line look
-like two. Every output of zCLI passes such text through :func:`printable`, and writes its lines with
-:func:`print_line`, which also decides what happens to characters that a console's encoding does not have.
+Peers, servers and files can send control characters. A terminal would execute them, and a line break would make one log
+line look like two. All output of zCLI passes such text through :func:`printable`. It is written with
+:func:`print_line`, which also escapes characters that the encoding of the console does not have.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _ESCAPES = {code: _escape(code) for code in _UNSAFE}
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Return a text with an escape such as ``\\x1b`` in place of each character that a terminal or a reader obeys.
+    """Return a text with an escape such as ``\\x1b`` in place of each unsafe character.
 
     These are control characters (C0, DEL, C1), line and paragraph separators, characters that change the direction of
-    text, and lone surrogates. Everything else stays as it is, backslashes included.
+    text, and lone surrogates. All other characters are kept, including backslashes.
 
     Args:
         text: Text that may come from another program.
-        keep: Characters to leave alone: ``"\\n\\t"`` for a text of several lines. Without it the result is one line.
+        keep: Characters to keep, such as ``"\\n\\t"`` for a text of several lines. Without it the result is one line.
     """
-    if text.isprintable():  # nearly always, and much faster
+    if text.isprintable():  # the usual case, and much faster
         return text
     escapes = {code: escape for code, escape in _ESCAPES.items() if chr(code) not in keep} if keep else _ESCAPES
     text = text.translate(escapes)
@@ -41,17 +41,17 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def encodable(text: str, stream: TextIO) -> str:
-    """Return a text with an escape such as ``\\u2713`` for each character that the stream's encoding does not have."""
+    """Return a text with an escape such as ``\\u2713`` for each character that a stream's encoding does not have."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def print_line(text: str, stream: TextIO | None = None, keep: str = "") -> None:
-    """Print a line that may hold text of other programs, at once. It never raises because of what the text holds.
+    """Print a line that may have text of other programs, and flush it. No text makes it raise an error.
 
     Args:
         text: The line, without its end.
-        stream: Where to; ``sys.stdout`` if not given. A stream that is missing or closed is not an error.
+        stream: The stream; ``sys.stdout`` by default. A missing or closed stream is not an error.
         keep: As for :func:`printable`.
     """
     stream = sys.stdout if stream is None else stream

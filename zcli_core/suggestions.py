@@ -1,4 +1,4 @@
-"""Did you mean: the nearest known name to one that nobody knows."""
+"""Suggestions for unknown names: the most similar known name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known name most like ``name``, or None if none is alike enough (0 to 1)."""
-    from difflib import get_close_matches  # only mistakes pay for its import
+    """Return the known name that is most similar to ``name``, or None.
+
+    Args:
+        name: The unknown name.
+        known: The known names.
+        cutoff: The lowest similarity, from 0 to 1.
+    """
+    from difflib import get_close_matches  # imported late, because it is slow to import
 
     by_folded = {candidate.casefold(): candidate for candidate in known}
     matches = get_close_matches(name.casefold(), list(by_folded), n=1, cutoff=cutoff)
@@ -33,6 +39,6 @@ def edits(one: str, other: str) -> int:
 
 
 def suggestion(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """``"; did you mean 'x'?"``, or nothing."""
+    """Return ``"; did you mean 'x'?"``, or an empty string if no known name is similar; see :func:`nearest`."""
     match = nearest(name, known, cutoff)
     return f"; did you mean {match!r}?" if match else ""

@@ -1,4 +1,4 @@
-"""An HTTP transport over libcurl (HTTP/2, brotli, zstd): the extra ``curl``."""
+"""The HTTP transport ``curl``, over libcurl: HTTP/2, brotli, zstd. The extra ``curl`` installs what it needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _transport(context: Context) -> HttpTransport:
 
 @hookimpl
 def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:
-    """Offer the transport ``curl``."""
+    """Return the transport ``curl``."""
     return [
         Provider(
             "curl",

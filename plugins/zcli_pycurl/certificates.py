@@ -1,7 +1,7 @@
-"""Which certificates may be matched with a host: those that name hosts in subjectAltName (RFC 9525, section 6.3).
+"""Whether a server certificate names hosts in subjectAltName, as it must (RFC 9525, section 6.3).
 
-libcurl compares the common name of a certificate that has no such names, also with an IP address, and has no option
-against it. It has verified and parsed the certificate before it is looked at here.
+If a certificate has no such names, libcurl compares the common name instead, also with an IP address. It has no option
+to turn that off. libcurl has verified and parsed the certificate before this module reads it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _EXTENSIONS, _OCTETS, _DNS_NAME, _IP_ADDRESS = 0xA3, 0x04, 0x82, 0x87
 
 
 def names_hosts(pem: str) -> bool:
-    """Whether a certificate has a DNS name or an IP address in subjectAltName (RFC 5280, section 4.2.1.6)."""
+    """Return whether a certificate has a DNS name or an IP address in subjectAltName (RFC 5280, section 4.2.1.6)."""
     try:
         body = pem.partition("-----BEGIN CERTIFICATE-----")[2].partition("-----END")[0]
         return any(tag in (_DNS_NAME, _IP_ADDRESS) for tag, _ in _alternative_names(binascii.a2b_base64(body)))
@@ -40,7 +40,7 @@ def _contents(data: bytes, wanted: int) -> Iterator[bytes]:
 
 
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The tags and contents of the DER values that follow each other (X.690, section 8.1). Tags have one byte here."""
+    """Yield the tag and content of each DER value in a sequence (X.690, section 8.1). Only one-byte tags are read."""
     position = 0
     while position < len(data):
         tag, length = data[position], data[position + 1]
@@ -50,6 +50,6 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
             length = int.from_bytes(data[position : position + size], "big")
             position += size
         if position + length > len(data):
-            raise ValueError("a value is longer than what holds it")
+            raise ValueError("a value is longer than its container")
         yield tag, data[position : position + length]
         position += length

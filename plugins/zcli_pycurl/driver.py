@@ -1,7 +1,7 @@
-"""Driving a libcurl handle from Python.
+"""Runs the transfers of a libcurl handle from Python.
 
-``perform()`` would wait inside libcurl, where no Python runs: a Ctrl+C amid a TLS handshake would be heeded when that
-is over. Here libcurl says what it waits for, and Python waits for it, with poll(2), which takes any file descriptor.
+``perform()`` of libcurl would wait in C code, where Python cannot react to Ctrl+C, for example during a TLS handshake.
+Instead, libcurl names the sockets that it waits for, and Python waits for them with poll(2).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pycurl
 from zcli_core.errors import raised_by_signal
 from zcli_core.net.connecting import READABLE, WRITABLE, new_poll
 
-#: The longest that is waited at a time, in milliseconds: a signal may have come while another thread was looking.
+#: The longest single wait, in milliseconds. A signal may have interrupted another thread instead of this one.
 _LONGEST_WAIT = 1000
 
 _WANTED = {
@@ -29,7 +29,7 @@ _WANTED = {
 
 
 class Driver:
-    """Carries one handle through its transfers, one after another, on one connection that is kept between them."""
+    """Runs the transfers of one handle, one after another, on one connection that is kept between them."""
 
     def __init__(self, curl: pycurl.Curl) -> None:
         self._curl = curl
@@ -38,28 +38,32 @@ class Driver:
         self._watched: set[int] = set()
         self._timers: list[int] = []
         self._due = math.inf
-        #: When the transfer is given up at the latest; libcurl has its own deadline besides.
+        #: When the transfer times out, as a reading of time.monotonic(). libcurl has a timeout besides.
         self.limit = math.inf
         self._is_added = False
-        #: Whether the last transfer was left before libcurl had come to its end.
-        self.was_left = False
+        #: Whether the last transfer was stopped before libcurl had completed it.
+        self.was_stopped = False
         self._multi.setopt(pycurl.M_MAXCONNECTS, 1)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        # No function of ours: what a signal's handler raised in this one would be lost.
+        # Not a Python function, because an exception of a signal handler would be lost in it.
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._timers.append)
 
     def perform(self, is_done: Callable[[], bool]) -> tuple[int, str] | None:
-        """Do the transfer that the handle was set up for. libcurl's error number and sentence, or None for success.
+        """Run the transfer that the handle is set up for.
 
-        ``is_done`` looks at what has come and says whether the rest is to be left, also of what is being sent. What it
-        raises comes out, as what a signal's handler raises does; the handle can only be closed then, as after an error.
+        Args:
+            is_done: Processes what was received, and returns whether to stop the transfer. An exception that it or a
+                signal handler raises leaves this method. After that, or after an error, the handle can only be closed.
+
+        Returns:
+            libcurl's error number and message, or None for success.
         """
         before = getattr(sys, "last_value", None)
         try:
             outcome = self._perform(is_done)
         except pycurl.error as error:
             outcome = pycurl.E_ABORTED_BY_CALLBACK, str(error.args[-1])
-        # What a signal's handler raises just as a callback begins is printed by pycurl, and goes no further.
+        # pycurl prints and drops the exception that a signal handler raises just as a callback begins.
         lost = getattr(sys, "last_value", None)
         if lost is not None and lost is not before and _in_main_thread() and raised_by_signal(lost):
             raise lost
@@ -74,7 +78,7 @@ class Driver:
             running = self._step()
             if running and time.monotonic() >= self.limit:
                 return pycurl.E_OPERATION_TIMEDOUT, "the limit passed"
-        self.was_left = bool(running)
+        self.was_stopped = bool(running)
         _, _, failed = self._multi.info_read(1)
         return (failed[0][1], failed[0][2]) if failed else None
 
@@ -85,13 +89,13 @@ class Driver:
         self._multi.close()
 
     def _remove(self) -> None:
-        # Not as soon as it is done: only until it is removed does a handle know its connection.
+        # Not at the end of a transfer, because a handle that was removed does not know its connection.
         if self._is_added:
             self._multi.remove_handle(self._curl)
             self._is_added = False
 
     def _step(self) -> int:
-        """Wait for whatever comes next, and let libcurl act on it; 0 once the transfer is over."""
+        """Wait for the next event and let libcurl process it; return 0 when the transfer is over."""
         now = time.monotonic()
         if self._timers:
             milliseconds = self._timers[-1]
@@ -110,7 +114,7 @@ class Driver:
         return running
 
     def _watch(self, what: int, socket: int, multi: pycurl.CurlMulti, data: object) -> None:
-        """libcurl waits for something else on a socket from now on."""
+        """Change what libcurl waits for on a socket."""
         if what != pycurl.POLL_REMOVE:
             self._watched.add(socket)
             self._poll.register(socket, _WANTED[what])

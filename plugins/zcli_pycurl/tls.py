@@ -1,4 +1,4 @@
-"""Whom to trust, and who we are: libcurl's options for TLS."""
+"""libcurl's options for TLS: the trusted authorities and the client certificate."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from zcli_core.http.contract import TransportFailure
 if TYPE_CHECKING:
     from zcli_core.config.sections import Http
 
-#: None as the value unsets an option that libcurl has a default for.
+#: Options and their values. None unsets an option that libcurl has a default for.
 Options = list[tuple[int, str | bytes | int | None]]
 
-#: Where systems keep their authorities, for an OpenSSL that was built somewhere else: as a folder that OpenSSL can look
-#: one up in, and as one file.
+#: Where systems keep their authorities, as a folder with hashed names and as one file. The OpenSSL in pycurl's wheels
+#: was built on another system and looks elsewhere.
 FOLDERS = ("/etc/ssl/certs", "/etc/pki/tls/certs", "/system/etc/security/cacerts")
 FILES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -30,12 +30,12 @@ FILES = (
     "/usr/local/share/certs/ca-root-nss.crt",
 )
 
-# The name of a file in a folder that OpenSSL can look an authority up in.
+# The name of a file in a folder where OpenSSL looks up authorities by hash.
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
 
 class TlsOptions:
-    """The options of every connection with TLS. The core has tried the files that the settings name."""
+    """The options of every TLS connection. The core has checked the files that the settings name."""
 
     def __init__(self, settings: Http) -> None:
         self._authorities: Options | None = None
@@ -46,22 +46,27 @@ class TlsOptions:
             self._identity = [
                 (pycurl.SSLCERT, os.fsencode(settings.client_cert)),
                 (pycurl.SSLKEY, os.fsencode(settings.client_key or settings.client_cert)),
-                (pycurl.KEYPASSWD, ""),  # or OpenSSL would ask for a passphrase on the terminal
+                (pycurl.KEYPASSWD, ""),  # keeps OpenSSL from asking on the terminal
             ]
 
     def for_server(self, *, shows_certificate: bool) -> Options:
-        """For a connection with a server. Raises TransportFailure of kind ``tls`` if there is nobody to trust."""
+        """Return the options of a connection to a server.
+
+        Raises:
+            TransportFailure: ``tls``: no trusted authorities were found.
+        """
         return [
             *self._for_peer(),
             (pycurl.OPT_CERTINFO, 1),
-            (pycurl.SSL_SESSIONID_CACHE, 0),  # libcurl has no certificates of a resumed session to look at
+            (pycurl.SSL_SESSIONID_CACHE, 0),  # a resumed session has no certificates to check
             *(self._identity if shows_certificate else ()),
         ]
 
     def for_proxy(self) -> Options:
-        """For a connection with a proxy that speaks TLS itself. Raises TransportFailure as :meth:`for_server` does.
+        """Return the options of a TLS connection to a proxy. A proxy never sees the client certificate.
 
-        A proxy is never shown the client certificate.
+        Raises:
+            TransportFailure: As for :meth:`for_server`.
         """
         return [(_FOR_PROXY[option], value) for option, value in self._for_peer()]
 
@@ -71,7 +76,7 @@ class TlsOptions:
         return [(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2), *_NO_DEFAULTS, *self._authorities]
 
 
-#: A distribution's libcurl has authorities of its own, which would be trusted besides those that are set.
+#: Unsets the authorities that a distribution has built into libcurl.
 _NO_DEFAULTS: Options = [(pycurl.CAPATH, None), (pycurl.CAINFO, None)]
 
 _FOR_PROXY = {
@@ -83,10 +88,12 @@ _FOR_PROXY = {
 
 
 def system_authorities() -> Options:
-    """The options that make libcurl trust whom the system trusts.
+    """Return the options that make libcurl trust the system's authorities.
 
-    The OpenSSL inside pycurl's wheels looks where it was built, where there is nothing. SSL_CERT_FILE and SSL_CERT_DIR
-    count as they do for Python. Raises TransportFailure of kind ``tls`` if nothing is found.
+    The environment variables SSL_CERT_FILE and SSL_CERT_DIR are used as Python uses them.
+
+    Raises:
+        TransportFailure: ``tls``: no authorities were found.
     """
     if sys.platform in ("win32", "darwin"):
         return [(pycurl.SSL_OPTIONS, pycurl.SSLOPT_NATIVE_CA)]
@@ -94,12 +101,12 @@ def system_authorities() -> Options:
     folder = next(filter(_can_be_looked_up, [known.capath, *FOLDERS]), None)
     file = next(filter(_has_content, [known.cafile, *FILES]), None)
     options: Options = [(pycurl.CAPATH, folder)] if folder else []
-    # A folder is looked up in; a file is read through for every connection, which takes some 8 ms.
+    # A folder is preferred: OpenSSL reads a whole file for every connection, which takes about 8 ms.
     if file and (folder is None or known.openssl_cafile_env in os.environ):
         options.append((pycurl.CAINFO, file))
     if not options:
         raise TransportFailure(
-            "tls", "this system's certificate authorities were not found: set http.ca_file to a PEM file of them"
+            "tls", "the certificate authorities of this system were not found: set http.ca_file to a PEM file with them"
         )
     return options
 

@@ -1,4 +1,4 @@
-"""The transport: kept libcurl handles."""
+"""The transport ``curl``: kept libcurl handles."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from zcli_pycurl.tls import TlsOptions
 if TYPE_CHECKING:
     from zcli_core.config.sections import Http
 
-# Since then libcurl has a limit for all the headers of a response together.
+# The first version that limits the total size of the headers of a response.
 _OLDEST_LIBCURL = 0x080400
 
 
 class CurlTransport(PooledTransport[Handle]):
     """Implements :class:`zcli_core.http.contract.HttpTransport` with libcurl.
 
-    Every handle keeps one connection and serves one thread at a time: libcurl's connections must not be shared between
-    threads. HTTP/2 is spoken where TLS agrees on it, one request at a time on a connection.
+    Every handle keeps one connection and serves one thread at a time, because threads must not share libcurl's
+    connections. HTTP/2 is used if the TLS handshake agrees on it, with one request at a time on a connection.
 
-    libcurl reads a response differently from the transport ``urllib3`` in three places: it ignores what follows the
-    digits of a chunk's size, it refuses the versions HTTP/1.2 to 1.9, and it refuses a second space before the status.
+    libcurl reads responses differently from the transport ``urllib3`` in three ways: it ignores text after the digits
+    of a chunk size, it refuses the versions HTTP/1.2 to 1.9, and it refuses a second space before the status.
     """
 
     def __init__(self, settings: Http) -> None:
-        """Raises ConfigError if libcurl is too old."""
+        """Make the transport.
+
+        Raises:
+            ConfigError: libcurl is too old.
+        """
         _, version, number, *_ = pycurl.version_info()
         if number < _OLDEST_LIBCURL:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""A body that is read while it is sent, as libcurl asks for it."""
+"""A request body that is read when libcurl calls for more."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from zcli_core.http.parts.bodies import BodySource
 
 
 class Upload:
-    """Hands a source's blocks to libcurl; ``error`` is what was raised meanwhile, to be raised again.
+    """Passes the blocks of a source to libcurl.
 
-    ``read`` is the callback: a generator's ``send``, so that whatever is raised in it, by a signal's handler too, is
-    caught here. What leaves a callback goes no further than pycurl, which prints it.
+    Attributes:
+        read: libcurl's callback. It is the ``send`` of a generator, so that every exception in it is caught here, also
+            that of a signal handler. pycurl would print and drop an exception that leaves a callback.
+        error: The exception that was raised in it, or None. The caller of ``perform()`` raises it again.
+        length: The request's Content-Length, or None.
+        is_complete: Whether the whole body was passed to libcurl.
     """
 
     def __init__(self, source: BodySource) -> None:
@@ -25,7 +29,7 @@ class Upload:
         self.read: Callable[[int], bytes | int] = self._blocks.send
 
     def close(self) -> None:
-        """No more will be asked for."""
+        """Stop reading the source."""
         self._blocks.close()
 
     def _feed(self, source: BodySource) -> Generator[bytes | int, int, None]:
@@ -42,7 +46,7 @@ class Upload:
                 yield b""
         except GeneratorExit:
             raise
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever called perform()
+        except BaseException as error:  # noqa: BLE001 - the caller of perform() raises it again
             self.error = error
         while True:
             yield pycurl.READFUNC_ABORT

@@ -1,4 +1,4 @@
-"""The default HTTP transport: HTTP/1.1, pooled connections, proxies; urllib3 brings TLS within TLS."""
+"""The default HTTP transport: HTTP/1.1, kept connections and proxies. urllib3 provides TLS within TLS."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def _transport(context: Context) -> HttpTransport:
 
 @hookimpl
 def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:
-    """Offer the transport."""
+    """Return the transport ``urllib3``."""
     return [Provider("urllib3", "HTTP/1.1, verified against the system's trust store", _transport)]

@@ -1,4 +1,4 @@
-"""One connection that speaks HTTP/1.1: a request goes in, a response comes out."""
+"""One HTTP/1.1 connection: sends a request and reads its response."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import ssl
 from collections.abc import Iterator
 
 from zcli_core.errors import raised_by_signal
-from zcli_core.http.contract import HttpRequest, RawResponse, TransportFailure, sooner
+from zcli_core.http.contract import MAX_HEAD_BYTES, HttpRequest, RawResponse, TransportFailure, sooner
 from zcli_core.http.parts import failures
-from zcli_core.http.parts.bodies import BodyReceiver, BodySource
-from zcli_core.http.parts.heads import MAX_HEAD_BYTES, Framing, Head, check_trailer, framing_of, parse_head
+from zcli_core.http.parts.bodies import METHODS_WITH_BODY, BodyReceiver, BodySource
+from zcli_core.http.parts.heads import Framing, Head, check_trailer, framing_of, parse_head
 from zcli_core.http.parts.transport import PoolKey
 from zcli_core.net import connecting
 from zcli_urllib3.stream import Stream, StreamEndError
 from zcli_urllib3.tls import TlsContexts
 
-# Methods whose body is said to be empty if there is none (RFC 9110, section 8.6).
-_EXPECTING_BODY = frozenset({"POST", "PUT", "PATCH"})
-
-# A body up to this size goes into one packet with the head, if that has room.
+# A body up to this size, in bytes, is sent together with the head.
 _SMALL = 64 * 1024
 _BLOCK = 64 * 1024
 
@@ -37,15 +34,15 @@ class Http1Connection:
         self._tls = tls
         self._max_headers = max_headers
         self._stream: Stream | None = None
-        # For messages: what is being done, with whom, and whether that is the proxy.
+        # For messages: the current activity, the peer, and whether the peer is the proxy.
         self._doing = ""
         self._peer = key.peer
         self._is_at_proxy = False
         self.may_be_reused = False
         self.was_stale = False
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        """Send a request and read its response, connecting first if need be."""
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        """Send a request and read its response. Connect first if there is no connection."""
         kept = self._stream
         body = request.body
         source = None if body is None or isinstance(body, bytes) else BodySource(request, body)
@@ -54,7 +51,7 @@ class Http1Connection:
             stream = kept or self._open(sooner(deadline, request.connect_timeout))
             deadline = sooner(deadline, request.read_timeout)
             stream.begin(deadline)
-            return self._converse(stream, request, source, max_bytes, deadline)
+            return self._send_and_read(stream, request, source, max_bytes, deadline)
         except BaseException as error:
             if source is not None and error is source.error:
                 raise
@@ -67,7 +64,7 @@ class Http1Connection:
             raise failure from error
 
     def is_usable(self, request: HttpRequest) -> bool:
-        """Anything to read on an idle connection is its end, or a response that no request asked for."""
+        """Return whether the connection seems intact. Data on an idle one is its end or an unexpected response."""
         try:
             return self._stream is not None and not self._stream.has_input()
         except OSError as error:
@@ -81,7 +78,7 @@ class Http1Connection:
             self._stream.close()
 
     def abandon(self) -> None:
-        """In the child after a fork: closing our copy of the socket tells the peer nothing."""
+        """Close the socket in the child after a fork. This sends nothing to the peer."""
         self.close()
 
     # --- connecting ---
@@ -95,7 +92,7 @@ class Http1Connection:
             self._peer = f"the proxy {key.dialled}"
             stream = self._connect(proxy.host, proxy.port, deadline)
             if proxy.scheme == "https":
-                stream.encrypt(self._tls.for_connection(), proxy.host)  # a proxy is never shown our certificate
+                stream.encrypt(self._tls.for_connection(), proxy.host)  # a proxy never sees the client certificate
             if not key.is_forwarded:
                 self._open_tunnel(stream, proxy.authorization)
                 self._peer = key.peer
@@ -113,7 +110,7 @@ class Http1Connection:
         return self._stream
 
     def _open_tunnel(self, stream: Stream, authorization: str | None) -> None:
-        """RFC 9110, section 9.3.6."""
+        """Send CONNECT to the proxy (RFC 9110, section 9.3.6)."""
         target = self._key.authority
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
         if authorization:
@@ -134,19 +131,19 @@ class Http1Connection:
 
     # --- a request and its response ---
 
-    def _converse(
+    def _send_and_read(
         self, stream: Stream, request: HttpRequest, source: BodySource | None, max_bytes: int, deadline: float
     ) -> RawResponse:
         self._doing = "sending the request"
         upload = _Upload(stream, self._pieces(request, source))
-        upload.go_on()
+        upload.continue_sending()
         self._doing = "waiting for the response"
         head = self._read_head(stream)
         while head.is_interim:
-            upload.go_on()
+            upload.continue_sending()
             head = self._read_head(stream)
         if head.status < 300 and not upload.is_complete:
-            stream.go_on_sending = upload.go_on  # a server that has not refused may read on before it goes on
+            stream.continue_sending = upload.continue_sending  # the server may read on before it sends the body
         self._doing = "reading the body"
         framing = framing_of(head, request.method)
         receiver = BodyReceiver(framing, max_bytes, deadline)
@@ -155,12 +152,12 @@ class Http1Connection:
                 receiver.add(block)
         except StreamEndError:
             raise failures.body_cut_off(self._peer) from None
-        stream.go_on_sending = None
+        stream.continue_sending = None
         self.may_be_reused = framing.may_be_reused and upload.is_complete
         return RawResponse(head.status, head.reason, head.fields, receiver.finish())
 
     def _pieces(self, request: HttpRequest, source: BodySource | None) -> Iterator[bytes]:
-        """The request, as it is sent."""
+        """Yield the pieces of the request as they are sent."""
         body = request.body
         head = self._request_head(request, source)
         if source is None:
@@ -190,7 +187,7 @@ class Http1Connection:
         elif "content-length" not in headers:
             if isinstance(request.body, bytes):
                 lines.append(f"Content-Length: {len(request.body)}")
-            elif request.method in _EXPECTING_BODY:
+            elif request.method in METHODS_WITH_BODY:
                 lines.append("Content-Length: 0")
         if proxy is not None and proxy.authorization and self._key.is_forwarded:
             lines.append(f"Proxy-Authorization: {proxy.authorization}")
@@ -202,11 +199,11 @@ class Http1Connection:
         except StreamEndError:
             raise (failures.head_cut_off if stream.has_received else failures.no_response)(self._peer) from None
         if not head.version.startswith("HTTP/1."):
-            raise failures.invalid(f"its version is {head.version}, and the request's was HTTP/1.1")
+            raise failures.invalid(f"its version is {head.version}, but the request was HTTP/1.1")
         return head
 
     def _blocks(self, stream: Stream, framing: Framing) -> Iterator[bytes]:
-        """The body as it was sent, without its chunks. Raises StreamEndError if it ends early."""
+        """Yield the body without its chunk framing. Raises StreamEndError if it ends early."""
         if framing.length is not None:
             yield from _exactly(stream, framing.length)
         elif framing.is_chunked:
@@ -219,7 +216,7 @@ class Http1Connection:
                 return
 
     def _failure(self, error: BaseException) -> TransportFailure | None:
-        """The failure that an error is; None if it came from outside."""
+        """Return the failure for an error, or None if it is not an error of the network or the peer."""
         if raised_by_signal(error):
             return None
         if isinstance(error, TransportFailure):
@@ -241,7 +238,7 @@ class Http1Connection:
 
 
 class _Upload:
-    """A request on its way."""
+    """A request that is being sent."""
 
     __slots__ = ("_has_begun", "_pieces", "_rest", "_stream", "is_complete")
 
@@ -252,10 +249,10 @@ class _Upload:
         self._has_begun = False
         self.is_complete = False
 
-    def go_on(self) -> None:
-        """Send until all is sent, or the server has sent something or closed its side.
+    def continue_sending(self) -> None:
+        """Send until everything is sent, or the server has sent data or closed the connection.
 
-        Also then its response may have come: 413, for example.
+        A server that closes the connection may have sent a response before, such as 413.
         """
         try:
             while True:
@@ -284,7 +281,7 @@ def _exactly(stream: Stream, size: int) -> Iterator[bytes]:
 
 
 def _chunks(stream: Stream) -> Iterator[bytes]:
-    """RFC 9112, section 7.1. The trailers are read over, but have to be header fields."""
+    """Yield the content of the chunks (RFC 9112, section 7.1). Trailers are checked and dropped."""
     while True:
         size = _CHUNK_SIZE.fullmatch(stream.read_line())
         if size is None:
@@ -299,7 +296,7 @@ def _chunks(stream: Stream) -> Iterator[bytes]:
     while (line := stream.read_line()) not in _LINE_ENDS:
         left -= len(line)
         if left < 0:
-            raise failures.head_too_large(f"{MAX_HEAD_BYTES // 1024} KiB")
+            raise failures.head_too_large()
         check_trailer(line)
 
 

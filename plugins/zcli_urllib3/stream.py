@@ -1,6 +1,6 @@
-"""Bytes to and from a peer, over TCP or TLS, held to a deadline: every single operation gets the time that is left.
+"""A connection that carries bytes over TCP or TLS, where each operation gets the time that is left until a deadline.
 
-A timeout for each operation would let a peer that sends a byte now and then hold a call for as long as it likes.
+With a fixed timeout for each operation, a peer that sends a byte now and then could delay a call without limit.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from urllib3.util.ssltransport import SSLTransport
 
+from zcli_core.http.contract import MAX_HEAD_BYTES
 from zcli_core.http.parts import failures
-from zcli_core.http.parts.heads import MAX_HEAD_BYTES
 from zcli_core.net import connecting
 from zcli_core.net.connecting import remaining
 from zcli_core.net.tls import is_end
@@ -27,17 +27,28 @@ _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class StreamEndError(Exception):
-    """The connection ended before what was to be read."""
+    """The connection ended before the data that was to be read."""
 
 
 class Stream:
-    """A connection with a buffer. Reading raises :class:`StreamEndError` where it ends.
+    """A connection with a buffer. Reading raises :class:`StreamEndError` at its end.
 
-    ``has_received`` says whether anything came since :meth:`begin`. ``go_on_sending`` is called before waiting for more
-    of a body, and returns when there is something to read or all is sent.
+    Attributes:
+        has_received: Whether any data was received since :meth:`begin`.
+        continue_sending: Called before the stream waits for more of a body. It returns when there is something to read
+            or the whole request is sent. None if the request is sent.
     """
 
-    __slots__ = ("_buffer", "_carrier", "_deadline", "_is_tls", "_position", "_socket", "go_on_sending", "has_received")
+    __slots__ = (
+        "_buffer",
+        "_carrier",
+        "_deadline",
+        "_is_tls",
+        "_position",
+        "_socket",
+        "continue_sending",
+        "has_received",
+    )
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._socket: Any = sock
@@ -47,23 +58,25 @@ class Stream:
         self._buffer = b""
         self._position = 0
         self.has_received = False
-        self.go_on_sending: Callable[[], None] | None = None
+        self.continue_sending: Callable[[], None] | None = None
 
     def begin(self, deadline: float) -> None:
-        """Another exchange begins, which has until ``deadline``."""
+        """Begin another request, which has until ``deadline``."""
         self._deadline = deadline
         self.has_received = False
-        self.go_on_sending = None
+        self.continue_sending = None
         if self._carrier is not None:
             self._carrier.deadline = deadline
 
     def encrypt(self, context: ssl.SSLContext, host: str) -> None:
-        """Begin TLS with a host, within TLS if there is some already. Its certificate must be for the host.
+        """Begin TLS, within the TLS connection if there is one. The peer's certificate must be valid for ``host``.
 
-        Raises TransportFailure of kind ``tls`` if something came before: its sender could answer for the host.
+        Raises:
+            TransportFailure: ``tls``: unencrypted data was received before. An attacker could have sent it.
+            OSError: The handshake failed. ``ssl.SSLError`` is an OSError.
         """
         if self._position < len(self._buffer):
-            raise failures.insecure(host, "something came in the clear where TLS was to begin")
+            raise failures.insecure(host, "unencrypted data was received before the TLS handshake")
         name = host.partition("%")[0].rstrip(".")
         # The end of a TLS connection without a close_notify may be forged (RFC 9112, section 9.8).
         if self._is_tls:
@@ -71,7 +84,7 @@ class Stream:
             self._socket = SSLTransport(self._carrier, context, name, suppress_ragged_eofs=False)  # type: ignore[arg-type]
         else:
             self._socket.settimeout(remaining(self._deadline))
-            # The handshake comes after: a signal's exception in it would leave the socket open.
+            # A separate handshake: the exception of a signal handler within wrap_socket() would leave the socket open.
             self._socket = context.wrap_socket(
                 self._socket, server_hostname=name, suppress_ragged_eofs=False, do_handshake_on_connect=False
             )
@@ -85,9 +98,9 @@ class Stream:
     # --- sending ---
 
     def send(self, data: bytes | memoryview) -> int:
-        """Send until all is sent, or the peer has sent something; the number of bytes that were sent.
+        """Send until everything is sent or there is something to read; return the number of bytes sent.
 
-        A response may come before the request has ended, and its sender may read no further.
+        A server may respond before it has read the whole request, and read no further.
         """
         sent, size = 0, len(data)
         view = memoryview(data)
@@ -103,10 +116,10 @@ class Stream:
                 return sent
 
     def has_input(self, seconds: float = 0.0) -> bool:
-        """Wait until something can be read or sent; whether there is something to read, be it the end."""
+        """Wait until data can be read or sent; return whether there is data to read, or the end of the connection."""
         if self._position < len(self._buffer):
             return True
-        # TLS is asked before the socket: it holds what came in one record with the last that was read.
+        # TLS comes before the socket, because it may hold the rest of a record that was read from the socket.
         if self._is_tls:
             if self._take_decrypted():
                 return True
@@ -118,7 +131,7 @@ class Stream:
         return not self._is_tls or self._take_decrypted()
 
     def _take_decrypted(self) -> bool:
-        """Buffer what TLS has; whether it had anything. What came may be housekeeping, such as session tickets."""
+        """Buffer the data that TLS has; return whether there was any. It may have received session tickets only."""
         try:
             self._socket.settimeout(0)
             self._take(self._read_socket(_BLOCK))
@@ -129,19 +142,19 @@ class Stream:
     # --- reading ---
 
     def read_head(self) -> bytes:
-        """The head of a response without its empty line.
+        """Read the head of a response; return it without its empty line.
 
-        Raises TransportFailure: ``protocol`` as soon as it is clear that there is none, ``too_large``.
+        Raises:
+            TransportFailure: ``protocol``: the first bytes are not those of a status line; ``too_large``.
         """
         searched = 0
         self._take(b"")
         while True:
             if not self._buffer.startswith(_START[: len(self._buffer)]):
-                line = self._buffer[:80].partition(b"\n")[0].decode("latin-1")
-                raise failures.invalid(f"it does not begin with a status: {failures.one_line(line)!r}")
+                raise failures.no_status_line(self._buffer[:80].partition(b"\n")[0].decode("latin-1"))
             end = _END_OF_HEAD.search(self._buffer, searched)
             if (len(self._buffer) if end is None else end.start()) > MAX_HEAD_BYTES:
-                raise failures.head_too_large(f"{MAX_HEAD_BYTES // 1024} KiB")
+                raise failures.head_too_large()
             if end is not None:
                 self._position = end.end()
                 return self._buffer[: end.start() + 1]
@@ -149,7 +162,11 @@ class Stream:
             self._take(self._receive())
 
     def read_line(self) -> bytes:
-        """A line with its end. Raises TransportFailure of kind ``protocol`` if it is too long."""
+        """Read a line; return it with its end.
+
+        Raises:
+            TransportFailure: ``protocol``: the line is too long.
+        """
         while True:
             end = self._buffer.find(b"\n", self._position) + 1
             if (end or len(self._buffer)) - self._position > _LONGEST_LINE:
@@ -158,22 +175,22 @@ class Stream:
                 line = self._buffer[self._position : end]
                 self._position = end
                 return line
-            if not self._has_come_while_sending():
+            if not self._has_received_while_sending():
                 self._take(self._receive())
 
     def read(self, most: int) -> bytes:
-        """What comes next, at least one byte and ``most`` at most."""
-        if self._position == len(self._buffer) and not self._has_come_while_sending():
+        """Read and return at least one byte and at most ``most``."""
+        if self._position == len(self._buffer) and not self._has_received_while_sending():
             return self._receive(min(most, _BLOCK))
         data = self._buffer[self._position : self._position + most]
         self._position += len(data)
         return data
 
-    def _has_come_while_sending(self) -> bool:
-        """Send what is left of the request, if it is to be sent; whether anything was buffered meanwhile."""
-        if self.go_on_sending is None or self._position < len(self._buffer):
+    def _has_received_while_sending(self) -> bool:
+        """Continue to send the request if it is not complete; return whether data was buffered meanwhile."""
+        if self.continue_sending is None or self._position < len(self._buffer):
             return False
-        self.go_on_sending()
+        self.continue_sending()
         return self._position < len(self._buffer)
 
     def _receive(self, most: int = _BLOCK) -> bytes:
@@ -194,14 +211,14 @@ class Stream:
         return data
 
     def _take(self, data: bytes) -> None:
-        """Add to what is buffered, and forget what was read."""
+        """Add data to the buffer, and remove what was read from it."""
         self._buffer = self._buffer[self._position :] + data
         self._position = 0
         self.has_received = self.has_received or bool(data)
 
 
 class _Carrier:
-    """The socket below a TLS connection within another: it sends all or fails, as SSLTransport needs it."""
+    """The TLS connection to a proxy that carries another TLS connection. SSLTransport needs ``sendall()``."""
 
     def __init__(self, sock: Any, deadline: float) -> None:
         self._socket = sock
@@ -209,23 +226,23 @@ class _Carrier:
         self.deadline = deadline
 
     def settimeout(self, value: float) -> None:
-        """Whether receiving waits; the deadline stands above any timeout."""
+        """Make ``recv()`` wait until the deadline, or return at once if the timeout is 0."""
         self._waits = value > 0
 
     def recv(self, size: int) -> Any:
-        """Receive before the deadline, or at once."""
+        """Receive data; see :meth:`settimeout`."""
         self._socket.settimeout(remaining(self.deadline) if self._waits else 0)
         return self._socket.recv(size)
 
     def sendall(self, data: bytes) -> None:
-        """Send everything before the deadline."""
+        """Send all of the data before the deadline."""
         sent = 0
         while sent < len(data):
             self._socket.settimeout(remaining(self.deadline))
             sent += self._socket.send(data[sent:])
 
     def fileno(self) -> int:
-        """The file descriptor, for waiting."""
+        """Return the file descriptor, for waiting."""
         return int(self._socket.fileno())
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Whom to trust, and who we are: the TLS contexts of one transport."""
+"""The TLS contexts of one transport: the trusted authorities and the client certificate."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 class TlsContexts:
-    """Hands out the TLS context of each new connection.
-
-    Raises ssl.SSLError or OSError at once if the files that the configuration names cannot be used.
-    """
+    """Provides the TLS context of each new connection."""
 
     def __init__(self, settings: Http) -> None:
+        """Load the files of the settings.
+
+        Raises:
+            OSError: A file cannot be used. ``ssl.SSLError`` is an OSError.
+        """
         self._settings = settings
         self._shared: dict[bool, ssl.SSLContext] = {}
         self._lock = threading.Lock()
@@ -29,10 +31,10 @@ class TlsContexts:
             self.for_connection(shows_certificate=settings.client_cert is not None)
 
     def for_connection(self, *, shows_certificate: bool = False) -> ssl.SSLContext:
-        """A context that verifies the peer and, if it asks, shows it the client certificate or none."""
+        """Return a context that verifies the peer, which may see the client certificate or not."""
         if self._settings.ca_file is None and not openssl_knows_the_system():
-            # A context of its own for each connection: truststore lets only one of a context's handshakes run at a
-            # time, so that a slow peer would hold up all other calls beyond their deadlines.
+            # Each connection has its own context, because truststore runs the handshakes of one context one after
+            # another. A slow peer would delay all other calls beyond their deadlines.
             return self._make(shows_certificate)
         with self._lock:
             if shows_certificate not in self._shared:
@@ -40,13 +42,13 @@ class TlsContexts:
             return self._shared[shows_certificate]
 
     def after_fork(self) -> None:
-        """In the child after a fork: a lock that another thread held has nobody left to release it."""
+        """Replace the lock in the child after a fork: the thread that held it does not exist there."""
         self._lock = threading.Lock()
 
     def _make(self, shows_certificate: bool) -> ssl.SSLContext:
         context = client_context(self._settings.ca_file)
         context.set_alpn_protocols(["http/1.1"])
         if shows_certificate and self._settings.client_cert is not None:
-            # An empty passphrase, or OpenSSL would ask for one on the terminal.
+            # The empty passphrase keeps OpenSSL from asking for one on the terminal.
             context.load_cert_chain(self._settings.client_cert, self._settings.client_key, password="")
         return context

@@ -1,4 +1,4 @@
-"""The transport: HTTP/1.1 over kept connections."""
+"""The transport ``urllib3``: HTTP/1.1 over kept connections."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 class Urllib3Transport(PooledTransport[Http1Connection]):
     """Implements :class:`zcli_core.http.contract.HttpTransport` on sockets, with urllib3's TLS within TLS.
 
-    urllib3's pools and Python's ``http.client`` below them are not used. They time out single operations where a call
-    has one deadline, read headers by the rules of e-mail, send to the end before they read, and cost more than the
-    connection itself.
+    The pools of urllib3 and Python's ``http.client`` are not used, for four reasons. Their timeouts limit single
+    operations, not a whole call. They read headers by the rules of e-mail. They send the whole request before they
+    read. They take more time than the connection itself.
     """
 
     def __init__(self, settings: Http) -> None:
-        """Raises ssl.SSLError or OSError if ``http.ca_file``, ``client_cert`` or ``client_key`` cannot be used."""
+        """Make the transport.
+
+        Raises:
+            OSError: ``http.ca_file``, ``client_cert`` or ``client_key`` cannot be used. ``ssl.SSLError`` is an OSError.
+        """
         self._tls = tls = TlsContexts(settings)
         super().__init__(settings, lambda key: Http1Connection(key, tls, settings.max_headers))

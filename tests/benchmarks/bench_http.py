@@ -27,7 +27,7 @@ HTTPX = "httpx.Client().get(url).json()"
 BUDGETS = {RAW: 0.7, GET: 0.42, SESSION: 0.6, HTTPX: None}
 
 #: The transport curl: whole calls, and the transport alone.
-WHOLE, CURL, CURL_ALONE = "http_get().json()", "http_get().json() with curl", "curl's exchange() and json.loads()"
+WHOLE, CURL, CURL_ALONE = "http_get().json()", "http_get().json() with curl", "curl's send() and json.loads()"
 CURL_BUDGETS = {(CURL, RAW): 0.75, (CURL_ALONE, RAW): 0.6}
 
 
@@ -106,7 +106,7 @@ def _clients(stack: contextlib.ExitStack, url: str, ca_file: Path | None) -> dic
     return {
         WHOLE: lambda: z.comm.http_get(url).json(),
         CURL: lambda: z_curl.comm.http_get(url).json(),
-        CURL_ALONE: _exchange(stack, url, ca_file),
+        CURL_ALONE: _send(stack, url, ca_file),
         RAW: lambda: pool.request("GET", url).json(),
         GET: lambda: requests.get(url, verify=ca or True).json(),
         SESSION: lambda: session.get(url, verify=ca or True).json(),  # given here, or the environment would override it
@@ -114,7 +114,7 @@ def _clients(stack: contextlib.ExitStack, url: str, ca_file: Path | None) -> dic
     }
 
 
-def _exchange(stack: contextlib.ExitStack, url: str, ca_file: Path | None) -> Callable[[], Any]:
+def _send(stack: contextlib.ExitStack, url: str, ca_file: Path | None) -> Callable[[], Any]:
     from zcli_pycurl.transport import CurlTransport
 
     from zcli_core.config.sections import Http
@@ -128,7 +128,7 @@ def _exchange(stack: contextlib.ExitStack, url: str, ca_file: Path | None) -> Ca
 
     def call() -> Any:
         request = HttpRequest("GET", address, Headers(fields))
-        return json.loads(transport.exchange(request, time.monotonic() + 10, 2**26).body)
+        return json.loads(transport.send(request, time.monotonic() + 10, 2**26).body)
 
     return call
 

@@ -11,10 +11,10 @@ from zcli_core.config.sections import Http
 from zcli_core.http.client import HttpClient
 from zcli_core.http.contract import HttpRequest, RawResponse
 
-Answer = RawResponse | Exception | Callable[[HttpRequest], RawResponse]
+Outcome = RawResponse | Exception | Callable[[HttpRequest], RawResponse]
 
 
-def answer(status: int = 200, *fields: tuple[str, str], body: bytes = b"") -> RawResponse:
+def raw_response(status: int = 200, *fields: tuple[str, str], body: bytes = b"") -> RawResponse:
     """A raw response."""
     return RawResponse(status, "reason", list(fields), body)
 
@@ -40,19 +40,19 @@ class Transport:
 
     content_codings = ("gzip",)
 
-    def __init__(self, *answers: Answer) -> None:
-        self.answers = list(answers) or [answer()]
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = list(outcomes) or [raw_response()]
         self.sent: list[Sent] = []
 
     @property
     def last(self) -> Sent:
         return self.sent[-1]
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         given = request.body
         body = given if isinstance(given, bytes) else b"" if given is None else b"".join(given)
         self.sent.append(Sent(request, body, deadline))
-        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        found = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         if isinstance(found, Exception):
             raise found
         return found if isinstance(found, RawResponse) else found(request)
@@ -61,7 +61,7 @@ class Transport:
         pass
 
 
-def in_memory(*answers: Answer, **settings: Any) -> tuple[HttpClient, Transport]:
+def in_memory(*outcomes: Outcome, **settings: Any) -> tuple[HttpClient, Transport]:
     """A client over such a transport."""
-    transport = Transport(*answers)
+    transport = Transport(*outcomes)
     return HttpClient(Http(**settings), lambda: transport, logging.getLogger("zcli.test.http")), transport

@@ -15,7 +15,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from in_memory import answer, in_memory
+from in_memory import in_memory, raw_response
 
 from zcli_core.http.client import HttpClient
 from zcli_core.http.contract import Headers, HttpRequest, HttpResponse, RawResponse, TransportFailure, Url
@@ -35,7 +35,7 @@ VERBS = ("get", "post", "put", "patch", "delete", "head", "options")
         ("proxies", "HTTPS_PROXY"),
         ("proxy", "HTTPS_PROXY"),
         ("cookies", "Cookie"),
-        ("stream", "http.max_bytes"),
+        ("stream", "http.max_response_bytes"),
         ("allow_redirects", "follow_redirects="),
         ("content", "data="),
         ("query", "params="),
@@ -70,7 +70,7 @@ def test_headers_and_timeout_may_be_positional(verb: str) -> None:
 
 def test_timeout_pair_limits_each_attempt() -> None:
     """An attempt that hangs leaves time for a second one."""
-    http, transport = in_memory(TransportFailure("timeout", "hung"), answer(), timeout=100)
+    http, transport = in_memory(TransportFailure("timeout", "hung"), raw_response(), timeout=100)
     started = time.monotonic()
     assert http.get(URL, timeout=(2, 3), retries=1)
     assert [sent.deadline for sent in transport.sent] == pytest.approx([started + 5] * 2, abs=20)
@@ -79,7 +79,7 @@ def test_timeout_pair_limits_each_attempt() -> None:
 
 def test_timeout_pair_holds_after_a_redirect() -> None:
     """The request that follows a redirect has the same limits."""
-    http, transport = in_memory(answer(302, ("Location", "/b")), answer())
+    http, transport = in_memory(raw_response(302, ("Location", "/b")), raw_response())
     assert http.get(URL, timeout=(2, 3))
     assert (transport.last.request.connect_timeout, transport.last.request.read_timeout) == (2.0, 3.0)
 
@@ -103,13 +103,13 @@ def test_timeout_pair_lengthens_the_call(timeout: Any, retries: int, seconds: fl
         raise TransportFailure("tls", "final")
 
     http, transport = in_memory(fail, timeout=10)
-    exchange = transport.exchange
+    send = transport.send
 
     def note(request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         waits.append(deadline - time.monotonic())
-        return exchange(request, deadline, max_bytes)
+        return send(request, deadline, max_bytes)
 
-    transport.exchange = note  # type: ignore[method-assign]
+    transport.send = note  # type: ignore[method-assign]
     assert http.get(URL, timeout=timeout, retries=retries) is None
     per_attempt = sum(timeout) if None not in timeout else seconds
     assert waits == pytest.approx([min(per_attempt, seconds)], abs=4)
@@ -176,7 +176,7 @@ def test_connect_limit_ends_an_attempt(over_sockets: HttpClient) -> None:
 
 
 def respond(*fields: tuple[str, str], body: bytes = b"", status: int = 200) -> HttpResponse:
-    found = in_memory(answer(status, *fields, body=body))[0].get(URL, follow_redirects=False)
+    found = in_memory(raw_response(status, *fields, body=body))[0].get(URL, follow_redirects=False)
     assert found is not None
     return found
 
@@ -310,10 +310,10 @@ def test_content_type_given_twice_is_the_last() -> None:
 
 def test_location_twice_is_one_only_if_identical() -> None:
     """The same Location twice is followed, two different ones are refused."""
-    http, transport = in_memory(answer(302, ("Location", "/b"), ("location", "/b")), answer())
+    http, transport = in_memory(raw_response(302, ("Location", "/b"), ("location", "/b")), raw_response())
     assert http.get(URL)
     assert transport.last.target == "/b"
-    http, _ = in_memory(answer(302, ("Location", "/b"), ("Location", "/c")))
+    http, _ = in_memory(raw_response(302, ("Location", "/b"), ("Location", "/c")))
     assert http.get(URL) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "protocol"
@@ -367,7 +367,7 @@ def test_response_can_be_copied_after_an_upload(copied: Callable[[Any], Any], bo
             "generator": {"data": iter([b"x"])},
             "bytes": {"data": b"x"},
         }[body]
-        moves = [answer(303, ("Location", "/b")), answer(200, ("A", "1"), body=b"found")]
+        moves = [raw_response(303, ("Location", "/b")), raw_response(200, ("A", "1"), body=b"found")]
         found = in_memory(*moves)[0].post(URL, timeout=(1, 2), **given)
         same = copied(found)
     assert (same.status_code, same.content, same.headers["a"], same.url) == (

@@ -15,7 +15,7 @@ import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
-from in_memory import answer, in_memory
+from in_memory import in_memory, raw_response
 
 from zcli_core.http.contract import TransportFailure, Url
 from zcli_core.http.parts.proxies import proxy_for
@@ -23,7 +23,7 @@ from zcli_core.http.redirects import same_site
 from zcli_core.http.urls import parse_url, resolve
 from zcli_core.net import connecting
 from zcli_core.net.hosts import ascii_host
-from zcli_core.net.ports import valid_host
+from zcli_core.net.validation import valid_host
 from zcli_core.testing.http.peer import ScriptedServer
 
 
@@ -103,8 +103,8 @@ def test_idna_is_imported_when_needed() -> None:
 
 def test_idna_host_keeps_credentials_to_its_site() -> None:
     """A redirect to the other spelling of the host is the same site; one by IDNA 2003 is not."""
-    moves = [answer(302, ("Location", "http://STRAßE.example/a"))]
-    moves += [answer(302, ("Location", "http://strasse.example/b")), answer()]
+    moves = [raw_response(302, ("Location", "http://STRAßE.example/a"))]
+    moves += [raw_response(302, ("Location", "http://strasse.example/b")), raw_response()]
     http, transport = in_memory(*moves)
     assert http.get("http://xn--strae-oqa.example/", auth=("user", "secret"))
     sent = [(found.request.url.host, found.header("Authorization") is not None) for found in transport.sent]

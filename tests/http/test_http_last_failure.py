@@ -113,7 +113,7 @@ def test_last_failure_belongs_to_one_task(http: HttpClient) -> None:
 class BrokenTransport:
     """A plugin with a bug."""
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         raise ZeroDivisionError("a bug")
 
     def close(self) -> None:

@@ -148,11 +148,11 @@ def test_user_agent_is_the_configured_one() -> None:
 
 
 def test_max_bytes_is_the_configured_one() -> None:
-    """``http.max_bytes``; that a transport keeps to it is tested by its suite."""
+    """``http.max_response_bytes``; that a transport keeps to it is tested by its suite."""
     mock = MockTransport(make_response(200, b"12345"))
-    assert client_over(mock, max_bytes=5).get(URL)
+    assert client_over(mock, max_response_bytes=5).get(URL)
     assert mock.requests[0].max_bytes == 5
-    http = client_over(mock, max_bytes=4)
+    http = client_over(mock, max_response_bytes=4)
     assert http.get(URL) is None
     assert failure_of(http).kind == "too_large"
 
@@ -241,7 +241,7 @@ def test_netrc_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 # --- round trips: what the client encodes, a transport sends and a real server reads ---
 
 
-def answered(response: HttpResponse | None) -> Any:
+def json_of(response: HttpResponse | None) -> Any:
     assert response is not None
     assert response.status_code == 200
     return response.json()
@@ -251,7 +251,7 @@ def test_httpbin_every_verb_over_https(make_http: Callable[..., HttpClient], htt
     """With the authority of ``http.ca_file``."""
     http = make_http(ca_file=httpbin_https.ca_file)
     for verb in ("get", "post", "put", "patch", "delete"):
-        assert answered(getattr(http, verb)(f"{httpbin_https.url}/anything"))["method"] == verb.upper()
+        assert json_of(getattr(http, verb)(f"{httpbin_https.url}/anything"))["method"] == verb.upper()
     for verb in ("head", "options"):
         response = getattr(http, verb)(f"{httpbin_https.url}/get")
         assert (response.ok, response.content) == (True, b"")
@@ -260,9 +260,9 @@ def test_httpbin_every_verb_over_https(make_http: Callable[..., HttpClient], htt
 def test_httpbin_reads_params_form_and_json(http: HttpClient, httpbin: str) -> None:
     """Whatever characters are in them."""
     pairs = {"many": ["a", "b c"], "ünï": "&=?+%"}
-    assert answered(http.get(f"{httpbin}/get", params=pairs))["args"] == pairs
-    assert answered(http.post(f"{httpbin}/post", form=pairs))["form"] == pairs
-    assert answered(http.post(f"{httpbin}/post", data=pairs))["json"] == pairs
+    assert json_of(http.get(f"{httpbin}/get", params=pairs))["args"] == pairs
+    assert json_of(http.post(f"{httpbin}/post", form=pairs))["form"] == pairs
+    assert json_of(http.post(f"{httpbin}/post", data=pairs))["json"] == pairs
 
 
 def test_httpbin_reads_files_of_every_form(http: HttpClient, httpbin: str, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_httpbin_reads_files_of_every_form(http: HttpClient, httpbin: str, tmp_p
             "named": ("x.json", b"{}", "application/json"),
             "stream": ("s.bin", io.BufferedReader(io.BytesIO(b"streamed"))),  # type: ignore[arg-type]
         }
-        data = answered(http.post(f"{httpbin}/post", form={"field": "value"}, files=files))
+        data = json_of(http.post(f"{httpbin}/post", form={"field": "value"}, files=files))
     assert data["form"] == {"field": "value"}
     assert data["files"] == {
         "path": "from a path",
@@ -292,11 +292,11 @@ def test_httpbin_reads_files_of_every_form(http: HttpClient, httpbin: str, tmp_p
 
 def test_httpbin_file_name_stays_in_its_header(http: HttpClient, httpbin: str) -> None:
     """Quotes and line breaks in it are escaped."""
-    data = answered(http.post(f"{httpbin}/post", files={"f": ('a"\r\nX-Evil: 1\r\n\r\n.txt', b"content")}))
+    data = json_of(http.post(f"{httpbin}/post", files={"f": ('a"\r\nX-Evil: 1\r\n\r\n.txt', b"content")}))
     assert data["files"] == {"f": "content"}
 
 
 @pytest.mark.parametrize("path", ["gzip", "deflate", "stream/1", "basic-auth/user/p%C3%A4ss"])
 def test_httpbin_response_is_decoded(http: HttpClient, httpbin: str, path: str) -> None:
     """The codings that the client asks for, chunks, and the credentials that httpbin compares."""
-    assert answered(http.get(f"{httpbin}/{path}", auth=("user", "päss")))
+    assert json_of(http.get(f"{httpbin}/{path}", auth=("user", "päss")))

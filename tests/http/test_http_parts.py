@@ -97,7 +97,7 @@ class FakeConnection:
     was_stale = False
     state = "idle"
 
-    def exchange(self, *_: Any) -> Any:
+    def send(self, *_: Any) -> Any:
         raise NotImplementedError
 
     def is_usable(self, request: Any) -> bool:

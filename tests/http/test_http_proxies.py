@@ -12,10 +12,10 @@ from zcli_core.http.parts.proxies import proxy_for
     ("value", "why"),
     [
         ("socks5://user:hidden@127.0.0.1:1080", "HTTP_PROXY names a socks5:// proxy"),
-        ("http://user:hidden@127.0.0.1:port", "HTTP_PROXY is no address"),
-        ("http://", "HTTP_PROXY is no address"),
-        ("http://us\udcffer:hidden@127.0.0.1:1", "HTTP_PROXY is no address"),
-        ("http://proxy\x7f:1", "HTTP_PROXY is no address"),
+        ("http://user:hidden@127.0.0.1:port", "HTTP_PROXY must be the address"),
+        ("http://", "HTTP_PROXY must be the address"),
+        ("http://us\udcffer:hidden@127.0.0.1:1", "HTTP_PROXY must be the address"),
+        ("http://proxy\x7f:1", "HTTP_PROXY must be the address"),
     ],
 )
 def test_a_proxy_variable_that_cannot_be_used_is_named_without_its_value(

@@ -49,7 +49,7 @@ def start(**http: Any) -> zCLI:
         (
             {"client_cert": "cert.pem"},
             "http.client_cert (zSpark): {}/cert.pem holds no private key in PEM format; "
-            "http.client_key is not set, so it is looked for there",
+            "http.client_key is not set, so the key is read from this file",
         ),
         (
             {"client_cert": "cert.pem", "client_key": "missing.pem"},

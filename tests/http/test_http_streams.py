@@ -13,10 +13,10 @@ from typing import IO, Any
 
 import pytest
 from click.testing import CliRunner
-from in_memory import answer, in_memory
+from in_memory import in_memory, raw_response
 
-from zcli_core.http.bodies import MISSING
 from zcli_core.http.contract import TransportFailure
+from zcli_core.http.request_body import MISSING
 from zcli_core.http.streamed_body import StreamedBody
 
 URL = "http://host.example/"
@@ -62,7 +62,7 @@ def file(tmp_path: Path) -> Iterator[IO[bytes]]:
 
 def test_file_whose_seek_returns_none_is_sent() -> None:
     """The length comes from tell(), and the file can be sent again after a redirect."""
-    http, transport = in_memory(answer(307, ("Location", "/b")), answer())
+    http, transport = in_memory(raw_response(307, ("Location", "/b")), raw_response())
     assert http.put(URL, data=Remote(b"hello"))
     assert [(sent.body, sent.header("Content-Length")) for sent in transport.sent] == [(b"hello", "5")] * 2
     http.post(URL, files={"f": Remote(b"hello")})
@@ -94,7 +94,7 @@ def test_file_beyond_its_end_is_empty(file: IO[bytes]) -> None:
 
 def test_file_that_grows_is_sent_as_it_was(file: IO[bytes]) -> None:
     """What is appended after the call began is not sent, so that the length stays true."""
-    http, transport = in_memory(answer(307, ("Location", "/b")), answer())
+    http, transport = in_memory(raw_response(307, ("Location", "/b")), raw_response())
 
     def grow(request: Any) -> None:
         Path(file.name).write_bytes(b"0123456789 and more")
@@ -116,7 +116,7 @@ def test_file_that_shrinks_gives_none(file: IO[bytes], how: str) -> None:
     assert http.put(URL, auth=shrink, **body) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "body"
-    assert "announced with 10 bytes, but it ended after 3" in http.last_failure.message
+    assert "Content-Length is 10, but the body ended after 3" in http.last_failure.message
 
 
 def test_file_of_proc_is_not_empty() -> None:
@@ -191,7 +191,7 @@ def test_body_that_is_longer_than_announced_is_a_failure() -> None:
     body = StreamedBody(iter([b"12", b"34"]))
     body.length = 3
     sent = []
-    with pytest.raises(TransportFailure, match="announced with 3 bytes, but it has more"):
+    with pytest.raises(TransportFailure, match="Content-Length is 3, but the body has more"):
         sent += list(body)
     assert not sent
 

@@ -1,4 +1,4 @@
-"""What the tests of ports share."""
+"""What the tests of :mod:`zcli_core.net` share."""
 
 from __future__ import annotations
 
@@ -10,5 +10,6 @@ import pytest
 
 @pytest.fixture
 def sockets() -> Iterator[contextlib.ExitStack]:
+    """Sockets of a test, closed at its end."""
     with contextlib.ExitStack() as stack:
         yield stack

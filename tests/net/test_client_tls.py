@@ -15,8 +15,8 @@ from zcli_core.assembly import assemble
 from zcli_core.cli.ws_client import Client, ClientError, read_url
 from zcli_core.net.tls import is_end
 from zcli_core.plugins.host import PluginHost
-from zcli_core.testing.http import certificates
-from zcli_core.testing.http.peer import ScriptedServer, answering, response
+from zcli_core.testing import certificates
+from zcli_core.testing.http.peer import ScriptedServer, responding, response
 
 
 def fetch_keys(url: str, ca_file: Path) -> None:
@@ -42,7 +42,7 @@ def test_common_name_names_no_host(
     company = tmp_path / "company.pem"
     company.write_text(certificates.COMPANY)
     tls = certificates.server_tls(getattr(certificates, certificate))
-    with ScriptedServer(answering(response()), tls) as server:
+    with ScriptedServer(responding(response()), tls) as server:
         use(server.url.replace("127.0.0.1", host), company)
         assert server.requests == []
 

@@ -15,11 +15,11 @@ from zcli_urllib3.transport import Urllib3Transport
 from zcli_core.http.contract import HttpRequest, RawResponse, TransportFailure
 from zcli_core.plugins.contract import Context
 from zcli_core.testing.http import base
-from zcli_core.testing.http.answers import AnswersContract
 from zcli_core.testing.http.connections import ConnectionsContract
 from zcli_core.testing.http.deadlines import DeadlineContract
 from zcli_core.testing.http.faults import FaultsContract
 from zcli_core.testing.http.limits import LimitsContract
+from zcli_core.testing.http.responses import ResponsesContract
 from zcli_core.testing.http.sending import SendingContract
 from zcli_core.testing.http.tls import TlsContract
 
@@ -36,8 +36,8 @@ class Broken(Urllib3Transport):
 
 
 class IgnoresMaxBytes(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        return super().exchange(request, min(deadline, time.monotonic() + 1), 2**62)
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        return super().send(request, min(deadline, time.monotonic() + 1), 2**62)
 
 
 class TestIgnoresMaxBytes(LimitsContract):
@@ -57,11 +57,11 @@ class TestIgnoresMaxBytes(LimitsContract):
 class DecodesFirst(Broken):
     """Keeps to ``max_bytes``, but looks only when it has everything."""
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        answer = super().exchange(request, min(deadline, time.monotonic() + 1), max(max_bytes, 2**30))
-        if len(answer.body) > max_bytes:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        raw = super().send(request, min(deadline, time.monotonic() + 1), max(max_bytes, 2**30))
+        if len(raw.body) > max_bytes:
             raise TransportFailure("too_large", f"the body is larger than {max_bytes} bytes")
-        return answer
+        return raw
 
 
 class TestDecodesFirst(LimitsContract):
@@ -76,8 +76,8 @@ class TestDecodesFirst(LimitsContract):
 
 
 class IgnoresDeadline(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        return super().exchange(request, math.inf, max_bytes)
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        return super().send(request, math.inf, max_bytes)
 
 
 class TestIgnoresDeadline(DeadlineContract):
@@ -94,13 +94,13 @@ class TestIgnoresDeadline(DeadlineContract):
 
 
 class RetriesEverything(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         try:
-            return super().exchange(request, deadline, max_bytes)
+            return super().send(request, deadline, max_bytes)
         except TransportFailure as failure:
             if failure.kind != "reset":
                 raise
-        return super().exchange(request, deadline, max_bytes)
+        return super().send(request, deadline, max_bytes)
 
 
 class TestRetriesEverything(ConnectionsContract):
@@ -141,9 +141,9 @@ class TestVerifiesNobody(TlsContract):
 
 
 class ShowsCertificateToAll(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         request.shows_certificate = True
-        return super().exchange(request, deadline, max_bytes)
+        return super().send(request, deadline, max_bytes)
 
 
 class TestShowsCertificateToAll(TlsContract):
@@ -152,25 +152,25 @@ class TestShowsCertificateToAll(TlsContract):
 
 
 class FollowsRedirects(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        answer = super().exchange(request, deadline, max_bytes)
-        target = dict(answer.headers).get("Location")
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        raw = super().send(request, deadline, max_bytes)
+        target = dict(raw.headers).get("Location")
         if target is None or request.url.target == target:
-            return answer
+            return raw
         url = request.url._replace(target=target)
-        return super().exchange(HttpRequest("GET", url, request.headers), deadline, max_bytes)
+        return super().send(HttpRequest("GET", url, request.headers), deadline, max_bytes)
 
 
-class TestFollowsRedirects(AnswersContract):
+class TestFollowsRedirects(ResponsesContract):
     transport = FollowsRedirects
     MUST_FAIL = frozenset({"test_redirects_are_returned"})
 
 
 class AddsHeaders(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         if "user-agent" not in request.headers:
             request.headers["User-Agent"] = "broken/1.0"
-        return super().exchange(request, deadline, max_bytes)
+        return super().send(request, deadline, max_bytes)
 
 
 class TestAddsHeaders(SendingContract):
@@ -187,9 +187,9 @@ class TestAddsHeaders(SendingContract):
 class DeliversHalves(Broken):
     """Takes what has come for what there is."""
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         try:
-            return super().exchange(request, deadline, max_bytes)
+            return super().send(request, deadline, max_bytes)
         except TransportFailure as failure:
             if "before the end" in failure.message or "ends before" in failure.message:
                 return RawResponse(200, "OK", [], b"half")
@@ -208,9 +208,9 @@ class TestDeliversHalves(FaultsContract):
 
 
 class TellsSecrets(Broken):
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         try:
-            return super().exchange(request, deadline, max_bytes)
+            return super().send(request, deadline, max_bytes)
         except TransportFailure as failure:
             raise TransportFailure(failure.kind, f"{request.url}: {failure.message}") from None
 
@@ -229,8 +229,8 @@ class MixesAnswers(Broken):
 
     last: RawResponse | None = None
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        self.last = super().exchange(request, deadline, max_bytes)
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        self.last = super().send(request, deadline, max_bytes)
         time.sleep(0.001)
         return self.last
 

@@ -23,7 +23,7 @@ from zcli_core.http.parts import codings
 from zcli_core.http.parts.bodies import BodyReceiver
 from zcli_core.http.parts.codings import BLOCK, decoder_for
 from zcli_core.http.parts.heads import Framing
-from zcli_core.testing.http.peer import ScriptedServer, answering, response
+from zcli_core.testing.http.peer import ScriptedServer, responding, response
 
 zstd: Any = codings._zstd_module()
 
@@ -58,11 +58,11 @@ def noise(size: int) -> bytes:
 
 @pytest.fixture
 def limited(make_curl: Callable[..., HttpClient]) -> HttpClient:
-    return make_curl(max_bytes=LIMIT)
+    return make_curl(max_response_bytes=LIMIT)
 
 
 def fetch(http: HttpClient, coding: str, body: bytes) -> bytes | None:
-    with ScriptedServer(answering(response(body, "200 OK", f"Content-Encoding: {coding}"))) as server:
+    with ScriptedServer(responding(response(body, "200 OK", f"Content-Encoding: {coding}"))) as server:
         found = http.get(server.url)
     return None if found is None else found.content
 
@@ -77,7 +77,7 @@ def undone(coding: str, *parts: bytes) -> bytes:
 
 
 def test_servers_are_asked_for_what_can_be_undone(limited: HttpClient) -> None:
-    with ScriptedServer(answering(response())) as server:
+    with ScriptedServer(responding(response())) as server:
         assert limited.get(server.url)
         assert b"\r\nAccept-Encoding: zstd, br, gzip, deflate\r\n" in server.requests[0]
 
@@ -132,7 +132,7 @@ def test_a_body_that_is_in_no_such_coding_is_none(limited: HttpClient, coding: s
     assert fetch(limited, coding, b"\xff this is no such thing \xff" * 10) is None
     assert limited.last_failure is not None
     assert limited.last_failure.kind == "protocol"
-    assert "not in the Content-Encoding" in limited.last_failure.message
+    assert "not in the coding that Content-Encoding states" in limited.last_failure.message
 
 
 def test_codings_may_be_laid_over_each_other(limited: HttpClient) -> None:

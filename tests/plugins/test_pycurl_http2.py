@@ -14,7 +14,7 @@ from http2_server import Http2Server, Request
 
 from zcli_core.http.client import HttpClient
 from zcli_core.http.contract import HttpFailure
-from zcli_core.testing.http.peer import ScriptedServer, answering, response, wait_until
+from zcli_core.testing.http.peer import ScriptedServer, responding, response, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def http(make_curl: Callable[..., HttpClient], authority: trustme.CA, tmp_path: Path) -> HttpClient:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    return make_curl(ca_file=tmp_path / "ca.pem", max_bytes=100_000)
+    return make_curl(ca_file=tmp_path / "ca.pem", max_response_bytes=100_000)
 
 
 def failure(http: HttpClient) -> HttpFailure:
@@ -34,10 +34,10 @@ def failure(http: HttpClient) -> HttpFailure:
 
 
 def test_a_server_that_offers_it_is_spoken_to_in_http_2(http: HttpClient, authority: trustme.CA) -> None:
-    def answer(server: Http2Server, request: Request) -> None:
+    def respond(server: Http2Server, request: Request) -> None:
         server.send(request, b'{"a": 1}', 404, ("content-type", "application/json"), ("x-two", "1"), ("x-two", "2"))
 
-    with Http2Server(answer, authority) as server:
+    with Http2Server(respond, authority) as server:
         for call in range(3):
             found = http.get(f"{server.url}/path?call={call}", headers={"X-Mixed-Case": "ü", "X-Empty": ""})
             assert found is not None, http.last_failure
@@ -57,7 +57,7 @@ def test_a_server_that_does_not_offer_it_is_spoken_to_in_http_1(http: HttpClient
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     context.set_alpn_protocols(["http/1.1"])
-    with ScriptedServer(answering(response()), context) as server:
+    with ScriptedServer(responding(response()), context) as server:
         assert http.get(server.url), http.last_failure
         assert server.requests[0].startswith(b"GET / HTTP/1.1\r\n")
 
@@ -88,11 +88,11 @@ def test_bodies_are_sent(http: HttpClient, authority: trustme.CA, kind: str) -> 
 
 
 def test_a_body_is_limited_and_unpacked(http: HttpClient, authority: trustme.CA) -> None:
-    def answer(server: Http2Server, request: Request) -> None:
+    def respond(server: Http2Server, request: Request) -> None:
         size = int(request[":path"][1:])
         server.send(request, gzip.compress(bytes(size)), 200, ("content-encoding", "gzip"))
 
-    with Http2Server(answer, authority) as server:
+    with Http2Server(respond, authority) as server:
         found = http.get(f"{server.url}/100000")
         assert found is not None, http.last_failure
         assert found.content == bytes(100_000)
@@ -101,23 +101,23 @@ def test_a_body_is_limited_and_unpacked(http: HttpClient, authority: trustme.CA)
 
 
 def test_interim_answers_and_trailers_are_skipped(http: HttpClient, authority: trustme.CA) -> None:
-    def answer(server: Http2Server, request: Request) -> None:
+    def respond(server: Http2Server, request: Request) -> None:
         server.connection.send_headers(request.stream, [(":status", "103"), ("link", "</style.css>")])
         server.connection.send_headers(request.stream, [(":status", "200"), ("x-field", "header")])
         server.connection.send_data(request.stream, b"ok")
         server.connection.send_headers(request.stream, [("x-field", "trailer")], end_stream=True)
 
-    with Http2Server(answer, authority) as server:
+    with Http2Server(respond, authority) as server:
         found = http.get(server.url)
         assert found is not None, http.last_failure
         assert (found.status_code, found.content, found.headers.get_all("x-field")) == (200, b"ok", ["header"])
 
 
 def test_answers_without_body(http: HttpClient, authority: trustme.CA) -> None:
-    def answer(server: Http2Server, request: Request) -> None:
+    def respond(server: Http2Server, request: Request) -> None:
         server.send(request, b"", 204 if request[":path"] == "/204" else 200, ("content-encoding", "gzip"))
 
-    with Http2Server(answer, authority) as server:
+    with Http2Server(respond, authority) as server:
         for method, path in (("GET", "/204"), ("HEAD", "/"), ("GET", "/"), ("OPTIONS", "/")):
             found = http.request(method, server.url + path)
             assert found is not None, http.last_failure
@@ -127,13 +127,13 @@ def test_answers_without_body(http: HttpClient, authority: trustme.CA) -> None:
 
 @pytest.mark.parametrize("begun", [False, True], ids=["before the answer", "within it"])
 def test_a_stream_that_the_server_resets_is_a_failure(http: HttpClient, authority: trustme.CA, begun: bool) -> None:
-    def answer(server: Http2Server, request: Request) -> None:
+    def respond(server: Http2Server, request: Request) -> None:
         if begun:
             server.connection.send_headers(request.stream, [(":status", "200")])
             server.connection.send_data(request.stream, b"a part")
         server.connection.reset_stream(request.stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
 
-    with Http2Server(answer, authority) as server:
+    with Http2Server(respond, authority) as server:
         assert http.get(server.url) is None
         assert failure(http).kind in ("reset", "protocol"), http.last_failure
         assert failure(http).message.isprintable()
@@ -141,10 +141,10 @@ def test_a_stream_that_the_server_resets_is_a_failure(http: HttpClient, authorit
 
 
 def test_a_body_shorter_than_its_length_is_a_failure(http: HttpClient, authority: trustme.CA) -> None:
-    def answer(server: Http2Server, request: Request) -> None:
+    def respond(server: Http2Server, request: Request) -> None:
         server.send(request, b"short", 200, ("content-length", "100"))
 
-    with Http2Server(answer, authority) as server:
+    with Http2Server(respond, authority) as server:
         assert http.get(server.url) is None
         assert failure(http).kind == "protocol", http.last_failure
 
@@ -155,12 +155,12 @@ def test_a_connection_that_the_server_gives_up_upon_the_request(
 ) -> None:
     """Without a word of whether it was carried out: an idempotent request is sent again, another is not."""
 
-    def answer(server: Http2Server, request: Request) -> None:
+    def respond(server: Http2Server, request: Request) -> None:
         if len(server.seen) == 2:
             raise ConnectionAbortedError
         server.send(request)
 
-    with Http2Server(answer, authority) as server:
+    with Http2Server(respond, authority) as server:
         assert http.get(server.url)
         found = http.request(method, server.url)
         assert (found is not None) == (sent == 2), http.last_failure
@@ -173,11 +173,11 @@ def test_a_connection_that_the_server_gives_up_upon_the_request(
 def test_a_kept_connection_that_the_server_has_taken_leave_of_is_replaced(
     http: HttpClient, authority: trustme.CA, method: str
 ) -> None:
-    def answer(server: Http2Server, request: Request) -> None:
+    def respond(server: Http2Server, request: Request) -> None:
         server.send(request)
         server.leave()
 
-    with Http2Server(answer, authority) as server:
+    with Http2Server(respond, authority) as server:
         for expected in range(1, 4):
             assert http.request(method, server.url, timeout=30), http.last_failure
             assert (server.connections, len(server.seen)) == (expected, expected)

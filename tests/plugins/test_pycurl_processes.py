@@ -117,7 +117,7 @@ def test_a_child_that_only_ends_says_nothing_on_the_parents_connections(httpbin_
 
         def get():
             assert http.get(sys.argv[1] + "/get"), http.last_failure
-            (idle,) = http._transport._pool._idle.values()
+            (idle,) = http._transport._transport._pool._idle.values()
             handles.append(idle[0][0])
 
         get()
@@ -197,7 +197,7 @@ def test_ctrl_c_ends_a_call(handler: Callable[[ScriptedServer, socket.socket], N
         try:
             http.request("POST", sys.argv[1], data=b"body")
         except KeyboardInterrupt:
-            print("interrupted", http._transport._pool._count)
+            print("interrupted", http._transport._transport._pool._count)
         http.get("http://127.0.0.1:9/")
         print("goes on")
     """

@@ -22,8 +22,8 @@ import zcli_pycurl.driver
 import zcli_pycurl.handle
 import zcli_pycurl.tls
 from zcli_pycurl.certificates import names_hosts
+from zcli_pycurl.curl_errors import CurlError, failure_of
 from zcli_pycurl.driver import Driver
-from zcli_pycurl.failures import Trouble, classify
 from zcli_pycurl.handle import Handle, url_of
 from zcli_pycurl.tls import TlsOptions, system_authorities
 from zcli_pycurl.transport import CurlTransport
@@ -36,8 +36,8 @@ from zcli_core.http.contract import Headers, HttpRequest, TransportFailure, Url
 from zcli_core.http.parts import transport
 from zcli_core.http.parts.transport import ConnectionPool, PoolKey
 from zcli_core.net.connecting import SelectPoll
-from zcli_core.testing.http import certificates
-from zcli_core.testing.http.peer import ScriptedServer, answering, closed_port, response, wait_until
+from zcli_core.testing import certificates
+from zcli_core.testing.http.peer import ScriptedServer, closed_port, responding, response, wait_until
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def http(make_curl: Callable[..., HttpClient]) -> HttpClient:
 
 
 def pool_of(http: HttpClient) -> ConnectionPool[Handle]:
-    transport = http._transport
+    transport = http._transport._transport
     assert isinstance(transport, CurlTransport)
     return transport._pool
 
@@ -60,7 +60,7 @@ def test_one_setting_chooses_it(isolated: Path, httpbin: str, name: str) -> None
         found = z.comm.http_get(f"{httpbin}/get", params={"a": "b"})
         assert found is not None, z.comm.http.last_failure
         assert found.json()["args"] == {"a": "b"}
-        assert isinstance(z.comm.http._transport, CurlTransport)
+        assert isinstance(z.comm.http._transport._transport, CurlTransport)
 
 
 def test_without_pycurl_the_error_has_the_command(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_what_the_users_files_and_the_environment_say_to_libcurl_is_not_heard(
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("http_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
-    with ScriptedServer(answering(response())) as server:
+    with ScriptedServer(responding(response())) as server:
         assert http.get(server.url), http.last_failure
         assert [name for name, _ in server.requests[0].fields] == ["Host", "User-Agent", "Accept", "Accept-Encoding"]
 
@@ -135,7 +135,7 @@ def test_what_the_users_files_and_the_environment_say_to_libcurl_is_not_heard(
 
 def test_an_upgrade_is_an_answer_and_what_follows_is_nobodys(http: HttpClient) -> None:
     upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x-own\r\n\r\nanother protocol"
-    with ScriptedServer(answering(upgrade)) as server:
+    with ScriptedServer(responding(upgrade)) as server:
         for expected in (1, 2):
             found = http.get(server.url, headers={"Connection": "upgrade", "Upgrade": "x-own"}, timeout=10)
             assert found is not None, http.last_failure
@@ -145,8 +145,8 @@ def test_an_upgrade_is_an_answer_and_what_follows_is_nobodys(http: HttpClient) -
 
 def test_a_trailer_that_is_none_is_refused(http: HttpClient) -> None:
     """As libcurl reads it, "0x2" is a chunk of size 0, and the chunk behind it a trailer."""
-    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n%s\r\n\r\n"
-    with ScriptedServer(answering(answer % b"X-Field: trailer", answer % b"no trailer")) as server:
+    raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n%s\r\n\r\n"
+    with ScriptedServer(responding(raw % b"X-Field: trailer", raw % b"no trailer")) as server:
         found = http.get(server.url)
         assert found is not None, http.last_failure
         assert (found.content, "x-field" in found.headers) == (b"ok", False)
@@ -165,7 +165,7 @@ def test_an_idle_handle_holds_no_body(http: HttpClient) -> None:
     body = b"x" * 1_000_000
     before = sys.getrefcount(body)
     large = b"y" * 1_000_000
-    with ScriptedServer(answering(response(large))) as server:
+    with ScriptedServer(responding(response(large))) as server:
         found = http.post(server.url, data=body)
         assert found is not None
         assert len(found.content) == len(large)
@@ -176,13 +176,13 @@ def test_an_idle_handle_holds_no_body(http: HttpClient) -> None:
 
 
 def test_idle_handles_are_bounded_and_grow_old(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ScriptedServer(answering(response())) as server, contextlib.ExitStack() as stack:
+    with ScriptedServer(responding(response())) as server, contextlib.ExitStack() as stack:
         assert http.get(server.url)
         pool = pool_of(http)
         assert pool._total == 256
         pool._total = 3
         for _ in range(6):
-            other = stack.enter_context(ScriptedServer(answering(response())))
+            other = stack.enter_context(ScriptedServer(responding(response())))
             assert http.get(other.url)
             assert pool._count <= 3
         assert sum(map(len, pool._idle.values())) == 3
@@ -194,7 +194,7 @@ def test_idle_handles_are_bounded_and_grow_old(http: HttpClient, monkeypatch: py
 def test_a_transport_that_nobody_closes_is_closed_when_it_goes(httpbin: str) -> None:
     import logging
 
-    with ScriptedServer(answering(response())) as server:
+    with ScriptedServer(responding(response())) as server:
         client = HttpClient(Http(), lambda: CurlTransport(Http()), logging.getLogger("zcli.test"))
         assert client.get(server.url)
         del client
@@ -206,7 +206,7 @@ def test_a_connection_to_itself_is_none(http: HttpClient) -> None:
     """Both ends of a connection to a free local port can be the same socket; the request would be its own answer."""
     handle = Handle(PoolKey("http", "127.0.0.1", closed_port(), None), TlsOptions(Http()), 100)
     try:
-        assert handle._begin("127.0.0.1", "127.0.0.1", 50000, 50000) == pycurl.PREREQFUNC_ABORT
+        assert handle._on_request("127.0.0.1", "127.0.0.1", 50000, 50000) == pycurl.PREREQFUNC_ABORT
         assert isinstance(handle._error, TransportFailure)
         assert handle._error.kind == "refused"
     finally:
@@ -214,7 +214,7 @@ def test_a_connection_to_itself_is_none(http: HttpClient) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
-@pytest.mark.parametrize("callback", ["_watch", "_connect", "_begin"])
+@pytest.mark.parametrize("callback", ["_watch", "_on_connect", "_on_request"])
 def test_signal_within_a_callback_comes_out(
     http: HttpClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], callback: str
 ) -> None:
@@ -232,7 +232,7 @@ def test_signal_within_a_callback_comes_out(
     monkeypatch.setattr(owner, callback, interrupted)
     before = signal.signal(signal.SIGALRM, ring)
     try:
-        with ScriptedServer(answering(response())) as server, pytest.raises(TimeoutError) as caught:
+        with ScriptedServer(responding(response())) as server, pytest.raises(TimeoutError) as caught:
             http.get(server.url)
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -251,10 +251,10 @@ def test_classify_etimedout_is_not_the_deadline(code: int, was_asked: bool, kind
     """The system gives up, maybe long before the deadline of the call; libcurl uses one number for both."""
     key = PoolKey("http", "host.example", 80, None)
     doing = "reading the body" if was_asked else "connecting to host.example:80"
-    trouble = Trouble(code, "failed", errno.ETIMEDOUT, doing, was_asked, False, False, "")
-    found = classify(trouble, key)
+    trouble = CurlError(code, "failed", errno.ETIMEDOUT, doing, was_asked, False, False, "")
+    found = failure_of(trouble, key)
     assert (found.kind, "deadline" in found.message, "timed out" in found.message) == (kind, False, True)
-    assert classify(trouble._replace(code=pycurl.E_OPERATION_TIMEDOUT, errno=0), key).kind == "timeout"
+    assert failure_of(trouble._replace(code=pycurl.E_OPERATION_TIMEDOUT, errno=0), key).kind == "timeout"
 
 
 def test_the_zone_of_an_address_is_for_this_machine_only() -> None:
@@ -266,7 +266,7 @@ def test_waiting_by_select_where_there_is_no_poll(
 ) -> None:
     monkeypatch.setattr(zcli_pycurl.driver, "new_poll", SelectPoll)
     http = make_curl()
-    with ScriptedServer(answering(response())) as server:
+    with ScriptedServer(responding(response())) as server:
         for method, body in (("GET", None), ("POST", bytes(4_000_000)), ("PUT", iter([b"block"] * 3)), ("GET", None)):
             found = http.request(
                 method, server.url, data=body, headers={"Content-Length": "15"} if method == "PUT" else {}
@@ -292,7 +292,7 @@ def test_sockets_may_have_large_numbers(http: HttpClient) -> None:
     with contextlib.ExitStack() as stack:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        server = stack.enter_context(ScriptedServer(answering(response())))
+        server = stack.enter_context(ScriptedServer(responding(response())))
         while stack.enter_context(socket.socket()).fileno() < 1050:
             pass
         for _ in range(2):
@@ -310,7 +310,7 @@ def secure_server() -> Iterator[tuple[ScriptedServer, trustme.CA]]:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    with ScriptedServer(answering(response()), context) as server:
+    with ScriptedServer(responding(response()), context) as server:
         yield server, authority
 
 
@@ -407,7 +407,7 @@ def test_a_distributions_authorities_are_not_trusted_beside_ca_file(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     system.issue_cert("127.0.0.1").configure_cert(context)
     http = make_curl(ca_file=tmp_path / "own.pem")
-    with ScriptedServer(answering(response()), context) as server:
+    with ScriptedServer(responding(response()), context) as server:
         for url, kind in ((server.url, "tls"), ("http://a.example/", "proxy")):
             assert http.get(url) is None
             assert http.last_failure is not None
@@ -436,7 +436,7 @@ def test_certificate_is_looked_at_on_every_connection(tmp_path: Path, version: s
         handle = Handle(PoolKey.of(url, False), TlsOptions(Http(ca_file=tmp_path / "ca.pem")), 100)
         for _ in range(2):
             request = HttpRequest("GET", url, Headers())
-            assert handle.exchange(request, time.monotonic() + 20, 1000).status == 200
+            assert handle.send(request, time.monotonic() + 20, 1000).status == 200
         handle.close()
         assert resumed == [False, False]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from zcli_core.http.client import HttpClient
-from zcli_core.testing.http.peer import ScriptedServer, answering, response
+from zcli_core.testing.http.peer import ScriptedServer, responding, response
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,7 +105,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
     from zcli_core.http.parts import transport
 
     monkeypatch.setattr(transport, "LONGEST_IDLE", 0.0)
-    with ScriptedServer(answering(response())) as server:
+    with ScriptedServer(responding(response())) as server:
         assert http.get(server.url)
         assert http.get(server.url)
         assert server.connections == 2
@@ -119,14 +119,14 @@ def test_connections_to_many_places_do_not_pile_up(make_http: Callable[..., Http
 
     assert ConnectionPool(16)._total == 256
     http = make_http(pool_size=16)
-    with ScriptedServer(answering(response())) as server:
+    with ScriptedServer(responding(response())) as server:
         assert http.get(server.url)
-        assert http._transport is not None
-        pool: ConnectionPool[Any] = http._transport._pool  # type: ignore[attr-defined]
+        assert http._transport._transport is not None
+        pool: ConnectionPool[Any] = http._transport._transport._pool  # type: ignore[attr-defined]
         pool._total = 3
         with ExitStack() as stack:
             for _ in range(8):
-                other = stack.enter_context(ScriptedServer(answering(response())))
+                other = stack.enter_context(ScriptedServer(responding(response())))
                 assert http.get(other.url)
                 assert pool._count <= 3
             assert sum(map(len, pool._idle.values())) == 3

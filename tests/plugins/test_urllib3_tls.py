@@ -16,7 +16,7 @@ import trustme
 
 import zcli_core.net.tls
 from zcli_core.http.client import HttpClient
-from zcli_core.testing.http.peer import ScriptedServer, after_request, answering, response
+from zcli_core.testing.http.peer import ScriptedServer, after_request, responding, response
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def serving(certificate: trustme.LeafCert, **options: Any) -> ScriptedServer:
     certificate.configure_cert(context)
     for name, value in options.items():
         setattr(context, name, value)
-    return ScriptedServer(answering(response()), context)
+    return ScriptedServer(responding(response()), context)
 
 
 def refused(http: HttpClient, server: ScriptedServer, why: str) -> None:

@@ -15,8 +15,8 @@ from typing import Any, cast
 import pytest
 from websocket_transports import PROVIDERS, on_every_transport
 
+from zcli_core.testing.certificates import client_tls, server_tls
 from zcli_core.testing.contract import make_context
-from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_peer import read_all, reset, upgrade_request
 from zcli_core.websocket.contract import Endpoint, HttpAnswer, Limits, Request
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from websocket_transports import PROVIDERS, serve
 
 from zcli_core.errors import ConnectionClosed
+from zcli_core.testing.certificates import client_tls, server_tls
 from zcli_core.testing.contract import make_context
-from zcli_core.testing.localhost import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import Undecided
 from zcli_core.testing.websocket_frames import BINARY, PING, PONG, TEXT, close, frame
 from zcli_core.testing.websocket_peer import Client, parse_response, until, upgrade_request

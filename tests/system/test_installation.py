@@ -126,4 +126,4 @@ def test_install_again_never_names_our_distribution(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(zcli_core.system.installation, "_recorded_source", lambda distribution: None)
     assert install_again("zcli-core") == f"pip install --force-reinstall {ROOT}"
     monkeypatch.setattr(zcli_core.system.installation, "__file__", "/site-packages/zcli_core/system/installation.py")
-    assert install_again("zcli-core") == "install zcli-core again from where you have it"
+    assert install_again("zcli-core") == "install zcli-core again from its original source"

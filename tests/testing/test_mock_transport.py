@@ -20,7 +20,7 @@ URL = "https://api.example/things?q=1"
 
 @pytest.fixture
 def z(isolated: Path) -> Any:
-    with zCLI({"deployment": "Testing", "http": {"max_bytes": 1000}}) as made:
+    with zCLI({"deployment": "Testing", "http": {"max_response_bytes": 1000}}) as made:
         yield made
 
 
@@ -149,16 +149,16 @@ def test_requests_are_recorded_as_they_were_sent(z: zCLI) -> None:
     assert (second.method, second.body) == ("GET", b"")
 
 
-def exchange(mock: MockTransport, method: str = "GET", *, seconds: float = 10.0, max_bytes: int = 100) -> RawResponse:
+def send(mock: MockTransport, method: str = "GET", *, seconds: float = 10.0, max_bytes: int = 100) -> RawResponse:
     request = HttpRequest(method, Url("https", "api.example", 443, "/"), Headers())
-    return mock.exchange(request, time.monotonic() + seconds, max_bytes)
+    return mock.send(request, time.monotonic() + seconds, max_bytes)
 
 
 def test_request_headers_are_a_copy() -> None:
     """The client goes on with its own."""
     mock = MockTransport(make_response())
     request = HttpRequest("GET", Url("https", "api.example", 443, "/"), Headers([("A", "1")]))
-    mock.exchange(request, time.monotonic() + 10, 100)
+    mock.send(request, time.monotonic() + 10, 100)
     request.headers["A"] = "2"
     assert mock.requests[0].headers["A"] == "1"
 
@@ -170,7 +170,7 @@ def test_passed_deadline_is_a_timeout() -> None:
     """Nothing is received, as on the wire."""
     mock = MockTransport(make_response())
     with pytest.raises(TransportFailure, match="timeout"):
-        exchange(mock, seconds=0)
+        send(mock, seconds=0)
     assert mock.requests == []
 
 
@@ -184,20 +184,20 @@ def test_slow_handler_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
         "zcli_core.testing.mock_transport.time", type("Clock", (), {"monotonic": lambda: next(moments)})
     )
     with pytest.raises(TransportFailure, match="timeout"):
-        mock.exchange(request, now + 10, 100)
+        mock.send(request, now + 10, 100)
     assert len(mock.requests) == 1
 
 
 def test_body_above_max_bytes_is_too_large() -> None:
     """The largest body allowed has max_bytes bytes."""
-    assert exchange(MockTransport(make_response(200, bytes(100)))).body == bytes(100)
+    assert send(MockTransport(make_response(200, bytes(100)))).body == bytes(100)
     with pytest.raises(TransportFailure, match="too_large"):
-        exchange(MockTransport(make_response(200, bytes(101))))
+        send(MockTransport(make_response(200, bytes(101))))
 
 
 def test_head_has_no_body() -> None:
     """RFC 9110, section 9.3.2, whatever the handler returns for every method."""
-    assert exchange(MockTransport(make_response(200, "text")), "HEAD").body == b""
+    assert send(MockTransport(make_response(200, "text")), "HEAD").body == b""
 
 
 # --- make_response ---

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from zcli_core.testing.localhost import client_tls, server_tls
+from zcli_core.testing.certificates import client_tls, server_tls
 from zcli_core.testing.tls_sockets import ThreadSafeSSLSocket
 
 LONGEST = 30

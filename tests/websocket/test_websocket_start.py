@@ -68,7 +68,7 @@ def test_port_0_of_a_name_is_one_port_at_all_its_addresses(make_z: MakeZ) -> Non
 @pytest.mark.parametrize("port", [-1, 65536, 70000, 10**30, "8765", 8765.0, True])
 def test_a_port_that_is_none_is_a_value_error(make_z: MakeZ, port: Any) -> None:
     """Out of range, or no number."""
-    with pytest.raises(ValueError, match="a port is a whole number from 1 to 65535"):
+    with pytest.raises(ValueError, match="port must be an integer between 1 and 65535"):
         make_z().comm.websocket.start_background(port=port)
 
 
@@ -81,7 +81,7 @@ def test_a_configured_port_out_of_range_stops_the_program_at_once(make_z: MakeZ)
 @pytest.mark.parametrize("host", ["", "http://localhost", "a b", 5])
 def test_a_host_that_is_none_is_a_value_error(make_z: MakeZ, host: Any) -> None:
     """A URL, say."""
-    with pytest.raises(ValueError, match="host is a name or an address"):
+    with pytest.raises(ValueError, match="host must be a name or an address"):
         make_z().comm.websocket.start_background(host, 0)
 
 

@@ -273,7 +273,7 @@ def test_a_key_with_a_password(make_z: MakeZ, certificates: Certificates) -> Non
     encryption = serialization.BestAvailableEncryption(b"secret")
     form = serialization.PrivateFormat.PKCS8
     key.write_bytes(loaded.private_bytes(serialization.Encoding.PEM, form, encryption))
-    assert f"{key} is encrypted; zCLI asks for no password" in _message(make_z, _secure(certificate, key))
+    assert f"{key} is encrypted, but zCLI cannot read encrypted keys" in _message(make_z, _secure(certificate, key))
 
 
 def test_a_certificate_that_has_expired(make_z: MakeZ, certificates: Certificates) -> None:

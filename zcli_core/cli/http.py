@@ -13,7 +13,7 @@ import click
 from zcli_core.cli.output import complain, json_option, print_json, say, write_bytes
 from zcli_core.cli.secret_files import header_lines, secret_from_file
 from zcli_core.cli.session import comm
-from zcli_core.http.bodies import MISSING
+from zcli_core.http.request_body import MISSING
 from zcli_core.printable import printable
 
 if TYPE_CHECKING:

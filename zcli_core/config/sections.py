@@ -98,7 +98,7 @@ class Http(Section, name="http"):
     retry_all_methods: bool = setting(
         False, "repeat failed POST and PATCH requests too; the server may then process one twice"
     )
-    max_bytes: int = setting(
+    max_response_bytes: int = setting(
         64 * 1024 * 1024, "largest body of an HTTP response that is accepted, decoded, in bytes", minimum=1
     )
     max_headers: int = setting(

@@ -1,4 +1,4 @@
-"""Credentials: turns what a caller gives as ``auth`` into an Authorization header."""
+"""Credentials: the Authorization header for the argument ``auth``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zcli_core.http.contract import HttpRequest
-from zcli_core.http.options import describe_body
+from zcli_core.http.request_headers import describe_body
 from zcli_core.http.values import plain_text
 
 #: ``(user, password)`` for Basic, a string for Bearer, or a function that changes the request's headers itself.
@@ -15,11 +15,12 @@ Auth = tuple[str, str] | str | Callable[[HttpRequest], Any]
 
 
 def authorize(auth: Auth) -> Callable[[HttpRequest], Any]:
-    """Return a function that puts these credentials on a request.
+    """Return a function that adds these credentials to a request.
+
+    If ``auth`` is a function that sets headers which contradict the body, the returned function raises ValueError.
 
     Raises:
-        TypeError, ValueError: They have none of the forms above. The message holds no credentials. The function that
-            is returned raises ValueError if a function of the caller has set headers that contradict the body.
+        TypeError, ValueError: ``auth`` has none of the forms of :data:`Auth`. The message holds no credentials.
     """
     if callable(auth):
         return _Checked(auth)
@@ -32,7 +33,7 @@ def authorize(auth: Auth) -> Callable[[HttpRequest], Any]:
         user, password = auth
         return basic(plain_text(user), plain_text(password))
     raise TypeError(
-        f"auth must be (user, password), a bearer token or a function that takes the request, got {type(auth).__name__}"
+        f"auth must be (user, password), a bearer token or a function of the request, got {type(auth).__name__}"
     )
 
 
@@ -48,7 +49,7 @@ def basic(user: str, password: str) -> Callable[[HttpRequest], Any]:
 
 
 class _Checked:
-    """Calls a function of the caller, and checks that the request can still be sent as one request."""
+    """Calls the caller's function, and checks that the headers still fit the body."""
 
     def __init__(self, function: Callable[[HttpRequest], Any]) -> None:
         self._function = function

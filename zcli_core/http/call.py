@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from zcli_core.http.contract import HttpRequest, HttpResponse, RawResponse, TransportFailure, sooner
-from zcli_core.http.redirects import follow, same_site
+from zcli_core.http.contract import HttpRequest, HttpResponse, TransportFailure, Url, sooner
+from zcli_core.http.redirects import next_request, same_site
 from zcli_core.http.retries import Retries
+from zcli_core.net.hosts import split_host
 
 if TYPE_CHECKING:
-    from zcli_core.http.certificate_hosts import CertificateHosts
+    from zcli_core.config.sections import Http
     from zcli_core.http.cookies import RedirectCookies
+    from zcli_core.http.guarded_transport import GuardedTransport
     from zcli_core.http.options import Timeouts
 
-Send = Callable[[HttpRequest, float, int], RawResponse]
+
+class CertificateHosts:
+    """The hosts that the client certificate is shown to, from the setting ``http.client_cert_hosts``.
+
+    ``url in hosts`` is true if the URL's host is listed, with the URL's port or without a port.
+    """
+
+    def __init__(self, hosts: Iterable[str]) -> None:
+        """Parse the hosts.
+
+        Raises:
+            ValueError: One of them is not a host.
+        """
+        self._listed = frozenset(map(split_host, hosts))
+
+    def __contains__(self, url: Url) -> bool:
+        return not self._listed.isdisjoint(((url.host, None), (url.host, url.port)))
 
 
 class Call:
-    """What one call may do and has done so far."""
+    """The requests of one call, one after another."""
 
     __slots__ = (
         "_authorize",
@@ -30,32 +48,45 @@ class Call:
         "_max_bytes",
         "_max_redirects",
         "_retries",
-        "_send",
         "_started",
         "_timeouts",
+        "_transport",
     )
 
     def __init__(
         self,
-        send: Send,
+        transport: GuardedTransport,
+        settings: Http,
         log: logging.Logger,
         *,
         started: float,
-        deadline: float,
         timeouts: Timeouts,
-        max_bytes: int,
-        max_redirects: int,
         retries: Retries,
+        follow_redirects: bool,
         authorize: Callable[[HttpRequest], Any] | None,
         certificate_hosts: CertificateHosts | None,
     ) -> None:
-        self._send = send
+        """Prepare a call.
+
+        Args:
+            transport: What sends each request.
+            settings: The settings of the section ``http``.
+            log: Where a retry is logged.
+            started: When the call began, as a reading of :func:`time.monotonic`.
+            timeouts: How long the call and each attempt may take.
+            retries: How often requests of this call may be repeated.
+            follow_redirects: Whether a redirect is followed or returned.
+            authorize: Adds the caller's credentials to a request; None if there are none.
+            certificate_hosts: The hosts that the client certificate is shown to; None stands for the host of the first
+                request.
+        """
+        self._transport = transport
         self._log = log
         self._started = started
-        self._deadline = deadline
+        self._deadline = started + timeouts.total
         self._timeouts = timeouts
-        self._max_bytes = max_bytes
-        self._max_redirects = max_redirects
+        self._max_bytes = settings.max_response_bytes
+        self._max_redirects = settings.max_redirects if follow_redirects else 0
         self._retries = retries
         self._authorize = authorize
         self._certificate_hosts = certificate_hosts
@@ -69,33 +100,36 @@ class Call:
         if self._authorize is not None:
             self._authorize(request)
         request.shows_certificate = self._certificate_hosts is None or request.url in self._certificate_hosts
-        response = self._exchange(request, ())
+        response = self._send(request, ())
         if self._max_redirects and response.is_redirect:
             return self._follow(request, response)
         return response
 
-    def _exchange(self, request: HttpRequest, history: tuple[HttpResponse, ...]) -> HttpResponse:
-        """Send one request, repeated as often as the call allows, and return its response."""
+    def _send(self, request: HttpRequest, history: tuple[HttpResponse, ...]) -> HttpResponse:
+        """Send one request, repeat it as often as the call allows, and return its response."""
         retries = self._retries
         _, request.connect_timeout, request.read_timeout = self._timeouts
         while True:
             try:
-                raw = self._send(request, self._attempt_deadline(), self._max_bytes)
+                raw = self._transport.send(request, self._attempt_deadline(), self._max_bytes)
             except TransportFailure as failure:
                 pause = retries.pause(request, failure)
-                if pause is None:
+                if pause is None or not self._has_time_for(pause):
                     raise
                 outcome = str(failure)
             else:
                 pause = retries.pause(request, raw) if retries.left else None
-                if pause is None:
+                if pause is None or not self._has_time_for(pause):
                     return HttpResponse(raw, request, time.monotonic() - self._started, history)
                 outcome = f"{raw.status} {raw.reason}"
             self._log.info("%s %s: %s; trying again in %.2f s", request.method, request.url.redacted(), outcome, pause)
             time.sleep(pause)
 
+    def _has_time_for(self, pause: float) -> bool:
+        return time.monotonic() + pause < self._deadline
+
     def _attempt_deadline(self) -> float:
-        """The deadline of the next attempt, also for a transport that does not know the limits of the request."""
+        """Return the deadline of the next attempt, which also serves transports that ignore the request's limits."""
         _, connect, read = self._timeouts
         return self._deadline if connect is None or read is None else sooner(self._deadline, connect + read)
 
@@ -103,27 +137,27 @@ class Call:
         cookies: RedirectCookies | None = None
         authorize = self._authorize
         while response.is_redirect:
+            request = next_request(response)
             if len(response.history) == self._max_redirects:
                 raise TransportFailure(
                     "too_many_redirects",
-                    f"redirected more than {self._max_redirects} times (http.max_redirects), at last to "
-                    f"{follow(response).url.redacted()}",
+                    f"redirected more than {self._max_redirects} times (http.max_redirects), the last time to "
+                    f"{request.url.redacted()}",
                 )
-            request = follow(response)
             if cookies is None and "set-cookie" in response.headers:
                 from zcli_core.http.cookies import RedirectCookies
 
                 cookies = RedirectCookies(first)
             if cookies is not None:
-                cookies.take(response)
-                cookies.put(request)
+                cookies.store(response)
+                cookies.add_to(request)
             is_same_site = same_site(response.request.url, request.url)
             if not is_same_site:
                 authorize = None
-            # Not shown again later either: a site in between decides where the next request goes.
+            # Once hidden, the certificate stays hidden: a site in between decided where the next request goes.
             may_see = is_same_site if self._certificate_hosts is None else request.url in self._certificate_hosts
             request.shows_certificate = response.request.shows_certificate and may_see
             if authorize is not None:
                 authorize(request)
-            response = self._exchange(request, (*response.history, response))
+            response = self._send(request, (*response.history, response))
         return response

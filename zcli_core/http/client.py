@@ -1,50 +1,44 @@
-"""``z.comm.http``: one call from a URL to a response, over the transport that the configuration selects."""
+"""``z.comm.http``: the HTTP client. It sends requests over the transport that the configuration selects."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zcli_core import __version__
-from zcli_core.errors import raised_by_signal
 from zcli_core.http.auth import Auth, authorize, basic
-from zcli_core.http.bodies import MISSING, Data, encode_body
-from zcli_core.http.call import Call
+from zcli_core.http.call import Call, CertificateHosts
 from zcli_core.http.contract import (
     Headers,
     HttpFailure,
     HttpRequest,
     HttpResponse,
     HttpTransport,
-    RawResponse,
     TransportFailure,
 )
-from zcli_core.http.failures import LastFailure
+from zcli_core.http.guarded_transport import GuardedTransport
 from zcli_core.http.options import (
-    HeadersLike,
     Timeout,
     checked_method,
     checked_retries,
     checked_timeout,
-    describe_body,
-    merge_headers,
     unknown_argument,
 )
+from zcli_core.http.request_body import MISSING, Data, encode_body
+from zcli_core.http.request_headers import HeadersLike, describe_body, merge_headers
 from zcli_core.http.retries import Retries
 from zcli_core.http.streamed_body import BodySourceError
 from zcli_core.http.urls import UserInfo, parse_url, shown, with_params
 from zcli_core.http.values import Pairs
+from zcli_core.last_failure import LastFailure
 from zcli_core.printable import printable
-from zcli_core.system.forks import call_after_fork
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from zcli_core.config.sections import Http
-    from zcli_core.http.certificate_hosts import CertificateHosts
     from zcli_core.http.multipart import Files
     from zcli_core.http.options import RequestOptions
 
@@ -55,13 +49,13 @@ ResponseHook = Callable[[HttpRequest, "HttpResponse | HttpFailure"], Any]
 class HttpClient:
     """Sends HTTP requests. One object serves any number of threads.
 
-    Every call returns an :class:`~zcli_core.http.contract.HttpResponse` for any response, 404 and 500 included, and
-    None if there is none; :attr:`last_failure` and one line of the log then say why. A mistake in an argument raises
-    TypeError or ValueError at once, before anything is sent.
+    Every call returns an :class:`~zcli_core.http.contract.HttpResponse` for every response, including 404 and 500. If
+    there is no response it returns None, logs the reason in one line and keeps it in :attr:`last_failure`. An invalid
+    argument raises TypeError or ValueError before anything is sent.
 
-    Certificates are verified. Redirects are followed; headers that might be credentials are not sent on to another
-    site, and the client certificate is shown only where ``http.client_cert_hosts`` allows it. Cookies live within one
-    call only. Credentials come from ``auth`` or the URL: ``~/.netrc`` is never read.
+    Certificates are verified. Redirects are followed; headers that may carry credentials are not sent to another site,
+    and only the hosts of ``http.client_cert_hosts`` see the client certificate. Cookies are kept within one call only.
+    Credentials come from ``auth`` or from the URL; ``~/.netrc`` is not read.
     """
 
     def __init__(
@@ -72,34 +66,32 @@ class HttpClient:
         on_request: RequestHook | None = None,
         on_response: ResponseHook | None = None,
     ) -> None:
-        """``transport_factory`` is called once, for the first request.
+        """Make a client that opens no connection yet.
 
-        ``on_request(request)`` is called before a call's first request, and ``on_response(request, outcome)`` after its
-        end with the response or the failure. Neither is called if the URL is invalid.
+        Args:
+            settings: The settings of the section ``http``.
+            transport_factory: Makes the transport; called once, for the first request.
+            log: The application's logger.
+            on_request: Called with the request before the first request of a call. Not called if the URL is invalid.
+            on_response: Called after the end of a call with the request and the response or failure. Not called if the
+                URL is invalid.
         """
         self._settings = settings
-        self._make_transport = transport_factory
+        self._transport = GuardedTransport(settings.transport, transport_factory, log)
         self._log = log
         self._on_request = on_request
         self._on_response = on_response
-        self._transport: HttpTransport | None = None
-        self._lock = threading.Lock()
-        self._closed = False
-        self._last_failure = LastFailure()
-        call_after_fork(self)
+        self._last_failure: LastFailure[HttpFailure] = LastFailure()
         self._user_agent = f"zcli-core/{__version__}" if settings.user_agent is None else settings.user_agent
         self._defaults: list[tuple[str, str]] = []
-        self._certificate_hosts: CertificateHosts | None = None
-        if settings.client_cert_hosts is not None:
-            from zcli_core.http.certificate_hosts import CertificateHosts
-
-            self._certificate_hosts = CertificateHosts(settings.client_cert_hosts)
+        hosts = settings.client_cert_hosts
+        self._certificate_hosts = None if hosts is None else CertificateHosts(hosts)
 
     @property
     def last_failure(self) -> HttpFailure | None:
-        """Why the last call of this thread or asyncio task gave None; None if it got a response.
+        """Why the last call of this thread or asyncio task returned None; None if it got a response.
 
-        A call inside ``asyncio.to_thread`` belongs to that function: read it there.
+        After a call inside ``asyncio.to_thread``, read it in the function that runs there.
         """
         return self._last_failure.get()
 
@@ -124,34 +116,34 @@ class HttpClient:
         """Send a request and return the response, or None if there is none.
 
         Args:
-            method: ``"GET"`` or any other, in any case.
-            url: An ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication and are shown
-                nowhere.
-            params: Names and values, added to the URL's query, or a str that is ready. A value is str, int, float,
-                bool (``true``, ``false``), bytes, an enum member (its value), a date, time or datetime (ISO 8601), a
-                UUID or a Decimal. An iterable of these repeats the name; None leaves it out.
-            data: The body. A dict or list is sent as JSON, str as UTF-8, bytes as they are. A file opened in binary
-                mode or an iterable of bytes is read while it is sent: a file to the end that it has now.
+            method: ``"GET"`` or any other, in upper or lower case.
+            url: An ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication; logs and errors
+                do not show them.
+            params: Names and values that are added to the URL's query, or an encoded query as str. A value is str, int,
+                float, bool (sent as ``true`` or ``false``), bytes, an enum member (its value is sent), a date, time or
+                datetime (ISO 8601), a UUID or a Decimal. An iterable of these repeats the name; None leaves it out.
+            data: The body. A dict or list is sent as JSON, str as UTF-8, bytes unchanged. A file opened in binary mode
+                or an iterable of bytes is read while it is sent. A file is sent up to the size that it has now.
             json: The body, any value that JSON can hold. ``json=None`` sends ``null``.
-            form: Names and values as for ``params``, sent as an HTML form does.
+            form: Names and values as for ``params``, sent as an HTML form sends them.
             files: Files by field name, sent as multipart/form-data, together with ``form`` if that is given. A file is
-                bytes, str, a Path, a file opened in binary mode, or a tuple (file name, content[, content type]). With
-                None as its file name the tuple is a form field. An empty ``files`` sends ``form`` as multipart.
-            headers: Header fields; None as a value leaves out one that zCLI would send.
+                bytes, str, a Path, a file opened in binary mode, or a tuple (file name, content[, content type]). If
+                the file name is None, the tuple is a form field. An empty ``files`` sends ``form`` as multipart.
+            headers: Header fields. None as a value leaves out a header that zCLI would send.
             auth: (user, password) for Basic, a str for Bearer, or a function that takes the
                 :class:`~zcli_core.http.contract.HttpRequest` and changes its headers.
-            timeout: Seconds that the whole call may take: connecting, sending, redirects, retries, the last byte of the
-                body. ``http.timeout`` if not given, 10 unless configured. A pair (connect, read) limits each attempt
-                instead: ``connect`` seconds until the connection stands, ``read`` seconds from then to the last byte.
-                The whole call then has ``http.timeout``, or as long as all its attempts need if that is longer.
-            retries: How often a request that failed, or got the status 429, 502, 503 or 504, is tried again;
-                ``http.retries`` if not given, 0 unless configured. Retry-After is respected if the timeout leaves room.
-            retry_all_methods: Try POST and PATCH again too, which may then be carried out twice;
-                ``http.retry_all_methods`` if not given.
+            timeout: Seconds for the whole call: connecting, sending, redirects, retries and the last byte of the body.
+                The default is ``http.timeout`` (10). A pair (connect, read) limits each attempt instead: ``connect``
+                seconds until the connection is made, ``read`` seconds from then to the last byte. The whole call then
+                has ``http.timeout``, or as long as all its attempts need if that is longer.
+            retries: How often a request that failed, or got the status 429, 502, 503 or 504, is sent again. The default
+                is ``http.retries`` (0). Retry-After is respected if the timeout allows it.
+            retry_all_methods: Send POST and PATCH again too; the server may then carry them out twice. The default is
+                ``http.retry_all_methods`` (False).
             follow_redirects: False returns a redirect as the response.
 
         Raises:
-            TypeError, ValueError: An argument cannot be used. Nothing was sent.
+            TypeError, ValueError: An argument is invalid. Nothing was sent.
             OSError: A file to send cannot be read.
         """
         started = time.monotonic()
@@ -161,7 +153,6 @@ class HttpClient:
         method = checked_method(method)
         allowed = settings.retries if retries is None else checked_retries(retries)
         timeouts = checked_timeout(timeout, settings.timeout, 1 + allowed)
-        deadline = started + timeouts.total
         body, content_type = encode_body(data, json, form, files)
         defaults = self._defaults or self._default_headers()
         if content_type is not None:
@@ -183,18 +174,13 @@ class HttpClient:
         if self._on_request is not None:
             self._call_hooks(self._on_request, request)
         call = Call(
-            self._send,
+            self._transport,
+            settings,
             self._log,
             started=started,
-            deadline=deadline,
             timeouts=timeouts,
-            max_bytes=settings.max_bytes,
-            max_redirects=settings.max_redirects if follow_redirects else 0,
-            retries=Retries(
-                allowed,
-                settings.retry_all_methods if retry_all_methods is None else retry_all_methods,
-                deadline,
-            ),
+            retries=Retries(allowed, settings.retry_all_methods if retry_all_methods is None else retry_all_methods),
+            follow_redirects=follow_redirects,
             authorize=authorizer,
             certificate_hosts=self._certificate_hosts,
         )
@@ -207,8 +193,8 @@ class HttpClient:
         except BodySourceError as error:
             source_error = error.__cause__ or error
         if source_error is not None:
-            raise source_error  # here, so that its own cause and context stay as they are
-        self._last_failure.clear()
+            raise source_error  # outside of the except clause, which would change its cause and context
+        self._last_failure.set(None)
         if self._log.isEnabledFor(logging.DEBUG):
             self._log.debug(
                 "%s %s: %d %s, %d bytes in %.3f s",
@@ -298,7 +284,7 @@ class HttpClient:
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Ask for a URL's status and headers only; see :meth:`request` for the arguments."""
+        """Request the status and headers of a URL without the body; see :meth:`request` for the arguments."""
         return self.request("HEAD", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def options(
@@ -311,7 +297,7 @@ class HttpClient:
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Ask what may be done with a URL; see :meth:`request` for the arguments."""
+        """Request the methods that a URL allows; see :meth:`request` for the arguments."""
         return self.request("OPTIONS", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def use_transport(self, transport: HttpTransport) -> None:
@@ -319,71 +305,31 @@ class HttpClient:
 
         For tests: see :class:`zcli_core.testing.MockTransport`. The transport used so far is closed.
 
-        :raises RuntimeError: the client is closed.
+        Raises:
+            RuntimeError: The client is closed.
         """
-        with self._lock:
-            self._check_open()
-            previous, self._transport = self._transport, transport
-            self._defaults = []
-        if previous is not None:
-            previous.close()
+        self._transport.replace(transport)
+        self._defaults = []
 
     def close(self) -> None:
         """Close every connection. Calls made afterwards raise RuntimeError."""
-        with self._lock:
-            self._closed = True
-            transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.close()
-
-    def after_fork(self) -> None:
-        """In the child after a fork: a lock that another thread held has nothing left to release it."""
-        self._lock = threading.Lock()
+        self._transport.close()
 
     def _call_hooks(self, on_request: RequestHook, request: HttpRequest) -> None:
-        """Call the hooks. Their changes are dropped if the headers do not describe one request any more."""
+        """Call the hooks. If the headers then contradict the body or each other, the changes are dropped."""
         given = request.headers.copy()
         on_request(request)
         try:
             describe_body(request.headers, request.body)
         except ValueError as error:
             request.headers = given
-            self._log.error("zcli_http_request: the headers that the hooks set are not sent: %s", error)
-
-    def _send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        transport = self._transport or self._first_transport()
-        try:
-            raw = transport.exchange(request, deadline, max_bytes)
-            # It goes into logs and onto terminals.
-            return raw if raw.reason.isprintable() else raw._replace(reason=printable(raw.reason))
-        except (TransportFailure, BodySourceError):
-            raise
-        except Exception as error:
-            if raised_by_signal(error):
-                raise
-            name = self._settings.transport
-            self._log.exception("the HTTP transport %r failed", name)
-            raise TransportFailure(
-                "transport", f"the transport {name!r} failed with {type(error).__name__}; the log has the details"
-            ) from error
+            self._log.error("zcli_http_request: the headers set by hooks are invalid and not sent: %s", error)
 
     def _default_headers(self) -> list[tuple[str, str]]:
-        transport = self._transport or self._first_transport()
-        # Without an Accept-Encoding any coding would do (RFC 9110, section 12.5.3).
-        codings = ", ".join(getattr(transport, "content_codings", ())) or "identity"
+        # Without Accept-Encoding a server may use any coding (RFC 9110, section 12.5.3).
+        codings = ", ".join(self._transport.content_codings) or "identity"
         self._defaults = [("User-Agent", self._user_agent), ("Accept", "*/*"), ("Accept-Encoding", codings)]
         return self._defaults
-
-    def _first_transport(self) -> HttpTransport:
-        with self._lock:
-            self._check_open()
-            if self._transport is None:
-                self._transport = self._make_transport()
-            return self._transport
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("this HTTP client is closed, and no request can be sent any more")
 
     def _failed(
         self, cause: TransportFailure, method: str, url: str, started: float, request: HttpRequest | None = None
@@ -399,15 +345,16 @@ def _authorizer(auth: Auth | None, fields: Headers) -> Callable[[HttpRequest], A
     if auth is None:
         return None
     if not callable(auth) and "authorization" in fields:
-        raise ValueError("auth and an Authorization header were given: give one of them")
+        raise ValueError("auth and an Authorization header were given: give only one of them")
     return authorize(auth)
 
 
 def _url_authorizer(user_info: UserInfo) -> Callable[[HttpRequest], Any]:
-    """Raises TransportFailure, because an invalid URL is a failure of the call in every one of its parts."""
+    """Raise TransportFailure if the credentials are invalid, because an invalid URL is a failure of the call."""
     try:
         return basic(*user_info)
     except ValueError:
         raise TransportFailure(
-            "invalid_url", "the URL's user name has a colon in it, which Basic credentials cannot have (RFC 7617)"
+            "invalid_url",
+            "the user name in the URL contains a colon, which Basic credentials cannot contain (RFC 7617)",
         ) from None

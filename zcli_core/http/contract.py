@@ -1,17 +1,17 @@
-"""HTTP transports: what a plugin that carries requests must do, and why a call may have no answer.
+"""The contract of HTTP transports: what a plugin that sends requests must do, and the kinds of failure.
 
-The core builds a :class:`HttpRequest`, hands it to the transport that configuration selected, and gets a
-:class:`RawResponse` or a :class:`TransportFailure`. One call of :meth:`HttpTransport.exchange` is one request and
-one answer: redirects, retries, authentication, charsets and JSON are the core's business.
+The core builds an :class:`HttpRequest` and passes it to the transport that the configuration selects. The transport
+returns a :class:`RawResponse` or raises a :class:`TransportFailure`. One call of :meth:`HttpTransport.send` is one
+request and one response: the core does redirects, retries, authentication, charsets and JSON.
 
 A plugin offers transports with the hook ``zcli_http_transports``, which returns
-:class:`~zcli_core.plugins.contract.Provider` objects of :class:`HttpTransport`. Everything it needs is here.
+:class:`~zcli_core.plugins.contract.Provider` objects of :class:`HttpTransport`.
 
-Of the settings in ``context.config.http`` a transport uses ``pool_size``, ``max_headers``, ``trust_env``, ``ca_file``,
-``client_cert`` and ``client_key``; the rest is the core's, which has tried these files before it asks for the
-transport: they can be read, are in PEM format and fit each other, and the key has no passphrase. The certificate is
-shown only to the server of a request whose ``shows_certificate`` is true, and never to a proxy. What ``trust_env``
-lets the environment say is read by :func:`zcli_core.http.parts.proxies.proxy_for`.
+A transport uses these settings of ``context.config.http``: ``pool_size``, ``max_headers``, ``trust_env``, ``ca_file``,
+``client_cert`` and ``client_key``. The core uses the others. Before it makes the transport, the core checks the files
+that are named: they can be read, are in PEM format and fit each other, and the key has no passphrase. The transport
+shows the client certificate only to the server of a request whose ``shows_certificate`` is true, and never to a proxy.
+If ``trust_env`` is set, :func:`zcli_core.http.parts.proxies.proxy_for` gives the proxy of a URL.
 
 :mod:`zcli_core.http.parts` has what transports share: reading heads and bodies, kept connections, failures.
 """
@@ -24,6 +24,7 @@ from typing import Literal, Protocol
 from zcli_core.http.messages import (
     DEFAULT_PORTS,
     IDEMPOTENT,
+    MAX_HEAD_BYTES,
     Body,
     HttpRequest,
     HttpResponse,
@@ -38,6 +39,7 @@ from zcli_core.net.headers import Headers, check_header
 __all__ = [
     "DEFAULT_PORTS",
     "IDEMPOTENT",
+    "MAX_HEAD_BYTES",
     "Body",
     "FailureKind",
     "Headers",
@@ -54,24 +56,25 @@ __all__ = [
     "sooner",
 ]
 
-#: Why there was no answer:
+#: Why there is no response:
 #:
-#: - ``timeout``: the deadline of the call passed, whatever it was doing
-#: - ``dns``: the host's name has no address
-#: - ``refused``: nothing listens there
-#: - ``unreachable``: no route to the address, or another error of the network below TCP
-#: - ``reset``: the connection was closed before an answer began, or broken off
-#: - ``tls``: no secure connection; the certificate is expired, for another host, or of an unknown authority
-#: - ``proxy``: the proxy could not be reached, is of an unknown kind, or would not open the tunnel
-#: - ``protocol``: what came back is not HTTP, ended early, or contradicts itself
-#: - ``too_large``: the decoded body is larger than ``http.max_bytes``, or there are more headers than
+#: - ``timeout``: the deadline of the call passed
+#: - ``dns``: the host's name cannot be resolved
+#: - ``refused``: the connection was refused, because no server listens on the port
+#: - ``unreachable``: there is no route to the address, or another error of the network below TCP
+#: - ``reset``: the connection was closed or reset before the response began, or within its headers
+#: - ``tls``: no TLS connection; for example the certificate is expired, is for another host, or is of an unknown
+#:   authority
+#: - ``proxy``: the proxy cannot be reached, is of an unknown kind, or did not open the tunnel
+#: - ``protocol``: the response is not valid HTTP, or ended early
+#: - ``too_large``: the decoded body is larger than ``http.max_response_bytes``, or there are more headers than
 #:   ``http.max_headers`` or 256 KiB
-#: - ``body``: the request's body has more or less bytes than its Content-Length says
-#: - ``too_many_redirects``: more than ``http.max_redirects``
-#: - ``insecure_redirect``: an https:// address redirected to http://
-#: - ``unrepeatable_body``: a redirect asks for the body again, and it could be read only once
-#: - ``invalid_url``: the URL, or the one redirected to, is no http:// or https:// URL
-#: - ``transport``: the transport itself broke
+#: - ``body``: the request's body has more or fewer bytes than its Content-Length says
+#: - ``too_many_redirects``: there were more redirects than ``http.max_redirects``
+#: - ``insecure_redirect``: an https:// URL redirected to an http:// URL
+#: - ``unrepeatable_body``: a redirect needs the body again, but it can be read only once
+#: - ``invalid_url``: the URL, or the URL of a redirect, is not a valid http:// or https:// URL
+#: - ``transport``: the transport raised an unexpected error
 FailureKind = Literal[
     "timeout",
     "dns",
@@ -91,8 +94,13 @@ FailureKind = Literal[
 ]
 
 
-class TransportFailure(Exception):  # noqa: N818 - the network failed, nobody made an error
-    """Raised by a transport when there is no answer. ``message`` is one sentence without secrets."""
+class TransportFailure(Exception):  # noqa: N818 - an outcome of a call, not a mistake of the program
+    """Raised by a transport if there is no response.
+
+    Attributes:
+        kind: One of the kinds above.
+        message: One sentence without secrets.
+    """
 
     def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(kind, message)
@@ -105,10 +113,13 @@ class TransportFailure(Exception):  # noqa: N818 - the network failed, nobody ma
 
 @dataclass(frozen=True)
 class HttpFailure:
-    """Why a call gave ``None``: what ``z.comm.http.last_failure`` and the hook ``zcli_http_response`` hold.
+    """Why a call returned ``None``: the value of ``z.comm.http.last_failure``, also given to ``zcli_http_response``.
 
-    ``message`` is one sentence. ``url`` carries no user, password or query value. ``elapsed`` is in seconds, from
-    the beginning of the call.
+    Attributes:
+        kind: One of the kinds above.
+        message: One sentence.
+        method, url: Of the call. The URL has no user, password or query values.
+        elapsed: Seconds from the beginning of the call to its end.
     """
 
     kind: FailureKind
@@ -118,7 +129,7 @@ class HttpFailure:
     elapsed: float
 
     def __repr__(self) -> str:
-        # Like a request's: without the path, which may hold a key.
+        # Without the path, which may hold a key, like the repr of a request.
         return f"<HttpFailure {self.kind}: {self.method} {'/'.join(self.url.split('/', 3)[:3])}>"
 
     def __str__(self) -> str:
@@ -126,46 +137,53 @@ class HttpFailure:
 
 
 class HttpTransport(Protocol):
-    """Carries requests. One object serves all threads of one ``zCLI``, and the child process after a fork.
+    """Sends requests. One object serves all threads of one ``zCLI`` object, and the child process after a fork.
 
-    ``zcli_core.testing.HttpTransportContract`` is this contract as tests.
+    ``zcli_core.testing.HttpTransportContract`` tests this contract.
     """
 
     @property
     def content_codings(self) -> tuple[str, ...]:
-        """The content codings that :meth:`exchange` undoes, by their names (RFC 9110, section 8.4.1), the best first.
+        """The names of the content codings that :meth:`send` decodes (RFC 9110, section 8.4.1), the best first.
 
-        Servers are asked for these: the core puts them into Accept-Encoding, ``identity`` where there are none. A
-        class attribute will do, as in ``content_codings = ("gzip", "deflate")``.
+        The core sends them to servers in Accept-Encoding; without any it sends ``identity``. A class attribute such as
+        ``content_codings = ("gzip", "deflate")`` is enough.
         """
         ...
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        """Send one request and read its whole answer.
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        """Send one request and read its whole response.
 
-        ``deadline`` is a reading of :func:`time.monotonic`. Everything counts against it: waiting for a
-        connection, resolving the name, connecting, the TLS handshake, sending, and a peer that sends a byte now
-        and then. A request may have limits of its own: ``connect_timeout`` for everything until the request can be
-        sent, ``read_timeout`` for what follows; :func:`sooner` turns one into a deadline. ``max_bytes`` is the largest
-        decoded body; no more than about that may be held in memory.
+        **Limits.** Everything counts against the deadline: waiting for a connection, resolving the name, connecting,
+        the TLS handshake, sending, and a peer that sends a few bytes now and then. The request may have limits of its
+        own: ``connect_timeout`` for everything until the request can be sent, ``read_timeout`` for the rest;
+        :func:`sooner` turns each into a deadline.
 
-        The request's headers are sent as they are, and none besides but Host and what frames the body. A body that is
-        an iterable is sent under the request's Content-Length if it has one, else in chunks; an empty one of its items
-        is passed over. One with more or less bytes than its Content-Length says fails with ``body``, and the server
-        never has a complete request. What iterating it raises must come out of this method as it is.
+        **Sending.** The transport sends the request's headers unchanged. It adds only Host and what frames the body. If
+        the body is an iterable, it is sent with the request's Content-Length if there is one, otherwise in chunks;
+        empty items are skipped. If the iterable gives more or fewer bytes than Content-Length says, the call fails with
+        ``body``, and the server never gets a complete request. An exception of the iterable leaves this method
+        unchanged.
 
-        The head of the response is read by the rules of RFC 9112. 1xx responses other than 101 are skipped; redirects
-        are returned, not followed. A response may come while the request is still being sent: it is read, and where its
-        status is 300 or above the rest is not sent; below that the rest is sent until the response is complete. 1xx,
-        204, 304 and responses to HEAD have no body, whatever their headers say. A body that ends before its length,
-        before its content coding does, or over TLS without a close_notify where only the end of the connection ends it,
-        is a failure. A 206 is a part, and its content coding is not decoded.
+        **Reading.** The head of the response is read by the rules of RFC 9112. 1xx responses other than 101 are
+        skipped. Redirects are returned, not followed. A response may come while the request is still being sent. If its
+        status is 300 or above, the rest of the request is not sent. Otherwise the rest is sent until the response is
+        complete. 1xx, 204, 304 and responses to HEAD have no body, whatever their headers say. It is a failure if a
+        body ends before its length or before its content coding does, or if only the end of a TLS connection ends it
+        and there was no close_notify. The content coding of a 206 is not decoded, because a 206 is a part.
 
-        Raises :class:`TransportFailure` when there is no response, and nothing else for trouble with the peer. What a
-        signal's handler raises comes out as it is, and the connection is closed.
+        **Connections** are kept. If the server has closed a kept connection, a new one is opened. A request that may
+        have reached the server is sent again only if its method is idempotent (RFC 9110, section 9.2.2) and its body is
+        bytes or None. If a signal handler raises an exception, it leaves this method unchanged, and the connection is
+        closed.
 
-        Connections are kept. One that the server has closed meanwhile is replaced; but a request that may have reached
-        the server is sent again only if its method is idempotent (RFC 9110, section 9.2.2) and its body bytes or None.
+        Args:
+            request: The request.
+            deadline: A reading of :func:`time.monotonic`.
+            max_bytes: The largest decoded body. The transport must not hold much more than that in memory.
+
+        Raises:
+            TransportFailure: There is no response. Trouble with the peer raises no other exception.
         """
         ...
 

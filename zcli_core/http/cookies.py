@@ -1,4 +1,4 @@
-"""Cookies within one call: what a redirect sets is sent to where it leads. Nothing is kept after the call.
+"""Cookies within one call: a cookie that a redirect sets is sent with the next request. None is kept after the call.
 
 A cookie goes to the host that set it and to no other: without a list of public suffixes, ``evil.github.io`` could set
 one for ``victim.github.io``.
@@ -20,29 +20,29 @@ class RedirectCookies:
         self._jar = CookieJar()
         self._own = "; ".join(first.headers.get_all("cookie"))
 
-    def take(self, response: HttpResponse) -> None:
-        """Keep what an answer sets."""
-        self._jar.extract_cookies(_Answer(response), _asked(response.request))  # type: ignore[arg-type]
+    def store(self, response: HttpResponse) -> None:
+        """Keep the cookies that a response sets."""
+        self._jar.extract_cookies(_JarResponse(response), _jar_request(response.request))  # type: ignore[arg-type]
 
-    def put(self, request: HttpRequest) -> None:
-        """Write the Cookie header: what was set for this URL, and the caller's own if that was let through."""
+    def add_to(self, request: HttpRequest) -> None:
+        """Write the Cookie header: the cookies set for this URL, and the caller's own if the request still has them."""
         own = self._own if request.headers.pop("cookie") else ""
-        asked = _asked(request)
-        self._jar.add_cookie_header(asked)
-        ours = asked.get_header("Cookie", "") or ""
-        names = {cookie.partition("=")[0] for cookie in ours.split("; ")}
+        jar_request = _jar_request(request)
+        self._jar.add_cookie_header(jar_request)
+        stored = jar_request.get_header("Cookie", "") or ""
+        names = {cookie.partition("=")[0] for cookie in stored.split("; ")}
         kept = [cookie for cookie in own.split("; ") if cookie.partition("=")[0] not in names]
-        cookies = "; ".join(cookie for cookie in (*kept, ours) if cookie)
+        cookies = "; ".join(cookie for cookie in (*kept, stored) if cookie)
         if cookies:
             request.headers["Cookie"] = cookies
 
 
-def _asked(request: HttpRequest) -> urllib.request.Request:
+def _jar_request(request: HttpRequest) -> urllib.request.Request:
     return urllib.request.Request(str(request.url), method=request.method)  # noqa: S310 - it is never opened
 
 
-class _Answer:
-    """What ``http.cookiejar`` asks of a response."""
+class _JarResponse:
+    """A response as ``http.cookiejar`` reads it."""
 
     def __init__(self, response: HttpResponse) -> None:
         self._response = response
@@ -58,7 +58,7 @@ class _Answer:
 
 
 def _host_only(field: str, host: str) -> str | None:
-    """A Set-Cookie field without its Domain; None if that is not the host's (RFC 6265, section 5.3)."""
+    """Return a Set-Cookie field without Domain; None if its Domain is not the host's (RFC 6265, section 5.3)."""
     pair, *attributes = field.split(";")
     kept = [pair]
     for attribute in attributes:

@@ -1,4 +1,4 @@
-"""The values that cross the HTTP contract: URLs, header fields, requests and answers.
+"""The values of the HTTP contract: URLs, header fields, requests and responses.
 
 Import them from :mod:`zcli_core.http.contract`.
 """
@@ -18,22 +18,28 @@ from zcli_core.net.headers import Headers
 from zcli_core.printable import printable
 from zcli_core.redaction import redact_query
 
-#: A request's body. Bytes and None can be sent again at will. An iterable may be gone through once per call of
-#: ``exchange``; whether it can be gone through again is the core's business.
+#: A request's body. A transport may send bytes or None again. It must iterate over an iterable at most once in each
+#: call of ``send``, because only the core knows whether it can be read again.
 Body = bytes | Iterable[bytes] | None
 
-#: Methods whose repetition changes nothing (RFC 9110, section 9.2.2).
+#: Methods that may be repeated without another effect on the server (RFC 9110, section 9.2.2).
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
-#: The port of a URL that names none.
+#: The largest head of a response, in bytes. libcurl accepts 300 kB at most.
+MAX_HEAD_BYTES = 256 * 1024
+
+#: The port of a URL without one, by scheme.
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
 
 class Url(NamedTuple):
-    """An absolute http or https URL, taken apart and normalised, without user, password and fragment.
+    """The parts of an absolute http or https URL, normalised, without user, password and fragment.
 
-    ``scheme`` and ``host`` are lower-case; ``host`` is ASCII (IDNA) and an IPv6 address has no brackets;
-    ``target`` is the path and query as they go into the request line (RFC 9112, section 3.2.1).
+    Attributes:
+        scheme: ``"http"`` or ``"https"``.
+        host: In ASCII (IDNA) and lower case. An IPv6 address has no brackets.
+        port: From 1 to 65535.
+        target: The path and query as they are sent in the request line (RFC 9112, section 3.2.1).
     """
 
     scheme: str
@@ -43,12 +49,12 @@ class Url(NamedTuple):
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """What decides whether two URLs are the same site (RFC 6454): scheme, host and port."""
+        """Scheme, host and port. Two URLs with the same origin are the same site (RFC 6454)."""
         return self[:3]
 
     @property
     def authority(self) -> str:
-        """Host and port as they stand in the Host header; the scheme's own port is left out.
+        """Host and port as in the Host header, without the scheme's default port.
 
         The zone of a link-local address is left out too, because it has a meaning on this machine only (RFC 6874,
         section 4).
@@ -57,15 +63,15 @@ class Url(NamedTuple):
 
     @property
     def absolute_form(self) -> str:
-        """The URL as a proxy gets it in the request line (RFC 9112, section 3.2.2), without a zone."""
+        """The URL as it is sent to a proxy in the request line (RFC 9112, section 3.2.2), without a zone."""
         return f"{self.scheme}://{self.authority}{self.target}"
 
     def __str__(self) -> str:
-        """The URL in a form that can be parsed again without loss."""
+        """Return the URL as text, which can be parsed again without loss."""
         return f"{self._base}{self.target}"
 
     def redacted(self) -> str:
-        """The URL as it may be logged: query values, which may be keys or tokens, are replaced by ``***``."""
+        """Return the URL for a log: with ``***`` in place of query values, which may be keys or tokens."""
         return self._base + redact_query(self.target)
 
     @property
@@ -79,23 +85,24 @@ class Url(NamedTuple):
 
 
 def sooner(deadline: float, seconds: float | None) -> float:
-    """Return the deadline, or the moment in ``seconds`` from now if that is sooner; None is no limit."""
+    """Return the deadline, or the time in ``seconds`` from now if that is sooner; None stands for no limit."""
     return deadline if seconds is None else min(deadline, time.monotonic() + seconds)
 
 
 class HttpRequest:
-    """A request about to be sent; what the hook ``zcli_http_request`` and a callable ``auth`` are given.
+    """A request that is about to be sent.
 
-    Both may change ``headers``. ``method`` is upper-case; ``url`` has no credentials in it. ``headers`` holds
-    everything but what the transport alone can know: it adds ``Host`` where there is none, and frames the body.
+    The hook ``zcli_http_request`` and a callable ``auth`` get it and may change ``headers``. It can be pickled and
+    deep-copied; the copy has no body if the body is a file or an iterable, which belongs to the caller.
 
-    ``connect_timeout`` and ``read_timeout`` are the caller's limits for one attempt, in seconds, or None.
-
-    ``shows_certificate`` says whether the server may be shown the client certificate (``http.client_cert``). The core
-    sets it before each request, because a redirect must not take the certificate to another site.
-
-    A request can be pickled and copied deeply. What comes of that has no body if the body is a file or an iterable,
-    because these belong to the script that gave them.
+    Attributes:
+        method: In upper case.
+        url: The URL, without credentials.
+        headers: All headers except those that the transport adds: Host if it is missing, and what frames the body.
+        body: The body, see :data:`Body`.
+        connect_timeout, read_timeout: The caller's limits for one attempt, in seconds, or None.
+        shows_certificate: Whether the server may see the client certificate (``http.client_cert``). The core sets it
+            before each request, because a redirect must not send the certificate to another site.
     """
 
     __slots__ = ("body", "connect_timeout", "headers", "method", "read_timeout", "shows_certificate", "url")
@@ -124,9 +131,13 @@ class HttpRequest:
 
 
 class RawResponse(NamedTuple):
-    """An answer as the transport read it, complete, with Content-Encoding undone.
+    """A complete response as a transport returns it.
 
-    ``headers`` are decoded as Latin-1, in order, in the case they came in.
+    Attributes:
+        status: The status code, such as 404.
+        reason: The reason phrase; it may be empty.
+        headers: Names and values in their order, with the names as the server wrote them, decoded as Latin-1.
+        body: The body with Content-Encoding decoded.
     """
 
     status: int
@@ -136,7 +147,7 @@ class RawResponse(NamedTuple):
 
 
 class HttpStatusError(ZCLIError):
-    """Raised by :meth:`HttpResponse.raise_for_status`; ``response`` is the answer."""
+    """Raised by :meth:`HttpResponse.raise_for_status`; ``response`` is the :class:`HttpResponse`."""
 
     def __init__(self, response: HttpResponse) -> None:
         super().__init__(response)
@@ -147,7 +158,7 @@ class HttpStatusError(ZCLIError):
         return f"{r.request.method} {r.request.url.redacted()}: {r.status_code} {r.reason}".rstrip()
 
 
-#: Statuses that ask to look elsewhere (RFC 9110, section 15.4).
+#: Statuses of redirects (RFC 9110, section 15.4).
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _BYTE_ORDER_MARKS = (
@@ -158,21 +169,21 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-# RFC 8288, section 3: a link and its parameters. No text can be matched in two ways, so that neither one backtracks.
+# A link and its parameters (RFC 8288, section 3). No text matches in two ways, so that the patterns do not backtrack.
 # They are compiled when they are first used.
 _PARAMETER = r""";\s*([^\s=;,"]+)(?:\s*=(?:\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]+)))?)?"""
 _LINK = r"""<([^<>]*)>((?:\s*;\s*[^\s=;,"]+(?:\s*=(?:\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]+))?)?)*)"""
 
 
 def parse_date(text: str) -> float | None:
-    """Return the moment of an HTTP date as :func:`time.time` counts, or None if the text is not a date.
+    """Return an HTTP date in seconds since the epoch, or None if the text is not a date.
 
-    A date is UTC in each of the three forms that HTTP has (RFC 9110, section 5.6.7).
+    The three forms of RFC 9110, section 5.6.7 are read. Each of them is in UTC.
     """
     from email.utils import mktime_tz, parsedate_tz
 
     try:
-        # Unlike parsedate_to_datetime() this takes a date without a zone for UTC: asctime's form has none.
+        # Unlike parsedate_to_datetime(), this reads a date without a zone as UTC. The form of asctime() has no zone.
         parts = parsedate_tz(text)
         return None if parts is None else mktime_tz(parts)
     except (IndexError, OverflowError, TypeError, ValueError):
@@ -180,16 +191,16 @@ def parse_date(text: str) -> float | None:
 
 
 class HttpResponse:
-    """A response, whatever its status. It is always true, so that ``if response:`` asks whether there is one.
+    """A response of any status. It is always true, so that ``if response:`` tests whether there is a response.
 
-    It can be pickled and copied, also after an upload: the copy's request has no body if that was a file or an
-    iterable.
+    It can be pickled and copied; the copy's request has no body if the body was a file or an iterable.
 
     Attributes:
-        status_code, reason: As in ``404`` and ``"Not Found"``. Control characters in a reason are escaped.
+        status_code: The status code, such as ``404``.
+        reason: The reason phrase, such as ``"Not Found"``, with control characters escaped.
         headers: A :class:`Headers`.
         content: The body as bytes, with Content-Encoding decoded.
-        elapsed: Seconds from the beginning of the call to the end of this response, redirects and retries included.
+        elapsed: Seconds from the beginning of the call to the end of this response, including redirects and retries.
         history: The redirects that led here, oldest first, each a response.
         request: The :class:`HttpRequest` that this responds to.
     """
@@ -207,7 +218,7 @@ class HttpResponse:
 
     @property
     def url(self) -> str:
-        """The address that responded, after redirects, without user, password and fragment."""
+        """The URL of this response, after redirects, without user, password and fragment."""
         return str(self.request.url)
 
     @property
@@ -217,20 +228,20 @@ class HttpResponse:
 
     @property
     def is_redirect(self) -> bool:
-        """Whether this is a redirect that says where to: returned as a response with ``follow_redirects=False``."""
+        """Whether this is a redirect with a Location. Calls return one with ``follow_redirects=False`` only."""
         return self.status_code in _REDIRECTS and "location" in self.headers
 
     @property
     def encoding(self) -> str:
-        """The charset that Content-Type names, or UTF-8 where it names none or one that Python cannot read text in."""
+        """The charset of Content-Type, or ``"utf-8"`` if there is none or Python does not have it."""
         return self._declared_charset() or "utf-8"
 
     @property
     def apparent_encoding(self) -> str:
-        """The charset that the bytes of the body suggest, whatever Content-Type names.
+        """The charset that the bytes of the body suggest; Content-Type is ignored.
 
-        A byte order mark decides (``utf-8-sig``, ``utf-16``, ``utf-32``), then whether the body is UTF-8; anything else
-        is ``windows-1252``, as in browsers. For the text in it:
+        It is that of a byte order mark (``utf-8-sig``, ``utf-16``, ``utf-32``), otherwise ``utf-8`` if the body is
+        valid UTF-8, otherwise ``windows-1252``, as in browsers. To read the text:
         ``response.content.decode(response.apparent_encoding, "replace")``.
         """
         for mark, charset in _BYTE_ORDER_MARKS:
@@ -255,7 +266,7 @@ class HttpResponse:
 
     @property
     def text(self) -> str:
-        """The body as text; what does not fit the charset becomes U+FFFD."""
+        """The body decoded with :attr:`encoding`; U+FFFD replaces bytes that are invalid in it."""
         text = self.content.decode(self.encoding, "replace")
         return text.removeprefix("\ufeff")
 
@@ -269,7 +280,7 @@ class HttpResponse:
 
         Raises:
             json.JSONDecodeError: The body is not JSON, is not text in that charset, is nested too deeply, or has a
-                number of more digits than Python converts. It is a ValueError.
+                number of more digits than Python converts. The exception is a ValueError.
         """
         try:
             return json.loads(self._json_text(), **options)
@@ -292,7 +303,7 @@ class HttpResponse:
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies that this response sets, by name. One that it deletes is left out."""
+        """The cookies that this response sets, by name. Cookies that it deletes are left out."""
         found: dict[str, str] = {}
         for field in self.headers.get_all("set-cookie"):
             pair, *attributes = field.split(";")
@@ -307,8 +318,8 @@ class HttpResponse:
     def links(self) -> dict[str, dict[str, str]]:
         """The Link headers (RFC 8288), by relation: ``response.links["next"]["url"]``.
 
-        Each link is a dict of its parameters and ``url``, which is absolute. A link without ``rel`` is listed by its
-        url.
+        Each link is a dict of its parameters and of ``url``, which is absolute. The key of a link without ``rel`` is
+        its url.
         """
         from urllib.parse import urljoin
 
@@ -342,7 +353,7 @@ class HttpResponse:
         return f"<HttpResponse {self.status_code} {self.reason}>"
 
 
-#: The name of a charset as its registry has them (RFC 2978, section 2.3), and what separates the words of one.
+#: The name of a charset (RFC 2978, section 2.3), and the separators of its words.
 _CHARSET = re.compile(r"[a-z0-9]+(?:[-_.:][a-z0-9]+)*")
 _SEPARATOR = re.compile(r"[-_.:]")
 #: Python's charsets without an alias.
@@ -353,9 +364,9 @@ _UNALIASED = frozenset({
 
 
 def _is_charset(name: str) -> bool:
-    """Whether Python can read text in a charset that a server names.
+    """Return whether Python can decode text in a charset that a server names.
 
-    Only names that Python knows may reach its codecs, because it keeps every name that it was ever asked for.
+    The name is looked up in Python's tables first, because the codecs module keeps every name that it is called with.
     """
     from encodings.aliases import aliases
 
@@ -373,7 +384,7 @@ def _is_charset(name: str) -> bool:
 
 
 def _is_deletion(attributes: list[str]) -> bool:
-    """Whether these attributes of Set-Cookie delete the cookie (RFC 6265, section 5.3). Max-Age outweighs Expires."""
+    """Return whether these attributes of Set-Cookie delete the cookie; Max-Age wins over Expires (RFC 6265, 5.3)."""
     given = {name.strip().lower(): value.strip() for name, _, value in (item.partition("=") for item in attributes)}
     age = given.get("max-age", "")
     if re.fullmatch("-?[0-9]+", age):

@@ -1,4 +1,4 @@
-"""multipart/form-data (RFC 7578): form fields and files, the files read while they are sent."""
+"""multipart/form-data bodies (RFC 7578) of form fields and files. Files are read while they are sent."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from zcli_core.http.values import Pairs, encode_name, encode_values, name_values
 #: The content of a file to send: bytes, text, a file opened in binary mode, or the path of one.
 Content = bytes | str | IO[bytes] | Path
 
-#: One file: its content, or (file name, content), or (file name, content, content type). With None as its file name
-#: it is a form field, whose content may be any value that ``form`` takes, too.
+#: One file: its content, or (file name, content), or (file name, content, content type). If the file name is None, it
+#: is a form field, whose content may also be any value that ``form`` takes.
 File = Content | tuple[str | None, Any] | tuple[str | None, Any, str | None]
 
 #: What may be given as ``files``: files by the name of their form field. A name may occur more than once in a list.
@@ -32,8 +32,8 @@ def encode_files(form: Pairs | None, files: Files) -> MultipartBody:
     """Return the body that holds these fields and files.
 
     Raises:
-        TypeError: A field or file cannot be sent.
-        ValueError: There is nothing to send, or a file cannot be read from.
+        TypeError: A field or file has a type that cannot be sent.
+        ValueError: There are no fields and no files, or a file is closed or not readable.
         OSError: The file at a path cannot be read.
     """
     parts = [_Part(_head(name), value) for name, value in (name_values(form, "form") if form is not None else ())]
@@ -45,7 +45,7 @@ def encode_files(form: Pairs | None, files: Files) -> MultipartBody:
 
 
 class _Part:
-    """A part's header and content."""
+    """One part: its header and its content."""
 
     def __init__(self, head: bytes, content: bytes | StreamedBody) -> None:
         self.head = head
@@ -53,7 +53,7 @@ class _Part:
 
     @property
     def length(self) -> int | None:
-        """The size of the content in bytes, or None if only reading it will tell."""
+        """The size of the content in bytes, or None if it is not known before reading."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.length
 
     def __iter__(self) -> Iterator[bytes]:
@@ -64,7 +64,7 @@ class _Part:
 
 
 class MultipartBody:
-    """Parts with a boundary between them; like :class:`StreamedBody` it knows its length and whether it can repeat."""
+    """Parts with a boundary between them. It has ``length`` and ``repeatable`` like :class:`StreamedBody`."""
 
     def __init__(self, parts: list[_Part]) -> None:
         self._parts = parts
@@ -76,7 +76,7 @@ class MultipartBody:
         return f"multipart/form-data; boundary={self._boundary}"
 
     def agree_with(self, content_type: str) -> str:
-        """Return the caller's own Content-Type with the boundary of this body; if it names one, that one is used.
+        """Return the caller's Content-Type with the boundary of this body. A boundary that it has already is used.
 
         Raises:
             ValueError: It is not a multipart type, or its boundary is invalid (RFC 2046, section 5.1.1).
@@ -84,7 +84,7 @@ class MultipartBody:
         if not content_type.lower().startswith("multipart/"):
             raise ValueError(
                 f"the Content-Type {content_type!r} was given, but files are sent as multipart/form-data: leave out "
-                "the header, or send the file as data="
+                "the header, or give the file as data="
             )
         named = _BOUNDARY_PARAMETER.search(content_type)
         if named is None:
@@ -97,7 +97,7 @@ class MultipartBody:
 
     @property
     def length(self) -> int | None:
-        """The size in bytes, or None if a part does not know its own."""
+        """The size in bytes, or None if the size of a part is not known."""
         between, end = self._delimiters()
         total = len(end)
         for part in self._parts:
@@ -138,7 +138,7 @@ def _file_parts(name: bytes, what: str, file: File) -> Iterator[_Part]:
         if isinstance(value, Path) or hasattr(value, "read"):
             yield _Part(head, _content(value, what))
         elif value is None:
-            raise TypeError(f"{what} must have a value, got None: leave the field out")
+            raise TypeError(f"{what} must have a value, got None; leave the field out")
         else:
             yield from (_Part(head, single) for single in encode_values(value, what))
         return

@@ -15,19 +15,21 @@ _BLOCK = 64 * 1024
 
 
 class BodySourceError(Exception):
-    """Carries an error of the caller's own file or iterable through the transport, which would take it for a network
-    error otherwise. ``__cause__`` is the original."""
+    """An error of the caller's own file or iterable, which is ``__cause__``.
+
+    The transport would take the original, such as an OSError, for an error of the network.
+    """
 
 
 class StreamedBody:
     """A body that is read while it is sent: a file, the file at a path, or an iterable.
 
-    A file is sent from where it stands to the end that it had when the call began; what is appended meanwhile is not
-    sent. A file at a path is opened anew each time.
+    A file is sent from its current position up to the size that it had when the call began; what is appended later is
+    not sent. A file at a path is opened again each time.
 
     Attributes:
-        length: The size in bytes, or None if only reading it will tell.
-        repeatable: Whether it can be sent a second time, as a redirect or a retry needs.
+        length: The size in bytes, or None if it is not known before reading.
+        repeatable: Whether it can be sent a second time, for a redirect or a retry.
 
     Raises:
         TypeError: A file is opened in text mode.
@@ -47,7 +49,7 @@ class StreamedBody:
             self._measure(cast("IO[bytes]", source))
             self.repeatable = self._start is not None
         else:
-            # An iterator returns itself and can be read once; a collection begins anew.
+            # iter() of an iterator returns the iterator itself, which can be read only once.
             self.repeatable = iter(source) is not source
         self.length: int | None = self._limit
 
@@ -59,7 +61,7 @@ class StreamedBody:
 
     def _measure(self, file: IO[bytes]) -> None:
         if getattr(file, "closed", False) is True:
-            raise ValueError("a file that is sent must be open: this one is closed")
+            raise ValueError("a file that is sent must be open, got a closed file")
         if isinstance(file, io.TextIOBase) or hasattr(file, "encoding"):
             raise TypeError("a file that is sent must be opened in binary mode ('rb')")
         readable = getattr(file, "readable", None)
@@ -72,21 +74,21 @@ class StreamedBody:
             file.seek(0, os.SEEK_END)
         except (AttributeError, NotImplementedError, OSError, TypeError, ValueError):
             return  # a pipe, or an object that cannot seek
-        # From here on the position has changed, so that a failure must not be ignored. What seek() returns is not
-        # used: the files of some libraries return None.
+        # The position has changed, so errors are no longer ignored. The result of seek() is not used, because the files
+        # of some libraries return None.
         end = file.tell()
         file.seek(start)
         self._start = start
         self._limit = max(0, end - start)
         if not self._limit:
-            # A file of /proc says that it is empty, whatever it holds.
+            # Files in /proc report the size 0.
             if file.read(1):
                 self._limit = None
             file.seek(start)
 
     def __iter__(self) -> Iterator[bytes]:
         if self._used and not self.repeatable:
-            raise TransportFailure("unrepeatable_body", "the body was already sent and could be read only once")
+            raise TransportFailure("unrepeatable_body", "the body was already sent and can be read only once")
         self._used = True
         sent = 0
         try:
@@ -101,11 +103,11 @@ class StreamedBody:
             raise BodySourceError from error
 
     def _compare(self, sent: int, is_end: bool) -> None:
-        """End the exchange at a body of another length than announced: the server would misread what follows."""
+        """Raise TransportFailure if the body is longer or shorter than announced: the server would misread it."""
         if self.length is None or sent == self.length or (sent < self.length and not is_end):
             return
-        what = f"it ended after {sent}" if sent < self.length else "it has more"
-        raise TransportFailure("body", f"the body was announced with {self.length} bytes, but {what}")
+        what = f"ended after {sent}" if sent < self.length else "has more"
+        raise TransportFailure("body", f"Content-Length is {self.length}, but the body {what}")
 
     def _chunks(self) -> Iterator[bytes]:
         source = self._source
@@ -117,7 +119,7 @@ class StreamedBody:
         else:
             for chunk in source:
                 if not isinstance(chunk, (str, bytes, bytearray, memoryview)):
-                    raise TypeError(f"the body's iterable must yield bytes, got {type(chunk).__name__}")
+                    raise TypeError(f"the iterable of a body must yield bytes, got {type(chunk).__name__}")
                 if chunk:
                     yield chunk.encode() if isinstance(chunk, str) else bytes(chunk)
 

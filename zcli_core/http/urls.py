@@ -1,4 +1,4 @@
-"""Parsing URLs as people write them: normalised (RFC 3986), with credentials taken out, or refused with a reason."""
+"""Parsing URLs: they are normalised (RFC 3986), and credentials are taken out."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from zcli_core.redaction import redact_invalid_url
 UserInfo = tuple[str, str]
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-# A URL that needs no normalising, as nearly all are; every other URL is parsed by _parse_carefully(). A host whose
-# last part begins with a digit is an address, and only the usual form of one is ordinary.
+# A URL that needs no normalising, like most. Every other URL is parsed by _parse_carefully(), such as one whose host is
+# an IPv4 address in an unusual form.
 _ORDINARY = re.compile(
     rf"(https?)://((?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*|{_OCTET}(?:\.{_OCTET}){{3}})(?::([1-9][0-9]{{0,4}}))?"
     r"((?:/(?:[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*)?)*)(\?[A-Za-z0-9._~!$&'()*+,;=:@/?-]*)?"
 )
-# RFC 3986, appendix B. A part that is missing is None, so that "?" without a query is not lost.
+# RFC 3986, appendix B. A missing part is None, which differs from an empty one such as "?" without a query.
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
 _HOST_AND_PORT = re.compile(r"\[([^\[\]]*)\](?::([^:]*))?|([^:\[\]]*)(?::([^:]*))?")
 _MAX_HOST = 63
@@ -43,11 +43,11 @@ def parse_url(text: object) -> tuple[Url, UserInfo | None]:
     """Parse an absolute http or https URL.
 
     Raises:
-        TransportFailure: ``invalid_url`` for anything else, and for a URL that browsers or other programs read
-            differently. The message does not repeat the URL, which may hold a password.
+        TransportFailure: ``invalid_url``: it is not such a URL, or browsers read it differently. The message does not
+            repeat the URL, which may hold a password.
     """
     if not isinstance(text, str):
-        raise _invalid(f"the URL must be a string, got {type(text).__name__}")
+        raise _invalid(f"the URL must be a str, got {type(text).__name__}")
     ordinary = _ORDINARY.fullmatch(text)
     if ordinary is not None:
         scheme, host, port, path, query = ordinary.groups()
@@ -69,17 +69,17 @@ def _parse_carefully(text: str) -> tuple[Url, UserInfo | None]:
         raise _invalid("the URL has no host")
     user_info, _, host_and_port = authority.rpartition("@")
     if "@" in user_info:
-        raise _invalid("the URL has several @ before its host: write an @ in a user name or password as %40")
+        raise _invalid("the URL has more than one @ before its host: write an @ in a user name or password as %40")
     host, port = _host_and_port(host_and_port)
     return Url(scheme, host, port or DEFAULT_PORTS[scheme], _target(path, query)), _credentials(user_info)
 
 
 def _split(text: str) -> _Parts:
-    """Take a URL or a relative reference apart, and refuse what browsers would read differently."""
+    """Split a URL or a relative reference, and refuse one that browsers read differently."""
     if any(character < " " or character == "\x7f" for character in text):
         raise _invalid("the URL contains a control character")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise _invalid("the URL contains a lone surrogate, which no encoding can carry")
+        raise _invalid("the URL contains a lone surrogate, which cannot be encoded")
     found = _PARTS.fullmatch(text)
     assert found is not None  # the pattern matches any text
     scheme, authority, path, query = found.groups()
@@ -97,7 +97,7 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
     if not host:
         raise _invalid("the URL has no host")
     if address is not None and ":" not in address:
-        raise _invalid("the URL's host is invalid: only an IPv6 address stands in brackets")
+        raise _invalid("the URL's host is invalid: only an IPv6 address may be in brackets")
     try:
         host = ascii_host(host)
     except ValueError as error:
@@ -110,7 +110,7 @@ def _port(text: str) -> int | None:
         return None
     digits = text.lstrip("0")
     if not (text.isascii() and text.isdigit()) or not 1 <= len(digits) <= 5 or int(digits) > 65535:
-        raise _invalid("the URL's port must be a number from 1 to 65535")
+        raise _invalid("the URL's port must be an integer between 1 and 65535")
     return int(digits)
 
 
@@ -125,13 +125,13 @@ def _credentials(user_info: str) -> UserInfo | None:
 
 
 def _target(path: str, query: str | None) -> str:
-    """The path and query as they go into a request line."""
+    """Return the path and query as they are sent in a request line."""
     target = quote(_without_dots(path) or "/", safe=_SAFE_IN_PATH) + quote(query or "", safe=_SAFE_IN_QUERY)
     return re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", target)
 
 
 def _without_dots(path: str) -> str:
-    """RFC 3986, section 5.2.4: resolve ``.`` and ``..``."""
+    """Resolve ``.`` and ``..`` in a path (RFC 3986, section 5.2.4)."""
     if "/." not in path:
         return path
     kept: list[str] = []
@@ -147,7 +147,7 @@ def _without_dots(path: str) -> str:
 
 
 def with_params(url: Url, params: Pairs | str) -> Url:
-    """Return the URL with a query added to the one it has."""
+    """Return the URL with names and values, or an encoded query, added to its query."""
     if isinstance(params, str):
         query = quote(params.lstrip("?"), safe=_SAFE_IN_QUERY)
     else:
@@ -170,12 +170,12 @@ def encode_pairs(pairs: Pairs, argument: str) -> str:
 def resolve(base: Url, location: str) -> Url:
     """Resolve a Location header relative to the URL that sent it (RFC 3986, section 5.2).
 
-    Credentials in a Location are not used, because the other side wrote them.
+    Credentials in a Location are ignored, because the server wrote them.
 
     Raises:
         TransportFailure: ``invalid_url``.
     """
-    # A header arrives as Latin-1; servers that send other characters unencoded send UTF-8.
+    # Headers are decoded as Latin-1, but servers that do not percent-encode a Location send UTF-8.
     with contextlib.suppress(UnicodeError):
         location = location.encode("latin-1").decode("utf-8")
     location = location.strip(" \t")
@@ -185,9 +185,9 @@ def resolve(base: Url, location: str) -> Url:
             return base._replace(target=_relative_target(base.target, path, query))
         url, _ = _parse_carefully(location if scheme else f"{base.scheme}:{location}")
     except TransportFailure as failure:
-        raise _invalid(f"the server redirected to an invalid address: {failure.message}") from None
+        raise _invalid(f"the server redirected to an invalid URL: {failure.message}") from None
     if url.host == base.host.partition("%")[0]:
-        # The server does not know the zone that this machine reaches its link-local address by.
+        # The zone of a link-local address has a meaning on this machine only, so the server cannot send it.
         return url._replace(host=base.host)
     return url
 
@@ -202,7 +202,7 @@ def _relative_target(base: str, path: str, query: str | None) -> str:
 
 
 def shown(text: object) -> str:
-    """Return what was given as a URL in a form that may be logged: without credentials, query values and controls."""
+    """Return an argument ``url`` for a log: without credentials, query values and control characters."""
     try:
         return parse_url(text)[0].redacted()
     except TransportFailure:

@@ -1,7 +1,6 @@
-"""Values of ``params``, ``form`` and multipart fields: what may be given, and the bytes that are sent for it.
+"""Values of ``params``, ``form`` and multipart fields: the accepted types, and how each is encoded.
 
-Nothing is sent by the ``str()`` of an object, because a server would take ``<generator object ...>`` or ``Color.RED``
-for the value.
+No object is sent by its ``str()``: a server would take ``<generator object ...>`` or ``Color.RED`` for the value.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ _ACCEPTED = "str, int, float, bool, bytes, an enum member, a date, time or datet
 
 
 def name_values(pairs: Pairs, argument: str) -> list[tuple[bytes, bytes]]:
-    """Return names with single values, in UTF-8.
+    """Return the names and values in UTF-8, with an item for each value of a name.
 
     Raises:
-        TypeError: The argument is not made of names and values, or a value has no form that is certain.
-        ValueError: A number is infinite or not a number, or a text has a lone surrogate.
+        TypeError: The argument is not a mapping or an iterable of pairs, or a value has a type that is not accepted.
+        ValueError: A number is infinite or NaN, or a text contains a lone surrogate.
     """
     encoded = []
     for name, value in pairs_of(pairs, argument):
@@ -57,7 +56,7 @@ def pairs_of(given: Any, argument: str) -> list[tuple[Any, Any]]:
 
 
 def encode_name(name: Any, argument: str) -> bytes:
-    """Return the name of a value in UTF-8. A name is str or int, or an enum member with such a value."""
+    """Return a name in UTF-8. A name is str, int, or an enum member with such a value."""
     if type(name) is str and name.isascii():
         return name.encode()
     plain = name.value if isinstance(name, Enum) else name
@@ -67,11 +66,11 @@ def encode_name(name: Any, argument: str) -> bytes:
 
 
 def encode_values(value: Any, what: str) -> Iterator[bytes]:
-    """Yield the bytes of a value, or of each item of an iterable; None is left out.
+    """Yield the encoded value, or each encoded item if it is an iterable. None is left out.
 
     Args:
         value: See :data:`Pairs`.
-        what: Names the value in an error, as in ``the value of 'a' in params``.
+        what: What an error calls the value, such as ``the value of 'a' in params``.
     """
     if value is None:
         return
@@ -84,12 +83,12 @@ def encode_values(value: Any, what: str) -> Iterator[bytes]:
 
 
 def plain_text(text: str) -> str:
-    """Return the characters of a str. An enum member that is a str is formatted as ``Color.RED`` otherwise."""
+    """Return a str as plain str. A str that is an enum member would be formatted as ``Color.RED``."""
     return str.__str__(text)
 
 
 def _is_several(value: Any) -> bool:
-    # A class of enum members, a file and raw memory can be iterated too, but are not meant as several values.
+    # An enum class, a file and raw memory are iterable too, but are not several values.
     single = (str, bytes, bytearray, memoryview, Mapping, Enum, type)
     return isinstance(value, Iterable) and not isinstance(value, single) and not hasattr(value, "read")
 
@@ -103,11 +102,11 @@ def _encode(value: Any, what: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{what} has a lone surrogate, which UTF-8 cannot carry") from None
+        raise ValueError(f"{what} contains a lone surrogate, which cannot be encoded as UTF-8") from None
 
 
 def _text(value: Any, what: str) -> str:
-    # The methods of the base classes are used, because a subclass may have a __str__ of its own.
+    # The methods of the base classes, because a subclass may have another __str__.
     if isinstance(value, str):
         return plain_text(value)
     if isinstance(value, bool):
@@ -140,4 +139,4 @@ def _rare_text(value: Any, what: str) -> str:
 
 def _require_finite(is_finite: bool, what: str) -> None:
     if not is_finite:
-        raise ValueError(f"{what} must be a finite number: infinity and NaN have no agreed text form")
+        raise ValueError(f"{what} must be a finite number, because infinity and NaN have no standard text form")

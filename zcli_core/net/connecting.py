@@ -1,7 +1,7 @@
-"""Resolving names and connecting within a deadline, for everything in zCLI that opens a connection.
+"""Resolving names and connecting within a deadline, for all code of zCLI that opens connections.
 
-A deadline is a reading of :func:`time.monotonic`. Names are looked up in a daemon thread, because ``getaddrinfo`` has
-no timeout: a call that cannot wait any longer leaves the thread behind.
+A deadline is a reading of :func:`time.monotonic`. Names are resolved in a daemon thread, because ``getaddrinfo`` has no
+timeout. If the deadline passes, the thread is left to finish alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 from zcli_core.errors import raised_by_signal
 
-#: Seconds after which the next address is tried beside one that has not answered (RFC 8305, section 5).
+#: Seconds after which the next address is tried while the last attempt goes on (RFC 8305, section 5).
 ATTEMPT_DELAY = 0.25
 
 # A socket's timeout cannot hold arbitrarily large numbers.
@@ -34,7 +34,7 @@ RESET_ON_CLOSE += bytes(len(RESET_ON_CLOSE))
 
 
 class Address(NamedTuple):
-    """One address of a host, as the socket calls take it. ``sockaddr`` begins with (address, port)."""
+    """One address of a host in the form that sockets take. ``sockaddr`` begins with (address, port)."""
 
     family: int
     sockaddr: tuple[Any, ...]
@@ -45,14 +45,16 @@ class Address(NamedTuple):
         return str(self.sockaddr[0])
 
     def at(self, port: int) -> Address:
-        """The same address with another port."""
+        """Return the same address with another port."""
         return Address(self.family, (self.host, port, *self.sockaddr[2:]))
 
 
 class NoConnectionError(Exception):
-    """No address accepted a connection. ``errors`` holds one error for each attempt that failed.
+    """Raised if no address accepts a connection.
 
-    The last one is a TimeoutError if the deadline passed while an attempt was in progress.
+    Attributes:
+        errors: An error for each attempt that failed. The last one is a TimeoutError if the deadline passed during an
+            attempt.
     """
 
     def __init__(self, errors: Sequence[OSError]) -> None:
@@ -61,14 +63,18 @@ class NoConnectionError(Exception):
 
     @property
     def cause(self) -> OSError:
-        """The error that says most: the deadline, then a refusal, then whatever came first."""
+        """The most telling error: that of the deadline, otherwise a refusal, otherwise the first."""
         if is_deadline(self.errors[-1]):
             return self.errors[-1]
         return next((error for error in self.errors if isinstance(error, ConnectionRefusedError)), self.errors[0])
 
 
 def remaining(deadline: float) -> float:
-    """Seconds left until a deadline. Raises TimeoutError if there are none."""
+    """Return the seconds left until a deadline.
+
+    Raises:
+        TimeoutError: The deadline has passed.
+    """
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise TimeoutError("the deadline passed")
@@ -76,23 +82,24 @@ def remaining(deadline: float) -> float:
 
 
 def is_deadline(error: BaseException) -> bool:
-    """Whether an error means that a deadline of ours passed, or the timeout of a socket.
+    """Return whether an error means that a deadline of zCLI, or the timeout of a socket, passed.
 
-    The system raises TimeoutError too, with ETIMEDOUT, if the network delivers nothing any more.
+    A TimeoutError with ETIMEDOUT comes from the system: the network delivers nothing any more.
     """
     return isinstance(error, TimeoutError) and error.errno is None
 
 
 def resolve(host: str, port: int, deadline: float) -> list[Address]:
-    """The addresses of a host, IPv6 and IPv4 in turn, the system's first choice first (RFC 8305, section 4).
+    """Return the addresses of a host, IPv6 and IPv4 in turn, in the order of the system (RFC 8305, section 4).
 
-    Raises TimeoutError if the deadline passes first, and socket.gaierror with a readable ``strerror`` if there is no
-    address.
+    Raises:
+        TimeoutError: The deadline passed.
+        socket.gaierror: The host has no address. ``strerror`` is the reason.
     """
     if not host.isascii() or not host:
-        # getaddrinfo would encode it by IDNA 2003, which names another host for some names.
+        # getaddrinfo would encode it by IDNA 2003, which leads to another host for some names.
         raise socket.gaierror(socket.EAI_NONAME, "not a valid host name")
-    is_local = host == "localhost" or is_numeric(host)  # which needs no name server
+    is_local = host == "localhost" or is_numeric(host)  # resolved without a name server
     found = _look_up(host, port) if is_local else _look_up_within(host, port, remaining(deadline))
     first = [address for address in found if address.family == found[0].family]
     others = [address for address in found if address.family != found[0].family]
@@ -100,7 +107,7 @@ def resolve(host: str, port: int, deadline: float) -> list[Address]:
 
 
 def is_numeric(host: str) -> bool:
-    """Whether a host is an address, IPv6 with or without a zone (``fe80::1%eth0``)."""
+    """Return whether a host is an IPv4 address, or an IPv6 address with or without a zone (``fe80::1%eth0``)."""
     family, address = (socket.AF_INET6, host.partition("%")[0]) if ":" in host else (socket.AF_INET, host)
     try:
         socket.inet_pton(family, address)
@@ -110,7 +117,7 @@ def is_numeric(host: str) -> bool:
 
 
 def _look_up(host: str, port: int) -> list[Address]:
-    # Bytes, because a str is put through the idna codec, whose import costs more than a connection.
+    # As bytes, because a str is encoded by the idna codec, whose import takes longer than a connection.
     found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     families = (socket.AF_INET, socket.AF_INET6)
     return [Address(int(family), tuple(sockaddr)) for family, *_, sockaddr in found if family in families]
@@ -127,12 +134,12 @@ def _look_up_within(host: str, port: int, seconds: float) -> list[Address]:
 
     try:
         threading.Thread(target=work, name=f"zcli-resolve-{host}", daemon=True).start()
-    except RuntimeError:  # no new thread can be had, as at the end of the program
+    except RuntimeError:  # no thread can be started at the end of the program
         work()
     try:
         outcome = outcomes.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError("the name was not resolved in time") from None
+        raise TimeoutError("the host name was not resolved in time") from None
     if isinstance(outcome, UnicodeError):  # a label that is longer than 63 characters
         raise socket.gaierror(socket.EAI_NONAME, "not a valid host name") from outcome
     if isinstance(outcome, Exception):
@@ -141,10 +148,17 @@ def _look_up_within(host: str, port: int, seconds: float) -> list[Address]:
 
 
 def connect(addresses: Sequence[Address], deadline: float, delay: float = ATTEMPT_DELAY) -> socket.socket:
-    """A TCP connection to the first of these addresses that accepts one. The socket does not block.
+    """Connect to the first of these addresses that accepts a TCP connection; return the non-blocking socket.
 
-    The next address is tried ``delay`` seconds after the last one, or as soon as that has failed. A connection of a
-    socket with itself counts as refused. Raises :class:`NoConnectionError`.
+    A connection of a socket with itself counts as refused.
+
+    Args:
+        addresses: The addresses, in the order in which they are tried.
+        deadline: Ends all attempts.
+        delay: Seconds after which the next address is tried, if the last attempt has not failed before.
+
+    Raises:
+        NoConnectionError: No address accepted a connection.
     """
     waiting = list(addresses)
     errors: list[OSError] = []
@@ -155,7 +169,7 @@ def connect(addresses: Sequence[Address], deadline: float, delay: float = ATTEMP
                 if winner is None and selector.get_map():
                     left = remaining(deadline)
                     winner = _first_connected(selector, min(delay, left) if waiting else left, errors)
-                if winner is not None and _send_at_once(winner, errors):
+                if winner is not None and _disable_delay(winner, errors):
                     return winner
         except TimeoutError as error:
             if raised_by_signal(error):
@@ -168,10 +182,10 @@ def connect(addresses: Sequence[Address], deadline: float, delay: float = ATTEMP
 
 
 def _begin(address: Address, selector: selectors.BaseSelector, errors: list[OSError]) -> socket.socket | None:
-    """Begin to connect; the socket if that succeeded at once."""
+    """Begin to connect; return the socket if it connected at once."""
     try:
         attempt = socket.socket(address.family, socket.SOCK_STREAM)
-    except OSError as error:  # a family that this machine does not have, or too many open files
+    except OSError as error:  # an unsupported address family, or too many open files
         errors.append(error)
         return None
     try:
@@ -181,14 +195,14 @@ def _begin(address: Address, selector: selectors.BaseSelector, errors: list[OSEr
             selector.register(attempt, selectors.EVENT_WRITE)
             return None
         errors.append(OSError(status, os.strerror(status)))
-    except OSError as error:  # an address that cannot be connected to
+    except OSError as error:  # an invalid address
         errors.append(error)
     attempt.close()
     return None
 
 
-def _send_at_once(sock: socket.socket, errors: list[OSError]) -> bool:
-    """Turn off Nagle's algorithm; False if that failed, as it does on macOS if the peer has reset the connection."""
+def _disable_delay(sock: socket.socket, errors: list[OSError]) -> bool:
+    """Turn off Nagle's algorithm; return False if that failed, as on macOS if the peer has reset the connection."""
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException as error:
@@ -207,7 +221,7 @@ def _first_connected(selector: selectors.BaseSelector, pause: float, errors: lis
         selector.unregister(attempt)
         status = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if status == 0 and is_self_connected(attempt):
-            # Reset it: TIME_WAIT would keep the port from the server that the caller may be waiting for.
+            # Closed by a reset, because in TIME_WAIT no server could bind the port that the caller may wait for.
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             status = errno.ECONNREFUSED
         if status == 0:
@@ -218,10 +232,10 @@ def _first_connected(selector: selectors.BaseSelector, pause: float, errors: lis
 
 
 def is_self_connected(sock: socket.socket) -> bool:
-    """Whether both ends of a connection are the same socket.
+    """Return whether a socket is connected to itself (RFC 9293, section 3.5, simultaneous open).
 
-    A free port of the ephemeral range may be chosen as the source of a connection to itself: simultaneous open
-    (RFC 9293, section 3.5). A peer that has gone again was somebody.
+    This happens if the system chooses the free port that is connected to as the source port. A connection whose peer
+    has closed it is not one of these.
     """
     try:
         return bool(sock.getsockname() == sock.getpeername())
@@ -231,42 +245,42 @@ def is_self_connected(sock: socket.socket) -> bool:
 
 # --- waiting ---
 
-#: What ``Poll`` waits for, as poll(2) has them, also where :mod:`select` has no names for them.
+#: The events of poll(2), which :mod:`select` does not name on Windows.
 READABLE, WRITABLE = 1, 4
 
 
 class Poll(Protocol):
-    """What is used of ``select.poll``."""
+    """The methods of ``select.poll`` that zCLI uses."""
 
     def register(self, fd: int, eventmask: int, /) -> None:
-        """Wait for these events from now on."""
+        """Wait for these events of a descriptor from now on."""
         ...
 
     def unregister(self, fd: int, /) -> None:
-        """Wait for none any more."""
+        """Stop waiting for events of a descriptor."""
         ...
 
     def poll(self, timeout: float | None, /) -> list[tuple[int, int]]:
-        """Wait at most that many milliseconds, without a limit if it is None; return what is ready."""
+        """Wait at most ``timeout`` milliseconds, or without a limit if it is None; return the events that occurred."""
         ...
 
 
 class SelectPoll:
-    """``select.poll`` over ``select.select``, for Windows, where there is no other and numbers are not limited."""
+    """``select.poll`` on top of ``select.select``, for Windows, which does not limit descriptor numbers."""
 
     def __init__(self) -> None:
         self._wanted: dict[int, int] = {}
 
     def register(self, fd: int, eventmask: int, /) -> None:
-        """Wait for these events from now on."""
+        """Wait for these events of a descriptor from now on."""
         self._wanted[fd] = eventmask
 
     def unregister(self, fd: int, /) -> None:
-        """Wait for none any more."""
+        """Stop waiting for events of a descriptor."""
         del self._wanted[fd]
 
     def poll(self, timeout: float | None, /) -> list[tuple[int, int]]:
-        """Wait at most that many milliseconds, without a limit if it is None; return what is ready."""
+        """Wait at most ``timeout`` milliseconds, or without a limit if it is None; return the events that occurred."""
         seconds = None if timeout is None else timeout / 1000
         if not any(self._wanted.values()):
             time.sleep(_LONGEST if seconds is None else seconds)
@@ -275,7 +289,7 @@ class SelectPoll:
         found = select.select(
             [fd for fd, wanted in self._wanted.items() if wanted & READABLE],
             writers,
-            writers,  # a connection that failed is told here
+            writers,  # Windows reports a failed connection here
             seconds,
         )
         events: dict[int, int] = {}
@@ -285,14 +299,20 @@ class SelectPoll:
         return list(events.items())
 
 
-#: Makes what waits for sockets.
+#: Makes an object that waits for sockets.
 new_poll: Callable[[], Poll] = getattr(select, "poll", SelectPoll)
 
 
 def wait_for(fd: int, events: int, seconds: float | None) -> int:
-    """Wait until one of the events occurs, at most ``seconds``, or without a limit if that is None.
+    """Wait until one of the events occurs.
 
-    Returns the events that occurred, 0 if none did in time.
+    Args:
+        fd: A file descriptor.
+        events: :data:`READABLE`, :data:`WRITABLE` or both.
+        seconds: The longest wait; None stands for no limit.
+
+    Returns:
+        The events that occurred, 0 if there were none.
     """
     poll = new_poll()
     poll.register(fd, events)
@@ -300,7 +320,7 @@ def wait_for(fd: int, events: int, seconds: float | None) -> int:
 
 
 def is_readable(fd: int) -> bool:
-    """Whether there is anything to read now, be it the end."""
+    """Return whether there is data to read now, or the end of the connection."""
     poll = new_poll()
     poll.register(fd, READABLE)
     return bool(poll.poll(0))

@@ -1,11 +1,11 @@
-"""Header fields, of requests and responses, HTTP's and the WebSocket server's."""
+"""Header fields of requests and responses, for HTTP and WebSocket."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-# Fields of a response that have one value (RFC 9110, section 5.5), by their names in lower case. Those whose second
-# value would be an attack on a server, such as Host and Origin, are not among them: there both must be seen.
+# Response fields with a single value (RFC 9110, section 5.5), in lower case. Host and Origin are not listed: a second
+# value of these may be an attack on a server, so a check must see both.
 _SINGLE = frozenset({
     "age",
     "content-disposition",
@@ -23,12 +23,12 @@ _SINGLE = frozenset({
 
 
 class Headers(Mapping[str, str]):
-    """Header fields: names compare without regard to case, a name may occur more than once, order is kept.
+    """Header fields in order. Names are compared without case, and a name may occur more than once.
 
-    ``headers["name"]`` joins several values of a name with a comma (RFC 9110, section 5.3). A field that has one value,
-    such as Location, is not joined: the last value counts, as section 8.3 has it for Content-Type. :meth:`get_all`
-    gives the values one by one, as ``Set-Cookie`` needs, and a check for which a second value would be an attack.
-    :meth:`items` gives every field, so that a name may come up twice. Values are decoded as Latin-1.
+    ``headers["name"]`` joins several values of a name with a comma (RFC 9110, section 5.3). For fields with a single
+    value, such as Location, it is the last value instead. :meth:`get_all` returns the values one by one, for
+    ``Set-Cookie`` and for checks in which a second value may be an attack. :meth:`items` returns every field, so that a
+    name may occur twice. Values are decoded as Latin-1.
     """
 
     __slots__ = ("_fields",)
@@ -43,18 +43,18 @@ class Headers(Mapping[str, str]):
         return values[-1] if name.lower() in _SINGLE else ", ".join(values)
 
     def get_all(self, name: str) -> list[str]:
-        """Every value of a name, in order; an empty list if there is none."""
+        """Return every value of a name, in order."""
         lowered, length = name.lower(), len(name)
         return [value for field, value in self._fields if len(field) == length and field.lower() == lowered]
 
     def __setitem__(self, name: str, value: str) -> None:
-        """Set a name to one value, in place of any it had. Raises ValueError if it could not be sent."""
+        """Set a name to one value, which replaces all others. Raises as :func:`check_header` does."""
         check_header(name, value)
         self.pop(name)
         self._fields.append((name, value))
 
     def pop(self, name: str) -> list[str]:
-        """Take a name out; the values that it had, none if it was not there."""
+        """Remove a name; return the values that it had."""
         values = self.get_all(name)
         if values:
             lowered = name.lower()
@@ -62,7 +62,7 @@ class Headers(Mapping[str, str]):
         return values
 
     def add(self, name: str, value: str) -> None:
-        """Add a field besides any of the same name. Raises ValueError if it could not be sent."""
+        """Add a field and keep others of the same name. Raises as :func:`check_header` does."""
         check_header(name, value)
         self._fields.append((name, value))
 
@@ -79,11 +79,11 @@ class Headers(Mapping[str, str]):
         return len({name.lower() for name, _ in self._fields})
 
     def items(self) -> list[tuple[str, str]]:  # type: ignore[override]
-        """Every field in order."""
+        """Return every field in order."""
         return self._fields.copy()
 
     def copy(self) -> Headers:
-        """An independent copy."""
+        """Return an independent copy."""
         return Headers(self._fields)
 
     def __repr__(self) -> str:
@@ -92,12 +92,15 @@ class Headers(Mapping[str, str]):
 
 
 def check_header(name: str, value: str) -> None:
-    """Raise ValueError if this field cannot go into a request (RFC 9110, sections 5.1 and 5.5).
+    """Check that a field can be sent (RFC 9110, sections 5.1 and 5.5).
 
-    The value is not repeated in the message: it may be a credential.
+    Raises:
+        ValueError: The name or the value has invalid characters. The message does not repeat the value, which may be a
+            credential.
+        TypeError: The value is not a str.
     """
     if not (isinstance(name, str) and name.isascii() and name) or not _TOKEN_CHARACTERS.issuperset(name):
-        raise ValueError(f"invalid header name {name!r}: it may have letters, digits and !#$%&'*+-.^_`|~ only")
+        raise ValueError(f"invalid header name {name!r}: only letters, digits and !#$%&'*+-.^_`|~ are allowed")
     if not isinstance(value, str):
         raise TypeError(f"the value of header {name} must be str, got {type(value).__name__}")
     if value.isascii() and value.isprintable():  # as most are
@@ -112,7 +115,7 @@ def check_header(name: str, value: str) -> None:
     except UnicodeEncodeError as error:
         raise ValueError(
             f"the value of header {name} contains {value[error.start]!r} at position {error.start}, "
-            "which a header cannot carry: only Latin-1 characters can be sent"
+            "which cannot be sent: a header may contain only Latin-1 characters"
         ) from None
 
 

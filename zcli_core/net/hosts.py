@@ -1,6 +1,6 @@
 """Host names in the form that DNS, TLS and HTTP use: ASCII, lower case, one spelling for each host.
 
-Every part of zCLI that resolves or compares a host takes it from here, so that both sides of a comparison agree.
+All code of zCLI that resolves or compares hosts uses this module, so that both sides of a comparison agree.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def ascii_host(name: str) -> str:
             ``%`` or ``%25`` before it (RFC 6874).
 
     Raises:
-        ValueError: The text is not a host. The message is a clause without the text.
+        ValueError: The text is not a host. The message is the reason and does not repeat the text.
     """
     if ":" in name:
         return _ipv6(name)
@@ -47,26 +47,26 @@ def ascii_host(name: str) -> str:
 
 
 def split_host(text: str) -> tuple[str, int | None]:
-    """Return a host in its ASCII form and the port that follows it, None if none does.
+    """Return a host in its ASCII form, and the port after it or None.
 
     Args:
         text: ``api.example``, ``api.example:8443``, ``10.0.0.1``, ``[::1]:8443`` or ``::1``.
 
     Raises:
-        ValueError: The text is not a host, or the port is not a number from 1 to 65535.
+        ValueError: The text is not a host, or the port is not an integer between 1 and 65535.
     """
     found = _HOST_AND_PORT.fullmatch(text)
     host, port = found.groups() if found else (text, None)
     if port is not None and not 1 <= int(port) <= 65535:
-        raise ValueError("the port is not a number from 1 to 65535")
+        raise ValueError("the port is not an integer between 1 and 65535")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     return ascii_host(host), None if port is None else int(port)
 
 
 def _to_ascii(name: str) -> str:
-    """Apply UTS 46 and IDNA 2008. ASCII labels are kept, because names such as ``my_service`` are in use."""
-    import idna  # only international names pay for its tables
+    """Apply UTS 46 and IDNA 2008. ASCII labels are kept, because names such as ``my_service`` are used."""
+    import idna  # imported late, because its tables are large
 
     try:
         labels = idna.uts46_remap(name, std3_rules=False).split(".")

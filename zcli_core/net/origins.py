@@ -1,8 +1,8 @@
-"""Web origins (RFC 6454) and the rules of ``websocket.allowed_origins``: which pages may open a connection.
+"""Web origins (RFC 6454) and the rules of ``websocket.allowed_origins``, which decide whose pages may connect.
 
-A browser sends the origin of the page with every upgrade, and no page can forge it: it is what keeps a stranger's
-page from using a visitor's browser to get in. Origins are parsed and compared part by part; comparing text by prefix
-or pattern has let ``http://localhost.evil.com`` in elsewhere.
+A browser sends the origin of a page with every WebSocket handshake, and the page cannot change it. Checking it keeps
+the page of another site from connecting with the visitor's browser. Origins are parsed and compared part by part.
+Comparing prefixes or patterns of text has let origins such as ``http://localhost.evil.com`` pass in other programs.
 
 Some client libraries send an Origin that no browser sends: with a slash at its end (``http://localhost/``), or with
 the scheme of the WebSocket URL (``ws://``). The slash is ignored, and ``ws`` and ``wss`` are compared as ``http`` and
@@ -21,28 +21,28 @@ FILE = "file://"
 ANY = "*"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-#: Schemes that are compared as another one.
+#: Schemes that are compared as another scheme.
 _SAME_AS = {"ws": "http", "wss": "https"}
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_.*-]+)(?::([0-9]{1,5}|\*))?/?", re.IGNORECASE)
-#: What a rule or a header may be long, so that nobody makes us parse, keep or log more.
+#: The longest rule or header in characters, which bounds what a client can make the server parse, keep or log.
 _LONGEST = 300
 
 
 class Origin(NamedTuple):
-    """Scheme, host and port. The port is None where the scheme has no default and none is given."""
+    """Scheme, host and port. The port is None if none is given and the scheme has no default."""
 
     scheme: str
     host: str
     port: int | None
 
     def __str__(self) -> str:
-        """The one spelling that every header with this origin has: lower case, and no default port."""
+        """Return the origin in lower case and without a default port."""
         shown = "" if self.port in (None, _DEFAULT_PORTS.get(self.scheme)) else f":{self.port}"
         return f"{self.scheme}://{self.host}{shown}"
 
 
 class _Rule(NamedTuple):
-    """An origin where ``host`` may be ``*.example.com`` and any port will do if ``any_port``."""
+    """An origin whose host may be ``*.example.com``. ``any_port`` admits every port."""
 
     origin: Origin
     any_port: bool
@@ -55,7 +55,7 @@ class _Rule(NamedTuple):
 
 
 def parse_origin(text: str) -> Origin | None:
-    """An ``Origin`` header in its parts; None for ``null``, ``file://`` and whatever is no origin with a host."""
+    """Return the origin in an ``Origin`` header, or None if it has no host, such as ``null`` and ``file://``."""
     parsed = _parse(text)
     if parsed is None or parsed.any_port or "*" in parsed.origin.host:
         return None
@@ -84,16 +84,21 @@ def _parse(text: str) -> _Rule | None:
 class OriginRules:
     """The rules of ``allowed_origins``.
 
-    - ``https://example.com``, ``http://localhost:3000``: that scheme, host and port; no port is the scheme's own.
+    - ``https://example.com``, ``http://localhost:3000``: that scheme, host and port; the scheme's default port if none
+      is given.
     - ``http://localhost:*``: any port.
     - ``https://*.example.com``: any name below example.com, at any depth, but not example.com itself.
-    - ``file://``: pages opened from a file. Chromium calls their origin ``file://`` and Firefox ``null``, which is
-      also what sandboxed frames of any site have, so this rule is for development.
-    - ``null``: that alone. ``*``: every page there is.
+    - ``file://``: pages opened from a file. Their origin is ``file://`` in Chromium and ``null`` in Firefox. Sandboxed
+      frames of any site also have the origin ``null``, so use this rule for development only.
+    - ``null``: only the origin ``null``. ``*``: every page.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        """Parse the rules. Raises ValueError with one sentence for every one that is none."""
+        """Parse the rules.
+
+        Raises:
+            ValueError: Rules are invalid; it has an argument for each, which is a sentence.
+        """
         self._literal: set[str] = set()
         self._rules: list[_Rule] = []
         problems = []
@@ -118,24 +123,24 @@ class OriginRules:
             )
         host = rule.origin.host
         if "*" in host and (host.count("*") > 1 or not re.match(r"\*\.[^.]", host)):
-            return f"{pattern!r}: in a host, a * stands for what precedes a domain, as in https://*.example.com"
+            return f"{pattern!r}: a * may stand only for the labels before a domain, as in https://*.example.com"
         self._rules.append(rule)
         return None
 
     @property
     def admits_null(self) -> bool:
-        """Whether pages without an origin of their own are admitted."""
+        """Whether pages with the origin ``null`` are admitted."""
         return not self._literal.isdisjoint({NULL, ANY})
 
     def admits(self, origin: str) -> bool:
-        """Whether the value of one ``Origin`` header is admitted."""
+        """Return whether the value of an ``Origin`` header is admitted."""
         if origin in self._literal or ANY in self._literal:
             return True
         return self.identify(origin) is not None
 
     @property
     def name_pages(self) -> bool:
-        """Whether a rule names pages: scheme and host."""
+        """Whether a rule has a scheme and a host."""
         return bool(self._rules)
 
     def identify(self, origin: str) -> Origin | None:
@@ -150,7 +155,7 @@ class OriginRules:
 
 
 def setting_that_admits(origin: str) -> str | None:
-    """The item of ``allowed_origins`` that would admit it; None if it is no origin at all."""
+    """Return the item of ``allowed_origins`` that would admit an origin; None if it is not a valid origin."""
     if origin in (NULL, FILE):
         return FILE
     return origin if parse_origin(origin) is not None else None

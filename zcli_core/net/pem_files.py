@@ -1,4 +1,4 @@
-"""Certificates and keys in PEM files: our own, for whichever side of a connection we are."""
+"""The certificate and private key of this program in PEM files, for servers and clients."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class CertificateFiles:
-    """Where the certificate chain and its private key are, in PEM; the key may be in the chain's file."""
+    """The PEM files of a certificate chain and its private key. Both may be the same file."""
 
     certificate: Path
     key: Path
 
     def stamp(self) -> tuple[tuple[int, int, int], ...] | None:
-        """Something that changes when a file does; None while one of them is not there."""
+        """Return a value that changes when a file changes, or None while a file is missing."""
         try:
             found = [os.stat(file) for file in (self.certificate, self.key)]
         except OSError:
@@ -28,7 +28,7 @@ class CertificateFiles:
 
 
 class CertificateProblem(Exception):  # noqa: N818 - it becomes a ConfigError or a line in the log
-    """A certificate or key that cannot be used. ``part`` is the one to look at: ``"cert"`` or ``"key"``."""
+    """A certificate or key that cannot be used. ``part`` says which of them: ``"cert"`` or ``"key"``."""
 
     def __init__(self, part: Literal["cert", "key"], message: str) -> None:
         super().__init__(message)
@@ -36,7 +36,11 @@ class CertificateProblem(Exception):  # noqa: N818 - it becomes a ConfigError or
 
 
 def load(context: ssl.SSLContext, files: CertificateFiles) -> None:
-    """Load certificate and key into a context; new connections get them. Raises CertificateProblem."""
+    """Load certificate and key into a context, for new connections.
+
+    Raises:
+        CertificateProblem: One of them cannot be used.
+    """
     encrypted = False
 
     def no_password() -> str:
@@ -48,7 +52,7 @@ def load(context: ssl.SSLContext, files: CertificateFiles) -> None:
         context.load_cert_chain(files.certificate, files.key, password=no_password)
     except (ssl.SSLError, OSError, ValueError) as error:
         if encrypted:
-            raise CertificateProblem("key", f"{files.key} is encrypted; zCLI asks for no password") from error
+            raise CertificateProblem("key", f"{files.key} is encrypted, but zCLI cannot read encrypted keys") from error
         reason = getattr(error, "reason", None) or ""
         if reason == "KEY_VALUES_MISMATCH":
             message = f"{files.key} is not the key of the certificate {files.certificate}"
@@ -62,7 +66,11 @@ def load(context: ssl.SSLContext, files: CertificateFiles) -> None:
 
 
 def check_readable(part: Literal["cert", "key"], file: Path) -> None:
-    """Raise CertificateProblem if the file cannot be read."""
+    """Check that a file can be read.
+
+    Raises:
+        CertificateProblem: It cannot be read.
+    """
     try:
         with file.open("rb") as opened:
             opened.read(1)
@@ -71,7 +79,7 @@ def check_readable(part: Literal["cert", "key"], file: Path) -> None:
 
 
 def holds(file: Path, what: str) -> bool:
-    """Whether a file has something of that kind in PEM format: ``"CERTIFICATE"`` or ``"PRIVATE KEY"``."""
+    """Return whether a file has a ``"CERTIFICATE"`` or ``"PRIVATE KEY"`` in PEM format."""
     try:
         text = file.read_text("latin-1")
     except OSError:
@@ -80,9 +88,9 @@ def holds(file: Path, what: str) -> bool:
 
 
 def all_users_can_read(file: Path) -> bool:
-    """Whether every user of this machine can read a file: by its own mode, and through all folders above it.
+    """Return whether the modes of a file and of all folders above it let every user of this machine read it.
 
-    False for a file that is not there, and on Windows, where the mode says nothing.
+    False for a missing file, and on Windows, which does not use the mode.
     """
     if os.name == "nt":
         return False
@@ -95,7 +103,7 @@ def all_users_can_read(file: Path) -> bool:
 
 
 def key_warning(setting: str, file: Path) -> str | None:
-    """A warning about a private key that every user of this machine can read; None if not every user can.
+    """Return a warning if every user of this machine can read a private key, otherwise None.
 
     Args:
         setting: The name of the setting that names the file, such as ``websocket.ssl_key``.

@@ -1,7 +1,7 @@
-"""Who holds a port: the table of TCP sockets that Linux keeps under ``/proc``, and processes as psutil finds them.
+"""The process that has a port, from the table of TCP sockets in ``/proc`` on Linux and from psutil.
 
-psutil does not say which user a socket belongs to whose process is hidden, and it reads the files of every process
-whenever it is asked. So Linux's own table comes first. :func:`zcli_core.net.ports.check_port` needs nothing else.
+On Linux the table comes first. psutil does not give the user of a socket whose process is hidden, and reads the files
+of every process in each call. :func:`zcli_core.net.ports.check_port` needs the table only.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ _LISTEN = 0x0A  # include/net/tcp_states.h
 
 @dataclass(frozen=True)
 class PortHolder:
-    """The holder of a port; ``str()`` gives it as a person would say it: ``nginx (pid 812)``.
+    """The process that has a port. ``str()`` of it is a phrase such as ``nginx (pid 812)``.
 
-    ``pid`` and ``name`` are None where the system hides other users' processes; ``user`` is told even then.
-    ``name`` is the program's short name, never its command line, which may hold a password. Of several
-    processes that share the port, it is the one with the lowest pid, which is usually their parent.
+    Attributes:
+        pid, name: None if the system hides processes of other users. The name is the program's short name without its
+            command line, which may hold a password. If several processes share the port, this is the one with the
+            lowest pid, which is usually their parent.
+        user: The name of the user, known on Linux even if the process is hidden.
     """
 
     pid: int | None
@@ -43,7 +45,7 @@ class PortHolder:
 
 @dataclass(frozen=True)
 class TcpSocket:
-    """One line of ``/proc/net/tcp`` or ``tcp6``. ``inode`` is 0 once no process has the socket open."""
+    """One line of ``/proc/net/tcp`` or ``tcp6``. ``inode`` is 0 if no process has the socket open."""
 
     address: str
     listening: bool
@@ -52,14 +54,16 @@ class TcpSocket:
 
     @property
     def held(self) -> bool:
-        """Whether a process has it, unlike what lingers in TIME_WAIT and its kin."""
+        """Whether a process has the socket open, unlike one in TIME_WAIT."""
         return self.listening or self.inode != 0
 
 
 def tcp_sockets(port: int, addresses: Iterable[str]) -> list[TcpSocket] | None:
-    """The TCP sockets at a local port whose address is, or covers, one of those; None if nobody tells.
+    """Return the TCP sockets at a local port and at one of these addresses or a wildcard address that covers one.
 
-    Sockets that are bound but neither listening nor connected are not in these tables.
+    Returns:
+        The sockets, or None on systems without the tables. Sockets that are bound, but neither listening nor connected,
+        are not in the tables.
     """
     wanted = tuple(addresses)
     tables = [table for name in ("tcp", "tcp6") if (table := _table(name, port)) is not None]
@@ -79,7 +83,7 @@ def _table(name: str, port: int) -> list[TcpSocket] | None:
 def _at_port(port: int, lines: Iterable[str]) -> Iterator[TcpSocket]:
     needle = f":{port:04X} "
     for line in lines:
-        if needle not in line:  # most lines of a long table; the remote port is weeded out below
+        if needle not in line:  # skips most lines; the remote port is ruled out below
             continue
         fields = line.split()
         address, _, local_port = fields[1].partition(":")
@@ -88,7 +92,7 @@ def _at_port(port: int, lines: Iterable[str]) -> Iterator[TcpSocket]:
 
 
 def _address(text: str) -> str:
-    """An address as the kernel prints it, in 32-bit words of the machine's own byte order."""
+    """Parse an address in the kernel's form: 32-bit words in the byte order of the machine."""
     words = (int(text[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(text), 8))
     packed = b"".join(words)
     if len(packed) == 4:
@@ -99,14 +103,14 @@ def _address(text: str) -> str:
 
 
 def _covers(held: str, wanted: str) -> bool:
-    if held in (wanted, "::"):  # a socket at :: takes IPv4 too, unless it was told not to
+    if held in (wanted, "::"):  # a socket at :: accepts IPv4 too, unless it is set to IPv6 only
         return True
     same_family = (":" in held) == (":" in wanted)
     return same_family and (held == "0.0.0.0" or wanted in ("0.0.0.0", "::"))  # noqa: S104 - compared, not bound
 
 
 def holder_of(port: int, addresses: Sequence[str]) -> PortHolder | None:
-    """The process that holds a port at one of these addresses, a listener before anything else."""
+    """Return the process that has a port at one of these addresses; a listening one is preferred."""
     import psutil
 
     entry = None
@@ -127,12 +131,12 @@ def holder_of(port: int, addresses: Sequence[str]) -> PortHolder | None:
     return None if entry is None else PortHolder(None, None, user_name(entry.uid))
 
 
-#: States of connections that no process has open.
+#: States of sockets that no process has open.
 _CLOSING = ("TIME_WAIT", "NONE")
 
 
 def holder_of_socket(path: str) -> PortHolder | None:
-    """The process that has a Unix socket at this path, as far as the system tells."""
+    """Return the process that has a Unix socket at this path, or None if the system does not show it."""
     wanted = _real(path)
     pids = [pid for pid, each in _connections("unix") if isinstance(each.laddr, str) and _real(each.laddr) == wanted]
     return _process(min(pids)) if pids else None
@@ -143,14 +147,14 @@ def _real(path: str) -> str:
 
 
 def _connections(kind: str) -> Iterator[tuple[int, Any]]:
-    """The sockets of all processes that we may look into, each with its process's number."""
+    """Yield the pid and socket of each process that this user may inspect."""
     import psutil
 
     try:
         for each in psutil.net_connections(kind):
             if each.pid:
                 yield each.pid, each
-    except psutil.AccessDenied:  # macOS tells only root all of it at once
+    except psutil.AccessDenied:  # macOS lists the sockets of all processes only for root
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 for connection in process.net_connections(kind):

@@ -1,4 +1,4 @@
-"""The sockets behind :mod:`zcli_core.net.ports`: resolve, bind, connect. Arguments come in checked."""
+"""Resolving, binding and connecting for :mod:`zcli_core.net.ports`, which validates the arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zcli_core.net import connecting
 from zcli_core.net.connecting import Address
 from zcli_core.net.port_holder import tcp_sockets
 
-# What names the same place for whoever binds or connects: both are looked at when one is asked for.
+# Addresses that are treated as one host: both are probed if one is given.
 _LOOPBACK = ("127.0.0.1", "::1")
 _WILDCARD = ("0.0.0.0", "::")  # noqa: S104 - compared and probed, never served on
 
@@ -30,7 +30,7 @@ _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, err
 
 @dataclass(frozen=True)
 class Verdict:
-    """What probing found: see ``PortState`` in :mod:`zcli_core.net.ports`."""
+    """The result of probing; see ``PortState`` in :mod:`zcli_core.net.ports`."""
 
     status: Literal["available", "in use", "unknown"]
     detail: str
@@ -41,11 +41,13 @@ class Verdict:
 
 
 def resolve(host: str, port: int, timeout: float) -> list[Address]:
-    """The addresses of a host, each once, loopback and wildcard addresses with their pair.
+    """Return the addresses of a host, each once. A loopback or wildcard address is returned with its counterpart.
 
-    Raises OSError with a readable ``strerror`` if there are none, or none within ``timeout`` seconds.
+    Raises:
+        OSError: There are no addresses, or the name was not resolved within ``timeout`` seconds. ``strerror`` is the
+            reason.
     """
-    if host.lower().rstrip(".") == "localhost":  # RFC 6761 section 6.3: no need to ask anybody
+    if host.lower().rstrip(".") == "localhost":  # RFC 6761, section 6.3: resolved without a name server
         found = [_endpoint("127.0.0.1", port)]
     else:
         try:
@@ -67,7 +69,7 @@ def _endpoint(host: str, port: int) -> Address:
 
 
 def _unmapped(address: Address) -> Address:
-    """An IPv4 address that was written as IPv6 (RFC 4291, section 2.5.5.2) as what it is."""
+    """Return an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) as an IPv4 address, others unchanged."""
     mapped = address.host.lower().removeprefix("::ffff:")
     is_mapped = address.family == socket.AF_INET6 and "." in mapped
     return _endpoint(mapped, address.sockaddr[1]) if is_mapped else address
@@ -75,12 +77,12 @@ def _unmapped(address: Address) -> Address:
 
 # --- binding -----------------------------------------------------------------------------------------------
 
-# One probe at a time: two threads that bind one port would each take the other for its holder.
+# One probe at a time: two threads that bind the same port would each find it in use.
 _probing = threading.Lock()
 
 
 def _renew_lock() -> None:
-    global _probing  # noqa: PLW0603 - the copy a forked child gets may be locked by a thread it has not
+    global _probing  # noqa: PLW0603 - after a fork the lock may be held by a thread of the parent
     _probing = threading.Lock()
 
 
@@ -89,7 +91,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def examine(host: str, port: int, remote_timeout: float) -> Verdict:
-    """Tell whether the port is taken: by binding where the host is us, by connecting where it is not."""
+    """Find out whether a port is in use: by binding it on this machine, by connecting to another machine."""
     deadline = time.monotonic() + remote_timeout
     try:
         endpoints = resolve(host, port, remote_timeout)
@@ -106,20 +108,19 @@ def examine(host: str, port: int, remote_timeout: float) -> Verdict:
         if raised_by_signal(error):
             raise
         return Verdict("unknown", error.strerror or str(error))
-    # The one that has most to say: unknown before available, and available with a reservation before free.
+    # Unknown wins over available, and available with a reservation over free.
     return min(verdicts, key=lambda each: (each.status != "unknown", each == _FREE))
 
 
-_FREE = Verdict("available", "nothing holds it")
+_FREE = Verdict("available", "no program has it")
 _LINGERING = Verdict(
     "available",
-    "no program holds it, though connections of the last one are still closing, which may keep it from being "
-    "bound for a minute",
+    "no program has it, but connections of the last program are still closing, so binding it may fail for a minute",
 )
 
 
 def _judge_local(endpoint: Address) -> Verdict | None:
-    """The verdict at one address; None if it is not an address of this machine."""
+    """Return the verdict for one address; None if it is not an address of this machine."""
     strict, lenient = bind_options(sys.platform)
     code = _bind(endpoint, strict)
     if code in _NOT_HERE:
@@ -130,43 +131,43 @@ def _judge_local(endpoint: Address) -> Verdict | None:
         return _judge_forbidden(endpoint)
     if code:
         return Verdict("unknown", explain({code}))
-    # Windows lets a loopback address be bound beside somebody's wildcard address, even exclusively.
+    # Windows allows binding a loopback address, even exclusively, while another program has the wildcard address.
     if sys.platform == "win32" and connect([endpoint], _LOCAL_TIMEOUT)[0]:
         return _in_use(endpoint)
     return _FREE
 
 
 def _judge_taken(endpoint: Address, strict: int | None, lenient: int | None) -> Verdict:
-    """Tell a holder from leftovers, where a strict bind failed.
+    """Return the verdict after a strict bind failed: a program has the port, or only closed connections do.
 
-    A socket that is bound with SO_REUSEADDR and not listening cannot be told from leftovers beside it.
+    If there are closed connections, a socket that is bound with SO_REUSEADDR and not listening cannot be detected.
     """
     entries = tcp_sockets(endpoint.sockaddr[1], [endpoint.host])
     if entries is None:
-        leftovers = not _bind(endpoint, lenient) and not connect([endpoint], _LOCAL_TIMEOUT)[0]
+        only_closed = not _bind(endpoint, lenient) and not connect([endpoint], _LOCAL_TIMEOUT)[0]
     elif any(entry.listening for entry in entries):
-        leftovers = False
+        only_closed = False
     elif any(entry.held for entry in entries):
-        # Connections. If they were accepted by a server that is gone, its successor may share the port.
-        leftovers = not _bind(endpoint, lenient)
+        # Open connections. If the server that accepted them has ended, another server can bind the port.
+        only_closed = not _bind(endpoint, lenient)
     elif entries:
-        leftovers = True  # only what no process owns, such as TIME_WAIT
+        only_closed = True  # sockets of no process, such as those in TIME_WAIT
     else:
-        # Somebody has bound it without listening; or it was another process's probe, which is over by now.
+        # Another program has bound it without listening, or it was the short probe of another process.
         time.sleep(_SECOND_LOOK_AFTER)
         return _in_use(endpoint) if _bind(endpoint, strict) else _FREE
-    return _LINGERING if leftovers else _in_use(endpoint)
+    return _LINGERING if only_closed else _in_use(endpoint)
 
 
 def _judge_forbidden(endpoint: Address) -> Verdict:
-    """Tell whether anybody has a port that we may not bind."""
-    if sys.platform == "win32":  # there it means that somebody holds it exclusively or the system reserves it
+    """Return the verdict for a port that this user may not bind."""
+    if sys.platform == "win32":  # a program has it exclusively, or the system reserves it
         return _in_use(endpoint)
     entries = tcp_sockets(endpoint.sockaddr[1], [endpoint.host])
     listed = entries is not None and any(entry.held for entry in entries)
     if listed or (entries is None and connect([endpoint], _LOCAL_TIMEOUT)[0]):
         return Verdict("in use", _in_use(endpoint).detail, privileged=True)
-    return Verdict("available", "nothing holds it, but this user may not bind it", privileged=True)
+    return Verdict("available", "no program has it, but this user may not bind it", privileged=True)
 
 
 def _in_use(endpoint: Address) -> Verdict:
@@ -174,10 +175,10 @@ def _in_use(endpoint: Address) -> Verdict:
 
 
 def bind_options(platform: str) -> tuple[int | None, int | None]:
-    """The socket options of a bind that tolerates nothing, and of one that tolerates leftovers.
+    """Return the socket options of a strict and of a lenient bind. Only the lenient one ignores closed connections.
 
-    SO_REUSEADDR is the tolerant one on POSIX systems. On Windows it would take the port from a running
-    server; there SO_EXCLUSIVEADDRUSE is the strict one and no option the tolerant.
+    On POSIX systems SO_REUSEADDR makes a bind lenient. On Windows that option would take the port from a running
+    server; there a bind is lenient without an option, and SO_EXCLUSIVEADDRUSE makes it strict.
     """
     if platform == "win32":
         return int(getattr(socket, "SO_EXCLUSIVEADDRUSE", ~socket.SO_REUSEADDR)), None
@@ -185,7 +186,7 @@ def bind_options(platform: str) -> tuple[int | None, int | None]:
 
 
 def _bind(endpoint: Address, option: int | None) -> int:
-    """Bind and let go at once; 0, or the error's number."""
+    """Bind an address and release it at once; return 0 or the error number."""
     with _probing:
         try:
             with _bound(endpoint, option):
@@ -211,20 +212,21 @@ def _bound(endpoint: Address, option: int | None) -> socket.socket:
 
 
 def free_port(endpoints: Sequence[Address]) -> int | None:
-    """A port that is free at all of these addresses; None if none of them is this machine's.
+    """Return a port that is free at all of these addresses, or None if none of them is an address of this machine.
 
-    Raises OSError if the system has no port to give.
+    Raises:
+        OSError: The system has no free port.
     """
     strict, _ = bind_options(sys.platform)
-    ours = [endpoint for endpoint in endpoints if _bind(endpoint.at(0), strict) not in _NOT_HERE]
-    if not ours:
+    local = [endpoint for endpoint in endpoints if _bind(endpoint.at(0), strict) not in _NOT_HERE]
+    if not local:
         return None
     for _ in range(_FREE_PORT_TRIES):
-        with _probing, _bound(ours[0].at(0), strict) as sock:
+        with _probing, _bound(local[0].at(0), strict) as sock:
             port = int(sock.getsockname()[1])
-        if all(_judge_local(endpoint.at(port)) == _FREE for endpoint in ours):
+        if all(_judge_local(endpoint.at(port)) == _FREE for endpoint in local):
             return port
-    raise OSError(errno.EADDRINUSE, f"no port was free at all of {', '.join(each.host for each in ours)}")
+    raise OSError(errno.EADDRINUSE, f"no port was free at all of {', '.join(each.host for each in local)}")
 
 
 # --- connecting --------------------------------------------------------------------------------------------
@@ -233,14 +235,14 @@ def free_port(endpoints: Sequence[Address]) -> int | None:
 def _judge_remote(endpoints: Sequence[Address], timeout: float) -> Verdict:
     serving, failures = connect(endpoints, timeout)
     if serving:
-        return Verdict("in use", "something answers there")
+        return Verdict("in use", "a server accepts connections there")
     if errno.ECONNREFUSED in failures and errno.ETIMEDOUT not in failures:
-        return Verdict("available", "the host refuses connections to it, so nothing serves there")
+        return Verdict("available", "the host refuses connections to it")
     return Verdict("unknown", explain(failures))
 
 
 def connect(endpoints: Sequence[Address], timeout: float) -> tuple[bool, set[int]]:
-    """Try all addresses at once, for at most ``timeout`` seconds: (whether one accepted, errors met)."""
+    """Try all addresses at once for at most ``timeout`` seconds; return whether one accepted, and the error numbers."""
     try:
         connecting.connect(
             [_reachable(endpoint) for endpoint in endpoints], time.monotonic() + timeout, delay=0
@@ -253,15 +255,15 @@ def connect(endpoints: Sequence[Address], timeout: float) -> tuple[bool, set[int
 
 
 def _reachable(endpoint: Address) -> Address:
-    """Where a client finds who is bound to this address: a wildcard one is no destination everywhere."""
+    """Return the address to connect to. Not every system can connect to a wildcard address."""
     if endpoint.host not in _WILDCARD:
         return endpoint
     return _endpoint(_LOOPBACK[_WILDCARD.index(endpoint.host)], endpoint.sockaddr[1])
 
 
 def explain(failures: Collection[int]) -> str:
-    """Say why no address could be reached."""
+    """Return the reason why no address could be reached."""
     if not failures:
-        return "it has no address to ask"
+        return "it has no address"
     names: dict[int, str] = getattr(socket, "errorTab", {})  # Windows: strerror does not know its codes
     return ", ".join(sorted(names.get(code, os.strerror(code)).lower().rstrip(".") for code in failures))

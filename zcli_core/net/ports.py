@@ -1,29 +1,28 @@
-"""Ports: is one free, wait until something serves, find a free one, and who holds it.
+"""Ports: check whether one is free, wait until something serves on one, find a free one, name the process that has it.
 
-Two different questions meet here. "May I have this port?" is answered by binding it, for a port that is bound
-but not listening refuses connections and yet is taken. "Is somebody serving?" is answered by connecting.
-:func:`check_port` asks the first, :func:`wait_for_port` the second.
+Two questions are kept apart. :func:`check_port` asks whether this program could have a port, and binds it to find out:
+a port that is bound without listening refuses connections, but is not free. :func:`wait_for_port` asks whether a server
+accepts connections, and connects.
 
-Importing this module costs next to nothing; sockets are imported by the first call.
+The modules of sockets are imported by the first call, so that importing this module costs almost nothing.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import operator
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from zcli_core.errors import raised_by_signal
+from zcli_core.net.validation import valid_host, valid_port, valid_timeout
 
 if TYPE_CHECKING:
     from zcli_core.net.port_holder import PortHolder
 
 _LOG = logging.getLogger(__name__)
 
-#: Seconds that another machine's name and all its addresses together are given to answer.
+#: Seconds in which another machine's name must be resolved and its addresses must respond.
 REMOTE_TIMEOUT = 2.0
 
 _POLL_FIRST = 0.01
@@ -33,11 +32,14 @@ _ATTEMPT_LONGEST = 1.0
 
 @dataclass(frozen=True)
 class PortState:
-    """What is known of a port.
+    """The state of a port.
 
-    ``status`` is "available" (nothing holds it), "in use", or "unknown" (a host that cannot be resolved or
-    does not answer). ``detail`` says it in one clause, with the address or the cause. ``privileged`` is True
-    where this user may not bind the port, whether or not somebody else holds it.
+    Attributes:
+        port, host: The arguments.
+        status: ``"available"`` (no program has it), ``"in use"``, or ``"unknown"`` (the host cannot be resolved or does
+            not respond).
+        detail: The status in one clause, with the address or the cause.
+        privileged: Whether this user may not bind the port, whether or not it is in use.
     """
 
     port: int
@@ -48,20 +50,26 @@ class PortState:
 
     @property
     def available(self) -> bool:
-        """Whether nothing holds the port."""
+        """Whether no program has the port."""
         return self.status == "available"
 
 
 def check_port(port: int, host: str = "127.0.0.1", *, log: logging.Logger | None = None) -> bool:
-    """Tell whether a port is available: True only if nothing holds it.
+    """Return whether a port is available, that is, whether no program has it.
 
-    See :func:`port_state`, which also says why. Where nobody can tell (an unresolvable or silent host) the
-    answer is False and the cause is logged as a warning to ``log`` (default: this module's logger).
+    :func:`port_state` also gives the reason. If the state cannot be found out, because the host cannot be resolved or
+    does not respond, the result is False and a warning with the cause is logged.
 
-    To wait for a server to come up use :func:`wait_for_port`: this function binds the port for some
-    microseconds, which a server that starts in that very moment would meet.
+    Do not wait for a server with this function, use :func:`wait_for_port`: this function binds the port for some
+    microseconds, and a server that starts at that moment would find it in use.
 
-    Raises ValueError for a port outside 1-65535, a port that is no whole number, or a malformed host.
+    Args:
+        port: From 1 to 65535.
+        host: A host name or an address.
+        log: Where the warning goes; the logger of this module by default.
+
+    Raises:
+        ValueError: The port or the host is invalid.
     """
     state = port_state(port, host)
     if state.status == "unknown":
@@ -72,17 +80,19 @@ def check_port(port: int, host: str = "127.0.0.1", *, log: logging.Logger | None
 def port_state(port: int, host: str = "127.0.0.1") -> PortState:
     """Find out whether a port is available, in use or unknown, and why.
 
-    - No connection is made to this machine's own servers (on Linux; elsewhere only where a bind cannot tell).
-    - ``localhost``, ``127.0.0.1`` and ``::1`` are one place, as are ``0.0.0.0`` and ``::``: a port is in use
-      if it is held at either address of the pair, or at a wildcard address that covers it.
-    - A port that is bound without listening is in use. One that only closed connections linger on
-      (TIME_WAIT) is available: no program holds it.
-    - A port below 1024 that nobody holds is available, with ``privileged`` set if this user may not bind it.
-      Without that right, a privileged port that is bound without listening cannot be seen.
-    - A host that is not this machine can only be asked by connecting: an answer is "in use", a refusal is
-      "available", silence is "unknown" after :data:`REMOTE_TIMEOUT` seconds.
+    - On Linux no connection is made to a server of this machine. On other systems one is made if binding does not
+      decide.
+    - ``localhost``, ``127.0.0.1`` and ``::1`` are treated as one host, and so are ``0.0.0.0`` and ``::``: the port is
+      in use if a program has it at either address, or at a wildcard address that covers it.
+    - A port that is bound without listening is in use. A port that only has closed connections (TIME_WAIT) is
+      available.
+    - A free port below 1024 is available, with ``privileged`` set if this user may not bind it. In that case a program
+      that has bound the port without listening cannot be found.
+    - For a host that is not this machine, the port is in use if it accepts a connection, available if the connection is
+      refused, and unknown if nothing comes back within :data:`REMOTE_TIMEOUT` seconds.
 
-    Raises ValueError as :func:`check_port` does.
+    Raises:
+        ValueError: The port or the host is invalid.
     """
     port, name = valid_port(port), valid_host(host)
     from zcli_core.net import port_probe
@@ -93,13 +103,17 @@ def port_state(port: int, host: str = "127.0.0.1") -> PortState:
 
 
 def port_holder(port: int, host: str = "127.0.0.1") -> PortHolder | None:
-    """The process that holds a port of this machine, as far as the system tells.
+    """Return the process that has a port of this machine.
 
-    The process where we may see it; on Linux, else the user it belongs to. None if nothing holds the port, if
-    it is bound without listening, if the host is another machine or cannot be resolved, and, on other systems
-    than Linux, if the process may not be seen.
+    If this user may not see the process, Linux still gives the user that the process belongs to; other systems give
+    nothing.
 
-    Raises ValueError as :func:`check_port` does.
+    Returns:
+        The process, or None: no program has the port, it is bound without listening, the host is another machine or
+        cannot be resolved, or the system does not show the process.
+
+    Raises:
+        ValueError: The port or the host is invalid.
     """
     port, name = valid_port(port), valid_host(host)
     from zcli_core.net import port_holder as table
@@ -115,15 +129,23 @@ def port_holder(port: int, host: str = "127.0.0.1") -> PortHolder | None:
 def wait_for_port(
     port: int, timeout: float = 10.0, host: str = "127.0.0.1", *, log: logging.Logger | None = None
 ) -> bool:
-    """Wait until something serves on a port, that is, until it accepts a connection; True if it did.
+    """Wait until a server accepts a connection on a port.
 
-    ``timeout`` is a deadline in seconds for everything: name resolution, attempts and pauses. The port is
-    asked every 10 ms at first, at most every 250 ms later on. ``localhost``, ``127.0.0.1`` and ``::1`` are
-    one place. When the deadline passes the answer is False and the last cause is logged as a warning.
+    The function tries every 10 ms at first and every 250 ms later. ``localhost``, ``127.0.0.1`` and ``::1`` are treated
+    as one host. The function blocks; in a coroutine use ``await asyncio.to_thread(wait_for_port, ...)``.
 
-    The call blocks; in a coroutine use ``await asyncio.to_thread(wait_for_port, ...)``.
+    Args:
+        port: From 1 to 65535.
+        timeout: Seconds for everything: resolving the name, attempts and pauses.
+        host: A host name or an address.
+        log: Where the warning goes; the logger of this module by default.
 
-    Raises ValueError as :func:`check_port` does, and for a timeout that is not a finite number above 0.
+    Returns:
+        True as soon as a connection is accepted. False if the timeout passes; the last cause is then logged as a
+        warning.
+
+    Raises:
+        ValueError: The port or the host is invalid, or the timeout is not a finite number above 0.
     """
     port, name, seconds = valid_port(port), valid_host(host), valid_timeout(timeout)
     from zcli_core.net import port_probe
@@ -133,7 +155,7 @@ def wait_for_port(
     cause = "no attempt was finished"
     while (remaining := deadline - time.monotonic()) > 0:
         try:
-            # Resolved anew each time: a name may appear, or move, while we wait for what it names.
+            # Resolved again for each attempt, because the name may appear or change while we wait.
             endpoints = port_probe.resolve(name, port, remaining)
             attempt = min(_ATTEMPT_LONGEST, deadline - time.monotonic())
             serving, failures = port_probe.connect(endpoints, attempt)
@@ -151,12 +173,14 @@ def wait_for_port(
 
 
 def find_free_port(host: str = "127.0.0.1") -> int:
-    """A port that nothing holds right now, chosen by the system among its ephemeral ones.
+    """Return a port that no program has now, chosen by the system.
 
-    Nothing reserves it: bind it soon. Who can bind port 0 and read the number afterwards, should.
+    The port is not reserved, so bind it soon. A server that can bind port 0 and read the number afterwards should do
+    that instead.
 
-    Raises ValueError for a malformed host or one that is not an address of this machine, and OSError if the
-    system has no port left.
+    Raises:
+        ValueError: The host is invalid or is not an address of this machine.
+        OSError: The system has no free port.
     """
     name = valid_host(host)
     from zcli_core.net import port_probe
@@ -164,85 +188,8 @@ def find_free_port(host: str = "127.0.0.1") -> int:
     try:
         endpoints = port_probe.resolve(name, 0, REMOTE_TIMEOUT)
     except OSError as error:
-        raise ValueError(f"find_free_port: host {host!r} names no address: {error.strerror}") from error
+        raise ValueError(f"find_free_port: host {host!r} cannot be resolved: {error.strerror}") from error
     port = port_probe.free_port(endpoints)
     if port is None:
-        raise ValueError(f"find_free_port: {host!r} is no address of this machine, so its ports are not ours")
+        raise ValueError(f"find_free_port: {host!r} is not an address of this machine")
     return port
-
-
-def valid_port(port: Any) -> int:
-    """The port as an int. Raises ValueError for what is no whole number from 1 to 65535."""
-    expected = "a port is a whole number from 1 to 65535"
-    if isinstance(port, bool):
-        raise _wrong_type(expected, port)
-    try:
-        number = operator.index(port)
-    except TypeError:
-        hint = f": write {port.strip()} without quotes" if _is_quoted_port(port) else ""
-        raise _wrong_type(expected, port, hint) from None
-    if number == 0:
-        raise ValueError(f"{expected}, not 0: find_free_port() picks a free one")
-    if not 1 <= number <= 65535:
-        raise ValueError(f"{expected}, not {_shown(number)}")
-    return number
-
-
-def _is_quoted_port(value: Any) -> bool:
-    if not isinstance(value, str):
-        return False
-    digits = value.strip()
-    return digits.isascii() and digits.isdigit() and len(digits) <= 5
-
-
-def valid_timeout(timeout: Any) -> float:
-    """The seconds, or ValueError for what is no finite number above 0."""
-    expected = "timeout is a number of seconds above 0"
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise _wrong_type(expected, timeout)
-    try:
-        seconds = float(timeout)
-    except OverflowError:
-        seconds = math.inf
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise ValueError(f"{expected} and finite, not {_shown(timeout)}")
-    return seconds
-
-
-def valid_host(host: Any) -> str:
-    """The host in the form the resolver takes. Raises ValueError for what is neither a name nor an address.
-
-    What may be a URL is not repeated in the error: it may hold a password.
-    """
-    expected = "host is a name or an address, such as 'localhost' or '192.0.2.7'"
-    if not isinstance(host, str):
-        raise _wrong_type(expected, host)
-    if not host:
-        raise ValueError(f"{expected}, not an empty string: '0.0.0.0' means every address of this machine")
-    if any(c in "/@?#[]" or c.isspace() or not c.isprintable() for c in host):
-        raise ValueError(f"{expected}: no URL, brackets, spaces or control characters")
-    if ":" in host:
-        from zcli_core.net.connecting import is_numeric
-
-        if not is_numeric(host):
-            raise ValueError(f"{expected}, not {_shown(host)}: the port is an argument of its own")
-    if host.isascii():
-        return host
-    from zcli_core.net.hosts import ascii_host
-
-    try:
-        return ascii_host(host)
-    except ValueError:
-        raise ValueError(f"{expected}: {_shown(host)} cannot be a host name") from None
-
-
-def _wrong_type(expected: str, value: Any, hint: str = "") -> ValueError:
-    return ValueError(f"{expected}, not {_shown(value)} ({type(value).__name__}){hint}")
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # an int of thousands of digits refuses to be written out
-        return "a number of thousands of digits"
-    return text if len(text) <= 60 else text[:57] + "..."

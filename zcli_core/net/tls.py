@@ -1,4 +1,4 @@
-"""TLS contexts for connections that zCLI opens: the one place that decides whom it trusts, and for which names."""
+"""TLS contexts of clients. They decide which authorities and which names of a certificate zCLI accepts."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ def client_context(ca_file: str | Path | None = None) -> ssl.SSLContext:
     else:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if ca_file is None:
-            # What truststore does here too, but for each connection anew, at the cost of reading every certificate of
-            # the system, and with a lock held until the peer has finished its handshake.
+            # truststore would do the same, but would read every certificate of the system for each connection, and hold
+            # a lock during the handshake.
             context.set_default_verify_paths()
         else:
             context.load_verify_locations(cafile=ca_file)
-            # The file may name an authority that was itself signed by one that is not in it.
+            # The file may have an authority whose own issuer is not in it.
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.hostname_checks_common_name = False
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Some builds of Python, such as Debian 12's, take a connection that breaks off for one that ended.
+    # Some builds of Python, such as that of Debian 12, do not report a connection that ends without a close_notify.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     return context
 
 
 def is_end(error: ssl.SSLError) -> bool:
-    """Return whether an error of TLS is the end of the connection, with or without TLS saying so.
+    """Return whether an error is the end of the TLS connection, with or without a close_notify.
 
-    Builds of Python that set ``OP_IGNORE_UNEXPECTED_EOF`` by default, such as Debian 12's, have no class for an end
-    that was not announced.
+    Builds of Python that set ``OP_IGNORE_UNEXPECTED_EOF`` by default, such as that of Debian 12, have no exception
+    class for an end without a close_notify.
     """
     known = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
     return known or error.reason == "UNEXPECTED_EOF_WHILE_READING"
 
 
 def openssl_knows_the_system() -> bool:
-    """Whether OpenSSL itself finds the system's authorities, as it does on most of Linux."""
+    """Return whether OpenSSL finds the system's authorities by itself, as on most Linux systems."""
     if sys.platform in ("win32", "darwin"):
         return False
     paths = ssl.get_default_verify_paths()

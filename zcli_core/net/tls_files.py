@@ -1,4 +1,4 @@
-"""The settings ``ca_file``, ``client_cert`` and ``client_key`` of a section: checked, and loaded into a TLS context."""
+"""Checks of the settings ``ca_file``, ``client_cert`` and ``client_key`` of a section."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 
 
 def check_tls_files(config: Config, section: str) -> None:
-    """Try the files that the settings of this section name, such as ``"http"`` or ``"services.redis"``.
+    """Check that the files named by a section can be used.
 
-    :raises ConfigError: one cannot be used: which setting, where it was set, what is wrong.
+    Args:
+        config: The configuration.
+        section: Such as ``"http"`` or ``"services.redis"``.
+
+    Raises:
+        ConfigError: A file cannot be used. The message names the setting and where it was set.
     """
     settings = config.get(section)
     problems = []
@@ -26,7 +31,7 @@ def check_tls_files(config: Config, section: str) -> None:
         problems += _identity_problem(config, section, settings.client_cert, settings.client_key)
     elif settings.client_key is not None:
         name = _named(config, section, "client_key")
-        problems.append(f"{name} is set, but {section}.client_cert is not: a key alone is of no use")
+        problems.append(f"{name} is set, but {section}.client_cert is not: set both, or neither")
     if problems:
         raise ConfigError(problems)
 
@@ -51,7 +56,7 @@ def _identity_problem(config: Config, section: str, certificate: Path, key: Path
     except CertificateProblem as problem:
         if key is None and problem.part == "key":
             name = _named(config, section, "client_cert")
-            return [f"{name}: {problem}; {section}.client_key is not set, so it is looked for there"]
+            return [f"{name}: {problem}; {section}.client_key is not set, so the key is read from this file"]
         return [f"{_named(config, section, f'client_{problem.part}')}: {problem}"]
     return []
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
 
 from zcli_core.config.sections import Services as ServicesSection
 from zcli_core.errors import ConfigError
+from zcli_core.last_failure import LastFailure
 from zcli_core.plugins.contract import Context
 from zcli_core.plugins.host import PluginHost
 from zcli_core.plugins.loading import describe_error
 from zcli_core.plugins.records import SERVICE
 from zcli_core.printable import printable
 from zcli_core.services.contract import LaunchError, ServiceBackend, Target
-from zcli_core.services.failures import LastFailure, ServiceFailure
+from zcli_core.services.failures import ServiceFailure
 from zcli_core.services.owners import is_trusted
 from zcli_core.services.probing import Finding, ask, at_once
 from zcli_core.services.status import status_of, unusable_status
@@ -58,7 +59,7 @@ class Services:
         #: Where services are that were started elsewhere than their settings say.
         self._started_at: dict[str, Target] = {}
         self._lock = threading.Lock()
-        self._last_failure = LastFailure()
+        self._last_failure: LastFailure[ServiceFailure] = LastFailure()
 
     @property
     def last_failure(self) -> ServiceFailure | None:
@@ -315,7 +316,7 @@ class Services:
         launcher: Any,
         timeout: Any,
     ) -> Job:
-        from zcli_core.net.ports import valid_port, valid_timeout
+        from zcli_core.net.validation import valid_port, valid_timeout
         from zcli_core.services.launchers.choice import check_name
 
         backend = self._backend(name)

@@ -1,8 +1,8 @@
-"""The user's and the system's folders for zCLI, as each platform has them.
+"""The folders of zCLI for the user and for the system, on each platform.
 
-On Linux and the BSDs these are four lines of the XDG base directory specification, written out here because
-importing platformdirs costs a twentieth of a start-up's whole budget; a test holds them against platformdirs, which
-answers everywhere else. Folders are text here and in the layers: pathlib costs a start-up 6 ms before Python 3.13.
+On Linux and the BSDs this module follows the XDG base directory specification itself, because importing platformdirs
+takes a twentieth of the time budget of a start. A test compares the results with platformdirs, which is used on other
+systems. Folders are str here and in the layers, because importing pathlib takes 6 ms before Python 3.13.
 https://specifications.freedesktop.org/basedir-spec/latest/
 """
 
@@ -18,12 +18,12 @@ _XDG = os.name == "posix" and sys.platform not in ("darwin", "android", "ios")
 
 
 def user_config_folder() -> str | None:
-    """Where this user's settings are: ``~/.config/zcli`` on Linux. None if this user has no home."""
+    """Return the folder of the user's settings, ``~/.config/zcli`` on Linux. None if the user has no home folder."""
     return _xdg("XDG_CONFIG_HOME", ".config") if _XDG else _platform("user_config_path")
 
 
 def site_config_folders() -> list[str]:
-    """Return the folders with settings for all users, the most important first: ``/etc/xdg/zcli`` on Linux."""
+    """Return the folders with settings for all users, the most important first, ``/etc/xdg/zcli`` on Linux."""
     if not _XDG:
         folder = _platform("site_config_path")
         return [] if folder is None else [folder]
@@ -32,7 +32,7 @@ def site_config_folders() -> list[str]:
 
 
 def user_log_folder() -> str | None:
-    """Where this user's logs are: ``~/.local/state/zcli/log`` on Linux. None if this user has no home."""
+    """Return the folder of the user's logs, ``~/.local/state/zcli/log`` on Linux. None if there is no home folder."""
     if not _XDG:
         return _platform("user_log_path")
     folder = _xdg("XDG_STATE_HOME", ".local/state")
@@ -40,12 +40,12 @@ def user_log_folder() -> str | None:
 
 
 def user_data_folder() -> str | None:
-    """Where this user's data is: ``~/.local/share/zcli`` on Linux. None if this user has no home."""
+    """Return the folder of the user's data, ``~/.local/share/zcli`` on Linux. None if the user has no home folder."""
     return _xdg("XDG_DATA_HOME", ".local/share") if _XDG else _platform("user_data_path")
 
 
 def _xdg(variable: str, below_home: str) -> str | None:
-    """The specification has relative paths ignored; so is a relative HOME."""
+    """Return a folder by the specification. It says to ignore relative paths, so a relative HOME is ignored too."""
     folder = os.environ.get(variable, "")
     if not os.path.isabs(folder):
         home = _home()
@@ -59,7 +59,7 @@ def _home() -> str | None:
     home = os.environ.get("HOME", "")
     if os.path.isabs(home):
         return home
-    import pwd  # the answer of the password database, as os.path.expanduser gives it without HOME
+    import pwd  # as in os.path.expanduser() without HOME
 
     try:
         return pwd.getpwuid(os.getuid()).pw_dir
@@ -72,19 +72,19 @@ def _platform(name: str) -> str | None:
 
     try:
         return str(getattr(platformdirs, name)(_NAME, appauthor=False))
-    except RuntimeError:  # no home
+    except RuntimeError:  # the user has no home folder
         return None
 
 
 class PathError(ValueError):
-    """A path with a ``~`` or a variable that stands for nothing."""
+    """Raised for a path with a ``~`` or a variable that cannot be expanded."""
 
 
 def expand_path(path: str, environ: Mapping[str, str]) -> str:
     """Expand ``~``, ``~user``, ``$NAME`` and ``${NAME}`` in a path, as a shell does.
 
     Raises:
-        PathError: there is no such user or home folder, or no such variable.
+        PathError: The user, the home folder or the variable does not exist.
     """
     text = os.path.expanduser(path)
     if text.startswith("~"):

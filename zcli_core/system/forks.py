@@ -1,6 +1,7 @@
-"""What has to be made anew in the child process after a fork.
+"""Calls objects in the child process after a fork, so that they replace what they must not share with the parent.
 
-A lock that another thread of the parent held has nothing left to release it, and connections are the parent's.
+A lock that another thread of the parent held would never be released in the child, and connections belong to the
+parent.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from weakref import WeakSet
 
 
 class ForkAware(Protocol):
-    """An object that needs to know that it is in a child process."""
+    """An object with a method to call after a fork."""
 
     def after_fork(self) -> None:
-        """Make anew what must not be shared with the parent. Called in the child, before anything else runs."""
+        """Replace what must not be shared with the parent. Called in the child, before other code runs."""
         ...
 
 
-# A fork handler cannot be taken back, so there is one for all objects, and it does not keep them alive.
+# One fork handler for all objects, because a handler cannot be removed. It does not keep the objects alive.
 _objects: WeakSet[ForkAware] = WeakSet()
 
 
 def call_after_fork(thing: ForkAware) -> None:
-    """Have ``after_fork()`` of this object called in every child process, for as long as the object lives."""
+    """Call ``after_fork()`` of this object in every child process, as long as the object lives."""
     _objects.add(thing)
 
 
@@ -32,7 +33,7 @@ def _after_fork() -> None:
     for thing in list(_objects):
         try:
             thing.after_fork()
-        except Exception as error:  # noqa: BLE001 - the other objects need their call all the same
+        except Exception as error:  # noqa: BLE001 - the other objects still need their call
             errors.append(error)
     if errors:
         raise errors[0]  # Python prints it

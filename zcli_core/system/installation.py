@@ -1,8 +1,8 @@
-"""Where a distribution was installed from, for commands that errors tell users to type.
+"""The pip command that installs a distribution again, for errors.
 
-A command must not name a package that does not exist on the index: whoever registers the name could then run code on
-the machine of each user who types it. So a command names the folder, file or repository that the distribution came
-from.
+The command must not name a package that does not exist on the package index. An attacker could register the name, and
+run code on the machine of each user who types the command. So the command names the folder, file or repository that the
+distribution was installed from.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ def install_again(distribution: str, option: str = "--force-reinstall") -> str:
 
     Args:
         distribution: Its name.
-        option: ``--force-reinstall``, or ``--upgrade`` for a newer version from the same source.
+        option: ``--force-reinstall``, or ``--upgrade`` to get a newer version from the same source.
     """
     source = _recorded_source(distribution)
-    if source is None and distribution == OURS:  # not on PyPI
+    if source is None and distribution == OURS:  # not on the package index
         folder = Path(__file__).resolve().parents[2]
         source = str(folder) if (folder / "pyproject.toml").is_file() else None
     elif source is None:
         source = distribution
     if source is None:
-        return f"install {distribution} again from where you have it"
+        return f"install {distribution} again from its original source"
     source = shlex.quote(source)
     return f"pip install {option} {source}"
 
 
 def _recorded_source(distribution: str) -> str | None:
-    """The source in ``direct_url.json``; None if there is none, as after an installation from an index.
+    """Return the source in ``direct_url.json``; None if there is none, as after an installation from an index.
 
     Format: https://packaging.python.org/en/latest/specifications/direct-url/
     """

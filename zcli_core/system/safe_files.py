@@ -1,7 +1,8 @@
-"""Opening files and folders whose path leads through a folder that another account may change.
+"""Opening files and folders whose path goes through a folder that another account may change.
 
-Paths are followed one part at a time, by descriptors, so that no part can be exchanged between a check and its use.
-Needs ``O_PATH`` (Linux); elsewhere the system follows the path, except for a link in its last part.
+Paths are followed one part at a time with file descriptors, so that no part can be replaced between a check and its
+use. This needs ``O_PATH`` (Linux). On other systems the system follows the path, and only a link in its last part is
+checked.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import errno
 import os
 import stat
 
-from zcli_core.system.trusted import is_known_user, root_and_us, why_untrusted
+from zcli_core.system.trusted import is_known_user, root_and_self, why_untrusted
 from zcli_core.system.users import user_label
 
-_MOST_LINKS = 40  # as Linux counts them
+_MOST_LINKS = 40  # the limit of Linux
 _PATH = getattr(os, "O_PATH", None)
 
 
 class ForeignPathError(OSError):
-    """A part of a path that another account controls. ``uid`` is its owner; root's if everybody may write there."""
+    """Raised for a part of a path that another account controls.
+
+    ``uid`` is the owner of the part. It may be this user's or root's, if other users may write the part.
+    """
 
     def __init__(self, path: str, uid: int, problem: str) -> None:
         super().__init__(errno.EPERM, problem, path)
@@ -27,12 +31,16 @@ class ForeignPathError(OSError):
 
 
 def open_folder(path: str | os.PathLike[str], make: int | None = None, *, only_ours: bool = False) -> int:
-    """Open a folder without following a link that another account made; a descriptor for ``dir_fd``.
+    """Open a folder without following a link of another account; return a descriptor for ``dir_fd``.
 
-    :param make: the mode of folders that are made where they are missing; None makes none.
-    :param only_ours: accept only folders that belong to us or to root, and in which nobody else may replace anything.
-    :raises ForeignPathError: the path goes through another account's link, or with ``only_ours`` its folder.
-    :raises OSError: the folder cannot be opened or made.
+    Args:
+        path: The path of the folder.
+        make: The mode of missing folders, which are made; None makes no folders.
+        only_ours: Accept only folders of this user or root in which no other user may replace anything.
+
+    Raises:
+        ForeignPathError: The path goes through a link of another account, or with ``only_ours`` through its folder.
+        OSError: The folder cannot be opened or made.
     """
     absolute = os.path.abspath(path)
     if _PATH is None:
@@ -45,7 +53,7 @@ def open_folder(path: str | os.PathLike[str], make: int | None = None, *, only_o
 
 
 def foreign_part(path: str | os.PathLike[str]) -> ForeignPathError | None:
-    """Say which part of a path another account controls, as far as the path exists; None if all are ours or root's."""
+    """Return the first problem in the existing parts of a path; None if all belong to this user or root."""
     part = os.path.abspath(path)
     while True:
         try:
@@ -55,25 +63,26 @@ def foreign_part(path: str | os.PathLike[str]) -> ForeignPathError | None:
         except (FileNotFoundError, NotADirectoryError):
             part = os.path.dirname(part)
             continue
-        except PermissionError:  # where we may not look, nothing of ours is made
+        except PermissionError:  # in a folder that this user may not enter, zCLI makes no files
             return None
         return None
 
 
 def require_no_others(path: str | os.PathLike[str]) -> None:
-    """Refuse a path through a folder or link of another user; one of ours or root's that others may write is accepted.
+    """Check that no part of a path belongs to another user, who could replace files below it.
 
-    What is made behind it, the other user could replace before it is opened again.
+    Folders of this user or root that others may write are accepted.
 
-    :raises ForeignPathError: another user owns a part of the path.
+    Raises:
+        ForeignPathError: Another user owns a part of the path.
     """
     foreign = foreign_part(path)
-    if foreign is not None and foreign.uid not in root_and_us() and is_known_user(foreign.uid):
+    if foreign is not None and foreign.uid not in root_and_self() and is_known_user(foreign.uid):
         raise foreign
 
 
 def _follow(path: str, make: int | None, only_ours: bool, opened: contextlib.ExitStack) -> int:
-    """Open a folder part by part; all that is opened on the way is left to ``opened``."""
+    """Open a folder part by part; ``opened`` closes every descriptor."""
 
     def keep(descriptor: int) -> int:
         opened.callback(os.close, descriptor)
@@ -110,7 +119,7 @@ def _reversed_parts(path: str) -> list[str]:
 
 
 def _open_part(part: str, folder: int | None) -> int:
-    """Open a folder, a link itself or another file, for its status and as a ``dir_fd``."""
+    """Open a folder, or a link or file itself, for its status and for ``dir_fd``."""
     assert _PATH is not None
     return os.open(part, _PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
 
@@ -127,27 +136,30 @@ def _open_or_make(part: str, folder: int, make: int | None) -> int:
 
 
 def _require_trusted_link(folder: int, link: os.stat_result, name: str) -> None:
-    """A link counts as ours if it and its folder belong to us or root. Others may have moved it elsewhere."""
+    """Check that a link and its folder belong to this user or root. Others could have moved the link there."""
     for status in (link, os.fstat(folder)):
-        if status.st_uid not in root_and_us():
+        if status.st_uid not in root_and_self():
             problem = f"{name} is a link that {user_label(status.st_uid)} controls"
             raise ForeignPathError(name, status.st_uid, problem)
 
 
 def _require_ours(found: os.stat_result, name: str) -> None:
-    is_sticky = found.st_uid in root_and_us() and found.st_mode & stat.S_ISVTX
-    reason = None if is_sticky else why_untrusted(found, root_and_us())
+    is_sticky = found.st_uid in root_and_self() and found.st_mode & stat.S_ISVTX
+    reason = None if is_sticky else why_untrusted(found, root_and_self())
     if reason is not None:
         raise ForeignPathError(name, found.st_uid, f"{name} {reason}")
 
 
 def open_to_append(path: str | os.PathLike[str]) -> int:
-    """Open a file to append to it, and make it and its folders if they are missing.
+    """Open a file for appending; make the file and its folders if they are missing.
 
-    A link is followed only if we or root made it. In a folder where others may write, a file with a second name is
-    refused, because that may be any file of ours; so is another account's pipe, which may block us.
+    A link is followed only if it belongs to this user or root. In a folder that other users may write, a file with a
+    second name is refused, because it may be a hard link to any file of this user. A pipe of another account is refused
+    too, because writing to it could block.
 
-    :raises ForeignPathError: another account decides where this path leads.
+    Raises:
+        ForeignPathError: Another account controls where the path leads.
+        OSError: The file cannot be opened.
     """
     return _open_to_append(os.path.abspath(path), 0)
 
@@ -166,7 +178,7 @@ def _open_to_append(path: str, links: int) -> int:
             if not where.startswith("/proc/"):
                 target = os.path.join(where, os.readlink(name, dir_fd=folder))
                 return _open_to_append(target, links + 1)
-            # /dev/stdout leads to a link of the kernel's, which only the kernel can follow.
+            # /dev/stdout leads to a link in /proc, which only the kernel can follow.
             opened = os.open(name, flags, dir_fd=folder)
         try:
             if not where.startswith("/proc/"):
@@ -181,19 +193,23 @@ def _open_to_append(path: str, links: int) -> int:
 
 
 def _require_harmless(found: os.stat_result, folder: os.stat_result, path: str) -> None:
-    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and why_untrusted(folder, root_and_us()):
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and why_untrusted(folder, root_and_self()):
         raise ForeignPathError(path, folder.st_uid, f"{path} has a second name, and other users may write its folder")
-    if stat.S_ISFIFO(found.st_mode) and found.st_uid not in root_and_us():
+    if stat.S_ISFIFO(found.st_mode) and found.st_uid not in root_and_self():
         raise ForeignPathError(path, found.st_uid, f"{path} is a pipe of {user_label(found.st_uid)}")
 
 
 def open_private(file: str | os.PathLike[str], flags: int = 0) -> int:
-    """Open a file in a folder of ours to read and write, only for us (mode 0600); it is made if it is missing.
+    """Open a file for reading and writing with mode 0600; make it if it is missing.
 
-    :param flags: more flags, such as ``os.O_APPEND``.
-    :raises OSError: it cannot be opened, or is a link.
+    Args:
+        file: A file in a folder of this user.
+        flags: More flags, such as ``os.O_APPEND``.
+
+    Raises:
+        OSError: The file cannot be opened, or it is a link.
     """
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
-    with contextlib.suppress(PermissionError):  # another user's file, which we may use
+    with contextlib.suppress(PermissionError):  # a file of another user that this user may write
         os.fchmod(descriptor, 0o600)
     return descriptor

@@ -1,10 +1,10 @@
 """Whether a file or folder belongs to a user that this process trusts.
 
-Trusted are the user that runs (the effective user), root, and the owner of the running script, who could change the
-script as well. A file is trusted if it and its folder belong to one of them and no other user may write them. Only the
-owner's private group may write them too: the group that has the owner's name or number, and no other member.
+The trusted users are the effective user, root, and the owner of the running script, who could also change the script. A
+file is trusted if it and its folder belong to trusted users and no other user may write them. The owner's private group
+may write them: the group with the owner's name or number and no other member.
 
-The module works on POSIX systems. On others everything is trusted.
+The module works on POSIX systems. On other systems every file is trusted.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ from zcli_core.printable import printable
 from zcli_core.system.users import user_label
 
 _POSIX = os.name == "posix"
-# A descriptor for looking at a folder needs no permission to list it, where the system can do that.
+# With O_PATH a folder can be opened without permission to list it.
 _LOOK = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_PATH", os.O_RDONLY)
-#: The number of a user that a namespace does not have (proc(5), overflowuid), and the map of no namespace.
+#: The number of each user that is unknown in a user namespace (proc(5), overflowuid), and the map outside of one.
 _OVERFLOW = 65534
 _ALL_USERS = ["0", "0", "4294967295"]
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class UntrustedProblem(str):
-    """The text of a problem with a file that is not trusted. Commands that only show the configuration go on."""
+    """The text of a problem with an untrusted file. Commands that only show the configuration ignore it."""
 
     __slots__ = ()
 
 
 class UntrustedError(Exception):
-    """A file or folder that another user owns or may write.
+    """Raised for a file or folder that another user owns or may write.
 
-    ``path`` is the file or folder. ``reason`` is the rest of the sentence: ``"belongs to the user bob (uid 1001)"``.
-    ``command`` keeps other users from writing it, "" if it is not this user's.
+    Attributes:
+        path: The file or folder.
+        reason: The rest of the sentence, such as ``"belongs to the user bob (uid 1001)"``.
+        command: The command that keeps other users from writing it, or "" if this user does not own it.
     """
 
     def __init__(self, path: str, reason: str, command: str = "") -> None:
@@ -51,12 +53,12 @@ class UntrustedError(Exception):
         return printable(f"{self.path} {self.reason}")
 
     def describe(self, file: str, remedy: str) -> str:
-        """Return the error for a user: which file is not read, why, and what to do.
+        """Return the message for the user: which file is not read, why, and what to do.
 
         Args:
-            file: the file that was to be read.
-            remedy: how a user who trusts the file has it read, or "". ``{file}`` and ``{folder}`` stand for the file
-                and its folder, quoted for a shell.
+            file: The file that was to be read.
+            remedy: What a user who trusts the file can do, or "". ``{file}`` and ``{folder}`` stand for the file and
+                its folder, quoted for a shell.
         """
         from shlex import quote
 
@@ -65,10 +67,10 @@ class UntrustedError(Exception):
         return printable(f"{file} is not read, because {why}{self.advice(remedy.format(**paths))}")
 
     def advice(self, trusting: str) -> str:
-        """Return what to do, as the end of an error's sentence.
+        """Return what to do, as the end of a message.
 
         Args:
-            trusting: how a user who trusts the file has it read, or "".
+            trusting: What a user who trusts the file can do, or "".
         """
         parts = [f"; to change that: {self.command}"] if self.command else []
         parts += [f"; if you trust it, {trusting}"] if trusting else []
@@ -78,8 +80,8 @@ class UntrustedError(Exception):
 def script_file() -> str | None:
     """Return the path of the running script, or None in an interactive session and with ``python -c``.
 
-    For a frozen program it is the executable, and for a zip file that Python runs it is the zip file: users keep their
-    files beside these, and what is inside is not theirs.
+    For a frozen program it is the executable, and for a zip file that Python runs it is the zip file, because users
+    keep their files beside these.
     """
     if getattr(sys, "frozen", False):
         return os.path.abspath(sys.executable)
@@ -91,7 +93,7 @@ def script_file() -> str | None:
     return folder if os.path.isfile(folder) else file
 
 
-def root_and_us() -> frozenset[int]:
+def root_and_self() -> frozenset[int]:
     """Return the user ids of root and the effective user; none on systems without user ids."""
     return frozenset({0, os.geteuid()}) if _POSIX else frozenset()
 
@@ -100,7 +102,7 @@ def trusted_owners() -> frozenset[int]:
     """Return the user ids that are trusted: the effective user's, root's, and that of the running script's owner."""
     if not _POSIX:
         return frozenset()
-    owners = set(root_and_us())
+    owners = set(root_and_self())
     script = script_file()
     if script is not None:
         with contextlib.suppress(OSError):
@@ -109,11 +111,11 @@ def trusted_owners() -> frozenset[int]:
 
 
 def why_untrusted(status: os.stat_result, owners: Collection[int] | None = None) -> str | None:
-    """Say why a file or folder with this status is not trusted; None if it is.
+    """Return why a file or folder with this status is not trusted, or None if it is trusted.
 
     Args:
-        status: what ``os.fstat()`` says. Take it from an open descriptor, because a path can be replaced.
-        owners: the user ids that are trusted instead of :func:`trusted_owners`.
+        status: The result of ``os.fstat()`` for an open descriptor, because the file at a path can be replaced.
+        owners: The trusted user ids; :func:`trusted_owners` by default.
     """
     if not _POSIX:
         return None
@@ -130,17 +132,17 @@ def why_untrusted(status: os.stat_result, owners: Collection[int] | None = None)
 def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = None, *, regular: bool = False) -> int:
     """Open a file for reading if it and its folder are trusted, and return the descriptor.
 
-    Both are judged by what was opened, so that nobody can replace them in between. A link is judged by the file that it
-    names.
+    The checks use the open descriptors, so that no other user can replace the file or folder between check and use. For
+    a link, the file that it leads to is checked.
 
     Args:
-        file: the path. Further folders above it are not looked at.
-        owners: the user ids that are trusted instead of :func:`trusted_owners`.
-        regular: whether a pipe or a device is refused, without waiting for it.
+        file: The path. Only the folder of the file is checked, not the folders above it.
+        owners: The trusted user ids; :func:`trusted_owners` by default.
+        regular: Refuse a pipe or a device, without waiting for it.
 
     Raises:
-        UntrustedError: the file or its folder belongs to another user, or another user may write it.
-        OSError: the file is not there, is a folder, cannot be opened, or is not ``regular``.
+        UntrustedError: The file or its folder belongs to another user, or another user may write it.
+        OSError: The file does not exist, is a folder, cannot be opened, or with ``regular`` is not a regular file.
     """
     if not _POSIX:
         return os.open(file, _READ)
@@ -153,7 +155,7 @@ def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = 
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(21, "it is a folder", path)
         _check(os.fstat(folder), where, owners, "its folder ")
-        # Before it is opened: to open another user's named pipe would wait for that user.
+        # Checked before opening, because opening a named pipe of another user would wait for that user.
         _check(status, path, owners)
         descriptor = os.open(name, _READ | (os.O_NONBLOCK if regular else 0), dir_fd=folder)
     finally:
@@ -170,10 +172,10 @@ def open_trusted(file: str | os.PathLike[str], owners: Collection[int] | None = 
 
 
 def check_below(base: str | os.PathLike[str], relative: str | os.PathLike[str]) -> None:
-    """Check the file or folder that a relative path names, and every folder from ``base`` to it, as far as they exist.
+    """Check every existing folder from ``base`` to the file or folder at a relative path, and that file or folder.
 
     Raises:
-        UntrustedError: one of them belongs to another user, or another user may write it.
+        UntrustedError: One of them belongs to another user, or another user may write it.
     """
     if not _POSIX:
         return
@@ -182,7 +184,7 @@ def check_below(base: str | os.PathLike[str], relative: str | os.PathLike[str]) 
         place = place if part in ("", os.curdir) else os.path.join(place, part)
         try:
             status = os.stat(place)
-        except OSError:  # not there, or in a folder that this user may not look into
+        except OSError:  # missing, or in a folder that this user may not enter
             return
         _check(status, place, None)
 
@@ -192,7 +194,7 @@ def _check(status: os.stat_result, path: str, owners: Collection[int] | None, wh
     if reason is None:
         return
     command = ""
-    if status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX:  # no user should close /tmp
+    if status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX:  # never advise to close /tmp
         from shlex import quote
 
         command = f"chmod go-w {quote(path)}"
@@ -200,7 +202,7 @@ def _check(status: os.stat_result, path: str, owners: Collection[int] | None, wh
 
 
 def _is_private_group(gid: int, uid: int) -> bool:
-    """Whether a group is the private group of a user: it has the user's name or number, and no other member."""
+    """Return whether a group is a user's private group: it has the user's name or number, and no other member."""
     import grp
     import pwd
 
@@ -215,14 +217,14 @@ def _is_private_group(gid: int, uid: int) -> bool:
     if group is not None and any(member != owner for member in group.gr_mem):
         return False
     if gid == uid == 0:
-        return True  # some distributions have it as the group of accounts without a shell, such as sync
+        return True  # on some distributions it is also the group of accounts such as sync
     if gid != uid and (group is None or group.gr_name != owner):
         return False
     return not any(account.pw_gid == gid and account.pw_uid != uid for account in pwd.getpwall())
 
 
 def is_known_user(uid: int) -> bool:
-    """Whether a number names a user: a user namespace shows every user outside of it as the same number."""
+    """Return whether a number is that of one user. In a user namespace, all users outside of it share a number."""
     if uid != _OVERFLOW:
         return uid >= 0
     try:

@@ -1,4 +1,4 @@
-"""Names of the users of this machine."""
+"""Names of the users of this machine, for messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, or the number if no account has it, as in many containers."""
+    """Return the name of a user, or the number as text if there is no such account, as in many containers."""
     try:
         import pwd
 
@@ -16,16 +16,16 @@ def user_name(uid: int) -> str:
 
 
 def user_label(uid: int) -> str:
-    """Name a user for an error: ``"the user bob (uid 1001)"``, or ``"uid 1001"`` if no account has the number."""
+    """Return a user for a message: ``"the user bob (uid 1001)"``, or ``"uid 1001"`` if there is no such account."""
     name = user_name(uid)
     return f"uid {uid}" if name == str(uid) else f"the user {name} (uid {uid})"
 
 
 def own_name() -> str:
-    """Return the name of the user that this process runs as, for an error.
+    """Return the name of the user that this process runs as, for a message.
 
-    The variables LOGNAME and USER are not asked on POSIX, because after setpriv or in a container they may name
-    another user.
+    On POSIX systems the variables LOGNAME and USER are not used, because after setpriv or in a container they may have
+    the name of another user.
     """
     if hasattr(os, "geteuid"):
         return user_name(os.geteuid())

@@ -109,7 +109,7 @@ class MockTransport:
         z.comm.http.use_transport(self)
         return self
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         """Record the request and return its response, or raise its failure."""
         _check_deadline(deadline)
         received = MockRequest(request, deadline, max_bytes)

@@ -19,7 +19,7 @@ crowds.
 The fakes are for tests of your own, too: :class:`zcli_core.testing.websocket_server.ServerUnderTest` runs a transport
 in a thread, with a core that records every call and checks the rules for it;
 :class:`zcli_core.testing.websocket_peer.Client` sends any bytes at all, which
-:mod:`zcli_core.testing.websocket_frames` makes; :mod:`zcli_core.testing.localhost` is a certificate.
+:mod:`zcli_core.testing.websocket_frames` makes; :mod:`zcli_core.testing.certificates` has certificates.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from zcli_core.errors import ConnectionClosed
-from zcli_core.testing.localhost import client_tls, server_tls
+from zcli_core.testing.certificates import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import FLOOD
 from zcli_core.testing.websocket_flow import Holding, Silent, fill
 from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, close, frame

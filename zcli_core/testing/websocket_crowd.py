@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from zcli_core.testing.localhost import client_tls, server_tls
+from zcli_core.testing.certificates import client_tls, server_tls
 from zcli_core.testing.websocket_opening import GET
 from zcli_core.testing.websocket_peer import PATIENCE, reset, until, upgrade_request
 from zcli_core.testing.websocket_suite import Serve, WebSocketSuite

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zcli_core.errors import ConnectionClosed
-from zcli_core.testing.localhost import client_tls, server_tls
+from zcli_core.testing.certificates import client_tls, server_tls
 from zcli_core.testing.websocket_deciding import FLOOD
 from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, PONG, TEXT, close, deflated, frame
 from zcli_core.testing.websocket_peer import DEFLATE_OFFER, PATIENCE, Frame, send_until_stalled, until

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from zcli_core.testing.localhost import LOCALHOST_CERTIFICATE, client_tls, server_tls
+from zcli_core.testing.certificates import AUTHORITY, client_tls, server_tls
 from zcli_core.testing.websocket_deciding import Undecided
 from zcli_core.testing.websocket_frames import BINARY, CLOSE, TEXT, close, frame
 from zcli_core.testing.websocket_peer import PATIENCE, Client, Frame, read_all, until, upgrade_request
@@ -163,7 +163,7 @@ class PlaceTests(WebSocketSuite):
     def test_the_clients_certificate_is_told(self, serve: Serve) -> None:
         """Where the context asks for one; None where it does not."""
         tls = server_tls()
-        tls.load_verify_locations(cadata=LOCALHOST_CERTIFICATE)
+        tls.load_verify_locations(cadata=AUTHORITY)
         tls.verify_mode = ssl.CERT_OPTIONAL
         with serve(endpoint=Endpoint(port=0, tls=tls)) as server, server.connect(tls=client_tls()) as client:
             assert client.echo() == b"are you there?"

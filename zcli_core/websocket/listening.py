@@ -53,12 +53,10 @@ def make_endpoint(
     if host is None and port is None and settings.unix_path is not None:
         mode = None if settings.unix_mode is None else int(settings.unix_mode, 8)
         return Endpoint(host=None, port=0, unix_path=settings.unix_path, unix_mode=mode, unix_owner=unix_owner, tls=tls)
-    from zcli_core.net.ports import valid_host, valid_port
+    from zcli_core.net.validation import valid_host, valid_port
 
     name = valid_host(settings.host if host is None else host)
-    number = settings.port if port is None else port
-    if type(number) is not int or number != 0:
-        number = valid_port(number)
+    number = settings.port if port is None else 0 if port == 0 and type(port) is int else valid_port(port)
     return Endpoint(host=name, port=number, reuse_port=settings.reuse_port, tls=tls)
 
 

@@ -1,4 +1,4 @@
-"""Bodies: one that comes, decoded and never larger than allowed, and one that goes, as long as it was said to be."""
+"""Response bodies, decoded and limited in size; request bodies, checked against their Content-Length."""
 
 from __future__ import annotations
 
@@ -9,17 +9,29 @@ from zcli_core.http.parts import failures
 from zcli_core.http.parts.codings import decoder_for
 from zcli_core.http.parts.heads import Framing
 
-# Smaller blocks are held as one: an object for each would take many times the memory of what is in them.
+#: Methods whose requests state that their body is empty if there is none (RFC 9110, section 8.6).
+METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+# Smaller blocks, in bytes, are joined: an object for each would take many times the memory of its bytes.
 _SMALL = 1024
 
 
 class BodyReceiver:
-    """Takes a response's body block by block. Raises TransportFailure as soon as something is wrong with it."""
+    """Receives the body of a response block by block."""
 
     __slots__ = ("_blocks", "_decoder", "_max_bytes", "_size")
 
     def __init__(self, framing: Framing, max_bytes: int, deadline: float) -> None:
-        """Raises TransportFailure: ``too_large`` if the length says so already, ``protocol``."""
+        """Prepare to receive a body.
+
+        Args:
+            framing: The length and codings of the body.
+            max_bytes: The largest decoded body.
+            deadline: Ends decoding; a reading of :func:`time.monotonic`.
+
+        Raises:
+            TransportFailure: ``too_large``: Content-Length is above ``max_bytes``; ``protocol``: too many codings.
+        """
         self._max_bytes = max_bytes
         self._size = 0
         self._blocks: list[bytes | bytearray] = []
@@ -28,9 +40,10 @@ class BodyReceiver:
             raise failures.body_too_large(max_bytes, f"Content-Length says {framing.length}")
 
     def add(self, block: bytes) -> None:
-        """Take the next block, as it was sent.
+        """Add the next block as the server sent it.
 
-        Raises TransportFailure: ``too_large``; ``protocol`` if it is not coded as it is said to be; ``timeout``.
+        Raises:
+            TransportFailure: ``too_large``; ``protocol``: the block is not in the stated coding; ``timeout``.
         """
         if self._decoder is None:
             self._keep(block)
@@ -39,7 +52,11 @@ class BodyReceiver:
                 self._keep(part)
 
     def finish(self) -> bytes:
-        """The whole body, which is held no longer. Raises TransportFailure if its coding has not come to an end."""
+        """Return the whole body and release it.
+
+        Raises:
+            TransportFailure: ``protocol``: the body ends before its content coding does.
+        """
         if self._decoder is not None and not self._decoder.is_at_end:
             raise failures.invalid("its body ends before its Content-Encoding does")
         body, self._blocks = b"".join(self._blocks), []
@@ -59,10 +76,11 @@ class BodyReceiver:
 
 
 class BodySource:
-    """A request's body that is read while it is sent. Items that are empty are left out.
+    """A request's body that is read while it is sent. Empty items are left out.
 
-    ``length`` is what the request's Content-Length says, or None for a body that goes in chunks. ``error`` is what
-    iterating raised: it belongs to the caller and is not a failure of the network.
+    Attributes:
+        length: The request's Content-Length, or None if the body is sent in chunks.
+        error: What iterating raised, or None. It is an error of the caller, not of the network.
     """
 
     def __init__(self, request: HttpRequest, blocks: Iterable[bytes]) -> None:
@@ -72,9 +90,11 @@ class BodySource:
         self._blocks = blocks
 
     def __iter__(self) -> Iterator[bytes]:
-        """Raises TransportFailure of kind ``body`` for a source that gives more or less than ``length``.
+        """Yield the blocks to send.
 
-        The server never has a complete request then: a surplus would be taken for the next one.
+        Raises:
+            TransportFailure: ``body``: the source gives more or fewer bytes than ``length``. The server has not got a
+                complete request then; it would take surplus bytes for the next request.
         """
         try:
             yield from self._measured()
@@ -91,10 +111,10 @@ class BodySource:
             if self.length is not None and sent > self.length:
                 raise failures.wrong_length(self.length, "more")
             if sent == self.length:
-                last = last or block  # held back until the source has ended
+                last = last or block  # sent only after the source has ended
             elif block:
                 yield block
         if self.length is not None and sent < self.length:
-            raise failures.wrong_length(self.length, "less")
+            raise failures.wrong_length(self.length, "fewer")
         if last:
             yield last

@@ -1,8 +1,7 @@
-"""Decoding content codings (RFC 9110, section 8.4) block by block, so that a small body that decodes to a huge one is
-never held in memory.
+"""Decoding content codings (RFC 9110, section 8.4) block by block.
 
-HTTP engines decode most of them themselves. But urllib3 and libcurl take a body that is cut off for a complete one, and
-of several codings they would have to know all.
+A small body that decodes to a huge one is never held in memory. urllib3 and libcurl could decode too, but they accept a
+body that is cut off as complete.
 """
 
 from __future__ import annotations
@@ -19,31 +18,31 @@ from zcli_core.http.contract import TransportFailure
 #: How much is decoded at a time, in bytes.
 BLOCK = 64 * 1024
 
-# Each multiplies what a byte can cost.
+# Each coding multiplies the work that one byte can cause.
 _MOST_CODINGS = 5
 
-# The first byte of every member.
+# The first byte of each gzip member.
 _GZIP_MAGIC = 0x1F
 
-# RFC 9659: what may be asked of a browser, 8 MiB, is the most that an answer's window may have.
+# The largest window that a response may use: 8 MiB (RFC 9659).
 _ZSTD_WINDOW_LOG = 23
 
 
 class _Coding(Protocol):
-    """A decoder of one coding."""
+    """A decoder of one content coding."""
 
     @property
     def is_at_end(self) -> bool:
-        """Whether what came so far is complete."""
+        """Whether the data so far is complete."""
         ...
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """What the next bytes decode to, a block at a time."""
+        """Yield what the next bytes decode to, in blocks."""
         ...
 
 
 class ContentDecoder:
-    """Decodes what a Content-Encoding header names."""
+    """Decodes the codings of one Content-Encoding header."""
 
     def __init__(self, codings: list[_Coding], deadline: float) -> None:
         self._codings = codings
@@ -52,13 +51,14 @@ class ContentDecoder:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether what came so far is complete; nothing at all is."""
+        """Whether the data so far is complete; no data at all is."""
         return not self._is_fed or all(coding.is_at_end for coding in self._codings)
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """What the next bytes of the body decode to, in blocks.
+        """Return what the next bytes of the body decode to, in blocks.
 
-        Raises TransportFailure: ``protocol`` if they are not coded as they are said to be, ``timeout``.
+        Raises:
+            TransportFailure: ``protocol``: the bytes are not in the stated coding; ``timeout``.
         """
         self._is_fed = True
         blocks: Iterable[bytes] = (data,)
@@ -74,11 +74,11 @@ class ContentDecoder:
                         raise TransportFailure("timeout", "the deadline passed while decoding the body")
                     yield part
         except _DECODING_ERRORS:
-            raise TransportFailure("protocol", "the body is not in the Content-Encoding it is said to be") from None
+            raise TransportFailure("protocol", "the body is not in the coding that Content-Encoding states") from None
 
 
 class _Gzip:
-    """gzip: one member or several in a row (RFC 1952, section 2.2). Padding behind the last is ignored."""
+    """gzip: one member or several in a row (RFC 1952, section 2.2). Padding after the last is ignored."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)
@@ -100,7 +100,7 @@ class _Gzip:
 
 
 class _Deflate:
-    """deflate: a zlib stream (RFC 1950), or a bare deflate stream, which many servers send under that name."""
+    """deflate: a zlib stream (RFC 1950), or a raw deflate stream, which many servers send under that name."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -128,7 +128,7 @@ def _inflate(unpacker: Any, data: bytes) -> Iterator[bytes]:
         data = unpacker.unconsumed_tail
         if part:
             yield part
-        if not data and len(part) < BLOCK:  # a full block may have more behind it
+        if not data and len(part) < BLOCK:  # after a full block there may be more
             return
 
 
@@ -177,7 +177,7 @@ class _Zstd:
 
 
 def _zstd_module() -> Any:
-    """The module of Python 3.14, or its backport. Raises ImportError."""
+    """Return the module of Python 3.14, or its backport. Raises ImportError if neither is installed."""
     try:
         return import_module("compression.zstd")
     except ImportError:
@@ -185,7 +185,7 @@ def _zstd_module() -> Any:
 
 
 def _available() -> tuple[dict[str, Callable[[], _Coding]], tuple[type[Exception], ...]]:
-    """The codings that can be decoded here, the best first, and the exceptions of their decoders."""
+    """Return the codings that this installation can decode, the best first, and the exceptions of their decoders."""
     codings: dict[str, Callable[[], _Coding]] = {}
     errors: list[type[Exception]] = [zlib.error]
     with contextlib.suppress(ImportError):
@@ -193,7 +193,7 @@ def _available() -> tuple[dict[str, Callable[[], _Coding]], tuple[type[Exception
         codings["zstd"] = _Zstd
     with contextlib.suppress(ImportError):
         brotli = import_module("brotli")
-        # Before 1.2 it decoded all at once, however much that was.
+        # Before version 1.2 it decoded everything at once, without a limit.
         if hasattr(brotli.Decompressor, "can_accept_more_data"):
             errors.append(brotli.error)
             codings["br"] = _Brotli
@@ -207,14 +207,18 @@ CONTENT_CODINGS = tuple(_CODINGS)
 
 
 def decoder_for(header: str, deadline: float) -> ContentDecoder | None:
-    """The decoder of a Content-Encoding, or None if it names one that is not known: the body then stays as it is.
+    """Return the decoder for a Content-Encoding header.
 
-    Raises TransportFailure of kind ``protocol`` if it names too many.
+    Returns:
+        The decoder, or None if there is nothing to decode or a coding is unknown. The body then stays as it is.
+
+    Raises:
+        TransportFailure: ``protocol``: the header names too many codings.
     """
     names = [name.strip().lower().removeprefix("x-") for name in header.split(",")]
     names = [name for name in names if name not in ("", "identity")]
     if len(names) > _MOST_CODINGS:
-        raise TransportFailure("protocol", f"the body has more than {_MOST_CODINGS} codings in its Content-Encoding")
+        raise TransportFailure("protocol", f"Content-Encoding names more than {_MOST_CODINGS} codings")
     if not names or not _CODINGS.keys() >= set(names):
         return None
     return ContentDecoder([_CODINGS[name]() for name in reversed(names)], deadline)

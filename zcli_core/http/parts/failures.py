@@ -1,4 +1,7 @@
-"""The failures of a transport, each worded in one place. What a peer wrote is shown on one printable line."""
+"""The failures of transports, so that each has the same words in every transport.
+
+Text that a peer wrote is shown on one printable line.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import errno
 import os
 import socket
 
-from zcli_core.http.contract import TransportFailure
+from zcli_core.http.contract import MAX_HEAD_BYTES, TransportFailure
 from zcli_core.net import connecting
 from zcli_core.printable import printable
 
@@ -14,27 +17,27 @@ _UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHO
 
 
 def one_line(text: str) -> str:
-    """Return a text on one printable line, short enough for a log."""
+    """Return a text on one printable line of at most 120 characters."""
     return printable(text.strip()[:120])
 
 
 def timed_out(doing: str) -> TransportFailure:
-    """The deadline passed. ``doing`` is "reading the body" or the like."""
+    """Return the failure for a deadline that passed. ``doing`` is a phrase such as "reading the body"."""
     return TransportFailure("timeout", f"the deadline passed while {doing}")
 
 
 def no_address(host: str, reason: str | None = None) -> TransportFailure:
-    """The resolver has no address for a host."""
+    """Return the failure for a host that cannot be resolved."""
     return TransportFailure("dns", f"{host} has no address" + (f": {one_line(reason)}" if reason else ""))
 
 
 def refused(peer: str) -> TransportFailure:
-    """Nothing listens there."""
+    """Return the failure for a refused connection."""
     return TransportFailure("refused", f"{peer} refused the connection: nothing listens there")
 
 
 def network_failed(error: OSError, peer: str, doing: str) -> TransportFailure:
-    """The failure that an error of the operating system is."""
+    """Return the failure for an error of the operating system."""
     if connecting.is_deadline(error):
         return timed_out(doing)
     if isinstance(error, socket.gaierror):
@@ -53,52 +56,57 @@ def network_failed(error: OSError, peer: str, doing: str) -> TransportFailure:
 
 
 def broken(peer: str, doing: str) -> TransportFailure:
-    """The connection broke."""
+    """Return the failure for a connection that the peer broke."""
     return TransportFailure("reset", f"{peer} broke the connection while {doing}")
 
 
 def no_response(peer: str) -> TransportFailure:
-    """The connection was closed before a response began."""
+    """Return the failure for a connection that was closed before a response began."""
     return TransportFailure("reset", f"{peer} closed the connection without a response")
 
 
 def head_cut_off(peer: str) -> TransportFailure:
-    """The connection was closed within the headers."""
+    """Return the failure for a connection that was closed within the headers."""
     return TransportFailure("reset", f"{peer} closed the connection within the response's headers")
 
 
 def body_cut_off(peer: str) -> TransportFailure:
-    """The connection was closed within the body."""
+    """Return the failure for a connection that was closed within the body."""
     return TransportFailure("protocol", f"{peer} closed the connection before the end of the body")
 
 
 def invalid(reason: str) -> TransportFailure:
-    """The response contradicts HTTP or itself."""
+    """Return the failure for a response that is not valid HTTP."""
     return TransportFailure("protocol", f"invalid HTTP response: {reason}")
 
 
+def no_status_line(line: str) -> TransportFailure:
+    """Return the failure for a response that begins with this line instead of a status line."""
+    return invalid(f"it does not begin with a status line: {one_line(line[:80])!r}")
+
+
 def invalid_chunk() -> TransportFailure:
-    """A body in chunks that is not (RFC 9112, section 7.1)."""
+    """Return the failure for an invalid chunk (RFC 9112, section 7.1)."""
     return invalid("a chunk does not begin with its size")
 
 
 def body_too_large(max_bytes: int, how: str) -> TransportFailure:
-    """The decoded body is larger than allowed."""
-    return TransportFailure("too_large", f"the body is larger than {max_bytes} bytes (http.max_bytes), {how}")
+    """Return the failure for a decoded body above the limit. ``how`` ends the sentence."""
+    return TransportFailure("too_large", f"the body is larger than {max_bytes} bytes (http.max_response_bytes), {how}")
 
 
-def head_too_large(limit: str) -> TransportFailure:
-    """The headers are larger than allowed. ``limit`` is "256 KiB" or the like."""
-    return TransportFailure("too_large", f"the response has more than {limit} of headers")
+def head_too_large() -> TransportFailure:
+    """Return the failure for headers of more than :data:`MAX_HEAD_BYTES`."""
+    return TransportFailure("too_large", f"the response has more than {MAX_HEAD_BYTES // 1024} KiB of headers")
 
 
 def too_many_headers(max_headers: int) -> TransportFailure:
-    """There are more header fields than allowed."""
+    """Return the failure for more header fields than the limit."""
     return TransportFailure("too_large", f"the response has more than {max_headers} headers (http.max_headers)")
 
 
 def insecure(peer: str, reason: str) -> TransportFailure:
-    """There is no TLS connection. ``reason`` is what the TLS library says."""
+    """Return the failure for a TLS connection that was not made. ``reason`` is the message of the TLS library."""
     lowered = reason.lower().replace("_", " ")
     if any(sign in lowered for sign in _NO_TLS):
         reason = "it does not speak TLS on this port (is it an http:// address?)"
@@ -108,20 +116,20 @@ def insecure(peer: str, reason: str) -> TransportFailure:
 _NO_TLS = ("wrong version number", "http request", "record layer failure", "packet length too long")
 
 
-def no_tunnel(proxy: str, host: str, said: str) -> TransportFailure:
-    """A proxy did not open a tunnel. ``said`` is its status, or what went wrong."""
-    return TransportFailure("proxy", f"the proxy {proxy} opened no tunnel to {host}: {one_line(said)}")
+def no_tunnel(proxy: str, host: str, reason: str) -> TransportFailure:
+    """Return the failure for a proxy that did not open a tunnel. ``reason`` is its status, or what went wrong."""
+    return TransportFailure("proxy", f"the proxy {proxy} did not open a tunnel to {host}: {one_line(reason)}")
 
 
 def of_proxy(failure: TransportFailure) -> TransportFailure:
-    """A failure of the connection to a proxy. A timeout stays one."""
+    """Return the failure for a connection to a proxy that failed. A timeout is returned unchanged."""
     if failure.kind in ("timeout", "proxy"):
         return failure
     return TransportFailure("proxy", f"no connection to the proxy: {failure.message}")
 
 
-def wrong_length(length: int, more_or_less: str) -> TransportFailure:
-    """The body's source gave more or less than the Content-Length that was sent says."""
+def wrong_length(length: int, more_or_fewer: str) -> TransportFailure:
+    """Return the failure for a request body with more or fewer bytes than its Content-Length says."""
     return TransportFailure(
-        "body", f"the request's body has {more_or_less} than the {length} bytes that its Content-Length says"
+        "body", f"the request's body has {more_or_fewer} than the {length} bytes of its Content-Length"
     )

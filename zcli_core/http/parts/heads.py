@@ -1,7 +1,7 @@
-"""Reading the head of a response: the status line, the header fields, and what they say about the body (RFC 9112).
+"""Reading the head of a response by the rules of HTTP (RFC 9112): status line, header fields, framing of the body.
 
-Bytes are read by HTTP's rules. Those of e-mail, by which Python's ``http.client`` reads them, take other bytes for the
-end of a line or of the headers, and so let one response pass for two.
+Python's ``http.client`` reads heads by the rules of e-mail, which has other line ends. An attacker could make it take
+one response for two.
 """
 
 from __future__ import annotations
@@ -11,29 +11,26 @@ from typing import NamedTuple
 
 from zcli_core.http.parts import failures
 
-#: The largest head of a response, in bytes. libcurl takes 300 kB at most.
-MAX_HEAD_BYTES = 256 * 1024
-
 #: Statuses without a body, whatever the headers say (RFC 9112, section 6.3). 101 is followed by another protocol.
 _BODILESS = frozenset({101, 204, 304})
 
-# libcurl says "HTTP/2" and "HTTP/3" for these, whose responses it writes as those of HTTP/1. A version HTTP/1.x that is
-# not known is read as HTTP/1.1 (RFC 9110, section 2.5).
+# libcurl writes responses of HTTP/2 and HTTP/3 as those of HTTP/1, with "HTTP/2" and "HTTP/3" as their version. An
+# unknown version HTTP/1.x is read as HTTP/1.1 (RFC 9110, section 2.5).
 _STATUS_LINE = re.compile(r"(HTTP/(?:1\.[0-9]|[23])) +([1-9][0-9]{2})(?: (.*))?")
-# A field name is a token (RFC 9110, section 5.1). Names with other characters are met and harm nothing, but a space
-# before the colon would make two readers see two names (RFC 9112, section 5.1).
+# Servers also send field names that are not tokens (RFC 9110, section 5.1), which does no harm. But two programs would
+# read a name with a space before the colon differently (RFC 9112, section 5.1).
 _FIELD = re.compile(r"^([^\0- \x7f:]+):[ \t]*([^\n]*)", re.MULTILINE)
 _FOLD = re.compile(r"\n[ \t]+")
 _WHITE = " \t"
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "content-encoding", "connection"})
 
-# More digits than any body has bytes.
+# A Content-Length with more digits is invalid.
 _MOST_DIGITS = 19
 
 
 class Head(NamedTuple):
-    """Status and header fields. Fields are decoded as Latin-1, in order, in the case they came in."""
+    """Status and header fields. Names and values are decoded as Latin-1 and are in the order of the response."""
 
     version: str
     status: int
@@ -42,15 +39,18 @@ class Head(NamedTuple):
 
     @property
     def is_interim(self) -> bool:
-        """Whether another head follows, which is that of the response (RFC 9110, section 15.2)."""
+        """Whether this is an interim response, which another head follows (RFC 9110, section 15.2)."""
         return self.status < 200 and self.status != 101
 
 
 class Framing(NamedTuple):
-    """Where the body ends, how it is coded, and whether the connection can be used again after it.
+    """Where the body ends, and how it is coded.
 
-    ``length`` is in bytes; None means that the body is in chunks, or goes on to the end of the connection.
-    ``codings`` is what Content-Encoding names, an empty string for none.
+    Attributes:
+        length: In bytes. None if the body is in chunks or ends with the connection.
+        is_chunked: Whether the body is in chunks.
+        codings: The value of Content-Encoding, or an empty string.
+        may_be_reused: Whether the connection can be used again after the body.
     """
 
     length: int | None
@@ -60,10 +60,16 @@ class Framing(NamedTuple):
 
 
 def parse_head(data: bytes, max_headers: int) -> Head:
-    """Read a head: its lines with their ends, without the empty line.
+    """Parse a head.
 
-    A line may end with a bare LF (RFC 9112, section 2.2), and a value may go on in the next line (section 5.2). Raises
-    TransportFailure: ``protocol``, ``too_large``.
+    A line may end with a bare LF (RFC 9112, section 2.2), and a value may continue in the next line (section 5.2).
+
+    Args:
+        data: The lines with their ends, without the empty line.
+        max_headers: The largest number of header fields.
+
+    Raises:
+        TransportFailure: ``protocol``, ``too_large``.
     """
     text = data.decode("latin-1").replace("\r\n", "\n")
     if "\r" in text or "\0" in text:
@@ -71,7 +77,7 @@ def parse_head(data: bytes, max_headers: int) -> Head:
     line, _, text = text.partition("\n")
     start = _STATUS_LINE.fullmatch(line.rstrip(_WHITE))
     if start is None:
-        raise failures.invalid(f"it does not begin with a status: {failures.one_line(line[:80])!r}")
+        raise failures.no_status_line(line)
     if ("\n " in text or "\n\t" in text) and not text.startswith((" ", "\t")):
         text = _FOLD.sub(" ", text)
     count = text.count("\n")
@@ -87,9 +93,12 @@ def parse_head(data: bytes, max_headers: int) -> Head:
 
 
 def check_trailer(line: bytes) -> None:
-    """Check a line of the trailers, with its end (RFC 9110, section 6.5). Raises TransportFailure of kind ``protocol``.
+    """Check a line of the trailers, with its end (RFC 9110, section 6.5).
 
-    Trailers are dropped, but a line that two readers could read differently is refused, as among the headers.
+    Trailers are dropped. But a line that two programs could read differently is refused, as among the headers.
+
+    Raises:
+        TransportFailure: ``protocol``.
     """
     text = line.rstrip(b"\n").removesuffix(b"\r")
     if b":" not in text or text[:1] in b" \t" or b"\r" in text or b"\0" in text:
@@ -97,9 +106,10 @@ def check_trailer(line: bytes) -> None:
 
 
 def framing_of(head: Head, method: str) -> Framing:
-    """What the head of a response to ``method`` says about its body (RFC 9112, section 6.3).
+    """Return the framing of the body in a response to a request with this method (RFC 9112, section 6.3).
 
-    Raises TransportFailure of kind ``protocol`` if two readers could see the end in different places.
+    Raises:
+        TransportFailure: ``protocol``: two programs could disagree on where the body ends.
     """
     lengths: list[str] = []
     transfer: list[str] = []
@@ -118,7 +128,7 @@ def framing_of(head: Head, method: str) -> Framing:
     is_old = head.version == "HTTP/1.0"
     reusable = "keep-alive" in options if is_old else "close" not in options
     if method == "HEAD" or head.status in _BODILESS:
-        # 204 must not state a body (RFC 9110, section 8.6). What states one may send one, which is for nobody.
+        # A 204 must not state a body (RFC 9110, section 8.6). A server that states one may also send one.
         states_body = head.status == 204 and (bool(transfer) or any(length != "0" for length in lengths))
         return Framing(0, False, "", reusable and head.status != 101 and not states_body)
     # A part of a coded body cannot be decoded (RFC 9110, section 14.2).
@@ -126,11 +136,11 @@ def framing_of(head: Head, method: str) -> Framing:
     if transfer:
         if set(transfer) != {"chunked"}:
             raise failures.invalid(f"its Transfer-Encoding is not supported: {failures.one_line(transfer[0])!r}")
-        # With a length, or in HTTP/1.0, it is an attempt to make two readers disagree (RFC 9112, section 6.1).
+        # With a length, or in HTTP/1.0, two programs could read the response differently (RFC 9112, section 6.1).
         return Framing(None, True, coding, reusable and not lengths and not is_old)
     if lengths:
         if len(set(lengths)) > 1 or not _is_number(lengths[0]):
-            raise failures.invalid("its Content-Length is not a number, or there are several")
+            raise failures.invalid("its Content-Length is not a number, or there are different ones")
         return Framing(int(lengths[0]), False, coding, reusable)
     return Framing(None, False, coding, reusable and not head.version.startswith("HTTP/1"))
 

@@ -1,7 +1,7 @@
 """Proxies from the environment: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in lower or upper case.
 
-For transports, where ``http.trust_env`` is on. Every engine reads these variables in a way of its own, and a program
-should not reach other hosts when its transport is swapped.
+Transports use this module if ``http.trust_env`` is on. HTTP libraries read these variables in different ways, and a
+program should use the same proxies with every transport.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zcli_core.net.hosts import ascii_host
 
 
 class Proxy(NamedTuple):
-    """Where a proxy is. ``authorization`` is the Proxy-Authorization header that it wants, or None."""
+    """The address of a proxy. ``authorization`` is the value of the Proxy-Authorization header, or None."""
 
     scheme: str
     host: str
@@ -29,9 +29,10 @@ class Proxy(NamedTuple):
 
 
 def proxy_for(url: Url) -> Proxy | None:
-    """The proxy that the environment names for a URL, as of now; None for a direct connection.
+    """Return the proxy that the environment names for a URL now, or None for a direct connection.
 
-    Raises TransportFailure of kind ``proxy`` if it names one that cannot be used.
+    Raises:
+        TransportFailure: ``proxy``: the environment names a proxy that cannot be used.
     """
     value, variable = _variable(url.scheme)
     if not value or _is_exempt(url, os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""):
@@ -42,14 +43,14 @@ def proxy_for(url: Url) -> Proxy | None:
 def _variable(scheme: str) -> tuple[str | None, str]:
     get = os.environ.get
     for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"):
-        # A web server hands a request's "Proxy" header to CGI programs as HTTP_PROXY (CVE-2016-5385).
+        # Web servers pass a request's header "Proxy" to CGI programs as HTTP_PROXY (CVE-2016-5385).
         if (value := get(name)) is not None and not (name == "HTTP_PROXY" and "REQUEST_METHOD" in os.environ):
             return value.strip(), name
     return None, ""
 
 
 def _parse(value: str, variable: str) -> Proxy:
-    """The value may hold a password and is never repeated."""
+    """Parse the value of a variable. It may hold a password, so no message repeats it."""
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
         host, port = parts.hostname and ascii_host(parts.hostname), parts.port
@@ -58,10 +59,10 @@ def _parse(value: str, variable: str) -> Proxy:
         parts = SplitResult("http", "", "", "", "")
     if parts.scheme not in ("http", "https"):
         raise TransportFailure(
-            "proxy", f"{variable} names a {parts.scheme}:// proxy; this transport knows http:// and https:// ones"
+            "proxy", f"{variable} names a {parts.scheme}:// proxy, but only http:// and https:// proxies are supported"
         )
-    if not host or not value.isprintable():  # os.environ has lone surrogates for what is no UTF-8
-        raise TransportFailure("proxy", f"{variable} is no address of a proxy such as http://proxy.example:3128")
+    if not host or not value.isprintable():  # os.environ has lone surrogates for bytes that are not UTF-8
+        raise TransportFailure("proxy", f"{variable} must be the address of a proxy such as http://proxy.example:3128")
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -70,8 +71,10 @@ def _parse(value: str, variable: str) -> Proxy:
 
 
 def _is_exempt(url: Url, no_proxy: str) -> bool:
-    """Whether NO_PROXY names the host: ``*``, a domain with everything below it, an address, a network, each with or
-    without a port."""
+    """Return whether NO_PROXY names the host.
+
+    An entry is ``*``, a domain (which includes its subdomains), an address or a network, each with or without a port.
+    """
     host = url.host.rstrip(".")
     for entry in no_proxy.replace(",", " ").lower().split():
         if entry == "*":
@@ -97,7 +100,7 @@ def _split_port(entry: str) -> tuple[str, int | None]:
 
 
 def _normalised(name: str) -> str:
-    """A name as it stands in ``Url.host``; anything else, such as a network, as it is."""
+    """Return a name in the form of ``Url.host``; other text, such as a network, unchanged."""
     try:
         return ascii_host(name)
     except ValueError:

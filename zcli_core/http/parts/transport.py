@@ -1,4 +1,4 @@
-"""A transport over connections that are kept: which one a request goes on, and when it is sent again."""
+"""A transport with kept connections: it chooses the connection of a request, and decides when to send it again."""
 
 from __future__ import annotations
 
@@ -17,54 +17,58 @@ from zcli_core.system.forks import call_after_fork
 if TYPE_CHECKING:
     from zcli_core.config.sections import Http
 
-#: Seconds after which an idle connection is not used again: routers and firewalls forget it without telling anybody.
+#: Seconds after which an idle connection is not used again, because routers and firewalls drop it without notice.
 LONGEST_IDLE = 60.0
 
 
 def may_repeat(request: HttpRequest) -> bool:
-    """Whether a request that may have reached the server can be sent again."""
+    """Return whether a request that may have reached the server can be sent again."""
     return request.method in IDEMPOTENT and (request.body is None or isinstance(request.body, bytes))
 
 
 class PoolKey(NamedTuple):
-    """Where connections lead: those with the same key are interchangeable."""
+    """What distinguishes connections: those with the same key can serve the same requests."""
 
     scheme: str
     host: str
     port: int
     proxy: Proxy | None
-    #: Whether the server, never the proxy, is shown the client certificate if it asks for one.
+    #: Whether the server (never the proxy) sees the client certificate if it asks for one.
     shows_certificate: bool = False
 
     @classmethod
     def of(cls, url: Url, trust_env: bool, shows_certificate: bool = False) -> PoolKey:
-        """The key for a URL. Raises TransportFailure of kind ``proxy`` if the environment's proxy cannot be used."""
+        """Return the key for a URL.
+
+        Raises:
+            TransportFailure: ``proxy``: the environment names a proxy that cannot be used.
+        """
         shows_certificate = shows_certificate and url.scheme == "https"
         return cls(url.scheme, url.host, url.port, proxy_for(url) if trust_env else None, shows_certificate)
 
     @property
     def is_forwarded(self) -> bool:
-        """Whether a proxy is given whole URLs, and not only told where to tunnel to."""
+        """Whether the request is sent to a proxy that forwards it, instead of through a tunnel."""
         return self.proxy is not None and self.scheme == "http"
 
     @property
     def authority(self) -> str:
-        """Host and port as CONNECT and messages have them."""
+        """Host and port in the form of CONNECT and of messages."""
         return f"[{self.host.partition('%')[0]}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def dialled(self) -> str:
-        """Host and port that are connected to, for messages."""
+        """Host and port of the server or proxy that is connected to, for messages."""
         return self.authority if self.proxy is None else f"{self.proxy.host}:{self.proxy.port}"
 
     @property
     def peer(self) -> str:
-        """Who responds, for messages."""
+        """The server or proxy that responds, for messages."""
         return f"the proxy {self.dialled}" if self.is_forwarded else self.authority
 
 
 class Connection(Protocol):
-    """A connection of one transport. It serves one request at a time, and is closed after anything went wrong on it."""
+    """A connection of one transport. It serves one request at a time, and is closed after any error."""
 
     @property
     def may_be_reused(self) -> bool:
@@ -73,16 +77,15 @@ class Connection(Protocol):
 
     @property
     def was_stale(self) -> bool:
-        """Whether the last request failed because the server had closed the kept connection, or closed it upon the
-        request, before a byte of a response came."""
+        """Whether the last request failed because the server closed the kept connection before a byte of a response."""
         ...
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        """As :meth:`zcli_core.http.contract.HttpTransport.exchange`."""
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        """As :meth:`zcli_core.http.contract.HttpTransport.send`."""
         ...
 
     def is_usable(self, request: HttpRequest) -> bool:
-        """Whether an idle connection is as it was left, as far as can be told without sending this request."""
+        """Return whether an idle connection seems to be intact. This request will be sent next."""
         ...
 
     def close(self) -> None:
@@ -90,7 +93,7 @@ class Connection(Protocol):
         ...
 
     def abandon(self) -> None:
-        """In the child after a fork: let go of the parent's connection without telling the peer anything."""
+        """Drop the parent's connection in the child after a fork, without sending anything to the peer."""
         ...
 
 
@@ -98,10 +101,10 @@ C = TypeVar("C", bound=Connection)
 
 
 class ConnectionPool(Generic[C]):
-    """Idle connections by where they lead; the one used last is used next, so that surplus ones grow old.
+    """Idle connections by their key. The one used last is used next, so that surplus connections become old.
 
-    No thread waits for a connection: with more threads than ``size`` more are opened, and what comes back above
-    ``size`` for one key, or above ``total`` in all, is closed.
+    No thread waits for a connection: any number may be in use. At most ``size`` idle ones are kept for each key, and at
+    most the larger of 256 and twice ``size`` in all; others are closed.
     """
 
     def __init__(self, size: int) -> None:
@@ -117,7 +120,7 @@ class ConnectionPool(Generic[C]):
         self._count = 0
 
     def take(self, key: PoolKey, request: HttpRequest) -> C | None:
-        """An idle connection that still stands, or None."""
+        """Return an idle connection that is still usable, or None."""
         while True:
             with self._lock:
                 if key not in self._idle:
@@ -142,7 +145,7 @@ class ConnectionPool(Generic[C]):
             surplus.close()
 
     def _pop(self, key: PoolKey, place: int) -> tuple[C, float]:
-        """Take one out. A key without connections is forgotten, for there are as many as there are sites."""
+        """Remove a connection and return it. A key without connections is removed too, to bound the memory."""
         connections = self._idle[key]
         found = connections.pop(place)
         self._count -= 1
@@ -151,7 +154,7 @@ class ConnectionPool(Generic[C]):
         return found
 
     def close(self) -> None:
-        """Close the idle connections now, and those in use when they come back."""
+        """Close the idle connections now, and those in use when they are given back."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, OrderedDict()
@@ -161,7 +164,7 @@ class ConnectionPool(Generic[C]):
                 connection.close()
 
     def after_fork(self) -> None:
-        """In the child after a fork: begin without connections."""
+        """Start without connections in the child after a fork."""
         idle = self._idle
         self._start_empty()
         for connections in idle.values():
@@ -180,28 +183,28 @@ class PooledTransport(Generic[C]):
         self._has_certificate = settings.client_cert is not None
         self._connect = connect
         self._pool: ConnectionPool[C] = ConnectionPool(settings.pool_size)
-        # Also at the end of a program that closes nothing.
+        # Closes the connections at the end of a program that does not call close().
         self._finalizer = weakref.finalize(self, self._pool.close)
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        """See :meth:`zcli_core.http.contract.HttpTransport.exchange`."""
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+        """See :meth:`zcli_core.http.contract.HttpTransport.send`."""
         key = PoolKey.of(request.url, self._trust_env, self._has_certificate and request.shows_certificate)
         kept = self._pool.take(key, request)
         if kept is not None:
             try:
-                return self._exchange_on(kept, key, request, deadline, max_bytes)
+                return self._send_on(kept, key, request, deadline, max_bytes)
             except TransportFailure:
                 if not (kept.was_stale and may_repeat(request)):
                     raise
-        return self._exchange_on(self._connect(key), key, request, deadline, max_bytes)
+        return self._send_on(self._connect(key), key, request, deadline, max_bytes)
 
-    def _exchange_on(
+    def _send_on(
         self, connection: C, key: PoolKey, request: HttpRequest, deadline: float, max_bytes: int
     ) -> RawResponse:
         try:
-            raw = connection.exchange(request, deadline, max_bytes)
+            raw = connection.send(request, deadline, max_bytes)
         except BaseException:
-            # A signal's exception too: what comes after it on the connection would be taken for the next response.
+            # Also after the exception of a signal handler: the next request would read the rest of this response.
             connection.close()
             raise
         if connection.may_be_reused:
@@ -211,5 +214,5 @@ class PooledTransport(Generic[C]):
         return raw
 
     def close(self) -> None:
-        """Close every connection; those in use are closed when their response is complete."""
+        """Close every connection; a connection in use is closed after its response."""
         self._finalizer()

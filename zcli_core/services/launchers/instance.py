@@ -15,7 +15,7 @@ from zcli_core.services.launchers.commands import is_root
 from zcli_core.services.launchers.processes import Process, is_same, look_up
 from zcli_core.system.folders import user_data_folder
 from zcli_core.system.safe_files import open_private
-from zcli_core.system.trusted import UntrustedError, open_trusted, root_and_us
+from zcli_core.system.trusted import UntrustedError, open_trusted, root_and_self
 
 _RECORD = "instance.json"
 _WRITTEN = "written.json"
@@ -126,7 +126,7 @@ def read(folder: Path) -> Instance | None:
 
 def _read_trusted(file: Path) -> tuple[str, int]:
     """The text of a record and the user that owns it; see :func:`read`."""
-    owners = set(root_and_us())
+    owners = set(root_and_self())
     if is_root():
         owners.add(os.stat(file).st_uid)
     with open(open_trusted(file, owners, regular=True), encoding="utf-8") as stream:

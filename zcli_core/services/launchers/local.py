@@ -29,7 +29,7 @@ from zcli_core.services.launchers.processes import Process, is_frozen, listening
 from zcli_core.services.launchers.programs import find_programs, wheel_files
 from zcli_core.services.probing import Finding, ask
 from zcli_core.system.safe_files import open_private
-from zcli_core.system.trusted import root_and_us, why_untrusted
+from zcli_core.system.trusted import root_and_self, why_untrusted
 
 _LOG = "server.log"
 _LOG_MAX = 10_000_000
@@ -102,7 +102,7 @@ class Local(Launcher):
 
     def _start(self) -> None:
         make_instance_folder(self._folder, self.job.folder_setting)
-        untrusted = why_untrusted(self._folder.stat(), root_and_us())
+        untrusted = why_untrusted(self._folder.stat(), root_and_self())
         if untrusted is not None:
             self.job.log.warning("%s %s: what it says of a server is not believed", self._folder, untrusted)
         with instances.locked(self._folder, lambda: self.job.remaining):

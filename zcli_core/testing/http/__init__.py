@@ -21,7 +21,7 @@ import pytest
 _PARTS = (
     "base",
     "peer",
-    "answers",
+    "responses",
     "connections",
     "deadlines",
     "faults",
@@ -35,13 +35,13 @@ _PARTS = (
 # Before they are imported, so that a failing assert in them shows its values.
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
-from zcli_core.testing.http.answers import AnswersContract  # noqa: E402
 from zcli_core.testing.http.connections import ConnectionsContract  # noqa: E402
 from zcli_core.testing.http.deadlines import DeadlineContract  # noqa: E402
 from zcli_core.testing.http.faults import FaultsContract  # noqa: E402
 from zcli_core.testing.http.limits import LimitsContract  # noqa: E402
 from zcli_core.testing.http.messages import MessagesContract  # noqa: E402
 from zcli_core.testing.http.proxies import ProxiesContract  # noqa: E402
+from zcli_core.testing.http.responses import ResponsesContract  # noqa: E402
 from zcli_core.testing.http.sending import SendingContract  # noqa: E402
 from zcli_core.testing.http.signals import SignalsContract  # noqa: E402
 from zcli_core.testing.http.tls import TlsContract  # noqa: E402
@@ -51,7 +51,7 @@ __all__ = ["HttpTransportContract"]
 
 class HttpTransportContract(
     SendingContract,
-    AnswersContract,
+    ResponsesContract,
     MessagesContract,
     LimitsContract,
     FaultsContract,

@@ -25,8 +25,8 @@ from zcli_core.http.contract import (
     Url,
 )
 from zcli_core.printable import printable
+from zcli_core.testing.certificates import AUTHORITY
 from zcli_core.testing.contract import Contract, Offered, shared_context
-from zcli_core.testing.http.certificates import AUTHORITY
 
 #: Seconds that a call has which is to end in time by itself.
 ENOUGH = 20.0
@@ -71,21 +71,21 @@ class Caller:
         """One exchange with ``within`` seconds to its deadline; raises what the transport raises."""
         request = HttpRequest(method, url_of(address), Headers(headers), body)
         request.shows_certificate = shows_certificate
-        return self.exchange(request, within, max_bytes)
+        return self.send_request(request, within, max_bytes)
 
     def send_here(self, address: str, body: Body = None) -> RawResponse:
         """One exchange in the calling thread, a GET or with a body a PUT. If it does not return, nor does the test."""
         request = HttpRequest("GET" if body is None else "PUT", url_of(address), Headers(), body)
-        return self.transport.exchange(request, time.monotonic() + ENOUGH, LARGEST)
+        return self.transport.send(request, time.monotonic() + ENOUGH, LARGEST)
 
-    def exchange(self, request: HttpRequest, within: float, max_bytes: int = LARGEST) -> RawResponse:
+    def send_request(self, request: HttpRequest, within: float, max_bytes: int = LARGEST) -> RawResponse:
         """As :meth:`send`, with the request made."""
         outcomes: queue.SimpleQueue[RawResponse | BaseException] = queue.SimpleQueue()
         deadline = time.monotonic() + within
 
         def work() -> None:
             try:
-                outcomes.put(self.transport.exchange(request, deadline, max_bytes))
+                outcomes.put(self.transport.send(request, deadline, max_bytes))
             except BaseException as error:  # noqa: BLE001 - it is raised below
                 outcomes.put(error)
 
@@ -93,7 +93,7 @@ class Caller:
         try:
             outcome = outcomes.get(timeout=max(within, 0) + GRACE)
         except queue.Empty:
-            pytest.fail(f"exchange() did not end within {GRACE:g} s of its deadline", pytrace=False)
+            pytest.fail(f"send() did not end within {GRACE:g} s of its deadline", pytrace=False)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome

@@ -15,15 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from zcli_core.http.contract import FailureKind, TransportFailure
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import ENOUGH, GRACE, Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import (
     Script,
     ScriptedServer,
     after_request,
-    answering,
     chunked,
     reset,
+    responding,
     response,
     wait_until,
 )
@@ -61,7 +61,7 @@ class ConnectionsContract(HttpContract):
     def test_a_connection_is_used_again(self, make_caller: MakeCaller, ca_file: str, secure: bool) -> None:
         """By calls of any method and size, one after another."""
         with ScriptedServer(
-            answering(response(), chunked(b"ok"), response(b"")), server_tls() if secure else None
+            responding(response(), chunked(b"ok"), response(b"")), server_tls() if secure else None
         ) as s:
             caller = make_caller(ca_file=ca_file)
             for method, body in (("GET", None), ("POST", b"body"), ("PUT", b""), ("HEAD", None), ("GET", None)):
@@ -72,7 +72,7 @@ class ConnectionsContract(HttpContract):
 
     def test_sites_have_connections_of_their_own(self, caller: Caller) -> None:
         """By host and port."""
-        with ScriptedServer(answering(response(b"one"))) as one, ScriptedServer(answering(response(b"two"))) as two:
+        with ScriptedServer(responding(response(b"one"))) as one, ScriptedServer(responding(response(b"two"))) as two:
             for _ in range(2):
                 assert caller.send(one.url).body == b"one"
                 assert caller.send(two.url).body == b"two"
@@ -134,7 +134,7 @@ class ConnectionsContract(HttpContract):
     # --- connections that must not be used again ---
 
     @pytest.mark.parametrize(
-        "answer",
+        "raw",
         [
             response(b"ok", "200 OK", "Connection: close"),
             response(b"ok", "200 OK", "connection: x-option, Close"),
@@ -142,16 +142,16 @@ class ConnectionsContract(HttpContract):
         ],
         ids=["close", "close among others", "HTTP/1.0"],
     )
-    def test_a_connection_that_the_server_will_close_is_not_used_again(self, caller: Caller, answer: bytes) -> None:
+    def test_a_connection_that_the_server_will_close_is_not_used_again(self, caller: Caller, raw: bytes) -> None:
         """RFC 9112, section 9.3, even if it stays open for now."""
-        with ScriptedServer(answering(answer)) as server:
+        with ScriptedServer(responding(raw)) as server:
             for expected in (1, 2):
                 assert caller.send(server.url).body == b"ok"
                 assert server.connections == expected
 
     def test_an_answer_that_nobody_asked_for_is_nobodys(self, caller: Caller) -> None:
         """A second answer behind the first would be taken for that to the next request."""
-        with ScriptedServer(answering(response() + response(b"planted"))) as server:
+        with ScriptedServer(responding(response() + response(b"planted"))) as server:
             for _ in range(3):
                 assert caller.send(server.url).body == b"ok"
 
@@ -176,7 +176,7 @@ class ConnectionsContract(HttpContract):
     @pytest.mark.parametrize("method", ["GET", "POST"])
     def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(self, caller: Caller, method: str) -> None:
         """Nothing was sent on it, so any method may go on another."""
-        with ScriptedServer(answering(response(), keep_open=False)) as server:
+        with ScriptedServer(responding(response(), keep_open=False)) as server:
             for expected in range(1, 4):
                 assert caller.send(server.url, method, body=b"body").body == b"ok"
                 assert server.connections == expected
@@ -258,7 +258,7 @@ class ConnectionsContract(HttpContract):
 
     def test_a_call_after_close_works_or_fails_cleanly(self, caller: Caller) -> None:
         """Threads may still have one under way; whatever it opens is closed too."""
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.send(server.url)
             caller.transport.close()
             with contextlib.suppress(TransportFailure, RuntimeError):

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import ENOUGH, SHORT, Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
-from zcli_core.testing.http.peer import Script, ScriptedServer, after_request, answering, response, wait_until
+from zcli_core.testing.http.peer import Script, ScriptedServer, after_request, responding, response, wait_until
 
 #: What a server has sent when it begins to dawdle.
 BEGINNINGS = {
@@ -84,7 +84,7 @@ class DeadlineContract(HttpContract):
                 time.sleep(0.05)
                 yield b"a"
 
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.times_out(server.url, "POST", body=slow())
 
     def test_a_tls_handshake_that_is_not_answered(self, caller: Caller) -> None:
@@ -118,7 +118,7 @@ class DeadlineContract(HttpContract):
             assert caller.send(server.url, within=30).body == b"ok"
             caller.times_out(server.url)
         for within in (SHORT * 8, ENOUGH / 4):  # on a loaded machine the first may not be enough for a call
-            with ScriptedServer(answering(response())) as server:
+            with ScriptedServer(responding(response())) as server:
                 started = time.monotonic()
                 if caller.may_fail("timeout", server.url, within=within) is None:
                     continue
@@ -145,7 +145,7 @@ class DeadlineContract(HttpContract):
     @pytest.mark.parametrize("late", [0.0, 5.0])
     def test_a_deadline_that_has_passed_fails_at_once(self, caller: Caller, late: float) -> None:
         """On a fresh connection and on a kept one, and without the request being carried out."""
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             for _ in range(2):
                 started = time.monotonic()
                 caller.fails("timeout", f"{server.url}/late", "POST", body=b"body", within=-late)
@@ -155,7 +155,7 @@ class DeadlineContract(HttpContract):
 
     def test_a_deadline_far_away_is_no_error(self, caller: Caller) -> None:
         """Some clocks and timers count milliseconds in 32 bits."""
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             for seconds in (3e6, 1e7):
                 assert caller.send(server.url, within=seconds).body == b"ok"
 

@@ -8,17 +8,17 @@ import socket
 import pytest
 
 from zcli_core.http.contract import FailureKind, TransportFailure
-from zcli_core.testing.http.answers import packed
 from zcli_core.testing.http.base import Caller, HttpContract
 from zcli_core.testing.http.peer import (
     ScriptedServer,
     after_request,
-    answering,
     chunked,
     closed_port,
     reset,
+    responding,
     response,
 )
+from zcli_core.testing.http.responses import packed
 
 #: A body that ends early with an orderly end of the connection: engines differ in whether the answer or the connection
 #: is to blame.
@@ -149,19 +149,19 @@ class FaultsContract(HttpContract):
     @pytest.mark.parametrize("beginning", [b"HT", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX-Begun: "])
     def test_the_end_of_the_connection_within_the_headers(self, caller: Caller, beginning: bytes) -> None:
         """What has come so far is no answer."""
-        with ScriptedServer(answering(beginning, keep_open=False)) as server:
+        with ScriptedServer(responding(beginning, keep_open=False)) as server:
             caller.fails(_CUT_OFF, server.url)
 
     @pytest.mark.parametrize("case", TRUNCATED)
     def test_a_body_that_ends_early_is_no_body(self, caller: Caller, case: str) -> None:
         """Neither is it delivered short."""
-        with ScriptedServer(answering(TRUNCATED[case], keep_open=False)) as server:
+        with ScriptedServer(responding(TRUNCATED[case], keep_open=False)) as server:
             caller.fails(_CUT_OFF, server.url)
 
     def test_a_failure_leaves_nothing_behind(self, caller: Caller) -> None:
         """The next call has a connection of its own, and its own answer."""
         bad = (*NO_HTTP.values(), *NO_CHUNKS.values(), *TRUNCATED.values())
-        script = answering(*(answer for each in bad for answer in (each, response(b"good"))), keep_open=False)
+        script = responding(*(raw for each in bad for raw in (each, response(b"good"))), keep_open=False)
         with ScriptedServer(script) as server:
             for _ in bad:
                 with pytest.raises(TransportFailure):
@@ -173,37 +173,37 @@ class FaultsContract(HttpContract):
     @pytest.mark.parametrize("case", NO_HTTP)
     def test_an_answer_that_is_no_http(self, caller: Caller, case: str) -> None:
         """Where an answer ends would be a guess, and a guess lets one answer pass for two (RFC 9112, section 11.1)."""
-        with ScriptedServer(answering(NO_HTTP[case], keep_open=False)) as server:
+        with ScriptedServer(responding(NO_HTTP[case], keep_open=False)) as server:
             caller.fails("protocol", server.url)
 
     def test_the_peer_cannot_steer_a_terminal_by_a_message(self, caller: Caller) -> None:
         """What it sends may be quoted, but not with its control characters."""
-        with ScriptedServer(answering(b"\x1b[2JHTTP\x07\x9b31m abc\r\n\r\n", keep_open=False)) as server:
+        with ScriptedServer(responding(b"\x1b[2JHTTP\x07\x9b31m abc\r\n\r\n", keep_open=False)) as server:
             caller.fails("protocol", server.url)
 
     @pytest.mark.parametrize("case", NO_CHUNKS)
     def test_a_body_that_is_not_in_chunks(self, caller: Caller, case: str) -> None:
         """A size that is none is not worked around."""
-        with ScriptedServer(answering(NO_CHUNKS[case], keep_open=False)) as server:
+        with ScriptedServer(responding(NO_CHUNKS[case], keep_open=False)) as server:
             caller.fails(_CUT_OFF, server.url)
 
     @pytest.mark.parametrize("case", NO_TRAILERS)
     def test_trailer_invalid_line_is_refused(self, caller: Caller, case: str) -> None:
         """Trailers are dropped, but another reader may take such a line for a header."""
-        answer = _CHUNKS + b"2\r\nok\r\n0\r\n" + NO_TRAILERS[case] + b"\r\n"
-        with ScriptedServer(answering(answer, keep_open=False)) as server:
+        raw = _CHUNKS + b"2\r\nok\r\n0\r\n" + NO_TRAILERS[case] + b"\r\n"
+        with ScriptedServer(responding(raw, keep_open=False)) as server:
             caller.fails("protocol", server.url)
 
     def test_trailers_without_end_are_too_large(self, caller: Caller) -> None:
         """They count as headers."""
         line = b"X: " + b"a" * 1000 + b"\r\n"
-        with ScriptedServer(answering(_CHUNKS + b"2\r\nok\r\n0\r\n" + line * 400, keep_open=False)) as server:
+        with ScriptedServer(responding(_CHUNKS + b"2\r\nok\r\n0\r\n" + line * 400, keep_open=False)) as server:
             caller.fails("too_large", server.url)
 
     def test_a_length_beside_chunks_is_refused_or_ends_the_connection(self, caller: Caller) -> None:
         """RFC 9112, section 6.3: an attempt at smuggling; the chunks are what counts, and nothing may follow them."""
-        answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n2\r\nok\r\n0\r\n\r\n"
-        with ScriptedServer(answering(answer)) as server:
+        raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+        with ScriptedServer(responding(raw)) as server:
             for expected in (1, 2):
                 found = caller.may_fail("protocol", server.url)
                 assert found is None or found.body == b"ok"
@@ -212,7 +212,7 @@ class FaultsContract(HttpContract):
     @pytest.mark.parametrize("length", ["2, 2", "2\r\nContent-Length: 2"], ids=["in one", "in two"])
     def test_the_same_length_twice_is_refused_or_taken_once(self, caller: Caller, length: str) -> None:
         """RFC 9110, section 8.6, allows for both."""
-        with ScriptedServer(answering(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nok".encode())) as server:
+        with ScriptedServer(responding(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nok".encode())) as server:
             found = caller.may_fail("protocol", server.url)
         assert found is None or found.body == b"ok"
 
@@ -239,10 +239,10 @@ class FaultsContract(HttpContract):
         """It is neither delivered as it is nor in part, even where the message as such is complete."""
         coding, body = BROKEN_CODINGS[case]
         field = f"Content-Encoding: {coding}"
-        answer = {
+        raw = {
             "length": response(body, "200 OK", field),
             "chunks": chunked(body, headers=(field,)),
             "end": f"HTTP/1.0 200 OK\r\n{field}\r\n\r\n".encode() + body,
         }[framing]
-        with ScriptedServer(answering(answer, keep_open=False)) as server:
+        with ScriptedServer(responding(raw, keep_open=False)) as server:
             caller.fails("protocol", server.url)

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import pytest
 
-from zcli_core.testing.http.answers import packed
 from zcli_core.testing.http.base import Caller, HttpContract
-from zcli_core.testing.http.peer import ScriptedServer, after_request, answering, chunked, response
+from zcli_core.testing.http.peer import ScriptedServer, after_request, chunked, responding, response
+from zcli_core.testing.http.responses import packed
 
 LIMIT = 100_000
 
@@ -62,22 +62,22 @@ class LimitsContract(HttpContract):
     def test_a_body_may_be_as_large_as_max_bytes_and_no_larger(self, caller: Caller, framing: str) -> None:
         """Decoded; the limit is in the message."""
         frame = FRAMINGS[framing]
-        with ScriptedServer(answering(frame(bytes(LIMIT)), keep_open=False)) as server:
+        with ScriptedServer(responding(frame(bytes(LIMIT)), keep_open=False)) as server:
             assert caller.send(server.url, max_bytes=LIMIT).body == bytes(LIMIT)
-        with ScriptedServer(answering(frame(bytes(LIMIT + 1)), keep_open=False)) as server:
+        with ScriptedServer(responding(frame(bytes(LIMIT + 1)), keep_open=False)) as server:
             failure = caller.fails("too_large", server.url, max_bytes=LIMIT)
         assert str(LIMIT) in failure.message
 
     def test_a_body_of_one_byte_is_too_large_for_a_limit_of_none(self, caller: Caller) -> None:
         """The smallest case of all."""
-        with ScriptedServer(answering(response(b""), response(b"a"))) as server:
+        with ScriptedServer(responding(response(b""), response(b"a"))) as server:
             assert caller.send(server.url, max_bytes=0).body == b""
             caller.fails("too_large", server.url, max_bytes=0)
 
     @pytest.mark.parametrize("status", ["200 OK", "302 Found", "404 Not Found", "500 Oops"])
     def test_the_limit_holds_for_every_status(self, caller: Caller, status: str) -> None:
         """Redirects and errors are answers like any other."""
-        with ScriptedServer(answering(response(bytes(LIMIT + 1), status, "Location: /"))) as server:
+        with ScriptedServer(responding(response(bytes(LIMIT + 1), status, "Location: /"))) as server:
             caller.fails("too_large", server.url, max_bytes=LIMIT)
 
     @pytest.mark.parametrize("size", [LIMIT + 1, 2**31, 2**63 + 1, 10**30])
@@ -118,7 +118,7 @@ class LimitsContract(HttpContract):
     def test_a_bomb_is_not_inflated(self, caller: Caller, layers: int) -> None:
         """Half a gigabyte in half a megabyte, or in a few hundred bytes."""
         codings = ", ".join(["gzip"] * layers)
-        with ScriptedServer(answering(response(bomb(layers), "200 OK", f"Content-Encoding: {codings}"))) as server:
+        with ScriptedServer(responding(response(bomb(layers), "200 OK", f"Content-Encoding: {codings}"))) as server:
             before = highest_memory()
             tracemalloc.start()
             try:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from zcli_core.http.parts.heads import MAX_HEAD_BYTES
-from zcli_core.testing.http.answers import answer_to, packed
+from zcli_core.http.contract import MAX_HEAD_BYTES
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
-from zcli_core.testing.http.peer import ScriptedServer, after_request, answering, chunked, response
+from zcli_core.testing.http.peer import ScriptedServer, after_request, chunked, responding, response
+from zcli_core.testing.http.responses import packed, response_to
 
 #: Media types that the rules of e-mail give a structure of header lines (RFC 2046).
 STRUCTURED = ("multipart/mixed; boundary=b", "multipart/byteranges; boundary=b", "message/rfc822", "message/http")
@@ -71,41 +71,43 @@ class MessagesContract(HttpContract):
     def test_media_type_of_email_is_read(self, caller: Caller, kind: str) -> None:
         """A body that consists of parts or of a message is a body like any other."""
         body = b"--b\r\nX-Part: 1\r\n\r\npart\r\n--b--\r\n"
-        found = answer_to(caller, response(body, "200 OK", f"Content-Type: {kind}"))
+        found = response_to(caller, response(body, "200 OK", f"Content-Type: {kind}"))
         assert (found.body, ("Content-Type", kind) in found.headers) == (body, True)
 
     @pytest.mark.parametrize("case", READABLE)
     def test_head_unusual_lines_are_read(self, caller: Caller, case: str) -> None:
         """A line ends with LF, before which a CR may stand (RFC 9112, section 2.2)."""
         lines, fields = READABLE[case]
-        found = answer_to(caller, b"HTTP/1.1 200 OK\r\n" + lines + _LENGTH + b"\r\nok")
+        found = response_to(caller, b"HTTP/1.1 200 OK\r\n" + lines + _LENGTH + b"\r\nok")
         assert (found.headers, found.body) == ([*fields, ("Content-Length", "2")], b"ok")
 
     @pytest.mark.parametrize("case", UNREADABLE)
     def test_head_ambiguous_lines_are_refused(self, caller: Caller, case: str) -> None:
         """What two readers would read differently could hide a header from one of them (RFC 9112, section 11)."""
-        with ScriptedServer(answering(b"HTTP/1.1 200 OK\r\n" + UNREADABLE[case] + _LENGTH + b"\r\nok")) as server:
+        with ScriptedServer(responding(b"HTTP/1.1 200 OK\r\n" + UNREADABLE[case] + _LENGTH + b"\r\nok")) as server:
             caller.fails("protocol", server.url)
 
     def test_headers_many_are_read(self, caller: Caller) -> None:
         """Debugging headers and cookies."""
         fields = [f"X-Debug-{number}: {number}" for number in range(900)]
-        found = answer_to(caller, response(b"ok", "200 OK", *fields))
+        found = response_to(caller, response(b"ok", "200 OK", *fields))
         assert [f"{name}: {value}" for name, value in found.headers[1:]] == fields
 
     def test_headers_above_max_headers_are_too_large(self, make_caller: MakeCaller) -> None:
         """As many as ``http.max_headers`` are read, Content-Length among them; the message names the setting."""
         caller = make_caller(max_headers=20)
         fields = [f"X-{number}: 1" for number in range(20)]
-        with ScriptedServer(answering(response(b"ok", "200 OK", *fields[1:]), response(b"ok", "200 OK", *fields))) as s:
+        with ScriptedServer(
+            responding(response(b"ok", "200 OK", *fields[1:]), response(b"ok", "200 OK", *fields))
+        ) as s:
             assert len(caller.send(s.url).headers) == 20
             assert "http.max_headers" in caller.fails("too_large", s.url).message
 
     def test_head_above_256_kib_is_too_large(self, caller: Caller) -> None:
         """A head of 200 kB is read; the failure of a larger one names its cause."""
         fields = [f"X-{number}: {'a' * 5000}" for number in range(70)]
-        assert len(answer_to(caller, response(b"ok", "200 OK", *fields[:40])).headers) == 41
-        with ScriptedServer(answering(response(b"ok", "200 OK", *fields))) as server:
+        assert len(response_to(caller, response(b"ok", "200 OK", *fields[:40])).headers) == 41
+        with ScriptedServer(responding(response(b"ok", "200 OK", *fields))) as server:
             failure = caller.fails("too_large", server.url)
         assert f"{MAX_HEAD_BYTES // 1024} KiB of headers" in failure.message
 
@@ -114,15 +116,15 @@ class MessagesContract(HttpContract):
     @pytest.mark.parametrize("case", STATED)
     def test_bodiless_response_states_a_body_has_none(self, caller: Caller, case: str) -> None:
         """Nothing is waited for, whatever Content-Length and Transfer-Encoding say."""
-        method, answer = STATED[case]
-        with ScriptedServer(answering(answer)) as server:
+        method, raw = STATED[case]
+        with ScriptedServer(responding(raw)) as server:
             for _ in range(2):
                 assert caller.send(server.url, method).body == b""
 
     def test_bodiless_response_with_a_body_spoils_nothing(self, caller: Caller) -> None:
         """A server that sends the body of a 204 all the same does not have it taken for the next response."""
         planted = b"HTTP/1.1 204 No Content\r\nContent-Length: 40\r\n\r\n" + response(b"planted")
-        with ScriptedServer(answering(planted, response(b"ok"))) as server:
+        with ScriptedServer(responding(planted, response(b"ok"))) as server:
             assert caller.send(server.url).body == b""
             assert caller.send(server.url).body == b"ok"
             assert server.connections == 2
@@ -131,12 +133,12 @@ class MessagesContract(HttpContract):
         """A 206 is a range of the coded bytes (RFC 9110, section 14.2), which cannot be decoded by themselves."""
         part = packed("gzip", bytes(range(256)) * 40)[100:200]
         fields = ("Content-Encoding: gzip", "Content-Range: bytes 100-199/400")
-        found = answer_to(caller, response(part, "206 Partial Content", *fields))
+        found = response_to(caller, response(part, "206 Partial Content", *fields))
         assert (found.status, found.body) == (206, part)
 
     def test_transfer_encoding_twice_is_taken_once(self, caller: Caller) -> None:
         """Two proxies may each add it; identical fields are one."""
-        assert answer_to(caller, chunked(b"ok", headers=("Transfer-Encoding: chunked",))).body == b"ok"
+        assert response_to(caller, chunked(b"ok", headers=("Transfer-Encoding: chunked",))).body == b"ok"
 
     @pytest.mark.parametrize("ending", ["close_notify", "nothing"])
     @pytest.mark.parametrize("framing", ["to the end", "a length", "chunks"])
@@ -144,11 +146,11 @@ class MessagesContract(HttpContract):
         self, make_caller: MakeCaller, ca_file: str, framing: str, ending: str
     ) -> None:
         """Where only the end of the connection ends it, TLS must have said so (RFC 9112, section 9.8)."""
-        answers = {"to the end": b"HTTP/1.1 200 OK\r\n\r\nok", "a length": response(), "chunks": chunked(b"ok")}
+        raws = {"to the end": b"HTTP/1.1 200 OK\r\n\r\nok", "a length": response(), "chunks": chunked(b"ok")}
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             assert isinstance(connection, ssl.SSLSocket)
-            connection.sendall(answers[framing])
+            connection.sendall(raws[framing])
             if ending == "close_notify":
                 connection.settimeout(5)
                 connection.unwrap()
@@ -208,7 +210,7 @@ class MessagesContract(HttpContract):
     @pytest.mark.parametrize("blocks", [[b"12", b"3"], [b"1234567"], [b"12345", b"", b"6"], []], ids=repr)
     def test_source_of_another_length_is_not_sent_whole(self, caller: Caller, blocks: list[bytes]) -> None:
         """Less than the Content-Length would be waited for; more would be taken for the next request."""
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             failure = caller.fails("body", server.url, "PUT", [("Content-Length", "5")], iter(blocks))
             assert "5 bytes" in failure.message
             assert caller.send(f"{server.url}/next").body == b"ok"

@@ -85,7 +85,7 @@ class ScriptedServer:
     """
 
     def __init__(self, script: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
-        """``tls``: speak TLS, as :func:`~zcli_core.testing.http.certificates.server_tls` makes it."""
+        """``tls``: speak TLS, as :func:`~zcli_core.testing.certificates.server_tls` makes it."""
         self._script = script
         self._tls = tls
         self.connections = 0
@@ -205,7 +205,7 @@ def _read_message(reader: io.BufferedReader) -> bytes:
 # --- scripts ---
 
 
-def answering(*answers: bytes, keep_open: bool = True) -> Script:
+def responding(*responses: bytes, keep_open: bool = True) -> Script:
     """Give these answers to the requests of the whole server in turn, then the last one for ever.
 
     ``keep_open``: False closes each connection after one answer.
@@ -214,7 +214,7 @@ def answering(*answers: bytes, keep_open: bool = True) -> Script:
 
     def script(server: ScriptedServer, connection: socket.socket) -> None:
         while server.read_request(connection):
-            connection.sendall(answers[min(next(count), len(answers) - 1)])
+            connection.sendall(responses[min(next(count), len(responses) - 1)])
             if not keep_open:
                 return
 

@@ -9,10 +9,10 @@ from base64 import b64encode
 
 import pytest
 
-from zcli_core.testing.http import certificates
+from zcli_core.testing import certificates
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import SECRET, SHORT, Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
-from zcli_core.testing.http.peer import ScriptedServer, after_request, answering, closed_port, response
+from zcli_core.testing.http.peer import ScriptedServer, after_request, closed_port, responding, response
 
 LOGIN = "Basic " + b64encode(f"user:{SECRET}@".encode()).decode()
 
@@ -44,7 +44,7 @@ class ProxiesContract(HttpContract):
     @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
     def test_http_is_forwarded(self, caller: Caller, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
         """RFC 9112, section 3.2.2: the whole URL in the request line. The name is the proxy's to look up."""
-        with ScriptedServer(answering(response(b"through"))) as proxy:
+        with ScriptedServer(responding(response(b"through"))) as proxy:
             monkeypatch.setenv(variable, proxy.url)
             for _ in range(2):
                 found = caller.send("http://behind.invalid:8080/path?a=b", headers=[("X-Mine", "1")])
@@ -56,7 +56,7 @@ class ProxiesContract(HttpContract):
 
     def test_a_body_is_forwarded(self, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
         """As it would be sent to the server itself."""
-        with ScriptedServer(answering(response(b"through"))) as proxy:
+        with ScriptedServer(responding(response(b"through"))) as proxy:
             monkeypatch.setenv("http_proxy", proxy.url)
             assert caller.send("http://behind.invalid/", "POST", body=b"body").body == b"through"
             assert caller.send("http://behind.invalid/", "POST", body=iter([b"bo", b"dy"])).body == b"through"
@@ -67,7 +67,7 @@ class ProxiesContract(HttpContract):
     ) -> None:
         """RFC 9110, section 9.3.6. The proxy sees the address and no header; a tunnel is kept and used again."""
         with (
-            ScriptedServer(answering(response(b"secure")), server_tls()) as server,
+            ScriptedServer(responding(response(b"secure")), server_tls()) as server,
             ScriptedServer(tunnel) as proxy,
         ):
             monkeypatch.setenv("https_proxy", proxy.url)
@@ -85,7 +85,7 @@ class ProxiesContract(HttpContract):
     ) -> None:
         """It is the server's certificate that has to be right."""
         with (
-            ScriptedServer(answering(response()), server_tls(certificates.STRANGER)) as server,
+            ScriptedServer(responding(response()), server_tls(certificates.STRANGER)) as server,
             ScriptedServer(tunnel) as proxy,
         ):
             monkeypatch.setenv("https_proxy", proxy.url)
@@ -97,7 +97,7 @@ class ProxiesContract(HttpContract):
     ) -> None:
         """What comes in the clear behind its 200 is not taken for the response that TLS is to protect."""
         with (
-            ScriptedServer(answering(response(b"secure")), server_tls()) as server,
+            ScriptedServer(responding(response(b"secure")), server_tls()) as server,
             ScriptedServer(lambda server, connection: tunnel(server, connection, response(b"forged"))) as proxy,
         ):
             monkeypatch.setenv("https_proxy", proxy.url)
@@ -109,9 +109,9 @@ class ProxiesContract(HttpContract):
     ) -> None:
         """RFC 7617, from the variable's user and password, which are percent-encoded there."""
         with (
-            ScriptedServer(answering(response()), server_tls()) as server,
+            ScriptedServer(responding(response()), server_tls()) as server,
             ScriptedServer(tunnel) as connecting,
-            ScriptedServer(answering(response())) as forwarding,
+            ScriptedServer(responding(response())) as forwarding,
         ):
             for name, proxy in (("https_proxy", connecting), ("http_proxy", forwarding)):
                 monkeypatch.setenv(name, proxy.url.replace("://", f"://user:{SECRET}%40@"))
@@ -124,7 +124,7 @@ class ProxiesContract(HttpContract):
 
     def test_what_a_forwarding_proxy_says_is_the_answer(self, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
         """407 among it, for nothing tells it from the server's."""
-        with ScriptedServer(answering(response(b"login", "407 Proxy Authentication Required"))) as proxy:
+        with ScriptedServer(responding(response(b"login", "407 Proxy Authentication Required"))) as proxy:
             monkeypatch.setenv("http_proxy", proxy.url)
             found = caller.send("http://behind.invalid/")
             assert (found.status, found.body) == (407, b"login")
@@ -144,20 +144,18 @@ class ProxiesContract(HttpContract):
     @pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "403 Forbidden", "502 Bad Gateway"])
     def test_a_tunnel_that_is_not_opened(self, caller: Caller, monkeypatch: pytest.MonkeyPatch, status: str) -> None:
         """Kind ``proxy``, with the status; the proxy's page is not taken for the server's answer."""
-        with ScriptedServer(answering(response(b"the proxy's page", status))) as proxy:
+        with ScriptedServer(responding(response(b"the proxy's page", status))) as proxy:
             monkeypatch.setenv("https_proxy", proxy.url.replace("://", f"://user:{SECRET}@"))
             assert status[:3] in caller.fails("proxy", "https://behind.invalid/").message
 
     @pytest.mark.parametrize(
-        "answer",
+        "raw",
         [b"HTTP/1.1 403 No\x1b[31m\x07way\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0-x\r\n", b"\x15\x03\x01\0\2\2\x46"],
         ids=["control characters", "another protocol", "TLS"],
     )
-    def test_tunnel_refusal_names_the_host(
-        self, caller: Caller, monkeypatch: pytest.MonkeyPatch, answer: bytes
-    ) -> None:
+    def test_tunnel_refusal_names_the_host(self, caller: Caller, monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
         """In printable text, as every message, whatever the proxy says."""
-        with ScriptedServer(answering(answer, keep_open=False)) as proxy:
+        with ScriptedServer(responding(raw, keep_open=False)) as proxy:
             monkeypatch.setenv("https_proxy", proxy.url)
             assert "behind.invalid" in caller.fails("proxy", "https://behind.invalid/").message
 
@@ -166,7 +164,7 @@ class ProxiesContract(HttpContract):
         """RFC 9112, section 3.2: a request without Host may be refused."""
         authority = address.split("/")[2]
         authority += "" if authority.endswith("8443") else ":443"
-        with ScriptedServer(answering(response(b"", "403 Forbidden"))) as proxy:
+        with ScriptedServer(responding(response(b"", "403 Forbidden"))) as proxy:
             monkeypatch.setenv("https_proxy", proxy.url)
             caller.fails("proxy", address)
             assert proxy.requests[0].startswith(f"CONNECT {authority} HTTP/1.1\r\n".encode())
@@ -216,7 +214,7 @@ class ProxiesContract(HttpContract):
     ) -> None:
         """Going without one might send to the world what was to stay behind it. The value is not repeated."""
         monkeypatch.setenv("http_proxy", value)
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.fails("proxy", server.url)
             assert server.requests == []
 
@@ -232,7 +230,7 @@ class ProxiesContract(HttpContract):
     ) -> None:
         """By name, address, network, or with its port."""
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
-        with ScriptedServer(answering(response(b"direct"))) as server:
+        with ScriptedServer(responding(response(b"direct"))) as server:
             monkeypatch.setenv(variable, no_proxy.format(port=server.port))
             assert caller.send(server.url).body == b"direct"
 
@@ -240,15 +238,15 @@ class ProxiesContract(HttpContract):
     def test_no_proxy_exempts_nobody_else(self, caller: Caller, monkeypatch: pytest.MonkeyPatch, no_proxy: str) -> None:
         """A name that only ends alike is another's."""
         monkeypatch.setenv("no_proxy", no_proxy)
-        with ScriptedServer(answering(response(b"through"))) as proxy:
+        with ScriptedServer(responding(response(b"through"))) as proxy:
             monkeypatch.setenv("http_proxy", proxy.url)
             assert caller.send("http://behind.invalid/").body == b"through"
 
     def test_the_environment_is_read_at_every_call(self, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
         """A kept connection of one way is not used for the other."""
         with (
-            ScriptedServer(answering(response(b"direct"))) as server,
-            ScriptedServer(answering(response(b"p"))) as proxy,
+            ScriptedServer(responding(response(b"direct"))) as server,
+            ScriptedServer(responding(response(b"p"))) as proxy,
         ):
             assert caller.send(server.url).body == b"direct"
             monkeypatch.setenv("http_proxy", proxy.url)
@@ -265,12 +263,12 @@ class ProxiesContract(HttpContract):
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             for variable in (name, name.upper()):
                 monkeypatch.setenv(variable, f"http://127.0.0.1:{closed_port()}")
-        with ScriptedServer(answering(response()), server_tls() if scheme == "https" else None) as server:
+        with ScriptedServer(responding(response()), server_tls() if scheme == "https" else None) as server:
             assert make_caller(trust_env=False, ca_file=ca_file).send(server.url).body == b"ok"
 
     def test_http_proxy_is_not_believed_in_a_cgi_program(self, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
         """A web server hands a request's ``Proxy`` header over by that name (CVE-2016-5385)."""
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
         monkeypatch.setenv("REQUEST_METHOD", "GET")
-        with ScriptedServer(answering(response(b"direct"))) as server:
+        with ScriptedServer(responding(response(b"direct"))) as server:
             assert caller.send(server.url).body == b"direct"

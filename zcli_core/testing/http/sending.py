@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from zcli_core.http.contract import TransportFailure
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import ENOUGH, Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
-from zcli_core.testing.http.peer import ReceivedRequest, ScriptedServer, answering, chunked, response
+from zcli_core.testing.http.peer import ReceivedRequest, ScriptedServer, chunked, responding, response
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "QUERY")
 
@@ -36,17 +36,17 @@ class SendingContract(HttpContract):
     def test_every_method_is_sent_as_it_is(self, caller: Caller, method: str) -> None:
         """The request line has the method and the target; the body is the caller's, for every method alike."""
         body = None if method in ("GET", "HEAD", "TRACE") else b"body"
-        with ScriptedServer(answering(response(b"" if method == "HEAD" else b"ok"))) as server:
-            answer = caller.send(f"{server.url}/path?a=b", method, body=body)
+        with ScriptedServer(responding(response(b"" if method == "HEAD" else b"ok"))) as server:
+            raw = caller.send(f"{server.url}/path?a=b", method, body=body)
             request = server.requests[0]
-        assert answer.status == 200
+        assert raw.status == 200
         assert request.startswith(f"{method} /path?a=b HTTP/1.1\r\n".encode())
         assert request.body == (body or b"")
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS", "M-SEARCH"])
     def test_a_body_is_sent_with_any_method(self, caller: Caller, method: str) -> None:
         """Under its length, and with no header that was not given."""
-        with ScriptedServer(answering(response(b"" if method == "HEAD" else b"ok"))) as server:
+        with ScriptedServer(responding(response(b"" if method == "HEAD" else b"ok"))) as server:
             caller.send(server.url, method, body=b"\0body")
             request = server.requests[0]
         assert (request.method, request.all("content-length"), request.body) == (method, ["5"], b"\0body")
@@ -55,13 +55,13 @@ class SendingContract(HttpContract):
     def test_the_target_is_sent_as_it_is(self, caller: Caller) -> None:
         """Nothing in it is normalised or encoded a second time: the core has done what is to be done."""
         target = "/a/./b/../c//d;p=1/%7Euser/%2F%2e%2E/?q=a%2Fb&empty=&x=1&y=%7B%7D&=?/!$'()*+,;:@"
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.send(server.url + target)
             assert server.requests[0].target == target
 
     def test_host_is_added_once_and_with_the_port(self, caller: Caller) -> None:
         """RFC 9110, section 7.2; the port of the scheme alone would be left out."""
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.send(server.url)
             caller.send(server.url.replace("127.0.0.1", "localhost"))
             found = [request.all("host") for request in server.requests]
@@ -69,14 +69,14 @@ class SendingContract(HttpContract):
 
     def test_a_host_header_that_is_given_is_the_only_one(self, caller: Caller) -> None:
         """Tests of virtual hosts send their own."""
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.send(server.url, headers=[("Host", "virtual.example")])
             assert server.requests[0].all("host") == ["virtual.example"]
 
     def test_an_ipv6_address_is_reached_and_has_brackets_in_host(self, caller: Caller) -> None:
         """RFC 3986, section 3.2.2."""
         try:
-            server = ScriptedServer(answering(response()), host="::1")
+            server = ScriptedServer(responding(response()), host="::1")
         except OSError:
             pytest.skip("this machine has no IPv6 loopback")
         with server:
@@ -86,7 +86,7 @@ class SendingContract(HttpContract):
     @pytest.mark.parametrize("body", [None, b"body", bytes(2 * 1024 * 1024)], ids=["no body", "a body", "a large body"])
     def test_no_header_is_sent_that_was_not_given(self, caller: Caller, body: bytes | None) -> None:
         """No User-Agent, Accept, Accept-Encoding, Content-Type, Connection or Expect of the transport's own."""
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.send(server.url, "POST" if body else "GET", body=body)
             assert others(server.requests[0]) == []
 
@@ -106,13 +106,13 @@ class SendingContract(HttpContract):
             ("Authorization", "Bearer 0123456789"),
             ("Cookie", "a=b; c=d"),
         ]
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.send(server.url, headers=given)
             assert others(server.requests[0]) == given
 
     def test_a_large_header_is_sent(self, caller: Caller) -> None:
         """Tokens and cookies are, at times."""
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.send(server.url, headers=[("X-Large", "a" * 16_000)])
             assert others(server.requests[0]) == [("X-Large", "a" * 16_000)]
 
@@ -123,7 +123,7 @@ class SendingContract(HttpContract):
     def test_bytes_are_sent_under_their_length(self, caller: Caller, method: str, size: int) -> None:
         """Content-Length once, no Transfer-Encoding, and every byte."""
         body = bytes(itertools.islice(itertools.cycle(range(251)), size))
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.send(server.url, method, body=body)
             request = server.requests[0]
         assert request.all("content-length") == [str(size)]
@@ -132,7 +132,7 @@ class SendingContract(HttpContract):
 
     def test_a_request_without_body_has_a_length_only_where_one_is_expected(self, caller: Caller) -> None:
         """RFC 9110, section 8.6: POST, PUT and PATCH say that there is nothing; others say nothing."""
-        with ScriptedServer(answering(response(b""))) as server:
+        with ScriptedServer(responding(response(b""))) as server:
             for method in METHODS:
                 caller.send(server.url, method)
         for request in server.requests:
@@ -146,7 +146,7 @@ class SendingContract(HttpContract):
         """In one piece for the server, whatever it came in, the length not said twice."""
         blocks = [b"first", b"", bytes(300_000), b"last"]
         body = b"".join(blocks)
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.send(server.url, "POST", [("Content-Length", str(len(body)))], iter(blocks))
             request = server.requests[0]
         assert request.all("content-length") == [str(len(body))]
@@ -157,7 +157,7 @@ class SendingContract(HttpContract):
     def test_an_iterable_of_unknown_length_is_sent_in_chunks(self, caller: Caller, method: str) -> None:
         """RFC 9112, section 7.1; an empty block does not end it."""
         blocks = [b"first", b"", bytes(1024 * 1024), b"last"]
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             caller.send(server.url, method, body=(block for block in blocks))
             request = server.requests[0]
         assert [coding.lower() for coding in request.all("transfer-encoding")] == ["chunked"]
@@ -166,7 +166,7 @@ class SendingContract(HttpContract):
 
     def test_an_iterable_without_content_is_an_empty_body(self, caller: Caller) -> None:
         """One chunk of no size, and the connection goes on."""
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             for _ in range(2):
                 caller.send(server.url, "POST", body=iter(()))
             assert [request.body for request in server.requests] == [b"", b""]
@@ -183,7 +183,7 @@ class SendingContract(HttpContract):
             raise error
 
         headers = [("Content-Length", length)] if length else []
-        with ScriptedServer(answering(response())) as server:
+        with ScriptedServer(responding(response())) as server:
             with pytest.raises(type(error)) as caught:
                 caller.send(server.url, "POST", headers, body())
             assert caught.value is error
@@ -222,7 +222,7 @@ class SendingContract(HttpContract):
 
     def test_a_call_may_be_made_while_the_body_of_another_is_read(self, caller: Caller) -> None:
         """A body may come out of another call, in the same thread."""
-        with ScriptedServer(answering(response(b"block"))) as server:
+        with ScriptedServer(responding(response(b"block"))) as server:
 
             def body() -> Iterator[bytes]:
                 for _ in range(3):

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import pytest
 
 from zcli_core.http.contract import Body
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import ENOUGH, LARGEST, Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
 from zcli_core.testing.http.peer import ScriptedServer, after_request, response, wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signals to threads")

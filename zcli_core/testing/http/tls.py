@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from zcli_core.testing.http import certificates
+from zcli_core.testing import certificates
+from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import Caller, HttpContract, MakeCaller
-from zcli_core.testing.http.certificates import server_tls
-from zcli_core.testing.http.peer import ScriptedServer, answering, chunked, response
+from zcli_core.testing.http.peer import ScriptedServer, chunked, responding, response
 
 #: Certificates that are not accepted, and how engines say why.
 REFUSED = {
@@ -32,7 +32,7 @@ class TlsContract(HttpContract):
     ) -> None:
         """For the address and the name that it is for; large bodies pass both ways."""
         body = bytes(range(256)) * 8000
-        with ScriptedServer(answering(response(body), chunked(body)), server_tls()) as server:
+        with ScriptedServer(responding(response(body), chunked(body)), server_tls()) as server:
             caller = make_caller(ca_file=ca_file)
             for _ in range(2):
                 assert caller.send(server.url.replace("127.0.0.1", host), "POST", body=body).body == body
@@ -43,7 +43,7 @@ class TlsContract(HttpContract):
     def test_a_certificate_that_will_not_do_is_refused(self, make_caller: MakeCaller, ca_file: str, case: str) -> None:
         """The message says which of the three it is, and who the peer was; the server never sees the request."""
         certificate, why = REFUSED[case]
-        with ScriptedServer(answering(response()), server_tls(certificate)) as server:
+        with ScriptedServer(responding(response()), server_tls(certificate)) as server:
             failure = make_caller(ca_file=ca_file).fails("tls", server.url)
             assert server.requests == []
         assert re.search(why, failure.message, re.IGNORECASE), failure.message
@@ -58,13 +58,13 @@ class TlsContract(HttpContract):
         """Neither a name nor an address, if subjectAltName is missing or names no host (RFC 9525, section 6.3)."""
         company = tmp_path / "company.pem"
         company.write_text(certificates.COMPANY)
-        with ScriptedServer(answering(response()), server_tls(getattr(certificates, certificate))) as server:
+        with ScriptedServer(responding(response()), server_tls(getattr(certificates, certificate))) as server:
             make_caller(ca_file=str(company)).fails("tls", server.url.replace("127.0.0.1", host))
             assert server.requests == []
 
     def test_the_systems_authorities_are_trusted_where_no_file_is_named(self, caller: Caller) -> None:
         """And nobody else's: a certificate of a test's authority is refused."""
-        with ScriptedServer(answering(response()), server_tls()) as server:
+        with ScriptedServer(responding(response()), server_tls()) as server:
             caller.fails("tls", server.url)
             assert server.requests == []
 
@@ -75,7 +75,7 @@ class TlsContract(HttpContract):
         other = tmp_path / "other.pem"
         other.write_text(certificates.STRANGER)
         monkeypatch.setenv("SSL_CERT_FILE", ca_file)  # where OpenSSL looks for the system's authorities
-        with ScriptedServer(answering(response()), server_tls()) as server:
+        with ScriptedServer(responding(response()), server_tls()) as server:
             make_caller(ca_file=str(other)).fails("tls", server.url)
             assert server.requests == []
 
@@ -87,7 +87,7 @@ class TlsContract(HttpContract):
             warnings.simplefilter("ignore", DeprecationWarning)
             tls.minimum_version = ssl.TLSVersion.TLSv1
             tls.maximum_version = ssl.TLSVersion.TLSv1_1
-        with ScriptedServer(answering(response()), tls) as server:
+        with ScriptedServer(responding(response()), tls) as server:
             make_caller(ca_file=ca_file).fails("tls", server.url)
             assert server.requests == []
 
@@ -95,7 +95,7 @@ class TlsContract(HttpContract):
         self, make_caller: MakeCaller, ca_file: str
     ) -> None:
         """Neither a kept connection nor a TLS session is taken over by another host of the same address."""
-        with ScriptedServer(answering(response()), server_tls(certificates.LOCALHOST)) as server:
+        with ScriptedServer(responding(response()), server_tls(certificates.LOCALHOST)) as server:
             caller = make_caller(ca_file=ca_file)
             address = server.url.replace("127.0.0.1", "localhost")
             assert caller.send(address).body == b"ok"
@@ -119,8 +119,8 @@ class TlsContract(HttpContract):
 
     def test_a_body_that_ends_early_over_tls_is_no_body(self, make_caller: MakeCaller, ca_file: str) -> None:
         """With the end of the TCP connection alone, as somebody in between could bring about."""
-        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nless"
-        with ScriptedServer(answering(answer, keep_open=False), server_tls()) as server:
+        raw = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nless"
+        with ScriptedServer(responding(raw, keep_open=False), server_tls()) as server:
             make_caller(ca_file=ca_file).fails({"protocol", "reset"}, server.url)
 
     def test_a_client_certificate_is_shown_only_if_the_request_says_so(
@@ -155,7 +155,7 @@ class TlsContract(HttpContract):
         certificate.write_text(certificates.CLIENT + ("" if split else certificates.KEY))
         key.write_text(certificates.KEY)
         tls = server_tls(client_authority=certificates.AUTHORITY)
-        with ScriptedServer(answering(response()), tls) as server:
+        with ScriptedServer(responding(response()), tls) as server:
             identity = {"client_cert": str(certificate), **({"client_key": str(key)} if split else {})}
             caller = make_caller(ca_file=ca_file, **identity)
             assert caller.send(server.url, shows_certificate=True).body == b"ok"

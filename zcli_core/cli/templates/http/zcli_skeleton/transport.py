@@ -35,7 +35,7 @@ class SkeletonTransport:
         self.content_codings = self._engine.content_codings
         self._troubles: dict[tuple[str, str, int], _Trouble] = {}
 
-    def exchange(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
+    def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         """Send one request and read its whole answer, unless its server is being left alone."""
         server = request.url.origin
         trouble = self._troubles.get(server, _Trouble())
@@ -46,7 +46,7 @@ class SkeletonTransport:
                 f"{request.url.authority} failed {trouble.failures} times in a row and is left alone for {rest:.1f} s",
             )
         try:
-            response = self._engine.exchange(request, deadline, max_bytes)
+            response = self._engine.send(request, deadline, max_bytes)
         except TransportFailure as failure:
             if failure.kind in _ITS_TROUBLE:
                 self._note(server, trouble.failures + 1)

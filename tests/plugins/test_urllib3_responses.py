@@ -12,11 +12,11 @@ from zcli_urllib3.transport import Urllib3Transport
 from zcli_core.config.sections import Http
 from zcli_core.http.client import HttpClient
 from zcli_core.http.contract import Headers, HttpRequest, Url
-from zcli_core.testing.http.peer import ScriptedServer, answering
+from zcli_core.testing.http.peer import ScriptedServer, responding
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("raw", "why"),
     [
         (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
         (b"HTTP/1.1 abc OK\r\n\r\n", "abc"),
@@ -29,9 +29,9 @@ from zcli_core.testing.http.peer import ScriptedServer, answering
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_protocol_failure_names_the_cause(http: HttpClient, answer: bytes, why: str) -> None:
+def test_protocol_failure_names_the_cause(http: HttpClient, raw: bytes, why: str) -> None:
     """That each of these is a failure is tested by the suite."""
-    with ScriptedServer(answering(answer, keep_open=False)) as server:
+    with ScriptedServer(responding(raw, keep_open=False)) as server:
         assert http.get(server.url) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "protocol"
@@ -59,11 +59,11 @@ def test_chunk_extension_too_long_is_not_read_on(http: HttpClient) -> None:
 
 def test_chunk_line_too_long_is_invalid_in_one_piece(http: HttpClient) -> None:
     """The limit holds for a line that is received with its end as well."""
-    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    short, long = (answer + b"2;" + b"x" * size + b"\r\nok\r\n0\r\n\r\n" for size in (60_000, 70_000))
-    with ScriptedServer(answering(short)) as server:
+    raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    short, long = (raw + b"2;" + b"x" * size + b"\r\nok\r\n0\r\n\r\n" for size in (60_000, 70_000))
+    with ScriptedServer(responding(short)) as server:
         assert http.get(server.url) is not None
-    with ScriptedServer(answering(long)) as server:
+    with ScriptedServer(responding(long)) as server:
         assert http.get(server.url) is None
     assert http.last_failure is not None
     assert "a line of its chunked body is too long" in http.last_failure.message
@@ -80,10 +80,10 @@ def test_slow_resolver_times_out(http: HttpClient) -> None:
 
 def test_request_with_a_line_break_is_not_sent(http: HttpClient) -> None:
     """Header fields that were not checked cannot bring in a request of their own."""
-    with ScriptedServer(answering(b"HTTP/1.1 200 OK\r\n\r\n")) as server:
+    with ScriptedServer(responding(b"HTTP/1.1 200 OK\r\n\r\n")) as server:
         request = HttpRequest("GET", Url("http", "127.0.0.1", server.port, "/"), Headers([("X", "1\r\nY: 2")]))
         transport = Urllib3Transport(Http())
         with pytest.raises(ValueError, match="line break"):
-            transport.exchange(request, time.monotonic() + 10, 1000)
+            transport.send(request, time.monotonic() + 10, 1000)
         transport.close()
         assert server.requests == []

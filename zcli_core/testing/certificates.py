@@ -1,4 +1,8 @@
-"""Certificates for the fake servers of the HTTP suite, in PEM. They are valid until the end of 2099, but for one."""
+"""Certificates for the servers and clients of tests, in PEM.
+
+The private key is public, so no program except a test may trust them. They are valid until the end of 2099, except
+:data:`EXPIRED`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import ssl
 import tempfile
 from pathlib import Path
 
-#: The authority that a client is told to trust. Its own key was thrown away.
+#: The authority that clients of tests trust. Its private key no longer exists.
 AUTHORITY = """\
 -----BEGIN CERTIFICATE-----
 MIIBhTCCASugAwIBAgIUVwpz1rLAyzOQjJzLdb3Lbk/qKU8wCgYIKoZIzj0EAwIw
@@ -21,7 +25,7 @@ s2+Pc+e7Jh7P
 -----END CERTIFICATE-----
 """
 
-#: The private key of every certificate below. It is public, and good for tests on loopback only.
+#: The private key of every certificate below, for tests on loopback only.
 KEY = """\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgEwgo5xNlcGANZP/j
@@ -46,7 +50,7 @@ wuJlDrhT+jismlPN1wIhALbf6hpyT1LEMdtYNfvICrUAjCka4hcN+V21B5T9usXJ
 -----END CERTIFICATE-----
 """
 
-#: As GOOD, but it ended on 1 January 2021.
+#: Like GOOD, but expired on 1 January 2021.
 EXPIRED = """\
 -----BEGIN CERTIFICATE-----
 MIIB2jCCAX+gAwIBAgIUSKWNdaa4eaTs7CCeOFrlWaN/Cm8wCgYIKoZIzj0EAwIw
@@ -62,7 +66,7 @@ ItkeaXb2GUqOURICIQCIWBYUbFoopb1Yy5YH11do4u3CfnnR1l/+9c3JEJ+Qlg==
 -----END CERTIFICATE-----
 """
 
-#: Issued by AUTHORITY for localhost alone, and none of its addresses.
+#: Issued by AUTHORITY for localhost, without addresses.
 LOCALHOST = """\
 -----BEGIN CERTIFICATE-----
 MIIBwjCCAWmgAwIBAgIUZtO6/r4xwv1Cvx1lkDfdaSEA/c4wCgYIKoZIzj0EAwIw
@@ -94,7 +98,7 @@ b3EJEoACIQDjhpfmKfc/X901XE6rJGikdOB1fetBZPAoOozhECxT+Q==
 -----END CERTIFICATE-----
 """
 
-#: As GOOD, but issued by an authority that nobody knows.
+#: Like GOOD, but issued by an unknown authority.
 STRANGER = """\
 -----BEGIN CERTIFICATE-----
 MIIB4zCCAYmgAwIBAgIUGFJw09aQfYp9IvdjjYcJE4ke0VQwCgYIKoZIzj0EAwIw
@@ -111,7 +115,7 @@ jbzsUaAI9iLivB8F1zZBvpfVGhsCIQCwmnZTgzR8xXOpgQ/JrxqQ/go3w0ho0cpJ
 -----END CERTIFICATE-----
 """
 
-#: Another authority, which issues certificates without host names. Its own key was thrown away.
+#: Another authority, which issues certificates without host names. Its private key no longer exists.
 COMPANY = """\
 -----BEGIN CERTIFICATE-----
 MIIBrDCCAVKgAwIBAgIUK53XzEPRYRyY6kS3+sZoQq63VrswCgYIKoZIzj0EAwIw
@@ -158,7 +162,7 @@ mo4GAiEAncLm2PSpqyI/DW23XO3snzx9fQIGJ3RezzEvmgooFH0=
 -----END CERTIFICATE-----
 """
 
-#: A client's, issued by AUTHORITY.
+#: The certificate of a client, issued by AUTHORITY.
 CLIENT = """\
 -----BEGIN CERTIFICATE-----
 MIIBqTCCAU6gAwIBAgIUMuFH2/LbW6Jr8m4AV/FZHAgXXx0wCgYIKoZIzj0EAwIw
@@ -175,16 +179,23 @@ eqBxPb8ASg748AIhAP8Nntv8L1DsjmrxTTBG54NQc39zM0UFBlaQiuRQynsb
 
 
 def server_tls(certificate: str = GOOD, *, client_authority: str | None = None) -> ssl.SSLContext:
-    """The TLS context of a server with one of these certificates.
+    """Return the TLS context of a server.
 
-    :param client_authority: an authority in PEM; clients then need a certificate of it.
+    Args:
+        certificate: The certificate of the server; :data:`KEY` is its private key.
+        client_authority: An authority in PEM. If it is given, clients need a certificate of this authority.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory() as folder:  # the ssl module reads a certificate from a file only
+    with tempfile.TemporaryDirectory(prefix="zcli-testing-") as folder:  # ssl reads certificates from files only
         file = Path(folder, "certificate.pem")
-        file.write_text(certificate + KEY)
+        file.write_text(certificate + KEY, encoding="ascii")
         context.load_cert_chain(file)
     if client_authority is not None:
         context.load_verify_locations(cadata=client_authority)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def client_tls() -> ssl.SSLContext:
+    """Return the TLS context of a client that trusts :data:`AUTHORITY` and no other authority."""
+    return ssl.create_default_context(cadata=AUTHORITY)

@@ -1,4 +1,4 @@
-"""Request bodies: what a caller may give, and what is sent for it."""
+"""The body of a request and its Content-Type, from the arguments ``data``, ``json``, ``form`` and ``files``."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ MISSING: Final = Missing.MISSING
 
 
 def encode_body(data: Data | None, json: Any, form: Pairs | None, files: Any) -> tuple[Body, str | None]:
-    """Return the body to send and its Content-Type, or None where there is nothing to say about it.
+    """Return the body to send, and its Content-Type or None.
 
     Raises:
-        ValueError: More than one kind of body is given, or a value cannot be written.
-        TypeError: A value cannot be sent.
+        ValueError: More than one kind of body is given, or a value cannot be encoded.
+        TypeError: A value has a type that cannot be sent.
         OSError: A file cannot be read.
     """
     if data is None and json is MISSING and form is None and files is None:
@@ -50,7 +50,9 @@ def encode_body(data: Data | None, json: Any, form: Pairs | None, files: Any) ->
     }
     given = [name for name, is_given in kinds.items() if is_given]
     if len(given) > 1 and given != ["form", "files"]:
-        raise ValueError(f"{' and '.join(given)} were given: a request has one body (form and files go together)")
+        raise ValueError(
+            f"{' and '.join(given)} were given: a request has only one body (form and files can be combined)"
+        )
     if files is not None:
         from zcli_core.http.multipart import encode_files
 
@@ -69,10 +71,10 @@ def _encode_json(value: Any, argument: str) -> bytes:
         # NaN and Infinity are not JSON (RFC 8259, section 6): json.dumps raises ValueError for them.
         return _json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except RecursionError:
-        raise ValueError(f"{argument} is nested too deeply to be written as JSON") from None
+        raise ValueError(f"{argument} is nested too deeply to be encoded as JSON") from None
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{argument} cannot be written as JSON: {error}") from error
+        raise kind(f"{argument} cannot be encoded as JSON: {error}") from error
 
 
 def _encode_data(data: Data) -> tuple[Body, str | None]:
@@ -84,16 +86,16 @@ def _encode_data(data: Data) -> tuple[Body, str | None]:
         try:
             return data.encode(), "text/plain; charset=utf-8"
         except UnicodeEncodeError:
-            raise ValueError("data has a lone surrogate, which UTF-8 cannot carry") from None
+            raise ValueError("data contains a lone surrogate, which cannot be encoded as UTF-8") from None
     if isinstance(data, bytes):
         return data, None
     if isinstance(data, (bytearray, memoryview)):
         return bytes(data), None
-    # A class of enum members and a set can be iterated, but not in an order that a body could have.
+    # An enum class and a set are iterable too, but are not a body.
     is_source = hasattr(data, "read") or isinstance(data, Iterable)
     if is_source and not isinstance(data, (type, set, frozenset)):
         return StreamedBody(data), None
     raise TypeError(
         f"data must be a dict or list (sent as JSON), str, bytes, a file opened in binary mode or an iterable of "
-        f"bytes, got {type(data).__name__}; any other value goes into json="
+        f"bytes, got {type(data).__name__}; give any other value as json="
     )

@@ -9,7 +9,7 @@ import pytest
 
 from zcli_core.http.contract import RawResponse
 from zcli_core.testing.http.base import Caller, HttpContract
-from zcli_core.testing.http.peer import ScriptedServer, answering, chunked, response
+from zcli_core.testing.http.peer import ScriptedServer, chunked, responding, response
 
 BODY = bytes(range(256)) * 1000
 EXTENDED = b'HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n%X;a=b;c="d;e"\r\n%s\r\n000;x\r\n\r\n' % (
@@ -45,17 +45,17 @@ def packed(coding: str, body: bytes) -> bytes:
     raise ValueError(coding)
 
 
-def answer_to(caller: Caller, answer: bytes, method: str = "GET", keep_open: bool = True) -> RawResponse:
+def response_to(caller: Caller, raw: bytes, method: str = "GET", keep_open: bool = True) -> RawResponse:
     """What comes out where this goes in."""
-    with ScriptedServer(answering(answer, keep_open=keep_open)) as server:
+    with ScriptedServer(responding(raw, keep_open=keep_open)) as server:
         return caller.send(server.url, method)
 
 
-class AnswersContract(HttpContract):
+class ResponsesContract(HttpContract):
     """An answer comes out as the server gave it, complete and decoded."""
 
     @pytest.mark.parametrize(
-        "answer",
+        "raw",
         [
             response(BODY),
             chunked(BODY),
@@ -66,16 +66,16 @@ class AnswersContract(HttpContract):
         ],
         ids=["Content-Length", "one chunk", "many chunks", "chunk extensions", "to the end", "HTTP/1.0"],
     )
-    def test_a_body_is_read_to_its_end(self, caller: Caller, answer: bytes) -> None:
+    def test_a_body_is_read_to_its_end(self, caller: Caller, raw: bytes) -> None:
         """However its end is told (RFC 9112, section 6.3)."""
-        found = answer_to(caller, answer, keep_open=False)
+        found = response_to(caller, raw, keep_open=False)
         assert (found.status, found.reason, found.body) == (200, "OK", BODY)
 
     @pytest.mark.parametrize("case", BODILESS)
     def test_an_answer_without_body_is_over_at_once(self, caller: Caller, case: str) -> None:
         """Nothing of it is waited for, taken for the next answer, or held against ``max_bytes``."""
-        method, answer = BODILESS[case]
-        with ScriptedServer(answering(answer)) as server:
+        method, raw = BODILESS[case]
+        with ScriptedServer(responding(raw)) as server:
             for _ in range(2):
                 assert caller.send(server.url, method, max_bytes=1000).body == b""
             assert server.connections == 1
@@ -84,13 +84,13 @@ class AnswersContract(HttpContract):
     def test_interim_answers_are_skipped(self, caller: Caller, status: int) -> None:
         """RFC 9110, section 15.2: any number of them, with their headers."""
         interim = f"HTTP/1.1 {status} Interim\r\nLink: </style.css>\r\nX-Interim: 1\r\n\r\n".encode()
-        found = answer_to(caller, interim * 3 + response(b"final", "201 Created", "X-Final: 1"))
+        found = response_to(caller, interim * 3 + response(b"final", "201 Created", "X-Final: 1"))
         assert (found.status, found.reason, found.body) == (201, "Created", b"final")
         assert found.headers == [("Content-Length", "5"), ("X-Final", "1")]
 
     def test_switching_protocols_is_never_waited_on(self, caller: Caller) -> None:
         """101 to a request that did not ask for it is the answer or a failure, and the end of its connection."""
-        with ScriptedServer(answering(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", keep_open=False)) as server:
+        with ScriptedServer(responding(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", keep_open=False)) as server:
             for expected in (1, 2):
                 found = caller.may_fail({"protocol", "reset"}, server.url)
                 assert found is None or found.status == 101
@@ -101,13 +101,13 @@ class AnswersContract(HttpContract):
     )
     def test_every_status_is_an_answer(self, caller: Caller, status: str) -> None:
         """With its reason and its body."""
-        found = answer_to(caller, response(b"body", status))
+        found = response_to(caller, response(b"body", status))
         assert (f"{found.status} {found.reason}", found.body) == (status, b"body")
 
     @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
     def test_redirects_are_returned(self, caller: Caller, status: int) -> None:
         """Following them is the core's business."""
-        with ScriptedServer(answering(response(b"moved", f"{status} Moved", "Location: /elsewhere"))) as server:
+        with ScriptedServer(responding(response(b"moved", f"{status} Moved", "Location: /elsewhere"))) as server:
             found = caller.send(server.url, "POST", body=b"body")
             assert (found.status, found.body) == (status, b"moved")
             assert ("Location", "/elsewhere") in found.headers
@@ -117,7 +117,7 @@ class AnswersContract(HttpContract):
     def test_a_status_that_asks_for_another_try_is_returned(self, caller: Caller, status: int) -> None:
         """Authentication and retries are the core's business too."""
         fields = ('WWW-Authenticate: Basic realm="r"', "Retry-After: 0")
-        with ScriptedServer(answering(response(b"", f"{status} Again", *fields))) as server:
+        with ScriptedServer(responding(response(b"", f"{status} Again", *fields))) as server:
             assert caller.send(server.url).status == status
             assert len(server.requests) == 1
 
@@ -133,17 +133,17 @@ class AnswersContract(HttpContract):
     )
     def test_the_reason_is_what_the_server_wrote(self, caller: Caller, line: bytes, reason: str) -> None:
         """RFC 9112, section 4: it may be missing."""
-        found = answer_to(caller, line + b"\r\nContent-Length: 2\r\n\r\nok")
+        found = response_to(caller, line + b"\r\nContent-Length: 2\r\n\r\nok")
         assert (found.status, found.reason, found.body) == (200, reason, b"ok")
 
     def test_headers_come_out_as_they_came_in(self, caller: Caller) -> None:
         """In their case and order, those that occur twice apart, in Latin-1, without the white space around values."""
-        answer = (
+        raw = (
             b"HTTP/1.1 200 OK\r\nX-Case-Is-KEPT: 1\r\nSet-Cookie: a=1; Expires=Wed, 21 Oct 2099 07:28:00 GMT\r\n"
             b"x-lower:2\r\nset-cookie:   b=2  \r\nX-Latin: Gr\xfc\xdfe\r\nX-Empty:\r\nSet-Cookie: a=3\r\n"
             b"X-Colons: a:b: c\r\nContent-Length: 2\r\n\r\nok"
         )
-        assert answer_to(caller, answer).headers == [
+        assert response_to(caller, raw).headers == [
             ("X-Case-Is-KEPT", "1"),
             ("Set-Cookie", "a=1; Expires=Wed, 21 Oct 2099 07:28:00 GMT"),
             ("x-lower", "2"),
@@ -157,13 +157,13 @@ class AnswersContract(HttpContract):
 
     def test_a_value_that_goes_on_in_the_next_line_is_one_value(self, caller: Caller) -> None:
         """RFC 9112, section 5.2: obsolete, and still to be read."""
-        answer = b"HTTP/1.1 200 OK\r\nX-Folded: one\r\n two\r\n\tthree\r\nContent-Length: 2\r\n\r\nok"
-        assert ("X-Folded", "one two three") in answer_to(caller, answer).headers
+        raw = b"HTTP/1.1 200 OK\r\nX-Folded: one\r\n two\r\n\tthree\r\nContent-Length: 2\r\n\r\nok"
+        assert ("X-Folded", "one two three") in response_to(caller, raw).headers
 
     def test_trailers_are_no_headers(self, caller: Caller) -> None:
         """RFC 9110, section 6.5.1: what comes after the body must not pass for what came before it."""
-        answer = chunked(b"body", end=b"0\r\nSet-Cookie: planted=1\r\nX-Trailer: 1\r\n\r\n")
-        with ScriptedServer(answering(answer)) as server:
+        raw = chunked(b"body", end=b"0\r\nSet-Cookie: planted=1\r\nX-Trailer: 1\r\n\r\n")
+        with ScriptedServer(responding(raw)) as server:
             for _ in range(2):
                 found = caller.send(server.url)
                 assert found.headers == [("Transfer-Encoding", "chunked")]
@@ -173,7 +173,7 @@ class AnswersContract(HttpContract):
     def test_large_headers_are_read(self, caller: Caller) -> None:
         """A policy or a few cookies: values of 8 KB, 90 fields, 60 KB in all."""
         fields = [f"X-{number}: {'a' * (8000 if number < 6 else 100)}" for number in range(90)]
-        found = answer_to(caller, response(b"ok", "200 OK", *fields))
+        found = response_to(caller, response(b"ok", "200 OK", *fields))
         assert [f"{name}: {value}" for name, value in found.headers[1:]] == fields
 
     # --- content codings ---
@@ -191,12 +191,12 @@ class AnswersContract(HttpContract):
     def test_content_codings_are_undone(self, caller: Caller, coding: str, framing: str) -> None:
         """RFC 9110, section 8.4.1; the headers stay as they came."""
         body, field = packed(coding, BODY), f"Content-Encoding: {coding.removeprefix('raw ')}"
-        answer = {
+        raw = {
             "length": response(body, "200 OK", field),
             "chunks": chunked(body[:10], body[10:], headers=(field,)),
             "end": f"HTTP/1.0 200 OK\r\n{field}\r\n\r\n".encode() + body,
         }[framing]
-        found = answer_to(caller, answer, keep_open=False)
+        found = response_to(caller, raw, keep_open=False)
         assert found.body == BODY
         assert ("Content-Encoding", coding.removeprefix("raw ")) in found.headers
 
@@ -210,18 +210,18 @@ class AnswersContract(HttpContract):
     ) -> None:
         """RFC 9110, sections 8.4 and 5.3: they are named in the order in which they were applied."""
         body = packed("gzip", packed("deflate", BODY))
-        assert answer_to(caller, response(body, "200 OK", *fields)).body == BODY
+        assert response_to(caller, response(body, "200 OK", *fields)).body == BODY
 
     @pytest.mark.parametrize("field", ["Content-Encoding: identity", "Content-Encoding: "])
     def test_a_body_that_is_not_packed_is_left_alone(self, caller: Caller, field: str) -> None:
         """Nothing is guessed from the bytes."""
         body = packed("gzip", BODY)
-        assert answer_to(caller, response(body, "200 OK", field, "Content-Type: application/gzip")).body == body
-        assert answer_to(caller, response(body, "200 OK", "Content-Type: application/gzip")).body == body
+        assert response_to(caller, response(body, "200 OK", field, "Content-Type: application/gzip")).body == body
+        assert response_to(caller, response(body, "200 OK", "Content-Type: application/gzip")).body == body
 
     def test_an_unknown_coding_is_left_alone_or_refused(self, caller: Caller) -> None:
         """The body as it came, its header telling, or a failure; servers name charsets there, and no coding at all."""
-        answer = response(b"as it came", "200 OK", "Content-Encoding: x-unknown")
-        with ScriptedServer(answering(answer)) as server:
+        raw = response(b"as it came", "200 OK", "Content-Encoding: x-unknown")
+        with ScriptedServer(responding(raw)) as server:
             found = caller.may_fail("protocol", server.url)
         assert found is None or found.body == b"as it came"
