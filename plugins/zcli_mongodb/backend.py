@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from zcli_core.services.contract import (
-    Answer,
     DataFolder,
     Exchange,
     HomebrewFormula,
@@ -16,14 +15,15 @@ from zcli_core.services.contract import (
     LaunchError,
     LocalProcess,
     NotThisService,
-    Place,
     Probe,
+    ProbeResult,
     Reply,
+    ServerPaths,
     ServiceBackend,
     SystemdUnit,
     Target,
     WindowsService,
-    greet,
+    first_exchange,
 )
 from zcli_mongodb.settings import Mongodb
 from zcli_mongodb.wire import command, is_whole, reply_to
@@ -66,23 +66,23 @@ class MongodbBackend(ServiceBackend):
 
     def probe(self, target: Target) -> Probe:
         """Send ``hello``, which needs no login; then ask for the version and for what only a login would give."""
-        hello = yield from greet(target, command(1, "hello"), is_whole)
+        hello = yield from first_exchange(target, command(1, "hello"), is_whole)
         document = _document(1, hello)
         if document.get("code") == _NO_SUCH_COMMAND:  # before 4.4.2
             hello = yield Exchange(command(1, "isMaster"), is_whole)
             document = _document(1, hello)
         if document.get("ok") != 1:
             ready = document.get("code") == _API_VERSION_REQUIRED
-            return Answer(ready=ready, detail=str(document.get("errmsg") or "it gives no reason"))
+            return ProbeResult(ready=ready, detail=str(document.get("errmsg") or "it gives no reason"))
         if "maxWireVersion" not in document:
             raise NotThisService(hello)
         if not any(document.get(role) for role in ("isWritablePrimary", "ismaster", "secondary")):
-            return Answer(ready=False, detail="it is neither primary nor secondary")
+            return ProbeResult(ready=False, detail="it is neither primary nor secondary")
         build = yield from _ask(2, "buildInfo")
         databases = yield from _ask(3, "listDatabases", nameOnly=True)
         version = build.get("ferretdbVersion") or build.get("version")
         needs_auth = databases.get("code") == _UNAUTHORIZED or build.get("code") == _UNAUTHORIZED
-        return Answer(version=str(version) if version else None, needs_auth=needs_auth)
+        return ProbeResult(version=str(version) if version else None, needs_auth=needs_auth)
 
     def connection_info(self, target: Target) -> dict[str, Any]:
         """``database`` and a ``url`` that pymongo and others take."""
@@ -106,11 +106,11 @@ class MongodbBackend(ServiceBackend):
             f"install {name}, or name another folder with data_dir"
         )
 
-    def prepare(self, place: Place) -> None:
+    def prepare(self, place: ServerPaths) -> None:
         """mongod's own lock needs no help; the stand-in's file does."""
         place.free_pid_file(place.data / _PID_FILE, _STAND_IN)
 
-    def command(self, place: Place) -> Sequence[str]:
+    def command(self, place: ServerPaths) -> Sequence[str]:
         """mongod, or the stand-in from the extra."""
         if place.program.name == _STAND_IN:
             return [

@@ -22,8 +22,8 @@ from zcli_core.services.contract import (
     Install,
     LaunchError,
     LocalProcess,
-    Place,
     Probe,
+    ServerPaths,
     ServiceBackend,
     SystemdUnit,
     Target,
@@ -134,7 +134,7 @@ class PostgresqlBackend(ServiceBackend):
             f"install PostgreSQL {wanted}, or name another folder with data_dir"
         )
 
-    def prepare(self, place: Place) -> None:
+    def prepare(self, place: ServerPaths) -> None:
         """Make an empty cluster where there is none."""
         names = place.files.names()
         if _VERSION_FILE in names:
@@ -172,7 +172,7 @@ class PostgresqlBackend(ServiceBackend):
         place.write(place.folder / _PASSFILE, _passfile_lines(place, password))
         place.note(f"made a new PostgreSQL cluster in {place.data}")
 
-    def _renew_passfile(self, place: Place) -> None:
+    def _renew_passfile(self, place: ServerPaths) -> None:
         """Have the password file name the place where the server is started now, and no other."""
         file = place.folder / _PASSFILE
         try:
@@ -181,7 +181,7 @@ class PostgresqlBackend(ServiceBackend):
             return
         place.write(file, _passfile_lines(place, password))
 
-    def command(self, place: Place) -> Sequence[str]:
+    def command(self, place: ServerPaths) -> Sequence[str]:
         """On TCP and on a Unix socket in the data folder; or only on the Unix socket that is asked for."""
         folder = _socket_folder(place)
         settings = {
@@ -193,7 +193,7 @@ class PostgresqlBackend(ServiceBackend):
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(place.program.resolve()), "-D", str(place.data), *options]
 
-    def local_connection_info(self, place: Place, target: Target) -> dict[str, Any]:
+    def local_connection_info(self, place: ServerPaths, target: Target) -> dict[str, Any]:
         """The superuser, the file that has the password, and the folder of the Unix socket."""
         file = place.folder / _PASSFILE
         if not file.exists():
@@ -209,12 +209,12 @@ class PostgresqlBackend(ServiceBackend):
             parameters["require_auth"] = "scram-sha-256"
         return {**info, "url": _with_parameters(info["url"], parameters)}
 
-    def local_version(self, place: Place) -> str | None:
+    def local_version(self, place: ServerPaths) -> str | None:
         """The major version, from the data folder."""
         return _version_of(place.files)
 
 
-def _socket_folder(place: Place) -> Path | None:
+def _socket_folder(place: ServerPaths) -> Path | None:
     """The folder of the server's Unix socket: the one that is asked for, else the data folder.
 
     None if the path would be too long, or would not be one item of ``unix_socket_directories``.
@@ -227,7 +227,7 @@ def _socket_folder(place: Place) -> Path | None:
     return Path(folder) if fits else None
 
 
-def _passfile_lines(place: Place, password: str) -> str:
+def _passfile_lines(place: ServerPaths, password: str) -> str:
     """The password for this very server. https://www.postgresql.org/docs/current/libpq-pgpass.html
 
     asyncpg looks for ``localhost`` where it connects to a Unix socket.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zcli_core.services.contract import Answer, Exchange, NotThisService, Probe
+from zcli_core.services.contract import Exchange, NotThisService, Probe, ProbeResult
 
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 _LONGEST_OLD_ERROR = 1024
@@ -44,7 +44,7 @@ def probe(user: str, database: str) -> Probe:
     answer = _answer(greeting)
     if answer is None:
         ended = "ended the connection during" if greeting.closed else "did not answer in time to"
-        return Answer(ready=False, detail=f"it {ended} a login")
+        return ProbeResult(ready=False, detail=f"it {ended} a login")
     if answer.needs_auth is False:  # amid a login, the server would complain of anything but a password
         yield Exchange(_TERMINATE)
     return answer
@@ -98,34 +98,34 @@ def _method(body: bytes) -> int:
     return int.from_bytes(body[:4], "big")
 
 
-def _answer(data: bytes) -> Answer | None:
+def _answer(data: bytes) -> ProbeResult | None:
     """What the server says of a login; None if it has not finished.
 
     :raises NotThisService: it is not PostgreSQL's protocol.
     """
     if error := _old_error(data):
-        return Answer(ready=False, detail=error)
+        return ProbeResult(ready=False, detail=error)
     version = None
     for kind, body in messages(data):
         if kind == b"E":
             return _of_error(body)
         if kind == b"R" and _method(body) != _AUTHENTICATED:
-            return Answer(needs_auth=True)
+            return ProbeResult(needs_auth=True)
         if kind == b"S":
             name, _, rest = body.partition(b"\0")
             if name == b"server_version":
                 version = rest.rstrip(b"\0").decode("utf-8", "replace").partition(" ")[0]
         if kind == b"Z":
-            return Answer(version=version, needs_auth=False)
+            return ProbeResult(version=version, needs_auth=False)
     return None
 
 
-def _of_error(body: bytes) -> Answer:
+def _of_error(body: bytes) -> ProbeResult:
     fields = {part[:1]: part[1:].decode("utf-8", "replace") for part in body.split(b"\0") if part}
     code, message = fields.get(b"C", ""), fields.get(b"M", "")
     if len(code) != 5:
         raise NotThisService(body)
     if code.startswith(_NO_RIGHT):
-        return Answer(needs_auth=True, detail=message)
+        return ProbeResult(needs_auth=True, detail=message)
     # Anything else keeps clients out: starting, stopping, out of connections, a pooler without its server.
-    return Answer(ready=code in _READY_FOR_OTHERS, detail=message)
+    return ProbeResult(ready=code in _READY_FOR_OTHERS, detail=message)

@@ -9,21 +9,21 @@ from urllib.parse import quote, urlencode
 
 from zcli_core.security_warnings import warn_security
 from zcli_core.services.contract import (
-    Answer,
     Exchange,
     HomebrewFormula,
     Install,
     LaunchError,
     LocalProcess,
     NotThisService,
-    Place,
     Probe,
+    ProbeResult,
     Reply,
+    ServerPaths,
     ServiceBackend,
     SystemdUnit,
     Target,
     WindowsService,
-    greet,
+    first_exchange,
     lines,
 )
 from zcli_redis.resp import Incomplete, is_whole, parse
@@ -86,10 +86,10 @@ class RedisBackend(ServiceBackend):
 
     def probe(self, target: Target) -> Probe:
         """PING, then HELLO for the version; over TLS where plain text is turned away."""
-        answer = _of_ping((yield from greet(target, _PING, lines())))
+        answer = _of_ping((yield from first_exchange(target, _PING, lines())))
         if answer is None:
             # It has no command PING; ECHO tells as much, except that writes are disabled.
-            answer = _of_ping((yield Exchange(_ECHO, is_whole))) or Answer(detail="it has neither PING nor ECHO")
+            answer = _of_ping((yield Exchange(_ECHO, is_whole))) or ProbeResult(detail="it has neither PING nor ECHO")
         if answer.ready and not answer.needs_auth:
             about = yield Exchange(_HELLO, is_whole)
             answer = answer._replace(version=_version(about))
@@ -106,7 +106,7 @@ class RedisBackend(ServiceBackend):
             url = f"redis{'s' if target.tls else ''}://{user}{target.address}/{database}{_files(target)}"
         return {"database": database, "url": url}
 
-    def prepare(self, place: Place) -> None:
+    def prepare(self, place: ServerPaths) -> None:
         """Write the password that is set, the same one as before, where only we and the server can read it."""
         password_file, config_file = place.folder / _PASSWORD_FILE, place.folder / _CONFIG_FILE
         if not self._wants_password():
@@ -127,7 +127,7 @@ class RedisBackend(ServiceBackend):
     def _wants_password(self) -> bool:
         return self.context is not None and self.context.config.section(Redis).local_password
 
-    def command(self, place: Place) -> Sequence[str]:
+    def command(self, place: ServerPaths) -> Sequence[str]:
         """Every write goes to the append-only file, so that not even a killed server loses what it confirmed.
 
         The password is in a file, because every user can read the command line.
@@ -150,7 +150,7 @@ class RedisBackend(ServiceBackend):
             *_protection(place),
         ]
 
-    def local_connection_info(self, place: Place, target: Target) -> dict[str, Any]:
+    def local_connection_info(self, place: ServerPaths, target: Target) -> dict[str, Any]:
         """The file that has the password, if the server was started with one.
 
         A server that runs keeps what it was started with, so a warning says once that the setting is not in force.
@@ -170,7 +170,7 @@ class RedisBackend(ServiceBackend):
         return {}
 
 
-def _protection(place: Place) -> list[str]:
+def _protection(place: ServerPaths) -> list[str]:
     """The options that take away the commands that write files of the client's choice, or load code."""
     try:
         printed = place.run([str(place.program), "--version"], _VERSION_TIMEOUT)
@@ -191,22 +191,22 @@ def _files(target: Target) -> str:
     return f"?{urlencode(found)}" if target.tls and found else ""
 
 
-def _of_ping(reply: Reply) -> Answer | None:
+def _of_ping(reply: Reply) -> ProbeResult | None:
     """What a reply to PING or ECHO says; None if the server does not have the command."""
     if reply.startswith((b"+PONG\r\n", b"$4\r\nzcli\r\n")):
-        return Answer(needs_auth=False)
+        return ProbeResult(needs_auth=False)
     # An error of any kind is Redis's own, or that of a proxy which speaks for it.
     if not re.match(rb"-[A-Za-z][^\r\n]*\r\n", reply):
         raise NotThisService(reply)
     line = reply[1:].partition(b"\r\n")[0].decode("utf-8", "replace")
     word = line.partition(" ")[0]
     if word in ("NOAUTH", "NOPERM") or line == "ERR operation not permitted":
-        return Answer(needs_auth=True)
+        return ProbeResult(needs_auth=True)
     if word == "DENIED":  # protected mode: not from this address without a password
-        return Answer(needs_auth=True, detail="its protected mode admits only clients on its own machine")
+        return ProbeResult(needs_auth=True, detail="its protected mode admits only clients on its own machine")
     if line.startswith("ERR unknown command"):
         return None
-    return Answer(ready=False, detail=line)
+    return ProbeResult(ready=False, detail=line)
 
 
 def _version(reply: bytes) -> str | None:

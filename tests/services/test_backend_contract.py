@@ -17,7 +17,7 @@ from needs import needs
 from service_servers import Cluster, free_ports, public_folder
 
 from zcli_core.app import zCLI
-from zcli_core.services.contract import Answer, Exchange, NotThisService, Probe, ServiceBackend, Target, lines
+from zcli_core.services.contract import Exchange, NotThisService, Probe, ProbeResult, ServiceBackend, Target, lines
 from zcli_core.testing import ServiceBackendContract
 from zcli_core.testing.tcp_peers import Stranger
 
@@ -33,7 +33,7 @@ class NatsBackend(ServiceBackend):
         greeting = yield Exchange(b"", lines())
         if not greeting.startswith(b"INFO {") or not greeting.endswith(b"\n"):
             raise NotThisService(greeting)
-        return Answer()
+        return ProbeResult()
 
 
 @pytest.mark.slow  # a third party's, like those in tests/downstream

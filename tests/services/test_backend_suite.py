@@ -34,7 +34,7 @@ BROKEN = {
 PLUGIN = """
 from zcli_core import hookimpl
 from zcli_core.config.settings import setting
-from zcli_core.services.contract import Answer, Exchange, NotThisService, lines
+from zcli_core.services.contract import ProbeResult, Exchange, NotThisService, lines
 from zcli_core.services.parts.settings import ServiceSettings
 from zcli_memcached import MemcachedBackend
 
@@ -62,28 +62,28 @@ class Believing(Base):
         reply = yield Exchange(b"version\\r\\n", lines())
         if not reply:
             raise NotThisService(reply)
-        return Answer(version=reply[8:].decode("latin-1"))
+        return ProbeResult(version=reply[8:].decode("latin-1"))
 
 class Hasty(Base):
     def probe(self, target):
         reply = yield Exchange(b"version\\r\\n", bool)
         if not reply.startswith(b"VERSION "):
             raise NotThisService(reply)
-        return Answer(version=reply.split()[1].decode(), needs_auth=False)
+        return ProbeResult(version=reply.split()[1].decode(), needs_auth=False)
 
 class Patient(Base):
     def probe(self, target):
         reply = yield Exchange(b"version\\r\\n", lines())
         if not b"VERSION ".startswith(reply[:8]) or len(reply) == 5:
             raise NotThisService(reply)
-        return Answer(version=None, needs_auth=False)
+        return ProbeResult(version=None, needs_auth=False)
 
 class Trusting(Base):
     def probe(self, target):
         reply = yield Exchange(b"version\\r\\n", lines())
         if not reply.startswith(b"VERSION "):
             raise NotThisService(bytearray(int.from_bytes(reply[:3], "big")))
-        return Answer(version=reply.split()[1].decode(), needs_auth=False)
+        return ProbeResult(version=reply.split()[1].decode(), needs_auth=False)
 
 class Talkative(Base):
     def connection_info(self, target):
@@ -173,7 +173,7 @@ def test_each_fault_is_found_and_a_backend_without_one_passes(strange: Path) -> 
     output = run_suite(strange, *faults.items(), *(("Right", test) for test in faults.values()))
     assert failures(output) == {name: {test} for name, test in faults.items()}, output
     # pytest shows what was compared only in modules whose asserts it has rewritten.
-    assert "+  where True = Finding(state='ready', answer=Answer(" in output
+    assert "+  where True = ProbeOutcome(state='ready', answer=ProbeResult(" in output
 
 
 def test_a_provider_of_another_name_is_found(strange: Path) -> None:

@@ -20,7 +20,7 @@ from zcli_redis.backend import RedisBackend
 
 from zcli_core.app import zCLI
 from zcli_core.services.contract import LocalProcess, Target
-from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers import instances
 
 Make = Callable[..., zCLI]
 
@@ -97,7 +97,7 @@ def test_local_password_is_kept_and_never_shown(
         assert client.ping()
     status = z.comm.service_status("redis")
     assert (status["ready"], status["needs_auth"]) == (True, True)
-    held = instances.running(place / "services", "redis", None)
+    held = instances.find_running(place / "services", "redis", None)
     assert held is not None
     shown = Path(f"/proc/{held.process.pid}/cmdline").read_bytes() if sys.platform == "linux" else b""
     for text in (shown.decode(), repr(status), (place / "logs" / "services.log").read_text()):

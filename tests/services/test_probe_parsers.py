@@ -16,7 +16,7 @@ from zcli_postgresql.protocol import probe as postgresql_probe
 from zcli_redis import resp
 from zcli_redis.backend import RedisBackend
 
-from zcli_core.services.contract import Answer, Exchange, NotThisService, Probe, Reply, Target
+from zcli_core.services.contract import Exchange, NotThisService, Probe, ProbeResult, Reply, Target
 
 # An example may take longer than usual on a busy machine.
 BRIEF = settings(deadline=None, max_examples=60)
@@ -42,7 +42,7 @@ PIECES = st.sampled_from(
 NOISE = st.one_of(st.binary(max_size=80), st.lists(PIECES, max_size=8).map(b"".join))
 
 
-def converse(probe: Probe, replies: list[bytes]) -> Answer:
+def converse(probe: Probe, replies: list[bytes]) -> ProbeResult:
     """Run a probe on those replies, then on a closed connection; every step's ``complete`` is asked, too."""
     remaining = iter(replies)
     try:
@@ -57,7 +57,7 @@ def converse(probe: Probe, replies: list[bytes]) -> Answer:
             reply.closed = not data
             step = probe.send(reply)
     except StopIteration as done:
-        answer: Answer = done.value
+        answer: ProbeResult = done.value
         return answer
     raise AssertionError("the probe goes on and on")
 
@@ -119,7 +119,7 @@ def test_probe_error_of_the_protocol_is_an_answer(
 @given(replies=st.lists(NOISE, max_size=5))
 def test_a_probe_ends_with_an_answer_or_with_not_this_service(service: str, replies: list[bytes]) -> None:
     with contextlib.suppress(NotThisService):
-        assert isinstance(converse(PROBES[service](), replies), Answer)
+        assert isinstance(converse(PROBES[service](), replies), ProbeResult)
 
 
 @BRIEF

@@ -207,7 +207,7 @@ class Services(Section, name="services"):
     folder: Path | None = setting(
         None, "where servers that zCLI starts keep data and logs; the user's data folder if unset", written=True
     )
-    timeout: float = setting(1.0, "seconds a service has to answer when it is asked how it is", above=0)
+    probe_timeout: float = setting(1.0, "seconds that a probe of a service may take", above=0)
     start_timeout: float = setting(30.0, "seconds a service has to be ready, or gone, once it is told to", above=0)
 
 

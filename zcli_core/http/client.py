@@ -22,7 +22,6 @@ from zcli_core.http.contract import (
     RawResponse,
     TransportFailure,
 )
-from zcli_core.http.failures import LastFailure
 from zcli_core.http.options import (
     HeadersLike,
     Timeout,
@@ -37,6 +36,7 @@ from zcli_core.http.retries import Retries
 from zcli_core.http.streamed_body import BodySourceError
 from zcli_core.http.urls import UserInfo, parse_url, shown, with_params
 from zcli_core.http.values import Pairs
+from zcli_core.last_failure import LastFailure
 from zcli_core.printable import printable
 from zcli_core.system.forks import call_after_fork
 
@@ -85,7 +85,7 @@ class HttpClient:
         self._transport: HttpTransport | None = None
         self._lock = threading.Lock()
         self._closed = False
-        self._last_failure = LastFailure()
+        self._last_failure = LastFailure[HttpFailure]()
         call_after_fork(self)
         self._user_agent = f"zcli-core/{__version__}" if settings.user_agent is None else settings.user_agent
         self._defaults: list[tuple[str, str]] = []

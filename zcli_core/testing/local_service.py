@@ -23,14 +23,15 @@ from zcli_core.plugins.host import PluginHost
 from zcli_core.plugins.records import SERVICE, PluginRecord
 from zcli_core.services.contract import LaunchError, LocalProcess, ServiceBackend, Target
 from zcli_core.services.failures import ServiceFailure
-from zcli_core.services.launchers import instance as instances
-from zcli_core.services.launchers.base import wait_until
-from zcli_core.services.launchers.data_files import DataFiles, choose_account
+from zcli_core.services.launchers import instances
+from zcli_core.services.launchers.accounts import choose_account
+from zcli_core.services.launchers.context import wait_until
+from zcli_core.services.launchers.data_files import DataFiles
 from zcli_core.services.launchers.installing import install_hint
-from zcli_core.services.launchers.paths import LocalPlace
+from zcli_core.services.launchers.paths import LocalServerPaths
 from zcli_core.services.launchers.processes import look_up
-from zcli_core.services.launchers.programs import is_there
-from zcli_core.services.probing import ask
+from zcli_core.services.launchers.programs import is_available
+from zcli_core.services.probing import probe_service
 from zcli_core.services.services import Services
 from zcli_core.testing.contract import Offered, make_context
 
@@ -54,7 +55,7 @@ class LocalService:
             host,
             {
                 "services.start_timeout": _START_TIMEOUT,
-                "services.timeout": _ANSWER_TIMEOUT,
+                "services.probe_timeout": _ANSWER_TIMEOUT,
                 **settings,
                 "services.folder": str(self._folder),
                 **{f"services.{name}.{attribute}": value for attribute, value in place.items()},
@@ -89,12 +90,12 @@ class LocalService:
 
     def state(self) -> str:
         """What a probe finds at its place: ``"ready"``, ``"stopped"``..."""
-        return ask(self.backend, self.target, _ANSWER_TIMEOUT, name_strangers=False).state
+        return probe_service(self.backend, self.target, _ANSWER_TIMEOUT).state
 
     @property
     def pid(self) -> int | None:
         """The server's process, None if none is alive."""
-        held = instances.running(self._folder, self.name, None)
+        held = instances.find_running(self._folder, self.name, None)
         return None if held is None else held.process.pid
 
     @property
@@ -114,7 +115,7 @@ class LocalService:
         files = DataFiles(self.data, choose_account((), self.data), lambda: _PREPARE_TIMEOUT)
         log = logging.getLogger("zcli.testing")
         program, folder = Path(held.program), self._folder / self.name
-        place = LocalPlace(program, files, folder, held.host, held.port, log, lambda: _PREPARE_TIMEOUT)
+        place = LocalServerPaths(program, files, folder, held.host, held.port, log, lambda: _PREPARE_TIMEOUT)
         errors: list[BaseException] = []
 
         def prepare() -> None:
@@ -174,7 +175,7 @@ def require_program(backend: ServiceBackend) -> None:
         pytest.skip(f"{backend.title} has no launcher for a local process")
     if os.name != "posix":
         pytest.skip("zCLI starts local processes on POSIX only")
-    if not any(map(is_there, methods)):
+    if not any(map(is_available, methods)):
         programs = " or ".join(program for method in methods for program in method.programs)
         message = f"the program {programs} is not installed: {install_hint(backend)}"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(message)

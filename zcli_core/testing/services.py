@@ -38,10 +38,10 @@ from zcli_core.config.settings import (
 )
 from zcli_core.net.ports import find_free_port
 from zcli_core.plugins.contract import Context, Provider
-from zcli_core.services.contract import Answer, ServiceBackend, Target
-from zcli_core.services.launchers.base import wait_until
+from zcli_core.services.contract import ProbeResult, ServiceBackend, Target
+from zcli_core.services.launchers.context import wait_until
 from zcli_core.services.parts.settings import ServiceSettings
-from zcli_core.services.probing import Finding, ask
+from zcli_core.services.probing import ProbeOutcome, probe_service
 from zcli_core.testing.contract import Contract, Offered, make_context
 from zcli_core.testing.local_service import LocalService, local_service, require_program
 from zcli_core.testing.tcp_peers import Ending, Relay, Stranger
@@ -162,9 +162,9 @@ class ServiceBackendContract(Contract):
     def test_a_ready_server_is_ready(self, service: ServiceBackend, server: int) -> None:
         """Asked again and again, each time on a connection that is closed."""
         for _ in range(5):
-            finding = _ask(service, server)
-            assert finding.state == "ready", finding
-            assert isinstance(finding.answer, Answer)
+            outcome = _ask(service, server)
+            assert outcome.state == "ready", outcome
+            assert isinstance(outcome.result, ProbeResult)
 
     def test_an_answer_in_pieces_is_the_same_answer(self, service: ServiceBackend, server: int) -> None:
         """A network may deliver one byte at a time."""
@@ -178,21 +178,21 @@ class ServiceBackendContract(Contract):
         enough = False
         for length in _places_in_its_answer(service, server):
             with Relay(server, limit=length, then=then) as relay:
-                finding, seconds = _timed(service, relay.port)
+                outcome, seconds = _timed(service, relay.port)
             assert seconds < _LONGEST
             if length == 0:
-                assert not finding.answered, f"after 0 bytes: {finding}"
+                assert not outcome.is_running, f"after 0 bytes: {outcome}"
             if length == 1:
-                assert finding.state != "ready", f"after 1 byte: {finding}"
+                assert outcome.state != "ready", f"after 1 byte: {outcome}"
             if then == "close":  # a reset may overtake what was sent before it
-                assert finding.answered or not enough, f"no answer any more with {length} bytes: {finding}"
-                enough = finding.answered
+                assert outcome.is_running or not enough, f"no answer any more with {length} bytes: {outcome}"
+                enough = outcome.is_running
 
     def test_a_server_that_stalls_amid_its_answer_is_not_waited_for(self, service: ServiceBackend, server: int) -> None:
         """The time that a probe is given is for all of the answer."""
         with Relay(server, limit=1, then="stall") as relay:
-            finding, seconds = _timed(service, relay.port, 0.5)
-        assert finding.state != "ready", finding
+            outcome, seconds = _timed(service, relay.port, 0.5)
+        assert outcome.state != "ready", outcome
         assert seconds < _LONGEST
 
     @pytest.mark.parametrize("length", [1, 4, 16, 64])
@@ -212,23 +212,23 @@ class ServiceBackendContract(Contract):
         if protocol in service.speaks:
             pytest.skip(f"{service.title} speaks {protocol}")
         with Stranger(STRANGERS[protocol]) as stranger:
-            finding = ask(service, _target(service, stranger.port), 0.5)
-        assert not finding.answered, finding
+            outcome = probe_service(service, _target(service, stranger.port), 0.5)
+        assert not outcome.is_running, outcome
 
     @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
     def test_garbage_is_not_taken_for_it_and_is_bounded(self, service: ServiceBackend, garbage: bytes) -> None:
         """10 MB of it are neither read to the end nor kept."""
         with Stranger(garbage) as stranger:
-            finding = _assert_bounded(service, stranger.port)
-        assert not finding.answered, finding
+            outcome = _assert_bounded(service, stranger.port)
+        assert not outcome.is_running, outcome
 
     def test_silence_ends_in_time(self, service: ServiceBackend) -> None:
         """A server that accepts and says nothing is not waited for."""
         with Stranger(b"") as stranger:
             began = time.monotonic()
-            finding = ask(service, _target(service, stranger.port), 0.3)
+            outcome = probe_service(service, _target(service, stranger.port), 0.3)
             seconds = time.monotonic() - began
-        assert finding.state == "silent"
+        assert outcome.state == "silent"
         assert seconds < _LONGEST
 
     def test_a_closed_port_is_stopped(self, service: ServiceBackend) -> None:
@@ -329,25 +329,25 @@ def _target(service: ServiceBackend, port: int) -> Target:
     return service.target()._replace(host="127.0.0.1", port=port)
 
 
-def _ask(service: ServiceBackend, port: int, timeout: float = 5.0) -> Finding:
-    return ask(service, _target(service, port), timeout, name_strangers=False)
+def _ask(service: ServiceBackend, port: int, timeout: float = 5.0) -> ProbeOutcome:
+    return probe_service(service, _target(service, port), timeout)
 
 
-def _timed(service: ServiceBackend, port: int, timeout: float = 5.0) -> tuple[Finding, float]:
+def _timed(service: ServiceBackend, port: int, timeout: float = 5.0) -> tuple[ProbeOutcome, float]:
     began = time.monotonic()
     return _ask(service, port, timeout), time.monotonic() - began
 
 
-def _assert_bounded(service: ServiceBackend, port: int) -> Finding:
+def _assert_bounded(service: ServiceBackend, port: int) -> ProbeOutcome:
     tracemalloc.start()
     try:
-        finding, seconds = _timed(service, port, 1.0)
+        outcome, seconds = _timed(service, port, 1.0)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert seconds < _GARBAGE_SECONDS
     assert most < _GARBAGE_MEMORY, f"probing took {most} bytes"
-    return finding
+    return outcome
 
 
 def _places_in_its_answer(service: ServiceBackend, server: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The settings that every service has. A service's own section derives from this one and adds its port."""
+"""The settings that every service has. The section of a service derives from this one and adds its port."""
 
 from __future__ import annotations
 
@@ -11,19 +11,27 @@ if TYPE_CHECKING:
 
 
 class ServiceSettings(Section, name="services"):
-    """Where a service is, and what starts it.
+    """The address of a service, and what starts it.
 
     >>> class Memcached(ServiceSettings, name="services.memcached"):
-    ...     '''Where memcached listens.'''
+    ...     '''The address of memcached.'''
     ...     port: int = setting(11211, "TCP port", minimum=1, maximum=65535)
     """
 
-    host: str = setting("127.0.0.1", "name or address to reach it at, or the path of its Unix socket")
+    host: str = setting("127.0.0.1", "name or address of the service, or the path of its Unix socket")
     port: int = setting(1, "TCP port", minimum=1, maximum=65535)
     data_dir: Path | None = setting(
-        None, "data folder of a server that zCLI starts; one of zCLI's own if unset", written=True
+        None, "data folder of a server that zCLI starts; a folder below services.folder if unset", written=True
     )
-    launcher: str = setting("auto", "what starts it: systemd, debian-cluster, homebrew, windows-service, local or auto")
-    ca_file: Path | None = setting(None, "PEM file of the authorities that its TLS certificate must be from")
-    client_cert: Path | None = setting(None, "PEM file of the client certificate, for a service that requires one")
-    client_key: Path | None = setting(None, "PEM file of the private key of client_cert, if it is not in that file")
+    launcher: str = setting(
+        "auto", "what starts the service: systemd, debian-cluster, homebrew, windows-service, local or auto"
+    )
+    ca_file: Path | None = setting(
+        None, "PEM file of the certificate authorities that may have issued the service's certificate"
+    )
+    client_cert: Path | None = setting(
+        None, "PEM file of the client certificate, for a service that requires a client certificate"
+    )
+    client_key: Path | None = setting(
+        None, "PEM file of the private key of client_cert, if client_cert does not contain it"
+    )

@@ -4,11 +4,11 @@ from zcli_core import hookimpl
 from zcli_core.config.settings import setting
 from zcli_core.plugins.contract import Provider
 from zcli_core.services.contract import (
-    Answer,
     Exchange,
     Install,
     LocalProcess,
     NotThisService,
+    ProbeResult,
     ServiceBackend,
     lines,
 )
@@ -34,7 +34,7 @@ class MemcachedBackend(ServiceBackend):
         reply = yield Exchange(b"version\r\n", lines())
         if not reply.startswith(b"VERSION "):
             raise NotThisService(reply)
-        return Answer(version=reply.split()[1].decode(), needs_auth=False)
+        return ProbeResult(version=reply.split()[1].decode(), needs_auth=False)
 
     def command(self, place):
         return [place.program, "-l", place.host, "-p", str(place.port), "-U", "0", "-u", "root"]

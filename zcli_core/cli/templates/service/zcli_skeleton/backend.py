@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from zcli_core.services.contract import (
-    Answer,
     Exchange,
     Install,
     LocalProcess,
     NotThisService,
-    Place,
     Probe,
+    ProbeResult,
+    ServerPaths,
     ServiceBackend,
     Target,
     lines,
@@ -41,12 +41,12 @@ class SkeletonBackend(ServiceBackend):
         if not (reply.startswith(_GREETING) and reply.endswith(b"\n")):
             raise NotThisService(reply)
         version = reply.removeprefix(_GREETING).strip().decode("utf-8", "replace")
-        return Answer(version=version, needs_auth=False)
+        return ProbeResult(version=version, needs_auth=False)
 
     def connection_info(self, target: Target) -> dict[str, Any]:
         """Add ``url``; ``host`` and ``port`` are there already. Never a password."""
         return {"url": f"skeleton://{target.address}"}
 
-    def command(self, place: Place) -> Sequence[str]:
+    def command(self, place: ServerPaths) -> Sequence[str]:
         """Run in the foreground and listen at that place only; ``place.data`` is the folder for its data."""
         return [str(place.program), "--host", place.host, "--port", str(place.port)]
