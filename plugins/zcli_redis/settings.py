@@ -1,4 +1,4 @@
-"""Where Redis is, by single settings or by REDIS_URL."""
+"""The settings of Redis: single settings, or REDIS_URL."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from zcli_core.services.parts.settings import ServiceSettings
 
 
 def parse_url(text: str) -> Mapping[str, Any]:
-    """What a URL says: ``redis://[user@]host[:port][/database]``, ``rediss://`` for TLS, ``unix://path``.
+    """Return the settings in a URL: ``redis://[user@]host[:port][/database]``, ``rediss://`` for TLS, ``unix://path``.
 
-    A password in it is dropped. The schemes are those that redis-py registered with IANA.
+    A password in it is ignored. The schemes are those that redis-py registered with IANA.
 
-    :raises ValueError: it is none.
+    Raises:
+        ValueError: it is not a valid URL.
     """
     from urllib.parse import parse_qs, unquote, urlsplit
 
     parts = urlsplit(text)
     query = parse_qs(parts.query)
-    # A "/", "?" or "#" in a password that is not escaped would make one half of it look like a host.
+    # An unescaped "/", "?" or "#" in a password would make a part of it look like a host.
     if "@" in parts.path + parts.query + parts.fragment:
         raise ValueError("the part before @ is not escaped")
     database = query.get("db", [""])[0] or (parts.path.strip("/") if parts.scheme != "unix" else "")
@@ -31,7 +32,7 @@ def parse_url(text: str) -> Mapping[str, Any]:
     if parts.scheme == "unix" and parts.path:
         return {**found, "host": unquote(parts.path)}
     if parts.scheme not in ("redis", "rediss", "valkey", "valkeys"):
-        raise ValueError("another scheme")
+        raise ValueError("the scheme must be redis, rediss, valkey, valkeys or unix")
     if parts.password is not None and not parts.hostname:
         raise ValueError("no host")
     tls = parts.scheme.endswith("s") and parts.scheme != "redis"
@@ -55,8 +56,8 @@ class Redis(
     port: int = setting(6379, "TCP port", minimum=1, maximum=65535)
     user: str | None = setting(None, "ACL user to connect as")
     database: int = setting(0, "number of the database", minimum=0)
-    tls: bool = setting(False, "connect with TLS; where it is off, TLS is still tried if plain text is turned away")
+    tls: bool = setting(False, "connect with TLS; if false, TLS is tried only if the server refuses plain text")
     local_password: bool = setting(
-        False, "give a Redis that zCLI starts a random password; the connection info names its file, password_file",
+        False, "start Redis with a random password; the connection info has its file as password_file",
         security=True,
     )  # fmt: skip

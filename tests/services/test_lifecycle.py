@@ -168,7 +168,7 @@ def test_two_processes_that_start_one_service_at_once_both_succeed(make: Make, p
 
 
 def test_two_threads_that_start_one_service_at_once_both_succeed(make: Make, place: Path) -> None:
-    from zcli_core.services.probing import map_concurrently
+    from zcli_core.services.concurrency import map_concurrently
 
     z = make(redis={"port": free_ports(1)[0], "launcher": "local"})
     assert map_concurrently(lambda _: z.comm.start_service("redis"), range(4)) == [True] * 4

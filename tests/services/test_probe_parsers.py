@@ -154,13 +154,13 @@ def _encoded(value: object) -> bytes:
 def test_redis_replies_come_out_as_they_went_in(value: object) -> None:
     data = _encoded(value)
     assert resp.parse(data) == value
-    assert not any(resp.is_whole(data[:end]) for end in range(len(data)))
+    assert not any(resp.is_complete(data[:end]) for end in range(len(data)))
 
 
 @BRIEF
 @given(NOISE)
 def test_no_bytes_break_the_redis_parser(data: bytes) -> None:
-    resp.is_whole(data)
+    resp.is_complete(data)
     with contextlib.suppress(resp.Incomplete, ValueError):
         resp.parse(data)
 
@@ -183,8 +183,8 @@ DOCUMENTS = st.recursive(
 def test_bson_is_read_as_pymongo_wrote_it(document: dict[str, object]) -> None:
     data = message(7, bson.encode(document))
     assert wire.reply_to(7, data) == document
-    assert wire.is_whole(data)
-    assert not any(wire.is_whole(data[:end]) for end in range(len(data)))
+    assert wire.is_complete(data)
+    assert not any(wire.is_complete(data[:end]) for end in range(len(data)))
     with pytest.raises(ValueError):
         wire.reply_to(8, data)
 
@@ -195,7 +195,7 @@ def test_no_bytes_break_the_bson_parser(noise: bytes, position: int, damage: byt
     whole = message(1, bson.encode({"ok": 1.0, "a": {"b": [1, "x", b"y", None]}, "c": bson.Regex("x"), "d": 2**40}))
     damaged = whole[:position] + damage + whole[position + len(damage) :]
     for data in (noise, damaged, message(1, noise)):
-        wire.is_whole(data)
+        wire.is_complete(data)
         with contextlib.suppress(ValueError):
             wire.reply_to(1, data)
 

@@ -121,8 +121,8 @@ def test_without_a_name_every_service_is_asked(make: Make) -> None:
         ({"timeout": float("nan")}, "above 0"),
         ({"launcher": "sytemd"}, "did you mean 'systemd'"),
         ({"launcher": "debian-cluster"}, "unknown launcher 'debian-cluster' of redis"),
-        ({"data_dir": ""}, "data_dir is the path of a folder"),
-        ({"data_dir": 5}, "data_dir is the path of a folder"),
+        ({"data_dir": ""}, "data_dir must be the path of a folder"),
+        ({"data_dir": 5}, "data_dir must be the path of a folder"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(make: Make, option: dict[str, Any], said: str) -> None:
@@ -217,7 +217,7 @@ def test_a_port_that_something_else_serves_is_named(make: Make, place: Path, nam
     with OtherServer(b"SSH-2.0-OpenSSH_9.2\r\n", first=True) as server:
         z = make(**{name: {"port": server.port}})
         assert not z.comm.start_service(name)
-        assert f"127.0.0.1:{server.port}: an SSH server answers there" in failed(z).message
+        assert f"127.0.0.1:{server.port}: another protocol answers there" in failed(z).message
         assert z.comm.stop_service(name), "the service itself is not running"
     assert not (place / "services").exists(), "nothing was prepared"
 
@@ -389,7 +389,7 @@ def test_a_folder_that_cannot_be_written_is_told_with_the_command(place: Path) -
     )
     needs("redis-server", "redis-server")
     said = user.run(script.format(f'"folder": {str(locked / "services")!r}', free_ports(1)[0]))
-    assert said.startswith(f"False redis: the folder {locked / 'services' / 'redis'} cannot be made: Permission denied")
+    assert said.startswith(f"False redis: cannot make the folder {locked / 'services' / 'redis'}: Permission denied")
     assert f"mkdir -p {locked / 'services' / 'redis'}" in said
     said = user.run(script.format(f'"redis": {{"data_dir": {str(locked)!r}}}', free_ports(1)[0]))
     assert f"cannot write the data folder {locked}" in said
@@ -434,7 +434,7 @@ def test_a_full_disk_is_told_and_half_a_cluster_is_never_started(make: Make, sma
 
 
 def test_a_failure_is_kept_until_the_next_call_and_for_its_thread_alone(make: Make) -> None:
-    from zcli_core.services.probing import map_concurrently
+    from zcli_core.services.concurrency import map_concurrently
 
     z = make(redis={"host": "192.0.2.1"}, probe_timeout=0.2)
     assert not z.comm.start_service("redis")

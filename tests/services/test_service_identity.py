@@ -239,7 +239,7 @@ def test_server_of_our_own_at_another_address_is_refused(make: Make) -> None:
     """It would listen on loopback, and never be found where it is looked for."""
     z = make(redis={"host": "127.0.0.2", "port": free_ports(1)[0], "launcher": "local"})
     assert not z.comm.start_service("redis")
-    assert "services.redis.host is 127.0.0.2; zCLI starts servers of its own on the loopback" in failed(z).message
+    assert "services.redis.host is 127.0.0.2; zCLI starts servers on the loopback" in failed(z).message
 
 
 @pytest.mark.parametrize("name", ["postgresql", "redis"])
@@ -308,7 +308,7 @@ def test_folder_that_cannot_be_made_has_a_command_that_needs_no_rights(
     if taken:
         (tmp_path / f"zcli-{os.geteuid()}").touch()
     for _ in range(2):
-        with pytest.raises(LaunchError, match="cannot be made") as caught:
+        with pytest.raises(LaunchError, match="cannot make the folder") as caught:
             make_instance_folder(Path("/proc/none/services/redis"), None)
         command = f"{caught.value.command} && touch $ZCLI_SERVICES_FOLDER/x"
         done = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True)

@@ -1,17 +1,9 @@
-"""memcached as a service: a plugin as anybody could write it, on the public contract alone."""
+"""memcached as a service: a third-party plugin that uses only the public contract."""
 
 from zcli_core import hookimpl
 from zcli_core.config.settings import setting
 from zcli_core.plugins.contract import Provider
-from zcli_core.services.contract import (
-    Exchange,
-    Install,
-    LocalProcess,
-    NotThisService,
-    ProbeResult,
-    ServiceBackend,
-    lines,
-)
+from zcli_core.services.contract import Exchange, LocalProcess, NotThisService, ProbeResult, ServiceBackend, lines
 from zcli_core.services.parts.settings import ServiceSettings
 
 ZCLI_CONTRACT = 1
@@ -28,7 +20,6 @@ class MemcachedBackend(ServiceBackend):
 
     name, title, default_port, settings = "memcached", "memcached", 11211, Memcached
     launchers = (LocalProcess(programs=("memcached",), accounts=("memcache",)),)
-    install = Install(apt="memcached", brew="memcached")
 
     def probe(self, target):
         reply = yield Exchange(b"version\r\n", lines())
@@ -36,8 +27,8 @@ class MemcachedBackend(ServiceBackend):
             raise NotThisService(reply)
         return ProbeResult(version=reply.split()[1].decode(), needs_auth=False)
 
-    def command(self, place):
-        return [place.program, "-l", place.host, "-p", str(place.port), "-U", "0", "-u", "root"]
+    def command(self, paths):
+        return [paths.program, "-l", paths.host, "-p", str(paths.port), "-U", "0", "-u", "root"]
 
 
 @hookimpl
