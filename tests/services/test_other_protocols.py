@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from service_servers import Cluster, OtherServer, free_ports, redis
+from service_servers import CannedServer, Cluster, free_ports, redis
 
 from zcli_core.app import zCLI
 from zcli_core.services.launchers import instances
@@ -43,7 +43,7 @@ HOLDER = f"(pid {os.getpid()}) holds the port"
 def test_status_other_protocol_is_foreign(make: Make, service: str, other: str) -> None:
     """The error has the port and, on Linux, the process that holds it."""
     sent, first = OTHERS[other]
-    with OtherServer(sent, first=first) as server:
+    with CannedServer(sent, first=first) as server:
         for seconds in (0.5, 10):  # a loaded machine may need more time
             status = make(**{service: {"port": server.port}}, probe_timeout=seconds).comm.service_status(service)
             if status["state"] == "foreign":
@@ -58,7 +58,7 @@ def test_status_other_protocol_is_foreign(make: Make, service: str, other: str) 
 @pytest.mark.parametrize("service", NAMES)
 def test_status_silent_server_ends_in_time(make: Make, service: str) -> None:
     """The server accepts connections and sends nothing."""
-    with OtherServer(b"", first=True) as server:
+    with CannedServer(b"", first=True) as server:
         z = make(**{service: {"port": server.port}}, probe_timeout=0.4)
         began = time.monotonic()
         status = z.comm.service_status(service)
@@ -73,7 +73,7 @@ def test_status_silent_server_ends_in_time(make: Make, service: str) -> None:
 def test_status_single_bytes_end_in_time(make: Make, service: str) -> None:
     """The timeout holds for the whole reply, not for each byte."""
 
-    class Dribbling(OtherServer):
+    class Dribbling(CannedServer):
         def _talk(self, connection):  # type: ignore[no-untyped-def]
             stop = time.monotonic() + 40
             try:
@@ -95,7 +95,7 @@ def test_status_single_bytes_end_in_time(make: Make, service: str) -> None:
 def test_status_closing_server_is_silent(make: Make, service: str) -> None:
     """A server that is out of connections closes them, as MongoDB does: it is not foreign."""
 
-    class Closing(OtherServer):
+    class Closing(CannedServer):
         def _talk(self, connection: socket.socket) -> None:
             connection.shutdown(socket.SHUT_RDWR)
 
@@ -162,7 +162,7 @@ def test_status_of_all_probes_concurrently(make: Make) -> None:
     """Each server sends something only after all three have a connection."""
     together = threading.Barrier(3)
 
-    class Waiting(OtherServer):
+    class Waiting(CannedServer):
         def _talk(self, connection):  # type: ignore[no-untyped-def]
             if self.connections == 1:
                 with contextlib.suppress(threading.BrokenBarrierError):

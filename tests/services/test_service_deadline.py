@@ -16,7 +16,7 @@ from slow_resolver import SLOW_HOST, slow_resolver
 from zcli_core.app import zCLI
 from zcli_core.services.contract import Exchange
 from zcli_core.services.probe_connection import MAX_REPLY, NoConnectionError, ProbeConnection
-from zcli_core.testing.tcp_peers import Stranger, TcpPeer
+from zcli_core.testing.tcp_peers import BannerServer, TcpPeer
 
 
 def test_wire_slow_resolver_times_out() -> None:
@@ -48,7 +48,7 @@ def test_status_stranger_resolves_the_host_once(make: Callable[..., zCLI], monke
         return resolver(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    with Stranger(b"") as stranger:
+    with BannerServer(b"") as stranger:
         z = make(probe_timeout=0.2, redis={"host": "counted.invalid", "port": stranger.port})
         assert z.comm.service_status("redis")["state"] == "silent"
     assert len(asked) == 1

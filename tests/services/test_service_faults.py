@@ -18,7 +18,7 @@ from installations import Site
 from needs import needs
 from ordinary_user import OrdinaryUser
 from public_python import public_interpreter
-from service_servers import Cluster, OtherServer, free_ports, redis, until
+from service_servers import CannedServer, Cluster, free_ports, redis, until
 
 from zcli_core.app import zCLI
 from zcli_core.services.failures import ServiceFailure
@@ -214,7 +214,7 @@ def test_a_server_of_ours_at_another_port_is_not_stopped(make: Make, redis_serve
 
 @pytest.mark.parametrize("name", ["postgresql", "redis", "mongodb"])
 def test_a_port_that_something_else_serves_is_named(make: Make, place: Path, name: str) -> None:
-    with OtherServer(b"SSH-2.0-OpenSSH_9.2\r\n", first=True) as server:
+    with CannedServer(b"SSH-2.0-OpenSSH_9.2\r\n", first=True) as server:
         z = make(**{name: {"port": server.port}})
         assert not z.comm.start_service(name)
         assert f"127.0.0.1:{server.port}: another protocol answers there" in failed(z).message
@@ -255,7 +255,7 @@ def test_a_server_that_never_answers_is_ended_after_the_timeout(make: Make, plac
 
 @pytest.mark.usefixtures("odd")
 def test_a_fault_in_a_backends_probe_is_no_fault_of_the_caller(make: Make) -> None:
-    with OtherServer(b"break\n", first=False) as server:
+    with CannedServer(b"break\n", first=False) as server:
         z = make()
         z.comm.start_service("mute", port=server.port)
         assert not z.comm.services.start("mute", port=server.port)
