@@ -310,7 +310,7 @@ def test_a_cluster_of_another_version_is_told(make: Make, cluster: Cluster) -> N
     (cluster.data / "PG_VERSION").write_text("9.1\n")
     z = _cluster_for(make, cluster.data)
     assert not z.comm.start_service("postgresql")
-    assert "is of PostgreSQL 9.1, and no program of that version is installed" in failed(z).message
+    assert "is from PostgreSQL 9.1, and no program of that version is installed" in failed(z).message
 
 
 @pytest.mark.parametrize("reused", [False, True], ids=["a pid that is gone", "a pid that is another program's"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 from zcli_core.printable import printable
@@ -14,16 +14,10 @@ if TYPE_CHECKING:
     from zcli_core.services.contract import ServerPaths
     from zcli_core.types import ConnectionInfo, ServiceStatus
 
-_SYSTEMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
-
 
 def system_name() -> str:
-    """Return the name of this system as ``platform.system()`` does, without importing ``platform`` on usual systems."""
-    if sys.platform in _SYSTEMS:
-        return _SYSTEMS[sys.platform]
-    import platform
-
-    return platform.system()
+    """Return the name of this system as ``platform.system()`` does. The import of ``platform`` would cost more."""
+    return os.uname().sysname if hasattr(os, "uname") else "Windows"
 
 
 def make_status(

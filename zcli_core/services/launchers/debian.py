@@ -16,7 +16,7 @@ from zcli_core.services.launchers import systemd
 from zcli_core.services.launchers.commands import Account, as_root, is_root, last_lines, run, which
 from zcli_core.services.launchers.context import LaunchContext
 from zcli_core.services.launchers.identity import find_holder, serves
-from zcli_core.services.launchers.launcher import Launcher
+from zcli_core.services.launchers.launcher import ManagerLauncher
 from zcli_core.services.launchers.processes import look_up
 from zcli_core.system.users import own_name, user_name
 
@@ -64,7 +64,7 @@ class _Cluster(NamedTuple):
         return _read(file, self.owner)
 
 
-class DebianClusters(Launcher):
+class DebianClusters(ManagerLauncher[_Cluster]):
     """Starts the cluster that has the port. On a machine with systemd it starts the cluster's unit."""
 
     name = "debian-cluster"
@@ -73,12 +73,9 @@ class DebianClusters(Launcher):
     def __init__(self, context: LaunchContext, method: DebianCluster) -> None:
         super().__init__(context)
 
-    def found(self) -> bool:
-        """Return whether a cluster has the target's port, data folder and socket folder."""
-        return self._cluster is not None
-
     @cached_property
-    def _cluster(self) -> _Cluster | None:
+    def unit(self) -> _Cluster | None:
+        """The cluster with the target's port, data folder and socket folder."""
         return next((each for each in self._clusters() if self._fits(each)), None)
 
     def _fits(self, cluster: _Cluster) -> bool:
@@ -115,9 +112,9 @@ class DebianClusters(Launcher):
 
     def runs(self) -> bool | None:
         """Return whether the cluster runs and its process holds the port."""
-        if self._cluster is None or not self._cluster.running:
+        if self.unit is None or not self.unit.running:
             return False
-        proven = serves(self.context, self._cluster.pid)
+        proven = serves(self.context, self.unit.pid)
         return self._pid_file_proves_it() if proven is None else proven
 
     def _pid_file_proves_it(self) -> bool | None:
@@ -125,7 +122,7 @@ class DebianClusters(Launcher):
 
         In most containers root cannot see which process of another account holds a port, but can read this file.
         """
-        cluster = self._require()
+        cluster = self.required_unit()
         try:
             lines = cluster.read(cluster.data / "postmaster.pid").splitlines()
             pid, port = int(lines[0]), int(lines[3])
@@ -138,36 +135,26 @@ class DebianClusters(Launcher):
 
     def is_run_by(self, uid: int) -> bool:
         """Return whether the cluster runs and belongs to the user ``uid``."""
-        return self._cluster is not None and self._cluster.owner == uid and bool(self.runs())
+        return self.unit is not None and self.unit.owner == uid and bool(self.runs())
 
     def command(self, action: str) -> str:
         """Return the command as root: ``systemctl`` on a machine with systemd, else ``pg_ctlcluster``."""
-        cluster = self._require()
+        cluster = self.required_unit()
         if systemd.is_available():
             return as_root("systemctl", action, cluster.unit)
         return as_root("pg_ctlcluster", cluster.version, cluster.name, action)
 
-    def start(self) -> None:
-        """Start the cluster and wait until it is ready."""
-        self._control("start")
-        self.require_ready(f"starting the cluster {self._require().version} {self._require().name}", self._log)
-
-    def stop(self) -> None:
-        """Stop the cluster and wait until it has ended."""
-        self._control("stop", "--mode=fast")
-        self.require_stopped(f"stopping the cluster {self._require().version} {self._require().name}")
-
-    def _require(self) -> _Cluster:
-        if self._cluster is not None:
-            return self._cluster
+    def not_found(self) -> LaunchError:
+        """Return the error for a system without such a cluster."""
         others = ", ".join(f"{each.version} {each.name} on {each.port}" for each in self._clusters())
-        raise LaunchError(
+        return LaunchError(
             f"no PostgreSQL cluster has the port {self.context.target.port}"
             + (f"; there is {others}; set services.postgresql.port to its port" if others else "")
         )
 
-    def _control(self, action: str, *options: str) -> None:
-        cluster = self._require()
+    def control(self, action: str) -> str:
+        """Start or stop the cluster."""
+        cluster = self.required_unit()
         if systemd.is_available():
             done = systemd.systemctl(action, cluster.unit, self.context.remaining)
         else:
@@ -177,17 +164,25 @@ class DebianClusters(Launcher):
                     f"the user {own_name()} may not {action} it",
                     self.command(action),
                 )
-            command = ["pg_ctlcluster", cluster.version, cluster.name, action, *options]
+            command = [
+                "pg_ctlcluster",
+                cluster.version,
+                cluster.name,
+                action,
+                *(["--mode=fast"] if action == "stop" else []),
+            ]
             done = run(command, self.context.remaining, folder=Path("/"))
         if done.code not in (0, _ALREADY):
             raise LaunchError(
                 f"the cluster {cluster.version} {cluster.name} did not {action}",
-                log=(*done.last_lines, *self._log()),
+                log=(*done.last_lines, *self.log()),
             )
+        return f"{action} of the cluster {cluster.version} {cluster.name}"
 
-    def _log(self) -> tuple[str, ...]:
+    def log(self) -> tuple[str, ...]:
+        """Return the last lines of the cluster's log."""
         try:
-            cluster = self._require()
+            cluster = self.required_unit()
             return last_lines(cluster.read(Path(cluster.log_file)))
         except OSError:
             return ()

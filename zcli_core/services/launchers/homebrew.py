@@ -12,10 +12,10 @@ from zcli_core.services.contract import HomebrewFormula, LaunchError
 from zcli_core.services.launchers.commands import as_user, is_root, last_lines, run, which
 from zcli_core.services.launchers.context import LaunchContext
 from zcli_core.services.launchers.identity import serves
-from zcli_core.services.launchers.launcher import Launcher
+from zcli_core.services.launchers.launcher import ManagerLauncher
 
 
-class Homebrew(Launcher):
+class Homebrew(ManagerLauncher[str]):
     """Starts the first installed formula. The state that brew reports is not used as proof: the service is probed."""
 
     name = "homebrew"
@@ -24,12 +24,9 @@ class Homebrew(Launcher):
         super().__init__(context)
         self._names = method.formulae
 
-    def found(self) -> bool:
-        """Return whether one of the formulae is installed."""
-        return self._formula is not None
-
     @cached_property
-    def _formula(self) -> str | None:
+    def unit(self) -> str | None:
+        """The first formula that is installed."""
         if which("brew") is None:
             return None
         installed = run(["brew", "list", "--formula", "-1"], self.context.remaining)
@@ -41,7 +38,7 @@ class Homebrew(Launcher):
         return None
 
     def _info(self) -> dict[str, Any]:
-        shown = run(["brew", "services", "info", self._require(), "--json"], self.context.remaining)
+        shown = run(["brew", "services", "info", self.required_unit(), "--json"], self.context.remaining)
         try:
             found = json.loads(shown.output[shown.output.find("[") :])
             return dict(found[0])
@@ -50,46 +47,38 @@ class Homebrew(Launcher):
 
     def runs(self) -> bool | None:
         """Return whether brew reports that it runs, and its process holds the port."""
-        if self._formula is None:
+        if self.unit is None:
             return False
         info = self._info()
         return serves(self.context, int(info.get("pid") or 0)) if info.get("running") else False
 
     def command(self, action: str) -> str:
         """Return the ``brew services`` command, as the user who installed Homebrew."""
-        command = ("brew", "services", action, self._require())
+        command = ("brew", "services", action, self.required_unit())
         return as_user(_owner(which("brew")), *command) if is_root() else " ".join(command)
 
-    def start(self) -> None:
-        """Start the service and wait until it is ready."""
-        self._control("start")
-        self.require_ready(f"brew services start {self._require()}", self._log)
+    def not_found(self) -> LaunchError:
+        """Return the error for a system without the formulae."""
+        formula = self.context.backend.install.brew
+        return LaunchError(
+            f"the Homebrew formula {' or '.join(self._names)} is not installed",
+            f"brew install {formula}" if formula else None,
+        )
 
-    def stop(self) -> None:
-        """Stop the service and wait until it has ended."""
-        self._control("stop")
-        self.require_stopped(f"brew services stop {self._require()}")
-
-    def _require(self) -> str:
-        if self._formula is None:
-            formula = self.context.backend.install.brew
-            raise LaunchError(
-                f"the Homebrew formula {' or '.join(self._names)} is not installed",
-                f"brew install {formula}" if formula else None,
-            )
-        return self._formula
-
-    def _control(self, action: str) -> None:
+    def control(self, action: str) -> str:
+        """Start or stop the service with ``brew services``."""
         if is_root():
             raise LaunchError(
                 "root cannot control services of Homebrew, which belong to the user who installed them",
                 self.command(action),
             )
-        done = run(["brew", "services", action, self._require()], self.context.remaining)
+        done = run(["brew", "services", action, self.required_unit()], self.context.remaining)
         if done.code:
             raise LaunchError(f"brew services {action} failed", log=done.last_lines)
+        return f"brew services {action} {self.required_unit()}"
 
-    def _log(self) -> tuple[str, ...]:
+    def log(self) -> tuple[str, ...]:
+        """Return the last lines of the log file that brew names."""
         info = self._info()
         file = info.get("error_log_path") or info.get("log_path")
         try:

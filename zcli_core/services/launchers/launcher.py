@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from functools import cached_property
+from typing import ClassVar, Generic, TypeVar
 
 from zcli_core.services.contract import LaunchError
 from zcli_core.services.launchers.context import LaunchContext
+
+_U = TypeVar("_U")
 
 
 class Launcher:
@@ -55,33 +57,60 @@ class Launcher:
         """
         raise NotImplementedError
 
-    def require_ready(self, what: str, log: Callable[[], Sequence[str]] = tuple) -> None:
-        """Wait until the service is ready.
 
-        Args:
-            what: what was done to start it, for the error.
-            log: returns the last lines of its log, for the error.
+class ManagerLauncher(Launcher, Generic[_U]):
+    """A launcher that uses a service manager of the system."""
+
+    @cached_property
+    def unit(self) -> _U | None:
+        """What the manager calls the service; None if the manager does not have it."""
+        raise NotImplementedError
+
+    def not_found(self) -> LaunchError:
+        """Return the error for a manager that does not have the service."""
+        raise NotImplementedError
+
+    def control(self, action: str) -> str:
+        """Make the manager start or stop the service, and return what was done.
 
         Raises:
-            LaunchError: it is not ready before the deadline.
+            LaunchError: the manager failed.
         """
-        context = self.context
+        raise NotImplementedError
+
+    def log(self) -> tuple[str, ...]:
+        """Return the last lines of the service's log; empty if they cannot be read."""
+        return ()
+
+    def found(self) -> bool:
+        """Return whether the manager has the service."""
+        return self.unit is not None
+
+    def required_unit(self) -> _U:
+        """Return what the manager calls the service.
+
+        Raises:
+            LaunchError: the manager does not have it.
+        """
+        if self.unit is None:
+            raise self.not_found()
+        return self.unit
+
+    def start(self) -> None:
+        """Start the service and wait until it is ready."""
+        context, done = self.context, self.control("start")
         outcome = context.wait_until_ready()
         if outcome.state != "ready":
             detail = f": {outcome.detail}" if outcome.detail else ""
             raise LaunchError(
-                f"{what} succeeded, but {context.target.address} was not ready within {context.timeout:g} s{detail}",
-                log=log(),
+                f"{done} succeeded, but {context.target.address} was not ready within {context.timeout:g} s{detail}",
+                log=self.log(),
             )
 
-    def require_stopped(self, what: str) -> None:
-        """Wait until the service does not answer any more. ``what`` was done to stop it.
-
-        Raises:
-            LaunchError: it still answers at the deadline.
-        """
-        context = self.context
+    def stop(self) -> None:
+        """Stop the service and wait until it does not answer any more."""
+        context, done = self.context, self.control("stop")
         if not context.wait_until(lambda: not context.probe().is_running):
             raise LaunchError(
-                f"{what} succeeded, but {context.target.address} still answered after {context.timeout:g} s"
+                f"{done} succeeded, but {context.target.address} still answered after {context.timeout:g} s"
             )

@@ -10,7 +10,7 @@ from zcli_core.services.contract import LaunchError, SystemdUnit
 from zcli_core.services.launchers.commands import Outcome, as_root, last_lines, run, which
 from zcli_core.services.launchers.context import LaunchContext
 from zcli_core.services.launchers.identity import serves
-from zcli_core.services.launchers.launcher import Launcher
+from zcli_core.services.launchers.launcher import ManagerLauncher
 from zcli_core.system.users import own_name
 
 #: Exists if systemd runs this machine (sd_booted(3)). In most containers, systemctl may be installed without it.
@@ -39,7 +39,7 @@ def systemctl(action: str, unit: str, timeout: float) -> Outcome:
     return done
 
 
-class Systemd(Launcher):
+class Systemd(ManagerLauncher[str]):
     """Starts the first unit that exists. The state of a unit is read from its properties, not from exit codes."""
 
     name = "systemd"
@@ -48,12 +48,9 @@ class Systemd(Launcher):
         super().__init__(context)
         self._names = method.units
 
-    def found(self) -> bool:
-        """Return whether systemd runs this machine and has one of the units."""
-        return self._unit is not None
-
     @cached_property
-    def _unit(self) -> str | None:
+    def unit(self) -> str | None:
+        """The first unit that exists, if systemd runs this machine."""
         if not is_available():
             return None
         for name in self._candidates():
@@ -80,7 +77,7 @@ class Systemd(Launcher):
 
     def runs(self) -> bool | None:
         """Return whether the unit runs and its process holds the port."""
-        unit = self._unit
+        unit = self.unit
         if unit is None:
             return False
         properties = self._properties(unit)
@@ -90,7 +87,7 @@ class Systemd(Launcher):
 
     def is_run_by(self, uid: int) -> bool:
         """Return whether the unit is active as the user ``uid``, which may be a dynamic user of systemd."""
-        unit = self._unit
+        unit = self.unit
         if unit is None:
             return False
         found = self._properties(unit, "ActiveState,UID")
@@ -98,37 +95,27 @@ class Systemd(Launcher):
 
     def command(self, action: str) -> str:
         """Return the ``systemctl`` command, as root."""
-        return as_root("systemctl", action, self._require())
+        return as_root("systemctl", action, self.required_unit())
 
-    def start(self) -> None:
-        """Start the unit and wait until the service is ready."""
-        unit = self._require()
-        done = systemctl("start", unit, self.context.remaining)
+    def control(self, action: str) -> str:
+        """Start or stop the unit."""
+        unit = self.required_unit()
+        done = systemctl(action, unit, self.context.remaining)
         if done.code:
-            raise LaunchError(f"systemctl start {unit} failed", log=self._log(done))
-        self.require_ready(f"systemctl start {unit}", self._log)
+            raise LaunchError(f"systemctl {action} {unit} failed", log=self.log() or done.last_lines)
+        return f"systemctl {action} {unit}"
 
-    def stop(self) -> None:
-        """Stop the unit and wait until the service has ended."""
-        unit = self._require()
-        done = systemctl("stop", unit, self.context.remaining)
-        if done.code:
-            raise LaunchError(f"systemctl stop {unit} failed", log=done.last_lines)
-        self.require_stopped(f"systemctl stop {unit}")
+    def not_found(self) -> LaunchError:
+        """Return the error for a system without the units."""
+        return LaunchError(f"no systemd unit {' or '.join(self._names)} found")
 
-    def _require(self) -> str:
-        if self._unit is None:
-            raise LaunchError(f"no systemd unit {' or '.join(self._names)} found")
-        return self._unit
-
-    def _log(self, done: Outcome | None = None) -> tuple[str, ...]:
-        """Return the last lines of the unit's log, else those of systemctl if our user may not read the journal."""
-        if which("journalctl") and self._unit:
-            try:
-                command = ["journalctl", "--no-pager", "-q", "-o", "cat", "-n", "8", "-u", self._unit]
-                said = run(command, self.context.remaining)
-            except LaunchError:
-                said = Outcome(1, "")
-            if said.code == 0 and said.output.strip():
-                return last_lines(said.output)
-        return done.last_lines if done else ()
+    def log(self) -> tuple[str, ...]:
+        """Return the last lines of the unit's journal; empty if our user may not read it."""
+        if which("journalctl") is None or self.unit is None:
+            return ()
+        command = ["journalctl", "--no-pager", "-q", "-o", "cat", "-n", "8", "-u", self.unit]
+        try:
+            done = run(command, self.context.remaining)
+        except LaunchError:
+            return ()
+        return () if done.code else last_lines(done.output)

@@ -11,18 +11,17 @@ from zcli_core.services.contract import LaunchError, WindowsService
 from zcli_core.services.launchers.commands import run, which
 from zcli_core.services.launchers.context import LaunchContext
 from zcli_core.services.launchers.identity import serves
-from zcli_core.services.launchers.launcher import Launcher
+from zcli_core.services.launchers.launcher import ManagerLauncher
 
 IS_WINDOWS = sys.platform == "win32"
 
 # The exit codes of sc are system error codes: learn.microsoft.com/windows/win32/debug/system-error-codes
 _ACCESS_DENIED = 5
-_ALREADY_RUNNING = 1056
-_NOT_ACTIVE = 1062
+_ALREADY = {"start": 1056, "stop": 1062}  # ERROR_SERVICE_ALREADY_RUNNING, ERROR_SERVICE_NOT_ACTIVE
 _RUNNING = 4  # dwCurrentState of SERVICE_STATUS
 
 
-class WindowsServices(Launcher):
+class WindowsServices(ManagerLauncher[str]):
     """Starts the first service with a matching name."""
 
     name = "windows-service"
@@ -31,12 +30,9 @@ class WindowsServices(Launcher):
         super().__init__(context)
         self._names = method.services
 
-    def found(self) -> bool:
-        """Return whether a service of that name is installed."""
-        return self._service is not None
-
     @cached_property
-    def _service(self) -> str | None:
+    def unit(self) -> str | None:
+        """The first service with a matching name."""
         if not IS_WINDOWS or which("sc") is None:  # on other systems, sc is a spreadsheet program
             return None
         listed = run(["sc", "query", "type=", "service", "state=", "all", "bufsize=", "262144"], self.context.remaining)
@@ -49,9 +45,9 @@ class WindowsServices(Launcher):
 
     def runs(self) -> bool | None:
         """Return whether the service's state is RUNNING, and its process holds the port."""
-        if self._service is None:
+        if self.unit is None:
             return False
-        shown = run(["sc", "queryex", self._service], self.context.remaining).output
+        shown = run(["sc", "queryex", self.unit], self.context.remaining).output
         # Windows translates the names of these lines, but not the codes after the colon, nor "PID".
         state = re.search(r":\s*([1-7])\s+[A-Z_]+\s*$", shown, re.MULTILINE)
         pid = re.search(r"^\s*PID\s*:\s*(\d+)", shown, re.MULTILINE)
@@ -61,25 +57,15 @@ class WindowsServices(Launcher):
 
     def command(self, action: str) -> str:
         """Return the ``net`` command for an administrator's prompt. ``net`` waits for the service, ``sc`` does not."""
-        return f'net {action} "{self._require()}"'
+        return f'net {action} "{self.required_unit()}"'
 
-    def start(self) -> None:
-        """Start the service and wait until it is ready."""
-        self._control("start", _ALREADY_RUNNING)
-        self.require_ready(f"sc start {self._require()}")
+    def not_found(self) -> LaunchError:
+        """Return the error for a system without the services."""
+        return LaunchError(f"no Windows service {' or '.join(self._names)} found")
 
-    def stop(self) -> None:
-        """Stop the service and wait until it has ended."""
-        self._control("stop", _NOT_ACTIVE)
-        self.require_stopped(f"sc stop {self._require()}")
-
-    def _require(self) -> str:
-        if self._service is None:
-            raise LaunchError(f"no Windows service {' or '.join(self._names)} found")
-        return self._service
-
-    def _control(self, action: str, already: int) -> None:
-        service = self._require()
+    def control(self, action: str) -> str:
+        """Start or stop the service with ``sc``."""
+        service = self.required_unit()
         done = run(["sc", action, service], self.context.remaining)
         code = _code(done.code, done.output)
         if code == _ACCESS_DENIED:
@@ -87,8 +73,9 @@ class WindowsServices(Launcher):
                 f"only an administrator can {action} the service {service}; use a prompt that runs as administrator",
                 self.command(action),
             )
-        if code not in (0, already):
+        if code not in (0, _ALREADY[action]):
             raise LaunchError(f"sc {action} {service} failed", log=done.last_lines)
+        return f"sc {action} {service}"
 
 
 def _code(exit_status: int, output: str) -> int:
