@@ -153,7 +153,7 @@ class Cluster:
                 server.wait(30)
 
 
-class Lookalike:
+class CannedServer:
     """A server on loopback that answers everybody with the same bytes, and counts its connections."""
 
     def __init__(self, greeting: bytes, *, first: bool) -> None:
@@ -167,7 +167,7 @@ class Lookalike:
         self._open: list[socket.socket] = []
         self._thread = threading.Thread(target=self._serve)
 
-    def __enter__(self) -> Lookalike:
+    def __enter__(self) -> CannedServer:
         self._thread.start()
         return self
 

@@ -181,7 +181,7 @@ class Comm:
     def service_status(self, name: str = _EVERY) -> ServiceStatus | dict[str, ServiceStatus]:
         """Return the status of a service; without a name, the status of every service by name.
 
-        All services are probed at the same time, each for at most ``services.timeout`` seconds. zCLI never logs in.
+        All services are probed concurrently, each for at most ``services.probe_timeout`` seconds. zCLI never logs in.
 
         Raises:
             ValueError: no plugin provides a service of that name.

@@ -6,18 +6,18 @@ import itertools
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
-F = TypeVar("F")
+_F = TypeVar("_F")
 
-# One variable for all objects, because a context variable is never freed. The mapping is replaced and never changed,
-# because a task begins with a copy of its parent's context, which holds the same mapping.
+# One context variable for all objects, because a context variable is never freed. Its mapping is replaced and never
+# changed: a task starts with a copy of its parent's context, which refers to the same mapping.
 _NOTHING: Mapping[int, Any] = MappingProxyType({})
 _failures: ContextVar[Mapping[int, Any]] = ContextVar("zcli_last_failures", default=_NOTHING)
 _numbers = itertools.count()
 
 
-class LastFailure(Generic[F]):
+class LastFailure(Generic[_F]):
     """Holds the last failure of one object in the calling thread or task."""
 
     __slots__ = ("_number",)
@@ -25,14 +25,16 @@ class LastFailure(Generic[F]):
     def __init__(self) -> None:
         self._number = next(_numbers)
 
-    def get(self) -> F | None:
-        """Return the failure of the last call, or None if it succeeded or there was no call."""
-        return cast("F | None", _failures.get().get(self._number))
+    def get(self) -> _F | None:
+        """Return the failure of the last call; None if it succeeded or there was no call."""
+        return _failures.get().get(self._number)
 
-    def set(self, failure: F | None) -> None:
-        """Keep a failure; None stands for a call that succeeded."""
+    def set(self, failure: _F) -> None:
+        """Store the failure of a call."""
+        _failures.set({**_failures.get(), self._number: failure})
+
+    def clear(self) -> None:
+        """Remove the failure of an earlier call."""
         known = _failures.get()
-        if failure is not None:
-            _failures.set({**known, self._number: failure})
-        elif self._number in known:
-            _failures.set({number: other for number, other in known.items() if number != self._number})
+        if self._number in known:
+            _failures.set({number: failure for number, failure in known.items() if number != self._number})

@@ -1,4 +1,4 @@
-"""MongoDB: is it running, and starting and stopping it."""
+"""MongoDB as a service: its status, starting and stopping it."""
 
 from zcli_core import hookimpl
 from zcli_core.plugins.contract import Provider
@@ -16,7 +16,7 @@ def zcli_settings():  # type: ignore[no-untyped-def]
 
 @hookimpl
 def zcli_service_backends():  # type: ignore[no-untyped-def]
-    """Offer the service; what speaks its protocol is imported when it is first asked for."""
+    """Provide the service. Its backend is imported when it is first used."""
     return [Provider("mongodb", "MongoDB, the document database", _backend, aliases=("mongo",))]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from zcli_core.services.contract import (
-    Answer,
     DataFolder,
     Exchange,
     HomebrewFormula,
@@ -16,32 +15,32 @@ from zcli_core.services.contract import (
     LaunchError,
     LocalProcess,
     NotThisService,
-    Place,
     Probe,
+    ProbeResult,
     Reply,
+    ServerPaths,
     ServiceBackend,
     SystemdUnit,
     Target,
     WindowsService,
-    greet,
+    first_exchange,
 )
 from zcli_mongodb.settings import Mongodb
-from zcli_mongodb.wire import command, is_whole, reply_to
+from zcli_mongodb.wire import command, is_complete, reply_to
 
 # https://www.mongodb.com/docs/manual/reference/error-codes/
 _UNAUTHORIZED = 13
 _NO_SUCH_COMMAND = 59
 _API_VERSION_REQUIRED = 322
-#: The stand-in from the extra: it speaks MongoDB's protocol and keeps its documents in SQLite.
+#: The server in the extra. It speaks MongoDB's protocol and stores its documents in SQLite.
 _STAND_IN = "nx-27017"
 _PID_FILE = "server.pid"
 
 
 class MongodbBackend(ServiceBackend):
-    """MongoDB 3.6 and later, and what speaks its protocol (FerretDB).
+    """MongoDB 3.6 and later, and servers that speak its protocol, such as FerretDB.
 
-    No MongoDB server comes as a wheel. The extra brings a stand-in, which does for trying things out: see
-    :data:`_STAND_IN`.
+    No wheel contains a MongoDB server. The extra ``mongodb`` installs nx-27017, a stand-in for development.
     """
 
     name = "mongodb"
@@ -65,73 +64,73 @@ class MongodbBackend(ServiceBackend):
     )
 
     def probe(self, target: Target) -> Probe:
-        """Send ``hello``, which needs no login; then ask for the version and for what only a login would give."""
-        hello = yield from greet(target, command(1, "hello"), is_whole)
+        """Send ``hello``, which needs no login, then commands for the version and whether a login is required."""
+        hello = yield from first_exchange(target, command(1, "hello"), is_complete)
         document = _document(1, hello)
         if document.get("code") == _NO_SUCH_COMMAND:  # before 4.4.2
-            hello = yield Exchange(command(1, "isMaster"), is_whole)
+            hello = yield Exchange(command(1, "isMaster"), is_complete)
             document = _document(1, hello)
         if document.get("ok") != 1:
             ready = document.get("code") == _API_VERSION_REQUIRED
-            return Answer(ready=ready, detail=str(document.get("errmsg") or "it gives no reason"))
+            return ProbeResult(ready=ready, detail=str(document.get("errmsg") or "it gives no reason"))
         if "maxWireVersion" not in document:
             raise NotThisService(hello)
         if not any(document.get(role) for role in ("isWritablePrimary", "ismaster", "secondary")):
-            return Answer(ready=False, detail="it is neither primary nor secondary")
-        build = yield from _ask(2, "buildInfo")
-        databases = yield from _ask(3, "listDatabases", nameOnly=True)
+            return ProbeResult(ready=False, detail="it is neither primary nor secondary")
+        build = yield from _run_command(2, "buildInfo")
+        databases = yield from _run_command(3, "listDatabases", nameOnly=True)
         version = build.get("ferretdbVersion") or build.get("version")
         needs_auth = databases.get("code") == _UNAUTHORIZED or build.get("code") == _UNAUTHORIZED
-        return Answer(version=str(version) if version else None, needs_auth=needs_auth)
+        return ProbeResult(version=str(version) if version else None, needs_auth=needs_auth)
 
     def connection_info(self, target: Target) -> dict[str, Any]:
-        """``database`` and a ``url`` that pymongo and others take."""
+        """Return ``database`` and a ``url`` that pymongo and other drivers accept."""
         user = f"{quote(target.user, safe='')}@" if target.user else ""
-        place = quote(target.host, safe="") if target.is_socket_path else target.address
+        host = quote(target.host, safe="") if target.is_socket_path else target.address
         database = quote(target.database or "", safe="")
-        return {"database": target.database, "url": f"mongodb://{user}{place}/{database}{_tls_options(target)}"}
+        return {"database": target.database, "url": f"mongodb://{user}{host}/{database}{_tls_options(target)}"}
 
     def choose_program(self, programs: Sequence[Path], data: DataFolder) -> Path:
-        """Of mongod and the stand-in, the one whose data is there: the other one would start with an empty database."""
+        """Return the program that wrote the data, mongod or the stand-in. The other would not see the data."""
         names = data.names()
-        is_mongods = "WiredTiger" in names
-        if not is_mongods and not any(name.endswith(".db") for name in names):
+        is_from_mongod = "WiredTiger" in names
+        if not is_from_mongod and not any(name.endswith(".db") for name in names):
             return programs[0]
         for program in programs:
-            if (program.name != _STAND_IN) == is_mongods:
+            if (program.name != _STAND_IN) == is_from_mongod:
                 return program
-        name, other = ("mongod", _STAND_IN) if is_mongods else (_STAND_IN, "mongod")
+        name, other = ("mongod", _STAND_IN) if is_from_mongod else (_STAND_IN, "mongod")
         raise LaunchError(
             f"the data folder {data.path} was written by {name}, which is not installed, and {other} cannot read it; "
             f"install {name}, or name another folder with data_dir"
         )
 
-    def prepare(self, place: Place) -> None:
-        """mongod's own lock needs no help; the stand-in's file does."""
-        place.free_pid_file(place.data / _PID_FILE, _STAND_IN)
+    def prepare(self, paths: ServerPaths) -> None:
+        """Correct the pid file of the stand-in. mongod corrects its own lock file."""
+        paths.free_pid_file(paths.data / _PID_FILE, _STAND_IN)
 
-    def command(self, place: Place) -> Sequence[str]:
-        """mongod, or the stand-in from the extra."""
-        if place.program.name == _STAND_IN:
+    def command(self, paths: ServerPaths) -> Sequence[str]:
+        """Return the command line of mongod, or of the stand-in."""
+        if paths.program.name == _STAND_IN:
             return [
-                str(place.program),
-                f"--host={place.host}",
-                f"--port={place.port}",
-                f"--data-dir={place.data}",
-                f"--pid-file={place.data / _PID_FILE}",
-                f"--log-file={place.data / 'server.log'}",
+                str(paths.program),
+                f"--host={paths.host}",
+                f"--port={paths.port}",
+                f"--data-dir={paths.data}",
+                f"--pid-file={paths.data / _PID_FILE}",
+                f"--log-file={paths.data / 'server.log'}",
             ]
         return [
-            str(place.program),
-            f"--bind_ip={place.host}",
-            f"--port={place.port}",
-            f"--dbpath={place.data}",
+            str(paths.program),
+            f"--bind_ip={paths.host}",
+            f"--port={paths.port}",
+            f"--dbpath={paths.data}",
             "--nounixsocket",
         ]
 
 
 def _tls_options(target: Target) -> str:
-    """The options of a connection string for TLS. They have no place for a key in a file of its own."""
+    """Return the TLS options of a connection string. A key outside the certificate's file cannot be given there."""
     if not target.tls:
         return ""
     options = {"tls": "true"}
@@ -143,9 +142,9 @@ def _tls_options(target: Target) -> str:
     return f"?{urlencode(options)}"
 
 
-def _ask(number: int, name: str, **options: bool) -> Generator[Exchange, Reply, dict[str, Any]]:
-    """What the server answers; nothing, where it does not."""
-    reply = yield Exchange(command(number, name, **options), is_whole)
+def _run_command(number: int, name: str, **options: bool) -> Generator[Exchange, Reply, dict[str, Any]]:
+    """Return the document that the server replies; empty if it does not reply."""
+    reply = yield Exchange(command(number, name, **options), is_complete)
     try:
         return reply_to(number, reply)
     except ValueError:
@@ -153,7 +152,7 @@ def _ask(number: int, name: str, **options: bool) -> Generator[Exchange, Reply, 
 
 
 def _document(number: int, reply: bytes) -> dict[str, Any]:
-    """The document of a reply, which has ``ok`` whether the command succeeded or not."""
+    """Return the document of a reply. It contains ``ok``, also if the command failed."""
     try:
         document = reply_to(number, reply)
     except ValueError as error:

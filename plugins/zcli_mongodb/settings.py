@@ -1,4 +1,4 @@
-"""Where MongoDB is, by single settings or by MONGODB_URI."""
+"""The settings of MongoDB: single settings, or MONGODB_URI."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from zcli_core.services.parts.settings import ServiceSettings
 
 
 def parse_uri(text: str) -> Mapping[str, Any]:
-    """What a connection string says: ``mongodb://[user@]host[:port][,more hosts][/database][?options]``.
+    """Return the settings in a connection string: ``mongodb://[user@]host[:port][,more hosts][/database][?options]``.
 
-    Of several hosts the first is taken, and a password is dropped.
+    The first of several hosts is used, and a password is ignored.
     https://www.mongodb.com/docs/manual/reference/connection-string/
 
-    :raises ValueError: it is none.
-    :raises Unusable: it is one that has to be looked up in the DNS.
+    Raises:
+        ValueError: it is not a valid connection string.
+        Unusable: it must be resolved with DNS records.
     """
     from urllib.parse import parse_qs, unquote
 
     scheme, _, rest = text.partition("://")
     if scheme == "mongodb+srv":
-        raise Unusable("a mongodb+srv:// address has to be looked up in the DNS; set services.mongodb.host instead")
+        raise Unusable("zCLI does not look up mongodb+srv:// in the DNS; set services.mongodb.host instead")
     if scheme != "mongodb":
-        raise ValueError("another scheme")
+        raise ValueError("the scheme must be mongodb")
     authority, _, tail = rest.partition("/")
     credentials, _, hosts = authority.rpartition("@")
     database, _, options = tail.partition("?")
-    # A "/", "?" or "@" in a password that is not escaped would make one half of it look like a host.
+    # An unescaped "/", "?" or "@" in a password would make a part of it look like a host.
     if "@" in credentials or "@" in tail or "?" in authority:
         raise ValueError("the part before @ is not escaped")
     host, port = _first(hosts)
@@ -55,7 +56,7 @@ def _first(hosts: str) -> tuple[str, int | None]:
     else:
         host, _, port = first.partition(":")
     if not host or (port and not (port.isascii() and port.isdigit())):
-        raise ValueError("no host, or no number for a port")
+        raise ValueError("it has no host, or an invalid port")
     return host, int(port) if port else None
 
 

@@ -1,4 +1,4 @@
-"""As much of MongoDB's wire protocol and of BSON as a greeting takes.
+"""The part of MongoDB's wire protocol and of BSON that a probe needs.
 
 https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/ and https://bsonspec.org/spec.html
 """
@@ -13,12 +13,12 @@ _HEADER = struct.Struct("<iiii")
 _MOST = 48_000_000
 _DEEPEST = 20
 
-# Sizes of the BSON types whose size does not vary and whose value is not needed.
+# Sizes of BSON types with a fixed size whose value is not needed.
 _FIXED = {0x06: 0, 0x07: 12, 0x09: 8, 0x0A: 0, 0x11: 8, 0x13: 16, 0x7F: 0, 0xFF: 0}
 
 
 def command(number: int, name: str, **options: bool) -> bytes:
-    """An OP_MSG with one command to the database admin: ``{name: 1, ..., $db: "admin"}``."""
+    """Return an OP_MSG with one command to the database admin: ``{name: 1, ..., $db: "admin"}``."""
     elements = b"\x10" + _cstring(name) + struct.pack("<i", 1)
     for option, value in options.items():
         elements += b"\x08" + _cstring(option) + bytes([value])
@@ -33,8 +33,8 @@ def _cstring(text: str) -> bytes:
     return text.encode() + b"\0"
 
 
-def is_whole(data: bytes) -> bool:
-    """Whether one whole message is there, or something that is none."""
+def is_complete(data: bytes) -> bool:
+    """Return whether ``data`` begins with a complete message, or is not a message."""
     if len(data) < _HEADER.size:
         return False
     length, _, _, opcode = _HEADER.unpack_from(data)
@@ -42,17 +42,20 @@ def is_whole(data: bytes) -> bool:
 
 
 def reply_to(number: int, data: bytes) -> dict[str, Any]:
-    """The document of the reply to the command of that number; values of types that are not needed are None.
+    """Return the document of the reply to the command with the request id ``number``.
 
-    :raises ValueError: it is no such reply.
+    Values of types that a probe does not need are None.
+
+    Raises:
+        ValueError: it is not the reply to that command.
     """
     try:
         length, _, response_to, opcode = _HEADER.unpack_from(data)
         if opcode != OP_MSG or response_to != number or length > len(data) or data[_HEADER.size + 4] != 0:
-            raise ValueError("another message")
+            raise ValueError("not the reply to the command")
         document, _ = _document(data, _HEADER.size + 5, 0)
     except (struct.error, IndexError, UnicodeDecodeError) as error:
-        raise ValueError("it ends in the middle") from error
+        raise ValueError("the message is incomplete") from error
     return document
 
 
@@ -60,7 +63,7 @@ def _document(data: bytes, start: int, depth: int) -> tuple[dict[str, Any], int]
     (size,) = struct.unpack_from("<i", data, start)
     end = start + size
     if size < 5 or end > len(data) or depth > _DEEPEST or data[end - 1] != 0:
-        raise ValueError("a document of another size")
+        raise ValueError("invalid size of a document")
     found: dict[str, Any] = {}
     position = start + 4
     while position < end - 1:
@@ -69,7 +72,7 @@ def _document(data: bytes, start: int, depth: int) -> tuple[dict[str, Any], int]
         name = data[position + 1 : name_end].decode()
         found[name], position = _element(data, kind, name_end + 1, depth)
         if position >= end:
-            raise ValueError("an element beyond its document")
+            raise ValueError("an element beyond the end of its document")
     return found, end
 
 
@@ -79,14 +82,14 @@ def _element(data: bytes, kind: int, start: int, depth: int) -> tuple[Any, int]:
     if kind in (0x02, 0x0D, 0x0E):
         (size,) = struct.unpack_from("<i", data, start)
         if size < 1 or start + 4 + size > len(data):
-            raise ValueError("a string of another size")
+            raise ValueError("invalid size of a string")
         return data[start + 4 : start + 3 + size].decode(), start + 4 + size
     if kind in (0x03, 0x04):
         return _document(data, start, depth + 1)
     if kind == 0x05:
         (size,) = struct.unpack_from("<i", data, start)
         if size < 0:
-            raise ValueError("a binary of a negative size")
+            raise ValueError("negative size of a binary")
         return None, start + 5 + size
     if kind == 0x08:
         return data[start] == 1, start + 1

@@ -22,8 +22,8 @@ from zcli_core.services.contract import (
     Install,
     LaunchError,
     LocalProcess,
-    Place,
     Probe,
+    ServerPaths,
     ServiceBackend,
     SystemdUnit,
     Target,
@@ -37,7 +37,7 @@ _PASSFILE = "pgpass"
 _VERSION_TIMEOUT = 5.0  # for printing one line
 _SOCKET_NAME = ".s.PGSQL.{port}"
 _VERSION_FILE = "PG_VERSION"
-#: Where initdb makes the cluster, within the data folder, and what moves it when it is complete, its version last.
+#: The folder in the data folder where initdb makes a cluster, and the commands that move it, its version file last.
 _FRESH = "new"
 _MOVE = f"""set -e
 for item in {_FRESH}/*; do
@@ -45,7 +45,7 @@ for item in {_FRESH}/*; do
 done
 mv {_FRESH}/{_VERSION_FILE} .
 rmdir {_FRESH}"""
-#: Bytes of a Unix socket's path on the system that allows the fewest: macOS.
+#: Bytes of the longest path of a Unix socket on macOS, which allows fewer than other systems.
 _LONGEST_SOCKET_PATH = 103
 _REQUIRE_AUTH_SINCE = 16
 
@@ -53,12 +53,12 @@ _REQUIRE_AUTH_SINCE = 16
 class PostgresqlBackend(ServiceBackend):
     """PostgreSQL 9.6 and later.
 
-    A local server admits only who has the password that :meth:`prepare` makes. It is in a file beside the data folder
-    that only we can read, and the connection info names that file: drivers built on libpq, and asyncpg, take it from
-    there. Without it, every user of the machine would be its superuser.
+    A server that zCLI starts requires the password that :meth:`prepare` makes. Without a password, every user of the
+    machine would be its superuser. The password is in a file that only our user can read. The connection info names the
+    file, and drivers that use libpq, and asyncpg, read it.
 
-    The URL of a local server leads to a Unix socket in the data folder, which no other user may enter. The TCP port is
-    open too, but any user may bind it while the server is down, and ask a client for its password.
+    The URL of such a server leads to a Unix socket in the data folder, which no other user may enter. The server also
+    listens on the TCP port, but another user could bind that port while the server is stopped and request the password.
     """
 
     name = "postgresql"
@@ -86,8 +86,8 @@ class PostgresqlBackend(ServiceBackend):
             ),
             unix_socket=True,
             accounts=("postgres",),
-            stop_signal=signal.SIGINT,  # "fast": sessions are ended, then the data is saved
-            try_again_on=("pre-existing shared memory block",),  # the processes of one that was killed are still going
+            stop_signal=signal.SIGINT,  # fast shutdown: sessions are ended, then the data is saved
+            try_again_on=("pre-existing shared memory block",),  # processes of a killed server still run
         ),
     )
     install = Install(
@@ -103,15 +103,15 @@ class PostgresqlBackend(ServiceBackend):
     )
 
     def probe(self, target: Target) -> Probe:
-        """Greet the server as the user and for the database that are configured."""
+        """Start a session as the configured user, for the configured database."""
         return probe(target.user or _SUPERUSER, target.database or _SUPERUSER)
 
     def socket_path(self, target: Target) -> str:
-        """libpq's rule: the host is a folder, and the port is in the socket's name."""
+        """Return the path by the rule of libpq: the host is a folder, and the port is in the name of the socket."""
         return f"{target.host}/{_SOCKET_NAME.format(port=target.port)}"
 
     def connection_info(self, target: Target) -> dict[str, Any]:
-        """``database`` and a ``url`` that libpq and others take."""
+        """Return ``database`` and a ``url`` that libpq and other drivers accept."""
         user, database = quote(target.user or "", safe=""), quote(target.database or "", safe="")
         if target.is_socket_path:
             url = f"postgresql://{user}@/{database}?host={quote(target.host)}&port={target.port}"
@@ -119,10 +119,10 @@ class PostgresqlBackend(ServiceBackend):
             url = f"postgresql://{user}@{target.address}/{database}"
         return {"database": target.database, "url": _with_parameters(url, _tls_parameters(target))}
 
-    # --- a server of our own ---
+    # --- for a server that zCLI starts as a process ---
 
     def choose_program(self, programs: Sequence[Path], data: DataFolder) -> Path:
-        """A data folder can be used only by the major version that made it."""
+        """Return the program with the major version of the data folder. No other version can use the folder."""
         wanted = _version_of(data)
         if wanted is None:
             return programs[0]
@@ -130,34 +130,34 @@ class PostgresqlBackend(ServiceBackend):
             if _major_version(program) == wanted:
                 return program
         raise LaunchError(
-            f"the data folder {data.path} is of PostgreSQL {wanted}, and no program of that version is installed; "
+            f"the data folder {data.path} is from PostgreSQL {wanted}, and no program of that version is installed; "
             f"install PostgreSQL {wanted}, or name another folder with data_dir"
         )
 
-    def prepare(self, place: Place) -> None:
-        """Make an empty cluster where there is none."""
-        names = place.files.names()
+    def prepare(self, paths: ServerPaths) -> None:
+        """Make a cluster in an empty data folder."""
+        names = paths.files.names()
         if _VERSION_FILE in names:
-            place.free_pid_file(place.data / "postmaster.pid", "postgres")
-            # The server makes its socket there, with a lock file of the same form.
-            place.free_pid_file(place.data / f"{_SOCKET_NAME.format(port=place.port)}.lock", "postgres")
-            self._renew_passfile(place)
+            paths.free_pid_file(paths.data / "postmaster.pid", "postgres")
+            # The server makes its socket there, with a lock file of the same format.
+            paths.free_pid_file(paths.data / f"{_SOCKET_NAME.format(port=paths.port)}.lock", "postgres")
+            self._renew_passfile(paths)
             return
         import secrets
 
-        initdb = place.program.resolve().with_name("initdb")
+        initdb = paths.program.resolve().with_name("initdb")
         password = secrets.token_urlsafe(24)
-        password_file = place.folder / "initdb-password"
+        password_file = paths.folder / "initdb-password"
         if set(names) - {_FRESH}:
-            raise LaunchError(f"the data folder {place.data} is neither empty nor a PostgreSQL cluster")
-        # In a folder of its own and moved when it is complete: whatever happens, no half of one is left to be started.
-        place.run(["/bin/rm", "-rf", _FRESH])
+            raise LaunchError(f"the data folder {paths.data} is neither empty nor a PostgreSQL cluster")
+        # It is made in a separate folder and moved when it is complete, so that no incomplete cluster can be started.
+        paths.run(["/bin/rm", "-rf", _FRESH])
         try:
-            place.write(password_file, password, for_server=True)
-            place.run(
+            paths.write(password_file, password, for_server=True)
+            paths.run(
                 [
                     str(initdb),
-                    f"--pgdata={place.data / _FRESH}",
+                    f"--pgdata={paths.data / _FRESH}",
                     f"--username={_SUPERUSER}",
                     f"--pwfile={password_file}",
                     "--auth=scram-sha-256",
@@ -168,81 +168,82 @@ class PostgresqlBackend(ServiceBackend):
             )
         finally:
             password_file.unlink(missing_ok=True)
-        place.run(["/bin/sh", "-c", _MOVE])
-        place.write(place.folder / _PASSFILE, _passfile_lines(place, password))
-        place.note(f"made a new PostgreSQL cluster in {place.data}")
+        paths.run(["/bin/sh", "-c", _MOVE])
+        paths.write(paths.folder / _PASSFILE, _passfile_lines(paths, password))
+        paths.note(f"made a new PostgreSQL cluster in {paths.data}")
 
-    def _renew_passfile(self, place: Place) -> None:
-        """Have the password file name the place where the server is started now, and no other."""
-        file = place.folder / _PASSFILE
+    def _renew_passfile(self, paths: ServerPaths) -> None:
+        """Write the address where the server is started now into the password file."""
+        file = paths.folder / _PASSFILE
         try:
             password = file.read_text(encoding="utf-8").strip().rpartition(":")[2]
         except OSError:  # zCLI did not make this cluster
             return
-        place.write(file, _passfile_lines(place, password))
+        paths.write(file, _passfile_lines(paths, password))
 
-    def command(self, place: Place) -> Sequence[str]:
-        """On TCP and on a Unix socket in the data folder; or only on the Unix socket that is asked for."""
-        folder = _socket_folder(place)
+    def command(self, paths: ServerPaths) -> Sequence[str]:
+        """Listen on TCP and a Unix socket in the data folder, or on the configured Unix socket only."""
+        folder = _socket_folder(paths)
         settings = {
-            "listen_addresses": "" if place.host.startswith("/") else place.host,
-            "port": place.port,
+            "listen_addresses": "" if paths.host.startswith("/") else paths.host,
+            "port": paths.port,
             "unix_socket_directories": folder or "",
             "logging_collector": "off",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return [str(place.program.resolve()), "-D", str(place.data), *options]
+        return [str(paths.program.resolve()), "-D", str(paths.data), *options]
 
-    def local_connection_info(self, place: Place, target: Target) -> dict[str, Any]:
-        """The superuser, the file that has the password, and the folder of the Unix socket."""
-        file = place.folder / _PASSFILE
+    def local_connection_info(self, paths: ServerPaths, target: Target) -> dict[str, Any]:
+        """Return the superuser, the file with the password, the folder of the Unix socket, and a ``url`` with them."""
+        file = paths.folder / _PASSFILE
         if not file.exists():
             return {}
-        target = target._replace(host=place.host, port=place.port, user=_SUPERUSER)
+        target = target._replace(host=paths.host, port=paths.port, user=_SUPERUSER)
         info = {**self.connection_info(target), "user": _SUPERUSER, "passfile": str(file)}
-        folder = _socket_folder(place)
-        if folder is not None and (folder / _SOCKET_NAME.format(port=place.port)).exists():
+        folder = _socket_folder(paths)
+        if folder is not None and (folder / _SOCKET_NAME.format(port=paths.port)).exists():
             info["socket"] = str(folder)
             info["url"] = self.connection_info(target._replace(host=str(folder), tls=False))["url"]
         parameters = {"passfile": str(file)}
-        if knows_require_auth():
+        # Another user can impersonate the server at a TCP port, but not at a socket in the data folder.
+        if "socket" not in info and knows_require_auth():
             parameters["require_auth"] = "scram-sha-256"
         return {**info, "url": _with_parameters(info["url"], parameters)}
 
-    def local_version(self, place: Place) -> str | None:
-        """The major version, from the data folder."""
-        return _version_of(place.files)
+    def local_version(self, paths: ServerPaths) -> str | None:
+        """Return the major version, from the data folder."""
+        return _version_of(paths.files)
 
 
-def _socket_folder(place: Place) -> Path | None:
-    """The folder of the server's Unix socket: the one that is asked for, else the data folder.
+def _socket_folder(paths: ServerPaths) -> Path | None:
+    """Return the folder of the server's Unix socket: the configured folder, else the data folder.
 
-    None if the path would be too long, or would not be one item of ``unix_socket_directories``.
+    None if the path would be too long, or cannot be one item of ``unix_socket_directories``.
     """
-    if place.host.startswith("/"):
-        return Path(place.host)
-    folder = os.path.realpath(place.data)  # the password file names it, whichever name it is reached by
-    path = f"{folder}/{_SOCKET_NAME.format(port=place.port)}"
+    if paths.host.startswith("/"):
+        return Path(paths.host)
+    folder = os.path.realpath(paths.data)  # the password file has this name, also if another name leads to the folder
+    path = f"{folder}/{_SOCKET_NAME.format(port=paths.port)}"
     fits = len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH and not any(mark in path for mark in ',"')
     return Path(folder) if fits else None
 
 
-def _passfile_lines(place: Place, password: str) -> str:
-    """The password for this very server. https://www.postgresql.org/docs/current/libpq-pgpass.html
+def _passfile_lines(paths: ServerPaths, password: str) -> str:
+    """Return the content of the password file, for this server only.
 
-    asyncpg looks for ``localhost`` where it connects to a Unix socket.
+    For a Unix socket, asyncpg looks for ``localhost``. https://www.postgresql.org/docs/current/libpq-pgpass.html
     """
-    hosts = dict.fromkeys(str(host) for host in (place.host, _socket_folder(place), "localhost") if host)
+    hosts = dict.fromkeys(str(host) for host in (paths.host, _socket_folder(paths), "localhost") if host)
     escaped = [host.replace("\\", "\\\\").replace(":", "\\:") for host in hosts]
-    return "".join(f"{host}:{place.port}:*:{_SUPERUSER}:{password}\n" for host in escaped)
+    return "".join(f"{host}:{paths.port}:*:{_SUPERUSER}:{password}\n" for host in escaped)
 
 
 @cache
 def knows_require_auth() -> bool:
-    """Whether every client at hand knows ``require_auth``, with which libpq refuses to send a password in plain text.
+    """Return whether all installed clients know ``require_auth``, with which libpq never sends a plain-text password.
 
-    libpq knows it from version 16 on, and refuses a URL with a parameter that it does not know. asyncpg passes such a
-    parameter to the server, which refuses it.
+    libpq knows it since version 16 and refuses a URL with an unknown parameter. asyncpg passes an unknown parameter to
+    the server, which refuses it. This imports the drivers, so it is called only if the URL leads to a TCP port.
     """
     if find_spec("asyncpg"):
         return False
@@ -260,7 +261,7 @@ def knows_require_auth() -> bool:
 
 
 def _tls_parameters(target: Target) -> dict[str, str]:
-    """With an authority, ``require`` verifies the certificate's chain as ``verify-ca`` does."""
+    """Return the TLS parameters of libpq. With ``sslrootcert``, ``require`` verifies the chain like ``verify-ca``."""
     if not target.tls:
         return {}
     names = (("sslrootcert", "ca_file"), ("sslcert", "client_cert"), ("sslkey", "client_key"))
@@ -281,7 +282,7 @@ def _version_of(data: DataFolder) -> str | None:
 
 
 def _major_version(program: Path) -> str | None:
-    """The version in the path where a package puts it there; otherwise the program is asked."""
+    """Return the major version, from the path of the program if it contains the version, else from its output."""
     resolved = program.resolve()
     found = re.search(r"(?:postgresql/|pgsql-|postgresql@|pginstall)(\d+)/", resolved.as_posix())
     if found:
@@ -290,7 +291,7 @@ def _major_version(program: Path) -> str | None:
 
 
 def _printed_version(program: Path) -> str | None:
-    """The major version that a program of PostgreSQL prints."""
+    """Return the major version that a program of PostgreSQL prints; None if it prints no version."""
     import subprocess
 
     try:

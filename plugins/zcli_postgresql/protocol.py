@@ -1,4 +1,4 @@
-"""As much of PostgreSQL's frontend/backend protocol 3.0 as a greeting takes.
+"""The part of PostgreSQL's frontend/backend protocol 3.0 that a probe needs.
 
 https://www.postgresql.org/docs/current/protocol-message-formats.html
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zcli_core.services.contract import Answer, Exchange, NotThisService, Probe
+from zcli_core.services.contract import Exchange, NotThisService, Probe, ProbeResult
 
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 _LONGEST_OLD_ERROR = 1024
@@ -15,39 +15,38 @@ _TERMINATE = b"X\0\0\0\x04"
 _PROTOCOL = bytes.fromhex("00030000")
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_NO_RIGHT = "28"  # a class: 28000, 28P01
-#: No such database, no right to connect to it: a server for others.
+_INVALID_AUTHORIZATION = "28"  # a class: 28000, 28P01
+#: The database does not exist, or the user may not connect to it. The server serves other clients.
 _READY_FOR_OTHERS = ("3D000", "42501")
 
-#: Types of authentication that ask for nothing we would have to know.
+#: The authentication message AuthenticationOk: no credential is required.
 _AUTHENTICATED = 0
 
 
 def probe(user: str, database: str) -> Probe:
-    """Ask for TLS, which the server answers quietly whoever it is set to admit; then begin a session and leave.
+    """Request TLS, then start a session as the configured user and end it.
 
-    The reply to that proves that it is PostgreSQL, or a pooler that speaks for it. A session is begun as the
-    configured user: the only other way to learn whether the server is ready would leave the same lines in its log. No
-    password is sent, whatever is asked for.
+    The server replies to the TLS request without a line in its log. The reply proves that it is PostgreSQL, or a
+    connection pooler for it. Only the start of a session shows whether the server is ready. No password is sent.
     """
     offered = yield Exchange(_SSL_REQUEST, _is_offer)
-    if offered[:1] == b"E":  # too old for TLS, or too loaded to fork
-        answer = _answer(offered)
-        if answer is None:
+    if offered[:1] == b"E":  # the server is too old for TLS, or cannot start a process
+        result = _result(offered)
+        if result is None:
             raise NotThisService(offered)
-        return answer
+        return result
     if offered not in (b"S", b"N"):
         raise NotThisService(offered)
     greeting = yield Exchange(_startup(user, database), _is_complete, tls=offered == b"S")
     if greeting.not_tls:
         raise NotThisService(offered)
-    answer = _answer(greeting)
-    if answer is None:
+    result = _result(greeting)
+    if result is None:
         ended = "ended the connection during" if greeting.closed else "did not answer in time to"
-        return Answer(ready=False, detail=f"it {ended} a login")
-    if answer.needs_auth is False:  # amid a login, the server would complain of anything but a password
+        return ProbeResult(ready=False, detail=f"it {ended} a login")
+    if result.needs_auth is False:  # during a login, the server would log an error
         yield Exchange(_TERMINATE)
-    return answer
+    return result
 
 
 def _startup(user: str, database: str) -> bytes:
@@ -57,9 +56,10 @@ def _startup(user: str, database: str) -> bytes:
 
 
 def messages(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The complete messages in what has come: (type, body).
+    """Yield the complete messages in ``data`` as (type, body).
 
-    :raises NotThisService: a length that no message can have.
+    Raises:
+        NotThisService: the type or the length is invalid.
     """
     start = 0
     while len(data) >= start + 5:
@@ -87,7 +87,7 @@ def _is_complete(data: bytes) -> bool:
 
 
 def _old_error(data: bytes) -> str:
-    """The text of an error as protocol 2.0 has it, which is what a server sends that cannot start a process."""
+    """Return the text of an error of protocol 2.0, which a server sends if it cannot start a process; else empty."""
     text, end, _ = data[1:_LONGEST_OLD_ERROR].partition(b"\n\0")
     return text.decode("utf-8", "replace") if data[:1] == b"E" and end and text.isascii() and text[:1].islower() else ""
 
@@ -98,34 +98,35 @@ def _method(body: bytes) -> int:
     return int.from_bytes(body[:4], "big")
 
 
-def _answer(data: bytes) -> Answer | None:
-    """What the server says of a login; None if it has not finished.
+def _result(data: bytes) -> ProbeResult | None:
+    """Return the result of the messages for a login; None if they are not complete.
 
-    :raises NotThisService: it is not PostgreSQL's protocol.
+    Raises:
+        NotThisService: it is not PostgreSQL's protocol.
     """
     if error := _old_error(data):
-        return Answer(ready=False, detail=error)
+        return ProbeResult(ready=False, detail=error)
     version = None
     for kind, body in messages(data):
         if kind == b"E":
-            return _of_error(body)
+            return _result_of_error(body)
         if kind == b"R" and _method(body) != _AUTHENTICATED:
-            return Answer(needs_auth=True)
+            return ProbeResult(needs_auth=True)
         if kind == b"S":
             name, _, rest = body.partition(b"\0")
             if name == b"server_version":
                 version = rest.rstrip(b"\0").decode("utf-8", "replace").partition(" ")[0]
         if kind == b"Z":
-            return Answer(version=version, needs_auth=False)
+            return ProbeResult(version=version, needs_auth=False)
     return None
 
 
-def _of_error(body: bytes) -> Answer:
+def _result_of_error(body: bytes) -> ProbeResult:
     fields = {part[:1]: part[1:].decode("utf-8", "replace") for part in body.split(b"\0") if part}
     code, message = fields.get(b"C", ""), fields.get(b"M", "")
     if len(code) != 5:
         raise NotThisService(body)
-    if code.startswith(_NO_RIGHT):
-        return Answer(needs_auth=True, detail=message)
-    # Anything else keeps clients out: starting, stopping, out of connections, a pooler without its server.
-    return Answer(ready=code in _READY_FOR_OTHERS, detail=message)
+    if code.startswith(_INVALID_AUTHORIZATION):
+        return ProbeResult(needs_auth=True, detail=message)
+    # Every other error concerns all clients: the server is starting, stopping or has too many connections.
+    return ProbeResult(ready=code in _READY_FOR_OTHERS, detail=message)

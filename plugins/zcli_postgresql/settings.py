@@ -1,4 +1,4 @@
-"""Where PostgreSQL is. The variables are libpq's own, and DATABASE_URL, which web frameworks and hosts set."""
+"""The settings of PostgreSQL. The variables are those of libpq, and DATABASE_URL, which web frameworks use."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from zcli_core.services.parts.settings import ServiceSettings
 
 
 def parse_url(text: str) -> Mapping[str, Any]:
-    """Return what a URL says: ``postgresql://[user@]host[:port][,more hosts][/database][?host=folder]``.
+    """Return the settings in a URL: ``postgresql://[user@]host[:port][,more hosts][/database][?host=folder]``.
 
     The scheme may be ``postgres`` too, or name a driver, as in SQLAlchemy's ``postgresql+psycopg``. A URL of another
-    scheme is another database's and sets nothing. The first of several hosts counts, and a password is dropped.
+    scheme is for another database and sets nothing. The first of several hosts is used, and a password is ignored.
     https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
 
-    :raises ValueError: it is not a valid URL.
+    Raises:
+        ValueError: it is not a valid URL.
     """
     from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -26,7 +27,7 @@ def parse_url(text: str) -> Mapping[str, Any]:
     if scheme.partition("+")[0].lower() not in ("postgresql", "postgres"):
         return {}
     authority, slash, tail = rest.partition("/")
-    # A "/", "?" or "#" in a password that is not escaped would make one half of it look like a host.
+    # An unescaped "/", "?" or "#" in a password would make a part of it look like a host.
     if "@" in tail.partition("?")[0] or any(mark in authority.rpartition("@")[0] for mark in "?#"):
         raise ValueError("the part before @ is not escaped")
     parts = urlsplit(f"//{authority.partition(',')[0]}{slash}{tail}")

@@ -1,4 +1,4 @@
-"""Redis and Valkey: is one running, and starting and stopping it."""
+"""Redis and Valkey as a service: its status, starting and stopping it."""
 
 from zcli_core import hookimpl
 from zcli_core.plugins.contract import Provider
@@ -16,7 +16,7 @@ def zcli_settings():  # type: ignore[no-untyped-def]
 
 @hookimpl
 def zcli_service_backends():  # type: ignore[no-untyped-def]
-    """Offer the service; what speaks its protocol is imported when it is first asked for."""
+    """Provide the service. Its backend is imported when it is first used."""
     return [Provider("redis", "Redis or Valkey, the in-memory store", _backend, aliases=("valkey",))]
 
 

@@ -1,4 +1,7 @@
-"""As much of the Redis serialisation protocol as a greeting takes. https://redis.io/docs/latest/develop/reference/protocol-spec/"""
+"""The part of the Redis serialization protocol (RESP) that a probe needs.
+
+https://redis.io/docs/latest/develop/reference/protocol-spec/
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ _DEEPEST = 8
 _MOST = 4096
 
 
-class Incomplete(Exception):  # noqa: N818 - not an error: more may come
-    """The reply goes on."""
+class Incomplete(Exception):  # noqa: N818 - not an error
+    """More bytes of the reply are expected."""
 
 
-def is_whole(data: bytes) -> bool:
-    """Whether one whole reply is there, or something that is none."""
+def is_complete(data: bytes) -> bool:
+    """Return whether ``data`` begins with a complete reply, or is not a reply."""
     try:
         parse(data)
     except Incomplete:
@@ -24,10 +27,11 @@ def is_whole(data: bytes) -> bool:
 
 
 def parse(data: bytes) -> Any:
-    """The first reply: simple strings and bulk strings as bytes, numbers, lists, None; an error is a ValueError.
+    """Return the first reply: bytes for a string, an int, a list, or None.
 
-    :raises Incomplete: it goes on.
-    :raises ValueError: it is no reply, or an error reply.
+    Raises:
+        Incomplete: the reply is not complete.
+        ValueError: it is not a reply, or an error reply.
     """
     return _value(data, 0, 0)[0]
 
@@ -50,7 +54,7 @@ def _value(data: bytes, start: int, depth: int) -> tuple[Any, int]:
             item, after = _value(data, after, depth + 1)
             items.append(item)
         return items, after
-    raise ValueError("an error, or no reply of this protocol")
+    raise ValueError("an error reply, or another protocol")
 
 
 def _bulk(data: bytes, length: int, start: int) -> tuple[bytes | None, int]:
@@ -60,5 +64,5 @@ def _bulk(data: bytes, length: int, start: int) -> tuple[bytes | None, int]:
     if len(data) < end + 2:
         raise Incomplete
     if data[end : end + 2] != b"\r\n":
-        raise ValueError("a bulk string of another length")
+        raise ValueError("invalid length of a bulk string")
     return data[start:end], end + 2

@@ -1,4 +1,4 @@
-"""Where Redis is, by single settings or by REDIS_URL."""
+"""The settings of Redis: single settings, or REDIS_URL."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from zcli_core.services.parts.settings import ServiceSettings
 
 
 def parse_url(text: str) -> Mapping[str, Any]:
-    """What a URL says: ``redis://[user@]host[:port][/database]``, ``rediss://`` for TLS, ``unix://path``.
+    """Return the settings in a URL: ``redis://[user@]host[:port][/database]``, ``rediss://`` for TLS, ``unix://path``.
 
-    A password in it is dropped. The schemes are those that redis-py registered with IANA.
+    A password in it is ignored. The schemes are those that redis-py registered with IANA.
 
-    :raises ValueError: it is none.
+    Raises:
+        ValueError: it is not a valid URL.
     """
     from urllib.parse import parse_qs, unquote, urlsplit
 
     parts = urlsplit(text)
     query = parse_qs(parts.query)
-    # A "/", "?" or "#" in a password that is not escaped would make one half of it look like a host.
+    # An unescaped "/", "?" or "#" in a password would make a part of it look like a host.
     if "@" in parts.path + parts.query + parts.fragment:
         raise ValueError("the part before @ is not escaped")
     database = query.get("db", [""])[0] or (parts.path.strip("/") if parts.scheme != "unix" else "")
@@ -31,7 +32,7 @@ def parse_url(text: str) -> Mapping[str, Any]:
     if parts.scheme == "unix" and parts.path:
         return {**found, "host": unquote(parts.path)}
     if parts.scheme not in ("redis", "rediss", "valkey", "valkeys"):
-        raise ValueError("another scheme")
+        raise ValueError("the scheme must be redis, rediss, valkey, valkeys or unix")
     if parts.password is not None and not parts.hostname:
         raise ValueError("no host")
     tls = parts.scheme.endswith("s") and parts.scheme != "redis"

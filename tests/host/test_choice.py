@@ -399,6 +399,6 @@ def test_plugins_prefer_decides_between_two_of_one_service(site: Site, plugin: s
     """For that name; an alias that only one of them has is that one's."""
     site.plugin("my_redis", SERVICE.format(name="redis", aliases="('keydb',)"))
     with zCLI({**QUIET, "plugins": {"prefer": {"redis": plugin}}}) as z:
-        assert z.comm.services._backend("redis").title == title
-        assert z.comm.services._backend("keydb").title == "my_redis"
+        assert z.comm.services._backends.get("redis").title == title
+        assert z.comm.services._backends.get("keydb").title == "my_redis"
         assert z.comm.services._backend("valkey").title == "Redis"

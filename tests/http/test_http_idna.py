@@ -204,7 +204,7 @@ def test_command_ws_connects_to_the_idna_2008_host(monkeypatch: pytest.MonkeyPat
 def test_service_probe_resolves_the_idna_2008_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe looks up the same host as a request."""
     from zcli_core.services.contract import Exchange
-    from zcli_core.services.probe_connection import NoConnectionError, Wire
+    from zcli_core.services.probe_connection import NoConnectionError, ProbeConnection
 
     asked = []
 
@@ -213,7 +213,7 @@ def test_service_probe_resolves_the_idna_2008_host(monkeypatch: pytest.MonkeyPat
         raise socket.gaierror(-2, "unknown")
 
     monkeypatch.setattr(socket, "getaddrinfo", nothing)
-    with pytest.raises(NoConnectionError), Wire("straße.example", 5432, 1.0) as wire:
+    with pytest.raises(NoConnectionError), ProbeConnection("straße.example", 5432, 1.0) as wire:
         wire.exchange(Exchange(b"x"))
     assert set(asked) == {"xn--strae-oqa.example"}
 

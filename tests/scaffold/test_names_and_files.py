@@ -90,7 +90,7 @@ def test_what_is_no_name_is_refused_with_one_that_is(typed: str, suggested: str 
         ("environment", "the configuration layer of zcli_layers"),
         ("http", "the setting http."),
         ("title", "the setting title"),
-        ("timeout", "the setting services.timeout"),
+        ("folder", "the setting services.folder"),
         ("explain", "z.config.explain"),
         ("target", "a class Target"),
         ("service", "a class ServiceBackend"),

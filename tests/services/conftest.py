@@ -17,7 +17,7 @@ from service_servers import Cluster, free_ports, public_folder, until
 
 from zcli_core.app import zCLI
 from zcli_core.services import owners
-from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers import instances
 from zcli_core.services.launchers.processes import look_up
 
 NAMES = ("postgresql", "redis", "mongodb")

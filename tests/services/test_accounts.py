@@ -20,11 +20,11 @@ from zcli_redis.backend import RedisBackend
 from zcli_core.app import zCLI
 from zcli_core.services.contract import LaunchError, LocalProcess
 from zcli_core.services.failures import ServiceFailure
-from zcli_core.services.launchers import data_files
-from zcli_core.services.launchers import paths as places
+from zcli_core.services.launchers import accounts, data_files, folders
+from zcli_core.services.launchers.accounts import choose_account, reachable_program
 from zcli_core.services.launchers.commands import Account, environment, run
-from zcli_core.services.launchers.data_files import DataFiles, choose_account
-from zcli_core.services.launchers.paths import make_instance_folder, reachable
+from zcli_core.services.launchers.data_files import DataFiles
+from zcli_core.services.launchers.folders import make_instance_folder
 from zcli_core.system import safe_files
 
 Make = Callable[..., zCLI]
@@ -153,7 +153,7 @@ def test_folder_without_an_account_is_an_error(place: Path) -> None:
 
 def test_account_in_roots_group_is_refused(others: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It could read what is root's group's alone."""
-    monkeypatch.setattr(data_files, "_find", lambda who: Account(str(who), 1, 1, "/", (0,)))
+    monkeypatch.setattr(accounts, "_find", lambda who: Account(str(who), 1, 1, "/", (0,)))
     with pytest.raises(LaunchError, match="in root's group"):
         choose_account((), others)
 
@@ -161,7 +161,7 @@ def test_account_in_roots_group_is_refused(others: Path, monkeypatch: pytest.Mon
 def test_system_without_an_account_is_an_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that makes one; the server does not run as root instead."""
     needs_root("choosing an account")
-    monkeypatch.setattr(data_files, "_find", lambda who: None)
+    monkeypatch.setattr(accounts, "_find", lambda who: None)
     with pytest.raises(LaunchError, match="no account redis or nobody") as caught:
         choose_account(("redis",), place / "data")
     assert str(caught.value.command).endswith(" redis")
@@ -199,7 +199,7 @@ def test_script_whose_interpreter_is_roots_is_an_error(place: Path) -> None:
     script.chmod(0o755)
     needs_root("becoming another account")
     with pytest.raises(LaunchError, match=f"cannot run {script}") as caught:
-        reachable(script, account("nobody"), LocalProcess(("server",)), place, lambda: 10.0)
+        reachable_program(script, account("nobody"), LocalProcess(("server",)), place, lambda: 10.0)
     assert caught.value.command == f"chmod o+x {private}"
 
 
@@ -244,7 +244,8 @@ def test_data_folder_that_cannot_be_looked_at_is_an_error(make: Make, place: Pat
     """It is told by last_failure, and the call raises nothing."""
     z = make(redis={"launcher": "local"})
     assert not z.comm.start_service("redis", port=free_ports(1)[0], data_dir=place / ("x" * 300))
-    assert "cannot be made: File name too long" in failed(z).message
+    assert "cannot make the data folder" in failed(z).message
+    assert "File name too long" in failed(z).message
 
 
 @pytest.mark.parametrize("kind", ["theirs", "link", "open"])
@@ -274,7 +275,7 @@ def test_start_file_in_our_folder_that_is_a_link_is_an_error(make: Make, place: 
     (folder / name).symlink_to("elsewhere")
     z = make(redis={"launcher": "local"})
     assert not z.comm.start_service("redis", port=free_ports(1)[0])
-    assert f"{folder / name} cannot be used: " in failed(z).message
+    assert f"cannot use {folder / name}: " in failed(z).message
     assert not (folder / "elsewhere").exists()
 
 
@@ -282,7 +283,7 @@ def test_services_folder_of_a_stranger_is_refused_to_a_user(
     others: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stranger could have a password written into a file of theirs; one of root's that all may write is accepted."""
-    monkeypatch.setattr(places, "is_root", lambda: False)
+    monkeypatch.setattr(folders, "is_root", lambda: False)
     others.chmod(0o777)
     with pytest.raises(LaunchError, match="folder that another user controls") as caught:
         make_instance_folder(others / "services" / "redis", others)
@@ -326,7 +327,7 @@ def test_folder_that_a_stranger_makes_meanwhile_is_refused(
     others: Path, place: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """In a folder such as /tmp, between the look at the path and the making of the folder."""
-    check, module = safe_files.require_no_others, {"data": data_files, "services": places}[what]
+    check, module = safe_files.require_no_others, {"data": data_files, "services": folders}[what]
 
     def check_and_make(path: Path) -> None:
         check(path)
@@ -335,7 +336,7 @@ def test_folder_that_a_stranger_makes_meanwhile_is_refused(
             os.chown(path, 1, 1)
 
     monkeypatch.setattr(module, "require_no_others", check_and_make)
-    monkeypatch.setattr(places, "is_root", lambda: False)
+    monkeypatch.setattr(folders, "is_root", lambda: False)
     make = {
         "data": DataFiles(place / "new", None, lambda: 10.0).make,
         "services": lambda: make_instance_folder(place / "new", place),

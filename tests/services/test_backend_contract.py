@@ -17,9 +17,9 @@ from needs import needs
 from service_servers import Cluster, free_ports, public_folder
 
 from zcli_core.app import zCLI
-from zcli_core.services.contract import Answer, Exchange, NotThisService, Probe, ServiceBackend, Target, lines
+from zcli_core.services.contract import Exchange, NotThisService, Probe, ProbeResult, ServiceBackend, Target, lines
 from zcli_core.testing import ServiceBackendContract
-from zcli_core.testing.tcp_peers import Stranger
+from zcli_core.testing.tcp_peers import BannerServer
 
 PLUGIN = Path(zcli_memcached.__file__)
 
@@ -33,7 +33,7 @@ class NatsBackend(ServiceBackend):
         greeting = yield Exchange(b"", lines())
         if not greeting.startswith(b"INFO {") or not greeting.endswith(b"\n"):
             raise NotThisService(greeting)
-        return Answer()
+        return ProbeResult()
 
 
 @pytest.mark.slow  # a third party's, like those in tests/downstream
@@ -42,7 +42,7 @@ class TestNats(ServiceBackendContract):
 
     @pytest.fixture
     def server(self) -> Iterator[int]:
-        with Stranger(b'INFO {"server_id":"x"} \r\n') as server:
+        with BannerServer(b'INFO {"server_id":"x"} \r\n') as server:
             yield server.port
 
 
@@ -63,9 +63,9 @@ class TestPostgresqlThatAdmitsEverybody(ServiceBackendContract):
 
     backend = zcli_postgresql.zcli_service_backends()[0]
     # TestPostgresql has them: they start a server of their own.
-    test_started_means_ready_and_stopped_means_gone = None
-    test_a_killed_server_is_stopped_and_starts_again = None
-    test_a_port_that_a_stranger_has_is_a_failure_with_its_cause = None
+    test_start_and_stop_change_the_state = None
+    test_start_after_kill_succeeds = None
+    test_start_port_of_other_protocol_fails = None
 
     @pytest.fixture
     def server(self, admitting_server: int) -> int:

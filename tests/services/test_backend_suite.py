@@ -19,22 +19,22 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Each differs from a backend that is right in one thing. The key is the class, the value what finds it.
 BROKEN = {
-    "Believing": "test_another_protocol_is_not_taken_for_it",
-    "Hasty": "test_an_answer_in_pieces_is_the_same_answer",
-    "Patient": "test_an_answer_that_is_cut_off_is_bounded",
-    "Trusting": "test_garbage_is_not_taken_for_it_and_is_bounded",
-    "Talkative": "test_the_connection_info_has_no_password_even_if_one_is_configured",
-    "Misplaced": "test_its_settings_are_those_of_a_service",
-    "Careless": "test_a_setting_that_is_a_secret_says_so",
-    "Elsewhere": "test_started_means_ready_and_stopped_means_gone",
-    "Following": "test_a_killed_server_is_stopped_and_starts_again",
-    "Renamed": "test_it_says_what_it_is",
+    "Believing": "test_probe_other_protocol_is_not_running",
+    "Hasty": "test_probe_reply_in_pieces_is_the_same",
+    "Patient": "test_probe_truncated_reply_is_bounded",
+    "Trusting": "test_probe_garbage_is_bounded_and_not_running",
+    "Talkative": "test_connection_info_has_no_password",
+    "Misplaced": "test_settings_are_a_service_section",
+    "Careless": "test_settings_secrets_are_declared",
+    "Elsewhere": "test_start_and_stop_change_the_state",
+    "Following": "test_start_after_kill_succeeds",
+    "Renamed": "test_backend_identity_is_valid",
 }
 
 PLUGIN = """
 from zcli_core import hookimpl
 from zcli_core.config.settings import setting
-from zcli_core.services.contract import Answer, Exchange, NotThisService, lines
+from zcli_core.services.contract import ProbeResult, Exchange, NotThisService, lines
 from zcli_core.services.parts.settings import ServiceSettings
 from zcli_memcached import MemcachedBackend
 
@@ -62,28 +62,28 @@ class Believing(Base):
         reply = yield Exchange(b"version\\r\\n", lines())
         if not reply:
             raise NotThisService(reply)
-        return Answer(version=reply[8:].decode("latin-1"))
+        return ProbeResult(version=reply[8:].decode("latin-1"))
 
 class Hasty(Base):
     def probe(self, target):
         reply = yield Exchange(b"version\\r\\n", bool)
         if not reply.startswith(b"VERSION "):
             raise NotThisService(reply)
-        return Answer(version=reply.split()[1].decode(), needs_auth=False)
+        return ProbeResult(version=reply.split()[1].decode(), needs_auth=False)
 
 class Patient(Base):
     def probe(self, target):
         reply = yield Exchange(b"version\\r\\n", lines())
         if not b"VERSION ".startswith(reply[:8]) or len(reply) == 5:
             raise NotThisService(reply)
-        return Answer(version=None, needs_auth=False)
+        return ProbeResult(version=None, needs_auth=False)
 
 class Trusting(Base):
     def probe(self, target):
         reply = yield Exchange(b"version\\r\\n", lines())
         if not reply.startswith(b"VERSION "):
             raise NotThisService(bytearray(int.from_bytes(reply[:3], "big")))
-        return Answer(version=reply.split()[1].decode(), needs_auth=False)
+        return ProbeResult(version=reply.split()[1].decode(), needs_auth=False)
 
 class Talkative(Base):
     def connection_info(self, target):
@@ -173,7 +173,7 @@ def test_each_fault_is_found_and_a_backend_without_one_passes(strange: Path) -> 
     output = run_suite(strange, *faults.items(), *(("Right", test) for test in faults.values()))
     assert failures(output) == {name: {test} for name, test in faults.items()}, output
     # pytest shows what was compared only in modules whose asserts it has rewritten.
-    assert "+  where True = Finding(state='ready', answer=Answer(" in output
+    assert "+  where True = ProbeOutcome(state='ready', result=ProbeResult(" in output
 
 
 def test_a_provider_of_another_name_is_found(strange: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_provider_of_another_name_is_found(strange: Path) -> None:
 
 def test_a_missing_program_is_named_and_fails_in_ci_only(strange: Path) -> None:
     """A suite that is skipped there would be a suite that nobody runs."""
-    lifecycle = "test_started_means_ready_and_stopped_means_gone"
+    lifecycle = "test_start_and_stop_change_the_state"
     skipped = run_suite(strange, ("Unarmed", lifecycle))
     assert failures(skipped) == {}
     assert "the program no-such-server-anywhere is not installed: " in skipped
@@ -195,11 +195,11 @@ def test_a_missing_program_is_named_and_fails_in_ci_only(strange: Path) -> None:
 
 def test_a_section_that_no_installed_plugin_declares_is_found(strange: Path) -> None:
     """With what to do about it."""
-    output = run_suite(strange, ("Undeclared", "test_its_settings_are_those_of_a_service"))
+    output = run_suite(strange, ("Undeclared", "test_settings_are_a_service_section"))
     assert "install yours: pip install -e ." in output
 
 
 def test_a_suite_that_is_told_nothing_says_what_it_needs(strange: Path) -> None:
     """Not an AttributeError."""
-    output = run_suite(strange, ("Right", "test_it_says_what_it_is"), offer="None  # {}")
+    output = run_suite(strange, ("Right", "test_backend_identity_is_valid"), offer="None  # {}")
     assert "TestRight has to say what it tests: backend = what your plugin's hook gives" in output

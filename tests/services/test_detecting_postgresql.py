@@ -97,7 +97,7 @@ def test_a_tls_only_server_is_seen(make: Make, cluster: Cluster) -> None:
 def test_status_slow_login_runs_and_start_waits(make: Make, cluster: Cluster) -> None:
     """A login that takes longer than the probe is no foreign server, and ``start_service`` waits for it."""
     with cluster.running("post_auth_delay=1") as port:
-        z = make(postgresql={"port": port}, timeout=0.3)
+        z = make(postgresql={"port": port}, probe_timeout=0.3)
         status = z.comm.service_status("postgresql")
         assert (status["running"], status["state"]) == (True, "not ready"), status
         assert "did not answer in time to a login" in status["error"]

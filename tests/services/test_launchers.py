@@ -153,7 +153,7 @@ def test_debians_grouping_unit_is_not_taken_for_a_server(make: Make, fakes: Fake
     )
     z = make(postgresql={"port": free_ports(1)[0], "launcher": "systemd"})
     assert not z.comm.start_service("postgresql")
-    assert "systemd has no unit postgresql-* or postgresql here" in str(z.comm.services.last_failure)
+    assert "no systemd unit postgresql-* or postgresql found" in str(z.comm.services.last_failure)
     assert not any("start" in call for call in fakes.calls)
 
 
@@ -255,7 +255,7 @@ def test_homebrew_is_never_run_as_root(make: Make, fakes: FakePrograms, monkeypa
     assert not z.comm.start_service("redis")
     failure = z.comm.services.last_failure
     assert failure is not None
-    assert "not for root" in failure.message
+    assert "root cannot control services of Homebrew" in failure.message
     assert failure.command is not None
     assert failure.command.startswith(("sudo -u ", "su ")), "root's own brew would refuse again"
     assert not any("services start" in call for call in fakes.calls)
@@ -324,5 +324,5 @@ def test_elsewhere_a_program_called_sc_is_left_alone(make: Make, fakes: FakeProg
     fakes.install("sc", {"*": (0, "a spreadsheet")})
     z = make(redis={"port": free_ports(1)[0], "launcher": "windows-service"})
     assert not z.comm.start_service("redis")
-    assert "Windows has no service Redis or Memurai" in str(z.comm.services.last_failure)
+    assert "no Windows service Redis or Memurai found" in str(z.comm.services.last_failure)
     assert fakes.calls == []

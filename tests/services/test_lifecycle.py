@@ -19,7 +19,7 @@ from service_servers import free_ports, until
 
 from zcli_core.app import zCLI
 from zcli_core.net.port_holder import tcp_sockets
-from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers import instances
 from zcli_core.services.launchers.processes import look_up
 
 Make = Callable[..., zCLI]
@@ -61,7 +61,7 @@ REDIS_AT_ONCE = [pytest.param(name, marks=[pytest.mark.slow] if name != "redis" 
 
 
 def kill(folder: Path, name: str) -> None:
-    held = instances.running(folder, name, None)
+    held = instances.find_running(folder, name, None)
     assert held is not None
     os.kill(held.process.pid, signal.SIGKILL)
     until(lambda: look_up(held.process.pid) is None, f"{name} is dead")
@@ -141,7 +141,7 @@ def test_an_ordinary_user_starts_uses_restarts_and_stops(place: Path, name: str)
         restarted = step("restart_service")
         assert restarted["done"], restarted
         assert USE[name](info, "b") == ["a", "b"]
-        held = instances.running(services, name, None)
+        held = instances.find_running(services, name, None)
         assert held is not None
         assert Path(f"/proc/{held.process.pid}").stat().st_uid == user.home.stat().st_uid
         kill(services, name)
@@ -170,10 +170,10 @@ def test_two_processes_that_start_one_service_at_once_both_succeed(make: Make, p
 
 
 def test_two_threads_that_start_one_service_at_once_both_succeed(make: Make, place: Path) -> None:
-    from zcli_core.services.probing import at_once
+    from zcli_core.services.concurrency import map_concurrently
 
     z = make(redis={"port": free_ports(1)[0], "launcher": "local"})
-    assert at_once(lambda _: z.comm.start_service("redis"), range(4)) == [True] * 4
+    assert map_concurrently(lambda _: z.comm.start_service("redis"), range(4)) == [True] * 4
     log = (place / "services" / "redis" / "server.log").read_text()
     assert log.count("Ready to accept connections") == 1
     assert z.comm.stop_service("redis")

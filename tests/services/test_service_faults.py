@@ -18,11 +18,11 @@ from installations import Site
 from needs import needs
 from ordinary_user import OrdinaryUser
 from public_python import public_interpreter
-from service_servers import Cluster, Lookalike, free_ports, redis, until
+from service_servers import CannedServer, Cluster, free_ports, redis, until
 
 from zcli_core.app import zCLI
 from zcli_core.services.failures import ServiceFailure
-from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers import instances
 from zcli_core.services.launchers.commands import as_root
 from zcli_core.services.launchers.processes import look_up
 
@@ -31,7 +31,7 @@ CALLS = ["service_status", "get_service_connection_info", "start_service", "stop
 
 ODD_SERVERS = """
 from zcli_core.services.contract import (
-    Answer,
+    ProbeResult,
     Exchange,
     Install,
     LocalProcess,
@@ -120,9 +120,9 @@ def test_without_a_name_every_service_is_asked(make: Make) -> None:
         ({"timeout": 0}, "above 0"),
         ({"timeout": float("nan")}, "above 0"),
         ({"launcher": "sytemd"}, "did you mean 'systemd'"),
-        ({"launcher": "debian-cluster"}, "redis has no launcher 'debian-cluster'"),
-        ({"data_dir": ""}, "data_dir is the path of a folder"),
-        ({"data_dir": 5}, "data_dir is the path of a folder"),
+        ({"launcher": "debian-cluster"}, "unknown launcher 'debian-cluster' of redis"),
+        ({"data_dir": ""}, "data_dir must be the path of a folder"),
+        ({"data_dir": 5}, "data_dir must be the path of a folder"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(make: Make, option: dict[str, Any], said: str) -> None:
@@ -176,7 +176,7 @@ def test_mongodb_where_there_is_none_names_its_extra(place: Path) -> None:
 
 
 def test_another_machine_is_asked_but_nothing_is_started_there(make: Make) -> None:
-    z = make(redis={"host": "192.0.2.1"}, timeout=0.2)
+    z = make(redis={"host": "192.0.2.1"}, probe_timeout=0.2)
     assert not z.comm.start_service("redis")
     assert "services.redis.host is 192.0.2.1, which is not this machine" in failed(z).message
 
@@ -214,10 +214,10 @@ def test_a_server_of_ours_at_another_port_is_not_stopped(make: Make, redis_serve
 
 @pytest.mark.parametrize("name", ["postgresql", "redis", "mongodb"])
 def test_a_port_that_something_else_serves_is_named(make: Make, place: Path, name: str) -> None:
-    with Lookalike(b"SSH-2.0-OpenSSH_9.2\r\n", first=True) as server:
+    with CannedServer(b"SSH-2.0-OpenSSH_9.2\r\n", first=True) as server:
         z = make(**{name: {"port": server.port}})
         assert not z.comm.start_service(name)
-        assert f"127.0.0.1:{server.port}: an SSH server answers there" in failed(z).message
+        assert f"127.0.0.1:{server.port}: another protocol answers there" in failed(z).message
         assert z.comm.stop_service(name), "the service itself is not running"
     assert not (place / "services").exists(), "nothing was prepared"
 
@@ -248,14 +248,14 @@ def test_a_server_that_never_answers_is_ended_after_the_timeout(make: Make, plac
     z = make()
     assert not z.comm.start_service("mute", port=free_ports(1)[0], timeout=1)
     assert "did not answer within 1 s, and was ended" in failed(z).message
-    assert instances.running(place / "services", "mute", None) is None
+    assert instances.find_running(place / "services", "mute", None) is None
     started = int((place / "services" / "mute" / "data" / "pid").read_text())
     assert look_up(started) is None, "the server is still running"
 
 
 @pytest.mark.usefixtures("odd")
 def test_a_fault_in_a_backends_probe_is_no_fault_of_the_caller(make: Make) -> None:
-    with Lookalike(b"break\n", first=False) as server:
+    with CannedServer(b"break\n", first=False) as server:
         z = make()
         z.comm.start_service("mute", port=server.port)
         assert not z.comm.services.start("mute", port=server.port)
@@ -310,7 +310,7 @@ def test_a_cluster_of_another_version_is_told(make: Make, cluster: Cluster) -> N
     (cluster.data / "PG_VERSION").write_text("9.1\n")
     z = _cluster_for(make, cluster.data)
     assert not z.comm.start_service("postgresql")
-    assert "is of PostgreSQL 9.1, and no program of that version is installed" in failed(z).message
+    assert "is from PostgreSQL 9.1, and no program of that version is installed" in failed(z).message
 
 
 @pytest.mark.parametrize("reused", [False, True], ids=["a pid that is gone", "a pid that is another program's"])
@@ -389,7 +389,7 @@ def test_a_folder_that_cannot_be_written_is_told_with_the_command(place: Path) -
     )
     needs("redis-server", "redis-server")
     said = user.run(script.format(f'"folder": {str(locked / "services")!r}', free_ports(1)[0]))
-    assert said.startswith(f"False redis: the folder {locked / 'services' / 'redis'} cannot be made: Permission denied")
+    assert said.startswith(f"False redis: cannot make the folder {locked / 'services' / 'redis'}: Permission denied")
     assert f"mkdir -p {locked / 'services' / 'redis'}" in said
     said = user.run(script.format(f'"redis": {{"data_dir": {str(locked)!r}}}', free_ports(1)[0]))
     assert f"cannot write the data folder {locked}" in said
@@ -434,12 +434,12 @@ def test_a_full_disk_is_told_and_half_a_cluster_is_never_started(make: Make, sma
 
 
 def test_a_failure_is_kept_until_the_next_call_and_for_its_thread_alone(make: Make) -> None:
-    from zcli_core.services.probing import at_once
+    from zcli_core.services.concurrency import map_concurrently
 
-    z = make(redis={"host": "192.0.2.1"}, timeout=0.2)
+    z = make(redis={"host": "192.0.2.1"}, probe_timeout=0.2)
     assert not z.comm.start_service("redis")
     assert failed(z).action == "start"
-    assert at_once(lambda _: z.comm.services.last_failure, range(2)) == [None, None]
+    assert map_concurrently(lambda _: z.comm.services.last_failure, range(2)) == [None, None]
     assert z.comm.get_service_connection_info("redis") is None
     assert failed(z).action == "connection info"
     assert "REDIS" not in str(failed(z))
@@ -452,17 +452,17 @@ def test_a_server_that_ignores_its_signal_is_killed(make: Make, place: Path) -> 
     z = make()
     assert not z.comm.start_service("stubborn", port=free_ports(1)[0], timeout=2)
     assert "did not answer within 2 s, and was ended" in failed(z).message
-    assert instances.running(place / "services", "stubborn", None) is None
+    assert instances.find_running(place / "services", "stubborn", None) is None
     log = Path(str(z._application_log.file))
     assert "s and is killed" in log.read_text()
 
 
 def test_a_frozen_server_is_thawed_to_save_its_data_and_stopped(make: Make, place: Path) -> None:
-    z = make(redis={"port": free_ports(1)[0], "launcher": "local"}, timeout=0.3)
+    z = make(redis={"port": free_ports(1)[0], "launcher": "local"}, probe_timeout=0.3)
     assert z.comm.start_service("redis"), z.comm.services.last_failure
-    held = instances.running(place / "services", "redis", None)
+    held = instances.find_running(place / "services", "redis", None)
     assert held is not None
     os.kill(held.process.pid, signal.SIGSTOP)
     assert z.comm.stop_service("redis", timeout=20), z.comm.services.last_failure
-    assert instances.running(place / "services", "redis", None) is None
+    assert instances.find_running(place / "services", "redis", None) is None
     assert "bye bye" in (place / "services" / "redis" / "server.log").read_text()

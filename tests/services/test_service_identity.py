@@ -21,10 +21,8 @@ from zcli_core.net.port_holder import PortHolder
 from zcli_core.net.ports import port_holder
 from zcli_core.services.contract import LaunchError
 from zcli_core.services.failures import ServiceFailure
-from zcli_core.services.launchers import instance as instances
-from zcli_core.services.launchers import managers, systemd
-from zcli_core.services.launchers import paths as place_module
-from zcli_core.services.launchers.paths import make_instance_folder
+from zcli_core.services.launchers import folders, instances, managers, systemd
+from zcli_core.services.launchers.folders import make_instance_folder
 from zcli_core.services.launchers.processes import look_up
 
 Make = Callable[..., zCLI]
@@ -43,7 +41,7 @@ def failed(z: zCLI) -> ServiceFailure:
 def test_change_of_a_remote_service_leaves_the_local_one(make: Make, local: tuple[zCLI, int], action: str) -> None:
     """A server on the same port of this machine is not the one that is meant."""
     z, port = local
-    remote = make(redis={"host": "192.0.2.1", "port": port}, timeout=0.2)
+    remote = make(redis={"host": "192.0.2.1", "port": port}, probe_timeout=0.2)
     assert not getattr(remote.comm, action)("redis")
     assert "services.redis.host is 192.0.2.1, which is not this machine" in failed(remote).message
     assert z.comm.service_status("redis")["ready"]
@@ -62,7 +60,7 @@ def test_remote_host_without_port_is_not_the_local_server(make: Make, local: tup
     """A server here is looked for only where the settings name this machine."""
     z, port = local
     assert make().comm.service_status("redis")["port"] == port
-    remote = make(redis={"host": "192.0.2.1"}, timeout=0.2)
+    remote = make(redis={"host": "192.0.2.1"}, probe_timeout=0.2)
     assert (status := remote.comm.service_status("redis"))["port"] == 6379, status
     assert not status["running"]
     assert z.comm.service_status("redis")["ready"]
@@ -130,7 +128,7 @@ def test_second_port_on_the_default_folder_names_the_first(make: Make, local: tu
 
 
 def _name(z: zCLI, port: int) -> str:
-    held = instances.running(z.comm.services._settings.folder, "redis", None)
+    held = instances.find_running(z.comm.services._settings.folder, "redis", None)
     assert held is not None
     return f"{held.process.name} (pid {held.process.pid}) on port {port}"
 
@@ -158,7 +156,7 @@ def test_pid_file_of_another_server_of_that_kind_is_stale(make: Make, place: Pat
     other = int((place / "other" / "server.pid").read_text().split()[0])
     data = place / "mine"
     assert z.comm.start_service("mongodb", port=port, data_dir=data), z.comm.services.last_failure
-    held = instances.running(place / "services", "mongodb", data)
+    held = instances.find_running(place / "services", "mongodb", data)
     assert held is not None
     os.kill(held.process.pid, signal.SIGKILL)
     until(lambda: look_up(held.process.pid) is None, "it is dead")
@@ -226,7 +224,7 @@ def test_start_of_a_published_port_waits_for_its_server(make: Make, place: Path)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        z = make(redis={"port": port}, timeout=0.5)
+        z = make(redis={"port": port}, probe_timeout=0.5)
         assert z.comm.start_service("redis", timeout=20), z.comm.services.last_failure
         assert turned_away.is_set()
         published.shutdown(socket.SHUT_RDWR)
@@ -241,7 +239,7 @@ def test_server_of_our_own_at_another_address_is_refused(make: Make) -> None:
     """It would listen on loopback, and never be found where it is looked for."""
     z = make(redis={"host": "127.0.0.2", "port": free_ports(1)[0], "launcher": "local"})
     assert not z.comm.start_service("redis")
-    assert "services.redis.host is 127.0.0.2; zCLI starts servers of its own on the loopback" in failed(z).message
+    assert "services.redis.host is 127.0.0.2; zCLI starts servers on the loopback" in failed(z).message
 
 
 @pytest.mark.parametrize("name", ["postgresql", "redis"])
@@ -306,11 +304,11 @@ def test_folder_that_cannot_be_made_has_a_command_that_needs_no_rights(
 
     Another user may have taken the usual name.
     """
-    monkeypatch.setattr(place_module, "_KEPT", str(tmp_path))
+    monkeypatch.setattr(folders, "_KEPT", str(tmp_path))
     if taken:
         (tmp_path / f"zcli-{os.geteuid()}").touch()
     for _ in range(2):
-        with pytest.raises(LaunchError, match="cannot be made") as caught:
+        with pytest.raises(LaunchError, match="cannot make the folder") as caught:
             make_instance_folder(Path("/proc/none/services/redis"), None)
         command = f"{caught.value.command} && touch $ZCLI_SERVICES_FOLDER/x"
         done = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True)

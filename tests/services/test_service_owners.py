@@ -22,8 +22,8 @@ from zcli_core.app import zCLI
 from zcli_core.cli import checks
 from zcli_core.net.port_holder import holder_of
 from zcli_core.services import owners
-from zcli_core.services.launchers import instance as instances
-from zcli_core.services.launchers import systemd
+from zcli_core.services.launchers import instances, systemd
+from zcli_core.services.launchers.locks import start_lock
 from zcli_core.services.launchers.processes import Process, descends_from, look_up
 from zcli_core.system.trusted import is_known_user
 
@@ -97,12 +97,16 @@ def test_start_strangers_server_is_refused(make: Make, place: Path, bound: str) 
     os.chown(folder, STRANGER, STRANGER)
     path = str(folder / "redis.sock")
     with server_of(STRANGER, path if bound == "socket" else bound) as port:
-        z = make(timeout=5.0, redis={"host": path} if bound == "socket" else {"port": port})
+        z = make(probe_timeout=5.0, redis={"host": path} if bound == "socket" else {"port": port})
         assert not z.comm.start_service("redis")
         name = pwd.getpwuid(STRANGER).pw_name
         assert f"belongs to the user {name} (uid {STRANGER})" in str(z.comm.services.last_failure)
         status = z.comm.service_status("redis")
         assert (status["running"], status["owner"], status["owner_trusted"]) == (True, name, False)
+        log = place / "logs" / "services.log"
+        assert "who can read what is sent to it" not in log.read_text()
+        assert z.comm.get_service_connection_info("redis") is not None
+        assert f"belongs to the user {name}, who can read what is sent to it" in log.read_text()
         state, text = checks._service(z.comm.services, "redis")
         assert (state, f"another user, {name}" in text) == ("warning", True)
 
@@ -124,7 +128,7 @@ def test_start_server_of_a_units_user_is_trusted(
     }
     fakes.install("systemctl", asked)
     with server_of(STRANGER, "127.0.0.1") as port:
-        z = make(timeout=5.0, redis={"port": port})
+        z = make(probe_timeout=5.0, redis={"port": port})
         assert z.comm.start_service("redis") == (uid == STRANGER)
         assert z.comm.service_status("redis")["owner_trusted"] == (uid == STRANGER)
 
@@ -151,7 +155,7 @@ def test_start_own_server_of_another_account_is_trusted(make: Make, place: Path)
     assert z.comm.start_service("redis"), z.comm.services.last_failure
     status = z.comm.service_status("redis")
     assert (status["owner"], status["owner_trusted"]) == (pwd.getpwuid(STRANGER).pw_name, True)
-    held = instances.running(place / "services", "redis", data)
+    held = instances.find_running(place / "services", "redis", data)
     assert held is not None
     assert (held.process.uid, bool(held.process.program), bool(held.process.folder)) == (STRANGER, True, True)
     assert z.comm.stop_service("redis"), z.comm.services.last_failure
@@ -230,7 +234,7 @@ def test_record_that_others_may_write_is_none(place: Path, sleeper: int, change:
         file.symlink_to(target)
     elif change == "huge":
         file.write_text(json.dumps({**json.loads(file.read_text()), "more": "x" * 200_000}))
-    assert (instances.running(place / "services", "redis", None) is not None) == (change == "none")
+    assert (instances.find_running(place / "services", "redis", None) is not None) == (change == "none")
 
 
 @AS_ROOT
@@ -245,7 +249,7 @@ def test_record_of_a_stranger_names_no_process_of_ours(place: Path, sleeper: int
                 file = _record(folder, pid)
                 for path in {"file": [file], "folder": [folder], "both": [file, folder]}[whose]:
                     os.chown(path, STRANGER, STRANGER)
-                running = instances.running(place / "services", "redis", None)
+                running = instances.find_running(place / "services", "redis", None)
                 assert (running is not None) == believed
                 os.chown(folder, 0, 0)
         finally:
@@ -261,8 +265,8 @@ def test_record_that_is_a_strangers_pipe_is_none(place: Path) -> None:
     for name in ("instance.json", "written.json"):
         os.mkfifo(folder / name, 0o644)
         os.chown(folder / name, STRANGER, STRANGER)
-    assert instances.running(place / "services", "redis", None) is None
-    assert instances.written(folder) == instances.Written()
+    assert instances.find_running(place / "services", "redis", None) is None
+    assert instances.read_written(folder) == instances.Written()
 
 
 @LINUX
@@ -270,7 +274,7 @@ def test_record_that_is_a_strangers_pipe_is_none(place: Path) -> None:
 def test_record_of_a_stranger_does_not_make_a_server_ours(make: Make, place: Path) -> None:
     """Root does not report the stranger's server as started, nor take the service's port from the record."""
     with server_of(STRANGER, "127.0.0.1") as port:
-        z = make(timeout=5.0, redis={"port": port})
+        z = make(probe_timeout=5.0, redis={"port": port})
         folder = place / "services" / "redis"
         entry = holder_of(port, ["127.0.0.1"])
         assert entry is not None
@@ -280,7 +284,7 @@ def test_record_of_a_stranger_does_not_make_a_server_ours(make: Make, place: Pat
         for uid, is_ours in ((STRANGER, False), (0, True)):
             os.chown(file, uid, uid)
             os.chown(folder, uid, uid)
-            assert instances.running(place / "services", "redis", None) is not None
+            assert instances.find_running(place / "services", "redis", None) is not None
             assert z.comm.start_service("redis") == is_ours
             assert z.comm.service_status("redis")["owner_trusted"] == is_ours
             assert (make().comm.service_status("redis")["port"] == port) == is_ours
@@ -307,5 +311,5 @@ def test_descends_from_the_first_process_is_no_proof() -> None:
 def test_lock_is_held_by_its_owner_only(place: Path) -> None:
     """Every user who may open a file may lock it, also one from before."""
     (place / "lock").touch(0o644)
-    with instances.locked(place, lambda: 0):
+    with start_lock(place, lambda: 0):
         assert (place / "lock").stat().st_mode & 0o777 == 0o600

@@ -15,7 +15,7 @@ from zcli_redis.backend import RedisBackend
 from zcli_core.app import zCLI
 from zcli_core.services.contract import LaunchError, LocalProcess, ServiceBackend
 from zcli_core.services.failures import ServiceFailure
-from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers import instances
 from zcli_core.services.launchers.data_files import DataFiles
 from zcli_core.services.launchers.processes import look_up
 from zcli_core.services.launchers.programs import find_programs
@@ -36,7 +36,7 @@ def _only(backend: type[ServiceBackend], monkeypatch: pytest.MonkeyPatch, **part
 
 
 def _program(place: Path) -> str:
-    held = instances.running(place / "services", "redis", None)
+    held = instances.find_running(place / "services", "redis", None)
     assert held is not None
     return Path(held.program).name
 
@@ -58,7 +58,7 @@ def test_older_program_on_path_leaves_newer_data_to_its_own(
     assert find_programs(_method(RedisBackend))[0] == redis_server
     assert z.comm.start_service("redis"), z.comm.services.last_failure
     assert _program(place) == "valkey-server"
-    assert instances.written(record.parent).wheel is not None
+    assert instances.read_written(record.parent).wheel is not None
     assert z.comm.stop_service("redis")
     with monkeypatch.context() as patch:
         _only(RedisBackend, patch, wheels=())

@@ -39,8 +39,8 @@ def test_libpqs_variables_are_an_origin_of_the_environment(monkeypatch: pytest.M
         explained = z.config.explain("services.postgresql.port")
         assert (explained.layer, explained.origin) == ("environment", "PGPORT")
         assert z.config.services.postgresql.port == 6543
-        assert z.config.services.timeout == 1.0
-        assert z.comm.services._backend("pg").target().address == "db.example.com:6543"
+        assert z.config.services.probe_timeout == 1.0
+        assert z.comm.services._backends.get("pg").target().address == "db.example.com:6543"
 
 
 def test_a_url_sets_several_settings_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

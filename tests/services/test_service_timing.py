@@ -11,10 +11,11 @@ import pytest
 from service_servers import free_ports
 
 from zcli_core.app import zCLI
-from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers import instances, server_process
 from zcli_core.services.launchers import local as local_launcher
-from zcli_core.services.launchers.base import Job
+from zcli_core.services.launchers.context import LaunchContext
 from zcli_core.services.launchers.local import Local
+from zcli_core.services.launchers.locks import lock_data
 from zcli_core.system.users import own_name
 from zcli_core.testing.tcp_peers import TcpPeer
 
@@ -49,13 +50,13 @@ class SlowRedis(TcpPeer):
                 connection.sendall(b"-ERR unknown command\r\n")
 
 
-def _job(z: zCLI, port: int, timeout: float) -> Job:
-    return z.comm.services._job("redis", port, None, None, timeout)
+def _launch_context(z: zCLI, port: int, timeout: float) -> LaunchContext:
+    return z.comm.services._context_of("redis", port, None, timeout)
 
 
-def _local(job: Job) -> Local:
-    method = job.backend.launchers[-1]
-    launcher = local_launcher.Local(job, method)  # type: ignore[arg-type]
+def _local(context: LaunchContext) -> Local:
+    method = context.backend.launchers[-1]
+    launcher = local_launcher.Local(context, method)  # type: ignore[arg-type]
     assert launcher.runs()
     return launcher
 
@@ -63,7 +64,7 @@ def _local(job: Job) -> Local:
 def test_start_slow_server_after_silence_is_ready(make: Make) -> None:
     """The short probes while it is waited for see nothing; the full one that follows does."""
     with SlowRedis() as server:
-        z = make(redis={"port": server.port}, timeout=3.0)
+        z = make(redis={"port": server.port}, probe_timeout=3.0)
         assert z.comm.start_service("redis", timeout=0.1), z.comm.services.last_failure
         assert server.connections > 2
 
@@ -71,9 +72,9 @@ def test_start_slow_server_after_silence_is_ready(make: Make) -> None:
 def test_stop_without_time_left_lets_data_be_saved(local: tuple[zCLI, int], place: Path) -> None:
     """Finding out what runs may have taken all the time; the server is not killed at once for that."""
     z, port = local
-    job = _job(z, port, 60)
-    job._deadline -= 100
-    _local(job).stop()
+    context = _launch_context(z, port, 60)
+    context._deadline -= 100
+    _local(context).stop()
     assert "bye bye" in (place / "services" / "redis" / "server.log").read_text()
 
 
@@ -82,16 +83,16 @@ def test_stop_leaves_record_of_later_server(
 ) -> None:
     """Another process may start it anew as soon as the old one is gone; its server can be stopped, too."""
     z, port = local
-    launcher = _local(_job(z, port, 60))
-    end = launcher._end
+    launcher = _local(_launch_context(z, port, 60))
+    end = server_process.end
 
     def end_and_start_elsewhere(*arguments: object) -> None:
         end(*arguments)  # type: ignore[arg-type]
         assert z.comm.start_service("redis", port=port), z.comm.services.last_failure
 
-    monkeypatch.setattr(launcher, "_end", end_and_start_elsewhere)
+    monkeypatch.setattr(server_process, "end", end_and_start_elsewhere)
     launcher.stop()
-    assert instances.running(place / "services", "redis", None) is not None
+    assert instances.find_running(place / "services", "redis", None) is not None
 
 
 def test_start_interrupted_frees_the_data_folder(make: Make, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +106,7 @@ def test_start_interrupted_frees_the_data_folder(make: Make, place: Path, monkey
         patch.setattr(local_launcher, "process_in", interrupt)
         with pytest.raises(KeyboardInterrupt):
             z.comm.start_service("redis")
-    lock = instances.lock_data(os.open(place / "services" / "redis" / "data", os.O_RDONLY))
+    lock = lock_data(os.open(place / "services" / "redis" / "data", os.O_RDONLY))
     assert lock is not None
     os.close(lock)
 
@@ -118,7 +119,7 @@ def test_stop_at_another_port_keeps_what_was_started(make: Make, place: Path) ->
     assert z.comm.stop_service("redis", port=second)
     assert z.comm.service_status("redis")["port"] == first
     assert z.comm.stop_service("redis")
-    assert instances.running(place / "services", "redis", place / "own") is None
+    assert instances.find_running(place / "services", "redis", place / "own") is None
 
 
 def test_user_name_is_the_accounts_not_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:

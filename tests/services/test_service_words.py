@@ -10,7 +10,7 @@ from collections.abc import Callable
 import bson
 import pytest
 from click.testing import CliRunner
-from service_servers import Lookalike
+from service_servers import CannedServer
 from wire_servers import message
 
 from zcli_core.app import zCLI
@@ -41,8 +41,8 @@ WORDS = {
 def test_words_of_a_service_are_printable(make: Make, caplog: pytest.LogCaptureFixture, name: str) -> None:
     """In its status, in the failure of a start, in the log and in the commands' rows."""
     caplog.set_level(logging.DEBUG)
-    with Lookalike(WORDS[name], first=False) as peer:
-        z = make(timeout=5.0, **{name: {"port": peer.port}})
+    with CannedServer(WORDS[name], first=False) as peer:
+        z = make(probe_timeout=5.0, **{name: {"port": peer.port}})
         status = z.comm.service_status(name)
         assert not z.comm.start_service(name, timeout=0.2)
         failure = z.comm.services.last_failure

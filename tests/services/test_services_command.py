@@ -93,11 +93,11 @@ def test_command_with_a_port_tells_how_that_port_is(zcli: Run, redis_server: Pat
 
 
 def test_a_failure_is_told_and_is_status_1(zcli: Run) -> None:
-    done = zcli("services", "start", "redis", ZCLI_SERVICES_REDIS_HOST="192.0.2.1", ZCLI_SERVICES_TIMEOUT="0.2")
+    done = zcli("services", "start", "redis", ZCLI_SERVICES_REDIS_HOST="192.0.2.1", ZCLI_SERVICES_PROBE_TIMEOUT="0.2")
     assert done.returncode == 1
     assert "not this machine" in done.stderr
     done = zcli(
-        "services", "start", "redis", "--json", ZCLI_SERVICES_REDIS_HOST="192.0.2.1", ZCLI_SERVICES_TIMEOUT="0.2"
+        "services", "start", "redis", "--json", ZCLI_SERVICES_REDIS_HOST="192.0.2.1", ZCLI_SERVICES_PROBE_TIMEOUT="0.2"
     )
     assert done.returncode == 1
     assert json.loads(done.stdout)["failure"]["action"] == "start"
@@ -225,5 +225,5 @@ def test_a_service_is_started_and_stays(place: Path, zcli: Run, variables: dict[
 
 @pytest.mark.parametrize("script", START, ids=["snippet", "demo"])
 def test_a_service_that_cannot_be_started_is_told(place: Path, variables: dict[str, str], script: Path) -> None:
-    away = {**variables, "PGHOST": "192.0.2.1", "ZCLI_SERVICES_TIMEOUT": "0.2"}
+    away = {**variables, "PGHOST": "192.0.2.1", "ZCLI_SERVICES_PROBE_TIMEOUT": "0.2"}
     assert _printed(script, place, away)[0] == "✗ Failed to start"

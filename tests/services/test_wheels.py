@@ -16,7 +16,7 @@ from zcli_redis.backend import RedisBackend
 
 from zcli_core.app import zCLI
 from zcli_core.services.contract import LocalProcess, ServiceBackend
-from zcli_core.services.launchers import instance as instances
+from zcli_core.services.launchers import instances
 from zcli_core.services.launchers.programs import WheelFile, copy_of_wheel, find_programs, wheel_files
 
 Make = Callable[..., zCLI]
@@ -60,7 +60,7 @@ def test_copy_of_a_wheel_can_be_run_by_others(tmp_path: Path) -> None:
 
 
 def _running_program(place: Path, name: str) -> str:
-    held = instances.running(place / "services", name, None)
+    held = instances.find_running(place / "services", name, None)
     assert held is not None
     return os.readlink(f"/proc/{held.process.pid}/exe")
 

@@ -267,12 +267,12 @@ def _port(session: Session) -> _Findings:
 
 def _services(session: Session) -> _Findings:
     """Which of them run. None has to: that is no fault."""
-    from zcli_core.services.probing import at_once
+    from zcli_core.services.concurrency import map_concurrently
 
     comm = Comm(session.config, session.host, logging.getLogger(_LOG))
     try:
         services = comm.services
-        yield from at_once(lambda name: _service(services, name), services.names)
+        yield from map_concurrently(lambda name: _service(services, name), services.names)
     finally:
         comm.close()
 

@@ -55,7 +55,7 @@ def _watch(facade: Comm) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from zcli_core.services.probing import at_once
+    from zcli_core.services.concurrency import map_concurrently
 
     rows: dict[str, _Row] = {name: (name, "...", "", "", "", "") for name in facade.services.names}
     with Live(make_table(_COLUMNS, rows.values()), console=Console(highlight=False)) as live:
@@ -64,7 +64,7 @@ def _watch(facade: Comm) -> None:
             rows[name] = _row(facade.services.report(name))
             live.update(make_table(_COLUMNS, rows.values()), refresh=True)
 
-        at_once(ask, facade.services.names)
+        map_concurrently(ask, facade.services.names)
 
 
 def _row(status: ServiceStatus) -> _Row:

@@ -264,7 +264,7 @@ class Services(Section, name="services"):
         None, "folder for data and logs of service processes that zCLI starts; the data folder of the user if unset",
         written=True,
     )  # fmt: skip
-    timeout: float = setting(1.0, "timeout of a status probe of a service, in seconds", above=0)
+    probe_timeout: float = setting(1.0, "timeout of a status probe of a service, in seconds", above=0)
     start_timeout: float = setting(30.0, "how long zCLI waits for a service to start or stop, in seconds", above=0)
 
 

@@ -81,7 +81,7 @@ class HttpClient:
         self._log = log
         self._on_request = on_request
         self._on_response = on_response
-        self._last_failure: LastFailure[HttpFailure] = LastFailure()
+        self._last_failure = LastFailure[HttpFailure]()
         self._user_agent = f"zcli-core/{__version__}" if settings.user_agent is None else settings.user_agent
         self._defaults: list[tuple[str, str]] = []
         hosts = settings.client_cert_hosts
@@ -194,7 +194,7 @@ class HttpClient:
             source_error = error.__cause__ or error
         if source_error is not None:
             raise source_error  # outside of the except clause, which would change its cause and context
-        self._last_failure.set(None)
+        self._last_failure.clear()
         if self._log.isEnabledFor(logging.DEBUG):
             self._log.debug(
                 "%s %s: %d %s, %d bytes in %.3f s",

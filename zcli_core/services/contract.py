@@ -1,8 +1,8 @@
-"""Services: how a plugin tells that one runs, and what it takes to start one.
+"""The contract of a service backend: how a plugin detects a service, and how zCLI starts one.
 
-A backend is a class derived from :class:`ServiceBackend`. It says what the service is called, how its protocol
-greets (:meth:`ServiceBackend.probe`) and which launchers may start it; the core connects, waits, starts, stops and
-puts the answers together. A plugin offers backends with the hook ``zcli_service_backends``, which returns
+A backend is a class derived from :class:`ServiceBackend`. It states the name of the service, the probe that detects it
+(:meth:`ServiceBackend.probe`) and the launchers that may start it. The core connects, waits, starts, stops and builds
+the status. A plugin provides backends with the hook ``zcli_service_backends``, which returns
 :class:`~zcli_core.plugins.contract.Provider` objects of :class:`ServiceBackend`.
 """
 
@@ -19,7 +19,7 @@ from zcli_core.services.parts.launch import (
     LaunchError,
     LaunchMethod,
     LocalProcess,
-    Place,
+    ServerPaths,
     SystemdUnit,
     WindowsService,
 )
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from zcli_core.services.parts.settings import ServiceSettings
 
 __all__ = [
-    "Answer",
     "DataFolder",
     "DebianCluster",
     "Exchange",
@@ -39,24 +38,32 @@ __all__ = [
     "LaunchMethod",
     "LocalProcess",
     "NotThisService",
-    "Place",
     "Probe",
+    "ProbeResult",
     "Reply",
+    "ServerPaths",
     "ServiceBackend",
     "SystemdUnit",
     "Target",
     "WindowsService",
-    "greet",
+    "first_exchange",
     "lines",
 ]
 
 
 class Target(NamedTuple):
-    """Where a service is looked for: its settings, with what a caller said instead.
+    """The address of a service and how to reach it: its settings, with the arguments of the caller in their place.
 
-    ``host`` is a name, an address, or the path of a Unix socket; ``data_dir`` None means a folder of zCLI's own.
-    ``settings`` is the service's whole section, if it declares one. ``tls``: it is reached with TLS, by its setting
-    ``tls`` or, where the connection info is made, because the probe needed it.
+    Attributes:
+        host: a name, an address, or the path of a Unix socket.
+        port: the TCP port.
+        user: the user to connect as, if the service has users.
+        database: the database to connect to, if the service has databases.
+        data_dir: the data folder; None for a folder of zCLI.
+        launcher: the name of the launcher that starts it, or ``"auto"``.
+        settings: the section of the service, if it declares one.
+        tls: whether the connection uses TLS: the setting ``tls``. In :meth:`ServiceBackend.connection_info` it is what
+            the probe found.
     """
 
     host: str
@@ -70,22 +77,24 @@ class Target(NamedTuple):
 
     @property
     def is_socket_path(self) -> bool:
-        """Whether ``host`` names a Unix socket rather than a machine."""
+        """Whether ``host`` is the path of a Unix socket."""
         return self.host.startswith("/")
 
     @property
     def address(self) -> str:
-        """The place as people write it: ``127.0.0.1:5432``."""
+        """Host and port as text, such as ``127.0.0.1:5432``, or the path of the Unix socket."""
         if self.is_socket_path:
             return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Reply(bytes):
-    """What came back in one exchange; ``closed`` tells that the other side ended the connection.
+    """The bytes that were received in one exchange.
 
-    ``tls_error`` says why TLS failed with a server that speaks it, such as ``"certificate required"``. ``not_tls``
-    tells that the server answered the TLS handshake with something else.
+    Attributes:
+        closed: whether the server closed the connection.
+        tls_error: why TLS failed with a server that speaks TLS, such as ``"certificate required"``; else empty.
+        not_tls: whether the server answered the TLS handshake with something else.
     """
 
     closed: bool = False
@@ -94,13 +103,18 @@ class Reply(bytes):
 
 
 class Exchange(NamedTuple):
-    """One step of a probe: send these bytes, then read until ``complete`` says that nothing more is needed.
+    """One step of a probe: send bytes, then read until the reply is complete.
 
-    ``complete`` takes everything read in this step; None reads nothing. Reading also ends when the other side closes
-    the connection, the time is up, or 64 KiB have come; the probe is then given what there is. More than 1 KiB is not
-    given to ``complete`` after every piece, only when it has grown by an eighth or pauses.
-    ``tls`` has the connection encrypted from here on; ``reconnect`` begins a new connection first. ``share`` is the
-    part of the remaining time that this step may take once there is a connection.
+    Reading also ends when the server closes the connection, the time is up, or 64 KiB were received. The probe then
+    gets what was received.
+
+    Attributes:
+        send: the bytes to send.
+        complete: takes everything that was received in this step and tells whether the reply is complete. If None,
+            nothing is read. Beyond 1 KiB, it is called only when the reply has grown by an eighth, or pauses.
+        tls: encrypts the connection from this step on.
+        reconnect: opens a new connection first.
+        share: the part of the remaining time that this step may take after the connection is open, 0 to 1.
     """
 
     send: bytes
@@ -110,11 +124,14 @@ class Exchange(NamedTuple):
     share: float = 1.0
 
 
-class Answer(NamedTuple):
-    """What the service said of itself.
+class ProbeResult(NamedTuple):
+    """What a service that answered its own protocol reports.
 
-    ``ready``: it would serve a client now. ``version`` and ``needs_auth`` are None where it does not tell.
-    ``detail`` is one clause for people: why it is not ready, or what else is worth knowing.
+    Attributes:
+        ready: whether it would serve a client now.
+        version: its version; None if the service does not report it.
+        needs_auth: whether it requires a login; None if the service does not report it.
+        detail: why it is not ready, or other information for the user, as one clause.
     """
 
     ready: bool = True
@@ -123,27 +140,38 @@ class Answer(NamedTuple):
     detail: str = ""
 
 
-#: A probe yields exchanges, is sent a :class:`Reply` for each, and returns the :class:`Answer`.
-Probe = Generator[Exchange, Reply, Answer]
+#: A probe yields :class:`Exchange` objects, receives a :class:`Reply` for each, and returns the :class:`ProbeResult`.
+Probe = Generator[Exchange, Reply, ProbeResult]
 
 
-class NotThisService(Exception):  # noqa: N818 - it is an answer to the probe's question, not a fault
-    """Raised by a probe for bytes that this service would never send."""
+class NotThisService(Exception):  # noqa: N818 - a result of the probe, not an error
+    """Raised by a probe that received bytes which this service never sends."""
 
     def __init__(self, received: bytes = b"") -> None:
         super().__init__(f"{len(received)} bytes of another protocol")
         self.received = received
 
 
-def greet(target: Target, send: bytes, complete: Callable[[bytes], bool] | None) -> Generator[Exchange, Reply, Reply]:
-    """Send the first message of a probe, with or without TLS as ``target`` says, and the other way if that fails.
+def first_exchange(
+    target: Target, send: bytes, complete: Callable[[bytes], bool] | None
+) -> Generator[Exchange, Reply, Reply]:
+    """Send the first message of a probe over TLS if ``target.tls``, else unencrypted; try the other way if it fails.
 
-    For protocols in which a port takes either TLS or plain text: ``reply = yield from greet(target, b"PING\\r\\n",
-    lines())``. Where TLS is set and the server has none, the core reports the service as not ready, and says why.
+    For protocols in which one port accepts either TLS or plain text: ``reply = yield from first_exchange(target,
+    b"PING\\r\\n", lines())``. If TLS is configured and the server does not use it, the core reports the service as not
+    ready, with the reason.
+
+    Args:
+        target: the service to probe.
+        send: the bytes of the first message.
+        complete: tells whether the reply is complete; see :class:`Exchange`.
+
+    Returns:
+        The reply of the way that worked, else of the way that is configured.
     """
-    # A server without TLS may wait for the rest of what it takes for its own protocol.
+    # A server without TLS may wait for the rest of a message of its own protocol.
     reply = yield Exchange(send, complete, tls=target.tls, share=0.5 if target.tls else 1.0)
-    # A TLS port closes the connection or sends a TLS alert (RFC 8446 section 6) if it is sent plain text.
+    # A TLS port closes the connection or sends a TLS alert (RFC 8446 section 6) if it receives plain text.
     plain_refused = (not reply and reply.closed) or reply.startswith(b"\x15\x03")
     refused = not reply and not reply.tls_error if target.tls else plain_refused
     if not refused:
@@ -153,12 +181,15 @@ def greet(target: Target, send: bytes, complete: Callable[[bytes], bool] | None)
 
 
 def lines(count: int = 1) -> Callable[[bytes], bool]:
-    """Complete once that many lines have come."""
+    """Return a function that tells whether at least ``count`` lines were received, for ``Exchange.complete``."""
     return lambda data: data.count(b"\n") >= count
 
 
 class Install(NamedTuple):
-    """What to install, by package manager; ``pip`` is what brings a server as a wheel, if anything does."""
+    """The package of a service for each package manager. ``pip`` is a wheel that contains the server, if there is one.
+
+    >>> Install(apt="memcached", brew="memcached")
+    """
 
     apt: str | None = None
     dnf: str | None = None
@@ -172,15 +203,19 @@ class Install(NamedTuple):
 
 
 class ServiceBackend:
-    """One kind of service. Derive from it, set what is below and write :meth:`probe`.
-
-    ``name`` is the provider's name, ``title`` what people call the service. ``settings`` is the section that holds
-    its settings, None for ``default_port`` on this machine. ``launchers`` lists what may start it, the preferred one
-    first. ``install`` tells what to install where it is missing: ``Install(apt="memcached", brew="memcached")``.
-    ``speaks`` names the protocols among the strangers of the contract suite (``"SSH"``, ``"MySQL"``, ``"SMTP"``,
-    ``"NATS"``, ``"HTTP"``) that are this service's own.
+    """One kind of service. Derive from it, set the attributes and write :meth:`probe`.
 
     ``ZCLI_CONTRACT`` of the plugin covers this class: what it calls and what calls it.
+
+    Attributes:
+        name: the name of the provider.
+        title: the name of the service in texts for users.
+        default_port: its usual TCP port.
+        settings: the section with its settings. If None, the service is on ``default_port`` of this machine.
+        launchers: what may start it, the preferred launcher first.
+        install: the packages to suggest if the service is not installed.
+        speaks: the protocols of the contract suite (``"SSH"``, ``"MySQL"``, ``"SMTP"``, ``"NATS"``, ``"HTTP"``) that
+            this service itself speaks.
     """
 
     name: str
@@ -192,11 +227,11 @@ class ServiceBackend:
     speaks: Sequence[str] = ()
 
     def __init__(self, context: Context) -> None:
-        """Take the configuration and a logger; a provider's factory may be the class itself."""
+        """Store the configuration and the logger. The factory of a provider may be the class itself."""
         self.context = context
 
     def target(self) -> Target:
-        """Where the service is by its settings."""
+        """Return where the service is according to its settings."""
         if self.settings is None:
             return Target("127.0.0.1", self.default_port)
         section = self.context.config.section(self.settings)
@@ -212,54 +247,57 @@ class ServiceBackend:
         )
 
     def probe(self, target: Target) -> Probe:
-        """Speak the service's protocol as far as a greeting; no credential is ever sent.
+        """Detect the service with a handshake of its protocol. Never send a credential.
 
-        The core connects and closes. It allows at most ``services.timeout`` seconds for the whole probe.
+        The core connects and closes. The whole probe may take ``services.probe_timeout`` seconds.
 
-        :raises NotThisService: the reply is no reply of this service; an empty one, where nothing was said in time.
+        Raises:
+            NotThisService: the reply is not from this service, or nothing was received in time.
         """
         raise NotImplementedError
 
     def socket_path(self, target: Target) -> str:
-        """The Unix socket where ``target.host`` is a path; that path, unless the service has a rule of its own."""
+        """Return the path of the Unix socket if ``target.host`` is a path. The default is that path itself."""
         return target.host
 
     def connection_info(self, target: Target) -> dict[str, Any]:
-        """What a driver needs to connect, beside what the core adds. Never a password.
+        """Return what a driver needs to connect, in addition to what the core adds. Never a password.
 
-        The core gives ``host``, ``port``, ``user``, ``tls``, and those of ``ca_file``, ``client_cert`` and
-        ``client_key`` that are set. ``target.tls`` tells whether the probe needed TLS.
+        The core adds ``host``, ``port``, ``user``, ``tls``, and those of ``ca_file``, ``client_cert`` and
+        ``client_key`` that are set. ``target.tls`` tells whether the probe used TLS.
         """
         return {}
 
-    # --- for a server that zCLI starts as a process of its own ---
+    # --- for a server that zCLI starts as a process ---
 
     def choose_program(self, programs: Sequence[Path], data: DataFolder) -> Path:
-        """Which of the programs that were found fits the data folder; the first, unless that decides it.
+        """Return the program to start for a data folder. The default is the first one that was found.
 
-        :raises LaunchError: none of them does.
+        Raises:
+            LaunchError: no program can use the data folder.
         """
         return programs[0]
 
-    def prepare(self, place: Place) -> None:
-        """Make the data folder ready for :meth:`command`, or refuse it. It exists and may be empty.
+    def prepare(self, paths: ServerPaths) -> None:
+        """Prepare the data folder for :meth:`command`. The folder exists and may be empty.
 
-        One that zCLI has made is private. Any other becomes private after this call.
+        A folder that zCLI made is private. Any other folder is made private after this call.
 
-        Where zCLI runs as root, the data folder belongs to another account, which may put anything there at any time.
-        So use ``place.files`` and commands with ``place.run()``, and open, move and remove nothing there by yourself.
+        If zCLI runs as root, the data folder belongs to another account, which may change its content at any time. Use
+        only ``paths.files`` and commands with ``paths.run()``; do not open, move or remove files there otherwise.
 
-        :raises LaunchError: it cannot be done; nothing that was there is deleted.
+        Raises:
+            LaunchError: the folder cannot be used. Existing files are not deleted.
         """
 
-    def command(self, place: Place) -> Sequence[str]:
-        """The server's command line: in the foreground, on ``place.host`` and ``place.port`` only."""
-        return [str(place.program)]
+    def command(self, paths: ServerPaths) -> Sequence[str]:
+        """Return the command line of the server: in the foreground, on ``paths.host`` and ``paths.port`` only."""
+        return [str(paths.program)]
 
-    def local_connection_info(self, place: Place, target: Target) -> dict[str, Any]:
-        """What to add to or replace in :meth:`connection_info` of ``target`` for a server that runs at ``place``."""
+    def local_connection_info(self, paths: ServerPaths, target: Target) -> dict[str, Any]:
+        """Return what replaces or completes :meth:`connection_info` for a server that zCLI started."""
         return {}
 
-    def local_version(self, place: Place) -> str | None:
-        """The version of a server that runs at ``place``, for protocols that tell it only after a login."""
+    def local_version(self, paths: ServerPaths) -> str | None:
+        """Return the version of a server that zCLI started, for protocols that report it only after a login."""
         return None

@@ -1,4 +1,4 @@
-"""Why a service could not be started or stopped, kept apart for every thread and every asyncio task."""
+"""Why a service could not be started, stopped or connected to."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from typing import NamedTuple
 
 
 class ServiceFailure(NamedTuple):
-    """Why a call about a service gave False or None. ``str()`` of it is meant for people.
+    """The cause for which a call about a service returned False or None. ``str()`` gives it as text for a user.
 
-    ``action`` is ``"start"``, ``"stop"``, ``"restart"`` or ``"connection info"``; ``message`` the cause; ``command``
-    what a person could run, exactly, or None; ``log`` the server's own last lines, if it left any. What other programs
-    said is printable in all of them.
+    The texts of other programs in it are printable: control characters are escaped.
+
+    Attributes:
+        service: the name of the service.
+        action: ``"start"``, ``"stop"``, ``"restart"`` or ``"connection info"``.
+        message: the cause.
+        command: a complete command that the user can run; None if there is no such command.
+        log: the last lines that the server logged; empty if there are none.
     """
 
     service: str
@@ -22,5 +27,5 @@ class ServiceFailure(NamedTuple):
     def __str__(self) -> str:
         text = f"{self.service}: {self.message}"
         if self.command:
-            text += f"; this would do it: {self.command}"
+            text += f"; run: {self.command}"
         return "\n    ".join([text, *self.log])

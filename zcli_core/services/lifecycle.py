@@ -1,6 +1,6 @@
-"""Starting, stopping and restarting: what has to be true first, and which launcher does it.
+"""Starting, stopping and restarting a service: what is checked first, and which launcher is used.
 
-Each function returns whether it changed anything, and raises LaunchError with what was missing.
+Each function returns whether it changed anything, and raises LaunchError with the cause if it fails.
 """
 
 from __future__ import annotations
@@ -9,34 +9,34 @@ from collections.abc import Sequence
 
 from zcli_core.services import owners
 from zcli_core.services.contract import LaunchError
-from zcli_core.services.launchers.base import Job, Launcher
-from zcli_core.services.launchers.choice import choose_launcher, find_runner, is_run_by
-from zcli_core.services.launchers.identity import holder, is_this_machine
+from zcli_core.services.launchers.choice import choose_launcher, find_runners, is_run_by
+from zcli_core.services.launchers.context import LaunchContext
+from zcli_core.services.launchers.identity import find_holder, is_this_machine
 from zcli_core.services.launchers.installing import is_installed, not_installed
+from zcli_core.services.launchers.launcher import Launcher
 from zcli_core.services.launchers.managers import stop_command
 from zcli_core.services.launchers.processes import is_frozen
-from zcli_core.services.probe_connection import Wire
-from zcli_core.services.probing import Finding, ask
-from zcli_core.services.status import error_of
+from zcli_core.services.probe_connection import ProbeConnection
+from zcli_core.services.probing import ProbeOutcome, probe_service
+from zcli_core.services.status import describe_problem
 from zcli_core.system.users import user_label
 
 
-def start(job: Job, probe_timeout: float) -> bool:
-    """Have the service run and be ready, as a user that may serve us."""
-    changed = _start(job, probe_timeout)
-    _require_trusted_owner(job)
+def start(context: LaunchContext) -> bool:
+    """Start the service unless it is ready, and check that a trusted user runs it."""
+    changed = _start(context)
+    _require_trusted_owner(context)
     return changed
 
 
-def _require_trusted_owner(job: Job) -> None:
-    """Raise LaunchError if the server belongs to a stranger, who receives what is sent to it."""
-    target, name = job.target, job.backend.name
-    path = job.backend.socket_path(target) if target.is_socket_path else None
-    with Wire(target.host, target.port, job.probe_timeout, path) as wire:
-        uid = wire.find_owner()
-    if not is_strangers(job, uid):
+def _require_trusted_owner(context: LaunchContext) -> None:
+    """Raise LaunchError if an untrusted user runs the server, because that user receives what is sent to it."""
+    target, name = context.target, context.backend.name
+    path = context.backend.socket_path(target) if target.is_socket_path else None
+    with ProbeConnection(target.host, target.port, context.probe_timeout, path) as connection:
+        uid = connection.find_owner()
+    if uid is None or is_trusted_owner(context, uid):
         return
-    assert uid is not None
     setting = f"services.{name}.{'host' if target.is_socket_path else 'port'}"
     raise LaunchError(
         f"the server at {target.address} belongs to {user_label(uid)}, who could read what is sent to it; have it "
@@ -44,112 +44,123 @@ def _require_trusted_owner(job: Job) -> None:
     )
 
 
-def is_strangers(job: Job, uid: int | None) -> bool:
-    """Whether a server of this user belongs to a user who is not trusted: not us, root or an account of the system.
+def is_trusted_owner(context: LaunchContext, uid: int) -> bool:
+    """Return whether the user who runs the service is trusted: our user, root, or a system account.
 
-    A server that a launcher proves to run is trusted, whatever its account is. So is one whose user is not known.
+    The account of a server that a launcher is proven to run is trusted, too.
     """
-    return uid is not None and not owners.is_trusted(uid) and not is_run_by(job, uid)
+    return owners.is_trusted(uid) or is_run_by(context, uid)
 
 
-def _start(job: Job, probe_timeout: float) -> bool:
-    finding = ask(job.backend, job.target, probe_timeout, name_strangers=False)
-    if finding.state == "silent" and not _is_frozen(job):
-        # A published port accepts connections before its server does; another server there would hide it.
-        finding = job.wait_while_silent()
-    if finding.state == "ready":
+def _start(context: LaunchContext) -> bool:
+    outcome = _probe(context)
+    if outcome.state == "silent" and not _is_frozen(context):
+        # A published port of a container accepts connections before its server does. A second server beside it would
+        # not be reachable.
+        outcome = context.wait_while_silent()
+    if outcome.state == "ready":
         return False
-    if finding.answered:
-        finding = job.wait_until_ready()
-        if finding.state != "ready":
-            raise LaunchError(f"it was starting already and is not ready within {job.timeout:g} s: {finding.detail}")
+    if outcome.is_running:
+        outcome = context.wait_until_ready()
+        if outcome.state != "ready":
+            raise LaunchError(
+                f"it was already starting and is not ready within {context.timeout:g} s: {outcome.detail}"
+            )
         return False
-    _require_this_machine(job, "start")
-    if finding.state != "stopped":
-        finding = ask(job.backend, job.target, probe_timeout)
-        if finding.state == "ready":  # it needs longer than the short probes while it was waited for
+    _require_this_machine(context, "start")
+    if outcome.state != "stopped":
+        outcome = _probe(context, name_holder=True)
+        if outcome.state == "ready":  # it needs longer than the short probes of wait_while_silent()
             return False
-        raise _port_taken(job, finding)
-    launcher = choose_launcher(job)
+        raise _port_taken(context, outcome)
+    launcher = choose_launcher(context)
     if launcher is None:
-        raise _nothing_to_start(job)
+        raise _nothing_to_start(context)
     launcher.start()
     return True
 
 
-def stop(job: Job, probe_timeout: float) -> bool:
-    """Have the service stopped and gone."""
-    _require_this_machine(job, "stop")
-    runner = _runner(job, probe_timeout)
+def stop(context: LaunchContext) -> bool:
+    """Stop the service and wait until it has ended."""
+    _require_this_machine(context, "stop")
+    runner = _find_runner(context)
     if runner is not None:
         runner.stop()
     return runner is not None
 
 
-def restart(job: Job, probe_timeout: float) -> bool:
-    """Stop the service and start it with the same launcher; start one that is not running."""
-    _require_this_machine(job, "restart")
-    runner = _runner(job, probe_timeout)
+def restart(context: LaunchContext) -> bool:
+    """Stop the service and start it with the same launcher. A service that is not running is started."""
+    _require_this_machine(context, "restart")
+    runner = _find_runner(context)
     if runner is None:
-        return start(job, probe_timeout)
+        return start(context)
     runner.stop()
     runner.start()
-    _require_trusted_owner(job)
+    _require_trusted_owner(context)
     return True
 
 
-def _is_frozen(job: Job) -> bool:
-    """Whether the process that holds the service's port was stopped by a signal: it is not starting."""
-    found = holder(job)
-    return found is not None and found.pid is not None and is_frozen(found.pid)
+def _probe(context: LaunchContext, *, name_holder: bool = False) -> ProbeOutcome:
+    """Probe the service for as long as its status would, even if that is beyond the deadline."""
+    return probe_service(context.backend, context.target, context.probe_timeout, name_holder=name_holder)
 
 
-def _runner(job: Job, probe_timeout: float) -> Launcher | None:
-    """What runs the service; None if it is not running. One that does not answer may be running all the same.
+def _is_frozen(context: LaunchContext) -> bool:
+    """Return whether the process that holds the service's port was stopped by a signal, so that it is not starting."""
+    holder = find_holder(context)
+    return holder is not None and holder.pid is not None and is_frozen(holder.pid)
 
-    :raises LaunchError: it runs, and nothing proves that one of the launchers runs it.
+
+def _find_runner(context: LaunchContext) -> Launcher | None:
+    """Return the launcher that runs the service; None if it is not running. A server that hangs may still run.
+
+    Raises:
+        LaunchError: the service runs, and it is not proven that a launcher runs it.
     """
-    finding = ask(job.backend, job.target, probe_timeout, name_strangers=False)
-    runner, possible = find_runner(job)
-    if runner is not None or not (finding.answered or (possible and finding.state == "silent")):
+    outcome = _probe(context)
+    runner, possible = find_runners(context)
+    if runner is not None or not (outcome.is_running or (possible and outcome.state == "silent")):
         return runner
-    raise _not_ours(job, possible)
+    raise _no_proof(context, possible)
 
 
-def _require_this_machine(job: Job, action: str) -> None:
-    if not is_this_machine(job):
+def _require_this_machine(context: LaunchContext, action: str) -> None:
+    if not is_this_machine(context):
         raise LaunchError(
-            f"services.{job.backend.name}.host is {job.target.host}, which is not this machine; "
+            f"services.{context.backend.name}.host is {context.target.host}, which is not this machine; "
             f"zCLI can {action} services on this machine only"
         )
 
 
-def _port_taken(job: Job, finding: Finding) -> LaunchError:
-    message = error_of(job.backend, job.target, finding)
-    runner = find_runner(job).proven
-    if runner is None or not finding.hangs:
+def _port_taken(context: LaunchContext, outcome: ProbeOutcome) -> LaunchError:
+    message = describe_problem(context.backend, context.target, outcome)
+    runner = find_runners(context).proven
+    if runner is None or not outcome.hangs:
         return LaunchError(message)
-    return LaunchError(f"{message}; the launcher {runner.name} runs it, so it hangs", job.cli("restart"))
+    return LaunchError(f"{message}; the launcher {runner.name} runs it, so it hangs", context.cli("restart"))
 
 
-def _nothing_to_start(job: Job) -> LaunchError:
-    backend = job.backend
+def _nothing_to_start(context: LaunchContext) -> LaunchError:
+    backend = context.backend
     if is_installed(backend):
-        return LaunchError(f"{backend.title} is installed, but nothing here can start it on port {job.target.port}")
+        return LaunchError(f"{backend.title} is installed, but no launcher can start it on port {context.target.port}")
     return not_installed(backend)
 
 
-def _not_ours(job: Job, possible: Sequence[Launcher]) -> LaunchError:
-    found = holder(job)
-    message = f"{job.backend.title} runs at {job.target.address}, but nothing that zCLI can control started it"
-    if found is None or found.pid is None:
-        whom = f" ({found})" if found else ""
-        if possible:
-            name = possible[0].name
-            return LaunchError(
-                f"{job.backend.title} runs at {job.target.address}{whom}. The launcher {name} may run it, but this "
-                f"user cannot see which process holds the port, so zCLI leaves it alone",
-                possible[0].command("stop"),
-            )
-        return LaunchError(f"{message}{whom}")
-    return LaunchError(f"{message} ({found}, user {found.user})", stop_command(found, job.target.port))
+def _no_proof(context: LaunchContext, possible: Sequence[Launcher]) -> LaunchError:
+    holder = find_holder(context)
+    where = f"{context.backend.title} runs at {context.target.address}"
+    if holder is not None and holder.pid is not None:
+        return LaunchError(
+            f"{where}, but nothing that zCLI can control started it ({holder}, user {holder.user})",
+            stop_command(holder, context.target.port),
+        )
+    held_by = f" ({holder})" if holder else ""
+    if not possible:
+        return LaunchError(f"{where}, but nothing that zCLI can control started it{held_by}")
+    return LaunchError(
+        f"{where}{held_by}. The launcher {possible[0].name} may run it, but this user cannot see which process holds "
+        "the port, so zCLI does not stop it",
+        possible[0].command("stop"),
+    )

@@ -1,6 +1,7 @@
-"""Which user runs the server that listens at a service's address, and whether that user is trusted.
+"""The user that runs the server at a service's address, and whether that user is trusted.
 
-Every user of a machine may bind a port above 1023. Whoever binds a service's port first receives what is sent to it.
+Every user of a machine may bind a port above 1023. The user who binds the port of a service first receives what clients
+send to it.
 """
 
 from __future__ import annotations
@@ -22,30 +23,32 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 def listener_uid(addresses: Iterable[str], port: int) -> int | None:
-    """Return the user that listens at this port of these addresses, as far as they are this machine's.
+    """Return the user that listens at a port of this machine.
 
     Args:
         addresses: numeric addresses. A client may be connected to any of them.
         port: the TCP port.
 
     Returns:
-        The user's number; of several users the first one that is not trusted. None if the system does not tell: the
-        address is another machine's, the server is in another network namespace, or the system is not Linux.
+        The user id. If there are several, the first one that is not trusted. None if the system does not report it:
+        the address belongs to another machine, the server is in another network namespace, or the system is not Linux.
     """
-    found = [uid for address in addresses if _is_own(address) for uid in _uids(address, port) if is_known_user(uid)]
+    own = filter(is_own_address, addresses)
+    found = [uid for address in own for uid in _uids(address, port) if is_known_user(uid)]
     return next((uid for uid in found if not is_trusted(uid)), found[0] if found else None)
 
 
 def _uids(address: str, port: int) -> list[int]:
     entries = [entry for entry in tcp_sockets(port, [address]) or () if entry.listening]
-    # A connection goes to the socket with the most exact address.
+    # The system connects a client to the socket with the most specific address.
     for exact in (address, "::" if ":" in address else "0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         if uids := [entry.uid for entry in entries if entry.address == exact]:
             return uids
     return []
 
 
-def _is_own(address: str) -> bool:
+def is_own_address(address: str) -> bool:
+    """Return whether a numeric address belongs to this machine."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -61,7 +64,7 @@ def _is_own(address: str) -> bool:
 
 
 def peer_uid(sock: socket.socket) -> int | None:
-    """Return the user that listens on the Unix socket to which this one is connected; None if it is not Linux."""
+    """Return the user that listens on the Unix socket to which ``sock`` is connected; None unless this is Linux."""
     if not sys.platform.startswith("linux"):
         return None
     try:
@@ -73,12 +76,12 @@ def peer_uid(sock: socket.socket) -> int | None:
 
 
 def is_trusted(uid: int) -> bool:
-    """Whether a server of this user may serve us: the user is us, root, or one of the system's own accounts."""
+    """Return whether the user of a server is trusted: our user, root, or a system account."""
     return uid in (0, os.geteuid()) or uid < _login_defs()[0]
 
 
 def other_people() -> list[str]:
-    """Return the names of the accounts with which other people can log in here, sorted. It is empty on Windows."""
+    """Return the names of the other accounts that can log in on this machine, sorted. The list is empty on Windows."""
     if os.name != "posix":
         return []
     import pwd
@@ -96,7 +99,7 @@ def _can_log_in(shell: str) -> bool:
 
 
 def _login_defs() -> Sequence[int]:
-    """Return the lowest and the highest number of people's accounts. See login.defs(5)."""
+    """Return the lowest and the highest user id of accounts for people. See login.defs(5)."""
     found = {"UID_MIN": _DEFAULT_UID_MIN, "UID_MAX": _DEFAULT_UID_MAX}
     try:
         with open(_LOGIN_DEFS, encoding="utf-8", errors="replace") as lines:

@@ -1,4 +1,4 @@
-"""Carrying a probe's exchanges over a connection: TCP or a Unix socket, plain or TLS, within one deadline."""
+"""The connection of a probe: TCP or a Unix socket, plain or TLS, within one deadline."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ if TYPE_CHECKING:
     import ssl
 
     from zcli_core.net.connecting import Address
+    from zcli_core.net.port_holder import PortHolder
     from zcli_core.services.parts.settings import ServiceSettings
 
-#: A greeting is short; whoever sends more is nobody we ask for.
+#: Bytes that are read of one reply. The reply to a handshake is shorter.
 MAX_REPLY = 64 * 1024
 _CHUNK = 16 * 1024
-#: Up to so many bytes, every piece of a reply is parsed at once.
+#: Up to this many bytes, every piece of a reply is parsed as soon as it is received.
 _SHORT = 1024
-#: Seconds without another piece after which a longer reply is parsed too.
+#: Seconds without another piece after which a longer reply is parsed.
 _PAUSE = 0.005
 
 
 class NoConnectionError(Exception):
-    """Nothing accepts connections there; the message is the cause in one clause."""
+    """No connection could be made. The message is the cause, as one clause.
+
+    ``refused`` tells whether nothing listens there.
+    """
 
     def __init__(self, message: str, *, refused: bool = False) -> None:
         super().__init__(message)
@@ -38,11 +42,11 @@ class NoConnectionError(Exception):
 
 
 class UntrustedCertificateError(Exception):
-    """The server's certificate is not from an authority in the service's ``ca_file``; the message says why."""
+    """The server's certificate is not from an authority in the service's ``ca_file``. The message is the cause."""
 
 
-class Wire:
-    """One probe's connection. Use it as a context manager, so that nothing stays open."""
+class ProbeConnection:
+    """The connection of one probe. Use it as a context manager, which closes it."""
 
     def __init__(
         self,
@@ -52,39 +56,49 @@ class Wire:
         socket_path: str | None = None,
         *,
         settings: ServiceSettings | None = None,
-        addresses: Sequence[Address] = (),
     ) -> None:
-        """``settings`` may name the files for TLS. With ``addresses``, ``host`` is not resolved."""
+        """Store where to connect; :meth:`exchange` connects.
+
+        Args:
+            host: a name or an address.
+            port: the TCP port.
+            timeout: seconds that all exchanges together may take.
+            socket_path: the path of a Unix socket to connect to instead.
+            settings: the section of the service, which may name the files for TLS.
+        """
         self._host = host
         if not host.isascii() and socket_path is None:
-            with contextlib.suppress(ValueError):  # what is not a host is refused when it is resolved
+            with contextlib.suppress(ValueError):  # an invalid host is refused when it is resolved
                 self._host = ascii_host(host)
         self._port = port
         self._socket_path = socket_path
         self._deadline = self._step_deadline = time.monotonic() + timeout
         self._settings = settings
         self._socket: socket.socket | None = None
-        #: The addresses of the host, once it is resolved.
-        self.addresses = list(addresses)
+        #: The addresses of the host; empty until it is resolved.
+        self._addresses: list[Address] = []
         #: Whether the last exchange was encrypted.
         self.is_tls = False
-        #: Why TLS failed last with a server that speaks it.
+        #: Why TLS failed in the last exchange with a server that speaks TLS; else empty.
         self.tls_error = ""
+        #: Whether the server closed the connection in the last exchange.
+        self.closed = False
         self._peer_uid: int | None = None
-        #: Everything that came in the last exchange, for naming who sent it.
+        #: Everything that was received in the last exchange.
         self.received = b""
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> ProbeConnection:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def exchange(self, step: Exchange) -> Reply:
-        """Carry out one step. A connection that the other side breaks off counts as closed, not as an error.
+        """Carry out one step. A connection that the server aborts counts as closed, not as an error.
 
-        :raises NoConnectionError: there is no connection and none can be made.
-        :raises UntrustedCertificateError: the server is not one of those that ``ca_file`` vouches for.
+        Raises:
+            NoConnectionError: no connection can be made.
+            UntrustedCertificateError: the server's certificate is not from an authority in ``ca_file``.
         """
         now = time.monotonic()
         self._step_deadline = now + (self._deadline - now) * step.share
@@ -110,10 +124,10 @@ class Wire:
         return self._reply(*self._read(step.complete))
 
     def _read(self, complete: Callable[[bytes], bool]) -> tuple[bytes, Exception | None]:
-        """What comes until it is complete, the other side ends, or the deadline has passed, whatever still comes.
+        """Read until the reply is complete, the server closes the connection, or the deadline has passed.
 
-        A long reply is given to ``complete`` again only when it has grown by an eighth, or pauses. Otherwise a peer
-        that sends single bytes would have all of it parsed for every byte.
+        A long reply is passed to ``complete`` again only when it has grown by an eighth, or pauses. Otherwise a server
+        that sends single bytes would cause the whole reply to be parsed for every byte.
         """
         assert self._socket is not None
         data = bytearray()
@@ -142,13 +156,13 @@ class Wire:
         return bytes(data), None
 
     def owner(self) -> int | None:
-        """The user that runs the server there, as far as the system tells (:mod:`zcli_core.services.owners`)."""
+        """Return the user id of the server; None if the system does not report it."""
         if self._socket_path is not None:
             return self._peer_uid
-        return owners.listener_uid([address.host for address in self.addresses], self._port)
+        return owners.listener_uid([address.host for address in self._addresses], self._port)
 
     def find_owner(self) -> int | None:
-        """As :meth:`owner`, before anything was sent; None if there is no server."""
+        """Return the user id as :meth:`owner` does, without an exchange; None if there is no server."""
         with contextlib.suppress(NoConnectionError):
             if self._socket_path is not None:
                 self._socket = self._connect_unix(self._socket_path)
@@ -156,17 +170,26 @@ class Wire:
                 self._resolve()
         return self.owner()
 
+    def holder(self) -> PortHolder | None:
+        """Return the process that holds the server's port or socket; None if the system does not report it."""
+        from zcli_core.net.port_holder import holder_of, holder_of_socket
+
+        if self._socket_path is not None:
+            return holder_of_socket(self._socket_path)
+        own = [address.host for address in self._addresses if owners.is_own_address(address.host)]
+        return holder_of(self._port, own) if own else None
+
     def _reply(self, data: bytes, end: Exception | None = None) -> Reply:
-        """``end``: what ended the connection, None if it goes on."""
+        """Build the reply. ``end`` is the error that ended the connection; None if it is still open."""
         self.received = data
         reply = Reply(data)
-        reply.closed = end is not None
+        reply.closed = self.closed = end is not None
         reply.tls_error = self.tls_error = _tls_error(end)
         reply.not_tls = not reply.tls_error and _is_ssl_error(end)
         return reply
 
     def _remaining(self) -> float:
-        # 0 would make the socket non-blocking; a deadline that has passed is met by the first wait.
+        # 0 would make the socket non-blocking. After the deadline, the next wait ends at once.
         return max(self._step_deadline - time.monotonic(), 0.001)
 
     # --- connecting ---
@@ -176,21 +199,21 @@ class Wire:
             return self._connect_unix(self._socket_path)
         self._resolve()
         try:
-            return connecting.connect(self.addresses, self._deadline)
+            return connecting.connect(self._addresses, self._deadline)
         except connecting.NoConnectionError as error:
             raise _no_connection(error.errors) from error
 
     def _resolve(self) -> None:
-        if self.addresses:
+        if self._addresses:
             return
         try:
-            self.addresses = connecting.resolve(self._host, self._port, self._deadline)
+            self._addresses = connecting.resolve(self._host, self._port, self._deadline)
         except socket.gaierror as error:
-            raise NoConnectionError(f"{self._host!r} names no address ({error.strerror})") from error
+            raise NoConnectionError(f"cannot resolve {self._host!r} ({error.strerror})") from error
         except TimeoutError as error:
             if raised_by_signal(error):
                 raise
-            raise NoConnectionError(f"{self._host!r} was not resolved in time") from error
+            raise NoConnectionError(f"cannot resolve {self._host!r} in time") from error
 
     def _connect_unix(self, path: str) -> socket.socket:
         if not hasattr(socket, "AF_UNIX"):
@@ -210,12 +233,12 @@ class Wire:
         return sock
 
     def _encrypt(self) -> None:
-        """Begin TLS. Without a ``ca_file`` any certificate will do: no secret is sent, and the reply is not trusted."""
+        """Start TLS. Without ``ca_file``, every certificate is accepted, because no secret is sent."""
         import ssl
 
         assert self._socket is not None
         self._socket.settimeout(self._remaining())
-        self._socket.getpeername()  # or wrap_socket leaves it open where the other side has reset the connection
+        self._socket.getpeername()  # raises after a reset by the server: wrap_socket would leave the socket open
         try:
             self._socket = _tls_context(self._settings).wrap_socket(self._socket, server_hostname=self._host)
         except ssl.SSLCertVerificationError as error:
@@ -223,7 +246,7 @@ class Wire:
         self.is_tls = True
 
     def _leftovers(self) -> tuple[bytes, Exception | None]:
-        """What the other side said before it closed, when sending failed, and how reading that failed."""
+        """Return what the server sent before it closed, after sending failed, and the error of reading it."""
         try:
             if self._socket is not None:
                 self._socket.settimeout(0.05)
@@ -235,7 +258,7 @@ class Wire:
         return b"", None
 
     def close(self) -> None:
-        """Close the connection the polite way, as far as the other side takes part."""
+        """Close the connection: TLS, then our side of TCP, then the socket."""
         sock, self._socket = self._socket, None
         if sock is None:
             return
@@ -257,7 +280,7 @@ def _no_connection(errors: Sequence[OSError]) -> NoConnectionError:
 
 
 def _tls_context(settings: ServiceSettings | None) -> ssl.SSLContext:
-    """For one probe. The files were tried when the service was first used."""
+    """Return the context for one probe. The files were checked when the service was first used."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -272,12 +295,12 @@ def _tls_context(settings: ServiceSettings | None) -> ssl.SSLContext:
     return context
 
 
-#: Besides alerts, what makes TLS fail with a server that speaks it, as OpenSSL calls it.
+#: OpenSSL's reasons, in addition to alerts, for which TLS fails with a server that speaks TLS.
 _INCOMPATIBLE = ("UNSUPPORTED_PROTOCOL", "DH_KEY_TOO_SMALL", "UNSAFE_LEGACY_RENEGOTIATION_DISABLED")
 
 
 def _is_ssl_error(error: Exception | None) -> bool:
-    """Whether TLS failed for another reason than the end of the connection."""
+    """Return whether TLS failed, and not because the connection ended."""
     if error is None:
         return False
     import ssl
@@ -288,7 +311,7 @@ def _is_ssl_error(error: Exception | None) -> bool:
 
 
 def _tls_error(error: Exception | None) -> str:
-    """``"certificate required"`` for OpenSSL's ``TLSV13_ALERT_CERTIFICATE_REQUIRED``; empty if it is not TLS's own."""
+    """Return the reason of TLS, such as ``"certificate required"``; empty if the error is not from TLS."""
     if not _is_ssl_error(error):
         return ""
     reason = str(getattr(error, "reason", None) or "")

@@ -1,144 +1,127 @@
-"""Asking a service how it is: one probe, and what its outcome means."""
+"""Probing a service: one handshake of its protocol, and the state that follows from it."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from zcli_core.errors import raised_by_signal
-from zcli_core.services.contract import Answer, NotThisService, ServiceBackend, Target
-from zcli_core.services.lookalikes import holder_clause, who_answers
-from zcli_core.services.probe_connection import NoConnectionError, UntrustedCertificateError, Wire
+from zcli_core.services.contract import NotThisService, ProbeResult, ServiceBackend, Target
+from zcli_core.services.probe_connection import NoConnectionError, ProbeConnection, UntrustedCertificateError
 
 if TYPE_CHECKING:
     from zcli_core.services.contract import Probe
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
-
 State = Literal["ready", "not ready", "stopped", "unreachable", "silent", "foreign"]
 
 
-class Finding(NamedTuple):
-    """What a probe found out.
+class ProbeOutcome(NamedTuple):
+    """The state of a service after one probe.
 
-    ``state``: ``"ready"``; ``"not ready"`` (it answered, but is starting up or the like); ``"stopped"`` (nothing
-    listens there); ``"unreachable"`` (no address, no route, no answer to a connection attempt); ``"silent"``
-    (something accepts connections and does not say what it is); ``"foreign"`` (another protocol answered).
-    ``answer`` is there if the service itself answered; ``detail`` says the rest in one clause. ``tls`` tells whether
-    the service was reached with TLS. ``hangs`` tells that what is there says nothing at all. ``owner`` is the number of
-    the user that runs a server which answered, None if the system does not tell.
+    Attributes:
+        state: ``"ready"``; ``"not ready"``: the service answered but does not serve clients now; ``"stopped"``: nothing
+            listens there; ``"unreachable"``: no address, no route, or no answer to a connection attempt; ``"silent"``:
+            connections are accepted, but nothing that identifies the service is sent; ``"foreign"``: another protocol
+            answered.
+        result: what the service reported; None unless the service itself answered.
+        detail: the cause of the state, as one clause.
+        tls: whether the service was reached with TLS.
+        hangs: whether the server keeps connections open and sends nothing.
+        owner: the user id of the server that answered; None if the system does not report it.
     """
 
     state: State
-    answer: Answer | None = None
+    result: ProbeResult | None = None
     detail: str = ""
     tls: bool = False
     hangs: bool = False
     owner: int | None = None
 
     @property
-    def answered(self) -> bool:
-        """Whether the service itself answered: it runs."""
-        return self.answer is not None
+    def is_running(self) -> bool:
+        """Whether the service itself answered."""
+        return self.result is not None
 
 
-def ask(backend: ServiceBackend, target: Target, timeout: float, *, name_strangers: bool = True) -> Finding:
-    """Probe a service, in at most ``timeout`` seconds.
+def probe_service(
+    backend: ServiceBackend, target: Target, timeout: float, *, name_holder: bool = False
+) -> ProbeOutcome:
+    """Probe a service once.
 
-    :param name_strangers: where something else answered, find out what, which may take as long again.
+    Args:
+        backend: the kind of service.
+        target: where to look for it.
+        timeout: seconds that the whole probe may take.
+        name_holder: if another program answers, or none, name the process that holds the port in ``detail``.
     """
     path = backend.socket_path(target) if target.is_socket_path else None
-    with Wire(target.host, target.port, timeout, path, settings=target.settings) as wire:
+    with ProbeConnection(target.host, target.port, timeout, path, settings=target.settings) as connection:
         try:
-            answer = _converse(backend.probe(target), wire)
+            result = _run(backend.probe(target), connection)
         except NoConnectionError as error:
-            return Finding("stopped" if error.refused else "unreachable", detail=str(error))
+            return ProbeOutcome("stopped" if error.refused else "unreachable", detail=str(error))
         except UntrustedCertificateError as error:
-            # Raised for a server that speaks TLS, and that is not the one which was configured.
+            # The server speaks TLS, but it is not the configured server.
             setting = f"services.{backend.name}.ca_file"
-            return Finding("foreign", detail=f"its certificate is not from an authority in {setting} ({error})")
+            return ProbeOutcome("foreign", detail=f"its certificate is not from an authority in {setting} ({error})")
         except NotThisService as error:
-            seen = error.received or wire.received
-        except Exception as error:  # a backend's parser met bytes that it did not expect
+            received = error.received or connection.received
+        except Exception as error:  # the backend's parser failed on unexpected bytes
             if raised_by_signal(error):
                 raise
             backend.context.log.debug("the probe of %s failed", backend.name, exc_info=error)
-            seen = wire.received
+            received = connection.received
         else:
-            return _found(backend, target, answer, wire)
-    if wire.tls_error:
-        return _not_admitted(backend, target, wire)
-    if not name_strangers or path is not None:
-        return Finding("foreign" if seen else "silent", detail="something else answers there" if seen else "silence")
-    clause, spoke, closes = who_answers(wire.addresses, target.port, timeout, seen, backend.title)
-    detail = clause + holder_clause(wire.addresses, target.port)
-    return Finding("foreign" if spoke else "silent", detail=detail, hangs=not spoke and not closes)
+            return _running(backend, target, result, connection)
+        if connection.tls_error:
+            return _refused_by_tls(backend, target, connection)
+        holder = connection.holder() if name_holder else None
+    held = f" ({holder} holds the port)" if holder is not None else ""
+    if received:
+        return ProbeOutcome("foreign", detail=f"another protocol answers there{held}")
+    if connection.closed:
+        detail = "it closes connections without sending anything, as a server does that accepts no more connections"
+        return ProbeOutcome("silent", detail=f"{detail}{held}")
+    return ProbeOutcome("silent", detail=f"it accepts connections and sends nothing{held}", hangs=True)
 
 
-def _found(backend: ServiceBackend, target: Target, answer: Answer, wire: Wire) -> Finding:
-    if target.tls and not wire.is_tls:
+def _running(backend: ServiceBackend, target: Target, result: ProbeResult, connection: ProbeConnection) -> ProbeOutcome:
+    if target.tls and not connection.is_tls:
         detail = f"it answers without TLS, but services.{backend.name}.tls is on"
-        answer = answer._replace(ready=False, detail=detail)
-    elif wire.tls_error and not answer.ready:
-        answer = answer._replace(detail=_tls_clause(backend, target, wire.tls_error))
-    state: State = "ready" if answer.ready else "not ready"
-    return Finding(state, answer, answer.detail, wire.is_tls, owner=wire.owner())
+        result = result._replace(ready=False, detail=detail)
+    elif connection.tls_error and not result.ready:
+        result = result._replace(detail=_tls_clause(backend, target, connection.tls_error))
+    state: State = "ready" if result.ready else "not ready"
+    return ProbeOutcome(state, result, result.detail, connection.is_tls, owner=connection.owner())
 
 
-def _not_admitted(backend: ServiceBackend, target: Target, wire: Wire) -> Finding:
-    """A TLS server that admits no probe. It is taken for the service only where TLS was configured for the service."""
-    detail = _tls_clause(backend, target, wire.tls_error)
+def _refused_by_tls(backend: ServiceBackend, target: Target, connection: ProbeConnection) -> ProbeOutcome:
+    """Return the outcome for a TLS server that refuses the probe. It is the service only if TLS is configured."""
+    detail = _tls_clause(backend, target, connection.tls_error)
     if target.tls:
-        return Finding("not ready", Answer(ready=False, detail=detail), detail, tls=True, owner=wire.owner())
-    key = f"services.{backend.name}"
-    return Finding("silent", detail=f"a TLS server is there; if it is {backend.title}, set {key}.tls; {detail}")
+        result = ProbeResult(ready=False, detail=detail)
+        return ProbeOutcome("not ready", result, detail, tls=True, owner=connection.owner())
+    setting = f"services.{backend.name}.tls"
+    return ProbeOutcome("silent", detail=f"a TLS server is there; if it is {backend.title}, set {setting}; {detail}")
 
 
 def _tls_clause(backend: ServiceBackend, target: Target, error: str) -> str:
     key = f"services.{backend.name}"
     if getattr(target.settings, "client_cert", None) is not None:
         return f"it refuses {key}.client_cert ({error})"
-    # TLS 1.2 has no alert of its own for a certificate that is missing.
+    # TLS 1.2 has no separate alert for a missing certificate.
     if error in ("certificate required", "handshake failure", "bad certificate"):
         return f"it requires a client certificate ({error}); set {key}.client_cert and client_key"
     return f"TLS fails ({error})"
 
 
-def _converse(probe: Probe, wire: Wire) -> Answer:
+def _run(probe: Probe, connection: ProbeConnection) -> ProbeResult:
+    """Carry out all steps of a probe."""
     try:
         step = next(probe)
         while True:
-            step = probe.send(wire.exchange(step))
+            step = probe.send(connection.exchange(step))
     except StopIteration as done:
-        answer: Answer = done.value
-        return answer
+        result: ProbeResult = done.value
+        return result
     finally:
         probe.close()
-
-
-def at_once(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """``[function(item) for item in items]``, all at the same time; the first exception is raised again."""
-    todo = list(items)
-    if len(todo) < 2:
-        return [function(item) for item in todo]
-    results: dict[int, _R] = {}
-    errors: list[BaseException] = []
-
-    def work(index: int, item: _T) -> None:
-        try:
-            results[index] = function(item)
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            errors.append(error)
-
-    threads = [
-        threading.Thread(target=work, args=pair, name="zcli-service-probe", daemon=True) for pair in enumerate(todo)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return [results[index] for index in range(len(todo))]

@@ -1,45 +1,44 @@
-"""``z.comm.services``: is it running, how do I connect, start it, stop it."""
+"""``z.comm.services``: the status of services, how to connect to them, and starting and stopping them."""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from zcli_core.config.sections import Services as ServicesSection
 from zcli_core.errors import ConfigError
 from zcli_core.last_failure import LastFailure
-from zcli_core.plugins.contract import Context
 from zcli_core.plugins.host import PluginHost
 from zcli_core.plugins.loading import describe_error
-from zcli_core.plugins.records import SERVICE
 from zcli_core.printable import printable
+from zcli_core.services.backends import Backends
+from zcli_core.services.concurrency import map_concurrently
 from zcli_core.services.contract import LaunchError, ServiceBackend, Target
 from zcli_core.services.failures import ServiceFailure
+from zcli_core.services.location import Location, locate, server_paths
 from zcli_core.services.owners import is_trusted
-from zcli_core.services.probing import Finding, ask, at_once
-from zcli_core.services.status import status_of, unusable_status
-from zcli_core.suggestions import suggestion
+from zcli_core.services.probing import probe_service
+from zcli_core.services.status import make_connection_info, make_status, unusable_status
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
-    from zcli_core.plugins.contract import Provider
-    from zcli_core.services.launchers.base import Job
-    from zcli_core.services.launchers.paths import LocalPlace
+    from zcli_core.services.launchers.context import LaunchContext
     from zcli_core.types import ConnectionInfo, ServiceStatus
 
-#: Stands for "every service" where a name may be left out: None is a mistake like any other.
+#: The default of a name that may be left out. None cannot be the default, because it is an invalid name.
 ALL: Final = object()
+
+_Folder = str | os.PathLike[str]
 
 
 class Services:
-    """The services that plugins know, asked and controlled by name or alias.
+    """The services that plugins provide, by name or alias.
 
-    Nothing here raises for what a service does or lacks: the answer is then False, None, or a status that says so, and
-    :attr:`last_failure` tells the cause. A name that no plugin knows, or an option that cannot be, is a ValueError.
+    No method raises because of the state of a service: it returns False, None, or a status with the cause, and
+    :attr:`last_failure` has the cause. An unknown name or an invalid argument raises ValueError.
     """
 
     def __init__(
@@ -49,149 +48,169 @@ class Services:
         log: logging.Logger,
         on_change: Callable[[str, ServiceStatus], Any] | None = None,
     ) -> None:
-        """``on_change(name, status)`` is called after a service was started or stopped here."""
+        """Make the object. ``on_change(name, status)`` is called after a service was started or stopped."""
         self._config = config
         self._settings = config.section(ServicesSection)
-        self._host = host
         self._log = log
         self._on_change = on_change
-        self._backends: dict[Provider[ServiceBackend], ServiceBackend] = {}
-        #: Where services are that were started elsewhere than their settings say.
+        self._backends = Backends(config, host, log)
+        #: The targets of services that this object started with a port or data folder given as argument.
         self._started_at: dict[str, Target] = {}
-        self._lock = threading.Lock()
-        self._last_failure: LastFailure[ServiceFailure] = LastFailure()
+        self._last_failure = LastFailure[ServiceFailure]()
 
     @property
     def last_failure(self) -> ServiceFailure | None:
-        """Why the last call of this thread or asyncio task gave False or None; None if it did not."""
+        """Why the last call in this thread or asyncio task returned False or None; None if it succeeded."""
         return self._last_failure.get()
 
     @property
     def names(self) -> list[str]:
-        """The names of all services that plugins provide, sorted, without aliases."""
-        return sorted({provider.name for offers in self._host.providers(SERVICE).values() for _, provider in offers})
+        """The names of all services, sorted, without aliases."""
+        return self._backends.names
 
-    # --- asking ---
+    # --- status ---
 
     @overload
-    def status(
-        self, name: str, *, port: int | None = None, data_dir: str | os.PathLike[str] | None = None
-    ) -> ServiceStatus: ...
+    def status(self, name: str, *, port: int | None = None, data_dir: _Folder | None = None) -> ServiceStatus: ...
 
     @overload
     def status(self) -> dict[str, ServiceStatus]: ...
 
     def status(
-        self, name: Any = ALL, *, port: int | None = None, data_dir: str | os.PathLike[str] | None = None
+        self, name: Any = ALL, *, port: int | None = None, data_dir: _Folder | None = None
     ) -> ServiceStatus | dict[str, ServiceStatus]:
-        """The status of a service; without a name, the status of every service by name. They are probed all at once.
+        """Return the status of a service; without a name, the status of every service by name, probed concurrently.
 
-        :class:`~zcli_core.types.ServiceStatus` explains its keys.
+        :class:`~zcli_core.types.ServiceStatus` explains the keys.
 
-        :param port: the port of a named service; where it was started here, or ``services.<name>.port``, if not given.
-        :param data_dir: its data folder, if it was started with one; as for ``port`` if not given.
-        :raises ValueError: no plugin provides a service of that name.
-        :raises ConfigError: the one that is named cannot be made, or several plugins provide it.
+        Args:
+            name: the name or alias of a service.
+            port: its port; by default where this object started it, else ``services.<name>.port``.
+            data_dir: its data folder, if it was started with a data folder; the default is as for ``port``.
+
+        Raises:
+            ValueError: no plugin provides a service of that name.
+            ConfigError: the named service cannot be used, or several plugins provide it.
         """
         if name is ALL:
-            return dict(zip(self.names, at_once(self.report, self.names), strict=True))
-        if (port, data_dir) != (None, None):
-            job = self._job(name, port, data_dir, None, None)
-            return self._status(job.backend, job.target)
-        return self._status(self._backend(name))
+            return dict(zip(self.names, map_concurrently(self.report, self.names), strict=True))
+        backend = self._backends.get(name)
+        return self._status(backend, self._locate(backend, port, data_dir))
 
     def report(self, name: str) -> ServiceStatus:
-        """The status of one service as it is told among all: where its plugin fails, it says so and nothing raises."""
+        """Return the status of one service without raising: an error of its plugin becomes the status."""
         try:
-            return self._status(self._backend(name))
+            return self.status(name)
         except ConfigError as error:
             return unusable_status(name, str(error))
-        except Exception as error:  # noqa: BLE001 - a plugin's fault costs its own service and no other
+        except Exception as error:  # noqa: BLE001 - an error of one plugin must not affect the other services
             self._log.error("the plugin of the service %s failed", name, exc_info=error)
             return unusable_status(name, f"its plugin failed: {describe_error(error)}")
 
     def connection_info(self, name: str) -> ConnectionInfo | None:
-        """What a driver needs to connect, never a password; None if the service is not running.
+        """Return what a driver needs to connect, never a password; None if the service is not running.
 
-        :class:`~zcli_core.types.ConnectionInfo` explains its keys.
+        If an untrusted user runs the server, a security warning is logged.
+        :class:`~zcli_core.types.ConnectionInfo` explains the keys.
 
-        :raises ValueError: no plugin provides a service of that name.
+        Raises:
+            ValueError: no plugin provides a service of that name.
         """
-        backend = self._backend(name)
-        self._last_failure.set(None)
-        status = self._status(backend)
+        backend = self._backends.get(name)
+        self._last_failure.clear()
+        status = self._status(backend, self._locate(backend))
         if not status["running"]:
             self._fail(backend, "connection info", LaunchError(status["error"]))
+        elif not status["owner_trusted"]:
+            from zcli_core.security_warnings import warn_security
+
+            info, owner = status["connection_info"], status["owner"]
+            text = "the %s at port %s of %s belongs to the user %s, who can read what is sent to it"
+            warn_security(self._log, text, backend.title, info["port"], info["host"], owner)
         return status.get("connection_info")
 
     def health_check_all(self) -> dict[str, bool]:
-        """Whether each service is ready, by name."""
+        """Return whether each service is ready, by name."""
         return {name: status["ready"] for name, status in self.status().items()}
 
-    # --- changing ---
+    def _status(self, backend: ServiceBackend, location: Location) -> ServiceStatus:
+        target = location.target
+        outcome = probe_service(backend, target, self._settings.probe_timeout, name_holder=True)
+        if outcome.result is None:
+            return make_status(backend, target, outcome)
+        paths = server_paths(self._config, backend, location, outcome.owner, self._log)
+        if paths is not None and outcome.result.version is None:
+            outcome = outcome._replace(result=outcome.result._replace(version=backend.local_version(paths)))
+        info = make_connection_info(backend, target._replace(tls=outcome.tls), paths)
+        trusted = paths is not None or self._is_trusted(backend, target, outcome.owner)
+        return make_status(backend, target, outcome, info, trusted)
+
+    def _is_trusted(self, backend: ServiceBackend, target: Target, owner: int | None) -> bool:
+        if owner is None or is_trusted(owner):
+            return True
+        from zcli_core.services.lifecycle import is_trusted_owner
+
+        try:
+            return is_trusted_owner(self._launch_context(backend, target, self._settings.probe_timeout), owner)
+        except LaunchError:  # a program of the system's service manager failed
+            return False
+
+    # --- starting and stopping ---
 
     def start(
         self,
         name: str,
         *,
         port: int | None = None,
-        data_dir: str | os.PathLike[str] | None = None,
+        data_dir: _Folder | None = None,
         launcher: str | None = None,
         timeout: float | None = None,
     ) -> bool:
         """See :meth:`zcli_core.comm.Comm.start_service`."""
-        job = self._job(name, port, data_dir, launcher, timeout)
-        done = self._attempt(job, "start")
-        if done and (port, data_dir) != (None, None):
-            self._started_at[job.backend.name] = job.target
-        return done
+        return self._change("start", name, port, data_dir, timeout, launcher)
 
     def stop(
-        self,
-        name: str,
-        *,
-        port: int | None = None,
-        data_dir: str | os.PathLike[str] | None = None,
-        timeout: float | None = None,
+        self, name: str, *, port: int | None = None, data_dir: _Folder | None = None, timeout: float | None = None
     ) -> bool:
         """See :meth:`zcli_core.comm.Comm.stop_service`."""
-        job = self._job(name, port, data_dir, None, timeout)
-        done = self._attempt(job, "stop")
-        started = self._started_at.get(job.backend.name)
-        if done and started is not None and (started.port, started.data_dir) == (job.target.port, job.target.data_dir):
-            del self._started_at[job.backend.name]
-        return done
+        return self._change("stop", name, port, data_dir, timeout)
 
     def restart(
-        self,
-        name: str,
-        *,
-        port: int | None = None,
-        data_dir: str | os.PathLike[str] | None = None,
-        timeout: float | None = None,
+        self, name: str, *, port: int | None = None, data_dir: _Folder | None = None, timeout: float | None = None
     ) -> bool:
         """See :meth:`zcli_core.comm.Comm.restart_service`."""
-        job = self._job(name, port, data_dir, None, timeout)
-        done = self._attempt(job, "restart")
-        if done and (port, data_dir) != (None, None):
-            self._started_at[job.backend.name] = job.target
-        return done
+        return self._change("restart", name, port, data_dir, timeout)
 
-    # --- what goes wrong ---
+    def _change(
+        self,
+        action: Literal["start", "stop", "restart"],
+        name: Any,
+        port: Any,
+        data_dir: Any,
+        timeout: Any,
+        launcher: Any = None,
+    ) -> bool:
+        context = self._context_of(name, port, data_dir, timeout, launcher)
+        from zcli_core.services import lifecycle
 
-    def _attempt(self, job: Job, action: Literal["start", "stop", "restart"]) -> bool:
-        from zcli_core.services import lifecycle as changes
-
-        self._last_failure.set(None)
+        backend, target = context.backend, context.target
+        self._last_failure.clear()
         try:
-            changed: bool = getattr(changes, action)(job, self._settings.timeout)
+            changed: bool = getattr(lifecycle, action)(context)
         except LaunchError as error:
-            self._fail(job.backend, action, error)
+            self._fail(backend, action, error)
             return False
         if changed:
-            self._log.info("%s: %s done", job.backend.name, action)
+            self._log.info("%s: %s done", backend.name, action)
             if self._on_change is not None:
-                self._on_change(job.backend.name, self._status(job.backend, job.target))
+                location = locate(self._config, backend, target, fixed=True)
+                self._on_change(backend.name, self._status(backend, location))
+        if action == "stop":
+            started = self._started_at.get(backend.name, target)
+            if (started.port, started.data_dir) == (target.port, target.data_dir):
+                self._started_at.pop(backend.name, None)
+        elif (port, data_dir) != (None, None):
+            self._started_at[backend.name] = target
         return True
 
     def _fail(self, backend: ServiceBackend, action: str, error: LaunchError) -> None:
@@ -200,161 +219,45 @@ class Services:
         self._last_failure.set(failure)
         self._log.warning("%s: %s", action, failure)
 
-    # --- backends and targets ---
+    # --- where a service is ---
 
-    def _backend(self, name: Any) -> ServiceBackend:
-        offers = self._host.providers(SERVICE)
-        if not isinstance(name, str) or name not in offers:
-            raise ValueError(self._unknown(name, list(offers)))
-        provider = self._host.choose(SERVICE, self._config, name)
-        with self._lock:
-            backend = self._backends.get(provider)
-            if backend is None:
-                context = Context(self._config, self._log.getChild(provider.name))
-                backend = self._host.make(SERVICE, context, name)
-                self._check_tls_files(backend)
-                self._backends[provider] = backend
-        return backend
-
-    def _check_tls_files(self, backend: ServiceBackend) -> None:
-        if backend.settings is None:
-            return
-        section = self._config.section(backend.settings)
-        if section.ca_file or section.client_cert or section.client_key:
-            from zcli_core.net.tls_files import check_tls_files
-
-            check_tls_files(self._config, backend.settings.section_name)
-
-    def _unknown(self, name: Any, known: list[str]) -> str:
-        hint = suggestion(name, known) if isinstance(name, str) else ""
-        names = ", ".join(self.names) or "none: no plugin in use provides any"
-        message = f"{name!r} is no service that a plugin provides{hint}; known services: {names}"
-        for problem in self._host.problems():
-            message += f"\n     {problem}"
-        return message
-
-    def _status(self, backend: ServiceBackend, target: Target | None = None) -> ServiceStatus:
-        target = target or self._target(backend)
-        finding = self._ask(backend, target)
-        if finding.answer is None:
-            return status_of(backend, target, finding, None)
-        place = self._local_place(backend, target, finding.owner)
-        if place is not None and finding.answer.version is None:
-            finding = finding._replace(answer=finding.answer._replace(version=backend.local_version(place)))
-        found = target._replace(tls=finding.tls)
-        info = _connection_info(backend, found, place)
-        trusted = place is not None or self._is_trusted(backend, target, finding.owner)
-        return status_of(backend, target, finding, info, trusted)
-
-    def _is_trusted(self, backend: ServiceBackend, target: Target, owner: int | None) -> bool:
-        if owner is None or is_trusted(owner):
-            return True
-        from zcli_core.services.lifecycle import is_strangers
-
-        try:
-            return not is_strangers(self._new_job(backend, target, self._settings.timeout), owner)
-        except LaunchError:  # a manager's program does not answer
-            return False
-
-    def _ask(self, backend: ServiceBackend, target: Target) -> Finding:
-        return ask(backend, target, self._settings.timeout)
-
-    def _local_place(self, backend: ServiceBackend, target: Target, owner: int | None) -> LocalPlace | None:
-        """Where the server runs, if zCLI started it as a process, and the port is held by that process's user."""
-        from zcli_core.services.launchers import instance as instances
-
-        base = instances.services_folder(self._settings.folder)
-        held = instances.running(base, backend.name, target.data_dir)
-        if base is None or held is None or not held.is_ours:
-            return None
-        from zcli_core.services.launchers.data_files import DataFiles, choose_account
-        from zcli_core.services.launchers.identity import is_at
-        from zcli_core.services.launchers.paths import LocalPlace
-
-        if not is_at(held.host, held.port, target, self._settings.timeout) or not held.is_run_by(owner):
-            return None
-
-        folder = instances.instance_folder(base, backend.name, target.data_dir)
-        data = instances.data_folder(folder, target.data_dir)
-
-        def timeout() -> float:
-            return self._settings.timeout
-
-        try:
-            files = DataFiles(data, choose_account((), data), timeout)
-        except LaunchError:  # the folder is not the server's any more
-            return None
-        return LocalPlace(Path(held.program), files, folder, held.host, held.port, self._log, timeout)
-
-    def _target(self, backend: ServiceBackend) -> Target:
-        """Where the service was started here, or is by its settings, or, where no layer names a port, where a server
-        of it runs that another program started.
-        """
-        if backend.name in self._started_at:
-            return self._started_at[backend.name]
-        target = backend.target()
-        if backend.settings is not None:
-            key = f"{backend.settings.section_name}.port"
-            if self._config.explain(key).layer != "defaults":
-                return target
-        from zcli_core.services.launchers import instance as instances
-
-        held = instances.running(instances.services_folder(self._settings.folder), backend.name, target.data_dir)
-        if held is None or not held.is_ours:
-            return target
-        from zcli_core.services.launchers.identity import is_at
-
-        # A server here is not the one that is meant where the settings name another machine.
-        is_meant = is_at(held.host, target.port, target, self._settings.timeout)
-        return target._replace(host=held.host, port=held.port) if is_meant else target
-
-    def _job(
-        self,
-        name: Any,
-        port: Any,
-        data_dir: Any,
-        launcher: Any,
-        timeout: Any,
-    ) -> Job:
-        from zcli_core.net.validation import valid_port, valid_timeout
-        from zcli_core.services.launchers.choice import check_name
-
-        backend = self._backend(name)
-        target = self._target(backend)
+    def _locate(self, backend: ServiceBackend, port: Any = None, data_dir: Any = None) -> Location:
+        """Find a service where the arguments say, else where it was started here, else where its settings say."""
+        started = self._started_at.get(backend.name)
+        target = started or backend.target()
         if port is not None:
+            from zcli_core.net.ports import valid_port
+
             target = target._replace(port=valid_port(port))
         if data_dir is not None:
             target = target._replace(data_dir=_valid_folder(data_dir))
-        said_by = f"services.{backend.name}.launcher"
+        return locate(self._config, backend, target, fixed=port is not None or started is not None)
+
+    def _context_of(self, name: Any, port: Any, data_dir: Any, timeout: Any, launcher: Any = None) -> LaunchContext:
+        """Check the arguments of a start, stop or restart."""
+        from zcli_core.net.ports import valid_timeout
+        from zcli_core.services.launchers.choice import check_name
+
+        backend = self._backends.get(name)
+        target = self._locate(backend, port, data_dir).target
+        set_by = f"services.{backend.name}.launcher"
         if launcher is not None:
-            target = target._replace(launcher=str(launcher))
-            said_by = "launcher"
+            target, set_by = target._replace(launcher=str(launcher)), "launcher"
         seconds = self._settings.start_timeout if timeout is None else valid_timeout(timeout)
-        job = self._new_job(backend, target, seconds)
-        check_name(job, said_by)
-        return job
+        context = self._launch_context(backend, target, seconds)
+        check_name(context, set_by)
+        return context
 
-    def _new_job(self, backend: ServiceBackend, target: Target, timeout: float) -> Job:
-        from zcli_core.services.launchers.base import Job
-        from zcli_core.services.launchers.instance import services_folder
+    def _launch_context(self, backend: ServiceBackend, target: Target, timeout: float) -> LaunchContext:
+        from zcli_core.services.launchers.context import LaunchContext
+        from zcli_core.services.launchers.instances import services_folder
 
-        setting = self._settings.folder
-        return Job(backend, target, timeout, services_folder(setting), self._log, setting, self._settings.timeout)
-
-
-def _connection_info(backend: ServiceBackend, target: Target, place: LocalPlace | None) -> ConnectionInfo:
-    info: dict[str, Any] = {"host": target.host, "port": target.port, "user": target.user, "tls": target.tls}
-    for name in ("ca_file", "client_cert", "client_key"):
-        file = getattr(target.settings, name, None)
-        if file is not None:
-            info[name] = str(file)
-    info |= backend.connection_info(target)
-    if place is not None:
-        info |= backend.local_connection_info(place, target)
-    return cast("ConnectionInfo", info)  # a plugin gives the rest
+        folder = self._settings.folder
+        probe_timeout = self._settings.probe_timeout
+        return LaunchContext(backend, target, timeout, services_folder(folder), self._log, folder, probe_timeout)
 
 
 def _valid_folder(value: Any) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not str(value).strip() or "\0" in str(value):
-        raise ValueError(f"data_dir is the path of a folder, not {value!r}")
+        raise ValueError(f"data_dir must be the path of a folder, got {value!r}")
     return Path(value).expanduser().absolute()

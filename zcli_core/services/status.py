@@ -1,60 +1,55 @@
-"""What people and programs are told of a service: its status, and what to install."""
+"""The status and the connection info of a service, as scripts get them."""
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any, cast
 
 from zcli_core.printable import printable
 from zcli_core.services.contract import ServiceBackend, Target
-from zcli_core.services.probing import Finding
+from zcli_core.services.probing import ProbeOutcome
 from zcli_core.system.users import user_name
 
 if TYPE_CHECKING:
+    from zcli_core.services.contract import ServerPaths
     from zcli_core.types import ConnectionInfo, ServiceStatus
-
-_SYSTEMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
 
 
 def system_name() -> str:
-    """This system as ``platform.system()`` names it."""
-    if sys.platform in _SYSTEMS:
-        return _SYSTEMS[sys.platform]
-    import platform
-
-    return platform.system()
+    """Return the name of this system as ``platform.system()`` does. The import of ``platform`` would cost more."""
+    return os.uname().sysname if hasattr(os, "uname") else "Windows"
 
 
-def status_of(
+def make_status(
     backend: ServiceBackend,
     target: Target,
-    finding: Finding,
-    connection_info: ConnectionInfo | None,
+    outcome: ProbeOutcome,
+    connection_info: ConnectionInfo | None = None,
     owner_trusted: bool = True,
 ) -> ServiceStatus:
-    """The status as the facade gives it."""
-    answer = finding.answer
+    """Build the status of a service from the outcome of its probe."""
+    result = outcome.result
     status: ServiceStatus = {
         "service": backend.name,
-        "running": answer is not None,
-        "ready": finding.state == "ready",
-        "state": finding.state,
+        "running": outcome.is_running,
+        "ready": outcome.state == "ready",
+        "state": outcome.state,
         "port": target.port,
         "os": system_name(),
-        "version": printable(answer.version) if answer and answer.version else None,
-        "needs_auth": answer.needs_auth if answer else None,
-        "owner": None if finding.owner is None else user_name(finding.owner),
+        "version": printable(result.version) if result and result.version else None,
+        "needs_auth": result.needs_auth if result else None,
+        "owner": None if outcome.owner is None else user_name(outcome.owner),
         "owner_trusted": owner_trusted,
     }
     if connection_info is not None:
         status["connection_info"] = connection_info
-    if finding.state != "ready":
-        status["error"] = printable(error_of(backend, target, finding))
+    if outcome.state != "ready":
+        status["error"] = printable(describe_problem(backend, target, outcome))
     return status
 
 
 def unusable_status(name: str, cause: str) -> ServiceStatus:
-    """The status of a service that cannot even be asked: its plugin fails, or two plugins provide it."""
+    """Build the status of a service that cannot be probed, because its plugin or its settings cannot be used."""
     return {
         "service": name,
         "running": False,
@@ -70,15 +65,27 @@ def unusable_status(name: str, cause: str) -> ServiceStatus:
     }
 
 
-def error_of(backend: ServiceBackend, target: Target, finding: Finding) -> str:
-    """Why the service is not ready, in one sentence."""
-    if finding.answered:
-        return f"{backend.title} at {target.address} is not ready: {finding.detail or 'it gives no reason'}"
-    message = f"{backend.title} is not running at {target.address}: {finding.detail}"
-    if finding.state == "stopped":
+def describe_problem(backend: ServiceBackend, target: Target, outcome: ProbeOutcome) -> str:
+    """Return why the service is not ready, in one sentence."""
+    if outcome.is_running:
+        return f"{backend.title} at {target.address} is not ready: {outcome.detail or 'it gives no reason'}"
+    message = f"{backend.title} is not running at {target.address}: {outcome.detail}"
+    if outcome.state == "stopped":
         from zcli_core.services.launchers.installing import install_hint, is_installed
 
-        if is_installed(backend):
-            return message
-        message += f"; it is not installed here: {install_hint(backend)}"
+        if not is_installed(backend):
+            message += f"; it is not installed here: {install_hint(backend)}"
     return message
+
+
+def make_connection_info(backend: ServiceBackend, target: Target, paths: ServerPaths | None) -> ConnectionInfo:
+    """Build the connection info of a running service. ``paths`` are those of a server that zCLI started."""
+    info: dict[str, Any] = {"host": target.host, "port": target.port, "user": target.user, "tls": target.tls}
+    for name in ("ca_file", "client_cert", "client_key"):
+        file = getattr(target.settings, name, None)
+        if file is not None:
+            info[name] = str(file)
+    info |= backend.connection_info(target)
+    if paths is not None:
+        info |= backend.local_connection_info(paths, target)
+    return cast("ConnectionInfo", info)  # the backend adds the other keys

@@ -1,4 +1,4 @@
-"""A service's own server, started by zCLI's local launcher on a free port, in a folder that goes with it."""
+"""A server of a service for tests: started by the local launcher on a free port, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from zcli_core.plugins.host import PluginHost
 from zcli_core.plugins.records import SERVICE, PluginRecord
 from zcli_core.services.contract import LaunchError, LocalProcess, ServiceBackend, Target
 from zcli_core.services.failures import ServiceFailure
-from zcli_core.services.launchers import instance as instances
-from zcli_core.services.launchers.base import wait_until
-from zcli_core.services.launchers.data_files import DataFiles, choose_account
+from zcli_core.services.launchers import instances
+from zcli_core.services.launchers.accounts import choose_account
+from zcli_core.services.launchers.context import wait_until
+from zcli_core.services.launchers.data_files import DataFiles
 from zcli_core.services.launchers.installing import install_hint
-from zcli_core.services.launchers.paths import LocalPlace
+from zcli_core.services.launchers.paths import LocalServerPaths
 from zcli_core.services.launchers.processes import look_up
-from zcli_core.services.launchers.programs import is_there
-from zcli_core.services.probing import ask
+from zcli_core.services.launchers.programs import is_available
+from zcli_core.services.probing import probe_service
 from zcli_core.services.services import Services
 from zcli_core.testing.contract import Offered, make_context
 
@@ -41,7 +42,7 @@ _PREPARE_TIMEOUT = 20.0
 
 
 class LocalService:
-    """One backend as ``z.comm.services`` runs it; what it starts lives on ``port`` and below ``folder``."""
+    """One backend as ``z.comm.services`` uses it, on ``port`` and below a folder."""
 
     def __init__(self, offered: Offered[ServiceBackend], settings: Mapping[str, Any], folder: Path) -> None:
         self.port = find_free_port()
@@ -49,15 +50,15 @@ class LocalService:
         factory = offered.factory if isinstance(offered, Provider) else offered
         name = factory(make_context(**settings)).name
         host = PluginHost()
-        place = {"host": "127.0.0.1", "port": self.port}
+        address = {"host": "127.0.0.1", "port": self.port}
         config, _ = configure(
             host,
             {
                 "services.start_timeout": _START_TIMEOUT,
-                "services.timeout": _ANSWER_TIMEOUT,
+                "services.probe_timeout": _ANSWER_TIMEOUT,
                 **settings,
                 "services.folder": str(self._folder),
-                **{f"services.{name}.{attribute}": value for attribute, value in place.items()},
+                **{f"services.{name}.{attribute}": value for attribute, value in address.items()},
             },
         )
         host.records = _only(Provider(name, "under test", factory))
@@ -67,34 +68,34 @@ class LocalService:
 
     @property
     def target(self) -> Target:
-        """Where the server is, or would be."""
+        """The address of the server, running or not."""
         return self.backend.target()._replace(host="127.0.0.1", port=self.port)
 
     @property
     def failure(self) -> ServiceFailure | None:
-        """Why the last call gave False."""
+        """The cause, if the last call returned False."""
         return self.services.last_failure
 
     def start(self) -> bool:
-        """Start the server as a process of ours."""
+        """Start the server as a local process."""
         return self.services.start(self.name, port=self.port, launcher="local")
 
     def restart(self) -> bool:
-        """Restart it."""
+        """Restart the server."""
         return self.services.restart(self.name, port=self.port)
 
     def stop(self) -> bool:
-        """Stop it."""
+        """Stop the server."""
         return self.services.stop(self.name, port=self.port)
 
     def state(self) -> str:
-        """What a probe finds at its place: ``"ready"``, ``"stopped"``..."""
-        return ask(self.backend, self.target, _ANSWER_TIMEOUT, name_strangers=False).state
+        """Return the state that a probe finds: ``"ready"``, ``"stopped"``..."""
+        return probe_service(self.backend, self.target, _ANSWER_TIMEOUT).state
 
     @property
     def pid(self) -> int | None:
-        """The server's process, None if none is alive."""
-        held = instances.running(self._folder, self.name, None)
+        """The process id of the server; None if it is not alive."""
+        held = instances.find_running(self._folder, self.name, None)
         return None if held is None else held.process.pid
 
     @property
@@ -103,29 +104,29 @@ class LocalService:
         return self._folder / self.name / "data"
 
     def pid_files(self, pid: int) -> list[Path]:
-        """The files in the data folder that begin with the number of that process."""
+        """Return the files in the data folder that begin with a process id."""
         files = [file for file in self.data.iterdir() if file.is_file()]
         return [file for file in files if file.read_bytes()[:20].split()[:1] == [b"%d" % pid]]
 
     def prepare(self) -> bool:
-        """Have the backend make the data folder ready for a server, or refuse it; False if it does not end."""
+        """Call the backend's ``prepare()``. Return False if it does not end in time; a LaunchError is ignored."""
         held = instances.read(self._folder / self.name)
         assert held is not None, "no server was started"
         files = DataFiles(self.data, choose_account((), self.data), lambda: _PREPARE_TIMEOUT)
         log = logging.getLogger("zcli.testing")
         program, folder = Path(held.program), self._folder / self.name
-        place = LocalPlace(program, files, folder, held.host, held.port, log, lambda: _PREPARE_TIMEOUT)
+        paths = LocalServerPaths(program, files, folder, held.host, held.port, log, lambda: _PREPARE_TIMEOUT)
         errors: list[BaseException] = []
 
         def prepare() -> None:
             try:
-                self.backend.prepare(place)
+                self.backend.prepare(paths)
             except LaunchError:
                 pass
             except BaseException as error:  # noqa: BLE001 - raised below
                 errors.append(error)
 
-        thread = threading.Thread(target=prepare, daemon=True)  # one that waits for a pipe may never end
+        thread = threading.Thread(target=prepare, daemon=True)  # it may wait for a pipe forever
         thread.start()
         thread.join(_PREPARE_TIMEOUT)
         if errors:
@@ -133,7 +134,7 @@ class LocalService:
         return not thread.is_alive()
 
     def kill(self) -> None:
-        """Kill the server the hard way and wait until it is gone."""
+        """Kill the server and wait until its process has ended."""
         pid = self.pid
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -142,7 +143,7 @@ class LocalService:
 
 
 def _only(provider: Provider[ServiceBackend]) -> dict[str, PluginRecord]:
-    """A host's records where one plugin offers that service and nobody offers another."""
+    """Return the records of a host with one plugin, which provides one service."""
     record = PluginRecord(EntryPoint("contract_suite", "", "the contract suite", ""))
     record.state = "loaded"
     record.providers = {SERVICE: [provider]}
@@ -151,9 +152,9 @@ def _only(provider: Provider[ServiceBackend]) -> dict[str, PluginRecord]:
 
 @contextlib.contextmanager
 def local_service(offered: Offered[ServiceBackend], settings: Mapping[str, Any]) -> Iterator[LocalService]:
-    """That service in a temporary folder, not started; whatever is left of it is killed at the end."""
+    """Give a service in a temporary folder, not started. At the end, its server is killed and the folder deleted."""
     folder = Path(tempfile.mkdtemp(prefix="zcli-contract-"))
-    folder.chmod(0o755)  # root's servers run as an account of their own, which has to enter it
+    folder.chmod(0o755)  # the account of root's servers must be able to enter it
     try:
         service = LocalService(offered, settings, folder)
         try:
@@ -165,16 +166,16 @@ def local_service(offered: Offered[ServiceBackend], settings: Mapping[str, Any])
 
 
 def require_program(backend: ServiceBackend) -> None:
-    """Skip the test, naming the program, where nothing here can run the backend's server; in CI fail.
+    """Skip the test if the backend's server cannot be started here; in CI the test fails.
 
-    A backend that declares no :class:`~zcli_core.services.contract.LocalProcess` is skipped everywhere.
+    It is also skipped in CI if the backend declares no :class:`~zcli_core.services.contract.LocalProcess`.
     """
     methods = [method for method in backend.launchers if isinstance(method, LocalProcess)]
     if not methods:
         pytest.skip(f"{backend.title} has no launcher for a local process")
     if os.name != "posix":
         pytest.skip("zCLI starts local processes on POSIX only")
-    if not any(map(is_there, methods)):
+    if not any(map(is_available, methods)):
         programs = " or ".join(program for method in methods for program in method.programs)
         message = f"the program {programs} is not installed: {install_hint(backend)}"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(message)

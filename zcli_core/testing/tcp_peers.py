@@ -1,4 +1,4 @@
-"""The other side of a connection, on loopback: a stranger that answers with bytes, and a relay that spoils answers."""
+"""TCP servers on loopback for tests: one that sends a banner, and a relay that changes the replies of a server."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import struct
 import threading
 from typing import Any, Literal, TypeVar
 
-#: Seconds between two looks at whether a peer is to end.
+#: Seconds between two checks of whether the server must end.
 _TICK = 0.05
-#: Seconds between two pieces of an answer, so that they arrive one by one.
+#: Seconds between two pieces of a reply, so that they arrive one by one.
 _BETWEEN_PIECES = 0.001
 _CHUNK = 64 * 1024
 _LONGEST = 10.0
@@ -21,14 +21,14 @@ _AT_ONCE = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 _P = TypeVar("_P", bound="TcpPeer")
 
-#: What happens once a relay has passed on all that it may.
+#: What a relay does after it has forwarded as many bytes as it may.
 Ending = Literal["close", "reset", "stall"]
 
 
 class TcpPeer:
     """A TCP server on a free port of 127.0.0.1, ``port``. Use it as a context manager.
 
-    Derive from it and write :meth:`talk`, which is called for every connection, in a thread of its own.
+    Derive from it and write :meth:`talk`, which is called for each connection in a new thread.
     """
 
     def __init__(self) -> None:
@@ -48,13 +48,13 @@ class TcpPeer:
         self._listener.close()
 
     def talk(self, connection: socket.socket) -> None:
-        """Serve one connection; it is closed afterwards. An OSError ends it."""
+        """Serve one connection, which is then closed. An OSError ends it, too."""
         raise NotImplementedError
 
     def _accept(self) -> None:
         while not self._ending.is_set():
             if _readable(self._listener):
-                with contextlib.suppress(OSError):  # it is gone again
+                with contextlib.suppress(OSError):  # the client has already closed
                     self._take(self._listener.accept()[0])
 
     def _take(self, connection: socket.socket) -> None:
@@ -68,9 +68,10 @@ class TcpPeer:
             self.talk(connection)
 
     def send(self, connection: socket.socket, data: bytes | memoryview) -> None:
-        """Send all of it, unless the peer is to end first: the other side may never read.
+        """Send all bytes, unless the server must end first, because the client may never read.
 
-        :raises OSError: the other side is gone.
+        Raises:
+            OSError: the client has closed the connection.
         """
         connection.settimeout(_TICK)
         rest = memoryview(data)
@@ -79,37 +80,34 @@ class TcpPeer:
                 rest = rest[connection.send(rest) :]
 
     def wait_for_end(self, connection: socket.socket) -> None:
-        """Read and drop whatever comes until the other side closes."""
+        """Read and discard bytes until the client closes the connection."""
         while not self._ending.is_set():
             if _readable(connection) and not connection.recv(_CHUNK):
                 return
 
 
-class Stranger(TcpPeer):
-    """Some other protocol: it greets everybody with these bytes, and then says nothing more.
+class BannerServer(TcpPeer):
+    """A server of another protocol: it sends a banner to each client and then nothing more.
 
-    >>> with Stranger(b"220 mail.example.com ESMTP\\r\\n") as stranger:
-    ...     ask_whatever_is_at(stranger.port)
+    >>> with BannerServer(b"220 mail.example.com ESMTP\\r\\n") as server:
+    ...     probe_port(server.port)
     """
 
-    def __init__(self, greeting: bytes) -> None:
+    def __init__(self, banner: bytes) -> None:
         super().__init__()
-        self._greeting = greeting
+        self._banner = banner
 
     def talk(self, connection: socket.socket) -> None:
-        """Greet and wait."""
-        self.send(connection, self._greeting)
+        """Send the banner and wait for the client to close."""
+        self.send(connection, self._banner)
         self.wait_for_end(connection)
 
 
 class Relay(TcpPeer):
-    """Passes everything on to a server on 127.0.0.1 and its answers back, spoiling these on the way.
+    """Forwards connections to a server on 127.0.0.1 and changes the replies.
 
-    ``piece`` sends an answer back in pieces of so many bytes, which arrive one by one.
-    ``limit`` passes on only so many bytes of all that one connection is answered; ``then`` says what follows:
-    ``"close"``, ``"reset"`` (RST, RFC 9293 section 3.5.2) or ``"stall"``, nothing at all. ``extra`` is sent before.
-    It follows once there would be more to pass on; where ``limit`` is 0, once anything is asked.
-    ``answered`` counts the bytes that went back on the connection that got most.
+    Attributes:
+        forwarded: the number of reply bytes on the connection that got the most.
     """
 
     def __init__(
@@ -121,8 +119,18 @@ class Relay(TcpPeer):
         then: Ending = "close",
         extra: bytes = b"",
     ) -> None:
+        """Store how replies are changed.
+
+        Args:
+            server: the port of the server.
+            piece: the size of the pieces in which replies are forwarded; by default they are not split.
+            limit: the number of reply bytes to forward on one connection; by default all.
+            then: what happens when the server sends more than ``limit``, or with a limit of 0, when the client sends
+                something: ``"close"``, ``"reset"`` (RST, RFC 9293 section 3.5.2) or ``"stall"``: nothing more is sent.
+            extra: bytes to send before that.
+        """
         super().__init__()
-        self.answered = 0
+        self.forwarded = 0
         self._server = server
         self._piece = piece
         self._limit = limit
@@ -130,7 +138,7 @@ class Relay(TcpPeer):
         self._extra = extra
 
     def talk(self, connection: socket.socket) -> None:
-        """Carry one connection."""
+        """Forward one connection."""
         with socket.create_connection(("127.0.0.1", self._server), _LONGEST) as server:
             self._carry(connection, server)
 
@@ -139,40 +147,40 @@ class Relay(TcpPeer):
         while not self._ending.is_set():
             readable = select.select([client, server], [], [], _TICK)[0]
             if client in readable:
-                asked = client.recv(_CHUNK)
-                if not asked:
+                sent = client.recv(_CHUNK)
+                if not sent:
                     return
                 if self._limit == 0:
                     break
-                self.send(server, asked)
+                self.send(server, sent)
             if server in readable:
-                answer = server.recv(_CHUNK)
-                if not answer:
+                reply = server.recv(_CHUNK)
+                if not reply:
                     return
-                allowed = answer if self._limit is None else answer[: self._limit - passed]
+                allowed = reply if self._limit is None else reply[: self._limit - passed]
                 self._pass_back(client, allowed)
                 passed += len(allowed)
-                self.answered = max(self.answered, passed)
-                if len(allowed) < len(answer):
+                self.forwarded = max(self.forwarded, passed)
+                if len(allowed) < len(reply):
                     break
-        self._spoil(client)
+        self._end(client)
 
-    def _pass_back(self, client: socket.socket, answer: bytes) -> None:
+    def _pass_back(self, client: socket.socket, reply: bytes) -> None:
         if self._piece is None:
-            self.send(client, answer)
+            self.send(client, reply)
             return
-        for start in range(0, len(answer), self._piece):
-            self.send(client, answer[start : start + self._piece])
+        for start in range(0, len(reply), self._piece):
+            self.send(client, reply[start : start + self._piece])
             self._ending.wait(_BETWEEN_PIECES)
 
-    def _spoil(self, client: socket.socket) -> None:
+    def _end(self, client: socket.socket) -> None:
         self.send(client, self._extra)
         if self._then == "stall":
             self.wait_for_end(client)
         elif self._then == "reset":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         else:
-            # Closing with something unread would reset the connection, and take away what was sent.
+            # Closing with unread bytes would reset the connection and discard what was sent.
             client.shutdown(socket.SHUT_WR)
             self.wait_for_end(client)
 

@@ -1,4 +1,4 @@
-"""Running other programs: to their end, never asking anybody anything."""
+"""Running other programs to their end, without input, and command lines for users."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from zcli_core.services.contract import LaunchError
 from zcli_core.system.users import own_name
 
-#: What a program that we start may know of our environment. All else may be a secret of ours, and whoever the program
-#: runs as, or is told by, could read it in ``/proc``. The second line is Windows's.
+#: The variables that a program which we start inherits. Others may be secrets, and the account that the program runs as
+#: could read them in ``/proc``. The second line is for Windows.
 _INHERITED = (
     *("PATH", "HOME", "TZ", "TMPDIR"),
     *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "TEMP", "TMP", "USERPROFILE"),
@@ -23,7 +23,7 @@ _INHERITED = (
 
 
 class Account(NamedTuple):
-    """An account of this system to run something as: all of it from the system's account database."""
+    """An account of this system that runs a program, as the account database has it."""
 
     name: str
     uid: int
@@ -35,7 +35,8 @@ class Account(NamedTuple):
     def of(cls, name_or_uid: str | int) -> Account:
         """Look up an account, with the groups that a login would give it.
 
-        :raises KeyError: there is no such account.
+        Raises:
+            KeyError: no account has this name or user id.
         """
         import pwd
 
@@ -45,39 +46,39 @@ class Account(NamedTuple):
 
     @property
     def has_roots_rights(self) -> bool:
-        """Whether it is root, or in root's group, which may read what is root's alone."""
+        """Whether it is root, or in root's group, which can read files of root."""
         return 0 in (self.uid, self.gid, *self.groups)
 
     @property
     def options(self) -> dict[str, Any]:
-        """What has ``subprocess`` start a program as this account, and with no other group."""
+        """The arguments with which ``subprocess`` starts a program as this account, without other groups."""
         return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
 
 
 class Outcome(NamedTuple):
-    """How a command ended: its exit status and all that it printed."""
+    """The exit status of a command and its output."""
 
     code: int
     output: str
 
     @property
     def last_lines(self) -> tuple[str, ...]:
-        """The last lines that it printed."""
+        """The last lines of the output."""
         return last_lines(self.output)
 
 
 def last_lines(text: str, count: int = 8) -> tuple[str, ...]:
-    """The last lines of a text that are not empty."""
+    """Return the last lines of a text that are not empty."""
     return tuple(line.rstrip()[:500] for line in text.splitlines() if line.strip())[-count:]
 
 
 def is_root() -> bool:
-    """Whether we may do everything; always False on Windows."""
+    """Return whether our user is root; always False on Windows."""
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def as_root(*command: str) -> str:
-    """The command as a person would run it with root's rights, on this very system."""
+    """Return a command line that runs the command with root's rights on this system."""
     import shlex
 
     text = shlex.join(command)
@@ -88,7 +89,7 @@ def as_root(*command: str) -> str:
 
 
 def as_user(name: str, *command: str) -> str:
-    """The command as root would run it as another user."""
+    """Return a command line with which root runs the command as another user."""
     import shlex
 
     text = shlex.join(command)
@@ -96,16 +97,16 @@ def as_user(name: str, *command: str) -> str:
 
 
 def which(program: str) -> str | None:
-    """Where a program is on PATH."""
+    """Return the path of a program on PATH."""
     return shutil.which(program)
 
 
 def environment(account: Account | None = None) -> dict[str, str]:
-    """The variables for a program that runs as us, or as an account: those that every program needs, and no others."""
+    """Return the variables for a program that runs as our user or as an account."""
     kept = {name: value for name, value in os.environ.items() if name.upper() in _INHERITED}
-    kept["LC_ALL"] = "C"  # plain English messages
+    kept["LC_ALL"] = "C"  # messages in English
     if account is not None:
-        kept.pop("TMPDIR", None)  # it may be private to us
+        kept.pop("TMPDIR", None)  # the folder may be private to our user
         kept["HOME"] = account.home
     if os.name == "posix":
         kept["USER"] = kept["LOGNAME"] = own_name() if account is None else account.name
@@ -118,12 +119,16 @@ def run(
     account: Account | None = None,
     folder: Path | None = None,
 ) -> Outcome:
-    """Run a command without input; standard error is part of the output.
+    """Run a command to its end. It gets no input, and standard error is part of the output.
 
-    :param account: whom to run it as, if not as us. It is that account which enters the folder then.
+    Args:
+        command: the program and its arguments.
+        timeout: seconds until it is killed, with all processes that it started.
+        account: the account that runs it, in place of our user.
+        folder: the working folder, which the account must be able to enter.
 
-    :raises LaunchError: it is not there, may not be run, or did not end in time. It is then killed, with all that it
-        started.
+    Raises:
+        LaunchError: it cannot be run, or did not end in time.
     """
     options: dict[str, Any] = {}
     name = command[0]
@@ -134,7 +139,7 @@ def run(
             folder = Path("/")
     timeout = max(timeout, 0.1)
     try:
-        process = subprocess.Popen(  # noqa: S603 - no shell, and we name the programs
+        process = subprocess.Popen(  # noqa: S603 - no shell, and our code names the programs
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -145,7 +150,7 @@ def run(
             **options,
         )
     except OSError as error:
-        raise LaunchError(f"{name} cannot be run: {error.strerror or error}") from error
+        raise LaunchError(f"cannot run {name}: {error.strerror or error}") from error
     with process:
         try:
             output, _ = process.communicate(timeout=timeout)

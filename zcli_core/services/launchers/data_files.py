@@ -1,8 +1,9 @@
-"""A server's data folder: everything in it is done as the account that the server runs as.
+"""The data folder of a local server. All work in it is done as the account that the server runs as.
 
-Where we are root, that account may replace whatever is in there by a link or a pipe, at any moment. So a child that has
-become the account does the work. It is a command of the system (``/bin/sh``, ``ls``), not a fork of this process: a
-program with threads cannot run Python code in a fork safely, and the account need not be able to read our interpreter.
+If we are root, that account may replace a file there by a link or a pipe at any time. So a child process with the
+rights of the account does the work. It runs a command of the system (``/bin/sh``, ``ls``) and is not a fork of this
+process: a program with threads cannot run Python code in a fork safely, and the account may not be able to read our
+interpreter.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zcli_core.services.contract import LaunchError
-from zcli_core.services.launchers.commands import Account, as_root, is_root, run, which
-from zcli_core.system.safe_files import ForeignPathError, foreign_part, open_folder, require_no_others
-from zcli_core.system.users import own_name, user_label
+from zcli_core.services.launchers.accounts import foreign_owner, open_up, unreachable_parts
+from zcli_core.services.launchers.commands import Account, as_root, is_root, run
+from zcli_core.system.safe_files import ForeignPathError, open_folder, require_no_others
+from zcli_core.system.users import own_name
 
 _LONGEST_TEXT = 65_536
-#: Seconds for a command that reads: the account can make it wait.
+#: Seconds for a command that reads, because the account can make the command wait.
 _READING = 5.0
 _READ = f'test -f "$1" && test ! -h "$1" && head -c {_LONGEST_TEXT} "$1"'
 _RENUMBER = """umask 077
@@ -27,19 +29,27 @@ sed "1s/-\\{0,1\\}[0-9][0-9]*/$2/" "$1" >"$1.new" && mv -f "$1.new" "$1\""""
 
 
 class DataFiles:
-    """The core's :class:`~zcli_core.services.contract.DataFolder`. ``account`` is its owner where that is not us."""
+    """Implements :class:`~zcli_core.services.contract.DataFolder`."""
 
     def __init__(self, path: Path, account: Account | None, remaining: Callable[[], float]) -> None:
+        """Store the path.
+
+        Args:
+            path: the data folder.
+            account: the account that the server runs as; None for our user.
+            remaining: returns the seconds that are left for commands.
+        """
         self.path = path
         self.account = account
         self._remaining = remaining
 
     def names(self) -> list[str]:
-        """The names of what is in it; none if it is missing.
+        """Return the names of its files and folders; an empty list if it does not exist.
 
-        :raises LaunchError: the account may not look into it.
+        Raises:
+            LaunchError: the account may not read the folder.
         """
-        if not os.path.exists(self.path):  # or it is in a folder that we may not look into, as make() will say
+        if not os.path.exists(self.path):  # or it is in a folder that we may not enter; make() then reports it
             return []
         if self.account is None:
             try:
@@ -54,7 +64,7 @@ class DataFiles:
         )
 
     def read(self, name: str) -> str | None:
-        """The text of a file in it, at most 64 KiB; None unless it is a regular file that the account may read."""
+        """Return the text of a file, at most 64 KiB; None unless it is a regular file that the account may read."""
         if self.account is not None:
             done = run(["/bin/sh", "-c", _READ, "sh", name], self._reading, self.account, self.path)
             return done.output if done.code == 0 else None
@@ -63,20 +73,21 @@ class DataFiles:
         except OSError:
             return None
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # open() refuses a folder, and leaves it open
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # open() would refuse a folder and leave it open
                 return None
             return os.read(descriptor, _LONGEST_TEXT).decode("utf-8", "replace")
         finally:
             os.close(descriptor)
 
     def renumber(self, name: str, number: int) -> None:
-        """Put another number into the place of the first one in a file's first line. The file is replaced.
+        """Replace the first number in a file's first line. A new file takes the place of the old file.
 
-        :raises LaunchError: it cannot be written.
+        Raises:
+            LaunchError: the file cannot be written.
         """
         done = run(["/bin/sh", "-c", _RENUMBER, "sh", name, str(number)], self._reading, self.account, self.path)
         if done.code:
-            raise LaunchError(f"{self.path / name} cannot be written", log=done.last_lines)
+            raise LaunchError(f"cannot write {self.path / name}", log=done.last_lines)
 
     @property
     def _reading(self) -> float:
@@ -85,10 +96,11 @@ class DataFiles:
     # --- the folder itself ---
 
     def open(self) -> int:
-        """Open the folder, for a lock.
+        """Open the folder to lock it, and return the descriptor.
 
-        :raises LaunchError: it belongs to neither us nor the account.
-        :raises OSError: it cannot be opened.
+        Raises:
+            LaunchError: the folder does not belong to the account.
+            OSError: the folder cannot be opened.
         """
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         owner = os.fstat(descriptor).st_uid
@@ -98,9 +110,10 @@ class DataFiles:
         return descriptor
 
     def make(self) -> None:
-        """Make the folder, private to the account that the server runs as, if it is missing.
+        """Make the folder if it does not exist, private to the account that the server runs as.
 
-        :raises LaunchError: it cannot be made, or is not that account's.
+        Raises:
+            LaunchError: the folder cannot be made, or the account cannot write it.
         """
         try:
             if self.account is None:
@@ -110,18 +123,18 @@ class DataFiles:
         except OSError as error:
             quoted = shlex.quote(str(self.path))
             command = as_root("sh", "-c", f"mkdir -p {quoted} && chown {os.geteuid()} {quoted}")
-            message = f"the data folder {self.path} cannot be made: {error.strerror}"
+            message = f"cannot make the data folder {self.path}: {error.strerror}"
             raise LaunchError(message, None if is_root() else command) from error
 
     def _make_ours(self) -> None:
         try:
             require_no_others(self.path)
             os.makedirs(self.path, 0o700, exist_ok=True)
-            require_no_others(self.path)  # another user may have made it meanwhile
+            require_no_others(self.path)  # another user may have made it in the meantime
         except ForeignPathError as foreign:
             raise LaunchError(
-                f"the data folder {self.path} is not used, because {foreign.strerror} and could have the server write "
-                "other files; name another with data_dir, or services.folder"
+                f"the data folder {self.path} is not used, because {foreign.strerror} and could make the server write "
+                "other files; name another folder with data_dir or services.folder"
             ) from foreign
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise LaunchError(
@@ -130,29 +143,30 @@ class DataFiles:
             )
 
     def make_private(self) -> None:
-        """Close the folder to other users, who could hold its lock if they could open it.
+        """Make an existing folder private. A user who can open the folder could hold its lock.
 
-        To be called once the backend has accepted the folder: one that was named by mistake keeps its mode.
+        Call it after the backend has accepted the folder, so that a folder named by mistake keeps its mode.
 
-        :raises LaunchError: that cannot be done.
+        Raises:
+            LaunchError: the mode cannot be changed.
         """
         if self.account is not None:
             close = '! test -O "$1" || chmod go= "$1"'
             done = run(["/bin/sh", "-c", close, "sh", str(self.path)], self._reading, self.account, Path("/"))
             if done.code:
-                raise LaunchError(f"the data folder {self.path} cannot be made private", log=done.last_lines)
+                raise LaunchError(f"cannot make the data folder {self.path} private", log=done.last_lines)
             return
         try:
             found = self.path.stat()
             if found.st_uid == os.geteuid() and found.st_mode & 0o077:
                 self.path.chmod(0o700)
         except OSError as error:
-            raise LaunchError(f"the data folder {self.path} cannot be made private: {error.strerror}") from error
+            raise LaunchError(f"cannot make the data folder {self.path} private: {error.strerror}") from error
 
     def _make_accounts(self, account: Account) -> None:
-        if _leads_through(self.path) in (None, 0):
+        if foreign_owner(self.path) in (None, 0):
             self._give(account)
-        elif not os.path.exists(self.path):  # within another account's folder root makes nothing
+        elif not os.path.exists(self.path):  # root makes nothing in another account's folder
             command = 'umask 077 && mkdir -p "$1"'
             run(["/bin/sh", "-c", command, "sh", str(self.path)], self._remaining(), account, Path("/"))
         usable = 'test -w "$1" && test -x "$1"'
@@ -162,8 +176,8 @@ class DataFiles:
         barriers = unreachable_parts(self.path.parent, account)
         if barriers:
             raise LaunchError(
-                f"{who} enter {barriers[0]}, where the data folder {self.path} is; name another with data_dir, or "
-                "services.folder",
+                f"{who} enter {barriers[0]}, where the data folder {self.path} is; name another folder with data_dir "
+                "or services.folder",
                 open_up(barriers),
             )
         raise LaunchError(
@@ -171,7 +185,7 @@ class DataFiles:
         )
 
     def _give(self, account: Account) -> None:
-        """Make the folder if it is missing, and give it to the account if it is empty and root's."""
+        """Make the folder if it does not exist, and give it to the account if it is empty and belongs to root."""
         folder = open_folder(self.path, 0o711)
         try:
             readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
@@ -183,112 +197,3 @@ class DataFiles:
                 os.close(readable)
         finally:
             os.close(folder)
-
-
-def _leads_through(path: Path) -> int | None:
-    """Whose folders or links a path goes through, as far as it exists; None if they are all ours or root's.
-
-    0 stands for a folder of root's where others may write.
-    """
-    foreign = foreign_part(path)
-    return None if foreign is None else foreign.uid
-
-
-def _owner_of(data: Path) -> int:
-    """The owner of a data folder; root's number if it is missing.
-
-    :raises LaunchError: a link of another account leads there: that account would have us work in any folder.
-    """
-    try:
-        folder = open_folder(data)
-    except ForeignPathError as foreign:
-        owner = data.stat().st_uid if data.exists() else foreign.uid
-        if owner == foreign.uid:
-            return owner
-        raise LaunchError(
-            f"the data folder {data} belongs to {user_label(owner)}, but {foreign.strerror}; name the folder itself "
-            "with data_dir"
-        ) from foreign
-    except OSError:
-        return 0
-    try:
-        return os.fstat(folder).st_uid
-    finally:
-        os.close(folder)
-
-
-def choose_account(accounts: tuple[str, ...], data: Path) -> Account | None:
-    """Whom a server should run as; None for ourselves, which is always so where we are not root.
-
-    That is the owner of the data folder, or of the first folder above it that is another account's; otherwise the
-    first of ``accounts`` that exists, and at last ``nobody``.
-
-    :raises LaunchError: no account will do.
-    """
-    if not is_root():
-        return None
-    known = [account for account in map(_find, (*accounts, "nobody")) if account and not account.has_roots_rights]
-    owner = _owner_of(data)
-    try:
-        owner = owner or _leads_through(data) or 0
-    except OSError as error:
-        raise LaunchError(f"the data folder {data} cannot be made: {error.strerror}") from error
-    if owner == 0:
-        if known:
-            return known[0]
-        wanted = (*accounts, "nobody")
-        make = ["useradd", "--system"] if which("useradd") else ["adduser", "-S"]  # the second one is BusyBox's
-        raise LaunchError(
-            f"root starts servers as another account only, and there is no account {' or '.join(wanted)}",
-            shlex.join([*make, wanted[0]]),
-        )
-    quoted = shlex.quote(str(data))
-    give = f"mkdir -p {quoted} && chown -R {known[0].name} {quoted}" if known else None
-    account = _find(owner)
-    if account is None:
-        raise LaunchError(
-            f"the data folder {data} belongs to the user id {owner}, which has no account on this system; give the "
-            "folder to an account, or name another one with data_dir",
-            give,
-        )
-    if account.has_roots_rights:
-        raise LaunchError(
-            f"the data folder {data} belongs to the account {account.name}, which is in root's group; give the folder "
-            "to another account, or name another one with data_dir",
-            give,
-        )
-    return account
-
-
-def _find(name_or_uid: str | int) -> Account | None:
-    try:
-        return Account.of(name_or_uid)
-    except KeyError:
-        return None
-
-
-def unreachable_parts(path: Path, account: Account) -> list[Path]:
-    """What keeps an account from a folder or a program, by its mode: the path's parts, links resolved."""
-    paths = (path.absolute(), path.resolve())
-    whole = dict.fromkeys(part for each in paths for part in (*reversed(each.parents), each))
-    return [part for part in whole if not _may_enter(part, account)]
-
-
-def _may_enter(part: Path, account: Account) -> bool:
-    """Whether an account may search a folder, or execute a file, as far as the mode says."""
-    try:
-        found = part.stat()
-    except OSError:
-        return True
-    if found.st_uid == account.uid:
-        bits = found.st_mode >> 6
-    elif found.st_gid in (account.gid, *account.groups):
-        bits = found.st_mode >> 3
-    else:
-        bits = found.st_mode
-    return bool(bits & 0o1)
-
-
-def open_up(barriers: list[Path]) -> str:
-    """The command that lets other accounts through."""
-    return f"chmod o+x {shlex.join(map(str, barriers))}"

@@ -1,4 +1,4 @@
-"""PostgreSQL clusters of Debian's and Ubuntu's postgresql-common, told apart by their port."""
+"""PostgreSQL clusters of Debian's and Ubuntu's postgresql-common, identified by their port."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from typing import NamedTuple
 
 from zcli_core.services.contract import DebianCluster, LaunchError
 from zcli_core.services.launchers import systemd
-from zcli_core.services.launchers.base import Job, Launcher
 from zcli_core.services.launchers.commands import Account, as_root, is_root, last_lines, run, which
-from zcli_core.services.launchers.identity import holder, serves
+from zcli_core.services.launchers.context import LaunchContext
+from zcli_core.services.launchers.identity import find_holder, serves
+from zcli_core.services.launchers.launcher import ManagerLauncher
 from zcli_core.services.launchers.processes import look_up
 from zcli_core.system.users import own_name, user_name
 
 _CONFIGURATIONS = Path("/etc/postgresql")
-#: Bytes that are read of a file.
+#: Bytes that are read from the end of a file.
 _LONGEST = 64 * 1024
-#: Seconds for reading one as its account, which can make us wait.
+#: Seconds for reading a file as its account, which can make the command wait.
 _READING = 5.0
 _TAIL = f'test -f "$1" && test ! -h "$1" && tail -c {_LONGEST} -- "$1"'
-_ALREADY = 2  # pg_ctlcluster(1): already running, or not running, as asked
+_ALREADY = 2  # pg_ctlcluster(1): the cluster is already in the requested state
 
 
 class _Cluster(NamedTuple):
@@ -40,47 +41,45 @@ class _Cluster(NamedTuple):
 
     @property
     def unit(self) -> str:
-        # Not postgresql.service, which is "active" with every cluster down.
+        # Not postgresql.service, which is "active" also if all clusters are stopped.
         return f"postgresql@{self.version}-{self.name}"
 
     @property
     def pid(self) -> int:
-        """The postmaster's number; 0 if it cannot be read."""
+        """The process id of the postmaster; 0 if it cannot be read."""
         for file in (Path(f"/run/postgresql/{self.version}-{self.name}.pid"), self.data / "postmaster.pid"):
             with contextlib.suppress(OSError, ValueError, IndexError):
                 return int(self.read(file).split(maxsplit=1)[0])
         return 0
 
     def read(self, file: Path) -> str:
-        """The end of a file that the cluster's configuration names; see :func:`_read`.
+        """Return the end of a file that the cluster's configuration names; see :func:`_read`.
 
-        :raises OSError: it cannot be read, or the configuration belongs to another user than the cluster's data: that
-            user could have us read the files of the data's owner.
+        Raises:
+            OSError: the file cannot be read, or the configuration and the data belong to different users. The owner of
+                the configuration could otherwise make root read files of the owner of the data.
         """
         if os.stat(_CONFIGURATIONS / self.version / self.name).st_uid not in (0, self.owner):
             raise OSError(errno.EPERM, "the cluster's data and configuration have different owners", str(file))
         return _read(file, self.owner)
 
 
-class DebianClusters(Launcher):
-    """Starts the cluster that has the port. Under systemd its unit is used, so that systemd knows of it."""
+class DebianClusters(ManagerLauncher[_Cluster]):
+    """Starts the cluster that has the port. On a machine with systemd it starts the cluster's unit."""
 
     name = "debian-cluster"
     knows_port = True
 
-    def __init__(self, job: Job, method: DebianCluster) -> None:
-        super().__init__(job)
-
-    def found(self) -> bool:
-        """Whether one of the clusters has the port, and the data folder or the socket's folder if one is asked for."""
-        return self._cluster is not None
+    def __init__(self, context: LaunchContext, method: DebianCluster) -> None:
+        super().__init__(context)
 
     @cached_property
-    def _cluster(self) -> _Cluster | None:
+    def unit(self) -> _Cluster | None:
+        """The cluster with the target's port, data folder and socket folder."""
         return next((each for each in self._clusters() if self._fits(each)), None)
 
     def _fits(self, cluster: _Cluster) -> bool:
-        target = self.job.target
+        target = self.context.target
         if target.data_dir is not None and os.path.realpath(target.data_dir) != os.path.realpath(cluster.data):
             return False
         if target.is_socket_path and os.path.realpath(target.host) != os.path.realpath(cluster.sockets):
@@ -90,7 +89,7 @@ class DebianClusters(Launcher):
     def _clusters(self) -> list[_Cluster]:
         if which("pg_lsclusters") is None or which("pg_ctlcluster") is None:
             return []
-        listed = run(["pg_lsclusters", "-j"], self.job.remaining)
+        listed = run(["pg_lsclusters", "-j"], self.context.remaining)
         if listed.code:
             return []
         try:
@@ -108,67 +107,56 @@ class DebianClusters(Launcher):
                 for each in json.loads(listed.output)
             ]
         except (ValueError, KeyError, TypeError):
-            self.job.log.warning("pg_lsclusters -j printed something else than a list of clusters")
+            self.context.log.warning("cannot read the output of pg_lsclusters -j: it must be a JSON list of clusters")
             return []
 
     def runs(self) -> bool | None:
-        """Whether that cluster is up, and its process holds the port."""
-        if self._cluster is None or not self._cluster.running:
+        """Return whether the cluster runs and its process holds the port."""
+        if self.unit is None or not self.unit.running:
             return False
-        proven = serves(self.job, self._cluster.pid)
-        return self._says_so() if proven is None else proven
+        proven = serves(self.context, self.unit.pid)
+        return self._pid_file_proves_it() if proven is None else proven
 
-    def _says_so(self) -> bool | None:
-        """Whether the cluster's own pid file names the port, and the port's user is the cluster's; None if unreadable.
+    def _pid_file_proves_it(self) -> bool | None:
+        """Return whether the cluster's pid file names the port, and the cluster's user holds it; None if unreadable.
 
-        In most containers root may not see which process of another account holds a port, but may read that file.
+        In most containers root cannot see which process of another account holds a port, but can read this file.
         """
-        cluster = self._require()
+        cluster = self.required_unit()
         try:
             lines = cluster.read(cluster.data / "postmaster.pid").splitlines()
             pid, port = int(lines[0]), int(lines[3])
         except (OSError, ValueError, IndexError):
             return None
-        process, found = look_up(pid), holder(self.job)
+        process, holder = look_up(pid), find_holder(self.context)
         is_alive = process is not None and process.name.startswith("postgres")
-        return (
-            is_alive and port == cluster.port and found is not None and found.user == user_name(cluster.owner)
-        ) or None
+        is_held = holder is not None and holder.user == user_name(cluster.owner)
+        return (is_alive and port == cluster.port and is_held) or None
 
     def is_run_by(self, uid: int) -> bool:
-        """Whether the cluster is up, and this user is its owner."""
-        return self._cluster is not None and self._cluster.owner == uid and bool(self.runs())
+        """Return whether the cluster runs and belongs to the user ``uid``."""
+        return self.unit is not None and self.unit.owner == uid and bool(self.runs())
 
     def command(self, action: str) -> str:
-        """``systemctl`` under systemd, ``pg_ctlcluster`` elsewhere; as root."""
-        cluster = self._require()
-        if systemd.is_there():
+        """Return the command as root: ``systemctl`` on a machine with systemd, else ``pg_ctlcluster``."""
+        cluster = self.required_unit()
+        if systemd.is_available():
             return as_root("systemctl", action, cluster.unit)
         return as_root("pg_ctlcluster", cluster.version, cluster.name, action)
 
-    def start(self) -> None:
-        """Start the cluster and wait."""
-        self._control("start")
-        self.require_ready(f"starting the cluster {self._require().version} {self._require().name}", self._log)
-
-    def stop(self) -> None:
-        """Stop the cluster and wait."""
-        self._control("stop", "--mode=fast")
-        self.require_gone(f"stopping the cluster {self._require().version} {self._require().name}")
-
-    def _require(self) -> _Cluster:
-        if self._cluster is not None:
-            return self._cluster
+    def not_found(self) -> LaunchError:
+        """Return the error for a system without such a cluster."""
         others = ", ".join(f"{each.version} {each.name} on {each.port}" for each in self._clusters())
-        raise LaunchError(
-            f"no PostgreSQL cluster has the port {self.job.target.port}"
-            + (f"; there is {others}: set services.postgresql.port" if others else "")
+        return LaunchError(
+            f"no PostgreSQL cluster has the port {self.context.target.port}"
+            + (f"; there is {others}; set services.postgresql.port to its port" if others else "")
         )
 
-    def _control(self, action: str, *options: str) -> None:
-        cluster = self._require()
-        if systemd.is_there():
-            done = systemd.systemctl(action, cluster.unit, self.job.remaining)
+    def control(self, action: str) -> str:
+        """Start or stop the cluster."""
+        cluster = self.required_unit()
+        if systemd.is_available():
+            done = systemd.systemctl(action, cluster.unit, self.context.remaining)
         else:
             if not is_root() and os.geteuid() != cluster.owner:
                 raise LaunchError(
@@ -176,29 +164,37 @@ class DebianClusters(Launcher):
                     f"the user {own_name()} may not {action} it",
                     self.command(action),
                 )
-            done = run(
-                ["pg_ctlcluster", cluster.version, cluster.name, action, *options], self.job.remaining, folder=Path("/")
-            )
+            command = [
+                "pg_ctlcluster",
+                cluster.version,
+                cluster.name,
+                action,
+                *(["--mode=fast"] if action == "stop" else []),
+            ]
+            done = run(command, self.context.remaining, folder=Path("/"))
         if done.code not in (0, _ALREADY):
             raise LaunchError(
                 f"the cluster {cluster.version} {cluster.name} did not {action}",
-                log=(*done.last_lines, *self._log()),
+                log=(*done.last_lines, *self.log()),
             )
+        return f"{action} of the cluster {cluster.version} {cluster.name}"
 
-    def _log(self) -> tuple[str, ...]:
+    def log(self) -> tuple[str, ...]:
+        """Return the last lines of the cluster's log."""
         try:
-            cluster = self._require()
+            cluster = self.required_unit()
             return last_lines(cluster.read(Path(cluster.log_file)))
         except OSError:
             return ()
 
 
 def _read(file: Path, owner: int) -> str:
-    """The end of a file that the cluster's account names and owns. It may be a link or a pipe, or lead to another file.
+    """Return the end of a file that the cluster's account owns. The path may be a link or a pipe.
 
-    Root reads it as that account, which could otherwise have us show the lines of any file.
+    Root reads it with the rights of that account, which could otherwise make root show the lines of any file.
 
-    :raises OSError: it cannot be read, or is not a file of the account.
+    Raises:
+        OSError: it cannot be read, or is not a regular file of the account.
     """
     if is_root() and owner:
         try:
@@ -212,7 +208,7 @@ def _read(file: Path, owner: int) -> str:
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid != owner:
-            raise OSError(errno.EINVAL, "not a file of one name of the cluster's account", str(file))
+            raise OSError(errno.EINVAL, "not a regular file of the cluster's account with one name", str(file))
         os.lseek(descriptor, max(0, found.st_size - _LONGEST), os.SEEK_SET)
         return os.read(descriptor, _LONGEST).decode("utf-8", "replace")
     finally:

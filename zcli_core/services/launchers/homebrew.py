@@ -1,4 +1,4 @@
-"""Services of Homebrew, on macOS (and Linux)."""
+"""Services of Homebrew, on macOS and Linux. The tests use a fake ``brew``; zCLI was not run on macOS."""
 
 from __future__ import annotations
 
@@ -9,29 +9,27 @@ from functools import cached_property
 from typing import Any
 
 from zcli_core.services.contract import HomebrewFormula, LaunchError
-from zcli_core.services.launchers.base import Job, Launcher
 from zcli_core.services.launchers.commands import as_user, is_root, last_lines, run, which
+from zcli_core.services.launchers.context import LaunchContext
 from zcli_core.services.launchers.identity import serves
+from zcli_core.services.launchers.launcher import ManagerLauncher
 
 
-class Homebrew(Launcher):
-    """Starts the first formula that is installed. What brew says of a service is not believed: it is probed."""
+class Homebrew(ManagerLauncher[str]):
+    """Starts the first installed formula. The state that brew reports is not used as proof: the service is probed."""
 
     name = "homebrew"
 
-    def __init__(self, job: Job, method: HomebrewFormula) -> None:
-        super().__init__(job)
+    def __init__(self, context: LaunchContext, method: HomebrewFormula) -> None:
+        super().__init__(context)
         self._names = method.formulae
 
-    def found(self) -> bool:
-        """Whether Homebrew has one of the formulae installed."""
-        return self._formula is not None
-
     @cached_property
-    def _formula(self) -> str | None:
+    def unit(self) -> str | None:
+        """The first formula that is installed."""
         if which("brew") is None:
             return None
-        installed = run(["brew", "list", "--formula", "-1"], self.job.remaining)
+        installed = run(["brew", "list", "--formula", "-1"], self.context.remaining)
         names = installed.output.split() if installed.code == 0 else []
         for wanted in self._names:
             fitting = sorted((name for name in names if fnmatch(name, wanted)), key=_version, reverse=True)
@@ -40,7 +38,7 @@ class Homebrew(Launcher):
         return None
 
     def _info(self) -> dict[str, Any]:
-        shown = run(["brew", "services", "info", self._require(), "--json"], self.job.remaining)
+        shown = run(["brew", "services", "info", self.required_unit(), "--json"], self.context.remaining)
         try:
             found = json.loads(shown.output[shown.output.find("[") :])
             return dict(found[0])
@@ -48,45 +46,39 @@ class Homebrew(Launcher):
             return {}
 
     def runs(self) -> bool | None:
-        """Whether brew says that it runs, and its process holds the port."""
-        if self._formula is None:
+        """Return whether brew reports that it runs, and its process holds the port."""
+        if self.unit is None:
             return False
         info = self._info()
-        return serves(self.job, int(info.get("pid") or 0)) if info.get("running") else False
+        return serves(self.context, int(info.get("pid") or 0)) if info.get("running") else False
 
     def command(self, action: str) -> str:
-        """``brew services``, as the user who installed Homebrew."""
-        command = ("brew", "services", action, self._require())
+        """Return the ``brew services`` command, as the user who installed Homebrew."""
+        command = ("brew", "services", action, self.required_unit())
         return as_user(_owner(which("brew")), *command) if is_root() else " ".join(command)
 
-    def start(self) -> None:
-        """Start the service and wait."""
-        self._control("start")
-        self.require_ready(f"brew services start {self._require()}", self._log)
+    def not_found(self) -> LaunchError:
+        """Return the error for a system without the formulae."""
+        formula = self.context.backend.install.brew
+        return LaunchError(
+            f"the Homebrew formula {' or '.join(self._names)} is not installed",
+            f"brew install {formula}" if formula else None,
+        )
 
-    def stop(self) -> None:
-        """Stop the service and wait."""
-        self._control("stop")
-        self.require_gone(f"brew services stop {self._require()}")
-
-    def _require(self) -> str:
-        if self._formula is None:
-            formula = self.job.backend.install.brew
-            raise LaunchError(
-                f"Homebrew has not installed {' or '.join(self._names)}", f"brew install {formula}" if formula else None
-            )
-        return self._formula
-
-    def _control(self, action: str) -> None:
+    def control(self, action: str) -> str:
+        """Start or stop the service with ``brew services``."""
         if is_root():
             raise LaunchError(
-                "Homebrew's services belong to the user who installed them and are not for root", self.command(action)
+                "root cannot control services of Homebrew, which belong to the user who installed them",
+                self.command(action),
             )
-        done = run(["brew", "services", action, self._require()], self.job.remaining)
+        done = run(["brew", "services", action, self.required_unit()], self.context.remaining)
         if done.code:
             raise LaunchError(f"brew services {action} failed", log=done.last_lines)
+        return f"brew services {action} {self.required_unit()}"
 
-    def _log(self) -> tuple[str, ...]:
+    def log(self) -> tuple[str, ...]:
+        """Return the last lines of the log file that brew names."""
         info = self._info()
         file = info.get("error_log_path") or info.get("log_path")
         try:

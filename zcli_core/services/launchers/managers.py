@@ -1,4 +1,4 @@
-"""The command that stops a process which zCLI did not start, by what manages it."""
+"""The command that stops a process that zCLI did not start, depending on its manager."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ _SYSTEM_UNIT = re.compile(r"/system\.slice/(?:.*/)?([^/]+\.service)")
 
 
 def stop_command(holder: PortHolder, port: int) -> str:
-    """What stops the process: its manager's command where it has one, because a manager may start it again."""
+    """Return the command that stops a process. If it has a manager, only that can stop it for good.
+
+    Args:
+        holder: the process, which holds ``port``.
+        port: the port of the service.
+    """
     group = _control_group(holder.pid)
     container = _CONTAINER.search(group)
     if container and group != _control_group(os.getpid()):
@@ -28,14 +33,14 @@ def stop_command(holder: PortHolder, port: int) -> str:
     if holder.name == "docker-proxy":
         return f"docker stop $(docker ps -q --filter publish={port})"
     unit = _SYSTEM_UNIT.search(group)
-    if systemd.is_there() and unit and group != _control_group(os.getpid()):
+    if systemd.is_available() and unit and group != _control_group(os.getpid()):
         return as_root("systemctl", "stop", unit[1])
     kill = ("kill", str(holder.pid))
     return shlex.join(kill) if holder.user == own_name() else as_root(*kill)
 
 
 def _control_group(pid: int | None) -> str:
-    """https://man7.org/linux/man-pages/man7/cgroups.7.html; empty on other systems, and if the process has ended."""
+    """Return the control group of a process (cgroups(7)); empty on other systems, or if the process has ended."""
     try:
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
             return file.read()

@@ -1,6 +1,6 @@
-"""Which process is which: telling a process from a later one with its number, and finding who uses a folder.
+"""Identifying processes: whether an id still names the same process, and which process uses a folder.
 
-psutil reads this on Linux, macOS, the BSDs and Windows. It is imported when a process is first looked at.
+psutil reads this on Linux, macOS, the BSDs and Windows. It is imported when a process is first examined.
 """
 
 from __future__ import annotations
@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
 
 class Process(NamedTuple):
-    """A process that is alive.
+    """A process that is alive. An attribute that the system does not report is empty or None.
 
-    ``started`` never changes during its life: seconds, since boot on Linux. ``uid`` is its user, ``program`` its
-    executable, ``folder`` the device and inode of its working folder. What the system does not tell is empty or None.
+    Attributes:
+        pid: its process id.
+        started: its start time in seconds, since boot on Linux. It never changes during the life of the process.
+        name: the name of its program.
+        uid: the user id of its user.
+        program: the path of its executable.
+        folder: device and inode of its working folder.
     """
 
     pid: int
@@ -29,9 +34,9 @@ class Process(NamedTuple):
     folder: str = ""
 
     def same_as(self, other: Process) -> bool:
-        """Whether it is that very process, as far as both are known.
+        """Return whether both are the same process. Only attributes that are known of both are compared.
 
-        Name, program and folder may still be those of the shell that started it, and are then empty.
+        Name, program and folder are empty if the process may still have had those of the shell that started it.
         """
         if (self.pid, self.started) != (other.pid, other.started):
             return False
@@ -42,18 +47,18 @@ class Process(NamedTuple):
 
 
 def look_up(pid: int) -> Process | None:
-    """The process of that number, or None if there is none alive. A zombie is not alive."""
+    """Return the process with an id; None if no process with it is alive. A zombie is not alive."""
     if pid <= 0 or not _exists(pid):
         return None
     import psutil
 
     try:
-        # On Linux the creation time is computed from the time of boot, which moves when the clock is set. It is read
-        # first: psutil 7.0 computes with the one that was read last, once for each object.
+        # On Linux psutil adds the time of boot, which changes when the clock is set. So it is subtracted again. It is
+        # read first, because psutil 7.0 uses the value that was read last, once for each object.
         booted = psutil.boot_time() if psutil.LINUX else 0.0
         found = psutil.Process(pid)
         with found.oneshot():
-            # The first of several threads may have ended while others go on, and hold its ports.
+            # The first of several threads may have ended while others continue and hold the ports.
             if found.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) and found.num_threads() <= 1:
                 return None
             started = f"{found.create_time() - booted:.2f}"
@@ -83,7 +88,7 @@ def _folder_id(process: psutil.Process) -> str:
 
 
 def _exists(pid: int) -> bool:
-    """Whether the number is taken, as far as this costs nothing: psutil takes 20 ms to import."""
+    """Return whether a process with this id may exist, without the 20 ms of importing psutil."""
     if os.name != "posix":  # os.kill would end the process
         return True
     try:
@@ -96,7 +101,7 @@ def _exists(pid: int) -> bool:
 
 
 def is_frozen(pid: int) -> bool:
-    """Whether the process was stopped by a signal such as SIGSTOP."""
+    """Return whether the process was stopped by a signal such as SIGSTOP."""
     import psutil
 
     try:
@@ -106,7 +111,7 @@ def is_frozen(pid: int) -> bool:
 
 
 def descends_from(pid: int, ancestor: int) -> bool:
-    """Whether a process is that one, or one that it started. The first process proves nothing about others."""
+    """Return whether a process is ``ancestor`` or was started by it. Process 1, which started all, proves nothing."""
     import psutil
 
     if pid == ancestor or ancestor == 1:
@@ -118,9 +123,9 @@ def descends_from(pid: int, ancestor: int) -> bool:
 
 
 def uses_folder(pid: int, folder: Path) -> bool | None:
-    """Whether a process works in a folder, has a file below it open, or names it on its command line.
+    """Return whether a process works in a folder, has a file below it open, or names it on its command line.
 
-    None if the system does not say. Creation times are no proof: they move when the clock is set.
+    None if the system does not report it. Start times are not used, because they change when the clock is set.
     """
     import psutil
 
@@ -149,7 +154,7 @@ def uses_folder(pid: int, folder: Path) -> bool | None:
 
 
 def process_in(folder: Path, names: Collection[str]) -> Process | None:
-    """The process with one of these names that works in the folder; of several, the first one that was started."""
+    """Return the process with one of these names that works in the folder; the oldest one if there are several."""
     import psutil
 
     found = []
@@ -164,7 +169,7 @@ def process_in(folder: Path, names: Collection[str]) -> Process | None:
 
 
 def listening_port(pid: int) -> int | None:
-    """The lowest TCP port that a process listens on; None if there is none, or the system does not say."""
+    """Return the lowest TCP port that a process listens on; None without one, or if the system does not report it."""
     import psutil
 
     try:
@@ -180,14 +185,14 @@ def _works_in(process: psutil.Process, folder: Path) -> bool:
 
 def _working_folder(process: psutil.Process) -> os.stat_result:
     try:
-        # The link leads to the folder itself, in a container as well, where its path is another one.
+        # The link leads to the folder itself, also from outside a container, where the path differs.
         return os.stat(f"/proc/{process.pid}/cwd")
     except FileNotFoundError:
         return os.stat(process.cwd())
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file or folder."""
+    """Return whether two paths lead to the same file or folder."""
     try:
         return one.samefile(other)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Finding a server's program: on PATH, in the folders where packages hide it, in installed wheels."""
+"""Finding the program of a server: on PATH, in the folders of packages, and in installed wheels."""
 
 from __future__ import annotations
 
@@ -13,30 +13,35 @@ from typing import NamedTuple
 
 from zcli_core.services.contract import LocalProcess
 
-#: Where servers are that an ordinary user's PATH may leave out.
+#: Folders of servers that the PATH of an ordinary user may not contain.
 _MORE_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin", "/opt/local/bin")
 _SUFFIX = ".exe" if os.name == "nt" else ""
 
 
 class WheelFile(NamedTuple):
-    """A program in an installed wheel: the folder that packages are in, and the path in there."""
+    """A program in an installed wheel.
+
+    Attributes:
+        root: the folder of the environment's packages.
+        path: the path of the program.
+    """
 
     root: Path
     path: Path
 
     @property
     def inner(self) -> str:
-        """The path within the environment's packages: the same for the same wheel in another environment."""
+        """The path relative to ``root``, which is the same in every environment with this wheel."""
         return self.path.relative_to(self.root).as_posix()
 
 
 def find_programs(method: LocalProcess) -> list[Path]:
-    """Every program that could be the server, the preferred one first."""
+    """Return all programs that can be the server, the preferred program first."""
     return list(dict.fromkeys(_found(method)))
 
 
-def is_there(method: LocalProcess) -> bool:
-    """Whether there is any; it stops at the first."""
+def is_available(method: LocalProcess) -> bool:
+    """Return whether a program is installed. The search ends with the first program."""
     return any(_found(method))
 
 
@@ -64,7 +69,7 @@ def _version_in(path: str) -> list[int]:
 
 
 def wheel_files(method: LocalProcess) -> Iterator[WheelFile]:
-    """The programs of installed wheels. No package is imported to find them."""
+    """Yield the programs in installed wheels, without importing their packages."""
     from importlib.util import find_spec
 
     for pattern in method.wheels:
@@ -88,9 +93,10 @@ def _is_program(file: Path) -> bool:
 
 
 def copy_of_wheel(wheel: WheelFile, folder: Path) -> Path:
-    """Copy a wheel's program to where other accounts can reach it, with what it needs beside it; its new path.
+    """Copy a program and the files that it needs out of a wheel, so that other accounts can run it.
 
-    A copy that is there already is taken as it is.
+    Returns:
+        The path of the copy. An existing copy of the same version is used.
     """
     inner = wheel.path.relative_to(wheel.root)
     stamp = int(wheel.path.stat().st_mtime)
@@ -100,7 +106,7 @@ def copy_of_wheel(wheel: WheelFile, folder: Path) -> Path:
         for part in (Path(*inner.parts[:2]), Path(f"{inner.parts[0]}.libs")):
             if (wheel.root / part).is_dir():
                 shutil.copytree(wheel.root / part, fresh / part, symlinks=True, dirs_exist_ok=True)
-        # Whatever the umask is now, or was when the wheel was installed.
+        # The mode must not depend on the umask, now or when the wheel was installed.
         for each in (fresh, *fresh.rglob("*")):
             if not each.is_symlink():
                 each.chmod(0o755 if each.stat().st_mode & 0o100 else 0o644)

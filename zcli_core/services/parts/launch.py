@@ -1,6 +1,6 @@
-"""What may start a service. A backend lists these; the core knows how each of them works.
+"""The launchers that a backend can declare, and what its methods get for a server that zCLI starts.
 
-Each is a declaration of names. Names may hold ``*``, for services whose name holds a version.
+A declaration holds names. Names may contain ``*``, for services whose name contains a version.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import NamedTuple, Protocol
 
 
 class SystemdUnit(NamedTuple):
-    """A unit of the system's systemd: ``SystemdUnit(("redis-server", "redis"))``, the preferred name first."""
+    """A unit of systemd: ``SystemdUnit(("redis-server", "redis"))``, the preferred name first."""
 
     units: tuple[str, ...]
 
 
 class DebianCluster(NamedTuple):
-    """A PostgreSQL cluster of Debian's postgresql-common, told by its port."""
+    """A PostgreSQL cluster of Debian's postgresql-common, identified by its port."""
 
 
 class HomebrewFormula(NamedTuple):
@@ -34,16 +34,19 @@ class WindowsService(NamedTuple):
 
 
 class LocalProcess(NamedTuple):
-    """A process of our own, with a data folder of its own, on this machine's loopback address only. Not on Windows.
+    """A process that zCLI starts, on a loopback address of this machine only, with a data folder. Not on Windows.
 
-    ``programs`` are looked for on PATH and in ``folders`` (patterns such as ``/usr/lib/postgresql/*/bin``), then as
-    files of installed wheels: ``wheels`` holds paths that begin with an importable package.
-    ``accounts`` are the system's accounts to run it as where we are root, the preferred one first; ``nobody`` comes
-    last by itself. No server is started as root.
-    ``unix_socket`` tells that the backend's ``command`` can make it listen on a Unix socket alone.
-    ``stop_signal`` has it save its data and end. A server that ends with one of the sentences ``try_again_on`` in its
-    log is started once more. One that ends with one of the sentences ``unreadable_on`` cannot read the data folder: the
-    next program is tried.
+    Attributes:
+        programs: names of the server's program, looked up on PATH and then in ``folders``.
+        folders: patterns of more folders, such as ``/usr/lib/postgresql/*/bin``.
+        wheels: patterns of programs in installed wheels, which begin with the name of the package. They come last.
+        accounts: the accounts to run the server as if zCLI runs as root, the preferred account first. ``nobody`` is
+            always added. zCLI never starts a server as root.
+        stop_signal: the signal on which the server saves its data and ends.
+        try_again_on: texts of the log after which a server that ended is started once more.
+        unreadable_on: texts of the log which mean that the server cannot read the data folder. The next program is
+            tried.
+        unix_socket: whether the backend's ``command`` can make the server listen on a Unix socket only.
     """
 
     programs: tuple[str, ...]
@@ -62,7 +65,10 @@ LaunchMethod = SystemdUnit | DebianCluster | HomebrewFormula | WindowsService | 
 class LaunchError(Exception):
     """A service could not be started or stopped.
 
-    ``message`` says what was missing, ``command`` what a person could run, ``log`` the server's own last lines.
+    Attributes:
+        message: the cause.
+        command: a complete command that the user can run; None if there is no such command.
+        log: the last lines that the server logged.
     """
 
     def __init__(self, message: str, command: str | None = None, log: Sequence[str] = ()) -> None:
@@ -73,74 +79,82 @@ class LaunchError(Exception):
 
 
 class DataFolder(Protocol):
-    """A server's data folder. Whatever is done in it is done as the account that the server runs as.
+    """The data folder of a server. It is read as the account that the server runs as.
 
-    So no link or pipe that is put there leads a zCLI of root's to a file that this account could not reach by itself.
+    So a link or pipe in the folder cannot make a zCLI that runs as root read a file that this account cannot read.
     """
 
     @property
     def path(self) -> Path:
-        """Where it is, for command lines. Do not open anything below it."""
+        """The path of the folder, for command lines. Do not open anything below it."""
 
     def names(self) -> list[str]:
-        """The names of what is in it; none if it is missing.
+        """Return the names of its files and folders; an empty list if it does not exist.
 
-        :raises LaunchError: the account may not look into it.
+        Raises:
+            LaunchError: the account may not read the folder.
         """
 
     def read(self, name: str) -> str | None:
-        """The text of a file in it, at most 64 KiB; None unless it is a regular file that the account may read."""
+        """Return the text of a file, at most 64 KiB; None unless it is a regular file that the account may read."""
 
 
-class Place(Protocol):
-    """Where a local process is to run. Made by the core, handed to the backend."""
+class ServerPaths(Protocol):
+    """The program, the folders and the address of a server that zCLI starts, and what may be done there.
+
+    The core makes it and passes it to the methods of a backend.
+    """
 
     @property
     def program(self) -> Path:
-        """The server's executable."""
+        """The executable of the server."""
 
     @property
     def data(self) -> Path:
-        """The path of its data folder, for command lines. Open nothing below it: see :attr:`files`."""
+        """The path of its data folder, for command lines. Do not open anything below it; use :attr:`files`."""
 
     @property
     def files(self) -> DataFolder:
-        """What is in its data folder, which belongs to the account that the server runs as."""
+        """The content of its data folder, which belongs to the account that the server runs as."""
 
     @property
     def folder(self) -> Path:
-        """zCLI's own folder for this server: its log, and files such as credentials. It belongs to us."""
+        """The folder of zCLI for this server, for its log and files such as credentials. It belongs to our user."""
 
     @property
     def host(self) -> str:
-        """The loopback address to listen on; the path of a Unix socket if ``LocalProcess.unix_socket`` is set."""
+        """The loopback address to listen on, or a path of a Unix socket if ``LocalProcess.unix_socket`` is set."""
 
     @property
     def port(self) -> int:
         """The port to listen on."""
 
     def run(self, command: Sequence[str], timeout: float | None = None) -> str:
-        """Run a command to its end as the server's account, in its data folder; what it printed.
+        """Run a command to its end as the account of the server, in its data folder, and return its output.
 
-        ``timeout``: seconds; all that is left of the caller's own timeout if not given.
+        Args:
+            command: the program and its arguments.
+            timeout: seconds; by default the time that is left of the caller's timeout.
 
-        :raises LaunchError: it cannot be run, failed, or took too long; with its last lines.
+        Raises:
+            LaunchError: the command cannot be run, failed, or took too long. The error has its last lines.
         """
 
     def write(self, file: Path, text: str, *, for_server: bool = False) -> None:
-        """Write a file in :attr:`folder` that only we, or only the server's account, may read."""
+        """Write a file in :attr:`folder` that only our user, or with ``for_server`` only the server, may read."""
 
     def free_pid_file(self, file: Path, program: str) -> None:
-        """Have a pid file name no process, if it is not that of this folder's server.
+        """Replace the process id in a pid file, unless it is the id of a server that uses the file's folder.
 
-        That is so if the process is gone, if its name does not begin with ``program``, or if it is a server of another
-        folder: it neither works in the pid file's folder, nor has a file there open, nor names it on its command line.
-        The file's first word is the number. What is not a regular file is left alone.
+        Many servers refuse to start if a process with that id exists. It may be another process that started later, or
+        a zombie, which remains in a container without an init process. Only the id is replaced, with one that no
+        process can have, because the server itself checks the rest of the file. A file that is not a regular file is
+        not changed.
 
-        Many servers only ask whether the number is taken. It may be: by a process that was started later, or by one
-        that has ended and that nobody has waited for, which stays so in a container without an init. Only the number
-        is replaced, by one that no process can have; the rest of the file is the server's to judge.
+        Args:
+            file: the pid file. Its first word is the process id.
+            program: the beginning of the name of the server's process.
         """
 
     def note(self, message: str) -> None:
-        """Tell the log of something that was done on the way."""
+        """Log a message about something that was done, with the level INFO."""

@@ -1,4 +1,4 @@
-"""The settings that every service has. A service's own section derives from this one and adds its port."""
+"""The settings that every service has. The section of a service derives from this one and adds its port."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class ServiceSettings(Section, name="services"):
-    """Where a service is, and what starts it.
+    """The address of a service, and what starts it.
 
     >>> class Memcached(ServiceSettings, name="services.memcached"):
-    ...     '''Where memcached listens.'''
+    ...     '''The address of memcached.'''
     ...     port: int = setting(11211, "TCP port", minimum=1, maximum=65535)
     """
 

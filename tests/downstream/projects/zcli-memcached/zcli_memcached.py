@@ -1,9 +1,9 @@
-"""memcached as a service: a plugin as anybody could write it, on the public contract alone."""
+"""memcached as a service: a third-party plugin that uses only the public contract."""
 
 from zcli_core import hookimpl
 from zcli_core.config.settings import setting
 from zcli_core.plugins.contract import Provider
-from zcli_core.services.contract import Answer, Exchange, Install, LocalProcess, NotThisService, ServiceBackend, lines
+from zcli_core.services.contract import Exchange, LocalProcess, NotThisService, ProbeResult, ServiceBackend, lines
 from zcli_core.services.parts.settings import ServiceSettings
 
 ZCLI_CONTRACT = 1
@@ -20,16 +20,15 @@ class MemcachedBackend(ServiceBackend):
 
     name, title, default_port, settings = "memcached", "memcached", 11211, Memcached
     launchers = (LocalProcess(programs=("memcached",), accounts=("memcache",)),)
-    install = Install(apt="memcached", brew="memcached")
 
     def probe(self, target):
         reply = yield Exchange(b"version\r\n", lines())
         if not reply.startswith(b"VERSION "):
             raise NotThisService(reply)
-        return Answer(version=reply.split()[1].decode(), needs_auth=False)
+        return ProbeResult(version=reply.split()[1].decode(), needs_auth=False)
 
-    def command(self, place):
-        return [place.program, "-l", place.host, "-p", str(place.port), "-U", "0", "-u", "root"]
+    def command(self, paths):
+        return [paths.program, "-l", paths.host, "-p", str(paths.port), "-U", "0", "-u", "root"]
 
 
 @hookimpl

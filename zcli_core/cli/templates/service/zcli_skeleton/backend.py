@@ -1,4 +1,4 @@
-"""How to tell that Skeleton runs, and how to start it."""
+"""How to detect that Skeleton runs, and how to start it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from zcli_core.services.contract import (
-    Answer,
     Exchange,
     Install,
     LocalProcess,
     NotThisService,
-    Place,
     Probe,
+    ProbeResult,
+    ServerPaths,
     ServiceBackend,
     Target,
     lines,
@@ -20,33 +20,33 @@ from zcli_core.services.contract import (
 
 from zcli_skeleton.settings import DEFAULT_PORT, Skeleton
 
-_GREETING = b"SKELETON "
+_PREFIX = b"SKELETON "
 
 
 class SkeletonBackend(ServiceBackend):
-    """Skeleton, told by the answer to ``version``."""
+    """Skeleton, detected by its reply to ``version``."""
 
     name = "skeleton"
     title = "Skeleton"
     default_port = DEFAULT_PORT
     settings = Skeleton
-    # What may start it, the preferred one first: SystemdUnit(("skeleton",)), HomebrewFormula(("skeleton",)), ...
+    # What may start it, the preferred launcher first: SystemdUnit(("skeleton",)), HomebrewFormula(("skeleton",)), ...
     launchers = (LocalProcess(programs=("zcli-skeleton-server",)),)
-    # What to tell those to install who lack it, by names that exist: Install(apt="skeleton", brew="skeleton").
+    # The packages to suggest if it is not installed: Install(apt="skeleton", brew="skeleton").
     install = Install()
 
     def probe(self, target: Target) -> Probe:
-        """Ask for the version: a line goes out, a line comes back."""
+        """Ask for the version: send one line, receive one line."""
         reply = yield Exchange(b"version\n", lines(1))
-        if not (reply.startswith(_GREETING) and reply.endswith(b"\n")):
+        if not (reply.startswith(_PREFIX) and reply.endswith(b"\n")):
             raise NotThisService(reply)
-        version = reply.removeprefix(_GREETING).strip().decode("utf-8", "replace")
-        return Answer(version=version, needs_auth=False)
+        version = reply.removeprefix(_PREFIX).strip().decode("utf-8", "replace")
+        return ProbeResult(version=version, needs_auth=False)
 
     def connection_info(self, target: Target) -> dict[str, Any]:
-        """Add ``url``; ``host`` and ``port`` are there already. Never a password."""
+        """Add ``url``; the core adds ``host`` and ``port``. Never add a password."""
         return {"url": f"skeleton://{target.address}"}
 
-    def command(self, place: Place) -> Sequence[str]:
-        """Run in the foreground and listen at that place only; ``place.data`` is the folder for its data."""
-        return [str(place.program), "--host", place.host, "--port", str(place.port)]
+    def command(self, paths: ServerPaths) -> Sequence[str]:
+        """Run in the foreground and listen on this address only. ``paths.data`` is the folder for its data."""
+        return [str(paths.program), "--host", paths.host, "--port", str(paths.port)]
