@@ -226,7 +226,7 @@ class Services:
         started = self._started_at.get(backend.name)
         target = started or backend.target()
         if port is not None:
-            from zcli_core.net.ports import valid_port
+            from zcli_core.net.validation import valid_port
 
             target = target._replace(port=valid_port(port))
         if data_dir is not None:
@@ -235,7 +235,7 @@ class Services:
 
     def _context_of(self, name: Any, port: Any, data_dir: Any, timeout: Any, launcher: Any = None) -> LaunchContext:
         """Check the arguments of a start, stop or restart."""
-        from zcli_core.net.ports import valid_timeout
+        from zcli_core.net.validation import valid_timeout
         from zcli_core.services.launchers.choice import check_name
 
         backend = self._backends.get(name)
