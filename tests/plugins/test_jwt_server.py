@@ -142,7 +142,7 @@ def test_whoever_shows_no_token_is_refused(door: Callable[..., Door]) -> None:
     served = door(secret=SECRET)
     for request in (make_request(), showing("a-plain-token"), make_request(headers={"Authorization": "Basic YTpi"})):
         assert served.admits(request) is None
-    eventually(lambda: "it showed no credential (jwt)" in served.log())
+    eventually(lambda: "it sent no credential (jwt)" in served.log())
 
 
 def test_keys_at_a_url_come_and_go_without_a_restart(door: Callable[..., Door]) -> None:

@@ -228,7 +228,7 @@ def test_a_client_that_stops_reading_is_dropped_and_disturbs_nobody(serve: Serve
         eventually(lambda: served.websocket.slow_client_count == 1)
         assert largest < limit + 64 * 1024
         eventually(lambda: connection.close_code == 1013)
-    served.logged("read too slowly and was dropped")
+    served.logged("read too slowly and was disconnected")
     served.handle.stop()
     assert "1 had been dropped for reading too slowly" in served.log()
 
@@ -238,7 +238,7 @@ def test_client_that_closes_with_1013_is_not_slow(serve: Serve) -> None:
     served = serve()
     with served.client() as client:
         client.close(1013, "later")
-    served.logged("left: closed by the client, 1013 'later'")
+    served.logged("disconnected: closed by the client, 1013 'later'")
     assert served.websocket.slow_client_count == 0
 
 

@@ -45,7 +45,9 @@ def test_address_over_its_limit_is_refused(serve: Serve) -> None:
         assert talks(again)
     assert "its address has 2 connections or running handlers (websocket.max_connections_per_address)" in served.log()
     eventually(
-        lambda: served.websocket._server.limits._counts == {"203.0.113.7": 1} or not served.websocket.client_count
+        lambda: (
+            served.websocket._server.sessions.limits._counts == {"203.0.113.7": 1} or not served.websocket.client_count
+        )
     )
 
 
@@ -151,7 +153,7 @@ def _client(timed: Any, expires_at: object) -> Iterator[Any]:
 
 def test_credential_that_expires_ends_the_connection(timed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With 1008 and a reason, at its time, however often the clock was looked at before."""
-    monkeypatch.setattr(client_limits, "_LOOK_AGAIN", 0.02)
+    monkeypatch.setattr(client_limits, "_RECHECK", 0.02)
     for seconds in (0.2, 5.0):  # on a loaded machine the first may not be enough to get in
         expires_at = time.time() + seconds
         with _client(timed, expires_at) as client:
@@ -174,7 +176,7 @@ def test_credential_that_lasts_keeps_the_connection(timed: Any, expires_at: Any)
         (connection,) = timed.z.comm.websocket.clients
         info = timed.z.comm.websocket.auth.get_client_info(connection)
         assert (info["expires_at"] is None) == (expires_at is None)
-    eventually(lambda: not timed.z.comm.websocket._server.limits._expiring)
+    eventually(lambda: not timed.z.comm.websocket._server.sessions.limits._expiring)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from zcli_core.errors import ConnectionClosed
-from zcli_core.websocket import dispatcher as driver_module
+from zcli_core.websocket import dispatcher as dispatcher_module
 from zcli_core.websocket.contract import Closed, ClosedBy, Message
-from zcli_core.websocket.dispatcher import MAX_WAITING, HandlerDriver
+from zcli_core.websocket.dispatcher import MAX_WAITING, MessageDispatcher
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default=0)
 GONE = Closed(1000, "", ClosedBy.CLIENT)
@@ -23,7 +23,7 @@ GONE = Closed(1000, "", ClosedBy.CLIENT)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of starting a handler; on Python 3.10 there is but one."""
     if request.param == "by its task":
-        monkeypatch.setattr(driver_module, "_IN_PLACE", False)
+        monkeypatch.setattr(dispatcher_module, "_IN_PLACE", False)
     elif sys.version_info < (3, 11):
         pytest.skip("Python 3.10 always starts handlers by the task")
     return str(request.param)
@@ -39,24 +39,24 @@ class Side:
         self.errors: list[BaseException] = []
         self.close_codes: list[int] = []
         self.was_closed: list[Closed] = []
-        self.driver = HandlerDriver(self, self, asyncio.get_running_loop())  # type: ignore[arg-type]
+        self.dispatcher = MessageDispatcher(self, self, asyncio.get_running_loop())  # type: ignore[arg-type]
 
-    async def opened(self) -> None:
+    async def run_on_connect(self) -> None:
         self.log.append("opened")
 
     async def handle(self, message: Message) -> None:
         await self.handler(self, message)
 
-    def failed(self, error: BaseException) -> None:
+    def handler_failed(self, error: BaseException) -> None:
         self.errors.append(error)
 
     def closed(self, closed: Closed) -> None:
         self.was_closed.append(closed)
 
-    async def left(self) -> None:
+    async def run_on_disconnect(self) -> None:
         self.log.append("left")
 
-    def abandoned(self) -> None:
+    def handler_abandoned(self) -> None:
         self.log.append("abandoned")
 
     def resume_delivery(self) -> None:
@@ -67,7 +67,7 @@ class Side:
 
     def deliver(self, *messages: Message) -> list[bool]:
         """Deliver as a transport does: from a callback of the loop, outside every task."""
-        return [self.driver.message(message) for message in messages]
+        return [self.dispatcher.message(message) for message in messages]
 
     async def until(self, *expected: Any) -> None:
         """Wait until the log ends like that; on the way every message was handled in order."""
@@ -90,10 +90,10 @@ def run(handler: Callable[[Side, Message], Awaitable[None]], scenario: Callable[
         side = Side(handler)
         await asyncio.sleep(0)
         await scenario(side)
-        side.driver.closed(GONE)
-        if not side.driver.task.done():
-            await asyncio.wait([side.driver.task], timeout=20)
-        assert side.driver.task.done()
+        side.dispatcher.closed(GONE)
+        if not side.dispatcher.task.done():
+            await asyncio.wait([side.dispatcher.task], timeout=20)
+        assert side.dispatcher.task.done()
         assert [closed[:4] for closed in side.was_closed] == [GONE[:4]]
         return side
 
@@ -121,7 +121,7 @@ def test_the_current_task_is_the_connections_before_and_after_waiting() -> None:
     async def handler(side: Side, message: Message) -> None:
         before = asyncio.current_task()
         await asyncio.sleep(0)
-        side.log.append(before is side.driver.task is asyncio.current_task())
+        side.log.append(before is side.dispatcher.task is asyncio.current_task())
 
     async def scenario(side: Side) -> None:
         soon(side, "a")
@@ -159,7 +159,7 @@ def test_a_timeout_ends_the_wait_in_a_handler_and_nothing_else(seconds: float) -
     async def scenario(side: Side) -> None:
         soon(side, "a", "b")
         await side.until("a", "b")
-        assert side.driver.task.cancelling() == 0
+        assert side.dispatcher.task.cancelling() == 0
 
     run(handler, scenario)
 
@@ -191,8 +191,8 @@ def test_driver_works_in_an_eager_task() -> None:
         side = Side(handler)
         soon(side, "a", "b")
         await side.until("a", "b")
-        side.driver.closed(GONE)
-        await asyncio.wait([side.driver.task], timeout=20)
+        side.dispatcher.closed(GONE)
+        await asyncio.wait([side.dispatcher.task], timeout=20)
         return side
 
     side = asyncio.run(main())
@@ -239,7 +239,7 @@ def test_a_handler_that_raises_is_reported_once_and_closes_with_1011(wait_first:
 def test_receive_takes_the_next_message_out_of_the_sequence() -> None:
     async def handler(side: Side, message: Message) -> None:
         if message == "ask":
-            side.log.append(("asked", await side.driver.receive()))
+            side.log.append(("asked", await side.dispatcher.receive()))
         else:
             side.log.append(message)
 
@@ -255,7 +255,7 @@ def test_receive_takes_the_next_message_out_of_the_sequence() -> None:
 def test_receive_raises_connection_closed_when_the_connection_ends_and_nobody_is_blamed() -> None:
     async def handler(side: Side, message: Message) -> None:
         try:
-            await side.driver.receive()
+            await side.dispatcher.receive()
         except ConnectionClosed as closed:
             side.log.append(closed.code)
             raise
@@ -276,7 +276,7 @@ def test_what_receive_does_not_take_is_handled(end: str) -> None:
         side.log.append(message)
 
     async def scenario(side: Side) -> None:
-        receiving = asyncio.create_task(side.driver.receive())
+        receiving = asyncio.create_task(side.dispatcher.receive())
         await asyncio.sleep(0)
         side.deliver(*(["b"] if end == "cancelled" else ["a", "b"]))
         if end == "cancelled":
@@ -291,7 +291,7 @@ def test_what_receive_does_not_take_is_handled(end: str) -> None:
 def test_a_second_receive_at_the_same_time_is_a_mistake() -> None:
     async def handler(side: Side, message: Message) -> None:
         with pytest.raises(RuntimeError, match="recv"):
-            await asyncio.gather(side.driver.receive(), side.driver.receive())
+            await asyncio.gather(side.dispatcher.receive(), side.dispatcher.receive())
         side.log.append("told")
 
     async def scenario(side: Side) -> None:
@@ -330,8 +330,8 @@ def test_one_large_message_is_enough_to_hold_the_transport_up() -> None:
     async def scenario(side: Side) -> None:
         soon(side, "busy")
         await asyncio.sleep(0)
-        side.driver.message("x")
-        assert side.driver.message(b"x" * driver_module.MAX_WAITING_SIZE) is False
+        side.dispatcher.message("x")
+        assert side.dispatcher.message(b"x" * dispatcher_module.MAX_WAITING_SIZE) is False
 
     run(handler, scenario)
 
@@ -342,11 +342,11 @@ def test_the_end_waits_for_the_handler_and_is_told_when_it_is_idle() -> None:
         side.log.append(message)
 
     async def scenario(side: Side) -> None:
-        assert side.driver.end() is True
+        assert side.dispatcher.end() is True
         soon(side, "a")
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert side.driver.end() is False
+        assert side.dispatcher.end() is False
         await side.until("a")
         while not side.resumed:
             await asyncio.sleep(0)
@@ -356,7 +356,7 @@ def test_the_end_waits_for_the_handler_and_is_told_when_it_is_idle() -> None:
 
 def test_a_message_that_is_delivered_inside_another_task_is_handled_in_the_connections() -> None:
     async def handler(side: Side, message: Message) -> None:
-        side.log.append(asyncio.current_task() is side.driver.task)
+        side.log.append(asyncio.current_task() is side.dispatcher.task)
 
     async def scenario(side: Side) -> None:
         side.deliver("a")
@@ -376,7 +376,7 @@ def test_the_end_waits_a_moment_for_the_last_handler() -> None:
         soon(side, "a")
         while not release:
             await asyncio.sleep(0)
-        assert side.driver.end() is False
+        assert side.dispatcher.end() is False
         while not side.resumed:  # although the handler goes on
             await asyncio.sleep(0.01)
         release[0].set_result(None)
@@ -393,9 +393,9 @@ def test_messages_that_wait_at_the_end_are_counted() -> None:
         await asyncio.sleep(0)
         soon(side, *"abcd")
         await asyncio.sleep(0.01)
-        side.driver.closed(GONE._replace(dropped=2))
-        side.driver.cancel()
-        await asyncio.wait([side.driver.task], timeout=20)
+        side.dispatcher.closed(GONE._replace(dropped=2))
+        side.dispatcher.cancel()
+        await asyncio.wait([side.dispatcher.task], timeout=20)
         assert [closed.dropped for closed in side.was_closed] == [5]
         assert (side.errors, side.log) == ([], ["opened", "left"])
 
@@ -406,7 +406,7 @@ def test_a_message_and_a_timeout_at_once_lose_nothing() -> None:
     async def handler(side: Side, message: Message) -> None:
         side.log.append(message)
         try:
-            side.log.append(await side.driver.receive(0.01))
+            side.log.append(await side.dispatcher.receive(0.01))
         except TimeoutError:
             side.log.append("timeout")
 
@@ -414,9 +414,9 @@ def test_a_message_and_a_timeout_at_once_lose_nothing() -> None:
         soon(side, "a")
         while len(side.log) < 2:
             await asyncio.sleep(0)
-        assert side.driver._receiving is not None
-        side.driver._end_receiving(0.01)
-        side.driver.message("b")
+        assert side.dispatcher._receiving is not None
+        side.dispatcher._end_receiving(0.01)
+        side.dispatcher.message("b")
         await side.until("a", "timeout", "b", "timeout")
 
     run(handler, scenario)
@@ -443,8 +443,8 @@ def test_messages_of_a_lost_client_leave_others_their_turn() -> None:
         while handled < 2:
             await asyncio.sleep(0)
         found = handled
-        side.driver.closed(GONE)
-        await side.driver.task
+        side.dispatcher.closed(GONE)
+        await side.dispatcher.task
         assert not side.errors
         return found
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from zcli_core.app import zCLI
-from zcli_core.websocket.threads import HandlerThreads, _Worker
+from zcli_core.websocket.handler_threads import HandlerThreads, _Worker
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),

@@ -18,7 +18,7 @@ from zcli_core.auth.contract import Identified, Rejected
 from zcli_core.errors import ConfigError
 from zcli_core.testing.auth import make_request
 from zcli_core.testing.websocket_peer import upgrade_request
-from zcli_core.websocket.strategies import AskedStrategy
+from zcli_core.websocket.strategy_runner import StrategyRunner
 
 Serve = Callable[..., Served]
 AUTH: dict[str, Any] = {"require_auth": True, "token": TOKEN}
@@ -157,7 +157,7 @@ def test_token_cookie_is_not_taken_from_strange_pages(serve: Serve) -> None:
 def test_token_cookie_with_origins_of_all_sites_is_an_error(make_z: Callable[..., Any], origin: str) -> None:
     """Any page could then use a visitor's cookie."""
     z = make_z(**AUTH, token_cookie="session", allowed_origins=[origin])
-    with pytest.raises(ConfigError, match=r"websocket\.token_cookie \(zSpark\) takes the token from a cookie"):
+    with pytest.raises(ConfigError, match=r"websocket\.token_cookie \(zSpark\) reads the token from a cookie"):
         z.comm.websocket.start_background(port=0)
 
 
@@ -208,7 +208,7 @@ def test_without_require_auth_everybody_enters_and_a_token_means_nothing(serve: 
         assert talks(client)
         info = served.websocket.auth.get_client_info(served.websocket.clients[0])
     assert (info["identity"], info["strategy"]) == (None, None)
-    assert "websocket.require_auth is not: everybody is admitted" in served.log()
+    assert "websocket.require_auth is off: clients without a token may connect" in served.log()
 
 
 # --- origins ---
@@ -469,9 +469,9 @@ def test_throttled_address_waiting_strategy_is_not_asked() -> None:
             return Identified("alice") if request.query == "alice" else Rejected("unknown")
 
     log = logging.getLogger("test")
-    asked = [AskedStrategy("a", "plugin", strategy, None, log) for strategy in (Waiting(), Plain())]  # type: ignore[arg-type]
+    asked = [StrategyRunner("a", "plugin", strategy, None, log) for strategy in (Waiting(), Plain())]  # type: ignore[arg-type]
     for query, found in (("alice", [None, Identified("alice")]), ("bob", [None, None])):
-        assert [strategy.judge_throttled(make_request(query=query)) for strategy in asked] == found
+        assert [strategy.authenticate_throttled(make_request(query=query)) for strategy in asked] == found
 
 
 SLOW = """

@@ -349,11 +349,11 @@ def test_a_network_that_goes_silent_is_noticed_by_keepalive(serve: Serve) -> Non
 @pytest.mark.parametrize(
     ("functions", "message"),
     [
-        ({"handler": "echo"}, r"handler is a function of \(websocket, message\), not str"),
+        ({"handler": "echo"}, r"handler must be a function of \(websocket, message\), got str"),
         ({"handler": lambda websocket: None}, r"handler is called with \(websocket, message\)"),
         ({"handler": lambda websocket, path, message: None}, r"handler is called with \(websocket, message\)"),
         ({"on_connect": lambda: None}, r"on_connect is called with \(websocket\)"),
-        ({"on_disconnect": 5}, r"on_disconnect is a function of \(websocket\), not int"),
+        ({"on_disconnect": 5}, r"on_disconnect must be a function of \(websocket\), got int"),
     ],
 )
 def test_a_function_that_cannot_be_called_is_refused_at_once(

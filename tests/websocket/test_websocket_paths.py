@@ -81,7 +81,7 @@ def test_callbacks_are_those_of_every_path(serve: Serve) -> None:
         ({"/chat?a": _chat}, ValueError, "a path must begin with / and have no query"),
         ({1: _chat}, TypeError, "a path must be str, got 1"),
         ({"/chat": None}, TypeError, "the handler of '/chat' is None"),
-        ({"/chat": "chat"}, TypeError, "handler is a function of"),
+        ({"/chat": "chat"}, TypeError, "handler must be a function of"),
         ({"/chat": lambda websocket: None}, TypeError, "handler is called with"),
     ],
 )

@@ -16,7 +16,7 @@ from websockets.sync.client import unix_connect
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
 from zcli_core.testing.auth import make_request
-from zcli_core.websocket.addresses import TrustedProxies
+from zcli_core.websocket.trusted_proxies import TrustedProxies
 
 Serve = Callable[..., Served]
 

@@ -138,7 +138,7 @@ def test_stop_drops_clients_that_wait(serve: Serve) -> None:
     )
     with socket.create_connection(("127.0.0.1", served.port), timeout=20) as waiting:
         waiting.sendall(request)
-        served.logged("it showed no credential")
+        served.logged("it sent no credential")
         began = time.monotonic()
         served.handle.stop()
         assert time.monotonic() - began < DEADLINE
@@ -222,8 +222,8 @@ def test_log_of_a_server_counts_what_it_did_not_log(serve: Serve) -> None:
         served.refusal()
     served.handle.stop()
     log = served.log()
-    assert log.count("it showed no credential") == 2
-    assert "refused 127.0.0.1 29 more times; the last time: it showed no credential (token)" in log
+    assert log.count("it sent no credential") == 2
+    assert "refused 127.0.0.1 29 more times; the last time: it sent no credential (token)" in log
 
 
 # --- TLS handshakes ---

@@ -19,7 +19,8 @@ from script_runs import started_script
 from websocket_serving import DEADLINE, end_of, eventually, talks
 from websockets.sync.client import connect
 
-from zcli_core.websocket.event_loop import Stop, stopped_by_signals
+from zcli_core.websocket.event_loop import StopEvent
+from zcli_core.websocket.signals import stopped_by_signals
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 
@@ -287,7 +288,7 @@ def test_signal_while_handlers_are_restored_is_ignored(monkeypatch: pytest.Monke
         return restore(number, handler)
 
     before = signal.getsignal(signal.SIGINT)
-    with stopped_by_signals(Stop(), lambda: dropped.append(True)) as signals:
+    with stopped_by_signals(StopEvent(), lambda: dropped.append(True)) as signals:
         signal.raise_signal(signal.SIGINT)
         monkeypatch.setattr(signal, "signal", interrupted)
     assert not signals.insisted

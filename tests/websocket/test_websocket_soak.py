@@ -150,7 +150,7 @@ def _check_log(log: str) -> None:
         "refused 127.0.0.1",
         "the handler failed on default at",
         "that had arrived before the end were not handled",
-        "read too slowly and was dropped",
+        "read too slowly and was disconnected",
         "clients are",
     )
     lines = [line for line in log.splitlines() if " WARNING " in line or " ERROR " in line]

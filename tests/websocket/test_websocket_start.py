@@ -21,9 +21,9 @@ from websockets.sync.client import connect, unix_connect
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError, ListenError
-from zcli_core.websocket import server as server_module
+from zcli_core.websocket import server_core
 from zcli_core.websocket.contract import Endpoint
-from zcli_core.websocket.listening import is_local, is_loopback
+from zcli_core.websocket.endpoint import is_local, is_loopback
 from zcli_core.websocket.parts.binding import set_owner_and_mode
 
 Serve = Callable[..., Served]
@@ -105,7 +105,7 @@ def test_a_port_in_use_is_an_error_that_names_who_holds_it(make_z: MakeZ) -> Non
             make_z().comm.websocket.start_background(port=port)
         other.stdin.close()
     if sys.platform == "linux":
-        assert "by this very process" in str(mine.value)
+        assert "by this process" in str(mine.value)
         assert f"(pid {other.pid})" in str(theirs.value)
 
 
@@ -130,7 +130,7 @@ def test_a_privileged_port_is_an_error_that_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("host", "message"),
-    [("192.0.2.1", "192.0.2.1 is no address of this machine"), ("no-such-host.invalid", "cannot be resolved")],
+    [("192.0.2.1", "192.0.2.1 is not an address of this machine"), ("no-such-host.invalid", "cannot be resolved")],
 )
 def test_a_host_of_somebody_else_is_an_error_that_says_so(make_z: MakeZ, host: str, message: str) -> None:
     """192.0.2.0/24 is nobody's, RFC 5737."""
@@ -247,7 +247,7 @@ def test_unix_owner_that_may_not_be_set_is_an_error(make_z: MakeZ, tmp_path: Pat
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "chown", refused)
-    with pytest.raises(ListenError, match=r"websocket\.unix_owner: this user may not give"):
+    with pytest.raises(ListenError, match=r"websocket\.unix_owner: this user may not change the owner"):
         make_z(unix_path=str(tmp_path / "s"), unix_owner="0").comm.websocket.start_background()
     assert not (tmp_path / "s").exists()
 
@@ -635,10 +635,12 @@ def test_the_log_has_a_line_for_each_client_in_development(isolated: Path, capsy
     with zCLI({"title": "dev", "logger_path": str(isolated)}) as z:
         with z.comm.websocket.start_background(port=0) as handle, connect(handle.url, proxy=None) as client:
             client.close(4000, "bye")
-            eventually(lambda: "left: closed by the client, 4000 'bye'; 0 now" in (isolated / "dev.log").read_text())
+            eventually(
+                lambda: "disconnected: closed by the client, 4000 'bye'; 0 now" in (isolated / "dev.log").read_text()
+            )
         shown = capsys.readouterr().err
     assert "connected; 1 now" in shown
-    assert "left: closed by the client, 4000 'bye'; 0 now" in shown
+    assert "disconnected: closed by the client, 4000 'bye'; 0 now" in shown
 
 
 def test_origin_with_control_characters_is_escaped_in_the_log(
@@ -661,7 +663,7 @@ def test_origin_with_control_characters_is_escaped_in_the_log(
 def test_listening_to_the_world_without_auth_is_warned_of(make_z: MakeZ, isolated: Path) -> None:
     """It may be meant."""
     make_z().comm.websocket.start_background("0.0.0.0", 0).stop()
-    assert "anybody who reaches 0.0.0.0 may connect" in (isolated / "logs" / "server-0.log").read_text()
+    assert "every machine that reaches 0.0.0.0 may connect" in (isolated / "logs" / "server-0.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -719,7 +721,7 @@ def test_start_that_fails_closes_the_passed_sockets(make_z: MakeZ, monkeypatch: 
     """Each start makes new descriptors of what systemd passes; a start that fails must not keep them."""
     passed = socket.create_server(("127.0.0.1", 0))
     endpoint = Endpoint(sockets=(passed,), unix_path=Path("missing") / "s")
-    monkeypatch.setattr(server_module, "with_passed_sockets", lambda _: endpoint)
+    monkeypatch.setattr(server_core, "use_systemd_sockets", lambda _: endpoint)
     with pytest.raises(ListenError):
         make_z().comm.websocket.start_background()
     assert passed.fileno() == -1

@@ -146,8 +146,8 @@ def test_log_lines_of_one_kind_are_limited_and_counted(
     assert len(clock.later) == 1
     clock.later.pop()()
     assert caplog.messages[-2:] == [
-        "7 more lines like this one were left out: a failed for 9",
-        "7 more lines like this one were left out: b failed for 9",
+        "7 more lines like this one were omitted: a failed for 9",
+        "7 more lines like this one were omitted: b failed for 9",
     ]
     assert [record.levelname for record in caplog.records[-2:]] == ["ERROR", "WARNING"]
 
@@ -190,4 +190,4 @@ def test_log_of_a_server_survives_failing_handlers(serve: Serve, monkeypatch: py
         client.sock.close()
     served.handle.stop()
     assert served.log().count("Traceback") == 2
-    served.logged("4 more lines like this one were left out: the handler failed on 127.0.0.1:")
+    served.logged("4 more lines like this one were omitted: the handler failed on 127.0.0.1:")

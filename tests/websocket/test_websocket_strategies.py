@@ -13,7 +13,7 @@ from websocket_serving import DEADLINE, Served, eventually, talks
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
 from zcli_core.testing.websocket_peer import upgrade_request
-from zcli_core.websocket import strategies
+from zcli_core.websocket import strategy_runner
 
 Serve = Callable[..., Served]
 HEAD = """
@@ -140,7 +140,7 @@ def test_a_plain_strategy_that_always_hangs_cannot_use_up_all_threads(
     serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody can make it start more of them than a bound."""
-    monkeypatch.setattr(strategies, "MAX_THREADS", 2)
+    monkeypatch.setattr(strategy_runner, "MAX_THREADS", 2)
     _install(site, "def authenticate(self, request):\n    threading.Event().wait(3600)")
     served = serve(**MINE, open_timeout=0.3)
     assert [served.refusal()[0] for _ in range(4)] == [1011] * 4
@@ -155,7 +155,7 @@ def test_a_quick_strategy_that_turns_out_to_be_slow_is_refused_as_broken(serve: 
     )
     served = serve(**MINE)
     assert served.refusal()[0] == 1011
-    served.logged("gave coroutine, which is no verdict")
+    served.logged("returned coroutine, which is not a verdict")
 
 
 def test_a_strategy_is_not_asked_where_nobody_has_to_say_who_it_is(serve: Serve, site: Site) -> None:

@@ -101,7 +101,7 @@ def test_passed_descriptor_of_another_kind_is_an_error(
         number = 10_000 if descriptor is None else descriptor.fileno()
         monkeypatch.setattr(systemd, "_FIRST_DESCRIPTOR", number)
         _announced(monkeypatch, 1)
-        with pytest.raises(ListenError, match=rf"descriptor {number}, which LISTEN_FDS announces, is not a"):
+        with pytest.raises(ListenError, match=rf"descriptor {number} of LISTEN_FDS is not a"):
             systemd.passed_sockets()
 
 

@@ -132,22 +132,22 @@ def test_throttle_place_waits_for_a_free_one() -> None:
 
     async def main() -> None:
         throttle, _ = _throttle(limit=2)
-        assert await throttle.take_place(ONE) == 0
-        assert await throttle.take_place(ONE) == 0
-        assert await throttle.take_place(TWO) == 0
-        waiting = [asyncio.ensure_future(throttle.take_place(ONE)) for _ in range(3)]
+        assert await throttle.begin(ONE) == 0
+        assert await throttle.begin(ONE) == 0
+        assert await throttle.begin(TWO) == 0
+        waiting = [asyncio.ensure_future(throttle.begin(ONE)) for _ in range(3)]
         await asyncio.sleep(0)
         assert not any(task.done() for task in waiting)
         waiting.pop(0).cancel()
-        throttle.leave_place(ONE, failed=False)
+        throttle.end(ONE, failed=False)
         assert await waiting[0] == 0
         assert not waiting[1].done()
-        throttle.leave_place(ONE, failed=True)
+        throttle.end(ONE, failed=True)
         await asyncio.sleep(0)
         assert not waiting[1].done()
-        throttle.leave_place(ONE, failed=True)
+        throttle.end(ONE, failed=True)
         assert await waiting[1] == 60
-        throttle.leave_place(TWO, failed=False)
+        throttle.end(TWO, failed=False)
         assert not throttle._pending
         assert not throttle._waiting
 
@@ -159,10 +159,10 @@ def test_throttle_places_are_shared_by_an_ipv6_network() -> None:
 
     async def main() -> None:
         throttle, _ = _throttle(limit=1)
-        tasks = [asyncio.ensure_future(throttle.take_place(_subnet(number, 56))) for number in range(50)]
+        tasks = [asyncio.ensure_future(throttle.begin(_subnet(number, 56))) for number in range(50)]
         await asyncio.sleep(0)
         assert [task.done() for task in tasks] == [True] * 16 + [False] * 34
-        throttle.leave_place(_subnet(0, 56), failed=False)
+        throttle.end(_subnet(0, 56), failed=False)
         await asyncio.sleep(0)
         assert sum(task.done() for task in tasks) == 17
         for task in tasks:

@@ -21,7 +21,7 @@ from websockets.exceptions import WebSocketException
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
 from zcli_core.net.pem_files import CertificateFiles, CertificateProblem
-from zcli_core.websocket import server_core as running
+from zcli_core.websocket import server_core
 from zcli_core.websocket.tls import make_context
 
 Serve = Callable[..., Served]
@@ -286,7 +286,7 @@ def test_a_certificate_that_is_not_valid_yet(make_z: MakeZ, certificates: Certif
     """A clock may be wrong."""
     files = certificates.issue("a")
     _not_before(files, NOW + datetime.timedelta(days=2))
-    assert "is not valid yet; is this machine's clock right?" in _message(make_z, _secure(*files))
+    assert "is not valid yet; check this machine's clock" in _message(make_z, _secure(*files))
 
 
 def _not_before(files: tuple[Path, Path], start: datetime.datetime) -> None:
@@ -315,7 +315,7 @@ def test_a_certificate_that_ends_soon_is_warned_of(serve: Serve, certificates: C
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The files are looked at more often than in life."""
-    monkeypatch.setattr(running, "RENEWAL_INTERVAL", 0.02)
+    monkeypatch.setattr(server_core, "RELOAD_INTERVAL", 0.02)
 
 
 @pytest.mark.usefixtures("often")
@@ -362,7 +362,7 @@ def test_a_certificate_that_disappears_for_a_moment_is_no_trouble(serve: Serve, 
     kept = certificate.read_bytes()
     certificate.unlink()
     seen = served.websocket._server
-    eventually(lambda: seen._renewal is not None)
+    eventually(lambda: seen._reload_timer is not None)
     with served.client(ssl=certificates.trusting()) as client:
         assert talks(client)
     certificate.write_bytes(kept)

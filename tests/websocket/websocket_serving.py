@@ -16,7 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from zcli_core.app import zCLI
 from zcli_core.testing.tls_sockets import ThreadSafeSSLSocket
-from zcli_core.websocket.background import BackgroundServer
+from zcli_core.websocket.server_run import BackgroundServer
 
 DEADLINE = 20.0
 TOKEN = "a-token-for-the-tests"

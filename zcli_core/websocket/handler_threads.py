@@ -1,7 +1,7 @@
-"""Threads for plain handlers and strategies: one for each that runs, so that one that blocks holds up no other.
+"""Threads for plain handlers and strategies: one for each call, so that a call that blocks delays no other.
 
-``concurrent.futures`` would make all wait for the slowest of its fixed number of workers, and would not let the
-program end before the last of them has returned.
+``concurrent.futures`` has a fixed number of workers, so that a few blocked calls would stop all others, and the program
+could not end before the last of them has returned.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _T = TypeVar("_T")
 
 
 class StillRunning(asyncio.CancelledError):
-    """The waiting for a plain function was cancelled, but the function goes on in its thread."""
+    """The task that waited for a plain function was cancelled, but the function still runs in its thread."""
 
 
-#: Seconds after which a thread that has nothing to do ends.
+#: Seconds after which an idle thread ends.
 _IDLE = 10.0
 
 _Job = Callable[[], None]
 
 
 class HandlerThreads:
-    """Daemon threads, made as they are needed, kept for a while and then let go."""
+    """A pool of daemon threads that grows on demand; a thread ends when it was idle for a while."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -40,22 +40,24 @@ class HandlerThreads:
         call_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the parent's threads: the child has none of them but the one that forked."""
+        """Forget the threads of the parent process, which the child does not have."""
         self._lock = threading.Lock()
         self._idle = []
         self._forks += 1
 
     @property
     def inside(self) -> bool:
-        """Whether the calling thread is one of these."""
+        """Whether the calling thread is one of the pool."""
         return getattr(self._local, "inside", False)
 
     async def run(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Call a function in a thread and wait for what it returns or raises.
+        """Call a function in a thread, with the caller's context variables, and return its result.
 
-        It sees the caller's context variables. If it raises what is not an ``Exception``, as ``sys.exit()`` does, that
-        would end the event loop, so it becomes the cause of a RuntimeError. If the waiting is cancelled, the function
-        goes on and StillRunning is raised.
+        Raises:
+            Exception: The function raised it.
+            RuntimeError: The function raised another exception, such as SystemExit, which would end the event loop.
+                That exception is the cause.
+            StillRunning: The calling task was cancelled. The function still runs.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
@@ -64,10 +66,10 @@ class HandlerThreads:
         def job() -> None:
             try:
                 result = context.run(function, *arguments)
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
-                _tell(loop, future, None, _as_exception(error))
+            except BaseException as error:  # noqa: BLE001 - raised in the waiting task
+                _set_outcome(loop, future, None, _as_exception(error))
             else:
-                _tell(loop, future, result, None)
+                _set_outcome(loop, future, result, None)
 
         self._start(job)
         try:
@@ -85,18 +87,18 @@ class HandlerThreads:
 
     @property
     def forks(self) -> int:
-        """How many forks lie between the process that made this object and this one."""
+        """Number of forks between the process that made this object and this process."""
         return self._forks
 
     def offer(self, worker: _Worker) -> bool:
-        """A worker has nothing to do; whether it may wait for a job. One of the parent process may not."""
+        """Take back an idle worker. Returns False if it must end, because it belongs to the parent process."""
         with self._lock:
             if worker.forks == self._forks:
                 self._idle.append(worker)
             return worker.forks == self._forks
 
     def withdraw(self, worker: _Worker) -> bool:
-        """Whether a worker could be taken back before it was given a job."""
+        """Remove an idle worker. Returns False if it has been given a job in the meantime."""
         with self._lock:
             if worker not in self._idle:
                 return False
@@ -104,7 +106,7 @@ class HandlerThreads:
             return True
 
     def enter(self) -> None:
-        """Mark the calling thread as one of these."""
+        """Mark the calling thread as one of the pool."""
         self._local.inside = True
 
 
@@ -122,15 +124,15 @@ class _Worker:
             except queue.Empty:
                 if self._owner.withdraw(self):
                     return
-                continue  # a job is on its way
+                continue  # a job was just put into the queue
             job()
-            del job  # it holds on to a connection
+            del job  # it references a connection
             if not self._owner.offer(self):
                 return
 
 
 def _as_exception(error: BaseException) -> Exception:
-    """An error as one that a future can hold and that ends nothing but the task which waits for it."""
+    """Convert an error to one that a future accepts and that ends only the task that waits for it."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):  # PEP 479
         return error
     wrapped = RuntimeError(f"a plain function raised {type(error).__name__}({error})")
@@ -138,8 +140,12 @@ def _as_exception(error: BaseException) -> Exception:
     return wrapped
 
 
-def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[_T], result: Any, error: Exception | None) -> None:
-    def set_outcome() -> None:
+def _set_outcome(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[_T], result: Any, error: Exception | None
+) -> None:
+    """Set the result or the error of a future from another thread."""
+
+    def set_in_loop() -> None:
         if future.done():  # cancelled
             return
         if error is None:
@@ -148,6 +154,6 @@ def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[_T], result: A
             future.set_exception(error)
 
     try:
-        loop.call_soon_threadsafe(set_outcome)
-    except RuntimeError:  # the loop has closed: nobody waits any more
+        loop.call_soon_threadsafe(set_in_loop)
+    except RuntimeError:  # the loop is closed, and so is the waiting task
         return
