@@ -225,7 +225,7 @@ def test_origins_that_are_none_are_wrong(doctor: Run) -> None:
             {"WEBSOCKET_HOST": "localhost.evil.example"},
             "every machine that reaches localhost.evil.example may",
         ),
-        ("WebSocket", {"WEBSOCKET_TOKEN": "hunter2"}, "a WebSocket token is set, but websocket.require_auth is not"),
+        ("WebSocket", {"WEBSOCKET_TOKEN": "hunter2"}, "a WebSocket token is set, but websocket.require_auth is off"),
     ],
 )
 def test_doctor_reports_security_warnings(doctor: Run, check: str, variables: dict[str, str], warning: str) -> None:

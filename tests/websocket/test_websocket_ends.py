@@ -554,7 +554,7 @@ def test_recv_with_a_timeout_gives_up_and_loses_nothing(serve: Serve) -> None:
         assert asked.wait(DEADLINE)
         client.send("late")
         assert client.recv(timeout=DEADLINE) == "done"
-    assert found == ["no message has come within 0 s", "no message has come within 0.01 s", "late"]
+    assert found == ["no message arrived within 0 s", "no message arrived within 0.01 s", "late"]
 
 
 @pytest.mark.parametrize("timeout", [-1, "1", float("nan"), float("inf")])

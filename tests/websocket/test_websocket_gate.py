@@ -258,7 +258,7 @@ def test_file_admits_both_names_that_browsers_have_for_it_and_says_so(serve: Ser
     for origin in ("file://", "null"):
         with served.client(origin=origin) as client:
             assert talks(client)
-    assert "so may every page whose origin is 'null'" in served.log()
+    assert "every page whose origin is 'null'" in served.log()
 
 
 @pytest.mark.parametrize("auth", [{}, AUTH], ids=["open", "with auth"])

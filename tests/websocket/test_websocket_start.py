@@ -264,7 +264,7 @@ def test_a_stale_socket_file_is_no_hindrance_and_a_live_one_is(make_z: MakeZ, tm
     ):
         make_z(unix_path=str(path)).comm.websocket.start_background()
     path.write_text("precious")
-    with pytest.raises(ListenError, match="is no socket"):
+    with pytest.raises(ListenError, match="is not a socket"):
         make_z(unix_path=str(path)).comm.websocket.start_background()
     assert path.read_text() == "precious"
     with pytest.raises(ListenError, match="does not exist"):

@@ -375,7 +375,7 @@ def test_the_demos_key_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    folder = Path(__file__).parents[3] / "Demos" / "Layer_0" / "zComm_Demo" / "lvl2_websocket"
+    folder = Path(__file__).parents[2] / "Demos" / "Layer_0" / "zComm_Demo" / "lvl2_websocket"
     shutil.copy(folder / "demo_certificate.py", tmp_path)
     for _ in range(2):
         subprocess.run([sys.executable, str(tmp_path / "demo_certificate.py")], timeout=60, check=True)
