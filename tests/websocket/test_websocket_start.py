@@ -371,11 +371,11 @@ def test_require_auth_without_a_token_says_who_asked_and_what_to_do(make_z: Make
     ("settings", "message"),
     [
         ({"token": ""}, "websocket.token (zSpark): the token is empty"),
-        ({"token": "with space"}, "websocket.token (zSpark): a token is made of printable ASCII"),
-        ({"token": "tökén"}, "websocket.token (zSpark): a token is made of printable ASCII"),
+        ({"token": "with space"}, "websocket.token (zSpark): a token must consist of printable ASCII"),
+        ({"token": "tökén"}, "websocket.token (zSpark): a token must consist of printable ASCII"),
         ({"token": "x" * 5000}, "websocket.token (zSpark): the token has 5000 characters"),
         ({"tokens": {"alice": ""}}, "websocket.tokens.alice (zSpark): the token is empty"),
-        ({"tokens": {"a": "same", "b": "same"}}, "websocket.tokens.b (zSpark): it is the token of 'a' too"),
+        ({"tokens": {"a": "same", "b": "same"}}, "websocket.tokens.b (zSpark): the token of 'a' is the same"),
         ({"token": "x", "tokens": {"default": "y"}}, "uses the name 'default'"),
     ],
 )
@@ -393,8 +393,8 @@ def test_a_token_that_will_not_do_is_refused_and_not_shown(
     ("settings", "message"),
     [
         ({"auth": []}, "websocket.auth (zSpark) names no strategy"),
-        ({"auth": ["origin"]}, "websocket.allowed_origins names none"),
-        ({"auth": ["origin"], "allowed_origins": []}, "websocket.allowed_origins names none"),
+        ({"auth": ["origin"]}, "websocket.allowed_origins lists no origin"),
+        ({"auth": ["origin"], "allowed_origins": []}, "websocket.allowed_origins lists no origin"),
         ({"token": TOKEN, "allowed_origins": ["localhost"]}, "allowed_origins (zSpark): 'localhost' is not an origin"),
     ],
 )  # fmt: skip

@@ -40,7 +40,7 @@ MAX_WAITING = 16
 MAX_WAITING_SIZE = 256 * 1024
 
 #: Messages that the task handles before it yields to other connections. The transport's limit does not count here:
-#: it starts anew whenever the task makes room in the queue.
+#: it restarts whenever the task makes room in the queue.
 _MAX_IN_A_ROW = 128
 
 #: Seconds that a client's close frame waits for the handler of the last message. A quick handler has sent its response
