@@ -1,4 +1,4 @@
-"""zCLI's WebSocket server for the benchmark: a transport below the core's handler driver."""
+"""zCLI's WebSocket server for the benchmark: a transport with the core's message dispatcher."""
 
 from __future__ import annotations
 

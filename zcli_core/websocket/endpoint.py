@@ -6,12 +6,14 @@ import errno
 import os
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.errors import ListenError
 from zcli_core.websocket.addresses import format_address, is_loopback_host
 from zcli_core.websocket.contract import Compression, Endpoint, Limits
+from zcli_core.websocket.parts.addresses import parse_ip
 from zcli_core.websocket.systemd import passed_sockets
 
 if TYPE_CHECKING:
@@ -96,30 +98,16 @@ def use_systemd_sockets(endpoint: Endpoint) -> Endpoint:
     sockets = passed_sockets()
     if not sockets:
         return endpoint
-    from dataclasses import replace
-
     return replace(endpoint, host=None, port=0, unix_path=None, sockets=sockets)
 
 
 def pick_shared_port(endpoint: Endpoint) -> Endpoint:
     """Replace port 0 by a free port if the host is a name, whose addresses must all get the same port."""
-    if endpoint.unix_path is not None or endpoint.port or endpoint.host is None or _is_address(endpoint.host):
+    if endpoint.unix_path is not None or endpoint.port or endpoint.host is None or parse_ip(endpoint.host) is not None:
         return endpoint
-    from dataclasses import replace
-
     from zcli_core.net.ports import find_free_port
 
     return replace(endpoint, port=find_free_port(endpoint.host))
-
-
-def _is_address(host: str) -> bool:
-    import ipaddress
-
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
 
 
 def remove_stale_socket(path: Path) -> None:

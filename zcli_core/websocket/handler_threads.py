@@ -23,7 +23,7 @@ class StillRunning(asyncio.CancelledError):
 
 
 #: Seconds after which an idle thread ends.
-_IDLE = 10.0
+_IDLE_TIMEOUT = 10.0
 
 _Job = Callable[[], None]
 
@@ -33,17 +33,16 @@ class HandlerThreads:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
-        self._idle: list[_Worker] = []
         self._local = threading.local()
-        self._forks = 0
+        self.after_fork()
         call_after_fork(self)
 
     def after_fork(self) -> None:
         """Forget the threads of the parent process, which the child does not have."""
         self._lock = threading.Lock()
-        self._idle = []
-        self._forks += 1
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        #: Number of threads that wait for a job, minus the jobs that are in the queue.
+        self._idle = 0
 
     @property
     def inside(self) -> bool:
@@ -79,56 +78,30 @@ class HandlerThreads:
 
     def _start(self, job: _Job) -> None:
         with self._lock:
-            worker = self._idle.pop() if self._idle else None
-        if worker is None:
-            worker = _Worker(self)
-            threading.Thread(target=worker.work, name=self._name, daemon=True).start()
-        worker.jobs.put(job)
+            jobs, has_idle = self._jobs, self._idle > 0
+            if has_idle:
+                self._idle -= 1
+        if not has_idle:
+            threading.Thread(target=self._work, args=(jobs,), name=self._name, daemon=True).start()
+        jobs.put(job)
 
-    @property
-    def forks(self) -> int:
-        """Number of forks between the process that made this object and this process."""
-        return self._forks
-
-    def offer(self, worker: _Worker) -> bool:
-        """Take back an idle worker. Returns False if it must end, because it belongs to the parent process."""
-        with self._lock:
-            if worker.forks == self._forks:
-                self._idle.append(worker)
-            return worker.forks == self._forks
-
-    def withdraw(self, worker: _Worker) -> bool:
-        """Remove an idle worker. Returns False if it has been given a job in the meantime."""
-        with self._lock:
-            if worker not in self._idle:
-                return False
-            self._idle.remove(worker)
-            return True
-
-    def enter(self) -> None:
-        """Mark the calling thread as one of the pool."""
+    def _work(self, jobs: queue.SimpleQueue[_Job]) -> None:
         self._local.inside = True
-
-
-class _Worker:
-    def __init__(self, owner: HandlerThreads) -> None:
-        self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._owner = owner
-        self.forks = owner.forks
-
-    def work(self) -> None:
-        self._owner.enter()
         while True:
             try:
-                job = self.jobs.get(timeout=_IDLE)
+                job = jobs.get(timeout=_IDLE_TIMEOUT)
             except queue.Empty:
-                if self._owner.withdraw(self):
-                    return
+                with self._lock:
+                    if self._idle:
+                        self._idle -= 1
+                        return
                 continue  # a job was just put into the queue
             job()
             del job  # it references a connection
-            if not self._owner.offer(self):
-                return
+            with self._lock:
+                if jobs is not self._jobs:
+                    return  # the job has forked, and this is the child process
+                self._idle += 1
 
 
 def _as_exception(error: BaseException) -> Exception:

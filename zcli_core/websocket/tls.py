@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,9 +138,11 @@ def configured_context(config: Config, log: logging.Logger) -> tuple[ssl.SSLCont
     try:
         context, warning = make_context(files)
     except CertificateProblem as problem:
-        setting = "ssl_cert" if config.websocket.ssl_key is None else f"ssl_{problem.part}"
+        setting, hint = f"ssl_{problem.part}", ""
+        if config.websocket.ssl_key is None:
+            setting, hint = "ssl_cert", "; websocket.ssl_key is not set, so the key is read from the same file"
         origin = config.explain(f"websocket.{setting}").origin
-        raise ConfigError(f"websocket.{setting} ({origin}): {problem}{_hint(config, setting)}") from problem
+        raise ConfigError(f"websocket.{setting} ({origin}): {problem}{hint}") from problem
     if warning:
         log.warning("%s", warning)
     exposed = key_warning("websocket.ssl_key" if config.websocket.ssl_key else "websocket.ssl_cert", files.key)
@@ -168,12 +169,6 @@ def _require_certificates(context: ssl.SSLContext, authorities: Path, config: Co
     context.verify_mode = ssl.CERT_REQUIRED
 
 
-def _hint(config: Config, setting: str) -> str:
-    if setting == "ssl_cert" and config.websocket.ssl_key is None:
-        return "; websocket.ssl_key is not set, so the key is read from the same file"
-    return ""
-
-
 # --- reloading ---
 
 
@@ -196,16 +191,12 @@ class CertificateReloader:
         if stamp is None or stamp == self._loaded or not settled:
             return
         self._loaded = stamp
-        with self._log_problem():
+        try:
             _, warning = make_context(self._files)
             load(self._context, self._files)
-            self._log.info("new connections get the renewed certificate %s", self._files.certificate)
-            if warning:
-                self._log.warning("%s", warning)
-
-    @contextlib.contextmanager
-    def _log_problem(self) -> Iterator[None]:
-        try:
-            yield
         except CertificateProblem as problem:
             self._log.error("cannot load the changed certificate, the old one stays in use: %s", problem)
+            return
+        self._log.info("new connections get the renewed certificate %s", self._files.certificate)
+        if warning:
+            self._log.warning("%s", warning)
