@@ -1,4 +1,4 @@
-"""What a handler may do: all of asyncio has to work in it, started in place or by its task."""
+"""The dispatcher: all of asyncio works in a handler, whether it is started in place or by its task."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def soon(side: Side, *messages: Message) -> None:
     asyncio.get_running_loop().call_soon(side.deliver, *messages)
 
 
-def test_messages_are_handled_in_order_whether_the_handler_waits_or_not() -> None:
+def test_dispatch_waiting_or_not_keeps_order() -> None:
     async def handler(side: Side, message: Message) -> None:
         if int(message) % 3 == 0:
             await asyncio.sleep(0.001 if int(message) % 2 else 0)
@@ -117,7 +117,7 @@ def test_messages_are_handled_in_order_whether_the_handler_waits_or_not() -> Non
     run(handler, scenario)
 
 
-def test_the_current_task_is_the_connections_before_and_after_waiting() -> None:
+def test_dispatch_current_task_is_the_connections() -> None:
     async def handler(side: Side, message: Message) -> None:
         before = asyncio.current_task()
         await asyncio.sleep(0)
@@ -130,7 +130,7 @@ def test_the_current_task_is_the_connections_before_and_after_waiting() -> None:
     run(handler, scenario)
 
 
-def test_context_variables_outlast_waiting_and_messages_but_not_the_connection() -> None:
+def test_dispatch_context_lasts_for_the_connection() -> None:
     async def handler(side: Side, message: Message) -> None:
         token = VARIABLE.set(VARIABLE.get() + 1)
         if message == "reset":
@@ -148,7 +148,7 @@ def test_context_variables_outlast_waiting_and_messages_but_not_the_connection()
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout came with Python 3.11")
 @pytest.mark.parametrize("seconds", [0, 0.001, 0.02])
-def test_a_timeout_ends_the_wait_in_a_handler_and_nothing_else(seconds: float) -> None:
+def test_dispatch_timeout_ends_only_its_wait(seconds: float) -> None:
     async def handler(side: Side, message: Message) -> None:
         try:
             async with asyncio.timeout(seconds):
@@ -164,7 +164,7 @@ def test_a_timeout_ends_the_wait_in_a_handler_and_nothing_else(seconds: float) -
     run(handler, scenario)
 
 
-def test_wait_for_and_a_task_group_work_in_a_handler() -> None:
+def test_dispatch_wait_for_and_task_group_work() -> None:
     async def handler(side: Side, message: Message) -> None:
         side.log.append(await asyncio.wait_for(asyncio.sleep(0.001, "waited"), 5))
         if sys.version_info >= (3, 11):
@@ -180,7 +180,7 @@ def test_wait_for_and_a_task_group_work_in_a_handler() -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 has brought eager tasks")
-def test_driver_works_in_an_eager_task() -> None:
+def test_dispatch_in_eager_task_works() -> None:
     """The loop may be the program's own, with tasks that begin to run before they are returned."""
 
     async def handler(side: Side, message: Message) -> None:
@@ -199,7 +199,7 @@ def test_driver_works_in_an_eager_task() -> None:
     assert (side.log[-1], side.errors, side.close_codes) == ("left", [], [])
 
 
-def test_a_handler_may_cancel_its_own_task_and_recover() -> None:
+def test_dispatch_own_cancellation_can_be_caught() -> None:
     async def handler(side: Side, message: Message) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -220,7 +220,7 @@ def test_a_handler_may_cancel_its_own_task_and_recover() -> None:
 
 
 @pytest.mark.parametrize("wait_first", [False, True])
-def test_a_handler_that_raises_is_reported_once_and_closes_with_1011(wait_first: bool) -> None:
+def test_dispatch_error_closes_with_1011(wait_first: bool) -> None:
     async def handler(side: Side, message: Message) -> None:
         if wait_first:
             await asyncio.sleep(0)
@@ -236,7 +236,7 @@ def test_a_handler_that_raises_is_reported_once_and_closes_with_1011(wait_first:
     assert side.was_closed[0].dropped == 1
 
 
-def test_receive_takes_the_next_message_out_of_the_sequence() -> None:
+def test_receive_takes_the_next_message() -> None:
     async def handler(side: Side, message: Message) -> None:
         if message == "ask":
             side.log.append(("asked", await side.dispatcher.receive()))
@@ -252,7 +252,7 @@ def test_receive_takes_the_next_message_out_of_the_sequence() -> None:
     run(handler, scenario)
 
 
-def test_receive_raises_connection_closed_when_the_connection_ends_and_nobody_is_blamed() -> None:
+def test_receive_at_the_end_raises_closed() -> None:
     async def handler(side: Side, message: Message) -> None:
         try:
             await side.dispatcher.receive()
@@ -269,8 +269,8 @@ def test_receive_raises_connection_closed_when_the_connection_ends_and_nobody_is
 
 
 @pytest.mark.parametrize("end", ["cancelled", "served"])
-def test_what_receive_does_not_take_is_handled(end: str) -> None:
-    """At once, not with the next message: where another task than the handler's receives."""
+def test_receive_leaves_other_messages_to_handler(end: str) -> None:
+    """They are handled at once, also if another task than the handler's receives."""
 
     async def handler(side: Side, message: Message) -> None:
         side.log.append(message)
@@ -288,7 +288,7 @@ def test_what_receive_does_not_take_is_handled(end: str) -> None:
     run(handler, scenario)
 
 
-def test_a_second_receive_at_the_same_time_is_a_mistake() -> None:
+def test_receive_twice_at_once_raises() -> None:
     async def handler(side: Side, message: Message) -> None:
         with pytest.raises(RuntimeError, match="recv"):
             await asyncio.gather(side.dispatcher.receive(), side.dispatcher.receive())
@@ -301,7 +301,7 @@ def test_a_second_receive_at_the_same_time_is_a_mistake() -> None:
     run(handler, scenario)
 
 
-def test_a_busy_handler_holds_the_transport_up_and_lets_it_go_on_at_half() -> None:
+def test_full_queue_resumes_at_half() -> None:
     release = []
 
     async def handler(side: Side, message: Message) -> None:
@@ -323,7 +323,7 @@ def test_a_busy_handler_holds_the_transport_up_and_lets_it_go_on_at_half() -> No
     run(handler, scenario)
 
 
-def test_one_large_message_is_enough_to_hold_the_transport_up() -> None:
+def test_large_message_fills_the_queue() -> None:
     async def handler(side: Side, message: Message) -> None:
         await asyncio.sleep(0)
 
@@ -336,7 +336,7 @@ def test_one_large_message_is_enough_to_hold_the_transport_up() -> None:
     run(handler, scenario)
 
 
-def test_the_end_waits_for_the_handler_and_is_told_when_it_is_idle() -> None:
+def test_end_waits_for_the_handler() -> None:
     async def handler(side: Side, message: Message) -> None:
         await asyncio.sleep(0.001)
         side.log.append(message)
@@ -354,7 +354,7 @@ def test_the_end_waits_for_the_handler_and_is_told_when_it_is_idle() -> None:
     run(handler, scenario)
 
 
-def test_a_message_that_is_delivered_inside_another_task_is_handled_in_the_connections() -> None:
+def test_dispatch_inside_other_task_uses_own_task() -> None:
     async def handler(side: Side, message: Message) -> None:
         side.log.append(asyncio.current_task() is side.dispatcher.task)
 
@@ -365,7 +365,7 @@ def test_a_message_that_is_delivered_inside_another_task_is_handled_in_the_conne
     run(handler, scenario)
 
 
-def test_the_end_waits_a_moment_for_the_last_handler() -> None:
+def test_end_waits_briefly_for_last_handler() -> None:
     release = []
 
     async def handler(side: Side, message: Message) -> None:
@@ -384,7 +384,7 @@ def test_the_end_waits_a_moment_for_the_last_handler() -> None:
     run(handler, scenario)
 
 
-def test_messages_that_wait_at_the_end_are_counted() -> None:
+def test_end_counts_unhandled_messages() -> None:
     async def handler(side: Side, message: Message) -> None:
         await asyncio.sleep(3600)
 
@@ -402,7 +402,7 @@ def test_messages_that_wait_at_the_end_are_counted() -> None:
     asyncio.run(main())
 
 
-def test_a_message_and_a_timeout_at_once_lose_nothing() -> None:
+def test_receive_message_at_timeout_is_kept() -> None:
     async def handler(side: Side, message: Message) -> None:
         side.log.append(message)
         try:
@@ -422,8 +422,8 @@ def test_a_message_and_a_timeout_at_once_lose_nothing() -> None:
     run(handler, scenario)
 
 
-def test_messages_of_a_lost_client_leave_others_their_turn() -> None:
-    """The handler of each one fails to answer, and the transport has more of them at once."""
+def test_dispatch_many_failures_yield_to_others() -> None:
+    """The handler of each message fails to send, and the transport always has more messages."""
     handled, total = 0, 20 * MAX_WAITING * MAX_WAITING
 
     class Lost(Side):

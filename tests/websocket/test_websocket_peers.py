@@ -1,4 +1,4 @@
-"""Other people's clients: ``websockets``, aiohttp and Node's ``ws``, plain and over TLS, with and without deflate."""
+"""Clients of other projects: ``websockets``, aiohttp and Node's ``ws``, with and without TLS and deflate."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def _run(talk: Coroutine[Any, Any, None]) -> None:
     gc.collect()  # let it complain here, and not in some other test
 
 
-def test_websockets(server: tuple[Served, ssl.SSLContext | None], compression: bool) -> None:
-    """Its asyncio client: messages of every kind and size, pings, a proper close, a refusal."""
+def test_websockets_client_works(server: tuple[Served, ssl.SSLContext | None], compression: bool) -> None:
+    """Its asyncio client: messages of every kind and size, pings, a normal close, a refusal."""
     served, context = server
 
     async def talk() -> None:
@@ -72,8 +72,8 @@ def test_websockets(server: tuple[Served, ssl.SSLContext | None], compression: b
     _run(talk())
 
 
-def test_aiohttp(server: tuple[Served, ssl.SSLContext | None], compression: bool) -> None:
-    """The same with its client, the token in a header."""
+def test_aiohttp_client_works(server: tuple[Served, ssl.SSLContext | None], compression: bool) -> None:
+    """The same with its client, and the token in a header."""
     served, context = server
 
     async def talk() -> None:
@@ -151,14 +151,14 @@ def _node(folder: Path, *arguments: str) -> Any:
 
 
 @pytest.mark.xdist_group("npm")  # one installation for all
-def test_nodes_ws(
+def test_node_ws_client_works(
     server: tuple[Served, ssl.SSLContext | None],
     compression: bool,
     certificates: Certificates,
     pytestconfig: pytest.Config,
     tmp_path: Path,
 ) -> None:
-    """The same from JavaScript, the token in a subprotocol."""
+    """The same from JavaScript, and the token in a subprotocol."""
     served, context = server
     arguments = [served.url, TOKEN]
     if context is not None:
