@@ -67,7 +67,7 @@ def test_publish_to_and_exclude_select_clients(serve: Serve) -> None:
         assert clients[0].recv(timeout=DEADLINE) == "rest"
         clients[1].close()
         eventually(lambda: served.websocket.client_count == 2)
-        assert served.websocket.publish("anybody?", to=connections[1]).result(DEADLINE) == 0
+        assert served.websocket.publish("hello", to=connections[1]).result(DEADLINE) == 0
 
 
 @pytest.mark.parametrize("how", ["publish", "broadcast in a handler", "broadcast elsewhere"])
@@ -191,7 +191,7 @@ def test_publish_exclude_non_client_raises(serve: Serve, wrong: Any) -> None:
 
 
 def _lazy_client(served: Served) -> socket.socket:
-    """A client that opens and never reads again."""
+    """A client that never reads after its upgrade."""
     lazy = socket.socket()
     lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     lazy.connect(("127.0.0.1", served.port))

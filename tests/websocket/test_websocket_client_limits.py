@@ -130,7 +130,7 @@ def test_rate_limit_delayed_client_can_close(serve: Serve) -> None:
 
 
 class _Timed:
-    """Admits everybody, until the time that the query tells."""
+    """Accepts every client until the time in its query."""
 
     never_blocks = True
 
@@ -140,7 +140,7 @@ class _Timed:
 
 @pytest.fixture
 def timed(isolated: Path) -> Iterator[Any]:
-    """A server whose strategy says how long its clients may stay."""
+    """A server whose strategy sets the expiry of its clients."""
     with serving(lambda context: _Timed(), {}, isolated) as served:  # type: ignore[arg-type,return-value]
         yield served
 
@@ -154,7 +154,7 @@ def _client(timed: Any, expires_at: object) -> Iterator[Any]:
 def test_expired_credential_closes_connection(timed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With 1008 and a reason at the expiry, however often the clock was read before."""
     monkeypatch.setattr(client_limits, "_RECHECK", 0.02)
-    for seconds in (0.2, 5.0):  # on a loaded machine the first may not be enough to get in
+    for seconds in (0.2, 5.0):  # on a loaded machine the first lifetime may end before the client is accepted
         expires_at = time.time() + seconds
         with _client(timed, expires_at) as client:
             with contextlib.suppress(ConnectionClosed):

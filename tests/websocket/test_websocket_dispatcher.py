@@ -21,7 +21,7 @@ GONE = Closed(1000, "", ClosedBy.CLIENT)
 
 @pytest.fixture(params=["in place", "by its task"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of starting a handler; on Python 3.10 there is but one."""
+    """Both ways of starting a handler; Python 3.10 has only one."""
     if request.param == "by its task":
         monkeypatch.setattr(dispatcher_module, "_IN_PLACE", False)
     elif sys.version_info < (3, 11):
@@ -30,7 +30,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 class Side:
-    """The other side of a driver: the transport that delivers to it and the facade that owns it."""
+    """The transport and the session of a dispatcher."""
 
     def __init__(self, handler: Callable[[Side, Message], Awaitable[None]]) -> None:
         self.handler = handler
@@ -70,7 +70,7 @@ class Side:
         return [self.dispatcher.message(message) for message in messages]
 
     async def until(self, *expected: Any) -> None:
-        """Wait until the log ends like that; on the way every message was handled in order."""
+        """Wait until the log has exactly these entries after the first."""
 
         async def settle() -> None:
             while self.log[1:] != list(expected):
@@ -84,7 +84,7 @@ class Side:
 
 
 def run(handler: Callable[[Side, Message], Awaitable[None]], scenario: Callable[[Side], Awaitable[None]]) -> Side:
-    """Run a scenario beside an open connection, and end the connection."""
+    """Run a scenario with an open connection, then end the connection."""
 
     async def main() -> Side:
         side = Side(handler)
@@ -377,7 +377,7 @@ def test_end_waits_briefly_for_last_handler() -> None:
         while not release:
             await asyncio.sleep(0)
         assert side.dispatcher.end() is False
-        while not side.resumed:  # although the handler goes on
+        while not side.resumed:  # while the handler still runs
             await asyncio.sleep(0.01)
         release[0].set_result(None)
 

@@ -30,13 +30,13 @@ on_both_loops = pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop
 
 
 def raw(served: Served) -> Client:
-    """A client whose every byte is the test's."""
+    """A client whose bytes the test sends itself."""
     sock = socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE)
     return Client(sock, upgrade_request(target="/"))
 
 
 def leave(client: Client, how: str) -> None:
-    """End the connection: with a close frame, with the end of TCP, or without either."""
+    """End the connection with a close frame, with the end of TCP, or abruptly."""
     if how == "close":
         client.send(close(1000))
     elif how == "eof":
@@ -108,7 +108,7 @@ def test_half_closed_client_gets_all_messages(serve: Serve, count: int, loop: st
 
     served = serve(None, on_connect=iterate, loop=loop)
     with raw(served) as client:
-        for _ in range(3):  # until answers are collected
+        for _ in range(3):  # until responses are collected
             client.send(frame(TEXT, b"a") * 3)
             assert [client.read_message()[1] for _ in range(3)] == [b"a"] * 3
         client.send(frame(TEXT, b"wait") + frame(TEXT, b"b") * count)

@@ -26,7 +26,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 class Heard:
-    """A handler that notes what reaches it."""
+    """A handler that records its messages."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
@@ -485,7 +485,7 @@ class Slow:
 
 @hookimpl
 def zcli_auth_strategies():
-    return [Provider("slow", "asks somebody", lambda context: Slow())]
+    return [Provider("slow", "waits", lambda context: Slow())]
 """
 
 
@@ -497,7 +497,7 @@ def test_throttle_limits_simultaneous_guesses(serve: Serve, site: Site) -> None:
     settings = {"require_auth": True, "auth": ["slow", "token"], "token": TOKEN, "auth_failures_window": 3600}
     served = serve(**settings, max_auth_failures=3)
     with contextlib.ExitStack() as stack:
-        for number in range(10):  # the server reads them before it answers the first
+        for number in range(10):  # the server reads them before it responds to the first
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
             sock.sendall(upgrade_request(target=f"/?right{number}"))
         eventually(lambda: served.websocket.client_count == 10)

@@ -146,7 +146,7 @@ def test_handler_blocking_delays_only_its_client(serve: Serve, plain: bool) -> N
 
 
 def lingering(served: Served) -> list[Any]:
-    """Handlers that still run."""
+    """Return the handlers that still run."""
     server = served.websocket._server
     return list(server._lingering) if server else []
 

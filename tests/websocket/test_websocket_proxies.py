@@ -24,7 +24,7 @@ PROXIES = ["10.0.0.1", "192.168.0.0/16", "2001:db8:1::/48"]
 
 
 def client_of(headers: list[tuple[str, str]], peer: Any = ("10.0.0.1", 40000), trusted: list[str] | None = None) -> Any:
-    """The client's address and whether it used TLS."""
+    """Return the client's address and whether it used TLS."""
     request = make_request(headers=headers, remote_address=peer)
     found = TrustedProxies(PROXIES if trusted is None else trusted).client_of(request)
     return found.remote_address, found.tls
@@ -39,14 +39,14 @@ def client_of(headers: list[tuple[str, str]], peer: Any = ("10.0.0.1", 40000), t
         ([("X-Forwarded-For", "2001:db8::7")], ("2001:db8::7", 0)),
         ([("X-Forwarded-For", "[2001:db8::7]:4711")], ("2001:db8::7", 4711)),
         ([("X-Forwarded-For", "::ffff:203.0.113.7")], ("203.0.113.7", 0)),
-        # What stands left of the first address that is not a proxy's was sent by the client.
+        # The client sent everything to the left of the first address that is not a proxy's.
         ([("X-Forwarded-For", "1.1.1.1, 203.0.113.7")], ("203.0.113.7", 0)),
         ([("X-Forwarded-For", "1.1.1.1"), ("X-Forwarded-For", "203.0.113.7")], ("203.0.113.7", 0)),
         ([("X-Forwarded-For", "1.1.1.1, 203.0.113.7, 192.168.5.5, 2001:db8:1::9")], ("203.0.113.7", 0)),
         ([("X-Forwarded-For", "10.0.0.1, 203.0.113.7")], ("203.0.113.7", 0)),
-        # Everybody in the chain is trusted: the first one is the client.
+        # Every address of the chain is trusted: the first one is the client.
         ([("X-Forwarded-For", "192.168.7.7, 192.168.5.5")], ("192.168.7.7", 0)),
-        # A client that is not told, or rubbish: the proxy that says so is all that is known.
+        # The client is not stated or invalid: the address of the last proxy is used.
         ([("X-Forwarded-For", "203.0.113.7, unknown")], ("10.0.0.1", 40000)),
         ([("X-Forwarded-For", "203.0.113.7, 300.1.1.1, 192.168.5.5")], ("192.168.5.5", 0)),
         ([("X-Forwarded-For", "")], ("10.0.0.1", 40000)),
@@ -59,15 +59,15 @@ def client_of(headers: list[tuple[str, str]], peer: Any = ("10.0.0.1", 40000), t
         ([("Forwarded", "for=203.0.113.7, for=_hidden")], ("10.0.0.1", 40000)),
         ([("Forwarded", "for=203.0.113.7, proto=http")], ("10.0.0.1", 40000)),
         ([("Forwarded", "for=1.1.1.1;for=203.0.113.7")], ("10.0.0.1", 40000)),
-        # A quoted string holds no separators: this is one element, and a forged one.
+        # A quoted string contains no separators: this is one, forged element.
         ([("Forwarded", 'for="1.1.1.1, for=203.0.113.7"')], ("10.0.0.1", 40000)),
         ([("Forwarded", 'by="a\\", for=1.1.1.1";for=203.0.113.7')], ("203.0.113.7", 0)),
-        # Two kinds of header that tell the same are believed; a proxy passes a foreign one on as it came.
+        # Two headers are used if they agree; a proxy passes the one that it does not maintain on unchanged.
         ([("X-Forwarded-For", "203.0.113.7"), ("Forwarded", "for=203.0.113.7")], ("203.0.113.7", 0)),
         ([("X-Forwarded-For", "1.1.1.1, 203.0.113.7"), ("Forwarded", "for=203.0.113.7")], ("203.0.113.7", 0)),
         ([("X-Forwarded-For", "203.0.113.7"), ("Forwarded", ",")], ("203.0.113.7", 0)),
         ([("X-Forwarded-For", "203.0.113.7"), ("Forwarded", "nonsense")], ("10.0.0.1", 40000)),
-        # A quoted string that is not closed hides the client, and makes it nobody else.
+        # A quoted string that is not closed hides the client and gives no other address.
         ([("Forwarded", 'for="1.1.1.1, for=203.0.113.7')], ("10.0.0.1", 40000)),
         ([("Forwarded", 'for="1.1.1.1\\, for=203.0.113.7')], ("10.0.0.1", 40000)),
         ([("Forwarded", 'for="1.1.1.1'), ("Forwarded", "for=203.0.113.7")], ("203.0.113.7", 0)),

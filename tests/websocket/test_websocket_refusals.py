@@ -105,7 +105,7 @@ def test_refusal_is_delayed(serve: Serve, settings: dict[str, Any], path: str, r
             outcome(path)
         began = time.monotonic()
         assert outcome(path) == first
-        assert time.monotonic() - began >= 0.19  # uvloop counts in milliseconds
+        assert time.monotonic() - began >= 0.19  # uvloop rounds to milliseconds
 
 
 def test_refusal_of_oversized_head_is_delayed(serve: Serve) -> None:
@@ -114,7 +114,7 @@ def test_refusal_of_oversized_head_is_delayed(serve: Serve) -> None:
     for _ in range(7):
         began = time.monotonic()
         assert served.refusal(f"/?{'x' * 2000}") == (1008, "The request's head is over 1024 bytes.")
-    assert time.monotonic() - began >= 0.19  # uvloop counts in milliseconds
+    assert time.monotonic() - began >= 0.19  # uvloop rounds to milliseconds
     assert served.log().count("head is over 1024 bytes") == 1
 
 
@@ -151,7 +151,7 @@ def test_stop_drops_delayed_refusals(serve: Serve) -> None:
 
 @pytest.fixture
 def short_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bursts are summed up sooner than in life."""
+    """Log the number of refusals after a shorter time."""
     monkeypatch.setattr(refusals, "BURST", 0.05)
 
 

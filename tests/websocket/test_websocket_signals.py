@@ -61,11 +61,11 @@ class Script:
         return int(self.url.rpartition(":")[2])
 
     def end(self, *signals: int) -> tuple[int, str, float]:
-        """Send the signals; exit status, what is still printed, and how long it took."""
+        """Send the signals; return the exit status, the remaining output, and the seconds."""
         began = time.monotonic()
         for place, number in enumerate(signals):
             if place:
-                time.sleep(0.8)  # so that the first has begun something
+                time.sleep(0.8)  # so that the first signal is being handled
             self.process.send_signal(number)
         rest, _ = self.process.communicate(timeout=DEADLINE * 3)
         return self.process.returncode, rest, time.monotonic() - began
@@ -124,7 +124,7 @@ def test_signal_with_thousand_clients_stops_in_time(tmp_path: Path, loop: str) -
 
 
 def _room_for(count: int) -> int:
-    """How many connections this process may open, at most that many."""
+    """Return the number of connections that this process may open, at most ``count``."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -146,8 +146,8 @@ def test_second_signal_ends_at_once(tmp_path: Path, loop: str, trouble: str) -> 
         if len(trouble) < 20:
             payload = trouble.encode()
             client.sendall(bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
-            time.sleep(0.3)  # nothing tells from outside that the handler has begun
-        # Two different ones: two of a kind would be one, if a loaded machine lets the program wait.
+            time.sleep(0.3)  # the test cannot see that the signal handler has begun
+        # Two different signals, because the system may merge two equal ones.
         status, printed, _ = script.end(signal.SIGTERM, signal.SIGINT)
     assert status == 0, printed
     assert "[WebSocket] interrupted: every connection was dropped" in printed

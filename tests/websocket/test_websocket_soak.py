@@ -79,7 +79,7 @@ asyncio.run(main())
 
 
 async def _one_life(url: str, chance: random.Random) -> None:
-    """A client comes, does something and goes, properly or not."""
+    """Connect, do something, and disconnect with or without a close frame."""
     token = chance.choice(["the-right-token-of-the-soak-test"] * 8 + ["wrong", ""])
     compression = chance.choice([None, "deflate"])
     async with connect(f"{url}/?token={token}", proxy=None, compression=compression, close_timeout=1) as client:
@@ -92,7 +92,7 @@ async def _one_life(url: str, chance: random.Random) -> None:
 
 async def _go(client: ClientConnection, how: float) -> None:
     if how < 0.3:
-        client.transport.abort()  # as when the program is killed
+        client.transport.abort()  # as if the program was killed
     elif how < 0.4:
         client.transport.write(b"\xff\xff nonsense")
     elif how < 0.5:
@@ -145,7 +145,7 @@ def test_server_under_random_load_stays_healthy(tmp_path: Path) -> None:
 
 
 def _check_log(log: str) -> None:
-    """Every line above INFO is about something that a client did."""
+    """Assert that every line above INFO is about an action of a client."""
     allowed = (
         "refused 127.0.0.1",
         "the handler failed on default at",

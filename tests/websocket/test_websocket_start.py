@@ -116,14 +116,14 @@ def test_port_privileged_error_says_so(tmp_path: Path) -> None:
         "import os, sys\n"
         "from zCLI import zCLI\n"
         f"z = zCLI({{'deployment': 'Production', 'logger_path': {str(tmp_path)!r}}})\n"
-        "z.comm.websocket.start_background(port=0).stop()\n"  # what is imported may be root's alone
+        "z.comm.websocket.start_background(port=0).stop()\n"  # only root may be able to read the modules
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "try: z.comm.websocket.start(port=81)\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     floor = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     if floor.exists() and int(floor.read_text()) <= 81:
-        pytest.skip("this system lets anybody listen on port 81")
+        pytest.skip("on this system every user may listen on port 81")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert "ListenError port 81 is privileged" in done.stdout, done.stderr
 
@@ -207,10 +207,11 @@ def test_unix_owner_is_set_on_the_file(serve: Serve, tmp_path: Path) -> None:
         import grp
         import pwd
 
-        nobody, theirs = pwd.getpwnam("nobody"), grp.getgrgid(pwd.getpwnam("nobody").pw_gid)
+        user_name = "nobody"
+        account = pwd.getpwnam(user_name)
         path = tmp_path / "t"
-        serve(unix_path=str(path), unix_owner=f"nobody:{theirs.gr_name}")
-        assert (path.stat().st_uid, path.stat().st_gid) == (nobody.pw_uid, nobody.pw_gid)
+        serve(unix_path=str(path), unix_owner=f"{user_name}:{grp.getgrgid(account.pw_gid).gr_name}")
+        assert (path.stat().st_uid, path.stat().st_gid) == (account.pw_uid, account.pw_gid)
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "second name"])
@@ -326,7 +327,7 @@ def test_descriptor_limit_is_one_log_line(tmp_path: Path, certificates: Certific
                 with connect(url, proxy=None, open_timeout=DEADLINE, **options) as client:
                     return talks(client)
             except (OSError, EOFError, WebSocketException):
-                return False  # uvloop drops those that it could not accept
+                return False  # uvloop drops connections that it could not accept
 
         eventually(is_let_in)
         program.stdin.write("\n")
@@ -346,7 +347,7 @@ def test_descriptor_limit_is_one_log_line(tmp_path: Path, certificates: Certific
 
 
 def _refused(make_z: MakeZ, **settings: Any) -> str:
-    """The ConfigError; the port stays closed."""
+    """Return the text of the ConfigError; the port stays closed."""
     port = _free_port()
     z = make_z(**settings)
     with pytest.raises(ConfigError) as raised:
@@ -557,7 +558,7 @@ def test_stop_during_start_works(make_z: MakeZ) -> None:
         thread = threading.Thread(target=server.start, kwargs={"port": 0})
         thread.start()
         eventually(lambda: server._run is not None)
-        time.sleep(pause)  # what is tested is that the moment does not matter
+        time.sleep(pause)  # the test passes at any moment
         assert server.stop()
         thread.join(DEADLINE)
         assert not thread.is_alive()
@@ -613,7 +614,7 @@ def test_stop_leaves_no_tasks_and_sockets(make_z: MakeZ) -> None:
     if not descriptors.exists():
         pytest.skip("this system does not list open files")
     server = make_z().comm.websocket
-    server.start_background(port=0).stop()  # imports, and the log file, are done with
+    server.start_background(port=0).stop()  # imports and opening the log file are done
     before = len(list(descriptors.iterdir())), threading.active_count()
     for _ in range(3):
         with server.start_background(port=0) as handle, connect(handle.url, proxy=None) as client:

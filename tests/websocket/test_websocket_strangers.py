@@ -35,19 +35,19 @@ class Blocking:
 
 @pytest.fixture
 def blocking() -> Iterator[Blocking]:
-    """Such a function."""
+    """A function that blocks until the test ends."""
     function = Blocking()
     yield function
     function.may_return.set()
 
 
 def connect(served: Served) -> Client:
-    """A client whose upgrade was answered: let in, or refused by a close frame."""
+    """Return a client that has received the response to its upgrade."""
     return Client(socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE), upgrade_request(target="/"))
 
 
 def was_let_in(served: Served, client: Client) -> bool:
-    """Whether a client is connected; False once it was sent a close frame."""
+    """Whether a client is connected; False if it received a close frame."""
 
     def decided() -> bool:
         return bool(served.websocket.client_count or client._buffer or _has_more(client.sock))
@@ -64,7 +64,7 @@ def _has_more(sock: socket.socket) -> bool:
 
 
 def come_and_go(served: Served, blocking: Blocking, times: int) -> int:
-    """Connect, send and be gone, again and again; how many clients were refused."""
+    """Connect, send and disconnect repeatedly; return the number of refused clients."""
     refused = 0
     for _ in range(times):
         before = blocking.calls
@@ -106,7 +106,7 @@ def test_on_disconnect_calls_are_limited(serve: Serve, blocking: Blocking) -> No
 
 
 class Clock:
-    """Time that a test sets, and what is to be called later."""
+    """A clock that the test sets, with scheduled calls."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -121,7 +121,7 @@ class Clock:
 
 @pytest.fixture
 def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[logging.Logger, Clock]]:
-    """A logger that logs 3 lines of a kind, and one more in 10 s."""
+    """A logger that allows 3 lines of a kind, and one more every 10 s."""
     monkeypatch.setattr(log_limit, "_AT_ONCE", 3)
     log, clock = logging.getLogger("test-log-limit"), Clock()
     limit = LogLimit(log, clock.call_later, clock)

@@ -195,7 +195,7 @@ def test_max_connections_holds_during_auth(serve: Serve, site: Site) -> None:
 
     def attempt(_: int) -> None:
         with served.client() as client:
-            while len(refused) < 4:  # the client that is let in holds its place until the others were refused
+            while len(refused) < 4:  # the accepted client stays until the others are refused
                 try:
                     client.recv(timeout=0.05)
                 except TimeoutError:

@@ -19,8 +19,8 @@ from zcli_core.websocket import systemd
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="systemd is Linux's")
 
-#: Starts a server twice under the variables that its parent could not know: its own process id. The sockets are passed
-#: from descriptor 3 on.
+#: Starts a server twice. It sets the variables itself, because its parent cannot know its process id. The sockets are
+#: passed from descriptor 3 on.
 PROGRAM = """
 import os, sys
 passed = [int(word) for word in sys.argv[2].split(",")]
@@ -129,7 +129,7 @@ def test_port_argument_overrides_systemd_sockets(monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[socket.socket]:
-    """The socket on which systemd is told, as a file or abstract."""
+    """The notification socket of systemd, as a file or abstract."""
     address = f"\0zcli-{os.getpid()}-{id(request)}" if request.param == "abstract" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(address)
@@ -149,7 +149,7 @@ def test_systemd_is_notified(told: socket.socket, make_z: Any) -> None:
     assert told.recv(100) == b"STOPPING=1"
 
 
-@pytest.mark.parametrize("address", ["", "relative", "/nowhere/at/all", "@nobody-listens-here", "vsock:2:1"])
+@pytest.mark.parametrize("address", ["", "relative", "/nowhere/at/all", "@no-such-socket", "vsock:2:1"])
 def test_systemd_notify_errors_are_ignored(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """Also if the variable has another meaning."""
     monkeypatch.setenv("NOTIFY_SOCKET", address)

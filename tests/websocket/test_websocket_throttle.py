@@ -74,7 +74,7 @@ def test_throttle_unix_socket_is_one_address() -> None:
 
 
 def _subnet(number: int, size: int) -> Networks:
-    """The networks of an address in another subnet of that size of one /48."""
+    """Return the networks of an address in another subnet, of that size, of one /48."""
     return _at(f"2001:db8:0:{number << (64 - size):x}::1")
 
 

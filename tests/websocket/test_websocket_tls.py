@@ -34,7 +34,7 @@ def _secure(certificate: Path, key: Path | None, **settings: Any) -> dict[str, A
 
 
 def _serial(served: Served, trusting: ssl.SSLContext) -> int:
-    """The serial number of the certificate that new connections get."""
+    """Return the serial number of the certificate that new connections get."""
     with (
         socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE) as plain,
         trusting.wrap_socket(plain, server_hostname="localhost") as secured,
@@ -289,7 +289,7 @@ def test_ssl_cert_not_yet_valid_is_an_error(make_z: MakeZ, certificates: Certifi
 
 
 def _not_before(files: tuple[Path, Path], start: datetime.datetime) -> None:
-    """Replace the certificate by a self-signed one of the same key that begins to be valid then."""
+    """Replace the certificate by a self-signed one of the same key that is valid from that time on."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
 
@@ -313,7 +313,7 @@ def test_ssl_cert_expiring_soon_is_warned(serve: Serve, certificates: Certificat
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files are looked at more often than in life."""
+    """Check the files more often than the default."""
     monkeypatch.setattr(server_core, "RELOAD_INTERVAL", 0.02)
 
 
