@@ -80,10 +80,8 @@ async def open_server(
         if isinstance(error, OSError):
             raise explain_listen_error(error, endpoint) from error
         raise
-    server = ServerCore(
-        endpoint_url(endpoint, listener.addresses),
-        listener, gate, sessions, settings.drain_timeout, settings.close_timeout,
-    )  # fmt: skip
+    url = endpoint_url(endpoint, listener.addresses)
+    server = ServerCore(url, listener, gate, sessions, settings.drain_timeout, settings.close_timeout)
     if setup.reloader is not None:
         server.watch_certificate(setup.reloader)
     return server

@@ -61,9 +61,8 @@ class ClientSession(ServerConnection):
 
     def handler_failed(self, error: BaseException) -> None:
         """Log that ``on_connect`` or the handler raised."""
-        self._sessions.log.error(
-            "the handler failed on %s, which is closed (1011)", client_label(self), exc_info=error
-        )  # fmt: skip
+        text = "the handler failed on %s, which is closed (1011)"
+        self._sessions.log.error(text, client_label(self), exc_info=error)
 
     def closed(self, closed: Closed) -> None:
         """Note how the connection was closed."""
@@ -85,9 +84,7 @@ class ClientSession(ServerConnection):
     def handler_abandoned(self) -> None:
         """Log that the handler still runs in its thread, so that ``on_disconnect`` cannot be called."""
         without = "" if self._sessions.callbacks.on_disconnect is None else ", so on_disconnect is not called"
-        self._sessions.log.warning(
-            "the handler of %s is still running in its thread%s", client_label(self), without
-        )  # fmt: skip
+        self._sessions.log.warning("the handler of %s is still running in its thread%s", client_label(self), without)
 
 
 class Sessions:
@@ -151,11 +148,10 @@ class Sessions:
         try:
             receiver = self.limits.enter(session, connection, session._dispatcher)
             self.clients[session] = connection
-            if self.log.isEnabledFor(self._client_level):
+            level = self._client_level
+            if self.log.isEnabledFor(level):
                 origin = f", page {admission.origin}" if admission.origin else ""
-                self.log.log(
-                    self._client_level, "%s connected%s; %d now", client_label(session), origin, len(self.clients)
-                )  # fmt: skip
+                self.log.log(level, "%s connected%s; %d now", client_label(session), origin, len(self.clients))
             if self._observers.opened is not None:
                 self._observers.opened(session)
         except BaseException:
