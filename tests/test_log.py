@@ -20,7 +20,7 @@ from zcli_core.cli.session import comm
 from zcli_core.errors import ConfigError
 from zcli_core.log import ApplicationLog
 from zcli_core.security_warnings import warn_security
-from zcli_core.websocket.setup import make_plan, warn_if_open
+from zcli_core.websocket.server_setup import make_setup, warn_if_open
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -144,10 +144,10 @@ _TOKEN = {"port": 0, "token": "secret-of-the-tests"}
         ({"jwt": {"audiense": "x"}}, {}, "did you mean 'jwt.audience'?"),
         ({"plugins": {"disable": ["zcli_nobody"]}}, {}, "plugins.disable names 'zcli_nobody'"),
         ({"deployments": {"Prodution": {"websocket.require_auth": True}}}, {}, "unknown deployment 'Prodution'"),
-        ({"websocket": _OPEN}, {}, "anybody who reaches 0.0.0.0 may connect"),
-        ({"websocket": _TOKEN}, {}, "a WebSocket token is set, but websocket.require_auth is not"),
+        ({"websocket": _OPEN}, {}, "every machine that reaches 0.0.0.0 may connect"),
+        ({"websocket": _TOKEN}, {}, "a WebSocket token is set, but websocket.require_auth is off"),
         ({"websocket": {"port": 0, "ssl_cert": "c.pem"}}, {}, "websocket.ssl_cert is set (zSpark), but"),
-        ({"websocket": {"port": 0, "allowed_origins": ["*"]}}, {}, "pages opened from a file may connect"),
+        ({"websocket": {"port": 0, "allowed_origins": ["*"]}}, {}, "admits pages opened from a file"),
     ],
 )
 def test_production_console_shows_security_warnings(
@@ -163,7 +163,7 @@ def test_production_console_shows_security_warnings(
         monkeypatch.setenv(name, value)
     with zCLI({"deployment": "Production", "logger": level, "title": "t", "logger_path": ".", **zspark}) as z:
         if zspark.get("websocket") == _OPEN:  # no test listens to other machines
-            warn_if_open(z.config, make_plan(z.config, None, None, None, z.log).endpoint, z.log)
+            warn_if_open(z.config, make_setup(z.config, None, None, None, z.log).endpoint, z.log)
         elif "port" in zspark.get("websocket", {}):
             z.comm.websocket.start_background().stop()
         z.log.warning("an ordinary warning")

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from zcli_core.plugins.hookspecs import hookimpl
     from zcli_core.services.failures import ServiceFailure
     from zcli_core.types import ClientInfo, ConnectionInfo, ServiceState, ServiceStatus
-    from zcli_core.websocket.background import BackgroundServer
     from zcli_core.websocket.blocking import BlockingConnection
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Message, Request
+    from zcli_core.websocket.server_run import BackgroundServer
 
 __all__ = [
     "BackgroundServer",
@@ -62,7 +62,7 @@ __all__ = [
 #: The modules of the names that are imported when they are first used.
 _MODULES = {
     "zcli_core.services.failures": ("ServiceFailure",),
-    "zcli_core.websocket.background": ("BackgroundServer",),
+    "zcli_core.websocket.server_run": ("BackgroundServer",),
     "zcli_core.websocket.blocking": ("BlockingConnection",),
     "zcli_core.websocket.connection": ("ServerConnection",),
     "zcli_core.config.settings": ("Section", "setting"),

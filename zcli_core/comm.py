@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from zcli_core.http.contract import HttpResponse, HttpTransport
     from zcli_core.services.services import Services
     from zcli_core.types import ConnectionInfo, ServiceStatus
-    from zcli_core.websocket.server import WebSocketServer
+    from zcli_core.websocket.facade import WebSocketServer
 
 
 _T = TypeVar("_T")
@@ -156,7 +156,7 @@ class Comm:
     @_Part
     def websocket(self) -> WebSocketServer:
         """The WebSocket server; asyncio is imported when it is first used."""
-        from zcli_core.websocket.server import WebSocketServer
+        from zcli_core.websocket.facade import WebSocketServer
 
         return WebSocketServer(self._config, self._host, self._log.getChild("websocket"))
 

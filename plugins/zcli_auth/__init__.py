@@ -1,4 +1,4 @@
-"""The builtin auth strategies: a token, and the origin of the page."""
+"""The builtin auth strategies: ``token`` and ``origin``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def zcli_auth_strategies() -> list[Provider[AuthStrategy]]:
     """Declare the strategies; each is imported when configuration selects it."""
     return [
         Provider("token", "a shared token, in the URL, a header, a subprotocol or a cookie", _token),
-        Provider("origin", "a page that allowed_origins names, no other credential", _origin),
+        Provider("origin", "the page's origin, if allowed_origins names it; no other credential", _origin),
     ]
 
 

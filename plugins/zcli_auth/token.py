@@ -1,6 +1,6 @@
-"""The token strategy: whoever shows a configured token is its holder.
+"""The strategy ``token``: identifies clients by configured tokens.
 
-Where it is looked for is in :mod:`zcli_core.auth.parts`.
+:mod:`zcli_core.auth.parts` finds the token of a request.
 """
 
 from __future__ import annotations
@@ -19,34 +19,36 @@ if TYPE_CHECKING:
     from zcli_core.plugins.contract import Context
     from zcli_core.websocket.contract import Request
 
-#: The identity of whoever shows ``websocket.token``, which has no name of its own.
+#: The identity of clients that send ``websocket.token``, which has no name of its own.
 DEFAULT_IDENTITY = "default"
-#: A longer token is neither configured nor compared.
+#: Longest token in characters; a longer one is invalid in the settings and is rejected without comparing.
 MAX_LENGTH = 4096
-#: A shorter token might be guessed. It gets a warning, and it is not compared at a throttled address.
+#: A shorter token might be guessed: it gets a warning and is not accepted at a throttled address.
 UNGUESSABLE_LENGTH = 16
 
 
 class TokenStrategy:
-    """Identifies a client by the one token that it shows. Two tokens, even the same one twice, are none."""
+    """Identifies a client by its token. A request with several tokens is rejected."""
 
     never_blocks = True
 
     def __init__(self, tokens: Mapping[str, str], cookie: str | None = None) -> None:
-        """Take the tokens by the identity of their holders; :func:`configured_tokens` has validated them.
+        """Make the strategy.
 
-        ``cookie`` is the name of a cookie that may hold the token.
+        Args:
+            tokens: Maps identities to their tokens, as :func:`configured_tokens` returns them.
+            cookie: Name of a cookie that may contain the token; None ignores cookies.
         """
         self._tokens = [(identity, token.encode("ascii")) for identity, token in tokens.items()]
         self._long_tokens = [(name, token) for name, token in self._tokens if len(token) >= UNGUESSABLE_LENGTH]
         self._cookie = cookie
 
     def authenticate(self, request: Request) -> Verdict:
-        """Compare what the request shows with every configured token, in a time that tells nothing about them."""
+        """Compare the request's token with every configured one, in constant time."""
         return self._compare(request, self._tokens)
 
     def authenticate_throttled(self, request: Request) -> Identified | None:
-        """Identify a client by one of the long tokens. A short one might have been guessed by now."""
+        """Identify a client by one of the long tokens, because a short one might have been guessed."""
         verdict = self._compare(request, self._long_tokens)
         return verdict if isinstance(verdict, Identified) else None
 
@@ -58,11 +60,11 @@ class TokenStrategy:
         if not 0 < len(token) <= MAX_LENGTH:
             return Rejected(f"the token has {len(token)} bytes; it must have 1 to {MAX_LENGTH}")
         holder = None
-        for identity, known in tokens:  # every one of them, found or not
+        for identity, known in tokens:  # always all of them, so that the time reveals nothing
             if hmac.compare_digest(token, known):
                 holder = identity
         if holder is None:
-            return Rejected("the token is not a configured one")
+            return Rejected("unknown token")
         return Identified(holder, subprotocol=subprotocol)
 
     def __repr__(self) -> str:
@@ -70,16 +72,17 @@ class TokenStrategy:
 
 
 def configured_tokens(context: Context) -> dict[str, str]:
-    """The tokens by the identity of their holders. Logs a warning for those that are too short.
+    """Return the configured tokens by identity, and log a warning for short ones.
 
-    :raises ConfigError: there is none, one could never be sent, or two holders share one.
+    Raises:
+        ConfigError: There is no token, one is invalid, or two identities share one.
     """
     config = context.config
     settings = config.websocket
     tokens = {} if settings.token is None else {DEFAULT_IDENTITY: settings.token}
     problems = [
         f"websocket.tokens ({config.explain('websocket.tokens').origin}) uses the name {name!r}, "
-        "which is that of websocket.token; give it another"
+        "which is reserved for websocket.token; choose another name"
         for name in settings.tokens
         if name in tokens
     ]
@@ -91,13 +94,11 @@ def configured_tokens(context: Context) -> dict[str, str]:
             "websocket.tokens is set, so no client could connect. Put WEBSOCKET_TOKEN=<a long random text> into "
             f"{config.env_file_in_use} or the environment; the command 'zcli token' makes one"
         )
-    problems += [
-        f"{_where(config, name)}: {complaint}" for name, token in tokens.items() if (complaint := _complaint(token))
-    ]
+    problems += [f"{_where(config, name)}: {problem}" for name, token in tokens.items() if (problem := _problem(token))]
     holders: dict[str, str] = {}
     for name, token in tokens.items():
         if holders.setdefault(token, name) != name:
-            problems.append(f"{_where(config, name)}: it is the token of {holders[token]!r} too; make another")
+            problems.append(f"{_where(config, name)}: the token of {holders[token]!r} is the same; make another")
     if problems:
         raise ConfigError(problems)
     short = [_where(config, name) for name, token in tokens.items() if len(token) < UNGUESSABLE_LENGTH]
@@ -117,11 +118,11 @@ def _where(config: Config, name: str) -> str:
     return f"websocket.tokens.{name} ({config.explain('websocket.tokens').origin})"
 
 
-def _complaint(token: str) -> str | None:
+def _problem(token: str) -> str | None:
     if not token:
         return "the token is empty"
     if len(token) > MAX_LENGTH:
-        return f"the token has {len(token)} characters; it may have {MAX_LENGTH}"
+        return f"the token has {len(token)} characters; at most {MAX_LENGTH} are allowed"
     if not (token.isascii() and token.isprintable()) or " " in token:
-        return "a token is made of printable ASCII characters without spaces, or no client could send it"
+        return "a token must consist of printable ASCII characters without spaces, because clients send it in a header"
     return None

@@ -1,4 +1,4 @@
-"""zCLI's WebSocket server for the benchmark: a transport below the core's handler driver."""
+"""zCLI's WebSocket server for the benchmark: a transport with the core's message dispatcher."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from zcli_core.websocket.contract import (
     Request,
     Transport,
 )
-from zcli_core.websocket.dispatcher import HandlerDriver
+from zcli_core.websocket.dispatcher import MessageDispatcher
 
 
 class Client:
     """What a handler is given: the least that the facade's connection object has to do."""
 
-    __slots__ = ("connection", "driver", "server")
+    __slots__ = ("connection", "dispatcher", "server")
 
     def __init__(self, server: Server, connection: Connection) -> None:
         self.server = server
         self.connection = connection
-        self.driver = HandlerDriver(connection, self, server.loop)
+        self.dispatcher = MessageDispatcher(connection, self, server.loop)
 
     async def send(self, message: Message) -> None:
         """Send, waiting while the client is slow."""
@@ -43,14 +43,14 @@ class Client:
         if connection.write_paused:
             await connection.drain()
 
-    async def opened(self) -> None:
+    async def run_on_connect(self) -> None:
         """No on_connect here."""
 
     def handle(self, message: Message) -> Awaitable[None]:
         """Run the handler."""
         return self.server.handler(self, message)
 
-    def failed(self, error: BaseException) -> None:
+    def handler_failed(self, error: BaseException) -> None:
         """Say so."""
         logging.getLogger("bench").error("handler failed", exc_info=error)
 
@@ -58,10 +58,10 @@ class Client:
         """Forget the client."""
         self.server.clients.discard(self)
 
-    async def left(self) -> None:
+    async def run_on_disconnect(self) -> None:
         """No on_disconnect here."""
 
-    def abandoned(self) -> None:
+    def handler_abandoned(self) -> None:
         """No plain handlers here."""
 
 
@@ -91,7 +91,7 @@ class Server:
         """Take in a client."""
         client = Client(self, connection)
         self.clients.add(client)
-        return client.driver
+        return client.dispatcher
 
     async def handler(self, client: Client, message: Message) -> None:
         """Echo or broadcast."""

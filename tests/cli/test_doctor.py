@@ -219,9 +219,13 @@ def test_origins_that_are_none_are_wrong(doctor: Run) -> None:
             "websocket.tokens.alice (WEBSOCKET_TOKENS): fewer than 16 characters",
         ),
         ("providers", {"WEBSOCKET_TOKEN": "hunter2"}, "websocket.token (WEBSOCKET_TOKEN): fewer than 16 characters"),
-        ("WebSocket", {"WEBSOCKET_HOST": "0.0.0.0"}, "anybody who reaches 0.0.0.0 may connect"),
-        ("WebSocket", {"WEBSOCKET_HOST": "localhost.evil.example"}, "anybody who reaches localhost.evil.example may"),
-        ("WebSocket", {"WEBSOCKET_TOKEN": "hunter2"}, "a WebSocket token is set, but websocket.require_auth is not"),
+        ("WebSocket", {"WEBSOCKET_HOST": "0.0.0.0"}, "every machine that reaches 0.0.0.0 may connect"),
+        (
+            "WebSocket",
+            {"WEBSOCKET_HOST": "localhost.evil.example"},
+            "every machine that reaches localhost.evil.example may",
+        ),
+        ("WebSocket", {"WEBSOCKET_TOKEN": "hunter2"}, "a WebSocket token is set, but websocket.require_auth is off"),
     ],
 )
 def test_doctor_reports_security_warnings(doctor: Run, check: str, variables: dict[str, str], warning: str) -> None:

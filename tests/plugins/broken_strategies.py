@@ -1,4 +1,4 @@
-"""Auth strategies with one fault each, and the suite that has to find it; run by test_auth_contract.py."""
+"""Auth strategies with one fault each and the suite for each; run by test_auth_contract.py."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from zcli_core.auth.contract import Identified, Rejected
 from zcli_core.testing import auth
 from zcli_core.testing.auth import AuthStrategyContract, make_request
 
-auth.PATIENCE = 5.0  # for the one that hangs
+auth.MAX_WAIT = 5.0  # for the strategy that hangs
 GOOD = "the-good-credential"
 
 
 class Right:
-    """A strategy without fault, for the others to be derived from."""
+    """A correct strategy, from which the others are derived."""
 
     never_blocks = True
 
@@ -26,14 +26,14 @@ class Right:
         shown = request.headers.get_all("authorization")
         if not shown:
             return None
-        return self.judge(shown)
+        return self.check(shown)
 
-    def judge(self, shown: list[str]) -> Any:
+    def check(self, shown: list[str]) -> Any:
         return Identified("alice") if shown == [f"Bearer {GOOD}"] else Rejected("wrong credential")
 
 
 class Contract(AuthStrategyContract):
-    """What all of them are shown."""
+    """The requests for all of them."""
 
     __test__ = False
     accepted = (make_request(headers={"Authorization": f"Bearer {GOOD}"}),)
@@ -41,95 +41,95 @@ class Contract(AuthStrategyContract):
 
 
 def contract(strategy: type, **attributes: Any) -> Any:
-    """The suite for a strategy."""
+    """Return the suite for a strategy."""
     return type(
         strategy.__name__, (Contract,), {"__test__": True, "strategy": lambda context: strategy(), **attributes}
     )
 
 
-class AdmitsEverybody(Right):
+class AdmitsEveryClient(Right):
     def authenticate(self, request: Any) -> Any:
-        return Identified("anybody")
+        return Identified("alice")
 
 
 class AdmitsTheEmpty(Right):
-    def judge(self, shown: list[str]) -> Any:
+    def check(self, shown: list[str]) -> Any:
         return Identified("alice") if GOOD.startswith(shown[0].partition(" ")[2]) else Rejected("wrong credential")
 
 
 class AdmitsPrefixes(Right):
-    def judge(self, shown: list[str]) -> Any:
+    def check(self, shown: list[str]) -> Any:
         return Identified("alice") if shown[0].startswith(f"Bearer {GOOD}") else Rejected("wrong credential")
 
 
 class TakesTheFirstHeader(Right):
-    def judge(self, shown: list[str]) -> Any:
-        return super().judge(shown[:1])
+    def check(self, shown: list[str]) -> Any:
+        return super().check(shown[:1])
 
 
 class TakesTheLastParameter(Right):
     def authenticate(self, request: Any) -> Any:
         shown = parse_qs(request.query, errors="replace").get("key")
-        return shown and super().judge([f"Bearer {shown[-1]}"])
+        return shown and super().check([f"Bearer {shown[-1]}"])
 
 
 class RaisesForWhatIsNotAscii(Right):
-    def judge(self, shown: list[str]) -> Any:
+    def check(self, shown: list[str]) -> Any:
         shown[0].encode("ascii")
-        return super().judge(shown)
+        return super().check(shown)
 
 
 class QuotesTheCredential(Right):
-    def judge(self, shown: list[str]) -> Any:
-        verdict = super().judge(shown)
+    def check(self, shown: list[str]) -> Any:
+        verdict = super().check(shown)
         return Rejected(f"wrong credential {shown}") if isinstance(verdict, Rejected) else verdict
 
 
 class LogsTheCredential(Right):
-    def judge(self, shown: list[str]) -> Any:
+    def check(self, shown: list[str]) -> Any:
         logging.getLogger("some.library").debug("asked about %s", shown)
-        return super().judge(shown)
+        return super().check(shown)
 
 
 class PrintsTheCredential(Right):
-    def judge(self, shown: list[str]) -> Any:
+    def check(self, shown: list[str]) -> Any:
         print(shown)
-        return super().judge(shown)
+        return super().check(shown)
 
 
 class NamesTheClientByItsCredential(Right):
-    def judge(self, shown: list[str]) -> Any:
-        verdict = super().judge(shown)
+    def check(self, shown: list[str]) -> Any:
+        verdict = super().check(shown)
         return Identified(shown[0]) if isinstance(verdict, Identified) else verdict
 
 
 class ClaimsTheCredential(Right):
-    def judge(self, shown: list[str]) -> Any:
-        verdict = super().judge(shown)
+    def check(self, shown: list[str]) -> Any:
+        verdict = super().check(shown)
         return Identified("alice", {"raw": shown[0]}) if isinstance(verdict, Identified) else verdict
 
 
 class ForgesTheLog(Right):
-    def judge(self, shown: list[str]) -> Any:
-        verdict = super().judge(shown)
+    def check(self, shown: list[str]) -> Any:
+        verdict = super().check(shown)
         return Rejected(f"wrong {shown[0].partition(' ')[2][:3]}") if isinstance(verdict, Rejected) else verdict
 
 
 class FillsTheLog(Right):
-    def judge(self, shown: list[str]) -> Any:
-        verdict = super().judge(shown)
+    def check(self, shown: list[str]) -> Any:
+        verdict = super().check(shown)
         return Rejected("wrong " + "x" * len(shown[0])) if isinstance(verdict, Rejected) else verdict
 
 
 class HasNoCause(Right):
-    def judge(self, shown: list[str]) -> Any:
-        verdict = super().judge(shown)
+    def check(self, shown: list[str]) -> Any:
+        verdict = super().check(shown)
         return Rejected("") if isinstance(verdict, Rejected) else verdict
 
 
 class DeclinesTheWrong(Right):
-    def judge(self, shown: list[str]) -> Any:
-        verdict = super().judge(shown)
+    def check(self, shown: list[str]) -> Any:
+        verdict = super().check(shown)
         return verdict if isinstance(verdict, Identified) else None
 
 
@@ -139,13 +139,13 @@ class RejectsWhoShowsNothing(Right):
 
 
 class AnswersWithABool(Right):
-    def judge(self, shown: list[str]) -> Any:
-        return isinstance(super().judge(shown), Identified)
+    def check(self, shown: list[str]) -> Any:
+        return isinstance(super().check(shown), Identified)
 
 
 class InventsASubprotocol(Right):
-    def judge(self, shown: list[str]) -> Any:
-        verdict = super().judge(shown)
+    def check(self, shown: list[str]) -> Any:
+        verdict = super().check(shown)
         return Identified("alice", subprotocol="mine") if isinstance(verdict, Identified) else verdict
 
 
@@ -155,10 +155,10 @@ class MixesClientsUp(Right):
     def __init__(self) -> None:
         self.shown: list[str] = []
 
-    def judge(self, shown: list[str]) -> Any:
+    def check(self, shown: list[str]) -> Any:
         self.shown = shown
         time.sleep(0.001)
-        return super().judge(self.shown)
+        return super().check(self.shown)
 
 
 class MixesTasksUp(Right):
@@ -168,7 +168,7 @@ class MixesTasksUp(Right):
     async def authenticate(self, request: Any) -> Any:
         self.shown = request.headers.get_all("authorization")
         await asyncio.sleep(0.001)
-        return super().judge(self.shown) if self.shown else None
+        return super().check(self.shown) if self.shown else None
 
 
 class BelongsToItsFirstLoop(Right):
@@ -186,9 +186,9 @@ class BelongsToItsFirstLoop(Right):
 
 
 class BlocksAllTheSame(Right):
-    def judge(self, shown: list[str]) -> Any:
+    def check(self, shown: list[str]) -> Any:
         with open(__file__, "rb"):
-            return super().judge(shown)
+            return super().check(shown)
 
 
 class SaysThatACoroutineNeverBlocks(Right):
@@ -199,17 +199,17 @@ class SaysThatACoroutineNeverBlocks(Right):
 class Hangs(Right):
     never_blocks = False
 
-    def judge(self, shown: list[str]) -> Any:
+    def check(self, shown: list[str]) -> Any:
         if len(shown[0]) > 10_000:
             threading.Event().wait(60)
-        return super().judge(shown)
+        return super().check(shown)
 
 
 class IsRight(Right):
-    """That the others fail has to be their own fault."""
+    """The correct strategy passes, so the others fail because of their faults."""
 
 
-TestAdmitsEverybody = contract(AdmitsEverybody)
+TestAdmitsEveryClient = contract(AdmitsEveryClient)
 TestAdmitsTheEmpty = contract(AdmitsTheEmpty)
 TestAdmitsPrefixes = contract(AdmitsPrefixes)
 TestTakesTheFirstHeader = contract(TakesTheFirstHeader)

@@ -1,4 +1,4 @@
-"""The builtin strategies keep the auth contract; strategies that are broken on purpose do not get through the suite."""
+"""The builtin strategies pass the auth contract suite; strategies with a planted fault fail it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class TestToken(AuthStrategyContract):
         make_request(subprotocols=["bearer", "the-token-of-alice"]),
     )
     rejected = (
-        make_request(query="token=the-token-of-nobody"),
-        make_request(headers={"Authorization": "Bearer the-token-of-nobody"}),
-        make_request(subprotocols=["bearer", "the-token-of-nobody"]),
+        make_request(query="token=an-unknown-token"),
+        make_request(headers={"Authorization": "Bearer an-unknown-token"}),
+        make_request(subprotocols=["bearer", "an-unknown-token"]),
     )
 
 
 class TestOrigin(AuthStrategyContract):
-    """The strategy ``origin``, which rejects nobody: the core has judged origins before."""
+    """The strategy ``origin``, which never rejects, because the core checks origins before."""
 
     strategy = ORIGIN
     settings: ClassVar = {"websocket": {"allowed_origins": ["https://example.com"]}}
@@ -44,38 +44,38 @@ class TestOrigin(AuthStrategyContract):
 
 # --- the suite itself ---
 
-#: What each of broken_strategies.py is found out by; other tests may find it as well.
+#: The test that finds each fault of broken_strategies.py; other tests may find it as well.
 FINDS = {
-    "AdmitsEverybody": "test_who_shows_nothing_is_left_to_the_next_strategy",
-    "AdmitsTheEmpty": "test_rubbish_identifies_nobody",
-    "AdmitsPrefixes": "test_a_spoilt_credential_identifies_nobody",
-    "TakesTheFirstHeader": "test_a_spoilt_credential_identifies_nobody",
-    "TakesTheLastParameter": "test_a_spoilt_credential_identifies_nobody",
-    "RaisesForWhatIsNotAscii": "test_rubbish_identifies_nobody",
-    "QuotesTheCredential": "test_the_credential_is_shown_nowhere",
-    "LogsTheCredential": "test_the_credential_is_shown_nowhere",
-    "PrintsTheCredential": "test_the_credential_is_shown_nowhere",
-    "NamesTheClientByItsCredential": "test_the_credential_is_shown_nowhere",
-    "ClaimsTheCredential": "test_a_server_lets_the_right_ones_in",
-    "ForgesTheLog": "test_rubbish_identifies_nobody",
-    "FillsTheLog": "test_rubbish_identifies_nobody",
-    "HasNoCause": "test_who_shows_a_wrong_credential_is_rejected_with_a_cause",
-    "DeclinesTheWrong": "test_who_shows_a_wrong_credential_is_rejected_with_a_cause",
-    "RejectsWhoShowsNothing": "test_who_shows_nothing_is_left_to_the_next_strategy",
-    "AnswersWithABool": "test_who_shows_a_good_credential_is_identified",
-    "InventsASubprotocol": "test_a_server_lets_the_right_ones_in",
-    "MixesClientsUp": "test_clients_that_ask_at_once_are_kept_apart",
-    "MixesTasksUp": "test_clients_that_ask_at_once_are_kept_apart",
-    "BelongsToItsFirstLoop": "test_it_can_be_asked_again_after_the_server_was_restarted",
-    "BlocksAllTheSame": "test_what_never_blocks_does_not_block",
-    "SaysThatACoroutineNeverBlocks": "test_what_never_blocks_does_not_block",
-    "Hangs": "test_rubbish_identifies_nobody",
+    "AdmitsEveryClient": "test_authenticate_no_credential_returns_none",
+    "AdmitsTheEmpty": "test_authenticate_garbage_is_not_identified",
+    "AdmitsPrefixes": "test_authenticate_altered_credential_is_refused",
+    "TakesTheFirstHeader": "test_authenticate_altered_credential_is_refused",
+    "TakesTheLastParameter": "test_authenticate_altered_credential_is_refused",
+    "RaisesForWhatIsNotAscii": "test_authenticate_garbage_is_not_identified",
+    "QuotesTheCredential": "test_authenticate_credential_is_not_shown",
+    "LogsTheCredential": "test_authenticate_credential_is_not_shown",
+    "PrintsTheCredential": "test_authenticate_credential_is_not_shown",
+    "NamesTheClientByItsCredential": "test_authenticate_credential_is_not_shown",
+    "ClaimsTheCredential": "test_server_accepts_valid_credentials_only",
+    "ForgesTheLog": "test_authenticate_garbage_is_not_identified",
+    "FillsTheLog": "test_authenticate_garbage_is_not_identified",
+    "HasNoCause": "test_authenticate_invalid_credential_is_rejected",
+    "DeclinesTheWrong": "test_authenticate_invalid_credential_is_rejected",
+    "RejectsWhoShowsNothing": "test_authenticate_no_credential_returns_none",
+    "AnswersWithABool": "test_authenticate_valid_credential_is_identified",
+    "InventsASubprotocol": "test_server_accepts_valid_credentials_only",
+    "MixesClientsUp": "test_authenticate_simultaneous_clients_are_separate",
+    "MixesTasksUp": "test_authenticate_simultaneous_clients_are_separate",
+    "BelongsToItsFirstLoop": "test_authenticate_in_second_event_loop_works",
+    "BlocksAllTheSame": "test_never_blocks_strategy_does_not_block",
+    "SaysThatACoroutineNeverBlocks": "test_never_blocks_strategy_does_not_block",
+    "Hangs": "test_authenticate_garbage_is_not_identified",
 }
 
 
 @pytest.mark.slow
-def test_every_fault_is_found_and_what_is_right_passes() -> None:
-    """Strategies that are broken in one way each, run through the suite by a pytest of their own."""
+def test_auth_suite_finds_every_planted_fault() -> None:
+    """Each broken strategy fails its test in a separate pytest run, and the correct one passes."""
     file = Path(__file__).with_name("broken_strategies.py")
     tests = [f"{file}::Test{name}::{test}" for name, test in FINDS.items()]
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-rf", "--tb=no", "-p", "no:cacheprovider"]

@@ -28,7 +28,7 @@ from websockets.sync.client import connect
 
 from zcli_core.app import zCLI
 from zcli_core.testing.auth import make_request
-from zcli_core.testing.auth_server import knocking
+from zcli_core.testing.auth_server import connecting
 from zcli_core.websocket.contract import Request
 
 ALICE = {"sub": "alice", "exp": int(time.time()) + 3600}
@@ -39,7 +39,7 @@ class Door:
     """A server whose clients have to show a token."""
 
     def __init__(self, settings: dict[str, Any], folder: Path) -> None:
-        websocket = {"require_auth": True, "auth": ["jwt"], "auth_failures_max": 1000, "max_refusal_delay": 0}
+        websocket = {"require_auth": True, "auth": ["jwt"], "max_auth_failures": 1000, "max_refusal_delay": 0}
         websocket |= settings.pop("websocket", {})
         quiet = {"title": "door", "deployment": "Production", "logger": "PROD", "logger_path": str(folder)}
         self.z = zCLI({**quiet, "websocket": websocket, "jwt": settings})
@@ -54,12 +54,12 @@ class Door:
 
     def admits(self, request: Request | str) -> dict[str, Any] | None:
         """What is known of a client once it is in; None if it is refused with 1008."""
-        with knocking(self.port, showing(request) if isinstance(request, str) else request) as reception:
-            if reception.code is not None:
-                assert (reception.code, reception.subprotocol) in ((1008, None), (1008, "bearer"))
+        with connecting(self.port, showing(request) if isinstance(request, str) else request) as result:
+            if result.code is not None:
+                assert (result.code, result.subprotocol) in ((1008, None), (1008, "bearer"))
                 return None
             websocket = self.z.comm.websocket
-            (client,) = [each for each in websocket.clients if each.remote_address == reception.address]
+            (client,) = [each for each in websocket.clients if each.remote_address == result.address]
             known: dict[str, Any] = websocket.auth.get_client_info(client)
             return known
 
@@ -142,7 +142,7 @@ def test_whoever_shows_no_token_is_refused(door: Callable[..., Door]) -> None:
     served = door(secret=SECRET)
     for request in (make_request(), showing("a-plain-token"), make_request(headers={"Authorization": "Basic YTpi"})):
         assert served.admits(request) is None
-    eventually(lambda: "it showed no credential (jwt)" in served.log())
+    eventually(lambda: "it sent no credential (jwt)" in served.log())
 
 
 def test_keys_at_a_url_come_and_go_without_a_restart(door: Callable[..., Door]) -> None:
@@ -206,12 +206,12 @@ def test_the_other_way_round_a_signed_token_is_a_wrong_plain_one(door: Callable[
     """Whoever is asked first and rejects has decided: such is the contract."""
     served = door(secret=SECRET, websocket={"auth": ["token", "jwt"], "token": "the-plain-token"})
     assert served.admits("the-plain-token") is not None
-    assert "not a configured one (the auth strategy 'token'" in served.refusal(token())
+    assert "unknown token (the auth strategy 'token'" in served.refusal(token())
 
 
 def test_wrong_tokens_count_as_failed_attempts(door: Callable[..., Door]) -> None:
     """As every other wrong credential does."""
-    served = door(secret=SECRET, websocket={"auth_failures_max": 2})
+    served = door(secret=SECRET, websocket={"max_auth_failures": 2})
     served.refusal(token(exp=1))
     served.refusal(token("another-secret-of-more-than-32-bytes"))
     assert "too many wrong credentials" in served.refusal(token())

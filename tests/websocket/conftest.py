@@ -1,4 +1,4 @@
-"""What the tests of the WebSocket server share."""
+"""Fixtures for the tests of the WebSocket server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zcli_core.app import zCLI
 
 @pytest.fixture
 def make_z(isolated: Path) -> Iterator[Callable[..., zCLI]]:
-    """Makes zCLI objects with settings of the section ``websocket``; they are closed with the test."""
+    """Return a function that makes zCLI objects with ``websocket`` settings; they are closed after the test."""
     made: list[zCLI] = []
 
     def make(**settings: Any) -> zCLI:
@@ -31,7 +31,7 @@ def make_z(isolated: Path) -> Iterator[Callable[..., zCLI]]:
 
 @pytest.fixture
 def serve(make_z: Callable[..., zCLI]) -> Callable[..., Served]:
-    """Starts servers in the background, on free ports; they are stopped with the test."""
+    """Return a function that starts background servers on free ports; they are stopped after the test."""
 
     def start(handler: Any = None, *, on_connect: Any = None, on_disconnect: Any = None, **settings: Any) -> Served:
         z = make_z(**settings)
@@ -46,5 +46,5 @@ def serve(make_z: Callable[..., zCLI]) -> Callable[..., Served]:
 
 @pytest.fixture
 def certificates(tmp_path: Path) -> Certificates:
-    """Certificates of an authority that exists for this test alone."""
+    """Certificates of an authority that is made for this test."""
     return Certificates(tmp_path)

@@ -1,4 +1,4 @@
-"""Broadcast, publish and send: to whom, from where, and what a client that does not read costs the others."""
+"""Broadcast, publish and send: which clients get a message, and what a client that does not read costs the others."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _clients(stack: contextlib.ExitStack, served: Served, count: int) -> list[An
     return clients
 
 
-def test_broadcast_reaches_everybody_but_the_excluded_and_says_how_many(serve: Serve) -> None:
-    """The guide's handler."""
+def test_broadcast_exclude_reaches_all_others(serve: Serve) -> None:
+    """The guide's handler: the count is the number of receivers."""
     counts: list[int] = []
 
     async def handler(websocket: Any, message: str) -> None:
@@ -40,8 +40,8 @@ def test_broadcast_reaches_everybody_but_the_excluded_and_says_how_many(serve: S
     assert counts == [3]
 
 
-def test_publish_reaches_everybody_from_any_thread(serve: Serve) -> None:
-    """Without waiting; the future has the count. In one thread's order."""
+def test_publish_from_any_thread_reaches_all(serve: Serve) -> None:
+    """It does not wait; the future has the count, and the messages of one thread keep their order."""
     served = serve()
     with contextlib.ExitStack() as stack:
         clients = _clients(stack, served, 3)
@@ -55,8 +55,8 @@ def test_publish_reaches_everybody_from_any_thread(serve: Serve) -> None:
         assert [clients[0].recv(timeout=DEADLINE) for _ in range(2)] == [b"one", "two"]
 
 
-def test_publish_to_one_client_or_to_all_but_several(serve: Serve) -> None:
-    """``to`` names one, ``exclude`` one or several."""
+def test_publish_to_and_exclude_select_clients(serve: Serve) -> None:
+    """``to`` selects one client, and ``exclude`` leaves out one or several."""
     served = serve()
     with contextlib.ExitStack() as stack:
         clients = _clients(stack, served, 3)
@@ -67,7 +67,7 @@ def test_publish_to_one_client_or_to_all_but_several(serve: Serve) -> None:
         assert clients[0].recv(timeout=DEADLINE) == "rest"
         clients[1].close()
         eventually(lambda: served.websocket.client_count == 2)
-        assert served.websocket.publish("anybody?", to=connections[1]).result(DEADLINE) == 0
+        assert served.websocket.publish("hello", to=connections[1]).result(DEADLINE) == 0
 
 
 @pytest.mark.parametrize("how", ["publish", "broadcast in a handler", "broadcast elsewhere"])
@@ -85,8 +85,8 @@ def test_publish_to_one_client_or_to_all_but_several(serve: Serve) -> None:
     ],
     ids=["one", "blocking", "several", "generator", "twice", "values", "none in a list", "none in a set"],
 )
-def test_recipients_get_a_message_once_each(serve: Serve, pick: Any, expected: list[int], how: str) -> None:
-    """And nobody else, whichever way it is sent."""
+def test_publish_to_duplicates_sends_once(serve: Serve, pick: Any, expected: list[int], how: str) -> None:
+    """Each selected client gets one message, and no other client gets any."""
     found: list[int] = []
 
     async def handler(websocket: Any, message: str) -> None:
@@ -113,8 +113,8 @@ def test_recipients_get_a_message_once_each(serve: Serve, pick: Any, expected: l
 
 
 @pytest.mark.parametrize("wrong", [None, "alice", 5, [None], {"alice": 1}, b"x"])
-def test_recipients_that_are_not_clients_raise(serve: Serve, wrong: Any) -> None:
-    """None too: a script that looks for a client and finds none must not speak to everybody."""
+def test_publish_to_non_clients_raises(serve: Serve, wrong: Any) -> None:
+    """None is an error too, because a script that finds no client must not send to all."""
     served = serve()
     with served.client() as client:
         eventually(lambda: served.websocket.client_count == 1)
@@ -128,8 +128,8 @@ def test_recipients_that_are_not_clients_raise(serve: Serve, wrong: Any) -> None
         assert client.recv(timeout=DEADLINE) == "end"
 
 
-def test_excluded_recipients_get_nothing(serve: Serve) -> None:
-    """Also if they are among those to send to."""
+def test_publish_to_excluded_client_sends_nothing(serve: Serve) -> None:
+    """``exclude`` also applies to clients in ``to``."""
     served = serve()
     with contextlib.ExitStack() as stack:
         clients = _clients(stack, served, 3)
@@ -139,8 +139,8 @@ def test_excluded_recipients_get_nothing(serve: Serve) -> None:
         assert [client.recv(timeout=DEADLINE) for client in clients] == ["end", "x", "end"]
 
 
-def test_broadcast_and_send_work_in_another_event_loop(serve: Serve) -> None:
-    """A script with a loop of its own awaits them there."""
+def test_broadcast_in_other_loop_works(serve: Serve) -> None:
+    """A script awaits broadcast and send in an event loop of its own."""
     served = serve()
 
     async def elsewhere() -> list[Any]:
@@ -156,8 +156,8 @@ def test_broadcast_and_send_work_in_another_event_loop(serve: Serve) -> None:
         assert [client.recv(timeout=DEADLINE) for _ in range(2)] == ["to all", "to you"]
 
 
-def test_send_says_whether_the_client_was_still_there(serve: Serve) -> None:
-    """A client that has gone is no error."""
+def test_send_to_gone_client_returns_false(serve: Serve) -> None:
+    """A client that has disconnected is not an error."""
     sent: list[bool] = []
 
     async def handler(websocket: Any, message: str) -> None:
@@ -175,8 +175,8 @@ def test_send_says_whether_the_client_was_still_there(serve: Serve) -> None:
         assert other.state.name == "CLOSED"
 
 
-def test_without_a_running_server_nobody_is_reached(make_z: Any) -> None:
-    """Zero clients is a count, not an error: a publisher's thread need not know when the server stops."""
+def test_publish_without_server_counts_zero(make_z: Any) -> None:
+    """Zero clients is a count and not an error, because a thread cannot know when the server stops."""
     server = make_z().comm.websocket
     assert server.publish("hello").result(0) == 0
     assert asyncio.run(server.broadcast("hello")) == 0
@@ -184,14 +184,14 @@ def test_without_a_running_server_nobody_is_reached(make_z: Any) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["alice", 5, ["alice"]])
-def test_what_is_no_client_cannot_be_excluded(serve: Serve, wrong: Any) -> None:
-    """A mistake, said at once."""
+def test_publish_exclude_non_client_raises(serve: Serve, wrong: Any) -> None:
+    """The error is raised at once."""
     with pytest.raises(TypeError, match=r"^(each item of )?exclude must be a client\b.*, got (str|int)"):
         serve().websocket.publish("hello", exclude=wrong)
 
 
 def _lazy_client(served: Served) -> socket.socket:
-    """A client that opens and never reads again."""
+    """A client that never reads after its upgrade."""
     lazy = socket.socket()
     lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     lazy.connect(("127.0.0.1", served.port))
@@ -202,10 +202,10 @@ def _lazy_client(served: Served) -> socket.socket:
     return lazy
 
 
-def test_a_client_that_stops_reading_is_dropped_and_disturbs_nobody(serve: Serve) -> None:
-    """Of 10,000 messages the others get all; it is closed with 1013 and counted, and what waits for it is bounded."""
+def test_broadcast_slow_client_is_closed_alone(serve: Serve) -> None:
+    """It is closed with 1013 and counted, its buffer is bounded, and the others get all 10,000 messages."""
     limit = 256 * 1024
-    served = serve(send_buffer_max=limit)
+    served = serve(max_send_buffer=limit)
     count, size = 10_000, 1024  # more than the system buffers
     received: list[int] = []
 
@@ -228,17 +228,17 @@ def test_a_client_that_stops_reading_is_dropped_and_disturbs_nobody(serve: Serve
         eventually(lambda: served.websocket.slow_client_count == 1)
         assert largest < limit + 64 * 1024
         eventually(lambda: connection.close_code == 1013)
-    served.logged("read too slowly and was dropped")
+    served.logged("read too slowly and was disconnected")
     served.handle.stop()
     assert "1 had been dropped for reading too slowly" in served.log()
 
 
-def test_client_that_closes_with_1013_is_not_slow(serve: Serve) -> None:
-    """Only a client that the server closes with this code counts as one that read too slowly."""
+def test_close_1013_by_client_is_not_slow(serve: Serve) -> None:
+    """Only a client that the server closes for it counts as one that read too slowly."""
     served = serve()
     with served.client() as client:
         client.close(1013, "later")
-    served.logged("left: closed by the client, 1013 'later'")
+    served.logged("disconnected: closed by the client, 1013 'later'")
     assert served.websocket.slow_client_count == 0
 
 
@@ -248,8 +248,8 @@ def _clients_beside(stack: contextlib.ExitStack, served: Served, count: int, tot
     return clients
 
 
-def test_a_handler_that_answers_a_client_that_does_not_read_waits_and_no_other_does(serve: Serve) -> None:
-    """Sending one by one holds the sender back instead: that is what ``await`` is for."""
+def test_send_to_slow_client_waits_alone(serve: Serve) -> None:
+    """``await send()`` holds back the sending handler and no other."""
     sent = 0
     limit = 1024 * 1024
 
@@ -264,7 +264,7 @@ def test_a_handler_that_answers_a_client_that_does_not_read_waits_and_no_other_d
     async def echo(websocket: Any, message: str) -> None:
         await websocket.send(message)
 
-    served = serve(echo, on_connect=flood, send_buffer_max=limit)
+    served = serve(echo, on_connect=flood, max_send_buffer=limit)
     with _lazy_client(served):
         eventually(lambda: sent > 0)
         with served.client("/flood") as other:
@@ -275,8 +275,8 @@ def test_a_handler_that_answers_a_client_that_does_not_read_waits_and_no_other_d
         assert sent < 1000
 
 
-def test_a_broadcast_is_encoded_once_for_all(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are."""
+def test_broadcast_is_encoded_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All clients share one encoded message."""
     served = serve()
     with contextlib.ExitStack() as stack:
         _clients(stack, served, 5)
@@ -288,8 +288,8 @@ def test_a_broadcast_is_encoded_once_for_all(serve: Serve, monkeypatch: pytest.M
     assert prepared == ["hello"]
 
 
-def test_a_broadcast_that_runs_into_the_end_of_the_server_is_told(serve: Serve) -> None:
-    """Whoever waits for a count gets one, whenever the server stops."""
+def test_publish_while_stopping_has_a_result(serve: Serve) -> None:
+    """Every future gets a count, whenever the server stops."""
     served = serve()
     futures = []
     with served.client() as client:

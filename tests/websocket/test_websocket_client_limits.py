@@ -1,4 +1,4 @@
-"""What one client may take: connections of its address, messages a second, and the time that its credential gives."""
+"""Limits for one client: connections of its address, messages per second, and the expiry of its credential."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Serve = Callable[..., Served]
 # --- connections of one address ---
 
 
-def test_address_over_its_limit_is_refused(serve: Serve) -> None:
-    """With 1013; a place that is freed can be taken at once, and other addresses have their own."""
+def test_address_limit_reached_is_refused(serve: Serve) -> None:
+    """With 1013; a freed slot can be used at once, and other addresses have their own limit."""
     served = serve(max_connections_per_address=2, trusted_proxies=["127.0.0.1"])
 
     def client(address: str) -> Any:
@@ -45,19 +45,21 @@ def test_address_over_its_limit_is_refused(serve: Serve) -> None:
         assert talks(again)
     assert "its address has 2 connections or running handlers (websocket.max_connections_per_address)" in served.log()
     eventually(
-        lambda: served.websocket._server.limits._counts == {"203.0.113.7": 1} or not served.websocket.client_count
+        lambda: (
+            served.websocket._server.sessions.limits._counts == {"203.0.113.7": 1} or not served.websocket.client_count
+        )
     )
 
 
-def test_address_over_its_limit_by_status_is_429(serve: Serve) -> None:
-    """Where refusals are HTTP answers."""
+def test_address_limit_with_http_refusal_is_429(serve: Serve) -> None:
+    """With ``refuse_with: http`` the refusal is an HTTP status."""
     served = serve(max_connections_per_address=1, refuse_with="http")
     with served.client():
         assert served.status() == 429
 
 
-def test_limit_per_address_leaves_a_unix_socket_alone(serve: Serve, tmp_path: Path) -> None:
-    """Its clients have no address, and all of them together are not one client."""
+def test_address_limit_ignores_unix_socket(serve: Serve, tmp_path: Path) -> None:
+    """Its clients have no address and do not count as one client."""
     path = str(tmp_path / "s")
     served = serve(unix_path=path, max_connections_per_address=1)
     with unix_connect(path, uri="ws://localhost/") as first, unix_connect(path, uri="ws://localhost/") as second:
@@ -70,8 +72,8 @@ def test_limit_per_address_leaves_a_unix_socket_alone(serve: Serve, tmp_path: Pa
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-def test_client_that_sends_too_fast_is_read_more_slowly(serve: Serve, plain: bool) -> None:
-    """Nothing is lost or closed: the messages of a second come at once, the others one by one."""
+def test_rate_limit_fast_client_is_delayed(serve: Serve, plain: bool) -> None:
+    """No message is lost: the messages of one second are read at once, the others one by one."""
     times: list[float] = []
     texts: list[str] = []
 
@@ -93,8 +95,8 @@ def test_client_that_sends_too_fast_is_read_more_slowly(serve: Serve, plain: boo
     assert served.log().count("sends more than 50 messages a second and is read more slowly") == 1
 
 
-def test_client_within_its_rate_is_not_held(serve: Serve) -> None:
-    """It is answered at once, and nothing is logged."""
+def test_rate_limit_normal_client_is_not_delayed(serve: Serve) -> None:
+    """Its messages are handled at once, and nothing is logged."""
     served = serve(max_messages_per_second=1000)
     with served.client() as client:
         for _ in range(100):
@@ -102,8 +104,8 @@ def test_client_within_its_rate_is_not_held(serve: Serve) -> None:
     assert "is read more slowly" not in served.log()
 
 
-def test_rate_of_one_client_does_not_hold_others(serve: Serve) -> None:
-    """Each has its own."""
+def test_rate_limit_other_client_is_not_delayed(serve: Serve) -> None:
+    """Each client has its own rate."""
     served = serve(max_messages_per_second=5)
     with served.client() as fast, served.client() as slow:
         for number in range(8):
@@ -112,8 +114,8 @@ def test_rate_of_one_client_does_not_hold_others(serve: Serve) -> None:
         assert fast.recv(timeout=DEADLINE) == "0"
 
 
-def test_held_client_can_close(serve: Serve) -> None:
-    """Its close frame stands behind messages that wait; the server closes and stops in time."""
+def test_rate_limit_delayed_client_can_close(serve: Serve) -> None:
+    """Its close frame comes after waiting messages; the server closes and stops in time."""
     served = serve(max_messages_per_second=2, close_timeout=2)
     with served.client() as client:
         for number in range(10):
@@ -128,7 +130,7 @@ def test_held_client_can_close(serve: Serve) -> None:
 
 
 class _Timed:
-    """Admits everybody, until the time that the query tells."""
+    """Accepts every client until the time in its query."""
 
     never_blocks = True
 
@@ -138,7 +140,7 @@ class _Timed:
 
 @pytest.fixture
 def timed(isolated: Path) -> Iterator[Any]:
-    """A server whose strategy says how long its clients may stay."""
+    """A server whose strategy sets the expiry of its clients."""
     with serving(lambda context: _Timed(), {}, isolated) as served:  # type: ignore[arg-type,return-value]
         yield served
 
@@ -149,10 +151,10 @@ def _client(timed: Any, expires_at: object) -> Iterator[Any]:
         yield client
 
 
-def test_credential_that_expires_ends_the_connection(timed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 1008 and a reason, at its time, however often the clock was looked at before."""
-    monkeypatch.setattr(client_limits, "_LOOK_AGAIN", 0.02)
-    for seconds in (0.2, 5.0):  # on a loaded machine the first may not be enough to get in
+def test_expired_credential_closes_connection(timed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 1008 and a reason at the expiry, however often the clock was read before."""
+    monkeypatch.setattr(client_limits, "_RECHECK", 0.02)
+    for seconds in (0.2, 5.0):  # on a loaded machine the first lifetime may end before the client is accepted
         expires_at = time.time() + seconds
         with _client(timed, expires_at) as client:
             with contextlib.suppress(ConnectionClosed):
@@ -167,20 +169,20 @@ def test_credential_that_expires_ends_the_connection(timed: Any, monkeypatch: py
 
 
 @pytest.mark.parametrize("expires_at", [None, 10**12, 1e300, "10**400"])
-def test_credential_that_lasts_keeps_the_connection(timed: Any, expires_at: Any) -> None:
-    """None means that it never expires; a time in the far future is no trouble."""
+def test_credential_without_expiry_keeps_connection(timed: Any, expires_at: Any) -> None:
+    """None never expires, and a time in the far future is accepted."""
     with _client(timed, expires_at) as client:
         assert talks(client)
         (connection,) = timed.z.comm.websocket.clients
         info = timed.z.comm.websocket.auth.get_client_info(connection)
         assert (info["expires_at"] is None) == (expires_at is None)
-    eventually(lambda: not timed.z.comm.websocket._server.limits._expiring)
+    eventually(lambda: not timed.z.comm.websocket._server.sessions.limits._expiring)
 
 
 @pytest.mark.parametrize(
     ("expires_at", "code"), [(0, 1008), (-math.pi, 1008), ("'soon'", 1011), ("True", 1011), ("float('nan')", 1011)]
 )
-def test_credential_with_a_wrong_time_is_refused(timed: Any, expires_at: object, code: int) -> None:
-    """One that has expired as a wrong credential, one that is not a time as a fault of the strategy."""
+def test_credential_with_invalid_expiry_is_refused(timed: Any, expires_at: object, code: int) -> None:
+    """An expired one is a wrong credential; an invalid value is an error of the strategy."""
     with _client(timed, expires_at) as client:
         assert end_of(client)[0] == code

@@ -1,4 +1,4 @@
-"""The object that a handler is given: its names, and what they say."""
+"""The connection object that a handler gets."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Serve = Callable[..., Served]
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-def test_everything_that_is_known_of_a_connection(serve: Serve, plain: bool) -> None:
-    """Addresses, path, query, headers, identifier, subprotocol, state."""
+def test_connection_properties_have_values(serve: Serve, plain: bool) -> None:
+    """Addresses, path, query, headers, identifier, subprotocol and state."""
     found: dict[str, Any] = {}
 
     def note(websocket: Any) -> None:
@@ -56,8 +56,8 @@ def test_everything_that_is_known_of_a_connection(serve: Serve, plain: bool) -> 
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-def test_a_ping_is_answered_and_its_time_kept(serve: Serve, plain: bool) -> None:
-    """Await the ping for sending it, and what it gives for the answer; a thread waits for both at once."""
+def test_ping_returns_round_trip_time(serve: Serve, plain: bool) -> None:
+    """Awaiting the ping sends it, and awaiting its result waits for the pong; a thread does both in one call."""
     found: list[float] = []
 
     async def ping(websocket: Any, message: str) -> None:
@@ -75,7 +75,7 @@ def test_a_ping_is_answered_and_its_time_kept(serve: Serve, plain: bool) -> None
     assert found[1] == found[2]
 
 
-def test_wrong_close_codes_and_reasons_are_value_errors(serve: Serve) -> None:
+def test_close_invalid_code_or_reason_raises(serve: Serve) -> None:
     """RFC 6455, 7.4: some codes are never sent."""
     errors: list[str] = []
 
@@ -93,8 +93,8 @@ def test_wrong_close_codes_and_reasons_are_value_errors(serve: Serve) -> None:
     assert len(errors) == 6
 
 
-def test_after_the_end_sending_and_receiving_raise_and_closing_does_nothing(serve: Serve) -> None:
-    """ConnectionClosed tells the code and the reason."""
+def test_closed_connection_send_and_recv_raise(serve: Serve) -> None:
+    """ConnectionClosed has the code and the reason, and close() does nothing."""
     outcome: list[Any] = []
 
     async def leave(websocket: Any) -> None:
@@ -114,8 +114,8 @@ def test_after_the_end_sending_and_receiving_raise_and_closing_does_nothing(serv
     assert outcome == [(4001, "bye")] * 3 + [State.CLOSED]
 
 
-def test_two_receivers_at_once_are_a_mistake(serve: Serve) -> None:
-    """Which of them would get the message?"""
+def test_recv_twice_at_once_raises(serve: Serve) -> None:
+    """It would be undefined which call gets the message."""
     errors: list[str] = []
 
     async def handler(websocket: Any, message: str) -> None:
@@ -136,8 +136,8 @@ def test_two_receivers_at_once_are_a_mistake(serve: Serve) -> None:
     assert len(errors) == 1
 
 
-def test_the_blocking_twin_works_from_any_thread_but_the_loops_own(serve: Serve) -> None:
-    """There it would wait for itself for ever, so it says so."""
+def test_blocking_in_loop_thread_raises(serve: Serve) -> None:
+    """It works in every other thread; in the loop's thread it would wait for itself."""
     errors: list[str] = []
 
     async def handler(websocket: Any, message: str) -> None:
@@ -154,8 +154,8 @@ def test_the_blocking_twin_works_from_any_thread_but_the_loops_own(serve: Serve)
     assert "block the event loop" in errors[0]
 
 
-def test_a_blocking_connection_is_the_same_client(serve: Serve) -> None:
-    """It compares equal to its twin, and both can be excluded and asked about."""
+def test_blocking_equals_its_async_connection(serve: Serve) -> None:
+    """Both can be excluded and passed to get_client_info."""
     found: list[Any] = []
 
     def handler(websocket: Any, message: str) -> None:
@@ -173,8 +173,8 @@ def test_a_blocking_connection_is_the_same_client(serve: Serve) -> None:
     assert found == [True, True, 0, True]
 
 
-def test_a_blocking_connection_of_a_server_that_has_stopped_is_closed(serve: Serve) -> None:
-    """Instead of waiting for a loop that is no more."""
+def test_blocking_after_stop_raises_closed(serve: Serve) -> None:
+    """It does not wait for an event loop that has ended."""
     served = serve()
     with served.client():
         (connection,) = eventually(lambda: served.websocket.clients)

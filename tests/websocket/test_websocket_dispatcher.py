@@ -1,4 +1,4 @@
-"""What a handler may do: all of asyncio has to work in it, started in place or by its task."""
+"""The dispatcher: all of asyncio works in a handler, whether it is started in place or by its task."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from zcli_core.errors import ConnectionClosed
-from zcli_core.websocket import dispatcher as driver_module
+from zcli_core.websocket import dispatcher as dispatcher_module
 from zcli_core.websocket.contract import Closed, ClosedBy, Message
-from zcli_core.websocket.dispatcher import MAX_WAITING, HandlerDriver
+from zcli_core.websocket.dispatcher import MAX_WAITING, MessageDispatcher
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default=0)
 GONE = Closed(1000, "", ClosedBy.CLIENT)
@@ -21,16 +21,16 @@ GONE = Closed(1000, "", ClosedBy.CLIENT)
 
 @pytest.fixture(params=["in place", "by its task"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of starting a handler; on Python 3.10 there is but one."""
+    """Both ways of starting a handler; Python 3.10 has only one."""
     if request.param == "by its task":
-        monkeypatch.setattr(driver_module, "_IN_PLACE", False)
+        monkeypatch.setattr(dispatcher_module, "_IN_PLACE", False)
     elif sys.version_info < (3, 11):
         pytest.skip("Python 3.10 always starts handlers by the task")
     return str(request.param)
 
 
 class Side:
-    """The other side of a driver: the transport that delivers to it and the facade that owns it."""
+    """The transport and the session of a dispatcher."""
 
     def __init__(self, handler: Callable[[Side, Message], Awaitable[None]]) -> None:
         self.handler = handler
@@ -39,24 +39,24 @@ class Side:
         self.errors: list[BaseException] = []
         self.close_codes: list[int] = []
         self.was_closed: list[Closed] = []
-        self.driver = HandlerDriver(self, self, asyncio.get_running_loop())  # type: ignore[arg-type]
+        self.dispatcher = MessageDispatcher(self, self, asyncio.get_running_loop())  # type: ignore[arg-type]
 
-    async def opened(self) -> None:
+    async def run_on_connect(self) -> None:
         self.log.append("opened")
 
     async def handle(self, message: Message) -> None:
         await self.handler(self, message)
 
-    def failed(self, error: BaseException) -> None:
+    def handler_failed(self, error: BaseException) -> None:
         self.errors.append(error)
 
     def closed(self, closed: Closed) -> None:
         self.was_closed.append(closed)
 
-    async def left(self) -> None:
+    async def run_on_disconnect(self) -> None:
         self.log.append("left")
 
-    def abandoned(self) -> None:
+    def handler_abandoned(self) -> None:
         self.log.append("abandoned")
 
     def resume_delivery(self) -> None:
@@ -67,10 +67,10 @@ class Side:
 
     def deliver(self, *messages: Message) -> list[bool]:
         """Deliver as a transport does: from a callback of the loop, outside every task."""
-        return [self.driver.message(message) for message in messages]
+        return [self.dispatcher.message(message) for message in messages]
 
     async def until(self, *expected: Any) -> None:
-        """Wait until the log ends like that; on the way every message was handled in order."""
+        """Wait until the log has exactly these entries after the first."""
 
         async def settle() -> None:
             while self.log[1:] != list(expected):
@@ -84,16 +84,16 @@ class Side:
 
 
 def run(handler: Callable[[Side, Message], Awaitable[None]], scenario: Callable[[Side], Awaitable[None]]) -> Side:
-    """Run a scenario beside an open connection, and end the connection."""
+    """Run a scenario with an open connection, then end the connection."""
 
     async def main() -> Side:
         side = Side(handler)
         await asyncio.sleep(0)
         await scenario(side)
-        side.driver.closed(GONE)
-        if not side.driver.task.done():
-            await asyncio.wait([side.driver.task], timeout=20)
-        assert side.driver.task.done()
+        side.dispatcher.closed(GONE)
+        if not side.dispatcher.task.done():
+            await asyncio.wait([side.dispatcher.task], timeout=20)
+        assert side.dispatcher.task.done()
         assert [closed[:4] for closed in side.was_closed] == [GONE[:4]]
         return side
 
@@ -104,7 +104,7 @@ def soon(side: Side, *messages: Message) -> None:
     asyncio.get_running_loop().call_soon(side.deliver, *messages)
 
 
-def test_messages_are_handled_in_order_whether_the_handler_waits_or_not() -> None:
+def test_dispatch_waiting_or_not_keeps_order() -> None:
     async def handler(side: Side, message: Message) -> None:
         if int(message) % 3 == 0:
             await asyncio.sleep(0.001 if int(message) % 2 else 0)
@@ -117,11 +117,11 @@ def test_messages_are_handled_in_order_whether_the_handler_waits_or_not() -> Non
     run(handler, scenario)
 
 
-def test_the_current_task_is_the_connections_before_and_after_waiting() -> None:
+def test_dispatch_current_task_is_the_connections() -> None:
     async def handler(side: Side, message: Message) -> None:
         before = asyncio.current_task()
         await asyncio.sleep(0)
-        side.log.append(before is side.driver.task is asyncio.current_task())
+        side.log.append(before is side.dispatcher.task is asyncio.current_task())
 
     async def scenario(side: Side) -> None:
         soon(side, "a")
@@ -130,7 +130,7 @@ def test_the_current_task_is_the_connections_before_and_after_waiting() -> None:
     run(handler, scenario)
 
 
-def test_context_variables_outlast_waiting_and_messages_but_not_the_connection() -> None:
+def test_dispatch_context_lasts_for_the_connection() -> None:
     async def handler(side: Side, message: Message) -> None:
         token = VARIABLE.set(VARIABLE.get() + 1)
         if message == "reset":
@@ -148,7 +148,7 @@ def test_context_variables_outlast_waiting_and_messages_but_not_the_connection()
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout came with Python 3.11")
 @pytest.mark.parametrize("seconds", [0, 0.001, 0.02])
-def test_a_timeout_ends_the_wait_in_a_handler_and_nothing_else(seconds: float) -> None:
+def test_dispatch_timeout_ends_only_its_wait(seconds: float) -> None:
     async def handler(side: Side, message: Message) -> None:
         try:
             async with asyncio.timeout(seconds):
@@ -159,12 +159,12 @@ def test_a_timeout_ends_the_wait_in_a_handler_and_nothing_else(seconds: float) -
     async def scenario(side: Side) -> None:
         soon(side, "a", "b")
         await side.until("a", "b")
-        assert side.driver.task.cancelling() == 0
+        assert side.dispatcher.task.cancelling() == 0
 
     run(handler, scenario)
 
 
-def test_wait_for_and_a_task_group_work_in_a_handler() -> None:
+def test_dispatch_wait_for_and_task_group_work() -> None:
     async def handler(side: Side, message: Message) -> None:
         side.log.append(await asyncio.wait_for(asyncio.sleep(0.001, "waited"), 5))
         if sys.version_info >= (3, 11):
@@ -180,7 +180,7 @@ def test_wait_for_and_a_task_group_work_in_a_handler() -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 has brought eager tasks")
-def test_driver_works_in_an_eager_task() -> None:
+def test_dispatch_in_eager_task_works() -> None:
     """The loop may be the program's own, with tasks that begin to run before they are returned."""
 
     async def handler(side: Side, message: Message) -> None:
@@ -191,15 +191,15 @@ def test_driver_works_in_an_eager_task() -> None:
         side = Side(handler)
         soon(side, "a", "b")
         await side.until("a", "b")
-        side.driver.closed(GONE)
-        await asyncio.wait([side.driver.task], timeout=20)
+        side.dispatcher.closed(GONE)
+        await asyncio.wait([side.dispatcher.task], timeout=20)
         return side
 
     side = asyncio.run(main())
     assert (side.log[-1], side.errors, side.close_codes) == ("left", [], [])
 
 
-def test_a_handler_may_cancel_its_own_task_and_recover() -> None:
+def test_dispatch_own_cancellation_can_be_caught() -> None:
     async def handler(side: Side, message: Message) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -220,7 +220,7 @@ def test_a_handler_may_cancel_its_own_task_and_recover() -> None:
 
 
 @pytest.mark.parametrize("wait_first", [False, True])
-def test_a_handler_that_raises_is_reported_once_and_closes_with_1011(wait_first: bool) -> None:
+def test_dispatch_error_closes_with_1011(wait_first: bool) -> None:
     async def handler(side: Side, message: Message) -> None:
         if wait_first:
             await asyncio.sleep(0)
@@ -236,10 +236,10 @@ def test_a_handler_that_raises_is_reported_once_and_closes_with_1011(wait_first:
     assert side.was_closed[0].dropped == 1
 
 
-def test_receive_takes_the_next_message_out_of_the_sequence() -> None:
+def test_receive_takes_the_next_message() -> None:
     async def handler(side: Side, message: Message) -> None:
         if message == "ask":
-            side.log.append(("asked", await side.driver.receive()))
+            side.log.append(("asked", await side.dispatcher.receive()))
         else:
             side.log.append(message)
 
@@ -252,10 +252,10 @@ def test_receive_takes_the_next_message_out_of_the_sequence() -> None:
     run(handler, scenario)
 
 
-def test_receive_raises_connection_closed_when_the_connection_ends_and_nobody_is_blamed() -> None:
+def test_receive_at_the_end_raises_closed() -> None:
     async def handler(side: Side, message: Message) -> None:
         try:
-            await side.driver.receive()
+            await side.dispatcher.receive()
         except ConnectionClosed as closed:
             side.log.append(closed.code)
             raise
@@ -269,14 +269,14 @@ def test_receive_raises_connection_closed_when_the_connection_ends_and_nobody_is
 
 
 @pytest.mark.parametrize("end", ["cancelled", "served"])
-def test_what_receive_does_not_take_is_handled(end: str) -> None:
-    """At once, not with the next message: where another task than the handler's receives."""
+def test_receive_leaves_other_messages_to_handler(end: str) -> None:
+    """They are handled at once, also if another task than the handler's receives."""
 
     async def handler(side: Side, message: Message) -> None:
         side.log.append(message)
 
     async def scenario(side: Side) -> None:
-        receiving = asyncio.create_task(side.driver.receive())
+        receiving = asyncio.create_task(side.dispatcher.receive())
         await asyncio.sleep(0)
         side.deliver(*(["b"] if end == "cancelled" else ["a", "b"]))
         if end == "cancelled":
@@ -288,10 +288,10 @@ def test_what_receive_does_not_take_is_handled(end: str) -> None:
     run(handler, scenario)
 
 
-def test_a_second_receive_at_the_same_time_is_a_mistake() -> None:
+def test_receive_twice_at_once_raises() -> None:
     async def handler(side: Side, message: Message) -> None:
         with pytest.raises(RuntimeError, match="recv"):
-            await asyncio.gather(side.driver.receive(), side.driver.receive())
+            await asyncio.gather(side.dispatcher.receive(), side.dispatcher.receive())
         side.log.append("told")
 
     async def scenario(side: Side) -> None:
@@ -301,7 +301,7 @@ def test_a_second_receive_at_the_same_time_is_a_mistake() -> None:
     run(handler, scenario)
 
 
-def test_a_busy_handler_holds_the_transport_up_and_lets_it_go_on_at_half() -> None:
+def test_full_queue_resumes_at_half() -> None:
     release = []
 
     async def handler(side: Side, message: Message) -> None:
@@ -323,30 +323,30 @@ def test_a_busy_handler_holds_the_transport_up_and_lets_it_go_on_at_half() -> No
     run(handler, scenario)
 
 
-def test_one_large_message_is_enough_to_hold_the_transport_up() -> None:
+def test_large_message_fills_the_queue() -> None:
     async def handler(side: Side, message: Message) -> None:
         await asyncio.sleep(0)
 
     async def scenario(side: Side) -> None:
         soon(side, "busy")
         await asyncio.sleep(0)
-        side.driver.message("x")
-        assert side.driver.message(b"x" * driver_module.MAX_WAITING_SIZE) is False
+        side.dispatcher.message("x")
+        assert side.dispatcher.message(b"x" * dispatcher_module.MAX_WAITING_SIZE) is False
 
     run(handler, scenario)
 
 
-def test_the_end_waits_for_the_handler_and_is_told_when_it_is_idle() -> None:
+def test_end_waits_for_the_handler() -> None:
     async def handler(side: Side, message: Message) -> None:
         await asyncio.sleep(0.001)
         side.log.append(message)
 
     async def scenario(side: Side) -> None:
-        assert side.driver.end() is True
+        assert side.dispatcher.end() is True
         soon(side, "a")
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert side.driver.end() is False
+        assert side.dispatcher.end() is False
         await side.until("a")
         while not side.resumed:
             await asyncio.sleep(0)
@@ -354,9 +354,9 @@ def test_the_end_waits_for_the_handler_and_is_told_when_it_is_idle() -> None:
     run(handler, scenario)
 
 
-def test_a_message_that_is_delivered_inside_another_task_is_handled_in_the_connections() -> None:
+def test_dispatch_inside_other_task_uses_own_task() -> None:
     async def handler(side: Side, message: Message) -> None:
-        side.log.append(asyncio.current_task() is side.driver.task)
+        side.log.append(asyncio.current_task() is side.dispatcher.task)
 
     async def scenario(side: Side) -> None:
         side.deliver("a")
@@ -365,7 +365,7 @@ def test_a_message_that_is_delivered_inside_another_task_is_handled_in_the_conne
     run(handler, scenario)
 
 
-def test_the_end_waits_a_moment_for_the_last_handler() -> None:
+def test_end_waits_briefly_for_last_handler() -> None:
     release = []
 
     async def handler(side: Side, message: Message) -> None:
@@ -376,15 +376,15 @@ def test_the_end_waits_a_moment_for_the_last_handler() -> None:
         soon(side, "a")
         while not release:
             await asyncio.sleep(0)
-        assert side.driver.end() is False
-        while not side.resumed:  # although the handler goes on
+        assert side.dispatcher.end() is False
+        while not side.resumed:  # while the handler still runs
             await asyncio.sleep(0.01)
         release[0].set_result(None)
 
     run(handler, scenario)
 
 
-def test_messages_that_wait_at_the_end_are_counted() -> None:
+def test_end_counts_unhandled_messages() -> None:
     async def handler(side: Side, message: Message) -> None:
         await asyncio.sleep(3600)
 
@@ -393,20 +393,20 @@ def test_messages_that_wait_at_the_end_are_counted() -> None:
         await asyncio.sleep(0)
         soon(side, *"abcd")
         await asyncio.sleep(0.01)
-        side.driver.closed(GONE._replace(dropped=2))
-        side.driver.cancel()
-        await asyncio.wait([side.driver.task], timeout=20)
+        side.dispatcher.closed(GONE._replace(dropped=2))
+        side.dispatcher.cancel()
+        await asyncio.wait([side.dispatcher.task], timeout=20)
         assert [closed.dropped for closed in side.was_closed] == [5]
         assert (side.errors, side.log) == ([], ["opened", "left"])
 
     asyncio.run(main())
 
 
-def test_a_message_and_a_timeout_at_once_lose_nothing() -> None:
+def test_receive_message_at_timeout_is_kept() -> None:
     async def handler(side: Side, message: Message) -> None:
         side.log.append(message)
         try:
-            side.log.append(await side.driver.receive(0.01))
+            side.log.append(await side.dispatcher.receive(0.01))
         except TimeoutError:
             side.log.append("timeout")
 
@@ -414,16 +414,16 @@ def test_a_message_and_a_timeout_at_once_lose_nothing() -> None:
         soon(side, "a")
         while len(side.log) < 2:
             await asyncio.sleep(0)
-        assert side.driver._receiving is not None
-        side.driver._end_receiving(0.01)
-        side.driver.message("b")
+        assert side.dispatcher._receiving is not None
+        side.dispatcher._end_receiving(0.01)
+        side.dispatcher.message("b")
         await side.until("a", "timeout", "b", "timeout")
 
     run(handler, scenario)
 
 
-def test_messages_of_a_lost_client_leave_others_their_turn() -> None:
-    """The handler of each one fails to answer, and the transport has more of them at once."""
+def test_dispatch_many_failures_yield_to_others() -> None:
+    """The handler of each message fails to send, and the transport always has more messages."""
     handled, total = 0, 20 * MAX_WAITING * MAX_WAITING
 
     class Lost(Side):
@@ -443,8 +443,8 @@ def test_messages_of_a_lost_client_leave_others_their_turn() -> None:
         while handled < 2:
             await asyncio.sleep(0)
         found = handled
-        side.driver.closed(GONE)
-        await side.driver.task
+        side.dispatcher.closed(GONE)
+        await side.dispatcher.task
         assert not side.errors
         return found
 

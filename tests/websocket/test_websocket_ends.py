@@ -1,4 +1,4 @@
-"""Ends: what arrived before them is handled, callbacks never overlap, an error ends its own connection alone."""
+"""How connections end: received messages are handled, callbacks never overlap, an error closes one connection."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ on_both_loops = pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop
 
 
 def raw(served: Served) -> Client:
-    """A client whose every byte is the test's."""
+    """A client whose bytes the test sends itself."""
     sock = socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE)
     return Client(sock, upgrade_request(target="/"))
 
 
 def leave(client: Client, how: str) -> None:
-    """End the connection: with a close frame, with the end of TCP, or without either."""
+    """End the connection with a close frame, with the end of TCP, or abruptly."""
     if how == "close":
         client.send(close(1000))
     elif how == "eof":
@@ -51,8 +51,8 @@ def leave(client: Client, how: str) -> None:
 @on_both_loops
 @pytest.mark.parametrize("how", ["close", "eof", "killed"])
 @pytest.mark.parametrize("kind", ["async", "quick", "plain", "iterating", "receiving"])
-def test_messages_before_the_end_are_handled(serve: Serve, kind: str, how: str, loop: str) -> None:
-    """All of them, in order, then on_disconnect, however slow the handler is and whether its answers still go out."""
+def test_end_handles_received_messages_first(serve: Serve, kind: str, how: str, loop: str) -> None:
+    """All of them, in order, then on_disconnect, however slow the handler is."""
     events: list[Any] = []
     count = 60
 
@@ -96,8 +96,8 @@ def test_messages_before_the_end_are_handled(serve: Serve, kind: str, how: str, 
 
 @on_both_loops
 @pytest.mark.parametrize("count", [20, 100])
-def test_half_closed_client_gets_every_answer(serve: Serve, count: int, loop: str) -> None:
-    """Also the answers that wait for the end of a burst when the last message is handled."""
+def test_half_closed_client_gets_all_messages(serve: Serve, count: int, loop: str) -> None:
+    """Also those that are still buffered when the last message is handled."""
     ended = threading.Event()
 
     async def iterate(websocket: Any) -> None:
@@ -108,7 +108,7 @@ def test_half_closed_client_gets_every_answer(serve: Serve, count: int, loop: st
 
     served = serve(None, on_connect=iterate, loop=loop)
     with raw(served) as client:
-        for _ in range(3):  # until answers are collected
+        for _ in range(3):  # until responses are collected
             client.send(frame(TEXT, b"a") * 3)
             assert [client.read_message()[1] for _ in range(3)] == [b"a"] * 3
         client.send(frame(TEXT, b"wait") + frame(TEXT, b"b") * count)
@@ -121,8 +121,8 @@ def test_half_closed_client_gets_every_answer(serve: Serve, count: int, loop: st
 
 
 @pytest.mark.parametrize("how", ["close", "eof"])
-def test_messages_before_the_end_are_handled_over_tls(serve: Serve, certificates: Certificates, how: str) -> None:
-    """As without it."""
+def test_end_over_tls_handles_received_messages(serve: Serve, certificates: Certificates, how: str) -> None:
+    """TLS makes no difference."""
     events: list[Any] = []
 
     async def slow(websocket: Any, message: str) -> None:
@@ -145,8 +145,8 @@ def test_messages_before_the_end_are_handled_over_tls(serve: Serve, certificates
 
 
 @pytest.mark.parametrize("how", ["close", "killed"])
-def test_messages_that_time_drops_are_counted(serve: Serve, how: str) -> None:
-    """After close_timeout the rest is dropped, the log has the number, and the client is not told 1000."""
+def test_close_timeout_counts_dropped_messages(serve: Serve, how: str) -> None:
+    """After close_timeout the rest is dropped and logged, and the client does not get 1000."""
     begun: list[str] = []
     codes: list[int] = []
 
@@ -170,8 +170,8 @@ def test_messages_that_time_drops_are_counted(serve: Serve, how: str) -> None:
     assert codes == [1000 if how == "close" else 1006]
 
 
-def test_a_streaming_handler_does_not_delay_the_close(serve: Serve) -> None:
-    """It is asked nothing: while no message waits, the client's close frame is answered after a moment."""
+def test_streaming_handler_does_not_delay_close(serve: Serve) -> None:
+    """If no message waits, the client's close frame is answered after a short time."""
 
     async def stream(websocket: Any) -> None:
         while True:
@@ -182,12 +182,12 @@ def test_a_streaming_handler_does_not_delay_the_close(serve: Serve) -> None:
     with raw(served) as client:
         client.send(close(1000))
         assert client.ending().code == 1000
-    eventually(lambda: not served.websocket._server._lingering)
+    eventually(lambda: not served.websocket._server.sessions._disconnecting)
     assert "failed" not in served.log()
 
 
-def test_a_handler_that_closes_wants_no_more_messages(serve: Serve) -> None:
-    """It is not called again, and that is not a warning."""
+def test_close_by_handler_drops_messages_quietly(serve: Serve) -> None:
+    """The handler is not called again, and there is no warning."""
     seen: list[str] = []
 
     async def handler(websocket: Any, message: str) -> None:
@@ -204,8 +204,8 @@ def test_a_handler_that_closes_wants_no_more_messages(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("code", [1013, 1011])
-def test_a_handlers_own_1013_is_not_a_slow_reader(serve: Serve, code: int) -> None:
-    """What is counted is the cause, not the code."""
+def test_close_1013_by_handler_is_not_slow(serve: Serve, code: int) -> None:
+    """The cause counts, not the code."""
 
     async def close_it(websocket: Any, message: str) -> None:
         await websocket.close(code, "come back later")
@@ -224,8 +224,8 @@ def test_a_handlers_own_1013_is_not_a_slow_reader(serve: Serve, code: int) -> No
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
 @pytest.mark.parametrize("where", ["on_connect", "handler"])
-def test_on_disconnect_waits_for_what_runs(serve: Serve, plain: bool, where: str) -> None:
-    """For on_connect and for the handler, although the connection has gone long before."""
+def test_on_disconnect_waits_for_callbacks(serve: Serve, plain: bool, where: str) -> None:
+    """For on_connect and for the handler, even if the connection ended long before."""
     events: list[str] = []
     go_on = threading.Event()
 
@@ -259,8 +259,8 @@ def test_on_disconnect_waits_for_what_runs(serve: Serve, plain: bool, where: str
     assert events == ["begins", "ends", "disconnect"]
 
 
-def test_on_disconnect_is_not_run_beside_a_stuck_thread(serve: Serve) -> None:
-    """A plain handler that does not return cannot be ended: the log says so when the server stops."""
+def test_on_disconnect_blocked_thread_is_logged(serve: Serve) -> None:
+    """A plain handler that does not return cannot be ended; the log says so when the server stops."""
     events: list[str] = []
     go_on = threading.Event()
 
@@ -305,10 +305,10 @@ ERRORS = ["SystemExit", "CancelledError", "KeyboardInterrupt", "GeneratorExit", 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
 @pytest.mark.parametrize("where", ["handler", "on_connect", "after a wait", "in a task"])
 @pytest.mark.parametrize("what", ERRORS)
-def test_whatever_a_handler_raises_ends_its_own_connection(
+def test_handler_any_exception_closes_its_connection(
     serve: Serve, what: str, where: str, plain: bool, loop: str
 ) -> None:
-    """1011 for the one, the reason in the log, and others go on."""
+    """With 1011 and a log line; other connections continue."""
     if plain and where in ("after a wait", "in a task"):
         pytest.skip("for async functions")
     if what == "GeneratorExit" and where == "in a task":
@@ -355,7 +355,7 @@ def test_whatever_a_handler_raises_ends_its_own_connection(
 
 
 @pytest.mark.parametrize("what", ERRORS)
-def test_whatever_on_disconnect_raises_is_logged(serve: Serve, what: str) -> None:
+def test_on_disconnect_any_exception_is_logged(serve: Serve, what: str) -> None:
     """The next client is served."""
 
     async def fail(websocket: Any) -> None:
@@ -371,8 +371,8 @@ def test_whatever_on_disconnect_raises_is_logged(serve: Serve, what: str) -> Non
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
 @pytest.mark.parametrize("operation", ["send", "ping", "recv"])
-def test_connection_closed_of_another_is_an_error(serve: Serve, operation: str, plain: bool) -> None:
-    """Somebody else's end is not the sender's: it is logged, and its own connection is closed with 1011."""
+def test_closed_of_other_connection_is_an_error(serve: Serve, operation: str, plain: bool) -> None:
+    """It is logged, and the sender's connection is closed with 1011."""
     others: list[Any] = []
     arguments = ("for you",) if operation == "send" else ()
 
@@ -401,8 +401,8 @@ def test_connection_closed_of_another_is_an_error(serve: Serve, operation: str, 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="task groups came with Python 3.11")
 @pytest.mark.parametrize("mixed", [False, True], ids=["ends", "mixed"])
-def test_a_group_of_ends_is_not_an_error(serve: Serve, mixed: bool) -> None:
-    """Tasks that all end with the connection are quiet; with another error among them they are not."""
+def test_closed_in_task_group_is_not_an_error(serve: Serve, mixed: bool) -> None:
+    """Another error in the group is logged."""
     left: list[int] = []
 
     async def serve_both(websocket: Any) -> None:
@@ -437,8 +437,8 @@ def test_a_group_of_ends_is_not_an_error(serve: Serve, mixed: bool) -> None:
 
 @on_both_loops
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-def test_stop_lets_handlers_at_work_finish(serve: Serve, plain: bool, loop: str) -> None:
-    """And what waits behind them; who waits for a message is closed at once."""
+def test_stop_lets_busy_handlers_finish(serve: Serve, plain: bool, loop: str) -> None:
+    """With the messages that wait behind them; a handler that waits for a message is closed at once."""
     stopping = threading.Event()
     begun: list[str] = []
 
@@ -471,7 +471,7 @@ def test_stop_lets_handlers_at_work_finish(serve: Serve, plain: bool, loop: str)
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
 @pytest.mark.parametrize("waits_in", ["recv", "iteration", "wait_closed", "close"])
 def test_stop_does_not_wait_for_idle_handlers(serve: Serve, waits_in: str, plain: bool) -> None:
-    """One that waits for a message, or for the end of its connection, is not at work."""
+    """A handler that waits for a message or for the end of its connection is idle."""
     waiting = threading.Event()
 
     async def handler(websocket: Any) -> None:
@@ -500,8 +500,8 @@ def test_stop_does_not_wait_for_idle_handlers(serve: Serve, waits_in: str, plain
         assert served.handle.wait(DEADLINE)
 
 
-def test_stop_says_what_it_drops(serve: Serve) -> None:
-    """After drain_timeout: messages that waited behind a handler that did not finish."""
+def test_stop_logs_dropped_messages(serve: Serve) -> None:
+    """After drain_timeout, the messages behind a busy handler are dropped."""
     begun: list[str] = []
 
     async def stuck(websocket: Any, message: str) -> None:
@@ -521,7 +521,7 @@ def test_stop_says_what_it_drops(serve: Serve) -> None:
 
 
 def test_stop_does_not_wait_for_refused_clients(serve: Serve) -> None:
-    """They have their close frame; whether they answer it does not matter then."""
+    """They have received their close frame, and their response does not matter."""
     served = serve(require_auth=True, token="right", close_timeout=3600, drain_timeout=0)
     with raw(served) as client:
         assert client.read().payload[:2] == struct.pack("!H", 1008)
@@ -534,8 +534,8 @@ def test_stop_does_not_wait_for_refused_clients(serve: Serve) -> None:
 # --- waiting with a timeout, in threads ---
 
 
-def test_recv_with_a_timeout_gives_up_and_loses_nothing(serve: Serve) -> None:
-    """A message that comes later is there for the next call; 0 does not wait."""
+def test_recv_timeout_keeps_later_message(serve: Serve) -> None:
+    """The next call gets a message that arrives later; 0 does not wait."""
     found: list[Any] = []
     asked = threading.Event()
 
@@ -554,12 +554,12 @@ def test_recv_with_a_timeout_gives_up_and_loses_nothing(serve: Serve) -> None:
         assert asked.wait(DEADLINE)
         client.send("late")
         assert client.recv(timeout=DEADLINE) == "done"
-    assert found == ["no message has come within 0 s", "no message has come within 0.01 s", "late"]
+    assert found == ["no message arrived within 0 s", "no message arrived within 0.01 s", "late"]
 
 
 @pytest.mark.parametrize("timeout", [-1, "1", float("nan"), float("inf")])
-def test_recv_with_a_wrong_timeout_is_a_valueerror(serve: Serve, timeout: Any) -> None:
-    """It is said before anything is waited for."""
+def test_recv_invalid_timeout_raises(serve: Serve, timeout: Any) -> None:
+    """The error is raised before the wait."""
     errors: list[str] = []
 
     def handler(websocket: Any, message: str) -> None:
@@ -575,8 +575,8 @@ def test_recv_with_a_wrong_timeout_is_a_valueerror(serve: Serve, timeout: Any) -
     assert len(errors) == 3
 
 
-def test_ping_and_wait_closed_have_timeouts(serve: Serve) -> None:
-    """For a client that answers nothing."""
+def test_ping_and_wait_closed_time_out(serve: Serve) -> None:
+    """The client sends no pong and does not close."""
     found: list[Any] = []
 
     def handler(websocket: Any, message: str) -> None:
@@ -598,8 +598,8 @@ def test_ping_and_wait_closed_have_timeouts(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("where", ["at once", "after waiting", "on_connect"])
-def test_handler_that_cancels_itself_is_logged(serve: Serve, where: str) -> None:
-    """It ends its own connection with 1011, as any other error does, and on_disconnect is called."""
+def test_handler_cancelling_itself_is_logged(serve: Serve, where: str) -> None:
+    """It closes its connection with 1011 like any other error, and on_disconnect is called."""
     left: list[int] = []
 
     async def handler(websocket: Any, message: str) -> None:
@@ -628,8 +628,8 @@ def test_handler_that_cancels_itself_is_logged(serve: Serve, where: str) -> None
 # --- a client that could not be registered ---
 
 
-def test_client_that_fails_to_enter_is_forgotten(serve: Serve) -> None:
-    """It is closed with 1011, does not count as connected, and no callback runs for it."""
+def test_opened_hook_error_forgets_the_client(serve: Serve) -> None:
+    """The client is closed with 1011 and not counted, and no callback runs for it."""
     events: list[str] = []
     served = serve(
         on_connect=lambda websocket: events.append("connect"),
@@ -654,8 +654,8 @@ def test_client_that_fails_to_enter_is_forgotten(serve: Serve) -> None:
 # --- one bound for an end ---
 
 
-def test_close_timeout_counts_once_if_nothing_is_read() -> None:
-    """A client whose messages were not handled in time does not get another close_timeout to read the close frame."""
+def test_close_timeout_counts_once() -> None:
+    """A client whose messages were not handled in time gets no second close_timeout to read the close frame."""
 
     class Busy:
         def message(self, message: Any) -> bool:

@@ -1,8 +1,10 @@
-"""A child process after a fork: the server is its parent's."""
+"""A child process after a fork, which does not have the server and the threads of its parent."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -11,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from zcli_core.app import zCLI
-from zcli_core.websocket.threads import HandlerThreads, _Worker
+from zcli_core.websocket import handler_threads
+from zcli_core.websocket.handler_threads import HandlerThreads
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),
@@ -20,7 +23,7 @@ pytestmark = [
 
 
 def _in_a_child(work: Callable[[], list[bool]]) -> str:
-    """What is true in a child process, as ``"1101"``."""
+    """Run a function in a child process; return its truth values as ``"1101"``."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -36,7 +39,7 @@ def _in_a_child(work: Callable[[], list[bool]]) -> str:
 
 @pytest.mark.parametrize("how", ["stop", "handle", "with", "close"])
 def test_forked_child_ends_without_its_parents_server(make_z: Callable[..., zCLI], how: str) -> None:
-    """Whatever ends the child finds nothing to stop, and the parent's server goes on."""
+    """Stopping in the child succeeds at once, and the parent's server continues."""
     z = make_z()
     server = z.comm.websocket.start_background(port=0)
 
@@ -60,8 +63,8 @@ def test_forked_child_ends_without_its_parents_server(make_z: Callable[..., zCLI
     assert server.stop()
 
 
-def test_forked_child_may_serve_itself(make_z: Callable[..., zCLI]) -> None:
-    """On another port, with threads of its own."""
+def test_forked_child_can_start_a_server(make_z: Callable[..., zCLI]) -> None:
+    """The child can start a server on another port, with threads of its own."""
     z = make_z()
     with z.comm.websocket.start_background(port=0, handler=lambda websocket, message: None) as server:
 
@@ -72,13 +75,17 @@ def test_forked_child_may_serve_itself(make_z: Callable[..., zCLI]) -> None:
         assert _in_a_child(work) == "11"
 
 
-def test_forked_handler_thread_ends_with_its_job() -> None:
-    """It does not wait for another job, which nothing in the child would give it."""
+def test_fork_in_handler_thread_ends_it_after_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the child process, the thread that has forked does not wait for another job."""
+    monkeypatch.setattr(handler_threads, "_IDLE_TIMEOUT", 60.0)
     threads = HandlerThreads("t")
-    worker = _Worker(threads)
+    jobs = threads._jobs
 
     def work() -> list[bool]:
-        return [not threads.offer(worker), threads._idle == [], threads.offer(_Worker(threads))]
+        signal.alarm(15)
+        jobs.put(lambda: None)
+        threads._work(jobs)
+        return [threads._jobs is not jobs, threads._idle == 0]
 
     with ThreadPoolExecutor(1) as other:
         held = threading.Event()
@@ -92,7 +99,22 @@ def test_forked_handler_thread_ends_with_its_job() -> None:
         other.submit(hold)
         held.wait(60)
         try:
-            assert _in_a_child(work) == "111"
+            assert _in_a_child(work) == "11"
         finally:
             free.set()
-    assert threads.offer(worker)
+
+
+def test_handler_threads_idle_thread_is_reused_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second call uses the thread of the first; without further calls it ends."""
+    monkeypatch.setattr(handler_threads, "_IDLE_TIMEOUT", 0.2)
+    threads = HandlerThreads("t")
+
+    async def call_twice() -> list[threading.Thread]:
+        first = await threads.run(threading.current_thread)
+        while not threads._idle:
+            await asyncio.sleep(0)
+        return [first, await threads.run(threading.current_thread)]
+
+    first, second = asyncio.run(call_twice())
+    first.join(30)
+    assert (first is second, first.is_alive(), threads._idle) == (True, False, 0)

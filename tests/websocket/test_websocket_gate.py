@@ -1,4 +1,4 @@
-"""The gate on a running server: limit, origin, credentials, throttle; and what of it reaches client and log."""
+"""The gate of a running server: limit, origin, credentials and throttle, and what the client and the log show."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zcli_core.auth.contract import Identified, Rejected
 from zcli_core.errors import ConfigError
 from zcli_core.testing.auth import make_request
 from zcli_core.testing.websocket_peer import upgrade_request
-from zcli_core.websocket.strategies import AskedStrategy
+from zcli_core.websocket.strategy_runner import StrategyRunner
 
 Serve = Callable[..., Served]
 AUTH: dict[str, Any] = {"require_auth": True, "token": TOKEN}
@@ -26,7 +26,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 class Heard:
-    """A handler that notes what reaches it."""
+    """A handler that records its messages."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
@@ -50,8 +50,8 @@ class Heard:
         {"subprotocols": ["other", "bearer", TOKEN]},
     ],
 )
-def test_the_right_token_lets_in_wherever_it_is_shown(serve: Serve, shown: dict[str, Any]) -> None:
-    """In the query, a header or a subprotocol, of which ``bearer`` is answered."""
+def test_token_in_every_place_is_accepted(serve: Serve, shown: dict[str, Any]) -> None:
+    """In the query, a header or a subprotocol; ``bearer`` is then negotiated."""
     served = serve(**AUTH)
     with served.client(**shown) as client:
         assert talks(client)
@@ -80,10 +80,8 @@ def test_the_right_token_lets_in_wherever_it_is_shown(serve: Serve, shown: dict[
         ({"subprotocols": ["bearer", "wrong"]}, "authentication failed"),
     ],
 )
-def test_anything_else_is_closed_with_1008_and_never_reaches_the_handler(
-    serve: Serve, shown: dict[str, Any], reason: str
-) -> None:
-    """No token, a wrong one, one too long, one that is no ASCII, one shown twice; and nothing of it is logged."""
+def test_token_missing_or_wrong_is_closed_1008(serve: Serve, shown: dict[str, Any], reason: str) -> None:
+    """Also too long, not ASCII or sent twice; the handler gets nothing, and the log shows no token."""
     heard = Heard()
     served = serve(heard, **AUTH)
     assert served.refusal(**shown) == (1008, reason)
@@ -93,16 +91,16 @@ def test_anything_else_is_closed_with_1008_and_never_reaches_the_handler(
         assert secret not in log
 
 
-def test_token_of_the_greatest_length_lets_in(serve: Serve) -> None:
-    """A token that can be configured can be shown."""
+def test_token_of_maximum_length_is_accepted(serve: Serve) -> None:
+    """Every token that can be configured can be sent."""
     token = "x" * MAX_LENGTH
     with serve(require_auth=True, token=token).client(f"/?token={token}") as client:
         assert talks(client)
 
 
 @pytest.mark.parametrize("place", ["path", "authorization", "subprotocol"])
-def test_a_token_of_a_megabyte_is_refused_and_not_kept(serve: Serve, place: str) -> None:
-    """It is over the transport's limit for a head; a page is told so all the same."""
+def test_token_of_a_megabyte_is_refused(serve: Serve, place: str) -> None:
+    """It exceeds the transport's limit for the request head; the client gets a readable reason."""
     token = "x" * 1024 * 1024
     shown: dict[str, Any] = {
         "path": {"path": f"/?token={token}"},
@@ -119,8 +117,8 @@ def test_a_token_of_a_megabyte_is_refused_and_not_kept(serve: Serve, place: str)
 @pytest.mark.parametrize(
     "cookies", [f"session={TOKEN}", f"a=b; session={TOKEN}; c", f'session="{TOKEN}"', f"sessionx=y;session={TOKEN}"]
 )
-def test_token_cookie_admits(serve: Serve, cookies: str) -> None:
-    """A page's session cookie, among other cookies, in quotes or not."""
+def test_token_cookie_is_accepted(serve: Serve, cookies: str) -> None:
+    """Among other cookies, quoted or not."""
     served = serve(**AUTH, token_cookie="session")
     with served.client(additional_headers={"Cookie": cookies}) as client:
         assert talks(client)
@@ -136,17 +134,17 @@ def test_token_cookie_admits(serve: Serve, cookies: str) -> None:
         ({"token_cookie": "session"}, f"session={TOKEN}", f"/?token={TOKEN}", "authentication failed"),
     ],
 )
-def test_token_cookie_other_than_one_right_is_refused(
+def test_token_cookie_invalid_is_refused(
     serve: Serve, settings: dict[str, Any], cookies: str, path: str, reason: str
 ) -> None:
-    """No cookie is read unless its name is set, and two tokens are none."""
+    """Without the setting no cookie is read, and two tokens are rejected."""
     served = serve(**AUTH, **settings)
     assert served.refusal(path, additional_headers={"Cookie": cookies}) == (1008, reason)
     assert TOKEN not in served.log()
 
 
-def test_token_cookie_is_not_taken_from_strange_pages(serve: Serve) -> None:
-    """Browsers send cookies for every page, so the page's origin has to be this host's own or listed."""
+def test_token_cookie_of_other_page_is_refused(serve: Serve) -> None:
+    """Browsers send cookies for every page, so the origin must be this host's own or listed."""
     served = serve(**AUTH, token_cookie="session")
     cookies = {"Cookie": f"session={TOKEN}"}
     refused = served.refusal(origin="https://evil.example", additional_headers=cookies)
@@ -154,15 +152,15 @@ def test_token_cookie_is_not_taken_from_strange_pages(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("origin", ["*", "null", "file://"])
-def test_token_cookie_with_origins_of_all_sites_is_an_error(make_z: Callable[..., Any], origin: str) -> None:
-    """Any page could then use a visitor's cookie."""
+def test_token_cookie_with_any_origin_is_an_error(make_z: Callable[..., Any], origin: str) -> None:
+    """Every page could then use a visitor's cookie."""
     z = make_z(**AUTH, token_cookie="session", allowed_origins=[origin])
-    with pytest.raises(ConfigError, match=r"websocket\.token_cookie \(zSpark\) takes the token from a cookie"):
+    with pytest.raises(ConfigError, match=r"websocket\.token_cookie \(zSpark\) reads the token from a cookie"):
         z.comm.websocket.start_background(port=0)
 
 
-def test_several_tokens_tell_their_holders_apart(serve: Serve) -> None:
-    """``tokens`` gives each its name; the token without a name is ``default``."""
+def test_tokens_give_their_identities(serve: Serve) -> None:
+    """``tokens`` maps names to tokens; ``token`` has the name ``default``."""
     served = serve(**AUTH, tokens={"alice": "token-of-alice", "sensor": "token-of-sensor"})
     found = {}
     for token in (TOKEN, "token-of-alice", "token-of-sensor"):
@@ -173,8 +171,8 @@ def test_several_tokens_tell_their_holders_apart(serve: Serve) -> None:
     assert found == {TOKEN: "default", "token-of-alice": "alice", "token-of-sensor": "sensor"}
 
 
-def test_what_is_known_of_a_client_holds_no_credential(serve: Serve) -> None:
-    """Identity, strategy, origin, address and time; also once it has gone, and in its ``repr``."""
+def test_client_info_has_no_credential(serve: Serve) -> None:
+    """Identity, strategy, origin, address and time, also after the end and in its ``repr``."""
     served = serve(**AUTH, allowed_origins=["https://chat.example"])
     with served.client(f"/?token={TOKEN}", origin="https://chat.example") as client:
         (connection,) = eventually(lambda: served.websocket.clients)
@@ -195,20 +193,20 @@ def test_what_is_known_of_a_client_holds_no_credential(serve: Serve) -> None:
         assert TOKEN not in text
 
 
-def test_info_of_what_is_no_client_is_a_type_error(serve: Serve) -> None:
-    """A caller's mistake is said at once."""
+def test_client_info_of_non_client_raises(serve: Serve) -> None:
+    """The error is raised at once."""
     with pytest.raises(TypeError, match=r"websocket must be a client .*, got str"):
         serve().websocket.auth.get_client_info("alice")
 
 
-def test_without_require_auth_everybody_enters_and_a_token_means_nothing(serve: Serve) -> None:
-    """Nobody is asked, so nobody has an identity; the log says that a token is set in vain."""
+def test_without_require_auth_clients_are_accepted(serve: Serve) -> None:
+    """No client has an identity, and the log warns that the token is not used."""
     served = serve(token=TOKEN)
     with served.client("/?token=wrong") as client:
         assert talks(client)
         info = served.websocket.auth.get_client_info(served.websocket.clients[0])
     assert (info["identity"], info["strategy"]) == (None, None)
-    assert "websocket.require_auth is not: everybody is admitted" in served.log()
+    assert "websocket.require_auth is off: clients without a token may connect" in served.log()
 
 
 # --- origins ---
@@ -219,10 +217,8 @@ def test_without_require_auth_everybody_enters_and_a_token_means_nothing(serve: 
     "origin",
     ["https://evil.example", "http://localhost.evil.com", "null", "file://", "http://localhost:81", "nonsense"],
 )
-def test_a_strange_origin_is_closed_with_1008_even_with_the_right_token(
-    serve: Serve, origin: str, auth: dict[str, Any]
-) -> None:
-    """``allowed_origins`` is enforced whenever it is set."""
+def test_other_origin_with_token_is_closed_1008(serve: Serve, origin: str, auth: dict[str, Any]) -> None:
+    """``allowed_origins`` applies whenever it is set."""
     heard = Heard()
     served = serve(heard, **auth, allowed_origins=["http://localhost"])
     assert served.refusal(f"/?token={TOKEN}", origin=origin) == (1008, "origin not allowed")
@@ -230,40 +226,40 @@ def test_a_strange_origin_is_closed_with_1008_even_with_the_right_token(
 
 
 @pytest.mark.parametrize("settings", [{}, {**AUTH, "allowed_origins": ["http://localhost"]}], ids=["open", "with auth"])
-def test_two_origins_are_closed_with_1008(serve: Serve, settings: dict[str, Any]) -> None:
-    """A browser sends one; two are somebody's attempt to be read differently by two programs."""
+def test_two_origins_are_closed_1008(serve: Serve, settings: dict[str, Any]) -> None:
+    """A browser sends one; two may be read differently by two programs."""
     served = serve(**settings)
     headers = [("Origin", "http://localhost"), ("Origin", "http://localhost")]
     assert served.refusal(f"/?token={TOKEN}", additional_headers=headers) == (1008, "origin not allowed")
 
 
-def test_an_admitted_origin_still_needs_the_token(serve: Serve) -> None:
-    """The origin says which page, not who."""
+def test_allowed_origin_without_token_is_refused(serve: Serve) -> None:
+    """The origin identifies the page, not the user."""
     served = serve(**AUTH, allowed_origins=["http://localhost"])
     assert served.refusal(origin="http://localhost") == (1008, "authentication required")
     with served.client(f"/?token={TOKEN}", origin="http://localhost") as client:
         assert talks(client)
 
 
-def test_a_program_has_no_origin_and_goes_on_to_the_strategies(serve: Serve) -> None:
-    """Backends send none."""
+def test_no_origin_is_authenticated(serve: Serve) -> None:
+    """Programs send no Origin."""
     served = serve(**AUTH, allowed_origins=["http://localhost"])
     with served.client(f"/?token={TOKEN}") as client:
         assert talks(client)
 
 
-def test_file_admits_both_names_that_browsers_have_for_it_and_says_so(serve: Serve) -> None:
-    """Chromium's and Firefox's; the log warns that null is not only files."""
+def test_file_origin_admits_null_with_warning(serve: Serve) -> None:
+    """Chromium sends ``file://`` and Firefox ``null``, which other pages send too."""
     served = serve(allowed_origins=["file://"])
     for origin in ("file://", "null"):
         with served.client(origin=origin) as client:
             assert talks(client)
-    assert "so may every page whose origin is 'null'" in served.log()
+    assert "every page whose origin is 'null'" in served.log()
 
 
 @pytest.mark.parametrize("auth", [{}, AUTH], ids=["open", "with auth"])
-def test_default_origins_admit_this_hosts_pages_only(serve: Serve, auth: dict[str, Any]) -> None:
-    """Pages of other sites are refused, also with a name that was made to point here (DNS rebinding)."""
+def test_default_origins_admit_own_pages_only(serve: Serve, auth: dict[str, Any]) -> None:
+    """Pages of other sites are refused, also with a name that resolves to this host (DNS rebinding)."""
     heard = Heard()
     served = serve(heard, **auth)
     path = f"/?token={TOKEN}"
@@ -282,8 +278,8 @@ def test_default_origins_admit_this_hosts_pages_only(serve: Serve, auth: dict[st
 
 
 @pytest.mark.parametrize("origin", ["null", "file://"])
-def test_default_origins_admit_files_on_open_loopback(serve: Serve, origin: str) -> None:
-    """A page that is opened from a file works without a setting, unless credentials are asked for."""
+def test_default_origins_admit_files_on_loopback(serve: Serve, origin: str) -> None:
+    """A page that is opened from a file needs no setting, unless ``require_auth`` is on."""
     with serve().client(origin=origin) as client:
         assert talks(client)
     closed = serve(**AUTH)
@@ -291,8 +287,8 @@ def test_default_origins_admit_files_on_open_loopback(serve: Serve, origin: str)
     closed.logged("to admit it: allowed_origins = ['file://']")
 
 
-def test_default_origins_behind_trusted_proxy_admit_its_name(serve: Serve) -> None:
-    """The proxy passes the page's name on in Host; without the proxy that name is a stranger's."""
+def test_default_origins_admit_name_of_proxy(serve: Serve) -> None:
+    """A trusted proxy forwards the page's name in Host; without the proxy the name is refused."""
     served = serve(trusted_proxies=["127.0.0.1"])
     page = {"Origin": "https://chat.example", "X-Forwarded-For": "203.0.113.7"}
 
@@ -308,15 +304,15 @@ def test_default_origins_behind_trusted_proxy_admit_its_name(serve: Serve) -> No
 
 
 def test_allowed_origins_any_admits_every_page(serve: Serve) -> None:
-    """``*`` is for those who want all."""
+    """``*`` admits every origin."""
     served = serve(allowed_origins=["*"])
     for origin in ("https://evil.example", "null", "alice"):
         with served.client(origin=origin) as client:
             assert talks(client)
 
 
-def test_the_log_has_the_very_setting_that_would_admit_an_origin(serve: Serve) -> None:
-    """Copied from there, it does."""
+def test_refused_origin_log_has_the_setting(serve: Serve) -> None:
+    """Used as the log shows it, the setting admits the page."""
     served = serve(allowed_origins=["http://localhost"])
     served.refusal(origin="https://shop.example")
     advice = "allowed_origins = ['http://localhost', 'https://shop.example']"
@@ -326,8 +322,8 @@ def test_the_log_has_the_very_setting_that_would_admit_an_origin(serve: Serve) -
         assert talks(client)
 
 
-def test_what_a_client_sends_is_escaped_and_cut_in_the_log(serve: Serve) -> None:
-    """No colours, and not more than a line."""
+def test_refused_origin_is_escaped_in_the_log(serve: Serve) -> None:
+    """No control characters, and at most one line."""
     served = serve(allowed_origins=[])
     served.refusal(additional_headers={"Origin": "http://a\x9b31m" + "x" * 5000})
     log = served.logged("is not an origin")
@@ -338,8 +334,8 @@ def test_what_a_client_sends_is_escaped_and_cut_in_the_log(serve: Serve) -> None
 # --- the origin strategy ---
 
 
-def test_the_origin_strategy_admits_pages_and_no_programs(serve: Serve) -> None:
-    """Its identity is the origin."""
+def test_origin_strategy_identifies_pages_only(serve: Serve) -> None:
+    """The identity is the origin."""
     served = serve(require_auth=True, auth=["origin"], allowed_origins=["https://chat.example"])
     assert served.refusal() == (1008, "authentication required")
     assert served.refusal(origin="https://evil.example") == (1008, "origin not allowed")
@@ -349,8 +345,8 @@ def test_the_origin_strategy_admits_pages_and_no_programs(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("origin", ["alice", "https://alice.example", "null", "file://", "https://", ""])
-def test_origin_strategy_any_identifies_nobody(serve: Serve, origin: str) -> None:
-    """``*`` and ``file://`` admit whatever a client sends as its origin, so it must not become an identity."""
+def test_origin_strategy_any_identifies_no_client(serve: Serve, origin: str) -> None:
+    """``*`` and ``file://`` admit any origin, which must not become an identity."""
     heard = Heard()
     tokens = {"tokens": {"alice": TOKEN}, "allowed_origins": ["*", "file://"]}
     served = serve(heard, require_auth=True, auth=["origin", "token"], **tokens)
@@ -363,8 +359,8 @@ def test_origin_strategy_any_identifies_nobody(serve: Serve, origin: str) -> Non
     assert "identifies no client" in served.log()
 
 
-def test_identities_of_two_strategies_never_clash(serve: Serve, site: Site) -> None:
-    """A strategy that takes the name of another one's client does not become that client."""
+def test_identities_of_two_strategies_differ(serve: Serve, site: Site) -> None:
+    """A strategy cannot identify a client as a client of another strategy."""
     site.plugin(
         "zcli_mine",
         """
@@ -393,8 +389,8 @@ def test_identities_of_two_strategies_never_clash(serve: Serve, site: Site) -> N
     ]  # fmt: skip
 
 
-def test_strategies_are_asked_in_order_and_the_first_that_knows_decides(serve: Serve) -> None:
-    """A page needs no token here, a program does; a wrong token is not healed by the next strategy."""
+def test_strategies_first_verdict_decides(serve: Serve) -> None:
+    """A page needs no token here, a program does; a wrong token is not passed to the next strategy."""
     served = serve(require_auth=True, auth=["token", "origin"], token=TOKEN, allowed_origins=["https://chat.example"])
     with served.client(origin="https://chat.example") as client:
         assert talks(client)
@@ -406,8 +402,8 @@ def test_strategies_are_asked_in_order_and_the_first_that_knows_decides(serve: S
 # --- the limit ---
 
 
-def test_one_client_too_many_is_closed_with_1013_and_a_freed_place_is_usable_at_once(serve: Serve) -> None:
-    """Over and over, without a pause."""
+def test_max_connections_reached_is_closed_1013(serve: Serve) -> None:
+    """A freed slot can be used at once, again and again."""
     served = serve(max_connections=2)
     with contextlib.ExitStack() as stack:
         stack.enter_context(served.client())
@@ -418,8 +414,8 @@ def test_one_client_too_many_is_closed_with_1013_and_a_freed_place_is_usable_at_
     served.logged("2 clients are connected, or their handlers still run (websocket.max_connections)")
 
 
-def test_the_limit_comes_before_the_credentials(serve: Serve) -> None:
-    """A full server spends nothing on a stranger."""
+def test_max_connections_is_checked_before_auth(serve: Serve) -> None:
+    """A full server does not authenticate."""
     served = serve(**AUTH, max_connections=1)
     with served.client(f"/?token={TOKEN}"):
         assert served.refusal("/?token=wrong") == (1013, "the server is full")
@@ -431,9 +427,9 @@ def test_the_limit_comes_before_the_credentials(serve: Serve) -> None:
 SHORT = {"require_auth": True, "token": "short-token-15c"}
 
 
-def test_wrong_credentials_are_soon_refused_unheard(serve: Serve) -> None:
-    """Even the right one has to wait then if it could have been guessed; whoever shows none was never guessing."""
-    served = serve(**SHORT, auth_failures_max=3, auth_failures_window=3600)
+def test_throttled_address_is_refused(serve: Serve) -> None:
+    """A short token has to wait too, because it may be a guess; a client without a credential never guesses."""
+    served = serve(**SHORT, max_auth_failures=3, auth_failures_window=3600)
     for _ in range(5):
         assert served.refusal() == (1008, "authentication required")
     for _ in range(3):
@@ -444,9 +440,9 @@ def test_wrong_credentials_are_soon_refused_unheard(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("place", [{"path": f"/?token={TOKEN}"}, {"additional_headers": BEARER}])
-def test_throttled_address_long_token_is_admitted(serve: Serve, place: dict[str, Any]) -> None:
-    """It cannot be guessed, so other people's guesses behind the same address keep nobody out."""
-    served = serve(**AUTH, tokens={"short": "12345678"}, auth_failures_max=1, auth_failures_window=3600)
+def test_throttled_address_long_token_is_accepted(serve: Serve, place: dict[str, Any]) -> None:
+    """It cannot be guessed, so guesses of other clients at its address do not lock it out."""
+    served = serve(**AUTH, tokens={"short": "12345678"}, max_auth_failures=1, auth_failures_window=3600)
     assert served.refusal("/?token=guess") == (1008, "authentication failed")
     assert served.refusal("/?token=12345678")[1].startswith("too many failed attempts")
     assert served.refusal(f"/?token={TOKEN}x")[1].startswith("too many failed attempts")
@@ -454,8 +450,8 @@ def test_throttled_address_long_token_is_admitted(serve: Serve, place: dict[str,
         assert talks(client)
 
 
-def test_throttled_address_waiting_strategy_is_not_asked() -> None:
-    """Nor is any other that does not offer to judge there; one that does is, without waiting."""
+def test_throttled_address_skips_other_strategies() -> None:
+    """Only a strategy with ``authenticate_throttled`` is called, and without waiting."""
 
     class Waiting:
         async def authenticate(self, request: Any) -> Any:
@@ -469,9 +465,9 @@ def test_throttled_address_waiting_strategy_is_not_asked() -> None:
             return Identified("alice") if request.query == "alice" else Rejected("unknown")
 
     log = logging.getLogger("test")
-    asked = [AskedStrategy("a", "plugin", strategy, None, log) for strategy in (Waiting(), Plain())]  # type: ignore[arg-type]
+    asked = [StrategyRunner("a", "plugin", strategy, None, log) for strategy in (Waiting(), Plain())]  # type: ignore[arg-type]
     for query, found in (("alice", [None, Identified("alice")]), ("bob", [None, None])):
-        assert [strategy.judge_throttled(make_request(query=query)) for strategy in asked] == found
+        assert [strategy.authenticate_throttled(make_request(query=query)) for strategy in asked] == found
 
 
 SLOW = """
@@ -489,19 +485,19 @@ class Slow:
 
 @hookimpl
 def zcli_auth_strategies():
-    return [Provider("slow", "asks somebody", lambda context: Slow())]
+    return [Provider("slow", "waits", lambda context: Slow())]
 """
 
 
-def test_throttle_guesses_at_once_are_not_all_judged(serve: Serve, site: Site) -> None:
-    """While a strategy waits, no more guesses of an address are judged than may fail; correct ones wait their turn."""
+def test_throttle_limits_simultaneous_guesses(serve: Serve, site: Site) -> None:
+    """No more credentials of an address are checked at once than may fail; valid ones wait their turn."""
     import sys
 
     site.plugin("zcli_slow", SLOW)
     settings = {"require_auth": True, "auth": ["slow", "token"], "token": TOKEN, "auth_failures_window": 3600}
-    served = serve(**settings, auth_failures_max=3)
+    served = serve(**settings, max_auth_failures=3)
     with contextlib.ExitStack() as stack:
-        for number in range(10):  # the server reads them before it answers the first
+        for number in range(10):  # the server reads them before it responds to the first
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
             sock.sendall(upgrade_request(target=f"/?right{number}"))
         eventually(lambda: served.websocket.client_count == 10)
@@ -527,9 +523,9 @@ def _until_closed(sock: socket.socket) -> bytes:
     return answer
 
 
-def test_the_wait_ends_with_the_window(serve: Serve) -> None:
-    """And then the right token is right again."""
-    served = serve(**SHORT, auth_failures_max=1, auth_failures_window=0.5)
+def test_throttle_ends_with_the_window(serve: Serve) -> None:
+    """The valid token is then accepted again."""
+    served = serve(**SHORT, max_auth_failures=1, auth_failures_window=0.5)
     assert served.refusal("/?token=guess") == (1008, "authentication failed")
 
     def is_let_in() -> bool:
@@ -545,10 +541,10 @@ def test_the_wait_ends_with_the_window(serve: Serve) -> None:
 # --- by HTTP status ---
 
 
-def test_refusals_can_be_told_by_http_status(serve: Serve) -> None:
+def test_refuse_with_http_sends_a_status(serve: Serve) -> None:
     """403 for the origin, 401 for credentials, 429 for guessing, 503 for a full server."""
     served = serve(
-        **SHORT, refuse_with="http", allowed_origins=["http://localhost"], max_connections=1, auth_failures_max=1
+        **SHORT, refuse_with="http", allowed_origins=["http://localhost"], max_connections=1, max_auth_failures=1
     )
     assert served.status(f"/?token={SHORT['token']}", origin="http://evil.example") == 403
     assert served.status() == 401
@@ -562,8 +558,8 @@ def test_refusals_can_be_told_by_http_status(serve: Serve) -> None:
 # --- subprotocols ---
 
 
-def test_the_applications_subprotocol_is_agreed_on_before_bearer(serve: Serve) -> None:
-    """The best of those that the client offers; none if it offers none of them."""
+def test_subprotocol_of_application_is_preferred(serve: Serve) -> None:
+    """The best that the client offers; none if it offers none of them."""
     served = serve(**AUTH, subprotocols=["chat.v2", "chat.v1"])
     for offered, agreed in [
         (["bearer", TOKEN, "chat.v1", "chat.v2"], "chat.v2"),

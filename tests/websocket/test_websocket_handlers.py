@@ -1,4 +1,4 @@
-"""Handlers: async and plain, in order, and what becomes of those that raise, block, never return or close."""
+"""Handlers, async and plain: order, and the effects of handlers that raise, block, never return or close."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Serve = Callable[..., Served]
 FAILED = (1011, "the server failed to handle a message")
 
 
-def test_without_a_handler_messages_come_back_as_they_were(serve: Serve) -> None:
+def test_no_handler_echoes_messages(serve: Serve) -> None:
     """Text as text, bytes as bytes."""
     with serve().client() as client:
         for message in ("héllo", "", b"\x00\xff", b"", "x" * 100_000):
@@ -25,8 +25,8 @@ def test_without_a_handler_messages_come_back_as_they_were(serve: Serve) -> None
 
 
 @pytest.mark.parametrize("kind", ["async", "plain", "partial", "object", "lambda"])
-def test_a_handler_may_be_any_function_of_two(serve: Serve, kind: str) -> None:
-    """A coroutine function or a plain one, in any wrapping."""
+def test_handler_of_any_kind_is_called(serve: Serve, kind: str) -> None:
+    """A coroutine function or a plain one, in any wrapper."""
 
     async def shout(websocket: Any, message: str) -> None:
         await websocket.send(message.upper())
@@ -54,8 +54,8 @@ def test_a_handler_may_be_any_function_of_two(serve: Serve, kind: str) -> None:
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-def test_messages_of_a_connection_are_handled_in_order_and_one_at_a_time(serve: Serve, plain: bool) -> None:
-    """Also where the first take longest."""
+def test_handler_calls_of_a_client_keep_order(serve: Serve, plain: bool) -> None:
+    """One at a time, also if the first messages take longest."""
     running: list[str] = []
     handled: list[str] = []
 
@@ -82,8 +82,8 @@ def test_messages_of_a_connection_are_handled_in_order_and_one_at_a_time(serve: 
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-def test_a_handler_that_raises_closes_its_connection_and_no_other(serve: Serve, plain: bool) -> None:
-    """1011 for the one, with the traceback in the log once; the others go on."""
+def test_handler_error_closes_its_connection(serve: Serve, plain: bool) -> None:
+    """With 1011 and one traceback in the log; other connections continue."""
 
     async def fail(websocket: Any, message: str) -> None:
         if message == "fail":
@@ -106,8 +106,8 @@ def test_a_handler_that_raises_closes_its_connection_and_no_other(serve: Serve, 
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-def test_a_handler_that_does_not_return_holds_up_its_own_connection_alone(serve: Serve, plain: bool) -> None:
-    """Even a hundred plain ones that block; and stopping the server does not wait for them."""
+def test_handler_blocking_delays_only_its_client(serve: Serve, plain: bool) -> None:
+    """Even a hundred blocked plain handlers; stopping the server does not wait for them."""
     hold = threading.Event()
     stuck: list[Any] = []
 
@@ -146,13 +146,13 @@ def test_a_handler_that_does_not_return_holds_up_its_own_connection_alone(serve:
 
 
 def lingering(served: Served) -> list[Any]:
-    """Handlers that still run."""
+    """Return the handlers that still run."""
     server = served.websocket._server
     return list(server._lingering) if server else []
 
 
-def test_a_handler_that_closes_ends_the_connection_with_its_code(serve: Serve) -> None:
-    """And waits until it is closed."""
+def test_handler_close_sends_its_code(serve: Serve) -> None:
+    """And it waits until the connection is closed."""
     codes = []
 
     async def close(websocket: Any, message: str) -> None:
@@ -165,8 +165,8 @@ def test_a_handler_that_closes_ends_the_connection_with_its_code(serve: Serve) -
     eventually(lambda: codes == [(4000, "enough")])
 
 
-def test_sending_to_a_client_that_has_gone_ends_the_handler_quietly(serve: Serve) -> None:
-    """No traceback: that a client leaves is no error of the server's."""
+def test_handler_send_to_gone_client_is_quiet(serve: Serve) -> None:
+    """A client that disconnects is not an error of the server, so there is no traceback."""
     gone = threading.Event()
     ended = threading.Event()
 
@@ -191,8 +191,8 @@ def test_sending_to_a_client_that_has_gone_ends_the_handler_quietly(serve: Serve
 # --- recv and iteration inside handlers ---
 
 
-def test_a_handler_may_receive_the_next_messages_itself(serve: Serve) -> None:
-    """It is then not called with them."""
+def test_handler_recv_takes_messages(serve: Serve) -> None:
+    """The handler is not called with them."""
 
     async def ask(websocket: Any, message: str) -> None:
         await websocket.send(f"your name, {message}?")
@@ -208,8 +208,7 @@ def test_a_handler_may_receive_the_next_messages_itself(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-def test_a_handler_may_iterate_until_the_client_leaves(serve: Serve, plain: bool) -> None:
-    """The loop ends when the connection does."""
+def test_handler_iteration_ends_with_connection(serve: Serve, plain: bool) -> None:
     seen: list[str] = []
     done = threading.Event()
 
@@ -236,8 +235,8 @@ def test_a_handler_may_iterate_until_the_client_leaves(serve: Serve, plain: bool
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-def test_on_connect_comes_before_the_first_message_and_on_disconnect_once_at_the_end(serve: Serve, plain: bool) -> None:
-    """With one object for a connection's whole life, on which attributes can be kept."""
+def test_callbacks_run_in_order(serve: Serve, plain: bool) -> None:
+    """All get the same object, on which attributes can be set."""
     events: list[Any] = []
 
     async def connected(websocket: Any) -> None:
@@ -274,8 +273,8 @@ def test_on_connect_comes_before_the_first_message_and_on_disconnect_once_at_the
     assert events == ["connected", ("first", "kept"), ("disconnected", "kept", 1000)]
 
 
-def test_on_connect_may_greet_and_turn_away(serve: Serve) -> None:
-    """It is a place for rules of one's own."""
+def test_on_connect_can_send_and_close(serve: Serve) -> None:
+    """A script can apply rules of its own there."""
 
     async def greet(websocket: Any) -> None:
         if websocket.path == "/closed":
@@ -290,8 +289,8 @@ def test_on_connect_may_greet_and_turn_away(serve: Serve) -> None:
     assert served.refusal("/closed") == (4003, "not today")
 
 
-def test_on_connect_that_raises_closes_with_1011(serve: Serve) -> None:
-    """And on_disconnect is still called once."""
+def test_on_connect_error_closes_1011(serve: Serve) -> None:
+    """on_disconnect is still called once."""
     left = []
 
     async def fail(websocket: Any) -> None:
@@ -306,7 +305,7 @@ def test_on_connect_that_raises_closes_with_1011(serve: Serve) -> None:
     assert "ValueError: not ready" in served.log()
 
 
-def test_on_disconnect_that_raises_is_logged_and_no_more(serve: Serve) -> None:
+def test_on_disconnect_error_is_logged(serve: Serve) -> None:
     """The next client is served."""
 
     async def fail(websocket: Any) -> None:
@@ -320,8 +319,8 @@ def test_on_disconnect_that_raises_is_logged_and_no_more(serve: Serve) -> None:
         assert talks(client)
 
 
-def test_a_network_that_goes_silent_is_noticed_by_keepalive(serve: Serve) -> None:
-    """A client that answers no ping is closed with 1011, and on_disconnect is called once."""
+def test_keepalive_silent_client_is_closed(serve: Serve) -> None:
+    """A client that sends no pong is closed with 1011, and on_disconnect is called once."""
     import socket
 
     left: list[Any] = []
@@ -349,24 +348,22 @@ def test_a_network_that_goes_silent_is_noticed_by_keepalive(serve: Serve) -> Non
 @pytest.mark.parametrize(
     ("functions", "message"),
     [
-        ({"handler": "echo"}, r"handler is a function of \(websocket, message\), not str"),
+        ({"handler": "echo"}, r"handler must be a function of \(websocket, message\), got str"),
         ({"handler": lambda websocket: None}, r"handler is called with \(websocket, message\)"),
         ({"handler": lambda websocket, path, message: None}, r"handler is called with \(websocket, message\)"),
         ({"on_connect": lambda: None}, r"on_connect is called with \(websocket\)"),
-        ({"on_disconnect": 5}, r"on_disconnect is a function of \(websocket\), not int"),
+        ({"on_disconnect": 5}, r"on_disconnect must be a function of \(websocket\), got int"),
     ],
 )
-def test_a_function_that_cannot_be_called_is_refused_at_once(
-    make_z: Any, functions: dict[str, Any], message: str
-) -> None:
-    """Not with the first client."""
+def test_handler_with_wrong_parameters_raises(make_z: Any, functions: dict[str, Any], message: str) -> None:
+    """At the start, not with the first client."""
     with pytest.raises(TypeError, match=message):
         make_z().comm.websocket.start_background(port=0, **functions)
 
 
 @pytest.mark.parametrize("value", [None, 5, {"a": 1}, ["a"]])
-def test_what_is_no_message_is_a_type_error(serve: Serve, value: Any) -> None:
-    """In the handler, in broadcast and in publish; for a dict it says what to do."""
+def test_send_invalid_message_raises(serve: Serve, value: Any) -> None:
+    """In the handler, in broadcast and in publish; for a dict the error says what to do."""
     errors: list[str] = []
 
     async def send(websocket: Any, message: str) -> None:
@@ -387,7 +384,7 @@ def test_what_is_no_message_is_a_type_error(serve: Serve, value: Any) -> None:
     assert ("json.dumps" in errors[0]) == isinstance(value, (dict, list))
 
 
-def test_bytes_in_any_form_are_a_message(serve: Serve) -> None:
+def test_send_bytes_like_objects_works(serve: Serve) -> None:
     """bytearray and memoryview too."""
 
     async def send(websocket: Any, message: str) -> None:

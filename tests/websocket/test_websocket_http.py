@@ -1,4 +1,4 @@
-"""Plain HTTP on the WebSocket port: health for machines, a page for people."""
+"""Plain HTTP on the WebSocket port: ``/health``, and a page for browsers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _ask(served: Served, method: str, path: str, **headers: str) -> http.client.
     return connection.getresponse()
 
 
-def test_health_is_200_and_tells_no_number(serve: Serve) -> None:
-    """``full`` where no other would be let in; no strategy is asked, so how many clients there are stays unsaid."""
+def test_health_is_200_without_a_count(serve: Serve) -> None:
+    """``full`` if no other client is accepted; the number of clients is not shown, because no strategy is called."""
     served = serve(max_connections=2, require_auth=True, token="x")
     with contextlib.ExitStack() as stack:
         for count, status in ((0, "ok"), (1, "ok"), (2, "full")):
@@ -34,8 +34,8 @@ def test_health_is_200_and_tells_no_number(serve: Serve) -> None:
     assert _ask(served, "HEAD", "/health").read() == b""
 
 
-def test_anything_else_is_426_and_says_what_this_port_is_for(serve: Serve) -> None:
-    """As text for programs, as a page for people."""
+def test_other_path_is_426_with_an_explanation(serve: Serve) -> None:
+    """As text for programs, as a page for browsers."""
     served = serve()
     answer = _ask(served, "GET", "/")
     assert (answer.status, answer.headers["Upgrade"]) == (426, "websocket")
@@ -47,8 +47,8 @@ def test_anything_else_is_426_and_says_what_this_port_is_for(serve: Serve) -> No
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
 
 
-def test_over_https_the_page_says_that_the_certificate_is_trusted_now(serve: Serve, certificates: Certificates) -> None:
-    """That is where people come to accept it."""
+def test_page_over_https_mentions_the_certificate(serve: Serve, certificates: Certificates) -> None:
+    """Users open it to accept the certificate."""
     certificate, key = certificates.issue("a")
     served = serve(ssl_enabled=True, ssl_cert=str(certificate), ssl_key=str(key))
     connection = http.client.HTTPSConnection(
@@ -61,8 +61,8 @@ def test_over_https_the_page_says_that_the_certificate_is_trusted_now(serve: Ser
     assert 'new WebSocket("wss://"' in text
 
 
-def test_options_tells_the_methods(serve: Serve) -> None:
-    """Load balancers and browsers ask so (RFC 9110, 9.3.7)."""
+def test_options_lists_the_methods(serve: Serve) -> None:
+    """Load balancers and browsers send OPTIONS (RFC 9110, 9.3.7)."""
     answer = _ask(serve(), "OPTIONS", "/health")
     assert (answer.status, answer.headers["Allow"], answer.read()) == (204, "GET, HEAD, OPTIONS", b"")
     assert answer.headers["Access-Control-Allow-Origin"] is None
@@ -78,10 +78,10 @@ def test_options_tells_the_methods(serve: Serve) -> None:
         ({"require_auth": True, "token": "x"}, "https://evil.example", False),
     ],
 )
-def test_health_can_be_read_by_pages_that_may_connect(
+def test_health_is_readable_for_allowed_pages(
     serve: Serve, method: str, settings: dict[str, Any], origin: str, allowed: bool
 ) -> None:
-    """And by no other page (CORS)."""
+    """And not for other pages (CORS)."""
     preflight = {"Access-Control-Request-Method": "GET"} if method == "OPTIONS" else {}
     answer = _ask(serve(**settings), method, "/health", Origin=origin, **preflight)
     assert answer.headers["Access-Control-Allow-Origin"] == (origin if allowed else None)
@@ -90,6 +90,6 @@ def test_health_can_be_read_by_pages_that_may_connect(
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_other_methods_are_405(serve: Serve, method: str) -> None:
-    """Nothing can be changed here."""
+    """The port is read-only."""
     answer = _ask(serve(), method, "/health")
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")

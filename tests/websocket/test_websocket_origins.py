@@ -1,4 +1,4 @@
-"""Origins: what a rule admits, and everything that looks like it and is not admitted."""
+"""Origins: what a rule admits, and similar origins that it does not admit."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def _request(
         ("ws://localhost:8765", "http://localhost:8765"),
     ],
 )
-def test_a_rule_admits(rule: str, origin: str) -> None:
-    """Scheme, host and port are the same, or a wildcard covers them."""
+def test_rule_admits_matching_origin(rule: str, origin: str) -> None:
+    """Scheme, host and port are equal or match a wildcard."""
     assert OriginRules([rule]).admits(origin)
 
 
@@ -95,8 +95,8 @@ def test_a_rule_admits(rule: str, origin: str) -> None:
         ("http://127.0.0.1", "http://127.0.0.1.evil.com"),
     ],
 )
-def test_a_rule_does_not_admit(rule: str, origin: str) -> None:
-    """What differs in any part, or is no origin, stays out."""
+def test_rule_refuses_other_origin(rule: str, origin: str) -> None:
+    """A different part, or an invalid origin, is refused."""
     assert not OriginRules([rule]).admits(origin)
 
 
@@ -105,27 +105,25 @@ def test_a_rule_does_not_admit(rule: str, origin: str) -> None:
     ["localhost", "http://", "http://a/b", "https://*", "http://*:3000", "https://a.*.com", "https://**.com",
      "http://a b", "http://a:b", "http://a:70000", "", "https://*.*.com", "http://user@host", "https://*example.com"],
 )  # fmt: skip
-def test_what_is_no_rule_is_refused_with_a_sentence(pattern: str) -> None:
-    """A rule that could never match, or would match too much, is a mistake."""
+def test_rule_invalid_raises(pattern: str) -> None:
+    """A rule that could never match, or would match too much, is an error."""
     with pytest.raises(ValueError, match=r"is not an origin|in a host"):
         OriginRules([pattern])
 
 
-def test_every_wrong_rule_is_named() -> None:
-    """Not only the first."""
+def test_rules_invalid_are_all_reported() -> None:
     with pytest.raises(ValueError) as raised:
         OriginRules(["http://good", "bad", "worse"])
     assert ["'bad'" in raised.value.args[0], "'worse'" in raised.value.args[1]] == [True, True]
 
 
-def test_no_rules_admit_nobody() -> None:
-    """An empty list is a list."""
+def test_rules_empty_admit_nothing() -> None:
     assert not OriginRules([]).admits("http://localhost")
 
 
 @given(scheme=SCHEMES, host=HOSTS, port=PORTS)
-def test_an_origin_admits_exactly_itself(scheme: str, host: str, port: int) -> None:
-    """Any origin as a rule admits itself, and not with another scheme, port, suffix or prefix."""
+def test_rule_of_an_origin_admits_only_it(scheme: str, host: str, port: int) -> None:
+    """Another scheme, port, suffix or prefix is refused."""
     origin = f"{scheme}://{host}:{port}"
     rules = OriginRules([origin])
     assert rules.admits(origin)
@@ -144,8 +142,8 @@ def test_an_origin_admits_exactly_itself(scheme: str, host: str, port: int) -> N
 
 
 @given(host=HOSTS, below=HOSTS, scheme=SCHEMES)
-def test_a_wildcard_admits_what_is_below_a_domain_and_nothing_else(host: str, below: str, scheme: str) -> None:
-    """One or more labels in front, the whole domain behind."""
+def test_wildcard_admits_subdomains_only(host: str, below: str, scheme: str) -> None:
+    """One or more labels before the whole domain."""
     rules = OriginRules([f"{scheme}://*.{host}"])
     assert rules.admits(f"{scheme}://{below}.{host}")
     assert not rules.admits(f"{scheme}://{host}")
@@ -154,16 +152,16 @@ def test_a_wildcard_admits_what_is_below_a_domain_and_nothing_else(host: str, be
 
 
 @given(st.text(max_size=400))
-def test_any_text_is_judged_without_an_error(text: str) -> None:
-    """Whatever a client sends as its origin, the answer is yes or no, and no without a rule for it."""
+def test_admits_any_text_without_error(text: str) -> None:
+    """Every Origin is admitted or refused, and refused without a rule for it."""
     assert not OriginRules(["https://a.example", "https://*.b.example:*"]).admits(text) or parse_origin(text)
     setting_that_admits(text)
     assert not STRICT.admits(text, _request(), forwarded=True) or parse_origin(text)
 
 
 @given(scheme=SCHEMES, host=HOSTS, port=PORTS)
-def test_the_advised_setting_admits(scheme: str, host: str, port: int) -> None:
-    """What the log tells people to set does what it says."""
+def test_advised_setting_admits_the_origin(scheme: str, host: str, port: int) -> None:
+    """The setting in the log admits the origin that it was made for."""
     origin = f"{scheme}://{host}:{port}"
     advised = setting_that_admits(origin)
     assert advised is not None
@@ -171,8 +169,8 @@ def test_the_advised_setting_admits(scheme: str, host: str, port: int) -> None:
 
 
 @pytest.mark.parametrize("origin", ["null", "file://"])
-def test_the_advice_for_a_file_is_the_rule_for_files(origin: str) -> None:
-    """Whatever the browser calls it."""
+def test_advised_setting_for_files_is_file(origin: str) -> None:
+    """For both names that browsers send."""
     assert setting_that_admits(origin) == "file://"
 
 
@@ -189,8 +187,8 @@ def test_the_advice_for_a_file_is_the_rule_for_files(origin: str) -> None:
         ("", None),
     ],
 )
-def test_origin_rules_identify_only_pages_they_name(header: str, identity: str | None) -> None:
-    """Every text is admitted here, and only a page of a rule with a host has an identity, in one spelling."""
+def test_identify_needs_a_rule_with_a_host(header: str, identity: str | None) -> None:
+    """All origins are admitted here, but only a page of a rule with a host has an identity, in one spelling."""
     rules = OriginRules(["*", "file://", "https://chat.example", "https://*.b.example:*"])
     assert rules.admits(header)
     found = rules.identify(header)
@@ -231,10 +229,10 @@ def test_origin_rules_identify_only_pages_they_name(header: str, identity: str |
         ("", "127.0.0.1", "127.0.0.1", False),
     ],
 )
-def test_default_origins_admit_own_and_loopback_pages(
+def test_default_origins_admit_own_and_loopback(
     monkeypatch: pytest.MonkeyPatch, origin: str, listening: str, reached: str, admitted: bool, require_auth: bool
 ) -> None:
-    """Whether or not credentials are asked for, and whatever the Host header is made to say (DNS rebinding)."""
+    """With and without ``require_auth``, and whatever the Host header says (DNS rebinding)."""
     monkeypatch.setattr("socket.gethostname", lambda: "This-Machine")
     parsed = parse_origin(origin)
     host = "evil.example:8765" if parsed is None or parsed.host[-1].isdigit() else f"{parsed.host}:8765"
@@ -256,7 +254,7 @@ def test_default_origins_admit_own_and_loopback_pages(
     ],
 )
 def test_default_origins_loopback_page_elsewhere(origin: str, client: str, require_auth: bool, admitted: bool) -> None:
-    """A loopback page of another machine cannot use the credentials of a browser there."""
+    """A loopback page of another machine cannot use the credentials of the browser there."""
     default = DefaultOrigins("chat.example", on_loopback=False, require_auth=require_auth)
     request = _request(client=client)
     assert default.admits(origin, request, forwarded=True) is admitted
@@ -272,10 +270,10 @@ def test_default_origins_loopback_page_elsewhere(origin: str, client: str, requi
         (True, False, "203.0.113.7", False),
     ],
 )
-def test_default_origins_null_only_on_open_loopback(
+def test_default_origins_null_only_on_loopback(
     origin: str, on_loopback: bool, require_auth: bool, client: str, admitted: bool
 ) -> None:
-    """Pages from files, and sandboxed frames of any site, which cannot be told apart from them."""
+    """``null`` is the origin of files and of sandboxed frames of every site."""
     default = DefaultOrigins("127.0.0.1", on_loopback, require_auth)
     request = _request(client=client)
     assert default.admits(origin, request, forwarded=client != "127.0.0.1") is admitted
@@ -299,7 +297,7 @@ def test_default_origins_null_only_on_open_loopback(
     ],
 )
 def test_default_origins_host_header_needs_proof(origin: str, host: str, how: dict[str, Any], admitted: bool) -> None:
-    """A name counts over TLS or through a trusted proxy only; an address cannot be rebound."""
+    """A name counts only over TLS or through a trusted proxy; an address cannot be rebound."""
     request = _request(host, "10.0.0.5", "198.51.100.3", how.get("tls", False))
     default = DefaultOrigins("0.0.0.0", on_loopback=False, require_auth=False)
     assert default.admits(origin, request, how.get("forwarded", False)) is admitted

@@ -1,4 +1,4 @@
-"""A handler for each path."""
+"""A mapping of paths to handlers."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def _said(served: Served, path: str) -> Any:
     ],
 )
 def test_path_selects_its_handler(serve: Serve, path: str, answer: str) -> None:
-    """Plain or async, whatever the query, percent-encoded or not."""
+    """Plain or async, with any query, percent-encoded or not."""
     assert _said(serve(PATHS), path) == answer
 
 
 @pytest.mark.parametrize("path", ["/other", "/chat/", "/Chat", "/news", "/chat%2F", "//chat", "/%ff"])
-def test_path_without_a_handler_is_refused(serve: Serve, path: str) -> None:
-    """Before any credential is looked at; paths are compared as a whole."""
+def test_path_without_handler_is_refused(serve: Serve, path: str) -> None:
+    """Before authentication; paths are compared as a whole."""
     heard: list[str] = []
     served = serve(PATHS, on_connect=lambda websocket: heard.append(websocket.path), require_auth=True, token=TOKEN)
     assert served.refusal(path) == (1008, "no such path")
@@ -54,18 +54,17 @@ def test_path_without_a_handler_is_refused(serve: Serve, path: str) -> None:
     served.logged("its path has no handler")
 
 
-def test_path_without_a_handler_by_status_is_404(serve: Serve) -> None:
-    """Where refusals are HTTP answers."""
+def test_path_without_handler_by_http_is_404(serve: Serve) -> None:
+    """With ``refuse_with: http`` the refusal is an HTTP status."""
     assert serve(PATHS, refuse_with="http").status("/other") == 404
 
 
-def test_one_handler_takes_every_path(serve: Serve) -> None:
-    """As before."""
+def test_single_handler_takes_every_path(serve: Serve) -> None:
     assert _said(serve(_chat), "/anything") == "chat: hello"
 
 
-def test_callbacks_are_those_of_every_path(serve: Serve) -> None:
-    """on_connect knows the path."""
+def test_callbacks_are_called_for_every_path(serve: Serve) -> None:
+    """on_connect can read the path."""
     seen: list[str] = []
     served = serve(PATHS, on_connect=lambda websocket: seen.append(websocket.path))
     for path in ("/chat", "/"):
@@ -81,11 +80,11 @@ def test_callbacks_are_those_of_every_path(serve: Serve) -> None:
         ({"/chat?a": _chat}, ValueError, "a path must begin with / and have no query"),
         ({1: _chat}, TypeError, "a path must be str, got 1"),
         ({"/chat": None}, TypeError, "the handler of '/chat' is None"),
-        ({"/chat": "chat"}, TypeError, "handler is a function of"),
+        ({"/chat": "chat"}, TypeError, "handler must be a function of"),
         ({"/chat": lambda websocket: None}, TypeError, "handler is called with"),
     ],
 )
-def test_wrong_paths_are_an_error(make_z: Any, handler: Any, error: type[Exception], message: str) -> None:
+def test_paths_invalid_raise(make_z: Any, handler: Any, error: type[Exception], message: str) -> None:
     """Before the port opens."""
     with pytest.raises(error, match=message):
         make_z().comm.websocket.start_background(port=0, handler=handler)

@@ -1,4 +1,4 @@
-"""Other people's clients: ``websockets``, aiohttp and Node's ``ws``, plain and over TLS, with and without deflate."""
+"""Clients of other projects: ``websockets``, aiohttp and Node's ``ws``, with and without TLS and deflate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from websocket_serving import DEADLINE, TOKEN, Certificates, Served
 Serve = Callable[..., Served]
 MESSAGES: list[str | bytes] = ["", "hello", "grüße 🎉", "x" * 70_000, b"", b"\x00\xff" * 70_000, "y" * 1_000_000]
 
-# asyncio's clients leave TLS sockets of their own to the collector when their loop ends; see _run().
+# asyncio's clients leave TLS sockets to the garbage collector when their loop ends; see _run().
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 AUTH = {"require_auth": True, "token": TOKEN}
 
@@ -35,7 +35,7 @@ def compression(request: pytest.FixtureRequest) -> bool:
 def server(
     request: pytest.FixtureRequest, serve: Serve, certificates: Certificates, compression: bool
 ) -> tuple[Served, ssl.SSLContext | None]:
-    """An echo server that wants a token, and the context that a client needs for it."""
+    """An echo server that requires a token, and the TLS context for its clients."""
     if request.param == "ws":
         return serve(**AUTH, compression=compression), None
     certificate, key = certificates.issue("a")
@@ -45,11 +45,11 @@ def server(
 
 def _run(talk: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(talk, 2 * DEADLINE))
-    gc.collect()  # let it complain here, and not in some other test
+    gc.collect()  # raise the warning here, not in another test
 
 
-def test_websockets(server: tuple[Served, ssl.SSLContext | None], compression: bool) -> None:
-    """Its asyncio client: messages of every kind and size, pings, a proper close, a refusal."""
+def test_websockets_client_works(server: tuple[Served, ssl.SSLContext | None], compression: bool) -> None:
+    """Its asyncio client: messages of every kind and size, pings, a normal close, a refusal."""
     served, context = server
 
     async def talk() -> None:
@@ -72,8 +72,8 @@ def test_websockets(server: tuple[Served, ssl.SSLContext | None], compression: b
     _run(talk())
 
 
-def test_aiohttp(server: tuple[Served, ssl.SSLContext | None], compression: bool) -> None:
-    """The same with its client, the token in a header."""
+def test_aiohttp_client_works(server: tuple[Served, ssl.SSLContext | None], compression: bool) -> None:
+    """The same with its client, and the token in a header."""
     served, context = server
 
     async def talk() -> None:
@@ -135,7 +135,7 @@ client.on("close", (code, reason) => {
 
 
 def _node(folder: Path, *arguments: str) -> Any:
-    """Run the client in Node, and what it found; ``ws`` is installed into the folder once."""
+    """Run the client in Node and return its output; ``ws`` is installed into the folder once."""
     node, npm = needs("node", "nodejs"), needs("npm", "npm")
     if not (folder / "node_modules" / "ws").exists():
         command = [npm, "install", "--no-audit", "--no-fund", "--fetch-retries=0", "--prefix", str(folder), "ws@8"]
@@ -150,15 +150,15 @@ def _node(folder: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.xdist_group("npm")  # one installation for all
-def test_nodes_ws(
+@pytest.mark.xdist_group("npm")  # one installation for all workers
+def test_node_ws_client_works(
     server: tuple[Served, ssl.SSLContext | None],
     compression: bool,
     certificates: Certificates,
     pytestconfig: pytest.Config,
     tmp_path: Path,
 ) -> None:
-    """The same from JavaScript, the token in a subprotocol."""
+    """The same from JavaScript, and the token in a subprotocol."""
     served, context = server
     arguments = [served.url, TOKEN]
     if context is not None:

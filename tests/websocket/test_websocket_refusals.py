@@ -1,4 +1,4 @@
-"""Refusals: how long a refused client waits for its answer, and what the log says of a burst."""
+"""Refusals: how long the response to a refused client is delayed, and the log of a burst."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Clock:
 # --- how long answers wait ---
 
 
-def test_pacer_hot_loop_attempts_are_few() -> None:
-    """A client that reconnects at once after every answer makes a dozen attempts in three seconds."""
+def test_pacer_fast_reconnects_are_few() -> None:
+    """A client that reconnects at once after every response makes a dozen attempts in three seconds."""
     clock = Clock()
     pacer = RefusalPacer(3.0, clock)
     attempts = 0
@@ -43,8 +43,8 @@ def test_pacer_hot_loop_attempts_are_few() -> None:
     assert attempts < 15
 
 
-def test_pacer_delay_grows_up_to_the_longest() -> None:
-    """The first answers do not wait; no answer waits longer than the setting says."""
+def test_pacer_delay_grows_to_its_limit() -> None:
+    """The first responses have no delay, and none exceeds the setting."""
     pacer = RefusalPacer(3.0, Clock())
     delays = [pacer.delay("192.0.2.1") for _ in range(100)]
     assert delays[:5] == [0.0] * 5
@@ -53,8 +53,8 @@ def test_pacer_delay_grows_up_to_the_longest() -> None:
     assert delays[-1] == 3.0
 
 
-def test_pacer_other_address_does_not_wait() -> None:
-    """Each address waits for its own refusals."""
+def test_pacer_other_address_has_no_delay() -> None:
+    """Each address has its own delay."""
     pacer = RefusalPacer(3.0, Clock())
     for _ in range(20):
         pacer.delay("192.0.2.1")
@@ -62,7 +62,7 @@ def test_pacer_other_address_does_not_wait() -> None:
 
 
 def test_pacer_quiet_address_is_forgotten() -> None:
-    """Two minutes after the last refusal an address is answered at once again."""
+    """Two minutes after the last refusal there is no delay."""
     clock = Clock()
     pacer = RefusalPacer(3.0, clock)
     for _ in range(1000):
@@ -71,14 +71,14 @@ def test_pacer_quiet_address_is_forgotten() -> None:
     assert pacer.delay("192.0.2.1") == 0.0
 
 
-def test_pacer_zero_never_waits() -> None:
+def test_pacer_zero_has_no_delay() -> None:
     """The setting turns it off."""
     pacer = RefusalPacer(0.0, Clock())
     assert {pacer.delay("192.0.2.1") for _ in range(100)} == {0.0}
 
 
 def test_pacer_memory_is_bounded() -> None:
-    """Addresses that were refused longest ago are forgotten first."""
+    """Addresses with the oldest refusals are forgotten first."""
     pacer = RefusalPacer(3.0, Clock())
     for number in range(MAX_ADDRESSES + 10):
         pacer.delay(f"host-{number}")
@@ -95,8 +95,8 @@ def test_pacer_memory_is_bounded() -> None:
     ],
     ids=["full", "wrong token", "no token"],
 )
-def test_refused_client_waits(serve: Serve, settings: dict[str, Any], path: str, refuse_with: str) -> None:
-    """However it is refused, and for whatever reason; the answer itself is the same."""
+def test_refusal_is_delayed(serve: Serve, settings: dict[str, Any], path: str, refuse_with: str) -> None:
+    """For every kind of refusal; the response itself is the same."""
     served = serve(**settings, refuse_with=refuse_with, max_refusal_delay=0.2)
     with served.client(f"/?token={TOKEN}"):
         outcome = served.status if refuse_with == "http" else served.refusal
@@ -105,20 +105,20 @@ def test_refused_client_waits(serve: Serve, settings: dict[str, Any], path: str,
             outcome(path)
         began = time.monotonic()
         assert outcome(path) == first
-        assert time.monotonic() - began >= 0.19  # uvloop counts in milliseconds
+        assert time.monotonic() - began >= 0.19  # uvloop rounds to milliseconds
 
 
-def test_refused_client_waits_for_an_oversized_head(serve: Serve) -> None:
-    """The transport refuses it without asking the gate, and is told to wait all the same."""
+def test_refusal_of_oversized_head_is_delayed(serve: Serve) -> None:
+    """The transport refuses it without calling the gate, with the same delay."""
     served = serve(max_refusal_delay=0.2, max_header_bytes=1024)
     for _ in range(7):
         began = time.monotonic()
         assert served.refusal(f"/?{'x' * 2000}") == (1008, "The request's head is over 1024 bytes.")
-    assert time.monotonic() - began >= 0.19  # uvloop counts in milliseconds
+    assert time.monotonic() - began >= 0.19  # uvloop rounds to milliseconds
     assert served.log().count("head is over 1024 bytes") == 1
 
 
-def test_admitted_client_does_not_wait(serve: Serve) -> None:
+def test_accepted_client_is_not_delayed(serve: Serve) -> None:
     """Other clients of the same address are refused meanwhile."""
     served = serve(require_auth=True, token=TOKEN, max_refusal_delay=30)
     for _ in range(5):
@@ -127,8 +127,8 @@ def test_admitted_client_does_not_wait(serve: Serve) -> None:
         assert talks(client)
 
 
-def test_stop_drops_clients_that_wait(serve: Serve) -> None:
-    """The server does not wait for answers that it holds back."""
+def test_stop_drops_delayed_refusals(serve: Serve) -> None:
+    """The server does not wait for delayed responses."""
     served = serve(require_auth=True, token=TOKEN, max_refusal_delay=60)
     for _ in range(16):
         served.websocket._server.loop.call_soon_threadsafe(served.websocket._server.gate._pacer.delay, "127.0.0.1")
@@ -138,7 +138,7 @@ def test_stop_drops_clients_that_wait(serve: Serve) -> None:
     )
     with socket.create_connection(("127.0.0.1", served.port), timeout=20) as waiting:
         waiting.sendall(request)
-        served.logged("it showed no credential")
+        served.logged("it sent no credential")
         began = time.monotonic()
         served.handle.stop()
         assert time.monotonic() - began < DEADLINE
@@ -151,12 +151,12 @@ def test_stop_drops_clients_that_wait(serve: Serve) -> None:
 
 @pytest.fixture
 def short_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bursts are summed up sooner than in life."""
+    """Log the number of refusals after a shorter time."""
     monkeypatch.setattr(refusals, "BURST", 0.05)
 
 
-def test_log_burst_is_one_line_and_its_number(caplog: pytest.LogCaptureFixture, short_bursts: None) -> None:
-    """The first refusal is logged at once, the rest as a number."""
+def test_refusal_log_burst_is_one_line_and_a_count(caplog: pytest.LogCaptureFixture, short_bursts: None) -> None:
+    """The first refusal is logged at once, the others as a number."""
 
     async def burst() -> list[str]:
         log = RefusalLog(logging.getLogger("test-refusals"), asyncio.get_running_loop())
@@ -178,8 +178,8 @@ def test_log_burst_is_one_line_and_its_number(caplog: pytest.LogCaptureFixture, 
     ]
 
 
-def test_log_after_a_quiet_while_begins_anew(caplog: pytest.LogCaptureFixture, short_bursts: None) -> None:
-    """And nothing is kept of the burst before."""
+def test_refusal_log_after_quiet_time_restarts(caplog: pytest.LogCaptureFixture, short_bursts: None) -> None:
+    """Nothing of the earlier burst is kept."""
 
     async def twice() -> None:
         log = RefusalLog(logging.getLogger("test-refusals"), asyncio.get_running_loop())
@@ -194,8 +194,8 @@ def test_log_after_a_quiet_while_begins_anew(caplog: pytest.LogCaptureFixture, s
     assert caplog.messages == ["refused 192.0.2.1:1: wrong token", "refused 192.0.2.1:2: wrong token"]
 
 
-def test_log_many_causes_and_addresses_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    """A client that sends another Origin each time does not fill the log, nor do ten thousand addresses."""
+def test_refusal_log_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither other Origins each time nor ten thousand addresses fill the log."""
 
     async def flood() -> None:
         log = RefusalLog(logging.getLogger("test-refusals"), asyncio.get_running_loop())
@@ -215,15 +215,15 @@ def test_log_many_causes_and_addresses_are_bounded(caplog: pytest.LogCaptureFixt
     assert "refused 192.0.2.1 184 more times; the last time: origin 199" in caplog.messages
 
 
-def test_log_of_a_server_counts_what_it_did_not_log(serve: Serve) -> None:
+def test_refusal_log_has_the_count_at_stop(serve: Serve) -> None:
     """The number is logged at the latest when the server stops."""
     served = serve(require_auth=True, token=TOKEN)
     for _ in range(30):
         served.refusal()
     served.handle.stop()
     log = served.log()
-    assert log.count("it showed no credential") == 2
-    assert "refused 127.0.0.1 29 more times; the last time: it showed no credential (token)" in log
+    assert log.count("it sent no credential") == 2
+    assert "refused 127.0.0.1 29 more times; the last time: it sent no credential (token)" in log
 
 
 # --- TLS handshakes ---
@@ -231,7 +231,7 @@ def test_log_of_a_server_counts_what_it_did_not_log(serve: Serve) -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_rejected_certificate_is_logged(serve: Serve, certificates: Certificates, loop: str) -> None:
-    """A browser that does not know a self-signed certificate says so in a TLS alert, and nowhere else."""
+    """A browser that rejects a self-signed certificate reports it only in a TLS alert."""
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     certificate, key = certificates.issue("a")
@@ -246,8 +246,8 @@ def test_rejected_certificate_is_logged(serve: Serve, certificates: Certificates
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_port_scanner_on_tls_leaves_no_line(serve: Serve, certificates: Certificates, loop: str) -> None:
-    """Nor does a client that speaks no TLS, or leaves in the handshake."""
+def test_port_scan_on_tls_is_not_logged(serve: Serve, certificates: Certificates, loop: str) -> None:
+    """Nor is a client that does not speak TLS or disconnects in the handshake."""
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     certificate, key = certificates.issue("a")

@@ -1,4 +1,4 @@
-"""A script that serves, as the program it is: Ctrl+C, Ctrl+C twice, SIGTERM, and starting again at once."""
+"""A script that serves, as a process: Ctrl+C, a second Ctrl+C, SIGTERM, and restarting at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from script_runs import started_script
 from websocket_serving import DEADLINE, end_of, eventually, talks
 from websockets.sync.client import connect
 
-from zcli_core.websocket.event_loop import Stop, stopped_by_signals
+from zcli_core.websocket.event_loop import StopEvent
+from zcli_core.websocket.signals import stopped_by_signals
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 
@@ -60,11 +61,11 @@ class Script:
         return int(self.url.rpartition(":")[2])
 
     def end(self, *signals: int) -> tuple[int, str, float]:
-        """Send the signals; exit status, what is still printed, and how long it took."""
+        """Send the signals; return the exit status, the remaining output, and the seconds."""
         began = time.monotonic()
         for place, number in enumerate(signals):
             if place:
-                time.sleep(0.8)  # so that the first has begun something
+                time.sleep(0.8)  # so that the first signal is being handled
             self.process.send_signal(number)
         rest, _ = self.process.communicate(timeout=DEADLINE * 3)
         return self.process.returncode, rest, time.monotonic() - began
@@ -85,8 +86,8 @@ def _running(folder: Path, loop: str, port: int = 0) -> Iterator[Script]:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl+C", "SIGTERM"])
-def test_one_signal_ends_it_properly(tmp_path: Path, loop: str, number: int) -> None:
-    """Clients get 1001, on_disconnect is called, the script goes on after start() and ends with status 0."""
+def test_signal_stops_gracefully(tmp_path: Path, loop: str, number: int) -> None:
+    """Clients get 1001, on_disconnect is called, the script continues after start() and exits with status 0."""
     with _running(tmp_path, loop) as script, connect(script.url, proxy=None) as client:
         assert talks(client)
         script.process.send_signal(number)
@@ -101,8 +102,8 @@ def test_one_signal_ends_it_properly(tmp_path: Path, loop: str, number: int) -> 
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_ctrl_c_with_a_thousand_clients(tmp_path: Path, loop: str) -> None:
-    """All of them get 1001, within close_timeout though none of them answers, and the status is 0."""
+def test_signal_with_thousand_clients_stops_in_time(tmp_path: Path, loop: str) -> None:
+    """All get 1001 within close_timeout although none responds, and the status is 0."""
     count = _room_for(1000)
     with contextlib.ExitStack() as stack, _running(tmp_path, loop) as script:
         clients = []
@@ -123,7 +124,7 @@ def test_ctrl_c_with_a_thousand_clients(tmp_path: Path, loop: str) -> None:
 
 
 def _room_for(count: int) -> int:
-    """How many connections this process may open, at most that many."""
+    """Return the number of connections that this process may open, at most ``count``."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -134,8 +135,8 @@ def _room_for(count: int) -> int:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("trouble", ["a client that does not answer", "hang", "block the loop"])
-def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path, loop: str, trouble: str) -> None:
-    """Whatever holds the first one up: a silent client, a handler that waits, or one that blocks the event loop."""
+def test_second_signal_ends_at_once(tmp_path: Path, loop: str, trouble: str) -> None:
+    """While a silent client, a waiting handler or a blocked event loop delays the stop."""
     with (
         _running(tmp_path, loop) as script,
         socket.create_connection(("127.0.0.1", script.port), timeout=DEADLINE) as client,
@@ -145,8 +146,8 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path, loop: str, trouble: str
         if len(trouble) < 20:
             payload = trouble.encode()
             client.sendall(bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
-            time.sleep(0.3)  # nothing tells from outside that the handler has begun
-        # Two different ones: two of a kind would be one, if a loaded machine lets the program wait.
+            time.sleep(0.3)  # the test cannot see that the signal handler has begun
+        # Two different signals, because the system may merge two equal ones.
         status, printed, _ = script.end(signal.SIGTERM, signal.SIGINT)
     assert status == 0, printed
     assert "[WebSocket] interrupted: every connection was dropped" in printed
@@ -155,8 +156,8 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path, loop: str, trouble: str
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_it_starts_again_at_once_on_the_same_port(tmp_path: Path, loop: str) -> None:
-    """Also after it was killed with clients connected, which leaves their connections behind in the system."""
+def test_restart_on_same_port_works_at_once(tmp_path: Path, loop: str) -> None:
+    """Also after it was killed with clients connected, whose sockets remain in the system."""
     port = 0
     for number in (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
         with _running(tmp_path, loop, port) as script:
@@ -167,8 +168,8 @@ def test_it_starts_again_at_once_on_the_same_port(tmp_path: Path, loop: str) -> 
             assert status == (-9 if number == signal.SIGKILL else 0)
 
 
-def test_the_handlers_of_before_are_back_after_start(tmp_path: Path) -> None:
-    """A script that had handlers of its own has them again."""
+def test_signal_handlers_are_restored(tmp_path: Path) -> None:
+    """A script with handlers of its own gets them back."""
     code = """
 import signal, threading, time
 from zCLI import zCLI
@@ -189,8 +190,8 @@ assert signal.getsignal(signal.SIGINT) == ctrl_c
     assert done.returncode == 0, done.stderr
 
 
-def test_a_script_that_ends_stops_its_background_server(tmp_path: Path) -> None:
-    """Its clients are told, though nobody called stop()."""
+def test_script_end_stops_background_server(tmp_path: Path) -> None:
+    """Its clients get 1001 without a call of stop()."""
     file = tmp_path / "script.py"
     file.write_text(
         "import sys\n"
@@ -209,8 +210,8 @@ def test_a_script_that_ends_stops_its_background_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("handler", ["the system's", "the script's", "ignored"])
-def test_sigterm_tells_background_clients(tmp_path: Path, handler: str) -> None:
-    """With stop_on_sigterm: the clients get 1001, then SIGTERM does to the program what it did before."""
+def test_sigterm_closes_background_clients(tmp_path: Path, handler: str) -> None:
+    """With stop_on_sigterm the clients get 1001, then SIGTERM has its previous effect."""
     own = {
         "the system's": "",
         "the script's": "signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))\n",
@@ -237,8 +238,8 @@ def test_sigterm_tells_background_clients(tmp_path: Path, handler: str) -> None:
     assert status == {"the system's": -signal.SIGTERM, "the script's": 7, "ignored": 5}[handler]
 
 
-def test_stop_on_sigterm_is_taken_back(make_z: Any) -> None:
-    """When the server is stopped, or cannot start; and it is an error in another thread than the main one."""
+def test_stop_on_sigterm_is_restored(make_z: Any) -> None:
+    """When the server stops or cannot start; outside the main thread it is an error."""
     before = signal.getsignal(signal.SIGTERM)
     server = make_z().comm.websocket
     with server.start_background(port=0, stop_on_sigterm=True) as handle:
@@ -262,8 +263,8 @@ def test_stop_on_sigterm_is_taken_back(make_z: Any) -> None:
     assert not server.is_running
 
 
-def test_a_client_that_is_killed_is_noticed(tmp_path: Path) -> None:
-    """SIGKILL sends nothing of the protocol; the system closes the socket."""
+def test_killed_client_is_disconnected(tmp_path: Path) -> None:
+    """SIGKILL sends no close frame; the system closes the socket."""
     code = (
         "import sys; from websockets.sync.client import connect\n"
         "with connect(sys.argv[1], proxy=None) as client: print(client.ping(), flush=True); client.recv()"
@@ -277,8 +278,8 @@ def test_a_client_that_is_killed_is_noticed(tmp_path: Path) -> None:
         assert script.end(signal.SIGINT)[0] == 0
 
 
-def test_signal_while_handlers_are_restored_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server has ended: there is nothing to stop or to drop, and no traceback."""
+def test_signal_after_the_end_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has stopped, so nothing is aborted and there is no traceback."""
     restore = signal.signal
     dropped: list[bool] = []
 
@@ -287,9 +288,9 @@ def test_signal_while_handlers_are_restored_is_ignored(monkeypatch: pytest.Monke
         return restore(number, handler)
 
     before = signal.getsignal(signal.SIGINT)
-    with stopped_by_signals(Stop(), lambda: dropped.append(True)) as signals:
+    with stopped_by_signals(StopEvent(), lambda: dropped.append(True)) as signals:
         signal.raise_signal(signal.SIGINT)
         monkeypatch.setattr(signal, "signal", interrupted)
-    assert not signals.insisted
+    assert not signals.aborted
     assert not dropped
     assert signal.getsignal(signal.SIGINT) == before

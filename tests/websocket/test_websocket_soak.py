@@ -1,4 +1,4 @@
-"""Connects, disconnects, broadcasts and kills at random, for a few seconds or ZCLI_SOAK_SECONDS of them."""
+"""Random connects, disconnects, broadcasts and kills, for a few seconds or ZCLI_SOAK_SECONDS."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from zCLI import zCLI
 
 z = zCLI({"deployment": "Production", "title": "soak", "logger": "INFO", "logger_path": ".", "websocket": {
     "require_auth": True, "token": "the-right-token-of-the-soak-test", "max_connections": 20,
-    "auth_failures_max": 1000000, "compression": True,
-    "send_buffer_max": 65536, "open_timeout": 2, "close_timeout": 1, "ping_interval": 1, "ping_timeout": 1}})
+    "max_auth_failures": 1000000, "compression": True,
+    "max_send_buffer": 65536, "open_timeout": 2, "close_timeout": 1, "ping_interval": 1, "ping_timeout": 1}})
 comings = goings = 0
 
 async def handler(websocket, message):
@@ -79,7 +79,7 @@ asyncio.run(main())
 
 
 async def _one_life(url: str, chance: random.Random) -> None:
-    """A client comes, does something and goes, properly or not."""
+    """Connect, do something, and disconnect with or without a close frame."""
     token = chance.choice(["the-right-token-of-the-soak-test"] * 8 + ["wrong", ""])
     compression = chance.choice([None, "deflate"])
     async with connect(f"{url}/?token={token}", proxy=None, compression=compression, close_timeout=1) as client:
@@ -92,7 +92,7 @@ async def _one_life(url: str, chance: random.Random) -> None:
 
 async def _go(client: ClientConnection, how: float) -> None:
     if how < 0.3:
-        client.transport.abort()  # as when the program is killed
+        client.transport.abort()  # as if the program was killed
     elif how < 0.4:
         client.transport.write(b"\xff\xff nonsense")
     elif how < 0.5:
@@ -115,8 +115,8 @@ def _memory(pid: int) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory and sockets are counted as Linux shows them")
-def test_a_server_that_is_treated_badly_stays_as_it_was(tmp_path: Path) -> None:
-    """No error but the clients' own, memory flat after the first part, and nothing left after stop."""
+def test_server_under_random_load_stays_healthy(tmp_path: Path) -> None:
+    """Only clients' own errors, constant memory after the first part, and nothing left after stop."""
     seed = random.randrange(10**6)
     script = tmp_path / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
@@ -145,12 +145,12 @@ def test_a_server_that_is_treated_badly_stays_as_it_was(tmp_path: Path) -> None:
 
 
 def _check_log(log: str) -> None:
-    """Every line above INFO is about something that a client did."""
+    """Assert that every line above INFO is about an action of a client."""
     allowed = (
         "refused 127.0.0.1",
         "the handler failed on default at",
         "that had arrived before the end were not handled",
-        "read too slowly and was dropped",
+        "read too slowly and was disconnected",
         "clients are",
     )
     lines = [line for line in log.splitlines() if " WARNING " in line or " ERROR " in line]

@@ -1,4 +1,4 @@
-"""Starting and stopping: settings, ports, threads, restarts, and what keeps a server from starting."""
+"""Starting and stopping: settings, ports, threads, restarts, and errors that prevent a start."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from websockets.sync.client import connect, unix_connect
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError, ListenError
-from zcli_core.websocket import server as server_module
+from zcli_core.websocket import server_core
 from zcli_core.websocket.contract import Endpoint
-from zcli_core.websocket.listening import is_local, is_loopback
+from zcli_core.websocket.endpoint import is_local, is_loopback
 from zcli_core.websocket.parts.binding import set_owner_and_mode
 
 Serve = Callable[..., Served]
@@ -44,8 +44,8 @@ def _is_closed(port: int) -> bool:
 # --- where it listens ---
 
 
-def test_host_and_port_come_from_the_layers_and_arguments_win(make_z: MakeZ) -> None:
-    """``port=0`` picks a free one and tells which."""
+def test_host_and_port_arguments_override_settings(make_z: MakeZ) -> None:
+    """``port=0`` picks a free one."""
     configured, given = _free_port(), _free_port()
     server = make_z(port=configured).comm.websocket
     with server.start_background() as handle:
@@ -57,7 +57,7 @@ def test_host_and_port_come_from_the_layers_and_arguments_win(make_z: MakeZ) -> 
     assert server.url is None
 
 
-def test_port_0_of_a_name_is_one_port_at_all_its_addresses(make_z: MakeZ) -> None:
+def test_port_0_of_a_name_is_shared(make_z: MakeZ) -> None:
     """localhost may be 127.0.0.1 and ::1."""
     with make_z().comm.websocket.start_background("localhost", 0) as handle:
         for family, _, _, _, address in socket.getaddrinfo("localhost", handle.port, type=socket.SOCK_STREAM):
@@ -66,26 +66,26 @@ def test_port_0_of_a_name_is_one_port_at_all_its_addresses(make_z: MakeZ) -> Non
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 70000, 10**30, "8765", 8765.0, True])
-def test_a_port_that_is_none_is_a_value_error(make_z: MakeZ, port: Any) -> None:
-    """Out of range, or no number."""
+def test_port_invalid_raises(make_z: MakeZ, port: Any) -> None:
+    """Out of range, or not an integer."""
     with pytest.raises(ValueError, match="port must be an integer between 1 and 65535"):
         make_z().comm.websocket.start_background(port=port)
 
 
-def test_a_configured_port_out_of_range_stops_the_program_at_once(make_z: MakeZ) -> None:
-    """It is a setting like any other."""
+def test_port_setting_out_of_range_raises(make_z: MakeZ) -> None:
+    """As for every setting, at once."""
     with pytest.raises(ConfigError, match=r"websocket\.port: 70000 from zSpark"):
         make_z(port=70000)
 
 
 @pytest.mark.parametrize("host", ["", "http://localhost", "a b", 5])
-def test_a_host_that_is_none_is_a_value_error(make_z: MakeZ, host: Any) -> None:
-    """A URL, say."""
+def test_host_invalid_raises(make_z: MakeZ, host: Any) -> None:
+    """For example a URL."""
     with pytest.raises(ValueError, match="host must be a name or an address"):
         make_z().comm.websocket.start_background(host, 0)
 
 
-def test_a_port_in_use_is_an_error_that_names_who_holds_it(make_z: MakeZ) -> None:
+def test_port_in_use_error_names_the_holder(make_z: MakeZ) -> None:
     """This process, or another with its name and pid."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -105,42 +105,42 @@ def test_a_port_in_use_is_an_error_that_names_who_holds_it(make_z: MakeZ) -> Non
             make_z().comm.websocket.start_background(port=port)
         other.stdin.close()
     if sys.platform == "linux":
-        assert "by this very process" in str(mine.value)
+        assert "by this process" in str(mine.value)
         assert f"(pid {other.pid})" in str(theirs.value)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or sys.platform == "win32", reason="privileges are POSIX's")
-def test_a_privileged_port_is_an_error_that_says_so(tmp_path: Path) -> None:
-    """As a user who may not; the port is below 1024."""
+def test_port_privileged_error_says_so(tmp_path: Path) -> None:
+    """For a user without the privilege and a port below 1024."""
     code = (
         "import os, sys\n"
         "from zCLI import zCLI\n"
         f"z = zCLI({{'deployment': 'Production', 'logger_path': {str(tmp_path)!r}}})\n"
-        "z.comm.websocket.start_background(port=0).stop()\n"  # what is imported may be root's alone
+        "z.comm.websocket.start_background(port=0).stop()\n"  # only root may be able to read the modules
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "try: z.comm.websocket.start(port=81)\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     floor = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     if floor.exists() and int(floor.read_text()) <= 81:
-        pytest.skip("this system lets anybody listen on port 81")
+        pytest.skip("on this system every user may listen on port 81")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert "ListenError port 81 is privileged" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
     ("host", "message"),
-    [("192.0.2.1", "192.0.2.1 is no address of this machine"), ("no-such-host.invalid", "cannot be resolved")],
+    [("192.0.2.1", "192.0.2.1 is not an address of this machine"), ("no-such-host.invalid", "cannot be resolved")],
 )
-def test_a_host_of_somebody_else_is_an_error_that_says_so(make_z: MakeZ, host: str, message: str) -> None:
-    """192.0.2.0/24 is nobody's, RFC 5737."""
+def test_host_of_other_machine_error_says_so(make_z: MakeZ, host: str, message: str) -> None:
+    """192.0.2.0/24 is reserved for documentation (RFC 5737)."""
     with pytest.raises(ListenError, match=message):
         make_z().comm.websocket.start_background(host, _free_port())
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "auto"])
-def test_the_loop_is_the_one_that_was_asked_for(serve: Serve, loop: str) -> None:
-    """auto takes uvloop where it is installed."""
+def test_loop_setting_selects_the_loop(serve: Serve, loop: str) -> None:
+    """auto uses uvloop if it is installed."""
     if loop != "asyncio":
         pytest.importorskip("uvloop")
     served = serve(loop=loop)
@@ -150,8 +150,8 @@ def test_the_loop_is_the_one_that_was_asked_for(serve: Serve, loop: str) -> None
         assert talks(client)
 
 
-def test_a_loop_that_is_not_installed_is_an_error(make_z: MakeZ, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what to do; auto does without."""
+def test_loop_not_installed_is_an_error(make_z: MakeZ, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to do; auto works without uvloop."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
     with pytest.raises(ConfigError, match=r"websocket\.loop \(zSpark\) asks for uvloop, which is not installed; pip"):
         make_z(loop="uvloop").comm.websocket.start_background(port=0)
@@ -161,7 +161,7 @@ def test_a_loop_that_is_not_installed_is_an_error(make_z: MakeZ, monkeypatch: py
 # --- Unix sockets ---
 
 
-def test_a_unix_socket_is_listened_on_and_removed(serve: Serve, tmp_path: Path) -> None:
+def test_unix_socket_is_served_and_removed(serve: Serve, tmp_path: Path) -> None:
     """The client has no address there."""
     path = tmp_path / "s"
     served = serve(unix_path=str(path))
@@ -175,10 +175,10 @@ def test_a_unix_socket_is_listened_on_and_removed(serve: Serve, tmp_path: Path) 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize(("mode", "expected"), [("660", 0o660), ("0666", 0o666), ("600", 0o600), (None, None)])
-def test_unix_mode_is_the_files(
+def test_unix_mode_is_set_on_the_file(
     serve: Serve, tmp_path: Path, mode: str | None, expected: int | None, loop: str
 ) -> None:
-    """A proxy that runs as another user needs write permission; unset, the umask decides."""
+    """A proxy that runs as another user needs write permission; by default the umask decides."""
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     plain = tmp_path / "plain"
@@ -190,14 +190,13 @@ def test_unix_mode_is_the_files(
 
 
 @pytest.mark.parametrize("mode", ["rw-rw----", "888", "7777", "-1", "66", ""])
-def test_unix_mode_that_is_not_octal_is_an_error(make_z: MakeZ, mode: str) -> None:
-    """A setting like any other."""
+def test_unix_mode_not_octal_is_an_error(make_z: MakeZ, mode: str) -> None:
     with pytest.raises(ConfigError, match=r"websocket\.unix_mode must be permissions as three octal digits"):
         make_z(unix_mode=mode)
 
 
-def test_unix_owner_is_the_files(serve: Serve, tmp_path: Path) -> None:
-    """By number or name; ordinary users may give a file to a group of theirs at the most."""
+def test_unix_owner_is_set_on_the_file(serve: Serve, tmp_path: Path) -> None:
+    """By number or name; ordinary users can only choose a group of theirs."""
     user, group = os.getuid(), os.getgid()
     for owner in (f"{user}", f"{user}:{group}", f":{group}"):
         path = tmp_path / "s"
@@ -208,15 +207,16 @@ def test_unix_owner_is_the_files(serve: Serve, tmp_path: Path) -> None:
         import grp
         import pwd
 
-        nobody, theirs = pwd.getpwnam("nobody"), grp.getgrgid(pwd.getpwnam("nobody").pw_gid)
+        user_name = "nobody"
+        account = pwd.getpwnam(user_name)
         path = tmp_path / "t"
-        serve(unix_path=str(path), unix_owner=f"nobody:{theirs.gr_name}")
-        assert (path.stat().st_uid, path.stat().st_gid) == (nobody.pw_uid, nobody.pw_gid)
+        serve(unix_path=str(path), unix_owner=f"{user_name}:{grp.getgrgid(account.pw_gid).gr_name}")
+        assert (path.stat().st_uid, path.stat().st_gid) == (account.pw_uid, account.pw_gid)
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "second name"])
-def test_unix_mode_of_an_exchanged_socket_is_not_set(tmp_path: Path, kind: str) -> None:
-    """Whoever owns the socket's folder may put something else in its place before root sets owner and mode."""
+def test_unix_mode_of_replaced_socket_is_not_set(tmp_path: Path, kind: str) -> None:
+    """The owner of the folder may replace the socket before root sets owner and mode."""
     victim, path = tmp_path / "victim", tmp_path / "s"
     if kind == "second name":
         with socket.socket(socket.AF_UNIX) as other:
@@ -231,8 +231,8 @@ def test_unix_mode_of_an_exchanged_socket_is_not_set(tmp_path: Path, kind: str) 
     assert path.stat().st_mode == before
 
 
-def test_unix_owner_that_does_not_exist_is_an_error(make_z: MakeZ, tmp_path: Path) -> None:
-    """Nothing is bound."""
+def test_unix_owner_unknown_is_an_error(make_z: MakeZ, tmp_path: Path) -> None:
+    """The socket is not bound."""
     path = tmp_path / "s"
     for owner in ("no-such-user", ":no-such-group", "no-such-user:0"):
         with pytest.raises(ConfigError, match=rf"websocket\.unix_owner \(zSpark\): '{owner}' names a user or group"):
@@ -240,20 +240,20 @@ def test_unix_owner_that_does_not_exist_is_an_error(make_z: MakeZ, tmp_path: Pat
     assert not path.exists()
 
 
-def test_unix_owner_that_may_not_be_set_is_an_error(make_z: MakeZ, tmp_path: Path, monkeypatch: Any) -> None:
-    """And the file does not stay behind with another owner."""
+def test_unix_owner_not_permitted_is_an_error(make_z: MakeZ, tmp_path: Path, monkeypatch: Any) -> None:
+    """The file does not remain with another owner."""
 
     def refused(*_: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "chown", refused)
-    with pytest.raises(ListenError, match=r"websocket\.unix_owner: this user may not give"):
+    with pytest.raises(ListenError, match=r"websocket\.unix_owner: this user may not change the owner"):
         make_z(unix_path=str(tmp_path / "s"), unix_owner="0").comm.websocket.start_background()
     assert not (tmp_path / "s").exists()
 
 
-def test_a_stale_socket_file_is_no_hindrance_and_a_live_one_is(make_z: MakeZ, tmp_path: Path) -> None:
-    """Nor is a file that is no socket taken away."""
+def test_unix_socket_stale_file_is_removed(make_z: MakeZ, tmp_path: Path) -> None:
+    """A socket in use, and a file that is not a socket, are errors."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -264,23 +264,22 @@ def test_a_stale_socket_file_is_no_hindrance_and_a_live_one_is(make_z: MakeZ, tm
     ):
         make_z(unix_path=str(path)).comm.websocket.start_background()
     path.write_text("precious")
-    with pytest.raises(ListenError, match="is no socket"):
+    with pytest.raises(ListenError, match="is not a socket"):
         make_z(unix_path=str(path)).comm.websocket.start_background()
     assert path.read_text() == "precious"
     with pytest.raises(ListenError, match="does not exist"):
         make_z(unix_path=str(tmp_path / "missing" / "s")).comm.websocket.start_background()
 
 
-def test_arguments_win_over_a_configured_unix_socket(make_z: MakeZ, tmp_path: Path) -> None:
-    """Whoever names a port means it."""
+def test_port_argument_overrides_unix_path(make_z: MakeZ, tmp_path: Path) -> None:
     with make_z(unix_path=str(tmp_path / "s")).comm.websocket.start_background(port=0) as handle:
         assert handle.url.startswith("ws://127.0.0.1:")
     assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="this system has no SO_REUSEPORT")
-def test_reuse_port_lets_two_servers_share_a_port(make_z: MakeZ) -> None:
-    """The system deals the connections out."""
+def test_reuse_port_allows_two_servers(make_z: MakeZ) -> None:
+    """The system distributes the connections."""
     with make_z(reuse_port=True).comm.websocket.start_background(port=0) as first:
         second = make_z(reuse_port=True).comm.websocket.start_background(port=first.port)
         with connect(first.url, proxy=None) as client:
@@ -308,10 +307,8 @@ with z.comm.websocket.start_background() as server:
 @pytest.mark.skipif(sys.platform == "win32", reason="the limit is POSIX's")
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_limit_of_descriptors_is_one_log_line(
-    tmp_path: Path, certificates: Certificates, loop: str, secure: bool
-) -> None:
-    """No traceback for each client that cannot be accepted; others are let in, because silent clients make room."""
+def test_descriptor_limit_is_one_log_line(tmp_path: Path, certificates: Certificates, loop: str, secure: bool) -> None:
+    """Not a traceback per client; other clients are accepted, because silent ones are dropped."""
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     files = map(str, certificates.issue("a")) if secure else ()
@@ -330,7 +327,7 @@ def test_limit_of_descriptors_is_one_log_line(
                 with connect(url, proxy=None, open_timeout=DEADLINE, **options) as client:
                     return talks(client)
             except (OSError, EOFError, WebSocketException):
-                return False  # uvloop drops those that it could not accept
+                return False  # uvloop drops connections that it could not accept
 
         eventually(is_let_in)
         program.stdin.write("\n")
@@ -350,7 +347,7 @@ def test_limit_of_descriptors_is_one_log_line(
 
 
 def _refused(make_z: MakeZ, **settings: Any) -> str:
-    """The ConfigError; the port stays closed."""
+    """Return the text of the ConfigError; the port stays closed."""
     port = _free_port()
     z = make_z(**settings)
     with pytest.raises(ConfigError) as raised:
@@ -360,8 +357,8 @@ def _refused(make_z: MakeZ, **settings: Any) -> str:
     return str(raised.value)
 
 
-def test_require_auth_without_a_token_says_who_asked_and_what_to_do(make_z: MakeZ) -> None:
-    """Nobody could connect."""
+def test_require_auth_without_token_is_an_error(make_z: MakeZ) -> None:
+    """No client could connect."""
     message = _refused(make_z, require_auth=True)
     for part in ("websocket.require_auth (zSpark)", "WEBSOCKET_TOKEN=", ".zEnv", "zcli token"):
         assert part in message
@@ -371,18 +368,16 @@ def test_require_auth_without_a_token_says_who_asked_and_what_to_do(make_z: Make
     ("settings", "message"),
     [
         ({"token": ""}, "websocket.token (zSpark): the token is empty"),
-        ({"token": "with space"}, "websocket.token (zSpark): a token is made of printable ASCII"),
-        ({"token": "tökén"}, "websocket.token (zSpark): a token is made of printable ASCII"),
+        ({"token": "with space"}, "websocket.token (zSpark): a token must consist of printable ASCII"),
+        ({"token": "tökén"}, "websocket.token (zSpark): a token must consist of printable ASCII"),
         ({"token": "x" * 5000}, "websocket.token (zSpark): the token has 5000 characters"),
         ({"tokens": {"alice": ""}}, "websocket.tokens.alice (zSpark): the token is empty"),
-        ({"tokens": {"a": "same", "b": "same"}}, "websocket.tokens.b (zSpark): it is the token of 'a' too"),
+        ({"tokens": {"a": "same", "b": "same"}}, "websocket.tokens.b (zSpark): the token of 'a' is the same"),
         ({"token": "x", "tokens": {"default": "y"}}, "uses the name 'default'"),
     ],
 )
-def test_a_token_that_will_not_do_is_refused_and_not_shown(
-    make_z: MakeZ, settings: dict[str, Any], message: str
-) -> None:
-    """Empty, unsendable, shared."""
+def test_token_invalid_error_does_not_show_it(make_z: MakeZ, settings: dict[str, Any], message: str) -> None:
+    """Empty, not sendable, or shared."""
     said = _refused(make_z, require_auth=True, **settings)
     assert message in said
     for secret in ("with space", "tökén", "xxxx", "same"):
@@ -393,13 +388,13 @@ def test_a_token_that_will_not_do_is_refused_and_not_shown(
     ("settings", "message"),
     [
         ({"auth": []}, "websocket.auth (zSpark) names no strategy"),
-        ({"auth": ["origin"]}, "websocket.allowed_origins names none"),
-        ({"auth": ["origin"], "allowed_origins": []}, "websocket.allowed_origins names none"),
+        ({"auth": ["origin"]}, "websocket.allowed_origins lists no origin"),
+        ({"auth": ["origin"], "allowed_origins": []}, "websocket.allowed_origins lists no origin"),
         ({"token": TOKEN, "allowed_origins": ["localhost"]}, "allowed_origins (zSpark): 'localhost' is not an origin"),
     ],
 )  # fmt: skip
-def test_auth_that_cannot_work_is_refused(make_z: MakeZ, settings: dict[str, Any], message: str) -> None:
-    """A door without a key is a wall."""
+def test_auth_without_credentials_is_an_error(make_z: MakeZ, settings: dict[str, Any], message: str) -> None:
+    """No client could connect."""
     assert message in _refused(make_z, require_auth=True, **settings)
 
 
@@ -413,17 +408,14 @@ def test_auth_that_cannot_work_is_refused(make_z: MakeZ, settings: dict[str, Any
         ({"transport": "wsprto"}, "no plugin provides the WebSocket transport 'wsprto', which websocket.transport (zS"),
     ],
 )
-def test_an_unknown_strategy_or_transport_stops_the_program_at_once(
-    make_z: MakeZ, settings: dict[str, Any], message: str
-) -> None:
-    """With what is installed, and what was probably meant."""
+def test_provider_unknown_is_an_error(make_z: MakeZ, settings: dict[str, Any], message: str) -> None:
+    """The error lists the installed ones and suggests the closest."""
     with pytest.raises(ConfigError) as raised:
         make_z(**settings)
     assert message in str(raised.value)
 
 
-def test_several_mistakes_are_told_at_once(make_z: MakeZ, tmp_path: Path) -> None:
-    """Not one after the other."""
+def test_errors_are_all_reported(make_z: MakeZ, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         make_z(
             ssl_enabled=True, ssl_cert=str(tmp_path / "missing"), allowed_origins=["a", "b"]
@@ -437,15 +429,15 @@ async def _handle(websocket: Any, message: Any) -> None:
 
 @pytest.mark.parametrize("arguments", [(_handle,), ({"/": _handle},), ("127.0.0.1", _handle)])
 @pytest.mark.parametrize("method", ["start", "start_background", "serve"])
-def test_handler_in_the_wrong_place_is_a_type_error(make_z: MakeZ, method: str, arguments: Any) -> None:
+def test_handler_as_positional_argument_raises(make_z: MakeZ, method: str, arguments: Any) -> None:
     """The first two arguments are host and port; the error says how to pass a handler."""
     start = getattr(make_z().comm.websocket, method)
     with pytest.raises(TypeError, match=r"(host|port) must not be a handler, got .*; pass it as handler="):
         asyncio.run(start(*arguments)) if method == "serve" else start(*arguments)
 
 
-def test_start_inside_an_event_loop_names_the_other_ways(make_z: MakeZ) -> None:
-    """It would block the loop."""
+def test_start_in_event_loop_raises(make_z: MakeZ) -> None:
+    """It would block the loop; the error names serve() and start_background()."""
     server = make_z().comm.websocket
 
     async def inside() -> None:
@@ -484,8 +476,8 @@ def test_header_limits_are_settings(
 # --- stopping ---
 
 
-def test_stopping_closes_everybody_with_1001_and_the_port_is_free_at_once(make_z: MakeZ) -> None:
-    """And can be taken again, and again."""
+def test_stop_closes_clients_and_frees_port(make_z: MakeZ) -> None:
+    """With 1001, and the port can be used again at once."""
     port = _free_port()
     server = make_z().comm.websocket
     for _ in range(5):
@@ -500,7 +492,7 @@ def test_stopping_closes_everybody_with_1001_and_the_port_is_free_at_once(make_z
         assert _is_closed(port)
 
 
-def test_a_running_server_is_not_started_again(serve: Serve) -> None:
+def test_start_twice_raises(serve: Serve) -> None:
     """One server at a time."""
     served = serve()
     with pytest.raises(RuntimeError, match=rf"runs already at {served.url}"):
@@ -511,8 +503,8 @@ def test_a_running_server_is_not_started_again(serve: Serve) -> None:
         assert talks(client)
 
 
-def test_stopping_what_does_not_run_is_harmless(make_z: MakeZ) -> None:
-    """Twice as well."""
+def test_stop_without_server_does_nothing(make_z: MakeZ) -> None:
+    """Also twice."""
     server = make_z().comm.websocket
     assert server.stop()
     with server.start_background(port=0) as handle:
@@ -522,8 +514,8 @@ def test_stopping_what_does_not_run_is_harmless(make_z: MakeZ) -> None:
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-def test_a_handler_may_stop_the_server(serve: Serve, plain: bool) -> None:
-    """It does not wait for itself."""
+def test_stop_in_handler_does_not_wait(serve: Serve, plain: bool) -> None:
+    """It would wait for itself."""
 
     async def stop(websocket: Any, message: str) -> None:
         served.websocket.stop()
@@ -538,8 +530,8 @@ def test_a_handler_may_stop_the_server(serve: Serve, plain: bool) -> None:
     assert served.handle.wait(DEADLINE)
 
 
-def test_start_blocks_in_any_thread_until_somebody_stops_it(make_z: MakeZ, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where it is not the main thread it leaves signals alone; it says where it listens and how it ended."""
+def test_start_in_other_thread_blocks_until_stop(make_z: MakeZ, capsys: pytest.CaptureFixture[str]) -> None:
+    """It leaves signals alone there, and prints where it listens and how it ended."""
     import signal
 
     server = make_z().comm.websocket
@@ -559,20 +551,20 @@ def test_start_blocks_in_any_thread_until_somebody_stops_it(make_z: MakeZ, capsy
     assert second.startswith(f"[WebSocket] stopped: 1 client closed, port {url.rpartition(':')[2]} released")
 
 
-def test_stop_right_after_start_is_heeded(make_z: MakeZ) -> None:
-    """Whenever it comes: before the loop runs, before the port is open, after."""
+def test_stop_during_start_works(make_z: MakeZ) -> None:
+    """Before the loop runs, before the port is open, and after."""
     server = make_z().comm.websocket
     for pause in (0, 0.001, 0.003, 0.01, 0.03):
         thread = threading.Thread(target=server.start, kwargs={"port": 0})
         thread.start()
         eventually(lambda: server._run is not None)
-        time.sleep(pause)  # what is tested is that the moment does not matter
+        time.sleep(pause)  # the test passes at any moment
         assert server.stop()
         thread.join(DEADLINE)
         assert not thread.is_alive()
 
 
-def test_closing_zcli_stops_its_server(make_z: MakeZ) -> None:
+def test_close_stops_the_server(make_z: MakeZ) -> None:
     """As does leaving its ``with`` block."""
     with make_z() as z:
         handle = z.comm.websocket.start_background(port=0)
@@ -581,8 +573,8 @@ def test_closing_zcli_stops_its_server(make_z: MakeZ) -> None:
     assert _is_closed(handle.port)
 
 
-def test_serve_runs_in_a_loop_of_the_scripts_own(make_z: MakeZ) -> None:
-    """Until it is stopped, or cancelled; the clients are told in both cases."""
+def test_serve_in_own_loop_until_stop(make_z: MakeZ) -> None:
+    """Until it is stopped or cancelled; the clients get 1001 in both cases."""
     server = make_z().comm.websocket
 
     async def run(end: Callable[[asyncio.Task[None]], Any]) -> tuple[int, str]:
@@ -607,8 +599,8 @@ def test_serve_runs_in_a_loop_of_the_scripts_own(make_z: MakeZ) -> None:
     assert not server.is_running
 
 
-def test_two_zcli_objects_serve_beside_each_other(serve: Serve) -> None:
-    """Their clients and settings are their own."""
+def test_two_zcli_objects_serve_separately(serve: Serve) -> None:
+    """Each has its own clients and settings."""
     open_to_all, guarded = serve(), serve(require_auth=True, token=TOKEN)
     with open_to_all.client() as client:
         assert talks(client)
@@ -616,13 +608,13 @@ def test_two_zcli_objects_serve_beside_each_other(serve: Serve) -> None:
         assert (open_to_all.websocket.client_count, guarded.websocket.client_count) == (1, 0)
 
 
-def test_nothing_is_left_after_stop(make_z: MakeZ) -> None:
-    """No task, no socket, no thread but handlers' idle ones."""
+def test_stop_leaves_no_tasks_and_sockets(make_z: MakeZ) -> None:
+    """Only idle threads of handlers remain."""
     descriptors = Path("/proc/self/fd")
     if not descriptors.exists():
         pytest.skip("this system does not list open files")
     server = make_z().comm.websocket
-    server.start_background(port=0).stop()  # imports, and the log file, are done with
+    server.start_background(port=0).stop()  # imports and opening the log file are done
     before = len(list(descriptors.iterdir())), threading.active_count()
     for _ in range(3):
         with server.start_background(port=0) as handle, connect(handle.url, proxy=None) as client:
@@ -630,21 +622,21 @@ def test_nothing_is_left_after_stop(make_z: MakeZ) -> None:
     eventually(lambda: (len(list(descriptors.iterdir())), threading.active_count()) == before)
 
 
-def test_the_log_has_a_line_for_each_client_in_development(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On the console, too; when it came, how it left."""
+def test_log_in_development_has_each_client(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also on the console: when it connected and how it disconnected."""
     with zCLI({"title": "dev", "logger_path": str(isolated)}) as z:
         with z.comm.websocket.start_background(port=0) as handle, connect(handle.url, proxy=None) as client:
             client.close(4000, "bye")
-            eventually(lambda: "left: closed by the client, 4000 'bye'; 0 now" in (isolated / "dev.log").read_text())
+            eventually(
+                lambda: "disconnected: closed by the client, 4000 'bye'; 0 now" in (isolated / "dev.log").read_text()
+            )
         shown = capsys.readouterr().err
     assert "connected; 1 now" in shown
-    assert "left: closed by the client, 4000 'bye'; 0 now" in shown
+    assert "disconnected: closed by the client, 4000 'bye'; 0 now" in shown
 
 
-def test_origin_with_control_characters_is_escaped_in_the_log(
-    isolated: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Where every origin is admitted, the line about a client cannot command the terminal or forge a line."""
+def test_origin_is_escaped_in_the_log(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line about a client cannot control the terminal or forge a line."""
     with zCLI({"title": "dev", "logger_path": str(isolated), "websocket": {"allowed_origins": ["*"]}}) as z:
         strange = {"Origin": "http://a\x9b31m\x9d0;title\x85forged"}
         with (
@@ -658,10 +650,9 @@ def test_origin_with_control_characters_is_escaped_in_the_log(
         assert not {"\x9b", "\x9d", "\x85"} & set(text)
 
 
-def test_listening_to_the_world_without_auth_is_warned_of(make_z: MakeZ, isolated: Path) -> None:
-    """It may be meant."""
+def test_public_server_without_auth_is_warned(make_z: MakeZ, isolated: Path) -> None:
     make_z().comm.websocket.start_background("0.0.0.0", 0).stop()
-    assert "anybody who reaches 0.0.0.0 may connect" in (isolated / "logs" / "server-0.log").read_text()
+    assert "every machine that reaches 0.0.0.0 may connect" in (isolated / "logs" / "server-0.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -685,21 +676,21 @@ def test_listening_to_the_world_without_auth_is_warned_of(make_z: MakeZ, isolate
     ],
 )
 def test_endpoint_is_local_by_its_address(host: str | None, local: bool) -> None:
-    """A name that only begins like a loopback address is reached by other machines."""
+    """A name that only begins like a loopback address is not local."""
     assert is_local(Endpoint(host=host, port=0)) is local
     assert is_loopback(Endpoint(host=host, port=0)) is (local and host is not None)
 
 
-def test_endpoint_of_passed_sockets_is_local_by_their_addresses(tmp_path: Path) -> None:
-    """As systemd passes them: a Unix socket is local, but pages of a proxy behind it are not on this machine."""
+def test_endpoint_of_sockets_is_local_by_addresses(tmp_path: Path) -> None:
+    """Sockets of systemd: a Unix socket is local, but pages of a proxy behind it may be of other machines."""
     with socket.create_server(("127.0.0.1", 0)) as inet, socket.socket(socket.AF_UNIX) as unix:
         for sockets, loopback in (((inet,), True), ((inet, unix), False), ((unix,), False)):
             endpoint = Endpoint(host=None, port=0, sockets=sockets)
             assert (is_local(endpoint), is_loopback(endpoint)) == (True, loopback)
 
 
-def test_using_the_rest_of_z_imports_no_asyncio(isolated: Path) -> None:
-    """The server is imported when it is first asked for."""
+def test_other_features_import_no_asyncio(isolated: Path) -> None:
+    """The server is imported at its first use."""
     code = (
         "import sys; from zCLI import zCLI; zCLI({'deployment': 'Production'}).comm.check_port(9); "
         "print('asyncio' in sys.modules)"
@@ -708,18 +699,18 @@ def test_using_the_rest_of_z_imports_no_asyncio(isolated: Path) -> None:
     assert done.stdout.strip() == "False", done.stderr
 
 
-def test_certificates_that_are_set_in_vain_are_told(make_z: MakeZ, certificates: Certificates, isolated: Path) -> None:
-    """Somebody may believe that this is wss://."""
+def test_ssl_cert_without_ssl_enabled_is_warned(make_z: MakeZ, certificates: Certificates, isolated: Path) -> None:
+    """The user may believe that this is wss://."""
     certificate, _ = certificates.issue("a")
     make_z(ssl_cert=str(certificate)).comm.websocket.start_background(port=0).stop()
     assert "websocket.ssl_enabled is not: serving ws://" in (isolated / "logs" / "server-0.log").read_text()
 
 
-def test_start_that_fails_closes_the_passed_sockets(make_z: MakeZ, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each start makes new descriptors of what systemd passes; a start that fails must not keep them."""
+def test_start_failure_closes_systemd_sockets(make_z: MakeZ, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each start makes new descriptors of the sockets of systemd."""
     passed = socket.create_server(("127.0.0.1", 0))
     endpoint = Endpoint(sockets=(passed,), unix_path=Path("missing") / "s")
-    monkeypatch.setattr(server_module, "with_passed_sockets", lambda _: endpoint)
+    monkeypatch.setattr(server_core, "use_systemd_sockets", lambda _: endpoint)
     with pytest.raises(ListenError):
         make_z().comm.websocket.start_background()
     assert passed.fileno() == -1

@@ -1,4 +1,4 @@
-"""What clients that come and go can make a server hold, and write into its log."""
+"""Limits for what clients that connect and disconnect can make a server hold and log."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ class Blocking:
 
 @pytest.fixture
 def blocking() -> Iterator[Blocking]:
-    """Such a function."""
+    """A function that blocks until the test ends."""
     function = Blocking()
     yield function
     function.may_return.set()
 
 
 def connect(served: Served) -> Client:
-    """A client whose upgrade was answered: let in, or refused by a close frame."""
+    """Return a client that has received the response to its upgrade."""
     return Client(socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE), upgrade_request(target="/"))
 
 
 def was_let_in(served: Served, client: Client) -> bool:
-    """Whether a client is connected; False once it was sent a close frame."""
+    """Whether a client is connected; False if it received a close frame."""
 
     def decided() -> bool:
         return bool(served.websocket.client_count or client._buffer or _has_more(client.sock))
@@ -64,7 +64,7 @@ def _has_more(sock: socket.socket) -> bool:
 
 
 def come_and_go(served: Served, blocking: Blocking, times: int) -> int:
-    """Connect, send and be gone, again and again; how many clients were refused."""
+    """Connect, send and disconnect repeatedly; return the number of refused clients."""
     refused = 0
     for _ in range(times):
         before = blocking.calls
@@ -81,10 +81,8 @@ def come_and_go(served: Served, blocking: Blocking, times: int) -> int:
 
 @pytest.mark.parametrize("callback", ["handler", "on_connect"])
 @pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_address"])
-def test_handlers_of_gone_clients_keep_their_places(
-    serve: Serve, blocking: Blocking, callback: str, limit: str
-) -> None:
-    """So there are never more of them than clients may be connected."""
+def test_handlers_of_gone_clients_count(serve: Serve, blocking: Blocking, callback: str, limit: str) -> None:
+    """There are never more handlers than clients may be connected."""
     served = serve(**{callback: blocking, limit: 3}, close_timeout=0.1)
     assert come_and_go(served, blocking, 6) == 3
     assert blocking.calls == 3
@@ -97,8 +95,8 @@ def test_handlers_of_gone_clients_keep_their_places(
     eventually(is_let_in, "a free place")
 
 
-def test_on_disconnect_of_gone_clients_is_limited_too(serve: Serve, blocking: Blocking) -> None:
-    """To as many calls beside the clients, so that a client may come back at once."""
+def test_on_disconnect_calls_are_limited(serve: Serve, blocking: Blocking) -> None:
+    """To as many calls as clients may be connected, so that a client may reconnect at once."""
     served = serve(on_disconnect=blocking, max_connections=3)
     assert come_and_go(served, blocking, 8) == 2
     assert blocking.calls == 6
@@ -108,7 +106,7 @@ def test_on_disconnect_of_gone_clients_is_limited_too(serve: Serve, blocking: Bl
 
 
 class Clock:
-    """Time that a test sets, and what is to be called later."""
+    """A clock that the test sets, with scheduled calls."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -123,7 +121,7 @@ class Clock:
 
 @pytest.fixture
 def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[logging.Logger, Clock]]:
-    """A logger that logs 3 lines of a kind, and one more in 10 s."""
+    """A logger that allows 3 lines of a kind, and one more every 10 s."""
     monkeypatch.setattr(log_limit, "_AT_ONCE", 3)
     log, clock = logging.getLogger("test-log-limit"), Clock()
     limit = LogLimit(log, clock.call_later, clock)
@@ -132,7 +130,7 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[logging.Logger, C
     log.removeFilter(limit)
 
 
-def test_log_lines_of_one_kind_are_limited_and_counted(
+def test_log_limit_omits_and_counts_lines(
     limited: tuple[logging.Logger, Clock], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each place in the code by itself, whatever its lines say; lines below WARNING are all logged."""
@@ -146,16 +144,14 @@ def test_log_lines_of_one_kind_are_limited_and_counted(
     assert len(clock.later) == 1
     clock.later.pop()()
     assert caplog.messages[-2:] == [
-        "7 more lines like this one were left out: a failed for 9",
-        "7 more lines like this one were left out: b failed for 9",
+        "7 more lines like this one were omitted: a failed for 9",
+        "7 more lines like this one were omitted: b failed for 9",
     ]
     assert [record.levelname for record in caplog.records[-2:]] == ["ERROR", "WARNING"]
 
 
-def test_log_lines_are_logged_again_after_a_while(
-    limited: tuple[logging.Logger, Clock], caplog: pytest.LogCaptureFixture
-) -> None:
-    """One in so many seconds, and after a long time as many as at first."""
+def test_log_limit_recovers_with_time(limited: tuple[logging.Logger, Clock], caplog: pytest.LogCaptureFixture) -> None:
+    """One line per interval, and after a long time as many as at first."""
     log, clock = limited
     for now, logged in ((0, 3), (5, 0), (11, 1), (1000, 3)):
         clock.now = now
@@ -165,7 +161,7 @@ def test_log_lines_are_logged_again_after_a_while(
         assert len(caplog.messages) == logged, now
 
 
-def test_log_security_warnings_are_never_left_out(
+def test_log_limit_keeps_security_warnings(
     limited: tuple[logging.Logger, Clock], caplog: pytest.LogCaptureFixture
 ) -> None:
     """They all come from one place in the code."""
@@ -175,8 +171,8 @@ def test_log_security_warnings_are_never_left_out(
     assert len(caplog.messages) == 10
 
 
-def test_log_of_a_server_survives_failing_handlers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that makes the handler raise writes a bounded number of tracebacks; the rest is counted."""
+def test_log_limit_bounds_handler_tracebacks(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that makes the handler raise causes a bounded number of tracebacks; the rest is counted."""
     monkeypatch.setattr(log_limit, "_AT_ONCE", 2)
 
     async def fail(websocket: Any, message: str) -> None:
@@ -190,4 +186,4 @@ def test_log_of_a_server_survives_failing_handlers(serve: Serve, monkeypatch: py
         client.sock.close()
     served.handle.stop()
     assert served.log().count("Traceback") == 2
-    served.logged("4 more lines like this one were left out: the handler failed on 127.0.0.1:")
+    served.logged("4 more lines like this one were omitted: the handler failed on 127.0.0.1:")

@@ -1,4 +1,4 @@
-"""Strategies of other people's plugins: async, plain, slow, broken. Whatever one does, the door stays shut."""
+"""Strategies of third-party plugins: async, plain, slow, broken. Whatever fails, the client is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from websocket_serving import DEADLINE, Served, eventually, talks
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
 from zcli_core.testing.websocket_peer import upgrade_request
-from zcli_core.websocket import strategies
+from zcli_core.websocket import strategy_runner
 
 Serve = Callable[..., Served]
 HEAD = """
@@ -44,8 +44,8 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_strategy_identifies_rejects_or_declines(serve: Serve, site: Site, kind: str) -> None:
-    """By what the request shows; identity and claims are then known of the client."""
+def test_strategy_verdict_decides(serve: Serve, site: Site, kind: str) -> None:
+    """Identity and claims of the verdict are then known for the client."""
     answer = (
         "return {'alice': Identified('alice', {'role': 'admin'}), 'mallory': Rejected('it is mallory')}"
         ".get(request.query)"
@@ -62,10 +62,10 @@ def test_a_strategy_identifies_rejects_or_declines(serve: Serve, site: Site, kin
     assert "the auth strategy 'mine' of the plugin zcli_mine" in log
 
 
-def test_rejection_that_does_not_count_is_not_throttled(serve: Serve, site: Site) -> None:
-    """The strategy says so if it cannot tell whether the credential is good."""
+def test_strategy_uncounted_rejection_is_not_throttled(serve: Serve, site: Site) -> None:
+    """The strategy cannot tell whether the credential is valid."""
     _install(site, KINDS["quick"].format("return Rejected('no keys yet', counts=request.query == 'wrong')"))
-    served = serve(**MINE, auth_failures_max=1, auth_failures_window=3600)
+    served = serve(**MINE, max_auth_failures=1, auth_failures_window=3600)
     for path in ("/?unknown", "/?unknown", "/?wrong"):
         assert served.refusal(path) == (1008, "authentication failed")
     assert served.refusal("/?unknown")[1].startswith("too many failed attempts")
@@ -86,8 +86,8 @@ def test_rejection_that_does_not_count_is_not_throttled(serve: Serve, site: Site
         "raise SystemExit('s3cret')",
     ],
 )
-def test_a_strategy_that_fails_refuses_with_1011_and_is_named(serve: Serve, site: Site, kind: str, fault: str) -> None:
-    """What it raised is told by type and place, not by what it said: that may quote a credential."""
+def test_strategy_failure_refuses_1011(serve: Serve, site: Site, kind: str, fault: str) -> None:
+    """The log names the plugin, and the type and place of the error but not its text, which may quote a credential."""
     _install(site, KINDS[kind].format(fault))
     served = serve(**MINE)
     assert served.refusal("/?token=x") == (1011, "authentication is not available")
@@ -98,8 +98,8 @@ def test_a_strategy_that_fails_refuses_with_1011_and_is_named(serve: Serve, site
 
 
 @pytest.mark.parametrize("kind", ["failing", "slow"])
-def test_a_client_cannot_flood_the_log_by_a_strategy(serve: Serve, site: Site, kind: str) -> None:
-    """It comes again and again, waiting for the answer or not: the log has one line of it, and later their number."""
+def test_strategy_failure_log_is_bounded(serve: Serve, site: Site, kind: str) -> None:
+    """However often a client reconnects, the log has one line and later the number."""
     body = {
         "failing": "async def authenticate(self, request):\n    raise ValueError(request.query)",
         "slow": "async def authenticate(self, request):\n    await asyncio.sleep(60)",
@@ -127,8 +127,8 @@ def test_a_client_cannot_flood_the_log_by_a_strategy(serve: Serve, site: Site, k
     ],
     ids=["async", "plain"],
 )
-def test_a_strategy_that_hangs_refuses_with_1011_within_open_timeout(serve: Serve, site: Site, body: str) -> None:
-    """And holds up nobody else: the server still answers, and stops."""
+def test_strategy_hanging_refuses_1011(serve: Serve, site: Site, body: str) -> None:
+    """Within open_timeout; the server still responds to others, and stops."""
     _install(site, body)
     served = serve(**MINE, open_timeout=0.5)
     assert served.refusal()[0] == 1011
@@ -136,30 +136,27 @@ def test_a_strategy_that_hangs_refuses_with_1011_within_open_timeout(serve: Serv
     assert served.handle.stop()
 
 
-def test_a_plain_strategy_that_always_hangs_cannot_use_up_all_threads(
-    serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody can make it start more of them than a bound."""
-    monkeypatch.setattr(strategies, "MAX_THREADS", 2)
+def test_strategy_hanging_threads_are_limited(serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients cannot make it start more threads than a limit."""
+    monkeypatch.setattr(strategy_runner, "MAX_THREADS", 2)
     _install(site, "def authenticate(self, request):\n    threading.Event().wait(3600)")
     served = serve(**MINE, open_timeout=0.3)
     assert [served.refusal()[0] for _ in range(4)] == [1011] * 4
     served.logged("has 2 threads that have not returned")
 
 
-def test_a_quick_strategy_that_turns_out_to_be_slow_is_refused_as_broken(serve: Serve, site: Site) -> None:
-    """One that promised never to block and gives a coroutine has broken its word."""
+def test_strategy_never_blocks_coroutine_is_an_error(serve: Serve, site: Site) -> None:
+    """A strategy with ``never_blocks`` that returns a coroutine is broken."""
     _install(
         site,
         "never_blocks = True\ndef authenticate(self, request):\n    return self.later()\nasync def later(self): ...",
     )
     served = serve(**MINE)
     assert served.refusal()[0] == 1011
-    served.logged("gave coroutine, which is no verdict")
+    served.logged("returned coroutine, which is not a verdict")
 
 
-def test_a_strategy_is_not_asked_where_nobody_has_to_say_who_it_is(serve: Serve, site: Site) -> None:
-    """It is not even made."""
+def test_strategy_without_require_auth_is_not_made(serve: Serve, site: Site) -> None:
     site.plugin(
         "zcli_mine",
         "@hookimpl\ndef zcli_auth_strategies(): return [Provider('mine', '', lambda context: 1 / 0)]",
@@ -168,8 +165,8 @@ def test_a_strategy_is_not_asked_where_nobody_has_to_say_who_it_is(serve: Serve,
         assert talks(client)
 
 
-def test_a_strategy_that_cannot_be_made_keeps_the_port_closed(make_z: Any, site: Site) -> None:
-    """The error names the plugin and who chose it."""
+def test_strategy_factory_error_prevents_start(make_z: Any, site: Site) -> None:
+    """The error names the plugin and the setting that selects it."""
     site.plugin(
         "zcli_mine",
         "@hookimpl\ndef zcli_auth_strategies(): return [Provider('mine', '', lambda context: 1 / 0)]",
@@ -178,7 +175,7 @@ def test_a_strategy_that_cannot_be_made_keeps_the_port_closed(make_z: Any, site:
         make_z(**MINE).comm.websocket.start_background(port=0)
 
 
-def test_a_factory_is_called_once_for_every_zcli(make_z: Any, site: Site) -> None:
+def test_strategy_factory_is_called_once(make_z: Any, site: Site) -> None:
     """However often the server is started."""
     body = "made = []\ndef __init__(self):\n    self.made.append(1)\ndef authenticate(self, request):\n    return None"
     _install(site, body)
@@ -188,8 +185,8 @@ def test_a_factory_is_called_once_for_every_zcli(make_z: Any, site: Site) -> Non
     assert z.plugins.records["zcli_mine"].plugin.Strategy.made == [1]
 
 
-def test_the_limit_holds_while_strategies_decide(serve: Serve, site: Site) -> None:
-    """Clients that ask at the same time do not all get the last place."""
+def test_max_connections_holds_during_auth(serve: Serve, site: Site) -> None:
+    """Clients that authenticate at the same time do not all get the last slot."""
     _install(site, "async def authenticate(self, request):\n    await asyncio.sleep(0.2)\n    return Identified('x')")
     served = serve(**MINE, max_connections=1)
     from concurrent.futures import ThreadPoolExecutor
@@ -198,7 +195,7 @@ def test_the_limit_holds_while_strategies_decide(serve: Serve, site: Site) -> No
 
     def attempt(_: int) -> None:
         with served.client() as client:
-            while len(refused) < 4:  # the client that is let in holds its place until the others were refused
+            while len(refused) < 4:  # the accepted client stays until the others are refused
                 try:
                     client.recv(timeout=0.05)
                 except TimeoutError:
@@ -212,8 +209,8 @@ def test_the_limit_holds_while_strategies_decide(serve: Serve, site: Site) -> No
     assert refused == [1013] * 4
 
 
-def test_messages_that_a_client_sends_before_it_is_judged_wait(serve: Serve, site: Site) -> None:
-    """They are handled once it is in."""
+def test_messages_before_the_verdict_wait(serve: Serve, site: Site) -> None:
+    """They are handled once the client is accepted."""
     import socket
 
     _install(site, "async def authenticate(self, request):\n    await asyncio.sleep(0.2)\n    return Identified('x')")
@@ -233,8 +230,8 @@ def test_messages_that_a_client_sends_before_it_is_judged_wait(serve: Serve, sit
 # --- hooks ---
 
 
-def test_plugins_hear_of_clients_that_come_and_go(serve: Serve, site: Site) -> None:
-    """Once each, with the connection and the context; a hook that raises changes nothing."""
+def test_run_hooks_get_each_client(serve: Serve, site: Site) -> None:
+    """Once each, with the connection and the context; a hook that raises has no effect."""
     site.plugin(
         "zcli_witness",
         """
@@ -264,15 +261,15 @@ def test_plugins_hear_of_clients_that_come_and_go(serve: Serve, site: Site) -> N
 
 
 @pytest.mark.parametrize("hook", ["zcli_websocket_opened", "zcli_websocket_closed"])
-def test_nobody_is_told_where_nobody_listens(make_z: Callable[..., zCLI], hook: str) -> None:
-    """Which costs nothing."""
+def test_run_hooks_without_plugin_are_none(make_z: Callable[..., zCLI], hook: str) -> None:
+    """Without an implementation there is nothing to call."""
     z = make_z()
     assert z.plugins.notifier(hook, z.log) is None
     assert z.comm.websocket._observers() == (None, None)
 
 
-def test_another_plugins_transport_serves_by_name(make_z: Any, site: Site) -> None:
-    """Here one that says where it would have listened."""
+def test_transport_of_other_plugin_is_used(make_z: Any, site: Site) -> None:
+    """Here one that only reports where it would have listened."""
     site.plugin(
         "zcli_elsewhere",
         """

@@ -1,4 +1,4 @@
-"""systemd: sockets that it passes on, and what it is told."""
+"""systemd: its sockets are used, and it is notified."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from zcli_core.websocket import systemd
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="systemd is Linux's")
 
-#: Starts a server twice under the variables that its parent could not know: its own process id. The sockets are passed
-#: from descriptor 3 on.
+#: Starts a server twice. It sets the variables itself, because its parent cannot know its process id. The sockets are
+#: passed from descriptor 3 on.
 PROGRAM = """
 import os, sys
 passed = [int(word) for word in sys.argv[2].split(",")]
@@ -47,8 +47,8 @@ def _serving(tmp_path: Path, loop: str, *sockets: socket.socket) -> subprocess.P
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_passed_sockets_are_served_and_again(isolated: Path, loop: str) -> None:
-    """A TCP and a Unix socket, instead of the configured port; stopping leaves them to the next start."""
+def test_systemd_sockets_are_served_twice(isolated: Path, loop: str) -> None:
+    """A TCP and a Unix socket, instead of the configured port; stopping keeps them for the next start."""
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     path = isolated / "s"
@@ -79,16 +79,16 @@ def _announced(monkeypatch: pytest.MonkeyPatch, count: object, process: object =
 @pytest.mark.parametrize(
     ("count", "process"), [(1, 1), (1, ""), (0, None), ("", None), ("many", None), (1, os.getppid())]
 )
-def test_variables_of_others_pass_nothing(monkeypatch: pytest.MonkeyPatch, count: object, process: object) -> None:
-    """A child inherits the variables of its parent, for whom they were meant."""
+def test_systemd_variables_of_parent_are_ignored(
+    monkeypatch: pytest.MonkeyPatch, count: object, process: object
+) -> None:
+    """A child inherits the variables that were meant for its parent."""
     _announced(monkeypatch, count, process)
     assert systemd.passed_sockets() == ()
 
 
 @pytest.mark.parametrize("kind", ["file", "datagram", "connected", "closed"])
-def test_passed_descriptor_of_another_kind_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
-) -> None:
+def test_systemd_descriptor_invalid_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
     """The error says which descriptor, and what the unit needs."""
     one, two = socket.socketpair()
     with (
@@ -101,12 +101,12 @@ def test_passed_descriptor_of_another_kind_is_an_error(
         number = 10_000 if descriptor is None else descriptor.fileno()
         monkeypatch.setattr(systemd, "_FIRST_DESCRIPTOR", number)
         _announced(monkeypatch, 1)
-        with pytest.raises(ListenError, match=rf"descriptor {number}, which LISTEN_FDS announces, is not a"):
+        with pytest.raises(ListenError, match=rf"descriptor {number} of LISTEN_FDS is not a"):
             systemd.passed_sockets()
 
 
-def test_passed_socket_is_not_inherited_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs that the server starts do not hold the port."""
+def test_systemd_socket_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that the server starts do not keep the port open."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.set_inheritable(True)
         monkeypatch.setattr(systemd, "_FIRST_DESCRIPTOR", listening.fileno())
@@ -118,8 +118,8 @@ def test_passed_socket_is_not_inherited_further(monkeypatch: pytest.MonkeyPatch)
             assert found.getsockname() == listening.getsockname()
 
 
-def test_given_port_is_preferred_to_passed_sockets(monkeypatch: pytest.MonkeyPatch, make_z: Any) -> None:
-    """A script with two servers gives the second one a port."""
+def test_port_argument_overrides_systemd_sockets(monkeypatch: pytest.MonkeyPatch, make_z: Any) -> None:
+    """A script with two servers can give the second one a port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         monkeypatch.setattr(systemd, "_FIRST_DESCRIPTOR", listening.fileno())
         _announced(monkeypatch, 1)
@@ -129,7 +129,7 @@ def test_given_port_is_preferred_to_passed_sockets(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[socket.socket]:
-    """The socket on which systemd is told, as a file or abstract."""
+    """The notification socket of systemd, as a file or abstract."""
     address = f"\0zcli-{os.getpid()}-{id(request)}" if request.param == "abstract" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(address)
@@ -140,8 +140,8 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.Fixtur
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
 @pytest.mark.parametrize("told", ["file", "abstract"], indirect=True)
-def test_systemd_is_told_when_ready_and_when_stopping(told: socket.socket, make_z: Any) -> None:
-    """Not before the port is open."""
+def test_systemd_is_notified(told: socket.socket, make_z: Any) -> None:
+    """When the port is open, and when the server stops."""
     with make_z().comm.websocket.start_background(port=0) as handle:
         assert told.recv(100) == b"READY=1"
         with connect(handle.url, proxy=None) as client:
@@ -149,15 +149,15 @@ def test_systemd_is_told_when_ready_and_when_stopping(told: socket.socket, make_
     assert told.recv(100) == b"STOPPING=1"
 
 
-@pytest.mark.parametrize("address", ["", "relative", "/nowhere/at/all", "@nobody-listens-here", "vsock:2:1"])
-def test_systemd_that_is_gone_is_not_an_error(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    """Nor is a variable that means something else."""
+@pytest.mark.parametrize("address", ["", "relative", "/nowhere/at/all", "@no-such-socket", "vsock:2:1"])
+def test_systemd_notify_errors_are_ignored(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Also if the variable has another meaning."""
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     systemd.notify("READY=1")
 
 
-def test_descriptor_that_is_not_a_socket_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Only the copy: the descriptor itself belongs to who passed it on."""
+def test_systemd_descriptor_copy_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only the copy, because the descriptor belongs to the parent process."""
     copies: list[int] = []
     dup = os.dup
 

@@ -1,4 +1,4 @@
-"""The throttle: how often an address may be wrong."""
+"""The throttle: how many wrong credentials an address may send."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _at(host: str) -> Networks:
 ONE, TWO = _at("192.0.2.1"), _at("192.0.2.2")
 
 
-def test_an_address_may_be_wrong_as_often_as_the_limit_says() -> None:
-    """Then it has to wait until the oldest failure has left the window."""
+def test_throttle_limit_reached_waits() -> None:
+    """Until the oldest failure has left the window."""
     throttle, clock = _throttle()
     for _ in range(3):
         assert throttle.wait(ONE) == 0
@@ -45,8 +45,7 @@ def test_an_address_may_be_wrong_as_often_as_the_limit_says() -> None:
     assert throttle.wait(ONE) == 10
 
 
-def test_addresses_do_not_answer_for_each_other() -> None:
-    """Only whoever was wrong waits."""
+def test_throttle_addresses_are_separate() -> None:
     throttle, _ = _throttle(limit=1)
     throttle.failed(ONE)
     assert throttle.wait(ONE) > 0
@@ -64,24 +63,24 @@ def test_addresses_do_not_answer_for_each_other() -> None:
         ("fe80::1%eth0", "fe80::/64"),
     ],
 )
-def test_an_ipv6_network_is_one_address(host: str, key: str) -> None:
-    """A customer is given a /64, which holds more addresses than could be remembered."""
+def test_throttle_ipv6_64_is_one_address(host: str, key: str) -> None:
+    """A customer gets a /64, which has more addresses than could be remembered."""
     assert address_key((host, 50000)) == key
 
 
-def test_a_unix_socket_is_one_address() -> None:
-    """Its clients have none to be told apart by."""
+def test_throttle_unix_socket_is_one_address() -> None:
+    """Its clients have no address."""
     assert address_key(None) == "unix"
 
 
 def _subnet(number: int, size: int) -> Networks:
-    """The networks of an address in another subnet of that size of one /48."""
+    """Return the networks of an address in another subnet, of that size, of one /48."""
     return _at(f"2001:db8:0:{number << (64 - size):x}::1")
 
 
 @pytest.mark.parametrize(("size", "admitted"), [(64, 8), (56, 32)])
 def test_throttle_counts_larger_ipv6_networks(size: int, admitted: int) -> None:
-    """Who has a /56 or a /48 gets a few times as many guesses, not one limit for each /64 of it."""
+    """A /56 or /48 gets a few times as many guesses, not one limit for each /64 in it."""
     throttle, clock = _throttle(limit=2)
     guesses = 0
     for number in range(250):
@@ -94,8 +93,8 @@ def test_throttle_counts_larger_ipv6_networks(size: int, admitted: int) -> None:
     assert throttle.wait(_subnet(0, size)) == 0
 
 
-def test_throttle_mapped_address_is_the_ipv4_address() -> None:
-    """As a dual-stack socket shows it."""
+def test_throttle_mapped_address_is_ipv4() -> None:
+    """A dual-stack socket shows mapped addresses."""
     assert _at("::ffff:192.0.2.1") == ONE
     assert throttled_networks(None) == throttled_networks(None)
 
@@ -113,8 +112,8 @@ def test_throttle_memory_is_bounded() -> None:
     assert len(throttle) == MAX_ADDRESSES - 1
 
 
-def test_throttle_many_addresses_flush_no_throttled_one() -> None:
-    """One failure from each of thousands of addresses does not make the throttle forget who has guessed too often."""
+def test_throttle_keeps_throttled_addresses() -> None:
+    """One failure from each of thousands of addresses does not displace an address that is throttled."""
     throttle, _ = _throttle(limit=2)
     throttle.failed(ONE)
     throttle.failed(ONE)
@@ -127,42 +126,42 @@ def test_throttle_many_addresses_flush_no_throttled_one() -> None:
 # --- places ---
 
 
-def test_throttle_place_waits_for_a_free_one() -> None:
-    """As many credentials are judged at once as may fail; what was no failure makes room for the next one."""
+def test_throttle_begin_waits_for_other_checks() -> None:
+    """As many credentials are checked at once as may fail; a success lets the next one begin."""
 
     async def main() -> None:
         throttle, _ = _throttle(limit=2)
-        assert await throttle.take_place(ONE) == 0
-        assert await throttle.take_place(ONE) == 0
-        assert await throttle.take_place(TWO) == 0
-        waiting = [asyncio.ensure_future(throttle.take_place(ONE)) for _ in range(3)]
+        assert await throttle.begin(ONE) == 0
+        assert await throttle.begin(ONE) == 0
+        assert await throttle.begin(TWO) == 0
+        waiting = [asyncio.ensure_future(throttle.begin(ONE)) for _ in range(3)]
         await asyncio.sleep(0)
         assert not any(task.done() for task in waiting)
         waiting.pop(0).cancel()
-        throttle.leave_place(ONE, failed=False)
+        throttle.end(ONE, failed=False)
         assert await waiting[0] == 0
         assert not waiting[1].done()
-        throttle.leave_place(ONE, failed=True)
+        throttle.end(ONE, failed=True)
         await asyncio.sleep(0)
         assert not waiting[1].done()
-        throttle.leave_place(ONE, failed=True)
+        throttle.end(ONE, failed=True)
         assert await waiting[1] == 60
-        throttle.leave_place(TWO, failed=False)
+        throttle.end(TWO, failed=False)
         assert not throttle._pending
         assert not throttle._waiting
 
     asyncio.run(main())
 
 
-def test_throttle_places_are_shared_by_an_ipv6_network() -> None:
-    """Guesses at once from many /64 of one /48 are not all judged either."""
+def test_throttle_begin_counts_ipv6_networks() -> None:
+    """Simultaneous guesses from many /64 of one /48 are limited too."""
 
     async def main() -> None:
         throttle, _ = _throttle(limit=1)
-        tasks = [asyncio.ensure_future(throttle.take_place(_subnet(number, 56))) for number in range(50)]
+        tasks = [asyncio.ensure_future(throttle.begin(_subnet(number, 56))) for number in range(50)]
         await asyncio.sleep(0)
         assert [task.done() for task in tasks] == [True] * 16 + [False] * 34
-        throttle.leave_place(_subnet(0, 56), failed=False)
+        throttle.end(_subnet(0, 56), failed=False)
         await asyncio.sleep(0)
         assert sum(task.done() for task in tasks) == 17
         for task in tasks:

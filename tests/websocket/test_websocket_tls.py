@@ -1,4 +1,4 @@
-"""TLS: what may be served, what keeps the port closed, and how a renewed certificate is taken up."""
+"""TLS: valid and invalid certificates, client certificates, and reloading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from websockets.exceptions import WebSocketException
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
 from zcli_core.net.pem_files import CertificateFiles, CertificateProblem
-from zcli_core.websocket import server_core as running
+from zcli_core.websocket import server_core
 from zcli_core.websocket.tls import make_context
 
 Serve = Callable[..., Served]
@@ -34,7 +34,7 @@ def _secure(certificate: Path, key: Path | None, **settings: Any) -> dict[str, A
 
 
 def _serial(served: Served, trusting: ssl.SSLContext) -> int:
-    """The serial number of the certificate that new connections get."""
+    """Return the serial number of the certificate that new connections get."""
     with (
         socket.create_connection(("127.0.0.1", served.port), timeout=DEADLINE) as plain,
         trusting.wrap_socket(plain, server_hostname="localhost") as secured,
@@ -44,8 +44,8 @@ def _serial(served: Served, trusting: ssl.SSLContext) -> int:
     return int(str(found["serialNumber"]), 16)
 
 
-def test_wss_is_served_with_auth_and_all(serve: Serve, certificates: Certificates) -> None:
-    """The request knows that it came over TLS; plain ws:// is not answered."""
+def test_wss_serves_with_auth(serve: Serve, certificates: Certificates) -> None:
+    """The request shows that it came over TLS; plain ws:// is not served."""
     served = serve(**_secure(*certificates.issue("a")), require_auth=True, token=TOKEN)
     trusting = certificates.trusting()
     assert served.url.startswith("wss://")
@@ -60,8 +60,7 @@ def test_wss_is_served_with_auth_and_all(serve: Serve, certificates: Certificate
         assert plain.recv(100)[:4] != b"HTTP"
 
 
-def test_certificate_and_key_may_share_a_file(serve: Serve, certificates: Certificates, tmp_path: Path) -> None:
-    """``ssl_key`` is then left out."""
+def test_ssl_key_unset_uses_the_certificate_file(serve: Serve, certificates: Certificates, tmp_path: Path) -> None:
     certificate, key = certificates.issue("a")
     both = tmp_path / "both.pem"
     both.write_bytes(certificate.read_bytes() + key.read_bytes())
@@ -70,7 +69,7 @@ def test_certificate_and_key_may_share_a_file(serve: Serve, certificates: Certif
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_tls_1_2_and_1_3_are_spoken(serve: Serve, certificates: Certificates, version: ssl.TLSVersion) -> None:
+def test_tls_1_2_and_1_3_are_accepted(serve: Serve, certificates: Certificates, version: ssl.TLSVersion) -> None:
     """Each, if a client insists."""
     trusting = certificates.trusting()
     trusting.minimum_version = trusting.maximum_version = version
@@ -79,7 +78,7 @@ def test_tls_1_2_and_1_3_are_spoken(serve: Serve, certificates: Certificates, ve
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tls_1_1_is_not(serve: Serve, certificates: Certificates) -> None:
+def test_tls_1_1_is_refused(serve: Serve, certificates: Certificates) -> None:
     """RFC 8996."""
     trusting = certificates.trusting()
     trusting.minimum_version = ssl.TLSVersion.TLSv1
@@ -106,7 +105,7 @@ def _client_context(certificates: Certificates, authority: trustme.CA, name: str
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_client_certificate_is_required_and_known(
+def test_client_certificate_is_required_and_shown(
     serve: Serve, certificates: Certificates, tmp_path: Path, loop: str, version: ssl.TLSVersion
 ) -> None:
     """Clients without one, or with one of another authority, are refused in the handshake, which is logged."""
@@ -133,8 +132,8 @@ def test_client_certificate_is_required_and_known(
         served.logged(cause)
 
 
-def test_no_client_certificate_has_no_subject(serve: Serve, certificates: Certificates) -> None:
-    """None is asked for unless there is an authority to check it by."""
+def test_client_certificate_absent_has_no_subject(serve: Serve, certificates: Certificates) -> None:
+    """It is requested only if ``ssl_client_ca`` is set."""
     served = serve(**_secure(*certificates.issue("a")))
     with served.client(ssl=_client_context(certificates, trustme.CA(), "eve")) as client:
         assert talks(client)
@@ -142,10 +141,10 @@ def test_no_client_certificate_has_no_subject(serve: Serve, certificates: Certif
 
 
 @pytest.mark.parametrize("wrong", ["missing", "not PEM", "no TLS"])
-def test_client_authorities_that_cannot_be_used(
+def test_ssl_client_ca_invalid_prevents_start(
     make_z: MakeZ, certificates: Certificates, tmp_path: Path, wrong: str
 ) -> None:
-    """A server that was to ask for certificates does not start without asking."""
+    """A server that must require certificates does not start without them."""
     authorities = tmp_path / "clients.pem"
     if wrong == "not PEM":
         authorities.write_text("hello")
@@ -156,7 +155,7 @@ def test_client_authorities_that_cannot_be_used(
 
 
 @pytest.mark.usefixtures("often")
-def test_renewed_certificate_keeps_asking_clients(serve: Serve, certificates: Certificates, tmp_path: Path) -> None:
+def test_reload_keeps_client_certificates_required(serve: Serve, certificates: Certificates, tmp_path: Path) -> None:
     """Only the server's own certificate is replaced."""
     authority = trustme.CA()
     authorities = tmp_path / "clients.pem"
@@ -183,7 +182,7 @@ def _message(make_z: MakeZ, settings: dict[str, Any]) -> str:
     return str(raised.value)
 
 
-def test_no_certificate_at_all(make_z: MakeZ) -> None:
+def test_ssl_cert_unset_is_an_error(make_z: MakeZ) -> None:
     """With the variable that sets one."""
     message = _message(make_z, {"ssl_enabled": True})
     assert "websocket.ssl_enabled (zSpark) asks for wss://, but websocket.ssl_cert is not set" in message
@@ -228,8 +227,8 @@ def _swapped(certificate: Path, key: Path) -> str:
 
 
 @pytest.mark.parametrize("damage", [_missing, _missing_key, _a_folder, _no_pem, _no_pem_key, _damaged, _swapped])
-def test_a_file_that_cannot_be_used(make_z: MakeZ, certificates: Certificates, damage: Callable[..., str]) -> None:
-    """Which setting, who set it, which file, what is wrong with it."""
+def test_ssl_file_invalid_is_an_error(make_z: MakeZ, certificates: Certificates, damage: Callable[..., str]) -> None:
+    """It names the setting, where it was set, the file, and the problem."""
     certificate, key = certificates.issue("a")
     expected = damage(certificate, key)
     message = _message(make_z, _secure(certificate, key))
@@ -238,8 +237,8 @@ def test_a_file_that_cannot_be_used(make_z: MakeZ, certificates: Certificates, d
     assert re.search(expected, message), message
 
 
-def test_a_file_that_may_not_be_read(certificates: Certificates) -> None:
-    """By this user; root is somebody else for as long as it takes."""
+def test_ssl_file_unreadable_is_an_error(certificates: Certificates) -> None:
+    """For this user; root runs the test as another user."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -256,16 +255,16 @@ def test_a_file_that_may_not_be_read(certificates: Certificates) -> None:
     assert (raised.value.part, str(raised.value)) == ("key", f"{key} cannot be read: Permission denied")
 
 
-def test_the_key_of_another_certificate(make_z: MakeZ, certificates: Certificates) -> None:
-    """They have to belong together."""
+def test_ssl_key_of_other_certificate_is_an_error(make_z: MakeZ, certificates: Certificates) -> None:
+    """They must match."""
     certificate, _ = certificates.issue("a")
     _, key = certificates.issue("b")
     message = _message(make_z, _secure(certificate, key))
     assert f"websocket.ssl_key (zSpark): {key} is not the key of the certificate {certificate}" in message
 
 
-def test_a_key_with_a_password(make_z: MakeZ, certificates: Certificates) -> None:
-    """Nobody is there to type it, and nothing waits for it."""
+def test_ssl_key_with_password_is_an_error(make_z: MakeZ, certificates: Certificates) -> None:
+    """A server cannot ask for the password."""
     from cryptography.hazmat.primitives import serialization
 
     certificate, key = certificates.issue("a")
@@ -276,21 +275,21 @@ def test_a_key_with_a_password(make_z: MakeZ, certificates: Certificates) -> Non
     assert f"{key} is encrypted, but zCLI cannot read encrypted keys" in _message(make_z, _secure(certificate, key))
 
 
-def test_a_certificate_that_has_expired(make_z: MakeZ, certificates: Certificates) -> None:
+def test_ssl_cert_expired_is_an_error(make_z: MakeZ, certificates: Certificates) -> None:
     """No client would accept it."""
     files = certificates.issue("a", not_after=NOW - datetime.timedelta(days=1))
     assert f"the certificate {files[0]} has expired" in _message(make_z, _secure(*files))
 
 
-def test_a_certificate_that_is_not_valid_yet(make_z: MakeZ, certificates: Certificates) -> None:
+def test_ssl_cert_not_yet_valid_is_an_error(make_z: MakeZ, certificates: Certificates) -> None:
     """A clock may be wrong."""
     files = certificates.issue("a")
     _not_before(files, NOW + datetime.timedelta(days=2))
-    assert "is not valid yet; is this machine's clock right?" in _message(make_z, _secure(*files))
+    assert "is not valid yet; check this machine's clock" in _message(make_z, _secure(*files))
 
 
 def _not_before(files: tuple[Path, Path], start: datetime.datetime) -> None:
-    """Replace the certificate by a self-signed one of the same key that begins to be valid then."""
+    """Replace the certificate by a self-signed one of the same key that is valid from that time on."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
 
@@ -302,8 +301,8 @@ def _not_before(files: tuple[Path, Path], start: datetime.datetime) -> None:
     files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
 
-def test_a_certificate_that_ends_soon_is_warned_of(serve: Serve, certificates: Certificates) -> None:
-    """And served."""
+def test_ssl_cert_expiring_soon_is_warned(serve: Serve, certificates: Certificates) -> None:
+    """The server still starts."""
     files = certificates.issue("a", not_after=NOW + datetime.timedelta(days=3))
     served = serve(**_secure(*files))
     assert "expires in 3.0 days" in served.log() or "expires in 2.9 days" in served.log()
@@ -314,13 +313,13 @@ def test_a_certificate_that_ends_soon_is_warned_of(serve: Serve, certificates: C
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files are looked at more often than in life."""
-    monkeypatch.setattr(running, "RENEWAL_INTERVAL", 0.02)
+    """Check the files more often than the default."""
+    monkeypatch.setattr(server_core, "RELOAD_INTERVAL", 0.02)
 
 
 @pytest.mark.usefixtures("often")
-def test_a_renewed_certificate_is_taken_up_without_dropping_anybody(serve: Serve, certificates: Certificates) -> None:
-    """New connections get it; those that are open stay."""
+def test_reload_keeps_connections_open(serve: Serve, certificates: Certificates) -> None:
+    """New connections get the renewed certificate."""
     certificate, key = certificates.issue("current")
     served = serve(**_secure(certificate, key))
     trusting = certificates.trusting()
@@ -334,10 +333,8 @@ def test_a_renewed_certificate_is_taken_up_without_dropping_anybody(serve: Serve
 
 
 @pytest.mark.usefixtures("often")
-def test_a_changed_certificate_that_cannot_be_used_is_told_once_and_the_old_one_stays(
-    serve: Serve, certificates: Certificates
-) -> None:
-    """Until there is a good one."""
+def test_reload_invalid_file_keeps_the_old_one(serve: Serve, certificates: Certificates) -> None:
+    """It is logged once, until there is a valid file."""
     certificate, key = certificates.issue("current")
     served = serve(**_secure(certificate, key))
     trusting = certificates.trusting()
@@ -356,14 +353,14 @@ def test_a_changed_certificate_that_cannot_be_used_is_told_once_and_the_old_one_
 
 
 @pytest.mark.usefixtures("often")
-def test_a_certificate_that_disappears_for_a_moment_is_no_trouble(serve: Serve, certificates: Certificates) -> None:
+def test_reload_missing_file_is_ignored(serve: Serve, certificates: Certificates) -> None:
     """Some tools replace files by removing them first."""
     certificate, key = certificates.issue("current")
     served = serve(**_secure(certificate, key))
     kept = certificate.read_bytes()
     certificate.unlink()
     seen = served.websocket._server
-    eventually(lambda: seen._renewal is not None)
+    eventually(lambda: seen._reload_timer is not None)
     with served.client(ssl=certificates.trusting()) as client:
         assert talks(client)
     certificate.write_bytes(kept)
@@ -371,8 +368,8 @@ def test_a_certificate_that_disappears_for_a_moment_is_no_trouble(serve: Serve, 
         assert talks(client)
 
 
-def test_the_demos_key_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
-    """It is made in the folder of the demo; here in a copy of it."""
+def test_demo_key_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    """The demo makes it in its folder; here in a copy of it."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""Real servers and other people's clients for the tests of ``z.comm.websocket``."""
+"""Real servers and third-party clients for the tests of ``z.comm.websocket``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from websockets.sync.client import ClientConnection, connect
 
 from zcli_core.app import zCLI
 from zcli_core.testing.tls_sockets import ThreadSafeSSLSocket
-from zcli_core.websocket.background import BackgroundServer
+from zcli_core.websocket.server_run import BackgroundServer
 
 DEADLINE = 20.0
 TOKEN = "a-token-for-the-tests"
 
 
 def eventually(condition: Callable[[], Any], what: str = "the condition") -> Any:
-    """What ``condition()`` gives once that is true; fails if it never is."""
+    """Wait until ``condition()`` is true and return its value; fail after DEADLINE."""
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
         found = condition()
@@ -53,12 +53,12 @@ class Served(NamedTuple):
         return self.z.comm.websocket
 
     def log(self) -> str:
-        """Everything that was logged."""
+        """Return the whole log."""
         file = self.z._application_log.file
         return Path(file).read_text(encoding="utf-8") if file and Path(file).exists() else ""
 
     def logged(self, text: str) -> str:
-        """The log, once it holds that text."""
+        """Wait until the log has a text, and return the log."""
         eventually(lambda: text in self.log(), f"{text!r} in the log")
         return self.log()
 
@@ -69,12 +69,12 @@ class Served(NamedTuple):
             yield client
 
     def refusal(self, path: str = "/", **options: Any) -> tuple[int, str]:
-        """The close code and reason with which a client is refused; fails if it is let in."""
+        """Return the close code and reason of a refused client; fail if it is accepted."""
         with self.client(path, **options) as client:
             return end_of(client)
 
     def status(self, path: str = "/", **options: Any) -> int:
-        """The HTTP status with which a client is refused."""
+        """Return the HTTP status of a refused client."""
         try:
             with self.client(path, **options):
                 return 101
@@ -83,7 +83,7 @@ class Served(NamedTuple):
 
 
 def end_of(client: ClientConnection) -> tuple[int, str]:
-    """How the server closed: code and reason. Fails if it sends a message instead."""
+    """Return the close code and reason of the server; fail if it sends a message instead."""
     with pytest.raises(ConnectionClosed) as closed:
         client.recv(timeout=DEADLINE)
     assert closed.value.rcvd is not None, "the connection was dropped without a close frame"
@@ -91,20 +91,20 @@ def end_of(client: ClientConnection) -> tuple[int, str]:
 
 
 def talks(client: ClientConnection) -> bool:
-    """Whether a message comes back from an echo server."""
+    """Whether an echo server sends a message back."""
     client.send("are you there?")
     return bool(client.recv(timeout=DEADLINE) == "are you there?")
 
 
 class Certificates:
-    """An authority, and certificates of it in PEM files."""
+    """A certificate authority that issues certificates as PEM files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.authority = trustme.CA()
 
     def issue(self, name: str, *hosts: str, **options: Any) -> tuple[Path, Path]:
-        """The files of a new certificate and its key."""
+        """Make a certificate and its key; return their files."""
         issued = self.authority.issue_cert(*(hosts or ("localhost", "127.0.0.1")), **options)
         certificate, key = self._folder / f"{name}.cert", self._folder / f"{name}.key"
         certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
@@ -112,7 +112,7 @@ class Certificates:
         return certificate, key
 
     def trusting(self) -> ssl.SSLContext:
-        """A client's context that trusts the authority and nobody else."""
+        """Return a client's context that trusts only the authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.sslsocket_class = ThreadSafeSSLSocket  # the client of websockets reads in a thread of its own
         self.authority.configure_trust(context)

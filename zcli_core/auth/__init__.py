@@ -1,1 +1,1 @@
-"""Authentication of WebSocket clients: the contract of strategies, and what they share."""
+"""Authentication of WebSocket clients: the contract of auth strategies, and code that they share."""

@@ -1,8 +1,8 @@
-"""The auth strategy contract: who is asking to open a WebSocket connection, and may they?
+"""The contract of auth strategies, which identify the clients that open a WebSocket connection.
 
-The core asks the strategies that ``websocket.auth`` names, in that order, once for every upgrade that has passed the
-connection limit and the origin check. The first that identifies the client admits it, the first that rejects it
-refuses it, and a client that nobody identifies is refused: whatever goes wrong, the door stays shut.
+For every upgrade that has passed the connection limit and the origin check, the core calls the strategies of
+``websocket.auth`` in that order. The client is accepted by the first strategy that identifies it, and refused by the
+first that rejects it. A client that no strategy identifies is refused, and so is every client if a strategy fails.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The client is who it says, and may enter.
+    """The client is authenticated and may connect.
 
-    ``identity`` is its name, for logs and for ``get_client_info``; if ``websocket.auth`` names several strategies, both
-    show it as ``<strategy>:<identity>``. ``claims`` is whatever else is known of the client. Neither may hold the
-    credential. ``subprotocol`` is the one of the client's offers that carried the credential, if one
-    did: it is agreed on unless the application has a better one, for a browser insists on an answer.
-
-    ``expires_at`` is when the credential stops being valid, in seconds since the epoch (UTC): the server closes the
-    connection then (1008). None keeps it open. A time that has passed refuses the client.
+    Args:
+        identity: Name of the client, for logs and ``get_client_info``. If ``websocket.auth`` names several strategies,
+            both show it as ``<strategy>:<identity>``. It must not contain the credential.
+        claims: What else is known of the client. It must not contain the credential.
+        subprotocol: The offered subprotocol that carried the credential, if any. It is negotiated unless
+            ``websocket.subprotocols`` has another one, because a browser requires a response.
+        expires_at: Expiry of the credential, in seconds since the epoch (UTC). The server then closes the connection
+            (1008). None keeps it open. A client whose credential has expired already is refused.
     """
 
     identity: str
@@ -36,47 +37,46 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The client showed a credential of this strategy's kind, and it will not do.
+    """The client sent a credential of this strategy's kind that is not valid.
 
-    ``cause`` goes into the log and may not hold the credential; the client only learns that it was refused.
-    Rejections of one address are counted, and after too many the address is throttled
-    (``websocket.auth_failures_max``), unless ``counts`` is False: for a credential that may be good and cannot be
-    judged now.
+    Args:
+        cause: What is wrong, for the log. It must not contain the credential. The client does not receive it.
+        counts: Whether this counts as a failed attempt of the client's address, which is throttled after too many
+            (``websocket.max_auth_failures``). False is for a credential that cannot be checked now and may be valid.
     """
 
     cause: str
     counts: bool = True
 
 
-#: None: the client showed nothing that this strategy knows about; the next one is asked.
+#: None: the client sent no credential of this strategy's kind. The next strategy is called.
 Verdict = Identified | Rejected | None
 
 
 class AuthStrategy(Protocol):
-    """What the provider's factory makes: at ``start()``, and only where ``websocket.require_auth`` is on.
+    """The object that the provider's factory makes, if ``websocket.require_auth`` is on.
 
-    It lives as long as the ``zCLI`` object, while each start of the server runs another event loop.
+    The factory is called once for a ``zCLI`` object, at the first start of the server. Each start runs another event
+    loop. The factory raises :class:`~zcli_core.errors.ConfigError` if the strategy could not identify any client, for
+    example because no secret is configured.
 
-    The factory raises :class:`~zcli_core.errors.ConfigError` where the strategy could never identify anybody, for
-    want of a secret to compare with, say: a server that nobody can enter is a mistake, not a protection.
-
-    ``authenticate`` may be a coroutine function, which runs in the server's event loop, or a plain one, which runs
-    in a thread of its own and may block. A plain one that never blocks says so with the class attribute
-    ``never_blocks = True`` and is then called in the event loop's thread, which is quicker.
+    ``authenticate`` may be a coroutine function, which runs in the server's event loop, or a plain one, which runs in a
+    thread of its own and may block. A plain one that never blocks sets the class attribute ``never_blocks = True`` and
+    is then called in the event loop's thread, which is faster.
 
     A strategy may also have a method ``authenticate_throttled(request) -> Identified | None``. It is called while the
-    client's address is throttled, or has to wait until other credentials from it have been judged, in the event loop's
-    thread, and may not block. It identifies a client by a credential that is too long to be guessed, so that other
-    people's wrong guesses from the same address do not keep that client out. It returns None for every other client. A
-    strategy without this method is not asked then.
+    client's address is throttled, or has to wait until other credentials from it have been checked. The call is made in
+    the event loop's thread and must not block. The method identifies a client by a credential that is too
+    long to be guessed, so that wrong guesses of other clients at the same address do not lock it out. It returns None
+    for every other client. A strategy without this method is not called for throttled addresses.
 
-    :func:`~zcli_core.auth.parts.find_bearer_token` finds a bearer token wherever a client may show one.
+    :func:`~zcli_core.auth.parts.find_bearer_token` finds a bearer token in every place where a client may send one.
     """
 
     def authenticate(self, request: Request) -> Verdict | Awaitable[Verdict]:
-        """Judge one upgrade request.
+        """Check the credential of one upgrade request.
 
-        An ``Origin`` header, if there is one, has been admitted already. An exception, an answer that is no verdict,
-        and an answer that has not come within ``websocket.open_timeout`` refuse the client (1011) and are logged
+        An ``Origin`` header, if there is one, has been checked already. If this raises, returns something other than a
+        verdict, or takes longer than ``websocket.open_timeout``, the client is refused (1011), and the error is logged
         with the plugin's name.
         """

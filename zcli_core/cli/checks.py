@@ -216,31 +216,31 @@ def _unwritable_file(file: Path) -> str | None:
 
 def _websocket(session: Session) -> _Findings:
     """Its TLS, origins and address, as the server judges them before it opens its port."""
-    from zcli_core.websocket.setup import make_plan, warn_if_open
+    from zcli_core.websocket.server_setup import make_setup, warn_if_open
 
     log = logging.getLogger(_LOG)
     try:
-        plan = make_plan(session.config, None, None, None, log)
-        warn_if_open(session.config, plan.endpoint, log)
+        setup = make_setup(session.config, None, None, None, log)
+        warn_if_open(session.config, setup.endpoint, log)
     except (ConfigError, ValueError) as error:
         yield from (("wrong", problem) for problem in getattr(error, "problems", (str(error),)))
         return
-    if plan.endpoint.tls is None:
+    if setup.endpoint.tls is None:
         yield "ok", "ws://, without TLS (websocket.ssl_enabled is off)"
     else:
-        yield "ok", f"wss://, {_end_of_certificate(session.config, plan.endpoint.tls)}"
+        yield "ok", f"wss://, {_end_of_certificate(session.config, setup.endpoint.tls)}"
 
 
 def _end_of_certificate(config: Config, context: object) -> str:
     import ssl
     import time
 
-    from zcli_core.websocket.tls import configured_files, prove
+    from zcli_core.websocket.tls import check_validity, configured_files
 
     files = configured_files(config)
     assert files is not None
     assert isinstance(context, ssl.SSLContext)
-    end = prove(context, files.certificate)
+    end = check_validity(context, files.certificate)
     when = "its end cannot be told" if end is None else f"it ends on {time.strftime('%Y-%m-%d', time.gmtime(end))}"
     return f"the certificate {files.certificate} fits its key; {when}"
 

@@ -170,7 +170,7 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         "close", "how the WebSocket server refuses a client: close accepts the handshake and sends a close code, http "
         "sends an HTTP error status",
     )  # fmt: skip
-    auth_failures_max: int = setting(
+    max_auth_failures: int = setting(
         10, "highest number of wrong credentials from one IP address (or IPv6 /64 network) within "
         "websocket.auth_failures_window, including attempts still being checked; an IPv6 /56 network may send 4 times "
         "as many, an IPv6 /48 network 16 times as many", minimum=1, security=True,
@@ -209,7 +209,7 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     max_fragments: int = setting(
         1024, "highest number of empty fragments in one WebSocket message", minimum=1, restricts=True
     )
-    send_buffer_max: int = setting(
+    max_send_buffer: int = setting(
         4 * 1024 * 1024, "most bytes that may wait to be sent to one WebSocket client; a slower client is "
         "disconnected with close code 1013", minimum=1024, restricts=True,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The contract of an auth strategy, as tests: derive a class, say what good and wrong clients send, and run pytest.
+"""The contract suite for auth strategies: derive a class, give valid and invalid requests, and run pytest.
 
 ::
 
@@ -9,9 +9,10 @@
         strategy = zcli_auth_strategies()[0]
         settings = {"api_key": {"keys": {"alice": "a-key-of-hers"}}}
         accepted = [make_request(headers={"X-API-Key": "a-key-of-hers"})]
-        rejected = [make_request(headers={"X-API-Key": "a-key-of-nobody"})]
+        rejected = [make_request(headers={"X-API-Key": "an-unknown-key"})]
 
-Where these depend on something that has to be made first (a file, a server), an autouse fixture sets them on ``self``.
+If these depend on something that has to be made first, such as a file or a server, an autouse fixture sets them on
+``self``.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ import pytest
 
 from zcli_core.auth.contract import AuthStrategy, Identified, Rejected, Verdict
 from zcli_core.plugins.contract import Context
-from zcli_core.testing.auth_server import knocking, serving
+from zcli_core.testing.auth_server import connecting, serving
 from zcli_core.testing.blocking_calls import noted_blocking_calls
 from zcli_core.testing.contract import Contract, Offered
-from zcli_core.testing.upgrade_requests import make_request, rubbish_requests, spoilt_requests, words_shown
+from zcli_core.testing.upgrade_requests import altered_requests, garbage_requests, make_request, words_in
 from zcli_core.websocket.contract import Request
 
 __all__ = ["AuthStrategyContract", "make_request"]
 
-#: Seconds that an answer may take; a server's own patience (``websocket.open_timeout``) is not longer.
-PATIENCE = 10.0
-#: A cause is a line of a log.
-LONGEST_CAUSE = 1000
-#: What a client may show that is no business of an auth strategy.
-NOTHING_SHOWN = (
+#: Longest time for a verdict, in seconds. The server's default is the same (``websocket.open_timeout``).
+MAX_WAIT = 10.0
+#: Longest cause in characters, because it becomes a log line.
+MAX_CAUSE = 1000
+#: Requests without a credential.
+WITHOUT_CREDENTIAL = (
     make_request(),
     make_request(query="page=2&sort=name", headers={"User-Agent": "Mozilla/5.0", "Accept-Language": "en"}),
     make_request(subprotocols=["chat", "superchat"]),
@@ -51,46 +52,46 @@ NOTHING_SHOWN = (
 
 
 class AuthStrategyContract(Contract):
-    """What holds for every auth strategy: it tells people apart, keeps secrets, and survives whatever it is shown."""
+    """Tests that every auth strategy passes: correct verdicts, no leaked credentials, no failure on any input."""
 
-    #: The offer: the Provider of the plugin, or what makes the strategy from a context.
+    #: The Provider of the plugin, or a function that makes the strategy from a context.
     strategy: ClassVar[Offered[AuthStrategy]]
-    #: Requests that identify their client, and that hold nothing but the credential.
+    #: Requests that identify their client and contain only the credential.
     accepted: Sequence[Request] = ()
-    #: Requests with a credential of this kind that will not do. Empty for a strategy that only ever declines.
+    #: Requests with an invalid credential of this kind. Empty for a strategy that never rejects.
     rejected: Sequence[Request] = ()
 
     def credentials(self) -> set[str]:
-        """What may be shown nowhere.
+        """Return the texts that must not appear in a verdict, a ``repr``, the log or the console.
 
-        Every word of eight characters or more in the requests, unless this is overridden: to leave out a user's
-        name, say, or to add what the word is an encoding of.
+        These are all words of eight or more characters in the requests. Override it to leave out a word, such as a
+        user's name, or to add one, such as the decoded form of a credential.
         """
-        return {word for request in (*self.accepted, *self.rejected) for word in words_shown(request)}
+        return {word for request in (*self.accepted, *self.rejected) for word in words_in(request)}
 
     @pytest.fixture
-    def asked(self, context: Context) -> AuthStrategy:
+    def made(self, context: Context) -> AuthStrategy:
         """The strategy, made as ``start()`` makes it."""
-        made: AuthStrategy = self.make("strategy", context)
-        return made
+        strategy: AuthStrategy = self.make("strategy", context)
+        return strategy
 
     @pytest.fixture(autouse=True)
     def _everything_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level(logging.INFO, logger="asyncio")  # which tells of every loop that is made
+        caplog.set_level(logging.INFO, logger="asyncio")  # at DEBUG it logs every new event loop
         caplog.set_level(logging.DEBUG)
 
     def _leaks(self, *texts: object) -> list[str]:
-        """Which credentials are in there; as what they begin with, for this is shown as well."""
+        """Return the beginnings of the credentials that the texts contain."""
         shown = "\n".join(str(text) for text in texts)
         return sorted(f"{secret[:4]}..." for secret in self.credentials() if secret in shown)
 
-    # --- its verdicts ---
+    # --- verdicts ---
 
-    def test_who_shows_a_good_credential_is_identified(self, asked: AuthStrategy) -> None:
-        """By a name that is not empty, with claims by name, and a subprotocol that was offered, if any."""
-        assert self.accepted, "accepted has to hold one request at least"
+    def test_authenticate_valid_credential_is_identified(self, made: AuthStrategy) -> None:
+        """The verdict has a name, claims with string keys, and no subprotocol that was not offered."""
+        assert self.accepted, "accepted must contain at least one request"
         for request in self.accepted:
-            verdict = ask(asked, request)
+            verdict = authenticate(made, request)
             assert isinstance(verdict, Identified), verdict
             assert isinstance(verdict.identity, str)
             assert verdict.identity
@@ -99,167 +100,169 @@ class AuthStrategyContract(Contract):
             assert verdict.subprotocol is None or verdict.subprotocol in request.subprotocols
             assert verdict.expires_at is None or verdict.expires_at > time.time()
 
-    def test_who_shows_a_wrong_credential_is_rejected_with_a_cause(self, asked: AuthStrategy) -> None:
-        """In one line that a log can have."""
+    def test_authenticate_invalid_credential_is_rejected(self, made: AuthStrategy) -> None:
+        """The verdict has a cause that fits into one log line."""
         if not self.rejected:
-            pytest.skip("rejected is empty: this strategy only ever declines")
+            pytest.skip("rejected is empty: this strategy never rejects")
         for request in self.rejected:
-            verdict = ask(asked, request)
+            verdict = authenticate(made, request)
             assert isinstance(verdict, Rejected), verdict
             assert_cause(verdict)
 
-    def test_who_shows_nothing_is_left_to_the_next_strategy(self, asked: AuthStrategy) -> None:
-        """So that several can be asked in turn; other people's cookies, queries and subprotocols are nothing."""
-        for request in NOTHING_SHOWN:
-            assert ask(asked, request) is None, request.headers.items()
+    def test_authenticate_no_credential_returns_none(self, made: AuthStrategy) -> None:
+        """The next strategy can then be called; unrelated queries, headers and subprotocols are ignored."""
+        for request in WITHOUT_CREDENTIAL:
+            assert authenticate(made, request) is None, request.headers.items()
 
-    def test_the_credential_is_shown_nowhere(
-        self, asked: AuthStrategy, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    def test_authenticate_credential_is_not_shown(
+        self, made: AuthStrategy, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Not in a verdict, a ``repr``, the log, or on the console."""
-        verdicts = ask_all(asked, [*self.accepted, *self.rejected])
+        """No verdict, ``repr``, log line or console output contains it."""
+        verdicts = authenticate_all(made, [*self.accepted, *self.rejected])
         printed = capsys.readouterr()
-        assert not self._leaks(*verdicts, repr(asked), str(asked), caplog.text, *printed)
+        assert not self._leaks(*verdicts, repr(made), str(made), caplog.text, *printed)
 
-    # --- what it is shown by those who mean harm ---
+    # --- malicious input ---
 
-    def test_rubbish_identifies_nobody(self, asked: AuthStrategy) -> None:
-        """Megabytes, NUL, bytes that are no text, other schemes, several headers: it answers, and soon."""
-        assert_turned_away(asked, rubbish_requests())
+    def test_authenticate_garbage_is_not_identified(self, made: AuthStrategy) -> None:
+        """Megabytes, NUL, invalid text, other schemes and several headers get a verdict in time."""
+        assert_not_identified(made, garbage_requests())
 
-    def test_a_spoilt_credential_identifies_nobody(self, asked: AuthStrategy) -> None:
-        """A character short or long, rubbish in its place, a second one beside it; a good one is still good then."""
+    def test_authenticate_altered_credential_is_refused(self, made: AuthStrategy) -> None:
+        """A shorter, longer, replaced or repeated credential is refused; the valid one is still accepted."""
         for request in self.accepted:
-            assert_turned_away(asked, spoilt_requests(request))
-            assert isinstance(ask(asked, request), Identified)
+            assert_not_identified(made, altered_requests(request))
+            assert isinstance(authenticate(made, request), Identified)
 
-    def test_a_throttled_address_is_admitted_by_good_credentials_only(self, asked: AuthStrategy) -> None:
-        """Where the strategy judges there at all: without waiting, and admitting nobody whom it would not admit."""
-        authenticate = getattr(asked, "authenticate_throttled", None)
+    def test_throttled_invalid_credential_is_not_identified(self, made: AuthStrategy) -> None:
+        """``authenticate_throttled`` is a plain function and identifies valid credentials only."""
+        authenticate = getattr(made, "authenticate_throttled", None)
         if authenticate is None:
-            pytest.skip("it does not judge at a throttled address")
+            pytest.skip("the strategy has no authenticate_throttled")
         assert not inspect.iscoroutinefunction(authenticate)
         for request in self.accepted:
             verdict = authenticate(request)
             assert verdict is None or isinstance(verdict, Identified)
-        spoilt = (case for request in self.accepted for case in spoilt_requests(request))
-        others = (("a request", request) for request in (*self.rejected, *NOTHING_SHOWN))
-        for what, request in (*others, *rubbish_requests(), *spoilt):
+        altered = (case for request in self.accepted for case in altered_requests(request))
+        others = (("a request", request) for request in (*self.rejected, *WITHOUT_CREDENTIAL))
+        for what, request in (*others, *garbage_requests(), *altered):
             assert authenticate(request) is None, what
 
-    # --- how it is asked ---
+    # --- concurrency ---
 
-    def test_clients_that_ask_at_once_are_kept_apart(self, asked: AuthStrategy) -> None:
-        """Good and wrong ones in turn, from several threads, and at once in each of their event loops."""
+    def test_authenticate_simultaneous_clients_are_separate(self, made: AuthStrategy) -> None:
+        """Valid and invalid requests get their own verdicts in several threads and event loops."""
         requests = [*self.accepted, *self.rejected, make_request()]
-        alone = [ask(asked, request) for request in requests]
+        alone = [authenticate(made, request) for request in requests]
         with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: ask_all(asked, requests * 10), range(8)))
-        assert answers == [alone * 10] * 8
+            verdicts = list(pool.map(lambda _: authenticate_all(made, requests * 10), range(8)))
+        assert verdicts == [alone * 10] * 8
 
-    def test_it_can_be_asked_again_after_the_server_was_restarted(self, asked: AuthStrategy) -> None:
-        """It is made once, and each start of the server runs another event loop."""
-        first = [ask(asked, request) for request in self.accepted]
-        assert [ask(asked, request) for request in self.accepted] == first
+    def test_authenticate_in_second_event_loop_works(self, made: AuthStrategy) -> None:
+        """The strategy is made once, and each start of the server runs another event loop."""
+        first = [authenticate(made, request) for request in self.accepted]
+        assert [authenticate(made, request) for request in self.accepted] == first
 
-    def test_what_never_blocks_does_not_block(self, asked: AuthStrategy) -> None:
-        """It is a plain function, and while it is asked it neither sleeps nor opens a file, a connection or a program.
+    def test_never_blocks_strategy_does_not_block(self, made: AuthStrategy) -> None:
+        """It is a plain function that neither sleeps nor opens a file, a connection or a program.
 
-        Imports that it puts off until it is first asked are not counted.
+        Imports during the first call are not counted.
         """
-        if getattr(asked, "never_blocks", False) is not True:
-            pytest.skip("it does not say that it never blocks")
-        assert not inspect.iscoroutinefunction(asked.authenticate)
-        for request in (*self.accepted, *self.rejected, *NOTHING_SHOWN):
-            ask(asked, request)
+        if getattr(made, "never_blocks", False) is not True:
+            pytest.skip("the strategy does not set never_blocks")
+        assert not inspect.iscoroutinefunction(made.authenticate)
+        for request in (*self.accepted, *self.rejected, *WITHOUT_CREDENTIAL):
+            authenticate(made, request)
             with noted_blocking_calls() as calls:
-                answer = asked.authenticate(request)
+                verdict = made.authenticate(request)
             assert not calls
-            assert not inspect.isawaitable(answer)
+            assert not inspect.isawaitable(verdict)
 
     # --- end to end ---
 
-    def test_a_server_lets_the_right_ones_in(
+    def test_server_accepts_valid_credentials_only(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """A real one, with this strategy at its door: the others get 1008, and no credential is logged or shown."""
+        """A real server with this strategy closes all others with 1008 and shows no credential."""
         known: list[Any] = []
         with serving(self.offered("strategy"), self.settings, tmp_path) as served:
             served.z.log.addHandler(caplog.handler)
             websocket = served.z.comm.websocket
             for request in self.accepted:
-                with knocking(served.port, request) as reception:
-                    assert reception.code is None, reception
-                    assert reception.subprotocol is None or reception.subprotocol in request.subprotocols
-                    (client,) = [each for each in websocket.clients if each.remote_address == reception.address]
+                with connecting(served.port, request) as result:
+                    assert result.code is None, result
+                    assert result.subprotocol is None or result.subprotocol in request.subprotocols
+                    (client,) = [each for each in websocket.clients if each.remote_address == result.address]
                     known.append(websocket.auth.get_client_info(client))
                     assert known[-1]["identity"]
-            for request in (*self.rejected, *NOTHING_SHOWN):
-                with knocking(served.port, request) as reception:
-                    assert reception.code == 1008, reception
+            for request in (*self.rejected, *WITHOUT_CREDENTIAL):
+                with connecting(served.port, request) as result:
+                    assert result.code == 1008, result
         assert not self._leaks(caplog.text, *capsys.readouterr(), *known)
 
 
-# Asking -----------------------------------------------------------------------------------------------------------
+# Calling a strategy ----------------------------------------------------------------------------------------------
 
 
-def ask(strategy: AuthStrategy, request: Request) -> Verdict:
-    """What a strategy of any kind answers, in an event loop of its own; see :func:`ask_all`."""
-    return ask_all(strategy, [request])[0]
+def authenticate(strategy: AuthStrategy, request: Request) -> Verdict:
+    """Return the verdict of a strategy of any kind, in an event loop of its own; see :func:`authenticate_all`."""
+    return authenticate_all(strategy, [request])[0]
 
 
-def ask_all(strategy: AuthStrategy, requests: Sequence[Request]) -> list[Verdict]:
-    """What a strategy answers to requests that come at once. AssertionError if that takes longer than a client waits.
+def authenticate_all(strategy: AuthStrategy, requests: Sequence[Request]) -> list[Verdict]:
+    """Return the verdicts of a strategy on simultaneous requests.
 
-    What it raises is raised here.
+    Raises:
+        AssertionError: The strategy takes longer than MAX_WAIT seconds.
+        BaseException: The strategy raised it.
     """
-    # In a thread that nobody waits for when the program ends: a strategy that hangs must not hang the tests.
-    answers: list[Verdict] = []
+    # A daemon thread, so that a strategy that hangs does not keep the tests from ending.
+    verdicts: list[Verdict] = []
     errors: list[BaseException] = []
 
-    def answer() -> None:
+    def work() -> None:
         try:
-            answers.extend(asyncio.run(_ask_at_once(strategy, requests)))
+            verdicts.extend(asyncio.run(_authenticate_all(strategy, requests)))
         except BaseException as error:  # noqa: BLE001 - raised again below
             errors.append(error)
 
-    thread = threading.Thread(target=answer, daemon=True)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(PATIENCE)
+    thread.join(MAX_WAIT)
     if errors:
         raise errors[0]
     if thread.is_alive():
-        raise AssertionError(f"{strategy!r} has not answered within {PATIENCE:g} s")
-    return answers
+        raise AssertionError(f"{strategy!r} has no verdict after {MAX_WAIT:g} s")
+    return verdicts
 
 
-async def _ask_at_once(strategy: AuthStrategy, requests: Iterable[Request]) -> list[Verdict]:
-    async def ask_one(request: Request) -> Verdict:
-        answer = strategy.authenticate(request)
-        return await answer if inspect.isawaitable(answer) else answer
+async def _authenticate_all(strategy: AuthStrategy, requests: Iterable[Request]) -> list[Verdict]:
+    async def call(request: Request) -> Verdict:
+        verdict = strategy.authenticate(request)
+        return await verdict if inspect.isawaitable(verdict) else verdict
 
-    return await asyncio.gather(*(ask_one(request) for request in requests))
-
-
-# What is demanded of answers ----------------------------------------------------------------------------------------
+    return await asyncio.gather(*(call(request) for request in requests))
 
 
-def assert_turned_away(strategy: AuthStrategy, requests: Iterable[tuple[str, Request]]) -> None:
-    """Each request, given with what it is, is declined or rejected with a proper cause."""
+# Checking verdicts ------------------------------------------------------------------------------------------------
+
+
+def assert_not_identified(strategy: AuthStrategy, requests: Iterable[tuple[str, Request]]) -> None:
+    """Assert that no request is identified; each one is given with its description."""
     for what, request in requests:
         try:
-            verdict = ask(strategy, request)
+            verdict = authenticate(strategy, request)
         except Exception as error:
-            raise AssertionError(f"shown {what}, it raised {type(error).__name__}") from error
-        assert verdict is None or isinstance(verdict, Rejected), f"shown {what}, it answered {verdict!r}"
+            raise AssertionError(f"given {what}, it raised {type(error).__name__}") from error
+        assert verdict is None or isinstance(verdict, Rejected), f"given {what}, it returned {verdict!r}"
         if verdict is not None:
             assert_cause(verdict, what)
 
 
 def assert_cause(verdict: Rejected, what: str = "a wrong credential") -> None:
-    """The cause of a rejection is one line for a log: some words, without anything that a terminal would obey."""
+    """Assert that the cause of a rejection is one printable log line."""
     cause = verdict.cause
-    assert isinstance(cause, str), f"shown {what}, the cause is {cause!r}"
-    assert cause.strip(), f"shown {what}, the cause is empty"
-    assert cause.isprintable(), f"shown {what}, the cause would forge a line of the log: {cause!r}"
-    assert len(cause) <= LONGEST_CAUSE, f"shown {what}, the cause has {len(cause)} characters"
+    assert isinstance(cause, str), f"given {what}, the cause is {cause!r}"
+    assert cause.strip(), f"given {what}, the cause is empty"
+    assert cause.isprintable(), f"given {what}, the cause would forge a line of the log: {cause!r}"
+    assert len(cause) <= MAX_CAUSE, f"given {what}, the cause has {len(cause)} characters"

@@ -1,4 +1,4 @@
-"""A whole server whose door one auth strategy keeps, and a client that knocks: what is needed to try it end to end."""
+"""A real server with one auth strategy, and a client that connects to it, for end-to-end tests."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from zcli_core.plugins.contract import CONTRACT_VERSION, Provider
 from zcli_core.testing.contract import Offered
 from zcli_core.websocket.contract import Request
 
-#: The name under which the strategy is selected, so that it is this one and no namesake that is installed.
+#: The name that selects the strategy. It differs from the names of all installed strategies.
 NAME = "strategy-under-test"
 _PLUGIN = "zcli_strategy_under_test"
-_PATIENCE = 20.0
+_TIMEOUT = 20.0
 
 
 class Served(NamedTuple):
-    """A server on loopback that is up."""
+    """A running server on loopback."""
 
     z: zCLI
     port: int
@@ -35,12 +35,12 @@ class Served(NamedTuple):
 
 @contextlib.contextmanager
 def serving(offered: Offered[AuthStrategy], settings: Mapping[str, Any], folder: Path) -> Iterator[Served]:
-    """A server, made by ``zCLI`` with these settings, that asks this strategy and no other.
+    """Run a server that ``zCLI`` makes with these settings and with this strategy only.
 
-    The strategy is installed for that long as a plugin of its own, in ``folder``, and comes in as any plugin does.
+    Meanwhile the strategy is installed as a plugin in ``folder`` and found like any plugin.
     """
     websocket = {**settings.get("websocket", {}), "require_auth": True, "auth": [NAME], "ssl_enabled": False}
-    websocket |= {"auth_failures_max": 1_000_000, "max_refusal_delay": 0, "refuse_with": "close", "unix_path": None}
+    websocket |= {"max_auth_failures": 1_000_000, "max_refusal_delay": 0, "refuse_with": "close", "unix_path": None}
     quiet = {"title": NAME, "deployment": "Testing", "logger": "PROD", "logger_path": str(folder / "log")}
     with pytest.MonkeyPatch.context() as patch:
         _install(offered, folder, patch)
@@ -72,20 +72,20 @@ def _install(offered: Offered[AuthStrategy], folder: Path, patch: pytest.MonkeyP
 # A client --------------------------------------------------------------------------------------------------------
 
 
-class Reception(NamedTuple):
-    """How a client was received: ``code`` and ``reason`` of the close frame, None and "" for one that was let in."""
+class ConnectResult(NamedTuple):
+    """The result of a connection attempt: ``code`` and ``reason`` of the close frame, or None and "" if accepted."""
 
     code: int | None
     reason: str
     subprotocol: str | None
-    #: The client's own address, by which the server knows it.
+    #: The client's address, as the server sees it.
     address: tuple[str, int]
 
 
 @contextlib.contextmanager
-def knocking(port: int, request: Request) -> Iterator[Reception]:
-    """Open a WebSocket with that request's target and headers; the connection stays open meanwhile if it is let in."""
-    with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as sock, sock.makefile("rb") as stream:
+def connecting(port: int, request: Request) -> Iterator[ConnectResult]:
+    """Open a WebSocket with a request's target and headers; if accepted, it stays open inside the ``with`` block."""
+    with socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT) as sock, sock.makefile("rb") as stream:
         target = f"{request.path}?{request.query}" if request.query else request.path
         lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers.items())]
         sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
@@ -96,15 +96,15 @@ def knocking(port: int, request: Request) -> Iterator[Reception]:
             headers[name.lower()] = value.strip()
         if b" 101 " not in status:
             raise AssertionError(f"the transport did not upgrade: {status!r}")
-        with contextlib.suppress(OSError):  # it may have been turned away already
+        with contextlib.suppress(OSError):  # the server may have refused it already
             sock.sendall(b"\x81\x85\0\0\0\0hello")  # a text frame, masked with zeros; the server sends it back
-        code, reason = _answer(stream.read(2), stream)
-        yield Reception(code, reason, headers.get("sec-websocket-protocol"), sock.getsockname())
+        code, reason = _read_result(stream.read(2), stream)
+        yield ConnectResult(code, reason, headers.get("sec-websocket-protocol"), sock.getsockname())
 
 
-def _answer(head: bytes, stream: Any) -> tuple[int | None, str]:
+def _read_result(head: bytes, stream: Any) -> tuple[int | None, str]:
     if len(head) < 2:
-        raise AssertionError("the server hung up without a close frame")
+        raise AssertionError("the server closed the connection without a close frame")
     payload = stream.read(head[1])  # at most 125 bytes: a close frame's limit, and the echo is shorter
     if head[0] == 0x81 and payload == b"hello":
         return None, ""

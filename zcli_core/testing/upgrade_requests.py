@@ -1,4 +1,4 @@
-"""Requests for auth strategies: what a client shows, made by hand, and what somebody makes of it who means harm."""
+"""Upgrade requests for tests of auth strategies: made by hand, malformed, and with altered credentials."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from urllib.parse import quote, unquote
 from zcli_core.net.headers import Headers
 from zcli_core.websocket.contract import Address, Request
 
-#: Of a network that exists in documentation only (RFC 5737).
-STRANGER = ("192.0.2.1", 50000)
+#: An address of a network that is reserved for documentation (RFC 5737).
+_ADDRESS = ("192.0.2.1", 50000)
 
 _BEARER = "bearer"
-#: Headers that are no credential: what every upgrade has, and the origin, which the core has judged before.
+#: Headers without a credential: those of every upgrade, and the origin, which the core has checked before.
 _NO_CREDENTIAL = frozenset(
     {"host", "upgrade", "connection", "origin", "user-agent", "sec-websocket-key", "sec-websocket-version"}
 )
 _SUBPROTOCOLS = "sec-websocket-protocol"
-#: Shorter words of a request may be anywhere by chance: ``bearer``, ``default``.
-_TELLING = 8
+#: Shortest word that counts as a credential; shorter ones, such as ``bearer``, appear elsewhere by chance.
+_MIN_LENGTH = 8
 
 
 def make_request(
@@ -29,13 +29,18 @@ def make_request(
     query: str = "",
     headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
     subprotocols: Sequence[str] = (),
-    remote_address: Address = STRANGER,
+    remote_address: Address = _ADDRESS,
     tls: bool = False,
 ) -> Request:
-    """An upgrade request as a transport hands it over, without any transport.
+    """Make an upgrade request as a transport passes it to the core.
 
-    ``query`` is percent-encoded, without its ``?``; ``headers`` come besides those of every upgrade, as pairs where a
-    name is sent twice; ``subprotocols`` are offered in that order, and stand in their header too.
+    Args:
+        path: The path, percent-encoded.
+        query: The query, percent-encoded, without the ``?``.
+        headers: Headers in addition to those of every upgrade; pairs if a name is sent twice.
+        subprotocols: The offered subprotocols, which also get their header.
+        remote_address: The client's address.
+        tls: Whether the request came over TLS.
 
     >>> make_request(headers={"Authorization": "Bearer s3cret"}).headers["authorization"]
     'Bearer s3cret'
@@ -61,22 +66,22 @@ def make_request(
     )
 
 
-def words_shown(request: Request) -> set[str]:
-    """The words of a request that may be a credential: eight characters or more, and no origin.
+def words_in(request: Request) -> set[str]:
+    """Return the words of a request that may be a credential: eight characters or more, without the origin.
 
-    The end of a longer word counts as well, for it is as telling.
+    The end of a longer word is included, because it is as secret as the word.
     """
     parts = [request.path, request.query]
     parts += [value for name, value in request.headers.items() if name.lower() not in _NO_CREDENTIAL]
     texts = [text for part in parts for text in (part, unquote(part))]
-    words = {word for text in texts for word in re.split(r"[\s,;&=/?]+", text) if len(word) >= _TELLING}
-    return words | {word[-2 * _TELLING :] for word in words}
+    words = {word for text in texts for word in re.split(r"[\s,;&=/?]+", text) if len(word) >= _MIN_LENGTH}
+    return words | {word[-2 * _MIN_LENGTH :] for word in words}
 
 
-# What may stand where a credential is expected -------------------------------------------------------------------
+# Malformed credentials ----------------------------------------------------------------------------------------------
 
-#: Values that no honest client sends. As in a request: characters up to U+00FF are bytes.
-RUBBISH: Mapping[str, str] = {
+#: Malformed values by description. Characters up to U+00FF represent bytes, as in a request.
+GARBAGE: Mapping[str, str] = {
     "nothing": "",
     "a blank": " ",
     "NUL": "\0",
@@ -104,9 +109,9 @@ RUBBISH: Mapping[str, str] = {
 SCHEMES = ("Bearer", "bearer", "Basic", "Digest", "Negotiate", "Token", "ApiKey", "")
 
 
-def rubbish_requests() -> Iterator[tuple[str, Request]]:
-    """Requests with rubbish wherever a credential is commonly looked for, each with what it is."""
-    for name, value in RUBBISH.items():
+def garbage_requests() -> Iterator[tuple[str, Request]]:
+    """Yield requests with garbage in every place where strategies look for a credential, each with a description."""
+    for name, value in GARBAGE.items():
         yield f"{name} as the path", make_request(path=f"/{value}")
         yield f"{name} as the query", make_request(query=value)
         yield f"{name} as a token in the query", make_request(query=f"token={value}")
@@ -133,20 +138,20 @@ def _escaped(value: str) -> str:
     return quote(value, encoding="latin-1")
 
 
-def spoilt_requests(request: Request) -> Iterator[tuple[str, Request]]:
-    """A good request with its credential cut short, prolonged, replaced by rubbish, or shown beside a second one.
+def altered_requests(request: Request) -> Iterator[tuple[str, Request]]:
+    """Yield copies of a valid request with the credential shortened, lengthened, replaced or repeated.
 
-    Every query parameter, header and subprotocol counts as a part of the credential, but for what every upgrade has,
-    the origin and the word ``bearer``.
+    Every query parameter, header and subprotocol counts as a part of the credential, except the headers of every
+    upgrade, the origin and the word ``bearer``.
     """
-    for name, value in RUBBISH.items():
+    for name, value in GARBAGE.items():
         yield from _replaced(request, name, value)
     for place, _ in _credentials(request):
         yield from _altered(request, place)
 
 
 def _credentials(request: Request) -> Iterator[tuple[tuple[str, int], str]]:
-    """Each place of a request that holds a part of a credential, with what it holds."""
+    """Yield each place of a request that contains a part of a credential, with its value."""
     for index, part in enumerate(request.query.split("&")):
         if part:
             yield ("query", index), part.partition("=")[2]
@@ -160,7 +165,7 @@ def _credentials(request: Request) -> Iterator[tuple[tuple[str, int], str]]:
 
 def _replaced(request: Request, name: str, value: str) -> Iterator[tuple[str, Request]]:
     for (kind, index), known in _credentials(request):
-        # What stands before the last word of a header is the scheme's name.
+        # The scheme stands before the last word of a header.
         new = f"{known.rpartition(' ')[0]} {value}" if kind == "header" and " " in known else value
         yield f"{name} in its {kind}", _with(request, (kind, index), new)
 
@@ -185,7 +190,7 @@ def _altered(request: Request, place: tuple[str, int]) -> Iterator[tuple[str, Re
 
 
 def _with(request: Request, place: tuple[str, int], value: str) -> Request:
-    """The request with another value in one place."""
+    """Return the request with another value in one place."""
     kind, index = place
     if kind == "query":
         parts = request.query.split("&")

@@ -1,4 +1,4 @@
-"""What a connected client may do: how many of one address, how many messages a second, and for how long."""
+"""Limits for connected clients: connections of one address, messages per second, and the expiry of the credential."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from zcli_core.websocket.connection import ServerConnection, who
+from zcli_core.websocket.connection import ServerConnection, client_label
 from zcli_core.websocket.parts.addresses import address_key
 
 if TYPE_CHECKING:
     from zcli_core.config.sections import WebSocket
     from zcli_core.websocket.contract import Address, Closed, Connection, Message, Receiver
 
-#: Seconds after which a timer looks at the clock again: it may have been set, or the machine have slept.
-_LOOK_AGAIN = 600.0
+#: Longest time until the clock is read again, in seconds, because it may be set or the machine may sleep meanwhile.
+_RECHECK = 600.0
 
-#: A time that never comes, as a float; an int may be more than a float can hold.
+#: A time in the far future. An ``expires_at`` given as int may be too large for a float.
 _NEVER = 2.0**53
 
 
 class ClientLimits:
-    """The limits of one running server. Those that are off cost nothing."""
+    """The limits of one running server. A limit that is off has no cost."""
 
     def __init__(self, settings: WebSocket, loop: asyncio.AbstractEventLoop, log: logging.Logger) -> None:
         self._loop = loop
@@ -34,11 +34,11 @@ class ClientLimits:
         self._expiring: dict[ServerConnection, _Expiry] = {}
 
     def count_of(self, address: Address) -> int:
-        """How many clients have that address; one that has left counts until its handler has ended."""
+        """Return the number of clients of an address. A disconnected client counts until its handler has ended."""
         return self._counts[address_key(address)]
 
     def enter(self, client: ServerConnection, connection: Connection, receiver: Receiver) -> Receiver:
-        """A client has connected: what receives for it from now on."""
+        """Apply the limits to a new client; return the receiver of its messages."""
         if self._rate is not None:
             receiver = _PacedReceiver(client, connection, receiver, self._rate, self._loop, self._log)
         expires_at = client._admission.expires_at
@@ -49,7 +49,7 @@ class ClientLimits:
         return receiver
 
     def leave(self, client: ServerConnection) -> None:
-        """A client is gone, and its handler has ended."""
+        """Release what :meth:`enter` counted: the client has disconnected, and its handler has ended."""
         if self._counting:
             key = address_key(client.remote_address)
             self._counts[key] -= 1
@@ -61,33 +61,33 @@ class ClientLimits:
 
 
 class _Expiry:
-    """Closes a connection (1008) when the credential that admitted its client stops being valid."""
+    """Closes a connection (1008) when the client's credential expires."""
 
     def __init__(self, connection: Connection, expires_at: float, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
         self._expires_at = min(expires_at, _NEVER)
         self._loop = loop
-        self._timer = loop.call_later(self._wait(), self._look)
+        self._timer = loop.call_later(self._wait(), self._check)
 
     def _wait(self) -> float:
-        return min(max(self._expires_at - time.time(), 0.0), _LOOK_AGAIN)
+        return min(max(self._expires_at - time.time(), 0.0), _RECHECK)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if time.time() >= self._expires_at:
             self._connection.close(1008, "the credential has expired")
         else:
-            self._timer = self._loop.call_later(self._wait(), self._look)
+            self._timer = self._loop.call_later(self._wait(), self._check)
 
     def cancel(self) -> None:
-        """The client is gone."""
+        """Stop the timer, because the client has disconnected."""
         self._timer.cancel()
 
 
 class _PacedReceiver:
-    """Holds delivery where a client sends more messages a second than it may; nothing is dropped.
+    """Delays delivery if a client sends more messages per second than the limit; drops nothing.
 
     A client may send the messages of one second at once. After that it is read no faster than the limit, so that TCP
-    slows it down. Implements :class:`zcli_core.websocket.contract.Receiver` in front of another one.
+    slows it down. Implements :class:`zcli_core.websocket.contract.Receiver` and forwards to another receiver.
     """
 
     __slots__ = ("_client", "_connection", "_left", "_log", "_loop", "_most", "_rate", "_receiver", "_since", "_timer")
@@ -106,26 +106,26 @@ class _PacedReceiver:
         self._receiver = receiver
         self._rate = rate
         self._loop = loop
-        #: None once it was used.
+        #: None after the first delay was logged.
         self._log: logging.Logger | None = log
-        #: Messages that may come now; below 0 where the handler made room for one that came too early.
+        #: Messages that may be delivered now; below 0 if the handler made the transport deliver early.
         self._left = self._most = max(rate, 1.0)
         self._since = loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
     def message(self, message: Message) -> bool:
-        """Pass a message on; whether another one is welcome now."""
+        """Forward a message; return whether the next one may be delivered now."""
         now = self._loop.time()
         self._left = min(self._left + (now - self._since) * self._rate, self._most) - 1
         self._since = now
         if not self._receiver.message(message):
-            return False  # and the receiver itself will ask for the next one
+            return False  # the receiver resumes delivery itself
         if self._left >= 1:
             return True
         if self._log is not None:
             self._log.info(
                 "%s sends more than %g messages a second and is read more slowly (websocket.max_messages_per_second)",
-                who(self._client), self._rate,
+                client_label(self._client), self._rate,
             )  # fmt: skip
             self._log = None
         self._stop_timer()
@@ -133,12 +133,12 @@ class _PacedReceiver:
         return False
 
     def end(self) -> bool:
-        """No message follows."""
+        """Forward the end of the messages."""
         self._stop_timer()
         return self._receiver.end()
 
     def closed(self, closed: Closed) -> None:
-        """The connection is gone."""
+        """Forward the end of the connection."""
         self._stop_timer()
         self._receiver.closed(closed)
 

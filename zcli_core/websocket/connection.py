@@ -1,47 +1,35 @@
-"""What a handler is given: one client's connection, with the names that people know from ``websockets``."""
+"""The connection object of ``async def`` handlers, with the names that users know from ``websockets``."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
 from zcli_core.errors import ConnectionClosed
+from zcli_core.websocket.addresses import format_address
 from zcli_core.websocket.blocking import BlockingConnection
-from zcli_core.websocket.contract import Address, Closed, Message, State
+from zcli_core.websocket.connection_properties import ConnectionProperties
+from zcli_core.websocket.contract import Closed, Message
 
 if TYPE_CHECKING:
-    import uuid
-
-    from zcli_core.websocket.blocking import LoopBridge
-    from zcli_core.websocket.contract import Connection, Request
-    from zcli_core.websocket.dispatcher import HandlerDriver
-
-
-class Admission(NamedTuple):
-    """As whom the gate has let a client in. Nothing of it is a credential."""
-
-    identity: str | None = None
-    strategy: str | None = None
-    claims: Mapping[str, Any] | None = None
-    origin: str | None = None
-    #: The request as the client sent it: behind a trusted proxy, with the client's address.
-    request: Request | None = None
-    #: When its credential stops being valid, in seconds since the epoch.
-    expires_at: float | None = None
+    from zcli_core.websocket.admission import Admission
+    from zcli_core.websocket.contract import Connection
+    from zcli_core.websocket.dispatcher import MessageDispatcher
+    from zcli_core.websocket.loop_bridge import LoopBridge
 
 
-class ServerConnection:
+class ServerConnection(ConnectionProperties):
     """One client's connection, for the event loop's thread.
 
-    ``async def`` handlers are given this; plain ones get a :class:`~.blocking.BlockingConnection`, which has the
-    same names without ``await``. Attributes of one's own may be set on it: ``websocket.user = ...``.
+    ``async def`` handlers get this object. Plain handlers get a :class:`~.blocking.BlockingConnection`, which has the
+    same names without ``await``. A script may set attributes of its own on it: ``websocket.user = ...``.
     """
 
     __slots__ = (
         "__dict__", "__weakref__", "_admission", "_blocking", "_bridge", "_closed", "_closed_by_script",
-        "_connected_at", "_connection", "_driver",
+        "_connected_at", "_connection", "_dispatcher",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, admission: Admission, bridge: LoopBridge) -> None:
@@ -52,14 +40,19 @@ class ServerConnection:
         self._connected_at = time.time()
         self._closed: Closed | None = None
         self._closed_by_script = False
-        self._driver: HandlerDriver
+        self._dispatcher: MessageDispatcher
 
     # --- messages ---
 
     async def send(self, message: Message) -> None:
-        """Send a message: ``str`` as text, bytes-like as binary. Waits while the client reads too slowly.
+        """Send a message, waiting while the client reads too slowly.
 
-        Raises ConnectionClosed if the connection has ended, TypeError for anything that is no message.
+        Args:
+            message: ``str`` is sent as text, bytes-like objects as binary.
+
+        Raises:
+            ConnectionClosed: The connection has ended.
+            TypeError: ``message`` has another type.
         """
         if not isinstance(message, (str, bytes)):
             message = as_message(message)
@@ -73,154 +66,125 @@ class ServerConnection:
             raise
 
     async def recv(self) -> Message:
-        """The client's next message, instead of the handler's being called with it.
+        """Return the client's next message, which then is not passed to the handler.
 
-        Raises ConnectionClosed once the connection has ended, RuntimeError while another ``recv`` waits.
+        Raises:
+            ConnectionClosed: The connection has ended.
+            RuntimeError: Another ``recv()`` waits already.
         """
-        return await self._driver.receive()
+        return await self._dispatcher.receive()
 
     async def __aiter__(self) -> AsyncIterator[Message]:
-        """The client's messages until the connection ends, however it ends: see ``close_code``."""
+        """Iterate over the client's messages until the connection ends; ``close_code`` shows how it ended."""
         try:
             while True:
-                yield await self._driver.receive()
+                yield await self._dispatcher.receive()
         except ConnectionClosed:
             return
 
     # --- control ---
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection and wait until it is gone, at most ``websocket.close_timeout`` seconds.
+        """Close the connection and wait until it is closed, at most ``websocket.close_timeout`` seconds.
 
-        ``code`` is 1000, another that an application may send, or 3000 to 4999 (RFC 6455, 7.4); ``reason`` has at
-        most 123 bytes; otherwise ValueError is raised. Messages that wait are not handled any more. Closing a closed
-        connection does nothing.
+        Messages that wait in the queue are not handled. Closing a closed connection does nothing.
+
+        Args:
+            code: 1000, another code that an application may send, or 3000 to 4999 (RFC 6455, 7.4).
+            reason: At most 123 bytes.
+
+        Raises:
+            ValueError: ``code`` or ``reason`` is not allowed.
         """
         self._connection.close(code, reason)
         self._closed_by_script = self._closed is None
-        self._driver.discard()
+        self._dispatcher.discard()
         await self._connection.wait_closed()
 
     async def ping(self, payload: Message | None = None) -> asyncio.Future[float]:
-        """Send a ping. Wait for what is returned to wait for the answer; it gives the seconds that it took.
+        """Send a ping.
 
-        ``payload`` has at most 125 bytes and is random if not given. Raises ConnectionClosed.
+        Args:
+            payload: At most 125 bytes; random if not given.
+
+        Returns:
+            A future that is done when the pong arrives. Its result is the round-trip time in seconds.
+
+        Raises:
+            ConnectionClosed: The connection has ended.
         """
         try:
-            answer = self._connection.ping(payload.encode() if isinstance(payload, str) else payload)
+            pong = self._connection.ping(payload.encode() if isinstance(payload, str) else payload)
         except ConnectionClosed as closed:
             closed.connection = self
             raise
-        answer.add_done_callback(self._mark_as_own)
-        return answer
+        pong.add_done_callback(self._mark_as_own)
+        return pong
 
-    def _mark_as_own(self, answer: asyncio.Future[float]) -> None:
-        """Say whose ConnectionClosed it is that ended the waiting for a ping's answer."""
-        if not answer.cancelled():
-            error = answer.exception()
+    def _mark_as_own(self, pong: asyncio.Future[float]) -> None:
+        """Note in the ConnectionClosed of a ping that it is about this connection."""
+        if not pong.cancelled():
+            error = pong.exception()
             if isinstance(error, ConnectionClosed):
                 error.connection = self
 
     async def wait_closed(self) -> None:
-        """Wait until the connection is gone; ``close_code`` and ``close_reason`` tell how."""
-        if asyncio.current_task() is self._driver.task:
+        """Wait until the connection is closed; ``close_code`` and ``close_reason`` then show how."""
+        if asyncio.current_task() is self._dispatcher.task:
             await self._wait_parked()
         else:
             await self._connection.wait_closed()
 
     async def _wait_parked(self) -> None:
-        """:meth:`wait_closed` of the handler itself, which is not at work while it waits."""
-        with self._driver.parked():
+        """Wait in the handler of this connection, which counts as idle meanwhile."""
+        with self._dispatcher.parked():
             await self._connection.wait_closed()
 
     @property
     def blocking(self) -> BlockingConnection:
-        """The same connection for threads, without ``await``; what plain handlers are given."""
+        """The same connection for threads, without ``await``, as plain handlers get it."""
         if self._blocking is None:
             self._blocking = BlockingConnection(self, self._bridge)
         return self._blocking
 
-    # --- what is known of it ---
-
-    @property
-    def request(self) -> Request:
-        """The request that opened it: ``request.headers``, ``request.path``, ``request.query``."""
-        return self._admission.request or self._connection.request
-
-    @property
-    def path(self) -> str:
-        """The request's path, without the query."""
-        return self.request.path
-
-    @property
-    def remote_address(self) -> Address:
-        """The client's host and port, or None on a Unix socket.
-
-        Behind a proxy of ``websocket.trusted_proxies`` it is what the proxy tells; the port is 0 if it does not.
-        """
-        return self.request.remote_address
-
-    @property
-    def local_address(self) -> Address:
-        """The host and port that the client reached, or None on a Unix socket."""
-        return self.request.local_address
-
-    @property
-    def subprotocol(self) -> str | None:
-        """The subprotocol that was agreed on."""
-        return self._connection.subprotocol
-
-    @property
-    def id(self) -> uuid.UUID:
-        """A random identifier, for logs."""
-        return self._connection.id
-
-    @property
-    def latency(self) -> float:
-        """Seconds that the last answered ping took; 0.0 before the first."""
-        return self._connection.latency
-
-    @property
-    def state(self) -> State:
-        """Whether it is open, closing or closed."""
-        return self._connection.state
-
-    @property
-    def close_code(self) -> int | None:
-        """The close code of whoever closed first, 1006 if nobody said goodbye; None while it is not gone."""
-        return self._closed.code if self._closed else None
-
-    @property
-    def close_reason(self) -> str | None:
-        """The reason that came with the close code; None while the connection is not gone."""
-        return self._closed.reason if self._closed else None
-
     def __repr__(self) -> str:
-        return f"<ServerConnection {who(self)} {self.state.value}>"
+        return f"<ServerConnection {client_label(self)} {self.state.value}>"
 
 
-def who(connection: ServerConnection) -> str:
-    """A client as a person would name it: ``"alice at 127.0.0.1:50123"``."""
+def client_label(connection: ServerConnection) -> str:
+    """Return the name of a client in log lines: ``"alice at 127.0.0.1:50123"``."""
     identity = connection._admission.identity
-    address = shown_address(connection.remote_address)
+    address = format_address(connection.remote_address)
     return f"{identity} at {address}" if identity else address
 
 
-def shown_address(address: Address) -> str:
-    """An address as it is written: ``127.0.0.1:8765``, ``[::1]:8765``."""
-    if address is None:
-        return "a Unix socket"
-    host, port = address[:2]
-    if port == 0:  # a proxy has told the host alone
-        return host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def as_server_connection(given: object, argument: str = "client", expected: str = "a client") -> ServerConnection:
+    """Return the connection of a client that an async or a plain handler got.
+
+    Args:
+        given: The client.
+        argument: Name of the argument, for the error.
+        expected: What the argument takes, for the error.
+
+    Raises:
+        TypeError: ``given`` is not a client.
+    """
+    client = given._twin if isinstance(given, BlockingConnection) else given
+    if not isinstance(client, ServerConnection):
+        shown = "None" if client is None else type(client).__name__
+        raise TypeError(f"{argument} must be {expected} (the connection that a handler gets), got {shown}")
+    return client
 
 
 def as_message(value: Any) -> Message:
-    """A value as a message. Raises TypeError, with what to do, for what is none."""
+    """Return a value as a message.
+
+    Raises:
+        TypeError: It is neither ``str`` nor bytes-like.
+    """
     if isinstance(value, (str, bytes)):
         return value
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
-    hint = ": json.dumps() makes one" if isinstance(value, (dict, list)) else ""
-    raise TypeError(f"a message is str or bytes, not {type(value).__name__}{hint}")
+    hint = "; json.dumps() turns it into text" if isinstance(value, (dict, list)) else ""
+    raise TypeError(f"a message must be str or bytes, got {type(value).__name__}{hint}")

@@ -1,9 +1,9 @@
-"""Which pages may connect where ``websocket.allowed_origins`` is not set.
+"""Decides which pages may connect if ``websocket.allowed_origins`` is not set.
 
-A server on loopback is closed to other machines, but not to the browser on its own machine, and that browser runs pages
-of all sites. So only pages of this host and of the visitor's own machine are admitted. A site can make its own name
-resolve to this host (DNS rebinding), and then ``Origin`` and ``Host`` both have that name. So a name that both have is
-trusted only if something else proves that it is ours.
+Other machines cannot reach a server on loopback, but the browser on its own machine can, and it runs pages of all
+sites. So only pages of this host and of the browser's own machine are admitted. A site can make its own name resolve
+to this host (DNS rebinding), and then ``Origin`` and ``Host`` both contain that name. So a name in both counts as ours
+only with further proof.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
 class DefaultOrigins(NamedTuple):
-    """The origins that are admitted without a rule."""
+    """The origins that are admitted without ``allowed_origins``."""
 
     #: The host that the server listens on, as it was configured.
     host: str | None
@@ -36,18 +36,18 @@ class DefaultOrigins(NamedTuple):
 
         Admitted are, with any port:
 
-        - pages of this host: of the address that the client reached, of the host that the server listens on, of this
-          machine's name, and of the address or name in the ``Host`` header. A name in ``Host`` counts only if the
-          client reached it over TLS, because it has verified the certificate, or if a trusted proxy forwarded the
-          request;
-        - loopback pages (``localhost``, ``127.0.0.1``, ``[::1]``); with ``require_auth`` only of clients on this
-          machine, because the browser of another client may hold credentials that its local pages must not use;
+        - pages of this host: of the address that the client connected to, of the host that the server listens on, of
+          this machine's name, and of the address or name in the ``Host`` header. A name in ``Host`` counts only over
+          TLS, because the client has verified the certificate, or if a trusted proxy forwarded the request;
+        - loopback pages (``localhost``, ``127.0.0.1``, ``[::1]``). With ``require_auth``, only those of clients on this
+          machine are admitted, because the browser on another machine may hold a cookie or a client certificate that
+          local pages there must not use;
         - pages without an origin (``null``, and ``file://`` in Chromium) if the server listens on loopback, the client
           is on this machine and ``require_auth`` is off.
 
         Args:
             origin: The header's value.
-            request: The request, with the address that a trusted proxy tells.
+            request: The request, with the client's address as a trusted proxy states it.
             forwarded: Whether a trusted proxy forwarded the request.
         """
         client = request.remote_address
@@ -66,7 +66,7 @@ class DefaultOrigins(NamedTuple):
         if self.host and self.host not in _ALL_ADDRESSES:
             own.add(_in_url(self.host.lower()))
         reached = request.local_address
-        # A loopback address has no other names: a name that leads there may be anybody's.
+        # A loopback address has no further names, because every site can make a name resolve to it.
         if reached is not None and not is_loopback_host(reached[0]):
             name = socket.gethostname().lower()
             own |= {_in_url(reached[0]), name, f"{name}.local"}
@@ -78,14 +78,14 @@ def _is_page_of_host_header(page: Origin, request: Request, forwarded: bool) -> 
     if host is None or host.host != page.host:
         return False
     if parse_ip(page.host.strip("[]")) is not None:
-        return True  # no name, so there is nothing to rebind: the browser has the page and us from one address
+        return True  # DNS rebinding needs a name; the page comes from the same address as this server
     if request.tls:
         return page.scheme == "https"
     return forwarded
 
 
 def _in_url(host: str) -> str:
-    """A host as an origin has it: one spelling for an address, IPv6 in brackets."""
+    """Write a host as an origin does: addresses in their canonical form, IPv6 in brackets."""
     parsed = parse_ip(host)
     if parsed is None:
         return host.rstrip(".")

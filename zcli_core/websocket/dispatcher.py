@@ -1,13 +1,14 @@
-"""What runs a connection's handler: one task per connection, entered in place where that is possible.
+"""Calls the handler for each message of one connection: in order, one at a time, in the connection's own task.
 
-Everything has to work inside a handler: ``asyncio.current_task``, ``timeout``, task groups, cancellation, context
-variables that last from one message to the next. So every handler runs as a part of its connection's task. But
-to wake a task costs as much as a short message does, and most handlers finish without waiting for anything.
+All of asyncio must work inside a handler: ``asyncio.current_task``, ``timeout``, task groups, cancellation, and context
+variables that last from one message to the next. So every handler runs as a part of its connection's task. But waking
+a task costs as much as a short message, and most handlers finish without waiting for anything.
 
-Therefore, while the task sleeps, a handler's coroutine is started right where the message arrives, with the task made
-the current one (``asyncio._enter_task``, which asyncio documents for those who write tasks) and inside the
-task's context. If it finishes, that was all. If it has to wait, it is handed to the task, which is woken and
-carries it on from there. Python 3.10 cannot tell a task its context; there the task is woken for every message.
+Therefore a handler's coroutine is started in place, where the message arrives, while the task sleeps. The task is made
+the current one (``asyncio._enter_task``, which asyncio documents for third-party task implementations), and the
+coroutine runs in the task's context. If it finishes, the task stays asleep. If it has to wait, it is handed to the
+task, which is woken and continues it. Python 3.10 cannot create a task with a given context, so there the task is woken
+for every message.
 
 The same task runs on_connect before the first message and on_disconnect after the last, so the three never overlap.
 """
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from zcli_core.errors import ConnectionClosed, is_ctrl_c
 from zcli_core.websocket.contract import Closed, Message
-from zcli_core.websocket.threads import StillRunning
+from zcli_core.websocket.handler_threads import StillRunning
 
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Connection
@@ -34,87 +35,88 @@ _IN_PLACE = sys.version_info >= (3, 11)
 _enter_task = asyncio._enter_task
 _leave_task = asyncio._leave_task
 
-#: Messages, and bytes or characters of messages, that wait for a busy handler before the transport is held up.
+#: Limits of the queue for a busy handler, in messages and in bytes or characters. A full queue stops delivery.
 MAX_WAITING = 16
 MAX_WAITING_SIZE = 256 * 1024
 
-#: Messages that are handled without a break before other connections get their turn.
-_MESSAGES_IN_A_ROW = 128
+#: Messages that the task handles before it yields to other connections. The transport's limit does not count here:
+#: it restarts whenever the task makes room in the queue.
+_MAX_IN_A_ROW = 128
 
-#: Seconds that a client's close frame waits for a handler that is running while no message waits. A quick handler has
-#: answered long before. One that streams forever must not keep a page waiting for its close event.
-_ANSWER_GRACE = 0.5
+#: Seconds that a client's close frame waits for the handler of the last message. A quick handler has sent its response
+#: by then. A handler that streams forever must not delay the close event of a page.
+_CLOSE_GRACE = 0.5
 
 _CANCELLED_ITSELF = "the handler has cancelled its own task"
 
-#: Whose handler the current code belongs to: it is set in the context of each connection's task, and of the threads in
-#: which plain handlers run.
+#: The connection whose handler runs: set in the context of each connection's task, and so in the threads of its plain
+#: handlers.
 HANDLING: contextvars.ContextVar[object] = contextvars.ContextVar("HANDLING", default=None)
 
 
-class Owner(Protocol):
-    """Whose messages a driver handles: the facade's connection object."""
+class Session(Protocol):
+    """The connection object whose messages are handled."""
 
-    async def opened(self) -> None:
-        """The connection is open; no message is handled before this has returned."""
+    async def run_on_connect(self) -> None:
+        """Run on_connect. No message is handled before this has returned."""
 
     def handle(self, message: Message) -> Coroutine[Any, Any, None]:
         """Handle one message."""
 
-    def failed(self, error: BaseException) -> None:
-        """:meth:`opened` or :meth:`handle` raised. The connection is closed with 1011 after this call."""
+    def handler_failed(self, error: BaseException) -> None:
+        """Log what on_connect or the handler raised. The connection is closed with 1011 after this call."""
 
     def closed(self, closed: Closed) -> None:
-        """The connection is gone. Called once, at once, even if a handler is still running."""
+        """Note that the connection is closed. Called once, at once, even if a handler is still running."""
 
-    async def left(self) -> None:
-        """The connection is gone and the handler has ended. Called once, as the last call; raises nothing."""
+    async def run_on_disconnect(self) -> None:
+        """Run on_disconnect. Called once, last, when the handler has ended; raises nothing."""
 
-    def abandoned(self) -> None:
-        """Called instead of :meth:`left` if the handler cannot be ended: it runs in a thread."""
+    def handler_abandoned(self) -> None:
+        """Called instead of :meth:`run_on_disconnect` if the handler cannot be ended, because it runs in a thread."""
 
 
-class HandlerDriver:
-    """Takes messages from the transport and runs the owner's handler on them, in order, one at a time.
+class MessageDispatcher:
+    """Receive messages from the transport and run the session's handler on them, in order, one at a time.
 
     Implements :class:`zcli_core.websocket.contract.Receiver`. A handler that is running when the connection ends is
     not interrupted: its next ``send`` or ``recv`` raises ConnectionClosed, which ends the handling of that message
-    quietly. :meth:`drain` and :meth:`cancel` are for the end of the server.
+    quietly. :meth:`drain` and :meth:`cancel` are called when the server stops.
     """
 
     __slots__ = (
         "_cancelled", "_closed", "_connection", "_context", "_draining", "_dropped", "_ending", "_full", "_gone",
-        "_grace", "_handle", "_interrupted", "_leaving", "_loop", "_owner", "_parked", "_receiving", "_size",
+        "_grace", "_handle", "_interrupted", "_leaving", "_loop", "_parked", "_receiving", "_session", "_size",
         "_sleeping", "_waiting", "discarding", "task",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, connection: Connection, session: Session, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
-        self._owner = owner
-        self._handle = owner.handle
+        self._session = session
+        self._handle = session.handle
         self._loop = loop
         self._waiting: list[Message] = []
         self._size = 0
-        #: What the task sleeps on between messages; None while it is busy.
+        #: The future that the task awaits between messages; None while it is busy.
         self._sleeping: asyncio.Future[None] | None = None
-        #: What a call of :meth:`receive` waits on.
+        #: The future that a call of :meth:`receive` awaits.
         self._receiving: asyncio.Future[None] | None = None
-        #: Calls in which the handler waits for the end of its connection.
+        #: Number of calls in which the handler waits for the end of its connection.
         self._parked = 0
-        #: A handler that was started in place and has to be carried on by the task, or what it raised.
+        #: A handler that was started in place and that the task has to continue, or the error that it raised.
         self._interrupted: _Interrupted | BaseException | None = None
-        #: Whether the transport was told to hold delivery.
+        #: Whether the queue is full, so that the transport holds delivery.
         self._full = False
-        #: Whether the transport waits to end the connection, and until when without a message that waits.
+        #: Whether the transport waits to end the connection, and the timer that ends this wait for a busy handler.
         self._ending = False
         self._grace: asyncio.TimerHandle | None = None
-        #: What the end of the server waits on, and what the task waits on once the handler has ended.
+        #: The future that a stopping server awaits, and the one that the task awaits once the handler has ended.
         self._draining: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
-        #: Whether messages are not handled any more, because the connection is being closed from this side.
+        #: Whether messages are dropped, because this side is closing the connection.
         self.discarding = False
         self._dropped = 0
-        #: Whether the server ends the handler, and whether it has ended.
+        #: Whether the server has cancelled the handler, and whether the handler has ended.
         self._cancelled = False
         self._leaving = False
         self._closed: Closed | None = None
@@ -126,7 +128,7 @@ class HandlerDriver:
     # The transport's side -----------------------------------------------------------------------------------------
 
     def message(self, message: Message) -> bool:
-        """Take the next message; whether another is welcome."""
+        """Handle or queue the next message; return whether the transport may deliver another."""
         if _IN_PLACE and self._sleeping is not None and self._receiving is None and not self._waiting:
             return self._handle_in_place(message)
         if self.discarding:
@@ -142,7 +144,7 @@ class HandlerDriver:
         return False
 
     def _handle_in_place(self, message: Message) -> bool:
-        """Start the handler here and now, as a part of the sleeping task."""
+        """Start the handler now, as a part of the sleeping task."""
         task, loop = self.task, self._loop
         handling = self._handle(message)
         try:
@@ -167,13 +169,13 @@ class HandlerDriver:
         return True
 
     def _interrupt(self, what: _Interrupted | BaseException) -> None:
-        """Hand over to the task; from here on it is busy, so what comes next has to wait."""
+        """Hand over to the task. It is busy from now on, so the next messages are queued."""
         self._interrupted = what
         sleeping, self._sleeping = self._sleeping, None
         _wake(sleeping)
 
     def end(self) -> bool:
-        """No message follows; whether all have been handled."""
+        """Note that no message follows; return whether all have been handled."""
         if self.discarding or self._is_idle():
             return True
         self._ending = True
@@ -181,7 +183,7 @@ class HandlerDriver:
         return False
 
     def closed(self, closed: Closed) -> None:
-        """The connection is gone."""
+        """Note that the connection is closed, and wake what waits for it."""
         dropped = closed.dropped + self._dropped + len(self._waiting)
         self._closed = closed if dropped == closed.dropped else closed._replace(dropped=dropped)
         self._waiting.clear()
@@ -190,24 +192,29 @@ class HandlerDriver:
         for waiter in (self._receiving, self._sleeping, self._draining, self._gone):
             if waiter is not None:
                 _wake(waiter)
-        self._owner.closed(self._closed)
+        self._session.closed(self._closed)
 
-    # The owner's side ---------------------------------------------------------------------------------------------
+    # The session's side -------------------------------------------------------------------------------------------
 
     async def receive(self, timeout: float | None = None) -> Message:
-        """The next message, taken out of the handler's sequence: what ``websocket.recv()`` does.
+        """Return the next message instead of passing it to the handler, as ``websocket.recv()`` does.
 
-        Raises ConnectionClosed once the connection has ended and no message is left, TimeoutError if none has come
-        within ``timeout`` seconds, RuntimeError while another call waits.
+        Args:
+            timeout: Longest time to wait, in seconds; None waits forever.
+
+        Raises:
+            ConnectionClosed: The connection has ended and no message is left.
+            TimeoutError: No message has arrived within ``timeout``.
+            RuntimeError: Another call waits already.
         """
         if self._receiving is not None:
-            raise RuntimeError("recv() is waiting already: messages are received in one place at a time")
+            raise RuntimeError("recv() is already waiting for the next message; only one call may wait at a time")
         timer = None if timeout is None else self._loop.call_later(timeout, self._end_receiving, timeout)
         try:
             while not self._waiting:
                 if self._closed is not None:
-                    raise ConnectionClosed(self._closed.code, self._closed.reason, self._owner)
-                self._say_idle()
+                    raise ConnectionClosed(self._closed.code, self._closed.reason, self._session)
+                self._note_idle()
                 if not self._waiting and self._closed is None:
                     self._receiving = self._loop.create_future()
                     try:
@@ -219,25 +226,25 @@ class HandlerDriver:
             if timer is not None:
                 timer.cancel()
             if self._waiting:
-                _wake(self._sleeping)  # they came while the handler slept and this call was about to end
+                _wake(self._sleeping)  # they arrived while the task slept and this call was about to end
 
     def _end_receiving(self, timeout: float) -> None:
         if self._receiving is not None and not self._receiving.done():
-            self._receiving.set_exception(TimeoutError(f"no message has come within {timeout:g} s"))
+            self._receiving.set_exception(TimeoutError(f"no message arrived within {timeout:g} s"))
 
     @contextlib.contextmanager
     def parked(self) -> Iterator[None]:
-        """While the handler waits for the end of its connection: it is not at work then."""
+        """Mark the handler as idle while it waits for the end of its connection."""
         self._parked += 1
         try:
             if not self._waiting:
-                self._say_idle()
+                self._note_idle()
             yield
         finally:
             self._parked -= 1
 
     def discard(self) -> None:
-        """Handle no message any more: the connection is being closed from this side."""
+        """Drop all messages from now on, because this side is closing the connection."""
         self.discarding = True
         self._dropped += len(self._waiting)
         self._waiting.clear()
@@ -245,7 +252,7 @@ class HandlerDriver:
         self._stop_ending()
 
     def drain(self) -> asyncio.Future[None] | None:
-        """Take no further messages. A future that is done once those that wait have been handled; None if none do."""
+        """Accept no further messages. Return a future that is done once the queue is handled; None if that is so."""
         if self._closed is not None or self._is_idle():
             return None
         self._draining = self._loop.create_future()
@@ -253,11 +260,11 @@ class HandlerDriver:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether on_connect or the handler runs, and does not wait for a message or for the end of the connection."""
+        """Whether on_connect or the handler runs and waits neither for a message nor for the end of the connection."""
         return self._gone is None and not self._is_idle()
 
     def cancel(self) -> None:
-        """End the handler where it is, unless it has ended and on_disconnect runs."""
+        """Cancel the handler, unless it has ended and on_disconnect runs."""
         if not self._leaving:
             self._cancelled = True
             self.task.cancel()
@@ -265,7 +272,7 @@ class HandlerDriver:
     # The task -----------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        HANDLING.set(self._owner)
+        HANDLING.set(self._session)
         abandoned = False
         try:
             await self._handle_all()
@@ -279,15 +286,15 @@ class HandlerDriver:
             await self._gone
         self._leaving = True
         if abandoned:
-            self._owner.abandoned()
+            self._session.handler_abandoned()
         else:
-            await self._owner.left()
+            await self._session.run_on_disconnect()
 
     async def _handle_all(self) -> None:
         """Run on_connect, then the handler for every message, until the connection is gone."""
         try:
-            await self._owner.opened()
-            await self._take_cancellation()
+            await self._session.run_on_connect()
+            await self._raise_own_cancellation()
         except Exception as error:
             if not self._is_own_end(error):
                 raise
@@ -295,14 +302,14 @@ class HandlerDriver:
         while self._closed is None or self._waiting or self._interrupted:
             try:
                 while self._waiting:
-                    in_a_row += 1  # also where the handler raises, because the connection has ended
-                    if in_a_row > _MESSAGES_IN_A_ROW:
+                    in_a_row += 1  # counted before the handler runs, because it may raise
+                    if in_a_row > _MAX_IN_A_ROW:
                         in_a_row = 0
                         await asyncio.sleep(0)
                         continue
                     await self._handle(self._take())
-                    await self._take_cancellation()
-                self._say_idle()
+                    await self._raise_own_cancellation()
+                self._note_idle()
                 if not self._waiting and self._closed is None:
                     in_a_row = 0
                     await self._sleep()
@@ -310,47 +317,47 @@ class HandlerDriver:
                 if not self._is_own_end(error):
                     raise
 
-    async def _take_cancellation(self) -> None:
-        """Raise the CancelledError that a handler has asked for by cancelling its own task before it returned."""
+    async def _raise_own_cancellation(self) -> None:
+        """Raise CancelledError if a handler has cancelled its own task before it returned."""
         task: Any = asyncio.current_task()  # an eager task is not in self.task yet when it is started
         if task.cancelling() if _IN_PLACE else task._must_cancel:
             await asyncio.sleep(0)
 
     def _is_own_end(self, error: BaseException) -> bool:
-        """Whether an error says only that this connection has ended, which is not a mistake of the handler's.
+        """Whether an error only says that this connection has ended, which is not a failure of the handler.
 
-        A group of errors, as a TaskGroup raises it, counts if all of them do.
+        That also holds for a group of such errors, as a TaskGroup raises it.
         """
         if isinstance(error, ConnectionClosed):
-            return error.connection is self._owner
+            return error.connection is self._session
         within = getattr(error, "exceptions", None)
         return isinstance(within, tuple) and bool(within) and all(map(self._is_own_end, within))
 
     def _end_after(self, error: BaseException) -> None:
         """Close the connection because the handler raised, or because the task was cancelled."""
         if not (isinstance(error, asyncio.CancelledError) and (self._cancelled or self.discarding)):
-            self._owner.failed(error)
+            self._session.handler_failed(error)
         if self._closed is None:
             self._connection.close(1011, "the server failed to handle a message")
         self.discard()
 
     async def _sleep(self) -> None:
-        """Sleep until there is something that was not dealt with in place; carry on what was interrupted."""
+        """Sleep until there is work that could not be done in place; continue an interrupted handler."""
         sleeping = self._sleeping = self._loop.create_future()
         cancelled: asyncio.CancelledError | None = None
         try:
             await sleeping
         except asyncio.CancelledError as error:
             if self._interrupted is None:
-                self._cancelled = True  # no handler's doing: the loop is being ended
+                self._cancelled = True  # not by a handler: the event loop is being closed
                 raise
-            cancelled = error  # it is meant for the handler, which asked for it or let its time run out
+            cancelled = error  # meant for the handler, which cancelled its task or ran into its timeout
         finally:
             self._sleeping = None
         interrupted, self._interrupted = self._interrupted, None
         if isinstance(interrupted, _Interrupted):
-            await interrupted.carry_on(cancelled)
-            await self._take_cancellation()
+            await interrupted.continue_in_task(cancelled)
+            await self._raise_own_cancellation()
         elif interrupted is not None:
             raise interrupted
 
@@ -358,7 +365,7 @@ class HandlerDriver:
         message = self._waiting.pop(0)
         self._size -= len(message)
         if self._full and len(self._waiting) <= MAX_WAITING // 2 and self._size <= MAX_WAITING_SIZE // 2:
-            # Half of what waited is done: let the transport go on.
+            # Half of the queue is handled, so the transport may go on.
             self._full = False
             if self._draining is None:
                 self._connection.resume_delivery()
@@ -367,12 +374,12 @@ class HandlerDriver:
         return message
 
     def _is_idle(self) -> bool:
-        """Whether every message was handled, and the handler waits for nothing but the next one or the end."""
-        at_rest = self._sleeping is not None or self._receiving is not None or self._parked
-        return bool(at_rest) and not self._waiting
+        """Whether every message was handled and the handler waits only for the next one or for the end."""
+        waits = self._sleeping is not None or self._receiving is not None or self._parked
+        return bool(waits) and not self._waiting
 
-    def _say_idle(self) -> None:
-        """Everything has been handled: tell those who wait for that."""
+    def _note_idle(self) -> None:
+        """Wake what waits until every message is handled."""
         if self._ending:
             self._stop_ending()
             self._connection.resume_delivery()
@@ -380,9 +387,9 @@ class HandlerDriver:
             _wake(self._draining)
 
     def _start_grace(self) -> None:
-        """Give the last message's handler a moment before the client's close frame is answered."""
+        """Give the last message's handler some time before the client's close frame is answered."""
         if not self._waiting and self._grace is None:
-            self._grace = self._loop.call_later(_ANSWER_GRACE, self._say_idle)
+            self._grace = self._loop.call_later(_CLOSE_GRACE, self._note_idle)
 
     def _stop_ending(self) -> None:
         self._ending = False
@@ -397,24 +404,28 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 
 
 def ends_more_than_a_handler(error: BaseException) -> bool:
-    """Whether an error is not the handler's: it is Ctrl+C, or what Python raises when a task is given up."""
+    """Whether an error must end the whole program or task: Ctrl+C, or GeneratorExit of an abandoned task."""
     return is_ctrl_c(error) or (isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None)
 
 
 class _Interrupted:
-    """A handler's coroutine that has to be carried on by the task."""
+    """A handler's coroutine that the task has to continue."""
 
     __slots__ = ("_coroutine", "_started", "_waits_for")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any = None, started: bool = False) -> None:
         self._coroutine = coroutine
-        #: What it has yielded: a future, or None for a bare ``sleep(0)``.
+        #: The future that it has yielded, or None for ``sleep(0)``.
         self._waits_for = waits_for
         self._started = started
 
     @types.coroutine
-    def carry_on(self, cancelled: asyncio.CancelledError | None) -> Generator[Any, Any, None]:
-        """Go on as if the task itself had started it; ``cancelled`` has reached the task in between."""
+    def continue_in_task(self, cancelled: asyncio.CancelledError | None) -> Generator[Any, Any, None]:
+        """Continue as if the task itself had started the coroutine.
+
+        Args:
+            cancelled: The cancellation that has reached the task in the meantime; None if there was none.
+        """
         coroutine = self._coroutine
         if not self._started:
             yield from coroutine.__await__()
@@ -428,7 +439,7 @@ class _Interrupted:
         while True:
             try:
                 yield waits_for
-            except BaseException as error:  # noqa: BLE001 - into the handler, where it belongs
+            except BaseException as error:  # noqa: BLE001 - thrown into the handler
                 try:
                     waits_for = coroutine.throw(error)
                 except StopIteration:

@@ -1,10 +1,10 @@
-"""The gate: who may open a connection. It checks limits, origin, path, throttle and strategies, in this order."""
+"""The gate: decides which clients may connect, by limits, origin, path, throttle and strategies, in this order."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
@@ -12,15 +12,13 @@ from zcli_core.auth.contract import Identified, Rejected
 from zcli_core.auth.parts import BEARER
 from zcli_core.net.origins import OriginRules, setting_that_admits
 from zcli_core.websocket import pages
-from zcli_core.websocket.addresses import TrustedProxies, throttled_networks, widest_network
-from zcli_core.websocket.connection import Admission
+from zcli_core.websocket.addresses import throttled_networks, widest_network
+from zcli_core.websocket.admission import Admission
 from zcli_core.websocket.contract import (
     Accept,
     Address,
-    Connection,
     Decision,
     HttpAnswer,
-    Receiver,
     Refuse,
     Request,
 )
@@ -28,16 +26,16 @@ from zcli_core.websocket.refusals import RefusalLog, RefusalPacer
 from zcli_core.websocket.throttle import FailureThrottle
 
 if TYPE_CHECKING:
-    import asyncio
-
     from zcli_core.config.sections import WebSocket
     from zcli_core.websocket.addresses import Networks
     from zcli_core.websocket.default_origins import DefaultOrigins
-    from zcli_core.websocket.strategies import AskedStrategy, Outcome
+    from zcli_core.websocket.sessions import Sessions
+    from zcli_core.websocket.strategy_runner import Outcome, StrategyRunner
+    from zcli_core.websocket.trusted_proxies import TrustedProxies
 
 
 class _Refusal(NamedTuple):
-    """A refusal for whichever way it is sent: a close code, or an HTTP status and headers."""
+    """A refusal in both forms: as a close code, and as an HTTP status with headers."""
 
     code: int
     status: int
@@ -46,7 +44,7 @@ class _Refusal(NamedTuple):
 
 
 _FULL = _Refusal(1013, 503, "the server is full", (("Retry-After", "5"),))
-_FULL_FOR_ADDRESS = _Refusal(1013, 429, "too many connections from this address", (("Retry-After", "5"),))
+_ADDRESS_FULL = _Refusal(1013, 429, "too many connections from this address", (("Retry-After", "5"),))
 _ORIGIN = _Refusal(1008, 403, "origin not allowed")
 _PATH = _Refusal(1008, 404, "no such path")
 _NO_CREDENTIAL = _Refusal(1008, 401, "authentication required", (("WWW-Authenticate", "Bearer"),))
@@ -54,57 +52,47 @@ _WRONG_CREDENTIAL = _Refusal(1008, 401, "authentication failed", (("WWW-Authenti
 _UNAVAILABLE = _Refusal(1011, 503, "authentication is not available")
 
 
-class Occupancy(NamedTuple):
-    """How many clients are connected, for the gate's limits."""
-
-    #: Whether another client may enter.
-    has_room: Callable[[], bool]
-    #: How many clients an address has; asked only if ``max_connections_per_address`` is set.
-    count_of: Callable[[Address], int]
-
-
 class Rules(NamedTuple):
-    """What the gate goes by besides the settings, made from them before the port opens."""
+    """The parsed settings that decide which clients may connect."""
 
-    #: None: ``allowed_origins`` is not set, so that ``default_origins`` apply.
+    #: None: ``allowed_origins`` is not set, so that the default origins apply.
     origins: OriginRules | None
-    default_origins: DefaultOrigins
-    #: None: every path is admitted.
+    #: None: every path is accepted.
     paths: Collection[str] | None
     proxies: TrustedProxies
 
 
 class Gate:
-    """Decides on upgrades. ``admit`` takes a client in."""
+    """Decides about upgrades, and responds to plain HTTP requests.
+
+    Implements :class:`zcli_core.websocket.contract.Acceptor`.
+    """
 
     def __init__(
         self,
         settings: WebSocket,
         rules: Rules,
-        strategies: Sequence[AskedStrategy],
-        occupancy: Occupancy,
-        admit: Callable[[Admission], Callable[[Connection], Receiver]],
+        default_origins: DefaultOrigins,
+        strategies: Sequence[StrategyRunner],
+        sessions: Sessions,
         log: logging.Logger,
-        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._settings = settings
         self._rules = rules
+        self._default_origins = default_origins
         self._strategies = strategies
         self._immediate = all(strategy.immediate for strategy in strategies)
         #: Two strategies may give the same name to different clients.
         self._names_may_clash = len(strategies) > 1
-        self._occupancy = occupancy
-        self._admit = admit
-        self._log = log
-        self._throttle = FailureThrottle(settings.auth_failures_max, settings.auth_failures_window)
+        self._sessions = sessions
+        self._throttle = FailureThrottle(settings.max_auth_failures, settings.auth_failures_window)
         self._pacer = RefusalPacer(settings.max_refusal_delay)
-        self._refusals = RefusalLog(log, loop)
-        #: The request as the client sent it: with the client's address where a trusted proxy tells it.
-        self.client_of = rules.proxies.client_of
+        self._refusals = RefusalLog(log, sessions.loop)
+        self._client_of = rules.proxies.client_of
 
     def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
-        """Decide on an upgrade; at once, unless a strategy has to wait for something."""
-        received, request = request, self.client_of(request)
+        """Decide about an upgrade: immediately, or later if a strategy has to wait."""
+        received, request = request, self._client_of(request)
         full = self._full(request)
         if full is not None:
             return full
@@ -119,62 +107,62 @@ class Gate:
             return self._accept(Admission(request=request, origin=origin), None)
         networks = throttled_networks(request.remote_address)
         if not self._immediate:
-            return self._decide_later(request, origin, networks)
+            return self._authenticate_async(request, origin, networks)
         wait = self._throttle.wait(networks)
         if wait:
-            return self._unguessable(request, origin) or self._throttled(request, wait)
+            return self._authenticate_throttled(request, origin) or self._throttled(request, wait)
         for strategy in self._strategies:
-            outcome = strategy.judge(request)
+            outcome = strategy.authenticate(request)
             if outcome is not None:
                 if _counts(outcome):
                     self._throttle.failed(networks)
-                return self._carry_out(request, origin, strategy, outcome)
+                return self._decide(request, origin, strategy, outcome)
         return self._unidentified(request)
 
-    async def _decide_later(self, request: Request, origin: str | None, networks: Networks) -> Decision:
+    async def _authenticate_async(self, request: Request, origin: str | None, networks: Networks) -> Decision:
         began = time.monotonic()
-        waiting_for = "other clients of its address were still being judged"
+        waiting_for = "other clients of its address were still being authenticated"
         try:
-            if not self._throttle.has_place(networks):
-                decision = self._unguessable(request, origin)
+            if not self._throttle.may_begin(networks):
+                decision = self._authenticate_throttled(request, origin)
                 if decision is not None:
                     return decision
-            wait = await self._throttle.take_place(networks)
+            wait = await self._throttle.begin(networks)
             if wait:
                 return self._throttled(request, wait)
             outcome: Outcome = None
             try:
                 for strategy in self._strategies:
                     waiting_for = f"{strategy} had not decided"
-                    outcome = await strategy.judge_later(request)
+                    outcome = await strategy.authenticate_async(request)
                     if outcome is not None:
-                        return self._carry_out(request, origin, strategy, outcome)
+                        return self._decide(request, origin, strategy, outcome)
             finally:
-                self._throttle.leave_place(networks, failed=_counts(outcome))
+                self._throttle.end(networks, failed=_counts(outcome))
         except BaseException:
-            # Cancelled by the transport: the time is over, or the client has gone.
-            cause = f"{waiting_for} after {time.monotonic() - began:.0f} s (1011), unless it left first"
+            # The transport has cancelled the decision: open_timeout is over, or the client has disconnected.
+            cause = f"{waiting_for} after {time.monotonic() - began:.0f} s (1011), unless it disconnected first"
             self._refusals.note(request.remote_address, cause)
             raise
         return self._unidentified(request)
 
-    def _unguessable(self, request: Request, origin: str | None) -> Decision | None:
-        """Admit a client whose credential cannot be guessed, whatever else comes from its address."""
+    def _authenticate_throttled(self, request: Request, origin: str | None) -> Decision | None:
+        """Accept a client of a throttled address if its credential is too long to be guessed."""
         for strategy in self._strategies:
-            outcome = strategy.judge_throttled(request)
+            outcome = strategy.authenticate_throttled(request)
             if outcome is not None:
-                return self._carry_out(request, origin, strategy, outcome)
+                return self._decide(request, origin, strategy, outcome)
         return None
 
     def _throttled(self, request: Request, wait: float) -> Refuse | HttpAnswer:
         seconds = f"{wait:.0f}"
         reason = f"too many failed attempts, wait {seconds} s"
-        cause = "too many wrong credentials came from its address (websocket.auth_failures_max)"
+        cause = "its address sent too many wrong credentials (websocket.max_auth_failures)"
         return self._refuse(request, _Refusal(1008, 429, reason, (("Retry-After", seconds),)), cause)
 
-    def _carry_out(self, request: Request, origin: str | None, strategy: AskedStrategy, outcome: Outcome) -> Decision:
+    def _decide(self, request: Request, origin: str | None, strategy: StrategyRunner, outcome: Outcome) -> Decision:
         if isinstance(outcome, Identified):
-            # Others may have entered while the strategy was asked.
+            # Other clients may have connected while the strategy was running.
             full = self._full(request)
             if full is not None:
                 return full
@@ -188,20 +176,20 @@ class Gate:
     # --- the checks ---
 
     def _full(self, request: Request) -> Refuse | HttpAnswer | None:
-        if not self._occupancy.has_room():
+        if not self._sessions.has_capacity():
             limit = self._settings.max_connections
             cause = f"{limit} clients are connected, or their handlers still run (websocket.max_connections)"
             return self._refuse(request, _FULL, cause)
         limit_of_one = self._settings.max_connections_per_address
-        # The clients of a Unix socket have no address to tell them apart by.
+        # The clients of a Unix socket have no address.
         if limit_of_one is None or request.remote_address is None:
             return None
-        if self._occupancy.count_of(request.remote_address) < limit_of_one:
+        if self._sessions.limits.count_of(request.remote_address) < limit_of_one:
             return None
         cause = (
             f"its address has {limit_of_one} connections or running handlers (websocket.max_connections_per_address)"
         )
-        return self._refuse(request, _FULL_FOR_ADDRESS, cause)
+        return self._refuse(request, _ADDRESS_FULL, cause)
 
     def _admits_origin(self, request: Request, found: list[str], forwarded: bool) -> bool:
         if len(found) > 1:
@@ -209,7 +197,7 @@ class Gate:
         rules = self._rules
         if rules.origins is not None:
             return rules.origins.admits(found[0])
-        return rules.default_origins.admits(found[0], request, forwarded)
+        return self._default_origins.admits(found[0], request, forwarded)
 
     def _origin_advice(self, found: list[str]) -> str:
         if len(found) > 1:
@@ -221,57 +209,60 @@ class Gate:
             return f"{shown} is not an origin"
         allowed = self._settings.allowed_origins
         why = (
-            "is not of this host, and websocket.allowed_origins is not set"
+            "does not belong to this host, and websocket.allowed_origins is not set"
             if allowed is None
-            else "is not among websocket.allowed_origins"
+            else "is not in websocket.allowed_origins"
         )
         return f"the origin {shown} {why}; to admit it: allowed_origins = {[*(allowed or ()), item]}"
 
-    def page_of(self, request: Request) -> str | None:
-        """The Origin of a page that may connect, and so may read what is answered to plain HTTP; else None.
-
-        ``request`` is the request as it was received.
-        """
-        found = request.headers.get_all("origin")
-        if not found or setting_that_admits(found[0]) is None:
-            return None
-        client = self.client_of(request)
-        return found[0] if self._admits_origin(client, found, forwarded=client is not request) else None
-
-    # --- the answers ---
+    # --- the decisions ---
 
     def _accept(self, admission: Admission, carrier: str | None) -> Accept:
         assert admission.request is not None
-        return Accept(self._admit(admission), subprotocol=self._subprotocol(admission.request) or carrier)
+        return Accept(self._sessions.accept(admission), subprotocol=self._subprotocol(admission.request) or carrier)
 
     def _subprotocol(self, request: Request) -> str | None:
         return next((name for name in self._settings.subprotocols if name in request.subprotocols), None)
 
     def _unidentified(self, request: Request) -> Refuse | HttpAnswer:
         names = ", ".join(strategy.name for strategy in self._strategies)
-        return self._refuse(request, _NO_CREDENTIAL, f"it showed no credential ({names})")
+        return self._refuse(request, _NO_CREDENTIAL, f"it sent no credential ({names})")
 
     def _refuse(self, request: Request, refusal: _Refusal, cause: str) -> Refuse | HttpAnswer:
         delay = self.refused(cause, request.remote_address)
         if self._settings.refuse_with == "http":
             return pages.refusal(refusal.status, refusal.reason, refusal.headers, delay)
-        # A browser that offered subprotocols and is answered with none sees a failure without code or reason.
+        # A browser that offered subprotocols and gets none reports a failure without code and reason.
         offered = request.subprotocols
         subprotocol = self._subprotocol(request) or (BEARER if BEARER in offered else (offered or (None,))[0])
         return Refuse(refusal.code, refusal.reason, subprotocol, delay)
 
     def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
-        """Log that a client is refused; the seconds for which its answer has to wait."""
+        """Log a refusal, and return the delay of its response in seconds."""
         if request is not None:
-            address = self.client_of(request).remote_address
+            address = self._client_of(request).remote_address
         self._refusals.note(address, cause)
         return self._pacer.delay(widest_network(address))
 
+    # --- plain HTTP ---
+
+    def http(self, request: Request) -> HttpAnswer:
+        """Respond to a request that does not ask for a WebSocket."""
+        client = self._client_of(request)
+        return pages.respond(client, not self._sessions.has_capacity(), self._page_of(client, client is not request))
+
+    def _page_of(self, request: Request, forwarded: bool) -> str | None:
+        """Return the Origin of a page that may connect, and may therefore read responses; None for any other."""
+        found = request.headers.get_all("origin")
+        if not found or setting_that_admits(found[0]) is None:
+            return None
+        return found[0] if self._admits_origin(request, found, forwarded) else None
+
     def close(self) -> None:
-        """The server ends: log how many refusals were not logged."""
+        """Log the number of refusals that were only counted, because the server stops."""
         self._refusals.close()
 
 
 def _counts(outcome: Outcome) -> bool:
-    """Whether it is a wrong credential, which may be a guess."""
+    """Whether the outcome is a wrong credential, which may be a guess."""
     return isinstance(outcome, Rejected) and outcome.counts

@@ -1,4 +1,4 @@
-"""A limit for what clients can make the server log: the log is rotated, so a flood of lines would push out the rest."""
+"""Limits how many lines clients can cause in the log, because a flood would rotate out all other lines."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-#: Lines of one kind that are logged at once, and the seconds after which there may be one more. So a log of the usual
-#: size covers a day, even if the lines have tracebacks.
+#: Lines of one kind that may be logged in a burst, and the seconds until one more is allowed. With these values a log
+#: of the default size covers a day, even if the lines have tracebacks.
 _AT_ONCE = 100
 _SECONDS = 10.0
-#: Seconds from the first line that is left out until their number is logged.
+#: Seconds from the first omitted line until the number of omitted lines is logged.
 _REPORT_AFTER = 60.0
-#: Characters of the last line that are repeated with it.
+#: Characters of the last omitted line that are logged with the number.
 _LONGEST = 300
 #: Marks the lines that :meth:`LogLimit.report` logs.
 _REPORT = "zcli_log_limit"
@@ -24,15 +24,15 @@ _REPORT = "zcli_log_limit"
 class _Kind:
     """The lines of one place in the code."""
 
-    __slots__ = ("_left", "_since", "last", "left_out", "level")
+    __slots__ = ("_left", "_since", "last", "level", "omitted")
 
     def __init__(self, level: int, now: float) -> None:
         self.level = level
-        #: How many may be logged now, if no time passes.
+        #: Number of lines that may be logged now.
         self._left: float = _AT_ONCE
         self._since = now
-        #: How many were left out since that was last logged, and the message of the last one.
-        self.left_out = 0
+        #: Number of omitted lines since the last report, and the message of the last one.
+        self.omitted = 0
         self.last = ""
 
     def may_be_logged(self, now: float) -> bool:
@@ -45,10 +45,10 @@ class _Kind:
 
 
 class LogLimit(logging.Filter):
-    """Leaves out lines that one place in the code logs again and again, and logs how many were left out.
+    """Omits lines that one place in the code logs too often, and logs how many were omitted.
 
-    Lines below WARNING are never left out, because an operator who asks for them wants all of them. Security warnings
-    about the configuration are not left out either.
+    Lines below WARNING are never omitted, because an operator who turns them on wants all of them. Security warnings
+    about the configuration are never omitted either.
     """
 
     def __init__(
@@ -57,7 +57,13 @@ class LogLimit(logging.Filter):
         call_later: Callable[[float, Callable[[], None]], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``call_later`` is called from the thread that logs, at most once in a minute."""
+        """Make a filter for ``log``.
+
+        Args:
+            log: The logger that gets the reports.
+            call_later: Schedules a report. It is called in the thread that logs, at most once a minute.
+            clock: Returns the time in seconds.
+        """
         super().__init__()
         self._log = log
         self._call_later = call_later
@@ -67,7 +73,7 @@ class LogLimit(logging.Filter):
         self._reports = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is logged (logging)."""
+        """Whether a line is logged (called by logging)."""
         if record.levelno < logging.WARNING or hasattr(record, _REPORT) or hasattr(record, "zcli_security"):
             return True
         with self._lock:
@@ -75,7 +81,7 @@ class LogLimit(logging.Filter):
             kind = self._kinds.setdefault((record.pathname, record.lineno), _Kind(record.levelno, now))
             if kind.may_be_logged(now):
                 return True
-            kind.left_out += 1
+            kind.omitted += 1
             kind.last = record.getMessage()[:_LONGEST]
             begins, self._reports = not self._reports, True
         if begins:
@@ -83,22 +89,22 @@ class LogLimit(logging.Filter):
         return False
 
     def report(self) -> None:
-        """Log how many lines were left out."""
+        """Log how many lines were omitted."""
         with self._lock:
             self._reports = False
-            found = [(kind.level, kind.left_out, kind.last) for kind in self._kinds.values() if kind.left_out]
+            found = [(kind.level, kind.omitted, kind.last) for kind in self._kinds.values() if kind.omitted]
             for kind in self._kinds.values():
-                kind.left_out = 0
+                kind.omitted = 0
         for level, count, last in found:
-            self._log.log(level, "%d more lines like this one were left out: %s", count, last, extra={_REPORT: True})
+            self._log.log(level, "%d more lines like this one were omitted: %s", count, last, extra={_REPORT: True})
 
 
 @contextlib.contextmanager
 def limited_log(log: logging.Logger, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Limit what is logged to ``log`` while a server runs in ``loop``."""
+    """Limit the lines of ``log`` while a server runs in ``loop``."""
 
     def call_later(seconds: float, function: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has been closed; the report at the end tells the number
+        with contextlib.suppress(RuntimeError):  # the loop is closed; the final report logs the number
             loop.call_soon_threadsafe(loop.call_later, seconds, function)
 
     limit = LogLimit(log, call_later)

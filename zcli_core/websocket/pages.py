@@ -1,4 +1,4 @@
-"""What the WebSocket port answers to plain HTTP: ``/health`` for machines, a short page for people."""
+"""Responses to plain HTTP requests on the WebSocket port: ``/health``, a page for browsers, and refusals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ h1 { margin: 0 0 .75rem; font-size: 1.35rem } p { margin: .5rem 0 }
 i { display: inline-block; width: .6rem; height: .6rem; margin-right: .6rem; border-radius: 50%; background: #2a9d6e }
 code { font-family: ui-monospace, monospace }
 </style></head><body><main><h1><i></i>A WebSocket server is listening here</h1>
-<p>There is no page to see: connect with <code>new WebSocket("$scheme://" + address)</code>.</p>
+<p>There is no page here: connect with <code>new WebSocket("$scheme://" + address)</code>.</p>
 $trusted</main></body></html>
 """
 _TRUSTED = """<p>You reached it over an encrypted connection, so your browser accepts its certificate now.
@@ -37,26 +37,30 @@ Close this tab and go back to your page.</p>
 """
 
 
-def answer(request: Request, full: bool, page: str | None) -> HttpAnswer:
-    """Answer a request that asks for no WebSocket.
+def respond(request: Request, full: bool, page: str | None) -> HttpAnswer:
+    """Return the response to a request that does not ask for a WebSocket.
 
-    ``/health`` gives 200 and ``{"status": "ok"}``, or ``"full"`` if ``full`` is true. It does not tell how many clients
-    are connected, because anybody can ask. Every other path gives 426 (RFC 9110, 15.5.22). ``page`` is the Origin of a
-    page that may connect, and that may therefore read the answer; None for any other.
+    ``/health`` gives 200 and ``{"status": "ok"}``, or ``"full"``. It does not show how many clients are connected,
+    because every client can request it. Every other path gives 426 (RFC 9110, 15.5.22).
+
+    Args:
+        request: The request.
+        full: Whether the server accepts no further client.
+        page: The Origin of a page that may connect and may therefore read the response; None for any other.
     """
-    found = _answer(request, full)
+    response = _respond(request, full)
     if page is None:
-        return found
-    return replace(found, headers=(*found.headers, ("Access-Control-Allow-Origin", page), ("Vary", "Origin")))
+        return response
+    return replace(response, headers=(*response.headers, ("Access-Control-Allow-Origin", page), ("Vary", "Origin")))
 
 
-def _answer(request: Request, full: bool) -> HttpAnswer:
+def _respond(request: Request, full: bool) -> HttpAnswer:
     if request.method == "OPTIONS":
-        # The answer to a preflight request too (Fetch Standard, 4.8): which page may go on is said by answer().
+        # Also the response to a preflight request (Fetch Standard, 4.8); respond() adds the page that may continue.
         methods = ("Access-Control-Allow-Methods", "GET, HEAD")
         return HttpAnswer(204, b"", (("Allow", _ALLOWED), methods, *_COMMON))
     if request.method not in _READ:
-        return HttpAnswer(405, b"This port speaks WebSocket.\n", (("Allow", _ALLOWED), _TEXT, *_COMMON))
+        return HttpAnswer(405, b"This is a WebSocket server.\n", (("Allow", _ALLOWED), _TEXT, *_COMMON))
     if request.path == "/health":
         body = json.dumps({"status": "full" if full else "ok"})
         return HttpAnswer(200, body.encode() + b"\n", (("Content-Type", "application/json"), *_COMMON))
@@ -70,5 +74,5 @@ def _answer(request: Request, full: bool) -> HttpAnswer:
 
 
 def refusal(status: int, reason: str, headers: tuple[tuple[str, str], ...], delay: float) -> HttpAnswer:
-    """A refused upgrade as a plain HTTP answer (``refuse_with: http``), sent after ``delay`` seconds."""
+    """Return the response to a refused upgrade (``refuse_with: http``), which is sent after ``delay`` seconds."""
     return HttpAnswer(status, f"{reason}\n".encode(), (_TEXT, *headers, *_COMMON), delay)

@@ -1,6 +1,6 @@
-"""What happens to clients that are refused again and again: their answers wait, and the log has one line for many.
+"""Slows down clients that are refused repeatedly: their responses are delayed, and refusals are logged in batches.
 
-A client that reconnects at once after each refusal would otherwise make hundreds of attempts and log lines a second.
+A client that reconnects at once after each refusal could otherwise cause hundreds of attempts and log lines a second.
 """
 
 from __future__ import annotations
@@ -12,44 +12,43 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from zcli_core.websocket.addresses import widest_network
-from zcli_core.websocket.connection import shown_address
+from zcli_core.websocket.addresses import format_address, widest_network
 from zcli_core.websocket.throttle import MAX_ADDRESSES
 
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Address
 
-#: Refusals of one address that are answered at once.
+#: Refusals of one address that are sent without delay.
 _AT_ONCE = 5
-#: Seconds that the first answer after these waits; each further one waits twice as long.
+#: Delay of the next refusal, in seconds; it doubles with each further one.
 _FIRST_DELAY = 0.1
 #: Seconds without a refusal after which one refusal is forgotten.
 _FORGET_AFTER = 10.0
-#: Refusals that are remembered of one address; with more, it would have to wait long after it has calmed down.
+#: Most refusals of one address that are remembered, so that the delay ends soon after the refusals end.
 _REMEMBERED = 12
 
-#: Seconds for which the refusals of one address are counted before their number is logged.
+#: Seconds between two log lines with the number of further refusals.
 BURST = 10.0
-#: Different causes of one address that are logged at once.
+#: Different causes of one address that are logged immediately.
 _CAUSES = 16
-#: Under this key refusals are counted when there are too many addresses to count each one.
+#: The key of all further addresses once MAX_ADDRESSES of them are counted.
 _OTHERS = "other addresses"
 
 
 class RefusalPacer:
-    """How long the answer to a refused client waits, by its address: not at all at first, then ever longer.
+    """Computes the delay of a refusal from the earlier refusals of its address.
 
-    The answers wait, not the attempts: what an address has been refused before is no reason to refuse it again.
+    Only the response is delayed. Earlier refusals are not a reason to refuse the next attempt.
     """
 
     def __init__(self, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """``longest`` is the longest delay in seconds; 0 answers at once."""
+        """Set the longest delay, in seconds; 0 turns delays off."""
         self._longest = longest
         self._clock = clock
         self._refusals: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def delay(self, key: str) -> float:
-        """Note a refusal; seconds that its answer has to wait."""
+        """Count a refusal and return the delay of its response, in seconds."""
         now = self._clock()
         count, before = self._refusals.get(key, (0.0, now))
         count = min(max(count - (now - before) / _FORGET_AFTER, 0.0) + 1, _REMEMBERED)
@@ -67,15 +66,15 @@ class _Burst:
     __slots__ = ("causes", "last", "more")
 
     def __init__(self) -> None:
-        #: What was logged.
+        #: Causes that were logged.
         self.causes: set[str] = set()
-        #: Refusals that were not.
+        #: Number of refusals that were not logged, and the cause of the last one.
         self.more = 0
         self.last = ""
 
 
 class RefusalLog:
-    """Logs refusals. Of the same refusals of one address the first is logged, and every 10 s how many followed."""
+    """Logs refusals: the first one of each address and cause, then every 10 s the number of further ones."""
 
     def __init__(self, log: logging.Logger, loop: asyncio.AbstractEventLoop) -> None:
         self._log = log
@@ -84,7 +83,7 @@ class RefusalLog:
         self._timer: asyncio.TimerHandle | None = None
 
     def note(self, address: Address, cause: str) -> None:
-        """Log a refusal, or count it."""
+        """Log or count a refusal."""
         key = widest_network(address)
         if key not in self._bursts and len(self._bursts) >= MAX_ADDRESSES:
             key = _OTHERS
@@ -94,16 +93,16 @@ class RefusalLog:
             burst.last = cause
         else:
             burst.causes.add(cause)
-            self._log.warning("refused %s: %s", shown_address(address), cause)
+            self._log.warning("refused %s: %s", format_address(address), cause)
         if self._timer is None:
-            self._timer = self._loop.call_later(BURST, self._go_on)
+            self._timer = self._loop.call_later(BURST, self._on_timer)
 
-    def _go_on(self) -> None:
+    def _on_timer(self) -> None:
         quiet = [key for key, burst in self._bursts.items() if not burst.more]
         self._report()
         for key in quiet:
             del self._bursts[key]
-        self._timer = self._loop.call_later(BURST, self._go_on) if self._bursts else None
+        self._timer = self._loop.call_later(BURST, self._on_timer) if self._bursts else None
 
     def _report(self) -> None:
         for key, burst in self._bursts.items():
@@ -113,7 +112,7 @@ class RefusalLog:
                 burst.more = 0
 
     def close(self) -> None:
-        """Log what was counted; the server ends."""
+        """Log the refusals that were only counted, because the server stops."""
         self._report()
         self._bursts.clear()
         if self._timer is not None:

@@ -1,4 +1,4 @@
-"""systemd: sockets that it passes on (sd_listen_fds(3)), and telling it that the server is ready (sd_notify(3))."""
+"""systemd: use the sockets that it passes to this process (sd_listen_fds(3)), and notify it (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _FIRST_DESCRIPTOR = 3
 
 
 def passed_sockets() -> tuple[socket.socket, ...]:
-    """The sockets that systemd has opened for this very process; empty if there are none.
+    """Return the sockets that systemd has opened for this process.
 
-    The variables are obeyed only if ``LISTEN_PID`` is this process: a child inherits them without the descriptors.
-    Each call gives new descriptors of the same sockets, so that a server can be stopped and started again.
+    The variables count only if ``LISTEN_PID`` is this process, because a child inherits them without the descriptors.
+    Each call returns new descriptors of the same sockets, so that a server can be stopped and started again.
 
     Raises:
         ListenError: One of them is not a listening stream socket.
@@ -34,7 +34,7 @@ def passed_sockets() -> tuple[socket.socket, ...]:
 
 def _socket_of(descriptor: int) -> socket.socket:
     try:
-        # Programs that this one starts must not inherit it; systemd has passed it on in an inheritable state.
+        # Child processes must not inherit the descriptor, which systemd has passed in an inheritable state.
         os.set_inheritable(descriptor, False)
         copy = os.dup(descriptor)
         try:
@@ -43,23 +43,23 @@ def _socket_of(descriptor: int) -> socket.socket:
             os.close(copy)
             raise
     except OSError as error:
-        raise ListenError(f"descriptor {descriptor}, which LISTEN_FDS announces, is not a socket: {error}") from error
+        raise ListenError(f"descriptor {descriptor} of LISTEN_FDS is not a socket: {error}") from error
     listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if not listens:
         sock.close()
         raise ListenError(
-            f"descriptor {descriptor}, which LISTEN_FDS announces, is not a listening stream socket; "
+            f"descriptor {descriptor} of LISTEN_FDS is not a listening stream socket; "
             "the systemd unit needs ListenStream= and Accept=no"
         )
     return sock
 
 
 def notify(state: str) -> None:
-    """Tell systemd a state such as ``READY=1``, if it wants to know; it may be gone, which is not an error."""
+    """Send a state such as ``READY=1`` to systemd, if ``NOTIFY_SOCKET`` is set. Errors are ignored."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
-        # An @ stands for the NUL byte of an abstract socket.
+        # @ represents the NUL byte of an abstract socket.
         sock.sendto(state.encode(), f"\0{address[1:]}" if address[0] == "@" else address)

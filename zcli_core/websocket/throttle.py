@@ -1,4 +1,4 @@
-"""Slowing down clients that guess: after too many wrong credentials an address has to wait."""
+"""Throttles guessing: after too many wrong credentials, an address has to wait."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zcli_core.websocket.addresses import Network, Networks
 
-#: Addresses and networks that are remembered at once: that many throttled ones, and that many others. Of each kind the
-#: one whose last failure is longest ago is forgotten first.
+#: Limit for remembered throttled addresses and networks, and the same limit for all others. Of each kind, the one with
+#: the oldest last failure is forgotten first.
 MAX_ADDRESSES = 10_000
 
 
 class FailureThrottle:
-    """Counts wrong credentials by address, and by larger IPv6 networks, in a window that slides.
+    """Counts wrong credentials by address, and by larger IPv6 networks, in a sliding window.
 
     An address may fail ``limit`` times in ``window`` seconds, and a larger network a multiple of that
     (:func:`~.addresses.throttled_networks`). Then its clients have to wait until the oldest of these failures has left
-    the window. A credential that is being judged counts as failed until it is known, so that credentials that arrive
-    together are not all judged before the first failure counts.
+    the window. A credential that is being checked counts as failed until the result is known. Otherwise credentials
+    that arrive together would all be checked before the first failure counts.
 
-    For the thread of one event loop.
+    Not thread-safe: use it in the thread of one event loop.
     """
 
     def __init__(self, limit: int, window: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
         self._window = window
         self._clock = clock
-        # Throttled ones stand apart, so that failures from many other addresses do not push them out.
+        # Throttled addresses have their own table, so that failures from many other addresses do not displace them.
         self._counted: OrderedDict[str, deque[float]] = OrderedDict()
         self._throttled: OrderedDict[str, deque[float]] = OrderedDict()
-        #: How many credentials are being judged.
+        #: Number of credentials that are being checked.
         self._pending: dict[str, int] = {}
-        #: Clients that wait for a place, by the largest of their networks.
+        #: Clients that wait for their turn, by the largest of their networks.
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
     def __len__(self) -> int:
-        """How many addresses and networks are remembered."""
+        """Number of addresses and networks that are remembered."""
         return len(self._counted) + len(self._throttled)
 
     def failed(self, networks: Networks) -> None:
-        """Note a failure."""
+        """Count a failure."""
         now = self._clock()
         for network in networks:
             key, limit = network.key, self._limit * network.share
@@ -56,7 +56,7 @@ class FailureThrottle:
                 table.popitem(last=False)
 
     def wait(self, networks: Networks) -> float:
-        """Seconds until a client of these networks may try again; 0 if it may now."""
+        """Return the seconds until a client of these networks may try again; 0 if it may now."""
         return max(self._wait(network) for network in networks)
 
     def _wait(self, network: Network) -> float:
@@ -75,21 +75,21 @@ class FailureThrottle:
             del self._counted[key]
         return 0.0
 
-    # --- places ---
+    # --- checks in progress ---
 
-    def has_place(self, networks: Networks) -> bool:
-        """Whether another credential may be judged now."""
+    def may_begin(self, networks: Networks) -> bool:
+        """Whether another credential may be checked now."""
         return not self.wait(networks) and all(
             self._pending.get(key, 0) + len(self._counted.get(key, ())) < self._limit * share for key, share in networks
         )
 
-    async def take_place(self, networks: Networks) -> float:
-        """Wait until another credential may be judged, and count it as one that is; then :meth:`leave_place` is due.
+    async def begin(self, networks: Networks) -> float:
+        """Wait until another credential may be checked, and count the check as begun. Call :meth:`end` after it.
 
         Returns:
-            0 if the place is taken; else the seconds until the client may try again, and no place is taken.
+            0 if the check may begin; otherwise the seconds until the client may try again, and nothing has begun.
         """
-        while not self.has_place(networks):
+        while not self.may_begin(networks):
             seconds = self.wait(networks)
             if seconds:
                 return seconds
@@ -100,8 +100,8 @@ class FailureThrottle:
             self._pending[key] = self._pending.get(key, 0) + 1
         return 0.0
 
-    def leave_place(self, networks: Networks, failed: bool) -> None:
-        """The credential has been judged, or its client has gone."""
+    def end(self, networks: Networks, failed: bool) -> None:
+        """Count a check as ended: the credential has been checked, or its client has disconnected."""
         for key, _ in networks:
             self._pending[key] -= 1
             if not self._pending[key]:

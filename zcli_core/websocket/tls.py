@@ -1,10 +1,9 @@
-"""TLS for wss://: the certificate is proved before the port opens, and a renewed one is taken up while we run."""
+"""TLS for wss://: check the certificate before the port opens, and reload a renewed one without a restart."""
 
 from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +18,19 @@ if TYPE_CHECKING:
 
 # X509_verify_cert's codes, openssl/x509_vfy.h
 _NOT_YET_VALID, _EXPIRED = 9, 10
-#: Days before its end from which a certificate is warned of.
+#: A certificate that expires within this number of days gets a warning.
 WARN_DAYS = 14
 
 
 def make_context(files: CertificateFiles) -> tuple[ssl.SSLContext, str | None]:
-    """A context for TLS 1.2 and later, proved in a handshake, and a warning if the certificate ends soon.
+    """Make a context for TLS 1.2 and later and check its certificate in a handshake.
 
-    :raises CertificateProblem: it is missing, unreadable, no PEM, encrypted, expired, or not that key's.
+    Returns:
+        The context, and a warning if the certificate expires soon.
+
+    Raises:
+        CertificateProblem: A file is missing, unreadable or not PEM, the key is encrypted or does not match, or the
+            certificate has expired.
     """
     check_readable("cert", files.certificate)
     check_readable("key", files.key)
@@ -34,39 +38,42 @@ def make_context(files: CertificateFiles) -> tuple[ssl.SSLContext, str | None]:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     load(context, files)
-    return context, _warning(files, prove(context, files.certificate))
+    return context, _expiry_warning(files, check_validity(context, files.certificate))
 
 
-def prove(server: ssl.SSLContext, certificate: Path) -> float | None:
-    """Shake hands with ourselves, in memory: when the certificate ends, in seconds since the epoch.
+def check_validity(server: ssl.SSLContext, certificate: Path) -> float | None:
+    """Check the dates of the server's certificate in a handshake in memory; only a client's side can see them.
 
-    It is the one way to ask the ssl module about a certificate that is our own. None where OpenSSL finds another
-    fault with the chain than its dates: some clients may not mind, so neither do we.
+    Returns:
+        The expiry, in seconds since the epoch. None if OpenSSL finds another problem in the chain, which some clients
+        accept.
 
-    :raises CertificateProblem: it has expired, or is not valid yet.
+    Raises:
+        CertificateProblem: The certificate has expired or is not valid yet.
     """
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate itself is the anchor
-    asked_of_clients, server.verify_mode = server.verify_mode, ssl.CERT_NONE
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trust the certificate itself
+    verify_mode, server.verify_mode = server.verify_mode, ssl.CERT_NONE
     try:
         client.load_verify_locations(certificate)
-        end = _handshake(client, server)
+        expiry = _handshake(client, server)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code == _EXPIRED:
             raise CertificateProblem("cert", f"the certificate {certificate} has expired; renew it") from error
         if error.verify_code == _NOT_YET_VALID:
-            message = f"the certificate {certificate} is not valid yet; is this machine's clock right?"
+            message = f"the certificate {certificate} is not valid yet; check this machine's clock"
             raise CertificateProblem("cert", message) from error
         return None
     except ssl.SSLError:
         return None
     finally:
-        server.verify_mode = asked_of_clients
-    return ssl.cert_time_to_seconds(end) if end else None
+        server.verify_mode = verify_mode
+    return ssl.cert_time_to_seconds(expiry) if expiry else None
 
 
 def _handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> str | None:
+    """Return the ``notAfter`` of the server's certificate, as the client sees it."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True))
     for _ in range(4):  # each flight of TLS 1.3 and 1.2 takes a turn
@@ -74,30 +81,29 @@ def _handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> str | None:
             with contextlib.suppress(ssl.SSLWantReadError):
                 end.do_handshake()
     found = ends[0].getpeercert() or {}
-    end_date = found.get("notAfter")
-    return end_date if isinstance(end_date, str) else None
+    expiry = found.get("notAfter")
+    return expiry if isinstance(expiry, str) else None
 
 
-def _warning(files: CertificateFiles, end: float | None) -> str | None:
+def _expiry_warning(files: CertificateFiles, expiry: float | None) -> str | None:
     import time
 
-    if end is None:
+    if expiry is None:
         return None
-    days = (end - time.time()) / 86400
+    days = (expiry - time.time()) / 86400
     if days > WARN_DAYS:
         return None
-    return (
-        f"the certificate {files.certificate} expires in {days:.1f} days; a renewed file is taken up without a restart"
-    )
+    return f"the certificate {files.certificate} expires in {days:.1f} days; a renewed file is loaded without a restart"
 
 
 # --- from the settings ---
 
 
 def configured_files(config: Config) -> CertificateFiles | None:
-    """The files that the settings name; None where TLS is off.
+    """Return the files that the settings name, or None if TLS is off.
 
-    :raises ConfigError: TLS is on and ``ssl_cert`` is not set.
+    Raises:
+        ConfigError: TLS is on and ``ssl_cert`` is not set.
     """
     settings = config.websocket
     if not settings.ssl_enabled:
@@ -112,16 +118,17 @@ def configured_files(config: Config) -> CertificateFiles | None:
 
 
 def configured_context(config: Config, log: logging.Logger) -> tuple[ssl.SSLContext, CertificateFiles] | None:
-    """The context for what the settings name; None where TLS is off.
+    """Return the context that the settings describe and its files, or None if TLS is off.
 
-    :raises ConfigError: the certificate or its key cannot be used: which setting, who set it, what is wrong.
+    Raises:
+        ConfigError: The certificate, its key or the client CA cannot be used.
     """
     files = configured_files(config)
     if files is None:
         if config.websocket.ssl_client_ca is not None:
             raise ConfigError(
-                f"websocket.ssl_client_ca ({config.explain('websocket.ssl_client_ca').origin}) asks clients for "
-                "certificates, which takes wss://, but websocket.ssl_enabled is not set"
+                f"websocket.ssl_client_ca ({config.explain('websocket.ssl_client_ca').origin}) requires "
+                "client certificates, which need wss://, but websocket.ssl_enabled is not set"
             )
         if config.websocket.ssl_cert is not None:
             origin = config.explain("websocket.ssl_cert").origin
@@ -131,9 +138,11 @@ def configured_context(config: Config, log: logging.Logger) -> tuple[ssl.SSLCont
     try:
         context, warning = make_context(files)
     except CertificateProblem as problem:
-        setting = "ssl_cert" if config.websocket.ssl_key is None else f"ssl_{problem.part}"
+        setting, hint = f"ssl_{problem.part}", ""
+        if config.websocket.ssl_key is None:
+            setting, hint = "ssl_cert", "; websocket.ssl_key is not set, so the key is read from the same file"
         origin = config.explain(f"websocket.{setting}").origin
-        raise ConfigError(f"websocket.{setting} ({origin}): {problem}{_hint(config, setting)}") from problem
+        raise ConfigError(f"websocket.{setting} ({origin}): {problem}{hint}") from problem
     if warning:
         log.warning("%s", warning)
     exposed = key_warning("websocket.ssl_key" if config.websocket.ssl_key else "websocket.ssl_cert", files.key)
@@ -145,31 +154,26 @@ def configured_context(config: Config, log: logging.Logger) -> tuple[ssl.SSLCont
 
 
 def _require_certificates(context: ssl.SSLContext, authorities: Path, config: Config) -> None:
-    """Have clients show a certificate of one of these authorities.
+    """Require a client certificate of one of these authorities.
 
-    :raises ConfigError: the file cannot be used.
+    Raises:
+        ConfigError: The file cannot be used.
     """
     origin = config.explain("websocket.ssl_client_ca").origin
     try:
         context.load_verify_locations(authorities)
-    except OSError as error:  # of which ssl.SSLError is one
+    except OSError as error:  # ssl.SSLError is a subclass
         wrong = "holds no certificate in PEM format" if isinstance(error, ssl.SSLError) else None
         detail = wrong or f"cannot be read: {error.strerror}"
         raise ConfigError(f"websocket.ssl_client_ca ({origin}): {authorities} {detail}") from error
     context.verify_mode = ssl.CERT_REQUIRED
 
 
-def _hint(config: Config, setting: str) -> str:
-    if setting == "ssl_cert" and config.websocket.ssl_key is None:
-        return "; websocket.ssl_key is not set, so the key is looked for in the same file"
-    return ""
+# --- reloading ---
 
 
-# --- renewal ---
-
-
-class Renewal:
-    """Takes up a renewed certificate. Call :meth:`check` now and then, in the event loop's thread."""
+class CertificateReloader:
+    """Reloads a renewed certificate. Call :meth:`check` regularly in the event loop's thread."""
 
     def __init__(self, context: ssl.SSLContext, files: CertificateFiles, log: logging.Logger) -> None:
         self._context = context
@@ -178,25 +182,21 @@ class Renewal:
         self._loaded = self._seen = files.stamp()
 
     def check(self) -> None:
-        """Load the files if they have changed, and have stayed as they are since the last check.
+        """Load the files if they have changed and are unchanged since the last check.
 
-        Files that cannot be used are logged once, and the certificate at hand stays in use.
+        If they cannot be used, the error is logged once and the current certificate stays in use.
         """
         stamp = self._files.stamp()
         settled, self._seen = stamp == self._seen, stamp
         if stamp is None or stamp == self._loaded or not settled:
             return
         self._loaded = stamp
-        with self._reported():
+        try:
             _, warning = make_context(self._files)
             load(self._context, self._files)
-            self._log.info("new connections get the renewed certificate %s", self._files.certificate)
-            if warning:
-                self._log.warning("%s", warning)
-
-    @contextlib.contextmanager
-    def _reported(self) -> Iterator[None]:
-        try:
-            yield
         except CertificateProblem as problem:
-            self._log.error("the changed certificate is not taken up, the old one stays in use: %s", problem)
+            self._log.error("cannot load the changed certificate, the old one stays in use: %s", problem)
+            return
+        self._log.info("new connections get the renewed certificate %s", self._files.certificate)
+        if warning:
+            self._log.warning("%s", warning)

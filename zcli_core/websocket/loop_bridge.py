@@ -1,0 +1,63 @@
+"""A bridge from any thread into the server's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+class LoopBridge:
+    """Calls functions and runs coroutines in an event loop, until it is closed.
+
+    A call that was accepted before :meth:`close` is still made.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._lock = threading.Lock()
+        self._open = True
+
+    def close(self) -> None:
+        """Accept no more calls. The loop has to run once more, for the calls that were accepted."""
+        with self._lock:
+            self._open = False
+
+    def post(self, function: Callable[..., _T], *arguments: Any) -> concurrent.futures.Future[_T]:
+        """Call a function in the loop's thread, without waiting. The future is cancelled if the bridge is closed."""
+        future: concurrent.futures.Future[_T] = concurrent.futures.Future()
+
+        def call() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(*arguments))
+                except Exception as error:  # noqa: BLE001 - the caller gets it from the future
+                    future.set_exception(error)
+
+        with self._lock:
+            if self._open:
+                self.loop.call_soon_threadsafe(call)
+            else:
+                future.cancel()
+        return future
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine in the loop and wait for its result in the calling thread.
+
+        Raises:
+            concurrent.futures.CancelledError: The bridge is closed.
+            RuntimeError: The calling thread runs the loop, so that it would wait for itself.
+        """
+        if asyncio._get_running_loop() is self.loop:  # unlike get_running_loop(), it raises nothing
+            coroutine.close()
+            raise RuntimeError("this call would block the event loop forever; call it in a thread, or await its twin")
+        with self._lock:
+            future = asyncio.run_coroutine_threadsafe(coroutine, self.loop) if self._open else None
+        if future is None:
+            coroutine.close()
+            raise concurrent.futures.CancelledError
+        return future.result()
