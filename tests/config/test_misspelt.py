@@ -39,8 +39,8 @@ def _serve(z: zCLI) -> None:
         ("zSpark", "websocket.ssl_clientca", "'websocket.ssl_client_ca'"),
         ("zSpark", "websocket.maxconnections", "'websocket.max_connections'"),
         ("zSpark", "websocket.max-size", "'websocket.max_size'"),
-        ("zSpark", "websocket.auth_failure_max", "'websocket.auth_failures_max'"),
-        ("zSpark", "websocket.send_buffer_mx", "'websocket.send_buffer_max'"),
+        ("zSpark", "websocket.max_auth_failure", "'websocket.max_auth_failures'"),
+        ("zSpark", "websocket.max_send_bufer", "'websocket.max_send_buffer'"),
         ("zSpark", "websocket.unix_mde", "'websocket.unix_mode'"),
         ("zSpark", "websockt.require_auth", "'websocket'"),
         ("zSpark", "deployments.Testin.websocket.require_auth", "'Testing'"),
@@ -60,7 +60,7 @@ def test_misspelt_restriction_stops_the_server(
     layer: str, name: str, meant: str,
 ) -> None:  # fmt: skip
     """Not a script that runs no server: that one has a warning. The setting itself is set elsewhere, and right."""
-    spelt: dict[str, Any] = {"websocket": {"require_auth": True, "token": "x" * 20, "send_buffer_max": 5000}}
+    spelt: dict[str, Any] = {"websocket": {"require_auth": True, "token": "x" * 20, "max_send_buffer": 5000}}
     if layer == "zSpark":
         spelt[name] = "1"
     elif layer == "machine":

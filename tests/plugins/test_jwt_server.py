@@ -39,7 +39,7 @@ class Door:
     """A server whose clients have to show a token."""
 
     def __init__(self, settings: dict[str, Any], folder: Path) -> None:
-        websocket = {"require_auth": True, "auth": ["jwt"], "auth_failures_max": 1000, "max_refusal_delay": 0}
+        websocket = {"require_auth": True, "auth": ["jwt"], "max_auth_failures": 1000, "max_refusal_delay": 0}
         websocket |= settings.pop("websocket", {})
         quiet = {"title": "door", "deployment": "Production", "logger": "PROD", "logger_path": str(folder)}
         self.z = zCLI({**quiet, "websocket": websocket, "jwt": settings})
@@ -211,7 +211,7 @@ def test_the_other_way_round_a_signed_token_is_a_wrong_plain_one(door: Callable[
 
 def test_wrong_tokens_count_as_failed_attempts(door: Callable[..., Door]) -> None:
     """As every other wrong credential does."""
-    served = door(secret=SECRET, websocket={"auth_failures_max": 2})
+    served = door(secret=SECRET, websocket={"max_auth_failures": 2})
     served.refusal(token(exp=1))
     served.refusal(token("another-secret-of-more-than-32-bytes"))
     assert "too many wrong credentials" in served.refusal(token())

@@ -304,7 +304,7 @@ BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
     ("ignores open_timeout", limits(open_timeout=60), "one_byte_after_another", {}),
     ("waits for decisions", limits(open_timeout=60), "a_decision_that_takes_too_long", {}),
     ("ignores close_timeout", limits(close_timeout=60), "the_close_handshake_has_one", {"begun_by": "server"}),
-    ("ignores send_buffer_max", limits(send_buffer_max=1 << 40), "a_client_that_leaves_too_much_unread", {}),
+    ("ignores max_send_buffer", limits(max_send_buffer=1 << 40), "a_client_that_leaves_too_much_unread", {}),
     ("sends no pings", limits(ping_interval=0), "a_client_that_answers_stays", {}),
     ("pings only the silent", limits(ping_interval=60), "a_client_that_is_never_silent", {}),
     ("hides what waits", connection(HidesWhatWaits), "what_tls_holds_counts_too", {}),

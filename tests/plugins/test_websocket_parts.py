@@ -202,7 +202,7 @@ def clocked(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> Iterat
     endpoint = Endpoint(port=0, tls=server_tls() if tls else None)
     if request.param == "Unix socket":
         endpoint = Endpoint(host=None, unix_path=tmp_path / "s")
-    limits = Limits(ping_interval=0, send_buffer_max=64_000_000, close_timeout=0.2)
+    limits = Limits(ping_interval=0, max_send_buffer=64_000_000, close_timeout=0.2)
     with serve(name, limits, endpoint) as server, server.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
         wrapped = client_tls().wrap_socket(sock, server_hostname="localhost") if tls else sock

@@ -205,7 +205,7 @@ def _lazy_client(served: Served) -> socket.socket:
 def test_a_client_that_stops_reading_is_dropped_and_disturbs_nobody(serve: Serve) -> None:
     """Of 10,000 messages the others get all; it is closed with 1013 and counted, and what waits for it is bounded."""
     limit = 256 * 1024
-    served = serve(send_buffer_max=limit)
+    served = serve(max_send_buffer=limit)
     count, size = 10_000, 1024  # more than the system buffers
     received: list[int] = []
 
@@ -264,7 +264,7 @@ def test_a_handler_that_answers_a_client_that_does_not_read_waits_and_no_other_d
     async def echo(websocket: Any, message: str) -> None:
         await websocket.send(message)
 
-    served = serve(echo, on_connect=flood, send_buffer_max=limit)
+    served = serve(echo, on_connect=flood, max_send_buffer=limit)
     with _lazy_client(served):
         eventually(lambda: sent > 0)
         with served.client("/flood") as other:

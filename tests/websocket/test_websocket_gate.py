@@ -433,7 +433,7 @@ SHORT = {"require_auth": True, "token": "short-token-15c"}
 
 def test_wrong_credentials_are_soon_refused_unheard(serve: Serve) -> None:
     """Even the right one has to wait then if it could have been guessed; whoever shows none was never guessing."""
-    served = serve(**SHORT, auth_failures_max=3, auth_failures_window=3600)
+    served = serve(**SHORT, max_auth_failures=3, auth_failures_window=3600)
     for _ in range(5):
         assert served.refusal() == (1008, "authentication required")
     for _ in range(3):
@@ -446,7 +446,7 @@ def test_wrong_credentials_are_soon_refused_unheard(serve: Serve) -> None:
 @pytest.mark.parametrize("place", [{"path": f"/?token={TOKEN}"}, {"additional_headers": BEARER}])
 def test_throttled_address_long_token_is_admitted(serve: Serve, place: dict[str, Any]) -> None:
     """It cannot be guessed, so other people's guesses behind the same address keep nobody out."""
-    served = serve(**AUTH, tokens={"short": "12345678"}, auth_failures_max=1, auth_failures_window=3600)
+    served = serve(**AUTH, tokens={"short": "12345678"}, max_auth_failures=1, auth_failures_window=3600)
     assert served.refusal("/?token=guess") == (1008, "authentication failed")
     assert served.refusal("/?token=12345678")[1].startswith("too many failed attempts")
     assert served.refusal(f"/?token={TOKEN}x")[1].startswith("too many failed attempts")
@@ -499,7 +499,7 @@ def test_throttle_guesses_at_once_are_not_all_judged(serve: Serve, site: Site) -
 
     site.plugin("zcli_slow", SLOW)
     settings = {"require_auth": True, "auth": ["slow", "token"], "token": TOKEN, "auth_failures_window": 3600}
-    served = serve(**settings, auth_failures_max=3)
+    served = serve(**settings, max_auth_failures=3)
     with contextlib.ExitStack() as stack:
         for number in range(10):  # the server reads them before it answers the first
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
@@ -529,7 +529,7 @@ def _until_closed(sock: socket.socket) -> bytes:
 
 def test_the_wait_ends_with_the_window(serve: Serve) -> None:
     """And then the right token is right again."""
-    served = serve(**SHORT, auth_failures_max=1, auth_failures_window=0.5)
+    served = serve(**SHORT, max_auth_failures=1, auth_failures_window=0.5)
     assert served.refusal("/?token=guess") == (1008, "authentication failed")
 
     def is_let_in() -> bool:
@@ -548,7 +548,7 @@ def test_the_wait_ends_with_the_window(serve: Serve) -> None:
 def test_refusals_can_be_told_by_http_status(serve: Serve) -> None:
     """403 for the origin, 401 for credentials, 429 for guessing, 503 for a full server."""
     served = serve(
-        **SHORT, refuse_with="http", allowed_origins=["http://localhost"], max_connections=1, auth_failures_max=1
+        **SHORT, refuse_with="http", allowed_origins=["http://localhost"], max_connections=1, max_auth_failures=1
     )
     assert served.status(f"/?token={SHORT['token']}", origin="http://evil.example") == 403
     assert served.status() == 401

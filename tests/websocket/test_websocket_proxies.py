@@ -167,7 +167,7 @@ def test_client_behind_a_proxy_is_known_by_its_address(serve: Serve) -> None:
 
 def test_guesses_behind_a_proxy_throttle_their_client_alone(serve: Serve) -> None:
     """Other clients of the same proxy are not kept out."""
-    served = serve(require_auth=True, token="short-token", auth_failures_max=2, trusted_proxies=["127.0.0.0/8"])
+    served = serve(require_auth=True, token="short-token", max_auth_failures=2, trusted_proxies=["127.0.0.0/8"])
     for _ in range(2):
         served.refusal("/?token=guess", additional_headers={"Forwarded": "for=198.51.100.66"})
     _, reason = served.refusal("/?token=short-token", additional_headers={"Forwarded": "for=198.51.100.66"})
@@ -210,7 +210,7 @@ def test_unix_socket_behind_a_proxy_knows_its_clients(serve: Serve, tmp_path: Pa
 
 def test_long_token_behind_an_unknown_proxy_is_admitted(serve: Serve) -> None:
     """Where nobody has named the proxy, all clients are one address, and a guesser still keeps nobody out."""
-    served = serve(require_auth=True, token=TOKEN, auth_failures_max=1)
+    served = serve(require_auth=True, token=TOKEN, max_auth_failures=1)
     served.refusal("/?token=guess", additional_headers={"X-Forwarded-For": "198.51.100.66"})
     with served.client(f"/?token={TOKEN}", additional_headers={"X-Forwarded-For": "203.0.113.8"}) as client:
         assert talks(client)

@@ -29,8 +29,8 @@ from zCLI import zCLI
 
 z = zCLI({"deployment": "Production", "title": "soak", "logger": "INFO", "logger_path": ".", "websocket": {
     "require_auth": True, "token": "the-right-token-of-the-soak-test", "max_connections": 20,
-    "auth_failures_max": 1000000, "compression": True,
-    "send_buffer_max": 65536, "open_timeout": 2, "close_timeout": 1, "ping_interval": 1, "ping_timeout": 1}})
+    "max_auth_failures": 1000000, "compression": True,
+    "max_send_buffer": 65536, "open_timeout": 2, "close_timeout": 1, "ping_interval": 1, "ping_timeout": 1}})
 comings = goings = 0
 
 async def handler(websocket, message):

@@ -65,7 +65,7 @@ def test_a_strategy_identifies_rejects_or_declines(serve: Serve, site: Site, kin
 def test_rejection_that_does_not_count_is_not_throttled(serve: Serve, site: Site) -> None:
     """The strategy says so if it cannot tell whether the credential is good."""
     _install(site, KINDS["quick"].format("return Rejected('no keys yet', counts=request.query == 'wrong')"))
-    served = serve(**MINE, auth_failures_max=1, auth_failures_window=3600)
+    served = serve(**MINE, max_auth_failures=1, auth_failures_window=3600)
     for path in ("/?unknown", "/?unknown", "/?wrong"):
         assert served.refusal(path) == (1008, "authentication failed")
     assert served.refusal("/?unknown")[1].startswith("too many failed attempts")

@@ -40,7 +40,7 @@ class Rejected:
 
     ``cause`` goes into the log and may not hold the credential; the client only learns that it was refused.
     Rejections of one address are counted, and after too many the address is throttled
-    (``websocket.auth_failures_max``), unless ``counts`` is False: for a credential that may be good and cannot be
+    (``websocket.max_auth_failures``), unless ``counts`` is False: for a credential that may be good and cannot be
     judged now.
     """
 

@@ -136,13 +136,13 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     )  # fmt: skip
     subprotocols: tuple[str, ...] = setting((), "subprotocols to agree on, the best first")
     refuse_with: Literal["close", "http"] = setting("close", "refuse by close code, or by HTTP status")
-    auth_failures_max: int = setting(
+    max_auth_failures: int = setting(
         10, "wrong credentials that an IP address (or IPv6 /64 network) may send within auth_failures_window seconds, "
         "those that are being judged included; an IPv6 /56 network may send 4 times as many, a /48 16 times",
         minimum=1, security=True,
     )  # fmt: skip
     auth_failures_window: float = setting(
-        60.0, "seconds in which the wrong credentials of an address are counted (auth_failures_max)",
+        60.0, "seconds in which the wrong credentials of an address are counted (max_auth_failures)",
         above=0, security=True,
     )  # fmt: skip
     max_refusal_delay: float = setting(
@@ -167,7 +167,7 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     )  # fmt: skip
     max_size: int = setting(1024 * 1024, "largest message, decoded, in bytes", minimum=1, restricts=True)
     max_fragments: int = setting(1024, "empty fragments that one message may have", minimum=1, restricts=True)
-    send_buffer_max: int = setting(
+    max_send_buffer: int = setting(
         4 * 1024 * 1024, "bytes a slow client may leave unread", minimum=1024, restricts=True
     )
     open_timeout: float = setting(10.0, "seconds for TLS and the upgrade together", above=0)

@@ -40,7 +40,7 @@ def serving(offered: Offered[AuthStrategy], settings: Mapping[str, Any], folder:
     The strategy is installed for that long as a plugin of its own, in ``folder``, and comes in as any plugin does.
     """
     websocket = {**settings.get("websocket", {}), "require_auth": True, "auth": [NAME], "ssl_enabled": False}
-    websocket |= {"auth_failures_max": 1_000_000, "max_refusal_delay": 0, "refuse_with": "close", "unix_path": None}
+    websocket |= {"max_auth_failures": 1_000_000, "max_refusal_delay": 0, "refuse_with": "close", "unix_path": None}
     quiet = {"title": NAME, "deployment": "Testing", "logger": "PROD", "logger_path": str(folder / "log")}
     with pytest.MonkeyPatch.context() as patch:
         _install(offered, folder, patch)

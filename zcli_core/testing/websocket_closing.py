@@ -74,7 +74,7 @@ class ClosingTests(WebSocketSuite):
 
     def test_what_was_sent_before_a_close_arrives_before_it(self, serve: Serve) -> None:
         """Although more is buffered than the system takes, and the client reads late."""
-        with serve(Limits(send_buffer_max=FLOOD)) as server, server.connect() as client:
+        with serve(Limits(max_send_buffer=FLOOD)) as server, server.connect() as client:
             connection = server.connection
 
             def send() -> None:
@@ -350,7 +350,7 @@ class ClosingTests(WebSocketSuite):
     )  # fmt: skip
     def test_cause_of_the_end_is_told(self, serve: Serve, cause: Cause, code: int) -> None:
         """It is not the code: an application may close with 1013 or 1011 too."""
-        limits = Limits(send_buffer_max=200_000, close_timeout=0.3)
+        limits = Limits(max_send_buffer=200_000, close_timeout=0.3)
         if cause is Cause.SILENT:
             limits = replace(limits, ping_interval=0.05, ping_timeout=0.05)
         with serve(limits) as server, server.connect() as client:
@@ -401,7 +401,7 @@ class ClosingTests(WebSocketSuite):
     @pytest.mark.parametrize("held", [False, True], ids=["delivering", "held"])
     def test_a_client_that_reads_nothing_does_not_outlast_close_timeout(self, serve: Serve, held: bool) -> None:
         """With megabytes buffered for it, that are given up."""
-        limits = Limits(send_buffer_max=FLOOD, close_timeout=0.3)
+        limits = Limits(max_send_buffer=FLOOD, close_timeout=0.3)
         with serve(limits, receiver=Holding if held else Echo) as server, server.connect() as client:
             connection = server.connection
             if held:
@@ -425,7 +425,7 @@ class ClosingTests(WebSocketSuite):
 
     def test_abort_drops_without_a_close_frame(self, serve: Serve) -> None:
         """And without what is buffered; those who wait for the connection are told."""
-        with serve(Limits(send_buffer_max=FLOOD)) as server, server.connect() as client:
+        with serve(Limits(max_send_buffer=FLOOD)) as server, server.connect() as client:
             connection = server.connection
             waiting = [server.start(connection.wait_closed()) for _ in range(3)]
             server.call(fill, connection)

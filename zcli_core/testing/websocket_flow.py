@@ -318,7 +318,7 @@ class FlowTests(WebSocketSuite):
 
     def test_a_sender_that_drains_is_never_too_fast(self, serve: Serve) -> None:
         """Ten megabytes to a client that takes its time: ``send`` while not ``write_paused``, else ``drain``."""
-        with serve(Limits(send_buffer_max=300_000)) as server, server.connect() as client:
+        with serve(Limits(max_send_buffer=300_000)) as server, server.connect() as client:
             connection = server.connection
 
             async def stream() -> tuple[int, int]:
@@ -348,7 +348,7 @@ class FlowTests(WebSocketSuite):
     @pytest.mark.parametrize("end", ["close", "abort", "leave"])
     def test_who_waits_in_drain_is_told_when_the_connection_ends(self, serve: Serve, end: str) -> None:
         """By ConnectionClosed, all of them."""
-        with serve(Limits(send_buffer_max=FLOOD, close_timeout=0.3)) as server, server.connect() as client:
+        with serve(Limits(max_send_buffer=FLOOD, close_timeout=0.3)) as server, server.connect() as client:
             connection = server.connection
             server.call(fill, connection)
             waiting = [server.start(connection.drain()) for _ in range(3)]
@@ -362,7 +362,7 @@ class FlowTests(WebSocketSuite):
 
     def test_a_client_that_leaves_too_much_unread_is_closed_with_1013(self, serve: Serve) -> None:
         """``send`` says it by ConnectionClosed, and what is held for the client is bounded."""
-        limits = Limits(send_buffer_max=200_000, close_timeout=0.3)
+        limits = Limits(max_send_buffer=200_000, close_timeout=0.3)
         with serve(limits) as server, server.connect():
             connection = server.connection
             peak = 0
@@ -388,7 +388,7 @@ class FlowTests(WebSocketSuite):
     @pytest.mark.parametrize("size", [500, 150_000])
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
     def test_what_a_burst_is_answered_with_counts_too(self, serve: Serve, limit: int, size: int, tls: bool) -> None:
-        """A transport may collect the answers to messages that came at once, but not beyond ``send_buffer_max``."""
+        """A transport may collect the answers to messages that came at once, but not beyond ``max_send_buffer``."""
         peak, refused = 0, []
 
         class Flooding(Echo):
@@ -402,7 +402,7 @@ class FlowTests(WebSocketSuite):
                     refused.append(error.code)
                 return True
 
-        limits = Limits(send_buffer_max=limit, close_timeout=0.3)
+        limits = Limits(max_send_buffer=limit, close_timeout=0.3)
         endpoint = Endpoint(port=0, tls=server_tls() if tls else None)
         with (
             serve(limits, endpoint, receiver=Flooding) as server,
@@ -416,7 +416,7 @@ class FlowTests(WebSocketSuite):
     def test_what_tls_holds_counts_too(self, serve: Serve) -> None:
         """``write_buffer_size`` tells what the client and the system have not taken of a message."""
         size = FLOOD + 8_000_000
-        limits = Limits(send_buffer_max=2 * size, close_timeout=0.3)
+        limits = Limits(max_send_buffer=2 * size, close_timeout=0.3)
         with (
             serve(limits, Endpoint(port=0, tls=server_tls())) as server,
             server.connect(tls=client_tls()),
@@ -427,7 +427,7 @@ class FlowTests(WebSocketSuite):
 
     def test_send_prepared_tells_of_a_client_that_is_too_slow(self, serve: Serve) -> None:
         """By False, from when it is closed on; it raises nothing."""
-        with serve(Limits(send_buffer_max=200_000, close_timeout=0.3)) as server, server.connect():
+        with serve(Limits(max_send_buffer=200_000, close_timeout=0.3)) as server, server.connect():
             connection = server.connection
 
             def flood() -> list[bool]:
@@ -443,7 +443,7 @@ class FlowTests(WebSocketSuite):
     )
     def test_a_client_that_sends_and_never_reads_is_bounded(self, serve: Serve, payload: bytes) -> None:
         """Answers count, those to pings too: it is closed, or no longer read from."""
-        limits = Limits(send_buffer_max=200_000, close_timeout=0.3)
+        limits = Limits(max_send_buffer=200_000, close_timeout=0.3)
         with serve(limits) as server, server.connect() as client:
             connection = server.connection
             client.sock.settimeout(0.3)
@@ -461,7 +461,7 @@ class FlowTests(WebSocketSuite):
 
     def test_a_slow_reader_of_a_broadcast_is_closed_and_nobody_else_notices(self, serve: Serve) -> None:
         """To a client that stopped reading and to one that reads; the slow one is gone with 1013."""
-        limits = Limits(send_buffer_max=500_000, close_timeout=0.3)
+        limits = Limits(max_send_buffer=500_000, close_timeout=0.3)
         message = "x" * 2000
         with serve(limits) as server, server.connect(), server.connect() as quick:
             slow, reading = until(lambda: server.connections[1:] and server.connections)

@@ -161,7 +161,7 @@ class Cause(enum.Enum):
     CLOSE = "close"
     #: The client broke the protocol, or a limit for what it sends.
     BREACH = "breach"
-    #: The client left more than ``send_buffer_max`` bytes unread.
+    #: The client left more than ``max_send_buffer`` bytes unread.
     SLOW = "slow"
     #: Nothing was heard from the client for ``ping_interval`` and ``ping_timeout``.
     SILENT = "silent"
@@ -263,14 +263,14 @@ class Connection(Protocol):
         """Send a message. Writes at once; wait with :meth:`drain` while :attr:`write_paused`.
 
         Raises ConnectionClosed unless the state is OPEN, TypeError for what is no message. A client that
-        has left more than ``send_buffer_max`` bytes unread is closed (1013), which raises ConnectionClosed too.
+        has left more than ``max_send_buffer`` bytes unread is closed (1013), which raises ConnectionClosed too.
         """
 
     def send_prepared(self, prepared: Prepared) -> bool:
         """Send a prepared message, never waiting; whether it was sent.
 
         False if the connection is not open, or has just been closed (1013) because its client left more than
-        ``send_buffer_max`` bytes unread. ``prepared`` must come from the same listener.
+        ``max_send_buffer`` bytes unread. ``prepared`` must come from the same listener.
         """
 
     async def drain(self) -> None:
@@ -329,7 +329,7 @@ class Limits:
     #: Empty fragments of one message; more are closed with 1009. Other fragments are bounded by ``max_size``.
     max_fragments: int = 1024
     #: What a client may leave unread; over it the connection is closed with 1013.
-    send_buffer_max: int = 4 * 1024 * 1024
+    max_send_buffer: int = 4 * 1024 * 1024
     #: For the TLS handshake, the request and the decision, together.
     open_timeout: float = 10.0
     #: For the close handshake, whichever side began it, including what is still buffered.

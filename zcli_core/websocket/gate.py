@@ -96,7 +96,7 @@ class Gate:
         self._occupancy = occupancy
         self._admit = admit
         self._log = log
-        self._throttle = FailureThrottle(settings.auth_failures_max, settings.auth_failures_window)
+        self._throttle = FailureThrottle(settings.max_auth_failures, settings.auth_failures_window)
         self._pacer = RefusalPacer(settings.max_refusal_delay)
         self._refusals = RefusalLog(log, loop)
         #: The request as the client sent it: with the client's address where a trusted proxy tells it.
@@ -169,7 +169,7 @@ class Gate:
     def _throttled(self, request: Request, wait: float) -> Refuse | HttpAnswer:
         seconds = f"{wait:.0f}"
         reason = f"too many failed attempts, wait {seconds} s"
-        cause = "too many wrong credentials came from its address (websocket.auth_failures_max)"
+        cause = "too many wrong credentials came from its address (websocket.max_auth_failures)"
         return self._refuse(request, _Refusal(1008, 429, reason, (("Retry-After", seconds),)), cause)
 
     def _carry_out(self, request: Request, origin: str | None, strategy: AskedStrategy, outcome: Outcome) -> Decision:

@@ -33,7 +33,7 @@ def make_limits(settings: WebSocket) -> Limits:
             settings.compression_window_bits, settings.compression_memory_level, settings.compression_threshold
         )
     names = (
-        "max_size", "max_fragments", "send_buffer_max", "open_timeout", "close_timeout", "ping_interval",
+        "max_size", "max_fragments", "max_send_buffer", "open_timeout", "close_timeout", "ping_interval",
         "ping_timeout", "max_headers", "max_header_bytes",
     )  # fmt: skip
     return Limits(

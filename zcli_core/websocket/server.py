@@ -267,7 +267,7 @@ class WebSocketServer:
     ) -> int:
         """Send a message to every client, to some, or to all but some; returns to how many.
 
-        The message is encoded once. No client is waited for: one that has left more than ``websocket.send_buffer_max``
+        The message is encoded once. No client is waited for: one that has left more than ``websocket.max_send_buffer``
         bytes unread is closed (1013). Works in any event loop; 0 if the server does not run.
 
         Args:

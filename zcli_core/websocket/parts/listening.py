@@ -63,9 +63,9 @@ class AsyncioListener(Generic[C]):
         #: What every connection reads into. The loop reads and hands over in one step, so one is enough.
         self.read_buffer = memoryview(bytearray(_READ_SIZE))
         #: Bytes that wait in one place of a connection before it counts as slow. There are two such places.
-        self.high_water = min(HIGH_WATER, limits.send_buffer_max // 2)
+        self.high_water = min(HIGH_WATER, limits.max_send_buffer // 2)
         #: Bytes of answers that are collected before they are written.
-        self.cork_size = min(CORK_SIZE, limits.send_buffer_max // 2)
+        self.cork_size = min(CORK_SIZE, limits.max_send_buffer // 2)
         #: Whether nobody is let in any more.
         self.stopped = False
         self._accepting: Accepting | None = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OPEN = State.OPEN
 
 #: Bytes that wait for the client before ``write_paused``: asyncio's own value for connections without TLS. It is less
-#: where ``send_buffer_max`` is small, and so is the next one.
+#: where ``max_send_buffer`` is small, and so is the next one.
 HIGH_WATER = 64 * 1024
 
 #: Bytes that are collected at most.
@@ -71,7 +71,7 @@ class Sender(asyncio.BufferedProtocol):
 
     A transport's own ``send`` and ``send_prepared`` hand whole frames to :meth:`_push`, or to ``_write`` where
     ``_corked`` is None and ``_is_lost()`` is false, and then ask :meth:`_too_slow` while :attr:`write_paused`. So
-    ``send_buffer_max`` holds for everything that waits: in the cork, in the transport, and inside TLS.
+    ``max_send_buffer`` holds for everything that waits: in the cork, in the transport, and inside TLS.
     """
 
     __slots__ = (
@@ -141,7 +141,7 @@ class Sender(asyncio.BufferedProtocol):
 
     def _too_slow(self) -> bool:
         """Close a client that has left too much unread."""
-        limit = self._listener.limits.send_buffer_max
+        limit = self._listener.limits.max_send_buffer
         if self.write_buffer_size <= limit:
             return False
         self._close(Closed(1013, f"more than {limit} bytes left unread", ClosedBy.SERVER, Cause.SLOW))
