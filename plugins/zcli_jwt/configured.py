@@ -10,7 +10,7 @@ from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
 
 from zcli_core.errors import ConfigError
-from zcli_jwt.keys import Key, KeySet, UnusableKey, read_jwks, read_public_key
+from zcli_jwt.keys import InvalidKey, Key, KeySet, read_jwks, read_public_key
 from zcli_jwt.remote import RemoteKeys
 from zcli_jwt.settings import ALGORITHMS, Jwt
 from zcli_jwt.sources import ConfiguredKeys, KeyFile, KeySource
@@ -42,7 +42,7 @@ def read_configuration(context: Context) -> Configured:
     name = _only_key(config, settings)
     try:
         keys, possible = _SOURCES[name](context, getattr(settings, name))
-    except UnusableKey as problem:
+    except InvalidKey as problem:
         shown = "" if name == "secret" else f" {getattr(settings, name)}:"
         raise ConfigError(f"{_where(config, name)}:{shown} {problem}") from None
     return Configured(keys, _algorithms(config, settings, name, possible))
@@ -86,12 +86,12 @@ _Source = tuple[KeySource, tuple[str, ...]]
 def _secret(_: Context, text: str) -> _Source:
     secret = text.encode("utf-8", "surrogateescape")
     if len(secret) < _SHORTEST_SECRET:
-        raise UnusableKey(
+        raise InvalidKey(
             f"it has {len(secret)} bytes; HS256 takes {_SHORTEST_SECRET} or more (RFC 7518, 3.2), or the secret can be "
             "guessed from a token; the command 'zcli token' makes one"
         )
     if _is_a_key(secret):
-        raise UnusableKey(
+        raise InvalidKey(
             "it is a key in PEM, SSH or JWK format; a public key goes into a file that jwt.public_key_file or "
             "jwt.jwks_file names"
         )

@@ -17,7 +17,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.net.tls import client_context
-from zcli_jwt.keys import MAX_JWKS_BYTES, UnusableKey
+from zcli_jwt.keys import MAX_JWKS_BYTES, InvalidKey
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
@@ -30,7 +30,7 @@ def fetch(url: str, config: Config, timeout: float) -> bytes:
 
     A redirect is not followed: keys are taken from where the configuration says.
 
-    :raises UnusableKey: there is none, with the cause.
+    :raises InvalidKey: there is none, with the cause.
     """
     deadline = _Deadline(timeout)
     try:
@@ -38,13 +38,13 @@ def fetch(url: str, config: Config, timeout: float) -> bytes:
             data = _read(response)
     except urllib.error.HTTPError as error:
         error.close()
-        raise UnusableKey(f"it was answered with the status {error.code}") from None
+        raise InvalidKey(f"it was answered with the status {error.code}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         if deadline.passed:
-            raise UnusableKey(f"it did not come within {timeout:g} s") from None
-        raise UnusableKey(_describe(error)) from None
+            raise InvalidKey(f"it did not come within {timeout:g} s") from None
+        raise InvalidKey(_describe(error)) from None
     if deadline.passed:  # a body whose length nobody announced looks complete wherever it is cut off
-        raise UnusableKey(f"it did not come within {timeout:g} s")
+        raise InvalidKey(f"it did not come within {timeout:g} s")
     return data
 
 
@@ -53,9 +53,9 @@ def _read(response: Any) -> bytes:
     while piece := response.read(_PIECE):
         data += piece
         if len(data) > MAX_JWKS_BYTES:
-            raise UnusableKey(f"it has more than {MAX_JWKS_BYTES} bytes")
+            raise InvalidKey(f"it has more than {MAX_JWKS_BYTES} bytes")
     if response.length:  # fewer bytes than were announced: read(n) does not complain
-        raise UnusableKey("it ended too early")
+        raise InvalidKey("it ended too early")
     return data
 
 
@@ -163,4 +163,4 @@ def _tls(ca_file: Any) -> ssl.SSLContext:
     try:
         return client_context(ca_file)
     except OSError as error:
-        raise UnusableKey(f"http.ca_file ({ca_file}) cannot be used: {error.strerror}") from None
+        raise InvalidKey(f"http.ca_file ({ca_file}) cannot be used: {error.strerror}") from None

@@ -22,7 +22,7 @@ _PUBLIC = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y")}
 _READERS: dict[str, Callable[[Any], Any]] = {"RSA": RSAAlgorithm.from_jwk, "EC": ECAlgorithm.from_jwk}
 
 
-class UnusableKey(Exception):  # noqa: N818 - it becomes a ConfigError or a line of the log
+class InvalidKey(Exception):  # noqa: N818 - it becomes a ConfigError or a line of the log
     """A key, or a file or answer with keys, that will not do; the message says why and holds nothing of it."""
 
 
@@ -61,18 +61,18 @@ class KeySet:
 
 
 def read_public_key(data: bytes) -> KeySet:
-    """The one public key in a PEM file. Raises UnusableKey."""
+    """The one public key in a PEM file. Raises InvalidKey."""
     if b"PRIVATE KEY-----" in data:
-        raise UnusableKey(
+        raise InvalidKey(
             "it holds a private key, which belongs with whoever makes the tokens and nowhere else; "
             "'openssl pkey -in KEY -pubout' gives the public one"
         )
     if b"CERTIFICATE-----" in data:
-        raise UnusableKey("it holds a certificate; 'openssl x509 -in CERTIFICATE -pubkey -noout' gives its public key")
+        raise InvalidKey("it holds a certificate; 'openssl x509 -in CERTIFICATE -pubkey -noout' gives its public key")
     try:
         key = load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
-        raise UnusableKey("it holds no public key in PEM format") from None
+        raise InvalidKey("it holds no public key in PEM format") from None
     return KeySet([_checked(key, None)])
 
 
@@ -81,60 +81,58 @@ def read_jwks(data: bytes) -> KeySet:
 
     The others are ignored, with the reason: symmetric and private ones too, for a set of keys is public.
 
-    :raises UnusableKey: it is no such set, or there is no key of use in it.
+    :raises InvalidKey: it is no such set, or there is no key of use in it.
     """
     if len(data) > MAX_JWKS_BYTES:
-        raise UnusableKey(f"it has more than {MAX_JWKS_BYTES} bytes")
+        raise InvalidKey(f"it has more than {MAX_JWKS_BYTES} bytes")
     try:
         offered = json.loads(data)["keys"]
     except (ValueError, KeyError, TypeError, RecursionError):
         offered = None
     if not isinstance(offered, list):
-        raise UnusableKey('it is no JSON Web Key Set: {"keys": [...]}')
+        raise InvalidKey('it is no JSON Web Key Set: {"keys": [...]}')
     found, ignored = [], []
     for number, item in enumerate(offered, 1):
         try:
             found.append(_read_jwk(item))
-        except UnusableKey as reason:
+        except InvalidKey as reason:
             kid = item.get("kid") if isinstance(item, dict) else None
             ignored.append(f"key {number}{f' ({ascii(kid)[:60]})' if kid else ''}: {reason}")
     if not found:
-        raise UnusableKey(f"it has no key for RS256 or ES256 ({'; '.join(ignored[:5]) or 'it is empty'})")
+        raise InvalidKey(f"it has no key for RS256 or ES256 ({'; '.join(ignored[:5]) or 'it is empty'})")
     return KeySet(found, ignored)
 
 
 def _read_jwk(item: Any) -> Key:
     if not isinstance(item, dict):
-        raise UnusableKey("it is no JSON object")
+        raise InvalidKey("it is no JSON object")
     kty, kid = item.get("kty"), item.get("kid")
     if kty not in ("RSA", "EC"):
-        raise UnusableKey(
-            "it is symmetric, and a set of keys is no secret" if kty == "oct" else "it is of another type"
-        )
+        raise InvalidKey("it is symmetric, and a set of keys is no secret" if kty == "oct" else "it is of another type")
     if "d" in item:
-        raise UnusableKey("it is a private key that somebody made public; it has to be replaced at its source")
+        raise InvalidKey("it is a private key that somebody made public; it has to be replaced at its source")
     operations = item.get("key_ops", ["verify"])
     if item.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
-        raise UnusableKey("it is not for signatures")
+        raise InvalidKey("it is not for signatures")
     if kid is not None and not isinstance(kid, str):
-        raise UnusableKey("its kid is no text")
+        raise InvalidKey("its kid is no text")
     try:
         material = _READERS[kty]({name: item[name] for name in _PUBLIC[kty]})
     except (PyJWTError, KeyError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm):
-        raise UnusableKey("its numbers are none") from None
+        raise InvalidKey("its numbers are none") from None
     key = _checked(material, kid)
     if item.get("alg", key.algorithm) != key.algorithm:
-        raise UnusableKey("it is for another algorithm")
+        raise InvalidKey("it is for another algorithm")
     return key
 
 
 def _checked(material: Any, kid: str | None) -> Key:
     if isinstance(material, RSAPublicKey):
         if material.key_size not in RSA_BITS:
-            raise UnusableKey(f"it is an RSA key of {material.key_size} bits; one has {RSA_BITS[0]} to {RSA_BITS[-1]}")
+            raise InvalidKey(f"it is an RSA key of {material.key_size} bits; one has {RSA_BITS[0]} to {RSA_BITS[-1]}")
         return Key("RS256", material, kid)
     if isinstance(material, EllipticCurvePublicKey):
         if not isinstance(material.curve, SECP256R1):
-            raise UnusableKey(f"it is on the curve {material.curve.name}; ES256 takes P-256")
+            raise InvalidKey(f"it is on the curve {material.curve.name}; ES256 takes P-256")
         return Key("ES256", material, kid)
-    raise UnusableKey("it is neither an RSA key nor one on the curve P-256")
+    raise InvalidKey("it is neither an RSA key nor one on the curve P-256")

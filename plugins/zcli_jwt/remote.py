@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from zcli_jwt.keys import KeySet, UnusableKey
+from zcli_jwt.keys import InvalidKey, KeySet
 
 
 class RemoteKeys:
@@ -31,7 +31,7 @@ class RemoteKeys:
         log: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``fetch`` may block and raises UnusableKey; times are in seconds."""
+        """``fetch`` may block and raises InvalidKey; times are in seconds."""
         #: What the log calls the place.
         self.name = name
         self._fetch = fetch
@@ -96,7 +96,7 @@ class RemoteKeys:
     def _run(self, flight: Future[None]) -> None:
         try:
             keys = self._fetch()
-        except UnusableKey as problem:
+        except InvalidKey as problem:
             self._note_trouble(str(problem))
         except Exception as error:  # noqa: BLE001 - what nobody thought of must not leave everybody waiting
             self._note_trouble(f"{type(error).__name__} while it was fetched")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from zcli_jwt.keys import MAX_JWKS_BYTES, KeySet, UnusableKey
+from zcli_jwt.keys import MAX_JWKS_BYTES, InvalidKey, KeySet
 
 
 class KeySource(Protocol):
@@ -36,7 +36,7 @@ class KeyFile:
     """
 
     def __init__(self, path: Path, read: Callable[[bytes], KeySet], log: logging.Logger) -> None:
-        """Read it for the first time. Raises UnusableKey."""
+        """Read it for the first time. Raises InvalidKey."""
         self._path = path
         self._read = read
         self._log = log
@@ -51,7 +51,7 @@ class KeyFile:
             self._version = version
             try:
                 self._keys = self._load()
-            except UnusableKey as problem:
+            except InvalidKey as problem:
                 self._log.error("jwt: %s: %s; the keys of before are kept", self._path, problem)
             else:
                 self._log.info("jwt: %s has changed: %r", self._path, self._keys)
@@ -62,7 +62,7 @@ class KeyFile:
             with self._path.open("rb") as file:
                 data = file.read(MAX_JWKS_BYTES + 1)
         except OSError as error:
-            raise UnusableKey(f"it cannot be read: {error.strerror}") from None
+            raise InvalidKey(f"it cannot be read: {error.strerror}") from None
         keys = self._read(data)
         for reason in keys.ignored:
             self._log.warning("jwt: %s: %s; it is ignored", self._path, reason)

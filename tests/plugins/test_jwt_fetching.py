@@ -13,7 +13,7 @@ import pytest
 import trustme
 from jwt_issuer import DEADLINE, KeyServer, hanging, jwks, rsa_key
 from zcli_jwt.fetching import fetch
-from zcli_jwt.keys import UnusableKey, read_jwks
+from zcli_jwt.keys import InvalidKey, read_jwks
 
 from zcli_core.plugins.contract import Context
 from zcli_core.testing.contract import make_context
@@ -40,7 +40,7 @@ def _context(**http: Any) -> Context:
 
 def trouble_with(url: str, timeout: float = DEADLINE, **http: Any) -> str:
     """Why there is no key set to be had there."""
-    with pytest.raises(UnusableKey) as trouble:
+    with pytest.raises(InvalidKey) as trouble:
         read_jwks(fetch(url, _context(**http).config, timeout))
     return str(trouble.value)
 

@@ -26,7 +26,7 @@ from jwt_issuer import (
     token,
     write,
 )
-from zcli_jwt.keys import KeySet, UnusableKey, read_jwks
+from zcli_jwt.keys import InvalidKey, KeySet, read_jwks
 from zcli_jwt.remote import RemoteKeys
 from zcli_jwt.strategy import RemoteJwtStrategy, make_strategy
 
@@ -158,7 +158,7 @@ def test_trouble_keeps_the_keys_and_is_logged_when_it_changes(
     """Once when it begins, once when it is over."""
     remote = publisher.remote()
     settled(remote)
-    publisher.trouble = UnusableKey("it is broken")
+    publisher.trouble = InvalidKey("it is broken")
     for _ in range(5):
         publisher.now += 400
         settled(remote)
@@ -182,7 +182,7 @@ def test_keys_that_cannot_be_fetched_again_expire(publisher: Publisher, caplog: 
     """After ``jwks_max_age``: blocking the fetches must not keep a revoked key in use."""
     remote = publisher.remote()
     settled(remote)
-    publisher.trouble = UnusableKey("it is blocked")
+    publisher.trouble = InvalidKey("it is blocked")
     publisher.now += 3599
     settled(remote)
     assert [key.kid for key in remote.current().keys] == ["one"]

@@ -15,8 +15,8 @@ import pytest
 import trustme
 from websocket_transports import PROVIDERS, serve
 
-from zcli_core.testing.websocket_peer import until
-from zcli_core.testing.websocket_server import ServerUnderTest
+from zcli_core.testing.websocket.client import until
+from zcli_core.testing.websocket.server import ServerUnderTest
 from zcli_core.websocket.contract import Compression, Endpoint, Limits
 
 LOOPS = ["asyncio"]

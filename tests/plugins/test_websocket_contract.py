@@ -13,12 +13,12 @@ import pytest
 from websocket_transports import PROVIDERS
 
 from zcli_core.testing import WebSocketTransportContract
-from zcli_core.testing.websocket_closing import ClosingTests
-from zcli_core.testing.websocket_crowd import CrowdTests
-from zcli_core.testing.websocket_deciding import DecidingTests
-from zcli_core.testing.websocket_flow import FlowTests
-from zcli_core.testing.websocket_opening import OpeningTests
-from zcli_core.testing.websocket_places import PlaceTests
+from zcli_core.testing.websocket.closing import ClosingTests
+from zcli_core.testing.websocket.decisions import DecisionTests
+from zcli_core.testing.websocket.flow_control import FlowControlTests
+from zcli_core.testing.websocket.handshake import HandshakeTests
+from zcli_core.testing.websocket.listening import ListeningTests
+from zcli_core.testing.websocket.pending import PendingConnectionTests
 
 
 class TestWsproto(WebSocketTransportContract):
@@ -28,7 +28,7 @@ class TestWsproto(WebSocketTransportContract):
 
 
 @pytest.mark.slow  # as tests/scaffold
-class TestScaffolded(DecidingTests, FlowTests):
+class TestScaffolded(DecisionTests, FlowControlTests):
     """A plugin made with ``zcli new plugin``: decisions and messages pass through its limit."""
 
     transport = PROVIDERS["scaffolded"]
@@ -39,7 +39,7 @@ def run_on_uvloop(coroutine: Any) -> Any:
     return pytest.importorskip("uvloop", reason="uvloop is for other systems").run(coroutine)
 
 
-class OnUvloop(OpeningTests, FlowTests, ClosingTests, PlaceTests, CrowdTests):
+class OnUvloop(HandshakeTests, FlowControlTests, ClosingTests, ListeningTests, PendingConnectionTests):
     """Sockets, buffers, TLS and their ends."""
 
     run_loop = staticmethod(run_on_uvloop)

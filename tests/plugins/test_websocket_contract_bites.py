@@ -19,15 +19,15 @@ import pytest
 import zcli_wsproto
 from installations import clean_environment
 
-from zcli_core.testing import WebSocketTransportContract, websocket_peer, websocket_server
+from zcli_core.testing import WebSocketTransportContract
 from zcli_core.testing.contract import make_context
-from zcli_core.testing.websocket_closing import half_close
-from zcli_core.testing.websocket_deciding import at_once
-from zcli_core.testing.websocket_flow import Silent
-from zcli_core.testing.websocket_frames import close, frame
-from zcli_core.testing.websocket_limits import LIMITS, in_one_frame
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.websocket.contract import Accept, Cause, Compression, HttpAnswer, Refuse, State
+from zcli_core.testing.websocket.closing import half_close
+from zcli_core.testing.websocket.decisions import at_once
+from zcli_core.testing.websocket.flow_control import Silent
+from zcli_core.testing.websocket.frames import close, frame
+from zcli_core.testing.websocket.limits import LIMITS, in_one_frame
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.websocket.contract import Accept, Cause, Compression, PlainResponse, Refuse, State
 from zcli_core.websocket.parts.events import Failure
 
 pytestmark = pytest.mark.slow
@@ -219,13 +219,13 @@ class DecodesPaths(Proxy):
 class DropsHeadersOfAnswers(Proxy):
     def http(self, request: Any) -> Any:
         answer = self.inner.http(request)
-        return HttpAnswer(answer.status, answer.body)
+        return PlainResponse(answer.status, answer.body)
 
 
 class SendsAtOnce(Proxy):
     def upgrade(self, request: Any) -> Any:
         decision = self.inner.upgrade(request)
-        return replace(decision, delay=0.0) if isinstance(decision, Refuse | HttpAnswer) else decision
+        return replace(decision, delay=0.0) if isinstance(decision, Refuse | PlainResponse) else decision
 
 
 class RefusesQuietly(Proxy):
@@ -300,7 +300,12 @@ BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
     ("ignores max_headers", limits(max_headers=1 << 30), "too_many_headers", {"count": 129}),
     ("ignores max_header_bytes", limits(max_header_bytes=1 << 30), "max_header_bytes_passes", {"wanted": 1}),
     ("has other limits", limits(max_header_bytes=2999), "max_header_bytes_passes", {"wanted": 0}),
-    ("ignores max_openings", limits(max_openings=1 << 30), "undecided_clients_over", {"what": "nothing"}),
+    (
+        "ignores max_pending_connections",
+        limits(max_pending_connections=1 << 30),
+        "undecided_clients_over",
+        {"what": "nothing"},
+    ),
     ("ignores open_timeout", limits(open_timeout=60), "one_byte_after_another", {}),
     ("waits for decisions", limits(open_timeout=60), "a_decision_that_takes_too_long", {}),
     ("ignores close_timeout", limits(close_timeout=60), "the_close_handshake_has_one", {"begun_by": "server"}),
@@ -373,8 +378,8 @@ def test_a_bent_transport_is_found(
     ]
     run(test, Transport(), given, caplog)
     caplog.clear()
-    monkeypatch.setattr(websocket_peer, "PATIENCE", 0.4)
-    monkeypatch.setattr(websocket_server, "PATIENCE", 0.4)
+    monkeypatch.setattr("zcli_core.testing.websocket.client.PATIENCE", 0.4)
+    monkeypatch.setattr("zcli_core.testing.websocket.server.PATIENCE", 0.4)
     with pytest.raises((Exception, pytest.fail.Exception)):
         run(test, make(), given, caplog)
 

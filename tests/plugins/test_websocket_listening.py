@@ -17,16 +17,16 @@ from websocket_transports import PROVIDERS, on_every_transport
 
 from zcli_core.testing.contract import make_context
 from zcli_core.testing.localhost import client_tls, server_tls
-from zcli_core.testing.websocket_peer import read_all, reset, upgrade_request
-from zcli_core.websocket.contract import Endpoint, HttpAnswer, Limits, Request
+from zcli_core.testing.websocket.client import read_all, reset, upgrade_request
+from zcli_core.websocket.contract import Endpoint, Limits, PlainResponse, Request
 
 
 class _Refuses:
-    def upgrade(self, request: Request) -> HttpAnswer:
-        return HttpAnswer(403)
+    def upgrade(self, request: Request) -> PlainResponse:
+        return PlainResponse(403)
 
-    def http(self, request: Request) -> HttpAnswer:
-        return HttpAnswer(426)
+    def http(self, request: Request) -> PlainResponse:
+        return PlainResponse(426)
 
     def refused(self, cause: str, address: Any, request: Request | None = None) -> float:
         return 0.0

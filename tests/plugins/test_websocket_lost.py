@@ -11,9 +11,9 @@ from websocket_transports import serve
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.localhost import client_tls, server_tls
-from zcli_core.testing.websocket_frames import PING, TEXT, frame
-from zcli_core.testing.websocket_peer import PATIENCE, reset, until
-from zcli_core.testing.websocket_server import Echo, ServerUnderTest
+from zcli_core.testing.websocket.client import PATIENCE, reset, until
+from zcli_core.testing.websocket.frames import PING, TEXT, frame
+from zcli_core.testing.websocket.server import Echo, ServerUnderTest
 from zcli_core.websocket.contract import Connection, Endpoint, Message
 
 COUNT = 100

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from websocket_transports import on_every_transport, serve
 
-from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, TEXT, close, deflated, frame
-from zcli_core.testing.websocket_peer import DEFLATE_OFFER
+from zcli_core.testing.websocket.client import DEFLATE_OFFER
+from zcli_core.testing.websocket.frames import BINARY, CONTINUATION, PING, TEXT, close, deflated, frame
 from zcli_core.websocket.contract import Compression, Limits
 
 BOMB = deflated(bytes(48 * 1024 * 1024), 12, 9)

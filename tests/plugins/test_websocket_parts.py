@@ -20,12 +20,13 @@ from websocket_transports import PROVIDERS, serve
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.contract import make_context
 from zcli_core.testing.localhost import client_tls, server_tls
-from zcli_core.testing.websocket_deciding import Undecided
-from zcli_core.testing.websocket_frames import BINARY, PING, PONG, TEXT, close, frame
-from zcli_core.testing.websocket_peer import Client, parse_response, until, upgrade_request
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.websocket.contract import Endpoint, HttpAnswer, Limits, Refuse, Request, State
+from zcli_core.testing.websocket.client import Client, parse_response, until, upgrade_request
+from zcli_core.testing.websocket.decisions import Undecided
+from zcli_core.testing.websocket.frames import BINARY, PING, PONG, TEXT, close, frame
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.websocket.contract import Endpoint, Limits, PlainResponse, Refuse, Request, State
 from zcli_core.websocket.parts.frames import close_frame
+from zcli_core.websocket.parts.keepalive import KeepaliveClock
 from zcli_core.websocket.parts.upgrade import BadRequest, parse_head, split_head
 
 pytestmark = pytest.mark.parametrize("name", ["wsproto"])
@@ -90,9 +91,9 @@ def test_what_is_no_status_of_a_final_answer_is_500_and_logged(
 ) -> None:
     """It is the core's mistake."""
     with serve(name) as server:
-        server.answer = HttpAnswer(status)
+        server.answer = PlainResponse(status)
         assert parse_response(server.ask(GET)).status == 500
-    assert "is no status of a final HTTP answer" in caplog.text
+    assert "status must be 200 to 599, got" in caplog.text
 
 
 def test_an_open_timeout_leaves_nothing_in_the_log(name: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -109,23 +110,23 @@ def test_what_comes_during_a_decision_is_kept_up_to_a_bound(name: str) -> None:
     with serve(name, decide=undecided) as server, server.socket() as sock:
         sock.sendall(upgrade_request() + frame(TEXT, b"x" * 1000) * 200)
         until(lambda: undecided.outcome == "waiting")
-        (opening,) = server.listener.openings  # type: ignore[attr-defined]
+        (opening,) = server.listener.pending  # type: ignore[attr-defined]
         until(lambda: len(opening._buffer) > 16 * 1024)
         for _ in range(20):  # whatever else is on the way gets its chance to pile up
             server.call(lambda: None)
         assert len(opening._buffer) <= 32 * 1024 + 1024
 
 
-@pytest.mark.parametrize("decision", [Refuse(1008, delay=60), HttpAnswer(403, delay=60)], ids=["refusal", "answer"])
-def test_an_answer_that_waits_keeps_no_descriptor(name: str, decision: Refuse | HttpAnswer) -> None:
+@pytest.mark.parametrize("decision", [Refuse(1008, delay=60), PlainResponse(403, delay=60)], ids=["refusal", "answer"])
+def test_an_answer_that_waits_keeps_no_descriptor(name: str, decision: Refuse | PlainResponse) -> None:
     """A client that leaves at once, and comes again, must not use up the server's descriptors."""
     with serve(name, decide=lambda *_: decision) as server:
         listener: Any = server.listener
         with server.socket() as sock:
             sock.sendall(upgrade_request())
             until(lambda: server.upgrades)
-            assert len(listener.openings) == 1
-        until(lambda: not listener.openings)
+            assert len(listener.pending) == 1
+        until(lambda: not listener.pending)
 
 
 GOOD_LINES = [*upgrade_request().split(b"\r\n"), b"Sec-WebSocket-Protocol: a, b", b" folded", b"Transfer-Encoding: x"]
@@ -191,8 +192,8 @@ def test_what_is_dropped_is_read_in_small_pieces(name: str) -> None:
         assert server.has_closed().code == 1000
 
 
-#: Ticks from one ping to the next, ticks of silence until a client is given up, and the same in seconds.
-CLOCK = (2, 4, 1.0)
+#: A clock that ticks every 0.125 s: 4 ticks from one ping to the next, 8 of silence until a client is closed.
+CLOCK = Limits(ping_interval=0.5, ping_timeout=0.5)
 
 
 @pytest.fixture(params=["TCP", "TLS", "Unix socket"])
@@ -212,9 +213,15 @@ def clocked(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> Iterat
 
 
 def tick(server: ServerUnderTest, times: int = 1) -> None:
-    """Let the listener's clock tick."""
-    for _ in range(times):
-        server.call(server.connection.tick, *CLOCK)  # type: ignore[attr-defined]
+    """Let a keepalive clock tick, twice each time."""
+
+    def check() -> None:
+        clock = KeepaliveClock(asyncio.get_running_loop(), CLOCK, ())
+        clock.stop()
+        for _ in range(2 * times):
+            clock.check(server.connection)  # type: ignore[arg-type]
+
+    server.call(check)
 
 
 def send_and_tick(server: ServerUnderTest, times: int) -> None:
@@ -229,11 +236,11 @@ def test_a_slow_reader_is_alive_while_bytes_reach_it(clocked: tuple[ServerUnderT
     server, client = clocked
     server.call(server.connection.send, bytes(12_000_000))
     tick(server, 2)
-    delivery = server.connection._delivery  # type: ignore[attr-defined]
+    progress = server.connection.send_progress  # type: ignore[attr-defined]
     missing, last = 10 + 12_000_000 + 6, b""
     while missing:
-        seen = server.call(delivery._delivered)
-        while server.call(delivery._delivered) == seen and missing:
+        seen = server.call(progress._delivered)
+        while server.call(progress._delivered) == seen and missing:
             piece = client.sock.recv(65536)
             missing -= len(piece)
             last = (last + piece)[-6:]
@@ -294,7 +301,7 @@ def test_a_listener_that_has_closed_leaves_no_timer_and_no_task(name: str) -> No
         clients = await asyncio.gather(*[asyncio.to_thread(server.connect) for _ in range(3)])
         bare = server.socket()
         listener: Any = server.listener
-        while len(listener.openings) != 1:
+        while len(listener.pending) != 1:
             await asyncio.sleep(0.005)
         await listener.close()
         assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from websocket_transports import serve
 from zcli_wsproto.deflate import negotiate
 
-from zcli_core.testing.websocket_flow import Holding
-from zcli_core.testing.websocket_frames import BINARY, TEXT, close, deflated, frame
-from zcli_core.testing.websocket_peer import DEFLATE_OFFER, Client, until
+from zcli_core.testing.websocket.client import DEFLATE_OFFER, Client, until
+from zcli_core.testing.websocket.flow_control import Holding
+from zcli_core.testing.websocket.frames import BINARY, TEXT, close, deflated, frame
 from zcli_core.websocket.contract import ClosedBy, Compression, Limits
 
 D = "permessage-deflate"

@@ -13,11 +13,11 @@ from websocket_streams import comparable, cut, decode_with, masks
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Opcode
 from websockets.protocol import SERVER, Protocol
+from zcli_wsproto.decoder import MessageDecoder
 from zcli_wsproto.deflate import Agreement, Deflater
-from zcli_wsproto.engine import Decoder
 
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, deflated, frame
-from zcli_core.testing.websocket_messages import BAD_TEXTS, GOOD_TEXTS
+from zcli_core.testing.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, deflated, frame
+from zcli_core.testing.websocket.messages import BAD_TEXTS, GOOD_TEXTS
 from zcli_core.websocket.contract import Compression, Limits
 from zcli_core.websocket.parts.events import Close, Failure, Ping, Pong
 
@@ -27,7 +27,7 @@ AGREEMENT = Agreement(15, 15, False, "permessage-deflate")
 
 def decode(chunks: list[bytes], limits: Limits = LARGE, agreement: Agreement | None = AGREEMENT) -> list[Any]:
     """Every event of a stream that comes in these chunks."""
-    return decode_with(Decoder(limits, agreement), chunks)
+    return decode_with(MessageDecoder(limits, agreement), chunks)
 
 
 def second_oracle(data: bytes, agreement: Agreement | None) -> list[Any]:
@@ -251,7 +251,7 @@ def test_bad_text_in_fragments_fails_at_its_byte(bad: bytes, size: int) -> None:
     """At the first byte that cannot begin or continue a character, however the message is cut."""
     payload = "héllo".encode() + bad + b" and more" * 3
     fails_at = first_bad_byte(payload)
-    decoder = Decoder(LARGE, AGREEMENT)
+    decoder = MessageDecoder(LARGE, AGREEMENT)
     for at in range(0, len(payload), size):
         data = frame(CONTINUATION if at else TEXT, payload[at : at + size], fin=False)
         for byte in range(len(data)):
@@ -311,7 +311,7 @@ def test_max_size_is_exact_when_decompressed(size: int, cuts: list[int]) -> None
             assert [len(event) for event in events] == [size, 4]
 
 
-def steps(decoder: Decoder) -> tuple[int, list[Any]]:
+def steps(decoder: MessageDecoder) -> tuple[int, list[Any]]:
     """How many calls of next() it takes until there is nothing to do, and their events."""
     count, events = 0, []
     while (event := decoder.next()) is not None or decoder.unfinished:
@@ -323,7 +323,7 @@ def steps(decoder: Decoder) -> tuple[int, list[Any]]:
 
 def test_one_call_decodes_a_bounded_number_of_fragments() -> None:
     """A client that sends tiny fragments gives way to others in the middle of its message."""
-    decoder = Decoder(LARGE)
+    decoder = MessageDecoder(LARGE)
     fragment = frame(CONTINUATION, b"y", fin=False)
     decoder.feed(frame(TEXT, b"x", fin=False) + fragment * 9999 + frame(CONTINUATION))
     before = decoder.waiting
@@ -341,7 +341,7 @@ def test_one_call_decompresses_a_bounded_amount(whole: bool) -> None:
     compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
     tiny = compressor.compress(b"x") + compressor.flush(zlib.Z_FINISH)
     for data, payload in ((deflated(bytes(1 << 22)), bytes(1 << 22)), (tiny * 5000, b"x" * 5000)):
-        decoder = Decoder(LARGE, AGREEMENT)
+        decoder = MessageDecoder(LARGE, AGREEMENT)
         half = len(data) // 2
         decoder.feed(
             frame(BINARY, data, rsv=4)
@@ -387,7 +387,7 @@ def test_a_message_in_progress_weighs_no_more_than_its_bytes() -> None:
     payload = text.encode()
     data = frame(TEXT, payload[:2], fin=False)
     data += b"".join(frame(CONTINUATION, payload[at : at + 2], fin=False) for at in range(2, len(payload), 2))
-    decoder = Decoder(LARGE)
+    decoder = MessageDecoder(LARGE)
     tracemalloc.start()
     for at in range(0, len(data), 500):
         decoder.feed(data[at : at + 500])
@@ -413,7 +413,7 @@ def test_a_message_in_progress_weighs_no_more_than_its_bytes() -> None:
 def test_what_follows_a_failure_can_be_read_on(bad: bytes, missing: int | None, cut_at: int | None) -> None:
     """``rest`` gives what is needed to find the next frame: the transport waits for the client's close frame."""
     stream = frame(TEXT, b"good") + bad + close(1000)
-    decoder = Decoder(LARGE, AGREEMENT)
+    decoder = MessageDecoder(LARGE, AGREEMENT)
     fed = len(stream) if cut_at is None else len(frame(TEXT, b"good")) + cut_at
     decoder.feed(stream[:fed])
     events = steps(decoder)[1]

@@ -11,7 +11,7 @@ from wsproto.events import Ping as OraclePing
 from wsproto.events import Pong as OraclePong
 from wsproto.extensions import PerMessageDeflate
 
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame
+from zcli_core.testing.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame
 from zcli_core.websocket.parts.events import Close, Failure, Ping, Pong
 
 

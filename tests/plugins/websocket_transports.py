@@ -10,7 +10,7 @@ import zcli_wsproto
 
 from zcli_core.plugins.contract import Provider
 from zcli_core.testing.contract import make_context
-from zcli_core.testing.websocket_server import ServerUnderTest
+from zcli_core.testing.websocket.server import ServerUnderTest
 from zcli_core.websocket.contract import Transport
 
 PROVIDERS: dict[str, Provider[Transport]] = {

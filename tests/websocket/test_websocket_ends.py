@@ -20,8 +20,8 @@ from zcli_wsproto.transport import WsprotoListener
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.net.headers import Headers
-from zcli_core.testing.websocket_frames import TEXT, close, frame
-from zcli_core.testing.websocket_peer import Client, upgrade_request
+from zcli_core.testing.websocket.client import Client, upgrade_request
+from zcli_core.testing.websocket.frames import TEXT, close, frame
 from zcli_core.websocket.contract import Limits, Request
 
 Serve = Callable[..., Served]

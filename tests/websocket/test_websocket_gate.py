@@ -17,7 +17,7 @@ from zcli_auth.token import MAX_LENGTH
 from zcli_core.auth.contract import Identified, Rejected
 from zcli_core.errors import ConfigError
 from zcli_core.testing.auth import make_request
-from zcli_core.testing.websocket_peer import upgrade_request
+from zcli_core.testing.websocket.client import upgrade_request
 from zcli_core.websocket.strategies import AskedStrategy
 
 Serve = Callable[..., Served]

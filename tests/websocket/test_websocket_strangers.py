@@ -13,8 +13,8 @@ import pytest
 from websocket_serving import DEADLINE, Served, eventually
 
 from zcli_core.security_warnings import warn_security
-from zcli_core.testing.websocket_frames import TEXT, frame
-from zcli_core.testing.websocket_peer import Client, reset, upgrade_request
+from zcli_core.testing.websocket.client import Client, reset, upgrade_request
+from zcli_core.testing.websocket.frames import TEXT, frame
 from zcli_core.websocket import log_limit
 from zcli_core.websocket.log_limit import LogLimit
 

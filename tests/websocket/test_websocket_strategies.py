@@ -12,7 +12,7 @@ from websocket_serving import DEADLINE, Served, eventually, talks
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
-from zcli_core.testing.websocket_peer import upgrade_request
+from zcli_core.testing.websocket.client import upgrade_request
 from zcli_core.websocket import strategies
 
 Serve = Callable[..., Served]

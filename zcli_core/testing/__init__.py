@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from zcli_core.testing.layers import ConfigLayerContract
     from zcli_core.testing.mock_transport import MockRequest, MockTransport, MockTransportError, make_response
     from zcli_core.testing.services import ServiceBackendContract
-    from zcli_core.testing.websocket import WebSocketTransportContract
+    from zcli_core.testing.websocket.transport_contract import WebSocketTransportContract
 
 __all__ = [
     "AuthStrategyContract",
@@ -56,7 +56,7 @@ _HOMES = {
     "MockTransport": "mock_transport",
     "MockTransportError": "mock_transport",
     "ServiceBackendContract": "services",
-    "WebSocketTransportContract": "websocket",
+    "WebSocketTransportContract": "websocket.transport_contract",
     "make_context": "contract",
     "make_request": "auth",
     "make_response": "mock_transport",

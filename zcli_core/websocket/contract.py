@@ -65,7 +65,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class PlainResponse:
     """A plain HTTP answer; the transport adds ``Content-Length`` and ``Connection: close`` and closes."""
 
     status: int
@@ -96,7 +96,7 @@ class Refuse:
     """Finish the upgrade and close at once with a code and a reason that a page in a browser can read.
 
     No message of the client is delivered. The transport ends the connection as :meth:`Connection.close` does. To refuse
-    by HTTP status instead, decide on an :class:`HttpAnswer`.
+    by HTTP status instead, decide on an :class:`PlainResponse`.
     """
 
     code: int
@@ -107,7 +107,7 @@ class Refuse:
     delay: float = 0.0
 
 
-Decision = Accept | Refuse | HttpAnswer
+Decision = Accept | Refuse | PlainResponse
 
 
 class Acceptor(Protocol):
@@ -124,7 +124,7 @@ class Acceptor(Protocol):
         ``open_timeout`` and refuses with 1011; it cancels it too when it sees that the client has gone.
         """
 
-    def http(self, request: Request) -> HttpAnswer:
+    def http(self, request: Request) -> PlainResponse:
         """Answer a request that asks for no WebSocket."""
 
     def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
@@ -160,7 +160,7 @@ class Cause(enum.Enum):
     #: One side sent a close frame because it wanted to.
     CLOSE = "close"
     #: The client broke the protocol, or a limit for what it sends.
-    BREACH = "breach"
+    VIOLATION = "violation"
     #: The client left more than ``max_send_buffer`` bytes unread.
     SLOW = "slow"
     #: Nothing was heard from the client for ``ping_interval`` and ``ping_timeout``.
@@ -346,7 +346,7 @@ class Limits:
     #: Connections that are not let in: in the TLS handshake, in the upgrade, being refused. They count from the moment
     #: in which their socket is accepted. Over it, the address with most of them loses its oldest one without an answer.
     #: All addresses of an IPv6 /64 count as one. A connection that was let in is never closed for this.
-    max_openings: int = 1000
+    max_pending_connections: int = 1000
     #: None: permessage-deflate is not offered.
     compression: Compression | None = None
 

@@ -19,7 +19,7 @@ from zcli_core.websocket.contract import (
     Address,
     Connection,
     Decision,
-    HttpAnswer,
+    PlainResponse,
     Receiver,
     Refuse,
     Request,
@@ -166,7 +166,7 @@ class Gate:
                 return self._carry_out(request, origin, strategy, outcome)
         return None
 
-    def _throttled(self, request: Request, wait: float) -> Refuse | HttpAnswer:
+    def _throttled(self, request: Request, wait: float) -> Refuse | PlainResponse:
         seconds = f"{wait:.0f}"
         reason = f"too many failed attempts, wait {seconds} s"
         cause = "too many wrong credentials came from its address (websocket.max_auth_failures)"
@@ -187,7 +187,7 @@ class Gate:
 
     # --- the checks ---
 
-    def _full(self, request: Request) -> Refuse | HttpAnswer | None:
+    def _full(self, request: Request) -> Refuse | PlainResponse | None:
         if not self._occupancy.has_room():
             limit = self._settings.max_connections
             cause = f"{limit} clients are connected, or their handlers still run (websocket.max_connections)"
@@ -247,11 +247,11 @@ class Gate:
     def _subprotocol(self, request: Request) -> str | None:
         return next((name for name in self._settings.subprotocols if name in request.subprotocols), None)
 
-    def _unidentified(self, request: Request) -> Refuse | HttpAnswer:
+    def _unidentified(self, request: Request) -> Refuse | PlainResponse:
         names = ", ".join(strategy.name for strategy in self._strategies)
         return self._refuse(request, _NO_CREDENTIAL, f"it showed no credential ({names})")
 
-    def _refuse(self, request: Request, refusal: _Refusal, cause: str) -> Refuse | HttpAnswer:
+    def _refuse(self, request: Request, refusal: _Refusal, cause: str) -> Refuse | PlainResponse:
         delay = self.refused(cause, request.remote_address)
         if self._settings.refuse_with == "http":
             return pages.refusal(refusal.status, refusal.reason, refusal.headers, delay)

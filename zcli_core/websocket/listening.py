@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zcli_core.websocket.contract import Address
 
 #: Connections in the handshake or being refused that even a server for a few clients may have.
-_MIN_OPENINGS = 100
+_MIN_PENDING_CONNECTIONS = 100
 
 
 def make_limits(settings: WebSocket) -> Limits:
@@ -38,7 +38,7 @@ def make_limits(settings: WebSocket) -> Limits:
     )  # fmt: skip
     return Limits(
         compression=compression,
-        max_openings=max(settings.max_connections, _MIN_OPENINGS),
+        max_pending_connections=max(settings.max_connections, _MIN_PENDING_CONNECTIONS),
         **{name: getattr(settings, name) for name in names},
     )
 

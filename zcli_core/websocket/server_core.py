@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zcli_core.websocket import pages
 from zcli_core.websocket.blocking import LoopBridge
 from zcli_core.websocket.connection import Admission, ServerConnection, who
-from zcli_core.websocket.contract import Cause, Closed, ClosedBy, HttpAnswer, Message
+from zcli_core.websocket.contract import Cause, Closed, ClosedBy, Message, PlainResponse
 from zcli_core.websocket.dispatcher import HandlerDriver, ends_more_than_a_handler
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class RunningServer:
         """Decide on an upgrade."""
         return self.gate.upgrade(request)
 
-    def http(self, request: Request) -> HttpAnswer:
+    def http(self, request: Request) -> PlainResponse:
         """Answer a plain HTTP request."""
         return pages.answer(self.gate.client_of(request), not self.has_room(), self.gate.page_of(request))
 

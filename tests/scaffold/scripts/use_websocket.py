@@ -3,8 +3,8 @@
 import socket
 
 from zCLI import zCLI
-from zcli_core.testing.websocket_frames import CLOSE, frame
-from zcli_core.testing.websocket_peer import Client, upgrade_request
+from zcli_core.testing.websocket.client import Client, upgrade_request
+from zcli_core.testing.websocket.frames import CLOSE, frame
 
 
 async def echo(websocket, message):

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.errors import ConnectionClosed
-from zcli_core.testing.websocket_peer import PATIENCE, Client, read_all, until, upgrade_request
+from zcli_core.testing.websocket.client import PATIENCE, Client, read_all, until, upgrade_request
 from zcli_core.websocket.contract import (
     Accept,
     Address,
@@ -23,10 +23,10 @@ from zcli_core.websocket.contract import (
     Connection,
     Decision,
     Endpoint,
-    HttpAnswer,
     Limits,
     Listener,
     Message,
+    PlainResponse,
     Receiver,
     Request,
     State,
@@ -136,7 +136,7 @@ class ServerUnderTest:
         self._receiver = receiver
         self._run = run
         #: What a request that is no upgrade is answered with; an exception is raised.
-        self.answer: HttpAnswer | Exception = HttpAnswer(426, b"upgrade, please")
+        self.answer: PlainResponse | Exception = PlainResponse(426, b"upgrade, please")
         #: Every request that came to the acceptor, in order.
         self.requests: list[Request] = []
         #: Those that came as an upgrade.
@@ -189,7 +189,7 @@ class ServerUnderTest:
 
         return Accept(opened, subprotocol, headers)
 
-    def http(self, request: Request) -> HttpAnswer:
+    def http(self, request: Request) -> PlainResponse:
         """Answer with :attr:`answer`."""
         self.note_callback("Acceptor.http")
         self.requests.append(request)

@@ -14,12 +14,12 @@ import pytest
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.localhost import client_tls, server_tls
-from zcli_core.testing.websocket_deciding import FLOOD
-from zcli_core.testing.websocket_flow import Holding, Silent, fill
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, close, frame
-from zcli_core.testing.websocket_peer import PATIENCE, Frame, read_all, reset, until
-from zcli_core.testing.websocket_server import Echo, ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.client import PATIENCE, Frame, read_all, reset, until
+from zcli_core.testing.websocket.decisions import FLOOD
+from zcli_core.testing.websocket.flow_control import Holding, Silent, fill
+from zcli_core.testing.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, close, frame
+from zcli_core.testing.websocket.server import Echo, ServerUnderTest
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
 from zcli_core.websocket.contract import Cause, Closed, ClosedBy, Connection, Endpoint, Limits, Message, Refuse, State
 
 #: Codes that no endpoint may send (RFC 6455, 7.4).
@@ -344,7 +344,7 @@ class ClosingTests(WebSocketSuite):
     @pytest.mark.parametrize(
         ("cause", "code"),
         [
-            (Cause.CLOSE, 1013), (Cause.CLOSE, 1011), (Cause.BREACH, 1002), (Cause.SLOW, 1013), (Cause.SILENT, 1011),
+            (Cause.CLOSE, 1013), (Cause.CLOSE, 1011), (Cause.VIOLATION, 1002), (Cause.SLOW, 1013), (Cause.SILENT, 1011),
             (Cause.LOST, 1006), (Cause.ABORTED, 1006),
         ],
     )  # fmt: skip
@@ -363,7 +363,7 @@ class ClosingTests(WebSocketSuite):
 
             if cause is Cause.CLOSE:
                 server.call(connection.close, code)
-            elif cause is Cause.BREACH:
+            elif cause is Cause.VIOLATION:
                 client.send(frame(3))
             elif cause is Cause.SLOW:
                 server.call(flood)

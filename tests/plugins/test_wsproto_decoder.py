@@ -23,10 +23,10 @@ from websocket_streams import (
     texts,
 )
 from zcli_wsproto import masking
+from zcli_wsproto.decoder import MessageDecoder
 from zcli_wsproto.deflate import Agreement
-from zcli_wsproto.engine import Decoder
 
-from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, TEXT, close, frame
+from zcli_core.testing.websocket.frames import BINARY, CONTINUATION, PING, TEXT, close, frame
 from zcli_core.websocket.contract import Limits
 from zcli_core.websocket.parts.events import Close, Failure, Ping
 
@@ -40,7 +40,7 @@ def xor(data: bytes, mask: bytes) -> bytes:
 
 
 def decode(chunks: list[bytes], limits: Limits = PLAIN, agreement: Agreement | None = None) -> list[Any]:
-    return decode_with(Decoder(limits, agreement), chunks)
+    return decode_with(MessageDecoder(limits, agreement), chunks)
 
 
 @settings(max_examples=400, deadline=None)
@@ -188,7 +188,7 @@ def test_a_thousand_and_one_empty_fragments_are_1009() -> None:
 def test_invalid_text_fails_at_the_byte_that_makes_it_invalid(opcode_and_fin: tuple[int, bool]) -> None:
     opcode, fin = opcode_and_fin
     text = "κόσμε".encode() + b"\xf4\x90\x80\x80" + b"edited" * 100
-    decoder = Decoder(PLAIN)
+    decoder = MessageDecoder(PLAIN)
     stream = frame(opcode, text, fin=fin)
     header = len(stream) - len(text)
     bad = header + len("κόσμε".encode()) + 2  # beyond U+10FFFF: the second byte tells
@@ -201,7 +201,7 @@ def test_invalid_text_fails_at_the_byte_that_makes_it_invalid(opcode_and_fin: tu
 
 
 def test_nothing_is_decoded_or_kept_after_a_failure() -> None:
-    decoder = Decoder(PLAIN)
+    decoder = MessageDecoder(PLAIN)
     decoder.feed(frame(0x3, b"bad") + frame(TEXT, b"good"))
     assert isinstance(decoder.next(), Failure)
     decoder.feed(frame(TEXT, b"good") * 1000)

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame
-from zcli_core.testing.websocket_peer import DEFLATE_OFFER, Client, Frame
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.client import DEFLATE_OFFER, Client, Frame
+from zcli_core.testing.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
 from zcli_core.websocket.contract import Compression, Limits
 
 BYTES = bytes(range(256))

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from zcli_core.testing.websocket_frames import CLOSE, frame
+from zcli_core.testing.websocket.frames import CLOSE, frame
 
 #: Seconds after which a test gives up. Nothing takes nearly as long on a machine that is merely busy.
 PATIENCE = 10.0

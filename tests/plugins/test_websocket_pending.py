@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_transports import serve
 
-from zcli_core.testing.websocket_crowd import ends
-from zcli_core.testing.websocket_peer import until
+from zcli_core.testing.websocket.client import until
+from zcli_core.testing.websocket.pending import ends
 from zcli_core.websocket.contract import Address, Limits
-from zcli_core.websocket.parts.openings import Openings
+from zcli_core.websocket.parts.pending import PendingConnections
 
 
-class Opening:
+class HandshakeProtocol:
     """A connection that can be dropped."""
 
     def __init__(self, host: str) -> None:
@@ -33,9 +33,9 @@ class Opening:
         self.abort()
 
 
-def crowd(limit: int, *hosts: str) -> tuple[Openings, list[Opening]]:
+def crowd(limit: int, *hosts: str) -> tuple[PendingConnections, list[HandshakeProtocol]]:
     """Connections of these addresses, in this order."""
-    openings, made = Openings(limit), [Opening(host) for host in hosts]
+    openings, made = PendingConnections(limit), [HandshakeProtocol(host) for host in hosts]
     for opening in made:
         openings.add(opening, opening.address)
     return openings, made
@@ -63,7 +63,7 @@ def test_openings_that_have_gone_do_not_count() -> None:
     openings, made = crowd(3, "192.0.2.1", "192.0.2.1", "192.0.2.2")
     for opening in made[:2] * 2:
         openings.discard(opening)
-    assert openings.add(Opening("192.0.2.2"), ("192.0.2.2", 1)) is False
+    assert openings.add(HandshakeProtocol("192.0.2.2"), ("192.0.2.2", 1)) is False
     assert len(openings) == 2
     openings.discard(made[2])
     assert openings.evict()
@@ -75,14 +75,14 @@ def test_openings_that_have_gone_do_not_count() -> None:
 @given(limit=st.integers(1, 6), steps=st.lists(st.tuples(st.sampled_from("aabc"), st.booleans()), max_size=40))
 def test_openings_dropped_one_has_the_largest_share(limit: int, steps: list[tuple[str, bool]]) -> None:
     """Whoever comes and goes, the choice is the same as if all were counted anew each time."""
-    openings = Openings(limit)
-    there: list[Opening] = []
+    openings = PendingConnections(limit)
+    there: list[HandshakeProtocol] = []
     for host, comes in steps:
         if not comes:
             if there:
                 openings.discard(there.pop(len(there) // 2))
             continue
-        there.append(Opening(host))
+        there.append(HandshakeProtocol(host))
         evicted = openings.add(there[-1], there[-1].address)
         assert evicted == (len(there) > limit)
         if evicted:
@@ -98,7 +98,7 @@ def test_openings_dropped_one_has_the_largest_share(limit: int, steps: list[tupl
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
 def test_openings_of_one_address_leave_others_alone(caplog: pytest.LogCaptureFixture) -> None:
     """Also where real sockets are closed; the log says it once."""
-    with serve("wsproto", Limits(max_openings=5)) as server, contextlib.ExitStack() as stack:
+    with serve("wsproto", Limits(max_pending_connections=5)) as server, contextlib.ExitStack() as stack:
         address = ("127.0.0.1", server.port)
         other = stack.enter_context(socket.create_connection(address, 20, ("127.0.0.2", 0)))
         flood = [stack.enter_context(socket.create_connection(address, 20)) for _ in range(30)]

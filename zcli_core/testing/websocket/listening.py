@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from zcli_core.testing.localhost import LOCALHOST_CERTIFICATE, client_tls, server_tls
-from zcli_core.testing.websocket_deciding import Undecided
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, TEXT, close, frame
-from zcli_core.testing.websocket_peer import PATIENCE, Client, Frame, read_all, until, upgrade_request
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Closed, ClosedBy, Endpoint, HttpAnswer, Limits, Refuse
+from zcli_core.testing.websocket.client import PATIENCE, Client, Frame, read_all, until, upgrade_request
+from zcli_core.testing.websocket.decisions import Undecided
+from zcli_core.testing.websocket.frames import BINARY, CLOSE, TEXT, close, frame
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import Closed, ClosedBy, Endpoint, Limits, PlainResponse, Refuse
 
 needs_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
 needs_reuse_port = pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="the system has no SO_REUSEPORT")
@@ -42,7 +42,7 @@ def has_ipv6() -> bool:
     return False
 
 
-class PlaceTests(WebSocketSuite):
+class ListeningTests(WebSocketSuite):
     """Ports, Unix sockets, TLS, and listeners that stop."""
 
     # Ports --------------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class PlaceTests(WebSocketSuite):
     @pytest.mark.parametrize("way", ["refused", "answered", "closed", "breach"])
     def test_the_last_word_arrives_over_tls(self, serve: Serve, way: str) -> None:
         """Although the client has sent more than was read, and closes nothing by itself."""
-        decisions = {"refused": Refuse(1008, "no"), "answered": HttpAnswer(403)}
+        decisions = {"refused": Refuse(1008, "no"), "answered": PlainResponse(403)}
         expected = {
             "refused": b"\x03\xf0no",
             "answered": b"HTTP/1.1 403 ",

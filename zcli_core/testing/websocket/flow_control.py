@@ -10,11 +10,11 @@ import pytest
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.localhost import client_tls, server_tls
-from zcli_core.testing.websocket_deciding import FLOOD
-from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, PONG, TEXT, close, deflated, frame
-from zcli_core.testing.websocket_peer import DEFLATE_OFFER, PATIENCE, Frame, send_until_stalled, until
-from zcli_core.testing.websocket_server import Echo, ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.client import DEFLATE_OFFER, PATIENCE, Frame, send_until_stalled, until
+from zcli_core.testing.websocket.decisions import FLOOD
+from zcli_core.testing.websocket.frames import BINARY, CONTINUATION, PING, PONG, TEXT, close, deflated, frame
+from zcli_core.testing.websocket.server import Echo, ServerUnderTest
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
 from zcli_core.websocket.contract import ClosedBy, Compression, Connection, Endpoint, Limits, Message, State
 
 
@@ -65,10 +65,10 @@ MANY_FRAMES = {
 }
 
 
-class FlowTests(WebSocketSuite):
-    """Delivery that is held, clients that do not read, senders that wait."""
+class FlowControlTests(WebSocketSuite):
+    """SendProgress that is held, clients that do not read, senders that wait."""
 
-    # Delivery -----------------------------------------------------------------------------------------------------
+    # SendProgress -----------------------------------------------------------------------------------------------------
 
     def test_after_false_one_message_at_a_time_is_delivered(self, serve: Serve) -> None:
         """Each by ``resume_delivery``, whether they came in one segment or not; nothing is lost or out of order."""

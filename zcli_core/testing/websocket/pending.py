@@ -8,10 +8,10 @@ import socket
 import pytest
 
 from zcli_core.testing.localhost import client_tls, server_tls
-from zcli_core.testing.websocket_opening import GET
-from zcli_core.testing.websocket_peer import PATIENCE, reset, until, upgrade_request
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Endpoint, HttpAnswer, Limits, Refuse
+from zcli_core.testing.websocket.client import PATIENCE, reset, until, upgrade_request
+from zcli_core.testing.websocket.handshake import GET
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import Endpoint, Limits, PlainResponse, Refuse
 
 #: Connections that are not let in, in these tests.
 OPENINGS = 4
@@ -28,8 +28,8 @@ UNDECIDED = {
 REFUSED = {
     "a close frame": Refuse(1008, "no"),
     "a close frame that waits": Refuse(1008, "no", delay=PATIENCE),
-    "a response": HttpAnswer(403),
-    "a response that waits": HttpAnswer(403, delay=PATIENCE),
+    "a response": PlainResponse(403),
+    "a response that waits": PlainResponse(403, delay=PATIENCE),
 }
 
 
@@ -46,7 +46,7 @@ def ends(sock: socket.socket) -> bool:
     return True
 
 
-class CrowdTests(WebSocketSuite):
+class PendingConnectionTests(WebSocketSuite):
     """Whoever connects may hold a connection, so their number is limited."""
 
     @pytest.mark.parametrize("what", UNDECIDED)
@@ -54,7 +54,7 @@ class CrowdTests(WebSocketSuite):
         """From the moment in which they are accepted. Who was let in stays, and so do the newest ones."""
         sent, secure = UNDECIDED[what]
         tls = client_tls() if secure else None
-        limits = Limits(max_openings=OPENINGS, open_timeout=PATIENCE, close_timeout=PATIENCE)
+        limits = Limits(max_pending_connections=OPENINGS, open_timeout=PATIENCE, close_timeout=PATIENCE)
         endpoint = Endpoint(port=0, tls=server_tls() if secure else None)
         with serve(limits, endpoint) as server, server.connect(tls=tls) as let_in, contextlib.ExitStack() as stack:
             crowd = []
@@ -72,7 +72,7 @@ class CrowdTests(WebSocketSuite):
     def test_refused_clients_that_stay_count_as_well(self, serve: Serve, how: str) -> None:
         """Whether they wait for the answer or have it, and do not leave."""
         decision = REFUSED[how]
-        limits = Limits(max_openings=OPENINGS, open_timeout=PATIENCE, close_timeout=PATIENCE)
+        limits = Limits(max_pending_connections=OPENINGS, open_timeout=PATIENCE, close_timeout=PATIENCE)
         with serve(limits, decide=lambda *_: decision) as server, contextlib.ExitStack() as stack:
             crowd = []
             for number in range(2 * OPENINGS):
@@ -84,7 +84,7 @@ class CrowdTests(WebSocketSuite):
 
     def test_clients_that_leave_make_room(self, serve: Serve) -> None:
         """However many there have been, none of those that are there is closed."""
-        limits = Limits(max_openings=OPENINGS, open_timeout=PATIENCE, close_timeout=PATIENCE)
+        limits = Limits(max_pending_connections=OPENINGS, open_timeout=PATIENCE, close_timeout=PATIENCE)
         with serve(limits) as server, server.socket() as first:
             for _ in range(3 * OPENINGS):
                 reset(server.socket())

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, PONG, TEXT, deflated, frame
-from zcli_core.testing.websocket_peer import DEFLATE_OFFER, Client, Ending, Frame
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.client import DEFLATE_OFFER, Client, Ending, Frame
+from zcli_core.testing.websocket.frames import BINARY, CONTINUATION, PING, PONG, TEXT, deflated, frame
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
 from zcli_core.websocket.contract import Compression, Limits
 
 MAX_SIZE = 100_000

@@ -16,34 +16,34 @@ are slow, hostile, broken or gone. It takes about half a minute, most of it spen
 derived from alone, to test one part: openings, decisions, messages, limits, flow, closing, keepalive, places to listen,
 crowds.
 
-The fakes are for tests of your own, too: :class:`zcli_core.testing.websocket_server.ServerUnderTest` runs a transport
+The fakes are for tests of your own, too: :class:`zcli_core.testing.websocket.server.ServerUnderTest` runs a transport
 in a thread, with a core that records every call and checks the rules for it;
-:class:`zcli_core.testing.websocket_peer.Client` sends any bytes at all, which
-:mod:`zcli_core.testing.websocket_frames` makes; :mod:`zcli_core.testing.localhost` is a certificate.
+:class:`zcli_core.testing.websocket.client.Client` sends any bytes at all, which
+:mod:`zcli_core.testing.websocket.frames` makes; :mod:`zcli_core.testing.localhost` is a certificate.
 """
 
 from __future__ import annotations
 
-from zcli_core.testing.websocket_closing import ClosingTests
-from zcli_core.testing.websocket_crowd import CrowdTests
-from zcli_core.testing.websocket_deciding import DecidingTests
-from zcli_core.testing.websocket_flow import FlowTests
-from zcli_core.testing.websocket_keepalive import KeepaliveTests
-from zcli_core.testing.websocket_limits import LimitTests
-from zcli_core.testing.websocket_messages import MessageTests
-from zcli_core.testing.websocket_opening import OpeningTests
-from zcli_core.testing.websocket_places import PlaceTests
+from zcli_core.testing.websocket.closing import ClosingTests
+from zcli_core.testing.websocket.decisions import DecisionTests
+from zcli_core.testing.websocket.flow_control import FlowControlTests
+from zcli_core.testing.websocket.handshake import HandshakeTests
+from zcli_core.testing.websocket.keepalive import KeepaliveTests
+from zcli_core.testing.websocket.limits import LimitTests
+from zcli_core.testing.websocket.listening import ListeningTests
+from zcli_core.testing.websocket.messages import MessageTests
+from zcli_core.testing.websocket.pending import PendingConnectionTests
 
 
 class WebSocketTransportContract(
-    OpeningTests,
-    DecidingTests,
+    HandshakeTests,
+    DecisionTests,
     MessageTests,
     LimitTests,
-    FlowTests,
+    FlowControlTests,
     ClosingTests,
     KeepaliveTests,
-    PlaceTests,
-    CrowdTests,
+    ListeningTests,
+    PendingConnectionTests,
 ):
     """What holds for every WebSocket transport."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from zcli_core.testing.contract import Contract, Offered
-from zcli_core.testing.websocket_server import ServerUnderTest
+from zcli_core.testing.websocket.server import ServerUnderTest
 from zcli_core.websocket.contract import Transport
 
 #: The fixture ``serve``: takes what :class:`ServerUnderTest` takes behind the transport.

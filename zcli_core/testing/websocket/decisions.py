@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from zcli_core.testing.websocket_frames import TEXT, close, frame
-from zcli_core.testing.websocket_opening import ask
-from zcli_core.testing.websocket_peer import Client, read_all, reset, send_until_stalled, until, upgrade_request
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Accept, Decision, HttpAnswer, Limits, Refuse, Request
+from zcli_core.testing.websocket.client import Client, read_all, reset, send_until_stalled, until, upgrade_request
+from zcli_core.testing.websocket.frames import TEXT, close, frame
+from zcli_core.testing.websocket.handshake import ask
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import Accept, Decision, Limits, PlainResponse, Refuse, Request
 
 #: More than the buffers of two sockets hold.
 FLOOD = 48 * 1024 * 1024
@@ -73,8 +73,8 @@ def in_a_coroutine_that_never_waits(decide: Callable[[ServerUnderTest], Any]) ->
 every_way = pytest.mark.parametrize("way", [at_once, in_a_coroutine, in_a_coroutine_that_never_waits])
 
 
-class DecidingTests(WebSocketSuite):
-    """Accept, Refuse, HttpAnswer; at once, later, never, or wrongly."""
+class DecisionTests(WebSocketSuite):
+    """Accept, Refuse, PlainResponse; at once, later, never, or wrongly."""
 
     @every_way
     def test_a_client_that_is_let_in_is_served(self, serve: Serve, way: Any) -> None:
@@ -97,7 +97,7 @@ class DecidingTests(WebSocketSuite):
     @every_way
     def test_a_decision_may_be_a_plain_answer(self, serve: Serve, way: Any) -> None:
         """As ``refuse_with: http`` wants it."""
-        decide = way(lambda _: HttpAnswer(403, b"no", (("X-Why", "because"),)))
+        decide = way(lambda _: PlainResponse(403, b"no", (("X-Why", "because"),)))
         with serve(decide=decide) as server:
             response = ask(server, upgrade_request())
             assert (response.status, response.body, response.headers["x-why"]) == (403, b"no", "because")
@@ -106,7 +106,7 @@ class DecidingTests(WebSocketSuite):
     @pytest.mark.parametrize("kind", ["refusal", "answer"])
     def test_a_delayed_decision_is_sent_later(self, serve: Serve, kind: str, way: Any) -> None:
         """After its seconds; what the client sends meanwhile is dropped, and other clients do not wait."""
-        decision = Refuse(1008, "no", delay=0.3) if kind == "refusal" else HttpAnswer(403, b"no", delay=0.3)
+        decision = Refuse(1008, "no", delay=0.3) if kind == "refusal" else PlainResponse(403, b"no", delay=0.3)
         decisions = iter([decision])
         decide = way(lambda server: next(decisions, None) or server.accept())
         with serve(decide=decide) as server, server.socket() as sock:

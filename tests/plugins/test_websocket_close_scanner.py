@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame
-from zcli_core.websocket.parts.skipping import Skipper
+from zcli_core.testing.websocket.frames import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame
+from zcli_core.websocket.parts.close_frame_scanner import CloseFrameScanner
 
 #: Payloads of every form of length, and one that looks like close frames.
 PAYLOADS = [b"", b"x", bytes(125), bytes(126), bytes(65535), bytes(65536), close() * 20]
@@ -22,7 +22,7 @@ def test_skipper_finds_the_close_frame(
 ) -> None:
     """In any pieces, behind any frames and the rest of one; with the last byte of it and not before."""
     data = bytes(missing) + b"".join(frame(opcode, PAYLOADS[at]) for opcode, at in frames) + close(code)
-    skipper = Skipper(missing)
+    skipper = CloseFrameScanner(missing)
     step = max(step, len(data) // 100)
     pieces = [data[at : min(at + step, len(data) - 1)] for at in range(0, len(data) - 1, step)]
     assert not any(skipper.feed(memoryview(piece)) for piece in pieces)
@@ -36,6 +36,6 @@ def test_skipper_finds_the_close_frame(
 )
 def test_skipper_survives_the_frame_that_failed(bad: bytes) -> None:
     """The first one. After a second, the places of later frames are unknown."""
-    assert Skipper().feed(bad + close())
+    assert CloseFrameScanner().feed(bad + close())
     if bad != frame(TEXT, b"x", rsv=7):
-        assert not Skipper().feed(bad + bad + close())
+        assert not CloseFrameScanner().feed(bad + bad + close())

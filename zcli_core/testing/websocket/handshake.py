@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from zcli_core.testing.websocket_frames import CLOSE, TEXT, close, frame
-from zcli_core.testing.websocket_peer import (
+from zcli_core.testing.websocket.client import (
     ACCEPT,
     KEY,
     Client,
@@ -20,9 +19,10 @@ from zcli_core.testing.websocket_peer import (
     until,
     upgrade_request,
 )
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import HttpAnswer, Limits
+from zcli_core.testing.websocket.frames import CLOSE, TEXT, close, frame
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import Limits, PlainResponse
 
 GET = b"GET /health?verbose=1 HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -84,7 +84,7 @@ def refused_for_its_size(server: ServerUnderTest, request: bytes, *statuses: int
     assert len(server.requests) == before
 
 
-class OpeningTests(WebSocketSuite):
+class HandshakeTests(WebSocketSuite):
     """From the first byte to the answer."""
 
     # Requests -----------------------------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ class OpeningTests(WebSocketSuite):
     def test_a_request_that_asks_for_no_websocket_is_the_cores_to_answer(self, serve: Serve) -> None:
         """With path, query, headers and addresses; status, headers and body go out as the core gave them."""
         with serve() as server:
-            server.answer = HttpAnswer(200, b"{}\n", (("Content-Type", "application/json"), ("X-A", "1")))
+            server.answer = PlainResponse(200, b"{}\n", (("Content-Type", "application/json"), ("X-A", "1")))
             response = ask(server, GET)
             assert (response.status, response.body) == (200, b"{}\n")
             assert (response.headers["content-type"], response.headers["x-a"]) == ("application/json", "1")
@@ -371,14 +371,14 @@ class OpeningTests(WebSocketSuite):
     def test_any_final_status_can_be_sent(self, serve: Serve, status: int) -> None:
         """Also one that has no name; 204 has no length (RFC 9110, 8.6)."""
         with serve() as server:
-            server.answer = HttpAnswer(status)
+            server.answer = PlainResponse(status)
             response = parse_response(server.ask(GET))
             assert (response.status, "content-length" in response.headers) == (status, status != 204)
 
     def test_a_large_body_arrives_whole(self, serve: Serve) -> None:
         """Although the connection is closed right behind it, and the client reads late."""
         with serve() as server, server.socket() as sock:
-            server.answer = HttpAnswer(200, bytes(range(256)) * 20_000)
+            server.answer = PlainResponse(200, bytes(range(256)) * 20_000)
             sock.sendall(GET)
             until(lambda: server.requests)
             assert parse_response(read_all(sock)).body == server.answer.body
@@ -397,7 +397,7 @@ class OpeningTests(WebSocketSuite):
         """A line break in a name or value is the core's mistake: 500, and logged."""
         with serve() as server:
             for header in (("X", "a\r\nSet-Cookie: b"), ("X\nSet-Cookie: b", "a")):
-                server.answer = HttpAnswer(200, b"", (header,))
+                server.answer = PlainResponse(200, b"", (header,))
                 response = ask(server, GET)
                 assert (response.status, "set-cookie" in response.headers) == (500, False)
         assert [record for record in caplog.records if record.levelno >= logging.ERROR]
