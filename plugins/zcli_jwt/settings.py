@@ -1,4 +1,4 @@
-"""The section ``jwt``: which tokens are genuine, and whose they are."""
+"""The section ``jwt``: the key that verifies tokens, and the claims that a token must have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zcli_core.config.settings import Section, setting
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: The signature algorithms that there are to choose from (RFC 7518, 3.1). ``none`` is none of them.
+#: The supported signature algorithms (RFC 7518, 3.1); ``none`` is not one of them.
 ALGORITHMS = ("HS256", "RS256", "ES256")
 
 
@@ -18,7 +18,10 @@ def _algorithms(value: Any) -> str | None:
 
 
 def _fetchable(value: Any) -> str | None:
-    """A key that came over plain HTTP is anybody's, and a password in a URL would be shown with it."""
+    """Return what is expected instead of an unsafe URL.
+
+    Keys that come over plain HTTP could be replaced on the way, and a password in the URL would be logged with it.
+    """
     if value is None:
         return None
     import ipaddress
@@ -30,7 +33,7 @@ def _fetchable(value: Any) -> str | None:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         return expected
-    # A blank or a control character would be sent as a part of the request.
+    # A space or a control character would be sent as a part of the request.
     if not host or "@" in parts.netloc or not value.isascii() or not value.isprintable() or " " in value:
         return expected
     if parts.scheme == "https":
@@ -43,47 +46,58 @@ def _fetchable(value: Any) -> str | None:
 
 
 class Jwt(Section, name="jwt"):
-    """Which JSON Web Tokens admit a client; one of the four keys has to be set."""
+    """The JSON Web Tokens that admit a client. Exactly one of the four key settings must be set."""
 
-    secret: str | None = setting(None, "the secret that HS256 tokens are signed with, 32 bytes or more", secret=True)
+    secret: str | None = setting(None, "secret of HS256 tokens, at least 32 bytes", secret=True)
     public_key_file: Path | None = setting(
         None,
-        "PEM file of the public key that RS256 or ES256 tokens are verified with; read again when it changes",
+        "PEM file with the public key of RS256 or ES256 tokens; read again when it changes",
         security=True,
     )
     jwks_file: Path | None = setting(
-        None, "file with public keys as a JSON Web Key Set (RFC 7517); read again when it changes", security=True
+        None, "file with a JSON Web Key Set (RFC 7517); read again when it changes", security=True
     )
-    jwks_url: str | None = setting(None, "https:// address of a JSON Web Key Set", check=_fetchable, security=True)
+    jwks_url: str | None = setting(
+        None, "https:// URL of a JSON Web Key Set; http:// only on this machine", check=_fetchable, security=True
+    )
     jwks_refresh: float = setting(
-        300.0, "seconds after which the keys at jwks_url are fetched again", above=0, restricts=True
+        300.0, "seconds after which the keys at jwt.jwks_url are fetched again", above=0, restricts=True
     )
     jwks_interval: float = setting(
-        10.0, "seconds between two fetches, however many tokens name a key that is not known", above=0, restricts=True
+        10.0,
+        "least seconds between two fetches of jwt.jwks_url, however many tokens name an unknown key",
+        above=0,
+        restricts=True,
     )
     jwks_max_age: float = setting(
         21600.0,
-        "seconds after which fetched keys are not used any more if they cannot be fetched again",
+        "seconds after which keys of jwt.jwks_url are no longer used if fetching them again fails",
         above=0,
         security=True,
     )
-    jwks_timeout: float = setting(5.0, "seconds that a fetch may take", above=0, restricts=True)
+    jwks_timeout: float = setting(5.0, "seconds that a fetch of jwt.jwks_url may take", above=0, restricts=True)
     algorithms: tuple[str, ...] = setting(
-        (), "signature algorithms that are accepted, out of HS256, RS256 and ES256; by default those of the key",
+        (), "accepted signature algorithms of HS256, RS256 and ES256; by default those of the key",
         check=_algorithms, security=True,
     )  # fmt: skip
-    issuer: str | None = setting(None, "the iss that a token must have; any will do if unset", security=True)
+    issuer: str | None = setting(None, "issuer (iss) that a token must have; any issuer if unset", security=True)
     audience: tuple[str, ...] = setting(
-        (), "the aud of which a token must have one; tokens for any audience are refused if unset", security=True
+        (),
+        "audiences (aud), of which a token must have one; if unset, tokens with an audience are refused",
+        security=True,
     )
     leeway: float = setting(
-        0.0, "seconds that clocks may differ by, for exp, nbf and iat", minimum=0, maximum=3600, restricts=True
+        0.0,
+        "tolerated difference of clocks in seconds, for exp, nbf and iat of a token",
+        minimum=0,
+        maximum=3600,
+        restricts=True,
     )
     required_claims: tuple[str, ...] = setting(("exp",), "claims that a token must have", security=True)
-    identity_claim: str = setting("sub", "the claim that names the client", security=True)
+    identity_claim: str = setting("sub", "claim of a token that names the client", security=True)
     close_at_expiry: bool = setting(
         True,
         "close a WebSocket connection (1008) when the JSON Web Token that admitted its client expires",
         security=True,
     )
-    max_token_bytes: int = setting(8192, "longest token that is looked at, in bytes", minimum=256, restricts=True)
+    max_token_bytes: int = setting(8192, "largest accepted JSON Web Token, in bytes", minimum=256, restricts=True)

@@ -46,7 +46,7 @@ def test_without_any_key_nobody_could_connect() -> None:
     with pytest.raises(ConfigError) as error:
         make_strategy(make_context(websocket={"auth": ["jwt"]}))
     assert str(error.value) == (
-        "websocket.auth (zSpark) admits clients by a JSON Web Token, but no key is set, so no client could connect; "
+        "websocket.auth (zSpark) uses JSON Web Tokens, but no key is set, so no client could connect; "
         "set one of jwt.secret, jwt.public_key_file, jwt.jwks_file, jwt.jwks_url, for example in .zEnv (none was found)"
     )
 
@@ -57,14 +57,16 @@ def test_two_kinds_of_keys_are_one_too_many(
     """Each is named with its origin."""
     monkeypatch.setenv("ZCLI_JWT_SECRET", SECRET)
     found = complaint(public_key_file=str(file(public_pem(rsa_key()))))
-    assert found.startswith("jwt.secret (ZCLI_JWT_SECRET) and jwt.public_key_file (zSpark) are set; set one of them")
+    assert found.startswith(
+        "jwt.secret (ZCLI_JWT_SECRET) and jwt.public_key_file (zSpark) are set; set only one of them"
+    )
 
 
 @pytest.mark.parametrize("secret", ["", "letmein", "x" * 31, "ü" * 15])
 def test_a_secret_that_can_be_guessed_is_refused(secret: str) -> None:
     """RFC 7518, 3.2: as many bytes as the hash has; the error counts them and has none of them."""
     found = complaint(secret=secret)
-    assert f"it has {len(secret.encode())} bytes; HS256 takes 32 or more" in found
+    assert f"must have at least 32 bytes, got {len(secret.encode())} (RFC" in found
     assert "jwt.secret (zSpark)" in found
     assert not secret or secret not in found
 
@@ -79,25 +81,29 @@ def test_a_public_key_is_no_secret() -> None:
     """Everybody has it, and could sign tokens with it."""
     for text in (public_pem(rsa_key()).decode(), json.dumps(jwk(rsa_key()))):
         found = complaint(secret=text)
-        assert "a public key goes into a file" in found
+        assert "put a public key into a file" in found
         assert text[50:80] not in found
 
 
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        pytest.param(private_pem(rsa_key()), "it holds a private key", id="private"),
-        pytest.param(private_pem(ec_key()), "it holds a private key", id="private, EC"),
-        pytest.param(b"-----BEGIN RSA PRIVATE KEY-----\nx", "it holds a private key", id="private, PKCS 1"),
-        pytest.param(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nx", "it holds a private key", id="private, encrypted"),
-        pytest.param(public_pem(rsa_key()) + private_pem(rsa_key()), "it holds a private key", id="both"),
-        pytest.param(b"-----BEGIN CERTIFICATE-----\nx", "it holds a certificate", id="certificate"),
-        pytest.param(b"", "it holds no public key in PEM format", id="empty"),
-        pytest.param(b"\xff\0" * 100, "it holds no public key in PEM format", id="binary"),
+        pytest.param(private_pem(rsa_key()), "contains a private key", id="private"),
+        pytest.param(private_pem(ec_key()), "contains a private key", id="private, EC"),
+        pytest.param(b"-----BEGIN RSA PRIVATE KEY-----\nx", "contains a private key", id="private, PKCS 1"),
+        pytest.param(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nx", "contains a private key", id="private, encrypted"),
+        pytest.param(public_pem(rsa_key()) + private_pem(rsa_key()), "contains a private key", id="both"),
+        pytest.param(b"-----BEGIN CERTIFICATE-----\nx", "contains a certificate", id="certificate"),
+        pytest.param(b"", "no public key in PEM format", id="empty"),
+        pytest.param(b"\xff\0" * 100, "no public key in PEM format", id="binary"),
         pytest.param(b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no public key", id="broken"),
-        pytest.param(public_pem(rsa_key("small", 1024)), "an RSA key of 1024 bits; one has 2048", id="RSA, small"),
-        pytest.param(public_pem(ec_key("other", ec.SECP384R1)), "curve secp384r1; ES256 takes P-256", id="P-384"),
-        pytest.param(public_pem(ed25519.Ed25519PrivateKey.generate()), "neither an RSA key nor one on", id="Ed25519"),
+        pytest.param(
+            public_pem(rsa_key("small", 1024)), "an RSA key must have 2048 to 8192 bits, got 1024", id="RSA, small"
+        ),
+        pytest.param(
+            public_pem(ec_key("other", ec.SECP384R1)), "the curve must be P-256 (ES256), got secp384r1", id="P-384"
+        ),
+        pytest.param(public_pem(ed25519.Ed25519PrivateKey.generate()), "must be an RSA key or a key on", id="Ed25519"),
     ],
 )
 def test_a_file_with_no_public_key_of_use_is_refused(data: bytes, expected: str, file: Callable[..., Path]) -> None:
@@ -111,10 +117,10 @@ def test_a_file_with_no_public_key_of_use_is_refused(data: bytes, expected: str,
 @pytest.mark.parametrize("name", ["public_key_file", "jwks_file"])
 def test_a_file_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
     """Missing, or a folder."""
-    assert f"jwt.{name} (zSpark): {tmp_path / 'x'}: it cannot be read: No such file" in complaint(
+    assert f"jwt.{name} (zSpark): {tmp_path / 'x'}: cannot read the file: No such file" in complaint(
         **{name: tmp_path / "x"}
     )
-    assert "it cannot be read: " in complaint(**{name: tmp_path})
+    assert "cannot read the file: " in complaint(**{name: tmp_path})
 
 
 def _keys(*keys: Any) -> bytes:
@@ -124,32 +130,42 @@ def _keys(*keys: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        pytest.param(b"", "no JSON Web Key Set", id="empty"),
-        pytest.param(b"\xff", "no JSON Web Key Set", id="no text"),
-        pytest.param(b"[" * 100_000, "no JSON Web Key Set", id="deep"),
-        pytest.param(b"[]", "no JSON Web Key Set", id="a list"),
-        pytest.param(b'{"keys": {}}', "no JSON Web Key Set", id="keys that are no list"),
-        pytest.param(json.dumps(jwk(rsa_key())).encode(), "no JSON Web Key Set", id="one key"),
-        pytest.param(_keys(), "no key for RS256 or ES256 (it is empty)", id="no keys"),
-        pytest.param(_keys(1, None, "x"), "key 1: it is no JSON object; key 2: it is no JSON", id="no objects"),
-        pytest.param(_keys({"kty": "oct", "k": "c2VjcmV0", "kid": "s"}), "key 1 ('s'): it is symmetric", id="a secret"),
-        pytest.param(_keys(jwk(rsa_key(), "p", private=True)), "key 1 ('p'): it is a private key", id="a private key"),
-        pytest.param(_keys(jwk(ec_key(), private=True)), "key 1: it is a private key", id="a private EC key"),
-        pytest.param(_keys(jwk(rsa_key(), use="enc")), "key 1: it is not for signatures", id="for encryption"),
-        pytest.param(_keys(jwk(rsa_key(), key_ops=["encrypt"])), "it is not for signatures", id="not to verify with"),
-        pytest.param(_keys(jwk(rsa_key(), key_ops=7)), "it is not for signatures", id="operations a number"),
-        pytest.param(_keys(jwk(rsa_key(), alg="RS512")), "it is for another algorithm", id="another algorithm"),
-        pytest.param(_keys(jwk(rsa_key(), alg="HS256")), "it is for another algorithm", id="said to be for HS256"),
-        pytest.param(_keys(jwk(rsa_key("small", 1024))), "an RSA key of 1024 bits", id="small"),
-        pytest.param(_keys(jwk(ec_key("other", ec.SECP384R1))), "the curve secp384r1", id="another curve"),
-        pytest.param(_keys({"kty": "RSA"}), "its numbers are none", id="no numbers"),
-        pytest.param(_keys({"kty": "RSA", "n": 7, "e": []}), "its numbers are none", id="numbers of other types"),
-        pytest.param(_keys({"kty": "RSA", "n": "!", "e": "AQAB"}), "key 1: it", id="no base64"),
-        pytest.param(_keys({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}), "its numbers are none", id="no point"),
-        pytest.param(_keys({**jwk(ec_key()), "x": "A" * 43}), "its numbers are none", id="a point off the curve"),
-        pytest.param(_keys({"kty": ["RSA"]}), "it is of another type", id="a type that is a list"),
-        pytest.param(_keys(jwk(rsa_key(), kid=None) | {"kid": 7}), "its kid is no text", id="kid a number"),
-        pytest.param(jwks(one=rsa_key()) + b" " * 300_000, "more than 262144 bytes", id="huge"),
+        pytest.param(b"", "not a JSON Web Key Set", id="empty"),
+        pytest.param(b"\xff", "not a JSON Web Key Set", id="no text"),
+        pytest.param(b"[" * 100_000, "not a JSON Web Key Set", id="deep"),
+        pytest.param(b"[]", "not a JSON Web Key Set", id="a list"),
+        pytest.param(b'{"keys": {}}', "not a JSON Web Key Set", id="keys that are no list"),
+        pytest.param(json.dumps(jwk(rsa_key())).encode(), "not a JSON Web Key Set", id="one key"),
+        pytest.param(_keys(), "no key for RS256 or ES256 found (the key set is empty)", id="no keys"),
+        pytest.param(_keys(1, None, "x"), "key 1 ignored: not a JSON object; key 2 ignored: not", id="no objects"),
+        pytest.param(
+            _keys({"kty": "oct", "k": "c2VjcmV0", "kid": "s"}), "key 1 ('s') ignored: a symmetric key", id="a secret"
+        ),
+        pytest.param(
+            _keys(jwk(rsa_key(), "p", private=True)), "key 1 ('p') ignored: a private key", id="a private key"
+        ),
+        pytest.param(_keys(jwk(ec_key(), private=True)), "key 1 ignored: a private key", id="a private EC key"),
+        pytest.param(
+            _keys(jwk(rsa_key(), use="enc")), "key 1 ignored: not for verifying signatures", id="for encryption"
+        ),
+        pytest.param(
+            _keys(jwk(rsa_key(), key_ops=["encrypt"])), "not for verifying signatures", id="not to verify with"
+        ),
+        pytest.param(_keys(jwk(rsa_key(), key_ops=7)), "not for verifying signatures", id="operations a number"),
+        pytest.param(_keys(jwk(rsa_key(), alg="RS512")), "for another algorithm", id="another algorithm"),
+        pytest.param(_keys(jwk(rsa_key(), alg="HS256")), "for another algorithm", id="said to be for HS256"),
+        pytest.param(_keys(jwk(rsa_key("small", 1024))), "bits, got 1024", id="small"),
+        pytest.param(_keys(jwk(ec_key("other", ec.SECP384R1))), "got secp384r1", id="another curve"),
+        pytest.param(_keys({"kty": "RSA"}), "invalid key parameters", id="no numbers"),
+        pytest.param(_keys({"kty": "RSA", "n": 7, "e": []}), "invalid key parameters", id="numbers of other types"),
+        pytest.param(_keys({"kty": "RSA", "n": "!", "e": "AQAB"}), "key 1 ignored: ", id="no base64"),
+        pytest.param(
+            _keys({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}), "invalid key parameters", id="no point"
+        ),
+        pytest.param(_keys({**jwk(ec_key()), "x": "A" * 43}), "invalid key parameters", id="a point off the curve"),
+        pytest.param(_keys({"kty": ["RSA"]}), "unsupported key type", id="a type that is a list"),
+        pytest.param(_keys(jwk(rsa_key(), kid=None) | {"kid": 7}), "kid must be a string", id="kid a number"),
+        pytest.param(jwks(one=rsa_key()) + b" " * 300_000, "larger than 262144 bytes", id="huge"),
     ],
 )
 def test_a_file_with_no_key_set_of_use_is_refused(data: bytes, expected: str, file: Callable[..., Path]) -> None:
@@ -167,7 +183,7 @@ def test_keys_that_are_of_no_use_are_told_of_beside_one_that_is(
     make_strategy(
         make_context(jwt={"jwks_file": str(file(_keys(jwk(rsa_key(), "a"), jwk(ec_key(), "b", private=True))))})
     )
-    assert "key 2 ('b'): it is a private key that somebody made public" in caplog.text
+    assert "key 2 ('b') ignored: a private key was published" in caplog.text
 
 
 @pytest.mark.parametrize("algorithm", ["none", "NONE", "HS512", "RS512", "hs256", ""])
@@ -182,8 +198,8 @@ def test_an_algorithm_has_to_be_the_keys_own(file: Callable[..., Path]) -> None:
     rsa_file, ec_file = file(public_pem(rsa_key()), "rsa"), file(public_pem(ec_key()), "ec")
     key_set = file(jwks(a=ec_key()), "set")
     found = complaint(public_key_file=rsa_file, algorithms=["HS256"])
-    assert found == ("jwt.algorithms (zSpark) names HS256, but the key of jwt.public_key_file (zSpark) is for RS256")
-    assert "names ES256, but the key" in complaint(public_key_file=rsa_file, algorithms=["RS256", "ES256"])
+    assert found == ("jwt.algorithms (zSpark) contains HS256, but the key of jwt.public_key_file (zSpark) is for RS256")
+    assert "contains ES256, but the key" in complaint(public_key_file=rsa_file, algorithms=["RS256", "ES256"])
     assert "is for ES256" in complaint(public_key_file=ec_file, algorithms=["RS256"])
     assert "is for RS256 or ES256" in complaint(jwks_file=key_set, algorithms=["HS256", "ES256"])
     assert "the key of jwt.secret (zSpark) is for HS256" in complaint(secret=SECRET, algorithms=["RS256"])
@@ -217,7 +233,7 @@ def test_keys_are_fetched_over_https_or_on_this_machine() -> None:
 
 def test_the_claim_that_names_the_client_cannot_be_none() -> None:
     """An empty name is a mistake."""
-    assert "jwt.identity_claim (zSpark) is empty" in complaint(secret=SECRET, identity_claim="")
+    assert "jwt.identity_claim (zSpark) must not be empty" in complaint(secret=SECRET, identity_claim="")
 
 
 def test_the_port_stays_closed_and_the_plugin_is_named(isolated: Path) -> None:

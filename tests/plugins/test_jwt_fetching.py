@@ -56,14 +56,16 @@ def test_another_status_than_200_is_trouble(server: KeyServer, status: int) -> N
     server.status = status
     server.headers["Location"] = server.url
     found = trouble_with(server.url)
-    assert found == f"it was answered with the status {status}" or (status == 204 and "no JSON Web Key Set" in found)
+    assert found == f"the server responded with status {status}" or (
+        status == 204 and "not a JSON Web Key Set" in found
+    )
     assert server.requests == 1
 
 
 def test_what_is_no_key_set_is_trouble(server: KeyServer) -> None:
     """A login page, for one."""
     server.body = b"<!doctype html><title>Log in</title>"
-    assert trouble_with(server.url) == 'it is no JSON Web Key Set: {"keys": [...]}'
+    assert trouble_with(server.url) == 'not a JSON Web Key Set: expected {"keys": [...]}'
 
 
 def test_more_than_anybody_publishes_is_not_read(server: KeyServer) -> None:
@@ -75,22 +77,22 @@ def test_more_than_anybody_publishes_is_not_read(server: KeyServer) -> None:
             handler.wfile.write(b" " * 65536)
 
     server.behave = pour
-    assert trouble_with(server.url) == "it has more than 262144 bytes"
+    assert trouble_with(server.url) == "larger than 262144 bytes"
 
 
 def test_an_answer_that_ends_too_early_is_trouble(server: KeyServer) -> None:
     """Half a key set is none."""
     server.behave = lambda handler: handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 10\r\n\r\n{}")
-    assert trouble_with(server.url) == "it ended too early"
+    assert trouble_with(server.url) == "the response ended too early"
     server.behave = lambda handler: handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{}")
-    assert "does not answer as it should" in trouble_with(server.url)
+    assert "the server's response is invalid" in trouble_with(server.url)
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"\0" * 1000, b"HTTP/1.1 abc\r\n\r\n"])
 def test_another_protocol_is_trouble(server: KeyServer, answer: bytes) -> None:
     """Told without quoting it."""
     server.behave = lambda handler: handler.wfile.write(answer)
-    assert "does not answer as it should" in trouble_with(server.url)
+    assert "the server's response is invalid" in trouble_with(server.url)
 
 
 def test_a_server_that_is_not_there_is_trouble() -> None:
@@ -105,7 +107,7 @@ def test_a_server_that_says_nothing_is_not_waited_for(server: KeyServer) -> None
     """Longer than the timeout."""
     began = time.monotonic()
     with hanging(server):
-        assert trouble_with(server.url, 0.3) in ("it did not come within 0.3 s", "its server does not answer")
+        assert trouble_with(server.url, 0.3) in ("not received within 0.3 s", "the server does not respond")
     assert time.monotonic() - began < DEADLINE / 2
 
 
@@ -121,7 +123,7 @@ def test_a_server_that_trickles_is_not_waited_for(server: KeyServer, start: byte
 
     server.behave = trickle
     began = time.monotonic()
-    assert trouble_with(server.url, 0.5) == "it did not come within 0.5 s"
+    assert trouble_with(server.url, 0.5) == "not received within 0.5 s"
     over.set()
     assert time.monotonic() - began < DEADLINE / 2
 
@@ -155,7 +157,7 @@ def test_a_proxy_of_the_environment_is_for_other_machines(server: KeyServer, mon
             monkeypatch.setenv(name, proxy.url.partition("/jwks")[0])
         assert fetch(server.url, _context().config, DEADLINE) == server.body
         assert proxy.requests == 0
-        assert trouble_with("https://nowhere.invalid/") == "the proxy does not let us through to its server"
+        assert trouble_with("https://nowhere.invalid/") == "the proxy refused the connection to the server"
         assert proxy.requests == 1
         assert "cannot be reached" in trouble_with("https://nowhere.invalid/", trust_env=False)
         assert proxy.requests == 1

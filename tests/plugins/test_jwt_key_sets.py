@@ -27,7 +27,7 @@ from jwt_issuer import (
     write,
 )
 from zcli_jwt.keys import InvalidKey, KeySet, read_jwks
-from zcli_jwt.remote import RemoteKeys
+from zcli_jwt.remote_keys import RemoteKeys
 from zcli_jwt.strategy import RemoteJwtStrategy, make_strategy
 
 from zcli_core.auth.contract import Identified, Rejected, Verdict
@@ -51,7 +51,7 @@ def test_a_key_file_that_is_replaced_is_read_again(tmp_path: Path, caplog: pytes
     asked: Any = make_strategy(make_context(jwt={"jwks_file": str(path)}))
     old, new = showing(token(rsa_key(), "RS256", "old")), showing(token(ec_key(), "ES256", "new"))
     assert isinstance(asked.authenticate(old), Identified)
-    assert asked.authenticate(new) == Rejected("the token is signed with the key 'new', which is not known")
+    assert asked.authenticate(new) == Rejected("the token names the unknown key 'new'")
     write(path, jwks(old=rsa_key(), new=ec_key()))
     assert isinstance(asked.authenticate(old), Identified)
     assert isinstance(asked.authenticate(new), Identified)
@@ -62,7 +62,7 @@ def test_a_key_file_that_is_replaced_is_read_again(tmp_path: Path, caplog: pytes
         trouble()
         for _ in range(3):
             assert isinstance(asked.authenticate(new), Identified)
-        assert caplog.text.count("the keys of before are kept") == 1
+        assert caplog.text.count("the previous keys stay in use") == 1
     path.rmdir()
     write(path, jwks(old=rsa_key()))
     assert isinstance(asked.authenticate(old), Identified)
@@ -117,9 +117,9 @@ def publisher() -> Publisher:
 
 def settled(remote: RemoteKeys) -> None:
     """Fetch, if it is time to, and wait for it."""
-    flight = remote.begin_fetch()
-    if flight is not None:
-        flight.result(DEADLINE)
+    fetch = remote.begin_fetch()
+    if fetch is not None:
+        fetch.result(DEADLINE)
 
 
 def test_keys_are_fresh_for_a_while(publisher: Publisher) -> None:
@@ -142,10 +142,10 @@ def test_a_thousand_clients_cause_one_fetch(publisher: Publisher) -> None:
     remote = publisher.remote()
     publisher.open.clear()
     with ThreadPoolExecutor(20) as pool:
-        flights = set(pool.map(lambda _: remote.begin_fetch(), range(1000)))
-    assert len(flights) == 1
+        fetches = set(pool.map(lambda _: remote.begin_fetch(), range(1000)))
+    assert len(fetches) == 1
     publisher.open.set()
-    flights.pop().result(DEADLINE)
+    fetches.pop().result(DEADLINE)
     assert [remote.begin_fetch() for _ in range(1000)] == [None] * 1000
     publisher.now += 10
     settled(remote)
@@ -163,8 +163,8 @@ def test_trouble_keeps_the_keys_and_is_logged_when_it_changes(
         publisher.now += 400
         settled(remote)
     assert [key.kid for key in remote.current().keys] == ["one"]
-    assert remote.trouble == "it is broken"
-    assert caplog.text.count("the place: it is broken; the keys of before are kept") == 1
+    assert remote.last_error == "it is broken"
+    assert caplog.text.count("the place: it is broken; the previous keys stay in use") == 1
     publisher.trouble = RuntimeError("of which nobody thought")
     publisher.now += 400
     settled(remote)
@@ -174,7 +174,7 @@ def test_trouble_keeps_the_keys_and_is_logged_when_it_changes(
     publisher.now += 400
     caplog.clear()
     settled(remote)
-    assert remote.trouble is None
+    assert remote.last_error is None
     assert "fetched the place" in caplog.text
 
 
@@ -211,10 +211,10 @@ def test_a_client_that_leaves_does_not_take_the_fetch_away(publisher: Publisher)
 
     asyncio.run(leave())
     asyncio.run(remote.fetched(0.05))
-    assert remote.trouble == "it has not come yet"
+    assert remote.last_error == "not received yet"
     publisher.open.set()
     eventually(lambda: remote.is_fresh)
-    assert remote.trouble is None
+    assert remote.last_error is None
     assert publisher.asked == 1
 
 
@@ -292,7 +292,7 @@ def test_without_keys_everybody_is_refused_and_told_why(kind: str, server: KeySe
     shown = url.partition("?")[0]
     for verdict in (*verdicts[0], *verdicts[1]):
         assert isinstance(verdict, Rejected)
-        assert verdict.cause.startswith(f"the token is signed with the key 'one', which is not known; {shown}: it")
+        assert verdict.cause.startswith(f"the token names the unknown key 'one'; {shown}: ")
         assert not verdict.counts  # a good token, for all that anybody knows
 
 
@@ -308,7 +308,7 @@ def test_a_fetch_that_gets_no_thread_is_trouble_and_the_next_one_may(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         strategy = fetching(server.url, jwks_interval=0.01)  # it begins at once
-    assert strategy._keys.trouble == "no thread could be started to fetch it"
+    assert strategy._keys.last_error == "no thread could be started to fetch it"
     eventually(lambda: isinstance(ask(strategy, good)[0], Identified))
 
 
@@ -318,7 +318,7 @@ def test_trouble_does_not_make_those_wait_whose_key_is_known(server: KeyServer, 
     good = token(rsa_key(), "RS256", "one")
     eventually(lambda: isinstance(ask(strategy, good)[0], Identified))
     with hanging(server):
-        eventually(lambda: ask(strategy, good) and strategy._keys.trouble)
+        eventually(lambda: ask(strategy, good) and strategy._keys.last_error)
         began = time.monotonic()
         for _ in range(100):
             assert isinstance(ask(strategy, good)[0], Identified)
@@ -329,4 +329,4 @@ def test_clients_wait_for_keys_a_part_of_open_timeout_at_most(server: KeyServer)
     """So that it is the strategy that refuses, with its cause, and not the server that gives up on it."""
     context = make_context(jwt={"jwks_url": server.url, "jwks_timeout": 60}, websocket={"open_timeout": 8})
     made: Any = make_strategy(context)
-    assert made._patience == 2
+    assert made._max_wait == 2

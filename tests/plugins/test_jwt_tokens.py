@@ -54,57 +54,57 @@ def test_a_token_names_its_bearer_and_brings_its_claims() -> None:
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        pytest.param(forged({"alg": "none"}, ALICE, None), "algorithm is 'none'; accepted is HS256", id="alg none"),
-        pytest.param(forged({"alg": "nOnE"}, ALICE, None), "algorithm is 'nOnE'", id="alg nOnE"),
-        pytest.param(forged({"alg": "none"}, ALICE), "algorithm is 'none'", id="alg none and a signature"),
-        pytest.param(forged({}, ALICE), "algorithm is no text but NoneType", id="no alg"),
-        pytest.param(forged({"alg": ["HS256"]}, ALICE), "algorithm is no text but list", id="alg a list"),
-        pytest.param(forged({"alg": "HS512"}, ALICE), "algorithm is 'HS512'", id="another alg"),
-        pytest.param(forged({"alg": "a\n" * 500}, ALICE), "algorithm is 'a\\\\n", id="an alg that would forge a log"),
-        pytest.param(forged(HS256, ALICE, None), "is not signed with the key", id="no signature"),
-        pytest.param(token("x" * 32), "is not signed with the key", id="wrong secret"),
+        pytest.param(forged({"alg": "none"}, ALICE, None), "algorithm must be HS256, got 'none'", id="alg none"),
+        pytest.param(forged({"alg": "nOnE"}, ALICE, None), "algorithm must be HS256, got 'nOnE'", id="alg nOnE"),
+        pytest.param(forged({"alg": "none"}, ALICE), "got 'none'", id="alg none and a signature"),
+        pytest.param(forged({}, ALICE), "algorithm must be HS256, got a NoneType", id="no alg"),
+        pytest.param(forged({"alg": ["HS256"]}, ALICE), "algorithm must be HS256, got a list", id="alg a list"),
+        pytest.param(forged({"alg": "HS512"}, ALICE), "algorithm must be HS256, got 'HS512'", id="another alg"),
+        pytest.param(forged({"alg": "a\n" * 500}, ALICE), "got 'a\\\\n", id="an alg that would forge a log"),
+        pytest.param(forged(HS256, ALICE, None), "signature is invalid", id="no signature"),
+        pytest.param(token("x" * 32), "signature is invalid", id="wrong secret"),
         pytest.param(token(exp=time.time() - HOUR), r"expired [3-9]\d\d\d s ago", id="expired"),
         pytest.param(token(exp=time.time() - 2), r"expired \d+ s ago", id="just expired"),
         pytest.param(token(nbf=time.time() + HOUR), "not valid yet", id="not yet valid"),
         pytest.param(token(iat=time.time() + HOUR), "not valid yet", id="issued in the future"),
         pytest.param(token(exp=None), "has no exp", id="no exp"),
         pytest.param(token(sub=None), "has no sub", id="no sub"),
-        pytest.param(token(aud="somebody"), "jwt.audience does not say who we are", id="for somebody"),
+        pytest.param(token(aud="somebody"), "jwt.audience is not set", id="for somebody"),
         pytest.param(forged(HS256, {"sub": "a", "exp": "soon"}), "malformed", id="exp is a word"),
-        pytest.param(forged(HS256, {"sub": "a", "exp": [LATER]}), "no valid one|malformed", id="exp is a list"),
-        pytest.param(forged(HS256, {"sub": "a", "exp": {}}), "no valid one|malformed", id="exp is an object"),
+        pytest.param(forged(HS256, {"sub": "a", "exp": [LATER]}), "is invalid|malformed", id="exp is a list"),
+        pytest.param(forged(HS256, {"sub": "a", "exp": {}}), "is invalid|malformed", id="exp is an object"),
         pytest.param(forged(HS256, {"sub": "a", "exp": None}), "has no exp", id="exp is null"),
-        pytest.param(forged(HS256, '{"sub": "a", "exp": 1e999}'), "no valid one|malformed", id="exp beyond all bounds"),
-        pytest.param(forged(HS256, '{"sub": "a", "exp": Infinity}'), "no valid one|malformed", id="exp Infinity"),
+        pytest.param(forged(HS256, '{"sub": "a", "exp": 1e999}'), "is invalid|malformed", id="exp beyond all bounds"),
+        pytest.param(forged(HS256, '{"sub": "a", "exp": Infinity}'), "is invalid|malformed", id="exp Infinity"),
         pytest.param(forged(HS256, '{"sub": "a", "exp": NaN}'), "malformed", id="exp NaN"),
-        pytest.param(forged(HS256, f'{{"sub": "a", "exp": {LATER}, "x": NaN}}'), "cannot be read", id="NaN"),
+        pytest.param(forged(HS256, f'{{"sub": "a", "exp": {LATER}, "x": NaN}}'), "cannot be decoded", id="NaN"),
         pytest.param(forged(HS256, {**ALICE, "nbf": "later"}), "malformed", id="nbf is a word"),
-        pytest.param(forged(HS256, {**ALICE, "iat": "once"}), "iat is no time", id="iat is a word"),
-        pytest.param(forged(HS256, {"sub": 7, "exp": LATER}), "no text|no valid one", id="sub is a number"),
-        pytest.param(forged(HS256, {"sub": {"a": 1}, "exp": LATER}), "no text|no valid one", id="sub is an object"),
-        pytest.param(forged(HS256, {"sub": "", "exp": LATER}), "sub is no name", id="sub is empty"),
-        pytest.param(forged(HS256, {"sub": " ", "exp": LATER}), "sub is no name", id="sub is blank"),
-        pytest.param(forged(HS256, {"sub": "a\nb", "exp": LATER}), "sub is no name", id="sub has a line break"),
-        pytest.param(forged(HS256, {"sub": "a" * 256, "exp": LATER}), "sub is no name", id="sub is too long"),
-        pytest.param(forged(HS256, f'{{"sub": "eve", "sub": "alice", "exp": {LATER}}}'), "a name stands twice in the token's claims", id="two subs"),  # noqa: E501
-        pytest.param(forged('{"alg": "none", "alg": "HS256"}', ALICE), "a name stands twice in the token's header", id="two algs"),  # noqa: E501
-        pytest.param(forged({**HS256, "crit": ["exp"]}, ALICE), "demands an extension", id="crit"),
-        pytest.param(forged({**HS256, "crit": []}, ALICE), "demands an extension", id="crit, empty"),
-        pytest.param(forged({**HS256, "b64": False, "crit": ["b64"]}, ALICE), "demands an extension", id="b64"),
-        pytest.param(forged({**HS256, "kid": 1}, ALICE), "kid is no text", id="kid a number"),
-        pytest.param(forged("[]", ALICE), "header cannot be read", id="header a list"),
-        pytest.param(forged("{", ALICE), "header cannot be read", id="header no JSON"),
-        pytest.param(forged("[" * 3000, ALICE), "header cannot be read", id="header very deep"),
+        pytest.param(forged(HS256, {**ALICE, "iat": "once"}), "iat must be a number", id="iat is a word"),
+        pytest.param(forged(HS256, {"sub": 7, "exp": LATER}), "must be a string|is invalid", id="sub is a number"),
+        pytest.param(forged(HS256, {"sub": {"a": 1}, "exp": LATER}), "a string|is invalid", id="sub is an object"),
+        pytest.param(forged(HS256, {"sub": "", "exp": LATER}), "sub must have 1 to 255", id="sub is empty"),
+        pytest.param(forged(HS256, {"sub": " ", "exp": LATER}), "sub must have 1 to 255", id="sub is blank"),
+        pytest.param(forged(HS256, {"sub": "a\nb", "exp": LATER}), "sub must have 1 to 255", id="sub has a line break"),
+        pytest.param(forged(HS256, {"sub": "a" * 256, "exp": LATER}), "sub must have 1 to 255", id="sub is too long"),
+        pytest.param(forged(HS256, f'{{"sub": "eve", "sub": "alice", "exp": {LATER}}}'), "claims contains a name twice", id="two subs"),  # noqa: E501
+        pytest.param(forged('{"alg": "none", "alg": "HS256"}', ALICE), "header contains a name twice", id="two algs"),
+        pytest.param(forged({**HS256, "crit": ["exp"]}, ALICE), "requires an extension", id="crit"),
+        pytest.param(forged({**HS256, "crit": []}, ALICE), "requires an extension", id="crit, empty"),
+        pytest.param(forged({**HS256, "b64": False, "crit": ["b64"]}, ALICE), "requires an extension", id="b64"),
+        pytest.param(forged({**HS256, "kid": 1}, ALICE), "kid must be a string", id="kid a number"),
+        pytest.param(forged("[]", ALICE), "header cannot be decoded", id="header a list"),
+        pytest.param(forged("{", ALICE), "header cannot be decoded", id="header no JSON"),
+        pytest.param(forged("[" * 3000, ALICE), "header cannot be decoded", id="header very deep"),
         pytest.param(forged(HS256, "[1]"), "malformed", id="claims a list"),
         pytest.param(forged(HS256, "not JSON"), "malformed", id="claims no JSON"),
-        pytest.param(forged(HS256, "[" * 3000), "no valid one|malformed", id="claims very deep"),
-        pytest.param(f"{forged(HS256, ALICE)}AA", "is not signed with|malformed", id="a longer signature"),
-        pytest.param("..", "header cannot be read", id="nothing but dots"),
-        pytest.param("_w.e30.", "header cannot be read", id="header not UTF-8"),
-        pytest.param("a.e30.", "header cannot be read", id="header no base64"),
-        pytest.param(f"{'a' * 4000}.{'b' * 4000}.{'c' * 4000}", "has 12002 bytes; jwt.max", id="too long"),
-        pytest.param(f"{forged(HS256, ALICE)}{'A' * 1_000_000}", "jwt.max_token_bytes is 8192", id="1 MB"),
-        pytest.param("a" * 1_000_000, "has 1000000 bytes; jwt.max_token_bytes is 8192", id="1 MB of anything"),
+        pytest.param(forged(HS256, "[" * 3000), "is invalid|malformed", id="claims very deep"),
+        pytest.param(f"{forged(HS256, ALICE)}AA", "signature is invalid|malformed", id="a longer signature"),
+        pytest.param("..", "header cannot be decoded", id="nothing but dots"),
+        pytest.param("_w.e30.", "header cannot be decoded", id="header not UTF-8"),
+        pytest.param("a.e30.", "header cannot be decoded", id="header no base64"),
+        pytest.param(f"{'a' * 4000}.{'b' * 4000}.{'c' * 4000}", "jwt.max_token_bytes.*got 12002", id="too long"),
+        pytest.param(f"{forged(HS256, ALICE)}{'A' * 1_000_000}", "at most 8192 bytes .jwt.max_token_bytes", id="1 MB"),
+        pytest.param("a" * 1_000_000, "at most 8192 bytes .jwt.max_token_bytes., got 1000000", id="1 MB of anything"),
     ],
 )  # fmt: skip
 def test_a_token_that_will_not_do_is_rejected_with_its_cause(shown: str, expected: str) -> None:
@@ -133,7 +133,9 @@ def test_a_token_cannot_bring_its_own_key(header: str, tmp_path: Path) -> None:
     signed = {key: jwt.encode(dict(ALICE), rsa_key(key), "RS256", headers=headers) for key in ("first", "second")}
     asked = strategy(jwks_file=tmp_path / "jwks.json")
     assert isinstance(asked.authenticate(showing(signed["first"])), Identified)
-    assert asked.authenticate(showing(signed["second"])) == Rejected("the token is not signed with the key 'one'")
+    assert asked.authenticate(showing(signed["second"])) == Rejected(
+        "the token's signature is invalid for the key 'one'"
+    )
 
 
 @pytest.mark.parametrize("form", ["PEM", "PEM without its last line break", "DER", "the key set"])
@@ -148,9 +150,9 @@ def test_a_public_key_is_no_secret(form: str, tmp_path: Path) -> None:
     key = {"PEM": pem, "DER": der, "the key set": jwks(one=rsa_key())}.get(form, pem.strip())
     for source in ({"public_key_file": tmp_path / "key.pem"}, {"jwks_file": tmp_path / "jwks.json"}):
         for header in (HS256, {**HS256, "kid": "one"}):
-            assert "algorithm is 'HS256'" in cause(forged(header, ALICE, key), **source)
+            assert "got 'HS256'" in cause(forged(header, ALICE, key), **source)
         # The same signature under a name that would be accepted.
-        assert "is not signed with the key" in cause(forged({"alg": "RS256"}, ALICE, key), **source)
+        assert "signature is invalid" in cause(forged({"alg": "RS256"}, ALICE, key), **source)
 
 
 def test_a_key_verifies_one_algorithm(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_algorithms_can_be_narrowed(tmp_path: Path) -> None:
     (tmp_path / "jwks.json").write_bytes(jwks(one=rsa_key(), two=ec_key()))
     settings: Any = {"jwks_file": tmp_path / "jwks.json", "algorithms": ["ES256"]}
     assert isinstance(strategy(**settings).authenticate(showing(token(ec_key(), "ES256", "two"))), Identified)
-    assert "algorithm is 'RS256'; accepted is ES256" in cause(token(rsa_key(), "RS256", "one"), **settings)
+    assert "algorithm must be ES256, got 'RS256'" in cause(token(rsa_key(), "RS256", "one"), **settings)
 
 
 # --- who issued it, for whom, and when ---
@@ -241,7 +243,7 @@ def test_another_claim_can_name_the_client() -> None:
     assert isinstance(verdict, Identified)
     assert verdict.identity == "alice@example.com"
     assert asked.authenticate(showing(token())) == Rejected("the token has no email")
-    assert asked.authenticate(showing(token(email=["a"]))) == Rejected("the token's email is no text")
+    assert asked.authenticate(showing(token(email=["a"]))) == Rejected("the token's email must be a string")
 
 
 def test_a_name_need_not_be_ascii() -> None:
@@ -261,7 +263,7 @@ def test_without_a_kid_one_key_is_enough_and_several_are_too_many(tmp_path: Path
     assert isinstance(strategy(jwks_file=file).authenticate(showing(token(rsa_key(), "RS256"))), Identified)
     file.write_bytes(jwks(one=rsa_key(), two=rsa_key("second")))
     found = cause(token(rsa_key(), "RS256"), jwks_file=file)
-    assert found == "the token does not tell which of 2 keys it is signed with (kid)"
+    assert found == "the token matches 2 keys; its kid must name one of them"
 
 
 def test_a_key_that_has_no_name_fits_any(tmp_path: Path) -> None:
@@ -281,7 +283,7 @@ def test_an_unknown_kid_is_quoted_short_and_escaped(tmp_path: Path) -> None:
     (tmp_path / "jwks.json").write_bytes(jwks(one=rsa_key(), two=rsa_key("second")))
     for kid in ("three", "\n\x1b[31mINFO forged", "../../etc/passwd", "ü" * 100, ""):
         found = cause(token(rsa_key(), "RS256", kid), jwks_file=tmp_path / "jwks.json")
-        assert "which is not known" in found
+        assert "names the unknown key" in found
         assert found.isascii()
         assert found.isprintable()
         assert len(found) < 200

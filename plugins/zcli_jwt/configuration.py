@@ -1,4 +1,4 @@
-"""From the section ``jwt`` to keys and algorithms; what could never work, or would not protect, is refused here."""
+"""From the section ``jwt`` to keys and algorithms. Unusable and unsafe settings are refused here."""
 
 from __future__ import annotations
 
@@ -10,65 +10,67 @@ from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
 
 from zcli_core.errors import ConfigError
+from zcli_jwt.key_file import KeyFile, KeySource
 from zcli_jwt.keys import InvalidKey, Key, KeySet, read_jwks, read_public_key
-from zcli_jwt.remote import RemoteKeys
+from zcli_jwt.remote_keys import RemoteKeys
 from zcli_jwt.settings import ALGORITHMS, Jwt
-from zcli_jwt.sources import ConfiguredKeys, KeyFile, KeySource
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.plugins.contract import Context
 
-#: Settings that say which key to use. Exactly one may be set.
+#: The settings that name the key. Exactly one must be set.
 KEYS = ("secret", "public_key_file", "jwks_file", "jwks_url")
 _SHORTEST_SECRET = 32  # bytes, as many as the hash has (RFC 7518, 3.2)
 
 
-class Configured(NamedTuple):
-    """What tokens are verified with."""
+class Verification(NamedTuple):
+    """The keys that verify tokens, and the accepted algorithms."""
 
     keys: KeySource
     algorithms: tuple[str, ...]
 
 
-def read_configuration(context: Context) -> Configured:
-    """The keys, and the algorithms that are accepted.
+def read_configuration(context: Context) -> Verification:
+    """Return the keys and the accepted algorithms.
 
-    :raises ConfigError: there is no key or more than one, it cannot be used, or the algorithms are not its own.
+    Raises:
+        ConfigError: No key or more than one is set, the key cannot be used, or the algorithms do not match it.
     """
     config, settings = context.config, context.config.section(Jwt)
     if not settings.identity_claim:
-        raise ConfigError(f"{_where(config, 'identity_claim')} is empty; it is the name of a claim, such as sub")
-    name = _only_key(config, settings)
+        raise ConfigError(f"{_where(config, 'identity_claim')} must not be empty; set the name of a claim, such as sub")
+    name = _key_setting(config, settings)
     try:
-        keys, possible = _SOURCES[name](context, getattr(settings, name))
+        keys, possible = _READERS[name](context, getattr(settings, name))
     except InvalidKey as problem:
         shown = "" if name == "secret" else f" {getattr(settings, name)}:"
         raise ConfigError(f"{_where(config, name)}:{shown} {problem}") from None
-    return Configured(keys, _algorithms(config, settings, name, possible))
+    return Verification(keys, _algorithms(config, settings, name, possible))
 
 
-def _only_key(config: Config, settings: Jwt) -> str:
+def _key_setting(config: Config, settings: Jwt) -> str:
+    """Return the name of the one setting that names the key."""
     given = [name for name in KEYS if getattr(settings, name) is not None]
     if not given:
         raise ConfigError(
-            f"websocket.auth ({config.explain('websocket.auth').origin}) admits clients by a JSON Web Token, but no "
-            f"key is set, so no client could connect; set one of {', '.join(f'jwt.{name}' for name in KEYS)}, for "
-            f"example in {config.env_file_in_use}"
+            f"websocket.auth ({config.explain('websocket.auth').origin}) uses JSON Web Tokens, but no key is set, so "
+            f"no client could connect; set one of {', '.join(f'jwt.{name}' for name in KEYS)}, for example in "
+            f"{config.env_file_in_use}"
         )
     if len(given) > 1:
         raise ConfigError(
-            f"{' and '.join(_where(config, name) for name in given)} are set; set one of them: a token must not be "
-            "able to choose what it is verified with"
+            f"{' and '.join(_where(config, name) for name in given)} are set; set only one of them, because a token "
+            "must not choose the key that verifies it"
         )
     return given[0]
 
 
 def _algorithms(config: Config, settings: Jwt, name: str, possible: tuple[str, ...]) -> tuple[str, ...]:
-    strange = [algorithm for algorithm in settings.algorithms if algorithm not in possible]
-    if strange:
+    others = [algorithm for algorithm in settings.algorithms if algorithm not in possible]
+    if others:
         raise ConfigError(
-            f"{_where(config, 'algorithms')} names {' and '.join(strange)}, but the key of {_where(config, name)} is "
+            f"{_where(config, 'algorithms')} contains {' and '.join(others)}, but the key of {_where(config, name)} is "
             f"for {' or '.join(possible)}"
         )
     return settings.algorithms or possible
@@ -87,24 +89,24 @@ def _secret(_: Context, text: str) -> _Source:
     secret = text.encode("utf-8", "surrogateescape")
     if len(secret) < _SHORTEST_SECRET:
         raise InvalidKey(
-            f"it has {len(secret)} bytes; HS256 takes {_SHORTEST_SECRET} or more (RFC 7518, 3.2), or the secret can be "
-            "guessed from a token; the command 'zcli token' makes one"
+            f"a secret for HS256 must have at least {_SHORTEST_SECRET} bytes, got {len(secret)} (RFC 7518, 3.2); a "
+            "shorter one can be guessed from a token; the command 'zcli token' makes one"
         )
     if _is_a_key(secret):
         raise InvalidKey(
-            "it is a key in PEM, SSH or JWK format; a public key goes into a file that jwt.public_key_file or "
-            "jwt.jwks_file names"
+            "it is a key in PEM, SSH or JWK format; put a public key into a file and set jwt.public_key_file or "
+            "jwt.jwks_file instead"
         )
-    return ConfiguredKeys(KeySet([Key("HS256", secret)])), ("HS256",)
+    return KeySet([Key("HS256", secret)]), ("HS256",)
 
 
 def _is_a_key(secret: bytes) -> bool:
-    """Whether somebody took a public key for a secret: everybody who has it could sign with it."""
+    """Return whether the secret is a public key by mistake: every owner of the key could then sign tokens."""
     try:
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
     except InvalidKeyError:
         return True
-    return b'"kty"' in secret  # older versions of PyJWT do not mind
+    return b'"kty"' in secret  # older versions of PyJWT accept it
 
 
 def _public_key_file(context: Context, path: Path) -> _Source:
@@ -132,7 +134,7 @@ def _jwks_url(context: Context, url: str) -> _Source:
 
 
 _ASYMMETRIC = tuple(name for name in ALGORITHMS if name != "HS256")
-_SOURCES: dict[str, Callable[[Context, Any], _Source]] = {
+_READERS: dict[str, Callable[[Context, Any], _Source]] = {
     "secret": _secret,
     "public_key_file": _public_key_file,
     "jwks_file": _jwks_file,

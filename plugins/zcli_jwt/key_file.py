@@ -1,4 +1,4 @@
-"""Where keys come from: the configuration, or a file that is read again when it changes."""
+"""Keys from a file, which is read again when it changes."""
 
 from __future__ import annotations
 
@@ -12,31 +12,20 @@ from zcli_jwt.keys import MAX_JWKS_BYTES, InvalidKey, KeySet
 
 
 class KeySource(Protocol):
-    """Whoever knows the keys without having to wait."""
+    """Provides the keys without waiting: a :class:`.keys.KeySet`, a :class:`KeyFile` or fetched keys."""
 
     def current(self) -> KeySet:
-        """The keys that are known now; never blocks for longer than a small file takes."""
-
-
-class ConfiguredKeys:
-    """Keys that stay as they are."""
-
-    def __init__(self, keys: KeySet) -> None:
-        self._keys = keys
-
-    def current(self) -> KeySet:
-        """The keys."""
-        return self._keys
+        """Return the keys that are known now. Blocks at most for reading a small file."""
 
 
 class KeyFile:
-    """The keys in a file, whichever they are: a file that is replaced is read again with the next client.
+    """The keys in a file. A changed file is read again for the next client.
 
-    What it cannot be used for any more is logged once, and the keys of before are kept.
+    If the new content cannot be used, that is logged once, and the previous keys stay in use.
     """
 
     def __init__(self, path: Path, read: Callable[[bytes], KeySet], log: logging.Logger) -> None:
-        """Read it for the first time. Raises InvalidKey."""
+        """Read the file for the first time. Raises InvalidKey."""
         self._path = path
         self._read = read
         self._log = log
@@ -44,15 +33,15 @@ class KeyFile:
         self._keys = self._load()
 
     def current(self) -> KeySet:
-        """The keys, of the file as it is now if that can be used."""
+        """Return the keys of the file, or the previous ones if its content cannot be used."""
         version = _version(self._path)
         if version != self._version:
-            # Before it is read: if somebody writes meanwhile, the next look finds another version again.
+            # Noted before the file is read: a change during the read leads to another version next time.
             self._version = version
             try:
                 self._keys = self._load()
             except InvalidKey as problem:
-                self._log.error("jwt: %s: %s; the keys of before are kept", self._path, problem)
+                self._log.error("jwt: %s: %s; the previous keys stay in use", self._path, problem)
             else:
                 self._log.info("jwt: %s has changed: %r", self._path, self._keys)
         return self._keys
@@ -62,15 +51,15 @@ class KeyFile:
             with self._path.open("rb") as file:
                 data = file.read(MAX_JWKS_BYTES + 1)
         except OSError as error:
-            raise InvalidKey(f"it cannot be read: {error.strerror}") from None
+            raise InvalidKey(f"cannot read the file: {error.strerror}") from None
         keys = self._read(data)
         for reason in keys.ignored:
-            self._log.warning("jwt: %s: %s; it is ignored", self._path, reason)
+            self._log.warning("jwt: %s: %s", self._path, reason)
         return keys
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file does; None for one that is not there."""
+    """Return a value that changes with the file; None if the file is missing."""
     try:
         status = os.stat(path)
     except OSError:
