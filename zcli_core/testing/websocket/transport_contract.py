@@ -1,4 +1,4 @@
-"""The contract of a WebSocket transport, as tests: derive a class, name the transport, and run pytest.
+"""The contract of a WebSocket transport, as tests. Derive a class, set the transport, and run pytest.
 
 ::
 
@@ -8,18 +8,17 @@
     class TestMine(WebSocketTransportContract):
         transport = zcli_websocket_transports()[0]
 
-What the core asks of a transport is in :mod:`zcli_core.websocket.contract`; this is what becomes of it when clients
-are slow, hostile, broken or gone. It takes about half a minute, most of it spent waiting for deadlines.
+The rules are in :mod:`zcli_core.websocket.contract`. The suite tests them with clients that are slow, hostile, broken
+or gone. It takes about half a minute, mostly for deadlines.
 
-``run_loop = staticmethod(uvloop.run)`` runs the servers on another event loop. A transport without compression leaves
-``Limits.compression`` unused: the tests of what is compressed are skipped then. Each base of the contract can be
-derived from alone, to test one part: openings, decisions, messages, limits, flow, closing, keepalive, places to listen,
-crowds.
+``run_loop = staticmethod(uvloop.run)`` runs the servers on another event loop. If a transport does not use
+``Limits.compression``, the tests of compression are skipped. Each base class can be used alone, to test one part: the
+handshake, decisions, messages, limits, flow control, closing, keepalive, listening, pending connections.
 
-The fakes are for tests of your own, too: :class:`zcli_core.testing.websocket.server.ServerUnderTest` runs a transport
-in a thread, with a core that records every call and checks the rules for it;
-:class:`zcli_core.testing.websocket.client.Client` sends any bytes at all, which
-:mod:`zcli_core.testing.websocket.frames` makes; :mod:`zcli_core.testing.localhost` is a certificate.
+The helpers are for your own tests, too. :class:`zcli_core.testing.websocket.server.ServerUnderTest` runs a transport in
+a thread, with a core that records every call and checks the rules for it.
+:class:`zcli_core.testing.websocket.client.Client` sends any bytes, :mod:`zcli_core.testing.websocket.frames` makes
+frames, and :mod:`zcli_core.testing.localhost` has a certificate.
 """
 
 from __future__ import annotations
@@ -46,4 +45,4 @@ class WebSocketTransportContract(
     ListeningTests,
     PendingConnectionTests,
 ):
-    """What holds for every WebSocket transport."""
+    """The rules for every WebSocket transport."""
