@@ -1,4 +1,4 @@
-"""Finding the client's close frame in what is dropped."""
+"""Finding the client's close frame in discarded data."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FRAMES = st.lists(st.tuples(OPCODES, st.integers(0, len(PAYLOADS) - 1)), max_siz
 
 @settings(deadline=None)
 @given(FRAMES, st.sampled_from([None, 1000, 4999]), st.integers(1, 70_000), st.integers(0, 300))
-def test_skipper_finds_the_close_frame(
+def test_close_frame_scanner_finds_the_close_frame(
     frames: list[tuple[int, int]], code: int | None, step: int, missing: int
 ) -> None:
-    """In any pieces, behind any frames and the rest of one; with the last byte of it and not before."""
+    """It finds it in any pieces, after any frames and the rest of one, with its last byte and not before."""
     data = bytes(missing) + b"".join(frame(opcode, PAYLOADS[at]) for opcode, at in frames) + close(code)
     skipper = CloseFrameScanner(missing)
     step = max(step, len(data) // 100)
@@ -34,8 +34,8 @@ def test_skipper_finds_the_close_frame(
     [frame(3, b"abc"), frame(TEXT, b"x", rsv=7), frame(11), b"\x81\x01x"],
     ids=["opcode", "rsv", "control", "bare"],
 )
-def test_skipper_survives_the_frame_that_failed(bad: bytes) -> None:
-    """The first one. After a second, the places of later frames are unknown."""
+def test_close_frame_scanner_allows_one_invalid_frame(bad: bytes) -> None:
+    """Only the first frame may be invalid; after another one the start of later frames is unknown."""
     assert CloseFrameScanner().feed(bad + close())
     if bad != frame(TEXT, b"x", rsv=7):
         assert not CloseFrameScanner().feed(bad + bad + close())

@@ -22,30 +22,30 @@ from zcli_core.testing.websocket.pending import PendingConnectionTests
 
 
 class TestWsproto(WebSocketTransportContract):
-    """The default."""
+    """The default transport."""
 
     transport = PROVIDERS["wsproto"]
 
 
 @pytest.mark.slow  # as tests/scaffold
 class TestScaffolded(DecisionTests, FlowControlTests):
-    """A plugin made with ``zcli new plugin``: decisions and messages pass through its limit."""
+    """A plugin made with ``zcli new plugin``, whose limit decisions and messages pass through."""
 
     transport = PROVIDERS["scaffolded"]
 
 
 def run_on_uvloop(coroutine: Any) -> Any:
-    """What runs a server."""
+    """Run a server on uvloop."""
     return pytest.importorskip("uvloop", reason="uvloop is for other systems").run(coroutine)
 
 
 class OnUvloop(HandshakeTests, FlowControlTests, ClosingTests, ListeningTests, PendingConnectionTests):
-    """Sockets, buffers, TLS and their ends."""
+    """Sockets, buffers, TLS and the ends of connections."""
 
     run_loop = staticmethod(run_on_uvloop)
 
 
 class TestWsprotoOnUvloop(OnUvloop):
-    """The default."""
+    """The default transport on uvloop."""
 
     transport = PROVIDERS["wsproto"]

@@ -1,4 +1,4 @@
-"""The contract suite of WebSocket transports fails where it should: a working transport, bent in one place each."""
+"""The WebSocket contract suite fails for transports that break one rule each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 
 class Proxy:
-    """Another thing under a name of its own; what a subclass says is bent."""
+    """Passes everything to another object, except for what a subclass overrides."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -44,7 +44,7 @@ class Proxy:
 
 
 class Transport(Proxy):
-    """A transport bent by functions around its limits, the acceptor that it asks, and its listener."""
+    """A transport with functions around its limits, its acceptor and its listener, which break a rule."""
 
     def __init__(self, limits: Any = None, acceptor: Any = None, listener: Any = None) -> None:
         super().__init__(zcli_wsproto.zcli_websocket_transports()[0].factory(make_context()))
@@ -55,16 +55,16 @@ class Transport(Proxy):
         return self._listener(await self.inner.listen(endpoint, self._acceptor(acceptor), self._limits(limits)))
 
 
-# Bends ----------------------------------------------------------------------------------------------------------
+# Broken parts ---------------------------------------------------------------------------------------------------
 
 
 def unlimited(**changes: Any) -> Transport:
-    """A transport that takes a limit for another."""
+    """A transport that gets other limits."""
     return Transport(limits=lambda limits: replace(limits, **changes))
 
 
 def opening(connection: Any = None, receiver: Any = None) -> Transport:
-    """A transport whose connections or whose calls of receivers are bent."""
+    """A transport whose connections or calls of receivers break a rule."""
 
     class Acceptor(Proxy):
         def upgrade(self, request: Any) -> Any:
@@ -134,7 +134,7 @@ class OtherThread(Proxy):
 
 
 class Nested(Proxy):
-    """Delivers the end from inside a message."""
+    """Delivers the end inside a message."""
 
     def message(self, message: Any) -> bool:
         real = self.inner._receiver.message
@@ -158,7 +158,7 @@ class LeavesATask(Proxy):
 class RaisesIntoTheLoop(Proxy):
     def closed(self, closed: Any) -> None:
         self.inner.closed(closed)
-        raise RuntimeError("of a bent transport")
+        raise RuntimeError("of a broken transport")
 
 
 class NeverCloses(Proxy):
@@ -172,7 +172,7 @@ class ClosesWithAnything(Proxy):
 
 
 class SendsQuietly(Proxy):
-    """Says nothing where nothing can be sent."""
+    """Raises nothing on a closed connection."""
 
     def send(self, message: Any) -> None:
         if self.inner.state is State.OPEN:
@@ -202,7 +202,7 @@ class KeepsAccepting(Proxy):
 
 
 class SwallowsErrors(Proxy):
-    """Lets in whom the core could not decide on."""
+    """Admits clients although the decision raised."""
 
     def upgrade(self, request: Any) -> Any:
         try:
@@ -239,7 +239,7 @@ class SaysPlain(Proxy):
 
 
 class Careless(Proxy):
-    """A decoder that overlooks failures of one code."""
+    """A decoder that ignores failures of one code."""
 
     def __init__(self, inner: Any, code: int, instead: Any) -> None:
         super().__init__(inner)
@@ -251,7 +251,7 @@ class Careless(Proxy):
 
 
 def overlooking(code: int, instead: Any) -> Transport:
-    """A transport that takes a breach of the protocol for something else."""
+    """A transport that replaces a violation of the protocol by something else."""
 
     def careless(real: Any) -> Any:
         real._decoder = Careless(real._decoder, code, instead)
@@ -261,7 +261,7 @@ def overlooking(code: int, instead: Any) -> Transport:
 
 
 def hurried() -> Transport:
-    """A transport that sends the end of its data right behind its close frame."""
+    """A transport that ends its data right after its close frame."""
 
     def hurry(real: Any) -> Any:
         write, transport = real._write, real._transport
@@ -281,20 +281,20 @@ def limits(**changes: Any) -> Callable[[], Transport]:
     return lambda: unlimited(**changes)
 
 
-def receiver(bent: type[Proxy]) -> Callable[[], Transport]:
-    return lambda: opening(receiver=bent)
+def receiver(broken: type[Proxy]) -> Callable[[], Transport]:
+    return lambda: opening(receiver=broken)
 
 
-def connection(bent: type[Proxy]) -> Callable[[], Transport]:
-    return lambda: opening(connection=bent)
+def connection(broken: type[Proxy]) -> Callable[[], Transport]:
+    return lambda: opening(connection=broken)
 
 
-def acceptor(bent: type[Proxy]) -> Callable[[], Transport]:
-    return lambda: Transport(acceptor=bent)
+def acceptor(broken: type[Proxy]) -> Callable[[], Transport]:
+    return lambda: Transport(acceptor=broken)
 
 
-#: What is wrong, how, the beginning of the name of the test that has to find it, and what that test is given.
-BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
+#: The broken rule, the broken transport, the test that must fail (without ``test_``), and its arguments.
+BROKEN: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
     ("ignores max_size", limits(max_size=1 << 30), "max_size_is_exact", {"way": in_one_frame, "offer": None}),
     ("ignores max_fragments", limits(max_fragments=1 << 30), "max_fragments_is_exact", {}),
     ("ignores max_headers", limits(max_headers=1 << 30), "too_many_headers_are_refused", {"count": 129}),
@@ -377,15 +377,15 @@ BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "name", "given"), [bent[1:] for bent in BENT], ids=[bent[0] for bent in BENT])
-def test_a_bent_transport_is_found(
+@pytest.mark.parametrize(("make", "name", "given"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
+def test_suite_broken_transport_fails(
     make: Callable[[], Transport],
     name: str,
     given: dict[str, Any],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the test that is there for it, which passes for the transport as it was."""
+    """The test for that rule fails for the broken transport and passes for the original."""
     (test,) = [
         getattr(WebSocketTransportContract(), found)
         for found in dir(WebSocketTransportContract)
@@ -400,7 +400,7 @@ def test_a_bent_transport_is_found(
 
 
 def run(test: Callable[..., None], transport: Transport, given: dict[str, Any], caplog: Any) -> None:
-    """Run a test of the suite with the fixtures that it asks for."""
+    """Run a test of the suite with the fixtures that it needs."""
     serve = functools.partial(ServerUnderTest, transport)
     wanted = inspect.signature(test).parameters
     with contextlib.ExitStack() as stack:
@@ -425,8 +425,8 @@ class TestNothing(WebSocketTransportContract):
 """
 
 
-def test_what_an_author_reads_names_the_rule(tmp_path: Path) -> None:
-    """And what was compared; who has forgotten to say what to test is told so."""
+def test_suite_failure_names_the_rule(tmp_path: Path) -> None:
+    """It also shows the compared values, and a suite without a transport gets an error that says so."""
     (tmp_path / "test_mine.py").write_text(SUITE_OF_AN_AUTHOR)
     environment = clean_environment(os.environ, tmp_path)
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
@@ -451,4 +451,4 @@ def test_what_an_author_reads_names_the_rule(tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "the contract was broken: Receiver.closed was called after Receiver.closed" in done.stdout
-    assert "TestNothing has to say what it tests: transport = what your plugin's hook gives" in done.stdout
+    assert "TestNothing must set the class attribute 'transport' to a provider of your plugin" in done.stdout

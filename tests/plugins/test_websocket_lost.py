@@ -1,4 +1,4 @@
-"""Writing to a client that has reset its connection: event loops log such writes to stderr, past the log."""
+"""Writing to a client that has reset its connection: event loops log such writes to stderr."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def publish(server: ServerUnderTest, connection: Connection) -> None:
 
 
 def answer_pings(server: ServerUnderTest, connection: Connection) -> None:
-    """They came behind the message."""
+    """Read the pings that came after the message and send pongs."""
 
 
 @pytest.mark.parametrize("write", [send, send_large, publish, answer_pings])
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
-def test_writes_after_a_reset_leave_no_line(
+def test_writes_after_a_reset_log_nothing(
     write: Callable[..., None], secure: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """asyncio logs each write after the fifth."""

@@ -1,4 +1,4 @@
-"""What a hostile client may cost in memory: bombs, floods, oversize frames, bytes after the end."""
+"""The memory that a hostile client can use: compressed bombs, floods, oversize frames, data after the end."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ FLOODS = {
 
 
 def peak_of(action: Callable[[], None]) -> int:
-    """Bytes by which this process's memory grew at the most while it did that."""
+    """Return by how many bytes this process's memory grew at most during a call."""
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew (proc(5))
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak (proc(5))
     before = _peak()
     action()
     return _peak() - before
@@ -42,8 +42,8 @@ def _peak() -> int:
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="measures as Linux does")
 @on_every_transport
 @pytest.mark.parametrize("attack", FLOODS)
-def test_memory_stays_flat_under(name: str, attack: str) -> None:
-    """What a bomb would become, or an attacker sends, is a multiple of what is allowed here."""
+def test_memory_stays_flat(name: str, attack: str) -> None:
+    """Decompressed or unlimited, the data of each attack would be many times the allowed growth."""
     with serve(name, Limits(max_size=100_000, max_fragments=1000, compression=Compression())) as server:
 
         def once() -> None:
@@ -51,5 +51,5 @@ def test_memory_stays_flat_under(name: str, attack: str) -> None:
                 client.try_to_send(FLOODS[attack])
                 assert client.ending()[1] in (1009, 1002, 1000)
 
-        once()  # what is imported or allocated once has its peak here
+        once()  # imports and one-time allocations have their peak here
         assert peak_of(once) < 6 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""Which connection is closed for a new one, where too many are not let in."""
+"""The choice of the connection that is closed for a new one if too many are pending."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zcli_core.websocket.contract import Address, Limits
 from zcli_core.websocket.parts.pending import PendingConnections
 
 
-class HandshakeProtocol:
+class FakeConnection:
     """A connection that can be dropped."""
 
     def __init__(self, host: str) -> None:
@@ -33,71 +33,71 @@ class HandshakeProtocol:
         self.abort()
 
 
-def crowd(limit: int, *hosts: str) -> tuple[PendingConnections, list[HandshakeProtocol]]:
-    """Connections of these addresses, in this order."""
-    openings, made = PendingConnections(limit), [HandshakeProtocol(host) for host in hosts]
-    for opening in made:
-        openings.add(opening, opening.address)
-    return openings, made
+def crowd(limit: int, *hosts: str) -> tuple[PendingConnections, list[FakeConnection]]:
+    """Add connections of these addresses, in this order."""
+    pending, made = PendingConnections(limit), [FakeConnection(host) for host in hosts]
+    for connection in made:
+        pending.add(connection, connection.address)
+    return pending, made
 
 
-def test_openings_one_address_may_use_the_whole_limit() -> None:
-    """All clients of a proxy have its address."""
-    openings, made = crowd(100, *["192.0.2.1"] * 100)
-    assert len(openings) == 100
-    assert all(opening.is_open for opening in made)
+def test_pending_one_address_can_use_the_whole_limit() -> None:
+    """All clients behind a proxy have its address."""
+    pending, made = crowd(100, *["192.0.2.1"] * 100)
+    assert len(pending) == 100
+    assert all(connection.is_open for connection in made)
 
 
 @pytest.mark.parametrize("stranger", ["192.0.2.1", "2001:db8::{}", "::ffff:192.0.2.1", "unix"])
-def test_openings_address_with_most_loses_its_oldest(stranger: str) -> None:
-    """A stranger cannot shut out the clients of other addresses; an IPv6 /64 counts as one address."""
+def test_pending_address_with_most_loses_its_oldest(stranger: str) -> None:
+    """One client cannot block clients of other addresses; an IPv6 /64 counts as one address."""
     hosts = [stranger.format(number) for number in range(1, 50)]
-    openings, made = crowd(10, "192.0.2.7", "2001:db8:0:1::7", *hosts)
-    assert len(openings) == 10
-    assert [opening.is_open for opening in made] == [True, True] + [False] * 41 + [True] * 8
-    assert openings.evicted == 41
+    pending, made = crowd(10, "192.0.2.7", "2001:db8:0:1::7", *hosts)
+    assert len(pending) == 10
+    assert [connection.is_open for connection in made] == [True, True] + [False] * 41 + [True] * 8
+    assert pending.evicted == 41
 
 
-def test_openings_that_have_gone_do_not_count() -> None:
-    """They were let in, or have left; to say so twice is harmless."""
-    openings, made = crowd(3, "192.0.2.1", "192.0.2.1", "192.0.2.2")
-    for opening in made[:2] * 2:
-        openings.discard(opening)
-    assert openings.add(HandshakeProtocol("192.0.2.2"), ("192.0.2.2", 1)) is False
-    assert len(openings) == 2
-    openings.discard(made[2])
-    assert openings.evict()
-    assert not openings.evict()
-    assert all(opening.is_open for opening in made)
+def test_pending_discarded_do_not_count() -> None:
+    """They were admitted or have left; discarding one twice has no effect."""
+    pending, made = crowd(3, "192.0.2.1", "192.0.2.1", "192.0.2.2")
+    for connection in made[:2] * 2:
+        pending.discard(connection)
+    assert pending.add(FakeConnection("192.0.2.2"), ("192.0.2.2", 1)) is False
+    assert len(pending) == 2
+    pending.discard(made[2])
+    assert pending.evict()
+    assert not pending.evict()
+    assert all(connection.is_open for connection in made)
 
 
 @settings(max_examples=100, deadline=None)
 @given(limit=st.integers(1, 6), steps=st.lists(st.tuples(st.sampled_from("aabc"), st.booleans()), max_size=40))
-def test_openings_dropped_one_has_the_largest_share(limit: int, steps: list[tuple[str, bool]]) -> None:
-    """Whoever comes and goes, the choice is the same as if all were counted anew each time."""
-    openings = PendingConnections(limit)
-    there: list[HandshakeProtocol] = []
+def test_pending_evicted_one_has_the_largest_share(limit: int, steps: list[tuple[str, bool]]) -> None:
+    """The choice is the same as by counting all connections again each time."""
+    pending = PendingConnections(limit)
+    there: list[FakeConnection] = []
     for host, comes in steps:
         if not comes:
             if there:
-                openings.discard(there.pop(len(there) // 2))
+                pending.discard(there.pop(len(there) // 2))
             continue
-        there.append(HandshakeProtocol(host))
-        evicted = openings.add(there[-1], there[-1].address)
+        there.append(FakeConnection(host))
+        evicted = pending.add(there[-1], there[-1].address)
         assert evicted == (len(there) > limit)
         if evicted:
-            counts = Counter(opening.address for opening in there)
-            (dropped,) = (opening for opening in there if not opening.is_open)
+            counts = Counter(connection.address for connection in there)
+            (dropped,) = (connection for connection in there if not connection.is_open)
             assert counts[dropped.address] == max(counts.values())
-            assert dropped is next(opening for opening in there if opening.address == dropped.address)
+            assert dropped is next(connection for connection in there if connection.address == dropped.address)
             assert dropped is not there[-1]
             there.remove(dropped)
-        assert set(openings) == set(there)
+        assert set(pending) == set(there)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
-def test_openings_of_one_address_leave_others_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """Also where real sockets are closed; the log says it once."""
+def test_pending_of_one_address_spare_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    """This holds for real sockets too, and the log says it once."""
     with serve("wsproto", Limits(max_pending_connections=5)) as server, contextlib.ExitStack() as stack:
         address = ("127.0.0.1", server.port)
         other = stack.enter_context(socket.create_connection(address, 20, ("127.0.0.2", 0)))

@@ -1,4 +1,4 @@
-"""Servers of the WebSocket transports that there are, by name, for tests beyond the contract suite."""
+"""Servers of the available WebSocket transports, by name, for tests beyond the contract suite."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ on_every_transport = pytest.mark.parametrize("name", PROVIDERS)
 
 
 def serve(name: str, *arguments: Any, **options: Any) -> ServerUnderTest:
-    """A server over that transport; the rest is as :class:`ServerUnderTest` takes it."""
+    """Return a server of that transport; the other arguments are those of :class:`ServerUnderTest`."""
     return ServerUnderTest(PROVIDERS[name].factory(make_context()), *arguments, **options)

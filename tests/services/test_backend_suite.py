@@ -202,4 +202,4 @@ def test_a_section_that_no_installed_plugin_declares_is_found(strange: Path) -> 
 def test_a_suite_that_is_told_nothing_says_what_it_needs(strange: Path) -> None:
     """Not an AttributeError."""
     output = run_suite(strange, ("Right", "test_it_says_what_it_is"), offer="None  # {}")
-    assert "TestRight has to say what it tests: backend = what your plugin's hook gives" in output
+    assert "TestRight must set the class attribute 'backend' to a provider of your plugin" in output

@@ -62,8 +62,8 @@ _HOMES = {
     "make_response": "mock_transport",
 }
 
-# pytest shows the values of a failed assert in test files only, unless it is told before the module is imported. A
-# program that runs without pytest does not import it for this.
+# pytest shows the values of a failed assert only in test files and in modules that are registered before their import.
+# A program that runs without pytest does not import it for this.
 if sys.modules.get("pytest") is not None:
     _parts = (f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
     sys.modules["pytest"].register_assert_rewrite(*_parts)

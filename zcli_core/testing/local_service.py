@@ -1,4 +1,4 @@
-"""A service's own server, started by zCLI's local launcher on a free port, in a folder that goes with it."""
+"""A service's own server, started by zCLI's local launcher on a free port in a temporary folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PREPARE_TIMEOUT = 20.0
 
 
 class LocalService:
-    """One backend as ``z.comm.services`` runs it; what it starts lives on ``port`` and below ``folder``."""
+    """One backend as ``z.comm.services`` runs it, with its ``port`` and its ``folder``."""
 
     def __init__(self, offered: Offered[ServiceBackend], settings: Mapping[str, Any], folder: Path) -> None:
         self.port = find_free_port()
@@ -67,33 +67,33 @@ class LocalService:
 
     @property
     def target(self) -> Target:
-        """Where the server is, or would be."""
+        """Where the server listens."""
         return self.backend.target()._replace(host="127.0.0.1", port=self.port)
 
     @property
     def failure(self) -> ServiceFailure | None:
-        """Why the last call gave False."""
+        """Why the last call returned False."""
         return self.services.last_failure
 
     def start(self) -> bool:
-        """Start the server as a process of ours."""
+        """Start the server as a process of this program."""
         return self.services.start(self.name, port=self.port, launcher="local")
 
     def restart(self) -> bool:
-        """Restart it."""
+        """Restart the server."""
         return self.services.restart(self.name, port=self.port)
 
     def stop(self) -> bool:
-        """Stop it."""
+        """Stop the server."""
         return self.services.stop(self.name, port=self.port)
 
     def state(self) -> str:
-        """What a probe finds at its place: ``"ready"``, ``"stopped"``..."""
+        """The state that a probe finds: ``"ready"``, ``"stopped"``..."""
         return ask(self.backend, self.target, _ANSWER_TIMEOUT, name_strangers=False).state
 
     @property
     def pid(self) -> int | None:
-        """The server's process, None if none is alive."""
+        """The server's process id; None if none is alive."""
         held = instances.running(self._folder, self.name, None)
         return None if held is None else held.process.pid
 
@@ -108,7 +108,7 @@ class LocalService:
         return [file for file in files if file.read_bytes()[:20].split()[:1] == [b"%d" % pid]]
 
     def prepare(self) -> bool:
-        """Have the backend make the data folder ready for a server, or refuse it; False if it does not end."""
+        """Let the backend prepare or refuse the data folder; return False if it does not end."""
         held = instances.read(self._folder / self.name)
         assert held is not None, "no server was started"
         files = DataFiles(self.data, choose_account((), self.data), lambda: _PREPARE_TIMEOUT)
@@ -133,7 +133,7 @@ class LocalService:
         return not thread.is_alive()
 
     def kill(self) -> None:
-        """Kill the server the hard way and wait until it is gone."""
+        """Kill the server and wait until it is gone."""
         pid = self.pid
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -142,7 +142,7 @@ class LocalService:
 
 
 def _only(provider: Provider[ServiceBackend]) -> dict[str, PluginRecord]:
-    """A host's records where one plugin offers that service and nobody offers another."""
+    """Return a host's records with only one plugin for that service."""
     record = PluginRecord(EntryPoint("contract_suite", "", "the contract suite", ""))
     record.state = "loaded"
     record.offers = {SERVICE: [provider]}
@@ -151,7 +151,7 @@ def _only(provider: Provider[ServiceBackend]) -> dict[str, PluginRecord]:
 
 @contextlib.contextmanager
 def local_service(offered: Offered[ServiceBackend], settings: Mapping[str, Any]) -> Iterator[LocalService]:
-    """That service in a temporary folder, not started; whatever is left of it is killed at the end."""
+    """Make that service in a temporary folder, not started; remaining processes are killed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="zcli-contract-"))
     folder.chmod(0o755)  # root's servers run as an account of their own, which has to enter it
     try:

@@ -1,4 +1,4 @@
-"""A certificate for localhost, for tests and nothing else: its private key is public, here.
+"""A certificate for localhost, only for tests, because its private key is public.
 
 Self-signed for ``localhost``, 127.0.0.1 and ::1, valid from 2020 to 2120. Nothing outside a test may trust it.
 """
@@ -34,9 +34,9 @@ LOCALHOST_CERTIFICATE = LOCALHOST_PEM[LOCALHOST_PEM.index("-----BEGIN CERTIFICAT
 
 
 def server_tls() -> ssl.SSLContext:
-    """What a server on localhost proves itself with."""
+    """Return the TLS context of a server on localhost."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory(prefix="zcli-testing-") as folder:  # the ssl module takes it from a file only
+    with tempfile.TemporaryDirectory(prefix="zcli-testing-") as folder:  # the ssl module reads it only from a file
         file = Path(folder) / "localhost.pem"
         file.write_text(LOCALHOST_PEM, encoding="ascii")
         context.load_cert_chain(file)
@@ -44,5 +44,5 @@ def server_tls() -> ssl.SSLContext:
 
 
 def client_tls() -> ssl.SSLContext:
-    """What a client needs to trust that server, and no other."""
+    """Return the TLS context of a client that trusts only that server."""
     return ssl.create_default_context(cadata=LOCALHOST_CERTIFICATE)

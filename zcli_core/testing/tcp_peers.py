@@ -1,4 +1,4 @@
-"""The other side of a connection, on loopback: a stranger that answers with bytes, and a relay that spoils answers."""
+"""Peers of a TCP connection on loopback: a server of another protocol, and a relay that damages responses."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import struct
 import threading
 from typing import Any, Literal, TypeVar
 
-#: Seconds between two looks at whether a peer is to end.
+#: Seconds between two checks whether a peer should end.
 _TICK = 0.05
-#: Seconds between two pieces of an answer, so that they arrive one by one.
+#: Seconds between two pieces of a response, so that they arrive one by one.
 _BETWEEN_PIECES = 0.001
 _CHUNK = 64 * 1024
 _LONGEST = 10.0
@@ -21,14 +21,14 @@ _AT_ONCE = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 _P = TypeVar("_P", bound="TcpPeer")
 
-#: What happens once a relay has passed on all that it may.
+#: The end of a relay's connection after its limit.
 Ending = Literal["close", "reset", "stall"]
 
 
 class TcpPeer:
     """A TCP server on a free port of 127.0.0.1, ``port``. Use it as a context manager.
 
-    Derive from it and write :meth:`talk`, which is called for every connection, in a thread of its own.
+    Derive from it and write :meth:`talk`, which is called for every connection in its own thread.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class TcpPeer:
         self._listener.close()
 
     def talk(self, connection: socket.socket) -> None:
-        """Serve one connection; it is closed afterwards. An OSError ends it."""
+        """Serve one connection."""
         raise NotImplementedError
 
     def _accept(self) -> None:
@@ -68,9 +68,10 @@ class TcpPeer:
             self.talk(connection)
 
     def send(self, connection: socket.socket, data: bytes | memoryview) -> None:
-        """Send all of it, unless the peer is to end first: the other side may never read.
+        """Send all data, unless the peer ends first, because the other side may never read.
 
-        :raises OSError: the other side is gone.
+        Raises:
+            OSError: The other side is gone.
         """
         connection.settimeout(_TICK)
         rest = memoryview(data)
@@ -79,14 +80,14 @@ class TcpPeer:
                 rest = rest[connection.send(rest) :]
 
     def wait_for_end(self, connection: socket.socket) -> None:
-        """Read and drop whatever comes until the other side closes."""
+        """Read and drop data until the other side closes."""
         while not self._ending.is_set():
             if _readable(connection) and not connection.recv(_CHUNK):
                 return
 
 
 class Stranger(TcpPeer):
-    """Some other protocol: it greets everybody with these bytes, and then says nothing more.
+    """A server of another protocol: it sends these bytes to every client, and then nothing more.
 
     >>> with Stranger(b"220 mail.example.com ESMTP\\r\\n") as stranger:
     ...     ask_whatever_is_at(stranger.port)
@@ -97,19 +98,18 @@ class Stranger(TcpPeer):
         self._greeting = greeting
 
     def talk(self, connection: socket.socket) -> None:
-        """Greet and wait."""
+        """Serve one connection."""
         self.send(connection, self._greeting)
         self.wait_for_end(connection)
 
 
 class Relay(TcpPeer):
-    """Passes everything on to a server on 127.0.0.1 and its answers back, spoiling these on the way.
+    """Passes all data to a server on 127.0.0.1 and its responses back, and damages the responses.
 
-    ``piece`` sends an answer back in pieces of so many bytes, which arrive one by one.
-    ``limit`` passes on only so many bytes of all that one connection is answered; ``then`` says what follows:
-    ``"close"``, ``"reset"`` (RST, RFC 9293 section 3.5.2) or ``"stall"``, nothing at all. ``extra`` is sent before.
-    It follows once there would be more to pass on; where ``limit`` is 0, once anything is asked.
-    ``answered`` counts the bytes that went back on the connection that got most.
+    ``piece`` sends a response back in pieces of so many bytes, which arrive one by one.
+    ``limit`` passes back only so many bytes on each connection. Once there is more, or for 0 once there is a request,
+    ``extra`` is sent, and then ``then`` happens: ``"close"``, ``"reset"`` (RST, RFC 9293 section 3.5.2) or ``"stall"``,
+    which sends nothing. ``answered`` counts the bytes that went back on the connection that got most.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Relay(TcpPeer):
         self._extra = extra
 
     def talk(self, connection: socket.socket) -> None:
-        """Carry one connection."""
+        """Serve one connection."""
         with socket.create_connection(("127.0.0.1", self._server), _LONGEST) as server:
             self._carry(connection, server)
 
@@ -172,7 +172,7 @@ class Relay(TcpPeer):
         elif self._then == "reset":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         else:
-            # Closing with something unread would reset the connection, and take away what was sent.
+            # Closing with unread data would reset the connection and drop what was sent.
             client.shutdown(socket.SHUT_WR)
             self.wait_for_end(client)
 
