@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
@@ -24,11 +24,8 @@ KEYS = ("secret", "public_key_file", "jwks_file", "jwks_url")
 _SHORTEST_SECRET = 32  # bytes, as many as the hash has (RFC 7518, 3.2)
 
 
-class Verification(NamedTuple):
-    """The keys that verify tokens, and the accepted algorithms."""
-
-    keys: KeySource
-    algorithms: tuple[str, ...]
+#: The keys that verify tokens, and the algorithms of these keys.
+Verification = tuple[KeySource, tuple[str, ...]]
 
 
 def read_configuration(context: Context) -> Verification:
@@ -46,7 +43,7 @@ def read_configuration(context: Context) -> Verification:
     except InvalidKey as problem:
         shown = "" if name == "secret" else f" {getattr(settings, name)}:"
         raise ConfigError(f"{_where(config, name)}:{shown} {problem}") from None
-    return Verification(keys, _algorithms(config, settings, name, possible))
+    return keys, _algorithms(config, settings, name, possible)
 
 
 def _key_setting(config: Config, settings: Jwt) -> str:
@@ -82,10 +79,8 @@ def _where(config: Config, name: str) -> str:
 
 # The four kinds of keys ------------------------------------------------------------------------------------------
 
-_Source = tuple[KeySource, tuple[str, ...]]
 
-
-def _secret(_: Context, text: str) -> _Source:
+def _secret(_: Context, text: str) -> Verification:
     secret = text.encode("utf-8", "surrogateescape")
     if len(secret) < _SHORTEST_SECRET:
         raise InvalidKey(
@@ -109,16 +104,16 @@ def _is_a_key(secret: bytes) -> bool:
     return b'"kty"' in secret  # older versions of PyJWT accept it
 
 
-def _public_key_file(context: Context, path: Path) -> _Source:
+def _public_key_file(context: Context, path: Path) -> Verification:
     source = KeyFile(path, read_public_key, context.log)
     return source, (source.current().keys[0].algorithm,)
 
 
-def _jwks_file(context: Context, path: Path) -> _Source:
+def _jwks_file(context: Context, path: Path) -> Verification:
     return KeyFile(path, read_jwks, context.log), _ASYMMETRIC
 
 
-def _jwks_url(context: Context, url: str) -> _Source:
+def _jwks_url(context: Context, url: str) -> Verification:
     from zcli_jwt.fetching import fetch
 
     config, settings = context.config, context.config.section(Jwt)
@@ -134,7 +129,7 @@ def _jwks_url(context: Context, url: str) -> _Source:
 
 
 _ASYMMETRIC = tuple(name for name in ALGORITHMS if name != "HS256")
-_READERS: dict[str, Callable[[Context, Any], _Source]] = {
+_READERS: dict[str, Callable[[Context, Any], Verification]] = {
     "secret": _secret,
     "public_key_file": _public_key_file,
     "jwks_file": _jwks_file,

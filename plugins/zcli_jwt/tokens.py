@@ -6,7 +6,6 @@ from a token's header are quoted, shortened and escaped.
 
 from __future__ import annotations
 
-import binascii
 import json
 import math
 import re
@@ -168,28 +167,22 @@ class Verifier:
 
 
 def _read_object(part: bytes, what: str) -> dict[str, Any]:
-    """Decode the JSON object in a part of a token. Two parsers could read a duplicate name differently: refused."""
+    """Decode the JSON object in a part of a token; refuse duplicate names, which two parsers may read differently."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise InvalidToken(f"the token's {what} contains a name twice")
+        return found
+
     try:
         text = urlsafe_b64decode(part + b"=" * (-len(part) % 4)).decode()
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except _DuplicateName:
-        raise InvalidToken(f"the token's {what} contains a name twice") from None
-    except (ValueError, binascii.Error, RecursionError):
-        raise InvalidToken(f"the token's {what} cannot be decoded") from None
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        value = None
     if not isinstance(value, dict):
         raise InvalidToken(f"the token's {what} cannot be decoded")
     return value
-
-
-class _DuplicateName(Exception):  # noqa: N818
-    pass
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _DuplicateName
-    return found
 
 
 def _refuse_constant(name: str) -> Any:

@@ -39,36 +39,25 @@ class Agreement:
 
 def negotiate(values: list[str], offer: Compression) -> Agreement | None:
     """Accept the first of the client's offers that the server supports; None if there is none (RFC 7692, 5 and 7.1)."""
-    for name, parameters in _parse(values):
-        if name == NAME and parameters is not None:
-            agreement = _agree(parameters, offer)
-            if agreement is not None:
-                return agreement
+    for text in ",".join(values).split(","):
+        parameters = _parse(text)
+        agreement = None if parameters is None else _agree(parameters, offer)
+        if agreement is not None:
+            return agreement
     return None
 
 
-def _parse(values: list[str]) -> list[tuple[str, list[tuple[str, str | None]] | None]]:
-    """Return every offer as its name and parameters; the parameters are None if they are malformed."""
-    offers: list[tuple[str, list[tuple[str, str | None]] | None]] = []
-    for offer in ",".join(values).split(","):
-        pieces = offer.split(";")
-        parameters: list[tuple[str, str | None]] | None = []
-        for piece in pieces[1:]:
-            match = _PARAMETER.fullmatch(piece)
-            if match is None or parameters is None:
-                parameters = None
-                break
-            parameters.append((match[1], match[2] or match[3]))
-        offers.append((pieces[0].strip(), parameters))
-    return offers
+def _parse(text: str) -> dict[str, str | None] | None:
+    """Return the parameters of an offer; None if it is another extension, malformed, or has a parameter twice."""
+    name, *pieces = text.split(";")
+    found = [match for piece in pieces if (match := _PARAMETER.fullmatch(piece))]
+    parameters = {match[1]: match[2] or match[3] for match in found}
+    return parameters if name.strip() == NAME and len(parameters) == len(pieces) else None
 
 
-def _agree(parameters: list[tuple[str, str | None]], offer: Compression) -> Agreement | None:
-    given = dict(parameters)
-    if len(given) != len(parameters):
-        return None  # a parameter twice: decline (RFC 7692, 7.1)
+def _agree(parameters: dict[str, str | None], offer: Compression) -> Agreement | None:
     server_bits = client_bits = offer.window_bits
-    for name, value in parameters:
+    for name, value in parameters.items():
         if name in ("server_no_context_takeover", "client_no_context_takeover"):
             if value is not None:
                 return None
@@ -85,18 +74,16 @@ def _agree(parameters: list[tuple[str, str | None]], offer: Compression) -> Agre
                 client_bits = min(client_bits, bits)
         else:
             return None  # an unknown parameter: decline (RFC 7692, 7.1)
-    accepted = [NAME]
-    if "server_no_context_takeover" in given:
-        accepted.append("server_no_context_takeover")
-    if "server_max_window_bits" in given:
-        accepted.append(f"server_max_window_bits={server_bits}")
-    if "client_no_context_takeover" in given:
-        accepted.append("client_no_context_takeover")
-    if "client_max_window_bits" in given:
-        accepted.append(f"client_max_window_bits={client_bits}")
-    else:
+    accepted = {
+        "server_no_context_takeover": "",
+        "server_max_window_bits": f"={server_bits}",
+        "client_no_context_takeover": "",
+        "client_max_window_bits": f"={client_bits}",
+    }
+    header = "; ".join([NAME, *(name + value for name, value in accepted.items() if name in parameters)])
+    if "client_max_window_bits" not in parameters:
         client_bits = 15  # a client that does not offer the parameter may use the largest window
-    return Agreement(server_bits, max(9, client_bits), "client_no_context_takeover" in given, "; ".join(accepted))
+    return Agreement(server_bits, max(9, client_bits), "client_no_context_takeover" in parameters, header)
 
 
 def _bits(value: str | None) -> int | None:

@@ -8,6 +8,7 @@ import functools
 import logging
 import socket
 import ssl
+import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -33,22 +34,20 @@ _MARGIN = 16
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class ExhaustionLog:
-    """Logs, once per :data:`LOG_INTERVAL`, that the system has no resources for another connection."""
+class Interval:
+    """Limits how often something is done, such as a repeated log line."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, log: logging.Logger) -> None:
-        self._loop = loop
-        self._log = log
-        self._logged_at: float | None = None
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = -seconds
 
-    def report(self, reason: str) -> None:
-        """Log the reason, unless that was done a short while ago."""
-        now = self._loop.time()
-        if self._logged_at is None or now - self._logged_at >= LOG_INTERVAL:
-            self._logged_at = now
-            limit = _descriptor_limit()
-            shown = "" if limit is None else f"; the limit of open files is {limit}"
-            self._log.error("new clients cannot be accepted at the moment: %s%s", reason, shown)
+    def is_over(self) -> bool:
+        """Return whether the last True is at least so many seconds ago."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
 
 
 def _descriptor_limit() -> int | None:
@@ -89,7 +88,7 @@ class AcceptLoop:
             log: The log for errors of accepting.
         """
         self.loop = asyncio.get_running_loop()
-        self._exhaustion = ExhaustionLog(self.loop, log)
+        self._log_interval = Interval(LOG_INTERVAL)
         self._evict = evict
         self._few_left = few_left
         self._sockets = sockets
@@ -135,9 +134,15 @@ class AcceptLoop:
         limit = _descriptor_limit()
         if limit is None or sock is None or sock.fileno() < limit - _MARGIN:
             return False
-        self._exhaustion.report("nearly all descriptors are in use")
+        self._log_shortage("nearly all descriptors are in use")
         self._few_left()
         return True
+
+    def _log_shortage(self, reason: str) -> None:
+        if self._log_interval.is_over():
+            limit = _descriptor_limit()
+            shown = "" if limit is None else f"; the limit of open files is {limit}"
+            self._log.error("new clients cannot be accepted at the moment: %s%s", reason, shown)
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(_IN_A_ROW):
@@ -150,7 +155,7 @@ class AcceptLoop:
                 if error.errno not in _EXHAUSTED:
                     self._log.exception("accepting a connection failed")
                 else:
-                    self._exhaustion.report(error.strerror or str(error))
+                    self._log_shortage(error.strerror or str(error))
                     if self._evict():
                         pause = 0.0  # the loop closes that connection first
                 # The clients wait in the queue of the socket meanwhile.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zcli_core.websocket.contract import Cause, Closed, ClosedBy, State
 from zcli_core.websocket.parts.close_frame_scanner import CloseFrameScanner
-from zcli_core.websocket.parts.delivery import Decoder, MessageDelivery
+from zcli_core.websocket.parts.delivery import MessageDelivery
 from zcli_core.websocket.parts.events import Close, Failure
 from zcli_core.websocket.parts.frames import close_frame, may_be_sent
 from zcli_core.websocket.parts.sending import release_buffer
@@ -17,8 +17,7 @@ from zcli_core.websocket.parts.unread import UnreadData
 if TYPE_CHECKING:
     import asyncio
 
-    from zcli_core.websocket.contract import Message, Prepared, Request
-    from zcli_core.websocket.parts.listener import AsyncioListener
+    from zcli_core.websocket.contract import Message, Prepared
 
 _OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 
@@ -42,23 +41,7 @@ class AsyncioConnection(MessageDelivery):
     A transport derives from it, adds ``send`` and ``send_prepared``, and passes its decoder.
     """
 
-    __slots__ = ("__weakref__", "_closing_timer", "_id", "_undelivered", "_waiters")
-
-    def __init__(
-        self,
-        listener: AsyncioListener[Any],
-        transport: asyncio.Transport,
-        request: Request,
-        subprotocol: str | None,
-        decoder: Decoder,
-        extensions: str | None = None,
-    ) -> None:
-        super().__init__(listener, transport, request, subprotocol, decoder, extensions)
-        #: Messages that were received and not delivered.
-        self._undelivered = 0
-        self._closing_timer: asyncio.TimerHandle | None = None
-        self._waiters: list[asyncio.Future[Closed]] | None = None
-        self._id: uuid.UUID | None = None
+    __slots__ = ("__weakref__",)
 
     @property
     def id(self) -> uuid.UUID:

@@ -13,6 +13,7 @@ from zcli_core.websocket.parts.unread import UnreadData
 
 if TYPE_CHECKING:
     import asyncio
+    import uuid
 
     from zcli_core.websocket.contract import Message, Receiver, Request
     from zcli_core.websocket.parts.close_frame_scanner import CloseFrameScanner
@@ -93,8 +94,9 @@ class MessageDelivery(Sender):
     """
 
     __slots__ = (
-        "_decoder", "_end", "_end_reported", "_gone", "_held", "_lost", "_probation", "_read_buffer",
-        "_reading_paused", "_receiver", "_scanner", "_unread", "extensions", "request", "subprotocol",
+        "_closing_timer", "_decoder", "_end", "_end_reported", "_gone", "_held", "_id", "_lost", "_probation",
+        "_read_buffer", "_reading_paused", "_receiver", "_scanner", "_undelivered", "_unread", "_waiters", "extensions",
+        "request", "subprotocol",
     )  # fmt: skip
 
     def __init__(
@@ -129,6 +131,12 @@ class MessageDelivery(Sender):
         self._unread: UnreadData | None = None
         #: Reads instead of the decoder once nothing is delivered any more.
         self._scanner: CloseFrameScanner | None = None
+        #: The number of messages that were received and not delivered.
+        self._undelivered = 0
+        #: Ends the connection after ``close_timeout``; see :mod:`.connection`, also for the others.
+        self._closing_timer: asyncio.TimerHandle | None = None
+        self._waiters: list[asyncio.Future[Closed]] | None = None
+        self._id: uuid.UUID | None = None
 
     # What the connection adds -------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from zcli_core.websocket.parts.accept_loop import LOG_INTERVAL, AcceptLoop, certificate_problem
+from zcli_core.websocket.parts.accept_loop import LOG_INTERVAL, AcceptLoop, Interval, certificate_problem
 from zcli_core.websocket.parts.allocator import keep_large_blocks
 from zcli_core.websocket.parts.binding import listening_sockets
 from zcli_core.websocket.parts.connection import AsyncioConnection
@@ -46,7 +46,7 @@ class AsyncioListener(Generic[C]):
         self.connections: set[C] = set()
         #: Connections that are not admitted: in the TLS handshake, in the upgrade, or refused and still open.
         self.pending = PendingConnections(limits.max_pending_connections)
-        self._logged_full_at = self._lowered_at = -LOG_INTERVAL
+        self._log_interval, self._lower_interval = Interval(LOG_INTERVAL), Interval(_LOWER_INTERVAL)
         #: The buffer that every connection reads into. The loop reads and delivers in one step, so one is enough.
         self.read_buffer = memoryview(bytearray(_READ_SIZE))
         #: Bytes that wait in one place of a connection before it counts as slow. There are two such places.
@@ -125,8 +125,7 @@ class AsyncioListener(Generic[C]):
 
     def add_pending(self, connection: PendingConnection, address: Address) -> None:
         """Count a client that is not admitted; over the limit another one is closed for it."""
-        if self.pending.add(connection, address) and self.loop.time() - self._logged_full_at >= LOG_INTERVAL:
-            self._logged_full_at = self.loop.time()
+        if self.pending.add(connection, address) and self._log_interval.is_over():
             self.log.warning(
                 "%d connections are in the handshake or being refused, which is the limit; the oldest ones of the "
                 "address with most of them are closed for new ones; %d were closed so far",
@@ -135,10 +134,9 @@ class AsyncioListener(Generic[C]):
 
     def _lower_limit(self) -> None:
         """Allow one pending connection less than there are now, for a while, because few descriptors are left."""
-        pending, now = self.pending, self.loop.time()
-        if now - self._lowered_at < _LOWER_INTERVAL:
+        pending = self.pending
+        if not self._lower_interval.is_over():
             return
-        self._lowered_at = now
         if self._restore_timer is None:
             self._restore_timer = self.loop.call_later(LOG_INTERVAL, self._restore_limit)
         pending.limit = max(len(pending) - 1, 1)
