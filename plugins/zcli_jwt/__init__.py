@@ -1,4 +1,4 @@
-"""An auth strategy that admits the bearers of a signed JSON Web Token (RFC 7519): the extra ``jwt``."""
+"""An auth strategy that admits clients with a signed JSON Web Token (RFC 7519). It needs the extra ``jwt``."""
 
 from __future__ import annotations
 

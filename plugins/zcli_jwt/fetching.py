@@ -1,7 +1,7 @@
-"""Fetching a key set over HTTP: one answer, of a bounded size, within a bounded time, from that address and no other.
+"""Fetching a key set over HTTP: one response, of limited size, in limited time, without redirects.
 
-It trusts whom zCLI's HTTP client trusts (``http.ca_file``, else the system's authorities), and over https it takes
-the environment's proxies unless ``http.trust_env`` is off.
+It trusts the same certificate authorities as zCLI's HTTP client (``http.ca_file``, or else the system's). Over https it
+uses the environment's proxies, unless ``http.trust_env`` is off.
 """
 
 from __future__ import annotations
@@ -12,155 +12,131 @@ import socket
 import ssl
 import threading
 import time
-import urllib.error
-import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
 
+from zcli_core.http.contract import TransportFailure, Url
+from zcli_core.http.parts.proxies import proxy_for
 from zcli_core.net.tls import client_context
-from zcli_jwt.keys import MAX_JWKS_BYTES, UnusableKey
+from zcli_jwt.keys import MAX_JWKS_BYTES, InvalidKey
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
+    from zcli_core.config.sections import Http
 
-_PIECE = 16 * 1024
+_READ_SIZE = 16 * 1024
+_HEADERS = {"User-Agent": "zcli-jwt", "Accept": "application/jwk-set+json, application/json"}
 
 
 def fetch(url: str, config: Config, timeout: float) -> bytes:
-    """The body of the answer to a GET.
+    """Return the body of the response to a GET.
 
-    A redirect is not followed: keys are taken from where the configuration says.
+    A redirect is an error, because keys are only accepted from the configured address.
 
-    :raises UnusableKey: there is none, with the cause.
+    Args:
+        url: The address, as ``jwt.jwks_url`` allows it.
+        config: The configuration, for the section ``http``.
+        timeout: Seconds for everything together.
+
+    Raises:
+        InvalidKey: There is no such response; the message says why.
     """
-    deadline = _Deadline(timeout)
+    parts = urlsplit(url)
+    connection = _make_connection(parts, config.http, timeout)
+    deadline = _Deadline(connection, timeout)
     try:
-        with deadline, _opener(url, config, deadline).open(url, timeout=timeout) as response:
-            data = _read(response)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise UnusableKey(f"it was answered with the status {error.code}") from None
+        with deadline:
+            deadline.connect()
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("GET", target, headers=_HEADERS)
+            with connection.getresponse() as response:
+                if response.status != http.HTTPStatus.OK:
+                    raise InvalidKey(f"the server responded with status {response.status}")
+                data = _read(response)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        if deadline.passed:
-            raise UnusableKey(f"it did not come within {timeout:g} s") from None
-        raise UnusableKey(_describe(error)) from None
-    if deadline.passed:  # a body whose length nobody announced looks complete wherever it is cut off
-        raise UnusableKey(f"it did not come within {timeout:g} s")
+        if not deadline.has_passed:
+            raise InvalidKey(_describe(error)) from None
+    finally:
+        connection.close()
+    if deadline.has_passed:  # a body of unknown length looks complete wherever it is cut off
+        raise InvalidKey(f"not received within {timeout:g} s")
     return data
 
 
-def _read(response: Any) -> bytes:
-    data = b""
-    while piece := response.read(_PIECE):
-        data += piece
-        if len(data) > MAX_JWKS_BYTES:
-            raise UnusableKey(f"it has more than {MAX_JWKS_BYTES} bytes")
-    if response.length:  # fewer bytes than were announced: read(n) does not complain
-        raise UnusableKey("it ended too early")
-    return data
-
-
-def _describe(error: Exception) -> str:
-    reason = getattr(error, "reason", None)
-    cause = reason if isinstance(error, urllib.error.URLError) and isinstance(reason, Exception) else error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"its server's certificate is not trusted: {cause.verify_message}"
-    if isinstance(cause, TimeoutError):
-        return "its server does not answer"
-    if isinstance(cause, OSError) and cause.strerror:
-        return f"its server cannot be reached: {cause.strerror}"
-    if isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed"):
-        return "the proxy does not let us through to its server"
-    return f"its server does not answer as it should ({type(cause).__name__})"
-
-
-# The parts of urllib ---------------------------------------------------------------------------------------------
+def _make_connection(parts: SplitResult, settings: Http, timeout: float) -> http.client.HTTPConnection:
+    host = parts.hostname or ""
+    if parts.scheme.lower() == "http":  # an address of this machine, which a proxy cannot reach
+        return http.client.HTTPConnection(host, parts.port or 80, timeout=timeout)
+    try:
+        context = client_context(settings.ca_file)
+    except OSError as error:
+        raise InvalidKey(f"http.ca_file ({settings.ca_file}) cannot be used: {error.strerror}") from None
+    port = parts.port or 443
+    try:
+        proxy = proxy_for(Url("https", host, port, parts.path)) if settings.trust_env else None
+    except TransportFailure as failure:
+        raise InvalidKey(failure.message) from None
+    if proxy is None:
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+    if proxy.scheme != "http":
+        raise InvalidKey(f"the proxy for it must be an http:// address, got {proxy.scheme}://{proxy.host}:{proxy.port}")
+    connection = http.client.HTTPSConnection(proxy.host, proxy.port, timeout=timeout, context=context)
+    connection.set_tunnel(host, port, {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {})
+    return connection
 
 
 class _Deadline:
-    """Ends what reads from a socket when the time is over: a timeout of urllib's begins anew with each byte."""
+    """Shuts a connection down when the time is over. The timeout of a socket starts again with each byte."""
 
-    def __init__(self, seconds: float) -> None:
-        self._ends = time.monotonic() + seconds
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-        self._lock = threading.Lock()
+    def __init__(self, connection: http.client.HTTPConnection, seconds: float) -> None:
+        self._connection = connection
         self._socket: socket.socket | None = None
+        self._ends = time.monotonic() + seconds
+        self._timer = threading.Timer(seconds, self._shut_down)
+        self._timer.daemon = True
 
     @property
-    def passed(self) -> bool:
+    def has_passed(self) -> bool:
         return time.monotonic() >= self._ends
 
-    def watch(self, connected: socket.socket) -> None:
-        """Shut this one down in time."""
-        with self._lock:
-            self._socket = connected
-        if self.passed:
-            self._end()
+    def connect(self) -> None:
+        """Connect. The response takes the socket from the connection, so it is kept here."""
+        self._connection.connect()
+        self._socket = self._connection.sock
+        if self.has_passed:
+            raise TimeoutError
 
-    def _end(self) -> None:
-        with self._lock:
-            if self._socket is not None:
-                with contextlib.suppress(OSError):
-                    # Not TLS's own way, which would wait for the other side.
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+    def _shut_down(self) -> None:
+        sock = self._socket or self._connection.sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # TLS's own method would wait for the server
 
     def __enter__(self) -> None:
         self._timer.start()
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
-        with self._lock:
-            self._socket = None
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None  # the answer is then an HTTPError
+def _read(response: http.client.HTTPResponse) -> bytes:
+    data = b""
+    while piece := response.read(_READ_SIZE):
+        data += piece
+        if len(data) > MAX_JWKS_BYTES:
+            raise InvalidKey(f"larger than {MAX_JWKS_BYTES} bytes")
+    if response.length:  # read(n) does not report missing bytes
+        raise InvalidKey("the response ended too early")
+    return data
 
 
-def _opener(url: str, config: Config, deadline: _Deadline) -> urllib.request.OpenerDirector:
-    settings = config.http
-    handlers: list[Any] = [_NoRedirect()]
-    if url.lower().startswith("https:"):
-        proxies: Any = None if settings.trust_env else {}  # None: the environment's
-        handlers += [urllib.request.ProxyHandler(proxies), _https(_tls(settings.ca_file), deadline)]
-    else:
-        handlers.append(_http(deadline))  # this machine, which no proxy can reach for us
-    opener = urllib.request.OpenerDirector()
-    for handler in (*handlers, urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor()):
-        opener.add_handler(handler)
-    opener.addheaders = [("User-Agent", "zcli-jwt"), ("Accept", "application/jwk-set+json, application/json")]
-    return opener
-
-
-def _http(deadline: _Deadline) -> urllib.request.HTTPHandler:
-    class Connection(http.client.HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            deadline.watch(self.sock)
-
-    class Handler(urllib.request.HTTPHandler):
-        def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-            return self.do_open(Connection, request)
-
-    return Handler()
-
-
-def _https(context: ssl.SSLContext, deadline: _Deadline) -> urllib.request.HTTPSHandler:
-    class Connection(http.client.HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            deadline.watch(self.sock)
-
-    class Handler(urllib.request.HTTPSHandler):
-        def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-            return self.do_open(Connection, request, context=context)
-
-    return Handler()
-
-
-def _tls(ca_file: Any) -> ssl.SSLContext:
-    try:
-        return client_context(ca_file)
-    except OSError as error:
-        raise UnusableKey(f"http.ca_file ({ca_file}) cannot be used: {error.strerror}") from None
+def _describe(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted: {error.verify_message}"
+    if isinstance(error, TimeoutError):
+        return "the server does not respond"
+    if isinstance(error, OSError) and error.strerror:
+        return f"the server cannot be reached: {error.strerror}"
+    if isinstance(error, OSError) and str(error).startswith("Tunnel connection failed"):
+        return "the proxy refused the connection to the server"
+    return f"the server's response is invalid ({type(error).__name__})"

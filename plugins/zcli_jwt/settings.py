@@ -1,4 +1,4 @@
-"""The section ``jwt``: which tokens are genuine, and whose they are."""
+"""The section ``jwt``: the key that verifies tokens, and the claims that a token must have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zcli_core.config.settings import Section, setting
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: The signature algorithms that there are to choose from (RFC 7518, 3.1). ``none`` is none of them.
+#: The supported signature algorithms (RFC 7518, 3.1); ``none`` is not one of them.
 ALGORITHMS = ("HS256", "RS256", "ES256")
 
 
@@ -18,7 +18,10 @@ def _algorithms(value: Any) -> str | None:
 
 
 def _fetchable(value: Any) -> str | None:
-    """A key that came over plain HTTP is anybody's, and a password in a URL would be shown with it."""
+    """Return what is expected instead of an unsafe URL.
+
+    Keys that come over plain HTTP could be replaced on the way, and a password in the URL would be logged with it.
+    """
     if value is None:
         return None
     import ipaddress
@@ -30,7 +33,7 @@ def _fetchable(value: Any) -> str | None:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         return expected
-    # A blank or a control character would be sent as a part of the request.
+    # A space or a control character would be sent as a part of the request.
     if not host or "@" in parts.netloc or not value.isascii() or not value.isprintable() or " " in value:
         return expected
     if parts.scheme == "https":
@@ -43,7 +46,7 @@ def _fetchable(value: Any) -> str | None:
 
 
 class Jwt(Section, name="jwt"):
-    """Which JSON Web Tokens admit a client; one of the four keys has to be set."""
+    """The JSON Web Tokens that admit a client. Exactly one of the four key settings must be set."""
 
     secret: str | None = setting(
         None, "secret for verifying JSON Web Tokens signed with HS256, at least 32 bytes", secret=True

@@ -1,11 +1,11 @@
-"""The strategy ``jwt``: whoever shows a JSON Web Token that is genuine and valid is the one that it names.
+"""The strategy ``jwt``: identifies a client by a valid JSON Web Token.
 
-The token is looked for as :mod:`zcli_core.auth.parts` says. One that has not the shape of a JSON Web
-Token is left to the strategies that follow, so ``auth = ["jwt", "token"]`` takes either kind; the other way round
-``token`` would reject every JSON Web Token, being no token of its own.
+The places where a token may be are those of :mod:`zcli_core.auth.parts`. A token that is not formatted as a JWT is
+passed to the next strategy, so ``auth = ["jwt", "token"]`` accepts both kinds. In the other order, ``token`` rejects
+every JSON Web Token.
 
-The claims are ``get_client_info(websocket)["claims"]``, all of them, read only. The token itself is kept nowhere.
-The connection is closed (1008) when the token expires, unless ``jwt.close_at_expiry`` is off.
+All claims are in ``get_client_info(websocket)["claims"]``, read only. The token itself is not stored. The connection is
+closed (1008) when the token expires, unless ``jwt.close_at_expiry`` is off.
 """
 
 from __future__ import annotations
@@ -15,44 +15,18 @@ from typing import TYPE_CHECKING
 
 from zcli_core.auth.contract import Identified, Rejected, Verdict
 from zcli_core.auth.parts import BearerToken, find_bearer_token
-from zcli_jwt.configured import read_configuration
-from zcli_jwt.keys import KeySet
-from zcli_jwt.remote import RemoteKeys
+from zcli_jwt.configuration import read_configuration
+from zcli_jwt.remote_keys import RemoteKeys
 from zcli_jwt.settings import Jwt
-from zcli_jwt.tokens import Header, Refused, UnknownKey, Verifier, is_jwt
+from zcli_jwt.tokens import InvalidToken, TokenHeader, UnknownKey, Verifier, is_jwt
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from zcli_core.auth.contract import AuthStrategy
     from zcli_core.plugins.contract import Context
     from zcli_core.websocket.contract import Request
-    from zcli_jwt.sources import KeySource
-
-
-class Judge:
-    """Everything about a verdict but where the keys are from."""
-
-    def __init__(self, verifier: Verifier, max_token_bytes: int, cookie: str | None) -> None:
-        """``cookie`` is the name of a cookie that may hold the token."""
-        self._verifier = verifier
-        self._max_bytes = max_token_bytes
-        self._cookie = cookie
-
-    def find(self, request: Request) -> tuple[BearerToken, Header] | None:
-        """The token of a request, and what it says of itself; None if there is none. Raises Refused."""
-        found = find_bearer_token(request, self._cookie)
-        if isinstance(found, Rejected):
-            raise Refused(found.cause)
-        if found is None:
-            return None
-        if len(found.value) > self._max_bytes:
-            raise Refused(f"the token has {len(found.value)} bytes; jwt.max_token_bytes is {self._max_bytes}")
-        return (found, self._verifier.read_header(found.value)) if is_jwt(found.value) else None
-
-    def judge(self, token: BearerToken, header: Header, keys: KeySet) -> Identified:
-        """Whose token it is. Raises Refused; UnknownKey if a newer set of keys might have the one that it names."""
-        claims = self._verifier.verify(token.value, self._verifier.choose_key(keys, header))
-        identity, expires_at = self._verifier.identity(claims), self._verifier.expires_at(claims)
-        return Identified(identity, MappingProxyType(claims), token.subprotocol, expires_at)
+    from zcli_jwt.key_file import KeySource
 
 
 class JwtStrategy:
@@ -60,72 +34,101 @@ class JwtStrategy:
 
     never_blocks = True
 
-    def __init__(self, judge: Judge, keys: KeySource) -> None:
-        self._judge = judge
+    def __init__(self, verifier: Verifier, max_token_bytes: int, cookie: str | None, keys: KeySource) -> None:
+        """Keep the arguments; ``cookie`` is the name of a cookie that may contain the token."""
+        self._verifier = verifier
+        self._max_bytes = max_token_bytes
+        self._cookie = cookie
         self._keys = keys
 
-    def authenticate(self, request: Request) -> Verdict:
-        """Judge the token of a request, if it has one."""
+    def authenticate(self, request: Request) -> Verdict | Awaitable[Verdict]:
+        """Authenticate a request by its token, if it has one."""
         try:
-            found = self._judge.find(request)
-            return found and self._judge.judge(*found, self._keys.current())
-        except Refused as refused:
-            return Rejected(str(refused))
+            found = self._find(request)
+            return found and self._identify(*found)
+        except InvalidToken as invalid:
+            return Rejected(str(invalid))
+
+    def _find(self, request: Request) -> tuple[BearerToken, TokenHeader] | None:
+        """Return the token of a request and its header; None if there is no JWT. Raises InvalidToken."""
+        found = find_bearer_token(request, self._cookie)
+        if isinstance(found, Rejected):
+            raise InvalidToken(found.cause)
+        if found is None:
+            return None
+        if len(found.value) > self._max_bytes:
+            raise InvalidToken(
+                f"the token must have at most {self._max_bytes} bytes (jwt.max_token_bytes), got {len(found.value)}"
+            )
+        return (found, self._verifier.read_header(found.value)) if is_jwt(found.value) else None
+
+    def _identify(self, token: BearerToken, header: TokenHeader) -> Identified:
+        """Return the client of a token.
+
+        Raises:
+            UnknownKey: The token names a key that is not known now.
+            InvalidToken: The token is not accepted for any other reason.
+        """
+        key = self._verifier.choose_key(self._keys.current(), header)
+        claims = self._verifier.verify(token.value, key)
+        identity, expires_at = self._verifier.identity(claims), self._verifier.expires_at(claims)
+        return Identified(identity, MappingProxyType(claims), token.subprotocol, expires_at)
 
 
-class UnjudgeableToken(Refused):
-    """The key that it names is not known, and may be one that could not be fetched."""
+class RemoteJwtStrategy(JwtStrategy):
+    """Identifies clients by keys that are fetched from time to time; most clients do not wait for that."""
 
+    never_blocks = False
+    _keys: RemoteKeys
 
-class RemoteJwtStrategy:
-    """Identifies clients by keys that have to be fetched now and then; most clients do not notice."""
-
-    def __init__(self, judge: Judge, keys: RemoteKeys, patience: float) -> None:
-        """Begin to fetch the keys. ``patience`` is what a client is kept waiting for them at most, in seconds."""
-        self._judge = judge
-        self._keys = keys
-        self._patience = patience
+    def __init__(
+        self, verifier: Verifier, max_token_bytes: int, cookie: str | None, keys: RemoteKeys, max_wait: float
+    ) -> None:
+        """Begin to fetch the keys. A client waits at most ``max_wait`` seconds for a fetch."""
+        super().__init__(verifier, max_token_bytes, cookie, keys)
+        self._max_wait = max_wait
         keys.begin_fetch()
 
     async def authenticate(self, request: Request) -> Verdict:
-        """Judge the token of a request, if it has one; fetch the keys first if it is time to."""
+        """Authenticate a request by its token, if it has one; fetch the keys first if they are too old."""
+        keys = self._keys
         try:
-            found = self._judge.find(request)
-            return found and await self._judge_by_fresh_keys(*found)
-        except UnjudgeableToken as refused:
-            return Rejected(str(refused), counts=False)
-        except Refused as refused:
-            return Rejected(str(refused))
+            found = self._find(request)
+            return found and await self._identify_by_fresh_keys(*found)
+        except UnknownKey as unknown:
+            if not keys.last_error:
+                return Rejected(str(unknown))
+            # The key may be among those that could not be fetched.
+            return Rejected(f"{unknown}; {keys.name}: {keys.last_error}", counts=False)
+        except InvalidToken as invalid:
+            return Rejected(str(invalid))
 
-    async def _judge_by_fresh_keys(self, token: BearerToken, header: Header) -> Identified:
+    async def _identify_by_fresh_keys(self, token: BearerToken, header: TokenHeader) -> Identified:
         keys = self._keys
         if not keys.is_fresh:
-            if keys.trouble is not None and keys.current().keys:
-                keys.begin_fetch()  # what has failed before is not waited for by those who can do without
+            if keys.last_error is not None and keys.current().keys:
+                keys.begin_fetch()  # clients whose key is known do not wait for a fetch that failed before
             else:
-                await keys.fetched(self._patience)
+                await keys.fetched(self._max_wait)
         try:
-            return self._judge.judge(token, header, keys.current())
+            return self._identify(token, header)
         except UnknownKey:
-            await keys.fetched(self._patience)
-        try:
-            return self._judge.judge(token, header, keys.current())
-        except UnknownKey as unknown:
-            if keys.trouble:  # its key may well be among those that could not be fetched
-                raise UnjudgeableToken(f"{unknown}; {keys.name}: {keys.trouble}") from None
-            raise
+            await keys.fetched(self._max_wait)
+            return self._identify(token, header)
 
 
 def make_strategy(context: Context) -> AuthStrategy:
-    """The strategy that the section ``jwt`` describes.
+    """Make the strategy that the section ``jwt`` describes.
 
-    :raises ConfigError: no token could ever be accepted, or some that should not.
+    Raises:
+        ConfigError: The settings would accept no token, or unsafe ones.
     """
     settings = context.config.section(Jwt)
     keys, algorithms = read_configuration(context)
     cookie = context.config.websocket.token_cookie
-    judge = Judge(Verifier(settings, algorithms), settings.max_token_bytes, cookie)
+    verifier = Verifier(settings, algorithms)
     if not isinstance(keys, RemoteKeys):
-        return JwtStrategy(judge, keys)
-    # A client may have to wait twice, and has to be told before the server gives up on its strategy.
-    return RemoteJwtStrategy(judge, keys, min(settings.jwks_timeout, context.config.websocket.open_timeout / 4))
+        return JwtStrategy(verifier, settings.max_token_bytes, cookie, keys)
+    # A client may wait twice, and must get its refusal before the server's open_timeout ends the strategy.
+    max_wait = min(settings.jwks_timeout, context.config.websocket.open_timeout / 4)
+    return RemoteJwtStrategy(verifier, settings.max_token_bytes, cookie, keys, max_wait)

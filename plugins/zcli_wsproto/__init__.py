@@ -1,4 +1,4 @@
-"""The default WebSocket transport: an asyncio protocol with a decoder of its own."""
+"""The default WebSocket transport: asyncio, and a decoder in Python."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def _transport(context: Context) -> Transport:
 
 @hookimpl
 def zcli_websocket_transports() -> Iterable[Provider[Transport]]:
-    """Give the transport ``wsproto``; asyncio is imported when it is selected."""
+    """Offer the transport ``wsproto``; asyncio is imported when it is selected."""
     return [Provider("wsproto", "pure Python, RFC 6455 and permessage-deflate", _transport)]

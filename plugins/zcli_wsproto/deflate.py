@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): what is agreed on with a client, and the compression of messages."""
+"""permessage-deflate (RFC 7692): the negotiation with a client, and the compression of messages."""
 
 from __future__ import annotations
 
@@ -20,62 +20,51 @@ _PARAMETER = re.compile(rf'\s*({_NAME})\s*(?:=\s*(?:({_NAME})|"({_NAME})")\s*)?'
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What was agreed with one client.
+    """The parameters that were agreed on with one client.
 
-    The server never keeps a window over messages, so that one compressed frame serves a whole broadcast and a
-    connection holds no compressor. It says so (``server_no_context_takeover``) only to a client that offers it: any
-    other client must be ready for a kept window anyway, and some clients reject parameters that they have not offered.
+    The server never keeps its window between messages. So one compressed frame serves a whole broadcast, and a
+    connection holds no compressor. It sends ``server_no_context_takeover`` only to a client that offers it: any other
+    client must support a kept window anyway, and some clients reject parameters that they have not offered.
     """
 
-    #: The window that we compress with.
+    #: The window that the server compresses with, as a power of two.
     server_bits: int
     #: The window that the server decompresses with: at least the one that the client compresses with.
     client_bits: int
     #: Whether the client starts each message with an empty window.
     client_forgets: bool
-    #: The value of our Sec-WebSocket-Extensions header.
+    #: The value of the response's Sec-WebSocket-Extensions header.
     header: str
 
 
 def negotiate(values: list[str], offer: Compression) -> Agreement | None:
-    """Choose the first of the client's offers that we can serve; None if there is none (RFC 7692, 5 and 7.1)."""
-    for name, parameters in _parse(values):
-        if name == NAME and parameters is not None:
-            agreement = _agree(parameters, offer)
-            if agreement is not None:
-                return agreement
+    """Accept the first of the client's offers that the server supports; None if there is none (RFC 7692, 5 and 7.1)."""
+    for text in ",".join(values).split(","):
+        parameters = _parse(text)
+        agreement = None if parameters is None else _agree(parameters, offer)
+        if agreement is not None:
+            return agreement
     return None
 
 
-def _parse(values: list[str]) -> list[tuple[str, list[tuple[str, str | None]] | None]]:
-    """Every offer as its name and parameters; the parameters are None if they are malformed."""
-    offers: list[tuple[str, list[tuple[str, str | None]] | None]] = []
-    for offer in ",".join(values).split(","):
-        pieces = offer.split(";")
-        parameters: list[tuple[str, str | None]] | None = []
-        for piece in pieces[1:]:
-            match = _PARAMETER.fullmatch(piece)
-            if match is None or parameters is None:
-                parameters = None
-                break
-            parameters.append((match[1], match[2] or match[3]))
-        offers.append((pieces[0].strip(), parameters))
-    return offers
+def _parse(text: str) -> dict[str, str | None] | None:
+    """Return the parameters of an offer; None if it is another extension, malformed, or has a parameter twice."""
+    name, *pieces = text.split(";")
+    found = [match for piece in pieces if (match := _PARAMETER.fullmatch(piece))]
+    parameters = {match[1]: match[2] or match[3] for match in found}
+    return parameters if name.strip() == NAME and len(parameters) == len(pieces) else None
 
 
-def _agree(parameters: list[tuple[str, str | None]], offer: Compression) -> Agreement | None:
-    given = dict(parameters)
-    if len(given) != len(parameters):
-        return None  # a parameter twice: decline (RFC 7692, 7.1)
+def _agree(parameters: dict[str, str | None], offer: Compression) -> Agreement | None:
     server_bits = client_bits = offer.window_bits
-    for name, value in parameters:
+    for name, value in parameters.items():
         if name in ("server_no_context_takeover", "client_no_context_takeover"):
             if value is not None:
                 return None
         elif name == "server_max_window_bits":
             bits = _bits(value)
             if bits is None or bits < 9:
-                return None  # zlib cannot make a raw stream with a window of 2**8
+                return None  # zlib cannot compress with a window of 2**8
             server_bits = min(server_bits, bits)
         elif name == "client_max_window_bits":
             if value is not None:
@@ -85,31 +74,29 @@ def _agree(parameters: list[tuple[str, str | None]], offer: Compression) -> Agre
                 client_bits = min(client_bits, bits)
         else:
             return None  # an unknown parameter: decline (RFC 7692, 7.1)
-    answer = [NAME]
-    if "server_no_context_takeover" in given:
-        answer.append("server_no_context_takeover")
-    if "server_max_window_bits" in given:
-        answer.append(f"server_max_window_bits={server_bits}")
-    if "client_no_context_takeover" in given:
-        answer.append("client_no_context_takeover")
-    if "client_max_window_bits" in given:
-        answer.append(f"client_max_window_bits={client_bits}")
-    else:
+    accepted = {
+        "server_no_context_takeover": "",
+        "server_max_window_bits": f"={server_bits}",
+        "client_no_context_takeover": "",
+        "client_max_window_bits": f"={client_bits}",
+    }
+    header = "; ".join([NAME, *(name + value for name, value in accepted.items() if name in parameters)])
+    if "client_max_window_bits" not in parameters:
         client_bits = 15  # a client that does not offer the parameter may use the largest window
-    return Agreement(server_bits, max(9, client_bits), "client_no_context_takeover" in given, "; ".join(answer))
+    return Agreement(server_bits, max(9, client_bits), "client_no_context_takeover" in parameters, header)
 
 
 def _bits(value: str | None) -> int | None:
-    """A window size as RFC 7692, 7.1.2 writes it: 8 to 15, no leading zero."""
+    """Parse a window size: 8 to 15, no leading zero (RFC 7692, 7.1.2); None for any other value."""
     return int(value) if value is not None and re.fullmatch(r"[89]|1[0-5]", value, re.ASCII) else None
 
 
 class Deflater:
     """Compresses messages for every client of a listener (RFC 7692, 7.2.1).
 
-    Each message is compressed on its own: ``Z_FULL_FLUSH`` makes zlib forget what came before. So a compressed frame
-    can go to every client with the same window, and one compressor for each window is enough. A new compressor for
-    each message would cost up to five times as much, for small messages in large windows.
+    Each message is compressed independently: ``Z_FULL_FLUSH`` empties zlib's window. So a compressed frame can be sent
+    to every client with the same window, and one compressor for each window is enough. A new compressor for each
+    message would cost up to five times as much, for small messages in large windows.
     """
 
     def __init__(self, offer: Compression) -> None:
@@ -118,12 +105,12 @@ class Deflater:
         self._compressors: dict[int, zlib._Compress] = {}
 
     def frame(self, first: int, payload: bytes, window_bits: int) -> bytes:
-        """The frame of a whole message, compressed if that makes it smaller.
+        """Encode a whole message, compressed if that makes it smaller.
 
         Args:
-            first: the first byte of the frame if it is not compressed.
-            payload: the message.
-            window_bits: the client's window, as a power of two.
+            first: The first byte of the frame if it is not compressed.
+            payload: The message.
+            window_bits: The client's window, as a power of two.
         """
         if len(payload) >= self._threshold:
             # A compressor that fails halfway is not used again.

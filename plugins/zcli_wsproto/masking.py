@@ -1,9 +1,8 @@
-"""Unmasking (RFC 6455, 5.3): XOR with a repeated key of four bytes, which Python has no operation for.
+"""Unmasking (RFC 6455, 5.3): XOR with a repeated key of four bytes. Python has no operation for it.
 
-Short payloads go through two big integers. From about 1 KiB on, translating each of the four byte positions with
-a table is faster; it is done in pieces that stay in the processor's cache. Both cost more than a nanosecond a byte,
-so where the package ``websockets`` is installed (the extra ``fast``), its C routine is used for what is longer than a
-few bytes.
+Short payloads are converted to integers. From about 1 KiB on, translating each of the four byte positions with a table
+is faster; it is done in pieces that fit into the processor's cache. Both cost more than a nanosecond a byte. If the
+package ``websockets`` is installed (the extra ``fast``), its C routine is used for all but the shortest payloads.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _tables: list[bytes] = []
 
 
 def unmask_by_integers(data: Buffer, mask: bytes) -> bytes:
-    """XOR as integers: best for short payloads."""
+    """Unmask by integers, which is fastest for short payloads."""
     length = len(data)
     words = (length + 3) >> 2
     number = int.from_bytes(data, "little") ^ int.from_bytes(mask * words, "little")
@@ -27,7 +26,7 @@ def unmask_by_integers(data: Buffer, mask: bytes) -> bytes:
 
 
 def unmask_by_tables(data: Buffer, mask: bytes) -> bytes:
-    """XOR by translation tables: best for long payloads."""
+    """Unmask by translation tables, which is fastest for long payloads."""
     if not _tables:
         _tables.extend(bytes(byte ^ key for byte in range(256)) for key in range(256))
     length = len(data)
@@ -44,25 +43,25 @@ def _translate(piece: bytearray, mask: bytes) -> bytearray:
 
 
 def unmask_in_python(data: Buffer, mask: bytes) -> bytes:
-    """``data`` XOR the repeated ``mask``, whichever way is faster."""
+    """Return ``data`` XOR the repeated ``mask``, without C code."""
     return unmask_by_integers(data, mask) if len(data) < _BY_TABLE else unmask_by_tables(data, mask)
 
 
 def _choose() -> Callable[[Buffer, bytes], bytes]:
-    """The C routine if it is there and does what we need of it; versions differ in what they take."""
+    """Return the C routine if it is installed and accepts all forms of data; versions differ in what they accept."""
     try:
         from websockets.speedups import apply_mask
     except ImportError:
         return unmask_in_python
     data, mask = bytes(range(11)), b"\x01\x80\xff\x10"
     try:
-        answers = [apply_mask(form, mask) for form in (data, bytearray(data), memoryview(data))]
-    except Exception:  # noqa: BLE001 - whatever a foreign version raises, ours does it
+        results = [apply_mask(form, mask) for form in (data, bytearray(data), memoryview(data))]
+    except Exception:  # noqa: BLE001 - other versions may raise anything
         return unmask_in_python
-    if any(type(answer) is not bytes or answer != unmask_by_integers(data, mask) for answer in answers):
+    if any(type(result) is not bytes or result != unmask_by_integers(data, mask) for result in results):
         return unmask_in_python
     return apply_mask  # type: ignore[no-any-return,unused-ignore]
 
 
-#: ``data`` XOR the repeated ``mask``.
+#: Returns ``data`` XOR the repeated ``mask``.
 unmask: Callable[[Buffer, bytes], bytes] = _choose()

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from zcli_core.websocket.parts.connection import AsyncioConnection
 from zcli_core.websocket.parts.frames import BINARY, FIN, TEXT, TEXT_HEADERS, frame, message_frame
-from zcli_core.websocket.parts.listening import AsyncioListener
+from zcli_core.websocket.parts.listener import AsyncioListener
 from zcli_core.websocket.parts.sending import OPEN
+from zcli_wsproto.decoder import MessageDecoder
 from zcli_wsproto.deflate import Deflater, negotiate
-from zcli_wsproto.engine import Decoder
-from zcli_wsproto.prepared import PreparedMessage
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,6 +17,28 @@ if TYPE_CHECKING:
 
     from zcli_core.websocket.contract import Acceptor, Endpoint, Limits, Message, Prepared, Request
     from zcli_wsproto.deflate import Agreement
+
+
+class PreparedMessage:
+    """A message that is encoded once: its plain frame, and one for each compression window of the receivers."""
+
+    __slots__ = ("_deflated", "_deflater", "_first", "_payload", "plain", "size")
+
+    def __init__(self, message: str | bytes, deflater: Deflater | None) -> None:
+        self.plain = message_frame(message)
+        self._payload = message.encode() if isinstance(message, str) else bytes(message)
+        self._first = FIN | (TEXT if isinstance(message, str) else BINARY)
+        self._deflater = deflater
+        self._deflated: dict[int, bytes] = {}
+        self.size = len(self._payload)
+
+    def compressed(self, window_bits: int) -> bytes:
+        """Return the frame for a client with that window: compressed, if that makes it smaller."""
+        found = self._deflated.get(window_bits)
+        if found is None:
+            assert self._deflater is not None  # otherwise no client has agreed on a window
+            found = self._deflated[window_bits] = self._deflater.frame(self._first, self._payload, window_bits)
+        return found
 
 
 class WsprotoTransport:
@@ -34,7 +55,7 @@ class WsprotoTransport:
 
 
 class WsprotoConnection(AsyncioConnection):
-    """Implements :class:`zcli_core.websocket.contract.Connection`: compression, and frames made in Python."""
+    """Implements :class:`zcli_core.websocket.contract.Connection`: encodes and compresses messages."""
 
     __slots__ = ("_deflater", "_server_bits")
 
@@ -46,10 +67,10 @@ class WsprotoConnection(AsyncioConnection):
         subprotocol: str | None,
         agreement: Agreement | None,
     ) -> None:
-        decoder = Decoder(listener.limits, agreement)
+        decoder = MessageDecoder(listener.limits, agreement)
         extensions = agreement.header if agreement is not None else None
         super().__init__(listener, transport, request, subprotocol, decoder, extensions)
-        #: What compresses; None if no compression was agreed on.
+        #: Compresses messages; None if no compression was agreed on.
         self._deflater = listener.deflater if agreement is not None else None
         self._server_bits = agreement.server_bits if agreement is not None else 0
 
@@ -69,11 +90,11 @@ class WsprotoConnection(AsyncioConnection):
             self._push(data)
         elif not self._is_lost():
             self._write(data)
-        if self.write_paused and self._too_slow():
+        if self.write_paused and self._close_if_slow():
             raise self._closed_error()
 
     def _compressed(self, message: Message) -> bytes:
-        """The frame of a message for this client, compressed unless that is not worth it."""
+        """Encode a message for this client: compressed, if that makes it smaller."""
         deflater = self._deflater
         assert deflater is not None
         if isinstance(message, str):
@@ -83,10 +104,10 @@ class WsprotoConnection(AsyncioConnection):
         return message_frame(message)  # raises the TypeError
 
     def send_prepared(self, prepared: Prepared) -> bool:
-        """Send a prepared message; whether it was sent."""
-        if self.state is not OPEN or (self.write_paused and self._too_slow()):
+        """Send a prepared message; return whether it was sent."""
+        if self.state is not OPEN or (self.write_paused and self._close_if_slow()):
             return False
-        message: PreparedMessage = prepared  # type: ignore[assignment]  # the contract: made by this listener
+        message: PreparedMessage = prepared  # type: ignore[assignment]  # made by this listener
         data = message.plain if self._deflater is None else message.compressed(self._server_bits)
         if self._corked is not None:
             self._push(data)
@@ -103,7 +124,7 @@ class WsprotoListener(AsyncioListener[WsprotoConnection]):
         self.deflater = Deflater(limits.compression) if limits.compression is not None else None
 
     def connection(self, transport: asyncio.Transport, request: Request, subprotocol: str | None) -> WsprotoConnection:
-        """A connection, with what is agreed on compression."""
+        """Make a connection, with the compression that client and server agree on."""
         offer = self.limits.compression
         agreement = negotiate(request.headers.get_all("sec-websocket-extensions"), offer) if offer is not None else None
         return WsprotoConnection(self, transport, request, subprotocol, agreement)

@@ -1,8 +1,8 @@
-"""What plugins cost while things run: none that implements no running hook, and what its code costs that does.
+"""The cost of plugins at run time: of those without running hooks, and of hooks with code to run.
 
-CPU time, user and system: of this process for a GET, of servers in processes of their own for WebSockets. Turns of all
-sets of plugins alternate and medians are compared. There is no hook for a WebSocket message: what is measured for an
-echo is that none is paid for. Linux only, with two processors; takes about a minute.
+It is CPU time, user and system: of this process for a GET, of server processes for WebSockets. Turns of all sets of
+plugins alternate and medians are compared. There is no hook for a WebSocket message, so an echo must cost the same.
+Linux only, with two processors; takes about a minute.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ TURNS = 31
 CALLS_A_TURN = 30
 UPGRADES_A_TURN = 60
 ECHO_SECONDS = 0.15
-#: What measuring the same thing twice differs by here, two processes most of all: there is a row that shows it.
+#: The difference of two measurements of the same work, mostly between two processes; a row shows it.
 NOISE = 1.1
-#: What an operation may cost beside the same operation and the hook's own code, which is cheaper in a loop of its own.
+#: The allowed cost of an operation compared with the same operation plus the hook's code, which is cheaper in a loop.
 CALLING = 1.1
 
 
 def measure() -> list[Row]:
-    """Rows for GET, echo and upgrades, each beside the same without any plugin but zCLI's own."""
+    """Return rows for GET, echo and upgrades, each compared with zCLI's own plugins only."""
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
     if len(processors) < 2:
         raise RuntimeError("this benchmark needs Linux and two processors: one for the server, one for the load")
@@ -41,12 +41,12 @@ def measure() -> list[Row]:
         folder = Path(name)
         sites = {plugins: hooks_plugins.install(folder, plugins) for plugins in hooks_plugins.SETS}
         work = _cost_of_work()
-        other = min(processors)  # where we are not pinned to
+        other = min(processors)  # this process runs on the first
         return [*_http_rows(folder, sites, work, other), *_websocket_rows(folder, sites, work, other)]
 
 
 def _cost_of_work() -> float:
-    """Microseconds of what a hook with something to do does."""
+    """Return the microseconds of the work of a hook."""
     code = compile(f"def work():\n    {hooks_plugins.WORK}", "work", "exec")
     found: dict[str, Callable[[], None]] = {}
     exec(code, found)
@@ -61,7 +61,7 @@ def _cost(call: Callable[[], Any], calls: int) -> float:
 
 
 def _medians(measures: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """Let them take turns; a first turn of each warms up and is not counted."""
+    """Alternate the turns; a first turn of each warms up and does not count."""
     values: dict[str, list[float]] = {name: [] for name in measures}
     for turn in range(TURNS + 1):
         for name, measure_one in measures.items():
@@ -99,7 +99,7 @@ def _http_rows(folder: Path, sites: dict[str, Path], work: float, processor: int
 
 
 def _getter(stack: contextlib.ExitStack, folder: Path, site: Path, url: str) -> Callable[[], Any]:
-    """A GET by a ``zCLI`` that was made while these plugins were installed."""
+    """Return a function that sends a GET by a ``zCLI`` with these plugins."""
     from zCLI import zCLI
 
     sys.path.insert(0, str(site))
@@ -131,7 +131,7 @@ def _websocket_rows(folder: Path, sites: dict[str, Path], work: float, processor
 
 @contextlib.contextmanager
 def _server(folder: Path, site: Path, processor: int) -> Iterator[tuple[int, int]]:
-    """A server with these plugins, on the other processor: its process id and port."""
+    """Start a server with these plugins on the other processor; return its process id and port."""
     root = Path(__file__).resolve().parents[2]
     path = os.pathsep.join([str(site), str(root), str(root / "plugins"), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
@@ -150,7 +150,7 @@ def _server(folder: Path, site: Path, processor: int) -> Iterator[tuple[int, int
 
 
 def _echo(pid: int, port: int) -> float:
-    """CPU microseconds per echoed message."""
+    """Return CPU microseconds per echoed message."""
     payload = b"a" * 64
     with load.clients(port, 50) as sockets:
         load.echo(sockets, payload, True, 4, 0)
@@ -160,7 +160,7 @@ def _echo(pid: int, port: int) -> float:
 
 
 def _upgrades(pid: int, port: int) -> float:
-    """CPU microseconds per connection that is opened and reset again."""
+    """Return CPU microseconds per connection that is opened and reset."""
     before = load.process_cpu(pid)
     for _ in range(UPGRADES_A_TURN):
         load.reset(load.connect(port))

@@ -1,4 +1,4 @@
-"""One GET and its JSON over a connection that is kept alive, by both transports, beside the other HTTP clients."""
+"""One GET with its JSON over a kept connection, by both transports and by other HTTP clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.benchmarks.report import Row, pinned
 TURNS = 25
 CALLS_A_TURN = 30
 
-#: What each peer is, and the budget that DESIGN gives us beside it.
+#: The other clients, and zCLI's budget compared with each.
 RAW = "urllib3: PoolManager().request('GET', url).json()"
 GET = "requests.get(url).json()"
 SESSION = "requests.Session().get(url).json()"
@@ -109,7 +109,7 @@ def _clients(stack: contextlib.ExitStack, url: str, ca_file: Path | None) -> dic
         CURL_ALONE: _send(stack, url, ca_file),
         RAW: lambda: pool.request("GET", url).json(),
         GET: lambda: requests.get(url, verify=ca or True).json(),
-        SESSION: lambda: session.get(url, verify=ca or True).json(),  # given here, or the environment would override it
+        SESSION: lambda: session.get(url, verify=ca or True).json(),  # here, because the environment overrides it
         HTTPX: lambda: client.get(url).json(),
     }
 

@@ -1,4 +1,4 @@
-"""What asking three services costs where none of them runs, beside asking one and beside three bare connections."""
+"""The cost of the status of three services, none of them running, compared with one and with bare connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zCLI import zCLI
 from zcli_core.net.ports import find_free_port
 
 TURNS = 31
-#: Milliseconds that DESIGN allows for asking all three.
+#: The budget for the status of all three, in milliseconds.
 BUDGET = 50.0
 
 _COLD = """
@@ -31,7 +31,7 @@ z.close()
 
 
 def measure(turns: int = TURNS) -> list[Row]:
-    """Wall-clock milliseconds, medians of interleaved turns; every port is one that refuses connections."""
+    """Return wall-clock milliseconds, medians of interleaved turns; every port refuses connections."""
     ports = [find_free_port() for _ in range(3)]
     services = {name: {"port": port} for name, port in zip(("postgresql", "redis", "mongodb"), ports, strict=True)}
     with tempfile.TemporaryDirectory() as home, zCLI(_quiet(home, services)) as z:
@@ -41,7 +41,7 @@ def measure(turns: int = TURNS) -> list[Row]:
             "bare": lambda: [_refused(port) for port in ports],
         }
         costs: dict[str, list[float]] = {name: [] for name in work}
-        for ask in work.values():  # imports what is not imported yet
+        for ask in work.values():  # imports all modules
             ask()
         for _ in range(turns):
             for name, ask in work.items():
@@ -60,7 +60,7 @@ def measure(turns: int = TURNS) -> list[Row]:
 
 
 def _silence() -> Row:
-    """Three servers that accept and say nothing: all three must take one probe's time, not three."""
+    """Three servers that accept and send nothing: all three must take the time of one probe."""
     with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
         port = server.getsockname()[1]
         services = {name: {"port": port} for name in ("postgresql", "redis", "mongodb")}

@@ -1,4 +1,4 @@
-"""What a whole process costs that makes a ``zCLI``, beside one that imports requests."""
+"""The cost of a whole process that makes a ``zCLI``, compared with one that imports requests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TURNS = 21
 
 
 def measure(turns: int = TURNS) -> list[Row]:
-    """CPU milliseconds of whole processes, user and system, medians of interleaved turns on one processor."""
+    """Return CPU milliseconds of whole processes, user and system, medians of interleaved turns on one processor."""
     costs: dict[str, list[float]] = {OURS: [], PEER: []}
     with pinned(), tempfile.TemporaryDirectory() as home:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "ZCLI_", "XDG_"))}
         environment["HOME"] = home
-        for code in costs:  # compiles what has not been compiled yet
+        for code in costs:  # compiles all modules
             _cpu(code, environment)
         for _ in range(turns):
             for code, found in costs.items():

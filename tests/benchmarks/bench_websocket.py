@@ -1,9 +1,8 @@
 """WebSocket servers side by side: echo, broadcast, idle memory, upgrades. Linux only, with two processors.
 
-Every server is a process of its own, pinned to one processor; the load comes from this process, pinned to another.
-What counts is CPU time of the server per message, delivery or upgrade (user and system): turns of all servers
-alternate and medians are compared. A quick run takes about 90 seconds; ``ZCLI_BENCH_FULL=1`` measures everything,
-in about ten minutes.
+Every server is a process, pinned to one processor; the load comes from this process, pinned to another. The result is
+CPU time of the server per message, delivery or upgrade (user and system). Turns of all servers alternate and medians
+are compared. A quick run takes about 90 seconds; ``ZCLI_BENCH_FULL=1`` measures everything, in about ten minutes.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from tests.benchmarks.report import Row
 HERE = Path(__file__).resolve().parent
 FULL = os.environ.get("ZCLI_BENCH_FULL") == "1"
 
-#: Peers, named as websocket_peers.py knows them; ``@uvloop`` runs one on uvloop.
+#: The other servers, by their names in websocket_peers.py; ``@uvloop`` runs one on uvloop.
 ASYNCIO = ("zcli", "floor", "websockets", "aiohttp", "picows")
 UVLOOP = (
     "zcli@uvloop", "websockets@uvloop", "aiohttp@uvloop", "picows@uvloop",
     "uvicorn+wsproto@uvloop", "uvicorn+websockets@uvloop",
 )  # fmt: skip
 
-#: Ours, and how their rows are marked.
+#: zCLI's servers, and the marks of their rows.
 VARIANTS = {"zcli": "", "zcli-pure": ", without the extra fast"}
 
-#: What one of ours may cost beside a peer, on asyncio's own loop.
+#: zCLI's budget compared with each server, on asyncio's own loop.
 Budgets = dict[tuple[str, str], float]
 ECHO_BUDGETS: Budgets = {("zcli", "websockets"): 0.33, ("zcli", "aiohttp"): 0.85, ("zcli", "picows"): 1.4}
 DEFLATE_BUDGETS: Budgets = {("zcli", "websockets"): 0.8}
@@ -45,7 +44,7 @@ IDLE_BUDGET = 1.2
 
 
 class Server(NamedTuple):
-    """A running peer."""
+    """A running server."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -53,18 +52,18 @@ class Server(NamedTuple):
 
     @property
     def cpu(self) -> float:
-        """CPU seconds so far."""
+        """Return CPU seconds so far."""
         return load.process_cpu(self.process.pid)
 
     @property
     def rss(self) -> int:
-        """Resident bytes."""
+        """Return resident bytes."""
         return load.process_rss(self.process.pid)
 
 
 @contextlib.contextmanager
 def servers(names: tuple[str, ...]) -> Iterator[list[Server]]:
-    """Run peers on one processor, and this process on another; each is ended by its own process id."""
+    """Run servers on one processor and this process on another; end each by its own process id."""
     before = os.sched_getaffinity(0)
     root = HERE.parent.parent
     path = os.pathsep.join([str(root), str(root / "plugins"), str(HERE)])
@@ -93,7 +92,7 @@ def servers(names: tuple[str, ...]) -> Iterator[list[Server]]:
 
 
 def medians(names: tuple[str, ...], turns: int, measure_one: Callable[[Server], float]) -> dict[str, float]:
-    """Let the peers take turns; a first turn of each warms up and is not counted."""
+    """Alternate the servers' turns; a first turn of each warms up and does not count."""
     values: dict[str, list[float]] = {name: [] for name in names}
     with servers(names) as running:
         for turn in range(turns + 1):
@@ -105,7 +104,7 @@ def medians(names: tuple[str, ...], turns: int, measure_one: Callable[[Server], 
 
 
 def compare(what: str, unit: str, found: dict[str, float], budgets: Budgets) -> list[Row]:
-    """A row for each peer, beside ours on the same event loop."""
+    """Return a row for each server, compared with zCLI on the same event loop."""
     rows = []
     for ours in [name for name in found if name.startswith("zcli")]:
         variant, _, loop = ours.replace("-deflate", "").partition("@")
@@ -122,7 +121,7 @@ def compare(what: str, unit: str, found: dict[str, float], budgets: Budgets) -> 
 
 
 def echo_cost(server: Server, size: int, text: bool, connections: int, in_flight: int, seconds: float) -> float:
-    """CPU microseconds per echoed message."""
+    """Return CPU microseconds per echoed message."""
     payload = b"a" * size
     with load.clients(server.port, connections) as sockets:
         load.echo(sockets, payload, text, in_flight, 0)
@@ -134,7 +133,7 @@ def echo_cost(server: Server, size: int, text: bool, connections: int, in_flight
 def echo(
     names: tuple[str, ...], size: int, text: bool, connections: int, in_flight: int, budgets: Budgets
 ) -> list[Row]:
-    """Messages of one size over so many connections."""
+    """Measure messages of one size over so many connections."""
     found = medians(names, TURNS, lambda server: echo_cost(server, size, text, connections, in_flight, SECONDS))
     kind = "text" if text else "binary"
     length = f"{size // 1024} KiB" if size >= 1024 else f"{size} B"
@@ -144,7 +143,7 @@ def echo(
 def messages_echo(
     names: tuple[str, ...], what: str, frames: Sequence[bytes], headers: str, budgets: Budgets
 ) -> list[Row]:
-    """CPU microseconds per echoed message, for messages of which each is made before."""
+    """Return CPU microseconds per echoed message, for messages that are made before."""
 
     def one(server: Server) -> float:
         with load.clients(server.port, 20, headers) as sockets:
@@ -157,20 +156,20 @@ def messages_echo(
 
 
 def deflate_echo() -> list[Row]:
-    """JSON texts of 1 KiB with permessage-deflate, in a window of 4 KiB both ways."""
+    """Measure JSON texts of 1 KiB with permessage-deflate, in a window of 4 KiB both ways."""
     frames = [load.compressed_frame(message) for message in load.json_messages(64, 1024)]
     names = ("zcli-deflate", "websockets-deflate", "aiohttp-deflate")
     return messages_echo(names, "echo 1 KiB JSON text, permessage-deflate", frames, load.DEFLATE, DEFLATE_BUDGETS)
 
 
 def fragments_echo() -> list[Row]:
-    """Text messages of 4 KiB in 64 fragments."""
+    """Measure text messages of 4 KiB in 64 fragments."""
     frames = [load.fragmented_frames(b"a" * 4096, 64)]
     return messages_echo(("zcli", "websockets", "aiohttp"), "echo 4 KiB text in 64 fragments", frames, "", {})
 
 
 def echo_beside_idle(idle: int) -> list[Row]:
-    """The same with so many silent connections beside it: two servers, one of them with the crowd."""
+    """Measure echoes with so many idle connections beside them: two servers, one with the idle connections."""
     crowds = contextlib.ExitStack()
     crowded: list[int] = []
 
@@ -187,7 +186,7 @@ def echo_beside_idle(idle: int) -> list[Row]:
 
 
 def broadcast(sizes: tuple[int, ...]) -> list[Row]:
-    """CPU microseconds per delivery of 256 bytes."""
+    """Return CPU microseconds per delivery of 256 bytes."""
     rows, ours = [], {}
     for listeners in sizes:
 
@@ -210,7 +209,7 @@ def broadcast(sizes: tuple[int, ...]) -> list[Row]:
 
 
 def idle_memory(connections: int) -> list[Row]:
-    """Resident KiB per idle connection, in a fresh process, after a warm-up that loads all code."""
+    """Return resident KiB per idle connection, in a fresh process, after a warm-up that loads all code."""
 
     def one(server: Server) -> float:
         with load.clients(server.port, 1) as sockets:
@@ -228,7 +227,7 @@ def idle_memory(connections: int) -> list[Row]:
 
 
 def upgrades(number: int) -> list[Row]:
-    """CPU microseconds per connection that is opened and reset again."""
+    """Return CPU microseconds per connection that is opened and reset."""
 
     def one(server: Server) -> float:
         before = server.cpu
@@ -244,7 +243,7 @@ TURNS, SECONDS = (9, 0.4) if FULL else (3, 0.25)
 
 
 def measure() -> list[Row]:
-    """Run the scenarios; the rows in the order of DESIGN's budgets."""
+    """Run the scenarios; return the rows in the order of the budgets."""
     if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
         raise RuntimeError("this benchmark needs Linux and two processors: one for the server, one for the load")
     _allow_sockets(12_000 if FULL else 4000)

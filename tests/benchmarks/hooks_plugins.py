@@ -1,4 +1,4 @@
-"""Plugins for the benchmark of hooks, installed in folders; as a program, a WebSocket server with those on its path."""
+"""Plugins for the benchmark of hooks, installed in folders; as a program, a WebSocket server with them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-#: What a hook with something to do does: some ten microseconds of plain Python.
+#: The code of a hook that does some work: about ten microseconds of plain Python.
 WORK = "sum(range(1000))"
 
 _HEAD = "from zcli_core import hookimpl\nZCLI_CONTRACT = 1\n"
@@ -16,10 +16,10 @@ _WEBSOCKET = (
     f"{_HEAD}@hookimpl\ndef zcli_websocket_opened(connection, context):\n    {{0}}\n"
     "@hookimpl\ndef zcli_websocket_closed(connection, code, reason, context):\n    {0}\n"
 )
-#: By name, the modules of each set of plugins.
+#: The modules of each set of plugins, by name.
 SETS = {
     "none": {},
-    "again": {},  # the same once more: what two measurements of one thing differ by
+    "again": {},  # the same again: the difference of two measurements
     "idle": {f"zcli_idle_{number}": _IDLE for number in range(20)},
     "http-trivial": {"zcli_http_trivial": _HTTP.format("pass")},
     "http-work": {"zcli_http_work": _HTTP.format(WORK)},
@@ -42,7 +42,7 @@ def install(folder: Path, name: str) -> Path:
 
 
 def main() -> None:
-    """Serve on a free port, print it, and go on until the process is ended. The argument is the log's folder."""
+    """Serve on a free port, print it, and run until the process is ended. The argument is the log's folder."""
     from zCLI import zCLI
 
     z = zCLI({"deployment": "Production", "logger": "CRITICAL", "title": "bench", "logger_path": sys.argv[1]})

@@ -1,4 +1,4 @@
-"""What a benchmark returns, and the table that shows it."""
+"""The result of a benchmark, and the table that shows it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One comparison: CPU cost of ours and of a peer for the same work, in the same run.
+    """One comparison: the CPU cost of zCLI and of a peer for the same work, in the same run.
 
-    ``ours`` and ``theirs`` are medians in ``unit``; ``budget`` is the ratio that DESIGN allows, or None.
+    ``ours`` and ``theirs`` are medians in ``unit``; ``budget`` is the allowed ratio, or None.
     """
 
     what: str
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 def print_table(title: str, rows: Iterable[Row]) -> None:
-    """Print the rows; ratios are what counts, the costs are this machine's at this moment."""
+    """Print the rows. Compare the ratios, because the costs are those of this machine at this moment."""
     from rich.console import Console
     from rich.table import Table
 
@@ -49,7 +49,7 @@ def print_table(title: str, rows: Iterable[Row]) -> None:
 
 @contextlib.contextmanager
 def pinned() -> Iterator[None]:
-    """Keep this process, and those it starts, on one processor, where the system can."""
+    """Keep this process, and those it starts, on one processor, if the system supports it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

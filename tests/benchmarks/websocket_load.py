@@ -1,7 +1,7 @@
 """The load generator of the WebSocket benchmark: raw sockets and epoll, so that it costs less than any server.
 
-A server's cost is read from its process clock, so a slow generator does not make a server look better; it only
-has to keep several messages waiting. Like a real client it answers each message with a write of its own.
+A server's cost is read from its process clock, so a slow generator does not make a server look better. It only has to
+keep several messages in flight. Like a real client it writes each message separately.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ MASK = b"\x37\xfa\x21\x3d"
 
 
 def process_cpu(pid: int) -> float:
-    """CPU seconds a process has used so far, user and system, all threads (Linux: its CPU clock)."""
+    """Return the CPU seconds of a process, user and system, all threads (Linux: its CPU clock)."""
     return time.clock_gettime(((~pid) << 3) | 2)
 
 
 def process_rss(pid: int) -> int:
-    """Resident memory of a process, in bytes."""
+    """Return the resident memory of a process, in bytes."""
     with open(f"/proc/{pid}/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def header(first: int, length: int, masked: bool) -> bytes:
-    """The header of a frame, without its mask."""
+    """Return the header of a frame, without its mask."""
     bit = 0x80 if masked else 0
     if length < 126:
         return struct.pack("!BB", first, bit | length)
@@ -43,7 +43,7 @@ def header(first: int, length: int, masked: bool) -> bytes:
 
 
 def client_frame(payload: bytes, text: bool, first: int | None = None) -> bytes:
-    """A masked message frame, as a client sends it; ``first`` overrides its first byte (FIN, RSV, opcode)."""
+    """Return a masked message frame; ``first`` overrides its first byte (FIN, RSV, opcode)."""
     repeated = (MASK * (len(payload) // 4 + 1))[: len(payload)]
     masked = int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")
     if first is None:
@@ -51,12 +51,12 @@ def client_frame(payload: bytes, text: bool, first: int | None = None) -> bytes:
     return header(first, len(payload), True) + MASK + masked.to_bytes(len(payload), "big")
 
 
-#: Asks for one window, 2**12 bytes, in both directions, so that every server does the same work.
+#: Requests one window, 2**12 bytes, in both directions, so that every server does the same work.
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12; client_max_window_bits=12\r\n"
 
 
 def json_messages(count: int, size: int) -> list[bytes]:
-    """Different JSON texts of about ``size`` bytes each, the same ones in every run."""
+    """Return different JSON texts of about ``size`` bytes each, the same ones in every run."""
     chance = random.Random(7)
 
     def item() -> dict[str, object]:
@@ -73,14 +73,14 @@ def json_messages(count: int, size: int) -> list[bytes]:
 
 
 def compressed_frame(payload: bytes) -> bytes:
-    """A compressed text message that refers to no message before it (RFC 7692, 7.2.1)."""
+    """Return a compressed text message that does not refer to an earlier one (RFC 7692, 7.2.1)."""
     compressor = zlib.compressobj(6, zlib.DEFLATED, -12, 5)
     data = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
     return client_frame(data, True, 0xC1)
 
 
 def fragmented_frames(payload: bytes, size: int) -> bytes:
-    """A text message in fragments of that size."""
+    """Return a text message in fragments of that size."""
     pieces = [payload[at : at + size] for at in range(0, len(payload), size)]
     last = len(pieces) - 1
     return b"".join(
@@ -90,7 +90,7 @@ def fragmented_frames(payload: bytes, size: int) -> bytes:
 
 
 def upgrade_request(port: int, headers: str = "") -> bytes:
-    """The request that `websockets` and browsers send, in its usual length; ``headers`` are whole lines."""
+    """Return the request of `websockets` and browsers, in its usual length; ``headers`` are whole lines."""
     return (
         f"GET /chat HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nUser-Agent: zcli-benchmark/1.0\r\n{headers}\r\n"
@@ -98,7 +98,7 @@ def upgrade_request(port: int, headers: str = "") -> bytes:
 
 
 def connect(port: int, headers: str = "") -> socket.socket:
-    """An open WebSocket connection, as a blocking socket right behind the server's answer."""
+    """Open a WebSocket connection; return it as a blocking socket right after the server's response."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=20)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(upgrade_request(port, headers))
@@ -117,7 +117,7 @@ def connect(port: int, headers: str = "") -> socket.socket:
 
 @contextlib.contextmanager
 def clients(port: int, count: int, headers: str = "") -> Iterator[list[socket.socket]]:
-    """So many open connections; reset at the end, so that no port lingers in TIME_WAIT."""
+    """Open so many connections; they are reset at the end, so that no port stays in TIME_WAIT."""
     opened: list[socket.socket] = []
     try:
         for _ in range(count):
@@ -129,13 +129,13 @@ def clients(port: int, count: int, headers: str = "") -> Iterator[list[socket.so
 
 
 def reset(sock: socket.socket) -> None:
-    """Close with RST, leaving nothing behind in the kernel."""
+    """Close with RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
 
 def echo(sockets: list[socket.socket], payload: bytes, text: bool, in_flight: int, seconds: float) -> int:
-    """Keep ``in_flight`` messages under way on every connection for that long; the number that came back."""
+    """Keep ``in_flight`` messages in flight on every connection for that time; return the number of echoes."""
     frame = client_frame(payload, text)
     answer_length = len(header(0x81, len(payload), False)) + len(payload)
     poll = select.epoll()
@@ -192,7 +192,7 @@ def echo(sockets: list[socket.socket], payload: bytes, text: bool, in_flight: in
 
 
 def count_frames(data: bytes) -> tuple[int, bytes]:
-    """How many whole server frames these bytes hold, and what is left of the next one."""
+    """Return how many whole server frames these bytes contain, and the remaining bytes."""
     at = count = 0
     while len(data) - at >= 2:
         length, size = data[at + 1], 2
@@ -242,7 +242,7 @@ def echo_frames(sockets: list[socket.socket], frames: Sequence[bytes], in_flight
 
 
 def broadcast(trigger: socket.socket, listeners: list[socket.socket], payload: bytes, rounds: int) -> int:
-    """Have the server broadcast ``payload`` so often, each after the last has arrived; deliveries counted."""
+    """Let the server broadcast ``payload`` so often, each after the last has arrived; return the deliveries."""
     frame = client_frame(payload, True)
     answer_length = len(header(0x81, len(payload), False)) + len(payload)
     poll = select.epoll()

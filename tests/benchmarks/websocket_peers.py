@@ -1,4 +1,4 @@
-"""The servers that the WebSocket benchmark compares, each run as a process of its own.
+"""The servers that the WebSocket benchmark compares, each in its own process.
 
 ``python websocket_peers.py NAME`` serves on a free port of 127.0.0.1 and prints that port. Every server echoes;
 a message that begins with ``B`` goes to all the other connections instead. Compression is off, except in the peers
@@ -22,12 +22,12 @@ BACKLOG = 2048
 
 
 def is_broadcast(message: Any) -> bool:
-    """Whether a message is to go to all others."""
+    """Return whether a message goes to all other clients."""
     return bool(message[:1] in ("B", b"B"))
 
 
 def listening_socket() -> socket.socket:
-    """A listening socket on a free port, which it prints."""
+    """Return a listening socket on a free port, and print the port."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", 0))
@@ -37,19 +37,19 @@ def listening_socket() -> socket.socket:
 
 
 def announce(sock: socket.socket) -> None:
-    """Tell the benchmark where we listen."""
+    """Print the port of a server for the benchmark."""
     print(sock.getsockname()[1], flush=True)
 
 
 def accept_key(request: bytes) -> bytes:
-    """The Sec-WebSocket-Accept of a raw request (RFC 6455, 4.2.2)."""
+    """Return the Sec-WebSocket-Accept of a raw request (RFC 6455, 4.2.2)."""
     key = request.lower().index(b"sec-websocket-key:")
     value = request[key + 18 : request.index(b"\r\n", key)].strip()
     return base64.b64encode(hashlib.sha1(value + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
 
 
 async def floor(sock: socket.socket) -> None:
-    """The floor: a bare Protocol that counts frames by their length and writes a ready-made answer."""
+    """The lower limit: a bare Protocol that counts frames by their length and writes a ready response."""
     from websocket_load import header
 
     members: set[asyncio.Transport] = set()
@@ -94,7 +94,7 @@ async def floor(sock: socket.socket) -> None:
 
 
 async def websockets_(sock: socket.socket, compression: str | None = None) -> None:
-    """The package `websockets`, its asyncio server."""
+    """The package `websockets` with its asyncio server."""
     from websockets.asyncio.server import ServerConnection, broadcast, serve
 
     members: set[ServerConnection] = set()
@@ -116,7 +116,7 @@ async def websockets_(sock: socket.socket, compression: str | None = None) -> No
 
 
 async def aiohttp_(sock: socket.socket, compress: bool = False) -> None:
-    """aiohttp's server, with its C parts."""
+    """aiohttp's server with its C parts."""
     from aiohttp import web
 
     members: set[web.WebSocketResponse] = set()
@@ -148,7 +148,7 @@ async def aiohttp_(sock: socket.socket, compress: bool = False) -> None:
 
 
 async def picows_(sock: socket.socket) -> None:
-    """picows as it comes: frames, no reassembly and no UTF-8 check."""
+    """picows by default: frames, no reassembly and no UTF-8 check."""
     from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
     members: set[WSTransport] = set()
@@ -217,7 +217,7 @@ def uvicorn_(implementation: str) -> Callable[[socket.socket], Awaitable[None]]:
 
 
 async def zcli(sock: socket.socket, compress: bool = False) -> None:
-    """zCLI's own: the default transport below the core's handler driver."""
+    """zCLI: the default transport with the core's dispatcher."""
     from websocket_zcli import serve
     from zcli_wsproto.transport import WsprotoTransport
 
@@ -226,7 +226,7 @@ async def zcli(sock: socket.socket, compress: bool = False) -> None:
 
 
 async def zcli_pure(sock: socket.socket) -> None:
-    """The same where `websockets` is not installed, whose C routine unmasks longer frames."""
+    """zCLI without the C routine of `websockets`, which unmasks longer frames."""
     sys.modules["websockets.speedups"] = None  # type: ignore[assignment]  # makes its import fail
     await zcli(sock)
 
@@ -248,7 +248,7 @@ PEERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
 
 
 def main() -> None:
-    """Serve as the peer that the command line names, on uvloop if it says so: ``NAME[@uvloop]``."""
+    """Serve as the server that the command line names, on uvloop if it says so: ``NAME[@uvloop]``."""
     name, _, loop = sys.argv[1].partition("@")
     peer = PEERS[name]
 

@@ -15,10 +15,10 @@ from zcli_core.websocket.contract import (
     Compression,
     Connection,
     Endpoint,
-    HttpAnswer,
     Limits,
     Listener,
     Message,
+    PlainResponse,
     Receiver,
     Request,
     Transport,
@@ -79,9 +79,9 @@ class Server:
         """Let in."""
         return Accept(self.open)
 
-    def http(self, request: Request) -> HttpAnswer:
+    def http(self, request: Request) -> PlainResponse:
         """Nothing here."""
-        return HttpAnswer(426)
+        return PlainResponse(426)
 
     def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
         """Nobody is."""

@@ -270,5 +270,5 @@ def test_each_test_of_the_suite_has_found_something() -> None:
 
 
 def test_a_suite_that_is_told_nothing_says_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="has to say what it tests: layer = what your plugin's hook gives"):
+    with pytest.raises(TypeError, match="must set the class attribute 'layer' to a provider of your plugin"):
         _run(None, TESTS[0], tmp_path)

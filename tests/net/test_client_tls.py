@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from zcli_jwt.fetching import fetch
-from zcli_jwt.keys import UnusableKey
+from zcli_jwt.keys import InvalidKey
 
 from zcli_core.assembly import assemble
 from zcli_core.cli.ws_client import Client, ClientError, read_url
@@ -22,7 +22,7 @@ from zcli_core.testing.http.peer import ScriptedServer, responding, response
 def fetch_keys(url: str, ca_file: Path) -> None:
     """Fetch a key set as the strategy ``jwt`` does."""
     config = assemble(PluginHost(), {"http": {"ca_file": str(ca_file), "trust_env": False}}).config
-    with pytest.raises(UnusableKey, match="certificate is not trusted"):
+    with pytest.raises(InvalidKey, match="certificate is not trusted"):
         fetch(url, config, 20.0)
 
 

@@ -1,4 +1,4 @@
-"""An issuer of JSON Web Tokens, honest and forged, and a server that publishes its keys or has trouble doing so."""
+"""An issuer of JSON Web Tokens, valid and forged, and a server that publishes its keys or fails to."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ _pairs: dict[tuple[Any, ...], Any] = {}
 
 
 def rsa_key(name: str = "first", bits: int = 2048) -> Any:
-    """An RSA key pair, the same for the same name."""
+    """Return an RSA key pair, the same one for the same name."""
     if (name, bits) not in _pairs:
         _pairs[name, bits] = rsa.generate_private_key(65537, bits)
     return _pairs[name, bits]
 
 
 def ec_key(name: str = "first", curve: type[ec.EllipticCurve] = ec.SECP256R1) -> Any:
-    """A key pair on a curve, the same for the same name."""
+    """Return a key pair on a curve, the same one for the same name."""
     if (name, curve) not in _pairs:
         _pairs[name, curve] = ec.generate_private_key(curve())
     return _pairs[name, curve]
 
 
 def public_pem(key: Any) -> bytes:
-    """The public key of a pair."""
+    """Return the public key of a pair in PEM."""
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def private_pem(key: Any) -> bytes:
-    """A key pair."""
+    """Return a key pair in PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def jwk(key: Any, kid: str | None = None, **more: Any) -> dict[str, Any]:
-    """The public key of a pair, or the pair itself if it is asked for as ``private=True``, as a JSON Web Key."""
+    """Return the public key of a pair as a JSON Web Key, or the whole pair with ``private=True``."""
     key = key if more.pop("private", False) else key.public_key()
     family = RSAAlgorithm if isinstance(key, (rsa.RSAPublicKey, rsa.RSAPrivateKey)) else ECAlgorithm
     shown = family.to_jwk(key, as_dict=True)
@@ -64,7 +64,7 @@ def jwk(key: Any, kid: str | None = None, **more: Any) -> dict[str, Any]:
 
 
 def jwks(**keys: Any) -> bytes:
-    """A key set of these key pairs by their kid."""
+    """Return a key set of these key pairs, by their kid."""
     return json.dumps({"keys": [jwk(key, kid) for kid, key in keys.items()]}).encode()
 
 
@@ -72,7 +72,7 @@ def jwks(**keys: Any) -> bytes:
 
 
 def token(key: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, **claims: Any) -> str:
-    """An honest token for alice, valid for an hour unless the claims say otherwise; None leaves a claim out."""
+    """Return a valid token for alice, for an hour unless the claims say otherwise; None removes a claim."""
     claims = {"sub": "alice", "exp": time.time() + 3600, **claims}
     return jwt.encode(
         {name: value for name, value in claims.items() if value is not None},
@@ -83,7 +83,7 @@ def token(key: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, *
 
 
 def forged(header: Any, claims: Any, key: bytes | None = SECRET.encode()) -> str:
-    """A token of any header and claims, as objects or as JSON text, with an HS256 signature or, for None, without."""
+    """Return a token of any header and claims, as objects or JSON text, signed with HS256 or, for None, unsigned."""
     signed = f"{_part(header)}.{_part(claims)}"
     signature = b"" if key is None else hmac.digest(key, signed.encode(), hashlib.sha256)
     return f"{signed}.{_encoded(signature)}"
@@ -98,12 +98,12 @@ def _encoded(data: bytes) -> str:
 
 
 def showing(shown: str) -> Request:
-    """A request with a token in its query."""
+    """Return a request with a token in its query."""
     return make_request(query=f"token={shown}")
 
 
 def eventually(condition: Callable[[], Any]) -> Any:
-    """What the condition gives once that is true."""
+    """Return the result of the condition once it is true."""
     end = time.monotonic() + DEADLINE
     while not (found := condition()):
         assert time.monotonic() < end, "it did not come true"
@@ -111,13 +111,13 @@ def eventually(condition: Callable[[], Any]) -> Any:
     return found
 
 
-# A place that publishes keys --------------------------------------------------------------------------------------
+# A server that publishes keys -------------------------------------------------------------------------------------
 
 
 class KeyServer:
     """Publishes ``body`` with ``status`` at its ``url`` and counts the ``requests``.
 
-    ``behave(handler)``, if it is set, answers instead.
+    ``behave(handler)``, if it is set, responds instead.
     """
 
     def __init__(self, body: bytes = b"", tls: ssl.SSLContext | None = None) -> None:
@@ -129,7 +129,7 @@ class KeyServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 place.requests += 1
-                with contextlib.suppress(OSError):  # the client may have had enough
+                with contextlib.suppress(OSError):  # the client may have closed the connection
                     if place.behave is not None:
                         place.behave(self)
                         return
@@ -166,7 +166,7 @@ class KeyServer:
 
 @contextlib.contextmanager
 def hanging(server: KeyServer) -> Iterator[None]:
-    """The server takes requests meanwhile and answers none until the end."""
+    """Let the server accept requests but send no response inside the block."""
     over = threading.Event()
     server.behave = lambda handler: over.wait(DEADLINE) and None
     try:
@@ -177,7 +177,7 @@ def hanging(server: KeyServer) -> Iterator[None]:
 
 
 def write(path: Path, data: bytes) -> Path:
-    """Put a file in the place of one, at once, as deployments do."""
+    """Replace a file in one step, as deployments do."""
     fresh = path.with_suffix(".new")
     fresh.write_bytes(data)
     return fresh.replace(path)

@@ -1,4 +1,4 @@
-"""The strategy ``jwt`` keeps the contract of auth strategies, with each kind of key."""
+"""The strategy ``jwt`` passes the contract suite of auth strategies, with each kind of key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zcli_core.testing.auth import AuthStrategyContract, make_request
 
 
 class Contract(AuthStrategyContract):
-    """What the four have in common: good and wrong tokens, in each place that a client can show one."""
+    """The common part: valid and invalid tokens, in each place where a client can send one."""
 
     __test__ = False
     strategy = zcli_auth_strategies()[0]
@@ -30,7 +30,7 @@ class Contract(AuthStrategyContract):
 
 
 class TestSecret(Contract):
-    """HS256 and a secret that both sides know."""
+    """HS256 with a shared secret."""
 
     __test__ = True
 
@@ -45,7 +45,7 @@ class TestSecret(Contract):
 
 
 class TestPublicKey(Contract):
-    """RS256 and a PEM file."""
+    """RS256 with a PEM file."""
 
     __test__ = True
 
@@ -57,7 +57,7 @@ class TestPublicKey(Contract):
 
 
 class TestKeySetInAFile(Contract):
-    """ES256 and a key set in a file."""
+    """ES256 with a key set in a file."""
 
     __test__ = True
 
@@ -69,7 +69,7 @@ class TestKeySetInAFile(Contract):
 
 
 class TestKeySetAtAUrl(Contract):
-    """RS256 and a key set that is fetched."""
+    """RS256 with a key set that is fetched."""
 
     __test__ = True
 

@@ -1,4 +1,4 @@
-"""Fetching a key set: from places that are slow, broken, gone, or somebody else's."""
+"""Fetching a key set from servers that are slow, broken, missing or not trusted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import trustme
 from jwt_issuer import DEADLINE, KeyServer, hanging, jwks, rsa_key
 from zcli_jwt.fetching import fetch
-from zcli_jwt.keys import UnusableKey, read_jwks
+from zcli_jwt.keys import InvalidKey, read_jwks
 
 from zcli_core.plugins.contract import Context
 from zcli_core.testing.contract import make_context
@@ -29,7 +29,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[KeyServer]:
-    """A place that publishes the key ``one``."""
+    """A server that publishes the key ``one``."""
     with KeyServer(jwks(one=rsa_key())) as found:
         yield found
 
@@ -39,35 +39,37 @@ def _context(**http: Any) -> Context:
 
 
 def trouble_with(url: str, timeout: float = DEADLINE, **http: Any) -> str:
-    """Why there is no key set to be had there."""
-    with pytest.raises(UnusableKey) as trouble:
+    """Return the error of fetching a key set there."""
+    with pytest.raises(InvalidKey) as trouble:
         read_jwks(fetch(url, _context(**http).config, timeout))
     return str(trouble.value)
 
 
-def test_a_key_set_is_fetched(server: KeyServer) -> None:
-    """With its query."""
+def test_fetch_returns_the_body(server: KeyServer) -> None:
+    """The request contains the query of the URL."""
     assert fetch(server.url, _context().config, DEADLINE) == server.body
 
 
 @pytest.mark.parametrize("status", [204, 301, 302, 307, 308, 400, 401, 404, 500, 503])
-def test_another_status_than_200_is_trouble(server: KeyServer, status: int) -> None:
-    """A redirect is one too: keys are taken from where the configuration says, and from nowhere else."""
+def test_fetch_status_other_than_200_fails(server: KeyServer, status: int) -> None:
+    """A redirect fails too, because keys are only accepted from the configured address."""
     server.status = status
     server.headers["Location"] = server.url
     found = trouble_with(server.url)
-    assert found == f"it was answered with the status {status}" or (status == 204 and "no JSON Web Key Set" in found)
+    assert found == f"the server responded with status {status}" or (
+        status == 204 and "not a JSON Web Key Set" in found
+    )
     assert server.requests == 1
 
 
-def test_what_is_no_key_set_is_trouble(server: KeyServer) -> None:
-    """A login page, for one."""
+def test_fetch_of_another_document_fails(server: KeyServer) -> None:
+    """The example is a login page."""
     server.body = b"<!doctype html><title>Log in</title>"
-    assert trouble_with(server.url) == 'it is no JSON Web Key Set: {"keys": [...]}'
+    assert trouble_with(server.url) == 'not a JSON Web Key Set: expected {"keys": [...]}'
 
 
-def test_more_than_anybody_publishes_is_not_read(server: KeyServer) -> None:
-    """However long it goes on."""
+def test_fetch_oversize_body_fails(server: KeyServer) -> None:
+    """The fetch ends at the limit, however long the body is."""
 
     def pour(handler: Any) -> None:
         handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
@@ -75,43 +77,43 @@ def test_more_than_anybody_publishes_is_not_read(server: KeyServer) -> None:
             handler.wfile.write(b" " * 65536)
 
     server.behave = pour
-    assert trouble_with(server.url) == "it has more than 262144 bytes"
+    assert trouble_with(server.url) == "larger than 262144 bytes"
 
 
-def test_an_answer_that_ends_too_early_is_trouble(server: KeyServer) -> None:
-    """Half a key set is none."""
+def test_fetch_incomplete_body_fails(server: KeyServer) -> None:
+    """A part of a key set is not used."""
     server.behave = lambda handler: handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 10\r\n\r\n{}")
-    assert trouble_with(server.url) == "it ended too early"
+    assert trouble_with(server.url) == "the response ended too early"
     server.behave = lambda handler: handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{}")
-    assert "does not answer as it should" in trouble_with(server.url)
+    assert "the server's response is invalid" in trouble_with(server.url)
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"\0" * 1000, b"HTTP/1.1 abc\r\n\r\n"])
-def test_another_protocol_is_trouble(server: KeyServer, answer: bytes) -> None:
-    """Told without quoting it."""
+def test_fetch_invalid_http_fails(server: KeyServer, answer: bytes) -> None:
+    """The error does not quote the data."""
     server.behave = lambda handler: handler.wfile.write(answer)
-    assert "does not answer as it should" in trouble_with(server.url)
+    assert "the server's response is invalid" in trouble_with(server.url)
 
 
-def test_a_server_that_is_not_there_is_trouble() -> None:
-    """By name or by port."""
+def test_fetch_unreachable_server_fails() -> None:
+    """The name does not exist, or the port refuses connections."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     assert "cannot be reached" in trouble_with(f"http://127.0.0.1:{port}/")
     assert "cannot be reached" in trouble_with("https://nowhere.invalid/")
 
 
-def test_a_server_that_says_nothing_is_not_waited_for(server: KeyServer) -> None:
-    """Longer than the timeout."""
+def test_fetch_silent_server_ends_at_the_timeout(server: KeyServer) -> None:
+    """It does not wait longer than the timeout."""
     began = time.monotonic()
     with hanging(server):
-        assert trouble_with(server.url, 0.3) in ("it did not come within 0.3 s", "its server does not answer")
+        assert trouble_with(server.url, 0.3) in ("not received within 0.3 s", "the server does not respond")
     assert time.monotonic() - began < DEADLINE / 2
 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.0 200 OK\r\n\r\n"], ids=["head", "body"])
-def test_a_server_that_trickles_is_not_waited_for(server: KeyServer, start: bytes) -> None:
-    """The timeout holds for everything together: a byte now and then does not make it longer."""
+def test_fetch_slow_server_ends_at_the_timeout(server: KeyServer, start: bytes) -> None:
+    """The timeout is for the whole fetch, so single bytes do not extend it."""
     over = threading.Event()
 
     def trickle(handler: Any) -> None:
@@ -121,13 +123,13 @@ def test_a_server_that_trickles_is_not_waited_for(server: KeyServer, start: byte
 
     server.behave = trickle
     began = time.monotonic()
-    assert trouble_with(server.url, 0.5) == "it did not come within 0.5 s"
+    assert trouble_with(server.url, 0.5) == "not received within 0.5 s"
     over.set()
     assert time.monotonic() - began < DEADLINE / 2
 
 
-def test_a_certificate_has_to_be_trusted(tmp_path: Path) -> None:
-    """By the system's authorities or those of http.ca_file."""
+def test_fetch_untrusted_certificate_fails(tmp_path: Path) -> None:
+    """The system's authorities are trusted, or those of http.ca_file."""
     import ssl
 
     authority = trustme.CA()
@@ -145,8 +147,8 @@ def test_a_certificate_has_to_be_trusted(tmp_path: Path) -> None:
         assert "certificate is not trusted" in trouble_with(other, ca_file=str(tmp_path / "ca.pem"))
 
 
-def test_a_proxy_of_the_environment_is_for_other_machines(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over https it is asked, unless http.trust_env is off; what is on this machine is asked directly."""
+def test_fetch_uses_a_proxy_for_https_only(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy is used unless http.trust_env is off; addresses of this machine are contacted directly."""
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with KeyServer() as proxy:
@@ -155,7 +157,7 @@ def test_a_proxy_of_the_environment_is_for_other_machines(server: KeyServer, mon
             monkeypatch.setenv(name, proxy.url.partition("/jwks")[0])
         assert fetch(server.url, _context().config, DEADLINE) == server.body
         assert proxy.requests == 0
-        assert trouble_with("https://nowhere.invalid/") == "the proxy does not let us through to its server"
+        assert trouble_with("https://nowhere.invalid/") == "the proxy refused the connection to the server"
         assert proxy.requests == 1
         assert "cannot be reached" in trouble_with("https://nowhere.invalid/", trust_env=False)
         assert proxy.requests == 1

@@ -1,4 +1,4 @@
-"""Key sets that change: in a file, and at a URL that is slow, broken, gone or asked too often."""
+"""Key sets that change: in a file, and at a URL that is slow, broken, missing or requested too often."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from jwt_issuer import (
     token,
     write,
 )
-from zcli_jwt.keys import KeySet, UnusableKey, read_jwks
-from zcli_jwt.remote import RemoteKeys
+from zcli_jwt.keys import InvalidKey, KeySet, read_jwks
+from zcli_jwt.remote_keys import RemoteKeys
 from zcli_jwt.strategy import RemoteJwtStrategy, make_strategy
 
 from zcli_core.auth.contract import Identified, Rejected, Verdict
@@ -45,13 +45,13 @@ def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
 # --- in a file ---
 
 
-def test_a_key_file_that_is_replaced_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With the next client, and no sooner; trouble keeps the keys of before and is logged once."""
+def test_key_set_file_replaced_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is read for the next client; after an error the previous keys stay in use, and it is logged once."""
     path = write(tmp_path / "jwks.json", jwks(old=rsa_key()))
     asked: Any = make_strategy(make_context(jwt={"jwks_file": str(path)}))
     old, new = showing(token(rsa_key(), "RS256", "old")), showing(token(ec_key(), "ES256", "new"))
     assert isinstance(asked.authenticate(old), Identified)
-    assert asked.authenticate(new) == Rejected("the token is signed with the key 'new', which is not known")
+    assert asked.authenticate(new) == Rejected("the token names the unknown key 'new'")
     write(path, jwks(old=rsa_key(), new=ec_key()))
     assert isinstance(asked.authenticate(old), Identified)
     assert isinstance(asked.authenticate(new), Identified)
@@ -62,14 +62,14 @@ def test_a_key_file_that_is_replaced_is_read_again(tmp_path: Path, caplog: pytes
         trouble()
         for _ in range(3):
             assert isinstance(asked.authenticate(new), Identified)
-        assert caplog.text.count("the keys of before are kept") == 1
+        assert caplog.text.count("the previous keys stay in use") == 1
     path.rmdir()
     write(path, jwks(old=rsa_key()))
     assert isinstance(asked.authenticate(old), Identified)
 
 
-def test_a_public_key_file_that_is_replaced_is_read_again(tmp_path: Path) -> None:
-    """As a key set is."""
+def test_public_key_file_replaced_is_read_again(tmp_path: Path) -> None:
+    """The new key is used and the old one refused."""
     path = write(tmp_path / "key.pem", public_pem(rsa_key()))
     asked: Any = make_strategy(make_context(jwt={"public_key_file": str(path)}))
     write(path, public_pem(rsa_key("second")))
@@ -79,7 +79,7 @@ def test_a_public_key_file_that_is_replaced_is_read_again(tmp_path: Path) -> Non
 
 @pytest.fixture
 def server() -> Iterator[KeyServer]:
-    """A place that publishes the key ``one``."""
+    """A server that publishes the key ``one``."""
     with KeyServer(jwks(one=rsa_key())) as found:
         yield found
 
@@ -88,7 +88,7 @@ def server() -> Iterator[KeyServer]:
 
 
 class Publisher:
-    """Stands for the place: keys to give, or trouble, and how often it was asked."""
+    """Plays the URL: returns keys or raises an error, and counts the fetches."""
 
     def __init__(self) -> None:
         self.keys = read_jwks(jwks(one=rsa_key()))
@@ -111,19 +111,19 @@ class Publisher:
 
 @pytest.fixture
 def publisher() -> Publisher:
-    """Ready to give one key."""
+    """A publisher of one key."""
     return Publisher()
 
 
 def settled(remote: RemoteKeys) -> None:
-    """Fetch, if it is time to, and wait for it."""
-    flight = remote.begin_fetch()
-    if flight is not None:
-        flight.result(DEADLINE)
+    """Begin a fetch, if one is due, and wait for it."""
+    fetch = remote.begin_fetch()
+    if fetch is not None:
+        fetch.result(DEADLINE)
 
 
-def test_keys_are_fresh_for_a_while(publisher: Publisher) -> None:
-    """Then they are asked for again, and what was removed is gone."""
+def test_remote_keys_are_fresh_until_refresh(publisher: Publisher) -> None:
+    """Then they are fetched again, and removed keys are gone."""
     remote = publisher.remote()
     assert not remote.is_fresh
     settled(remote)
@@ -137,52 +137,50 @@ def test_keys_are_fresh_for_a_while(publisher: Publisher) -> None:
     assert [key.kid for key in remote.current().keys] == ["two"]
 
 
-def test_a_thousand_clients_cause_one_fetch(publisher: Publisher) -> None:
-    """While it is under way, and for an interval after."""
+def test_remote_keys_thousand_clients_fetch_once(publisher: Publisher) -> None:
+    """They share the pending fetch, and cause none for an interval after it."""
     remote = publisher.remote()
     publisher.open.clear()
     with ThreadPoolExecutor(20) as pool:
-        flights = set(pool.map(lambda _: remote.begin_fetch(), range(1000)))
-    assert len(flights) == 1
+        fetches = set(pool.map(lambda _: remote.begin_fetch(), range(1000)))
+    assert len(fetches) == 1
     publisher.open.set()
-    flights.pop().result(DEADLINE)
+    fetches.pop().result(DEADLINE)
     assert [remote.begin_fetch() for _ in range(1000)] == [None] * 1000
     publisher.now += 10
     settled(remote)
     assert publisher.asked == 2
 
 
-def test_trouble_keeps_the_keys_and_is_logged_when_it_changes(
-    publisher: Publisher, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Once when it begins, once when it is over."""
+def test_remote_keys_error_keeps_keys_and_logs_once(publisher: Publisher, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged when it begins, when it changes and when it is over."""
     remote = publisher.remote()
     settled(remote)
-    publisher.trouble = UnusableKey("it is broken")
+    publisher.trouble = InvalidKey("it is broken")
     for _ in range(5):
         publisher.now += 400
         settled(remote)
     assert [key.kid for key in remote.current().keys] == ["one"]
-    assert remote.trouble == "it is broken"
-    assert caplog.text.count("the place: it is broken; the keys of before are kept") == 1
-    publisher.trouble = RuntimeError("of which nobody thought")
+    assert remote.last_error == "it is broken"
+    assert caplog.text.count("the place: it is broken; the previous keys stay in use") == 1
+    publisher.trouble = RuntimeError("of an unexpected kind")
     publisher.now += 400
     settled(remote)
     assert "the place: RuntimeError while it was fetched" in caplog.text
-    assert "nobody thought" not in caplog.text
+    assert "an unexpected kind" not in caplog.text
     publisher.trouble = None
     publisher.now += 400
     caplog.clear()
     settled(remote)
-    assert remote.trouble is None
+    assert remote.last_error is None
     assert "fetched the place" in caplog.text
 
 
-def test_keys_that_cannot_be_fetched_again_expire(publisher: Publisher, caplog: pytest.LogCaptureFixture) -> None:
-    """After ``jwks_max_age``: blocking the fetches must not keep a revoked key in use."""
+def test_remote_keys_expire_after_max_age(publisher: Publisher, caplog: pytest.LogCaptureFixture) -> None:
+    """Otherwise an attacker who blocks the fetches could keep a revoked key in use."""
     remote = publisher.remote()
     settled(remote)
-    publisher.trouble = UnusableKey("it is blocked")
+    publisher.trouble = InvalidKey("it is blocked")
     publisher.now += 3599
     settled(remote)
     assert [key.kid for key in remote.current().keys] == ["one"]
@@ -197,8 +195,8 @@ def test_keys_that_cannot_be_fetched_again_expire(publisher: Publisher, caplog: 
     assert [key.kid for key in remote.current().keys] == ["one"]
 
 
-def test_a_client_that_leaves_does_not_take_the_fetch_away(publisher: Publisher) -> None:
-    """From those who wait with it, or come later; its event loop may be gone by then."""
+def test_remote_keys_fetch_survives_a_cancelled_wait(publisher: Publisher) -> None:
+    """Other clients get its result, even if the event loop of the first is closed."""
     remote = publisher.remote()
     publisher.open.clear()
 
@@ -211,10 +209,10 @@ def test_a_client_that_leaves_does_not_take_the_fetch_away(publisher: Publisher)
 
     asyncio.run(leave())
     asyncio.run(remote.fetched(0.05))
-    assert remote.trouble == "it has not come yet"
+    assert remote.last_error == "not received yet"
     publisher.open.set()
     eventually(lambda: remote.is_fresh)
-    assert remote.trouble is None
+    assert remote.last_error is None
     assert publisher.asked == 1
 
 
@@ -223,7 +221,7 @@ def test_a_client_that_leaves_does_not_take_the_fetch_away(publisher: Publisher)
 
 @pytest.fixture
 def ask() -> Callable[..., list[Verdict]]:
-    """Asks a strategy with tokens at once."""
+    """Authenticates several tokens at the same time."""
 
     def run(strategy: Any, *shown: str) -> list[Verdict]:
         async def all_at_once() -> list[Verdict]:
@@ -240,8 +238,8 @@ def fetching(url: str, **settings: Any) -> Any:
     return made
 
 
-def test_a_new_key_is_found_and_a_removed_one_forgotten(server: KeyServer, ask: Any) -> None:
-    """Without a restart."""
+def test_remote_strategy_follows_key_changes(server: KeyServer, ask: Any) -> None:
+    """It needs no restart."""
     strategy = fetching(server.url, jwks_interval=0.01, jwks_refresh=0.02)
     old, new = token(rsa_key(), "RS256", "one"), token(ec_key(), "ES256", "two")
     assert isinstance(ask(strategy, old)[0], Identified)
@@ -257,8 +255,8 @@ def _identified(verdict: Verdict) -> Verdict:
     return verdict if isinstance(verdict, Identified) else None
 
 
-def test_a_thousand_unknown_keys_cause_one_fetch(server: KeyServer, ask: Any) -> None:
-    """And those whose key is known do not wait for it."""
+def test_remote_strategy_unknown_keys_fetch_once(server: KeyServer, ask: Any) -> None:
+    """Clients whose key is known do not wait for it."""
     strategy = fetching(server.url, jwks_interval=DEADLINE)
     good = token(rsa_key(), "RS256", "one")
     assert isinstance(ask(strategy, good)[0], Identified)
@@ -268,8 +266,8 @@ def test_a_thousand_unknown_keys_cause_one_fetch(server: KeyServer, ask: Any) ->
     assert server.requests == 1
 
 
-def test_an_algorithm_that_is_not_accepted_causes_no_fetch(server: KeyServer, ask: Any) -> None:
-    """Nor does anything else that is refused before the key matters."""
+def test_remote_strategy_invalid_token_fetches_nothing(server: KeyServer, ask: Any) -> None:
+    """The tokens are refused before their key matters."""
     strategy = fetching(server.url, jwks_interval=0.001)
     eventually(lambda: strategy._keys.is_fresh)
     for shown in (token(kid="unknown"), token(rsa_key(), "RS512", "unknown"), "a.b.c", "x" * 9000):
@@ -278,8 +276,8 @@ def test_an_algorithm_that_is_not_accepted_causes_no_fetch(server: KeyServer, as
 
 
 @pytest.mark.parametrize("kind", ["refused", "500", "rubbish", "silent"])
-def test_without_keys_everybody_is_refused_and_told_why(kind: str, server: KeyServer, ask: Any) -> None:
-    """Soon, and again and again."""
+def test_remote_strategy_without_keys_refuses(kind: str, server: KeyServer, ask: Any) -> None:
+    """The cause is logged for each client, without a long wait."""
     url, good = server.url, token(rsa_key(), "RS256", "one")
     server.status = 500 if kind == "500" else 200
     server.body = b"rubbish" if kind == "rubbish" else server.body
@@ -292,14 +290,14 @@ def test_without_keys_everybody_is_refused_and_told_why(kind: str, server: KeySe
     shown = url.partition("?")[0]
     for verdict in (*verdicts[0], *verdicts[1]):
         assert isinstance(verdict, Rejected)
-        assert verdict.cause.startswith(f"the token is signed with the key 'one', which is not known; {shown}: it")
-        assert not verdict.counts  # a good token, for all that anybody knows
+        assert verdict.cause.startswith(f"the token names the unknown key 'one'; {shown}: ")
+        assert not verdict.counts  # the token may be valid
 
 
-def test_a_fetch_that_gets_no_thread_is_trouble_and_the_next_one_may(
+def test_remote_strategy_fetch_without_a_thread_fails(
     server: KeyServer, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody waits for what was never begun."""
+    """No client waits for it, and the next fetch may succeed."""
     good = token(rsa_key(), "RS256", "one")
 
     def refuse(thread: threading.Thread) -> None:
@@ -308,25 +306,25 @@ def test_a_fetch_that_gets_no_thread_is_trouble_and_the_next_one_may(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         strategy = fetching(server.url, jwks_interval=0.01)  # it begins at once
-    assert strategy._keys.trouble == "no thread could be started to fetch it"
+    assert strategy._keys.last_error == "no thread could be started to fetch it"
     eventually(lambda: isinstance(ask(strategy, good)[0], Identified))
 
 
-def test_trouble_does_not_make_those_wait_whose_key_is_known(server: KeyServer, ask: Any) -> None:
-    """But for those who come when it begins."""
+def test_remote_strategy_known_key_does_not_wait(server: KeyServer, ask: Any) -> None:
+    """Only clients that come when the error begins wait."""
     strategy = fetching(server.url, jwks_interval=0.01, jwks_refresh=0.02, jwks_timeout=0.3)
     good = token(rsa_key(), "RS256", "one")
     eventually(lambda: isinstance(ask(strategy, good)[0], Identified))
     with hanging(server):
-        eventually(lambda: ask(strategy, good) and strategy._keys.trouble)
+        eventually(lambda: ask(strategy, good) and strategy._keys.last_error)
         began = time.monotonic()
         for _ in range(100):
             assert isinstance(ask(strategy, good)[0], Identified)
         assert time.monotonic() - began < 100 * 0.3
 
 
-def test_clients_wait_for_keys_a_part_of_open_timeout_at_most(server: KeyServer) -> None:
-    """So that it is the strategy that refuses, with its cause, and not the server that gives up on it."""
+def test_remote_strategy_max_wait_is_below_open_timeout(server: KeyServer) -> None:
+    """So the strategy refuses with its cause before the server's timeout."""
     context = make_context(jwt={"jwks_url": server.url, "jwks_timeout": 60}, websocket={"open_timeout": 8})
     made: Any = make_strategy(context)
-    assert made._patience == 2
+    assert made._max_wait == 2

@@ -1,4 +1,4 @@
-"""The head of a request, read as the package h11 reads it."""
+"""The head of a request, parsed as the package h11 does."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _by_us(head: bytes) -> Read | None:
 
 @given(start=st.sampled_from([_START, b""]), pieces=st.lists(st.sampled_from(_PIECES), max_size=9))
 def test_request_head_any_bytes_read_as_h11(start: bytes, pieces: list[bytes]) -> None:
-    """Every head is accepted or refused as by h11, and means the same."""
+    """Every head is accepted or refused as by h11, with the same result."""
     data = start + b"".join(pieces) + b"\r\n\r\n"
     end = re.search(rb"\n\r?\n", data)
     assert end is not None
@@ -80,14 +80,14 @@ def test_request_head_any_bytes_read_as_h11(start: bytes, pieces: list[bytes]) -
     ],
 )
 def test_request_head_ambiguous_is_refused(lines: bytes, status: int) -> None:
-    """The status says whether the request is malformed or has an unknown Transfer-Encoding."""
+    """The status distinguishes a malformed request from an unknown Transfer-Encoding."""
     with pytest.raises(MalformedRequest) as raised:
         parse_request_head(_START + lines + b"\r\n")
     assert raised.value.status == status
 
 
-def test_request_head_long_white_space_is_read_in_linear_time() -> None:
-    """A stranger's head cannot hold up the event loop: quadratic time would be minutes here."""
+def test_request_head_long_space_takes_linear_time() -> None:
+    """Quadratic time would block the event loop for minutes here."""
     spaces = b" " * 200_000
     read = parse_request_head(_START + b"X: a\r\n b" + spaces + b"c\r\n\r\n")
     assert read.headers["x"] == f"a b{spaces.decode()}c"

@@ -1,4 +1,4 @@
-"""Other people's clients: the packages websockets and aiohttp, over TCP, TLS and Unix sockets, on both event loops."""
+"""Clients of other packages, websockets and aiohttp, over TCP, TLS and Unix sockets, on both event loops."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 import trustme
 from websocket_transports import PROVIDERS, serve
+from zcli_core.testing.websocket.transport_contract.client import until
+from zcli_core.testing.websocket.transport_contract.server import ServerUnderTest
 
-from zcli_core.testing.websocket_peer import until
-from zcli_core.testing.websocket_server import ServerUnderTest
 from zcli_core.websocket.contract import Compression, Endpoint, Limits
 
 LOOPS = ["asyncio"]
@@ -47,7 +47,7 @@ def client_tls(authority: Any) -> ssl.SSLContext:
 
 @pytest.fixture(scope="module", params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Any:
-    """What runs the server's event loop."""
+    """The function that runs the server's event loop."""
     return asyncio.run if request.param == "asyncio" else uvloop.run
 
 
@@ -68,7 +68,7 @@ def limits(request: pytest.FixtureRequest) -> Limits:
 def server(
     request: pytest.FixtureRequest, limits: Limits, run: Any, transport: str, tmp_path_factory: Any
 ) -> Iterator[ServerUnderTest]:
-    """A server of every transport, on every kind of endpoint and loop."""
+    """A server for every transport, kind of endpoint and event loop."""
     endpoint = Endpoint(port=0)
     if request.param == "unix":
         endpoint = Endpoint(host=None, port=0, unix_path=Path(tmp_path_factory.mktemp("ws")) / "s")
@@ -107,8 +107,8 @@ async def by_aiohttp(server: ServerUnderTest, tls: ssl.SSLContext) -> AsyncItera
 MESSAGES = ["", "hello", "é€😀" * 500, "x" * 200_000, b"", bytes(range(256)) * 300, bytes(1_000_000)]
 
 
-def test_the_client_of_websockets_gets_everything_back(server: ServerUnderTest, client_tls: ssl.SSLContext) -> None:
-    """Messages of every size, in fragments, pings, and a clean close."""
+def test_client_websockets_gets_every_echo(server: ServerUnderTest, client_tls: ssl.SSLContext) -> None:
+    """It sends messages of every size, fragments and pings, and closes normally."""
 
     async def scenario() -> None:
         async with by_websockets(server, client_tls) as connection:
@@ -125,11 +125,11 @@ def test_the_client_of_websockets_gets_everything_back(server: ServerUnderTest, 
     until(lambda: server.closed and server.closed[-1][:2] == (4001, "bye"))
 
 
-# aiohttp does not wait until the TLS connections of a session that it closes are gone (its "Graceful Shutdown"), so one
-# may be left to the garbage collector, which is therefore asked here and now.
+# aiohttp does not wait until the TLS connections of a closed session are gone (its "Graceful Shutdown"). So one may
+# remain for the garbage collector, which therefore runs here.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_the_client_of_aiohttp_gets_everything_back(server: ServerUnderTest, client_tls: ssl.SSLContext) -> None:
-    """The same with another's idea of the protocol."""
+def test_client_aiohttp_gets_every_echo(server: ServerUnderTest, client_tls: ssl.SSLContext) -> None:
+    """It sends messages of every size and pings, and closes normally."""
 
     async def scenario() -> None:
         async with by_aiohttp(server, client_tls) as connection:
@@ -149,8 +149,8 @@ def test_the_client_of_aiohttp_gets_everything_back(server: ServerUnderTest, cli
     until(lambda: server.closed and server.closed[-1][:2] == (4002, "bye"))
 
 
-def test_a_broadcast_reaches_clients_whatever_they_agreed_on(run: Any, transport: str) -> None:
-    """One message, prepared once, for those with compression, with smaller windows and without."""
+def test_broadcast_reaches_clients_of_any_compression(run: Any, transport: str) -> None:
+    """One prepared message reaches clients with compression, with smaller windows and without."""
     limits = Limits(compression=Compression(window_bits=15, threshold=10))
     message = "the quick brown fox " * 100
 
@@ -179,10 +179,8 @@ def test_a_broadcast_reaches_clients_whatever_they_agreed_on(run: Any, transport
         asyncio.run(asyncio.wait_for(scenario(server), 30))
 
 
-def test_a_certificate_that_is_loaded_anew_is_used_and_disturbs_nobody(
-    authority: Any, client_tls: ssl.SSLContext, run: Any, transport: str
-) -> None:
-    """Into the context that the listener was given."""
+def test_reloaded_certificate_is_used(authority: Any, client_tls: ssl.SSLContext, run: Any, transport: str) -> None:
+    """The certificate is loaded into the listener's context, and open connections go on."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
     with (

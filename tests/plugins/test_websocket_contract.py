@@ -11,41 +11,41 @@ from typing import Any
 
 import pytest
 from websocket_transports import PROVIDERS
+from zcli_core.testing.websocket.transport_contract.closing import ClosingTests
+from zcli_core.testing.websocket.transport_contract.decisions import DecisionTests
+from zcli_core.testing.websocket.transport_contract.flow_control import FlowControlTests
+from zcli_core.testing.websocket.transport_contract.handshake import HandshakeTests
+from zcli_core.testing.websocket.transport_contract.listening import ListeningTests
+from zcli_core.testing.websocket.transport_contract.pending import PendingConnectionTests
 
 from zcli_core.testing import WebSocketTransportContract
-from zcli_core.testing.websocket_closing import ClosingTests
-from zcli_core.testing.websocket_crowd import CrowdTests
-from zcli_core.testing.websocket_deciding import DecidingTests
-from zcli_core.testing.websocket_flow import FlowTests
-from zcli_core.testing.websocket_opening import OpeningTests
-from zcli_core.testing.websocket_places import PlaceTests
 
 
 class TestWsproto(WebSocketTransportContract):
-    """The default."""
+    """The default transport."""
 
     transport = PROVIDERS["wsproto"]
 
 
 @pytest.mark.slow  # as tests/scaffold
-class TestScaffolded(DecidingTests, FlowTests):
-    """A plugin made with ``zcli new plugin``: decisions and messages pass through its limit."""
+class TestScaffolded(DecisionTests, FlowControlTests):
+    """A plugin made with ``zcli new plugin``, whose limit decisions and messages pass through."""
 
     transport = PROVIDERS["scaffolded"]
 
 
 def run_on_uvloop(coroutine: Any) -> Any:
-    """What runs a server."""
+    """Run a server on uvloop."""
     return pytest.importorskip("uvloop", reason="uvloop is for other systems").run(coroutine)
 
 
-class OnUvloop(OpeningTests, FlowTests, ClosingTests, PlaceTests, CrowdTests):
-    """Sockets, buffers, TLS and their ends."""
+class OnUvloop(HandshakeTests, FlowControlTests, ClosingTests, ListeningTests, PendingConnectionTests):
+    """Sockets, buffers, TLS and the ends of connections."""
 
     run_loop = staticmethod(run_on_uvloop)
 
 
 class TestWsprotoOnUvloop(OnUvloop):
-    """The default."""
+    """The default transport on uvloop."""
 
     transport = PROVIDERS["wsproto"]

@@ -1,4 +1,4 @@
-"""The contract suite of WebSocket transports fails where it should: a working transport, bent in one place each."""
+"""The WebSocket contract suite fails for transports that break one rule each."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ from typing import Any
 import pytest
 import zcli_wsproto
 from installations import clean_environment
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.closing import half_close
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.decisions import at_once
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.flow_control import Silent
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import close, frame
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.limits import (
+    LIMITS,
+    in_one_frame,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import ServerUnderTest
 
-from zcli_core.testing import WebSocketTransportContract, websocket_peer, websocket_server
+from zcli_core.testing import WebSocketTransportContract
 from zcli_core.testing.contract import make_context
-from zcli_core.testing.websocket_closing import half_close
-from zcli_core.testing.websocket_deciding import at_once
-from zcli_core.testing.websocket_flow import Silent
-from zcli_core.testing.websocket_frames import close, frame
-from zcli_core.testing.websocket_limits import LIMITS, in_one_frame
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.websocket.contract import Accept, Cause, Compression, HttpAnswer, Refuse, State
+from zcli_core.websocket.contract import Accept, Cause, Compression, PlainResponse, Refuse, State
 from zcli_core.websocket.parts.events import Failure
 
 pytestmark = pytest.mark.slow
 
 
 class Proxy:
-    """Another thing under a name of its own; what a subclass says is bent."""
+    """Passes everything to another object, except for what a subclass overrides."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -44,7 +47,7 @@ class Proxy:
 
 
 class Transport(Proxy):
-    """A transport bent by functions around its limits, the acceptor that it asks, and its listener."""
+    """A transport with functions around its limits, its acceptor and its listener, which break a rule."""
 
     def __init__(self, limits: Any = None, acceptor: Any = None, listener: Any = None) -> None:
         super().__init__(zcli_wsproto.zcli_websocket_transports()[0].factory(make_context()))
@@ -55,16 +58,16 @@ class Transport(Proxy):
         return self._listener(await self.inner.listen(endpoint, self._acceptor(acceptor), self._limits(limits)))
 
 
-# Bends ----------------------------------------------------------------------------------------------------------
+# Broken parts ---------------------------------------------------------------------------------------------------
 
 
 def unlimited(**changes: Any) -> Transport:
-    """A transport that takes a limit for another."""
+    """A transport that gets other limits."""
     return Transport(limits=lambda limits: replace(limits, **changes))
 
 
 def opening(connection: Any = None, receiver: Any = None) -> Transport:
-    """A transport whose connections or whose calls of receivers are bent."""
+    """A transport whose connections or calls of receivers break a rule."""
 
     class Acceptor(Proxy):
         def upgrade(self, request: Any) -> Any:
@@ -134,7 +137,7 @@ class OtherThread(Proxy):
 
 
 class Nested(Proxy):
-    """Delivers the end from inside a message."""
+    """Delivers the end inside a message."""
 
     def message(self, message: Any) -> bool:
         real = self.inner._receiver.message
@@ -158,7 +161,7 @@ class LeavesATask(Proxy):
 class RaisesIntoTheLoop(Proxy):
     def closed(self, closed: Any) -> None:
         self.inner.closed(closed)
-        raise RuntimeError("of a bent transport")
+        raise RuntimeError("of a broken transport")
 
 
 class NeverCloses(Proxy):
@@ -172,7 +175,7 @@ class ClosesWithAnything(Proxy):
 
 
 class SendsQuietly(Proxy):
-    """Says nothing where nothing can be sent."""
+    """Raises nothing on a closed connection."""
 
     def send(self, message: Any) -> None:
         if self.inner.state is State.OPEN:
@@ -202,7 +205,7 @@ class KeepsAccepting(Proxy):
 
 
 class SwallowsErrors(Proxy):
-    """Lets in whom the core could not decide on."""
+    """Admits clients although the decision raised."""
 
     def upgrade(self, request: Any) -> Any:
         try:
@@ -219,13 +222,13 @@ class DecodesPaths(Proxy):
 class DropsHeadersOfAnswers(Proxy):
     def http(self, request: Any) -> Any:
         answer = self.inner.http(request)
-        return HttpAnswer(answer.status, answer.body)
+        return PlainResponse(answer.status, answer.body)
 
 
 class SendsAtOnce(Proxy):
     def upgrade(self, request: Any) -> Any:
         decision = self.inner.upgrade(request)
-        return replace(decision, delay=0.0) if isinstance(decision, Refuse | HttpAnswer) else decision
+        return replace(decision, delay=0.0) if isinstance(decision, Refuse | PlainResponse) else decision
 
 
 class RefusesQuietly(Proxy):
@@ -239,7 +242,7 @@ class SaysPlain(Proxy):
 
 
 class Careless(Proxy):
-    """A decoder that overlooks failures of one code."""
+    """A decoder that ignores failures of one code."""
 
     def __init__(self, inner: Any, code: int, instead: Any) -> None:
         super().__init__(inner)
@@ -251,7 +254,7 @@ class Careless(Proxy):
 
 
 def overlooking(code: int, instead: Any) -> Transport:
-    """A transport that takes a breach of the protocol for something else."""
+    """A transport that replaces a violation of the protocol by something else."""
 
     def careless(real: Any) -> Any:
         real._decoder = Careless(real._decoder, code, instead)
@@ -261,7 +264,7 @@ def overlooking(code: int, instead: Any) -> Transport:
 
 
 def hurried() -> Transport:
-    """A transport that sends the end of its data right behind its close frame."""
+    """A transport that ends its data right after its close frame."""
 
     def hurry(real: Any) -> Any:
         write, transport = real._write, real._transport
@@ -281,91 +284,111 @@ def limits(**changes: Any) -> Callable[[], Transport]:
     return lambda: unlimited(**changes)
 
 
-def receiver(bent: type[Proxy]) -> Callable[[], Transport]:
-    return lambda: opening(receiver=bent)
+def receiver(broken: type[Proxy]) -> Callable[[], Transport]:
+    return lambda: opening(receiver=broken)
 
 
-def connection(bent: type[Proxy]) -> Callable[[], Transport]:
-    return lambda: opening(connection=bent)
+def connection(broken: type[Proxy]) -> Callable[[], Transport]:
+    return lambda: opening(connection=broken)
 
 
-def acceptor(bent: type[Proxy]) -> Callable[[], Transport]:
-    return lambda: Transport(acceptor=bent)
+def acceptor(broken: type[Proxy]) -> Callable[[], Transport]:
+    return lambda: Transport(acceptor=broken)
 
 
-#: What is wrong, how, the beginning of the name of the test that has to find it, and what that test is given.
-BENT: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
-    ("ignores max_size", limits(max_size=1 << 30), "max_size_passes", {"way": in_one_frame, "offer": None}),
-    ("ignores max_fragments", limits(max_fragments=1 << 30), "max_fragments_passes", {}),
-    ("ignores max_headers", limits(max_headers=1 << 30), "too_many_headers", {"count": 129}),
-    ("ignores max_header_bytes", limits(max_header_bytes=1 << 30), "max_header_bytes_passes", {"wanted": 1}),
-    ("has other limits", limits(max_header_bytes=2999), "max_header_bytes_passes", {"wanted": 0}),
-    ("ignores max_openings", limits(max_openings=1 << 30), "undecided_clients_over", {"what": "nothing"}),
-    ("ignores open_timeout", limits(open_timeout=60), "one_byte_after_another", {}),
-    ("waits for decisions", limits(open_timeout=60), "a_decision_that_takes_too_long", {}),
-    ("ignores close_timeout", limits(close_timeout=60), "the_close_handshake_has_one", {"begun_by": "server"}),
-    ("ignores max_send_buffer", limits(max_send_buffer=1 << 40), "a_client_that_leaves_too_much_unread", {}),
-    ("sends no pings", limits(ping_interval=0), "a_client_that_answers_stays", {}),
-    ("pings only the silent", limits(ping_interval=60), "a_client_that_is_never_silent", {}),
-    ("hides what waits", connection(HidesWhatWaits), "what_tls_holds_counts_too", {}),
-    ("sends pings unasked", limits(ping_interval=0.05), "an_interval_of_0", {}),
-    ("compresses unasked", limits(compression=Compression()), "nothing_is_agreed_on", {}),
-    ("calls closed twice", receiver(ClosedTwice), "a_close_without_a_code", {}),
-    ("never calls closed", receiver(NeverClosed), "a_close_without_a_code", {}),
-    ("loses the code", receiver(ClosedByNobody), "a_close_by_the_client", {}),
-    ("loses the cause", receiver(LosesTheCause), "cause_of_the_end", {"cause": Cause.SLOW, "code": 1013}),
+#: The broken rule, the broken transport, the test that must fail (without ``test_``), and its arguments.
+BROKEN: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
+    ("ignores max_size", limits(max_size=1 << 30), "max_size_is_exact", {"way": in_one_frame, "offer": None}),
+    ("ignores max_fragments", limits(max_fragments=1 << 30), "max_fragments_is_exact", {}),
+    ("ignores max_headers", limits(max_headers=1 << 30), "too_many_headers_are_refused", {"count": 129}),
+    ("ignores max_header_bytes", limits(max_header_bytes=1 << 30), "max_header_bytes_is_exact", {"wanted": 1}),
+    ("has other limits", limits(max_header_bytes=2999), "max_header_bytes_is_exact", {"wanted": 0}),
+    (
+        "ignores max_pending_connections",
+        limits(max_pending_connections=1 << 30),
+        "pending_over_the_limit_closes_the_oldest",
+        {"what": "nothing"},
+    ),
+    ("ignores open_timeout", limits(open_timeout=60), "slow_upgrade_ends_after_open_timeout", {}),
+    ("waits for decisions", limits(open_timeout=60), "decision_over_open_timeout_is_refused_1011", {}),
+    ("ignores close_timeout", limits(close_timeout=60), "close_handshake_has_one_deadline", {"begun_by": "server"}),
+    ("ignores max_send_buffer", limits(max_send_buffer=1 << 40), "slow_reader_is_closed_with_1013", {}),
+    ("sends no pings", limits(ping_interval=0), "client_that_sends_pongs_stays", {}),
+    ("pings only the silent", limits(ping_interval=60), "busy_client_is_pinged_too", {}),
+    ("hides what waits", connection(HidesWhatWaits), "data_inside_tls_counts_as_unread", {}),
+    ("sends pings unasked", limits(ping_interval=0.05), "interval_0_sends_no_ping", {}),
+    ("compresses unasked", limits(compression=Compression()), "compression_off_agrees_on_nothing", {}),
+    ("calls closed twice", receiver(ClosedTwice), "close_by_client_without_code_reports_1005", {}),
+    ("never calls closed", receiver(NeverClosed), "close_by_client_without_code_reports_1005", {}),
+    ("loses the code", receiver(ClosedByNobody), "close_by_client_reports_code_and_reason", {}),
+    ("loses the cause", receiver(LosesTheCause), "closed_reports_the_cause", {"cause": Cause.SLOW, "code": 1013}),
     (
         "loses the last message",
         receiver(LosesAMessage),
-        "eof_comes_after",
+        "eof_delivers_all_messages_first",
         {"leave": half_close, "receiver": Silent, "tls": False},
     ),
-    ("holds messages back", connection(SendsLater), "send_is_not_held_back", {"messages": 2, "tls": False}),
-    ("ends too early", hurried, "fin_waits_for", {"why": "breach", "ends_with": "close frame"}),
-    ("never holds delivery", receiver(NeverHeld), "while_delivery_is_held", {}),
-    ("does not wait for the end", receiver(NeverWaitsForTheEnd), "what_came_before_the_end", {"end": close()}),
-    ("delivers text as bytes", receiver(BytesForText), "frames_right_behind", {}),
-    ("calls from another thread", receiver(OtherThread), "frames_right_behind", {}),
-    ("calls inside a call", receiver(Nested), "one_stray_byte", {}),
-    ("leaves a task", receiver(LeavesATask), "one_stray_byte", {}),
-    ("raises into the loop", receiver(RaisesIntoTheLoop), "one_stray_byte", {}),
-    ("never closes", connection(NeverCloses), "a_close_without_arguments", {}),
-    ("takes any code", connection(ClosesWithAnything), "a_code_that_may_not_be_sent", {"code": 1006}),
-    ("sends into the void", connection(SendsQuietly), "nothing_can_be_sent", {"ended": True}),
-    ("never asks to drain", connection(NeverDrains), "a_sender_that_drains", {}),
-    ("is open for ever", connection(AlwaysOpen), "a_close_by_the_server", {}),
-    ("fails open", acceptor(SwallowsErrors), "a_decision_that_cannot", {"bad": "raises", "way": at_once}),
-    ("decodes paths", acceptor(DecodesPaths), "the_acceptor_sees", {}),
-    ("drops headers", acceptor(DropsHeadersOfAnswers), "a_request_that_asks_for_no_websocket", {}),
+    ("holds messages back", connection(SendsLater), "send_in_a_callback_writes_at_once", {"messages": 2, "tls": False}),
+    ("ends too early", hurried, "fin_waits_for_the_clients_close", {"why": "breach", "ends_with": "close frame"}),
+    ("never holds delivery", receiver(NeverHeld), "held_delivery_stops_reading", {}),
+    (
+        "does not wait for the end",
+        receiver(NeverWaitsForTheEnd),
+        "end_is_called_after_the_last_message",
+        {"end": close()},
+    ),
+    ("delivers text as bytes", receiver(BytesForText), "frames_right_after_the_upgrade_are_handled", {}),
+    ("calls from another thread", receiver(OtherThread), "frames_right_after_the_upgrade_are_handled", {}),
+    ("calls inside a call", receiver(Nested), "one_byte_after_the_upgrade_is_kept", {}),
+    ("leaves a task", receiver(LeavesATask), "one_byte_after_the_upgrade_is_kept", {}),
+    ("raises into the loop", receiver(RaisesIntoTheLoop), "one_byte_after_the_upgrade_is_kept", {}),
+    ("never closes", connection(NeverCloses), "close_without_arguments_sends_1000", {}),
+    ("takes any code", connection(ClosesWithAnything), "close_invalid_code_raises_valueerror", {"code": 1006}),
+    ("sends into the void", connection(SendsQuietly), "closing_connection_sends_nothing", {"ended": True}),
+    ("never asks to drain", connection(NeverDrains), "drain_keeps_a_sender_within_the_limit", {}),
+    ("is open for ever", connection(AlwaysOpen), "close_by_server_ends_with_the_clients_close", {}),
+    ("fails open", acceptor(SwallowsErrors), "invalid_decision_is_500_and_logged", {"bad": "raises", "way": at_once}),
+    ("decodes paths", acceptor(DecodesPaths), "request_is_passed_unchanged", {}),
+    ("drops headers", acceptor(DropsHeadersOfAnswers), "plain_request_gets_the_cores_response", {}),
     (
         "does not wait with answers",
         acceptor(SendsAtOnce),
-        "a_delayed_decision_is_sent_later",
+        "delayed_decision_is_sent_later",
         {"kind": "answer", "way": at_once},
     ),
-    ("refuses without a word", acceptor(RefusesQuietly), "max_header_bytes_passes", {"wanted": 1}),
-    ("denies TLS", acceptor(SaysPlain), "it_serves_over_tls", {"size": 10}),
-    ("drops nobody", lambda: Transport(listener=KeepsAccepting), "who_is_undecided", {}),
-    ("takes any text", lambda: overlooking(1007, "?"), "bad_utf8_is_1007", {"bad": b"\x80", "way": "whole"}),
+    ("refuses without a word", acceptor(RefusesQuietly), "max_header_bytes_is_exact", {"wanted": 1}),
+    ("denies TLS", acceptor(SaysPlain), "tls_client_is_served", {"size": 10}),
+    ("drops nobody", lambda: Transport(listener=KeepsAccepting), "stop_accepting_cancels_decisions", {}),
+    (
+        "takes any text",
+        lambda: overlooking(1007, "?"),
+        "invalid_utf8_closes_with_1007",
+        {"bad": b"\x80", "way": "whole"},
+    ),
     (
         "takes any frame",
         lambda: overlooking(1002, None),
-        "what_came_before_a_bad",
+        "invalid_frame_closes_with_1002",
         {"bad": frame(3), "bytewise": False},
     ),
-    ("gives another code", lambda: overlooking(1007, Failure(1002, "")), "text_that_ends_inside", {"cut": 2}),
+    (
+        "gives another code",
+        lambda: overlooking(1007, Failure(1002, "")),
+        "text_ending_inside_a_character_is_1007",
+        {"cut": 2},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("make", "name", "given"), [bent[1:] for bent in BENT], ids=[bent[0] for bent in BENT])
-def test_a_bent_transport_is_found(
+@pytest.mark.parametrize(("make", "name", "given"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
+def test_suite_broken_transport_fails(
     make: Callable[[], Transport],
     name: str,
     given: dict[str, Any],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the test that is there for it, which passes for the transport as it was."""
+    """The test for that rule fails for the broken transport and passes for the original."""
     (test,) = [
         getattr(WebSocketTransportContract(), found)
         for found in dir(WebSocketTransportContract)
@@ -373,14 +396,18 @@ def test_a_bent_transport_is_found(
     ]
     run(test, Transport(), given, caplog)
     caplog.clear()
-    monkeypatch.setattr(websocket_peer, "PATIENCE", 0.4)
-    monkeypatch.setattr(websocket_server, "PATIENCE", 0.4)
+    monkeypatch.setattr(
+        "zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client.PATIENCE", 0.4
+    )
+    monkeypatch.setattr(
+        "zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server.PATIENCE", 0.4
+    )
     with pytest.raises((Exception, pytest.fail.Exception)):
         run(test, make(), given, caplog)
 
 
 def run(test: Callable[..., None], transport: Transport, given: dict[str, Any], caplog: Any) -> None:
-    """Run a test of the suite with the fixtures that it asks for."""
+    """Run a test of the suite with the fixtures that it needs."""
     serve = functools.partial(ServerUnderTest, transport)
     wanted = inspect.signature(test).parameters
     with contextlib.ExitStack() as stack:
@@ -405,8 +432,8 @@ class TestNothing(WebSocketTransportContract):
 """
 
 
-def test_what_an_author_reads_names_the_rule(tmp_path: Path) -> None:
-    """And what was compared; who has forgotten to say what to test is told so."""
+def test_suite_failure_names_the_rule(tmp_path: Path) -> None:
+    """It also shows the compared values, and a suite without a transport gets an error that says so."""
     (tmp_path / "test_mine.py").write_text(SUITE_OF_AN_AUTHOR)
     environment = clean_environment(os.environ, tmp_path)
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
@@ -418,7 +445,7 @@ def test_what_an_author_reads_names_the_rule(tmp_path: Path) -> None:
         "-p",
         "no:cacheprovider",
         "-k",
-        "rfcs_upgrade or unasked or close_by",
+        "upgrade_of_the_rfc or unasked or close_by",
     ]
     done = subprocess.run(
         [*command, str(tmp_path)],
@@ -431,4 +458,4 @@ def test_what_an_author_reads_names_the_rule(tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "the contract was broken: Receiver.closed was called after Receiver.closed" in done.stdout
-    assert "TestNothing has to say what it tests: transport = what your plugin's hook gives" in done.stdout
+    assert "TestNothing must set the class attribute 'transport' to a provider of your plugin" in done.stdout

@@ -1,4 +1,4 @@
-"""A listener that stops while somebody is being accepted."""
+"""A listener that stops while a client is being accepted, and TLS buffers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ from typing import Any, cast
 
 import pytest
 from websocket_transports import PROVIDERS, on_every_transport
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+    read_all,
+    reset,
+    upgrade_request,
+)
 
 from zcli_core.testing.certificates import client_tls, server_tls
 from zcli_core.testing.contract import make_context
-from zcli_core.testing.websocket_peer import read_all, reset, upgrade_request
-from zcli_core.websocket.contract import Endpoint, HttpAnswer, Limits, Request
+from zcli_core.websocket.contract import Endpoint, Limits, PlainResponse, Request
 
 
 class _Refuses:
-    def upgrade(self, request: Request) -> HttpAnswer:
-        return HttpAnswer(403)
+    def upgrade(self, request: Request) -> PlainResponse:
+        return PlainResponse(403)
 
-    def http(self, request: Request) -> HttpAnswer:
-        return HttpAnswer(426)
+    def http(self, request: Request) -> PlainResponse:
+        return PlainResponse(426)
 
     def refused(self, cause: str, address: Any, request: Request | None = None) -> float:
         return 0.0
@@ -36,8 +40,8 @@ class _Refuses:
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("said", ["nothing", "hello"])
 @pytest.mark.parametrize("turns", [0, 1, 2, 5, 20])
-def test_tls_handshake_is_dropped_as_the_listener_stops(name: str, turns: int, said: str, loop: str) -> None:
-    """Whether the client has said anything or not; closing does not wait for it, and no task is left."""
+def test_tls_handshake_while_stopping_is_dropped(name: str, turns: int, said: str, loop: str) -> None:
+    """The listener does not wait for the client, and no task is left."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     hello = client_tls().wrap_bio(incoming, outgoing, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):
@@ -65,7 +69,7 @@ def test_tls_handshake_is_dropped_as_the_listener_stops(name: str, turns: int, s
 
 
 def _buffers() -> int:
-    """Bytes of asyncio's TLS buffers, those of lost connections included."""
+    """Return the bytes of asyncio's TLS buffers, including those of lost connections."""
     found = [item for item in gc.get_objects() if isinstance(item, asyncio.sslproto.SSLProtocol)]
     return sum(len(getattr(item, "_ssl_buffer", b"")) for item in found)
 
@@ -73,7 +77,7 @@ def _buffers() -> int:
 @on_every_transport
 @pytest.mark.parametrize("how", ["closes", "resets", "speaks no TLS", "leaves", "asks", "is refused"])
 def test_tls_buffer_of_a_lost_client_is_freed(name: str, how: str) -> None:
-    """At once: the garbage collector counts objects, and not how large they are."""
+    """It is freed at once, because the garbage collector counts objects and not their size."""
     request = {"leaves": b"", "asks": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "is refused": upgrade_request()}
 
     def visit(address: tuple[str, int]) -> None:
@@ -113,8 +117,8 @@ def test_tls_buffer_of_a_lost_client_is_freed(name: str, how: str) -> None:
 
 @on_every_transport
 @pytest.mark.parametrize("turns", range(6))
-def test_a_client_that_is_accepted_as_the_listener_stops_is_closed(name: str, turns: int) -> None:
-    """So many turns of the loop after it came; asyncio takes two of them to accept it."""
+def test_client_accepted_while_stopping_is_closed(name: str, turns: int) -> None:
+    """The client came so many turns of the loop before; asyncio takes two of them to accept it."""
 
     async def run() -> bytes:
         transport = PROVIDERS[name].factory(make_context())
@@ -140,8 +144,8 @@ def test_a_client_that_is_accepted_as_the_listener_stops_is_closed(name: str, tu
 
 @on_every_transport
 @pytest.mark.parametrize("failing", [0, 1])
-def test_listener_that_cannot_accept_closes_its_sockets(name: str, failing: int) -> None:
-    """All of them: those on which it accepts already, and those on which it does not yet."""
+def test_listener_failing_to_accept_closes_sockets(name: str, failing: int) -> None:
+    """It closes the sockets on which it accepts already, and those on which it does not yet."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Writing to a client that has reset its connection: event loops log such writes to stderr, past the log."""
+"""Writing to a client that has reset its connection: event loops log such writes to stderr."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from collections.abc import Callable
 
 import pytest
 from websocket_transports import serve
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+    PATIENCE,
+    reset,
+    until,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import (
+    PING,
+    TEXT,
+    frame,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import (
+    Echo,
+    ServerUnderTest,
+)
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.certificates import client_tls, server_tls
-from zcli_core.testing.websocket_frames import PING, TEXT, frame
-from zcli_core.testing.websocket_peer import PATIENCE, reset, until
-from zcli_core.testing.websocket_server import Echo, ServerUnderTest
 from zcli_core.websocket.contract import Connection, Endpoint, Message
 
 COUNT = 100
@@ -35,12 +46,12 @@ def publish(server: ServerUnderTest, connection: Connection) -> None:
 
 
 def answer_pings(server: ServerUnderTest, connection: Connection) -> None:
-    """They came behind the message."""
+    """Read the pings that came after the message and send pongs."""
 
 
 @pytest.mark.parametrize("write", [send, send_large, publish, answer_pings])
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
-def test_writes_after_a_reset_leave_no_line(
+def test_writes_after_a_reset_log_nothing(
     write: Callable[..., None], secure: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """asyncio logs each write after the fifth."""

@@ -1,4 +1,4 @@
-"""What a hostile client may cost in memory: bombs, floods, oversize frames, bytes after the end."""
+"""The memory that a hostile client can use: compressed bombs, floods, oversize frames, data after the end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 from websocket_transports import on_every_transport, serve
+from zcli_core.testing.websocket.transport_contract.client import DEFLATE_OFFER
+from zcli_core.testing.websocket.transport_contract.frames import (
+    BINARY,
+    CONTINUATION,
+    PING,
+    TEXT,
+    close,
+    deflated,
+    frame,
+)
 
-from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, TEXT, close, deflated, frame
-from zcli_core.testing.websocket_peer import DEFLATE_OFFER
 from zcli_core.websocket.contract import Compression, Limits
 
 # A stream of 48 equal blocks. RFC 7692, 7.2.1: the end that deflated() takes away is between them.
@@ -27,9 +35,9 @@ FLOODS = {
 
 
 def peak_of(action: Callable[[], None]) -> int:
-    """Bytes by which this process's memory grew at the most while it did that."""
+    """Return by how many bytes this process's memory grew at most during a call."""
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew (proc(5))
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak (proc(5))
     before = _peak()
     action()
     return _peak() - before
@@ -43,8 +51,8 @@ def _peak() -> int:
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="measures as Linux does")
 @on_every_transport
 @pytest.mark.parametrize("attack", FLOODS)
-def test_memory_stays_flat_under(name: str, attack: str) -> None:
-    """What a bomb would become, or an attacker sends, is a multiple of what is allowed here."""
+def test_memory_stays_flat(name: str, attack: str) -> None:
+    """Decompressed or unlimited, the data of each attack would be many times the allowed growth."""
     with serve(name, Limits(max_size=100_000, max_fragments=1000, compression=Compression())) as server:
 
         def once() -> None:
@@ -52,5 +60,5 @@ def test_memory_stays_flat_under(name: str, attack: str) -> None:
                 client.try_to_send(FLOODS[attack])
                 assert client.ending()[1] in (1009, 1002, 1000)
 
-        once()  # what is imported or allocated once has its peak here
+        once()  # imports and one-time allocations have their peak here
         assert peak_of(once) < 6 * 1024 * 1024

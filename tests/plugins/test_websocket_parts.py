@@ -16,16 +16,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_transports import PROVIDERS, serve
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+    Client,
+    parse_response,
+    until,
+    upgrade_request,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.decisions import Undecided
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import (
+    BINARY,
+    PING,
+    PONG,
+    TEXT,
+    close,
+    frame,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import ServerUnderTest
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.certificates import client_tls, server_tls
 from zcli_core.testing.contract import make_context
-from zcli_core.testing.websocket_deciding import Undecided
-from zcli_core.testing.websocket_frames import BINARY, PING, PONG, TEXT, close, frame
-from zcli_core.testing.websocket_peer import Client, parse_response, until, upgrade_request
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.websocket.contract import Endpoint, HttpAnswer, Limits, Refuse, Request, State
+from zcli_core.websocket.contract import Endpoint, Limits, PlainResponse, Refuse, Request, State
 from zcli_core.websocket.parts.frames import close_frame
+from zcli_core.websocket.parts.keepalive import KeepaliveClock
 from zcli_core.websocket.parts.upgrade import BadRequest, parse_head, split_head
 
 pytestmark = pytest.mark.parametrize("name", ["wsproto"])
@@ -56,8 +69,8 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
         (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     ],
 )
-def test_a_bad_request_is_told_what_is_wrong_with_it(name: str, expected: int, request_: bytes) -> None:
-    """By the transport, in a sentence; the core hears nothing of it."""
+def test_invalid_request_gets_an_explanation(name: str, expected: int, request_: bytes) -> None:
+    """The transport responds with one sentence, and the core gets no call."""
     with serve(name) as server:
         response = parse_response(server.ask(request_))
         assert (response.status, response.headers["content-type"]) == (expected, "text/plain; charset=utf-8")
@@ -65,16 +78,16 @@ def test_a_bad_request_is_told_what_is_wrong_with_it(name: str, expected: int, r
         assert server.requests == []
 
 
-def test_a_host_outside_ascii_is_nobodys_traceback(name: str) -> None:
-    """As a header of any other name it is ISO-8859-1."""
+def test_host_outside_ascii_raises_nothing(name: str) -> None:
+    """Like every other header it is decoded as ISO-8859-1."""
     with serve(name) as server, server.socket() as sock:
         with Client(sock, upgrade_request("Host: \xfc\xff", drop=["Host"])) as client:
             assert client.echo() == b"are you there?"
         assert server.upgrades[0].headers["host"] == "\xfc\xff"
 
 
-def test_a_page_whose_head_is_over_the_limit_can_read_why(name: str) -> None:
-    """Only an upgrade can be let in and closed with a code, and only up to a few megabytes."""
+def test_upgrade_over_the_head_limit_gets_a_reason(name: str) -> None:
+    """An upgrade of up to a few megabytes is finished and closed with a code that a page can read."""
     long = "X: " + "y" * 1_000_000
     with serve(name) as server:
         assert parse_response(server.ask(upgrade_request(long, drop=["Upgrade"]))).status == 431
@@ -85,47 +98,45 @@ def test_a_page_whose_head_is_over_the_limit_can_read_why(name: str) -> None:
 
 
 @pytest.mark.parametrize("status", [99, 199, 600, 700])
-def test_what_is_no_status_of_a_final_answer_is_500_and_logged(
-    name: str, status: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is the core's mistake."""
+def test_invalid_status_is_500_and_logged(name: str, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """An invalid status is an error of the core."""
     with serve(name) as server:
-        server.answer = HttpAnswer(status)
+        server.answer = PlainResponse(status)
         assert parse_response(server.ask(GET)).status == 500
-    assert "is no status of a final HTTP answer" in caplog.text
+    assert "status must be 200 to 599, got" in caplog.text
 
 
-def test_an_open_timeout_leaves_nothing_in_the_log(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Not even for those who debug."""
+def test_open_timeout_logs_nothing(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It logs nothing on the level DEBUG either."""
     caplog.set_level(logging.DEBUG)
     with serve(name, Limits(open_timeout=0.1)) as server:
         assert server.ask(upgrade_request()[:-2]) == b""
     assert [record for record in caplog.records if record.name != "asyncio"] == []
 
 
-def test_what_comes_during_a_decision_is_kept_up_to_a_bound(name: str) -> None:
-    """A client that leaves must be noticed, so reading goes on for a while."""
+def test_data_during_a_decision_is_kept_up_to_a_limit(name: str) -> None:
+    """Reading goes on for a while, so that the transport notices when the client leaves."""
     undecided = Undecided()
     with serve(name, decide=undecided) as server, server.socket() as sock:
         sock.sendall(upgrade_request() + frame(TEXT, b"x" * 1000) * 200)
         until(lambda: undecided.outcome == "waiting")
-        (opening,) = server.listener.openings  # type: ignore[attr-defined]
+        (opening,) = server.listener.pending  # type: ignore[attr-defined]
         until(lambda: len(opening._buffer) > 16 * 1024)
-        for _ in range(20):  # whatever else is on the way gets its chance to pile up
+        for _ in range(20):  # further data could pile up here
             server.call(lambda: None)
         assert len(opening._buffer) <= 32 * 1024 + 1024
 
 
-@pytest.mark.parametrize("decision", [Refuse(1008, delay=60), HttpAnswer(403, delay=60)], ids=["refusal", "answer"])
-def test_an_answer_that_waits_keeps_no_descriptor(name: str, decision: Refuse | HttpAnswer) -> None:
-    """A client that leaves at once, and comes again, must not use up the server's descriptors."""
+@pytest.mark.parametrize("decision", [Refuse(1008, delay=60), PlainResponse(403, delay=60)], ids=["refusal", "answer"])
+def test_delayed_response_keeps_no_descriptor(name: str, decision: Refuse | PlainResponse) -> None:
+    """A client that leaves at once and comes again cannot use up the server's descriptors."""
     with serve(name, decide=lambda *_: decision) as server:
         listener: Any = server.listener
         with server.socket() as sock:
             sock.sendall(upgrade_request())
             until(lambda: server.upgrades)
-            assert len(listener.openings) == 1
-        until(lambda: not listener.openings)
+            assert len(listener.pending) == 1
+        until(lambda: not listener.pending)
 
 
 GOOD_LINES = [*upgrade_request().split(b"\r\n"), b"Sec-WebSocket-Protocol: a, b", b" folded", b"Transfer-Encoding: x"]
@@ -134,8 +145,8 @@ lines = st.sampled_from(GOOD_LINES) | st.binary(max_size=40)
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.lists(lines, max_size=12).map(b"\r\n".join) | st.binary(max_size=200))
-def test_any_bytes_make_a_request_or_a_bad_request(name: str, data: bytes) -> None:
-    """The parser of upgrades raises nothing else."""
+def test_parse_head_any_bytes_raises_only_badrequest(name: str, data: bytes) -> None:
+    """The parser of upgrades raises no other error."""
     try:
         parts = split_head(data + b"\r\n\r\n", Limits(max_header_bytes=300))
         assert parts is not None
@@ -148,8 +159,8 @@ def test_any_bytes_make_a_request_or_a_bad_request(name: str, data: bytes) -> No
 # Connections ----------------------------------------------------------------------------------------------------
 
 
-def test_reasons_are_sentences_for_people(name: str) -> None:
-    """They go to a browser's console, and to the log."""
+def test_failure_reasons_are_sentences(name: str) -> None:
+    """They are shown in a browser's console and in the log."""
     undecided = Undecided()
     with serve(name, Limits(open_timeout=0.5), decide=undecided) as server, server.connect() as client:
         assert client.ending() == ([], 1011, "no decision within the open timeout")
@@ -163,16 +174,16 @@ def test_reasons_are_sentences_for_people(name: str) -> None:
             server.call(server.connection.close, 1005)
 
 
-def test_a_ping_whose_payload_is_under_way_is_a_valueerror(name: str) -> None:
-    """Its answer could not be told from the other's."""
+def test_ping_with_a_pending_payload_raises(name: str) -> None:
+    """Its pong could not be distinguished from the other one's."""
     with serve(name) as server, server.connect():
         server.call(server.connection.ping, b"once")
         with pytest.raises(ValueError, match="still unanswered"):
             server.call(server.connection.ping, b"once")
 
 
-def test_pings_that_are_never_answered_are_not_collected(name: str) -> None:
-    """A client may send for ever and answer none."""
+def test_unanswered_keepalive_pings_do_not_pile_up(name: str) -> None:
+    """Only the last keepalive ping is remembered, however long a client sends data but no pong."""
     with serve(name, Limits(ping_interval=0.1, ping_timeout=60)) as server, server.connect() as client:
         for _ in range(5):
             assert client.read().opcode == PING
@@ -180,8 +191,8 @@ def test_pings_that_are_never_answered_are_not_collected(name: str) -> None:
         assert len(server.connection._pings._sent) == 1  # type: ignore[attr-defined]
 
 
-def test_what_is_dropped_is_read_in_small_pieces(name: str) -> None:
-    """Short frames would else keep others waiting for as long as it takes to walk over a large read of them."""
+def test_discarded_data_is_read_in_small_pieces(name: str) -> None:
+    """Walking over a large read of short frames would delay other connections."""
     with serve(name) as server, server.connect() as client:
         assert client.echo() == b"are you there?"
         server.call(server.connection.close)
@@ -191,13 +202,13 @@ def test_what_is_dropped_is_read_in_small_pieces(name: str) -> None:
         assert server.has_closed().code == 1000
 
 
-#: Ticks from one ping to the next, ticks of silence until a client is given up, and the same in seconds.
-CLOCK = (2, 4, 1.0)
+#: A clock that ticks every 0.125 s: 4 ticks from one ping to the next, 8 of silence until a client is closed.
+CLOCK = Limits(ping_interval=0.5, ping_timeout=0.5)
 
 
 @pytest.fixture(params=["TCP", "TLS", "Unix socket"])
 def clocked(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> Iterator[tuple[ServerUnderTest, Client]]:
-    """A server whose clock is advanced by hand, and a client with a small buffer that reads only what a test reads."""
+    """A server whose clock the test advances, and a client with a small buffer that reads only what the test reads."""
     tls = request.param == "TLS"
     endpoint = Endpoint(port=0, tls=server_tls() if tls else None)
     if request.param == "Unix socket":
@@ -212,28 +223,34 @@ def clocked(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> Iterat
 
 
 def tick(server: ServerUnderTest, times: int = 1) -> None:
-    """Let the listener's clock tick."""
-    for _ in range(times):
-        server.call(server.connection.tick, *CLOCK)  # type: ignore[attr-defined]
+    """Let a keepalive clock tick, twice each time."""
+
+    def check() -> None:
+        clock = KeepaliveClock(asyncio.get_running_loop(), CLOCK, ())
+        clock.stop()
+        for _ in range(2 * times):
+            clock.check(server.connection)  # type: ignore[arg-type]
+
+    server.call(check)
 
 
 def send_and_tick(server: ServerUnderTest, times: int) -> None:
-    """Send something before each tick."""
+    """Send a message before each tick."""
     for _ in range(times):
         server.call(server.connection.send, b"news")
         tick(server)
 
 
-def test_a_slow_reader_is_alive_while_bytes_reach_it(clocked: tuple[ServerUnderTest, Client]) -> None:
-    """It cannot answer the ping that stands behind a large message; it may answer once it has read that."""
+def test_keepalive_slow_reader_counts_as_alive(clocked: tuple[ServerUnderTest, Client]) -> None:
+    """It cannot answer a ping that waits behind a large message until it has read the message."""
     server, client = clocked
     server.call(server.connection.send, bytes(12_000_000))
     tick(server, 2)
-    delivery = server.connection._delivery  # type: ignore[attr-defined]
+    progress = server.connection.send_progress  # type: ignore[attr-defined]
     missing, last = 10 + 12_000_000 + 6, b""
     while missing:
-        seen = server.call(delivery._delivered)
-        while server.call(delivery._delivered) == seen and missing:
+        seen = server.call(progress._delivered)
+        while server.call(progress._delivered) == seen and missing:
             piece = client.sock.recv(65536)
             missing -= len(piece)
             last = (last + piece)[-6:]
@@ -247,8 +264,8 @@ def test_a_slow_reader_is_alive_while_bytes_reach_it(clocked: tuple[ServerUnderT
     assert server.connection.state is State.OPEN
 
 
-def test_slow_reader_that_answers_is_pinged_again(clocked: tuple[ServerUnderTest, Client]) -> None:
-    """It answers only what it is asked: without another ping it would count as silent."""
+def test_keepalive_slow_reader_is_pinged_again(clocked: tuple[ServerUnderTest, Client]) -> None:
+    """Without another ping, a client that only sends pongs would count as silent."""
     server, client = clocked
     size = 1_000_000
     server.call(server.connection.send, bytes(size))
@@ -262,8 +279,8 @@ def test_slow_reader_that_answers_is_pinged_again(clocked: tuple[ServerUnderTest
     assert client.read().opcode == PING
 
 
-def test_a_reader_that_stops_in_the_middle_is_given_up(clocked: tuple[ServerUnderTest, Client]) -> None:
-    """Also if more is sent to it all the time: what waits is not life."""
+def test_keepalive_stopped_reader_is_closed(clocked: tuple[ServerUnderTest, Client]) -> None:
+    """It is closed even if the server keeps sending, because waiting bytes do not show that it is alive."""
     server, client = clocked
     server.call(server.connection.send, bytes(12_000_000))
     tick(server, 2)
@@ -275,15 +292,15 @@ def test_a_reader_that_stops_in_the_middle_is_given_up(clocked: tuple[ServerUnde
     assert (closed.code, closed.reason) == (1011, "keepalive: nothing heard for 1 s")
 
 
-def test_that_the_system_took_a_ping_is_no_life(clocked: tuple[ServerUnderTest, Client]) -> None:
-    """A client whose process hangs still acknowledges bytes, those of later messages too."""
+def test_keepalive_accepted_ping_is_not_alive(clocked: tuple[ServerUnderTest, Client]) -> None:
+    """The system of a hanging client still acknowledges bytes, also those of later messages."""
     server, _ = clocked
     with pytest.raises(ConnectionClosed, match="1011"):
         send_and_tick(server, 8)
 
 
-def test_a_listener_that_has_closed_leaves_no_timer_and_no_task(name: str) -> None:
-    """The loop is as it was before."""
+def test_closed_listener_leaves_no_timer_and_no_task(name: str) -> None:
+    """The event loop is as before."""
 
     async def scenario() -> None:
         transport = PROVIDERS[name].factory(make_context())
@@ -294,7 +311,7 @@ def test_a_listener_that_has_closed_leaves_no_timer_and_no_task(name: str) -> No
         clients = await asyncio.gather(*[asyncio.to_thread(server.connect) for _ in range(3)])
         bare = server.socket()
         listener: Any = server.listener
-        while len(listener.openings) != 1:
+        while len(listener.pending) != 1:
             await asyncio.sleep(0.005)
         await listener.close()
         assert asyncio.all_tasks() == {asyncio.current_task()}

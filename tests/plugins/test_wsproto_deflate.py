@@ -1,4 +1,4 @@
-"""Offers of permessage-deflate and what becomes of them (RFC 7692, 5 and 7.1)."""
+"""Offers of permessage-deflate and their responses (RFC 7692, 5 and 7.1)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_transports import serve
+from zcli_core.testing.websocket.transport_contract.client import DEFLATE_OFFER, Client, until
+from zcli_core.testing.websocket.transport_contract.flow_control import Holding
+from zcli_core.testing.websocket.transport_contract.frames import BINARY, TEXT, close, deflated, frame
 from zcli_wsproto.deflate import negotiate
 
-from zcli_core.testing.websocket_flow import Holding
-from zcli_core.testing.websocket_frames import BINARY, TEXT, close, deflated, frame
-from zcli_core.testing.websocket_peer import DEFLATE_OFFER, Client, until
 from zcli_core.websocket.contract import ClosedBy, Compression, Limits
 
 D = "permessage-deflate"
@@ -36,7 +36,7 @@ NO = "server_no_context_takeover"
         (15, f"{D}; client_no_context_takeover", f"{D}; client_no_context_takeover"),
         (15, f"{D}; {NO}", f"{D}; {NO}"),
         (15, f"  {D} ;  {NO}  ", f"{D}; {NO}"),
-        # Declined: the RFC leaves no other answer.
+        # Declined, as the RFC requires.
         (15, f"{D}; client_max_window_bits=abc", None),
         (15, f"{D}; client_max_window_bits=", None),
         (15, f'{D}; client_max_window_bits=""', None),
@@ -55,14 +55,14 @@ NO = "server_no_context_takeover"
         (15, "x-webkit-deflate-frame", None),
         (15, "permessage-bzip2", None),
         (15, "", None),
-        # The first offer that can be served wins, and one offer leaves nothing behind in the next.
+        # The first supported offer is accepted, and an earlier offer has no effect on it.
         (15, f"{D}; unheard_of, {D}", D),
         (15, f"{D}; server_max_window_bits=8; client_no_context_takeover, {D}", D),
         (15, f"foo; a=1, {D}; server_max_window_bits=9, {D}", f"{D}; server_max_window_bits=9"),
     ],
 )
-def test_an_offer_has_its_answer(window_bits: int, offer: str, answer: str | None) -> None:
-    """In one header or in two."""
+def test_negotiate_offer_has_its_response(window_bits: int, offer: str, answer: str | None) -> None:
+    """The offer may be in one header or in two."""
     for values in ([offer], ["", offer], offer.split(",")):
         agreed = negotiate(values, Compression(window_bits=window_bits))
         assert (agreed.header if agreed else None) == answer
@@ -70,14 +70,14 @@ def test_an_offer_has_its_answer(window_bits: int, offer: str, answer: str | Non
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(st.characters(max_codepoint=255), max_size=30) | st.sampled_from([D, ";", ",", "=", NO])))
-def test_any_offer_has_an_answer_or_none(pieces: list[str]) -> None:
-    """And no exception."""
+def test_negotiate_any_text_raises_nothing(pieces: list[str]) -> None:
+    """The result is an agreement or None."""
     negotiate(["".join(pieces)], Compression())
 
 
 @pytest.mark.parametrize("bits", [9, 10, 12, 15])
-def test_the_window_that_was_agreed_on_is_kept_to(bits: int) -> None:
-    """By us, whatever the setting is; a client with a smaller window could not inflate it otherwise."""
+def test_compression_uses_the_agreed_window(bits: int) -> None:
+    """A client with a smaller window could not decompress the data, whatever the setting is."""
     half = bytes(byte for byte in range(256)) * 2 + b"".join(bytes([at, at ^ 0x5A, 7]) for at in range(256)) * 3
     payload = half * 40
     limits = Limits(compression=Compression(window_bits=15, memory_level=9, threshold=0))
@@ -88,8 +88,8 @@ def test_the_window_that_was_agreed_on_is_kept_to(bits: int) -> None:
         assert zlib.decompressobj(-bits).decompress(answer.payload + b"\x00\x00\xff\xff") == payload
 
 
-def test_two_connections_share_no_parameters() -> None:
-    """What one agreed on is nothing to the other."""
+def test_connections_share_no_deflate_parameters() -> None:
+    """The agreement of one connection has no effect on another."""
     with serve("wsproto", Limits(compression=Compression(window_bits=15))) as server:
         answers = []
         for offer in (f"{D}; server_max_window_bits=9", D):
@@ -99,7 +99,7 @@ def test_two_connections_share_no_parameters() -> None:
 
 
 @pytest.mark.parametrize(("size", "compressed"), [(255, False), (256, True)])
-def test_messages_under_the_threshold_go_as_they_are(size: int, compressed: bool) -> None:
+def test_message_under_the_threshold_is_uncompressed(size: int, compressed: bool) -> None:
     """Compression would cost more than it saves."""
     with (
         serve("wsproto", Limits(compression=Compression(threshold=256))) as server,
@@ -109,8 +109,8 @@ def test_messages_under_the_threshold_go_as_they_are(size: int, compressed: bool
         assert (client.read().rsv == 4) == compressed
 
 
-def test_a_message_that_does_not_compress_goes_as_it_is() -> None:
-    """It would only grow."""
+def test_incompressible_message_is_uncompressed() -> None:
+    """Compression would make it larger."""
     import random
 
     noise = random.Random(1).randbytes(5000)
@@ -122,8 +122,8 @@ def test_a_message_that_does_not_compress_goes_as_it_is() -> None:
 @pytest.mark.parametrize(
     "message", ["text " * 100, b"bytes" * 100, bytearray(b"array" * 100), memoryview(b"view" * 100)]
 )
-def test_every_kind_of_message_can_be_sent_and_prepared(message: Any) -> None:
-    """A memory view of wider items too."""
+def test_every_message_type_is_compressed(message: Any) -> None:
+    """Memory views of larger items are sent too."""
     with serve("wsproto", Limits(compression=Compression())) as server, server.connect(extensions=D) as client:
         connection = until(lambda: server.connections)[0]
 
@@ -143,7 +143,7 @@ def test_every_kind_of_message_can_be_sent_and_prepared(message: Any) -> None:
 
 @pytest.fixture
 def deflating() -> Iterator[Client]:
-    """A client with which compression was agreed on."""
+    """A client that has agreed on compression."""
     limits = Limits(compression=Compression(threshold=0))
     with serve("wsproto", limits) as server, server.connect(extensions=DEFLATE_OFFER) as client:
         assert client.extensions
@@ -151,8 +151,8 @@ def deflating() -> Iterator[Client]:
 
 
 @pytest.mark.parametrize("size", [64, 1000, 131_072, 1_000_000])
-def test_messages_come_back_compressed(deflating: Client, size: int) -> None:
-    """Both ways."""
+def test_compressed_echo_is_compressed(deflating: Client, size: int) -> None:
+    """Messages are compressed in both directions."""
     payload = (b"the quick brown fox " * (size // 20 + 1))[:size]
     deflating.send(frame(BINARY, deflated(payload, 12), rsv=4))
     answer = deflating.read()
@@ -160,8 +160,8 @@ def test_messages_come_back_compressed(deflating: Client, size: int) -> None:
     assert deflating.inflated(answer) == (BINARY, payload)
 
 
-def test_the_clients_window_lasts_over_messages(deflating: Client) -> None:
-    """Unless the client says otherwise (RFC 7692, 7.1.1.2)."""
+def test_clients_window_is_kept_between_messages(deflating: Client) -> None:
+    """It is not kept if the client says so (RFC 7692, 7.1.1.2)."""
     compressor = zlib.compressobj(6, zlib.DEFLATED, -12)
     payload = bytes(range(256))
     sizes = []
@@ -184,15 +184,15 @@ def test_the_clients_window_lasts_over_messages(deflating: Client) -> None:
         deflated(b"Hello", level=9),
     ],
 )
-def test_the_rfcs_examples_inflate(deflating: Client, data: bytes) -> None:
-    """Every form of deflate block; a second message shows that the state is sound."""
+def test_examples_of_the_rfc_are_decompressed(deflating: Client, data: bytes) -> None:
+    """They have every form of deflate block; a second message shows that the state is valid."""
     deflating.send(frame(TEXT, data, rsv=4), frame(TEXT, deflated(b"again", level=1), rsv=4))
     assert [deflating.read_message()[1] for _ in range(2)] == [b"Hello", b"again"]
 
 
 @pytest.mark.parametrize("count", [2, 40], ids=["decoded", "not decoded"])
-def test_close_frame_behind_much_to_decompress_counts(count: int) -> None:
-    """The client has ended properly, even where counting its messages would take too long."""
+def test_close_frame_behind_large_data_is_found(count: int) -> None:
+    """The client has closed normally, even if counting its messages would take too long."""
     limits = Limits(compression=Compression(threshold=0), close_timeout=0.2)
     with serve("wsproto", limits, receiver=Holding) as server:
         with server.connect(extensions=DEFLATE_OFFER) as client:

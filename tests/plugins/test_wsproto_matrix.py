@@ -1,4 +1,4 @@
-"""The decoder against a model and a second oracle, `websockets`: fragments, compression, control frames, and errors."""
+"""The decoder compared with a model and with `websockets`: fragments, compression, control frames, and errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,21 @@ from websocket_streams import comparable, cut, decode_with, masks
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Opcode
 from websockets.protocol import SERVER, Protocol
+from zcli_core.testing.websocket.transport_contract.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    close,
+    deflated,
+    frame,
+)
+from zcli_core.testing.websocket.transport_contract.messages import BAD_TEXTS, GOOD_TEXTS
+from zcli_wsproto.decoder import MessageDecoder
 from zcli_wsproto.deflate import Agreement, Deflater
-from zcli_wsproto.engine import Decoder
 
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, deflated, frame
-from zcli_core.testing.websocket_messages import BAD_TEXTS, GOOD_TEXTS
 from zcli_core.websocket.contract import Compression, Limits
 from zcli_core.websocket.parts.events import Close, Failure, Ping, Pong
 
@@ -26,12 +36,12 @@ AGREEMENT = Agreement(15, 15, False, "permessage-deflate")
 
 
 def decode(chunks: list[bytes], limits: Limits = LARGE, agreement: Agreement | None = AGREEMENT) -> list[Any]:
-    """Every event of a stream that comes in these chunks."""
-    return decode_with(Decoder(limits, agreement), chunks)
+    """Return every event of a stream that comes in these chunks."""
+    return decode_with(MessageDecoder(limits, agreement), chunks)
 
 
 def second_oracle(data: bytes, agreement: Agreement | None) -> list[Any]:
-    """The events of `websockets`, with fragments put together."""
+    """Return the events of `websockets`, with fragments joined."""
     protocol = Protocol(SERVER, max_size=LARGE.max_size)
     if agreement is not None:
         protocol.extensions = [PerMessageDeflate(agreement.client_forgets, True, agreement.client_bits, 15)]
@@ -61,12 +71,12 @@ def second_oracle(data: bytes, agreement: Agreement | None) -> list[Any]:
 
 
 class Conversation(NamedTuple):
-    """What a client sends, and the events that it must give."""
+    """The data of a client, and the expected events."""
 
     agreement: Agreement | None
     data: bytes
     events: list[Any]
-    #: Whether a message has a final deflate block, which `websockets` does not go on after.
+    #: Whether a message has a final deflate block, after which `websockets` does not go on.
     final_blocks: bool
 
 
@@ -75,7 +85,7 @@ binaries = st.binary(max_size=200) | st.integers(0, 70_000).map(lambda size: byt
 
 
 class _Compressor:
-    """A client's compressor, with a window over messages if that was agreed on."""
+    """A client's compressor, which keeps its window between messages if that was agreed on."""
 
     def __init__(self, draw: Any, agreement: Agreement) -> None:
         self._draw = draw
@@ -144,8 +154,8 @@ chunks = st.just([]) | st.lists(st.integers(1, 20), max_size=40) | st.lists(st.i
 
 @settings(max_examples=60, deadline=None)
 @given(conversations(), chunks)
-def test_every_good_conversation_is_decoded(conversation: Conversation, sizes: list[int]) -> None:
-    """The events do not depend on where TCP cuts, and `websockets` gives the same ones."""
+def test_decoder_valid_stream_matches_websockets(conversation: Conversation, sizes: list[int]) -> None:
+    """The events do not depend on where TCP splits the data, and `websockets` returns the same ones."""
     agreement, data, events, final_blocks = conversation
     assert decode(cut(data, sizes), LARGE, agreement) == events
     if not final_blocks:
@@ -154,8 +164,8 @@ def test_every_good_conversation_is_decoded(conversation: Conversation, sizes: l
 
 @settings(max_examples=60, deadline=None)
 @given(conversations(), st.data())
-def test_a_damaged_conversation_fails_once(conversation: Conversation, chance: Any) -> None:
-    """Wherever a byte is changed: the decoder raises nothing, and a failure is the last event."""
+def test_decoder_damaged_stream_fails_once(conversation: Conversation, chance: Any) -> None:
+    """Whichever byte is changed, the decoder raises nothing, and a failure is the last event."""
     data = bytearray(conversation.data)
     for _ in range(chance.draw(st.integers(1, 3))):
         data[chance.draw(st.integers(0, len(data) - 1))] ^= chance.draw(st.integers(1, 255))
@@ -171,7 +181,7 @@ def test_a_damaged_conversation_fails_once(conversation: Conversation, chance: A
 
 # Frames that are not allowed --------------------------------------------------------------------------------------
 
-#: What stands before the frame in question: nothing, a message, or the beginning of one.
+#: The data before the tested frame: nothing, a message, or the beginning of one.
 BEFORE = {
     "at the start": b"",
     "after a message": frame(TEXT, b"x"),
@@ -182,7 +192,7 @@ BEFORE = {
 
 @pytest.mark.parametrize("agreement", [None, AGREEMENT], ids=["plain", "deflate"])
 @pytest.mark.parametrize("before", BEFORE)
-def test_every_first_byte_is_judged_as_by_websockets(before: str, agreement: Agreement | None) -> None:
+def test_decoder_first_byte_matches_websockets(before: str, agreement: Agreement | None) -> None:
     """All 256: reserved bits, opcodes, fragmented control frames, messages inside messages."""
     if agreement is None and "compressed" in before:
         return
@@ -197,7 +207,7 @@ def test_every_first_byte_is_judged_as_by_websockets(before: str, agreement: Agr
 
 
 @pytest.mark.parametrize("first", [0x81, 0x82, 0x01, 0xC2, 0x88, 0x89, 0x8A])
-def test_every_second_byte_is_judged_by_the_rfc(first: int) -> None:
+def test_decoder_second_byte_follows_the_rfc(first: int) -> None:
     """Frames without a mask, and control frames of more than 125 bytes, fail (RFC 6455, 5.1 and 5.5)."""
     for second in range(256):
         events = decode([bytes((first, second))])
@@ -210,8 +220,8 @@ def test_every_second_byte_is_judged_by_the_rfc(first: int) -> None:
     [(125, 2), (125, 8), (0, 2), (0, 8), (65535, 8), (126, 8), (1 << 63, 8), ((1 << 64) - 1, 8)],
 )
 @pytest.mark.parametrize("kind", [(BINARY, 0), (TEXT, 4), (CONTINUATION, 0)], ids=["binary", "compressed", "fragment"])
-def test_a_length_in_a_longer_form_fails_at_once(length: int, size: int, kind: tuple[int, int]) -> None:
-    """Before the mask has come (RFC 6455, 5.2)."""
+def test_decoder_length_not_shortest_fails_at_once(length: int, size: int, kind: tuple[int, int]) -> None:
+    """It fails before the mask has come (RFC 6455, 5.2)."""
     opcode, rsv = kind
     before = frame(TEXT, b"x", fin=False) if opcode == CONTINUATION else b""
     header = frame(opcode, rsv=rsv, declared=length, length_bytes=size)[: 2 + size]
@@ -224,8 +234,8 @@ def test_a_length_in_a_longer_form_fails_at_once(length: int, size: int, kind: t
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "compressed"])
 @pytest.mark.parametrize("text", [*GOOD_TEXTS, "a" * 50 + "😀" * 20])
-def test_text_may_be_cut_anywhere(text: str, compressed: bool) -> None:
-    """Between the fragments, and between two reads."""
+def test_decoder_text_can_be_split_anywhere(text: str, compressed: bool) -> None:
+    """It may be split between fragments and between reads."""
     payload = deflated(text.encode()) if compressed else text.encode()
     for at in range(len(payload) + 1):
         data = frame(TEXT, payload[:at], fin=False, rsv=4 if compressed else 0)
@@ -235,7 +245,7 @@ def test_text_may_be_cut_anywhere(text: str, compressed: bool) -> None:
 
 
 def first_bad_byte(payload: bytes) -> int:
-    """Where Python's own incremental decoder fails that gets one byte at a time."""
+    """Return where Python's incremental decoder fails if it gets one byte at a time."""
     incremental = codecs.getincrementaldecoder("utf-8")()
     for at in range(len(payload)):
         try:
@@ -247,11 +257,11 @@ def first_bad_byte(payload: bytes) -> int:
 
 @pytest.mark.parametrize("size", [1, 2, 7])
 @pytest.mark.parametrize("bad", BAD_TEXTS.values(), ids=BAD_TEXTS)
-def test_bad_text_in_fragments_fails_at_its_byte(bad: bytes, size: int) -> None:
-    """At the first byte that cannot begin or continue a character, however the message is cut."""
+def test_decoder_split_invalid_text_fails_at_its_byte(bad: bytes, size: int) -> None:
+    """It fails at the first byte that cannot begin or continue a character, however the message is split."""
     payload = "héllo".encode() + bad + b" and more" * 3
     fails_at = first_bad_byte(payload)
-    decoder = Decoder(LARGE, AGREEMENT)
+    decoder = MessageDecoder(LARGE, AGREEMENT)
     for at in range(0, len(payload), size):
         data = frame(CONTINUATION if at else TEXT, payload[at : at + size], fin=False)
         for byte in range(len(data)):
@@ -265,8 +275,8 @@ def test_bad_text_in_fragments_fails_at_its_byte(bad: bytes, size: int) -> None:
                 return
 
 
-def test_text_that_ends_inside_a_character_fails() -> None:
-    """In one frame, in fragments, and compressed."""
+def test_decoder_text_ending_inside_a_character() -> None:
+    """It fails in one frame, in fragments, and compressed."""
     payload = "é".encode()[:1]
     for data in (
         frame(TEXT, payload),
@@ -285,8 +295,8 @@ KIB_256 = 256 * 1024
 
 @pytest.mark.parametrize("cuts", [[], [1], [100, 0, 100]], ids=["whole", "two fragments", "four fragments"])
 @pytest.mark.parametrize("size", [0, 1, KIB_256 - 1, KIB_256, KIB_256 + 1, 2 * KIB_256, 600_000, 600_001])
-def test_max_size_is_exact_when_decompressed(size: int, cuts: list[int]) -> None:
-    """Also where decompression takes several steps; the state is sound for the next message."""
+def test_decoder_max_size_is_exact_decompressed(size: int, cuts: list[int]) -> None:
+    """This holds for decompression in several steps; the state is valid for the next message."""
     limits = Limits(max_size=600_000)
     compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
 
@@ -311,8 +321,8 @@ def test_max_size_is_exact_when_decompressed(size: int, cuts: list[int]) -> None
             assert [len(event) for event in events] == [size, 4]
 
 
-def steps(decoder: Decoder) -> tuple[int, list[Any]]:
-    """How many calls of next() it takes until there is nothing to do, and their events."""
+def steps(decoder: MessageDecoder) -> tuple[int, list[Any]]:
+    """Return how many calls of next() it takes until there is nothing to do, and their events."""
     count, events = 0, []
     while (event := decoder.next()) is not None or decoder.unfinished:
         count += 1
@@ -321,9 +331,9 @@ def steps(decoder: Decoder) -> tuple[int, list[Any]]:
     return count, events
 
 
-def test_one_call_decodes_a_bounded_number_of_fragments() -> None:
-    """A client that sends tiny fragments gives way to others in the middle of its message."""
-    decoder = Decoder(LARGE)
+def test_decoder_call_decodes_limited_fragments() -> None:
+    """A client that sends tiny fragments lets other connections work in the middle of its message."""
+    decoder = MessageDecoder(LARGE)
     fragment = frame(CONTINUATION, b"y", fin=False)
     decoder.feed(frame(TEXT, b"x", fin=False) + fragment * 9999 + frame(CONTINUATION))
     before = decoder.waiting
@@ -336,12 +346,12 @@ def test_one_call_decodes_a_bounded_number_of_fragments() -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "in fragments"])
-def test_one_call_decompresses_a_bounded_amount(whole: bool) -> None:
-    """A message that inflates to megabytes, or that consists of tiny final blocks, takes several calls."""
+def test_decoder_call_decompresses_a_limited_amount(whole: bool) -> None:
+    """A message of megabytes, or of tiny final blocks, takes several calls."""
     compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
     tiny = compressor.compress(b"x") + compressor.flush(zlib.Z_FINISH)
     for data, payload in ((deflated(bytes(1 << 22)), bytes(1 << 22)), (tiny * 5000, b"x" * 5000)):
-        decoder = Decoder(LARGE, AGREEMENT)
+        decoder = MessageDecoder(LARGE, AGREEMENT)
         half = len(data) // 2
         decoder.feed(
             frame(BINARY, data, rsv=4)
@@ -354,8 +364,8 @@ def test_one_call_decompresses_a_bounded_amount(whole: bool) -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 50])
-def test_final_blocks_without_output_are_bounded(parts: int) -> None:
-    """Like empty fragments: each of them costs far more than its two bytes."""
+def test_decoder_empty_final_blocks_are_limited(parts: int) -> None:
+    """Like empty fragments, each of them costs far more than its two bytes."""
     data = b"\x03\x00" * 100
     pieces = cut(data, [len(data) // parts] * (parts - 1))
     stream = b"".join(
@@ -367,8 +377,8 @@ def test_final_blocks_without_output_are_bounded(parts: int) -> None:
     assert (failure.code, "99 empty fragments" in failure.reason) == (1009, True)
 
 
-def test_max_fragments_bounds_only_empty_fragments() -> None:
-    """Those with a payload are bounded by max_size; the number of empty ones begins anew in each message."""
+def test_decoder_max_fragments_counts_empty_ones() -> None:
+    """``max_size`` limits those with a payload; each message counts its own empty ones."""
     limits = Limits(max_size=5000, max_fragments=3)
     empty, full = frame(CONTINUATION, fin=False), frame(CONTINUATION, b"y", fin=False)
     message = frame(BINARY, b"x", fin=False) + empty + full * 4999 + empty + frame(CONTINUATION)
@@ -379,15 +389,15 @@ def test_max_fragments_bounds_only_empty_fragments() -> None:
     assert (failure.code, "3 empty fragments" in failure.reason) == (1009, True)
 
 
-def test_a_message_in_progress_weighs_no_more_than_its_bytes() -> None:
-    """The bytes of the text are held, not an object for each fragment or four bytes for each character."""
+def test_decoder_partial_message_holds_only_its_bytes() -> None:
+    """It holds the bytes of the text, not an object for each fragment or four bytes for each character."""
     import tracemalloc
 
     text = "é" * 5000
     payload = text.encode()
     data = frame(TEXT, payload[:2], fin=False)
     data += b"".join(frame(CONTINUATION, payload[at : at + 2], fin=False) for at in range(2, len(payload), 2))
-    decoder = Decoder(LARGE)
+    decoder = MessageDecoder(LARGE)
     tracemalloc.start()
     for at in range(0, len(data), 500):
         decoder.feed(data[at : at + 500])
@@ -410,10 +420,10 @@ def test_a_message_in_progress_weighs_no_more_than_its_bytes() -> None:
     ],
     ids=["text", "size", "opcode", "deflate"],
 )
-def test_what_follows_a_failure_can_be_read_on(bad: bytes, missing: int | None, cut_at: int | None) -> None:
-    """``rest`` gives what is needed to find the next frame: the transport waits for the client's close frame."""
+def test_decoder_rest_after_a_failure_finds_frames(bad: bytes, missing: int | None, cut_at: int | None) -> None:
+    """``rest`` gives the data that is needed to find the client's close frame."""
     stream = frame(TEXT, b"good") + bad + close(1000)
-    decoder = Decoder(LARGE, AGREEMENT)
+    decoder = MessageDecoder(LARGE, AGREEMENT)
     fed = len(stream) if cut_at is None else len(frame(TEXT, b"good")) + cut_at
     decoder.feed(stream[:fed])
     events = steps(decoder)[1]
@@ -438,22 +448,22 @@ def test_what_follows_a_failure_can_be_read_on(bad: bytes, missing: int | None, 
     st.integers(1, 9),
 )
 @example([(b"x", 12), (b"", 12)], 5)
-def test_a_frame_refers_to_no_message_before_it(messages: list[tuple[bytes, int]], memory_level: int) -> None:
-    """One compressor serves every client, but each frame stands alone, in the window that it is made for."""
+def test_deflater_frames_are_independent(messages: list[tuple[bytes, int]], memory_level: int) -> None:
+    """One compressor serves every client, but each frame can be decompressed alone, in its window."""
     deflater = Deflater(Compression(memory_level=memory_level, threshold=0))
     for payload, bits in messages:
         made = deflater.frame(0x82, payload, bits)
         if made[0] & 0x40:
             start = {126: 4, 127: 10}.get(made[1], 2)
-            assert len(made) > start  # an empty payload is no deflate data
+            assert len(made) > start  # an empty payload is not valid deflate data
             inflater = zlib.decompressobj(-bits)
             assert inflater.decompress(made[start:] + b"\x00\x00\xff\xff") == payload
         else:
             assert made.endswith(payload)
 
 
-def test_an_empty_compressed_message_leaves_the_state_sound() -> None:
-    """Without any payload, and as RFC 7692, 7.2.3.6 has it."""
+def test_decoder_empty_compressed_message_is_valid() -> None:
+    """It may have no payload at all, or the form of RFC 7692, 7.2.3.6."""
     again = frame(TEXT, deflated(b"again"), rsv=4)
     stream = b"".join(frame(TEXT, empty, rsv=4) + again for empty in (b"", b"\x00", b"\x02\x00"))
     assert decode([stream]) == ["", "again"] * 3
@@ -461,7 +471,7 @@ def test_an_empty_compressed_message_leaves_the_state_sound() -> None:
     assert decode([stream]) == ["", "again"]
 
 
-def test_a_close_frame_ends_a_message_in_progress() -> None:
+def test_decoder_close_frame_ends_a_partial_message() -> None:
     """The client may close at any time (RFC 6455, 5.5.1)."""
     assert decode([frame(TEXT, b"x", fin=False) + close(1001)]) == [Close(1001, "")]
     assert decode([frame(CLOSE, b"")]) == [Close(1005, "")]

@@ -1,4 +1,4 @@
-"""The plugin zcli_wsproto as the host sees it."""
+"""The plugin zcli_wsproto in the plugin host."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from zcli_core.plugins import hookspecs
 from zcli_core.plugins.contract import Provider
 
 
-def test_the_transport_is_declared_beside_those_of_others() -> None:
-    """One provider, named as the setting's default names it."""
+def test_wsproto_provider_is_the_default() -> None:
+    """There is one provider, with the name of the setting's default."""
 
     class Other:
         @hookimpl
@@ -35,8 +35,8 @@ def test_the_transport_is_declared_beside_those_of_others() -> None:
     assert isinstance(found["wsproto"].factory(context), WsprotoTransport)
 
 
-def test_its_entry_module_imports_nothing_heavy() -> None:
-    """Declaring costs nothing; what serves is imported when it is selected."""
+def test_wsproto_entry_module_imports_nothing_heavy() -> None:
+    """The transport is imported when it is selected."""
     heavy = ["asyncio", "h11", "wsproto", "ssl", "websockets", "zcli_wsproto.transport"]
     code = f"import sys, zcli_wsproto; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

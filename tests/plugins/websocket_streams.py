@@ -1,4 +1,4 @@
-"""Streams of frames, right and wrong, and what wsproto alone makes of them: for the tests of decoders."""
+"""Streams of frames, valid and invalid, and the events of wsproto for them: for the tests of decoders."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from wsproto.events import Ping as OraclePing
 from wsproto.events import Pong as OraclePong
 from wsproto.extensions import PerMessageDeflate
+from zcli_core.testing.websocket.transport_contract.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    close,
+    frame,
+)
 
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame
 from zcli_core.websocket.parts.events import Close, Failure, Ping, Pong
 
 
 def decode_with(decoder: Any, chunks: list[bytes]) -> list[Any]:
-    """Every event that a decoder gives for bytes that come in these chunks."""
+    """Return every event of a decoder for bytes that come in these chunks."""
     events = []
     for chunk in chunks:
         buffer = bytearray(chunk)
         decoder.feed(memoryview(buffer))
-        buffer[:] = bytes(len(buffer))  # a transport reads the next bytes into the same place
+        buffer[:] = bytes(len(buffer))  # a transport reads the next bytes into the same buffer
         while (event := decoder.next()) is not None or decoder.unfinished:
             if event is not None:
                 events.append(event)
@@ -29,7 +38,7 @@ def decode_with(decoder: Any, chunks: list[bytes]) -> list[Any]:
 
 
 def oracle(data: bytes, compressed: bool = False) -> list[Any]:
-    """The same bytes through wsproto alone, with its fragments put together."""
+    """Return the events of wsproto for the same bytes, with its fragments joined."""
     extension = PerMessageDeflate()
     extension._enabled = True
     connection = Connection(SERVER, [extension] if compressed else [])
@@ -38,7 +47,7 @@ def oracle(data: bytes, compressed: bool = False) -> list[Any]:
     parts: list[Any] = []
     for event in connection.events():
         if isinstance(event, CloseConnection):
-            # wsproto tells a breach by the client from the client's close frame by its state alone.
+            # wsproto distinguishes a violation from a close frame only by its state.
             by_client = connection.state.name == "REMOTE_CLOSING"
             events.append(Close(int(event.code), event.reason or "") if by_client else ("failure", int(event.code)))
             break
@@ -55,7 +64,7 @@ def oracle(data: bytes, compressed: bool = False) -> list[Any]:
 
 
 def comparable(events: list[Any]) -> list[Any]:
-    """Our reasons are in our words: failures are compared by code."""
+    """Reduce failures to their codes, because the reasons have different texts."""
     return [("failure", event.code) if isinstance(event, Failure) else event for event in events]
 
 
@@ -93,7 +102,7 @@ def good_messages(draw: Any) -> bytes:
 
 @st.composite
 def any_frames(draw: Any) -> bytes:
-    """A frame that may be wrong in any way."""
+    """A frame that may be invalid in any way."""
     payload = draw(st.binary(max_size=130) | texts.filter(lambda text: len(text) < 1000))
     return frame(
         draw(st.sampled_from([TEXT, TEXT, BINARY, BINARY, CONTINUATION, CLOSE, PING, PONG, 0x3, 0x7, 0xB, 0xF])),

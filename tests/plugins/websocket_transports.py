@@ -1,4 +1,4 @@
-"""Servers of the WebSocket transports that there are, by name, for tests beyond the contract suite."""
+"""Servers of the available WebSocket transports, by name, for tests beyond the contract suite."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import scaffolded_transport
 import zcli_wsproto
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import ServerUnderTest
 
 from zcli_core.plugins.contract import Provider
 from zcli_core.testing.contract import shared_context
-from zcli_core.testing.websocket_server import ServerUnderTest
 from zcli_core.websocket.contract import Transport
 
 PROVIDERS: dict[str, Provider[Transport]] = {
@@ -21,5 +21,5 @@ on_every_transport = pytest.mark.parametrize("name", PROVIDERS)
 
 
 def serve(name: str, *arguments: Any, **options: Any) -> ServerUnderTest:
-    """A server over that transport; the rest is as :class:`ServerUnderTest` takes it."""
+    """Return a server of that transport; the other arguments are those of :class:`ServerUnderTest`."""
     return ServerUnderTest(PROVIDERS[name].factory(shared_context({})), *arguments, **options)

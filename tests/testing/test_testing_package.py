@@ -1,4 +1,4 @@
-"""``zcli_core.testing`` as a plugin author meets it: one place for all names, and none of it in a running program."""
+"""``zcli_core.testing`` for plugin authors: all names in one place, and nothing of it in a running program."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from zcli_core.testing.contract import Contract
 
 
 @pytest.mark.parametrize("name", zcli_core.testing.__all__)
-def test_every_name_is_there(name: str) -> None:
-    """And is what type checkers are told it is."""
+def test_testing_exports_every_name(name: str) -> None:
+    """Each name has the type that type checkers see."""
     found = getattr(zcli_core.testing, name)
     source = ast.parse(Path(str(zcli_core.testing.__file__)).read_text(encoding="utf-8"))
     told = {
@@ -29,8 +29,8 @@ def test_every_name_is_there(name: str) -> None:
     assert name in dir(zcli_core.testing)
 
 
-def test_each_suite_has_one_shape() -> None:
-    """A class of tests, each with a sentence that says what it is for."""
+def test_suites_are_classes_with_docstrings() -> None:
+    """Each suite is a class of tests, and each test has a docstring."""
     suites = [getattr(zcli_core.testing, name) for name in zcli_core.testing.__all__ if name.endswith("Contract")]
     assert len(suites) == 5
     for suite in suites:
@@ -40,14 +40,14 @@ def test_each_suite_has_one_shape() -> None:
         assert issubclass(suite, Contract)
 
 
-def test_a_name_that_is_none_is_an_attribute_error() -> None:
-    """As of any module."""
+def test_testing_unknown_name_raises_attributeerror() -> None:
+    """It behaves like any module."""
     with pytest.raises(AttributeError, match="has no attribute 'NothingContract'"):
         _ = zcli_core.testing.NothingContract
 
 
-def test_one_suite_does_not_import_the_others() -> None:
-    """The author of a layer pays for no transport."""
+def test_suite_does_not_import_the_others() -> None:
+    """The author of a configuration layer loads no transport."""
     code = (
         "import sys; from zcli_core.testing import ConfigLayerContract; "
         "print(sorted(name for name in sys.modules if name.startswith('zcli_core.testing.')))"
@@ -56,8 +56,8 @@ def test_one_suite_does_not_import_the_others() -> None:
     assert printed.stdout.strip() == "['zcli_core.testing.contract', 'zcli_core.testing.layers']"
 
 
-def test_zcli_runs_where_pytest_is_not_installed() -> None:
-    """Nothing but this package imports it."""
+def test_zcli_runs_without_pytest() -> None:
+    """Only this package imports pytest."""
     code = (
         "import sys; sys.modules['pytest'] = None\n"
         "from zCLI import zCLI\n"

@@ -18,7 +18,7 @@ LONGEST = 30
 
 
 class Watched(ThreadSafeSSLSocket):
-    """Notes whether OpenSSL was ever called by two threads at once."""
+    """Records whether two threads called OpenSSL at the same time."""
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the name that ssl gives it
         assert self.__dict__["_one_at_a_time"].locked()
@@ -28,7 +28,7 @@ class Watched(ThreadSafeSSLSocket):
 
 @pytest.fixture
 def pair() -> Iterator[tuple[ThreadSafeSSLSocket, ssl.SSLSocket]]:
-    """A client's socket and its peer's, which is an ordinary one."""
+    """A client's socket and the ordinary socket of its peer."""
     context = client_tls()
     context.sslsocket_class = Watched
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -67,8 +67,8 @@ def test_tls_socket_while_read_sends(pair: tuple[ThreadSafeSSLSocket, ssl.SSLSoc
     assert received == [b"a response"]
 
 
-def test_tls_socket_large_data_loses_nothing(pair: tuple[ThreadSafeSSLSocket, ssl.SSLSocket]) -> None:
-    """More than the system's buffers hold passes in each direction, one after the other."""
+def test_tls_socket_large_data_is_complete(pair: tuple[ThreadSafeSSLSocket, ssl.SSLSocket]) -> None:
+    """More data than the system's buffers hold passes in each direction, one after the other."""
     client, peer = pair
     data = bytes(range(256)) * 16384
     received: dict[str, bytes] = {}
@@ -96,8 +96,8 @@ def test_tls_socket_timeout_raises(pair: tuple[ThreadSafeSSLSocket, ssl.SSLSocke
     assert client.gettimeout() == 0.01
 
 
-def test_tls_socket_shut_down_ends_read(pair: tuple[ThreadSafeSSLSocket, ssl.SSLSocket]) -> None:
-    """A thread that waits is released when another one shuts the connection down."""
+def test_tls_socket_shutdown_ends_a_read(pair: tuple[ThreadSafeSSLSocket, ssl.SSLSocket]) -> None:
+    """A waiting thread returns when another thread shuts the connection down."""
     client, _ = pair
     client.settimeout(None)
     ended = threading.Event()

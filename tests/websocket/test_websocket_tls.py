@@ -124,7 +124,7 @@ def test_client_certificate_is_required_and_shown(
         assert info["identity"] is None
     strangers = (certificates.trusting(), _client_context(certificates, trustme.CA(), "eve"))
     for stranger, cause in zip(
-        strangers, ("it showed no certificate, and one is required", "its certificate was not accepted"), strict=True
+        strangers, ("it sent no certificate, and one is required", "its certificate was not accepted"), strict=True
     ):
         stranger.minimum_version = stranger.maximum_version = version
         with pytest.raises((OSError, EOFError, WebSocketException)), served.client(ssl=stranger):

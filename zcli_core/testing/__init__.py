@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from zcli_core.testing.layers import ConfigLayerContract
     from zcli_core.testing.mock_transport import MockRequest, MockTransport, MockTransportError, make_response
     from zcli_core.testing.services import ServiceBackendContract
-    from zcli_core.testing.websocket import WebSocketTransportContract
+    from zcli_core.testing.websocket.transport_contract.transport_contract import WebSocketTransportContract
 
 __all__ = [
     "AuthStrategyContract",
@@ -56,14 +56,14 @@ _HOMES = {
     "MockTransport": "mock_transport",
     "MockTransportError": "mock_transport",
     "ServiceBackendContract": "services",
-    "WebSocketTransportContract": "websocket",
+    "WebSocketTransportContract": "websocket.transport_contract",
     "make_context": "contract",
     "make_request": "auth",
     "make_response": "mock_transport",
 }
 
-# pytest shows the values of a failed assert in test files only, unless it is told before the module is imported. A
-# program that runs without pytest does not import it for this.
+# pytest shows the values of a failed assert only in test files and in modules that are registered before their import.
+# A program that runs without pytest does not import it for this.
 if sys.modules.get("pytest") is not None:
     _parts = (f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
     sys.modules["pytest"].register_assert_rewrite(*_parts)

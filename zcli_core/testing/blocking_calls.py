@@ -1,4 +1,4 @@
-"""Noticing that code which promised not to block does: it sleeps, or opens a file, a connection or a program."""
+"""Recording blocking calls of code that must not block: sleeping, opening files, connections or programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-#: Audit events of the interpreter (PEP 578). ``time.sleep`` is told from Python 3.11 on.
+#: Audit events of the interpreter (PEP 578). ``time.sleep`` is one from Python 3.11 on.
 _BLOCKING = frozenset(
     {"open", "os.system", "socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "subprocess.Popen"}
     | {"time.sleep"}
@@ -26,9 +26,9 @@ def _note(event: str, _: tuple[Any, ...]) -> None:
 
 @contextlib.contextmanager
 def noted_blocking_calls() -> Iterator[list[str]]:
-    """The calls that this thread makes meanwhile and that may block, by the names of their audit events."""
+    """Record the calls of this thread inside the block that may block, by the names of their audit events."""
     with _install_once:
-        if not _installed:  # an audit hook stays for as long as the process does
+        if not _installed:  # an audit hook cannot be removed
             sys.addaudithook(_note)
             _installed.append(True)
     calls: list[str] = []

@@ -1,4 +1,4 @@
-"""What the contract suites of all kinds share."""
+"""The base of the contract suites of all kinds of plugins."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from zcli_core.plugins.host import PluginHost
 
 T = TypeVar("T")
 
-#: What a suite is told to test: a plugin's offer as its hook gives it, or what makes the thing from a context.
+#: The object to test: the provider that a plugin's hook returns, or a function that makes it from a context.
 Offered = Provider[T] | Callable[[Context], T]
 
 
 def make_context(**settings: Any) -> Context:
-    """What a provider's factory is given, with every installed plugin and these settings as zSpark."""
+    """Return the argument of a provider's factory, with every installed plugin and these settings as zSpark."""
     config, _ = configure(PluginHost(), settings)
     return Context(config, logging.getLogger("zcli.testing"))
 
@@ -43,27 +43,27 @@ def shared_context(settings: Mapping[str, Any]) -> Context:
 
 
 class Contract:
-    """The base of the contract suites: the thing under test is made as ``zCLI`` makes it."""
+    """The base of the contract suites. It makes the object under test as ``zCLI`` does."""
 
-    #: zSpark for the context that the thing under test is made with.
+    #: zSpark for the context of the object under test.
     settings: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture
     def context(self) -> Context:
-        """The context that the thing under test is made with."""
+        """The context that the object under test is made with."""
         return shared_context(self.settings)
 
     def offered(self, attribute: str) -> Any:
-        """What the class attribute of that name offers: the provider, or what makes the thing."""
-        # Statically, for a plain function in a class would come out as a method.
+        """Return the value of a class attribute: the provider, or the function that makes the object."""
+        # Statically, because a plain function in a class would become a method.
         found = inspect.getattr_static(type(self), attribute, None)
         if found is None:
             raise TypeError(
-                f"{type(self).__name__} has to say what it tests: {attribute} = what your plugin's hook gives"
+                f"{type(self).__name__} must set the class attribute {attribute!r} to a provider of your plugin"
             )
         return found.__func__ if isinstance(found, staticmethod) else found
 
     def make(self, attribute: str, context: Context) -> Any:
-        """Make what the class attribute of that name offers."""
+        """Make the object that the class attribute offers."""
         offered = self.offered(attribute)
         return offered.factory(context) if isinstance(offered, Provider) else offered(context)

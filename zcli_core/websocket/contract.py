@@ -1,18 +1,18 @@
-"""The WebSocket transport contract: what the core asks of a transport, and what a transport asks of the core.
+"""The contract between the core and a WebSocket transport.
 
-The transport moves messages and enforces the protocol (RFC 6455) and its :class:`Limits`. The core decides who may
-enter and what happens. They meet in four places:
+The transport moves messages and enforces the protocol (RFC 6455) and its :class:`Limits`. The core decides which
+clients are admitted and handles their messages. They call each other in four places:
 
-1. the core calls :meth:`Transport.listen` and holds a :class:`Listener`;
-2. for every HTTP request the transport asks the core's :class:`Acceptor`: :meth:`Acceptor.upgrade` for a
-   well-formed WebSocket upgrade, :meth:`Acceptor.http` for any other request;
-3. for an :class:`Accept` it makes a :class:`Connection`, hands it to :attr:`Accept.opened` and from then on
-   reports to the :class:`Receiver` that this call returned;
-4. to send, close, ping and wait, the core uses the :class:`Connection`.
+1. The core calls :meth:`Transport.listen` and gets a :class:`Listener`.
+2. The transport calls the core's :class:`Acceptor` for every HTTP request: :meth:`Acceptor.upgrade` for a valid
+   WebSocket upgrade, :meth:`Acceptor.http` for any other request.
+3. If the decision is :class:`Accept`, the transport makes a :class:`Connection` and passes it to
+   :attr:`Accept.opened`. From then on it calls the :class:`Receiver` that ``opened`` has returned.
+4. The core uses the :class:`Connection` to send, close, ping and wait.
 
-Everything happens in the thread of one event loop; nothing here may be called from another. Plain methods never
-block and never wait. The path of a message (:meth:`Receiver.message`, :meth:`Connection.send`) is plain calls
-on purpose: a transport may not make a task, a future or a queue entry for each message.
+All calls happen in the thread of one event loop. Plain methods must not block. A message takes plain calls only
+(:meth:`Receiver.message`, :meth:`Connection.send`): a transport must not make a task, a future or a queue entry for
+each message.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ if TYPE_CHECKING:
     import uuid
     from pathlib import Path
 
-#: A message: ``str`` is a text message, ``bytes`` a binary one.
+#: A message: ``str`` is a text message, ``bytes`` a binary message.
 Message = str | bytes
 
-#: ``(host, port)``, or ``(host, port, flow, scope)`` with IPv6; None on a Unix socket.
+#: ``(host, port)``, or ``(host, port, flow, scope)`` with IPv6; None for a Unix socket.
 Address = tuple[str, int] | tuple[str, int, int, int] | None
 
 
-# Requests and answers ------------------------------------------------------------------------------------------
+# Requests and decisions ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request as the core sees it. The query may hold a token: it is not in the ``repr``."""
+    """An HTTP request. The query may contain a token, so the ``repr`` does not show it."""
 
     method: str
-    #: The path, percent-encoded as it came, without the query.
+    #: The path without the query, percent-encoded as received.
     path: str
-    #: What follows the ``?``, without it, percent-encoded as it came.
+    #: The part after the ``?``, percent-encoded as received.
     query: str
     headers: Headers
     remote_address: Address
     local_address: Address
-    #: Whether it came over TLS.
+    #: Whether the connection uses TLS.
     tls: bool
     #: The subprotocols that the client offers, in its order of preference.
     subprotocols: tuple[str, ...] = ()
-    #: The certificate that the client showed and that was verified, as :meth:`ssl.SSLSocket.getpeercert` gives it.
+    #: The verified client certificate, as :meth:`ssl.SSLSocket.getpeercert` returns it; None if there is none.
     client_certificate: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -65,80 +65,85 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """A plain HTTP answer; the transport adds ``Content-Length`` and ``Connection: close`` and closes."""
+class PlainResponse:
+    """An HTTP response that opens no WebSocket.
+
+    The transport adds ``Content-Length`` and ``Connection: close``, and then closes the connection.
+    """
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
-    #: Seconds to wait before it is sent. Everything that the client sends meanwhile is dropped.
+    #: Seconds to wait before it is sent. The transport drops everything that the client sends meanwhile.
     delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Let the client in. ``opened`` is called once, right after the 101 was written, unless the client has gone.
+    """The decision to admit a client.
 
-    If it raises, that is logged and the connection is closed with 1011.
+    The transport calls ``opened`` once, right after it has written the 101 response, unless the client is gone. If
+    ``opened`` raises, the transport logs the error and closes the connection with 1011.
 
-    Between the moment :meth:`Acceptor.upgrade` decides and the call of ``opened`` no other callback runs, so a
-    limit that was checked in the one holds in the other. ``subprotocol`` has to be one of
-    :attr:`Request.subprotocols`; ``headers`` go into the 101.
+    No other callback runs between the return of :meth:`Acceptor.upgrade` and the call of ``opened``, so a limit that
+    was checked in the first still holds in the second.
     """
 
     opened: Callable[[Connection], Receiver]
+    #: The agreed subprotocol: one of :attr:`Request.subprotocols`, or None.
     subprotocol: str | None = None
+    #: Further headers of the 101 response.
     headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Finish the upgrade and close at once with a code and a reason that a page in a browser can read.
+    """The decision to finish the upgrade and close at once with a code and a reason that a browser's page can read.
 
     No message of the client is delivered. The transport ends the connection as :meth:`Connection.close` does. To refuse
-    by HTTP status instead, decide on an :class:`HttpAnswer`.
+    by HTTP status instead, decide on a :class:`PlainResponse`.
     """
 
     code: int
     reason: str = ""
     subprotocol: str | None = None
-    #: Seconds to wait before the 101 and the close frame are sent, together. Everything that the client sends
-    #: meanwhile is dropped.
+    #: Seconds to wait before the 101 response and the close frame are sent, together. The transport drops everything
+    #: that the client sends meanwhile.
     delay: float = 0.0
 
 
-Decision = Accept | Refuse | HttpAnswer
+Decision = Accept | Refuse | PlainResponse
 
 
 class Acceptor(Protocol):
-    """The core's side of an upgrade.
+    """The part of the core that decides on requests.
 
-    An exception out of it, ``SystemExit`` too, is logged and answered with 500. So is a decision that cannot be carried
-    out: a subprotocol that was not offered, a header with a line break, None.
+    If a method raises, ``SystemExit`` included, the transport logs the error and responds with 500. It does the same
+    for an invalid decision: a subprotocol that was not offered, a header with a line break, or None.
     """
 
     def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
-        """Decide on a well-formed upgrade, at once or, where a strategy has to ask somebody, as an awaitable.
+        """Decide on a valid upgrade: at once or, if a strategy has to wait, as an awaitable.
 
-        The transport stops reading while it waits. It cancels a decision that is not there within
-        ``open_timeout`` and refuses with 1011; it cancels it too when it sees that the client has gone.
+        The transport pauses reading while it waits. It cancels an awaitable that is not done within ``open_timeout``
+        and refuses the client with 1011. It also cancels it if the client leaves.
         """
 
-    def http(self, request: Request) -> HttpAnswer:
-        """Answer a request that asks for no WebSocket."""
+    def http(self, request: Request) -> PlainResponse:
+        """Respond to a request that is not a WebSocket upgrade."""
 
     def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
-        """Log that the transport has refused a client without asking :meth:`upgrade`.
+        """Log that the transport has refused a client without a call of :meth:`upgrade`.
 
         That is a client whose TLS handshake failed over a certificate, or an upgrade whose head is over a limit.
 
         Args:
-            cause: What is wrong, in one line, without anything secret.
-            address: The peer's address.
+            cause: What is wrong, in one line, without secrets.
+            address: The client's address.
             request: The request, as far as it was read; None if there was none.
 
         Returns:
-            Seconds to wait before the answer is sent, if there is one.
+            Seconds to wait before the response is sent, if there is one.
         """
 
 
@@ -146,24 +151,24 @@ class Acceptor(Protocol):
 
 
 class ClosedBy(enum.Enum):
-    """Which side ended a connection."""
+    """The side that ended a connection."""
 
     CLIENT = "client"
     SERVER = "server"
-    #: Nobody said goodbye: the connection broke, or the client vanished.
+    #: Neither side sent a close frame: the connection broke, or the client disappeared.
     NETWORK = "network"
 
 
 class Cause(enum.Enum):
-    """Why a connection ended. Several causes share a close code, so the cause is recorded where it happens."""
+    """Why a connection ended. Several causes share a close code, so the cause is recorded where it occurs."""
 
-    #: One side sent a close frame because it wanted to.
+    #: One side closed the connection normally, with a close frame.
     CLOSE = "close"
-    #: The client broke the protocol, or a limit for what it sends.
-    BREACH = "breach"
+    #: The client violated the protocol or a limit.
+    VIOLATION = "violation"
     #: The client left more than ``max_send_buffer`` bytes unread.
     SLOW = "slow"
-    #: Nothing was heard from the client for ``ping_interval`` and ``ping_timeout``.
+    #: The client sent nothing for ``ping_interval`` plus ``ping_timeout``.
     SILENT = "silent"
     #: The connection broke, or the client left without a close frame.
     LOST = "lost"
@@ -172,56 +177,60 @@ class Cause(enum.Enum):
 
 
 class Closed(NamedTuple):
-    """How a connection ended: the code and reason of the side that closed first. 1006 if neither sent one."""
+    """How a connection ended: the close code and reason of the side that closed first; 1006 without a close frame."""
 
     code: int
     reason: str
     by: ClosedBy
     cause: Cause = Cause.CLOSE
-    #: Complete messages that arrived before the end and were not handled.
+    #: The number of complete messages that arrived before the end and were not handled.
     dropped: int = 0
 
 
 class State(enum.Enum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     OPEN = "open"
-    #: A close frame was sent, or the transport is about to send one; nothing can be sent any more.
+    #: A close frame was sent, or the transport is about to send it; no message can be sent any more.
     CLOSING = "closing"
     CLOSED = "closed"
 
 
 class Receiver(Protocol):
-    """The core's side of an open connection. Called by the transport in order, never one call inside another."""
+    """The part of the core that handles one open connection. The transport's calls are in order and never nested."""
 
     def message(self, message: Message) -> bool:
-        """Take the next message. False: no more until :meth:`Connection.resume_delivery`.
+        """Handle the next message.
 
-        After False the transport delivers nothing and soon stops reading from the socket: what it holds is
-        bounded by its read size, and the client is slowed by TCP. Where many messages, fragments or control frames came
-        at once, or a message is large when it is decompressed, other connections get a turn now and then.
+        Returns:
+            False to stop delivery until :meth:`Connection.resume_delivery`. The transport then delivers nothing and
+            soon stops reading. What it holds is limited by its read size, and TCP slows the client.
+
+        Other connections get a turn from time to time where many messages, fragments or control frames came at once,
+        or a message is large when it is decompressed.
         """
 
     def end(self) -> bool:
-        """No message follows: the client has closed, broke the protocol, or has gone.
+        """Handle the end of the client's data: it has closed, violated the protocol, or is gone.
 
-        True: every message before the end has been handled, close now. False: the transport waits for
-        :meth:`Connection.resume_delivery`, so that messages that came before the end are handled before the connection
-        is closed. It waits until ``close_timeout`` seconds after it noticed the end, for delivery that is held and for
-        this together. Then it closes with 1011 instead of answering the client's close frame with the client's code.
+        Called at most once, and not after :meth:`Connection.close` and :meth:`Connection.abort`.
 
-        Called at most once, and not at all after :meth:`Connection.close` and :meth:`Connection.abort`.
+        Returns:
+            True if every message before the end has been handled: the transport closes the connection now. False if
+            it should wait for :meth:`Connection.resume_delivery`. It waits for ``close_timeout`` seconds after it
+            noticed the end, which includes the time in which delivery was stopped. Then it closes with 1011 instead of
+            the client's code.
         """
 
     def closed(self, closed: Closed) -> None:
-        """The connection is gone. Called exactly once, as the last call.
+        """Handle that the connection is gone. Called exactly once, as the last call.
 
         :attr:`Closed.dropped` counts the messages that the transport had received and not delivered.
         """
 
 
 class Prepared(Protocol):
-    """A message that :meth:`Listener.prepare` has encoded. The transport alone knows what is inside."""
+    """A message that :meth:`Listener.prepare` has encoded. Only the transport reads the encoded form."""
 
     @property
     def size(self) -> int:
@@ -229,15 +238,15 @@ class Prepared(Protocol):
 
 
 class Connection(Protocol):
-    """One open connection, as a transport offers it to the core."""
+    """One open connection of a transport."""
 
     @property
     def request(self) -> Request:
-        """The request that opened it."""
+        """The request that opened the connection."""
 
     @property
     def subprotocol(self) -> str | None:
-        """The subprotocol that was agreed on."""
+        """The agreed subprotocol."""
 
     @property
     def id(self) -> uuid.UUID:
@@ -245,64 +254,72 @@ class Connection(Protocol):
 
     @property
     def state(self) -> State:
-        """Where it stands."""
+        """The state of the connection."""
 
     @property
     def latency(self) -> float:
-        """Seconds that the last answered ping took; 0.0 before the first."""
+        """Seconds from the last answered ping to its pong; 0.0 before the first."""
 
     @property
     def write_buffer_size(self) -> int:
-        """Bytes that were sent and that the operating system has not taken yet, wherever they wait."""
+        """Bytes that were sent and that the operating system has not accepted, wherever they wait."""
 
     @property
     def write_paused(self) -> bool:
-        """Whether the client reads too slowly: a sender that can wait should :meth:`drain` now."""
+        """Whether the client reads too slowly, so that a sender should :meth:`drain` if it can wait."""
 
     def send(self, message: Message) -> None:
-        """Send a message. Writes at once; wait with :meth:`drain` while :attr:`write_paused`.
+        """Send a message. It is written at once; wait with :meth:`drain` while :attr:`write_paused`.
 
-        Raises ConnectionClosed unless the state is OPEN, TypeError for what is no message. A client that
-        has left more than ``max_send_buffer`` bytes unread is closed (1013), which raises ConnectionClosed too.
+        Raises:
+            ConnectionClosed: The state is not OPEN, or the connection has just been closed (1013) because its client
+                left more than ``max_send_buffer`` bytes unread.
+            TypeError: It is not a message.
         """
 
     def send_prepared(self, prepared: Prepared) -> bool:
-        """Send a prepared message, never waiting; whether it was sent.
+        """Send a prepared message of the same listener, without waiting.
 
-        False if the connection is not open, or has just been closed (1013) because its client left more than
-        ``max_send_buffer`` bytes unread. ``prepared`` must come from the same listener.
+        Returns:
+            Whether it was sent. False if the connection is not open, or has just been closed (1013) because its client
+            left more than ``max_send_buffer`` bytes unread.
         """
 
     async def drain(self) -> None:
-        """Wait until the client has caught up. Raises ConnectionClosed if the connection ends meanwhile."""
+        """Wait until the client has read enough. Raises ConnectionClosed if the connection ends meanwhile."""
 
     def ping(self, payload: bytes | None = None) -> asyncio.Future[float]:
-        """Send a ping; the future gives the seconds until its answer, or raises ConnectionClosed.
+        """Send a ping; return a future of the seconds until its pong. The future may raise ConnectionClosed.
 
-        ``payload`` is random if not given; over 125 bytes it is a ValueError (RFC 6455, 5.5). Raises ConnectionClosed
-        unless the state is OPEN.
+        Args:
+            payload: At most 125 bytes (RFC 6455, 5.5); random if not given.
+
+        Raises:
+            ValueError: The payload is too long, or that of a ping without a pong.
+            ConnectionClosed: The state is not OPEN.
         """
 
     def resume_delivery(self) -> None:
-        """Go on after :meth:`Receiver.message` or :meth:`Receiver.end` returned False. Harmless at other times."""
+        """Go on after :meth:`Receiver.message` or :meth:`Receiver.end` returned False; do nothing at other times."""
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Start the close handshake, at most ``close_timeout`` long. Harmless if it has begun already.
+        """Start the close handshake, which takes at most ``close_timeout``; do nothing if it has begun.
 
-        No message is delivered from then on. The transport reads on and drops what comes until the client has sent its
-        close frame or the end of its data; if it has done so already, the connection is closed at once.
+        No message is delivered from then on. The transport reads on, and drops what comes, until the client's close
+        frame or the end of its data. If that has come already, the connection is closed at once.
 
-        Raises ValueError for a code that may not be sent (RFC 6455, 7.4) or a reason over 123 bytes.
+        Raises:
+            ValueError: The code must not be sent (RFC 6455, 7.4), or the reason is over 123 bytes.
         """
 
     def abort(self) -> None:
         """Drop the connection at once, without a close frame and without sending what is buffered.
 
-        From then on the state is not OPEN and no message is delivered. Harmless if the connection is gone already.
+        From then on the state is not OPEN and no message is delivered. It does nothing if the connection is gone.
         """
 
     async def wait_closed(self) -> Closed:
-        """Wait until the connection is gone and tell how it ended."""
+        """Wait until the connection is gone; return how it ended."""
 
 
 # Listening -----------------------------------------------------------------------------------------------------
@@ -310,64 +327,64 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """How permessage-deflate is offered (RFC 7692)."""
+    """Parameters of permessage-deflate (RFC 7692)."""
 
-    #: Largest window, as a power of two, for either direction; a client may ask for a smaller one.
+    #: Largest window, as a power of two, in either direction; a client may request a smaller one.
     window_bits: int = 12
     #: zlib's memLevel.
     memory_level: int = 5
-    #: Smaller messages, in bytes, are sent as they are.
+    #: Smallest message that is compressed, in bytes.
     threshold: int = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a transport enforces. Sizes in bytes, times in seconds; the defaults are the settings' defaults."""
+    """Limits that a transport enforces. Sizes in bytes, times in seconds; defaults as those of the settings."""
 
-    #: Largest message, after inflation; a larger one is closed with 1009.
+    #: Largest message, after decompression; a larger one is closed with 1009.
     max_size: int = 1024 * 1024
-    #: Empty fragments of one message; more are closed with 1009. Other fragments are bounded by ``max_size``.
+    #: Most empty fragments of one message; more are closed with 1009. ``max_size`` limits the other fragments.
     max_fragments: int = 1024
-    #: What a client may leave unread; over it the connection is closed with 1013.
+    #: Most bytes that a client may leave unread; over it the connection is closed with 1013.
     max_send_buffer: int = 4 * 1024 * 1024
-    #: For the TLS handshake, the request and the decision, together.
+    #: Time for the TLS handshake, the request and the decision, together.
     open_timeout: float = 10.0
-    #: For the close handshake, whichever side began it, including what is still buffered.
+    #: Time for the close handshake, from either side, including data that is still buffered.
     close_timeout: float = 5.0
-    #: From one ping to the next, whether the client is silent or not; 0 sends none.
+    #: Time from one ping to the next, whether the client is silent or not; 0 sends no pings.
     ping_interval: float = 20.0
-    #: A client that has been silent for ``ping_interval`` and this long is closed with 1011. Any byte from the client
-    #: ends its silence, and so do bytes that reach it and that were sent before the ping.
+    #: A client that is silent for ``ping_interval`` plus this time is closed with 1011. Any byte from the client ends
+    #: its silence, and so do bytes that reach it and that were sent before the ping.
     ping_timeout: float = 20.0
-    #: Lines and bytes of a request's head; more are answered with 431, or, so that a page can read it, by letting an
-    #: upgrade in and closing it with 1008. The acceptor is not asked, but told of the latter: Acceptor.refused.
+    #: Most lines and bytes of a request's head. A larger request gets status 431. A larger upgrade is finished and
+    #: closed with 1008, so that a page can read it, and reported by :meth:`Acceptor.refused`.
     max_headers: int = 128
     max_header_bytes: int = 16 * 1024
-    #: Connections that are not let in: in the TLS handshake, in the upgrade, being refused. They count from the moment
-    #: in which their socket is accepted. Over it, the address with most of them loses its oldest one without an answer.
-    #: All addresses of an IPv6 /64 count as one. A connection that was let in is never closed for this.
-    max_openings: int = 1000
-    #: None: permessage-deflate is not offered.
+    #: Most connections that are not admitted: in the TLS handshake, in the upgrade, or being refused. They count from
+    #: the moment in which their socket is accepted. Over the limit, the oldest connection of the address with most of
+    #: them is closed without a response. All addresses of an IPv6 /64 count as one. Admitted connections do not count.
+    max_pending_connections: int = 1000
+    #: Parameters of permessage-deflate; None does not offer it.
     compression: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to listen: on sockets that are there already, on a Unix socket, or on a host and port."""
+    """Where a transport listens: on given sockets, on a Unix socket, or on a host and port."""
 
     host: str | None = "127.0.0.1"
     port: int = 8765
     unix_path: Path | None = None
-    #: Permissions, user id and group id of the Unix socket's file, set before any client can connect. None keeps what
-    #: the system sets, and so does -1 for an id.
+    #: Permissions of the Unix socket's file, set before any client can connect; None keeps the system's.
     unix_mode: int | None = None
+    #: User id and group id of the Unix socket's file; -1 keeps the system's.
     unix_owner: tuple[int, int] = (-1, -1)
-    #: Let several processes listen on the port (SO_REUSEPORT).
+    #: Whether several processes may listen on the port (SO_REUSEPORT).
     reuse_port: bool = False
-    #: The context for wss://. The core may load a renewed certificate into it while the listener runs.
+    #: The TLS context for wss://. The core may load a renewed certificate into it while the listener runs.
     tls: ssl.SSLContext | None = None
     backlog: int = 1024
-    #: Sockets that listen already, such as those that systemd passes on. The transport binds nothing then; it owns the
+    #: Sockets that listen already, such as those that systemd passes. The transport then binds nothing. It owns the
     #: sockets, closes them in the end and leaves the file of a Unix socket in place.
     sockets: tuple[socket.socket, ...] = ()
 
@@ -377,20 +394,20 @@ class Listener(Protocol):
 
     @property
     def addresses(self) -> list[Address]:
-        """Where it listens, with the port that was picked for port 0. Empty on a Unix socket."""
+        """The addresses that it listens on, with the chosen port for port 0. Empty for a Unix socket."""
 
     def prepare(self, message: Message) -> Prepared:
-        """Encode a message once, to be sent to any number of this listener's connections."""
+        """Encode a message once, to send it to any number of this listener's connections."""
 
     def stop_accepting(self) -> None:
-        """Take no further connections, release the port, drop who is still in the upgrade."""
+        """Accept no further connections, release the port, and drop all connections that are not admitted."""
 
     async def close(self, code: int = 1001, reason: str = "") -> None:
-        """:meth:`stop_accepting`, close every connection and wait until all are gone: ``close_timeout`` at most."""
+        """:meth:`stop_accepting`, close every connection, and wait until all are gone, at most ``close_timeout``."""
 
 
 class Transport(Protocol):
-    """What the provider's factory makes."""
+    """The product of a provider's factory."""
 
     async def listen(self, endpoint: Endpoint, acceptor: Acceptor, limits: Limits) -> Listener:
-        """Start listening. Raises OSError where the system refuses the address."""
+        """Start listening. Raises OSError if the system refuses the address."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from zcli_core.config.sections import WebSocket
     from zcli_core.websocket.contract import Address
 
-#: Lower limit of ``Limits.max_openings``, for a server with a small ``max_connections``.
-_MIN_OPENINGS = 100
+#: Lower limit of ``Limits.max_pending_connections``, for a server with a small ``max_connections``.
+_MIN_PENDING_CONNECTIONS = 100
 
 
 def make_limits(settings: WebSocket) -> Limits:
@@ -39,7 +39,7 @@ def make_limits(settings: WebSocket) -> Limits:
     )  # fmt: skip
     return Limits(
         compression=compression,
-        max_openings=max(settings.max_connections, _MIN_OPENINGS),
+        max_pending_connections=max(settings.max_connections, _MIN_PENDING_CONNECTIONS),
         **{name: getattr(settings, name) for name in names},
     )
 

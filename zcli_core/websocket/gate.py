@@ -18,7 +18,7 @@ from zcli_core.websocket.contract import (
     Accept,
     Address,
     Decision,
-    HttpAnswer,
+    PlainResponse,
     Refuse,
     Request,
 )
@@ -154,7 +154,7 @@ class Gate:
                 return self._decide(request, origin, strategy, outcome)
         return None
 
-    def _throttled(self, request: Request, wait: float) -> Refuse | HttpAnswer:
+    def _throttled(self, request: Request, wait: float) -> Refuse | PlainResponse:
         seconds = f"{wait:.0f}"
         reason = f"too many failed attempts, wait {seconds} s"
         cause = "its address sent too many wrong credentials (websocket.max_auth_failures)"
@@ -175,7 +175,7 @@ class Gate:
 
     # --- the checks ---
 
-    def _full(self, request: Request) -> Refuse | HttpAnswer | None:
+    def _full(self, request: Request) -> Refuse | PlainResponse | None:
         if not self._sessions.has_capacity():
             limit = self._settings.max_connections
             cause = f"{limit} clients are connected, or their handlers still run (websocket.max_connections)"
@@ -224,11 +224,11 @@ class Gate:
     def _subprotocol(self, request: Request) -> str | None:
         return next((name for name in self._settings.subprotocols if name in request.subprotocols), None)
 
-    def _unidentified(self, request: Request) -> Refuse | HttpAnswer:
+    def _unidentified(self, request: Request) -> Refuse | PlainResponse:
         names = ", ".join(strategy.name for strategy in self._strategies)
         return self._refuse(request, _NO_CREDENTIAL, f"it sent no credential ({names})")
 
-    def _refuse(self, request: Request, refusal: _Refusal, cause: str) -> Refuse | HttpAnswer:
+    def _refuse(self, request: Request, refusal: _Refusal, cause: str) -> Refuse | PlainResponse:
         delay = self.refused(cause, request.remote_address)
         if self._settings.refuse_with == "http":
             return pages.refusal(refusal.status, refusal.reason, refusal.headers, delay)
@@ -246,7 +246,7 @@ class Gate:
 
     # --- plain HTTP ---
 
-    def http(self, request: Request) -> HttpAnswer:
+    def http(self, request: Request) -> PlainResponse:
         """Respond to a request that does not ask for a WebSocket."""
         client = self._client_of(request)
         return pages.respond(client, not self._sessions.has_capacity(), self._page_of(client, client is not request))

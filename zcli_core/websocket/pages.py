@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from string import Template
 
-from zcli_core.websocket.contract import HttpAnswer, Request
+from zcli_core.websocket.contract import PlainResponse, Request
 
 _COMMON = (
     ("Cache-Control", "no-store"),
@@ -37,7 +37,7 @@ Close this tab and go back to your page.</p>
 """
 
 
-def respond(request: Request, full: bool, page: str | None) -> HttpAnswer:
+def respond(request: Request, full: bool, page: str | None) -> PlainResponse:
     """Return the response to a request that does not ask for a WebSocket.
 
     ``/health`` gives 200 and ``{"status": "ok"}``, or ``"full"``. It does not show how many clients are connected,
@@ -54,25 +54,25 @@ def respond(request: Request, full: bool, page: str | None) -> HttpAnswer:
     return replace(response, headers=(*response.headers, ("Access-Control-Allow-Origin", page), ("Vary", "Origin")))
 
 
-def _respond(request: Request, full: bool) -> HttpAnswer:
+def _respond(request: Request, full: bool) -> PlainResponse:
     if request.method == "OPTIONS":
         # Also the response to a preflight request (Fetch Standard, 4.8); respond() adds the page that may continue.
         methods = ("Access-Control-Allow-Methods", "GET, HEAD")
-        return HttpAnswer(204, b"", (("Allow", _ALLOWED), methods, *_COMMON))
+        return PlainResponse(204, b"", (("Allow", _ALLOWED), methods, *_COMMON))
     if request.method not in _READ:
-        return HttpAnswer(405, b"This is a WebSocket server.\n", (("Allow", _ALLOWED), _TEXT, *_COMMON))
+        return PlainResponse(405, b"This is a WebSocket server.\n", (("Allow", _ALLOWED), _TEXT, *_COMMON))
     if request.path == "/health":
         body = json.dumps({"status": "full" if full else "ok"})
-        return HttpAnswer(200, body.encode() + b"\n", (("Content-Type", "application/json"), *_COMMON))
+        return PlainResponse(200, body.encode() + b"\n", (("Content-Type", "application/json"), *_COMMON))
     scheme = "wss" if request.tls else "ws"
     upgrade = ("Upgrade", "websocket")
     if "text/html" in request.headers.get("accept", ""):
         page = Template(_PAGE).substitute(scheme=scheme, trusted=_TRUSTED if request.tls else "")
-        return HttpAnswer(426, page.encode(), (upgrade, ("Content-Type", "text/html; charset=utf-8"), *_COMMON))
+        return PlainResponse(426, page.encode(), (upgrade, ("Content-Type", "text/html; charset=utf-8"), *_COMMON))
     text = f"This is a WebSocket server: connect with {scheme}://. Its health is at /health.\n"
-    return HttpAnswer(426, text.encode(), (upgrade, _TEXT, *_COMMON))
+    return PlainResponse(426, text.encode(), (upgrade, _TEXT, *_COMMON))
 
 
-def refusal(status: int, reason: str, headers: tuple[tuple[str, str], ...], delay: float) -> HttpAnswer:
+def refusal(status: int, reason: str, headers: tuple[tuple[str, str], ...], delay: float) -> PlainResponse:
     """Return the response to a refused upgrade (``refuse_with: http``), which is sent after ``delay`` seconds."""
-    return HttpAnswer(status, f"{reason}\n".encode(), (_TEXT, *headers, *_COMMON), delay)
+    return PlainResponse(status, f"{reason}\n".encode(), (_TEXT, *headers, *_COMMON), delay)

@@ -2,9 +2,10 @@
 
 import socket
 
+from zcli_core.testing.websocket.transport_contract.client import Client, upgrade_request
+from zcli_core.testing.websocket.transport_contract.frames import CLOSE, frame
+
 from zCLI import zCLI
-from zcli_core.testing.websocket_frames import CLOSE, frame
-from zcli_core.testing.websocket_peer import Client, upgrade_request
 
 
 async def greet(websocket, message):

@@ -1,12 +1,18 @@
-"""Parts for building a WebSocket transport on asyncio; a transport may use all, some or none of them.
+"""The common parts of WebSocket transports, for the default transport and for yours.
 
-A transport that uses them all brings a decoder (bytes to events) and its way of sending, and is given the rest:
+A transport on asyncio derives from :class:`.listener.AsyncioListener` and :class:`.connection.AsyncioConnection`, and
+provides a decoder (:class:`.delivery.Decoder`) and the encoding of messages.
 
-- :mod:`.listening`: binding, keepalive, stopping;
-- :mod:`.opening`: the request, the core's decision and the answer; :mod:`.upgrade` is its sans-IO half;
-- :mod:`.openings`: how many connections that are not let in there may be; :mod:`.addresses`: whose they are;
-- :mod:`.connection`: delivery, the close handshake and its time limit; :mod:`.sending`: slow readers, bursts, pings;
-- :mod:`.events`, :mod:`.frames`, :mod:`.pings` and :mod:`.progress`: what they are made of.
+Before a connection is open:
 
-``zcli_wsproto`` is the example. Nothing of this is imported before a transport is.
+- :mod:`.binding` makes the sockets, :mod:`.accept_loop` accepts connections;
+- :mod:`.pending` limits the connections that are not admitted;
+- :mod:`.handshake` reads the request, asks the core and responds; :mod:`.upgrade` and :mod:`.request_head` parse.
+
+An open connection:
+
+- :mod:`.sending` writes, :mod:`.delivery` delivers messages to the core, :mod:`.connection` closes;
+- :mod:`.keepalive` sends pings and closes silent clients, with :mod:`.pings` and :mod:`.send_progress`;
+- :mod:`.frames` encodes, :mod:`.events` are what a decoder returns;
+- :mod:`.close_frame_scanner` and :mod:`.unread` read what comes after the end.
 """

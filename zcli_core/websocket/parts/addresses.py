@@ -1,4 +1,4 @@
-"""Addresses of clients: which ones count as one client."""
+"""Addresses of clients, and which of them count as one client."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Address
 
-#: What stands for the clients of a Unix socket, in counts and in ``websocket.trusted_proxies``.
+#: The key of the clients of a Unix socket, in counts and in ``websocket.trusted_proxies``.
 UNIX = "unix"
 
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def address_key(address: Address) -> str:
-    """What stands for a client's address in counts and limits.
+    """Return the key of a client's address in counts and limits.
 
-    All addresses of an IPv6 /64 count as one, because one customer is given that many (RFC 6177). All clients of a
-    Unix socket count as one.
+    All addresses of an IPv6 /64 count as one, because providers assign at least that many to one customer (RFC 6177).
+    All clients of a Unix socket count as one.
     """
     if address is None:
         return UNIX
@@ -32,7 +32,7 @@ def address_key(address: Address) -> str:
 
 
 def parse_ip(text: str) -> _IP | None:
-    """An IP address without its zone, as IPv4 where an IPv6 address stands for one; None for any other text."""
+    """Parse an IP address without its zone, an IPv4-mapped IPv6 address as IPv4; return None for any other text."""
     try:
         parsed = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Sockets that listen: made for an :class:`Endpoint`, with everything set before a client can connect."""
+"""Making the listening sockets of an endpoint, with all options set before a client can connect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def listening_sockets(endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
-    """Bind and listen; one socket for each address of the host. Raises OSError where the system refuses."""
+    """Bind and listen; return one socket for each address of the host. Raises OSError if the system refuses one."""
     if endpoint.sockets:
         for sock in endpoint.sockets:
             sock.setblocking(False)
@@ -39,7 +39,7 @@ def _bind_unix(endpoint: Endpoint, path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(str(path))
-        # Until it listens, no client can connect, whatever the permissions are so far.
+        # No client can connect before it listens, whatever the permissions are.
         try:
             set_owner_and_mode(path, endpoint.unix_owner, endpoint.unix_mode)
         except OSError:
@@ -52,7 +52,13 @@ def _bind_unix(endpoint: Endpoint, path: Path) -> socket.socket:
 
 
 def set_owner_and_mode(path: Path, owner: tuple[int, int], mode: int | None) -> None:
-    """Set them on the socket itself: whoever owns its folder may have put a link to another file in its place."""
+    """Set the owner and mode of a Unix socket, without following links.
+
+    Another owner of the folder may have replaced the socket by a link to another file.
+
+    Raises:
+        OSError: The path is not a socket, or the system refuses the change.
+    """
     if owner == (-1, -1) and mode is None:
         return
     flags = getattr(os, "O_PATH", None)
@@ -85,17 +91,15 @@ async def _bind_host(
     for family, kind, protocol, _, address in dict.fromkeys(found):
         try:
             sock = opened.enter_context(socket.socket(family, kind, protocol))
-        except OSError as error:  # this system has no IPv6, say
+        except OSError as error:  # for example, this system has no IPv6
             missing = error
             continue
         try:
             _bind(sock, address, endpoint.reuse_port)
         except OSError as error:
-            import errno
-
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
-            sock.close()  # IPv6 is there but off, or it is not an address of this machine
+            sock.close()  # IPv6 is disabled, or it is not an address of this machine
             missing = error
         else:
             sockets.append(sock)

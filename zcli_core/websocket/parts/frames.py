@@ -1,4 +1,4 @@
-"""Encoding of frames, and what a close frame may say (RFC 6455, sections 5 and 7.4)."""
+"""Encoding of frames, and the codes of close frames (RFC 6455, sections 5 and 7.4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80
 RSV1 = 0x40
 
-#: The whole header of every short, final, unmasked frame: an echo of 64 bytes pays one lookup for it.
+#: The whole header of every short, final, unmasked frame, by its length: one lookup instead of an encoding.
 TEXT_HEADERS = [bytes((FIN | TEXT, length)) for length in range(126)]
 BINARY_HEADERS = [bytes((FIN | BINARY, length)) for length in range(126)]
 
@@ -17,7 +17,12 @@ _pack_8 = struct.Struct("!BBQ").pack
 
 
 def frame(first: int, payload: bytes) -> bytes:
-    """A server's frame: ``first`` is its first byte (FIN, RSV, opcode); servers do not mask (RFC 6455, 5.1)."""
+    """Encode a server's frame, which is not masked (RFC 6455, 5.1).
+
+    Args:
+        first: The first byte of the frame: FIN, RSV bits and opcode.
+        payload: The payload.
+    """
     length = len(payload)
     if length < 126:
         return bytes((first, length)) + payload
@@ -27,7 +32,7 @@ def frame(first: int, payload: bytes) -> bytes:
 
 
 def message_frame(message: str | bytes) -> bytes:
-    """The frame of a whole message, uncompressed. TypeError for what is neither text nor bytes."""
+    """Encode a whole message, uncompressed. Raises TypeError if it is neither text nor bytes."""
     if isinstance(message, str):
         payload = message.encode()
         length = len(payload)
@@ -36,22 +41,22 @@ def message_frame(message: str | bytes) -> bytes:
         payload = bytes(message)
         length = len(payload)
         return BINARY_HEADERS[length] + payload if length < 126 else frame(FIN | BINARY, payload)
-    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+    raise TypeError(f"message must be str or bytes, got {type(message).__name__}")
 
 
 # Close frames --------------------------------------------------------------------------------------------------
 
-#: Codes that IANA has registered for close frames; 1004 to 1006 and 1015 may never be sent (RFC 6455, 7.4.1).
+#: Codes that IANA has registered for close frames; 1004 to 1006 and 1015 must not be sent (RFC 6455, 7.4.1).
 _REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 
 
 def may_be_sent(code: int) -> bool:
-    """Whether a close frame may carry that code (RFC 6455, 7.4)."""
+    """Return whether a close frame may carry that code (RFC 6455, 7.4)."""
     return code in _REGISTERED or 3000 <= code <= 4999
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """A close frame; 1005 stands for one without a code. The reason is cut to 123 bytes, at a character."""
+    """Encode a close frame, without a code for 1005. The reason is cut to 123 bytes, between two characters."""
     if code == 1005:
         return frame(FIN | CLOSE, b"")
     text = reason.encode("utf-8", "replace")[:123].decode("utf-8", "ignore").encode()

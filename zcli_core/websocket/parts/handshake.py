@@ -1,4 +1,4 @@
-"""The opening phase of a connection: from the accepted socket to the answer to its first request."""
+"""The handshake of a connection: from the accepted socket to the response to its first request."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from zcli_core.errors import is_ctrl_c
-from zcli_core.websocket.contract import Accept, Address, Decision, HttpAnswer, Refuse, Request
+from zcli_core.websocket.contract import Accept, Address, Decision, PlainResponse, Refuse, Request
 from zcli_core.websocket.parts.connection import AsyncioConnection
 from zcli_core.websocket.parts.frames import close_frame
 from zcli_core.websocket.parts.sending import release_buffer
 from zcli_core.websocket.parts.upgrade import (
     BadRequest,
     accept_response,
+    head_too_large,
     http_response,
     parse_head,
-    skim,
+    shorten_lines,
     split_head,
-    too_long,
 )
 
 if TYPE_CHECKING:
-    from zcli_core.websocket.parts.listening import AsyncioListener
+    from zcli_core.websocket.parts.listener import AsyncioListener
 
 
 #: Seconds for which a TLS connection is read on after a response before it is closed. TLS has no half-closed state, and
-#: to close it while the client still sends resets the connection, with the response unread.
+#: closing it while the client still sends resets the connection before the client has read the response.
 _TLS_LINGER = 0.25
 
-#: Bytes over its limit that are read of a head before its client is given up.
-_SKIMMED_MAX = 4 * 1024 * 1024
+#: Bytes of a head that is too large that are read before the client is dropped.
+_MAX_EXCESS = 4 * 1024 * 1024
 
 
-class Opening(asyncio.BufferedProtocol):
-    """Reads one request, has it decided on, and answers.
+class HandshakeProtocol(asyncio.BufferedProtocol):
+    """Reads one request, asks the core for a decision, and carries it out.
 
-    It is made when the socket is accepted, before any TLS handshake, so its timer covers that too.
+    It is made when the socket is accepted, before any TLS handshake, so its timer covers the TLS handshake too.
     """
 
     __slots__ = (
-        "_abandon", "_address", "_buffer", "_deciding", "_delayed", "_done", "_expired", "_listener", "_skimmed",
+        "_abandon", "_address", "_buffer", "_deciding", "_delayed", "_done", "_excess", "_expired", "_listener",
         "_timer", "_transport",
     )  # fmt: skip
 
@@ -52,12 +52,12 @@ class Opening(asyncio.BufferedProtocol):
         address: Address = None,
         abandon: Callable[[], None] | None = None,
     ) -> None:
-        """Count the connection, if it is known already.
+        """Count the connection as pending, if its address is known already.
 
         Args:
-            listener: Whose connection it is.
+            listener: The listener of the connection.
             address: The client's address.
-            abandon: Drops the connection while it has no transport; None if its address becomes known with that.
+            abandon: Drops the connection while it has no transport; None if the transport will show its address.
         """
         self._listener = listener
         self._abandon = abandon
@@ -65,46 +65,46 @@ class Opening(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         #: Bytes that were read since the head is over its limit.
-        self._skimmed = 0
+        self._excess = 0
         self._deciding: asyncio.Task[None] | None = None
-        #: Whether the answer is known and waits.
+        #: Whether the response is known and delayed.
         self._delayed = False
-        #: Whether an answer was sent: what still comes is read and dropped.
+        #: Whether a response was sent: what still comes is read and dropped.
         self._done = False
-        #: Whether a decision was told that its time is over.
+        #: Whether a decision was cancelled because its time is over.
         self._expired = False
         self._timer = listener.loop.call_later(listener.limits.open_timeout, self._expire)
         if abandon is not None:
-            listener.add_opening(self, address)
+            listener.add_pending(self, address)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is ready (asyncio): after the TLS handshake, if there is one."""
+        """Note that the socket is ready (asyncio): after the TLS handshake, if there is one."""
         self._transport = cast("asyncio.Transport", transport)
         if self._listener.stopped or self._done:  # the listener has dropped it during the TLS handshake
             self._transport.abort()
             return
         if self._abandon is None:
             self._address = _address(self._transport.get_extra_info("peername"))
-            self._listener.add_opening(self, self._address)
-        self._listener.opened(self._transport)
+            self._listener.add_pending(self, self._address)
+        self._listener.connected(self._transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where to read into (asyncio): little at a time, for it may have to be kept."""
+        """Return the buffer to read into (asyncio): a small part, because the data may have to be kept."""
         return self._listener.read_buffer[: self._listener.limits.max_header_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Bytes from the client (asyncio)."""
+        """Handle bytes from the client (asyncio)."""
         if self._done:
             return
         assert self._transport is not None
         self._buffer += self._listener.read_buffer[:nbytes]
         if self._deciding is not None or self._delayed:
-            # Reading goes on, so that a client that leaves is noticed; but what comes too early must not pile up.
+            # Reading goes on, so that the loop notices when the client leaves; but early data must not pile up.
             if len(self._buffer) > self._listener.limits.max_header_bytes:
                 self._transport.pause_reading()
             return
         try:
-            self._skim_if_too_long(nbytes)
+            self._shorten_if_too_large(nbytes)
             parts = split_head(self._buffer, self._listener.limits)
             if parts is None:
                 return
@@ -116,48 +116,48 @@ class Opening(asyncio.BufferedProtocol):
             )  # fmt: skip
         except BadRequest as bad:
             self._listener.log.debug("refused a request: %s", bad)
-            self._send_last(http_response(bad.answer))
+            self._send_last(http_response(bad.response))
             return
-        if self._skimmed:
-            self._refuse_too_long(request, key)
+        if self._excess:
+            self._refuse_too_large(request, key)
         elif key is None:
-            self._answer_http(request)
+            self._respond_to_http(request)
         else:
             self._decide(request, key)
 
     # A head over the limit ----------------------------------------------------------------------------------------
 
-    def _skim_if_too_long(self, nbytes: int) -> None:
-        """Read on over the limit, keeping no more than it, to refuse a page's upgrade in a way that it can read."""
+    def _shorten_if_too_large(self, nbytes: int) -> None:
+        """Read on over the limit but keep no more than the limit, so that an upgrade gets a close code it can show."""
         limit = self._listener.limits.max_header_bytes
-        if self._skimmed or len(self._buffer) > limit:
-            self._skimmed += nbytes
-            self._buffer = skim(self._buffer)
-            if self._skimmed > _SKIMMED_MAX or self._buffer.count(b"\n") > self._listener.limits.max_headers + 2:
-                raise too_long(limit)
+        if self._excess or len(self._buffer) > limit:
+            self._excess += nbytes
+            self._buffer = shorten_lines(self._buffer)
+            if self._excess > _MAX_EXCESS or self._buffer.count(b"\n") > self._listener.limits.max_headers + 2:
+                raise head_too_large(limit)
 
-    def _refuse_too_long(self, request: Request, key: str | None) -> None:
-        refusal = too_long(self._listener.limits.max_header_bytes)
+    def _refuse_too_large(self, request: Request, key: str | None) -> None:
+        refusal = head_too_large(self._listener.limits.max_header_bytes)
         if key is None:
-            self._send_last(http_response(refusal.answer))
+            self._send_last(http_response(refusal.response))
         else:
             delay = self._listener.acceptor.refused(str(refusal), request.remote_address, request)
             self._carry_out(Refuse(1008, str(refusal), delay=delay), request, key)
 
     # Deciding -----------------------------------------------------------------------------------------------------
 
-    def _answer_http(self, request: Request) -> None:
+    def _respond_to_http(self, request: Request) -> None:
         try:
-            answer = http_response(self._listener.acceptor.http(request), with_body=request.method != "HEAD")
+            response = http_response(self._listener.acceptor.http(request), with_body=request.method != "HEAD")
         except BaseException as error:
             if is_ctrl_c(error):
                 raise
-            self._listener.log.exception("answering %r failed", request)
-            answer = http_response(HttpAnswer(500))
-        self._send_last(answer)
+            self._listener.log.exception("cannot respond to %r", request)
+            response = http_response(PlainResponse(500))
+        self._send_last(response)
 
     def _decide(self, request: Request, key: str) -> None:
-        """Ask the core; wait for it in a task only if it has to wait itself."""
+        """Ask the core for a decision; wait in a task only if the decision is an awaitable."""
         try:
             decision = self._listener.acceptor.upgrade(request)
         except BaseException as error:
@@ -165,12 +165,12 @@ class Opening(asyncio.BufferedProtocol):
                 raise
             self._fail(error)
             return
-        if isinstance(decision, (Accept, Refuse, HttpAnswer)):
+        if isinstance(decision, (Accept, Refuse, PlainResponse)):
             self._carry_out(decision, request, key)
             return
         self._deciding = self._listener.loop.create_task(self._wait_for(decision, request, key))
         if inspect.iscoroutine(decision):
-            # A task that is cancelled before its first step never gets to await it.
+            # A task that is cancelled before its first step does not await it.
             self._deciding.add_done_callback(lambda _: decision.close())
 
     async def _wait_for(self, decision: Awaitable[Decision], request: Request, key: str) -> None:
@@ -189,11 +189,11 @@ class Opening(asyncio.BufferedProtocol):
             self._carry_out(decided, request, key)
 
     def _carry_out(self, decision: Decision, request: Request, key: str) -> None:
-        """Answer; an answer that cannot be sent is the core's mistake."""
+        """Send the response to a decision; a decision that cannot be carried out is an error of the core."""
         try:
-            if isinstance(decision, HttpAnswer):
+            if isinstance(decision, PlainResponse):
                 last = http_response(decision)
-                self._answer_after(decision.delay, lambda: self._send_last(last))
+                self._respond_after(decision.delay, lambda: self._send_last(last))
                 return
             _check_subprotocol(decision.subprotocol, request)
             assert self._transport is not None
@@ -208,21 +208,21 @@ class Opening(asyncio.BufferedProtocol):
             return
         if isinstance(decision, Refuse):
             refuse = decision
-            self._answer_after(refuse.delay, lambda: self._refuse(refuse, connection, response))
+            self._respond_after(refuse.delay, lambda: self._refuse(refuse, connection, response))
         else:
             self._open(decision, connection, response)
 
     def _fail(self, error: BaseException) -> None:
-        """The core's decision raised, or cannot be carried out."""
+        """Log that the decision raised or cannot be carried out, and respond with 500."""
         self._listener.log.error("deciding on an upgrade failed", exc_info=error)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
-            self._send_last(http_response(HttpAnswer(500)))
+            self._send_last(http_response(PlainResponse(500)))
 
-    # Answering ----------------------------------------------------------------------------------------------------
+    # Responding ---------------------------------------------------------------------------------------------------
 
     def _open(self, accept: Accept, connection: AsyncioConnection, response: bytes) -> None:
-        """Send the 101 and hand over to the connection."""
+        """Send the 101 response and pass the transport to the connection."""
         assert self._transport is not None
         transport = self._transport
         transport.write(response)
@@ -236,40 +236,40 @@ class Opening(asyncio.BufferedProtocol):
             if is_ctrl_c(error):
                 raise
             self._listener.log.exception("opening a connection failed")
-            self._listener.add_opening(connection, connection.request.remote_address)
+            self._listener.add_pending(connection, connection.request.remote_address)
             connection.close(1011, "the server failed to open the connection")
-            connection.skip(received)
+            connection.discard(received)
             return
         connection.start(receiver, received)
 
-    def _answer_after(self, delay: float, answer: Callable[[], None]) -> None:
-        """Answer after some seconds, unless the client leaves before."""
+    def _respond_after(self, delay: float, respond: Callable[[], None]) -> None:
+        """Respond after ``delay`` seconds, unless the client leaves before."""
         if delay <= 0:
-            answer()
+            respond()
             return
         transport = self._transport
         assert transport is not None
         self._deciding = None
         self._delayed = True
 
-        def answer_late() -> None:
+        def respond_late() -> None:
             if not transport.is_closing():
                 transport.resume_reading()
-                answer()
+                respond()
 
-        self._restart_timer(delay, answer_late)
+        self._restart_timer(delay, respond_late)
 
     def _refuse(self, refuse: Refuse, connection: AsyncioConnection, response: bytes) -> None:
-        """Send the 101 and a close frame; the connection waits for the client's close frame."""
+        """Send the 101 response and a close frame; the connection waits for the client's close frame."""
         assert self._transport is not None
         received, self._buffer = self._buffer, b""
         self._end()
         self._transport.set_protocol(connection)
-        self._listener.add_opening(connection, connection.request.remote_address)
+        self._listener.add_pending(connection, connection.request.remote_address)
         connection.refuse(response, refuse.code, refuse.reason, received)
 
     def _send_last(self, data: bytes) -> None:
-        """Send the only answer there will be, then drop what comes until the client or the timer closes."""
+        """Send the only response, then drop what comes until the client or the timer closes the connection."""
         assert self._transport is not None
         self._done = True
         self._buffer = b""
@@ -293,7 +293,7 @@ class Opening(asyncio.BufferedProtocol):
         self._timer = self._listener.loop.call_later(seconds, action or self._expire)
 
     def _expire(self) -> None:
-        """The time for opening, or for the client to go after an answer, is over."""
+        """End the connection: the time for the handshake, or for the client to close after a response, is over."""
         if self._deciding is not None and not self._deciding.done() and not self._expired:
             self._expired = True
             self._deciding.cancel()
@@ -302,12 +302,12 @@ class Opening(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def give_up(self) -> None:
-        """There will be no connection: the TLS handshake has failed."""
+        """Stop, because the TLS handshake has failed."""
         self._done = True
         self._end()
 
     def drop(self) -> None:
-        """The listener stops: close without an answer."""
+        """Close without a response, because the listener stops."""
         self.abort()
 
     def abort(self) -> None:
@@ -321,7 +321,7 @@ class Opening(asyncio.BufferedProtocol):
             self._abandon()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone (asyncio)."""
+        """Note that the client is gone (asyncio)."""
         self._done = True
         self._end()
         release_buffer(self._transport)
@@ -330,14 +330,15 @@ class Opening(asyncio.BufferedProtocol):
 
     def _end(self) -> None:
         self._timer.cancel()
-        self._listener.openings.discard(self)
+        self._listener.pending.discard(self)
 
 
 def _check_subprotocol(chosen: str | None, request: Request) -> None:
     if chosen is not None and chosen not in request.subprotocols:
-        raise ValueError(f"the subprotocol {chosen!r} was not offered by the client")
+        offered = ", ".join(request.subprotocols) or "none"
+        raise ValueError(f"subprotocol must be one that the client offered ({offered}), got {chosen!r}")
 
 
 def _address(found: object) -> Address:
-    """The address of a socket; a Unix socket has none."""
+    """Return the address of a socket; None for a Unix socket."""
     return cast("Address", found) if isinstance(found, tuple) else None

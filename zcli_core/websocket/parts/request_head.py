@@ -1,6 +1,6 @@
-"""Reading the head of a request: the request line and the header fields (RFC 9112).
+"""Parsing the head of a request: the request line and the header fields (RFC 9112).
 
-The package h11 took a third of an upgrade's time for this. A test compares the two on any bytes.
+The package h11 took a third of an upgrade's time for this. A test compares the two on random bytes.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from zcli_core.net.headers import Headers
 
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110, section 5.6.2
 _REQUEST_LINE = re.compile(rf"({_NAME}) ([!-~]+) HTTP/([0-9]\.[0-9])")
-# A space before the colon would make two readers see two names (RFC 9112, section 5.1).
+# Two parsers could read two names if a space were allowed before the colon (RFC 9112, section 5.1).
 _FIELD = re.compile(rf"^({_NAME}):[ \t]*([^\n]*)", re.MULTILINE)
-# Begins with the line break: a pattern that began with white space would take quadratic time on a long run of it.
+# Begins with the line break, because a pattern that begins with white space takes quadratic time on a long run of it.
 _FOLD = re.compile(r"\n[ \t]+")
 _FORBIDDEN = re.compile(r"[\0\r\v\f]")
 # More digits than any body has bytes.
 _LENGTH = re.compile(r"[0-9]{1,19}")
 
 
-class MalformedRequest(Exception):  # noqa: N818 - the caller answers it; it is not an error of this program
-    """A head that RFC 9112 does not allow. It holds the status to respond with, and never what was sent."""
+class MalformedRequest(Exception):  # noqa: N818 - an error of the client, not of this program
+    """A head that RFC 9112 does not allow. It has the status to respond with, and nothing that the client sent."""
 
     def __init__(self, status: int = 400) -> None:
         super().__init__(status)
@@ -30,7 +30,7 @@ class MalformedRequest(Exception):  # noqa: N818 - the caller answers it; it is 
 
 
 class RequestHead(NamedTuple):
-    """A request line and its fields, decoded as Latin-1, in order, in the case they came in."""
+    """A request line and its header fields, decoded as Latin-1, in order and in their original case."""
 
     method: str
     target: str
@@ -40,9 +40,9 @@ class RequestHead(NamedTuple):
 
 
 def parse_request_head(data: bytes) -> RequestHead:
-    """Read a complete head, with the empty line at its end.
+    """Parse a complete head, including the empty line at its end.
 
-    A line may end with a bare LF (RFC 9112, section 2.2), and a value may go on in the next line (section 5.2).
+    A line may end with a bare LF (RFC 9112, section 2.2), and a value may continue in the next line (section 5.2).
 
     Raises:
         MalformedRequest: Its status is 501 for an unknown Transfer-Encoding (section 6.1), else 400.
@@ -68,7 +68,7 @@ def parse_request_head(data: bytes) -> RequestHead:
 
 
 def _check_unambiguous(headers: Headers, version: str) -> None:
-    """Refuse what two readers could take for two requests (RFC 9112, sections 3.2, 6.1 and 6.3)."""
+    """Refuse a head that two parsers could read as two different requests (RFC 9112, sections 3.2, 6.1 and 6.3)."""
     hosts = len(headers.get_all("host"))
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise MalformedRequest

@@ -1,4 +1,4 @@
-"""The sending half of an open connection: bursts in one write, slow readers, pings."""
+"""The sending half of an open connection: collected writes, slow readers, pings."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from typing import TYPE_CHECKING, Any
 from zcli_core.errors import ConnectionClosed
 from zcli_core.websocket.contract import Cause, Closed, ClosedBy, State
 from zcli_core.websocket.parts.frames import FIN, PING, frame
-from zcli_core.websocket.parts.pings import Pings
+from zcli_core.websocket.parts.pings import PendingPings
+from zcli_core.websocket.parts.send_progress import SendProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zcli_core.websocket.parts.listening import AsyncioListener
+    from zcli_core.websocket.parts.listener import AsyncioListener
 
 OPEN = State.OPEN
 
-#: Bytes that wait for the client before ``write_paused``: asyncio's own value for connections without TLS. It is less
-#: where ``max_send_buffer`` is small, and so is the next one.
+#: Bytes that wait for the client before ``write_paused``: asyncio's own value for connections without TLS. A small
+#: ``max_send_buffer`` lowers this value and the next one.
 HIGH_WATER = 64 * 1024
 
-#: Bytes that are collected at most.
+#: Largest number of bytes that are collected before they are written.
 CORK_SIZE = 256 * 1024
 
-#: What a frame that is collected adds to its bytes, so that at most 32 are.
+#: What a collected frame adds to its bytes, so that at most 32 are collected.
 _BYTES_FOR_A_FRAME = CORK_SIZE // 32
 
-#: Bytes that a TLS transport is given at once: it counts only what it could not pass on to the socket's transport.
+#: Bytes of one write to a TLS transport: it counts only what it could not pass to the socket's transport.
 _TLS_PIECE = 64 * 1024
 
 
 def _write_in_pieces(write: Callable[[bytes | memoryview], None], is_lost: Callable[[], bool], data: bytes) -> None:
-    """Write to a TLS transport so that it notices between two pieces that the client does not keep up."""
+    """Write to a TLS transport so that it notices between two pieces that the client is slow."""
     if len(data) <= _TLS_PIECE:
         write(data)
         return
@@ -46,19 +47,20 @@ def _write_in_pieces(write: Callable[[bytes | memoryview], None], is_lost: Calla
 
 
 def _innermost(transport: asyncio.Transport) -> asyncio.Transport:
-    """The transport that writes to the socket: asyncio's TLS transport has one within, and does not tell of its end.
+    """Return the transport that writes to the socket.
 
-    There is no public way to it. Where it is not found, the TLS transport has to do.
+    asyncio's TLS transport contains another transport and does not show when that one is closed. There is no public
+    way to it. If it is not found, the TLS transport is returned.
     """
     inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
     return inner if isinstance(inner, asyncio.Transport) else transport
 
 
 def release_buffer(transport: asyncio.Transport | None) -> None:
-    """Free the buffer of 256 KiB that asyncio has for each TLS connection, once the connection is lost.
+    """Free the buffer of 256 KiB that asyncio keeps for each TLS connection, once the connection is lost.
 
-    It would else stay until the garbage collector runs, which counts objects and not their size, because what belongs
-    to a connection refers to each other. There is no public way to it; asyncio makes a new one if it needs one.
+    The objects of a connection refer to each other, so the buffer would stay until the garbage collector runs, which
+    counts objects and not their size. There is no public way to the buffer; asyncio makes a new one if it needs one.
     """
     protocol: Any = getattr(transport, "_ssl_protocol", None)
     if isinstance(getattr(protocol, "_ssl_buffer", None), bytearray):
@@ -67,16 +69,16 @@ def release_buffer(transport: asyncio.Transport | None) -> None:
 
 
 class Sender(asyncio.BufferedProtocol):
-    """What a connection needs to send; :class:`.connection.AsyncioConnection` receives and closes.
+    """The part of a connection that sends.
 
-    A transport's own ``send`` and ``send_prepared`` hand whole frames to :meth:`_push`, or to ``_write`` where
-    ``_corked`` is None and ``_is_lost()`` is false, and then ask :meth:`_too_slow` while :attr:`write_paused`. So
-    ``max_send_buffer`` holds for everything that waits: in the cork, in the transport, and inside TLS.
+    A transport's ``send`` and ``send_prepared`` pass whole frames to :meth:`_push`, or to ``_write`` if ``_corked`` is
+    None and ``_is_lost()`` is false. Then, if :attr:`write_paused`, they call :meth:`_close_if_slow`. So
+    ``max_send_buffer`` holds for everything that waits: collected, in the transport, and inside TLS.
     """
 
     __slots__ = (
         "_closed", "_cork_room", "_corked", "_drained", "_is_lost", "_listener", "_pings", "_transport", "_write",
-        "latency", "state", "write_paused",
+        "latency", "ping_ticks", "quiet_ticks", "send_progress", "state", "write_paused",
     )  # fmt: skip
 
     def __init__(self, listener: AsyncioListener[Any], transport: asyncio.Transport) -> None:
@@ -93,12 +95,16 @@ class Sender(asyncio.BufferedProtocol):
         self.state = OPEN
         self.latency = 0.0
         self.write_paused = False
-        #: Frames that wait for the end of the current burst; None outside one.
+        #: Frames that are collected for one write; None while frames are written at once.
         self._corked: list[bytes] | None = None
         #: Bytes that may still be added to them.
         self._cork_room = listener.cork_size
         self._drained: asyncio.Future[None] | None = None
-        self._pings: Pings | None = None
+        self._pings: PendingPings | None = None
+        #: Ticks of the keepalive clock since the last bytes from the client, and since the last keepalive ping.
+        self.quiet_ticks = self.ping_ticks = 0
+        #: The delivery of the bytes that the last keepalive ping waits behind; None if there are none.
+        self.send_progress: SendProgress | None = None
         self._closed: Closed | None = None
 
     def _close(self, closed: Closed) -> None:
@@ -107,13 +113,13 @@ class Sender(asyncio.BufferedProtocol):
 
     @property
     def write_buffer_size(self) -> int:
-        """Bytes that the operating system has not taken yet."""
+        """Bytes that were sent and that the operating system has not accepted."""
         return self._transport.get_write_buffer_size() + sum(map(len, self._corked or ()))
 
-    # Bursts -------------------------------------------------------------------------------------------------------
+    # Collected writes ---------------------------------------------------------------------------------------------
 
     def _push(self, data: bytes) -> None:
-        """Write a frame in its turn."""
+        """Write a frame, or add it to those that are collected."""
         if self._corked is None:
             if not self._is_lost():
                 self._write(data)
@@ -125,6 +131,7 @@ class Sender(asyncio.BufferedProtocol):
             self._flush()
 
     def _flush(self) -> None:
+        """Write the collected frames."""
         corked = self._corked
         if corked:
             data = b"".join(corked) if len(corked) > 1 else corked[0]
@@ -134,13 +141,14 @@ class Sender(asyncio.BufferedProtocol):
                 self._write(data)
 
     def _uncork(self) -> None:
+        """Write the collected frames, and the next ones at once."""
         self._flush()
         self._corked = None
 
     # Slow readers -------------------------------------------------------------------------------------------------
 
-    def _too_slow(self) -> bool:
-        """Close a client that has left too much unread."""
+    def _close_if_slow(self) -> bool:
+        """Close the connection if more than ``max_send_buffer`` bytes are unread; return whether it was closed."""
         limit = self._listener.limits.max_send_buffer
         if self.write_buffer_size <= limit:
             return False
@@ -148,11 +156,11 @@ class Sender(asyncio.BufferedProtocol):
         return True
 
     def pause_writing(self) -> None:
-        """The client reads too slowly (asyncio)."""
+        """Note that the client reads too slowly (asyncio)."""
         self.write_paused = True
 
     def resume_writing(self) -> None:
-        """The client has caught up (asyncio)."""
+        """Note that the client has caught up (asyncio)."""
         self.write_paused = False
         self._wake_drained()
 
@@ -174,40 +182,47 @@ class Sender(asyncio.BufferedProtocol):
     # Pings --------------------------------------------------------------------------------------------------------
 
     def ping(self, payload: bytes | None = None) -> asyncio.Future[float]:
-        """Send a ping; the future gives the seconds until its answer."""
+        """Send a ping; return a future that is set to the seconds until its pong."""
         if self.state is not OPEN:
             raise self._closed_error()
         if payload is None:
             payload = os.urandom(4)
         if len(payload) > 125:
-            raise ValueError(f"the payload of a ping is at most 125 bytes, not {len(payload)} (RFC 6455, 5.5)")
+            raise ValueError(f"ping payload must be at most 125 bytes, got {len(payload)} (RFC 6455, 5.5)")
         if self._pings is not None and payload in self._pings:
-            raise ValueError("a ping with that payload is still unanswered")
+            raise ValueError("a ping with this payload is still unanswered; use another payload")
         future: asyncio.Future[float] = self._listener.loop.create_future()
         self._send_ping(payload, future)
         return future
 
-    def keepalive_ping(self) -> None:
-        """Ask for a sign of life; see the listener's keepalive."""
+    def send_keepalive_ping(self) -> None:
+        """Send a ping whose pong shows that the client is alive; see :mod:`.keepalive`."""
         if self.state is OPEN:
+            self.ping_ticks = 0
+            self.send_progress = SendProgress.of_waiting_bytes(self._transport)
             self._send_ping(os.urandom(4), None)
 
     def _send_ping(self, payload: bytes, future: asyncio.Future[float] | None) -> None:
         if self._pings is None:
-            self._pings = Pings()
+            self._pings = PendingPings()
         self._pings.add(payload, future)
         self._push(frame(FIN | PING, payload))
 
     def _pong(self, payload: bytes) -> None:
-        """The client has answered a ping, or sends a pong of its own accord (RFC 6455, 5.5.3)."""
-        took = self._pings.answer(payload) if self._pings is not None else None
+        """Handle a pong, which may answer a ping or come unasked (RFC 6455, 5.5.3)."""
+        pings = self._pings
+        if pings is None:
+            return
+        took = pings.resolve(payload)
         if took is not None:
             self.latency = took
+        if not pings.keepalive_is_pending:
+            self.send_progress = None  # what was sent before the ping has arrived, so the next ping need not wait
 
     # The end ------------------------------------------------------------------------------------------------------
 
     def _stop_sending(self) -> None:
-        """Nothing can be sent any more: those who wait for the client are told."""
+        """Wake everything that waits for the client, because nothing can be sent any more."""
         self._wake_drained()
         if self._pings is not None:
             self._pings.fail(self._closed_error())

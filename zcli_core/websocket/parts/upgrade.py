@@ -1,4 +1,4 @@
-"""The upgrade, sans-IO: a request's bytes to a :class:`Request`, a decision to the bytes of an answer.
+"""The upgrade, without input or output: from a request's bytes to a :class:`Request`, from a decision to a response.
 
 :mod:`.request_head` reads the head; the limits and the checks of RFC 6455, section 4.2.1, are here.
 """
@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.net.headers import Headers
-from zcli_core.websocket.contract import Address, HttpAnswer, Request
+from zcli_core.websocket.contract import Address, PlainResponse, Request
 from zcli_core.websocket.parts.request_head import MalformedRequest, RequestHead, parse_request_head
 
 if TYPE_CHECKING:
@@ -24,32 +24,36 @@ if TYPE_CHECKING:
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-#: The length to which :func:`skim` shortens a line.
-_SKIMMED = 512
+#: The length, in bytes, to which :func:`shorten_lines` shortens a line.
+_SHORT_LINE = 512
 _ABSOLUTE_FORM = re.compile(r"(?:http|ws)s?://([^/?#]*)(.*)", re.IGNORECASE)
 _VALUE = re.compile(r"[^\x00-\x1f\x7f]*")
 
 
-class BadRequest(Exception):  # noqa: N818 - the name of the status it stands for
-    """A request that is answered with an error status and a sentence, without asking the core."""
+class BadRequest(Exception):  # noqa: N818 - the name of the status
+    """A request that gets an error status and one sentence, without asking the core."""
 
     def __init__(self, status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(text)
         kind = ("Content-Type", "text/plain; charset=utf-8")
-        self.answer = HttpAnswer(status, (text + "\n").encode(), (kind, *headers))
+        self.response = PlainResponse(status, (text + "\n").encode(), (kind, *headers))
 
 
-def too_long(limit: int) -> BadRequest:
-    """What is said of a head over its limit."""
+def head_too_large(limit: int) -> BadRequest:
+    """Make the error for a head over its limit in bytes."""
     return BadRequest(431, f"The request's head is over {limit} bytes.")
 
 
 def split_head(data: bytes, limits: Limits) -> tuple[bytes, bytes] | None:
-    """The head of a request and what follows it, or None if the head is not complete. BadRequest over a limit."""
+    """Return the head of a request and what follows it; None if the head is not complete.
+
+    Raises:
+        BadRequest: The head is over a limit.
+    """
     match = _END_OF_HEAD.search(data)
     size = match.end() if match else len(data)
     if size > limits.max_header_bytes:
-        raise too_long(limits.max_header_bytes)
+        raise head_too_large(limits.max_header_bytes)
     if match is None:
         return None
     if data.count(b"\n", 0, size) > limits.max_headers + 2:
@@ -57,29 +61,31 @@ def split_head(data: bytes, limits: Limits) -> tuple[bytes, bytes] | None:
     return data[:size], data[size:]
 
 
-def skim(data: bytes) -> bytes:
-    """What was read of a head with its long lines shortened, so that it can be told what was asked for.
+def shorten_lines(data: bytes) -> bytes:
+    """Shorten the long lines of a head that is too large, so that the kind of request can still be read.
 
-    Only a refusal may follow from it. The end of a line is kept too, for the request line ends with the version.
+    The result must only lead to a refusal. The end of a line is kept too, because the request line ends with the
+    version.
     """
     return b"\n".join(
-        line if len(line) <= _SKIMMED else line[: _SKIMMED - 64] + line[-64:] for line in data.split(b"\n")
+        line if len(line) <= _SHORT_LINE else line[: _SHORT_LINE - 64] + line[-64:] for line in data.split(b"\n")
     )
 
 
 def parse_head(
     head: bytes, remote: Address, local: Address, tls: bool, certificate: Mapping[str, Any] | None = None
 ) -> tuple[Request, str | None]:
-    """The request, and its Sec-WebSocket-Key if it is a proper upgrade to WebSocket.
+    """Return the request, and its Sec-WebSocket-Key if it is a valid WebSocket upgrade.
 
-    BadRequest for what is no HTTP, and for an upgrade that breaks RFC 6455.
+    Raises:
+        BadRequest: The head is not valid HTTP, or the upgrade violates RFC 6455.
     """
     try:
         read = parse_request_head(head)
     except MalformedRequest as error:
         raise BadRequest(error.status, "Malformed HTTP request.") from None
     if not read.version.startswith("1."):
-        raise BadRequest(505, "This server speaks HTTP/1.1.")
+        raise BadRequest(505, "This server supports HTTP/1.1 only.")
     target, headers = _origin_form(read.target, read.headers)
     path, _, query = target.partition("?")
     wants_websocket = "websocket" in _tokens(headers, "upgrade")
@@ -92,10 +98,12 @@ def parse_head(
 
 
 def _origin_form(target: str, headers: Headers) -> tuple[str, Headers]:
-    """The path and query of a target that may be a whole URL, whose authority then replaces ``Host``.
+    """Return the path and query of a target that may be a whole URL, whose authority then replaces ``Host``.
 
-    A server has to take the absolute form from every client (RFC 9112, 3.2.2). BadRequest for user information in it
-    (RFC 9110, 4.2.4).
+    A server must accept the absolute form from every client (RFC 9112, 3.2.2).
+
+    Raises:
+        BadRequest: The URL has no authority, or user information in it (RFC 9110, 4.2.4).
     """
     match = None if target.startswith("/") else _ABSOLUTE_FORM.fullmatch(target)
     if match is None:
@@ -112,23 +120,23 @@ def _tokens(headers: Headers, name: str) -> list[str]:
 
 
 def _check_upgrade(read: RequestHead, headers: Headers) -> str:
-    """The key of an upgrade that is as RFC 6455, 4.2.1 demands."""
+    """Return the key of an upgrade that meets RFC 6455, 4.2.1; raise BadRequest for any other."""
     if read.method != "GET":
-        raise BadRequest(405, "A WebSocket is opened with GET.", (("Allow", "GET"),))
+        raise BadRequest(405, "A WebSocket upgrade must use GET.", (("Allow", "GET"),))
     if read.version != "1.1":
-        raise BadRequest(426, "A WebSocket is opened with HTTP/1.1.", (("Upgrade", "websocket"),))
+        raise BadRequest(426, "A WebSocket upgrade must use HTTP/1.1.", (("Upgrade", "websocket"),))
     if "upgrade" not in _tokens(headers, "connection"):
-        raise BadRequest(400, "The Connection header of an upgrade must hold 'Upgrade'.")
+        raise BadRequest(400, "The Connection header of an upgrade must contain 'Upgrade'.")
     if headers.get_all("sec-websocket-version") != ["13"]:
         raise BadRequest(
-            426, "This server speaks version 13 of the WebSocket protocol.",
+            426, "This server supports version 13 of the WebSocket protocol.",
             (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")),
         )  # fmt: skip
     if headers.get_all("content-length") not in ([], ["0"]) or "transfer-encoding" in headers:
-        raise BadRequest(400, "The request of an upgrade has no body.")
+        raise BadRequest(400, "An upgrade request must have no body.")
     keys = headers.get_all("sec-websocket-key")
     if len(keys) != 1 or not _is_key(keys[0]):
-        raise BadRequest(400, "Sec-WebSocket-Key must be there once and be 16 bytes in base64.")
+        raise BadRequest(400, "An upgrade must have one Sec-WebSocket-Key: 16 bytes in base64.")
     return keys[0]
 
 
@@ -140,9 +148,12 @@ def _is_key(key: str) -> bool:
 
 
 def _subprotocols(headers: Headers) -> tuple[str, ...]:
-    """What the client offers; BadRequest if a name is not a token or stands twice (RFC 6455, 4.1).
+    """Return the subprotocols that the client offers.
 
     Empty elements of a list are ignored (RFC 9110, 5.6.1.2), so an empty header offers nothing.
+
+    Raises:
+        BadRequest: A name is not a token, or occurs twice (RFC 6455, 4.1).
     """
     values = headers.get_all("sec-websocket-protocol")
     offered = [name for value in values for part in value.split(",") if (name := part.strip(" \t"))]
@@ -154,7 +165,7 @@ def _subprotocols(headers: Headers) -> tuple[str, ...]:
 def accept_response(
     key: str, subprotocol: str | None, extensions: str | None, headers: Iterable[tuple[str, str]] = ()
 ) -> bytes:
-    """The 101 that opens the connection (RFC 6455, 4.2.2)."""
+    """Return the 101 response that opens the connection (RFC 6455, 4.2.2)."""
     accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()  # noqa: S324 - the RFC's choice
     lines = (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -167,21 +178,26 @@ def accept_response(
     return (lines + _header_lines(headers) + "\r\n").encode("latin-1")
 
 
-def http_response(answer: HttpAnswer, with_body: bool = True) -> bytes:
-    """A plain answer, after which the connection is closed. ValueError for a header that would break the answer."""
-    if not 200 <= answer.status <= 599:
-        raise ValueError(f"{answer.status} is no status of a final HTTP answer: 200 to 599")
-    lines = f"HTTP/1.1 {answer.status} {_phrase(answer.status)}\r\nConnection: close\r\n"
-    if answer.status in (204, 304):
+def http_response(response: PlainResponse, with_body: bool = True) -> bytes:
+    """Return the bytes of a plain HTTP response, after which the connection is closed.
+
+    Raises:
+        ValueError: The status is not that of a final response, or a header is not allowed in HTTP.
+    """
+    status = response.status
+    if not 200 <= status <= 599:
+        raise ValueError(f"status must be 200 to 599, got {status}")
+    lines = f"HTTP/1.1 {status} {_phrase(status)}\r\nConnection: close\r\n"
+    if status in (204, 304):
         with_body = False  # these have no content, and no length of it (RFC 9110, 8.6 and 15)
     else:
-        lines += f"Content-Length: {len(answer.body)}\r\n"
-    head = (lines + _header_lines(answer.headers) + "\r\n").encode("latin-1")
-    return head + answer.body if with_body else head
+        lines += f"Content-Length: {len(response.body)}\r\n"
+    head = (lines + _header_lines(response.headers) + "\r\n").encode("latin-1")
+    return head + response.body if with_body else head
 
 
 def _phrase(status: int) -> str:
-    """The reason phrase; empty, as RFC 9112, 4 admits, for a status that Python does not know."""
+    """Return the reason phrase; empty, as RFC 9112, 4 allows, for a status that Python does not know."""
     try:
         return http.HTTPStatus(status).phrase
     except ValueError:
@@ -192,6 +208,6 @@ def _header_lines(headers: Iterable[tuple[str, str]] | Sequence[tuple[str, str]]
     lines = ""
     for name, value in headers:
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise ValueError(f"the header {name!r} cannot be sent: its name or value is not allowed in HTTP")
+            raise ValueError(f"cannot send the header {name!r}: its name or value is not allowed in HTTP")
         lines += f"{name}: {value}\r\n"
     return lines

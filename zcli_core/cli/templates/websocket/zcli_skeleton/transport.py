@@ -15,10 +15,10 @@ from zcli_core.websocket.contract import (
     Connection,
     Decision,
     Endpoint,
-    HttpAnswer,
     Limits,
     Listener,
     Message,
+    PlainResponse,
     Receiver,
     Refuse,
     Request,
@@ -59,11 +59,11 @@ class LimitedAcceptor:
     def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
         """The core's decision, at once if the core decides at once."""
         decision = self._core.upgrade(request)
-        if isinstance(decision, Accept | Refuse | HttpAnswer):
+        if isinstance(decision, Accept | Refuse | PlainResponse):
             return self._limit(decision)
         return self._decide_later(decision)
 
-    def http(self, request: Request) -> HttpAnswer:
+    def http(self, request: Request) -> PlainResponse:
         """The core's answer."""
         return self._core.http(request)
 

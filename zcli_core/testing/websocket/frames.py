@@ -1,4 +1,4 @@
-"""Frames as a client makes them, right and wrong: bytes to send to a transport under test (RFC 6455, 5.2)."""
+"""Frames of a client, valid and invalid, to send to a transport under test (RFC 6455, 5.2)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ def frame(
     length_bytes: int | None = None,
     declared: int | None = None,
 ) -> bytes:
-    """A frame.
+    """Return a frame.
 
-    ``rsv`` holds the three reserved bits as a number, RSV1 being 4; without a ``mask`` the frame is not masked.
-    ``length_bytes`` (0, 2 or 8) forces a form of the length, ``declared`` lies about it.
+    Args:
+        opcode: The opcode.
+        payload: The payload, which is masked here.
+        fin: Whether it is the last fragment.
+        rsv: The three reserved bits as a number, of which RSV1 is 4.
+        mask: The mask; None sends the frame unmasked.
+        length_bytes: The size of the extended length (0, 2 or 8); by default the shortest.
+        declared: A length to declare instead of that of the payload.
     """
     length = len(payload) if declared is None else declared
     if length_bytes is None:
@@ -38,17 +44,17 @@ def frame(
 
 
 def close(code: int | None = 1000, reason: bytes = b"") -> bytes:
-    """A close frame; without a code, and then without a reason, for None."""
+    """Return a close frame; code None makes one without code and reason."""
     return frame(CLOSE, b"" if code is None else struct.pack("!H", code) + reason)
 
 
 def deflated(payload: bytes, bits: int = 15, level: int = 6) -> bytes:
-    """The payload of a compressed message, for a frame with RSV1 (RFC 7692, 7.2.1)."""
+    """Return the payload of a compressed message, for a frame with RSV1 (RFC 7692, 7.2.1)."""
     compressor = zlib.compressobj(level, zlib.DEFLATED, -bits)
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 def _masked(payload: bytes, mask: bytes) -> bytes:
-    # RFC 6455, 5.3, over all bytes in one operation: messages here may have megabytes.
+    # RFC 6455, 5.3, in one operation, because messages may have megabytes.
     repeated = (mask * (len(payload) // 4 + 1))[: len(payload)]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(len(payload), "big")

@@ -1,4 +1,4 @@
-"""Part of the WebSocket contract suite: the ends of connections, by the server, by the client, by accident."""
+"""Contract suite, part: the end of connections, by the server, by the client, or by a lost network."""
 
 from __future__ import annotations
 
@@ -14,29 +14,53 @@ import pytest
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.certificates import client_tls, server_tls
-from zcli_core.testing.websocket_deciding import FLOOD
-from zcli_core.testing.websocket_flow import Holding, Silent, fill
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, close, frame
-from zcli_core.testing.websocket_peer import PATIENCE, Frame, read_all, reset, until
-from zcli_core.testing.websocket_server import Echo, ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+    PATIENCE,
+    Frame,
+    read_all,
+    reset,
+    until,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.decisions import FLOOD
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.flow_control import (
+    Holding,
+    Silent,
+    fill,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    TEXT,
+    close,
+    frame,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import (
+    Echo,
+    ServerUnderTest,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.suite import (
+    Serve,
+    WebSocketSuite,
+)
 from zcli_core.websocket.contract import Cause, Closed, ClosedBy, Connection, Endpoint, Limits, Message, Refuse, State
 
-#: Codes that no endpoint may send (RFC 6455, 7.4).
+#: Codes that must not be sent (RFC 6455, 7.4).
 UNSENDABLE = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65000, -1]
 
 
 class Busy(Echo):
-    """Does not say that it has dealt with everything before it is asked to go on."""
+    """A receiver whose ``end`` returns False, so that the end waits for ``resume_delivery``."""
 
     def end(self) -> bool:
-        """Note it; wait."""
+        """Record the call and return False."""
         self.server.messages.append("end")
         return False
 
 
 def half_close(sock: socket.socket) -> None:
-    """Say that no more is sent, and go on reading."""
+    """End the client's data and go on reading."""
     if isinstance(sock, ssl.SSLSocket):
         sock.setblocking(False)
         with contextlib.suppress(OSError):
@@ -50,8 +74,8 @@ class ClosingTests(WebSocketSuite):
 
     # By the server ------------------------------------------------------------------------------------------------
 
-    def test_a_close_by_the_server_is_finished_by_the_clients_answer(self, serve: Serve) -> None:
-        """Pings and messages that cross it harm nobody; the server closes TCP (RFC 6455, 7.1.1)."""
+    def test_close_by_server_ends_with_the_clients_close(self, serve: Serve) -> None:
+        """Pings and messages that cross the close frame do no harm, and the server closes TCP (RFC 6455, 7.1.1)."""
         with serve() as server, server.connect() as client:
             connection = server.connection
             states = [connection.state]
@@ -64,16 +88,16 @@ class ClosingTests(WebSocketSuite):
             assert server.wait(connection.wait_closed()) == server.has_closed() == expected
             assert [*states, connection.state] == [State.OPEN, State.CLOSING, State.CLOSED]
 
-    def test_a_close_without_arguments_is_1000(self, serve: Serve) -> None:
-        """Whatever code the client answers with."""
+    def test_close_without_arguments_sends_1000(self, serve: Serve) -> None:
+        """The code is 1000, whatever code the client responds with."""
         with serve() as server, server.connect() as client:
             server.call(server.connection.close)
             assert client.read() == Frame(CLOSE, b"\x03\xe8")
             client.send(close(4999, b"what else"))
             assert server.has_closed()[:3] == (1000, "", ClosedBy.SERVER)
 
-    def test_what_was_sent_before_a_close_arrives_before_it(self, serve: Serve) -> None:
-        """Although more is buffered than the system takes, and the client reads late."""
+    def test_close_sends_buffered_messages_first(self, serve: Serve) -> None:
+        """All messages arrive before the close frame, although more is buffered than the system accepts."""
         with serve(Limits(max_send_buffer=FLOOD)) as server, server.connect() as client:
             connection = server.connection
 
@@ -89,15 +113,15 @@ class ClosingTests(WebSocketSuite):
             assert server.has_closed()[:3] == (1000, "", ClosedBy.SERVER)
 
     @pytest.mark.parametrize("code", UNSENDABLE)
-    def test_a_code_that_may_not_be_sent_is_a_valueerror(self, serve: Serve, code: int) -> None:
-        """And leaves the connection open."""
+    def test_close_invalid_code_raises_valueerror(self, serve: Serve, code: int) -> None:
+        """An invalid close code raises ValueError and leaves the connection open."""
         with serve() as server, server.connect() as client:
             with pytest.raises(ValueError):
                 server.call(server.connection.close, code)
             assert client.echo() == b"are you there?"
 
-    def test_a_reason_may_have_123_bytes(self, serve: Serve) -> None:
-        """Counted in UTF-8 (RFC 6455, 5.5.1); a longer one is a ValueError and leaves the connection open."""
+    def test_close_reason_over_123_bytes_raises_valueerror(self, serve: Serve) -> None:
+        """A reason of 123 bytes in UTF-8 is sent (RFC 6455, 5.5.1); a longer one leaves the connection open."""
         with serve() as server, server.connect() as client:
             for reason in ("x" * 124, "é" * 62):
                 with pytest.raises(ValueError):
@@ -106,8 +130,8 @@ class ClosingTests(WebSocketSuite):
             server.call(server.connection.close, 3000, "é" * 61 + "x")
             assert client.read().payload[2:].decode() == "é" * 61 + "x"
 
-    def test_a_second_close_changes_nothing(self, serve: Serve) -> None:
-        """The first one counts."""
+    def test_close_twice_keeps_the_first_code(self, serve: Serve) -> None:
+        """The code and reason of the first close count."""
         with serve() as server, server.connect() as client:
             connection = server.connection
 
@@ -123,8 +147,8 @@ class ClosingTests(WebSocketSuite):
             server.call(connection.close, 4003)
 
     @pytest.mark.parametrize("ended", [False, True], ids=["closing", "closed"])
-    def test_nothing_can_be_sent_on_a_connection_that_ends(self, serve: Serve, ended: bool) -> None:
-        """send, ping and drain raise, send_prepared says so, the rest is harmless."""
+    def test_closing_connection_sends_nothing(self, serve: Serve, ended: bool) -> None:
+        """send, ping and drain raise, send_prepared returns False, and the other methods do nothing."""
         with serve() as server, server.connect() as client:
             connection = server.connection
             server.call(connection.close, 4000, "over")
@@ -150,8 +174,8 @@ class ClosingTests(WebSocketSuite):
 
     # By the client ------------------------------------------------------------------------------------------------
 
-    def test_a_close_by_the_client_is_told_with_code_and_reason(self, serve: Serve) -> None:
-        """It is answered with the same code, and then the server closes TCP."""
+    def test_close_by_client_reports_code_and_reason(self, serve: Serve) -> None:
+        """The server responds with the same code and closes TCP."""
         with serve() as server, server.connect() as client:
             client.send(close(3001, b"bye"))
             assert client.close_code() == 3001
@@ -159,8 +183,8 @@ class ClosingTests(WebSocketSuite):
             assert server.has_closed() == Closed(3001, "bye", ClosedBy.CLIENT)
             assert server.wait(server.connection.wait_closed()) == server.closed[0]
 
-    def test_a_close_without_a_code_is_a_good_close(self, serve: Serve) -> None:
-        """RFC 6455, 7.1.5 calls that 1005; the answer is empty, or 1000."""
+    def test_close_by_client_without_code_reports_1005(self, serve: Serve) -> None:
+        """A close frame without a code is reported as 1005 (RFC 6455, 7.1.5); the response is empty or 1000."""
         with serve() as server, server.connect() as client:
             client.send(close(None))
             assert client.close_code() in (None, 1000)
@@ -170,8 +194,8 @@ class ClosingTests(WebSocketSuite):
 
     @pytest.mark.parametrize("leave", [lambda sock: sock.close(), reset], ids=["closes", "resets"])
     @pytest.mark.parametrize("sent", [b"", frame(TEXT, b"half")[:-2]], ids=["idle", "inside a frame"])
-    def test_a_client_that_vanishes_is_1006(self, serve: Serve, leave: Callable[[Any], None], sent: bytes) -> None:
-        """Nobody said goodbye."""
+    def test_lost_client_reports_1006(self, serve: Serve, leave: Callable[[Any], None], sent: bytes) -> None:
+        """A connection without any close frame is reported as 1006."""
         with serve() as server:
             client = server.connect(behind=sent)
             connection = server.connection
@@ -184,8 +208,8 @@ class ClosingTests(WebSocketSuite):
             assert caught.value.code == 1006
 
     @pytest.mark.parametrize("end", [close(1000), frame(3)], ids=["close", "breach"])
-    def test_what_came_before_the_end_is_delivered_before_it(self, serve: Serve, end: bytes) -> None:
-        """``end`` comes behind the last message, and the close frame waits for ``resume_delivery``."""
+    def test_end_is_called_after_the_last_message(self, serve: Serve, end: bytes) -> None:
+        """``end`` follows the last message, and the close frame waits for ``resume_delivery``."""
         with serve(receiver=Busy) as server, server.connect() as client:
             client.send(frame(TEXT, b"question"), end)
             until(lambda: "end" in server.messages, "Receiver.end was not called")
@@ -200,8 +224,8 @@ class ClosingTests(WebSocketSuite):
             assert [frame_.payload for frame_ in before] == [b"question", b"late answer"]
             assert code == (1000 if end == close(1000) else 1002)
 
-    def test_an_end_behind_messages_that_are_held_waits_for_them(self, serve: Serve) -> None:
-        """One ``resume_delivery`` for each."""
+    def test_end_waits_for_held_messages(self, serve: Serve) -> None:
+        """Each held message needs one ``resume_delivery`` before the end."""
         with serve(receiver=Holding) as server, server.connect() as client:
             client.send(*[frame(TEXT, b"%d" % at) for at in range(3)], close(1000))
             for at in range(3):
@@ -210,8 +234,8 @@ class ClosingTests(WebSocketSuite):
             assert client.close_code() == 1000
 
     @pytest.mark.parametrize("end", [close(1000), frame(3)], ids=["close", "breach"])
-    def test_core_out_of_time_is_not_told_1000(self, serve: Serve, end: bytes) -> None:
-        """A core that is not done within close_timeout does not keep the client, which is told that it was not."""
+    def test_core_over_close_timeout_closes_with_1011(self, serve: Serve, end: bytes) -> None:
+        """The client gets 1011 if the core has not handled all messages within close_timeout."""
         with serve(Limits(close_timeout=0.2), receiver=Busy) as server, server.connect() as client:
             client.send(end)
             assert client.close_code() == (1011 if end == close(1000) else 1002)
@@ -219,8 +243,8 @@ class ClosingTests(WebSocketSuite):
             expected = (1000, "", ClosedBy.CLIENT) if end == close(1000) else (1002, closed.reason, ClosedBy.SERVER)
             assert closed[:3] == expected
 
-    def test_close_while_the_clients_waits_ends_at_once(self, serve: Serve) -> None:
-        """Both close frames are sent then: nothing more is expected of the client, which sees the end of TCP."""
+    def test_close_after_clients_close_ends_at_once(self, serve: Serve) -> None:
+        """Both close frames are sent then, so the server closes TCP at once."""
         with serve(receiver=Busy) as server, server.connect() as client:
             client.send(frame(TEXT, b"x"), close(1000))
             until(lambda: "end" in server.messages, "Receiver.end was not called")
@@ -235,10 +259,10 @@ class ClosingTests(WebSocketSuite):
     @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
     @pytest.mark.parametrize("leave", [half_close, lambda sock: sock.close(), reset], ids=["half", "closes", "resets"])
     @pytest.mark.parametrize("receiver", [Echo, Silent], ids=["answering", "silent"])
-    def test_eof_comes_after_the_messages_before_it(
+    def test_eof_delivers_all_messages_first(
         self, serve: Serve, leave: Callable[[Any], None], receiver: Any, tls: bool
     ) -> None:
-        """However the client leaves, and if answers fail: every complete message is delivered, the last one too."""
+        """Every complete message is delivered, however the client leaves, and if responses cannot be sent."""
         context, client_context = (server_tls(), client_tls()) if tls else (None, None)
         count = 1000
         endpoint = Endpoint(port=0, tls=context)
@@ -246,7 +270,7 @@ class ClosingTests(WebSocketSuite):
             client = stack.enter_context(server.connect(tls=client_context))
             client.send(*[frame(TEXT, b"%d" % at) for at in range(count)], frame(TEXT, b"half")[:-1])
             if leave is reset:
-                until(lambda: len(server.messages) == count)  # a reset may overtake what is under way
+                until(lambda: len(server.messages) == count)  # a reset could overtake data on the way
             leave(client.sock)
             closed = server.has_closed()
             assert server.messages == [str(at) for at in range(count)]
@@ -254,11 +278,11 @@ class ClosingTests(WebSocketSuite):
 
     @pytest.mark.parametrize("leave", [half_close, lambda sock: sock.close()], ids=["half", "closes"])
     def test_eof_waits_for_held_messages(self, serve: Serve, leave: Callable[[Any], None]) -> None:
-        """Also for what the event loop had not read when a write failed, because delivery was held."""
+        """This includes data that the event loop had not read when a write failed, because delivery was held."""
         pieces = [frame(BINARY, bytes(5000)) * 3] * 3
         count = 9
         with serve(receiver=Holding) as server, server.connect() as client:
-            for piece in pieces:  # the first is delivered in part, the second is read, the third waits for the loop
+            for piece in pieces:  # the first is partly delivered, the second is read, the third is not read yet
                 client.send(piece)
                 until(lambda: server.messages)
                 server.wait(asyncio.sleep(0.01))
@@ -270,8 +294,8 @@ class ClosingTests(WebSocketSuite):
             assert len(server.messages) == count
 
     @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
-    def test_close_frame_counts_if_the_client_does_not_wait(self, serve: Serve, tls: bool) -> None:
-        """It is found behind messages that are held when the client has gone."""
+    def test_close_frame_behind_held_messages_is_found(self, serve: Serve, tls: bool) -> None:
+        """The close frame of a client that is gone is found behind messages that are held."""
         context, client_context = (server_tls(), client_tls()) if tls else (None, None)
         with serve(endpoint=Endpoint(port=0, tls=context), receiver=Holding) as server:
             with server.connect(tls=client_context) as client:
@@ -283,8 +307,8 @@ class ClosingTests(WebSocketSuite):
             assert server.has_closed() == Closed(4001, "bye", ClosedBy.CLIENT)
 
     @pytest.mark.parametrize("end", [b"", close(1000)], ids=["eof", "close"])
-    def test_held_messages_are_counted_when_time_is_over(self, serve: Serve, end: bytes) -> None:
-        """After close_timeout; the half message at the end does not count."""
+    def test_held_messages_over_close_timeout_are_counted(self, serve: Serve, end: bytes) -> None:
+        """Undelivered messages are counted after close_timeout; an incomplete message at the end does not count."""
         with serve(Limits(close_timeout=0.2), receiver=Holding) as server, server.connect() as client:
             client.send(*[frame(TEXT, b"%d" % at) for at in range(5)], end or frame(TEXT, b"half")[:-1])
             client.read_message()
@@ -292,8 +316,8 @@ class ClosingTests(WebSocketSuite):
             closed = server.has_closed()
             assert (server.messages, closed.dropped) == (["0"], 4)
 
-    def test_half_closed_client_gets_its_answers(self, serve: Serve) -> None:
-        """The end of the client's data does not cut off answers that are still to come."""
+    def test_half_closed_client_gets_its_responses(self, serve: Serve) -> None:
+        """The end of the client's data does not cut off responses that are still to come."""
         with serve(receiver=Busy) as server, server.connect() as client:
             client.send(frame(TEXT, b"question"))
             half_close(client.sock)
@@ -303,12 +327,12 @@ class ClosingTests(WebSocketSuite):
             assert [client.read_message()[1] for _ in range(2)] == [b"question", b"late answer"]
             assert client.read_to_end() == []
 
-    # Close frames that are not answered at once -----------------------------------------------------------------------
+    # Delayed responses to a close frame --------------------------------------------------------------------------
 
     @pytest.mark.parametrize("ends_with", ["close frame", "end of data"])
     @pytest.mark.parametrize("why", ["refused", "breach", "bad text", "too big", "too big in pieces", "closed"])
     def test_fin_waits_for_the_clients_close(self, serve: Serve, why: str, ends_with: str) -> None:
-        """Proxies and some clients lose code and reason if it follows our close frame at once (RFC 6455, 7.1.2)."""
+        """Some proxies and clients lose code and reason if FIN follows the close frame at once (RFC 6455, 7.1.2)."""
         sent = {
             "breach": frame(3, b"abc"),
             "bad text": frame(TEXT, b"ab\xff") + frame(TEXT, b"more"),
@@ -332,24 +356,24 @@ class ClosingTests(WebSocketSuite):
                 half_close(client.sock)
             assert client.sock.recv(1) == b""
 
-    def test_too_big_is_told_to_who_sends_it_all(self, serve: Serve) -> None:
+    def test_too_big_code_reaches_a_late_reader(self, serve: Serve) -> None:
         """A client that reads only after it has sent everything still gets the code and the reason."""
         with serve(Limits(max_size=1000)) as server, server.connect() as client:
             client.send(frame(BINARY, bytes(5_000_000)))
             _, code, reason = client.ending()
             assert (code, "1000" in reason) == (1009, True)
 
-    # Why -----------------------------------------------------------------------------------------------------------
+    # The cause -----------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
         ("cause", "code"),
         [
-            (Cause.CLOSE, 1013), (Cause.CLOSE, 1011), (Cause.BREACH, 1002), (Cause.SLOW, 1013), (Cause.SILENT, 1011),
+            (Cause.CLOSE, 1013), (Cause.CLOSE, 1011), (Cause.VIOLATION, 1002), (Cause.SLOW, 1013), (Cause.SILENT, 1011),
             (Cause.LOST, 1006), (Cause.ABORTED, 1006),
         ],
     )  # fmt: skip
-    def test_cause_of_the_end_is_told(self, serve: Serve, cause: Cause, code: int) -> None:
-        """It is not the code: an application may close with 1013 or 1011 too."""
+    def test_closed_reports_the_cause(self, serve: Serve, cause: Cause, code: int) -> None:
+        """The cause is not inferred from the code, because an application may close with 1013 or 1011 too."""
         limits = Limits(max_send_buffer=200_000, close_timeout=0.3)
         if cause is Cause.SILENT:
             limits = replace(limits, ping_interval=0.05, ping_timeout=0.05)
@@ -363,7 +387,7 @@ class ClosingTests(WebSocketSuite):
 
             if cause is Cause.CLOSE:
                 server.call(connection.close, code)
-            elif cause is Cause.BREACH:
+            elif cause is Cause.VIOLATION:
                 client.send(frame(3))
             elif cause is Cause.SLOW:
                 server.call(flood)
@@ -377,8 +401,8 @@ class ClosingTests(WebSocketSuite):
     # Deadlines ----------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("begun_by", ["server", "client", "breach"])
-    def test_the_close_handshake_has_one_deadline(self, serve: Serve, begun_by: str) -> None:
-        """Whether the client is silent, drips, floods or stops inside a frame; ``closed`` is called once for each."""
+    def test_close_handshake_has_one_deadline(self, serve: Serve, begun_by: str) -> None:
+        """The deadline holds for a client that is silent, slow, flooding or stopped inside a frame."""
         behaviours = [b"", b"\x81", frame(BINARY, bytes(50_000)), b"\x82\xff"]
         with serve(Limits(close_timeout=0.3)) as server, contextlib.ExitStack() as stack:
             clients = [stack.enter_context(server.connect()) for _ in behaviours]
@@ -399,8 +423,8 @@ class ClosingTests(WebSocketSuite):
             assert {closed.code for closed in server.closed} == {1002 if begun_by == "breach" else 1000}
 
     @pytest.mark.parametrize("held", [False, True], ids=["delivering", "held"])
-    def test_a_client_that_reads_nothing_does_not_outlast_close_timeout(self, serve: Serve, held: bool) -> None:
-        """With megabytes buffered for it, that are given up."""
+    def test_unread_data_is_dropped_after_close_timeout(self, serve: Serve, held: bool) -> None:
+        """Megabytes that are buffered for a client that reads nothing are dropped after close_timeout."""
         limits = Limits(max_send_buffer=FLOOD, close_timeout=0.3)
         with serve(limits, receiver=Holding if held else Echo) as server, server.connect() as client:
             connection = server.connection
@@ -411,8 +435,8 @@ class ClosingTests(WebSocketSuite):
             server.call(connection.close, 1001)
             assert server.has_closed()[:3:2] == (1001, ClosedBy.SERVER)
 
-    def test_a_close_while_delivery_is_held_is_finished_by_the_clients_answer(self, serve: Serve) -> None:
-        """The client's close frame is found behind messages that nobody takes any more."""
+    def test_close_while_delivery_is_held_finds_close_frame(self, serve: Serve) -> None:
+        """The client's close frame is found behind messages that are no longer delivered."""
         with serve(receiver=Holding) as server, server.connect() as client:
             client.send(*[frame(BINARY, bytes(1000))] * 500)
             client.read_message()
@@ -421,10 +445,10 @@ class ClosingTests(WebSocketSuite):
             client.send(close(1000))
             assert server.has_closed()[:3] == (1000, "", ClosedBy.SERVER)
 
-    # At once ------------------------------------------------------------------------------------------------------
+    # Aborting -----------------------------------------------------------------------------------------------------
 
-    def test_abort_drops_without_a_close_frame(self, serve: Serve) -> None:
-        """And without what is buffered; those who wait for the connection are told."""
+    def test_abort_sends_no_close_frame(self, serve: Serve) -> None:
+        """Buffered data is dropped too, and every ``wait_closed`` returns."""
         with serve(Limits(max_send_buffer=FLOOD)) as server, server.connect() as client:
             connection = server.connection
             waiting = [server.start(connection.wait_closed()) for _ in range(3)]
@@ -436,8 +460,8 @@ class ClosingTests(WebSocketSuite):
             assert server.closed[0].code == 1006
             assert len(read_all(client.sock)) < FLOOD
 
-    def test_abort_drops_a_connection_that_closes(self, serve: Serve) -> None:
-        """It need not wait for the client; the code is the one that was sent."""
+    def test_abort_while_closing_drops_the_connection(self, serve: Serve) -> None:
+        """It does not wait for the client, and reports the code that was sent."""
         with serve() as server, server.connect():
             server.call(server.connection.close, 4000, "over")
             server.call(server.connection.abort)
@@ -445,7 +469,7 @@ class ClosingTests(WebSocketSuite):
 
     @pytest.mark.parametrize("way", ["close", "abort"])
     @pytest.mark.parametrize("where", ["message", "end", "opened"])
-    def test_a_connection_may_be_ended_from_any_callback(self, serve: Serve, way: str, where: str) -> None:
+    def test_connection_can_be_ended_in_any_callback(self, serve: Serve, way: str, where: str) -> None:
         """``closed`` comes after that call, never inside it, and no message follows an ``abort``."""
 
         class Ending(Echo):
@@ -475,8 +499,8 @@ class ClosingTests(WebSocketSuite):
                 assert server.messages == {"opened": [], "message": ["1"], "end": ["1", "2"]}[where]
             read_all(client.sock)
 
-    def test_wait_closed_gives_the_same_again_and_again(self, serve: Serve) -> None:
-        """Also long after; one who gives up waiting disturbs no other."""
+    def test_wait_closed_repeated_returns_the_same(self, serve: Serve) -> None:
+        """It returns the same value later, and a cancelled wait does not affect another."""
         with serve() as server, server.connect() as client:
             connection = server.connection
 
@@ -491,8 +515,8 @@ class ClosingTests(WebSocketSuite):
             assert waiting.result(PATIENCE) == server.has_closed()
             assert server.wait(connection.wait_closed()) == server.closed[0]
 
-    def test_connections_have_ids_of_their_own(self, serve: Serve) -> None:
-        """The same at every look."""
+    def test_connection_id_is_unique_and_constant(self, serve: Serve) -> None:
+        """Each connection has its own id, which never changes."""
         with serve() as server, server.connect(), server.connect():
             one, two = until(lambda: server.connections[1:] and server.connections)
             assert (one.id == one.id, one.id == two.id) == (True, False)

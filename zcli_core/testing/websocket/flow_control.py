@@ -1,4 +1,4 @@
-"""Part of the WebSocket contract suite: one side faster than the other: messages in, messages out, broadcasts."""
+"""Contract suite, part: one side is faster than the other, in receiving, in sending, in broadcasts."""
 
 from __future__ import annotations
 
@@ -10,16 +10,37 @@ import pytest
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.certificates import client_tls, server_tls
-from zcli_core.testing.websocket_deciding import FLOOD
-from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, PONG, TEXT, close, deflated, frame
-from zcli_core.testing.websocket_peer import DEFLATE_OFFER, PATIENCE, Frame, send_until_stalled, until
-from zcli_core.testing.websocket_server import Echo, ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+    DEFLATE_OFFER,
+    PATIENCE,
+    Frame,
+    send_until_stalled,
+    until,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.decisions import FLOOD
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import (
+    BINARY,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    close,
+    deflated,
+    frame,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import (
+    Echo,
+    ServerUnderTest,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.suite import (
+    Serve,
+    WebSocketSuite,
+)
 from zcli_core.websocket.contract import ClosedBy, Compression, Connection, Endpoint, Limits, Message, State
 
 
 class Holding(Echo):
-    """Asks to wait after every message; whoever resumes delivery gets the next one."""
+    """A receiver that stops delivery after every message."""
 
     def message(self, message: Message) -> bool:
         """Send it back; wait."""
@@ -28,7 +49,7 @@ class Holding(Echo):
 
 
 class Silent(Echo):
-    """Sends nothing back."""
+    """A receiver that sends nothing back."""
 
     def message(self, message: Message) -> bool:
         """Note it; go on."""
@@ -49,7 +70,7 @@ def _kind_and_length(message: str | bytes) -> str:
     return f"{type(message).__name__} of {len(message)}"
 
 
-#: Frames that come at once, none of them a message that would end the sender's turn by its number.
+#: Frames that come at once. None of them is a message, so the number of messages does not end the turn.
 MANY_FRAMES = {
     "pings": frame(PING) * 20_000,
     "unasked pongs": frame(PONG, b"x") * 20_000,
@@ -65,13 +86,13 @@ MANY_FRAMES = {
 }
 
 
-class FlowTests(WebSocketSuite):
+class FlowControlTests(WebSocketSuite):
     """Delivery that is held, clients that do not read, senders that wait."""
 
-    # Delivery -----------------------------------------------------------------------------------------------------
+    # Delivery ---------------------------------------------------------------------------------------------------------
 
-    def test_after_false_one_message_at_a_time_is_delivered(self, serve: Serve) -> None:
-        """Each by ``resume_delivery``, whether they came in one segment or not; nothing is lost or out of order."""
+    def test_held_delivery_gives_one_message_a_resume(self, serve: Serve) -> None:
+        """Each ``resume_delivery`` delivers one message, in order, however the messages came."""
         messages = [b"%03d" % at * (1 + at % 5 * 3000) for at in range(100)]
         with serve(receiver=Holding) as server, server.connect() as client:
             client.send(*[frame(BINARY, message) for message in messages])
@@ -81,16 +102,16 @@ class FlowTests(WebSocketSuite):
                 server.call(server.connection.resume_delivery)
             assert server.messages == messages
 
-    def test_while_delivery_is_held_the_client_is_slowed_down(self, serve: Serve) -> None:
-        """The transport stops reading: what it does not take stays with TCP, and with the client."""
+    def test_held_delivery_stops_reading(self, serve: Serve) -> None:
+        """The transport stops reading, so TCP slows the client."""
         message = frame(BINARY, b"x" * 50_000)
         count = FLOOD // len(message)
         with serve(receiver=Holding) as server, server.connect() as client:
             assert send_until_stalled(client.sock, message * count) < count * len(message)
             assert len(server.messages) == 1
 
-    def test_what_is_held_does_not_grow(self, serve: Serve) -> None:
-        """No more is read while there is enough to deliver: else short messages would pile up without end."""
+    def test_held_data_does_not_grow(self, serve: Serve) -> None:
+        """No more is read while there are messages to deliver, so short messages do not pile up."""
         data = frame(BINARY, b"x") * (FLOOD // 7)
         with serve(receiver=Holding) as server, server.connect() as client:
             sent = send_until_stalled(client.sock, data)
@@ -100,8 +121,8 @@ class FlowTests(WebSocketSuite):
             assert more < FLOOD // 20
             assert len(server.messages) == 201
 
-    def test_delivery_that_is_resumed_inside_a_message_goes_on_after_it(self, serve: Serve) -> None:
-        """Not within it: the core is never called from inside itself."""
+    def test_resume_inside_a_message_delivers_after_it(self, serve: Serve) -> None:
+        """The core is not called again before its call has returned."""
 
         class Eager(Echo):
             def message(self, message: Message) -> bool:
@@ -114,8 +135,8 @@ class FlowTests(WebSocketSuite):
             client.send(*[frame(TEXT, b"%d" % at) for at in range(20)])
             assert [client.read_message()[1] for _ in range(20)] == [b"%d" % at for at in range(20)]
 
-    def test_nothing_but_resume_delivery_ends_a_hold(self, serve: Serve) -> None:
-        """Also not what was called before it, when there was nothing to resume, nor a turn that others had."""
+    def test_hold_ends_only_by_resume_delivery(self, serve: Serve) -> None:
+        """An earlier ``resume_delivery`` or a turn of other connections does not end it."""
         count = 1000
         early: list[Message] = []
 
@@ -153,8 +174,8 @@ class FlowTests(WebSocketSuite):
                 server.call(receivers[0].resume)
             until(lambda: len(server.messages) == count)
 
-    def test_to_resume_what_was_not_held_is_harmless(self, serve: Serve) -> None:
-        """Before the first message, between two, and at the end."""
+    def test_resume_without_a_hold_does_nothing(self, serve: Serve) -> None:
+        """It does nothing before the first message, between two, and at the end."""
         with serve() as server, server.connect() as client:
             connection = server.connection
             server.call(connection.resume_delivery)
@@ -166,8 +187,8 @@ class FlowTests(WebSocketSuite):
             server.has_closed()
             server.call(connection.resume_delivery)
 
-    def test_a_client_that_leaves_while_delivery_is_held_is_noticed(self, serve: Serve) -> None:
-        """Once delivery goes on, if not before."""
+    def test_held_delivery_notices_a_lost_client(self, serve: Serve) -> None:
+        """The loss is reported at the latest when delivery goes on."""
         with serve(receiver=Holding) as server:
             with server.connect() as client:
                 client.send(frame(TEXT, b"1"), frame(TEXT, b"2"))
@@ -180,8 +201,8 @@ class FlowTests(WebSocketSuite):
             until(gone, "a client that has left was not noticed")
             assert server.closed[0].code == 1006
 
-    def test_many_messages_at_once_leave_others_their_turn(self, serve: Serve) -> None:
-        """A client that pipelines does not hold the loop until it has run dry."""
+    def test_many_messages_let_others_have_a_turn(self, serve: Serve) -> None:
+        """A client that pipelines messages does not block other connections."""
         count = 20_000
         turns = 0
 
@@ -204,7 +225,7 @@ class FlowTests(WebSocketSuite):
             assert turns > 10, "the loop stood still until all messages of one client had been delivered"
 
     @pytest.mark.parametrize("kind", MANY_FRAMES)
-    def test_many_frames_of_any_kind_leave_others_their_turn(self, serve: Serve, kind: str) -> None:
+    def test_many_frames_let_others_have_a_turn(self, serve: Serve, kind: str) -> None:
         """Pings, fragments and compressed messages end a turn too, not only the number of messages."""
         turns = 0
 
@@ -240,8 +261,8 @@ class FlowTests(WebSocketSuite):
         ["", "text", "é😀" * 50_000, b"", b"bytes", bytes(range(256)) * 300, bytes(1_000_000)],
         ids=_kind_and_length,
     )
-    def test_every_message_can_be_sent_and_prepared(self, serve: Serve, message: str | bytes) -> None:
-        """Text as text, bytes as binary; the size of a prepared one is that of its payload."""
+    def test_send_and_prepare_keep_every_message(self, serve: Serve, message: str | bytes) -> None:
+        """str arrives as text, bytes as binary; the size of a prepared message is that of its payload."""
         payload = message.encode() if isinstance(message, str) else message
         expected = (TEXT if isinstance(message, str) else BINARY, payload)
         with serve() as server, server.connect() as client:
@@ -258,7 +279,7 @@ class FlowTests(WebSocketSuite):
             assert [client.read_message() for _ in range(3)] == [expected] * 3
 
     @pytest.mark.parametrize("message", [3, None, ["x"], {"a": 1}], ids=str)
-    def test_what_is_no_message_is_a_typeerror(self, serve: Serve, message: Any) -> None:
+    def test_send_of_another_type_raises_typeerror(self, serve: Serve, message: Any) -> None:
         """The connection stays open."""
         with serve() as server, server.connect() as client:
             for use in (server.connection.send, server.listener.prepare):
@@ -266,8 +287,8 @@ class FlowTests(WebSocketSuite):
                     server.call(use, message)
             assert client.echo() == b"are you there?"
 
-    def test_many_messages_from_one_callback_arrive_in_order(self, serve: Serve) -> None:
-        """Sent, prepared and answered to pings."""
+    def test_messages_of_one_callback_arrive_in_order(self, serve: Serve) -> None:
+        """The order holds for sent messages, prepared messages and pongs."""
 
         class Talking(Echo):
             def message(self, message: Message) -> bool:
@@ -284,16 +305,16 @@ class FlowTests(WebSocketSuite):
             texts = [frame_.payload.decode() for frame_ in frames if frame_.opcode == TEXT]
             assert texts == [f"{name!r} {at}" for name in "ab" for at in range(100)]
 
-    def test_a_message_sent_while_the_core_is_not_called_goes_out_at_once(self, serve: Serve) -> None:
-        """Without waiting for anything of the client's, or for another message."""
+    def test_send_outside_a_callback_writes_at_once(self, serve: Serve) -> None:
+        """It waits neither for data from the client nor for another message."""
         with serve() as server, server.connect() as client:
             server.call(server.connection.send, "now")
             assert client.read() == Frame(TEXT, b"now")
 
     @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
     @pytest.mark.parametrize("messages", [1, 2, 3])
-    def test_send_is_not_held_back_by_what_follows_it(self, serve: Serve, messages: int, tls: bool) -> None:
-        """A message goes out while the core still handles the one that it answers, also if others came with that."""
+    def test_send_in_a_callback_writes_at_once(self, serve: Serve, messages: int, tls: bool) -> None:
+        """A message is written while the core still handles the message before, also if others came with that."""
         received = threading.Event()
         noticed = []
 
@@ -316,8 +337,8 @@ class FlowTests(WebSocketSuite):
 
     # Clients that read too slowly ---------------------------------------------------------------------------------
 
-    def test_a_sender_that_drains_is_never_too_fast(self, serve: Serve) -> None:
-        """Ten megabytes to a client that takes its time: ``send`` while not ``write_paused``, else ``drain``."""
+    def test_drain_keeps_a_sender_within_the_limit(self, serve: Serve) -> None:
+        """Ten megabytes reach a slow client: ``send`` while not ``write_paused``, or else ``drain``."""
         with serve(Limits(max_send_buffer=300_000)) as server, server.connect() as client:
             connection = server.connection
 
@@ -339,15 +360,15 @@ class FlowTests(WebSocketSuite):
             assert most <= 300_000
             assert waited
 
-    def test_drain_does_not_wait_for_a_client_that_reads(self, serve: Serve) -> None:
-        """There is nothing to wait for."""
+    def test_drain_returns_at_once_for_a_reading_client(self, serve: Serve) -> None:
+        """Nothing is buffered, so it does not wait."""
         with serve() as server, server.connect():
             server.wait(server.connection.drain())
             assert server.connection.write_buffer_size == 0
 
     @pytest.mark.parametrize("end", ["close", "abort", "leave"])
-    def test_who_waits_in_drain_is_told_when_the_connection_ends(self, serve: Serve, end: str) -> None:
-        """By ConnectionClosed, all of them."""
+    def test_drain_raises_when_the_connection_ends(self, serve: Serve, end: str) -> None:
+        """Every waiting ``drain`` raises ConnectionClosed."""
         with serve(Limits(max_send_buffer=FLOOD, close_timeout=0.3)) as server, server.connect() as client:
             connection = server.connection
             server.call(fill, connection)
@@ -360,8 +381,8 @@ class FlowTests(WebSocketSuite):
                 with pytest.raises(ConnectionClosed):
                     future.result(PATIENCE)
 
-    def test_a_client_that_leaves_too_much_unread_is_closed_with_1013(self, serve: Serve) -> None:
-        """``send`` says it by ConnectionClosed, and what is held for the client is bounded."""
+    def test_slow_reader_is_closed_with_1013(self, serve: Serve) -> None:
+        """``send`` raises ConnectionClosed, and the memory that is held for the client is limited."""
         limits = Limits(max_send_buffer=200_000, close_timeout=0.3)
         with serve(limits) as server, server.connect():
             connection = server.connection
@@ -387,8 +408,8 @@ class FlowTests(WebSocketSuite):
     @pytest.mark.parametrize("limit", [2000, 200_000])
     @pytest.mark.parametrize("size", [500, 150_000])
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-    def test_what_a_burst_is_answered_with_counts_too(self, serve: Serve, limit: int, size: int, tls: bool) -> None:
-        """A transport may collect the answers to messages that came at once, but not beyond ``max_send_buffer``."""
+    def test_collected_responses_count_as_unread(self, serve: Serve, limit: int, size: int, tls: bool) -> None:
+        """A transport may collect the responses to messages that came together, up to ``max_send_buffer``."""
         peak, refused = 0, []
 
         class Flooding(Echo):
@@ -413,8 +434,8 @@ class FlowTests(WebSocketSuite):
         assert refused[0] == 1013
         assert peak <= limit + size + 100
 
-    def test_what_tls_holds_counts_too(self, serve: Serve) -> None:
-        """``write_buffer_size`` tells what the client and the system have not taken of a message."""
+    def test_data_inside_tls_counts_as_unread(self, serve: Serve) -> None:
+        """``write_buffer_size`` includes what TLS holds of a message."""
         size = FLOOD + 8_000_000
         limits = Limits(max_send_buffer=2 * size, close_timeout=0.3)
         with (
@@ -425,8 +446,8 @@ class FlowTests(WebSocketSuite):
             server.call(connection.send, bytes(size))
             assert server.call(lambda: connection.write_buffer_size) >= size - FLOOD
 
-    def test_send_prepared_tells_of_a_client_that_is_too_slow(self, serve: Serve) -> None:
-        """By False, from when it is closed on; it raises nothing."""
+    def test_send_prepared_to_slow_reader_returns_false(self, serve: Serve) -> None:
+        """It returns False from the moment in which the client is closed, and raises nothing."""
         with serve(Limits(max_send_buffer=200_000, close_timeout=0.3)) as server, server.connect():
             connection = server.connection
 
@@ -441,8 +462,8 @@ class FlowTests(WebSocketSuite):
     @pytest.mark.parametrize(
         "payload", [frame(PING, b"x" * 125) * 4000, frame(BINARY, b"x" * 50_000) * 10], ids=["pings", "messages"]
     )
-    def test_a_client_that_sends_and_never_reads_is_bounded(self, serve: Serve, payload: bytes) -> None:
-        """Answers count, those to pings too: it is closed, or no longer read from."""
+    def test_client_that_never_reads_is_limited(self, serve: Serve, payload: bytes) -> None:
+        """Responses and pongs count: the client is closed, or the transport stops reading from it."""
         limits = Limits(max_send_buffer=200_000, close_timeout=0.3)
         with serve(limits) as server, server.connect() as client:
             connection = server.connection
@@ -455,12 +476,12 @@ class FlowTests(WebSocketSuite):
                 peak = max(peak, server.call(lambda: connection.write_buffer_size))
                 return not taken or bool(server.closed)
 
-            # Some megabytes of pongs go into the system's buffers first.
+            # The system's buffers take some megabytes of pongs first.
             until(given_up, "the transport did not give up a client that reads nothing", 4 * PATIENCE)
             assert peak < 2_000_000
 
-    def test_a_slow_reader_of_a_broadcast_is_closed_and_nobody_else_notices(self, serve: Serve) -> None:
-        """To a client that stopped reading and to one that reads; the slow one is gone with 1013."""
+    def test_broadcast_closes_only_the_slow_reader(self, serve: Serve) -> None:
+        """A client that stopped reading is closed with 1013, and one that reads gets every message."""
         limits = Limits(max_send_buffer=500_000, close_timeout=0.3)
         message = "x" * 2000
         with serve(limits) as server, server.connect(), server.connect() as quick:

@@ -1,7 +1,7 @@
-"""How far the bytes that were sent on a connection have got.
+"""How many of the sent bytes have reached the client.
 
-asyncio tells how many bytes it has not passed on to the operating system. On Linux, the system tells how many bytes the
-client's side has acknowledged, and how many it has not. That counts: several megabytes may wait in the system.
+asyncio counts the bytes that it has not passed to the operating system. Linux also counts the bytes that the client's
+side has acknowledged, and those that it has not. Both counts are needed: several megabytes may wait in the system.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-#: Bytes that a TLS transport may hold beside those that it counts; see :mod:`.sending`.
+#: Bytes that a TLS transport may hold in addition to those that it counts; see :mod:`.sending`.
 _TLS_UNCOUNTED = 256 * 1024
 
-#: Bytes that the system always takes: while no more than these wait, TLS holds none.
-_SYSTEM_TAKES = 4096
+#: Bytes that the system always accepts: while no more than these wait, TLS holds none.
+_SYSTEM_ACCEPTS = 4096
 
-#: Where ``struct tcp_info`` has ``tcpi_bytes_acked``, 8 bytes, since Linux 4.1.
+#: Offset of ``tcpi_bytes_acked``, 8 bytes, in ``struct tcp_info``, since Linux 4.1.
 _ACKNOWLEDGED_AT = 120
 
 
-class Delivery:
-    """Follows the bytes that were waiting to be delivered when it was made.
+class SendProgress:
+    """The delivery of the bytes that were waiting when this was made.
 
-    Where the system does not tell more, bytes count as delivered when the system has taken them.
+    On systems that do not count acknowledged bytes, bytes count as delivered when the system has accepted them.
     """
 
     __slots__ = ("_seen", "_target", "_transport")
@@ -35,40 +35,40 @@ class Delivery:
     def __init__(self, transport: asyncio.Transport, waiting: int) -> None:
         self._transport = transport
         self._seen = self._delivered()
-        if waiting > _SYSTEM_TAKES and transport.get_extra_info("sslcontext") is not None:
+        if waiting > _SYSTEM_ACCEPTS and transport.get_extra_info("sslcontext") is not None:
             waiting += _TLS_UNCOUNTED
         self._target = self._seen + waiting
 
     @classmethod
-    def of_what_waits(cls, transport: asyncio.Transport) -> Delivery | None:
-        """Follow what waits now; None if nothing does."""
+    def of_waiting_bytes(cls, transport: asyncio.Transport) -> SendProgress | None:
+        """Follow the bytes that wait now; None if there are none."""
         waiting = _waiting(transport)
         return cls(transport, waiting) if waiting else None
 
     def is_complete(self) -> bool:
-        """Whether all of it has been delivered."""
+        """Return whether all of the bytes have been delivered."""
         return self._delivered() >= self._target or not _waiting(self._transport)
 
     def has_advanced(self) -> bool:
-        """Whether some of it has been delivered since this was last asked."""
+        """Return whether some of the bytes have been delivered since the last call."""
         before, self._seen = self._seen, self._delivered()
         return before < self._target and self._seen > before
 
     def _delivered(self) -> int:
-        """A number that grows by one for each byte that is delivered."""
+        """Return a number that grows by one for each byte that is delivered."""
         acknowledged = _acknowledged(self._transport.get_extra_info("socket"))
         return -self._transport.get_write_buffer_size() if acknowledged is None else acknowledged
 
 
 def _waiting(transport: asyncio.Transport) -> int:
-    """Bytes that were sent and are not known to be delivered."""
+    """Return how many bytes were sent and are not known to be delivered."""
     sock = transport.get_extra_info("socket")
     in_the_system = 0 if _acknowledged(sock) is None else _unacknowledged(sock)
     return transport.get_write_buffer_size() + in_the_system
 
 
 def _acknowledged(sock: Any) -> int | None:
-    """Bytes that the client's side has acknowledged so far; None if the system does not tell."""
+    """Return how many bytes the client's side has acknowledged; None if the system does not count them."""
     if sys.platform != "linux" or sock is None or sock.family == socket.AF_UNIX:
         return None
     try:
@@ -80,7 +80,7 @@ def _acknowledged(sock: Any) -> int | None:
 
 
 def _unacknowledged(sock: Any) -> int:
-    """Bytes that the system has taken and the client's side has not acknowledged; 0 if the system does not tell."""
+    """Return how many bytes the system has accepted and the client's side has not acknowledged; 0 if unknown."""
     if sys.platform != "linux" or sock is None:
         return 0
     import fcntl

@@ -1,4 +1,4 @@
-"""What the parts of the WebSocket transport's contract suite share: how the transport is made and served."""
+"""The base of the contract suite's parts: makes and serves the transport under test."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any, ClassVar
 import pytest
 
 from zcli_core.testing.contract import Contract, Offered
-from zcli_core.testing.websocket_server import ServerUnderTest
+from zcli_core.testing.websocket.transport_contract.server import ServerUnderTest
 from zcli_core.websocket.contract import Transport
 
-#: The fixture ``serve``: takes what :class:`ServerUnderTest` takes behind the transport.
+#: The type of the fixture ``serve``. Its arguments are those of :class:`ServerUnderTest` after the transport.
 Serve = Callable[..., ServerUnderTest]
 
 
 class WebSocketSuite(Contract):
     """Makes servers of the transport under test."""
 
-    #: The offer to test: the Provider of the plugin, or what makes a transport from a context.
+    #: The transport to test: the plugin's Provider, or a function from a context to a transport.
     transport: ClassVar[Offered[Transport]]
 
-    #: What runs the coroutine of a server in an event loop. ``staticmethod(uvloop.run)`` tests on uvloop.
+    #: Runs the coroutine of a server in an event loop. ``staticmethod(uvloop.run)`` tests on uvloop.
     run_loop: ClassVar[Callable[[Any], Any]] = staticmethod(asyncio.run)
 
     _made: ClassVar[Transport | None] = None
 
     @pytest.fixture
     def made_transport(self, request: pytest.FixtureRequest) -> Transport:
-        """The transport: one for all tests of a class, as one object of ``zCLI`` has one."""
+        """The transport: one for all tests of a class, as one ``zCLI`` object has one."""
         suite = type(self)
         if "_made" not in vars(suite):
             suite._made = self.make("transport", request.getfixturevalue("context"))

@@ -1,7 +1,6 @@
-"""Part of the WebSocket contract suite: framing as RFC 6455, 5 to 8 have it, from a client's side of the wire.
+"""Contract suite, part: frames and messages (RFC 6455, 5 to 8).
 
-Every test runs twice: for a client that offers no compression, and for one that does, of which the transport may or may
-not make use.
+Every test runs twice: for a client without compression, and for one that offers it. The transport may accept the offer.
 """
 
 from __future__ import annotations
@@ -10,15 +9,24 @@ from collections.abc import Iterator
 
 import pytest
 
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame
-from zcli_core.testing.websocket_peer import DEFLATE_OFFER, Client, Frame
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.transport_contract.client import DEFLATE_OFFER, Client, Frame
+from zcli_core.testing.websocket.transport_contract.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    close,
+    frame,
+)
+from zcli_core.testing.websocket.transport_contract.server import ServerUnderTest
+from zcli_core.testing.websocket.transport_contract.suite import Serve, WebSocketSuite
 from zcli_core.websocket.contract import Compression, Limits
 
 BYTES = bytes(range(256))
 
-#: What breaks the protocol: each of these is answered with 1002.
+#: Violations of the protocol; each is closed with 1002.
 BAD_FRAMES = {
     "a reserved bit": frame(TEXT, b"x", rsv=1),
     "another reserved bit": frame(BINARY, b"x", rsv=2),
@@ -79,13 +87,13 @@ class MessageTests(WebSocketSuite):
 
     @pytest.fixture
     def server(self, serve: Serve) -> Iterator[ServerUnderTest]:
-        """A server that may compress whatever it sends."""
+        """A server that may compress what it sends."""
         with serve(Limits(max_size=1 << 24, compression=Compression(threshold=0))) as running:
             yield running
 
     @pytest.fixture(params=[None, DEFLATE_OFFER], ids=["plain", "deflate offered"])
     def client(self, request: pytest.FixtureRequest, server: ServerUnderTest) -> Iterator[Client]:
-        """A client that has been let in."""
+        """A connected client."""
         with server.connect(extensions=request.param) as connected:
             yield connected
 
@@ -93,10 +101,10 @@ class MessageTests(WebSocketSuite):
 
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 65537, 1_000_000])
     @pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
-    def test_a_message_of_any_length_comes_back(
+    def test_message_of_any_length_is_echoed(
         self, server: ServerUnderTest, client: Client, opcode: int, size: int
     ) -> None:
-        """In all three forms of the length; text as str, binary as bytes."""
+        """All three forms of the length work; text arrives as str, binary as bytes."""
         payload = b"*" * size if opcode == TEXT else (BYTES * (size // 256 + 1))[:size]
         client.send(frame(opcode, payload))
         assert client.read_message() == (opcode, payload)
@@ -104,21 +112,21 @@ class MessageTests(WebSocketSuite):
 
     @pytest.mark.parametrize("chop", [1, 2, 997])
     @pytest.mark.parametrize("size", [5, 300, 70_000])
-    def test_it_makes_no_difference_where_tcp_cuts(self, client: Client, size: int, chop: int) -> None:
-        """Byte by byte as well as in odd pieces."""
+    def test_message_in_pieces_is_echoed(self, client: Client, size: int, chop: int) -> None:
+        """TCP may split a message anywhere, also into single bytes."""
         data = frame(TEXT, b"*" * size)
         for at in range(0, min(len(data), 300 * chop), chop):
             client.send(data[at : at + chop])
         client.send(data[300 * chop :])
         assert client.read_message() == (TEXT, b"*" * size)
 
-    def test_messages_in_one_segment_are_answered_in_order(self, client: Client) -> None:
-        """A thousand of them, small and large."""
+    def test_messages_in_one_segment_are_in_order(self, client: Client) -> None:
+        """A thousand small and large messages come together."""
         payloads = [b"%d" % at * (1 + at % 7 * 40) for at in range(1000)]
         client.send(*[frame(BINARY, payload) for payload in payloads])
         assert [client.read_message()[1] for _ in payloads] == payloads
 
-    def test_the_server_sends_whole_unmasked_frames(self, client: Client) -> None:
+    def test_server_frames_are_whole_and_unmasked(self, client: Client) -> None:
         """RFC 6455, 5.1; the client checks the mask."""
         client.send(frame(TEXT, b"x"))
         answer = client.read()
@@ -126,14 +134,14 @@ class MessageTests(WebSocketSuite):
 
     @pytest.mark.parametrize("mask", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x01\x02\x03\x04"])
     @pytest.mark.parametrize("size", [1, 5, 1500, 100_001])
-    def test_any_mask_is_taken_off(self, client: Client, mask: bytes, size: int) -> None:
-        """Also that of zeros."""
+    def test_any_mask_is_removed(self, client: Client, mask: bytes, size: int) -> None:
+        """A mask of zeros is allowed too."""
         payload = (BYTES * (size // 256 + 1))[:size]
         client.send(frame(BINARY, payload, mask=mask))
         assert client.read_message() == (BINARY, payload)
 
-    def test_a_message_is_the_cores_to_keep(self, server: ServerUnderTest, client: Client) -> None:
-        """What it was given does not change when the transport reads on."""
+    def test_delivered_message_does_not_change(self, server: ServerUnderTest, client: Client) -> None:
+        """A message stays the same when the transport reads more data."""
         payloads = [bytes([at]) * 3000 for at in range(50)]
         for payload in payloads:
             client.echo(payload, BINARY)
@@ -142,26 +150,26 @@ class MessageTests(WebSocketSuite):
     # Control frames -----------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("payload", [b"", b"hello", b"\x00\xff\xfe\xfd", b"\xfe" * 125])
-    def test_a_ping_is_answered_with_its_payload(self, client: Client, payload: bytes) -> None:
-        """Any payload up to 125 bytes; never compressed."""
+    def test_ping_gets_a_pong_with_its_payload(self, client: Client, payload: bytes) -> None:
+        """A pong has the same payload of up to 125 bytes and is never compressed."""
         client.send(frame(PING, payload))
         assert client.read() == Frame(PONG, payload)
 
-    def test_ten_pings_are_answered_in_order_also_byte_by_byte(self, client: Client) -> None:
-        """RFC 6455, 5.5.2."""
+    def test_ten_pings_get_pongs_in_order(self, client: Client) -> None:
+        """RFC 6455, 5.5.2; the pings may come in single bytes."""
         data = b"".join(frame(PING, b"%d" % at) for at in range(10))
         for at in range(len(data)):
             client.send(data[at : at + 1])
         assert [client.read() for _ in range(10)] == [Frame(PONG, b"%d" % at) for at in range(10)]
 
     @pytest.mark.parametrize("payload", [b"", b"unasked for"])
-    def test_a_pong_that_nobody_asked_for_is_no_event(self, client: Client, payload: bytes) -> None:
+    def test_unasked_pong_is_ignored(self, client: Client, payload: bytes) -> None:
         """RFC 6455, 5.5.3."""
         client.send(frame(PONG, payload), frame(PING, b"next"))
         assert client.read() == Frame(PONG, b"next")
 
-    def test_control_frames_never_reach_the_receiver(self, server: ServerUnderTest, client: Client) -> None:
-        """Nor do they count as messages."""
+    def test_control_frames_are_not_delivered(self, server: ServerUnderTest, client: Client) -> None:
+        """They do not count as messages."""
         client.send(frame(PING, b"a"), frame(PONG, b"b"), frame(TEXT, b"c"), close())
         client.read_to_end()
         assert server.messages == ["c"]
@@ -169,7 +177,7 @@ class MessageTests(WebSocketSuite):
     # Fragments ----------------------------------------------------------------------------------------------------
 
     def test_fragments_become_one_message(self, server: ServerUnderTest, client: Client) -> None:
-        """Empty ones too."""
+        """Fragments may be empty."""
         client.send(
             frame(TEXT, b"", fin=False), frame(CONTINUATION, b"frag", fin=False), frame(CONTINUATION, b"", fin=False),
             frame(CONTINUATION, b"ment", fin=False), frame(CONTINUATION),
@@ -179,7 +187,7 @@ class MessageTests(WebSocketSuite):
 
     @pytest.mark.parametrize("size", [10, 20_000, 300_000])
     def test_large_fragments_become_one_message(self, client: Client, size: int) -> None:
-        """Of every form of the length, with whole messages around them."""
+        """All forms of the length work, with whole messages before and after."""
         parts = [bytes([at]) * size for at in range(5)]
         client.send(frame(TEXT, b"before"), frame(BINARY, parts[0], fin=False))
         client.send(*[frame(CONTINUATION, part, fin=False) for part in parts[1:]], frame(CONTINUATION))
@@ -187,8 +195,8 @@ class MessageTests(WebSocketSuite):
         read = [client.read_message() for _ in range(3)]
         assert read == [(TEXT, b"before"), (BINARY, b"".join(parts)), (TEXT, b"after")]
 
-    def test_control_frames_between_fragments_are_dealt_with_at_once(self, client: Client) -> None:
-        """RFC 6455, 5.4: before the message is complete."""
+    def test_control_frames_between_fragments_are_handled(self, client: Client) -> None:
+        """They are handled before the message is complete (RFC 6455, 5.4)."""
         client.send(frame(BINARY, b"a", fin=False), frame(PING, b"p"))
         assert client.read() == Frame(PONG, b"p")
         client.send(
@@ -197,20 +205,20 @@ class MessageTests(WebSocketSuite):
         assert client.read() == Frame(PONG, b"r")
         assert client.read_message() == (BINARY, b"abc")
 
-    def test_a_close_frame_between_fragments_ends_the_connection(self, server: ServerUnderTest, client: Client) -> None:
-        """The message that was not finished never arrives."""
+    def test_close_frame_between_fragments_ends(self, server: ServerUnderTest, client: Client) -> None:
+        """The unfinished message is not delivered."""
         client.send(frame(TEXT, b"a", fin=False), close(1000))
         assert client.close_code() == 1000
         assert server.messages == []
 
-    # What breaks the protocol -------------------------------------------------------------------------------------
+    # Violations of the protocol -----------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("bad", BAD_FRAMES.values(), ids=BAD_FRAMES)
     @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "byte by byte"])
-    def test_what_came_before_a_bad_frame_is_answered_and_then_1002(
+    def test_invalid_frame_closes_with_1002(
         self, server: ServerUnderTest, client: Client, bad: bytes, bytewise: bool
     ) -> None:
-        """In that order, and nothing that comes after is looked at."""
+        """Messages before it are handled first, and data after it is ignored."""
         data = frame(TEXT, b"before") + frame(PING, b"too") + bad + (b"" if bytewise else frame(TEXT, b"after"))
         pieces = [data[at : at + 1] for at in range(min(len(data), 400))] if bytewise else [data]
         for piece in pieces:
@@ -225,8 +233,8 @@ class MessageTests(WebSocketSuite):
 
     @pytest.mark.parametrize("text", GOOD_TEXTS, ids=ascii)
     @pytest.mark.parametrize("way", ["whole", "fragments of a byte", "segments of a byte"])
-    def test_good_utf8_comes_back_however_it_is_cut(self, client: Client, text: str, way: str) -> None:
-        """Also inside a character."""
+    def test_split_utf8_text_is_echoed(self, client: Client, text: str, way: str) -> None:
+        """Text may be split inside a character."""
         data = text.encode()
         if way == "fragments of a byte":
             client.send(frame(TEXT, fin=False), *[frame(CONTINUATION, bytes([byte]), fin=False) for byte in data])
@@ -239,8 +247,8 @@ class MessageTests(WebSocketSuite):
 
     @pytest.mark.parametrize("bad", BAD_TEXTS.values(), ids=BAD_TEXTS)
     @pytest.mark.parametrize("way", ["whole", "fragments of a byte"])
-    def test_bad_utf8_is_1007(self, server: ServerUnderTest, client: Client, bad: bytes, way: str) -> None:
-        """After what came before was answered (RFC 6455, 8.1)."""
+    def test_invalid_utf8_closes_with_1007(self, server: ServerUnderTest, client: Client, bad: bytes, way: str) -> None:
+        """Messages before it are handled first (RFC 6455, 8.1)."""
         client.send(frame(TEXT, b"before"))
         if way == "whole":
             client.send(frame(TEXT, b"good " + bad + b" good"))
@@ -253,39 +261,39 @@ class MessageTests(WebSocketSuite):
         assert server.messages == ["before"]
 
     @pytest.mark.parametrize("cut", [1, 2, 3])
-    def test_text_that_ends_inside_a_character_is_1007(self, client: Client, cut: int) -> None:
-        """At the last fragment."""
+    def test_text_ending_inside_a_character_is_1007(self, client: Client, cut: int) -> None:
+        """The error is found at the last fragment."""
         client.send(frame(TEXT, b"a", fin=False), frame(CONTINUATION, "😀".encode()[:cut]))
         assert client.close_code() == 1007
 
-    def test_binary_messages_may_hold_anything(self, client: Client) -> None:
-        """UTF-8 is no matter there."""
+    def test_binary_message_can_be_any_bytes(self, client: Client) -> None:
+        """Binary messages need not be UTF-8."""
         client.send(frame(BINARY, b"\xff\xfe", fin=False), frame(CONTINUATION, b"\xed\xa0\x80"))
         assert client.read_message() == (BINARY, b"\xff\xfe\xed\xa0\x80")
 
     # Close codes --------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("code", GOOD_CODES)
-    def test_a_good_close_code_is_echoed(self, server: ServerUnderTest, client: Client, code: int) -> None:
-        """And told to the core with its reason."""
+    def test_valid_close_code_is_echoed(self, server: ServerUnderTest, client: Client, code: int) -> None:
+        """The core gets the code and its reason."""
         client.send(close(code, "wärum".encode()))
         assert client.close_code() == code
         client.sock.close()
         assert server.has_closed()[:2] == (code, "wärum")
 
     @pytest.mark.parametrize("code", BAD_CODES)
-    def test_a_bad_close_code_is_1002(self, client: Client, code: int) -> None:
+    def test_invalid_close_code_is_1002(self, client: Client, code: int) -> None:
         """RFC 6455, 7.4."""
         client.send(close(code))
         assert client.close_code() == 1002
 
-    def test_a_close_of_125_bytes_is_good(self, client: Client) -> None:
-        """The longest there is."""
+    def test_close_frame_of_125_bytes_is_valid(self, client: Client) -> None:
+        """This is the largest close frame."""
         client.send(close(1000, b"*" * 123))
         assert client.close_code() == 1000
 
-    def test_a_reason_that_is_no_utf8_is_1007(self, client: Client) -> None:
-        """RFC 6455, 5.5.1; as a protocol error it passes too."""
+    def test_close_reason_not_utf8_is_1007(self, client: Client) -> None:
+        """RFC 6455, 5.5.1; 1002 is allowed too."""
         client.send(close(1000, b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80"))
         assert client.close_code() in (1007, 1002)
 
@@ -293,10 +301,8 @@ class MessageTests(WebSocketSuite):
         "after", [frame(TEXT, b"x"), frame(PING, b"x"), close(1000), b"\xff" * 100_000],
         ids=["a message", "a ping", "another close", "rubbish"],
     )  # fmt: skip
-    def test_what_comes_after_a_close_frame_is_ignored(
-        self, server: ServerUnderTest, client: Client, after: bytes
-    ) -> None:
-        """At once and later; the client still gets its answer."""
+    def test_data_after_a_close_frame_is_ignored(self, server: ServerUnderTest, client: Client, after: bytes) -> None:
+        """The data may come together with the close frame or later; the client still gets the server's close frame."""
         client.send(close(1000) + after)
         answer = client.read()
         client.try_to_send(after)

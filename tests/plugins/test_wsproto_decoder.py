@@ -1,4 +1,4 @@
-"""The decoder against its oracle, wsproto, and where it deliberately differs from it."""
+"""The decoder compared with wsproto, and its deliberate differences from it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from websocket_streams import (
     streams,
     texts,
 )
+from zcli_core.testing.websocket.transport_contract.frames import BINARY, CONTINUATION, PING, TEXT, close, frame
 from zcli_wsproto import masking
+from zcli_wsproto.decoder import MessageDecoder
 from zcli_wsproto.deflate import Agreement
-from zcli_wsproto.engine import Decoder
 
-from zcli_core.testing.websocket_frames import BINARY, CONTINUATION, PING, TEXT, close, frame
 from zcli_core.websocket.contract import Limits
 from zcli_core.websocket.parts.events import Close, Failure, Ping
 
@@ -35,20 +35,20 @@ AGREEMENT = Agreement(15, 15, False, "permessage-deflate")
 
 
 def xor(data: bytes, mask: bytes) -> bytes:
-    """The plainest unmasking there is, to check the fast ones with."""
+    """Unmask in the simplest way, to check the fast ones."""
     return bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
 
 
 def decode(chunks: list[bytes], limits: Limits = PLAIN, agreement: Agreement | None = None) -> list[Any]:
-    return decode_with(Decoder(limits, agreement), chunks)
+    return decode_with(MessageDecoder(limits, agreement), chunks)
 
 
 @settings(max_examples=200, deadline=None)
 @given(streams, sizes, st.integers(0, 40))
-def test_any_stream_in_any_chunks_gives_the_events_of_wsproto_alone(data: bytes, cuts: list[int], missing: int) -> None:
+def test_decoder_any_stream_matches_wsproto(data: bytes, cuts: list[int], missing: int) -> None:
     data = data[: len(data) - missing]
     found, expected = comparable(decode(cut(data, cuts))), oracle(data)
-    # wsproto reports a bad header only when all of it has come; zeros complete it.
+    # wsproto reports an invalid header only when it is complete; zeros complete it.
     assert found == expected or (found[:-1] == expected and found == oracle(data + bytes(14))[: len(found)])
 
 
@@ -58,9 +58,7 @@ def test_any_stream_in_any_chunks_gives_the_events_of_wsproto_alone(data: bytes,
     sizes,
     st.sampled_from([None, AGREEMENT]),
 )
-def test_any_bytes_at_all_give_events_and_nothing_after_the_last(
-    data: bytes, cuts: list[int], agreement: Agreement | None
-) -> None:
+def test_decoder_random_bytes_raise_nothing(data: bytes, cuts: list[int], agreement: Agreement | None) -> None:
     limits = Limits(max_size=100, max_fragments=3)
     events = decode(cut(data, cuts), limits, agreement)
     assert not any(isinstance(event, (Close, Failure)) for event in events[:-1])
@@ -74,7 +72,7 @@ def test_any_bytes_at_all_give_events_and_nothing_after_the_last(
 
 @st.composite
 def compressed_messages(draw: Any) -> bytes:
-    """A compressed message, perhaps in fragments, perhaps broken."""
+    """A compressed message, possibly in fragments, possibly broken."""
     payload = draw(texts)
     compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
     data = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
@@ -90,13 +88,13 @@ def compressed_messages(draw: Any) -> bytes:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(compressed_messages() | good_messages(), max_size=6).map(b"".join), sizes)
-def test_compressed_streams_give_the_events_of_wsproto_alone(data: bytes, cuts: list[int]) -> None:
+def test_decoder_compressed_stream_matches_wsproto(data: bytes, cuts: list[int]) -> None:
     assert comparable(decode(cut(data, cuts), agreement=AGREEMENT)) == oracle(data, compressed=True)
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=100) | st.integers(4, 160).map(lambda pages: bytes(range(256)) * pages + b"abc"), masks)
-def test_every_way_of_unmasking_gives_the_same(data: bytes, mask: bytes) -> None:
+def test_unmask_all_ways_return_the_same(data: bytes, mask: bytes) -> None:
     ways = (masking.unmask_by_integers, masking.unmask_by_tables, masking.unmask_in_python, masking.unmask)
     for way in ways:
         assert [bytes(way(form, mask)) for form in (data, bytearray(data), memoryview(data))] == [xor(data, mask)] * 3
@@ -113,27 +111,25 @@ def test_every_way_of_unmasking_gives_the_same(data: bytes, mask: bytes) -> None
     ],
     ids=["not installed", "as we need it", "wrong", "of another type", "of another signature"],
 )
-def test_the_routine_of_websockets_is_used_only_if_it_does_what_we_need(
-    routine: Any, taken: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unmask_c_routine_is_used_only_if_suitable(routine: Any, taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     module = None if routine is None else SimpleNamespace(apply_mask=routine)
     monkeypatch.setitem(sys.modules, "websockets.speedups", module)
     assert masking._choose() is (routine if taken else masking.unmask_in_python)
 
 
-def test_the_code_1014_is_a_good_close_code_although_wsproto_refuses_it() -> None:
+def test_decoder_close_code_1014_is_valid() -> None:
     assert decode([close(1014)]) == [Close(1014, "")]
 
 
-def test_a_final_deflate_block_inside_a_message_is_not_its_end() -> None:
-    # RFC 7692, 7.2.3.4 and 7.2.3.5; wsproto drops what follows.
+def test_decoder_final_block_does_not_end_a_message() -> None:
+    # RFC 7692, 7.2.3.4 and 7.2.3.5; wsproto drops the rest.
     final = bytes([0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00])
     hello = bytes([0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00])
     stream = frame(TEXT, final + b"\x00", rsv=4) + frame(TEXT, final + hello, rsv=4) + frame(TEXT, hello, rsv=4)
     assert decode([stream], agreement=AGREEMENT) == ["Hello", "HelloHello", "Hello"]
 
 
-def test_a_ping_between_compressed_fragments_leaves_the_message_whole() -> None:
+def test_decoder_ping_between_compressed_fragments() -> None:
     compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
     data = (compressor.compress(b"hello " * 20) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
     stream = frame(TEXT, data[:5], fin=False, rsv=4) + frame(PING, b"p") + frame(CONTINUATION, data[5:])
@@ -141,7 +137,7 @@ def test_a_ping_between_compressed_fragments_leaves_the_message_whole() -> None:
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 50])
-def test_a_message_of_exactly_max_size_passes_and_one_byte_more_is_1009(pieces: int) -> None:
+def test_decoder_max_size_is_exact(pieces: int) -> None:
     limits = Limits(max_size=1000)
 
     def message(size: int) -> bytes:
@@ -155,20 +151,20 @@ def test_a_message_of_exactly_max_size_passes_and_one_byte_more_is_1009(pieces: 
     assert (failure.code, "1001" in failure.reason, "1000" in failure.reason) == (1009, True, True)
 
 
-def test_an_oversize_frame_fails_on_its_header_before_its_payload_comes() -> None:
+def test_decoder_oversize_frame_fails_on_its_header() -> None:
     (failure,) = decode([frame(BINARY, declared=1 << 40)], Limits())
     assert failure.code == 1009
 
 
 @pytest.mark.parametrize(("size", "code"), [(5000, None), (5001, 1009)])
-def test_inflation_stops_at_max_size(size: int, code: int | None) -> None:
+def test_decoder_decompression_stops_at_max_size(size: int, code: int | None) -> None:
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     data = (compressor.compress(b"x" * size) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
     (event,) = decode([frame(TEXT, data, rsv=4)], Limits(max_size=5000), AGREEMENT)
     assert event == "x" * size if code is None else event.code == code
 
 
-def test_incompressible_data_of_exactly_max_size_passes_though_it_is_longer_compressed() -> None:
+def test_decoder_incompressible_max_size_is_accepted() -> None:
     import random
 
     payload = random.Random(3).randbytes(100_000)
@@ -178,20 +174,20 @@ def test_incompressible_data_of_exactly_max_size_passes_though_it_is_longer_comp
     assert decode([frame(BINARY, data, rsv=4)], Limits(max_size=len(payload)), AGREEMENT) == [payload]
 
 
-def test_a_thousand_and_one_empty_fragments_are_1009() -> None:
+def test_decoder_1001_empty_fragments_fail() -> None:
     stream = frame(TEXT, fin=False) + frame(CONTINUATION, fin=False) * 100_000
     (failure,) = decode([stream], Limits(max_fragments=1000))
     assert (failure.code, "1000 empty fragments" in failure.reason) == (1009, True)
 
 
 @pytest.mark.parametrize("opcode_and_fin", [(TEXT, True), (TEXT, False)], ids=["whole frame", "fragment"])
-def test_invalid_text_fails_at_the_byte_that_makes_it_invalid(opcode_and_fin: tuple[int, bool]) -> None:
+def test_decoder_invalid_text_fails_at_its_byte(opcode_and_fin: tuple[int, bool]) -> None:
     opcode, fin = opcode_and_fin
     text = "κόσμε".encode() + b"\xf4\x90\x80\x80" + b"edited" * 100
-    decoder = Decoder(PLAIN)
+    decoder = MessageDecoder(PLAIN)
     stream = frame(opcode, text, fin=fin)
     header = len(stream) - len(text)
-    bad = header + len("κόσμε".encode()) + 2  # beyond U+10FFFF: the second byte tells
+    bad = header + len("κόσμε".encode()) + 2  # beyond U+10FFFF, which the second byte shows
     for at in range(bad):
         decoder.feed(stream[at : at + 1])
         event = decoder.next()
@@ -200,8 +196,8 @@ def test_invalid_text_fails_at_the_byte_that_makes_it_invalid(opcode_and_fin: tu
     assert event.code == 1007
 
 
-def test_nothing_is_decoded_or_kept_after_a_failure() -> None:
-    decoder = Decoder(PLAIN)
+def test_decoder_keeps_nothing_after_a_failure() -> None:
+    decoder = MessageDecoder(PLAIN)
     decoder.feed(frame(0x3, b"bad") + frame(TEXT, b"good"))
     assert isinstance(decoder.next(), Failure)
     decoder.feed(frame(TEXT, b"good") * 1000)

@@ -1,4 +1,4 @@
-"""Part of the WebSocket contract suite: requests, good and bad upgrades, the limits on them, plain HTTP."""
+"""Contract suite, part: requests, valid and invalid upgrades, the limits on them, plain HTTP."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from zcli_core.testing.websocket_frames import CLOSE, TEXT, close, frame
-from zcli_core.testing.websocket_peer import (
+from zcli_core.testing.websocket.transport_contract.client import (
     ACCEPT,
     KEY,
     Client,
@@ -20,13 +19,14 @@ from zcli_core.testing.websocket_peer import (
     until,
     upgrade_request,
 )
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import HttpAnswer, Limits
+from zcli_core.testing.websocket.transport_contract.frames import CLOSE, TEXT, close, frame
+from zcli_core.testing.websocket.transport_contract.server import ServerUnderTest
+from zcli_core.testing.websocket.transport_contract.suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import Limits, PlainResponse
 
 GET = b"GET /health?verbose=1 HTTP/1.1\r\nHost: a\r\n\r\n"
 
-#: What is no proper upgrade, and must not become a WebSocket (RFC 6455, 4.2.1).
+#: Invalid upgrades, which must not open a WebSocket (RFC 6455, 4.2.1).
 BAD_UPGRADES = {
     "no Connection": upgrade_request(drop=["Connection"]),
     "no Upgrade": upgrade_request(drop=["Upgrade"]),
@@ -35,7 +35,7 @@ BAD_UPGRADES = {
     "no key": upgrade_request(drop=["Sec-WebSocket-Key"]),
     "an empty key": upgrade_request("Sec-WebSocket-Key:", drop=["Sec-WebSocket-Key"]),
     "a short key": upgrade_request("Sec-WebSocket-Key: dG9vIHNob3J0", drop=["Sec-WebSocket-Key"]),
-    "a key that is no base64": upgrade_request("Sec-WebSocket-Key: " + "*" * 24, drop=["Sec-WebSocket-Key"]),
+    "a key that is not base64": upgrade_request("Sec-WebSocket-Key: " + "*" * 24, drop=["Sec-WebSocket-Key"]),
     "two keys": upgrade_request(f"Sec-WebSocket-Key: {KEY}"),
     "a body": upgrade_request("Content-Length: 5"),
     "a chunked body": upgrade_request("Transfer-Encoding: chunked"),
@@ -45,7 +45,7 @@ BAD_UPGRADES = {
     "version 8": upgrade_request("Sec-WebSocket-Version: 8", drop=["Sec-WebSocket-Version"]),
 }
 
-#: What is no HTTP/1 at all.
+#: Data that is not HTTP/1.
 NO_HTTP = {
     "nonsense": b"nonsense\r\n\r\n",
     "nothing": b"\r\n\r\n",
@@ -56,7 +56,7 @@ NO_HTTP = {
 
 
 def ask(server: ServerUnderTest, request: bytes) -> HttpResponse:
-    """The answer to a request, which must say its length and that the connection ends."""
+    """Return the response to a request; it must have a length and end the connection."""
     response = parse_response(server.ask(request))
     assert response.headers["connection"].lower() == "close"
     assert int(response.headers["content-length"]) == len(response.body)
@@ -64,14 +64,14 @@ def ask(server: ServerUnderTest, request: bytes) -> HttpResponse:
 
 
 def refused_for_its_size(server: ServerUnderTest, request: bytes, *statuses: int) -> None:
-    """431; or, which a page in a browser can read, let in and closed at once with 1008. The core hears nothing."""
+    """Check for status 431 or, readable by a browser's page, a close with 1008. The core gets no upgrade."""
     before = len(server.requests)
     with server.socket() as sock:
         try:
             sock.sendall(request)
             sock.shutdown(socket.SHUT_WR)
         except OSError:
-            return  # it has hung up while the request still came, which is as good
+            return  # the server has closed while the request was being sent, which is allowed
         answer = read_all(sock)
     if answer.startswith(b"HTTP/1.1 101 "):
         _, _, frames = answer.partition(b"\r\n\r\n")
@@ -79,26 +79,26 @@ def refused_for_its_size(server: ServerUnderTest, request: bytes, *statuses: int
         assert frames[2:4] == (1008).to_bytes(2, "big")
         assert [type(cause) for cause, _ in server.refusals] == [str], "Acceptor.refused was not called"
         server.refusals.clear()
-    elif answer:  # empty: its answer was lost to a reset, for the client was still sending
+    elif answer:  # empty: a reset has dropped the response, because the client was still sending
         assert parse_response(answer).status in (statuses or (431,))
     assert len(server.requests) == before
 
 
-class OpeningTests(WebSocketSuite):
-    """From the first byte to the answer."""
+class HandshakeTests(WebSocketSuite):
+    """From the first byte to the response."""
 
     # Requests -----------------------------------------------------------------------------------------------------
 
-    def test_the_answer_to_the_rfcs_upgrade_is_the_rfcs(self, serve: Serve) -> None:
-        """RFC 6455, 1.3: that key has that answer, and nothing is agreed on that was not offered."""
+    def test_upgrade_of_the_rfc_gets_its_response(self, serve: Serve) -> None:
+        """The key of RFC 6455, 1.3 gets the response of the RFC, without anything that was not offered."""
         with serve() as server, server.connect() as client:
             assert client.headers["sec-websocket-accept"] == ACCEPT
             assert client.headers["upgrade"].lower() == "websocket"
             assert client.headers["connection"].lower() == "upgrade"
             assert not {"sec-websocket-protocol", "sec-websocket-extensions"} & set(client.headers)
 
-    def test_the_acceptor_sees_the_request_as_it_came(self, serve: Serve) -> None:
-        """Path and query undecoded, every header, both addresses, no TLS."""
+    def test_request_is_passed_unchanged(self, serve: Serve) -> None:
+        """The acceptor gets path and query undecoded, every header, both addresses, and no TLS."""
         headers = ("X-One: 1", "x-one: 2", "X-Latin: \xe9\xff", "Cookie: a=b")
         with serve() as server, server.connect(*headers, target="/a%20b/%C3%A9?token=x%26y&z") as client:
             (request,) = server.upgrades
@@ -111,8 +111,8 @@ class OpeningTests(WebSocketSuite):
             assert "x%26y" not in repr(request)
             assert server.connection.request is request
 
-    def test_the_query_is_what_follows_the_first_question_mark(self, serve: Serve) -> None:
-        """It may hold more of them, and may be missing."""
+    def test_query_begins_after_the_first_question_mark(self, serve: Serve) -> None:
+        """The query may contain more question marks, and may be missing."""
         with serve() as server:
             for target in ("/", "/a?", "/a?b?c=d"):
                 server.connect(target=target).sock.close()
@@ -128,8 +128,8 @@ class OpeningTests(WebSocketSuite):
             ("https://chat.example:81?a", ("/", "a")),
         ],
     )
-    def test_a_target_may_be_a_whole_url(self, serve: Serve, target: str, expected: tuple[str, str]) -> None:
-        """Every client may send it, and its authority replaces the Host header (RFC 9112, 3.2.2)."""
+    def test_target_can_be_a_whole_url(self, serve: Serve, target: str, expected: tuple[str, str]) -> None:
+        """Any client may send it, and its authority replaces the Host header (RFC 9112, 3.2.2)."""
         with serve() as server, server.connect(target=target):
             (request,) = server.upgrades
             assert (request.path, request.query) == expected
@@ -147,16 +147,16 @@ class OpeningTests(WebSocketSuite):
     @pytest.mark.parametrize(
         "headers", [["Sec-WebSocket-Protocol: a, b"], ["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"]]
     )
-    def test_subprotocols_are_offered_in_the_clients_order(self, serve: Serve, headers: list[str]) -> None:
-        """In one header or in two; the one that was chosen stands in the 101, with the decision's headers."""
+    def test_subprotocols_keep_the_clients_order(self, serve: Serve, headers: list[str]) -> None:
+        """They may be in one header or in two; the 101 has the chosen one and the decision's headers."""
         decide = lambda server, _: server.accept("b", (("X-Served-By", "me"),))  # noqa: E731
         with serve(decide=decide) as server, server.connect(*headers) as client:
             assert server.upgrades[0].subprotocols == ("a", "b")
             assert (client.headers["sec-websocket-protocol"], client.headers["x-served-by"]) == ("b", "me")
             assert server.connection.subprotocol == "b"
 
-    def test_without_a_choice_no_subprotocol_is_agreed_on(self, serve: Serve) -> None:
-        """The client decides whether it goes on (RFC 6455, 4.2.2)."""
+    def test_no_chosen_subprotocol_sends_no_header(self, serve: Serve) -> None:
+        """The client then decides whether to go on (RFC 6455, 4.2.2)."""
         with serve() as server, server.connect("Sec-WebSocket-Protocol: a") as client:
             assert "sec-websocket-protocol" not in client.headers
             assert server.connection.subprotocol is None
@@ -177,21 +177,21 @@ class OpeningTests(WebSocketSuite):
             ("", ["X-Empty:", "X-Spaced:   y  "]),
         ],
     )
-    def test_an_upgrade_may_come_in_many_shapes(self, serve: Serve, drop: str, headers: list[str]) -> None:
-        """Firefox sends two tokens in Connection; names are in any case."""
+    def test_upgrade_variants_are_accepted(self, serve: Serve, drop: str, headers: list[str]) -> None:
+        """Firefox sends two tokens in Connection, and names may be in any case."""
         request = upgrade_request(*headers, drop=[drop])
         with serve() as server, server.socket() as sock, Client(sock, request) as client:
             assert client.echo() == b"are you there?"
 
     @pytest.mark.parametrize("bad", BAD_UPGRADES.values(), ids=BAD_UPGRADES)
-    def test_a_bad_upgrade_is_refused_and_never_decided_on(self, serve: Serve, bad: bytes) -> None:
-        """By the transport, or, as no WebSocket was asked for, by ``Acceptor.http``: in either case with 4xx."""
+    def test_invalid_upgrade_is_refused_with_4xx(self, serve: Serve, bad: bytes) -> None:
+        """The transport or ``Acceptor.http`` responds; ``Acceptor.upgrade`` is not called."""
         with serve() as server:
             assert 400 <= ask(server, bad).status < 500
             assert server.upgrades == []
 
     @pytest.mark.parametrize("version", ["", "8", "25", "13, 8", "x"])
-    def test_another_version_is_told_which_one_is_spoken(self, serve: Serve, version: str) -> None:
+    def test_other_version_gets_426_and_the_supported_one(self, serve: Serve, version: str) -> None:
         """RFC 6455, 4.4."""
         request = upgrade_request(f"Sec-WebSocket-Version: {version}", drop=["Sec-WebSocket-Version"])
         with serve() as server:
@@ -199,15 +199,15 @@ class OpeningTests(WebSocketSuite):
             assert (response.status, response.headers["sec-websocket-version"]) == (426, "13")
 
     @pytest.mark.parametrize("bad", NO_HTTP.values(), ids=NO_HTTP)
-    def test_what_is_no_http_is_refused_and_the_core_hears_nothing(self, serve: Serve, bad: bytes) -> None:
-        """Scanners and lost clients are no concern of the core's; an answer is polite, silence will do."""
+    def test_invalid_http_is_not_passed_to_the_core(self, serve: Serve, bad: bytes) -> None:
+        """The transport responds with an error or closes the connection."""
         with serve() as server:
             answer = server.ask(bad)
             assert not answer or parse_response(answer).status in (400, 426, 505)
             assert server.requests == []
 
-    def test_what_a_client_sent_wrongly_is_not_repeated(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-        """A token may stand in a request that is no good: neither log nor answer quotes it."""
+    def test_invalid_request_is_not_quoted(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+        """An invalid request may contain a token, so neither log nor response quotes it."""
         caplog.set_level(logging.DEBUG)
         with serve() as server:
             for bad in (
@@ -219,8 +219,8 @@ class OpeningTests(WebSocketSuite):
         assert "s3cret" not in caplog.text
 
     @pytest.mark.parametrize("size", [1, 7, 100])
-    def test_an_upgrade_in_small_pieces_is_as_good(self, serve: Serve, size: int) -> None:
-        """TCP cuts where it likes."""
+    def test_upgrade_in_small_pieces_is_accepted(self, serve: Serve, size: int) -> None:
+        """TCP may split the request anywhere."""
         data = upgrade_request()
         with serve() as server, server.socket() as sock:
             for at in range(0, len(data), size):
@@ -228,21 +228,21 @@ class OpeningTests(WebSocketSuite):
             with Client(sock) as client:
                 assert client.echo() == b"are you there?"
 
-    def test_frames_right_behind_the_upgrade_are_answered(self, serve: Serve) -> None:
-        """In order, before those that come later."""
+    def test_frames_right_after_the_upgrade_are_handled(self, serve: Serve) -> None:
+        """They are handled in order, before those that come later."""
         with serve() as server, server.connect(behind=frame(TEXT, b"early") + frame(TEXT, b"bird")) as client:
             assert [client.read_message(), client.read_message()] == [(TEXT, b"early"), (TEXT, b"bird")]
             assert client.echo() == b"are you there?"
 
-    def test_one_stray_byte_behind_the_upgrade_harms_nobody(self, serve: Serve) -> None:
-        """It is the first half of a header."""
+    def test_one_byte_after_the_upgrade_is_kept(self, serve: Serve) -> None:
+        """It is the first half of a frame's header."""
         message = frame(TEXT, b"whole")
         with serve() as server, server.connect(behind=message[:1]) as client:
             client.send(message[1:])
             assert client.read_message() == (TEXT, b"whole")
 
-    def test_a_close_frame_right_behind_the_upgrade_is_answered(self, serve: Serve) -> None:
-        """The shortest connection there is."""
+    def test_close_frame_right_after_the_upgrade_ends(self, serve: Serve) -> None:
+        """The shortest possible connection ends with both close frames."""
         with serve() as server, server.connect(behind=close(1000)) as client:
             assert client.close_code() == 1000
 
@@ -250,18 +250,18 @@ class OpeningTests(WebSocketSuite):
 
     @pytest.mark.parametrize("count", [129, 3000])
     def test_too_many_headers_are_refused(self, serve: Serve, count: int) -> None:
-        """By their number, and by their bytes."""
+        """The limits are the number of headers and their bytes."""
         with serve() as server:
             refused_for_its_size(server, upgrade_request(*[f"X-{at}: y" for at in range(count - 5)]))
 
-    def test_as_many_headers_as_are_allowed_pass(self, serve: Serve) -> None:
-        """The limit is the limit."""
+    def test_max_headers_is_accepted(self, serve: Serve) -> None:
+        """A request with exactly ``max_headers`` headers is accepted."""
         with serve() as server, server.connect(*[f"X-{at}: y" for at in range(128 - 5)]) as client:
             assert client.echo() == b"are you there?"
 
     @pytest.mark.parametrize("wanted", [0, 1])
-    def test_max_header_bytes_passes_and_one_byte_more_is_refused(self, serve: Serve, wanted: int) -> None:
-        """Counted from the first byte to the empty line."""
+    def test_max_header_bytes_is_exact(self, serve: Serve, wanted: int) -> None:
+        """The head counts from the first byte to the empty line; one byte more is refused."""
         limit = 3000
         missing = limit - len(upgrade_request("X: "))
         request = upgrade_request("X: " + "y" * (missing + wanted))
@@ -276,29 +276,29 @@ class OpeningTests(WebSocketSuite):
         "request_", [upgrade_request, lambda *headers: GET[:-2] + headers[0].encode() + b"\r\n\r\n"]
     )
     @pytest.mark.parametrize("size", [20_000, 1_000_000, 9_000_000])
-    def test_a_head_over_the_limit_is_refused(self, serve: Serve, request_: Any, size: int) -> None:
-        """However far over it."""
+    def test_head_over_the_limit_is_refused(self, serve: Serve, request_: Any, size: int) -> None:
+        """It is refused however far it is over the limit."""
         with serve() as server:
             refused_for_its_size(server, request_("X: " + "y" * size))
 
-    def test_a_request_line_over_the_limit_is_refused(self, serve: Serve) -> None:
-        """It is part of the head; 414 says it too."""
+    def test_request_line_over_the_limit_is_refused(self, serve: Serve) -> None:
+        """The request line is a part of the head; status 414 is allowed too."""
         with serve() as server:
             refused_for_its_size(server, upgrade_request(target="/" + "x" * 20_000), 414, 431)
 
     @pytest.mark.parametrize("sent", [b"", b"GET", upgrade_request()[:-2], b"\x16\x03\x01"])
-    def test_who_does_not_finish_the_upgrade_is_dropped_after_open_timeout(
+    def test_unfinished_upgrade_ends_after_open_timeout(
         self, serve: Serve, sent: bytes, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Without a warning in the log; at most a 408 is said."""
+        """The log has no warning, and the response is 408 or none."""
         with serve(Limits(open_timeout=0.3)) as server:
             answer = server.ask(sent)
             assert not answer or parse_response(answer).status == 408
             assert server.requests == []
         assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
-    def test_one_byte_after_another_does_not_stretch_open_timeout(self, serve: Serve) -> None:
-        """The deadline is one for the whole opening."""
+    def test_slow_upgrade_ends_after_open_timeout(self, serve: Serve) -> None:
+        """One deadline covers the whole handshake, so single bytes do not extend it."""
         with serve(Limits(open_timeout=0.3)) as server, server.socket() as sock:
             sock.sendall(upgrade_request()[:-2] + b"X: ")
 
@@ -316,8 +316,8 @@ class OpeningTests(WebSocketSuite):
             assert server.requests == []
 
     @pytest.mark.parametrize("probe", ["connects", "resets", "half-closes", "sends nonsense and leaves"])
-    def test_a_port_scanner_leaves_no_trace(self, serve: Serve, probe: str, caplog: pytest.LogCaptureFixture) -> None:
-        """No traceback, no warning, and the next client is served."""
+    def test_port_scan_logs_nothing(self, serve: Serve, probe: str, caplog: pytest.LogCaptureFixture) -> None:
+        """There is no traceback and no warning, and the next client is served."""
         with serve() as server:
             sock = server.socket()
             if probe == "resets":
@@ -334,10 +334,10 @@ class OpeningTests(WebSocketSuite):
 
     # Plain HTTP ---------------------------------------------------------------------------------------------------
 
-    def test_a_request_that_asks_for_no_websocket_is_the_cores_to_answer(self, serve: Serve) -> None:
-        """With path, query, headers and addresses; status, headers and body go out as the core gave them."""
+    def test_plain_request_gets_the_cores_response(self, serve: Serve) -> None:
+        """The core gets path, query, headers and addresses; its status, headers and body are sent unchanged."""
         with serve() as server:
-            server.answer = HttpAnswer(200, b"{}\n", (("Content-Type", "application/json"), ("X-A", "1")))
+            server.answer = PlainResponse(200, b"{}\n", (("Content-Type", "application/json"), ("X-A", "1")))
             response = ask(server, GET)
             assert (response.status, response.body) == (200, b"{}\n")
             assert (response.headers["content-type"], response.headers["x-a"]) == ("application/json", "1")
@@ -349,55 +349,53 @@ class OpeningTests(WebSocketSuite):
             assert (request.tls, request.subprotocols, server.upgrades) == (False, (), [])
 
     @pytest.mark.parametrize("method", ["POST", "OPTIONS", "DELETE"])
-    def test_any_method_is_the_cores_to_answer(self, serve: Serve, method: str) -> None:
-        """A health check may be asked for in more ways than one."""
+    def test_plain_request_can_have_any_method(self, serve: Serve, method: str) -> None:
+        """A health check may use any method."""
         with serve() as server:
             assert ask(server, GET.replace(b"GET", method.encode())).status == 426
             assert server.requests[0].method == method
 
-    def test_http_1_0_is_answered_too(self, serve: Serve) -> None:
-        """Old load balancers ask so, without a Host."""
+    def test_http_1_0_gets_a_response(self, serve: Serve) -> None:
+        """Old load balancers send HTTP/1.0 without a Host header."""
         with serve() as server:
             assert ask(server, b"GET /health HTTP/1.0\r\n\r\n").status == 426
             assert server.requests[0].path == "/health"
 
-    def test_head_is_answered_without_a_body(self, serve: Serve) -> None:
-        """With the length that GET would have had (RFC 9110, 9.3.2)."""
+    def test_head_gets_no_body(self, serve: Serve) -> None:
+        """The length is that of the response to GET (RFC 9110, 9.3.2)."""
         with serve() as server:
             response = parse_response(server.ask(GET.replace(b"GET", b"HEAD")))
             assert (response.status, response.headers["content-length"], response.body) == (426, "15", b"")
 
     @pytest.mark.parametrize("status", [204, 404, 499, 503])
     def test_any_final_status_can_be_sent(self, serve: Serve, status: int) -> None:
-        """Also one that has no name; 204 has no length (RFC 9110, 8.6)."""
+        """A status may have no standard name; 204 has no length (RFC 9110, 8.6)."""
         with serve() as server:
-            server.answer = HttpAnswer(status)
+            server.answer = PlainResponse(status)
             response = parse_response(server.ask(GET))
             assert (response.status, "content-length" in response.headers) == (status, status != 204)
 
-    def test_a_large_body_arrives_whole(self, serve: Serve) -> None:
-        """Although the connection is closed right behind it, and the client reads late."""
+    def test_large_body_arrives_whole(self, serve: Serve) -> None:
+        """The connection is closed right after the body, and the client reads late."""
         with serve() as server, server.socket() as sock:
-            server.answer = HttpAnswer(200, bytes(range(256)) * 20_000)
+            server.answer = PlainResponse(200, bytes(range(256)) * 20_000)
             sock.sendall(GET)
             until(lambda: server.requests)
             assert parse_response(read_all(sock)).body == server.answer.body
 
-    def test_an_answer_that_raises_is_500_and_logged(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-        """What it raised is the log's, not the client's."""
+    def test_http_raising_is_500_and_logged(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+        """The log has the error, and the client does not get it."""
         with serve() as server:
             server.answer = RuntimeError("of the test")
             response = ask(server, GET)
             assert (response.status, b"of the test" in response.body) == (500, False)
         assert [record for record in caplog.records if record.exc_info and record.levelno >= logging.ERROR]
 
-    def test_a_header_that_would_split_the_answer_is_not_sent(
-        self, serve: Serve, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """A line break in a name or value is the core's mistake: 500, and logged."""
+    def test_header_with_line_break_is_500_and_logged(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+        """A line break in a name or value is an error of the core."""
         with serve() as server:
             for header in (("X", "a\r\nSet-Cookie: b"), ("X\nSet-Cookie: b", "a")):
-                server.answer = HttpAnswer(200, b"", (header,))
+                server.answer = PlainResponse(200, b"", (header,))
                 response = ask(server, GET)
                 assert (response.status, "set-cookie" in response.headers) == (500, False)
         assert [record for record in caplog.records if record.levelno >= logging.ERROR]

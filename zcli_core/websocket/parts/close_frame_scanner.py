@@ -1,24 +1,28 @@
-"""Finding the client's close frame in data that is not read any more."""
+"""Finding the client's close frame in data that is not decoded any more."""
 
 from __future__ import annotations
 
 from zcli_core.websocket.parts.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT
 
 
-class Skipper:
-    """Walks from frame header to frame header and keeps nothing of what lies between.
+class CloseFrameScanner:
+    """Goes from frame header to frame header and keeps nothing of the payloads.
 
     It is for a connection on which the server has sent its close frame: the messages that still come are dropped until
-    the client's close frame, without the cost of decoding them. The first frame may be one that breaks the protocol.
-    After another such frame nothing is found any more, because there is no telling where the next one begins.
+    the client's close frame, without the cost of decoding them. The first frame may violate the protocol. After another
+    invalid frame no close frame is found, because the start of the next frame is unknown.
     """
 
     __slots__ = ("_closing", "_first", "_header", "_lost", "_missing")
 
     def __init__(self, missing: int = 0) -> None:
-        """Begin in the middle of a frame of which ``missing`` bytes are still to come, or in front of one."""
+        """Begin in the middle of a frame.
+
+        Args:
+            missing: Bytes of that frame that have not come; 0 begins in front of a frame.
+        """
         self._missing = missing
-        #: The beginning of a frame header that has not come as a whole.
+        #: The beginning of a frame header that is not complete.
         self._header = b""
         self._first = True
         self._lost = False
@@ -26,7 +30,7 @@ class Skipper:
         self._closing = False
 
     def feed(self, data: bytes | memoryview) -> bool:
-        """Take what has come; whether a whole close frame was among it."""
+        """Take received bytes; return whether a whole close frame was among them."""
         if self._header:
             data = self._header + data
             self._header = b""
@@ -52,7 +56,7 @@ _OPCODES = (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG)
 
 
 def _end_of_frame(data: bytes | memoryview, start: int) -> int | None:
-    """Where the frame ends that begins there; None if its header is not complete (RFC 6455, 5.2)."""
+    """Return the end of the frame that begins there; None if its header is not complete (RFC 6455, 5.2)."""
     have = len(data) - start
     if have < 2:
         return None

@@ -1,4 +1,4 @@
-"""Part of the WebSocket contract suite: where a transport listens, over what, and how it stops."""
+"""Contract suite, part: endpoints, TLS, and listeners that stop."""
 
 from __future__ import annotations
 
@@ -14,19 +14,35 @@ from pathlib import Path
 import pytest
 
 from zcli_core.testing.certificates import AUTHORITY, client_tls, server_tls
-from zcli_core.testing.websocket_deciding import Undecided
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, TEXT, close, frame
-from zcli_core.testing.websocket_peer import PATIENCE, Client, Frame, read_all, until, upgrade_request
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Closed, ClosedBy, Endpoint, HttpAnswer, Limits, Refuse
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+    PATIENCE,
+    Client,
+    Frame,
+    read_all,
+    until,
+    upgrade_request,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.decisions import Undecided
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import (
+    BINARY,
+    CLOSE,
+    TEXT,
+    close,
+    frame,
+)
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import ServerUnderTest
+from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.suite import (
+    Serve,
+    WebSocketSuite,
+)
+from zcli_core.websocket.contract import Closed, ClosedBy, Endpoint, Limits, PlainResponse, Refuse
 
 needs_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
 needs_reuse_port = pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="the system has no SO_REUSEPORT")
 
 
 def serves_tls(server: ServerUnderTest) -> bool:
-    """Whether a client gets in over TLS and is answered; on a loaded machine it may be later than ``open_timeout``."""
+    """Return whether a client is served over TLS; on a loaded machine this may take longer than ``open_timeout``."""
     try:
         with server.connect(tls=client_tls()) as client:
             return client.echo() == b"are you there?"
@@ -35,28 +51,28 @@ def serves_tls(server: ServerUnderTest) -> bool:
 
 
 def has_ipv6() -> bool:
-    """Whether this machine has ::1."""
+    """Return whether this machine has the address ::1."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as sock:
         sock.bind(("::1", 0))
         return True
     return False
 
 
-class PlaceTests(WebSocketSuite):
+class ListeningTests(WebSocketSuite):
     """Ports, Unix sockets, TLS, and listeners that stop."""
 
     # Ports --------------------------------------------------------------------------------------------------------
 
-    def test_port_0_is_a_free_port_that_the_listener_tells(self, serve: Serve) -> None:
-        """On the host that was asked for."""
+    def test_port_0_is_a_free_port_in_addresses(self, serve: Serve) -> None:
+        """The listener picks a free port on the given host."""
         with serve() as one, serve() as two:
             assert one.port != two.port
             (address,) = one.listener.addresses
             assert address == ("127.0.0.1", one.port)
 
     @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
-    def test_it_listens_on_ipv6(self, serve: Serve) -> None:
-        """Addresses have four parts there."""
+    def test_ipv6_addresses_have_four_parts(self, serve: Serve) -> None:
+        """The listener and its clients have IPv6 addresses."""
         with serve(endpoint=Endpoint("::1", 0)) as server, server.connect() as client:
             assert client.echo() == b"are you there?"
             (address,) = server.listener.addresses
@@ -64,14 +80,14 @@ class PlaceTests(WebSocketSuite):
             assert address[0] == "::1"
             assert server.upgrades[0].remote_address == client.sock.getsockname()
 
-    def test_a_port_in_use_is_an_oserror(self, serve: Serve) -> None:
-        """The core says it in a sentence."""
+    def test_port_in_use_raises_oserror(self, serve: Serve) -> None:
+        """The core turns the error into a sentence."""
         with serve() as server, pytest.raises(OSError), serve(endpoint=Endpoint(port=server.port)):
             pass
 
     @needs_reuse_port
-    def test_two_listeners_share_a_port_that_both_asked_to_reuse(self, serve: Serve) -> None:
-        """As two processes would."""
+    def test_reuse_port_shares_a_port(self, serve: Serve) -> None:
+        """Two listeners use one port, as two processes would."""
         shared = Endpoint(port=0, reuse_port=True)
         with serve(endpoint=shared) as one, serve(endpoint=replace(shared, port=one.port)) as two:
             for _ in range(200):
@@ -82,8 +98,8 @@ class PlaceTests(WebSocketSuite):
             assert one.connections
             assert two.connections
 
-    def test_one_transport_may_listen_twice(self, serve: Serve) -> None:
-        """With limits and acceptors of their own."""
+    def test_transport_can_listen_twice(self, serve: Serve) -> None:
+        """Each listener has its own limits and acceptor."""
         with serve(Limits(max_size=10)) as small, serve() as large, small.connect() as one, large.connect() as two:
             assert two.echo(b"more than ten bytes") == b"more than ten bytes"
             one.send(frame(TEXT, b"more than ten bytes"))
@@ -93,8 +109,8 @@ class PlaceTests(WebSocketSuite):
     # Unix sockets -------------------------------------------------------------------------------------------------
 
     @needs_unix
-    def test_a_unix_socket_serves_and_is_removed(self, serve: Serve, tmp_path: Path) -> None:
-        """It has no addresses, nor have its clients; the next listener finds its place free."""
+    def test_unix_socket_is_removed_on_close(self, serve: Serve, tmp_path: Path) -> None:
+        """Neither the listener nor its clients have addresses, and the next listener can bind the path."""
         path = tmp_path / "s"
         for _ in range(2):
             with serve(endpoint=Endpoint(host=None, port=0, unix_path=path)) as server:
@@ -106,8 +122,8 @@ class PlaceTests(WebSocketSuite):
             assert not path.exists()
 
     @needs_unix
-    def test_a_unix_socket_has_the_mode_that_was_asked_for(self, serve: Serve, tmp_path: Path) -> None:
-        """Whatever the umask says; the owner stays who it was where none was asked for."""
+    def test_unix_socket_has_the_given_mode(self, serve: Serve, tmp_path: Path) -> None:
+        """The umask has no effect, and the owner is unchanged without a setting."""
         path = tmp_path / "s"
         for mode in (0o660, 0o606, 0o600):
             with serve(endpoint=Endpoint(host=None, port=0, unix_path=path, unix_mode=mode)) as server:
@@ -116,10 +132,10 @@ class PlaceTests(WebSocketSuite):
                 with server.connect() as client:
                     assert client.echo() == b"are you there?"
 
-    # Sockets that are there already -------------------------------------------------------------------------------
+    # Given sockets -----------------------------------------------------------------------------------------------
 
-    def test_it_serves_on_sockets_that_listen_already(self, serve: Serve) -> None:
-        """On each of them, and closes them in the end."""
+    def test_given_sockets_are_served_and_closed(self, serve: Serve) -> None:
+        """The listener serves on each of them and closes them in the end."""
         passed = tuple(socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         names = [sock.getsockname() for sock in passed]
         with serve(endpoint=Endpoint(sockets=passed)) as server:
@@ -132,8 +148,8 @@ class PlaceTests(WebSocketSuite):
                 assert sock.connect_ex(name) != 0
 
     @needs_unix
-    def test_a_passed_unix_socket_keeps_its_file(self, serve: Serve, tmp_path: Path) -> None:
-        """It belongs to whoever has passed the socket on."""
+    def test_given_unix_socket_keeps_its_file(self, serve: Serve, tmp_path: Path) -> None:
+        """The file belongs to the process that has passed the socket."""
         path = tmp_path / "s"
         passed = socket.socket(socket.AF_UNIX)
         passed.bind(str(path))
@@ -149,8 +165,8 @@ class PlaceTests(WebSocketSuite):
 
     # TLS ----------------------------------------------------------------------------------------------------------
 
-    def test_a_certificate_that_the_client_rejects_is_told(self, serve: Serve) -> None:
-        """By the TLS alert, to Acceptor.refused; the next client is served."""
+    def test_certificate_rejected_by_client_is_reported(self, serve: Serve) -> None:
+        """The TLS alert is passed to Acceptor.refused, and the next client is served."""
         with serve(endpoint=Endpoint(port=0, tls=server_tls())) as server:
             with server.socket() as sock, pytest.raises(ssl.SSLError):
                 ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
@@ -160,8 +176,8 @@ class PlaceTests(WebSocketSuite):
             with server.connect(tls=client_tls()) as client:
                 assert client.echo() == b"are you there?"
 
-    def test_the_clients_certificate_is_told(self, serve: Serve) -> None:
-        """Where the context asks for one; None where it does not."""
+    def test_client_certificate_is_in_the_request(self, serve: Serve) -> None:
+        """It is None if the TLS context does not request one."""
         tls = server_tls()
         tls.load_verify_locations(cadata=AUTHORITY)
         tls.verify_mode = ssl.CERT_OPTIONAL
@@ -170,8 +186,8 @@ class PlaceTests(WebSocketSuite):
             assert server.upgrades[0].client_certificate is None
 
     @pytest.mark.parametrize("size", [10, 1_000_000])
-    def test_it_serves_over_tls(self, serve: Serve, size: int) -> None:
-        """And tells the core so."""
+    def test_tls_client_is_served(self, serve: Serve, size: int) -> None:
+        """The request has ``tls`` set."""
         with serve(endpoint=Endpoint(port=0, tls=server_tls())) as server:
             with server.connect(tls=client_tls()) as client:
                 assert client.echo(b"x" * size, BINARY) == b"x" * size
@@ -182,9 +198,9 @@ class PlaceTests(WebSocketSuite):
             assert server.upgrades[0].remote_address is not None
 
     @pytest.mark.parametrize("way", ["refused", "answered", "closed", "breach"])
-    def test_the_last_word_arrives_over_tls(self, serve: Serve, way: str) -> None:
-        """Although the client has sent more than was read, and closes nothing by itself."""
-        decisions = {"refused": Refuse(1008, "no"), "answered": HttpAnswer(403)}
+    def test_tls_client_gets_the_last_response(self, serve: Serve, way: str) -> None:
+        """The client has sent more than was read, and does not close the connection itself."""
+        decisions = {"refused": Refuse(1008, "no"), "answered": PlainResponse(403)}
         expected = {
             "refused": b"\x03\xf0no",
             "answered": b"HTTP/1.1 403 ",
@@ -199,15 +215,13 @@ class PlaceTests(WebSocketSuite):
             client_tls().wrap_socket(server.socket(), server_hostname="localhost") as sock,
         ):
             sock.sendall(upgrade_request() + (close(1000) if way == "closed" else frame(3)))
-            with contextlib.suppress(OSError):  # after its last word the server need not listen
+            with contextlib.suppress(OSError):  # the server need not read after its last response
                 sock.sendall(frame(TEXT, b"x" * 50_000))
             assert expected[way] in read_all(sock)
 
     @pytest.mark.parametrize("way", ["says nothing", "half a hello", "speaks plain HTTP", "distrusts us", "leaves"])
-    def test_a_tls_handshake_that_fails_is_no_news(
-        self, serve: Serve, way: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """It is over within ``open_timeout``, without a warning in the log; the next client is served."""
+    def test_failed_tls_handshake_logs_nothing(self, serve: Serve, way: str, caplog: pytest.LogCaptureFixture) -> None:
+        """It ends within ``open_timeout`` without a warning in the log, and the next client is served."""
         waits = way in ("says nothing", "half a hello")
         limits = Limits(open_timeout=0.5 if waits else PATIENCE, close_timeout=0.5)
         with serve(limits, Endpoint(port=0, tls=server_tls())) as server:
@@ -226,11 +240,11 @@ class PlaceTests(WebSocketSuite):
             until(lambda: serves_tls(server), "the next client was not served")
         assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
-    def test_who_finishes_the_tls_handshake_and_says_nothing_is_dropped(self, serve: Serve) -> None:
-        """``open_timeout`` covers both."""
+    def test_silent_tls_client_ends_after_open_timeout(self, serve: Serve) -> None:
+        """``open_timeout`` covers the TLS handshake and the request together."""
         with serve(Limits(open_timeout=0.4), Endpoint(port=0, tls=server_tls())) as server:
             with (
-                contextlib.suppress(ssl.SSLError, ConnectionError),  # on a loaded machine within the handshake
+                contextlib.suppress(ssl.SSLError, ConnectionError),  # on a loaded machine this ends the handshake
                 client_tls().wrap_socket(server.socket(), server_hostname="localhost") as sock,
             ):
                 assert read_all(sock) == b""
@@ -238,8 +252,8 @@ class PlaceTests(WebSocketSuite):
 
     # Stopping -----------------------------------------------------------------------------------------------------
 
-    def test_a_port_is_free_at_once_when_the_listener_stops_accepting(self, serve: Serve) -> None:
-        """While its connections are still there, and go on."""
+    def test_stop_accepting_frees_the_port_at_once(self, serve: Serve) -> None:
+        """Its open connections go on."""
         with serve() as server, server.connect() as client:
             port = server.port
             server.call(server.listener.stop_accepting)
@@ -247,18 +261,18 @@ class PlaceTests(WebSocketSuite):
                 socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
             with serve(endpoint=Endpoint(port=port)) as other, other.connect() as another:
                 assert another.echo() == client.echo() == b"are you there?"
-            server.call(server.listener.stop_accepting)  # harmless
+            server.call(server.listener.stop_accepting)  # a second call does nothing
 
-    def test_who_has_asked_for_nothing_yet_is_dropped_when_the_listener_stops_accepting(self, serve: Serve) -> None:
-        """In the middle of a request."""
+    def test_stop_accepting_drops_unfinished_requests(self, serve: Serve) -> None:
+        """A client in the middle of its request is closed."""
         with serve() as server, server.socket() as silent, server.socket() as slow, server.connect():
             slow.sendall(upgrade_request()[:-2])
             server.call(server.listener.stop_accepting)
             assert read_all(silent) == read_all(slow) == b""
             assert len(server.requests) == 1
 
-    def test_who_is_undecided_is_dropped_when_the_listener_stops_accepting(self, serve: Serve) -> None:
-        """And the decision is cancelled."""
+    def test_stop_accepting_cancels_decisions(self, serve: Serve) -> None:
+        """The client is closed, and its decision is cancelled."""
         undecided = Undecided()
         with serve(decide=undecided) as server, server.socket() as sock:
             sock.sendall(upgrade_request())
@@ -267,8 +281,8 @@ class PlaceTests(WebSocketSuite):
             assert read_all(sock) == b""
             until(lambda: undecided.outcome == "cancelled")
 
-    def test_a_listener_that_closes_says_so_to_all_and_leaves_nothing(self, serve: Serve) -> None:
-        """Whoever answers is gone at once, whoever does not after ``close_timeout``."""
+    def test_listener_close_closes_every_connection(self, serve: Serve) -> None:
+        """Clients that respond are closed at once, the others after ``close_timeout``."""
         with serve(Limits(close_timeout=0.4)) as server, contextlib.ExitStack() as stack:
             clients = [stack.enter_context(server.connect()) for _ in range(20)]
             silent = stack.enter_context(server.connect())
@@ -284,8 +298,8 @@ class PlaceTests(WebSocketSuite):
             assert silent.close_code() == 1012
             assert read_all(bare) == b""
 
-    def test_a_listener_that_closes_without_a_word_says_1001(self, serve: Serve) -> None:
-        """The core's is a server that goes away (RFC 6455, 7.4.1)."""
+    def test_listener_close_sends_1001_by_default(self, serve: Serve) -> None:
+        """1001 means that the server is going away (RFC 6455, 7.4.1)."""
         with serve() as server, server.connect() as client:
             closing = server.start(server.listener.close())
             assert client.read() == Frame(CLOSE, b"\x03\xe9")
@@ -293,14 +307,14 @@ class PlaceTests(WebSocketSuite):
             closing.result(PATIENCE)
             assert server.closed == [Closed(1001, "", ClosedBy.SERVER)]
 
-    def test_a_listener_that_has_closed_may_be_closed_again(self, serve: Serve) -> None:
-        """There is nothing left to do."""
+    def test_listener_close_twice_does_nothing(self, serve: Serve) -> None:
+        """A second close has no effect."""
         with serve() as server:
             for _ in range(2):
                 server.wait(server.listener.close())
 
-    def test_a_port_can_be_taken_again_at_once(self, serve: Serve) -> None:
-        """Although the server has ended the connections itself, and the system remembers them for a minute."""
+    def test_port_can_be_bound_again_at_once(self, serve: Serve) -> None:
+        """This holds although the server has closed the connections, and the system keeps them for a minute."""
         port = 0
         for _ in range(3):
             with serve(endpoint=Endpoint(port=port)) as server, server.connect() as client:

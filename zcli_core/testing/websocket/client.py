@@ -1,4 +1,4 @@
-"""The client's side of a WebSocket for tests: one that sends any bytes at all and reads the server's frames."""
+"""A WebSocket client for tests. It sends any bytes, valid or not, and reads the server's frames."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from zcli_core.testing.websocket_frames import CLOSE, frame
+from zcli_core.testing.websocket.transport_contract.frames import CLOSE, frame
 
-#: Seconds after which a test gives up. Nothing takes nearly as long on a machine that is merely busy.
+#: Seconds after which a test fails; far more than any step takes on a busy machine.
 PATIENCE = 10.0
 
-#: The Sec-WebSocket-Key of RFC 6455, 1.3, and the answer that it must have.
+#: The Sec-WebSocket-Key of RFC 6455, 1.3, and the required response.
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
-#: What a client that speaks permessage-deflate offers, as browsers do.
+#: The offer of permessage-deflate that browsers send.
 DEFLATE_OFFER = "permessage-deflate; client_max_window_bits"
 
 T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], what: str = "the condition did not come true", seconds: float = PATIENCE) -> T:
-    """What the condition gives as soon as it is true; AssertionError with ``what`` after so many seconds."""
+    """Return the result of the condition as soon as it is true; raise AssertionError with ``what`` at the deadline."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
@@ -37,7 +37,7 @@ def until(condition: Callable[[], T], what: str = "the condition did not come tr
 
 
 def upgrade_request(*headers: str, target: str = "/chat", drop: Sequence[str] = (), version: str = "1.1") -> bytes:
-    """A proper upgrade (RFC 6455, 4.1), with more headers or, by name, fewer; headers are sent as ISO-8859-1."""
+    """Return a valid upgrade (RFC 6455, 4.1), with headers added or, by name, removed, in ISO-8859-1."""
     lines = [
         "Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {KEY}",
         "Sec-WebSocket-Version: 13",
@@ -50,7 +50,7 @@ def upgrade_request(*headers: str, target: str = "/chat", drop: Sequence[str] = 
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """What comes until the other side closes or resets. AssertionError if it does neither."""
+    """Read until the server closes or resets the connection. Raises AssertionError if it does neither."""
     data = b""
     try:
         while piece := sock.recv(65536):
@@ -65,13 +65,13 @@ def read_all(sock: socket.socket) -> bytes:
 
 
 def reset(sock: socket.socket) -> None:
-    """Close with a TCP reset, as a client that crashes may."""
+    """Close with a TCP reset, as a client that crashes does."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
 
 def send_until_stalled(sock: socket.socket, data: bytes, quiet: float = 0.3) -> int:
-    """Send until the other side has taken nothing for ``quiet`` seconds, or all; the bytes that went out."""
+    """Send until the server has accepted nothing for ``quiet`` seconds; return the number of bytes that were sent."""
     sent = 0
     view = memoryview(data)
     before = sock.gettimeout()
@@ -84,7 +84,7 @@ def send_until_stalled(sock: socket.socket, data: bytes, quiet: float = 0.3) -> 
 
 
 class HttpResponse(NamedTuple):
-    """An HTTP answer, taken apart; header names are in lower case."""
+    """A parsed HTTP response; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -92,7 +92,7 @@ class HttpResponse(NamedTuple):
 
 
 def parse_response(answer: bytes) -> HttpResponse:
-    """An answer's bytes, up to the end of the connection, taken apart. AssertionError for what is none."""
+    """Parse the bytes of a response, up to the end of the connection. Raises AssertionError if they are not valid."""
     head, end, body = answer.partition(b"\r\n\r\n")
     if not end or not head.startswith(b"HTTP/1.1 "):
         raise AssertionError(f"no complete HTTP/1.1 answer: {answer[:200]!r}")
@@ -105,7 +105,7 @@ def parse_response(answer: bytes) -> HttpResponse:
 
 
 class Frame(NamedTuple):
-    """A frame of the server's."""
+    """A frame that the server sent."""
 
     opcode: int
     payload: bytes
@@ -114,7 +114,7 @@ class Frame(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """What a server sent last: the frames before its close frame, and that frame's code (None: empty) and reason."""
+    """The last frames of a server: those before its close frame, and its close code (None: empty) and reason."""
 
     before: list[Frame]
     code: int | None
@@ -128,7 +128,7 @@ class Client:
     """
 
     def __init__(self, sock: socket.socket, request: bytes | None = None) -> None:
-        """Upgrade over a connected socket with that request, or one that was sent before."""
+        """Upgrade over a connected socket with the request, or with one that was sent before."""
         self.sock = sock
         self._buffer = b""
         self._inflater: Any = None
@@ -139,7 +139,7 @@ class Client:
         except BaseException:
             sock.close()
             raise
-        #: The answer to an offer of compression; empty if nothing was agreed on.
+        #: The Sec-WebSocket-Extensions of the response; empty if nothing was agreed on.
         self.extensions = self.headers.get("sec-websocket-extensions", "")
 
     def __enter__(self) -> Client:
@@ -161,11 +161,11 @@ class Client:
     # Sending ------------------------------------------------------------------------------------------------------
 
     def send(self, *frames: bytes) -> None:
-        """Send bytes in one go."""
+        """Send bytes in one call."""
         self.sock.sendall(b"".join(frames))
 
     def try_to_send(self, data: bytes) -> bool:
-        """Send to a server that may have had enough; whether it went out."""
+        """Send to a server that may have closed; return whether that succeeded."""
         try:
             self.sock.sendall(data)
         except OSError:
@@ -174,7 +174,7 @@ class Client:
 
     @property
     def window_bits(self) -> int:
-        """The window that this client may compress with."""
+        """The window that this client may compress with, as a power of two."""
         _, found, rest = self.extensions.partition("client_max_window_bits=")
         return int(rest.partition(";")[0].strip('" ')) if found else 15
 
@@ -197,7 +197,7 @@ class Client:
         return taken
 
     def read(self) -> Frame:
-        """The next frame. EOFError at the end, AssertionError for a masked one (RFC 6455, 5.1)."""
+        """Return the next frame. Raises EOFError at the end, AssertionError for a masked frame (RFC 6455, 5.1)."""
         first, length = self._take(2)
         if length >= 0x80:
             raise AssertionError("a server must not mask its frames (RFC 6455, 5.1)")
@@ -208,7 +208,7 @@ class Client:
         return Frame(first & 0x0F, self._take(length), bool(first & 0x80), first >> 4 & 7)
 
     def read_message(self) -> tuple[int, bytes]:
-        """Opcode and payload of the next message, which may be fragmented or compressed; no control frame."""
+        """Return opcode and payload of the next message, which may be fragmented or compressed."""
         opcode, payload, fin, rsv = self.read()
         while not fin:
             _, more, fin, _ = self.read()
@@ -216,19 +216,19 @@ class Client:
         return opcode, self._inflate(payload) if rsv == 4 else payload
 
     def inflated(self, answer: Frame) -> tuple[int, bytes]:
-        """Opcode and payload of a frame that is a whole message, compressed or not. Each frame once, in order."""
+        """Return opcode and payload of a message in one frame, compressed or not. Call it for each frame in order."""
         return answer.opcode, self._inflate(answer.payload) if answer.rsv == 4 else answer.payload
 
     def _inflate(self, payload: bytes) -> bytes:
         if not self.extensions:
             raise AssertionError("a compressed message, and compression was not agreed on")
-        if self._inflater is None:  # kept, for the server may refer to messages before (RFC 7692, 7.2.2)
+        if self._inflater is None:  # kept, because the server may refer to earlier messages (RFC 7692, 7.2.2)
             self._inflater = zlib.decompressobj(-15)
         data: bytes = self._inflater.decompress(payload + b"\x00\x00\xff\xff")
         return data
 
     def read_to_end(self) -> list[Frame]:
-        """Every frame until the server closes TCP. A close frame is answered with the end of our data."""
+        """Read every frame until the server closes TCP. After a close frame, the client ends its data."""
         frames = []
         with contextlib.suppress(EOFError):
             while True:
@@ -238,7 +238,7 @@ class Client:
         return frames
 
     def send_end(self) -> None:
-        """Say that nothing more is sent: by the end of TCP's data, over TLS by a close frame."""
+        """End the client's data: with TCP's FIN, over TLS with a close frame."""
         if isinstance(self.sock, ssl.SSLSocket):
             self.try_to_send(frame(CLOSE, b"\x03\xe8"))
         else:
@@ -246,7 +246,7 @@ class Client:
                 self.sock.shutdown(socket.SHUT_WR)
 
     def ending(self) -> Ending:
-        """What the server sends until it closes TCP, its last frame being a close frame."""
+        """Read until the server closes TCP; the last frame must be a close frame."""
         frames = self.read_to_end()
         if not frames or frames[-1].opcode != CLOSE:
             raise AssertionError(f"the server left without a close frame, after {frames[-3:]}")
@@ -256,13 +256,13 @@ class Client:
         return Ending(before, int.from_bytes(last.payload[:2], "big"), last.payload[2:].decode())
 
     def close_code(self) -> int | None:
-        """The code of the server's close frame, which must be the only thing that it sends."""
+        """Return the code of the server's close frame, which must be the only frame that it sends."""
         before, code, _ = self.ending()
         if before:
             raise AssertionError(f"frames before the close frame: {before[:3]}")
         return code
 
     def echo(self, payload: bytes = b"are you there?", opcode: int = 0x1) -> bytes:
-        """Send a message and read the answer's payload."""
+        """Send a message and return the payload of the response."""
         self.send(frame(opcode, payload))
         return self.read_message()[1]

@@ -1,17 +1,16 @@
 """The decoder: bytes in, messages and control frames out, in order. It does no input or output.
 
-A message that comes whole, in one frame, is decoded in a few operations, compressed or not. Everything else (fragments,
-frames of which only a part has come, control frames, errors) is decoded frame by frame with a :class:`_Message` that
-holds what has come of the message so far.
+A message that comes whole, in one frame, is decoded in a few operations, compressed or not. Everything else is decoded
+frame by frame: fragments, incomplete frames, control frames and errors. A :class:`PartialMessage` then holds the part
+of the message that has come.
 
-Every limit is checked before memory is used: a frame's size on its header, the size of a compressed message while it is
-decompressed.
+Every limit is checked before memory is used: the size of a frame on its header, the size of a compressed message while
+it is decompressed.
 """
 
 from __future__ import annotations
 
 import zlib
-from codecs import utf_8_decode
 from typing import TYPE_CHECKING
 
 from zcli_core.websocket.parts.events import (
@@ -27,6 +26,7 @@ from zcli_core.websocket.parts.events import (
 )
 from zcli_core.websocket.parts.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT
 from zcli_wsproto.masking import unmask, unmask_in_python
+from zcli_wsproto.partial_message import TAIL, PartialMessage
 
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Limits
@@ -35,31 +35,28 @@ if TYPE_CHECKING:
 _TEXT_FRAME, _BINARY_FRAME = FIN | TEXT, FIN | BINARY
 _DEFLATED_FRAMES = frozenset({FIN | RSV1 | TEXT, FIN | RSV1 | BINARY})
 
-#: What a frame's first byte begins; 0 if it is not allowed.
+#: The kind of a frame, by its first byte; 0 for a byte that is not allowed.
 _MESSAGE, _CONTINUATION, _CONTROL = 1, 2, 3
 
-#: Frames above this many bytes are taken out of the read buffer directly: up to it, one more copy costs less.
+#: Frames above this many bytes are taken from the read buffer directly. For smaller ones, one more copy costs less.
 _LARGE = 32 * 1024
 
 #: Payloads below this size are unmasked without a call where that is faster.
 _IN_PLACE = 126 if unmask is unmask_in_python else 0
 
-#: What calls of :meth:`Decoder.next` do before they let other connections work: frames of messages in fragments, and
-#: steps of decompression, where each KiB of output is a step.
+#: Steps that :meth:`MessageDecoder.next` does before other connections get their turn: each frame of a message in
+#: fragments, each call of zlib, and each KiB of its output is a step.
 _STEPS_IN_A_ROW = 256
 
-#: Compressed bytes that zlib gets at once (it copies those that it does not use), and bytes that it gives at once.
+#: Bytes of the input of one call of zlib, which copies those that it does not use, and bytes of its output.
 _INPUT_STEP = 8 * 1024
 _OUTPUT_STEP = 256 * 1024
-
-#: The end of a compressed message, which is not sent (RFC 7692, 7.2.2).
-_TAIL = b"\x00\x00\xff\xff"
 
 _CORRUPT = Failure(1007, "compressed data is corrupt")
 
 
 def _first_bytes(deflate: bool) -> bytes:
-    """What each first byte begins, with and without permessage-deflate (RFC 6455, 5.2; RFC 7692, 6)."""
+    """Return the kind of frame for each first byte, with or without permessage-deflate (RFC 6455, 5.2; RFC 7692, 6)."""
     kinds = bytearray(256)
     for opcode in (CLOSE, PING, PONG):
         kinds[FIN | opcode] = _CONTROL
@@ -75,8 +72,8 @@ def _first_bytes(deflate: bool) -> bytes:
 _PLAIN_KINDS, _DEFLATE_KINDS = _first_bytes(False), _first_bytes(True)
 
 
-def _breach(first: int, kind: int, length: int, in_message: bool) -> Failure:
-    """What is wrong with the first two bytes of a frame (RFC 6455, 5.1, 5.2, 5.4 and 5.5)."""
+def _violation(first: int, kind: int, length: int, in_message: bool) -> Failure:
+    """Return what is wrong with the first two bytes of a frame (RFC 6455, 5.1, 5.2, 5.4 and 5.5)."""
     opcode = first & 0x0F
     if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
         return Failure(1002, f"unknown opcode {opcode}")
@@ -91,93 +88,10 @@ def _breach(first: int, kind: int, length: int, in_message: bool) -> Failure:
     return Failure(1002, "new message inside a message" if in_message else "continuation without a message")
 
 
-class _Message:
-    """A message that has begun and not ended, and the frame of it that is being read."""
+class MessageDecoder:
+    """Decodes what a client sends after the upgrade. Implements :class:`zcli_core.websocket.parts.delivery.Decoder`.
 
-    __slots__ = (
-        "compressed", "compressed_size", "data", "empty", "final", "mask", "missing", "more", "raw", "room", "text",
-        "valid", "waiting",
-    )  # fmt: skip
-
-    def __init__(self, first: int, room: int) -> None:
-        self.text = bool(first & TEXT)
-        self.compressed = bool(first & RSV1)
-        #: Whether nothing has to be done with a piece until all have come: :attr:`data` is then masked meanwhile.
-        self.raw = first == _BINARY_FRAME
-        #: The payload so far, decompressed. Bytes if it came in one piece.
-        self.data: bytearray | bytes = bytearray()
-        #: Bytes by which :attr:`data` may still grow.
-        self.room = room
-        #: Bytes of :attr:`data` that are whole UTF-8 characters.
-        self.valid = 0
-        #: Fragments without payload, and final deflate blocks without output.
-        self.empty = 0
-        #: Compressed bytes so far, and those that wait to be decompressed.
-        self.compressed_size = 0
-        self.waiting = b""
-        #: Whether zlib may hold output although no compressed bytes wait.
-        self.more = False
-        #: The current frame: whether it is the last, how many bytes are still to come, and the mask for the next ones.
-        self.final = False
-        self.missing = 0
-        self.mask = b""
-
-    def begin_frame(self, first: int, length: int, mask: bytes) -> None:
-        """Take the header of a frame."""
-        self.final = first >= FIN
-        self.missing = length
-        self.mask = mask
-        if not length:
-            self.empty += 1
-        if self.compressed:
-            self.compressed_size += length
-            if self.final and not length and self.compressed_size:
-                self.waiting = _TAIL
-        else:
-            self.room -= length
-
-    def take(self, piece: bytes | memoryview) -> None:
-        """Take a masked piece of the current frame. Raises UnicodeDecodeError for text that is not UTF-8."""
-        length = len(piece)
-        self.missing -= length
-        if self.raw:
-            if self.missing or self.data:
-                self.data += piece
-                if not self.missing:
-                    self.data = unmask(self.data, self.mask)
-            else:
-                self.data = unmask(piece, self.mask)
-            return
-        plain = unmask(piece, self.mask)
-        if self.missing:
-            turn = length & 3
-            self.mask = self.mask[turn:] + self.mask[:turn]
-        if self.compressed:
-            self.waiting = plain if self.missing or not self.final else plain + _TAIL
-        elif self.data or self.missing or not self.final:
-            self.append(plain, self.final and not self.missing)
-        else:
-            self.data = plain
-
-    def append(self, plain: bytes, last: bool) -> None:
-        """Add decompressed payload; text is checked as it comes, so that it fails at once (RFC 6455, 8.1)."""
-        data = self.data
-        assert isinstance(data, bytearray)
-        if not self.text or last:
-            data += plain  # the last piece of a text is checked when all of it is decoded
-        elif self.valid == len(data) and plain.isascii():
-            data += plain
-            self.valid += len(plain)
-        else:
-            data += plain
-            self.valid += utf_8_decode(data[self.valid :], "strict", False)[1]
-
-
-class Decoder:
-    """Decodes what a client sends after the upgrade.
-
-    Feed it bytes as they come and take events until there is None. After a :class:`Close` or a :class:`Failure` it
-    gives nothing more. It holds what was fed and not taken, and at most one message of up to ``max_size`` bytes.
+    Feed it bytes as they come, and call :meth:`next` until it returns None.
     """
 
     __slots__ = (
@@ -194,21 +108,21 @@ class Decoder:
         self._data = b""
         self._pos = 0
         #: The message that has begun and not ended.
-        self._message: _Message | None = None
-        #: Made for the first compressed message. It keeps the client's window over messages, unless the client forgets.
+        self._message: PartialMessage | None = None
+        #: Made for the first compressed message. It keeps the client's window between messages, if the client does.
         self._inflater: zlib._Decompress | None = None
-        #: Whether bytes that were fed are not UTF-8, which :meth:`next` says.
+        #: Whether a text that was fed is not UTF-8; :meth:`next` then returns the failure.
         self._not_utf8 = False
         self._done = False
-        #: What was done since others had their turn; see :data:`_STEPS_IN_A_ROW`.
+        #: Steps since other connections had their turn; see :data:`_STEPS_IN_A_ROW`.
         self._steps = 0
-        #: What :meth:`rest` gives after a failure.
+        #: The result of :meth:`rest` after a failure.
         self._rest: tuple[int, bytes] | None = None
-        #: Whether :meth:`next` has returned None although it can go on: others should get their turn first.
+        #: Whether :meth:`next` has returned None although it can go on: other connections get their turn first.
         self.unfinished = False
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take bytes from the network. A view is not kept: its buffer may be used again after the call."""
+        """Take bytes from the network. A view is not kept, so its buffer can be used again after the call."""
         if self._done:
             return
         if self._pos < len(self._data):
@@ -219,7 +133,7 @@ class Decoder:
         self._pos = 0
 
     def _feed_message(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Take what belongs to the current frame, so that it is not copied an extra time; the rest."""
+        """Take the bytes of the current frame without an extra copy; return the others."""
         if self._message is None:
             data = self._feed_large(data)
         message = self._message
@@ -232,7 +146,7 @@ class Decoder:
         return data
 
     def _feed_large(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Take the header of a large whole message."""
+        """Take the header of a large message in one frame; return the other bytes."""
         first, second = data[0], data[1]
         if second < 0xFE or not first & FIN or self._kinds[first] != _MESSAGE:
             return data
@@ -240,17 +154,17 @@ class Decoder:
         length = int.from_bytes(data[2 : size - 4], "big")
         if not _LARGE < length <= self._max_size or (size == 14 and length < 65536):
             return data
-        self._message = _Message(first, self._max_size)
+        self._message = PartialMessage(first, self._max_size)
         self._message.begin_frame(first, length, bytes(data[size - 4 : size]))
         return data[size:]
 
     @property
     def waiting(self) -> int:
-        """Bytes that were fed and not taken yet."""
+        """Bytes that were fed and not decoded."""
         return len(self._data) - self._pos
 
     def next(self) -> Event | None:
-        """The next event, or None if it takes more bytes or, if :attr:`unfinished`, another call."""
+        """Return the next event, or None if that takes more bytes or, if :attr:`unfinished`, another turn."""
         data = self._data
         pos = self._pos
         available = len(data) - pos
@@ -271,7 +185,7 @@ class Decoder:
         self._pos = end
         mask = data[start - 4 : start]
         if length < _IN_PLACE:
-            # This is unmask_by_integers(), in place: nearly every message is short.
+            # This is unmask_by_integers() without a call, because nearly every message is short.
             words = (length + 3) >> 2
             number = int.from_bytes(data[start:end], "little") ^ int.from_bytes(mask * words, "little")
             payload = number.to_bytes(words << 2, "little")
@@ -294,16 +208,16 @@ class Decoder:
             return self._fail(NOT_UTF8)
 
     def rest(self) -> tuple[int, bytes]:
-        """How many bytes of the current frame have not come, and the bytes that were fed and not taken.
+        """Return the missing bytes of the current frame, as a number, and the bytes that were fed and not decoded.
 
-        After a Failure they begin with the frame that failed, or with what was not taken of it.
+        After a Failure the bytes begin with the frame that failed, or with the undecoded part of it.
         """
         if self._rest is not None:
             return self._rest
         return self._message.missing if self._message is not None else 0, self._data[self._pos :]
 
     def finish(self) -> None:
-        """Decode no more: what follows a close frame or a failure means nothing."""
+        """Stop decoding, because data after a close frame or a failure has no meaning; release what is held."""
         self._done = True
         self._data = b""
         self._pos = 0
@@ -318,7 +232,7 @@ class Decoder:
     # Frames that are not whole messages -----------------------------------------------------------------------------
 
     def _extended_length(self, indicator: int) -> int:
-        """The length that follows the indicator 126 or 127; -1 if it is not well formed or, for 127, has not come."""
+        """Return the length after the indicator 126 or 127; -1 if it is malformed or, for 127, has not come."""
         start = self._pos + 2
         if indicator == 126:
             length = int.from_bytes(self._data[start : start + 2], "big")
@@ -327,7 +241,7 @@ class Decoder:
         return length if 65535 < length < 1 << 63 and self.waiting >= 10 else -1
 
     def _next_unusual(self) -> Event | None:
-        """The next event where the fast path does not apply, or does not apply yet."""
+        """Return the next event if the fast path does not apply, or does not apply yet."""
         if self._done:
             return None
         if self._not_utf8:
@@ -376,7 +290,7 @@ class Decoder:
             if kind == _CONTROL and 0 <= length < 126:
                 return self._control(first, length)
             if length < 0 or (kind != _CONTINUATION if message is not None else kind != _MESSAGE):
-                return self._fail(_breach(first, kind, length, message is not None))
+                return self._fail(_violation(first, kind, length, message is not None))
             start = pos + 6
             if length > 125:
                 start = pos + (8 if length == 126 else 14)
@@ -391,13 +305,13 @@ class Decoder:
             if available < start:
                 return None
             if message is None:
-                message = self._message = _Message(first, self._max_size)
+                message = self._message = PartialMessage(first, self._max_size)
             self._pos = start
             self._steps += 1
             message.begin_frame(first, length, data[start - 4 : start])
 
-    def _check_size(self, message: _Message | None, first: int, length: int) -> Failure | None:
-        """Check the limits for a frame on its header."""
+    def _check_size(self, message: PartialMessage | None, first: int, length: int) -> Failure | None:
+        """Check the limits for a frame on its header; return the failure if it is over one."""
         limit = self._max_size
         if message is None:
             compressed, before = bool(first & RSV1), 0
@@ -410,7 +324,7 @@ class Decoder:
         slack = (limit >> 10) + 64 if compressed else 0
         return too_big(before + length, limit) if before + length > limit + slack else None
 
-    def _end_message(self, message: _Message) -> Event:
+    def _end_message(self, message: PartialMessage) -> Event:
         self._message = None
         if message.compressed and self._inflater is not None:
             assert self._agreement is not None
@@ -420,7 +334,7 @@ class Decoder:
         return data.decode() if message.text else bytes(data)
 
     def _control(self, first: int, length: int) -> Event | None:
-        """A control frame, which may stand between the fragments of a message (RFC 6455, 5.5)."""
+        """Decode a control frame, which may come between the fragments of a message (RFC 6455, 5.5)."""
         start = self._pos + 6
         if start + length > len(self._data):
             return None
@@ -441,23 +355,23 @@ class Decoder:
         return self._inflater
 
     def _inflate_whole(self, first: int, payload: bytes) -> bytes | Failure | None:
-        """Decompress a message that came in one frame; None if :meth:`_next_frames` has to go on with it."""
+        """Decompress a message that came in one frame; return None if :meth:`_next_frames` must go on with it."""
         if not payload:
             return payload
         inflater = self._inflater or self._new_inflater()
         limit = min(self._max_size + 1, _OUTPUT_STEP)
         try:
-            plain = inflater.decompress(payload + _TAIL, limit)
+            plain = inflater.decompress(payload + TAIL, limit)
         except zlib.error:
             return self._fail(_CORRUPT)
         if len(plain) < limit and not inflater.eof:
             if self._agreement.client_forgets:  # type: ignore[union-attr]  # there is one
                 self._inflater = None
             return plain
-        # It is large, or has a final deflate block in it.
+        # It is large, or contains a final deflate block.
         if len(plain) > self._max_size:
             return self._fail(inflates_too_big(self._max_size))
-        message = self._message = _Message(first, self._max_size - len(plain))
+        message = self._message = PartialMessage(first, self._max_size - len(plain))
         message.final = True
         message.data = bytearray(plain)
         message.empty = 0 if plain else 1
@@ -465,15 +379,15 @@ class Decoder:
         message.more = not inflater.eof
         return None
 
-    def _inflate(self, message: _Message) -> Failure | None:
-        """Decompress what waits, for as long as a turn lasts; the rest stays in ``message.waiting``.
+    def _inflate(self, message: PartialMessage) -> Failure | None:
+        """Decompress until the turn is over; the remaining bytes stay in ``message.waiting``.
 
         A final block ends zlib's stream, but not the message (RFC 7692, 7.2.3.4): the next block begins a new stream.
         """
         inflater = self._inflater or self._new_inflater()
         waiting, at = message.waiting, 0
         size = len(waiting)
-        ends_at = size - len(_TAIL) if message.final and not message.missing else -1
+        ends_at = size - len(TAIL) if message.final and not message.missing else -1
         while at < size or message.more:
             if inflater.eof:
                 if at == ends_at:

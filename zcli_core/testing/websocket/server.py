@@ -1,7 +1,7 @@
-"""A WebSocket transport under test, listening in a thread of its own, with a core that records and checks.
+"""A server with the WebSocket transport under test, in its own thread.
 
-It stands for the core: an acceptor that lets everybody in unless told otherwise, and receivers that echo. What the
-contract says about the calls of acceptor and receivers is checked during every test, not only in tests about it.
+It plays the core: an acceptor that admits every client by default, and receivers that echo. During every test it checks
+the contract's rules for the calls of acceptor and receivers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.errors import ConnectionClosed
-from zcli_core.testing.websocket_peer import PATIENCE, Client, read_all, until, upgrade_request
+from zcli_core.testing.websocket.transport_contract.client import PATIENCE, Client, read_all, until, upgrade_request
 from zcli_core.websocket.contract import (
     Accept,
     Address,
@@ -23,10 +23,10 @@ from zcli_core.websocket.contract import (
     Connection,
     Decision,
     Endpoint,
-    HttpAnswer,
     Limits,
     Listener,
     Message,
+    PlainResponse,
     Receiver,
     Request,
     State,
@@ -38,34 +38,34 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Decides on a request: :meth:`zcli_core.websocket.contract.Acceptor.upgrade` with the server before it.
+#: Decides on a request, as :meth:`zcli_core.websocket.contract.Acceptor.upgrade`; the first argument is the server.
 Decide = Callable[["ServerUnderTest", Request], "Decision | Awaitable[Decision]"]
 
 
 class Echo:
-    """A receiver that notes every message in ``server.messages`` and sends it back."""
+    """A receiver that records every message in ``server.messages`` and sends it back."""
 
     def __init__(self, server: ServerUnderTest, connection: Connection) -> None:
         self.server = server
         self.connection = connection
 
     def message(self, message: Message) -> bool:
-        """Send it back; go on."""
+        """Send the message back and go on."""
         self.server.messages.append(message)
-        with contextlib.suppress(ConnectionClosed):  # to have left too much unread closes a connection
+        with contextlib.suppress(ConnectionClosed):  # a client with too much unread data is closed
             self.connection.send(message)
         return True
 
     def end(self) -> bool:
-        """Everything has been dealt with."""
+        """Report that every message has been handled."""
         return True
 
     def closed(self, closed: Closed) -> None:
-        """Nothing to do: the server notes it."""
+        """Do nothing: the server records the end."""
 
 
 class _Watched:
-    """A receiver with a guard in front of it that notes every call that the contract rules out."""
+    """A receiver that records every call that the contract forbids, and passes calls on."""
 
     def __init__(self, server: ServerUnderTest, connection: Connection, receiver: Receiver) -> None:
         self._server = server
@@ -113,11 +113,11 @@ class _Watched:
 
 
 class ServerUnderTest:
-    """A transport that listens on loopback while ``with`` lasts; made by the suite's fixture ``serve``.
+    """A transport that listens on loopback inside a ``with`` block; made by the suite's fixture ``serve``.
 
-    ``decide`` decides on upgrades (default: let everybody in), ``receiver`` makes the receiver of a connection
-    (default: :class:`Echo`). Leaving ``with`` drops every connection, closes the listener, and fails if the transport
-    broke a rule of the contract, left a task behind, or raised into the event loop.
+    ``decide`` decides on upgrades (default: admit every client), ``receiver`` makes the receiver of a connection
+    (default: :class:`Echo`). The end of the block drops every connection and closes the listener. It fails if the
+    transport broke a rule of the contract, left a task behind, or raised into the event loop.
     """
 
     def __init__(
@@ -135,24 +135,24 @@ class ServerUnderTest:
         self._decide = decide
         self._receiver = receiver
         self._run = run
-        #: What a request that is no upgrade is answered with; an exception is raised.
-        self.answer: HttpAnswer | Exception = HttpAnswer(426, b"upgrade, please")
-        #: Every request that came to the acceptor, in order.
+        #: The response to a plain request; an exception is raised instead.
+        self.answer: PlainResponse | Exception = PlainResponse(426, b"upgrade, please")
+        #: Every request of the acceptor, in order.
         self.requests: list[Request] = []
-        #: Those that came as an upgrade.
+        #: Those of them that were upgrades.
         self.upgrades: list[Request] = []
-        #: What the transport has refused itself: cause and, if there was one, the request.
+        #: The refusals by the transport itself: cause and, if there was one, the request.
         self.refusals: list[tuple[str, Request | None]] = []
-        #: What :meth:`refused` returns, in seconds.
+        #: The result of :meth:`refused`, in seconds.
         self.refusal_delay = 0.0
         self.connections: list[Connection] = []
         #: The messages of all connections, in order.
         self.messages: list[Message] = []
-        #: What ``Receiver.closed`` was told, in order.
+        #: The arguments of ``Receiver.closed``, in order.
         self.closed: list[Closed] = []
-        #: What the event loop's exception handler was given: always a mistake of the transport's.
+        #: The contexts of the event loop's exception handler; each is an error of the transport.
         self.loop_errors: list[dict[str, Any]] = []
-        #: Calls that the contract rules out.
+        #: Calls that the contract forbids.
         self.violations: list[str] = []
         self.loop: asyncio.AbstractEventLoop
         self.listener: Listener
@@ -166,7 +166,7 @@ class ServerUnderTest:
     # The acceptor -------------------------------------------------------------------------------------------------
 
     def note_callback(self, name: str) -> None:
-        """Something of the core's is called."""
+        """Record that a callback of the core is called."""
         self._callbacks += 1
         if threading.current_thread() is not self._thread:
             self.violations.append(f"{name} was called in another thread than the event loop's")
@@ -179,7 +179,7 @@ class ServerUnderTest:
         return self.accept() if self._decide is None else self._decide(self, request)
 
     def accept(self, subprotocol: str | None = None, headers: tuple[tuple[str, str], ...] = ()) -> Accept:
-        """The decision to let a client in, made now: ``opened`` has to be the next callback."""
+        """Return the decision to admit a client; the call of ``opened`` must be the next callback."""
         decided_at = self._callbacks
 
         def opened(connection: Connection) -> Receiver:
@@ -189,8 +189,8 @@ class ServerUnderTest:
 
         return Accept(opened, subprotocol, headers)
 
-    def http(self, request: Request) -> HttpAnswer:
-        """Answer with :attr:`answer`."""
+    def http(self, request: Request) -> PlainResponse:
+        """Return :attr:`answer`."""
         self.note_callback("Acceptor.http")
         self.requests.append(request)
         if isinstance(self.answer, Exception):
@@ -198,13 +198,13 @@ class ServerUnderTest:
         return self.answer
 
     def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
-        """Note it in :attr:`refusals`."""
+        """Record the cause in :attr:`refusals`."""
         self.note_callback("Acceptor.refused")
         self.refusals.append((cause, request))
         return self.refusal_delay
 
     def open(self, connection: Connection) -> Receiver:
-        """For :attr:`zcli_core.websocket.contract.Accept.opened`: note the connection and receive for it."""
+        """Record the connection and return its receiver, for :attr:`zcli_core.websocket.contract.Accept.opened`."""
         self.note_callback("Accept.opened")
         self.connections.append(connection)
         watched = _Watched(self, connection, self._receiver(self, connection))
@@ -228,7 +228,7 @@ class ServerUnderTest:
                 self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(3 * PATIENCE)
         if kind is not None:
-            return  # the test has failed already, and says more
+            return  # the test has failed already, with a better message
         if self._thread.is_alive():
             raise AssertionError("the transport's listener does not stop")
         if self._failure is not None:
@@ -273,10 +273,10 @@ class ServerUnderTest:
                 break
             await asyncio.sleep(0.002)
 
-    # What a test does with it -------------------------------------------------------------------------------------
+    # For tests ----------------------------------------------------------------------------------------------------
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call in the loop's thread, where alone a transport may be used; what it returns or raises."""
+        """Call a function in the loop's thread, where transports must be used; return or raise its outcome."""
 
         async def run() -> T:
             return function(*arguments)
@@ -284,16 +284,16 @@ class ServerUnderTest:
         return self.wait(run())
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine in the loop's thread; give what it will return."""
+        """Start a coroutine in the loop's thread; return its future."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop's thread and wait for it."""
+        """Run a coroutine in the loop's thread and wait for its outcome."""
         return self.start(coroutine).result(PATIENCE)
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that the transport listens on."""
         address = self.listener.addresses[0]
         if address is None:
             raise AssertionError("Listener.addresses has no port")
@@ -305,11 +305,11 @@ class ServerUnderTest:
         return until(lambda: self.connections, "no connection was opened")[-1]
 
     def has_closed(self) -> Closed:
-        """How the connection that ended first did end, as soon as one has."""
+        """Return how the first connection to end has ended, as soon as one has."""
         return until(lambda: self.closed, "Receiver.closed was not called")[0]
 
     def socket(self) -> socket.socket:
-        """A bare connection to it."""
+        """Return a plain TCP connection to the transport."""
         if self.endpoint.unix_path is not None:
             sock = socket.socket(socket.AF_UNIX)
             sock.settimeout(PATIENCE)
@@ -328,7 +328,7 @@ class ServerUnderTest:
         behind: bytes = b"",
         target: str = "/chat",
     ) -> Client:
-        """A client that has been let in, with more headers, an offer of extensions, bytes right behind its request."""
+        """Connect a client, with further headers, an offer of extensions, and bytes right after its request."""
         sock = self.socket()
         if tls is not None:
             sock = tls.wrap_socket(sock, server_hostname="localhost")
@@ -337,7 +337,7 @@ class ServerUnderTest:
         return Client(sock, upgrade_request(*headers, target=target) + behind)
 
     def ask(self, request: bytes) -> bytes:
-        """Everything that is answered to some bytes, until the server closes."""
+        """Return everything that the server sends in response to some bytes, until it closes."""
         with self.socket() as sock:
             sock.sendall(request)
             return read_all(sock)

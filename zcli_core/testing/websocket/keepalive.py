@@ -1,4 +1,4 @@
-"""Part of the WebSocket contract suite: pings, and clients that fall silent."""
+"""Contract suite, part: pings, and clients that become silent."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 
 from zcli_core.errors import ConnectionClosed
-from zcli_core.testing.websocket_flow import Holding, Silent
-from zcli_core.testing.websocket_frames import BINARY, CLOSE, PING, PONG, TEXT, close, frame
-from zcli_core.testing.websocket_peer import PATIENCE, Frame, until
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.transport_contract.client import PATIENCE, Frame, until
+from zcli_core.testing.websocket.transport_contract.flow_control import Holding, Silent
+from zcli_core.testing.websocket.transport_contract.frames import BINARY, CLOSE, PING, PONG, TEXT, close, frame
+from zcli_core.testing.websocket.transport_contract.suite import Serve, WebSocketSuite
 from zcli_core.websocket.contract import ClosedBy, Limits
 
 
 class KeepaliveTests(WebSocketSuite):
-    """Pings that the core sends, and those that the transport sends by itself."""
+    """Pings of the core, and pings that the transport sends itself."""
 
-    # Pings of the core's ------------------------------------------------------------------------------------------
+    # Pings of the core --------------------------------------------------------------------------------------------
 
-    def test_a_ping_gives_the_seconds_until_its_pong(self, serve: Serve) -> None:
-        """And the latency, which is 0.0 before the first; a pong that answers nothing is no answer."""
+    def test_ping_returns_seconds_until_the_pong(self, serve: Serve) -> None:
+        """It also sets the latency, which is 0.0 before; a pong with another payload changes nothing."""
         with serve() as server, server.connect() as client:
             connection = server.connection
             assert connection.latency == 0.0
@@ -39,8 +39,8 @@ class KeepaliveTests(WebSocketSuite):
             client.send(frame(PONG, b"p"))
             assert 0 < waiting.result(PATIENCE) == connection.latency < PATIENCE
 
-    def test_a_pong_answers_the_pings_before_it(self, serve: Serve) -> None:
-        """RFC 6455, 5.5.3; but not those after it."""
+    def test_pong_resolves_earlier_pings(self, serve: Serve) -> None:
+        """A pong answers the pings before its own, and not those after it (RFC 6455, 5.5.3)."""
         with serve() as server, server.connect() as client:
             connection = server.connection
             futures = server.call(lambda: [connection.ping(b"%d" % at) for at in range(4)])
@@ -48,8 +48,8 @@ class KeepaliveTests(WebSocketSuite):
             until(futures[2].done)
             assert [future.done() for future in futures] == [True, True, True, False]
 
-    def test_pings_without_a_payload_are_told_apart(self, serve: Serve) -> None:
-        """Each has a random one, of at most 125 bytes."""
+    def test_ping_without_payload_is_random(self, serve: Serve) -> None:
+        """Each ping has its own random payload of at most 125 bytes."""
         with serve() as server, server.connect() as client:
             connection = server.connection
             futures = server.call(lambda: [connection.ping() for _ in range(3)])
@@ -60,8 +60,8 @@ class KeepaliveTests(WebSocketSuite):
             until(futures[0].done)
             assert [future.done() for future in futures] == [True, False, False]
 
-    def test_a_payload_may_have_125_bytes(self, serve: Serve) -> None:
-        """RFC 6455, 5.5; a longer one is a ValueError and leaves the connection open."""
+    def test_ping_payload_over_125_bytes_raises(self, serve: Serve) -> None:
+        """A payload of 125 bytes is sent (RFC 6455, 5.5); a longer one leaves the connection open."""
         with serve() as server, server.connect() as client:
             connection = server.connection
             with pytest.raises(ValueError, match="125"):
@@ -70,8 +70,8 @@ class KeepaliveTests(WebSocketSuite):
             assert client.read() == Frame(PING, b"x" * 125)
 
     @pytest.mark.parametrize("end", ["close", "abort", "by the client"])
-    def test_a_ping_that_will_not_be_answered_raises_connectionclosed(self, serve: Serve, end: str) -> None:
-        """As soon as that is known."""
+    def test_ping_raises_when_the_connection_ends(self, serve: Serve, end: str) -> None:
+        """The future raises ConnectionClosed as soon as the connection closes."""
         with serve() as server, server.connect() as client:
             connection = server.connection
 
@@ -87,8 +87,8 @@ class KeepaliveTests(WebSocketSuite):
                 server.call(getattr(connection, end))
             waiting.result(PATIENCE)
 
-    def test_a_ping_that_nobody_waits_for_leaves_no_trace(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-        """Neither unanswered at the end, nor cancelled before its answer."""
+    def test_ping_without_a_waiter_logs_nothing(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+        """The future may be unanswered at the end, or cancelled before its pong."""
         with serve() as server, server.connect() as client:
             connection = server.connection
             server.call(connection.ping, b"1")
@@ -101,8 +101,8 @@ class KeepaliveTests(WebSocketSuite):
 
     # Keepalive ----------------------------------------------------------------------------------------------------
 
-    def test_a_silent_client_is_pinged_and_then_closed_with_1011(self, serve: Serve) -> None:
-        """And dropped when it does not answer that either."""
+    def test_silent_client_is_closed_with_1011(self, serve: Serve) -> None:
+        """It gets a ping first, and is dropped if it does not respond to the close frame."""
         limits = Limits(ping_interval=0.1, ping_timeout=0.2, close_timeout=0.2)
         with serve(limits) as server, server.connect() as client:
             ping, last = client.read(), client.read()
@@ -111,8 +111,8 @@ class KeepaliveTests(WebSocketSuite):
             assert (closed.code, closed.by) == (1011, ClosedBy.SERVER)
             assert closed.reason
 
-    def test_a_client_that_answers_stays(self, serve: Serve) -> None:
-        """The answers give the latency."""
+    def test_client_that_sends_pongs_stays(self, serve: Serve) -> None:
+        """The pongs set the latency."""
         with serve(Limits(ping_interval=0.05, ping_timeout=PATIENCE)) as server, server.connect() as client:
             for _ in range(4):
                 ping = client.read()
@@ -121,8 +121,8 @@ class KeepaliveTests(WebSocketSuite):
             until(lambda: server.connection.latency)
             assert server.closed == []
 
-    def test_a_client_that_is_never_silent_is_measured(self, serve: Serve) -> None:
-        """A ping goes out in every interval, whatever else the client says."""
+    def test_busy_client_is_pinged_too(self, serve: Serve) -> None:
+        """A ping is sent in every interval, whatever else the client sends."""
         limits = Limits(ping_interval=0.05, ping_timeout=PATIENCE)
         with serve(limits, receiver=Silent) as server, server.connect() as client:
 
@@ -137,9 +137,9 @@ class KeepaliveTests(WebSocketSuite):
             client.sock.settimeout(0.002)
             until(measured, "the latency of a client that always talks was not measured")
 
-    def test_any_byte_from_the_client_counts_as_life(self, serve: Serve) -> None:
-        """A pong that nobody asked for, a message, one byte of a large upload on a slow line."""
-        for ping_timeout in (0.6, 6.0):  # a loaded machine may not keep the pace that the first needs
+    def test_any_byte_ends_the_silence(self, serve: Serve) -> None:
+        """Examples: an unasked pong, a message, one byte of a large upload on a slow line."""
+        for ping_timeout in (0.6, 6.0):  # a loaded machine may be too slow for the first
             slow = iter(frame(BINARY, b"x" * 10_000))
             limits = Limits(ping_interval=ping_timeout / 2, ping_timeout=ping_timeout)
             with serve(limits) as server, server.connect() as one, server.connect() as two, server.connect() as three:
@@ -149,25 +149,25 @@ class KeepaliveTests(WebSocketSuite):
                     one.send(frame(PONG, b"unasked"))
                     two.send(frame(TEXT, b"x"))
                     three.send(bytes([next(slow)]))
-                    time.sleep(0.02)  # not to wait for anything: this is the clients' pace
+                    time.sleep(0.02)  # the client's pace; the test waits for nothing here
                     longest_pause, last = max(longest_pause, time.monotonic() - last), time.monotonic()
                 if longest_pause < ping_timeout / 3:
                     assert server.closed == []
                     return
 
-    def test_an_interval_of_0_sends_no_ping(self, serve: Serve) -> None:
-        """The timeout alone means nothing."""
+    def test_interval_0_sends_no_ping(self, serve: Serve) -> None:
+        """The timeout has no effect without an interval."""
         with serve(Limits(ping_interval=0, ping_timeout=0.05)) as server, server.connect() as client:
-            server.wait(asyncio.sleep(0.4))  # several times what would have closed it
+            server.wait(asyncio.sleep(0.4))  # several times longer than the timeout
             assert client.echo() == b"are you there?"
             assert server.closed == []
 
-    def test_a_client_that_is_not_listened_to_is_not_called_silent(self, serve: Serve) -> None:
-        """While the core holds delivery, reading is paused, and nothing can be heard."""
+    def test_held_client_is_not_closed_as_silent(self, serve: Serve) -> None:
+        """While the core holds delivery, the transport does not read, so silence has no meaning."""
         limits = Limits(ping_interval=0.1, ping_timeout=0.1)
         with serve(limits, receiver=Holding) as server, server.connect() as client:
             client.send(frame(TEXT, b"x"))
             assert client.read_message() == (TEXT, b"x")
-            client.send(frame(TEXT, b"y"))  # read once more, then no longer
-            server.wait(asyncio.sleep(0.6))  # several times what would have closed it
+            client.send(frame(TEXT, b"y"))  # the last data that is read
+            server.wait(asyncio.sleep(0.6))  # several times longer than the timeout
             assert server.closed == []

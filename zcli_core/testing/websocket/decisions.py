@@ -1,4 +1,4 @@
-"""Part of the WebSocket contract suite: what becomes of the core's decision on an upgrade."""
+"""Contract suite, part: how the core's decision on an upgrade is carried out."""
 
 from __future__ import annotations
 
@@ -12,26 +12,33 @@ from typing import Any
 
 import pytest
 
-from zcli_core.testing.websocket_frames import TEXT, close, frame
-from zcli_core.testing.websocket_opening import ask
-from zcli_core.testing.websocket_peer import Client, read_all, reset, send_until_stalled, until, upgrade_request
-from zcli_core.testing.websocket_server import ServerUnderTest
-from zcli_core.testing.websocket_suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Accept, Decision, HttpAnswer, Limits, Refuse, Request
+from zcli_core.testing.websocket.transport_contract.client import (
+    Client,
+    read_all,
+    reset,
+    send_until_stalled,
+    until,
+    upgrade_request,
+)
+from zcli_core.testing.websocket.transport_contract.frames import TEXT, close, frame
+from zcli_core.testing.websocket.transport_contract.handshake import ask
+from zcli_core.testing.websocket.transport_contract.server import ServerUnderTest
+from zcli_core.testing.websocket.transport_contract.suite import Serve, WebSocketSuite
+from zcli_core.websocket.contract import Accept, Decision, Limits, PlainResponse, Refuse, Request
 
-#: More than the buffers of two sockets hold.
+#: More bytes than the buffers of two sockets can hold.
 FLOOD = 48 * 1024 * 1024
 
 
 class Undecided:
-    """Decides when ``event`` is set; ``outcome`` tells what became of the decision."""
+    """Decides when ``event`` is set; ``outcome`` is the outcome of the decision."""
 
     def __init__(self) -> None:
         self.outcome = "asked for"
         self.event: asyncio.Event
 
     def __call__(self, server: ServerUnderTest, _: Request) -> Any:
-        """For ``decide``."""
+        """Decide; passed as ``decide``."""
         return self._decide(server)
 
     async def _decide(self, server: ServerUnderTest) -> Decision:
@@ -47,12 +54,12 @@ class Undecided:
 
 
 def at_once(decide: Callable[[ServerUnderTest], Any]) -> Any:
-    """Decide right away."""
+    """Decide in a plain call."""
     return lambda server, _: decide(server)
 
 
 def in_a_coroutine(decide: Callable[[ServerUnderTest], Any]) -> Any:
-    """Decide after a while."""
+    """Decide in a coroutine that waits."""
 
     async def later(server: ServerUnderTest) -> Any:
         await asyncio.sleep(0.01)
@@ -62,7 +69,7 @@ def in_a_coroutine(decide: Callable[[ServerUnderTest], Any]) -> Any:
 
 
 def in_a_coroutine_that_never_waits(decide: Callable[[ServerUnderTest], Any]) -> Any:
-    """Decide in a coroutine's first step."""
+    """Decide in the first step of a coroutine."""
 
     async def now(server: ServerUnderTest) -> Any:
         return decide(server)
@@ -73,12 +80,12 @@ def in_a_coroutine_that_never_waits(decide: Callable[[ServerUnderTest], Any]) ->
 every_way = pytest.mark.parametrize("way", [at_once, in_a_coroutine, in_a_coroutine_that_never_waits])
 
 
-class DecidingTests(WebSocketSuite):
-    """Accept, Refuse, HttpAnswer; at once, later, never, or wrongly."""
+class DecisionTests(WebSocketSuite):
+    """Accept, Refuse, PlainResponse: at once, later, never, or invalid."""
 
     @every_way
-    def test_a_client_that_is_let_in_is_served(self, serve: Serve, way: Any) -> None:
-        """Also with what it sent right behind its request."""
+    def test_accept_serves_the_client(self, serve: Serve, way: Any) -> None:
+        """Messages that the client sent right after its request are handled too."""
         decide = way(lambda server: server.accept(headers=(("X-A", "1"),)))
         with serve(decide=decide) as server, server.connect(behind=frame(TEXT, b"early")) as client:
             assert client.headers["x-a"] == "1"
@@ -86,8 +93,8 @@ class DecidingTests(WebSocketSuite):
             assert client.echo() == b"are you there?"
 
     @every_way
-    def test_a_refusal_is_a_101_and_a_close_frame_that_a_page_can_read(self, serve: Serve, way: Any) -> None:
-        """No message is taken before it, no connection is made, and the server hangs up."""
+    def test_refuse_sends_101_and_a_close_frame(self, serve: Serve, way: Any) -> None:
+        """No message is delivered, no connection is made, and the server closes TCP."""
         with serve(decide=way(lambda _: Refuse(1008, "nö", "a"))) as server:
             with server.connect("Sec-WebSocket-Protocol: a", behind=frame(TEXT, b"let me in")) as client:
                 assert client.headers["sec-websocket-protocol"] == "a"
@@ -95,18 +102,18 @@ class DecidingTests(WebSocketSuite):
             assert (server.connections, server.messages) == ([], [])
 
     @every_way
-    def test_a_decision_may_be_a_plain_answer(self, serve: Serve, way: Any) -> None:
-        """As ``refuse_with: http`` wants it."""
-        decide = way(lambda _: HttpAnswer(403, b"no", (("X-Why", "because"),)))
+    def test_plain_response_is_sent(self, serve: Serve, way: Any) -> None:
+        """This is the decision for ``refuse_with: http``."""
+        decide = way(lambda _: PlainResponse(403, b"no", (("X-Why", "because"),)))
         with serve(decide=decide) as server:
             response = ask(server, upgrade_request())
             assert (response.status, response.body, response.headers["x-why"]) == (403, b"no", "because")
 
     @every_way
     @pytest.mark.parametrize("kind", ["refusal", "answer"])
-    def test_a_delayed_decision_is_sent_later(self, serve: Serve, kind: str, way: Any) -> None:
-        """After its seconds; what the client sends meanwhile is dropped, and other clients do not wait."""
-        decision = Refuse(1008, "no", delay=0.3) if kind == "refusal" else HttpAnswer(403, b"no", delay=0.3)
+    def test_delayed_decision_is_sent_later(self, serve: Serve, kind: str, way: Any) -> None:
+        """What the client sends meanwhile is dropped, and other clients do not wait."""
+        decision = Refuse(1008, "no", delay=0.3) if kind == "refusal" else PlainResponse(403, b"no", delay=0.3)
         decisions = iter([decision])
         decide = way(lambda server: next(decisions, None) or server.accept())
         with serve(decide=decide) as server, server.socket() as sock:
@@ -122,8 +129,8 @@ class DecidingTests(WebSocketSuite):
             assert b"no" in answer
             assert server.messages == ["are you there?"]
 
-    def test_a_client_may_leave_before_a_delayed_decision(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-        """And the listener may stop; nothing is left of either."""
+    def test_delayed_decision_client_may_leave(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+        """Neither a client that leaves nor a listener that stops leaves anything behind."""
         with serve(decide=lambda *_: Refuse(1008, delay=60)) as server:
             for leave in (reset, socket.socket.close):
                 sock = server.socket()
@@ -138,8 +145,8 @@ class DecidingTests(WebSocketSuite):
             assert read_all(waiting) == b""
         assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
-    def test_a_decision_may_be_any_awaitable(self, serve: Serve) -> None:
-        """A future, here, that somebody else fulfils."""
+    def test_decision_can_be_a_future(self, serve: Serve) -> None:
+        """A future that other code completes is a valid decision."""
 
         def decide(server: ServerUnderTest, _: Request) -> Any:
             future: asyncio.Future[Decision] = server.loop.create_future()
@@ -151,10 +158,10 @@ class DecidingTests(WebSocketSuite):
 
     @pytest.mark.parametrize("way", [at_once, in_a_coroutine])
     @pytest.mark.parametrize("bad", ["raises", "subprotocol", "refuse", "header", "nothing"])
-    def test_a_decision_that_cannot_be_carried_out_is_500_and_logged(
+    def test_invalid_decision_is_500_and_logged(
         self, serve: Serve, bad: str, way: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """An exception, a subprotocol that nobody offered, a header that would split the answer, None."""
+        """Examples: an exception, a subprotocol that was not offered, a header with a line break, None."""
 
         def decide(server: ServerUnderTest) -> Any:
             if bad == "raises":
@@ -172,10 +179,8 @@ class DecidingTests(WebSocketSuite):
             assert server.connections == []
         assert len([record for record in caplog.records if record.exc_info and record.levelno >= logging.ERROR]) == 1
 
-    def test_a_receiver_that_cannot_be_made_closes_with_1011(
-        self, serve: Serve, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """The client has its 101 already, so a close frame says it."""
+    def test_opened_raising_closes_with_1011(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+        """The client has its 101 response already, so it gets a close frame."""
 
         def fail(*_: Any) -> Any:
             raise RuntimeError("of the test")
@@ -187,8 +192,8 @@ class DecidingTests(WebSocketSuite):
 
     # Waiting ------------------------------------------------------------------------------------------------------
 
-    def test_what_comes_during_a_decision_is_kept_and_answered_in_order(self, serve: Serve) -> None:
-        """Nothing is lost between the request and the connection."""
+    def test_data_during_a_decision_is_kept_in_order(self, serve: Serve) -> None:
+        """Messages that come between the request and the decision are handled in order."""
         undecided = Undecided()
         messages = [b"%06d" % at + b"x" * 1000 for at in range(200)]
         with serve(decide=undecided) as server, server.socket() as sock:
@@ -199,8 +204,8 @@ class DecidingTests(WebSocketSuite):
             with Client(sock) as client:
                 assert [client.read_message()[1] for _ in messages] == messages
 
-    def test_what_comes_during_a_decision_does_not_pile_up(self, serve: Serve) -> None:
-        """The transport stops reading: what it does not take stays with TCP, and with the client."""
+    def test_data_during_a_decision_is_limited(self, serve: Serve) -> None:
+        """The transport stops reading, so TCP slows the client."""
         undecided = Undecided()
         with serve(decide=undecided) as server, server.socket() as sock:
             sock.sendall(upgrade_request())
@@ -208,8 +213,8 @@ class DecidingTests(WebSocketSuite):
             assert send_until_stalled(sock, bytes(FLOOD)) < FLOOD
 
     @pytest.mark.parametrize("leave", [lambda sock: sock.close(), reset], ids=["closes", "resets"])
-    def test_a_decision_is_cancelled_when_its_client_leaves(self, serve: Serve, leave: Any) -> None:
-        """Nobody waits for it any more, and nobody is let in."""
+    def test_decision_is_cancelled_when_client_leaves(self, serve: Serve, leave: Any) -> None:
+        """The awaitable is cancelled, and no connection is opened."""
         undecided = Undecided()
         with serve(decide=undecided) as server:
             sock = server.socket()
@@ -219,8 +224,8 @@ class DecidingTests(WebSocketSuite):
             until(lambda: undecided.outcome == "cancelled", "the decision was not cancelled")
             assert server.connections == []
 
-    def test_a_decision_that_takes_too_long_is_cancelled_and_refused_with_1011(self, serve: Serve) -> None:
-        """``open_timeout`` covers it too, and the refusal is one that a page can read."""
+    def test_decision_over_open_timeout_is_refused_1011(self, serve: Serve) -> None:
+        """``open_timeout`` includes the decision, and a page can read the refusal."""
         undecided = Undecided()
         with serve(Limits(open_timeout=0.3), decide=undecided) as server, server.connect() as client:
             before, code, reason = client.ending()
@@ -229,8 +234,8 @@ class DecidingTests(WebSocketSuite):
             assert undecided.outcome == "cancelled"
             assert server.connections == []
 
-    def test_a_decision_that_will_not_be_cancelled_lets_nobody_in(self, serve: Serve) -> None:
-        """A strategy that swallows the cancellation, and says yes when its client has been given up."""
+    def test_decision_ignoring_cancellation_opens_nothing(self, serve: Serve) -> None:
+        """A strategy that swallows the cancellation and accepts later opens no connection."""
         released: list[asyncio.Event] = []
 
         async def stubborn(server: ServerUnderTest) -> Decision:
@@ -244,14 +249,14 @@ class DecidingTests(WebSocketSuite):
         limits = Limits(open_timeout=0.2, close_timeout=0.2)
         with serve(limits, decide=lambda server, _: stubborn(server)) as server, server.socket() as sock:
             sock.sendall(upgrade_request())
-            answer = read_all(sock)  # ends although the strategy does not
+            answer = read_all(sock)  # it ends although the strategy does not
             assert not answer.endswith(b"\r\n\r\n"), "let in without a decision"
             server.call(released[0].set)
             server.wait(asyncio.sleep(0.05))
             assert server.connections == []
 
-    def test_an_open_connection_does_not_wait_for_anothers_decision(self, serve: Serve) -> None:
-        """Nor does anybody else who wants to enter."""
+    def test_pending_decision_delays_no_other_client(self, serve: Serve) -> None:
+        """Neither open connections nor new clients wait for it."""
         undecided = Undecided()
 
         def decide(server: ServerUnderTest, request: Request) -> Any:
@@ -265,8 +270,8 @@ class DecidingTests(WebSocketSuite):
                 assert late.echo() == b"are you there?"
             assert undecided.outcome == "waiting"
 
-    def test_a_limit_that_was_checked_in_a_decision_holds_when_it_is_carried_out(self, serve: Serve) -> None:
-        """Of many clients at once exactly as many get in as the core counted."""
+    def test_limit_checked_in_a_decision_holds(self, serve: Serve) -> None:
+        """Of many clients at once, exactly as many are admitted as the core counted."""
         places = 5
 
         def decide(server: ServerUnderTest) -> Decision:
