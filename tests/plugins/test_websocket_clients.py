@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 import trustme
 from websocket_transports import PROVIDERS, serve
-from zcli_core.testing.websocket.transport_contract.client import until
-from zcli_core.testing.websocket.transport_contract.server import ServerUnderTest
 
+from zcli_core.testing.websocket.client import until
+from zcli_core.testing.websocket.server import ServerUnderTest
 from zcli_core.websocket.contract import Compression, Endpoint, Limits
 
 LOOPS = ["asyncio"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zcli_core.testing.websocket.transport_contract.frames import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame
 
+from zcli_core.testing.websocket.frames import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame
 from zcli_core.websocket.parts.close_frame_scanner import CloseFrameScanner
 
 #: Payloads of every form of length, and one that looks like close frames.

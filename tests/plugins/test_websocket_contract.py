@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from websocket_transports import PROVIDERS
-from zcli_core.testing.websocket.transport_contract.closing import ClosingTests
-from zcli_core.testing.websocket.transport_contract.decisions import DecisionTests
-from zcli_core.testing.websocket.transport_contract.flow_control import FlowControlTests
-from zcli_core.testing.websocket.transport_contract.handshake import HandshakeTests
-from zcli_core.testing.websocket.transport_contract.listening import ListeningTests
-from zcli_core.testing.websocket.transport_contract.pending import PendingConnectionTests
 
 from zcli_core.testing import WebSocketTransportContract
+from zcli_core.testing.websocket.closing import ClosingTests
+from zcli_core.testing.websocket.decisions import DecisionTests
+from zcli_core.testing.websocket.flow_control import FlowControlTests
+from zcli_core.testing.websocket.handshake import HandshakeTests
+from zcli_core.testing.websocket.listening import ListeningTests
+from zcli_core.testing.websocket.pending import PendingConnectionTests
 
 
 class TestWsproto(WebSocketTransportContract):

@@ -18,18 +18,18 @@ from typing import Any
 import pytest
 import zcli_wsproto
 from installations import clean_environment
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.closing import half_close
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.decisions import at_once
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.flow_control import Silent
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import close, frame
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.limits import (
-    LIMITS,
-    in_one_frame,
-)
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import ServerUnderTest
 
 from zcli_core.testing import WebSocketTransportContract
 from zcli_core.testing.contract import make_context
+from zcli_core.testing.websocket.closing import half_close
+from zcli_core.testing.websocket.decisions import at_once
+from zcli_core.testing.websocket.flow_control import Silent
+from zcli_core.testing.websocket.frames import close, frame
+from zcli_core.testing.websocket.limits import (
+    LIMITS,
+    in_one_frame,
+)
+from zcli_core.testing.websocket.server import ServerUnderTest
 from zcli_core.websocket.contract import Accept, Cause, Compression, PlainResponse, Refuse, State
 from zcli_core.websocket.parts.events import Failure
 
@@ -396,12 +396,8 @@ def test_suite_broken_transport_fails(
     ]
     run(test, Transport(), given, caplog)
     caplog.clear()
-    monkeypatch.setattr(
-        "zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client.PATIENCE", 0.4
-    )
-    monkeypatch.setattr(
-        "zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server.PATIENCE", 0.4
-    )
+    monkeypatch.setattr("zcli_core.testing.websocket.client.PATIENCE", 0.4)
+    monkeypatch.setattr("zcli_core.testing.websocket.server.PATIENCE", 0.4)
     with pytest.raises((Exception, pytest.fail.Exception)):
         run(test, make(), given, caplog)
 

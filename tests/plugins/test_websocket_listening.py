@@ -14,14 +14,14 @@ from typing import Any, cast
 
 import pytest
 from websocket_transports import PROVIDERS, on_every_transport
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+
+from zcli_core.testing.certificates import client_tls, server_tls
+from zcli_core.testing.contract import make_context
+from zcli_core.testing.websocket.client import (
     read_all,
     reset,
     upgrade_request,
 )
-
-from zcli_core.testing.certificates import client_tls, server_tls
-from zcli_core.testing.contract import make_context
 from zcli_core.websocket.contract import Endpoint, Limits, PlainResponse, Request
 
 

@@ -8,23 +8,23 @@ from collections.abc import Callable
 
 import pytest
 from websocket_transports import serve
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+
+from zcli_core.errors import ConnectionClosed
+from zcli_core.testing.certificates import client_tls, server_tls
+from zcli_core.testing.websocket.client import (
     PATIENCE,
     reset,
     until,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import (
+from zcli_core.testing.websocket.frames import (
     PING,
     TEXT,
     frame,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import (
+from zcli_core.testing.websocket.server import (
     Echo,
     ServerUnderTest,
 )
-
-from zcli_core.errors import ConnectionClosed
-from zcli_core.testing.certificates import client_tls, server_tls
 from zcli_core.websocket.contract import Connection, Endpoint, Message
 
 COUNT = 100

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from websocket_transports import on_every_transport, serve
-from zcli_core.testing.websocket.transport_contract.client import DEFLATE_OFFER
-from zcli_core.testing.websocket.transport_contract.frames import (
+
+from zcli_core.testing.websocket.client import DEFLATE_OFFER
+from zcli_core.testing.websocket.frames import (
     BINARY,
     CONTINUATION,
     PING,
@@ -19,7 +20,6 @@ from zcli_core.testing.websocket.transport_contract.frames import (
     deflated,
     frame,
 )
-
 from zcli_core.websocket.contract import Compression, Limits
 
 # A stream of 48 equal blocks. RFC 7692, 7.2.1: the end that deflated() takes away is between them.

@@ -16,14 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_transports import PROVIDERS, serve
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+
+from zcli_core.errors import ConnectionClosed
+from zcli_core.testing.certificates import client_tls, server_tls
+from zcli_core.testing.contract import make_context
+from zcli_core.testing.websocket.client import (
     Client,
     parse_response,
     until,
     upgrade_request,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.decisions import Undecided
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import (
+from zcli_core.testing.websocket.decisions import Undecided
+from zcli_core.testing.websocket.frames import (
     BINARY,
     PING,
     PONG,
@@ -31,11 +35,7 @@ from zcli_core.testing.websocket.transport_contract.transport_contract.transport
     close,
     frame,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import ServerUnderTest
-
-from zcli_core.errors import ConnectionClosed
-from zcli_core.testing.certificates import client_tls, server_tls
-from zcli_core.testing.contract import make_context
+from zcli_core.testing.websocket.server import ServerUnderTest
 from zcli_core.websocket.contract import Endpoint, Limits, PlainResponse, Refuse, Request, State
 from zcli_core.websocket.parts.frames import close_frame
 from zcli_core.websocket.parts.keepalive import KeepaliveClock

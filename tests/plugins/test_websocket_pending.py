@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_transports import serve
-from zcli_core.testing.websocket.transport_contract.client import until
-from zcli_core.testing.websocket.transport_contract.pending import ends
 
+from zcli_core.testing.websocket.client import until
+from zcli_core.testing.websocket.pending import ends
 from zcli_core.websocket.contract import Address, Limits
 from zcli_core.websocket.parts.pending import PendingConnections
 

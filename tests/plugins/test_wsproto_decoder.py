@@ -22,11 +22,11 @@ from websocket_streams import (
     streams,
     texts,
 )
-from zcli_core.testing.websocket.transport_contract.frames import BINARY, CONTINUATION, PING, TEXT, close, frame
 from zcli_wsproto import masking
 from zcli_wsproto.decoder import MessageDecoder
 from zcli_wsproto.deflate import Agreement
 
+from zcli_core.testing.websocket.frames import BINARY, CONTINUATION, PING, TEXT, close, frame
 from zcli_core.websocket.contract import Limits
 from zcli_core.websocket.parts.events import Close, Failure, Ping
 

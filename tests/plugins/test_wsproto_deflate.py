@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket_transports import serve
-from zcli_core.testing.websocket.transport_contract.client import DEFLATE_OFFER, Client, until
-from zcli_core.testing.websocket.transport_contract.flow_control import Holding
-from zcli_core.testing.websocket.transport_contract.frames import BINARY, TEXT, close, deflated, frame
 from zcli_wsproto.deflate import negotiate
 
+from zcli_core.testing.websocket.client import DEFLATE_OFFER, Client, until
+from zcli_core.testing.websocket.flow_control import Holding
+from zcli_core.testing.websocket.frames import BINARY, TEXT, close, deflated, frame
 from zcli_core.websocket.contract import ClosedBy, Compression, Limits
 
 D = "permessage-deflate"

@@ -13,7 +13,10 @@ from websocket_streams import comparable, cut, decode_with, masks
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Opcode
 from websockets.protocol import SERVER, Protocol
-from zcli_core.testing.websocket.transport_contract.frames import (
+from zcli_wsproto.decoder import MessageDecoder
+from zcli_wsproto.deflate import Agreement, Deflater
+
+from zcli_core.testing.websocket.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -24,10 +27,7 @@ from zcli_core.testing.websocket.transport_contract.frames import (
     deflated,
     frame,
 )
-from zcli_core.testing.websocket.transport_contract.messages import BAD_TEXTS, GOOD_TEXTS
-from zcli_wsproto.decoder import MessageDecoder
-from zcli_wsproto.deflate import Agreement, Deflater
-
+from zcli_core.testing.websocket.messages import BAD_TEXTS, GOOD_TEXTS
 from zcli_core.websocket.contract import Compression, Limits
 from zcli_core.websocket.parts.events import Close, Failure, Ping, Pong
 

@@ -10,7 +10,8 @@ from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from wsproto.events import Ping as OraclePing
 from wsproto.events import Pong as OraclePong
 from wsproto.extensions import PerMessageDeflate
-from zcli_core.testing.websocket.transport_contract.frames import (
+
+from zcli_core.testing.websocket.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -20,7 +21,6 @@ from zcli_core.testing.websocket.transport_contract.frames import (
     close,
     frame,
 )
-
 from zcli_core.websocket.parts.events import Close, Failure, Ping, Pong
 
 

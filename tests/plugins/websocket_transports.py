@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import scaffolded_transport
 import zcli_wsproto
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import ServerUnderTest
 
 from zcli_core.plugins.contract import Provider
 from zcli_core.testing.contract import shared_context
+from zcli_core.testing.websocket.server import ServerUnderTest
 from zcli_core.websocket.contract import Transport
 
 PROVIDERS: dict[str, Provider[Transport]] = {

@@ -16,12 +16,12 @@ from typing import Any, cast
 
 import pytest
 from websocket_serving import DEADLINE, Certificates, Served, end_of, eventually, talks
-from zcli_core.testing.websocket.transport_contract.client import Client, upgrade_request
-from zcli_core.testing.websocket.transport_contract.frames import TEXT, close, frame
 from zcli_wsproto.transport import WsprotoListener
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.net.headers import Headers
+from zcli_core.testing.websocket.client import Client, upgrade_request
+from zcli_core.testing.websocket.frames import TEXT, close, frame
 from zcli_core.websocket.contract import Limits, Request
 
 Serve = Callable[..., Served]

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from websocket_serving import DEADLINE, Served, eventually
-from zcli_core.testing.websocket.transport_contract.client import Client, reset, upgrade_request
-from zcli_core.testing.websocket.transport_contract.frames import TEXT, frame
 
 from zcli_core.security_warnings import warn_security
+from zcli_core.testing.websocket.client import Client, reset, upgrade_request
+from zcli_core.testing.websocket.frames import TEXT, frame
 from zcli_core.websocket import log_limit
 from zcli_core.websocket.log_limit import LogLimit
 

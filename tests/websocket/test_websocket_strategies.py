@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from installations import Site
 from websocket_serving import DEADLINE, Served, eventually, talks
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import upgrade_request
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
+from zcli_core.testing.websocket.client import upgrade_request
 from zcli_core.websocket import strategy_runner
 
 Serve = Callable[..., Served]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from zcli_core.testing.layers import ConfigLayerContract
     from zcli_core.testing.mock_transport import MockRequest, MockTransport, MockTransportError, make_response
     from zcli_core.testing.services import ServiceBackendContract
-    from zcli_core.testing.websocket.transport_contract.transport_contract import WebSocketTransportContract
+    from zcli_core.testing.websocket.transport_contract import WebSocketTransportContract
 
 __all__ = [
     "AuthStrategyContract",

@@ -2,10 +2,9 @@
 
 import socket
 
-from zcli_core.testing.websocket.transport_contract.client import Client, upgrade_request
-from zcli_core.testing.websocket.transport_contract.frames import CLOSE, frame
-
 from zCLI import zCLI
+from zcli_core.testing.websocket.client import Client, upgrade_request
+from zcli_core.testing.websocket.frames import CLOSE, frame
 
 
 async def echo(websocket, message):

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from zcli_core.testing.websocket.transport_contract.frames import CLOSE, frame
+from zcli_core.testing.websocket.frames import CLOSE, frame
 
 #: Seconds after which a test fails; far more than any step takes on a busy machine.
 PATIENCE = 10.0

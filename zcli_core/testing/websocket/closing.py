@@ -14,20 +14,20 @@ import pytest
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.certificates import client_tls, server_tls
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+from zcli_core.testing.websocket.client import (
     PATIENCE,
     Frame,
     read_all,
     reset,
     until,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.decisions import FLOOD
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.flow_control import (
+from zcli_core.testing.websocket.decisions import FLOOD
+from zcli_core.testing.websocket.flow_control import (
     Holding,
     Silent,
     fill,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import (
+from zcli_core.testing.websocket.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -36,11 +36,11 @@ from zcli_core.testing.websocket.transport_contract.transport_contract.transport
     close,
     frame,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import (
+from zcli_core.testing.websocket.server import (
     Echo,
     ServerUnderTest,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.suite import (
+from zcli_core.testing.websocket.suite import (
     Serve,
     WebSocketSuite,
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from zcli_core.testing.websocket.transport_contract.client import (
+from zcli_core.testing.websocket.client import (
     Client,
     read_all,
     reset,
@@ -20,10 +20,10 @@ from zcli_core.testing.websocket.transport_contract.client import (
     until,
     upgrade_request,
 )
-from zcli_core.testing.websocket.transport_contract.frames import TEXT, close, frame
-from zcli_core.testing.websocket.transport_contract.handshake import ask
-from zcli_core.testing.websocket.transport_contract.server import ServerUnderTest
-from zcli_core.testing.websocket.transport_contract.suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.frames import TEXT, close, frame
+from zcli_core.testing.websocket.handshake import ask
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
 from zcli_core.websocket.contract import Accept, Decision, Limits, PlainResponse, Refuse, Request
 
 #: More bytes than the buffers of two sockets can hold.

@@ -10,15 +10,15 @@ import pytest
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.certificates import client_tls, server_tls
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+from zcli_core.testing.websocket.client import (
     DEFLATE_OFFER,
     PATIENCE,
     Frame,
     send_until_stalled,
     until,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.decisions import FLOOD
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import (
+from zcli_core.testing.websocket.decisions import FLOOD
+from zcli_core.testing.websocket.frames import (
     BINARY,
     CONTINUATION,
     PING,
@@ -28,11 +28,11 @@ from zcli_core.testing.websocket.transport_contract.transport_contract.transport
     deflated,
     frame,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import (
+from zcli_core.testing.websocket.server import (
     Echo,
     ServerUnderTest,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.suite import (
+from zcli_core.testing.websocket.suite import (
     Serve,
     WebSocketSuite,
 )

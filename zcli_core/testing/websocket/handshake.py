@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zcli_core.testing.websocket.transport_contract.client import (
+from zcli_core.testing.websocket.client import (
     ACCEPT,
     KEY,
     Client,
@@ -19,9 +19,9 @@ from zcli_core.testing.websocket.transport_contract.client import (
     until,
     upgrade_request,
 )
-from zcli_core.testing.websocket.transport_contract.frames import CLOSE, TEXT, close, frame
-from zcli_core.testing.websocket.transport_contract.server import ServerUnderTest
-from zcli_core.testing.websocket.transport_contract.suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.frames import CLOSE, TEXT, close, frame
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
 from zcli_core.websocket.contract import Limits, PlainResponse
 
 GET = b"GET /health?verbose=1 HTTP/1.1\r\nHost: a\r\n\r\n"

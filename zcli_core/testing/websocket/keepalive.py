@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from zcli_core.errors import ConnectionClosed
-from zcli_core.testing.websocket.transport_contract.client import PATIENCE, Frame, until
-from zcli_core.testing.websocket.transport_contract.flow_control import Holding, Silent
-from zcli_core.testing.websocket.transport_contract.frames import BINARY, CLOSE, PING, PONG, TEXT, close, frame
-from zcli_core.testing.websocket.transport_contract.suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.client import PATIENCE, Frame, until
+from zcli_core.testing.websocket.flow_control import Holding, Silent
+from zcli_core.testing.websocket.frames import BINARY, CLOSE, PING, PONG, TEXT, close, frame
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
 from zcli_core.websocket.contract import ClosedBy, Limits
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from zcli_core.testing.websocket.transport_contract.client import DEFLATE_OFFER, Client, Ending, Frame
-from zcli_core.testing.websocket.transport_contract.frames import (
+from zcli_core.testing.websocket.client import DEFLATE_OFFER, Client, Ending, Frame
+from zcli_core.testing.websocket.frames import (
     BINARY,
     CONTINUATION,
     PING,
@@ -19,8 +19,8 @@ from zcli_core.testing.websocket.transport_contract.frames import (
     deflated,
     frame,
 )
-from zcli_core.testing.websocket.transport_contract.server import ServerUnderTest
-from zcli_core.testing.websocket.transport_contract.suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
 from zcli_core.websocket.contract import Compression, Limits
 
 MAX_SIZE = 100_000

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from zcli_core.testing.certificates import AUTHORITY, client_tls, server_tls
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+from zcli_core.testing.websocket.client import (
     PATIENCE,
     Client,
     Frame,
@@ -22,16 +22,16 @@ from zcli_core.testing.websocket.transport_contract.transport_contract.transport
     until,
     upgrade_request,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.decisions import Undecided
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.frames import (
+from zcli_core.testing.websocket.decisions import Undecided
+from zcli_core.testing.websocket.frames import (
     BINARY,
     CLOSE,
     TEXT,
     close,
     frame,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.server import ServerUnderTest
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.suite import (
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.testing.websocket.suite import (
     Serve,
     WebSocketSuite,
 )

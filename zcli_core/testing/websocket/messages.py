@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from zcli_core.testing.websocket.transport_contract.client import DEFLATE_OFFER, Client, Frame
-from zcli_core.testing.websocket.transport_contract.frames import (
+from zcli_core.testing.websocket.client import DEFLATE_OFFER, Client, Frame
+from zcli_core.testing.websocket.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -20,8 +20,8 @@ from zcli_core.testing.websocket.transport_contract.frames import (
     close,
     frame,
 )
-from zcli_core.testing.websocket.transport_contract.server import ServerUnderTest
-from zcli_core.testing.websocket.transport_contract.suite import Serve, WebSocketSuite
+from zcli_core.testing.websocket.server import ServerUnderTest
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
 from zcli_core.websocket.contract import Compression, Limits
 
 BYTES = bytes(range(256))

@@ -8,14 +8,14 @@ import socket
 import pytest
 
 from zcli_core.testing.certificates import client_tls, server_tls
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.client import (
+from zcli_core.testing.websocket.client import (
     PATIENCE,
     reset,
     until,
     upgrade_request,
 )
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.handshake import GET
-from zcli_core.testing.websocket.transport_contract.transport_contract.transport_contract.suite import (
+from zcli_core.testing.websocket.handshake import GET
+from zcli_core.testing.websocket.suite import (
     Serve,
     WebSocketSuite,
 )

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.errors import ConnectionClosed
-from zcli_core.testing.websocket.transport_contract.client import PATIENCE, Client, read_all, until, upgrade_request
+from zcli_core.testing.websocket.client import PATIENCE, Client, read_all, until, upgrade_request
 from zcli_core.websocket.contract import (
     Accept,
     Address,

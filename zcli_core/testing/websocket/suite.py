@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from zcli_core.testing.contract import Contract, Offered
-from zcli_core.testing.websocket.transport_contract.server import ServerUnderTest
+from zcli_core.testing.websocket.server import ServerUnderTest
 from zcli_core.websocket.contract import Transport
 
 #: The type of the fixture ``serve``. Its arguments are those of :class:`ServerUnderTest` after the transport.

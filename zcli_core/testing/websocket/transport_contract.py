@@ -15,23 +15,23 @@ or gone. It takes about half a minute, mostly for deadlines.
 ``Limits.compression``, the tests of compression are skipped. Each base class can be used alone, to test one part: the
 handshake, decisions, messages, limits, flow control, closing, keepalive, listening, pending connections.
 
-The helpers are for your own tests, too. :class:`zcli_core.testing.websocket.transport_contract.server.ServerUnderTest` runs a transport in
+The helpers are for your own tests, too. :class:`zcli_core.testing.websocket.server.ServerUnderTest` runs a transport in
 a thread, with a core that records every call and checks the rules for it.
-:class:`zcli_core.testing.websocket.transport_contract.client.Client` sends any bytes, :mod:`zcli_core.testing.websocket.transport_contract.frames` makes
+:class:`zcli_core.testing.websocket.client.Client` sends any bytes, :mod:`zcli_core.testing.websocket.frames` makes
 frames, and :mod:`zcli_core.testing.certificates` has a certificate.
 """
 
 from __future__ import annotations
 
-from zcli_core.testing.websocket.transport_contract.closing import ClosingTests
-from zcli_core.testing.websocket.transport_contract.decisions import DecisionTests
-from zcli_core.testing.websocket.transport_contract.flow_control import FlowControlTests
-from zcli_core.testing.websocket.transport_contract.handshake import HandshakeTests
-from zcli_core.testing.websocket.transport_contract.keepalive import KeepaliveTests
-from zcli_core.testing.websocket.transport_contract.limits import LimitTests
-from zcli_core.testing.websocket.transport_contract.listening import ListeningTests
-from zcli_core.testing.websocket.transport_contract.messages import MessageTests
-from zcli_core.testing.websocket.transport_contract.pending import PendingConnectionTests
+from zcli_core.testing.websocket.closing import ClosingTests
+from zcli_core.testing.websocket.decisions import DecisionTests
+from zcli_core.testing.websocket.flow_control import FlowControlTests
+from zcli_core.testing.websocket.handshake import HandshakeTests
+from zcli_core.testing.websocket.keepalive import KeepaliveTests
+from zcli_core.testing.websocket.limits import LimitTests
+from zcli_core.testing.websocket.listening import ListeningTests
+from zcli_core.testing.websocket.messages import MessageTests
+from zcli_core.testing.websocket.pending import PendingConnectionTests
 
 
 class WebSocketTransportContract(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from zCLI import zCLI
-from zcli_core.testing.websocket.transport_contract.client import Client, upgrade_request
-from zcli_core.testing.websocket.transport_contract.frames import CLOSE, frame
+from zcli_core.testing.websocket.client import Client, upgrade_request
+from zcli_core.testing.websocket.frames import CLOSE, frame
 
 TEXT = 0x1
 
