@@ -28,6 +28,7 @@ from websockets.sync.client import connect
 
 from zcli_core.app import zCLI
 from zcli_core.testing.auth import make_request
+from zcli_core.testing.auth_server import connecting
 from zcli_core.websocket.contract import Request
 
 ALICE = {"sub": "alice", "exp": int(time.time()) + 3600}
