@@ -1,4 +1,4 @@
-"""``zcli reference``: every hook, setting and contract, as a page of Markdown."""
+"""``zcli reference``: every provider, hook, setting and variable, as a page of Markdown."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 
 @click.command("reference")
-@click.option("--own", is_flag=True, help="Only what zcli-core itself brings, whatever else is installed or set here.")
+@click.option(
+    "--own", is_flag=True, help="Only the plugins of zcli-core; ignore other plugins and all settings of this machine."
+)
 def command(own: bool) -> None:
-    """Print the reference of what is installed here, as Markdown: what plugins provide, hooks, settings, contracts.
+    """Print a reference of the installed plugins, the hooks, the settings and the variables, as Markdown.
 
-    The file REFERENCE.md of zCLI's repository is `zcli reference --own`.
+    `zcli reference --own` makes the file REFERENCE.md of zCLI's repository.
     """
     from zcli_core.cli.reference_page import make_page
 
