@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from zcli_core.assembly import configure
-from zcli_core.comm import Comm, check_http_files
+from zcli_core.comm import Comm
 from zcli_core.config.sections import Application
 from zcli_core.log import FILE_ONLY, ApplicationLog, open_log
 from zcli_core.plugins.host import PluginHost
@@ -44,8 +44,6 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
             )
         self.plugins = PluginHost()
         self.config, warnings = configure(self.plugins, zspark)
-        if not self.config.misspelt_in("http"):  # an error once the script uses HTTP
-            check_http_files(self.config)
         self._application_log = open_log(self.config.section(Application), script_file())
         self.log = self.logger = self._application_log.logger
         self.plugins.trace_to(self.log)

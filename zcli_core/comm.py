@@ -14,9 +14,14 @@ from zcli_core.plugins.records import HTTP_TRANSPORT
 from zcli_core.system.forks import call_after_fork
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from zcli_core.config import Config
+    from zcli_core.http.bodies import Data
     from zcli_core.http.client import HttpClient
     from zcli_core.http.contract import HttpResponse, HttpTransport
+    from zcli_core.http.options import HeadersLike, RequestOptions, Timeout
+    from zcli_core.http.values import Pairs
     from zcli_core.services.services import Services
     from zcli_core.types import ConnectionInfo, ServiceStatus
     from zcli_core.websocket.server import WebSocketServer
@@ -51,24 +56,6 @@ class _Part(Generic[_T]):
                 comm.__dict__[self._name] = self._make(comm)
             part: _T = comm.__dict__[self._name]
             return part
-
-
-class _Verb:
-    """``z.comm.http_get`` is ``z.comm.http.get``: bound on first use, an attribute like any other from then on."""
-
-    def __init__(self, method: str) -> None:
-        self._method = method
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-        self.__doc__ = f"See :meth:`zcli_core.http.client.HttpClient.{self._method}`."
-
-    def __get__(self, comm: Comm | None, owner: type) -> Callable[..., HttpResponse | None]:
-        if comm is None:
-            return self  # type: ignore[return-value]
-        bound: Callable[..., HttpResponse | None] = getattr(comm.http, self._method)
-        comm.__dict__[self._name] = bound
-        return bound
 
 
 class Comm:
@@ -108,8 +95,10 @@ class Comm:
         )
 
     def _http_transport(self, context: Context) -> HttpTransport:
+        from zcli_core.net.tls_files import check_tls_files
+
         self._config.refuse_misspelt("http")
-        check_http_files(self._config)
+        check_tls_files(self._config, "http")
         http = self._config.http
         if http.client_cert is not None:
             from zcli_core.net.pem_files import key_warning
@@ -122,14 +111,187 @@ class Comm:
         transport: HttpTransport = self._host.make(HTTP_TRANSPORT, context)
         return transport
 
-    http_request = _Verb("request")
-    http_get = _Verb("get")
-    http_post = _Verb("post")
-    http_put = _Verb("put")
-    http_patch = _Verb("patch")
-    http_delete = _Verb("delete")
-    http_head = _Verb("head")
-    http_options = _Verb("options")
+    def http_request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Pairs | str | None = None,
+        data: Data | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a request and return the response, or None if there is none.
+
+        Args:
+            method: ``"GET"`` or any other, in any case.
+            url: An ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication and are shown
+                nowhere.
+            params: Names and values, added to the URL's query, or a str that is ready. A value is str, int, float,
+                bool (``true``, ``false``), bytes, an enum member (its value), a date, time or datetime (ISO 8601), a
+                UUID or a Decimal. An iterable of these repeats the name; None leaves it out.
+            data: The body. A dict or list is sent as JSON, str as UTF-8, bytes as they are. A file opened in binary
+                mode or an iterable of bytes is read while it is sent: a file to the end that it has now.
+            json: The body, any value that JSON can hold. ``json=None`` sends ``null``.
+            form: Names and values as for ``params``, sent as an HTML form does.
+            files: Files by field name, sent as multipart/form-data, together with ``form`` if that is given. A file is
+                bytes, str, a Path, a file opened in binary mode, or a tuple (file name, content[, content type]). With
+                None as its file name the tuple is a form field. An empty ``files`` sends ``form`` as multipart.
+            headers: Header fields; None as a value leaves out one that zCLI would send.
+            auth: (user, password) for Basic, a str for Bearer, or a function that takes the
+                :class:`~zcli_core.http.contract.HttpRequest` and changes its headers.
+            timeout: Seconds that the whole call may take: connecting, sending, redirects, retries, the last byte of the
+                body. ``http.timeout`` if not given, 10 unless configured. A pair (connect, read) limits each attempt
+                instead: ``connect`` seconds until the connection stands, ``read`` seconds from then to the last byte.
+                The whole call then has ``http.timeout``, or as long as all its attempts need if that is longer.
+            retries: How often a request that failed, or got the status 429, 502, 503 or 504, is tried again;
+                ``http.retries`` if not given, 0 unless configured. Retry-After is respected if the timeout leaves room.
+            retry_all_methods: Try POST and PATCH again too, which may then be carried out twice;
+                ``http.retry_all_methods`` if not given.
+            follow_redirects: False returns a redirect as the response.
+
+        Raises:
+            TypeError, ValueError: An argument is invalid. Nothing was sent.
+            OSError: A file to send cannot be read.
+        """
+        return self.http.request(method, url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_get(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a GET request and return the response, or None if there is none.
+
+        Args:
+            url: An ``http://`` or ``https://`` URL.
+            params: Names and values to add to the URL's query.
+            headers: Header fields. The value None leaves out a header that zCLI would send.
+            timeout: Seconds that the whole call may take, or a pair (connect, read) for each attempt.
+                ``http.timeout`` (10) if not given.
+            data: The body, if the request has one.
+            **options: ``json``, ``form`` and ``files`` (other forms of the body), ``auth``, ``retries``,
+                ``retry_all_methods`` and ``follow_redirects``. :meth:`http_request` describes them.
+
+        Raises:
+            TypeError, ValueError: An argument is invalid. Nothing was sent.
+        """
+        return self.http.request("GET", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_post(
+        self,
+        url: str,
+        data: Data | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        params: Pairs | str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a POST request and return the response, or None if there is none.
+
+        Args:
+            url: An ``http://`` or ``https://`` URL.
+            data: The body. A dict or list is sent as JSON, str as UTF-8, bytes as they are. A file opened in binary
+                mode or an iterable of bytes is streamed.
+            headers: Header fields. The value None leaves out a header that zCLI would send.
+            timeout: Seconds that the whole call may take, or a pair (connect, read) for each attempt.
+                ``http.timeout`` (10) if not given.
+            params: Names and values to add to the URL's query.
+            **options: ``json``, ``form`` and ``files`` (other forms of the body), ``auth``, ``retries``,
+                ``retry_all_methods`` and ``follow_redirects``. :meth:`http_request` describes them.
+
+        Raises:
+            TypeError, ValueError: An argument is invalid. Nothing was sent.
+            OSError: A file to send cannot be read.
+        """
+        return self.http.request("POST", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_put(
+        self,
+        url: str,
+        data: Data | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        params: Pairs | str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a PUT request and return the response, or None if there is none.
+
+        The arguments and errors are those of :meth:`http_post`.
+        """
+        return self.http.request("PUT", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_patch(
+        self,
+        url: str,
+        data: Data | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        params: Pairs | str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a PATCH request and return the response, or None if there is none.
+
+        The arguments and errors are those of :meth:`http_post`.
+        """
+        return self.http.request("PATCH", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_delete(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a DELETE request and return the response, or None if there is none.
+
+        The arguments and errors are those of :meth:`http_get`.
+        """
+        return self.http.request("DELETE", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_options(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send an OPTIONS request and return the response, or None if there is none.
+
+        The arguments and errors are those of :meth:`http_get`.
+        """
+        return self.http.request("OPTIONS", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_head(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a HEAD request and return the response, which has no body, or None if there is none.
+
+        The arguments and errors are those of :meth:`http_get`.
+        """
+        return self.http.request("HEAD", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     # --- ports ---
 
@@ -187,7 +349,7 @@ class Comm:
             ValueError: no plugin provides a service of that name.
             ConfigError: the settings of the service that is named cannot be used, or several plugins provide it.
         """
-        return self.services.status() if name is _EVERY else self.services.status(name)
+        return self.services.statuses() if name is _EVERY else self.services.status(name)
 
     def get_service_connection_info(self, name: str) -> ConnectionInfo | None:
         """Return what a driver needs to connect to a service; None if the service is not running.
@@ -275,17 +437,3 @@ class Comm:
             self.websocket.stop()
         if "http" in self.__dict__:
             self.http.close()
-
-
-def check_http_files(config: Config) -> None:
-    """Try the files that ``http.ca_file``, ``client_cert`` and ``client_key`` name.
-
-    When the program starts, so that nobody has to wait for the first call to hear of a wrong path, and again when that
-    call loads them. Where none is set nothing is imported.
-
-    :raises ConfigError: one cannot be used: which setting, who set it, what is wrong.
-    """
-    if config.http.ca_file or config.http.client_cert or config.http.client_key:
-        from zcli_core.net.tls_files import check_tls_files
-
-        check_tls_files(config, "http")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from verb_client import VerbClient
+
 from zcli_core.config.sections import Http
 from zcli_core.http.client import HttpClient
 from zcli_core.http.contract import HttpRequest, RawResponse
@@ -64,4 +66,4 @@ class Transport:
 def in_memory(*answers: Answer, **settings: Any) -> tuple[HttpClient, Transport]:
     """A client over such a transport."""
     transport = Transport(*answers)
-    return HttpClient(Http(**settings), lambda: transport, logging.getLogger("zcli.test.http")), transport
+    return VerbClient(Http(**settings), lambda: transport, logging.getLogger("zcli.test.http")), transport

@@ -41,12 +41,9 @@ from zcli_core.printable import printable
 from zcli_core.system.forks import call_after_fork
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from zcli_core.config.sections import Http
     from zcli_core.http.certificate_hosts import CertificateHosts
     from zcli_core.http.multipart import Files
-    from zcli_core.http.options import RequestOptions
 
 RequestHook = Callable[[HttpRequest], Any]
 ResponseHook = Callable[[HttpRequest, "HttpResponse | HttpFailure"], Any]
@@ -123,36 +120,7 @@ class HttpClient:
     ) -> HttpResponse | None:
         """Send a request and return the response, or None if there is none.
 
-        Args:
-            method: ``"GET"`` or any other, in any case.
-            url: An ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication and are shown
-                nowhere.
-            params: Names and values, added to the URL's query, or a str that is ready. A value is str, int, float,
-                bool (``true``, ``false``), bytes, an enum member (its value), a date, time or datetime (ISO 8601), a
-                UUID or a Decimal. An iterable of these repeats the name; None leaves it out.
-            data: The body. A dict or list is sent as JSON, str as UTF-8, bytes as they are. A file opened in binary
-                mode or an iterable of bytes is read while it is sent: a file to the end that it has now.
-            json: The body, any value that JSON can hold. ``json=None`` sends ``null``.
-            form: Names and values as for ``params``, sent as an HTML form does.
-            files: Files by field name, sent as multipart/form-data, together with ``form`` if that is given. A file is
-                bytes, str, a Path, a file opened in binary mode, or a tuple (file name, content[, content type]). With
-                None as its file name the tuple is a form field. An empty ``files`` sends ``form`` as multipart.
-            headers: Header fields; None as a value leaves out one that zCLI would send.
-            auth: (user, password) for Basic, a str for Bearer, or a function that takes the
-                :class:`~zcli_core.http.contract.HttpRequest` and changes its headers.
-            timeout: Seconds that the whole call may take: connecting, sending, redirects, retries, the last byte of the
-                body. ``http.timeout`` if not given, 10 unless configured. A pair (connect, read) limits each attempt
-                instead: ``connect`` seconds until the connection stands, ``read`` seconds from then to the last byte.
-                The whole call then has ``http.timeout``, or as long as all its attempts need if that is longer.
-            retries: How often a request that failed, or got the status 429, 502, 503 or 504, is tried again;
-                ``http.retries`` if not given, 0 unless configured. Retry-After is respected if the timeout leaves room.
-            retry_all_methods: Try POST and PATCH again too, which may then be carried out twice;
-                ``http.retry_all_methods`` if not given.
-            follow_redirects: False returns a redirect as the response.
-
-        Raises:
-            TypeError, ValueError: An argument cannot be used. Nothing was sent.
-            OSError: A file to send cannot be read.
+        :meth:`zcli_core.comm.Comm.http_request` describes the arguments and the errors.
         """
         started = time.monotonic()
         if unknown:
@@ -222,97 +190,6 @@ class HttpClient:
         if self._on_response is not None:
             self._on_response(request, response)
         return response
-
-    def get(
-        self,
-        url: str,
-        params: Pairs | str | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        data: Data | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """GET a URL; see :meth:`request` for the arguments."""
-        return self.request("GET", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def post(
-        self,
-        url: str,
-        data: Data | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        params: Pairs | str | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """POST to a URL; see :meth:`request` for the arguments."""
-        return self.request("POST", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def put(
-        self,
-        url: str,
-        data: Data | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        params: Pairs | str | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """PUT to a URL; see :meth:`request` for the arguments."""
-        return self.request("PUT", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def patch(
-        self,
-        url: str,
-        data: Data | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        params: Pairs | str | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """PATCH a URL; see :meth:`request` for the arguments."""
-        return self.request("PATCH", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def delete(
-        self,
-        url: str,
-        params: Pairs | str | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        data: Data | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """DELETE a URL; see :meth:`request` for the arguments."""
-        return self.request("DELETE", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def head(
-        self,
-        url: str,
-        params: Pairs | str | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        data: Data | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """Ask for a URL's status and headers only; see :meth:`request` for the arguments."""
-        return self.request("HEAD", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def options(
-        self,
-        url: str,
-        params: Pairs | str | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        data: Data | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """Ask what may be done with a URL; see :meth:`request` for the arguments."""
-        return self.request("OPTIONS", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def use_transport(self, transport: HttpTransport) -> None:
         """Send all later requests over this transport instead of the one that ``http.transport`` selects.

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from zcli_core.config.sections import Services as ServicesSection
 from zcli_core.errors import ConfigError
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from zcli_core.services.launchers.base import Job
     from zcli_core.services.launchers.paths import LocalPlace
     from zcli_core.types import ConnectionInfo, ServiceStatus
-
-#: Stands for "every service" where a name may be left out: None is a mistake like any other.
-ALL: Final = object()
 
 
 class Services:
@@ -72,32 +69,29 @@ class Services:
 
     # --- asking ---
 
-    @overload
     def status(
         self, name: str, *, port: int | None = None, data_dir: str | os.PathLike[str] | None = None
-    ) -> ServiceStatus: ...
+    ) -> ServiceStatus:
+        """Return the status of a service.
 
-    @overload
-    def status(self) -> dict[str, ServiceStatus]: ...
+        Args:
+            name: The name or an alias of the service.
+            port: The port to probe. If not given, the port that this object started the service on, or else
+                ``services.<name>.port``.
+            data_dir: The data folder of the service, if it was started with one. As for ``port`` if not given.
 
-    def status(
-        self, name: Any = ALL, *, port: int | None = None, data_dir: str | os.PathLike[str] | None = None
-    ) -> ServiceStatus | dict[str, ServiceStatus]:
-        """The status of a service; without a name, the status of every service by name. They are probed all at once.
-
-        :class:`~zcli_core.types.ServiceStatus` explains its keys.
-
-        :param port: the port of a named service; where it was started here, or ``services.<name>.port``, if not given.
-        :param data_dir: its data folder, if it was started with one; as for ``port`` if not given.
-        :raises ValueError: no plugin provides a service of that name.
-        :raises ConfigError: the one that is named cannot be made, or several plugins provide it.
+        Raises:
+            ValueError: No plugin provides a service of that name.
+            ConfigError: The settings of the service cannot be used, or several plugins provide it.
         """
-        if name is ALL:
-            return dict(zip(self.names, at_once(self.report, self.names), strict=True))
         if (port, data_dir) != (None, None):
             job = self._job(name, port, data_dir, None, None)
             return self._status(job.backend, job.target)
         return self._status(self._backend(name))
+
+    def statuses(self) -> dict[str, ServiceStatus]:
+        """Return the status of every service by name. All services are probed at the same time."""
+        return dict(zip(self.names, at_once(self.report, self.names), strict=True))
 
     def report(self, name: str) -> ServiceStatus:
         """The status of one service as it is told among all: where its plugin fails, it says so and nothing raises."""
@@ -125,7 +119,7 @@ class Services:
 
     def health_check_all(self) -> dict[str, bool]:
         """Whether each service is ready, by name."""
-        return {name: status["ready"] for name, status in self.status().items()}
+        return {name: status["ready"] for name, status in self.statuses().items()}
 
     # --- changing ---
 
