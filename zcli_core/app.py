@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zcli_core.assembly import configure
 from zcli_core.comm import Comm
@@ -17,6 +17,9 @@ from zcli_core.plugins.host import PluginHost
 from zcli_core.printable import print_line
 from zcli_core.security_warnings import SecurityWarning, warn_security
 from zcli_core.system.trusted import script_file
+
+if TYPE_CHECKING:
+    from zcli_core.zspark import ZSpark
 
 
 class zCLI:  # noqa: N801 - the name that the guide gives it
@@ -36,8 +39,8 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
     ``plugins`` the plugin host.
     """
 
-    def __init__(self, zSpark: Mapping[str, Any] | None = None) -> None:  # noqa: N803 - the guide's name
-        zspark = {} if zSpark is None else zSpark
+    def __init__(self, zSpark: ZSpark | Mapping[str, Any] | None = None) -> None:  # noqa: N803 - the guide's name
+        zspark: Mapping[str, Any] = {} if zSpark is None else zSpark
         if not isinstance(zspark, Mapping):
             raise TypeError(
                 f"zCLI() takes a mapping of settings, as in zCLI({{'title': 'my-script'}}), not {_article(zspark)}"

@@ -351,10 +351,11 @@ class Comm:
         """
         return self.services.statuses() if name is _EVERY else self.services.status(name)
 
-    def get_service_connection_info(self, name: str) -> ConnectionInfo | None:
-        """Return what a driver needs to connect to a service; None if the service is not running.
+    def get_service_connection_info(self, name: str) -> ConnectionInfo | Any:
+        """Return what a driver needs to connect to a service, without a password; None if the service is not running.
 
-        There is never a password in it. ``services.last_failure`` tells why the service is not running.
+        ``services.last_failure`` then holds the reason. For type checkers the result is ``ConnectionInfo | Any``, so
+        that a script may use it without a check after it has started the service.
 
         Raises:
             ValueError: no plugin provides a service of that name.

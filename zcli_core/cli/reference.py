@@ -26,7 +26,7 @@ def command(own: bool) -> None:
     from zcli_core.cli.reference_page import make_page
 
     if own:
-        host, settings = _own()
+        host, settings = own_plugins_and_settings()
     else:
         session = load_plugins()
         host, settings = session.host, dict(session.config.settings)
@@ -36,7 +36,8 @@ def command(own: bool) -> None:
         click.echo(page, nl=False)
 
 
-def _own() -> tuple[PluginHost, dict[str, Setting]]:
+def own_plugins_and_settings() -> tuple[PluginHost, dict[str, Setting]]:
+    """Load the plugins of zcli-core; return them and the settings that they and the core declare."""
     from zcli_core.assembly import add_plugins_settings, core_settings
     from zcli_core.plugins.discovery import find_entry_points
 

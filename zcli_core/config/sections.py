@@ -210,5 +210,10 @@ class Services(Section, name="services"):
     timeout: float = setting(1.0, "seconds a service has to answer when it is asked how it is", above=0)
     start_timeout: float = setting(30.0, "seconds a service has to be ready, or gone, once it is told to", above=0)
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return the section of one service, such as ``config.services.redis``."""
+
 
 CORE_SECTIONS: tuple[type[Section], ...] = (Application, Plugins, Http, WebSocket, Services)
