@@ -1,4 +1,4 @@
-"""``zcli config``: which value is in force, and who set it."""
+"""``zcli config``: which values are in force, and where each was set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from zcli_core.cli.output import complain, json_option, print_json, print_table, say, show
-from zcli_core.cli.session import load
+from zcli_core.cli.session import load, load_plugins
 from zcli_core.config import Config, Explanation
 from zcli_core.config.conversion import describe
 from zcli_core.suggestions import suggestion
@@ -17,11 +17,20 @@ from zcli_core.suggestions import suggestion
 @click.command("config")
 @click.argument("key", required=False)
 @json_option
-def command(key: str | None, as_json: bool) -> None:
-    """Show the settings in force here, which layer set each, and what that shadows.
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of zConfig.machine.yaml instead, for editors.")
+def command(key: str | None, as_json: bool, schema: bool) -> None:
+    """Show the settings in force in this folder, which layer set each of them, and which values that shadows.
 
-    KEY is a setting (websocket.port) or a section (websocket); without it, everything is shown. Secrets are not.
+    KEY is a setting (websocket.port) or a section (websocket). Without KEY, all settings are shown. The values of
+    secrets are never shown.
     """
+    if schema:
+        from zcli_core.cli.config_schema import make_schema
+
+        if key is not None:
+            raise click.UsageError("--schema takes no KEY: the schema is that of the whole file")
+        print_json(make_schema(load_plugins().config.settings.values()))
+        return
     _, config = load(to_show=True)
     keys = _matching(config, key)
     explanations = [config.explain(name) for name in keys]
