@@ -289,12 +289,12 @@ def test_no_secret_is_shown(doctor: Run, run_here: Run) -> None:
 
 def test_a_check_that_fails_itself_is_told(doctor: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the others go on."""
-    from zcli_core.cli import checks
+    from zcli_core.cli import doctor as doctor_module
 
     def broken(session: object) -> Any:
         raise SystemExit("no luck")
 
-    monkeypatch.setattr(checks, "_CHECKS", (("mine", broken), *checks._CHECKS))
+    monkeypatch.setattr(doctor_module, "_CHECKS", (("mine", broken), *doctor_module._CHECKS))
     status, found = doctor()
     assert status == 1
     assert found["mine"] == [("wrong", "this cannot be checked: SystemExit: no luck")]

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from zCLI import zCLI
-from zcli_core.cli import checks
+from zcli_core.cli import doctor as doctor_module
 
 Keys = Callable[..., list[tuple[str, str]]]
 
@@ -20,7 +20,7 @@ Keys = Callable[..., list[tuple[str, str]]]
 @pytest.fixture
 def keys(doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Keys:
     """Runs this check only, with these variables, and returns its findings as (state, detail)."""
-    monkeypatch.setattr(checks, "_CHECKS", (("private keys", checks._private_keys),))
+    monkeypatch.setattr(doctor_module, "_CHECKS", (("private keys", doctor_module._private_keys),))
 
     def run(**variables: str) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = doctor(**variables)[1]["private keys"]

@@ -19,7 +19,7 @@ from fake_programs import FakePrograms
 from service_servers import until
 
 from zcli_core.app import zCLI
-from zcli_core.cli import checks
+from zcli_core.cli import doctor
 from zcli_core.net.port_holder import holder_of
 from zcli_core.services import owners
 from zcli_core.services.launchers import instance as instances
@@ -103,7 +103,7 @@ def test_start_strangers_server_is_refused(make: Make, place: Path, bound: str) 
         assert f"belongs to the user {name} (uid {STRANGER})" in str(z.comm.services.last_failure)
         status = z.comm.service_status("redis")
         assert (status["running"], status["owner"], status["owner_trusted"]) == (True, name, False)
-        state, text = checks._service(z.comm.services, "redis")
+        state, text = doctor._service(z.comm.services, "redis")
         assert (state, f"another user, {name}" in text) == ("warning", True)
 
 
@@ -190,7 +190,7 @@ def test_doctor_open_service_names_other_people(
     accounts = [SimpleNamespace(pw_name=name, pw_uid=uid, pw_shell=shell) for name, uid, shell in people]
     monkeypatch.setattr(pwd, "getpwall", lambda: accounts)
     found = {"needs_auth": False, "owner": "redis", "connection_info": {"host": "127.0.0.1"}, **status}
-    assert checks._who_else_gets_in(found) == ("every user of this machine (ann)" if named else "")
+    assert doctor._who_else_gets_in(found) == ("every user of this machine (ann)" if named else "")
 
 
 # --- records ---

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zcli_core.cli.output import complain, json_option, print_json, print_table, say, show
+from zcli_core.cli.output import json_option, print_error, print_json, print_table, print_text, show
 from zcli_core.cli.session import load, load_plugins
 from zcli_core.config import Config, Explanation
 from zcli_core.config.conversion import describe
@@ -55,7 +55,7 @@ def _matching(config: Config, key: str | None) -> list[str]:
     below = [name for name in names if name.startswith(f"{key}.")]
     if not below:
         sections = {name.rpartition(".")[0] for name in names} - {""}
-        complain(f"unknown setting {key!r}{suggestion(key, [*sections, *names])}")
+        print_error(f"unknown setting {key!r}{suggestion(key, [*sections, *names])}")
         sys.exit(2)
     return below
 
@@ -68,13 +68,13 @@ def _shadows(explanation: Explanation) -> str:
 
 def _print_one(config: Config, explanation: Explanation) -> None:
     setting = config.settings[explanation.key]
-    say(f"{explanation.key} = {show(explanation.value)}")
-    say(f"  set by     {explanation.layer}: {explanation.origin}")
+    print_text(f"{explanation.key} = {show(explanation.value)}")
+    print_text(f"  set by     {explanation.layer}: {explanation.origin}")
     for value, layer, origin in explanation.shadowed:
-        say(f"  shadows    {show(value)} from {layer}: {origin}")
-    say(f"  what       {setting.declaration.help}")
-    say(f"  takes      {describe(setting)}")
-    say(f"  variables  {', '.join((*setting.variables, *setting.composites))}")
+        print_text(f"  shadows    {show(value)} from {layer}: {origin}")
+    print_text(f"  what       {setting.declaration.help}")
+    print_text(f"  takes      {describe(setting)}")
+    print_text(f"  variables  {', '.join((*setting.variables, *setting.composites))}")
 
 
 def _as_json(config: Config, explanation: Explanation) -> dict[str, Any]:

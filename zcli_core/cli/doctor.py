@@ -1,14 +1,60 @@
-"""``zcli doctor``: what is wrong with this machine's zCLI, and what to do about it."""
+"""``zcli doctor``: checks of this machine, each a function that yields findings and changes nothing.
+
+A setting that cannot be used is wrong if a layer set it. An unusable default is a warning, because it matters only when
+a script uses it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import click
 
-from zcli_core.cli.checks import examine
-from zcli_core.cli.output import json_option, print_json, print_table, say
-from zcli_core.cli.session import load_plugins, plugins_print_elsewhere
+from zcli_core import __version__
+from zcli_core.cli.file_checks import foreign_files, readable_secrets
+from zcli_core.cli.output import json_option, print_json, print_table, print_text
+from zcli_core.cli.session import load_plugins, plugin_output_to_stderr
+from zcli_core.comm import Comm
+from zcli_core.config.sections import Application
+from zcli_core.errors import ConfigError
+from zcli_core.net.pem_files import key_warning
+from zcli_core.plugins.contract import Context
+from zcli_core.plugins.loading import describe_error
+from zcli_core.plugins.records import AUTH_STRATEGY, KINDS, SERVICE
+from zcli_core.system.folders import user_log_folder
+from zcli_core.system.installation import OURS, install_again
+from zcli_core.system.safe_files import ForeignPathError, open_folder, open_to_append
+
+if TYPE_CHECKING:
+    from zcli_core.cli.session import Session
+    from zcli_core.config import Config
+    from zcli_core.plugins.records import Kind
+    from zcli_core.services.services import Services
+    from zcli_core.types import ServiceStatus
+
+State = Literal["ok", "warning", "wrong"]
+#: The newest Python that zCLI is tested on.
+_NEWEST = (3, 13)
+_LOG = "zcli.doctor"
+#: Accounts that are named; the others are counted.
+_MOST_PEOPLE = 5
+
+
+class Finding(NamedTuple):
+    """What a check found: ``"ok"``, ``"warning"`` or ``"wrong"``, and what it is and what to do, in a sentence."""
+
+    check: str
+    state: State
+    detail: str
+
+
+_Findings = Iterator[tuple[State, str]]
 
 
 @click.command("doctor")
@@ -19,7 +65,7 @@ def command(as_json: bool) -> None:
     Nothing is changed and no secret is shown. The exit status is 0 if all is well, warnings aside, and 1 if not.
     """
     session = load_plugins()
-    with plugins_print_elsewhere():
+    with plugin_output_to_stderr():
         findings = list(examine(session))
     wrong = sum(finding.state == "wrong" for finding in findings)
     if as_json:
@@ -27,10 +73,318 @@ def command(as_json: bool) -> None:
     else:
         print_table(("check", "state", "finding"), findings)
         warned = sum(finding.state == "warning" for finding in findings)
-        say("")
-        say(f"{_count(wrong, 'problem')}, {_count(warned, 'warning')}")
+        print_text("")
+        print_text(f"{_count(wrong, 'problem')}, {_count(warned, 'warning')}")
     sys.exit(1 if wrong else 0)
 
 
 def _count(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def examine(session: Session) -> Iterator[Finding]:
+    """Run every check. One that fails itself is wrong, and the others go on. Nothing is reported twice."""
+    told: set[str] = set()
+    for name, check in _CHECKS:
+        with _heard() as warnings:
+            try:
+                found: list[tuple[State, str]] = list(check(session))
+            except ConfigError as error:  # a part of the configuration that this check is the first to use
+                found = [("wrong", problem) for problem in error.problems]
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a check may call a plugin
+                found = [("wrong", f"this cannot be checked: {describe_error(error)}")]
+        heard: list[tuple[State, str]] = [("warning", message) for message in warnings]
+        for state, detail in heard + found:
+            if state == "ok" or detail not in told:
+                told.add(detail)
+                yield Finding(name, state, detail)
+
+
+def _python(session: Session) -> _Findings:
+    shown = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] > _NEWEST:
+        yield "warning", f"Python {shown}; zCLI {__version__} is tested up to {'.'.join(map(str, _NEWEST))}"
+    else:
+        yield "ok", f"Python {shown}"
+
+
+def _installation(session: Session) -> _Findings:
+    points = [record.entry_point for record in session.host.records.values()]
+    versions = {point.version for point in points if point.distribution == OURS}
+    if not versions:
+        yield (
+            "wrong",
+            f"no plugin of {OURS} itself is installed, so there is nothing to work with: {install_again(OURS)}",
+        )
+    elif versions != {__version__}:
+        said = ", ".join(sorted(versions))
+        yield "warning", f"{OURS} is installed as {said}, but what runs is {__version__}: {install_again(OURS)}"
+    else:
+        yield "ok", f"{OURS} {__version__}"
+
+
+def _plugins(session: Session) -> _Findings:
+    records = session.host.records.values()
+    loaded = sum(record.state == "loaded" for record in records)
+    disabled = [record.name for record in records if record.state == "disabled"]
+    for record in records:
+        if record.state == "broken":
+            what_to_do = f"upgrade or uninstall {record.entry_point.distribution}, or disable it with plugins.disable"
+            yield "wrong", f"the plugin {record} is broken: {record.cause}; {what_to_do}"
+    yield "ok", f"{loaded} loaded" + (f", disabled: {', '.join(disabled)}" if disabled else "")
+
+
+def _configuration(session: Session) -> _Findings:
+    for problem in session.error.problems if session.error else ():
+        yield "wrong", problem
+    for warning in session.warnings:
+        yield "warning", warning
+    yield from readable_secrets(session)
+    yield from foreign_files(session)
+    if session.error is None:
+        yield "ok", f"{len(session.config.settings)} settings, deployment {session.config.deployment}"
+
+
+def _providers(session: Session) -> _Findings:
+    """Whether what is selected can be made. Strategies are, as by the server, only where they are needed.
+
+    Most scripts turn ``require_auth`` on in zSpark, which is not read here. So the strategy of a token that is set is
+    made too: it says whether the token is too short.
+    """
+    config = session.config
+    for kind in KINDS:
+        try:
+            if kind.setting is not None and (kind != AUTH_STRATEGY or _asks_for_credentials(config)):
+                yield from _made(session, kind)
+        except ConfigError as error:  # the kind is selected by a value that cannot be used
+            misspelt = config.misspelt_in("websocket")  # the check of the WebSocket server reports it
+            yield from (("wrong", problem) for problem in error.problems if problem not in misspelt)
+    for name, offers in session.host.providers(SERVICE).items():
+        if len(offers) > 1:
+            try:
+                session.host.choose(SERVICE, config, name)
+            except ConfigError as error:
+                yield "wrong", str(error)
+
+
+def _asks_for_credentials(config: Config) -> bool:
+    settings = config.websocket
+    has_token = "token" in settings.auth and (settings.token is not None or bool(settings.tokens))
+    return settings.require_auth or has_token
+
+
+def _made(session: Session, kind: Kind) -> _Findings:
+    from zcli_core.plugins.choice import choose_complete, make, selected_names
+
+    told = session.error.problems if session.error else ()
+    for name in selected_names(kind, session.config):
+        severity = _severity(session.config, str(kind.setting))
+        try:
+            choose_complete(session.host, kind, name, session.config)
+            severity = "wrong"  # it is there, and yet
+            record, thing = make(session.host, kind, name, Context(session.config, logging.getLogger(_LOG)))
+        except ConfigError as error:
+            yield from ((severity, problem) for problem in error.problems if problem not in told)
+        else:
+            yield "ok", f"{kind.label} {name}, of the plugin {record}"
+            close = getattr(thing, "close", None)
+            if callable(close):
+                close()
+
+
+def _log_file(session: Session) -> _Findings:
+    application = session.config.section(Application)
+    folder = application.logger_path or user_log_folder()
+    if folder is None:
+        yield "warning", "this user has no home folder, so there is no log file; set logger_path to a folder"
+        return
+    wanted = Path(folder).absolute()
+    there = next(place for place in (wanted, *wanted.parents) if place.exists())
+    trouble = _unwritable_folder(there)
+    if trouble is None and application.title is not None:
+        trouble = _unwritable_file(wanted / f"{application.title}.log")
+    if trouble is None:
+        yield "ok", f"{wanted}{'' if there == wanted else ', which will be made'}"
+    else:
+        origin = session.config.explain("logger_path").origin
+        yield "wrong", f"the log cannot be written to {wanted} ({origin}): {trouble}; set logger_path to another folder"
+
+
+def _unwritable_folder(folder: Path) -> str | None:
+    """What keeps this user from making files in a folder; None if nothing does."""
+    from tempfile import TemporaryFile
+
+    if not folder.is_dir():
+        return f"{folder} is not a folder"
+    try:
+        if os.name == "posix":
+            os.close(open_folder(folder))  # as the log does: another user's link is not followed
+        with TemporaryFile(dir=folder):
+            return None
+    except ForeignPathError as error:
+        return error.strerror
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+
+
+def _unwritable_file(file: Path) -> str | None:
+    """What keeps this user from writing to a file, if it is there; None if nothing does."""
+    if not file.exists():
+        return None
+    try:
+        if os.name == "posix":
+            os.close(open_to_append(file))
+        else:
+            file.open("ab").close()
+    except ForeignPathError as error:
+        return error.strerror
+    except OSError as error:
+        return f"{file}: {error.strerror}"
+    return None
+
+
+def _websocket(session: Session) -> _Findings:
+    """Its TLS, origins and address, as the server judges them before it opens its port."""
+    from zcli_core.websocket.setup import make_plan, warn_if_open
+
+    log = logging.getLogger(_LOG)
+    try:
+        plan = make_plan(session.config, None, None, None, log)
+        warn_if_open(session.config, plan.endpoint, log)
+    except (ConfigError, ValueError) as error:
+        yield from (("wrong", problem) for problem in getattr(error, "problems", (str(error),)))
+        return
+    if plan.endpoint.tls is None:
+        yield "ok", "ws://, without TLS (websocket.ssl_enabled is off)"
+    else:
+        yield "ok", f"wss://, {_end_of_certificate(session.config, plan.endpoint.tls)}"
+
+
+def _end_of_certificate(config: Config, context: object) -> str:
+    import ssl
+    import time
+
+    from zcli_core.websocket.tls import configured_files, prove
+
+    files = configured_files(config)
+    assert files is not None
+    assert isinstance(context, ssl.SSLContext)
+    end = prove(context, files.certificate)
+    when = "its end cannot be told" if end is None else f"it ends on {time.strftime('%Y-%m-%d', time.gmtime(end))}"
+    return f"the certificate {files.certificate} fits its key; {when}"
+
+
+def _port(session: Session) -> _Findings:
+    from zcli_core.net.ports import port_holder, port_state
+
+    settings = session.config.websocket
+    if settings.unix_path is not None:
+        yield "ok", f"the Unix socket {settings.unix_path} instead of a port"
+        return
+    if settings.port == 0:
+        yield "ok", "a free one is picked at the start (websocket.port is 0)"
+        return
+    state = port_state(settings.port, settings.host)
+    if (state.available and not state.privileged) or (state.status == "in use" and settings.reuse_port):
+        yield "ok", state.detail
+        return
+    holder = port_holder(settings.port, settings.host) if state.status == "in use" else None
+    by = f", held by {holder}" if holder else ""
+    advice = "unless that is your own server, stop it or set websocket.port" if by else "set websocket.port or .host"
+    yield _severity(session.config, "websocket.port"), f"{state.detail}{by}; {advice}"
+
+
+def _services(session: Session) -> _Findings:
+    """Which of them run. None has to: that is no fault."""
+    from zcli_core.services.probing import at_once
+
+    comm = Comm(session.config, session.host, logging.getLogger(_LOG))
+    try:
+        services = comm.services
+        yield from at_once(lambda name: _service(services, name), services.names)
+    finally:
+        comm.close()
+
+
+def _service(services: Services, name: str) -> tuple[State, str]:
+    try:
+        status = services.status(name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a backend is a plugin's
+        return "wrong", str(error) if isinstance(error, ConfigError) else f"{name}: {describe_error(error)}"
+    if not status["owner_trusted"]:
+        text = f"another user, {status['owner']}, runs the server on port {status['port']}, and could read what is sent"
+        return "warning", f"{name}: {text} to it; start_service refuses it"
+    if status["ready"]:
+        ready = f"{name} is ready on port {status['port']}"
+        others = _who_else_gets_in(status)
+        return ("warning", f"{ready}, and needs no login: so it serves {others} too") if others else ("ok", ready)
+    # Where something else answers, a script that asks for the service would get that.
+    return ("warning" if status["state"] in ("foreign", "silent") else "ok"), f"{name}: {status['error']}"
+
+
+def _private_keys(session: Session) -> _Findings:
+    """Whether every user of this machine can read one: ``websocket.ssl_key`` and the client keys of all sections."""
+    settings = session.config.settings
+    warnings: list[str | None] = []
+    for name in settings:
+        section, _, attribute = name.rpartition(".")
+        certificate = attribute.replace("_key", "_cert")
+        if attribute not in ("ssl_key", "client_key") or f"{section}.{certificate}" not in settings:
+            continue
+        for setting in (attribute, certificate):
+            with contextlib.suppress(ConfigError):  # the check of the configuration reports it
+                file = getattr(session.config.get(section), setting)
+                warnings.append(None if file is None else key_warning(f"{section}.{setting}", file))
+    if any(warnings):
+        yield from (("warning", warning) for warning in warnings if warning)
+    else:
+        yield "ok", "none of those that are set can be read by every user"
+
+
+def _who_else_gets_in(status: ServiceStatus) -> str:
+    """The other people of this machine that a service on it admits without a login; empty if there are none."""
+    from zcli_core.services.owners import other_people
+
+    # The owner is known only of servers on this machine.
+    if status["needs_auth"] is not False or status["owner"] is None or status["connection_info"]["host"][:1] == "/":
+        return ""
+    people = other_people()
+    more = f" and {len(people) - _MOST_PEOPLE} more" if len(people) > _MOST_PEOPLE else ""
+    return f"every user of this machine ({', '.join(people[:_MOST_PEOPLE])}{more})" if people else ""
+
+
+def _severity(config: Config, key: str) -> State:
+    return "warning" if config.explain(key).layer == "defaults" else "wrong"
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What is logged as a warning or worse to the log that checks give to others."""
+    messages: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    log = logging.getLogger(_LOG)
+    log.propagate = False
+    listener = Listener(logging.WARNING)
+    log.addHandler(listener)
+    try:
+        yield messages
+    finally:
+        log.removeHandler(listener)
+
+
+_CHECKS: tuple[tuple[str, Callable[[Session], _Findings]], ...] = (
+    ("Python", _python),
+    ("installation", _installation),
+    ("plugins", _plugins),
+    ("configuration", _configuration),
+    ("providers", _providers),
+    ("log file", _log_file),
+    ("private keys", _private_keys),
+    ("WebSocket", _websocket),
+    ("WebSocket port", _port),
+    ("services", _services),
+)

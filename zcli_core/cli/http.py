@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zcli_core.cli.output import complain, json_option, print_json, say, write_bytes
+from zcli_core.cli.output import json_option, print_error, print_json, print_text, write_bytes
 from zcli_core.cli.secret_files import header_lines, secret_from_file
 from zcli_core.cli.session import comm
 from zcli_core.http.bodies import MISSING
@@ -172,7 +172,7 @@ def command(
     if response is None:
         if as_json:
             print_json({"failure": {"kind": failure.kind, "message": failure.message}} if failure else {})
-        complain(f"no response: {failure}")
+        print_error(f"no response: {failure}")
         sys.exit(1)
     if as_json:
         print_json(_as_json(response))
@@ -220,16 +220,16 @@ def _print(response: HttpResponse, include: bool, output: Path | None) -> None:
     status = printable(f"{response.status_code} {response.reason}".rstrip())
     if include:
         fields = [f"{printable(name)}: {printable(value)}" for name, value in response.headers.items()]
-        say("\n".join([f"HTTP {status}", *fields, ""]), keep="\n")
+        print_text("\n".join([f"HTTP {status}", *fields, ""]), keep="\n")
     else:
         print(f"{status}  {printable(response.url)}  {response.elapsed:.3f} s", file=sys.stderr, flush=True)
     if output is not None:
         try:
             output.write_bytes(response.content)
         except OSError as error:
-            complain(f"--output: {output} cannot be written: {error.strerror or error}")
+            print_error(f"--output: {output} cannot be written: {error.strerror or error}")
             sys.exit(1)
-        complain(f"{len(response.content)} bytes written to {output}")
+        print_error(f"{len(response.content)} bytes written to {output}")
     elif not sys.stdout.isatty():
         write_bytes(response.content)
     elif response.content:
@@ -242,6 +242,6 @@ def _show(response: HttpResponse) -> None:
     text = readable_text(response)
     if text is None:
         kind = response.headers.get("content-type", "an unknown type")
-        complain(f"the body is not text ({len(response.content)} bytes, {kind}): write it to a file with -o FILE")
+        print_error(f"the body is not text ({len(response.content)} bytes, {kind}): write it to a file with -o FILE")
     else:
         click.echo(for_terminal(text))

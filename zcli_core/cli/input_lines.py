@@ -40,7 +40,7 @@ class InputLines:
         self._lines.put_nowait(line)
 
     @property
-    def are_left(self) -> bool:
+    def has_unsent(self) -> bool:
         """Whether lines were read that nobody took. Input that has not come yet is not counted."""
         return self._has_lines or (not self._lines.empty() and self._lines.get_nowait() is not None)
 

@@ -8,8 +8,8 @@ import sys
 import click
 
 from zcli_core import __version__
-from zcli_core.cli.output import complain, use_any_console
-from zcli_core.cli.session import load_plugins, plugins_print_elsewhere
+from zcli_core.cli.output import print_error, use_any_console
+from zcli_core.cli.session import load_plugins, plugin_output_to_stderr
 from zcli_core.errors import ConfigError
 from zcli_core.plugins.loading import describe_error
 
@@ -48,12 +48,12 @@ class _Commands(click.Group):
         self._asked_plugins = True
         ask = load_plugins().host.caller("zcli_commands", _report)
         if ask is not None:
-            with plugins_print_elsewhere():
+            with plugin_output_to_stderr():
                 ask(self)
 
 
 def _report(plugin: str, error: BaseException) -> None:
-    complain(f"the plugin {plugin} failed in its hook zcli_commands: {describe_error(error)}")
+    print_error(f"the plugin {plugin} failed in its hook zcli_commands: {describe_error(error)}")
 
 
 def make_command() -> click.Command:
@@ -67,5 +67,5 @@ def main() -> None:
     try:
         make_command().main(prog_name="zcli")
     except ConfigError as error:  # of a part that is made when a subcommand first uses it
-        complain(error)
+        print_error(error)
         sys.exit(2)

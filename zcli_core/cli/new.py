@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from zcli_core.cli.output import complain, say
+from zcli_core.cli.output import print_error, print_text
 from zcli_core.cli.scaffold import KINDS, Names, make_files, parse_name, write_files
 from zcli_core.cli.session import load_plugins
 from zcli_core.config.settings import RESERVED
@@ -52,12 +52,12 @@ def plugin(name: str, kind: str, into: Path) -> None:
     try:
         write_files(files, folder)
     except FileExistsError as error:
-        _give_up(f"{error}; nothing was written. Take another name, or another folder with --into")
+        _fail(f"{error}; nothing was written. Take another name, or another folder with --into")
     except OSError as error:
-        _give_up(f"{folder} cannot be written: {error.strerror or error}; nothing was left behind")
-    say(f"{folder}: {names.in_classes}, {KINDS[kind]}")
+        _fail(f"{folder} cannot be written: {error.strerror or error}; nothing was left behind")
+    print_text(f"{folder}: {names.in_classes}, {KINDS[kind]}")
     for path in files:
-        say(f"  {path}")
+        print_text(f"  {path}")
     click.echo(
         "\nIts README says what to change first. Next:\n"
         f"  cd {shlex.quote(str(folder))}\n"
@@ -67,18 +67,18 @@ def plugin(name: str, kind: str, into: Path) -> None:
     )
 
 
-def _give_up(message: str) -> None:
-    complain(message)
+def _fail(message: str) -> None:
+    print_error(message)
     sys.exit(2)
 
 
 def _require_free(names: Names) -> None:
     """Raise ValueError where a plugin of that name would stand in somebody's way."""
-    if names.identifier in (holders := dict(_holders())):
+    if names.identifier in (holders := dict(_taken_names())):
         raise ValueError(f"{names.plain!r} is taken by {holders[names.identifier]}; take another name")
 
 
-def _holders() -> Iterator[tuple[str, str]]:
+def _taken_names() -> Iterator[tuple[str, str]]:
     """Every name that a plugin's section or offer cannot have here, with what has it."""
     session = load_plugins()
     for key in session.config.settings:

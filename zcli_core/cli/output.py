@@ -42,7 +42,7 @@ def use_any_console() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def say(text: str, keep: str = "") -> None:
+def print_text(text: str, keep: str = "") -> None:
     """Print a line that may hold text of other programs, see :func:`zcli_core.printable.printable`."""
     with writing():
         print(printable(text, keep), flush=True)
@@ -70,14 +70,14 @@ def writing() -> Iterator[None]:
         raise click.ClickException(f"cannot write to standard output: {error.strerror or error}") from error
 
 
-def complain(message: object) -> None:
+def print_error(message: object) -> None:
     """Print ``zcli: `` and a message to stderr. Further lines are indented, so that none looks like another message."""
     print("zcli: " + re.sub(r"\n(?! )", "\n  ", printable(str(message), keep="\n")), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON; paths and other values without a JSON form as text."""
-    say(encode_json(value), keep="\n")
+    print_text(encode_json(value), keep="\n")
 
 
 def encode_json(value: Any, indent: int | None = 2) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zcli_core.cli.output import complain, json_option, print_json, print_table, say, show
+from zcli_core.cli.output import json_option, print_error, print_json, print_table, print_text, show
 from zcli_core.cli.session import Session, load_plugins
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def _show_all(as_json: bool) -> None:
         )
         for item in plugins:
             if item.cause:
-                say("")
-                say(f"{item.name} is broken: {item.cause}")
+                print_text("")
+                print_text(f"{item.name} is broken: {item.cause}")
     _complain(session)
 
 
@@ -80,9 +80,9 @@ def _lack(missing: list[str] | tuple[str, ...], install: str | None) -> str:
 
 def _complain(session: Session) -> None:
     for warning in session.warnings:
-        complain(warning)
+        print_error(warning)
     if session.error is not None:
-        complain(f"the configuration cannot be used, so nothing is active: {session.error}")
+        print_error(f"the configuration cannot be used, so nothing is active: {session.error}")
 
 
 # --- why ---
@@ -96,7 +96,7 @@ def _show_why(key: str, as_json: bool) -> None:
     try:
         found = explain_choice(session.host, session.config, key)
     except ValueError as error:
-        complain(error)
+        print_error(error)
         sys.exit(2)
     if as_json:
         print_json(_as_json(found))
@@ -104,7 +104,7 @@ def _show_why(key: str, as_json: bool) -> None:
         _print_why(found)
     of_others = [p for p in (session.error.problems if session.error else ()) if p not in found.problems]
     for complaint in (*session.warnings, *found.problems, *of_others):
-        complain(complaint)
+        print_error(complaint)
     sys.exit(1 if found.problems else 0)
 
 
@@ -123,9 +123,9 @@ def _as_json(found: ChoiceExplanation) -> dict[str, Any]:
 
 def _print_why(found: ChoiceExplanation) -> None:
     if found.setting is None:
-        say(f"{found.key}: a {found.kind}")
+        print_text(f"{found.key}: a {found.kind}")
     else:
-        say(f"{found.key} = {show(found.setting.value)}")
+        print_text(f"{found.key} = {show(found.setting.value)}")
         _print_source("set by", found.setting)
     if found.preference is not None:
         _print_source("preferred", found.preference, f"plugins.prefer = {show(found.preference.value)}, ")
@@ -142,7 +142,7 @@ def _print_source(label: str, setting: Explanation, before: str = "") -> None:
 
 
 def _print_line(label: str, text: str) -> None:
-    say(f"  {label:<11} {text}")
+    print_text(f"  {label:<11} {text}")
 
 
 def _line(item: Candidate) -> str:
@@ -177,8 +177,8 @@ def _show_timings(as_json: bool) -> None:
                 for item in results
             ],
         )
-        say("")
-        say(f"{_MEASURED}")
+        print_text("")
+        print_text(f"{_MEASURED}")
     _complain(session)
 
 

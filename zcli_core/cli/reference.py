@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zcli_core.cli.output import writing
-from zcli_core.cli.session import load_plugins, plugins_print_elsewhere
+from zcli_core.cli.session import load_plugins, plugin_output_to_stderr
 from zcli_core.plugins.host import PluginHost
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def command(own: bool) -> None:
     else:
         session = load_plugins()
         host, settings = session.host, dict(session.config.settings)
-    with plugins_print_elsewhere():
+    with plugin_output_to_stderr():
         page = make_page(host, settings)
     with writing():
         click.echo(page, nl=False)
@@ -43,7 +43,7 @@ def own_plugins_and_settings() -> tuple[PluginHost, dict[str, Setting]]:
 
     host = PluginHost(point for point in find_entry_points() if point.distribution == "zcli-core")
     settings = core_settings()
-    with plugins_print_elsewhere():
+    with plugin_output_to_stderr():
         host.load()
         add_plugins_settings(host, settings)
         host.collect_providers()

@@ -98,7 +98,7 @@ def make_files(kind: str, names: Names) -> dict[str, str]:
     """
     common, own = _read(_COMMON), _read(kind)
     texts = {path: _join(common.get(path), own.get(path, "")) for path in sorted({*common, *own})}
-    _require_fresh_classes(texts, names)
+    _require_distinct_classes(texts, names)
     values = {
         "zcli-skeleton": names.distribution,
         "skeleton": names.identifier,
@@ -131,7 +131,7 @@ def _join(common: str | None, own: str) -> str:
     return own if common is None else _KIND_LINE.sub(lambda _: own, common)
 
 
-def _require_fresh_classes(texts: Mapping[str, str], names: Names) -> None:
+def _require_distinct_classes(texts: Mapping[str, str], names: Names) -> None:
     words = {word for path, text in texts.items() if path.endswith(".py") for word in re.findall(r"\w+", text)}
     for word in sorted(words):
         own = word.replace("Skeleton", names.in_classes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zcli_core.cli.output import complain, json_option, make_table, print_json, print_table
+from zcli_core.cli.output import json_option, make_table, print_error, print_json, print_table
 from zcli_core.cli.session import comm
 
 if TYPE_CHECKING:
@@ -156,5 +156,5 @@ def _change(action: str, name: str, as_json: bool, options: dict[str, Any]) -> N
     elif done:
         print_table(_COLUMNS, [_row(status)])
     if not done:
-        complain(failure)
+        print_error(failure)
         sys.exit(1)

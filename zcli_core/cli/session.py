@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from zcli_core.assembly import assemble
-from zcli_core.cli.output import complain
+from zcli_core.cli.output import print_error
 from zcli_core.comm import Comm
 from zcli_core.config import Config
 from zcli_core.errors import ConfigError
@@ -38,12 +38,12 @@ class Session(NamedTuple):
 def load_plugins(observe: Observer | None = None) -> Session:
     """Load what is installed. A configuration that cannot be used is reported in the session, not raised."""
     host = PluginHost(observe=observe)
-    with plugins_print_elsewhere():
+    with plugin_output_to_stderr():
         config, problems, warnings, entries = assemble(host, {})
     return Session(host, config, warnings, ConfigError(problems) if problems else None, entries)
 
 
-def plugins_print_elsewhere() -> contextlib.AbstractContextManager[object]:
+def plugin_output_to_stderr() -> contextlib.AbstractContextManager[object]:
     """While plugins are asked: what one prints goes to stderr, for our own output may be JSON for a program."""
     return contextlib.redirect_stdout(sys.stderr)
 
@@ -55,9 +55,9 @@ def load(*, to_show: bool = False) -> tuple[PluginHost, Config]:
     """
     session = load_plugins()
     for warning in session.warnings:
-        complain(warning)
+        print_error(warning)
     if session.error is not None:
-        complain(f"{session.error}")
+        print_error(f"{session.error}")
         if not (to_show and all(isinstance(problem, UntrustedProblem) for problem in session.error.problems)):
             sys.exit(2)
     return session.host, session.config

@@ -13,7 +13,7 @@ import click
 
 from zcli_core.cli.http import pairs
 from zcli_core.cli.input_lines import InputLines
-from zcli_core.cli.output import complain, say, write_bytes
+from zcli_core.cli.output import print_error, print_text, write_bytes
 from zcli_core.cli.secret_files import secret_from_file
 from zcli_core.cli.session import comm
 from zcli_core.errors import ZCLIError
@@ -73,7 +73,7 @@ def serve(host: str | None, port: int | None, broadcast: bool) -> None:
     try:
         server.start(host, port, handle, on_connect=connected, on_disconnect=disconnected)
     except (ZCLIError, ValueError) as error:
-        complain(error)
+        print_error(error)
         sys.exit(2)
     finally:
         facade.close()
@@ -132,7 +132,7 @@ def connect(
     try:
         code = asyncio.run(_talk(address, _checked(fields), ca_file, max_size, wait))
     except ClientError as error:
-        complain(printable(str(error)))
+        print_error(printable(str(error)))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -172,7 +172,7 @@ async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, m
 
     with _sigint(signal.default_int_handler):  # that of asyncio.run() waits for calls that block
         client = await Client.connect(url, headers, ca_file, max_size)
-    complain(f"connected to ws{url.redacted().removeprefix('http')}")
+    print_error(f"connected to ws{url.redacted().removeprefix('http')}")
     lines = InputLines(asyncio.get_running_loop())
     with _first_ctrl_c() as interrupted:
         printing = asyncio.ensure_future(_print_messages(client))
@@ -183,7 +183,7 @@ async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, m
             if sending.done():
                 await _wait_for_silence(client, min(wait, _LONGEST_WAIT), {printing, stopping})
             if not printing.done():
-                client.begin_close()
+                client.send_close()
                 await asyncio.wait({printing}, timeout=_CLOSE_TIMEOUT)
             if printing.done():
                 printing.result()
@@ -195,9 +195,9 @@ async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, m
     ending = client.ending or Ending(1006, "the server did not respond to the close", by_server=False)
     by = " by the server" if ending.by_server else ""
     reason = f" ({printable(ending.reason)})" if ending.reason else ""
-    complain(f"closed{by}: {ending.code}{reason}; messages: {client.sent} sent, {client.received} received")
-    if lines.problem or (lines.are_left and not interrupted.is_set()):
-        complain(lines.problem or "the connection ended before all of the input was sent")
+    print_error(f"closed{by}: {ending.code}{reason}; messages: {client.sent} sent, {client.received} received")
+    if lines.problem or (lines.has_unsent and not interrupted.is_set()):
+        print_error(lines.problem or "the connection ended before all of the input was sent")
         return 1006
     return ending.code
 
@@ -205,7 +205,7 @@ async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, m
 async def _print_messages(client: Client) -> None:
     async for message in client.messages():
         if sys.stdout.isatty():
-            say(f"< {_shown(message)}", keep="\n\t")
+            print_text(f"< {_shown(message)}", keep="\n\t")
         else:  # click.echo() would leave out what looks like a colour
             write_bytes(f"{_shown(message)}\n".encode(sys.stdout.encoding, "backslashreplace"))
 
@@ -219,8 +219,8 @@ async def _send_lines(client: Client, lines: InputLines) -> None:
 
 
 async def _wait_for_silence(client: Client, seconds: float, until: set[asyncio.Future[Any]]) -> None:
-    client.heard_at = time.monotonic()
-    while not any(task.done() for task in until) and (left := client.heard_at + seconds - time.monotonic()) > 0:
+    client.last_message_at = time.monotonic()
+    while not any(task.done() for task in until) and (left := client.last_message_at + seconds - time.monotonic()) > 0:
         await asyncio.wait(until, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 

@@ -76,14 +76,14 @@ class Client:
 
     Attributes:
         sent, received: Messages so far.
-        heard_at: When the last message came, as :func:`time.monotonic` counts.
+        last_message_at: When the last message came, as :func:`time.monotonic` counts.
         ending: How the connection ended; None while it is open.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_size: int) -> None:
         self.sent = 0
         self.received = 0
-        self.heard_at = time.monotonic()
+        self.last_message_at = time.monotonic()
         self.ending: Ending | None = None
         self._reader = reader
         self._writer = writer
@@ -169,7 +169,7 @@ class Client:
                 self.ending = Ending(1006, f"the connection broke: {_why(error)}", by_server=True)
 
     def _collect(self, event: TextMessage | BytesMessage) -> str | bytes | None:
-        self.heard_at = time.monotonic()
+        self.last_message_at = time.monotonic()
         # Not a list of pieces: each of them would take more memory than a fragment of a few bytes.
         self._begun += event.data.encode() if isinstance(event.data, str) else event.data
         if len(self._begun) > self._max_size:
@@ -206,7 +206,7 @@ class Client:
                 return True
         return False
 
-    def begin_close(self) -> None:
+    def send_close(self) -> None:
         """Send a close frame with 1000; :meth:`messages` ends when the server has responded to it."""
         self._try_to_write(CloseConnection(code=1000))
 
