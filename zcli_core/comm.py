@@ -1,4 +1,4 @@
-"""The facade ``z.comm``. Each part is imported and made when it is first used."""
+"""The facade ``z.comm``. Each part is imported and created when a script first uses it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: Stands for a name that is left out: None would be a mistake.
+#: The default of ``name``: every service. None is an error, because a script may have failed to find a name.
 _EVERY: Any = object()
 
 
 class _Part(Generic[_T]):
-    """A part of the facade: made when it is first used, once, whoever comes first; an attribute from then on.
+    """A part of the facade. Its first use, in any thread, creates it; later uses read an attribute.
 
-    ``functools.cached_property`` does the same without the lock, from Python 3.12 on.
+    ``functools.cached_property`` has no lock since Python 3.12.
     """
 
     def __init__(self, make: Callable[[Any], _T]) -> None:
@@ -62,7 +62,7 @@ class Comm:
     """HTTP, ports, WebSockets and services of one ``zCLI`` object."""
 
     def __init__(self, config: Config, host: PluginHost, log: logging.Logger, owner: object = None) -> None:
-        """``owner`` lives as long as the facade: ``zCLI().comm.http_get(url)`` must not close the log on its way."""
+        """Keep ``owner`` alive, so that the log stays open during ``zCLI().comm.http_get(url)``."""
         self._owner = owner
         self._lock = threading.RLock()
         self._closed = False
@@ -72,14 +72,14 @@ class Comm:
         call_after_fork(self)
 
     def after_fork(self) -> None:
-        """Make the lock anew: a thread that the child does not have may have held it."""
+        """Replace the lock, because a thread that does not exist in the child may hold it."""
         self._lock = threading.RLock()
 
     # --- HTTP ---
 
     @_Part
     def http(self) -> HttpClient:
-        """The HTTP client; its transport is made by the plugin that ``http.transport`` selects."""
+        """The HTTP client. The plugin that ``http.transport`` selects provides its transport."""
         from zcli_core.http.client import HttpClient
 
         log = self._log.getChild("http")
@@ -296,19 +296,40 @@ class Comm:
     # --- ports ---
 
     def check_port(self, port: int, host: str = "127.0.0.1") -> bool:
-        """Whether nothing holds a port; see :func:`zcli_core.net.ports.check_port`."""
+        """Return whether no process holds a port, so that a server could listen on it.
+
+        Args:
+            port: The port, from 1 to 65535.
+            host: The address or name. A port of another machine counts as available if it refuses a connection.
+
+        Raises:
+            ValueError: The port or the host is invalid.
+        """
         from zcli_core.net.ports import check_port
 
         return check_port(port, host, log=self._log)
 
     def wait_for_port(self, port: int, timeout: float = 10.0, host: str = "127.0.0.1") -> bool:
-        """Wait until something serves on a port; see :func:`zcli_core.net.ports.wait_for_port`."""
+        """Wait until a server accepts connections on a port; return False if none does in time.
+
+        Args:
+            port: The port, from 1 to 65535.
+            timeout: Seconds to wait.
+            host: The address or name of the server.
+
+        Raises:
+            ValueError: An argument is invalid.
+        """
         from zcli_core.net.ports import wait_for_port
 
         return wait_for_port(port, timeout, host, log=self._log)
 
     def find_free_port(self, host: str = "127.0.0.1") -> int:
-        """A port that nothing holds; see :func:`zcli_core.net.ports.find_free_port`."""
+        """Return a port that is available on an address of this machine.
+
+        Raises:
+            ValueError: ``host`` is not an address of this machine.
+        """
         from zcli_core.net.ports import find_free_port
 
         return find_free_port(host)
@@ -317,7 +338,7 @@ class Comm:
 
     @_Part
     def websocket(self) -> WebSocketServer:
-        """The WebSocket server; asyncio is imported when it is first used."""
+        """The WebSocket server."""
         from zcli_core.websocket.server import WebSocketServer
 
         return WebSocketServer(self._config, self._host, self._log.getChild("websocket"))
@@ -326,7 +347,7 @@ class Comm:
 
     @_Part
     def services(self) -> Services:
-        """The services that plugins know; ``services.last_failure`` tells why a call gave False or None."""
+        """The services that plugins provide. ``services.last_failure`` holds why a call returned False or None."""
         from zcli_core.services.services import Services
 
         log = self._log.getChild("services")
@@ -346,8 +367,8 @@ class Comm:
         All services are probed at the same time, each for at most ``services.timeout`` seconds. zCLI never logs in.
 
         Raises:
-            ValueError: no plugin provides a service of that name.
-            ConfigError: the settings of the service that is named cannot be used, or several plugins provide it.
+            ValueError: No plugin provides a service of that name.
+            ConfigError: The settings of the named service cannot be used, or several plugins provide it.
         """
         return self.services.statuses() if name is _EVERY else self.services.status(name)
 
@@ -358,7 +379,7 @@ class Comm:
         that a script may use it without a check after it has started the service.
 
         Raises:
-            ValueError: no plugin provides a service of that name.
+            ValueError: No plugin provides a service of that name.
         """
         return self.services.connection_info(name)
 
@@ -371,20 +392,21 @@ class Comm:
         launcher: str | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Start a service and wait until it is ready; return True at once if it already is.
+        """Start a service and wait until it is ready. If it is ready already, return True at once.
 
         Args:
-            name: the service, such as ``"postgresql"``.
-            port: the port to start it on, and to look for it on; ``services.<name>.port`` if not given.
-            data_dir: the data folder of a server that zCLI starts; ``services.<name>.data_dir`` if not given.
-            launcher: what starts it; ``services.<name>.launcher`` if not given.
-            timeout: seconds until it must be ready; ``services.start_timeout`` if not given.
+            name: The service, such as ``"postgresql"``.
+            port: The port to probe, and to start the service on. ``services.<name>.port`` if not given.
+            data_dir: The data folder of a server that zCLI starts. ``services.<name>.data_dir`` if not given.
+            launcher: What starts the service. ``services.<name>.launcher`` if not given.
+            timeout: Seconds in which the service must become ready. ``services.start_timeout`` if not given.
 
         Returns:
-            False if it is not ready in time or cannot be started. The log and ``services.last_failure`` tell why.
+            False if the service is not ready in time or cannot be started. The log and ``services.last_failure`` hold
+            the reason.
 
         Raises:
-            ValueError: no plugin provides a service of that name, or an option cannot be used.
+            ValueError: No plugin provides a service of that name, or an option is invalid.
         """
         return self.services.start(name, port=port, data_dir=data_dir, launcher=launcher, timeout=timeout)
 
@@ -396,19 +418,21 @@ class Comm:
         data_dir: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Stop a service the way it was started; return True once it has stopped, at once if it is not running.
+        """Stop a service with the launcher that started it. If it is not running, return True at once.
 
         Args:
-            name: the service, such as ``"postgresql"``.
-            port: the port it is on; where this object started it, or ``services.<name>.port``, if not given.
-            data_dir: its data folder, if it was started with one.
-            timeout: seconds until it must have stopped; ``services.start_timeout`` if not given.
+            name: The service, such as ``"postgresql"``.
+            port: The port of the service. If not given, the port that this object started it on, or else
+                ``services.<name>.port``.
+            data_dir: The data folder of the service, if it was started with one.
+            timeout: Seconds in which the service must stop. ``services.start_timeout`` if not given.
 
         Returns:
-            False if it still runs or may not be stopped. The log and ``services.last_failure`` tell why.
+            False if the service still runs or must not be stopped. The log and ``services.last_failure`` hold the
+            reason.
 
         Raises:
-            ValueError: no plugin provides a service of that name, or an option cannot be used.
+            ValueError: No plugin provides a service of that name, or an option is invalid.
         """
         return self.services.stop(name, port=port, data_dir=data_dir, timeout=timeout)
 
@@ -420,18 +444,19 @@ class Comm:
         data_dir: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Stop a service, start it the same way and wait until it is ready. A service that is not running is started.
+        """Stop a service, start it with the same launcher and wait until it is ready.
 
-        Arguments, result and errors are those of :meth:`stop_service`; ``timeout`` holds for both steps together.
+        A service that is not running is started. The arguments, the result and the errors are those of
+        :meth:`stop_service`. ``timeout`` limits both steps together.
         """
         return self.services.restart(name, port=port, data_dir=data_dir, timeout=timeout)
 
     def health_check_all(self) -> dict[str, bool]:
-        """Whether each service is ready, by name."""
+        """Return for each service, by name, whether it is ready."""
         return self.services.health_check_all()
 
     def close(self) -> None:
-        """Close what was made; what was not cannot be used any more (RuntimeError)."""
+        """Close the WebSocket server and the HTTP client. After that, using a part raises RuntimeError."""
         with self._lock:
             self._closed = True
         if "websocket" in self.__dict__:

@@ -65,10 +65,10 @@ def test_doctor_world_readable_key_is_reported(
     reported = f"every user of this machine can read the private key {key_file} ({key}): chmod 600 {key_file}"
     assert keys(**names) == [("warning", reported)]
     key_file.chmod(0o640)
-    assert keys(**names) == [("ok", "none of those that are set can be read by every user")]
+    assert keys(**names) == [("ok", "no private key can be read by all users")]
     key_file.chmod(0o644)
     key_file.parent.chmod(0o750)
-    assert keys(**names) == [("ok", "none of those that are set can be read by every user")]
+    assert keys(**names) == [("ok", "no private key can be read by all users")]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")

@@ -226,8 +226,8 @@ def test_http_fail_tells_by_its_status(http: Callable[..., DoneBytes]) -> None:
         (["/", "-d", "1", "-F", "a=b"], "a request has one body: give --data or --form or --file"),
         (["/", "-a", "a:b", "--bearer", "c"], "give one of --auth, --bearer and --bearer-file"),
         (["/", "--json", "-i"], "leave out --output and --include"),
-        (["/", "-o", "no/such/folder/file"], "there is no folder 'no/such/folder'"),
-        (["/", "--file", "a=missing"], "there is no file 'missing'"),
+        (["/", "-o", "no/such/folder/file"], "'no/such/folder' is not a folder"),
+        (["/", "--file", "a=missing"], "'missing' is not a file"),
         (["/", "--body-file", "missing"], "does not exist"),
     ],
 )
@@ -318,4 +318,4 @@ def test_http_output_that_cannot_be_written_is_told(http: Callable[..., DoneByte
     Path("closed/link").symlink_to("/dev/full")
     done = http("/", "-o", "closed/link", answer=(200, "OK", [], b"x"))
     assert done.status == 1
-    assert "zcli: --output: closed/link cannot be written: No space left on device" in done.err
+    assert "zcli: --output: cannot write closed/link: No space left on device" in done.err

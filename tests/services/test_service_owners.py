@@ -190,7 +190,7 @@ def test_doctor_open_service_names_other_people(
     accounts = [SimpleNamespace(pw_name=name, pw_uid=uid, pw_shell=shell) for name, uid, shell in people]
     monkeypatch.setattr(pwd, "getpwall", lambda: accounts)
     found = {"needs_auth": False, "owner": "redis", "connection_info": {"host": "127.0.0.1"}, **status}
-    assert doctor._who_else_gets_in(found) == ("every user of this machine (ann)" if named else "")
+    assert doctor._other_users(found) == ("every user of this machine (ann)" if named else "")
 
 
 # --- records ---

@@ -42,12 +42,12 @@ State = Literal["ok", "warning", "wrong"]
 #: The newest Python that zCLI is tested on.
 _NEWEST = (3, 13)
 _LOG = "zcli.doctor"
-#: Accounts that are named; the others are counted.
-_MOST_PEOPLE = 5
+#: How many accounts a finding names; it only counts the others.
+_MAX_NAMED_USERS = 5
 
 
 class Finding(NamedTuple):
-    """What a check found: ``"ok"``, ``"warning"`` or ``"wrong"``, and what it is and what to do, in a sentence."""
+    """The result of a check. ``detail`` says in a sentence what was found and what to do."""
 
     check: str
     state: State
@@ -60,9 +60,10 @@ _Findings = Iterator[tuple[State, str]]
 @click.command("doctor")
 @json_option
 def command(as_json: bool) -> None:
-    """Check this machine, its plugins and the configuration in force here.
+    """Check this machine, the installed plugins and the configuration in force in this folder.
 
-    Nothing is changed and no secret is shown. The exit status is 0 if all is well, warnings aside, and 1 if not.
+    Nothing is changed, and no secret is shown. The exit status is 1 if a check found something wrong, and otherwise 0.
+    Warnings do not change it.
     """
     session = load_plugins()
     with plugin_output_to_stderr():
@@ -83,20 +84,20 @@ def _count(number: int, what: str) -> str:
 
 
 def examine(session: Session) -> Iterator[Finding]:
-    """Run every check. One that fails itself is wrong, and the others go on. Nothing is reported twice."""
-    told: set[str] = set()
+    """Run every check and yield each finding once. A check that raises is reported as wrong; the others still run."""
+    reported: set[str] = set()
     for name, check in _CHECKS:
-        with _heard() as warnings:
+        with _captured_warnings() as warnings:
             try:
                 found: list[tuple[State, str]] = list(check(session))
-            except ConfigError as error:  # a part of the configuration that this check is the first to use
+            except ConfigError as error:  # in settings that no check has used before
                 found = [("wrong", problem) for problem in error.problems]
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a check may call a plugin
-                found = [("wrong", f"this cannot be checked: {describe_error(error)}")]
-        heard: list[tuple[State, str]] = [("warning", message) for message in warnings]
-        for state, detail in heard + found:
-            if state == "ok" or detail not in told:
-                told.add(detail)
+                found = [("wrong", f"the check failed: {describe_error(error)}")]
+        logged: list[tuple[State, str]] = [("warning", message) for message in warnings]
+        for state, detail in logged + found:
+            if state == "ok" or detail not in reported:
+                reported.add(detail)
                 yield Finding(name, state, detail)
 
 
@@ -114,11 +115,11 @@ def _installation(session: Session) -> _Findings:
     if not versions:
         yield (
             "wrong",
-            f"no plugin of {OURS} itself is installed, so there is nothing to work with: {install_again(OURS)}",
+            f"no plugin of {OURS} is installed; install it again: {install_again(OURS)}",
         )
     elif versions != {__version__}:
-        said = ", ".join(sorted(versions))
-        yield "warning", f"{OURS} is installed as {said}, but what runs is {__version__}: {install_again(OURS)}"
+        what = f"{OURS} {', '.join(sorted(versions))} is installed, but version {__version__} is running"
+        yield "warning", f"{what}; install it again: {install_again(OURS)}"
     else:
         yield "ok", f"{OURS} {__version__}"
 
@@ -146,17 +147,17 @@ def _configuration(session: Session) -> _Findings:
 
 
 def _providers(session: Session) -> _Findings:
-    """Whether what is selected can be made. Strategies are, as by the server, only where they are needed.
+    """Create each provider that the configuration selects; auth strategies only if the server would use them.
 
-    Most scripts turn ``require_auth`` on in zSpark, which is not read here. So the strategy of a token that is set is
-    made too: it says whether the token is too short.
+    Most scripts turn ``require_auth`` on in zSpark, which this command does not read. So the token strategy is also
+    created if a token is set, because it reports a token that is too short.
     """
     config = session.config
     for kind in KINDS:
         try:
-            if kind.setting is not None and (kind != AUTH_STRATEGY or _asks_for_credentials(config)):
-                yield from _made(session, kind)
-        except ConfigError as error:  # the kind is selected by a value that cannot be used
+            if kind.setting is not None and (kind != AUTH_STRATEGY or _uses_strategies(config)):
+                yield from _create_selected(session, kind)
+        except ConfigError as error:  # the setting that selects the provider is invalid
             misspelt = config.misspelt_in("websocket")  # the check of the WebSocket server reports it
             yield from (("wrong", problem) for problem in error.problems if problem not in misspelt)
     for name, offers in session.host.providers(SERVICE).items():
@@ -167,24 +168,24 @@ def _providers(session: Session) -> _Findings:
                 yield "wrong", str(error)
 
 
-def _asks_for_credentials(config: Config) -> bool:
+def _uses_strategies(config: Config) -> bool:
     settings = config.websocket
     has_token = "token" in settings.auth and (settings.token is not None or bool(settings.tokens))
     return settings.require_auth or has_token
 
 
-def _made(session: Session, kind: Kind) -> _Findings:
+def _create_selected(session: Session, kind: Kind) -> _Findings:
     from zcli_core.plugins.choice import choose_complete, make, selected_names
 
-    told = session.error.problems if session.error else ()
+    reported = session.error.problems if session.error else ()
     for name in selected_names(kind, session.config):
         severity = _severity(session.config, str(kind.setting))
         try:
             choose_complete(session.host, kind, name, session.config)
-            severity = "wrong"  # it is there, and yet
+            severity = "wrong"  # it is installed, so a failure is not a matter of choice
             record, thing = make(session.host, kind, name, Context(session.config, logging.getLogger(_LOG)))
         except ConfigError as error:
-            yield from ((severity, problem) for problem in error.problems if problem not in told)
+            yield from ((severity, problem) for problem in error.problems if problem not in reported)
         else:
             yield "ok", f"{kind.label} {name}, of the plugin {record}"
             close = getattr(thing, "close", None)
@@ -196,29 +197,29 @@ def _log_file(session: Session) -> _Findings:
     application = session.config.section(Application)
     folder = application.logger_path or user_log_folder()
     if folder is None:
-        yield "warning", "this user has no home folder, so there is no log file; set logger_path to a folder"
+        yield "warning", "no log file is written, because this user has no home folder; set logger_path to a folder"
         return
     wanted = Path(folder).absolute()
-    there = next(place for place in (wanted, *wanted.parents) if place.exists())
-    trouble = _unwritable_folder(there)
-    if trouble is None and application.title is not None:
-        trouble = _unwritable_file(wanted / f"{application.title}.log")
-    if trouble is None:
-        yield "ok", f"{wanted}{'' if there == wanted else ', which will be made'}"
+    existing = next(folder for folder in (wanted, *wanted.parents) if folder.exists())
+    problem = _folder_problem(existing)
+    if problem is None and application.title is not None:
+        problem = _file_problem(wanted / f"{application.title}.log")
+    if problem is None:
+        yield "ok", f"{wanted}{'' if existing == wanted else ', which zCLI will create'}"
     else:
         origin = session.config.explain("logger_path").origin
-        yield "wrong", f"the log cannot be written to {wanted} ({origin}): {trouble}; set logger_path to another folder"
+        yield "wrong", f"the log cannot be written to {wanted} ({origin}): {problem}; set logger_path to another folder"
 
 
-def _unwritable_folder(folder: Path) -> str | None:
-    """What keeps this user from making files in a folder; None if nothing does."""
+def _folder_problem(folder: Path) -> str | None:
+    """Return why this user cannot create files in a folder, or None."""
     from tempfile import TemporaryFile
 
     if not folder.is_dir():
         return f"{folder} is not a folder"
     try:
         if os.name == "posix":
-            os.close(open_folder(folder))  # as the log does: another user's link is not followed
+            os.close(open_folder(folder))  # like the log, follow no link of another user
         with TemporaryFile(dir=folder):
             return None
     except ForeignPathError as error:
@@ -227,8 +228,8 @@ def _unwritable_folder(folder: Path) -> str | None:
         return f"{folder}: {error.strerror}"
 
 
-def _unwritable_file(file: Path) -> str | None:
-    """What keeps this user from writing to a file, if it is there; None if nothing does."""
+def _file_problem(file: Path) -> str | None:
+    """Return why this user cannot write to a file, or None if that is possible or there is no file."""
     if not file.exists():
         return None
     try:
@@ -244,7 +245,7 @@ def _unwritable_file(file: Path) -> str | None:
 
 
 def _websocket(session: Session) -> _Findings:
-    """Its TLS, origins and address, as the server judges them before it opens its port."""
+    """Check TLS, origins and address as the server does before it opens its port."""
     from zcli_core.websocket.setup import make_plan, warn_if_open
 
     log = logging.getLogger(_LOG)
@@ -257,10 +258,10 @@ def _websocket(session: Session) -> _Findings:
     if plan.endpoint.tls is None:
         yield "ok", "ws://, without TLS (websocket.ssl_enabled is off)"
     else:
-        yield "ok", f"wss://, {_end_of_certificate(session.config, plan.endpoint.tls)}"
+        yield "ok", f"wss://, {_certificate_summary(session.config, plan.endpoint.tls)}"
 
 
-def _end_of_certificate(config: Config, context: object) -> str:
+def _certificate_summary(config: Config, context: object) -> str:
     import ssl
     import time
 
@@ -270,8 +271,8 @@ def _end_of_certificate(config: Config, context: object) -> str:
     assert files is not None
     assert isinstance(context, ssl.SSLContext)
     end = prove(context, files.certificate)
-    when = "its end cannot be told" if end is None else f"it ends on {time.strftime('%Y-%m-%d', time.gmtime(end))}"
-    return f"the certificate {files.certificate} fits its key; {when}"
+    expiry = "unknown" if end is None else time.strftime("%Y-%m-%d", time.gmtime(end))
+    return f"the certificate {files.certificate} matches its key; expiry date: {expiry}"
 
 
 def _port(session: Session) -> _Findings:
@@ -279,10 +280,10 @@ def _port(session: Session) -> _Findings:
 
     settings = session.config.websocket
     if settings.unix_path is not None:
-        yield "ok", f"the Unix socket {settings.unix_path} instead of a port"
+        yield "ok", f"the server listens on the Unix socket {settings.unix_path}, not on a port"
         return
     if settings.port == 0:
-        yield "ok", "a free one is picked at the start (websocket.port is 0)"
+        yield "ok", "the server picks a free port, because websocket.port is 0"
         return
     state = port_state(settings.port, settings.host)
     if (state.available and not state.privileged) or (state.status == "in use" and settings.reuse_port):
@@ -290,12 +291,12 @@ def _port(session: Session) -> _Findings:
         return
     holder = port_holder(settings.port, settings.host) if state.status == "in use" else None
     by = f", held by {holder}" if holder else ""
-    advice = "unless that is your own server, stop it or set websocket.port" if by else "set websocket.port or .host"
+    advice = "stop it or set websocket.port, unless it is your own server" if by else "set websocket.port or .host"
     yield _severity(session.config, "websocket.port"), f"{state.detail}{by}; {advice}"
 
 
 def _services(session: Session) -> _Findings:
-    """Which of them run. None has to: that is no fault."""
+    """Probe all services. A stopped service is not a problem."""
     from zcli_core.services.probing import at_once
 
     comm = Comm(session.config, session.host, logging.getLogger(_LOG))
@@ -309,21 +310,21 @@ def _services(session: Session) -> _Findings:
 def _service(services: Services, name: str) -> tuple[State, str]:
     try:
         status = services.status(name)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a backend is a plugin's
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it calls a plugin
         return "wrong", str(error) if isinstance(error, ConfigError) else f"{name}: {describe_error(error)}"
     if not status["owner_trusted"]:
-        text = f"another user, {status['owner']}, runs the server on port {status['port']}, and could read what is sent"
-        return "warning", f"{name}: {text} to it; start_service refuses it"
+        text = f"another user, {status['owner']}, runs the server on port {status['port']} and can read all data sent"
+        return "warning", f"{name}: {text} to it; start_service refuses to use it"
     if status["ready"]:
         ready = f"{name} is ready on port {status['port']}"
-        others = _who_else_gets_in(status)
-        return ("warning", f"{ready}, and needs no login: so it serves {others} too") if others else ("ok", ready)
-    # Where something else answers, a script that asks for the service would get that.
+        others = _other_users(status)
+        return ("warning", f"{ready} and needs no login, so {others} can use it") if others else ("ok", ready)
+    # A script that connects to the service would reach the other server.
     return ("warning" if status["state"] in ("foreign", "silent") else "ok"), f"{name}: {status['error']}"
 
 
 def _private_keys(session: Session) -> _Findings:
-    """Whether every user of this machine can read one: ``websocket.ssl_key`` and the client keys of all sections."""
+    """Check that other users cannot read ``websocket.ssl_key`` and the client keys of all sections."""
     settings = session.config.settings
     warnings: list[str | None] = []
     for name in settings:
@@ -338,19 +339,19 @@ def _private_keys(session: Session) -> _Findings:
     if any(warnings):
         yield from (("warning", warning) for warning in warnings if warning)
     else:
-        yield "ok", "none of those that are set can be read by every user"
+        yield "ok", "no private key can be read by all users"
 
 
-def _who_else_gets_in(status: ServiceStatus) -> str:
-    """The other people of this machine that a service on it admits without a login; empty if there are none."""
+def _other_users(status: ServiceStatus) -> str:
+    """Name the other users of this machine that can use a local service without a login; empty if there are none."""
     from zcli_core.services.owners import other_people
 
     # The owner is known only of servers on this machine.
     if status["needs_auth"] is not False or status["owner"] is None or status["connection_info"]["host"][:1] == "/":
         return ""
     people = other_people()
-    more = f" and {len(people) - _MOST_PEOPLE} more" if len(people) > _MOST_PEOPLE else ""
-    return f"every user of this machine ({', '.join(people[:_MOST_PEOPLE])}{more})" if people else ""
+    more = f" and {len(people) - _MAX_NAMED_USERS} more" if len(people) > _MAX_NAMED_USERS else ""
+    return f"every user of this machine ({', '.join(people[:_MAX_NAMED_USERS])}{more})" if people else ""
 
 
 def _severity(config: Config, key: str) -> State:
@@ -358,22 +359,22 @@ def _severity(config: Config, key: str) -> State:
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[list[str]]:
-    """What is logged as a warning or worse to the log that checks give to others."""
+def _captured_warnings() -> Iterator[list[str]]:
+    """Collect the messages of level WARNING and above in the log that checks pass to other code."""
     messages: list[str] = []
 
-    class Listener(logging.Handler):
+    class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             messages.append(record.getMessage())
 
     log = logging.getLogger(_LOG)
     log.propagate = False
-    listener = Listener(logging.WARNING)
-    log.addHandler(listener)
+    collector = Collector(logging.WARNING)
+    log.addHandler(collector)
     try:
         yield messages
     finally:
-        log.removeHandler(listener)
+        log.removeHandler(collector)
 
 
 _CHECKS: tuple[tuple[str, Callable[[Session], _Findings]], ...] = (
