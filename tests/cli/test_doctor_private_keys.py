@@ -1,4 +1,4 @@
-"""Private keys that every user of the machine can read: ``zcli doctor`` reports them, and their users warn of them."""
+"""Private keys that all users of the machine can read: warnings of ``zcli doctor`` and of their users."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def key_file() -> Iterator[Path]:
 def test_doctor_world_readable_key_is_reported(
     keys: Keys, key_file: Path, key: str, variables: tuple[str, ...]
 ) -> None:
-    """With the command that protects it; a certificate alone is public."""
+    """The warning shows the command that protects the key; a certificate alone is public."""
     certificate = key_file.with_name("certificate.pem")
     certificate.write_text("-----BEGIN CERTIFICATE-----")
     names = {name: str(certificate if name != variables[-1] else key_file) for name in variables}
@@ -72,10 +72,8 @@ def test_doctor_world_readable_key_is_reported(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
-def test_world_readable_key_is_warned_of_when_it_is_used(
-    isolated: Path, key_file: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """By the server and by the HTTP client, on the console of every deployment."""
+def test_world_readable_key_logs_a_warning(isolated: Path, key_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The server and the HTTP client show it on the console in every deployment."""
     key_file.chmod(0o644)
     tls = {"ssl_enabled": True, "ssl_cert": str(key_file), "port": 0}
     settings = {"deployment": "Production", "http": {"client_cert": str(key_file)}, "websocket": tls}
