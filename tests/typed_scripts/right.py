@@ -53,7 +53,7 @@ z = zCLI(zSpark)
 zCLI().close()
 untyped: dict[str, Any] = {"title": "typed", "stopwatch": {"slow": 2}}
 with zCLI(untyped) as other:
-    other.logger.info("a setting of a third-party plugin is no mistake")
+    other.logger.info("a third-party plugin declares this setting")
 
 assert_type(z.logger, Logger)
 assert_type(z.config.http.timeout, float)

@@ -1,4 +1,4 @@
-"""How to tell that Skeleton runs, and how to start it."""
+"""The service backend: how to probe Skeleton and how to start it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _GREETING = b"SKELETON "
 
 
 class SkeletonBackend(ServiceBackend):
-    """Skeleton, told by the answer to ``version``."""
+    """Recognizes Skeleton by its reply to ``version``."""
 
     name = "skeleton"
     title = "Skeleton"
     default_port = DEFAULT_PORT
     settings = Skeleton
-    # What may start it, the preferred one first: SystemdUnit(("skeleton",)), HomebrewFormula(("skeleton",)), ...
+    # What may start the server, in order of preference: SystemdUnit(("skeleton",)), HomebrewFormula(("skeleton",)), ...
     launchers = (LocalProcess(programs=("zcli-skeleton-server",)),)
-    # What to tell those to install who lack it, by names that exist: Install(apt="skeleton", brew="skeleton").
+    # The packages that install the server, such as Install(apt="skeleton", brew="skeleton").
     install = Install()
 
     def probe(self, target: Target) -> Probe:
-        """Ask for the version: a line goes out, a line comes back."""
+        """Send ``version`` and read a line."""
         reply = yield Exchange(b"version\n", lines(1))
         if not (reply.startswith(_GREETING) and reply.endswith(b"\n")):
             raise NotThisService(reply)
@@ -44,9 +44,9 @@ class SkeletonBackend(ServiceBackend):
         return Answer(version=version, needs_auth=False)
 
     def connection_info(self, target: Target) -> dict[str, Any]:
-        """Add ``url``; ``host`` and ``port`` are there already. Never a password."""
+        """Return ``url``; zCLI adds ``host`` and ``port``. It must not contain a password."""
         return {"url": f"skeleton://{target.address}"}
 
     def command(self, place: Place) -> Sequence[str]:
-        """Run in the foreground and listen at that place only; ``place.data`` is the folder for its data."""
+        """Return the command that runs the server in the foreground, on this address only."""
         return [str(place.program), "--host", place.host, "--port", str(place.port)]
