@@ -19,10 +19,10 @@ from zcli_core.suggestions import suggestion
 @json_option
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of zConfig.machine.yaml instead, for editors.")
 def command(key: str | None, as_json: bool, schema: bool) -> None:
-    """Show the settings in force in this folder, which layer set each of them, and which values that shadows.
+    """Show the settings in force and where each was set.
 
-    KEY is a setting (websocket.port) or a section (websocket). Without KEY, all settings are shown. The values of
-    secrets are never shown.
+    Values of lower layers are shown, too. KEY is a setting (websocket.port) or a section (websocket). Without KEY, all
+    settings are shown. The values of secrets are never shown.
     """
     if schema:
         from zcli_core.cli.config_schema import make_schema

@@ -60,10 +60,10 @@ _Findings = Iterator[tuple[State, str]]
 @click.command("doctor")
 @json_option
 def command(as_json: bool) -> None:
-    """Check this machine, the installed plugins and the configuration in force in this folder.
+    """Check this machine, its plugins and its configuration.
 
-    Nothing is changed, and no secret is shown. The exit status is 1 if a check found something wrong, and otherwise 0.
-    Warnings do not change it.
+    The configuration is the one in force in the current folder. Nothing is changed, and no secret is shown. The exit
+    status is 1 if a check found something wrong, and otherwise 0. Warnings do not change it.
     """
     session = load_plugins()
     with plugin_output_to_stderr():

@@ -29,7 +29,7 @@ used, so they are not included."""
 @click.option("--timings", is_flag=True, help="Show how long importing each plugin and calling its hooks took.")
 @json_option
 def command(why: str | None, timings: bool, as_json: bool) -> None:
-    """List the installed plugins: what each provides, which hooks it implements, and its state.
+    """List the installed plugins, what they provide, and their state.
 
     \b
     active       in use

@@ -14,9 +14,10 @@ from zcli_core.cli.output import json_option, print_json, print_table
 @click.option("--host", default="127.0.0.1", show_default=True, help="The host whose ports are checked.")
 @json_option
 def command(ports: tuple[int, ...], host: str, as_json: bool) -> None:
-    """Show whether each PORT is available and, if the system reports it, which process holds it.
+    """Show which ports are available.
 
-    The exit status is 0 if all ports are available, and otherwise 1.
+    For a port in use, the process that holds it is shown if the system reports it. The exit status is 0 if all ports
+    are available, and otherwise 1.
     """
     from zcli_core.net.ports import port_holder, port_state
 

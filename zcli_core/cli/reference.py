@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     "--own", is_flag=True, help="Only the plugins of zcli-core; ignore other plugins and all settings of this machine."
 )
 def command(own: bool) -> None:
-    """Print a reference of the installed plugins, the hooks, the settings and the variables, as Markdown.
+    """Print a reference of plugins, hooks and settings.
 
-    `zcli reference --own` makes the file REFERENCE.md of zCLI's repository.
+    The output is Markdown, for the plugins that are installed. `zcli reference --own` makes the file REFERENCE.md of
+    zCLI's repository.
     """
     from zcli_core.cli.reference_page import make_page
 

@@ -130,14 +130,20 @@ def start(name: str, as_json: bool, **options: Any) -> None:
 @command.command("stop")
 @_options("data-dir", "timeout", "port")
 def stop(name: str, as_json: bool, **options: Any) -> None:
-    """Stop the service NAME with the launcher that started it, and wait until it has stopped."""
+    """Stop the service NAME and wait until it has stopped.
+
+    The launcher that started the service stops it.
+    """
     _change("stop", name, as_json, options)
 
 
 @command.command("restart")
 @_options("data-dir", "timeout", "port")
 def restart(name: str, as_json: bool, **options: Any) -> None:
-    """Stop the service NAME, start it with the same launcher and wait until it is ready."""
+    """Restart the service NAME and wait until it is ready.
+
+    The launcher that started the service stops and starts it.
+    """
     _change("restart", name, as_json, options)
 
 

@@ -15,10 +15,11 @@ _BYTES = 32
 @click.command("token")
 @json_option
 def command(as_json: bool) -> None:
-    """Print a new random token of 43 characters: letters, digits, - and _.
+    """Print a new random token.
 
-    It has 256 random bits. Use it for websocket.token, websocket.tokens or jwt.secret. It is not stored anywhere. These
-    commands append a token to the .zEnv of the current folder, and let only its owner read the file:
+    It has 256 random bits, in 43 characters: letters, digits, - and _. Use it for websocket.token, websocket.tokens or
+    jwt.secret. It is not stored anywhere. These commands append a token to the .zEnv of the current folder, and let
+    only its owner read the file:
 
     \b
     echo "WEBSOCKET_TOKEN=$(zcli token)" >> .zEnv

@@ -115,10 +115,11 @@ def connect(
     max_size: int,
     wait: float,
 ) -> None:
-    """Connect to URL (ws:// or wss://), send each line of the input and print the messages of the server.
+    """Connect to a server at URL (ws:// or wss://).
 
-    The command ends when the server closes the connection, when the input has ended and no more messages arrive, or
-    with Ctrl+C. The exit status is 0 if the connection was closed with code 1000, 1001 or none, and otherwise 1.
+    Each line of the input is sent, and the messages of the server are printed. The command ends when the server closes
+    the connection, when the input has ended and no more messages arrive, or with Ctrl+C. The exit status is 0 if the
+    connection was closed with code 1000, 1001 or none, and otherwise 1.
 
     A file or a program gets the messages unchanged; on a terminal, control characters are printed as escapes. A token
     is sent only if an option or the URL contains it.
