@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from installations import Site, clean_environment
+from verb_client import VerbClient
 
 from zcli_core.config.sections import Http
 from zcli_core.http.client import HttpClient
@@ -187,7 +188,7 @@ def _http_clients(
     def make(on_request: Any = None, on_response: Any = None, **settings: Any) -> HttpClient:
         section = Http(**settings)
         log = logging.getLogger("zcli.test.http")
-        client = HttpClient(section, lambda: transport(section), log, on_request, on_response)
+        client = VerbClient(section, lambda: transport(section), log, on_request, on_response)
         made.append(client)
         return client
 

@@ -1,4 +1,4 @@
-"""``zCLI`` as a whole: its beginning, its end, its banners, and two of it at once."""
+"""The class ``zCLI``: its start, its end, its banners, and two objects in one process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ needs_posix = pytest.mark.skipif(os.name != "posix", reason="only POSIX lets a f
 
 
 def _run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in that folder, with warnings as errors, as a program of its own."""
+    """Run Python code in that folder, with warnings as errors, in a process of its own."""
     environment = {**clean_environment(os.environ, folder), **variables}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -44,25 +44,26 @@ def _run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"), [("x", "a str"), ([1], "a list"), (5, "an int"), ({1}, "a set"), (object(), "an object")]
+    ("given", "shown"), [("x", "str"), ([1], "list"), (5, "int"), ({1}, "set"), (object(), "object")]
 )
-def test_what_is_no_mapping_is_a_type_error(given: Any, shown: str) -> None:
-    """With what was expected, and what it was."""
+def test_zspark_not_a_mapping_raises(given: Any, shown: str) -> None:
+    """The error says what zCLI() must get, and what it got."""
     with pytest.raises(TypeError) as caught:
         zCLI(given)
-    assert str(caught.value) == f"zCLI() takes a mapping of settings, as in zCLI({{'title': 'my-script'}}), not {shown}"
+    expected = "zCLI() must get a mapping of settings, such as zCLI({'title': 'my-script'}), got "
+    assert str(caught.value) == expected + shown
 
 
 @pytest.mark.parametrize("empty", [(), (None,), ({},)])
-def test_nothing_is_needed(empty: tuple[Any, ...]) -> None:
-    """Zero configuration."""
+def test_zcli_without_settings_starts(empty: tuple[Any, ...]) -> None:
+    """Nothing must be configured."""
     with zCLI(*empty) as z:
         assert z.config.deployment == "Development"
         assert repr(z) == "<zCLI 'my_script', Development>"
 
 
-def test_the_mapping_is_not_changed_and_may_change_afterwards() -> None:
-    """It is the script's."""
+def test_zspark_is_not_changed() -> None:
+    """The script may change its mapping afterwards, without effect."""
     zspark: dict[str, Any] = {**QUIET, "websocket": {"allowed_origins": ["http://a"], "tokens": {"x": "y"}}}
     with zCLI(zspark) as z:
         assert zspark == {**QUIET, "websocket": {"allowed_origins": ["http://a"], "tokens": {"x": "y"}}}
@@ -72,8 +73,8 @@ def test_the_mapping_is_not_changed_and_may_change_afterwards() -> None:
         assert dict(z.config.websocket.tokens) == {"x": "y"}
 
 
-def test_a_start_that_fails_leaves_nothing_open(capsys: pytest.CaptureFixture[str]) -> None:
-    """No banner, no log file, no name taken."""
+def test_failed_start_leaves_nothing_open(capsys: pytest.CaptureFixture[str]) -> None:
+    """There is no banner and no log file, and the name of the log can be used again."""
     with pytest.raises(ConfigError):
         zCLI({"title": "t", "logger_path": "logs", "websocket": {"port": "abc"}})
     assert not Path("logs").exists()
@@ -85,23 +86,23 @@ def test_a_start_that_fails_leaves_nothing_open(capsys: pytest.CaptureFixture[st
 # --- end --------------------------------------------------------------------------------------------------------
 
 
-def test_closing_twice_is_no_error() -> None:
-    """By hand, by ``with``, at the end of the program."""
+def test_close_twice_has_no_effect() -> None:
+    """An object may be closed by the script, by ``with`` and at the end of the program."""
     with zCLI(QUIET) as z:
         z.close()
         z.close()
 
 
-def test_an_error_in_the_block_comes_out_and_the_object_is_closed(site: Site) -> None:
-    """``with`` does not hide it."""
+def test_error_in_with_block_closes(site: Site) -> None:
+    """``with`` does not hide the error."""
     site.plugin("ender", "ended = []\n@hookimpl\ndef zcli_closing(app): ended.append(app)")
     with pytest.raises(KeyError), zCLI(QUIET) as z:
         raise KeyError
     assert z.plugins.records["ender"].plugin.ended == [z]
 
 
-def test_the_log_is_closed_even_if_something_else_cannot_be() -> None:
-    """Its file would stay open."""
+def test_close_that_fails_closes_the_log() -> None:
+    """Otherwise its file would stay open."""
     z = zCLI(QUIET)
 
     def fail() -> None:
@@ -114,8 +115,8 @@ def test_the_log_is_closed_even_if_something_else_cannot_be() -> None:
         assert again.log.name == "zcli.t"
 
 
-def test_the_end_of_the_program_closes_what_is_open(site: Site, isolated: Path) -> None:
-    """``zcli_closing`` is called, everything still in working order."""
+def test_end_of_program_closes(site: Site, isolated: Path) -> None:
+    """The hook ``zcli_closing`` runs while everything still works."""
     site.plugin("ender", "@hookimpl\ndef zcli_closing(app): app.log.error('closing %s', app.comm.check_port(1))")
     code = "from zCLI import zCLI\nz = zCLI({'title': 'end', 'deployment': 'Testing', 'logger_path': '.'})\n"
     path = os.pathsep.join(filter(None, (str(site.folder), os.environ.get("PYTHONPATH"))))
@@ -124,8 +125,8 @@ def test_the_end_of_the_program_closes_what_is_open(site: Site, isolated: Path) 
     assert "closing" in (isolated / "end.log").read_text()
 
 
-def test_an_object_that_is_no_longer_used_can_be_collected() -> None:
-    """Nothing keeps it alive until the end of the program."""
+def test_unused_object_is_collected() -> None:
+    """No reference keeps it alive until the end of the program."""
     z = zCLI(QUIET)
     reference = weakref.ref(z)
     del z
@@ -136,8 +137,8 @@ def test_an_object_that_is_no_longer_used_can_be_collected() -> None:
 # --- two at once ------------------------------------------------------------------------------------------------
 
 
-def test_two_objects_do_not_see_each_other(site: Site, isolated: Path) -> None:
-    """Configuration, log, transport, plugins, hooks, failures: each has its own."""
+def test_two_objects_are_independent(site: Site, isolated: Path) -> None:
+    """Each has its own configuration, log, transport, plugins, hooks and failures."""
     transport = """
         from zcli_core.http.contract import RawResponse
 
@@ -193,8 +194,8 @@ def test_two_objects_do_not_see_each_other(site: Site, isolated: Path) -> None:
     assert "only for b" in logs["b"]
 
 
-def test_threads_that_come_first_together_share_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was kept apart would not be closed, and would keep its ``last_failure`` to itself."""
+def test_first_use_by_threads_makes_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second client would not be closed, and would have its own ``last_failure``."""
     with zCLI(QUIET) as z:
         together = threading.Barrier(2)
         get_child = z.log.getChild
@@ -215,8 +216,8 @@ def test_threads_that_come_first_together_share_one_client(monkeypatch: pytest.M
 
 @needs_posix
 @pytest.mark.parametrize("logger_path", ["", "'logger_path': '/dev/null/x',"])
-def test_a_working_directory_that_was_deleted_is_no_obstacle(isolated: Path, logger_path: str) -> None:
-    """Long-running shells have one now and then."""
+def test_deleted_working_directory_starts(isolated: Path, logger_path: str) -> None:
+    """A shell may stay in a folder that was deleted."""
     code = f"""
 import os
 from zCLI import zCLI
@@ -233,8 +234,8 @@ with zCLI({{"title": "t", {logger_path} "websocket": {{"ssl_cert": "demo.cert"}}
 
 
 @pytest.mark.parametrize("home", ["<unset>", "", "relative", "/nonexistent", "/dev/null"])
-def test_a_home_that_is_none_is_no_obstacle(isolated: Path, home: str) -> None:
-    """Services and containers have none; no folder called ``~`` or ``relative`` appears."""
+def test_invalid_home_starts(isolated: Path, home: str) -> None:
+    """No folder called ``~`` or ``relative`` is created."""
     code = "from zCLI import zCLI\nwith zCLI({'logger_path': 'logs'}) as z: print(z.config.http.timeout)"
     done = _run(code, isolated, HOME=home, ZCLI_CONFIG_DIR="<unset>")
     assert done.stdout.endswith("10.0\n"), done.stderr
@@ -242,8 +243,8 @@ def test_a_home_that_is_none_is_no_obstacle(isolated: Path, home: str) -> None:
 
 
 @needs_to_become_somebody_else
-def test_a_user_that_nobody_knows_has_no_log_file_and_hears_so(isolated: Path) -> None:
-    """As in a container with a random user id and no HOME; the console still works."""
+def test_unknown_user_has_no_log_file(isolated: Path) -> None:
+    """A container with a random user id and no HOME gets a warning; the console still works."""
     code = """
 import os, pathlib, shutil, tempfile
 import zcli_layers.machine, zcli_layers.zenv, zcli_layers.plain
@@ -270,8 +271,8 @@ shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_banner_that_the_console_cannot_show_is_shown_as_far_as_it_can(isolated: Path, encoding: str) -> None:
-    """A title in another script must not end the program."""
+def test_banner_on_console_without_unicode(isolated: Path, encoding: str) -> None:
+    """A title in another script does not end the program."""
     code = "from zCLI import zCLI\nz = zCLI({'title': '\u65e5\u672c', 'logger_path': 'logs'})\n"
     done = _run(code, isolated, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
     assert done.returncode == 0, done.stderr
@@ -284,10 +285,8 @@ def test_a_banner_that_the_console_cannot_show_is_shown_as_far_as_it_can(isolate
 
 @pytest.mark.parametrize("deployment", ["Development", "Testing", "Production", None])
 @pytest.mark.parametrize("logger", ["PROD", "INFO", "CRITICAL"])
-def test_development_shows_the_banners_in_the_guides_order_and_no_other_does(
-    isolated: Path, deployment: str | None, logger: str
-) -> None:
-    """On standard output, whatever the log level; nothing on the other stream."""
+def test_banners_appear_only_in_development(isolated: Path, deployment: str | None, logger: str) -> None:
+    """They go to stdout in the order of the guide, at any log level."""
     zspark = {"deployment": deployment, "title": "hello-comm", "logger": logger, "logger_path": "./logs"}
     done = _run(f"from zCLI import zCLI\nz = zCLI({zspark!r})\n", isolated)
     assert done.stderr == ""
@@ -315,8 +314,8 @@ HEAVY = (
 )
 
 
-def test_starting_imports_nothing_heavy(isolated: Path) -> None:
-    """What a plain start does not use, it does not pay for."""
+def test_start_imports_little(isolated: Path) -> None:
+    """Modules that a start does not use are not imported."""
     code = "import sys\nfrom zCLI import zCLI\nz = zCLI({})\nprint('modules:', *sys.modules)\n"
     without_coverage = {"COVERAGE_PROCESS_CONFIG": "<unset>", "COVERAGE_PROCESS_START": "<unset>"}
     modules = _run(code, isolated, **without_coverage).stdout.partition("modules:")[2].split()
@@ -326,8 +325,8 @@ def test_starting_imports_nothing_heavy(isolated: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["http", "websocket", "services"])
-def test_a_part_that_was_never_used_cannot_be_used_after_closing(part: str) -> None:
-    """Nobody would close what it opens."""
+def test_part_after_close_raises(part: str) -> None:
+    """No object would close what the part opens."""
     z = zCLI(QUIET)
     z.close()
     with pytest.raises(RuntimeError, match="this zCLI object is closed"):
@@ -335,8 +334,8 @@ def test_a_part_that_was_never_used_cannot_be_used_after_closing(part: str) -> N
 
 
 @pytest.mark.parametrize("part", ["http", "websocket", "services"])
-def test_threads_that_come_first_together_share_a_part(part: str) -> None:
-    """One client, one server, one record of services for each zCLI object."""
+def test_first_use_by_threads_makes_one_part(part: str) -> None:
+    """Each zCLI object has one client, one server and one record of services."""
     from concurrent.futures import ThreadPoolExecutor
 
     with zCLI(QUIET) as z, ThreadPoolExecutor(16) as threads:

@@ -1,21 +1,29 @@
-"""The public names: what ``zCLI`` exports, what an editor can show of it, and what a type checker finds."""
+"""The public API: the names that ``zCLI`` exports, their documentation, and what type checkers find."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import json
+import re
+import shutil
 import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
+from needs import needs
+from zspark_types import make_module
 
 import zCLI
+from zcli_core.http.options import RequestOptions
 
 ROOT = Path(__file__).parents[1]
-#: Names that are no classes and no functions, so that Python keeps no docstring for them.
-WITHOUT_DOCSTRING = {"Message", "ServiceState", "__version__"}
+#: Scripts that are not run, only checked.
+SCRIPTS = ROOT / "tests/typed_scripts"
+#: Type aliases and constants, for which Python keeps no docstring.
+WITHOUT_DOCSTRING = {"ConnectionCallback", "Handler", "Message", "ServiceState", "__version__"}
 
 
 def test_public_names_are_imported_lazily_and_typed() -> None:
@@ -46,74 +54,100 @@ def _is_code(value: object) -> bool:
     return isinstance(value, (types.FunctionType, property, classmethod, staticmethod))
 
 
-def test_public_name_that_is_misspelt_is_an_attribute_error() -> None:
-    """As of any module."""
+def test_public_name_misspelt_raises() -> None:
+    """An unknown name is an AttributeError, as in any module."""
     with pytest.raises(AttributeError, match="HttpRespons"):
         zCLI.HttpRespons  # noqa: B018
 
 
-def test_import_zcli_imports_no_server() -> None:
-    """The names that most scripts do not use cost nothing."""
+def test_import_zcli_imports_little() -> None:
+    """Names that a script does not use are not imported."""
     run = subprocess.run(
         [sys.executable, "-c", "import sys, zCLI; print(*sys.modules)"], capture_output=True, text=True, check=True
     )
-    assert not {"asyncio", "zcli_core.types", "zcli_core.websocket.connection"} & set(run.stdout.split())
+    assert not {"asyncio", "zcli_core.types", "zcli_core.zspark", "zcli_core.websocket.connection"} & set(
+        run.stdout.split()
+    )
 
 
-RIGHT = """
-from collections.abc import Mapping
-
-from zCLI import ClientInfo, ConnectionInfo, ServerConnection, ServiceStatus, zCLI
-
-z = zCLI({"title": "typed"})
-status: ServiceStatus = z.comm.service_status("redis")
-every: dict[str, ServiceStatus] = z.comm.service_status()
-info: ConnectionInfo | None = z.comm.get_service_connection_info("redis")
-if info is not None:
-    port: int = info["port"]
-started: bool = z.comm.start_service("redis", port=6380, timeout=5)
-z.logger.info("%s", status["state"])
+def test_zspark_type_is_current() -> None:
+    """zcli_core/zspark.py holds the settings that the core and its plugins declare."""
+    if make_module() != (ROOT / "zcli_core/zspark.py").read_text(encoding="utf-8"):
+        pytest.fail("zspark.py is not current; renew it: python tests/zspark_types.py > zcli_core/zspark.py")
 
 
-async def handler(websocket: ServerConnection, message: str | bytes) -> str:
-    client: ClientInfo = z.comm.websocket.auth.get_client_info(websocket)
-    name: str | None = client["identity"]
-    return name or "nobody"
+@pytest.mark.parametrize("verb", ["request", "get", "post"])
+def test_http_method_documents_its_arguments(verb: str) -> None:
+    """``help(z.comm.http_get)`` names every argument, those of RequestOptions included."""
+    method = getattr(zCLI.Comm, f"http_{verb}")
+    text = inspect.getdoc(method) or ""
+    names = {*inspect.signature(method).parameters, *RequestOptions.__annotations__} - {"self", "options"}
+    assert [name for name in sorted(names) if not re.search(rf"^    {name}: |``{name}``", text, re.MULTILINE)] == []
 
 
-z.shutdown()
-"""
+@pytest.mark.parametrize("verb", ["put", "patch", "delete", "head", "options"])
+def test_http_method_is_documented_by_another(verb: str) -> None:
+    """The docstring names the method that has the same arguments."""
+    method = getattr(zCLI.Comm, f"http_{verb}")
+    (other,) = re.findall(r":meth:`http_(get|post)`", inspect.getdoc(method) or "")
+    assert inspect.signature(method) == inspect.signature(getattr(zCLI.Comm, f"http_{other}"))
 
-WRONG = {
-    'z.comm.service_status("redis")["runing"]': "runing",
-    'z.comm.service_status("redis")["ready"].upper()': "upper",
-    'z.comm.start_service("redis", prot=6380)': "prot",
-    'z.comm.start_service("redis", timeout="5")': "timeout",
-    'z.comm.stop_service("redis", launcher="local")': "launcher",
-    'z.comm.get_service_connection_info("redis")["host"]': "None",
-    "z.comm.service_status(1)": "int",
-    'z.comm.service_status("redis")["state"] == "redy"': "redy",
+
+# --- type checkers ---
+
+MISTAKES = {
+    number: text.rpartition("  # ")[2]
+    for number, text in enumerate((SCRIPTS / "wrong.py").read_text(encoding="utf-8").splitlines(), 1)
+    if "  # " in text
 }
 
 
 @pytest.mark.slow
-def test_type_checker_finds_mistakes_and_nothing_else(tmp_path: Path) -> None:
-    """mypy --strict accepts what the documentation shows, and finds each mistake by its line."""
-    (tmp_path / "right.py").write_text(RIGHT)
-    lines = ["from zCLI import zCLI", "z = zCLI({})", *WRONG]
-    (tmp_path / "wrong.py").write_text("\n".join(lines) + "\n")
-    run = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "right.py", "wrong.py"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    found: dict[int, str] = {}
-    for line in run.stdout.splitlines():
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_type_checker_finds_each_mistake(checker: str, tmp_path: Path) -> None:
+    """The strict modes of mypy and pyright accept right.py, and find each mistake of wrong.py on its line."""
+    found = (_mypy if checker == "mypy" else _pyright)(SCRIPTS, tmp_path)
+    assert {file for file, _ in found} == {"wrong.py"}, found
+    assert sorted(line for _, line in found) == sorted(MISTAKES), found
+    assert [text for (_, line), text in found.items() if MISTAKES[line] not in text] == []
+
+
+@pytest.mark.slow
+def test_pyright_accepts_the_guide(tmp_path: Path) -> None:
+    """The basic mode finds nothing in the guide's snippets but a handler that one of them leaves to the reader."""
+    found = _pyright(ROOT / "tests/guide_snippets", tmp_path)
+    assert [text for text in found.values() if '"my_handler" is not defined' not in text] == []
+    assert len(found) == 1
+
+
+def _mypy(folder: Path, tmp_path: Path) -> dict[tuple[str, int], str]:
+    """What mypy --strict finds in the files of a folder, by file and line."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary", "--hide-error-context"]
+    run = _run(*command, f"--cache-dir={tmp_path}", *map(str, sorted(folder.glob("*.py"))))
+    found: dict[tuple[str, int], str] = {}
+    for line in run.splitlines():
         file, number, text = line.split(":", 2)
-        assert file == "wrong.py", run.stdout
-        found[int(number)] = found.get(int(number), "") + text
-    assert list(found) == list(range(3, 3 + len(WRONG))), run.stdout + run.stderr
-    for number, word in enumerate(WRONG.values(), 3):
-        assert word in found[number], found[number]
+        place = Path(file).name, int(number)
+        found[place] = found.get(place, "") + text
+    return found
+
+
+def _pyright(folder: Path, tmp_path: Path) -> dict[tuple[str, int], str]:
+    """What pyright finds in the files of a folder, by file and line; a file may ask for the strict mode."""
+    needs("node", "nodejs")
+    shutil.copytree(folder, tmp_path / "scripts")
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "basic"}', encoding="utf-8")
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(tmp_path)]
+    report = json.loads(_run(*command))
+    assert report["summary"]["filesAnalyzed"] == len(list(folder.glob("*.py")))
+    found: dict[tuple[str, int], str] = {}
+    for item in report["generalDiagnostics"]:
+        place = Path(item["file"]).name, item["range"]["start"]["line"] + 1
+        found[place] = found.get(place, "") + item["message"]
+    return found
+
+
+def _run(*command: str) -> str:
+    run = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=ROOT, timeout=240)
+    assert run.returncode in (0, 1), run.stdout + run.stderr
+    return run.stdout

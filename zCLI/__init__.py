@@ -3,8 +3,8 @@
 >>> from zCLI import zCLI
 >>> z = zCLI({"title": "my-script"})
 
-``__all__`` lists the public names: what scripts call, catch and annotate. Each of them is imported when it is first
-used, because most scripts need only ``zCLI``.
+``__all__`` lists the public names: what scripts and plugins call, catch and annotate. A name other than ``zCLI`` is
+imported when it is first used, because most scripts need no other.
 """
 
 from __future__ import annotations
@@ -17,29 +17,42 @@ from zcli_core.printable import print_line
 
 if TYPE_CHECKING:
     from zcli_core.auth.contract import Identified, Rejected
+    from zcli_core.comm import Comm
+    from zcli_core.config.config import Config
+    from zcli_core.config.resolution import Explanation
     from zcli_core.config.settings import Section, setting
     from zcli_core.errors import ConfigError, ConnectionClosed, ListenError, ZCLIError
-    from zcli_core.http.contract import HttpFailure, HttpRequest, HttpResponse
+    from zcli_core.http.contract import Headers, HttpFailure, HttpRequest, HttpResponse, HttpStatusError
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.plugins.hookspecs import hookimpl
     from zcli_core.services.failures import ServiceFailure
     from zcli_core.types import ClientInfo, ConnectionInfo, ServiceState, ServiceStatus
     from zcli_core.websocket.blocking import BlockingConnection
+    from zcli_core.websocket.callbacks import ConnectionCallback, Handler
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Message, Request
+    from zcli_core.websocket.facade import WebSocketServer
     from zcli_core.websocket.server_run import BackgroundServer
+    from zcli_core.zspark import ZSpark
 
 __all__ = [
     "BackgroundServer",
     "BlockingConnection",
     "ClientInfo",
+    "Comm",
+    "Config",
     "ConfigError",
+    "ConnectionCallback",
     "ConnectionClosed",
     "ConnectionInfo",
     "Context",
+    "Explanation",
+    "Handler",
+    "Headers",
     "HttpFailure",
     "HttpRequest",
     "HttpResponse",
+    "HttpStatusError",
     "Identified",
     "ListenError",
     "Message",
@@ -51,7 +64,9 @@ __all__ = [
     "ServiceFailure",
     "ServiceState",
     "ServiceStatus",
+    "WebSocketServer",
     "ZCLIError",
+    "ZSpark",
     "__version__",
     "hookimpl",
     "print_line",
@@ -61,18 +76,55 @@ __all__ = [
 
 #: The modules of the names that are imported when they are first used.
 _MODULES = {
+    "zcli_core.auth.contract": (
+        "Identified",
+        "Rejected",
+    ),
+    "zcli_core.comm": ("Comm",),
+    "zcli_core.config.config": ("Config",),
+    "zcli_core.config.resolution": ("Explanation",),
+    "zcli_core.config.settings": (
+        "Section",
+        "setting",
+    ),
+    "zcli_core.errors": (
+        "ConfigError",
+        "ConnectionClosed",
+        "ListenError",
+        "ZCLIError",
+    ),
+    "zcli_core.http.contract": (
+        "Headers",
+        "HttpFailure",
+        "HttpRequest",
+        "HttpResponse",
+        "HttpStatusError",
+    ),
+    "zcli_core.plugins.contract": (
+        "Context",
+        "Provider",
+    ),
+    "zcli_core.plugins.hookspecs": ("hookimpl",),
     "zcli_core.services.failures": ("ServiceFailure",),
+    "zcli_core.types": (
+        "ClientInfo",
+        "ConnectionInfo",
+        "ServiceState",
+        "ServiceStatus",
+    ),
     "zcli_core.websocket.server_run": ("BackgroundServer",),
     "zcli_core.websocket.blocking": ("BlockingConnection",),
+    "zcli_core.websocket.callbacks": (
+        "ConnectionCallback",
+        "Handler",
+    ),
     "zcli_core.websocket.connection": ("ServerConnection",),
-    "zcli_core.config.settings": ("Section", "setting"),
-    "zcli_core.auth.contract": ("Identified", "Rejected"),
-    "zcli_core.http.contract": ("HttpFailure", "HttpRequest", "HttpResponse"),
-    "zcli_core.plugins.contract": ("Context", "Provider"),
-    "zcli_core.websocket.contract": ("Message", "Request"),
-    "zcli_core.errors": ("ConfigError", "ConnectionClosed", "ListenError", "ZCLIError"),
-    "zcli_core.plugins.hookspecs": ("hookimpl",),
-    "zcli_core.types": ("ClientInfo", "ConnectionInfo", "ServiceState", "ServiceStatus"),
+    "zcli_core.websocket.contract": (
+        "Message",
+        "Request",
+    ),
+    "zcli_core.websocket.facade": ("WebSocketServer",),
+    "zcli_core.zspark": ("ZSpark",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""``zCLI``: builds the plugin host, the configuration, the log and the facade ``comm``, in that order."""
+"""``zCLI``: creates the plugin host, the configuration, the log and the facade ``comm``, in that order."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import os
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zcli_core.assembly import configure
-from zcli_core.comm import Comm, check_http_files
+from zcli_core.comm import Comm
 from zcli_core.config.sections import Application
 from zcli_core.log import FILE_ONLY, ApplicationLog, open_log
 from zcli_core.plugins.host import PluginHost
 from zcli_core.printable import print_line
 from zcli_core.security_warnings import SecurityWarning, warn_security
 from zcli_core.system.trusted import script_file
+
+if TYPE_CHECKING:
+    from zcli_core.zspark import ZSpark
 
 
 class zCLI:  # noqa: N801 - the name that the guide gives it
@@ -25,40 +28,47 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
     >>> z = zCLI({"title": "my-script", "http": {"timeout": 5}})
     >>> response = z.comm.http_get("https://httpbin.org/get")
 
-    ``zSpark`` holds the script's own settings, which win over every other layer; ``zcli config`` lists them all.
+    The object is closed at the end of its ``with`` block, or at the end of the program.
 
-    Raises TypeError if zSpark is no mapping, and :class:`~zcli_core.errors.ConfigError`, with every mistake of every
-    layer at once, if the configuration cannot be used; nothing is then left open.
-
-    It can be used as a context manager; otherwise it is closed at the end of the program.
-
-    ``config`` is the configuration, ``log`` (or ``logger``) the application's ``logging.Logger``, ``comm`` the facade,
-    ``plugins`` the plugin host.
+    Attributes:
+        config: The configuration in force.
+        log: The application's ``logging.Logger``. ``logger`` is the same object.
+        comm: HTTP, ports, WebSockets and services.
+        plugins: The plugin host.
     """
 
-    def __init__(self, zSpark: Mapping[str, Any] | None = None) -> None:  # noqa: N803 - the guide's name
-        zspark = {} if zSpark is None else zSpark
+    def __init__(self, zSpark: ZSpark | Mapping[str, Any] | None = None) -> None:  # noqa: N803 - the guide's name
+        """Load the plugins, read the configuration and open the log.
+
+        Args:
+            zSpark: The settings of the script. They override all other layers. ``zcli config`` lists all settings.
+
+        Raises:
+            TypeError: zSpark is not a mapping.
+            ConfigError: The configuration cannot be used. The error lists every mistake of every layer. Nothing stays
+                open.
+        """
+        zspark: Mapping[str, Any] = {} if zSpark is None else zSpark
         if not isinstance(zspark, Mapping):
             raise TypeError(
-                f"zCLI() takes a mapping of settings, as in zCLI({{'title': 'my-script'}}), not {_article(zspark)}"
+                "zCLI() must get a mapping of settings, such as zCLI({'title': 'my-script'}), "
+                f"got {type(zspark).__name__}"
             )
         self.plugins = PluginHost()
         self.config, warnings = configure(self.plugins, zspark)
-        if not self.config.misspelt_in("http"):  # an error once the script uses HTTP
-            check_http_files(self.config)
         self._application_log = open_log(self.config.section(Application), script_file(), self.config.secret_texts())
         self.log = self.logger = self._application_log.logger
         self.plugins.trace_to(self.log)
         self._closing = False
         self._at_exit = _CloseAtExit(self)
         self._finalizer = weakref.finalize(self, _release, self._application_log, self._at_exit)
-        self._finalizer.atexit = False  # _CloseAtExit does more, and first
+        self._finalizer.atexit = False  # _CloseAtExit closes more, and runs first
         for message in (*self.plugins.problems(), *warnings):
             if isinstance(message, SecurityWarning):
                 warn_security(self.log, "%s", message)
             else:
                 self.log.warning("%s", message)
-        self._banner("zConfig", f"{self._application_log.title}, log in {_shown(self._application_log)}")
+        self._banner("zConfig", f"{self._application_log.title}, log in {_log_path(self._application_log)}")
         self.comm = Comm(self.config, self.plugins, self.log, owner=self)
         self._banner("zComm", f"http {self.config.http.transport}")
         notify = self.plugins.notifier("zcli_ready", self.log)
@@ -71,7 +81,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
             print_line(f"[{subsystem} Ready] {detail}")
 
     def close(self) -> None:
-        """Close what is open: connections, then the log. Closing twice is no error."""
+        """Close all connections, then the log. A second call has no effect."""
         if self._closing:
             return
         self._closing = True
@@ -84,7 +94,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
             self._finalizer()
 
     def shutdown(self) -> None:
-        """Close what is open, as :meth:`close` does."""
+        """Close all connections, then the log, as :meth:`close` does."""
         self.close()
 
     def __enter__(self) -> zCLI:
@@ -100,7 +110,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
 
 
 class _CloseAtExit:
-    """Closes the object at the end of the program, without keeping it alive until then."""
+    """Closes the object at the end of the program. Its weak reference does not keep the object alive."""
 
     def __init__(self, app: zCLI) -> None:
         self._app = weakref.ref(app)
@@ -120,8 +130,8 @@ def _release(log: ApplicationLog, at_exit: _CloseAtExit) -> None:
     log.close()
 
 
-def _shown(log: ApplicationLog) -> str:
-    """The log's file, from the working directory where that is shorter."""
+def _log_path(log: ApplicationLog) -> str:
+    """Return the path of the log file, relative to the working directory if that is shorter."""
     if log.file is None:
         return "no file"
     try:
@@ -129,8 +139,3 @@ def _shown(log: ApplicationLog) -> str:
     except (ValueError, OSError):  # another drive, or no working directory
         return log.file
     return min(shorter, log.file, key=len)
-
-
-def _article(value: object) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

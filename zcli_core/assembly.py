@@ -53,6 +53,8 @@ def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list
     found = assemble(host, zspark)
     if found.problems:
         raise ConfigError(found.problems)
+    if not found.config.misspelt_in("http"):  # an error once the script uses HTTP
+        _check_http_files(found.config)
     return found.config, found.warnings
 
 
@@ -85,6 +87,14 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     if not problems:
         warnings += _export(resolution)
     return Assembly(config, problems, warnings, resolution.entries)
+
+
+def _check_http_files(config: Config) -> None:
+    """Raise ConfigError for an invalid certificate file at the start, instead of at the first HTTP call."""
+    if config.http.ca_file or config.http.client_cert or config.http.client_key:
+        from zcli_core.net.tls_files import check_tls_files
+
+        check_tls_files(config, "http")
 
 
 def core_settings() -> dict[str, Setting]:

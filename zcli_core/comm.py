@@ -1,4 +1,4 @@
-"""The facade ``z.comm``. Each part is imported and made when it is first used."""
+"""The facade ``z.comm``. Each part is imported and created when a script first uses it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ from zcli_core.plugins.records import HTTP_TRANSPORT
 from zcli_core.system.forks import call_after_fork
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from zcli_core.config import Config
     from zcli_core.http.client import HttpClient
     from zcli_core.http.contract import HttpResponse, HttpTransport
+    from zcli_core.http.options import RequestOptions, Timeout
+    from zcli_core.http.request_body import Data
+    from zcli_core.http.request_headers import HeadersLike
+    from zcli_core.http.values import Pairs
     from zcli_core.services.services import Services
     from zcli_core.types import ConnectionInfo, ServiceStatus
     from zcli_core.websocket.facade import WebSocketServer
@@ -24,14 +30,14 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: Stands for a name that is left out: None would be a mistake.
+#: The default of ``name``: every service. None is an error, because a script may have failed to find a name.
 _EVERY: Any = object()
 
 
 class _Part(Generic[_T]):
-    """A part of the facade: made when it is first used, once, whoever comes first; an attribute from then on.
+    """A part of the facade. Its first use, in any thread, creates it; later uses read an attribute.
 
-    ``functools.cached_property`` does the same without the lock, from Python 3.12 on.
+    ``functools.cached_property`` has no lock since Python 3.12.
     """
 
     def __init__(self, make: Callable[[Any], _T]) -> None:
@@ -53,29 +59,11 @@ class _Part(Generic[_T]):
             return part
 
 
-class _Verb:
-    """``z.comm.http_get`` is ``z.comm.http.get``: bound on first use, an attribute like any other from then on."""
-
-    def __init__(self, method: str) -> None:
-        self._method = method
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-        self.__doc__ = f"See :meth:`zcli_core.http.client.HttpClient.{self._method}`."
-
-    def __get__(self, comm: Comm | None, owner: type) -> Callable[..., HttpResponse | None]:
-        if comm is None:
-            return self  # type: ignore[return-value]
-        bound: Callable[..., HttpResponse | None] = getattr(comm.http, self._method)
-        comm.__dict__[self._name] = bound
-        return bound
-
-
 class Comm:
     """HTTP, ports, WebSockets and services of one ``zCLI`` object."""
 
     def __init__(self, config: Config, host: PluginHost, log: logging.Logger, owner: object = None) -> None:
-        """``owner`` lives as long as the facade: ``zCLI().comm.http_get(url)`` must not close the log on its way."""
+        """Keep ``owner`` alive, so that the log stays open during ``zCLI().comm.http_get(url)``."""
         self._owner = owner
         self._lock = threading.RLock()
         self._closed = False
@@ -85,14 +73,14 @@ class Comm:
         call_after_fork(self)
 
     def after_fork(self) -> None:
-        """Make the lock anew: a thread that the child does not have may have held it."""
+        """Replace the lock, because a thread that does not exist in the child may hold it."""
         self._lock = threading.RLock()
 
     # --- HTTP ---
 
     @_Part
     def http(self) -> HttpClient:
-        """The HTTP client; its transport is made by the plugin that ``http.transport`` selects."""
+        """The HTTP client. The plugin that ``http.transport`` selects provides its transport."""
         from zcli_core.http.client import HttpClient
 
         log = self._log.getChild("http")
@@ -108,8 +96,10 @@ class Comm:
         )
 
     def _http_transport(self, context: Context) -> HttpTransport:
+        from zcli_core.net.tls_files import check_tls_files
+
         self._config.refuse_misspelt("http")
-        check_http_files(self._config)
+        check_tls_files(self._config, "http")
         http = self._config.http
         if http.client_cert is not None:
             from zcli_core.net.pem_files import key_warning
@@ -122,31 +112,225 @@ class Comm:
         transport: HttpTransport = self._host.make(HTTP_TRANSPORT, context)
         return transport
 
-    http_request = _Verb("request")
-    http_get = _Verb("get")
-    http_post = _Verb("post")
-    http_put = _Verb("put")
-    http_patch = _Verb("patch")
-    http_delete = _Verb("delete")
-    http_head = _Verb("head")
-    http_options = _Verb("options")
+    def http_request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Pairs | str | None = None,
+        data: Data | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a request and return the response, or None if there is none.
+
+        Args:
+            method: ``"GET"`` or any other, in any case.
+            url: An ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication and are shown
+                nowhere.
+            params: Names and values, added to the URL's query, or a str that is ready. A value is str, int, float,
+                bool (``true``, ``false``), bytes, an enum member (its value), a date, time or datetime (ISO 8601), a
+                UUID or a Decimal. An iterable of these repeats the name; None leaves it out.
+            data: The body. A dict or list is sent as JSON, str as UTF-8, bytes as they are. A file opened in binary
+                mode or an iterable of bytes is read while it is sent: a file to the end that it has now.
+            json: The body, any value that JSON can hold. ``json=None`` sends ``null``.
+            form: Names and values as for ``params``, sent as an HTML form does.
+            files: Files by field name, sent as multipart/form-data, together with ``form`` if that is given. A file is
+                bytes, str, a Path, a file opened in binary mode, or a tuple (file name, content[, content type]). With
+                None as its file name the tuple is a form field. An empty ``files`` sends ``form`` as multipart.
+            headers: Header fields; None as a value leaves out one that zCLI would send.
+            auth: (user, password) for Basic, a str for Bearer, or a function that takes the
+                :class:`~zcli_core.http.contract.HttpRequest` and changes its headers.
+            timeout: Seconds that the whole call may take: connecting, sending, redirects, retries, the last byte of the
+                body. ``http.timeout`` if not given, 10 unless configured. A pair (connect, read) limits each attempt
+                instead: ``connect`` seconds until the connection stands, ``read`` seconds from then to the last byte.
+                The whole call then has ``http.timeout``, or as long as all its attempts need if that is longer.
+            retries: How often a request that failed, or got the status 429, 502, 503 or 504, is tried again;
+                ``http.retries`` if not given, 0 unless configured. Retry-After is respected if the timeout leaves room.
+            retry_all_methods: Try POST and PATCH again too, which may then be carried out twice;
+                ``http.retry_all_methods`` if not given.
+            follow_redirects: False returns a redirect as the response.
+
+        Raises:
+            TypeError, ValueError: An argument is invalid. Nothing was sent.
+            OSError: A file to send cannot be read.
+        """
+        return self.http.request(method, url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_get(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a GET request and return the response, or None if there is none.
+
+        Args:
+            url: An ``http://`` or ``https://`` URL.
+            params: Names and values to add to the URL's query.
+            headers: Header fields. The value None leaves out a header that zCLI would send.
+            timeout: Seconds that the whole call may take, or a pair (connect, read) for each attempt.
+                ``http.timeout`` (10) if not given.
+            data: The body, if the request has one.
+            **options: ``json``, ``form`` and ``files`` (other forms of the body), ``auth``, ``retries``,
+                ``retry_all_methods`` and ``follow_redirects``. :meth:`http_request` describes them.
+
+        Raises:
+            TypeError, ValueError: An argument is invalid. Nothing was sent.
+        """
+        return self.http.request("GET", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_post(
+        self,
+        url: str,
+        data: Data | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        params: Pairs | str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a POST request and return the response, or None if there is none.
+
+        Args:
+            url: An ``http://`` or ``https://`` URL.
+            data: The body. A dict or list is sent as JSON, str as UTF-8, bytes as they are. A file opened in binary
+                mode or an iterable of bytes is streamed.
+            headers: Header fields. The value None leaves out a header that zCLI would send.
+            timeout: Seconds that the whole call may take, or a pair (connect, read) for each attempt.
+                ``http.timeout`` (10) if not given.
+            params: Names and values to add to the URL's query.
+            **options: ``json``, ``form`` and ``files`` (other forms of the body), ``auth``, ``retries``,
+                ``retry_all_methods`` and ``follow_redirects``. :meth:`http_request` describes them.
+
+        Raises:
+            TypeError, ValueError: An argument is invalid. Nothing was sent.
+            OSError: A file to send cannot be read.
+        """
+        return self.http.request("POST", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_put(
+        self,
+        url: str,
+        data: Data | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        params: Pairs | str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a PUT request and return the response, or None if there is none.
+
+        The arguments and errors are those of :meth:`http_post`.
+        """
+        return self.http.request("PUT", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_patch(
+        self,
+        url: str,
+        data: Data | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        params: Pairs | str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a PATCH request and return the response, or None if there is none.
+
+        The arguments and errors are those of :meth:`http_post`.
+        """
+        return self.http.request("PATCH", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_delete(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a DELETE request and return the response, or None if there is none.
+
+        The arguments and errors are those of :meth:`http_get`.
+        """
+        return self.http.request("DELETE", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_options(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send an OPTIONS request and return the response, or None if there is none.
+
+        The arguments and errors are those of :meth:`http_get`.
+        """
+        return self.http.request("OPTIONS", url, params=params, data=data, headers=headers, timeout=timeout, **options)
+
+    def http_head(
+        self,
+        url: str,
+        params: Pairs | str | None = None,
+        headers: HeadersLike | None = None,
+        timeout: Timeout | None = None,
+        *,
+        data: Data | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HttpResponse | None:
+        """Send a HEAD request and return the response, which has no body, or None if there is none.
+
+        The arguments and errors are those of :meth:`http_get`.
+        """
+        return self.http.request("HEAD", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     # --- ports ---
 
     def check_port(self, port: int, host: str = "127.0.0.1") -> bool:
-        """Whether nothing holds a port; see :func:`zcli_core.net.ports.check_port`."""
+        """Return whether no process holds a port, so that a server could listen on it.
+
+        Args:
+            port: The port, from 1 to 65535.
+            host: The address or name. A port of another machine counts as available if it refuses a connection.
+
+        Raises:
+            ValueError: The port or the host is invalid.
+        """
         from zcli_core.net.ports import check_port
 
         return check_port(port, host, log=self._log)
 
     def wait_for_port(self, port: int, timeout: float = 10.0, host: str = "127.0.0.1") -> bool:
-        """Wait until something serves on a port; see :func:`zcli_core.net.ports.wait_for_port`."""
+        """Wait until a server accepts connections on a port; return False if none does in time.
+
+        Args:
+            port: The port, from 1 to 65535.
+            timeout: Seconds to wait.
+            host: The address or name of the server.
+
+        Raises:
+            ValueError: An argument is invalid.
+        """
         from zcli_core.net.ports import wait_for_port
 
         return wait_for_port(port, timeout, host, log=self._log)
 
     def find_free_port(self, host: str = "127.0.0.1") -> int:
-        """A port that nothing holds; see :func:`zcli_core.net.ports.find_free_port`."""
+        """Return a port that is available on an address of this machine.
+
+        Raises:
+            ValueError: ``host`` is not an address of this machine.
+        """
         from zcli_core.net.ports import find_free_port
 
         return find_free_port(host)
@@ -155,7 +339,7 @@ class Comm:
 
     @_Part
     def websocket(self) -> WebSocketServer:
-        """The WebSocket server; asyncio is imported when it is first used."""
+        """The WebSocket server."""
         from zcli_core.websocket.facade import WebSocketServer
 
         return WebSocketServer(self._config, self._host, self._log.getChild("websocket"))
@@ -164,7 +348,7 @@ class Comm:
 
     @_Part
     def services(self) -> Services:
-        """The services that plugins know; ``services.last_failure`` tells why a call gave False or None."""
+        """The services that plugins provide. ``services.last_failure`` holds why a call returned False or None."""
         from zcli_core.services.services import Services
 
         log = self._log.getChild("services")
@@ -184,18 +368,19 @@ class Comm:
         All services are probed concurrently, each for at most ``services.probe_timeout`` seconds. zCLI never logs in.
 
         Raises:
-            ValueError: no plugin provides a service of that name.
-            ConfigError: the settings of the service that is named cannot be used, or several plugins provide it.
+            ValueError: No plugin provides a service of that name.
+            ConfigError: The settings of the named service cannot be used, or several plugins provide it.
         """
-        return self.services.status() if name is _EVERY else self.services.status(name)
+        return self.services.statuses() if name is _EVERY else self.services.status(name)
 
-    def get_service_connection_info(self, name: str) -> ConnectionInfo | None:
-        """Return what a driver needs to connect to a service; None if the service is not running.
+    def get_service_connection_info(self, name: str) -> ConnectionInfo | Any:
+        """Return what a driver needs to connect to a service, without a password; None if the service is not running.
 
-        There is never a password in it. ``services.last_failure`` tells why the service is not running.
+        ``services.last_failure`` then holds the reason. For type checkers the result is ``ConnectionInfo | Any``, so
+        that a script may use it without a check after it has started the service.
 
         Raises:
-            ValueError: no plugin provides a service of that name.
+            ValueError: No plugin provides a service of that name.
         """
         return self.services.connection_info(name)
 
@@ -208,20 +393,21 @@ class Comm:
         launcher: str | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Start a service and wait until it is ready; return True at once if it already is.
+        """Start a service and wait until it is ready. If it is ready already, return True at once.
 
         Args:
-            name: the service, such as ``"postgresql"``.
-            port: the port to start it on, and to look for it on; ``services.<name>.port`` if not given.
-            data_dir: the data folder of a server that zCLI starts; ``services.<name>.data_dir`` if not given.
-            launcher: what starts it; ``services.<name>.launcher`` if not given.
-            timeout: seconds until it must be ready; ``services.start_timeout`` if not given.
+            name: The service, such as ``"postgresql"``.
+            port: The port to probe, and to start the service on. ``services.<name>.port`` if not given.
+            data_dir: The data folder of a server that zCLI starts. ``services.<name>.data_dir`` if not given.
+            launcher: What starts the service. ``services.<name>.launcher`` if not given.
+            timeout: Seconds in which the service must become ready. ``services.start_timeout`` if not given.
 
         Returns:
-            False if it is not ready in time or cannot be started. The log and ``services.last_failure`` tell why.
+            False if the service is not ready in time or cannot be started. The log and ``services.last_failure`` hold
+            the reason.
 
         Raises:
-            ValueError: no plugin provides a service of that name, or an option cannot be used.
+            ValueError: No plugin provides a service of that name, or an option is invalid.
         """
         return self.services.start(name, port=port, data_dir=data_dir, launcher=launcher, timeout=timeout)
 
@@ -233,19 +419,21 @@ class Comm:
         data_dir: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Stop a service the way it was started; return True once it has stopped, at once if it is not running.
+        """Stop a service with the launcher that started it. If it is not running, return True at once.
 
         Args:
-            name: the service, such as ``"postgresql"``.
-            port: the port it is on; where this object started it, or ``services.<name>.port``, if not given.
-            data_dir: its data folder, if it was started with one.
-            timeout: seconds until it must have stopped; ``services.start_timeout`` if not given.
+            name: The service, such as ``"postgresql"``.
+            port: The port of the service. If not given, the port that this object started it on, or else
+                ``services.<name>.port``.
+            data_dir: The data folder of the service, if it was started with one.
+            timeout: Seconds in which the service must stop. ``services.start_timeout`` if not given.
 
         Returns:
-            False if it still runs or may not be stopped. The log and ``services.last_failure`` tell why.
+            False if the service still runs or must not be stopped. The log and ``services.last_failure`` hold the
+            reason.
 
         Raises:
-            ValueError: no plugin provides a service of that name, or an option cannot be used.
+            ValueError: No plugin provides a service of that name, or an option is invalid.
         """
         return self.services.stop(name, port=port, data_dir=data_dir, timeout=timeout)
 
@@ -257,35 +445,22 @@ class Comm:
         data_dir: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Stop a service, start it the same way and wait until it is ready. A service that is not running is started.
+        """Stop a service, start it with the same launcher and wait until it is ready.
 
-        Arguments, result and errors are those of :meth:`stop_service`; ``timeout`` holds for both steps together.
+        A service that is not running is started. The arguments, the result and the errors are those of
+        :meth:`stop_service`. ``timeout`` limits both steps together.
         """
         return self.services.restart(name, port=port, data_dir=data_dir, timeout=timeout)
 
     def health_check_all(self) -> dict[str, bool]:
-        """Whether each service is ready, by name."""
+        """Return for each service, by name, whether it is ready."""
         return self.services.health_check_all()
 
     def close(self) -> None:
-        """Close what was made; what was not cannot be used any more (RuntimeError)."""
+        """Close the WebSocket server and the HTTP client. After that, using a part raises RuntimeError."""
         with self._lock:
             self._closed = True
         if "websocket" in self.__dict__:
             self.websocket.stop()
         if "http" in self.__dict__:
             self.http.close()
-
-
-def check_http_files(config: Config) -> None:
-    """Try the files that ``http.ca_file``, ``client_cert`` and ``client_key`` name.
-
-    When the program starts, so that nobody has to wait for the first call to hear of a wrong path, and again when that
-    call loads them. Where none is set nothing is imported.
-
-    :raises ConfigError: one cannot be used: which setting, who set it, what is wrong.
-    """
-    if config.http.ca_file or config.http.client_cert or config.http.client_key:
-        from zcli_core.net.tls_files import check_tls_files
-
-        check_tls_files(config, "http")

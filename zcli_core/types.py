@@ -1,4 +1,4 @@
-"""The dictionaries that scripts get: the status of a service, how to connect to it, and a WebSocket client."""
+"""The types of dictionaries that scripts get: service status, connection info and WebSocket client info."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Literal, TypedDict
 
 __all__ = ["ClientInfo", "ConnectionInfo", "ServiceState", "ServiceStatus"]
 
-#: ``"ready"``: it answers its own protocol and serves clients. ``"not ready"``: it answers, but serves nobody now.
-#: ``"stopped"``: nothing listens there. ``"unreachable"``: no connection could be made. ``"silent"``: something accepts
-#: connections and does not answer. ``"foreign"``: something answers another protocol. ``"unusable"``: the service's
-#: plugin fails, or its settings cannot be used.
+#: ``"ready"``: the service answers its protocol and accepts clients. ``"not ready"``: it answers, but accepts no
+#: clients now. ``"stopped"``: no process listens on the port. ``"unreachable"``: no connection could be made.
+#: ``"silent"``: a process accepts connections and does not answer. ``"foreign"``: a server of another protocol answers.
+#: ``"unusable"``: the service's plugin failed, or its settings cannot be used.
 ServiceState = Literal["ready", "not ready", "stopped", "unreachable", "silent", "foreign", "unusable"]
 
 
@@ -22,26 +22,28 @@ class _Address(TypedDict):
 
 
 class ConnectionInfo(_Address, total=False):
-    """What a driver needs to connect to a service; never a password.
+    """What a driver needs to connect to a service. A password is never included.
 
-    ``host`` is a name, an address or the path of a Unix socket. ``user`` is None where there is none. ``tls`` tells
-    whether the connection is encrypted. The other keys are there if they apply. A plugin may add keys of its own.
+    ``host`` is a name, an address or the path of a Unix socket. ``user`` is None if none is configured. ``tls`` is True
+    if the connection is encrypted. The other keys are present if they apply. A plugin may add more keys.
     """
 
-    #: A name; a number for Redis; None if it is not configured.
     database: str | int | None
-    #: What drivers take as a whole.
+    """The name of the database, or its number for Redis; None if it is not configured."""
     url: str
-    #: Paths of PEM files, as they are configured.
+    """The URL that drivers accept instead of the other values."""
     ca_file: str
+    """The path of a PEM file, as configured."""
     client_cert: str
+    """The path of a PEM file, as configured."""
     client_key: str
-    #: Of a PostgreSQL that zCLI started: the folder of its Unix socket, to which ``url`` leads.
+    """The path of a PEM file, as configured."""
     socket: str
-    #: Of a PostgreSQL that zCLI started: the file with its password, for PostgreSQL's clients.
+    """For a PostgreSQL that zCLI started: the folder of its Unix socket, which ``url`` names too."""
     passfile: str
-    #: Of a Redis that zCLI started: the file with its password, if it has one.
+    """For a PostgreSQL that zCLI started: the file with its password, for PostgreSQL's clients."""
     password_file: str
+    """For a Redis that zCLI started: the file with its password, if it has one."""
 
 
 class _Status(TypedDict):
@@ -58,29 +60,29 @@ class _Status(TypedDict):
 
 
 class ServiceStatus(_Status, total=False):
-    """How a service is.
+    """The status of a service.
 
-    ``running``: it answers its own protocol. ``ready``: it serves clients. ``port`` is None for an unusable one. ``os``
-    is what ``platform.system()`` says. ``version`` and ``needs_auth`` are None where the service does not tell.
-    ``owner`` is the user whose server answered, None if the system does not tell; ``owner_trusted`` is False if that is
-    another person's account.
+    ``running``: the service answers its own protocol. ``ready``: it accepts clients. ``port`` is None if the service is
+    unusable. ``os`` is the value of ``platform.system()``. ``version`` and ``needs_auth`` are None if the service does
+    not report them. ``owner`` is the user that runs the server, or None if the system does not report it.
+    ``owner_trusted`` is False if that user is another person.
     """
 
-    #: Only of a service that runs.
     connection_info: ConnectionInfo
-    #: Why it is not ready, in one sentence. Only of a service that is not.
+    """Present if the service is running."""
     error: str
+    """Why the service is not ready, in one sentence. Present if it is not ready."""
 
 
 class ClientInfo(TypedDict):
-    """What is known of a WebSocket client; never the credential that it showed.
+    """What is known about a WebSocket client. Its credential is never included.
 
     ``identity`` (such as the name of a token's holder) and ``strategy`` are None if ``websocket.require_auth`` is off.
-    If ``websocket.auth`` names several strategies, an identity begins with the one that gave it, as in
-    ``"token:alice"``, so that clients of two strategies never have the same one. ``claims`` holds what else the
-    strategy knows. ``origin`` is the origin of its page, None for a program. ``address`` is (host, port), None on a
-    Unix socket. ``connected_at`` and ``expires_at`` (of its credential) are in UTC. ``certificate_subject`` is the
-    subject of its certificate (RFC 4514: ``"CN=alice,O=Example"``), None if it showed none.
+    If ``websocket.auth`` names several strategies, an identity begins with the name of its strategy, such as
+    ``"token:alice"``, so that two strategies never give the same identity. ``claims`` holds further values from the
+    strategy. ``origin`` is the origin of the client's page, or None if the client sent no Origin. ``address`` is (host,
+    port), or None on a Unix socket. ``connected_at`` and ``expires_at``, the expiry of the credential, are in UTC.
+    ``certificate_subject`` is the subject of the client certificate (RFC 4514: ``"CN=alice,O=Example"``), or None.
     """
 
     identity: str | None

@@ -1,4 +1,4 @@
-"""The command ``zcli``, run as a person or a program runs it."""
+"""The command ``zcli``, run as a program."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _plugin(folder: Path, name: str, code: str) -> str:
     return str(folder)
 
 
-def test_the_console_script_and_the_module_are_the_same_command(zcli: Run) -> None:
+def test_console_script_equals_module(zcli: Run) -> None:
     """``zcli --version`` and ``python -m zCLI --version`` print the same."""
     script = subprocess.run(
         [str(Path(sys.executable).parent / "zcli"), "--version"], capture_output=True, text=True, timeout=60, check=True
@@ -37,8 +37,8 @@ def test_the_console_script_and_the_module_are_the_same_command(zcli: Run) -> No
     assert "zcli, version" in script.stdout
 
 
-def test_plugins_tells_name_version_distribution_offers_hooks_and_state(zcli: Run) -> None:
-    """The JSON listing has one object for each plugin with everything the issue names."""
+def test_plugins_json_describes_each_plugin(zcli: Run) -> None:
+    """Each plugin is an object with its name, distribution, providers, hooks and state."""
     listed = {item["name"]: item for item in json.loads(zcli("plugins", "--json").stdout)}
     assert listed["zcli_layers"]["state"] == "active"
     urllib3 = listed["zcli_urllib3"]
@@ -48,8 +48,8 @@ def test_plugins_tells_name_version_distribution_offers_hooks_and_state(zcli: Ru
     assert "zcli_urllib3" in zcli("plugins").stdout
 
 
-def test_a_broken_plugin_is_listed_with_its_cause_and_distribution(zcli: Run, tmp_path: Path) -> None:
-    """A plugin that raises on import is named with its distribution and cause, and the others are active."""
+def test_plugins_broken_plugin_shows_its_cause(zcli: Run, tmp_path: Path) -> None:
+    """A plugin that raises on import is listed as broken, and the others are active."""
     path = _plugin(tmp_path / "site", "zcli_sad", "raise RuntimeError('no such luck')")
     done = zcli("plugins", "--json", PYTHONPATH=path)
     listed = {item["name"]: item for item in json.loads(done.stdout)}
@@ -60,8 +60,8 @@ def test_a_broken_plugin_is_listed_with_its_cause_and_distribution(zcli: Run, tm
     assert "no such luck" in zcli("plugins", PYTHONPATH=path).stdout
 
 
-def test_a_disabled_plugin_is_listed_without_its_import(zcli: Run, tmp_path: Path) -> None:
-    """A plugin that is blocked by name is shown as disabled, and its module never runs."""
+def test_plugins_disabled_plugin_is_not_imported(zcli: Run, tmp_path: Path) -> None:
+    """The plugin is listed as disabled."""
     marker = tmp_path / "imported"
     path = _plugin(tmp_path / "site", "zcli_blocked", f"open({str(marker)!r}, 'w').close()")
     done = zcli("plugins", "--json", PYTHONPATH=path, ZCLI_PLUGINS_DISABLE="zcli_blocked")
@@ -70,8 +70,8 @@ def test_a_disabled_plugin_is_listed_without_its_import(zcli: Run, tmp_path: Pat
     assert not marker.exists()
 
 
-def test_a_transport_that_nothing_selects_is_available(zcli: Run, tmp_path: Path) -> None:
-    """A second HTTP transport is available until http.transport names it; then it is active and the first is not."""
+def test_plugins_unselected_transport_is_available(zcli: Run, tmp_path: Path) -> None:
+    """It becomes active when http.transport names it, and the other becomes available."""
     code = (
         "from zcli_core import hookimpl\nfrom zcli_core.plugins.contract import Provider\nZCLI_CONTRACT = 1\n"
         "@hookimpl\ndef zcli_http_transports():\n    return [Provider('other', 'another', lambda context: None)]\n"
@@ -87,15 +87,15 @@ def test_a_transport_that_nothing_selects_is_available(zcli: Run, tmp_path: Path
     assert states(ZCLI_HTTP_TRANSPORT="other") == ("available", "active")
 
 
-def test_plugins_is_listed_even_if_the_configuration_cannot_be_used(zcli: Run) -> None:
-    """The listing stays useful when a setting is wrong, and the mistake is told on stderr."""
+def test_plugins_invalid_configuration_still_lists(zcli: Run) -> None:
+    """The mistake in the configuration is printed to stderr."""
     done = zcli("plugins", ZCLI_HTTP_TIMEOUT="soon")
     assert "zcli_urllib3" in done.stdout
     assert "http.timeout must be a number above 0, got 'soon' from ZCLI_HTTP_TIMEOUT" in done.stderr
 
 
-def test_config_tells_value_layer_origin_and_what_is_shadowed(zcli: Run, tmp_path: Path) -> None:
-    """One key shows which layer set it, down to the line, and every lower value."""
+def test_config_key_shows_origin_and_shadowed(zcli: Run, tmp_path: Path) -> None:
+    """One key shows the layer and line that set it, and every lower value."""
     (tmp_path / "project" / ".zEnv").write_text("# a comment\n\nWEBSOCKET_PORT=9001\n")
     found = json.loads(zcli("config", "websocket.port", "--json", WEBSOCKET_PORT="9000").stdout)
     assert (found["value"], found["layer"], found["origin"]) == (9001, ".zEnv", ".zEnv:3 (WEBSOCKET_PORT)")
@@ -105,8 +105,8 @@ def test_config_tells_value_layer_origin_and_what_is_shadowed(zcli: Run, tmp_pat
     assert ".zEnv:3 (WEBSOCKET_PORT)" in shown
 
 
-def test_config_lists_a_section_and_everything(zcli: Run) -> None:
-    """A section lists its settings, no key lists all of them."""
+def test_config_lists_a_section_or_all(zcli: Run) -> None:
+    """A section lists its settings; without KEY all settings are listed."""
     section = [item["key"] for item in json.loads(zcli("config", "http", "--json").stdout)]
     assert section
     assert all(key.startswith("http.") for key in section)
@@ -114,8 +114,8 @@ def test_config_lists_a_section_and_everything(zcli: Run) -> None:
     assert {"deployment", "http.timeout", "websocket.port"} <= set(everything)
 
 
-def test_config_never_shows_a_secret(zcli: Run) -> None:
-    """A token is shown as a secret, in the table, alone and as JSON."""
+def test_config_shows_no_secret(zcli: Run) -> None:
+    """A token is hidden in the table, alone and as JSON."""
     variables = {"WEBSOCKET_TOKEN": "hunter2-token", "ZCLI_WEBSOCKET_TOKENS": "alice=hunter2-alice"}
     for arguments in (("config",), ("config", "websocket.token"), ("config", "--json"), ("config", "websocket.tokens")):
         done = zcli(*arguments, **variables)
@@ -124,15 +124,15 @@ def test_config_never_shows_a_secret(zcli: Run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("config", "websocket.prot"), ("config", "websockt")])
-def test_config_suggests_a_name_for_a_wrong_one(zcli: Run, arguments: tuple[str, ...]) -> None:
-    """An unknown key ends with status 2 and a suggestion."""
+def test_config_unknown_key_suggests_another(zcli: Run, arguments: tuple[str, ...]) -> None:
+    """The exit status is 2."""
     done = zcli(*arguments)
     assert done.returncode == 2
     assert "did you mean 'websocket" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_config_reports_every_mistake_at_once_and_ends_with_2(zcli: Run) -> None:
+def test_config_reports_all_mistakes(zcli: Run) -> None:
     """Two wrong variables are both reported, without a traceback."""
     done = zcli("config", WEBSOCKET_PORT="abc", ZCLI_HTTP_TIMEOUT="-1")
     assert done.returncode == 2
@@ -141,15 +141,15 @@ def test_config_reports_every_mistake_at_once_and_ends_with_2(zcli: Run) -> None
     assert "Traceback" not in done.stderr
 
 
-def test_token_prints_a_new_secret_each_time(run_here: Callable[..., Any]) -> None:
-    """It suits every setting that takes one: no character that a URL or a list of tokens would split."""
+def test_token_prints_a_new_secret(run_here: Callable[..., Any]) -> None:
+    """The token has no character that a URL or a list of tokens would split."""
     tokens = [run_here("token").out.rstrip("\n"), json.loads(run_here("token", "--json").out)["token"]]
     assert len(set(tokens)) == 2
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", token) for token in tokens)
 
 
-def test_ports_tells_which_are_held_and_by_whom(zcli: Run) -> None:
-    """A held port gives status 1 and, on Linux, its holder; a free one status 0."""
+def test_ports_shows_state_and_holder(zcli: Run) -> None:
+    """The exit status is 1 for a port in use, and 0 for an available one."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         held.listen()
@@ -164,15 +164,15 @@ def test_ports_tells_which_are_held_and_by_whom(zcli: Run) -> None:
 
 
 @pytest.mark.parametrize("port", ["0", "70000", "http"])
-def test_ports_refuses_what_is_no_port(zcli: Run, port: str) -> None:
+def test_ports_invalid_port_is_refused(zcli: Run, port: str) -> None:
     """A port outside 1-65535 is a usage error."""
     done = zcli("ports", port)
     assert done.returncode == 2
     assert port in done.stderr
 
 
-def test_http_prints_the_answer(zcli: Run, httpbin: str) -> None:
-    """The body goes to stdout, the status line to stderr; JSON has both."""
+def test_http_prints_the_response(zcli: Run, httpbin: str) -> None:
+    """The body goes to stdout and the status line to stderr; JSON has both."""
     done = zcli("http", "POST", f"{httpbin}/post", "-d", '{"name": "Alice"}', "-H", "X-Demo: 1", "-p", "a=b")
     assert (done.returncode, done.stderr[:6]) == (0, "200 OK")
     echoed = json.loads(done.stdout)
@@ -181,8 +181,8 @@ def test_http_prints_the_answer(zcli: Run, httpbin: str) -> None:
     assert found["status_code"] == 404
 
 
-def test_http_sends_and_shows_headers_that_repeat(zcli: Run, httpbin: str) -> None:
-    """Of several fields of one name, none is dropped on the way out or on the way back."""
+def test_http_keeps_repeated_headers(zcli: Run, httpbin: str) -> None:
+    """No header is dropped in the request or in the output."""
     url = f"{httpbin}/response-headers?X-Many=one&X-Many=two"
     back = json.loads(zcli("http", "GET", url, "--json").stdout)["headers"]["X-Many"]
     sent = zcli("http", "GET", f"{httpbin}/headers", "-H", "X-Many: one", "-H", "X-Many: two")
@@ -190,16 +190,16 @@ def test_http_sends_and_shows_headers_that_repeat(zcli: Run, httpbin: str) -> No
     assert json.loads(sent.stdout)["headers"]["X-Many"] == "one,two"
 
 
-def test_http_says_in_a_sentence_what_its_transport_cannot_use(zcli: Run, tmp_path: Path) -> None:
-    """A setting that is found to be wrong only when the transport is made ends the command with status 2."""
+def test_http_invalid_transport_setting_ends_with_2(zcli: Run, tmp_path: Path) -> None:
+    """The message is one sentence."""
     done = zcli("http", "GET", "http://127.0.0.1:1/", ZCLI_HTTP_CA_FILE=str(tmp_path / "missing.pem"))
     assert done.returncode == 2
     assert done.stderr.startswith("zcli: http.ca_file")
     assert "Traceback" not in done.stderr
 
 
-def test_http_tells_why_there_was_no_answer(zcli: Run) -> None:
-    """A refused connection ends with status 1 and its cause."""
+def test_http_without_response_prints_the_reason(zcli: Run) -> None:
+    """A refused connection ends with status 1."""
     done = zcli("http", "GET", "http://127.0.0.1:1/")
     assert done.returncode == 1
     assert "no response" in done.stderr
@@ -210,15 +210,15 @@ def test_http_tells_why_there_was_no_answer(zcli: Run) -> None:
 @pytest.mark.parametrize(
     "arguments", [("-d", "{"), ("-d", "1", "--raw", "x"), ("-H", "novalue"), ("-t", "0"), ("-p", "=x")]
 )
-def test_http_refuses_arguments_that_cannot_be_used(zcli: Run, arguments: tuple[str, ...]) -> None:
+def test_http_invalid_arguments_are_refused(zcli: Run, arguments: tuple[str, ...]) -> None:
     """Wrong options are usage errors, not tracebacks."""
     done = zcli("http", "GET", "http://127.0.0.1:1/", *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
-def test_a_plugin_adds_a_subcommand(zcli: Run, tmp_path: Path) -> None:
-    """A command that a plugin adds through zcli_commands is listed and runs; one that fails is named."""
+def test_plugin_adds_a_subcommand(zcli: Run, tmp_path: Path) -> None:
+    """A subcommand from the hook zcli_commands is listed and runs; a hook that raises is reported."""
     code = (
         "import click\nfrom zcli_core import hookimpl\nZCLI_CONTRACT = 1\n"
         "@hookimpl\ndef zcli_commands(cli):\n"

@@ -1,4 +1,4 @@
-"""``zcli`` on consoles of any encoding, and with text that steers a terminal in what it shows."""
+"""``zcli`` on consoles of any encoding, and with control characters in its output."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NAME = "grün ✓ \x1b[2J\u202e"
 def test_console_of_any_encoding_shows_everything(
     zcli_on: Run, monkeypatch: pytest.MonkeyPatch, encoding: str, arguments: list[str]
 ) -> None:
-    """No command ends in a UnicodeEncodeError, and what it prints for a program is JSON there too."""
+    """No command ends with a UnicodeEncodeError, and JSON stays valid."""
     monkeypatch.setenv("ZCLI_TITLE", NAME)
     done = zcli_on(*arguments, encoding=encoding)
     assert b"\x1b" not in done.out
@@ -55,8 +55,8 @@ def test_console_of_any_encoding_shows_everything(
 @pytest.mark.parametrize(
     "variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}], ids=str
 )
-def test_console_of_the_program_itself_is_served(tmp_path: Path, variables: dict[str, str]) -> None:
-    """The installed command, with UTF-8 mode off, as in an old terminal or a pipe on Windows."""
+def test_console_of_the_installed_command(tmp_path: Path, variables: dict[str, str]) -> None:
+    """UTF-8 mode is off, as in an old terminal or a pipe on Windows."""
     (tmp_path / ".zEnv").write_text(f'ZCLI_TITLE="{NAME}"\n', encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "zCLI", "config", "title"],
@@ -71,7 +71,7 @@ def test_console_of_the_program_itself_is_served(tmp_path: Path, variables: dict
 
 
 def test_table_control_characters_are_escaped(zcli_on: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal shows them and does not obey them, in a table as in a line."""
+    """A table escapes the same characters as other lines."""
     monkeypatch.setenv("ZCLI_TITLE", "a\x1b]0;owned\x07\u202eb")
     monkeypatch.setenv("COLUMNS", "200")
     for arguments in (["config"], ["config", "title"]):
@@ -81,8 +81,8 @@ def test_table_control_characters_are_escaped(zcli_on: Run, monkeypatch: pytest.
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file names of other systems are text")
-def test_error_with_a_name_that_is_not_text_is_shown(zcli_on: Run) -> None:
-    """A folder's name may hold any byte."""
+def test_error_with_undecodable_name_is_shown(zcli_on: Run) -> None:
+    """The name of a folder may hold any byte."""
     os.mkdir(b"\xff\x1b")
     os.chdir(b"\xff\x1b")
     Path(".zEnv").write_text("WEBSOCKET_PORT=abc\n")
@@ -93,8 +93,8 @@ def test_error_with_a_name_that_is_not_text_is_shown(zcli_on: Run) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("arguments", [["plugins"], ["config", "title"], ["reference"]], ids=" ".join)
-def test_output_that_cannot_be_written_is_told(tmp_path: Path, arguments: list[str]) -> None:
-    """By every way of printing: tables, lines and pages."""
+def test_unwritable_output_is_reported(tmp_path: Path, arguments: list[str]) -> None:
+    """That holds for tables, lines and pages."""
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "zCLI", *arguments],

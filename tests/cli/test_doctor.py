@@ -1,4 +1,4 @@
-"""``zcli doctor``: what is wrong here, and what to do; whatever is broken, it looks at the rest."""
+"""``zcli doctor``: what each check finds, and that a failing check does not stop the others."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_where_all_is_well_it_says_so_and_what_it_looked_at(doctor: Run) -> None:
-    """Status 0; every check has something to say."""
+def test_doctor_without_problems_ends_with_0(doctor: Run) -> None:
+    """Every check reports what it looked at."""
     status, found = doctor(WEBSOCKET_PORT=str(_free_port()))
     assert status == 0
     assert list(found) == [
@@ -48,12 +48,12 @@ def test_where_all_is_well_it_says_so_and_what_it_looked_at(doctor: Run) -> None
     assert [state for findings in found.values() for state, _ in findings if state == "wrong"] == []
     assert found["installation"] == [("ok", f"zcli-core {__version__}")]
     assert "HTTP transport urllib3, of the plugin zcli_urllib3" in _of(found["providers"], "ok")
-    assert found["log file"][0][1].endswith("/zcli/log, which will be made")
+    assert found["log file"][0][1].endswith("/zcli/log, which zCLI will create")
     assert {"mongodb", "postgresql", "redis"} <= {detail.split()[0].rstrip(":") for _, detail in found["services"]}
 
 
-def test_for_people_it_is_a_table_with_a_sum_below(run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Status 1 where something is wrong."""
+def test_doctor_prints_a_table_with_totals(run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit status is 1 if something is wrong."""
     monkeypatch.setenv("WEBSOCKET_PORT", "0")
     monkeypatch.setenv("ZCLI_HTTP_TIMEOUT", "soon")
     monkeypatch.setenv("ZCLI_HTTP_RETRY", "1")
@@ -64,15 +64,15 @@ def test_for_people_it_is_a_table_with_a_sum_below(run_here: Run, monkeypatch: p
     assert done.out.rstrip().splitlines()[-1].startswith("1 problem, ")
 
 
-def test_nothing_is_changed(doctor: Run, isolated: Path) -> None:
-    """No log, no folder, no file."""
+def test_doctor_creates_no_file(doctor: Run, isolated: Path) -> None:
+    """It creates no log and no folder either."""
     before = sorted(isolated.parent.rglob("*"))
     doctor()
     assert sorted(isolated.parent.rglob("*")) == before
 
 
-def test_every_broken_plugin_is_told_with_what_to_do(site: Site, doctor: Run) -> None:
-    """And the rest is looked at all the same."""
+def test_doctor_broken_plugin_is_reported(site: Site, doctor: Run) -> None:
+    """The finding says what to do, and the other checks still run."""
     site.plugin("zcli_sad", "raise RuntimeError('no luck')", distribution="zcli-sad")
     site.plugin("zcli_next", "ZCLI_CONTRACT = 2")
     status, found = doctor()
@@ -89,38 +89,38 @@ def test_every_broken_plugin_is_told_with_what_to_do(site: Site, doctor: Run) ->
     assert found["plugins"][0][1].endswith("disabled: zcli_next, zcli_sad")
 
 
-def test_what_is_selected_and_cannot_be_made_is_wrong_and_said_once(site: Site, doctor: Run) -> None:
-    """Missing, incomplete, or broken when it is made."""
+def test_doctor_selected_provider_fails_is_wrong(site: Site, doctor: Run) -> None:
+    """A provider that lacks a module or raises is reported once."""
     site.plugin(
         "zcli_frail",
         """
         def make(context):
-            context.log.warning("the frail one is not well")
+            context.log.warning("the frail transport has a warning")
             raise OSError("no such library")
         @hookimpl
         def zcli_http_transports(): return [Provider("frail", "of a test", make)]
         @hookimpl
         def zcli_websocket_transports():
-            return [Provider("needy", "of a test", make, needs=("a_library_that_nobody_has",), install="needy[it]")]
+            return [Provider("needy", "of a test", make, needs=("no_such_library",), install="needy[it]")]
         """,
     )
     status, found = doctor(ZCLI_HTTP_TRANSPORT="frail", ZCLI_WEBSOCKET_TRANSPORT="needy")
     assert status == 1
     assert "cannot be made: OSError: no such library" in _of(found["providers"], "wrong")
-    assert "the frail one is not well" in _of(found["providers"], "warning")
+    assert "the frail transport has a warning" in _of(found["providers"], "warning")
     assert "pip install 'needy[it]'" in _of(found["configuration"], "wrong")
     assert "needy" not in str(found["providers"])
 
 
-def test_a_default_that_is_missing_is_a_warning(doctor: Run) -> None:
-    """It matters once it is used."""
+def test_doctor_missing_default_is_a_warning(doctor: Run) -> None:
+    """A default that cannot be used matters only when a script uses it."""
     status, found = doctor(ZCLI_PLUGINS_DISABLE="zcli_urllib3", WEBSOCKET_PORT="0")
     assert status == 0
     assert "'urllib3', which is the default of http.transport" in _of(found["providers"], "warning")
 
 
-def test_a_strategy_is_tried_where_it_is_needed(site: Site, doctor: Run) -> None:
-    """The server makes it only then."""
+def test_doctor_creates_strategies_if_required(site: Site, doctor: Run) -> None:
+    """Auth strategies are checked only if require_auth is on, like in the server."""
     site.plugin(
         "zcli_mine",
         "@hookimpl\ndef zcli_auth_strategies(): return [Provider('mine', 'of a test', lambda context: 1 / 0)]",
@@ -130,8 +130,8 @@ def test_a_strategy_is_tried_where_it_is_needed(site: Site, doctor: Run) -> None
     assert (status, "cannot be made: ZeroDivisionError" in _of(found["providers"], "wrong")) == (1, True)
 
 
-def test_a_service_that_two_provide_is_wrong(site: Site, doctor: Run) -> None:
-    """The others are asked all the same."""
+def test_doctor_service_of_two_plugins_is_wrong(site: Site, doctor: Run) -> None:
+    """The other services are still probed."""
     site.plugin("zcli_mine", "@hookimpl\ndef zcli_service_backends(): return [Provider('redis', 'mine', print)]")
     status, found = doctor()
     assert status == 1
@@ -139,8 +139,8 @@ def test_a_service_that_two_provide_is_wrong(site: Site, doctor: Run) -> None:
     assert "mongodb" in str(found["services"])
 
 
-def test_a_backend_that_exits_is_wrong_and_no_more(site: Site, doctor: Run) -> None:
-    """Whatever a plugin does when it is made."""
+def test_doctor_backend_that_exits_is_wrong(site: Site, doctor: Run) -> None:
+    """SystemExit from a plugin does not end the command."""
     site.plugin(
         "zcli_mine", "@hookimpl\ndef zcli_service_backends(): return [Provider('mine', 'of a test', lambda c: exit(3))]"
     )
@@ -148,8 +148,8 @@ def test_a_backend_that_exits_is_wrong_and_no_more(site: Site, doctor: Run) -> N
     assert (status, "'mine' of the plugin zcli_mine" in _of(found["services"], "wrong")) == (1, True)
 
 
-def test_a_port_that_is_held_is_told_with_its_holder(doctor: Run) -> None:
-    """It is wrong where somebody chose that port."""
+def test_doctor_port_in_use_names_the_holder(doctor: Run) -> None:
+    """A port that a layer set and another process holds is wrong."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         held.listen()
@@ -163,12 +163,12 @@ def test_a_port_that_is_held_is_told_with_its_holder(doctor: Run) -> None:
 @pytest.mark.parametrize(
     ("variables", "detail"),
     [
-        ({"WEBSOCKET_PORT": "0"}, "a free one is picked"),
-        ({"WEBSOCKET_UNIX_PATH": "/run/z.sock"}, "the Unix socket /run/z.sock instead of a port"),
+        ({"WEBSOCKET_PORT": "0"}, "the server picks a free port"),
+        ({"WEBSOCKET_UNIX_PATH": "/run/z.sock"}, "listens on the Unix socket /run/z.sock, not on a port"),
     ],
 )
-def test_where_no_port_is_wanted_none_is_looked_at(doctor: Run, variables: dict[str, str], detail: str) -> None:
-    """Port 0, or a Unix socket."""
+def test_doctor_without_port_checks_none(doctor: Run, variables: dict[str, str], detail: str) -> None:
+    """Port 0 and a Unix socket need no check of a port."""
     assert detail in doctor(**variables)[1]["WebSocket port"][0][1]
 
 
@@ -178,8 +178,8 @@ def _certificate(folder: Path, **options: Any) -> Path:
     return file
 
 
-def test_a_certificate_is_told_with_its_end(doctor: Run, tmp_path: Path) -> None:
-    """As the server would prove it."""
+def test_doctor_certificate_shows_its_expiry(doctor: Run, tmp_path: Path) -> None:
+    """The certificate is checked like by the server: missing, expired or expiring soon."""
     import datetime
 
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -188,7 +188,7 @@ def test_a_certificate_is_told_with_its_end(doctor: Run, tmp_path: Path) -> None
     status, found = doctor(**settings, WEBSOCKET_SSL_CERT=str(file))
     assert status == 0
     day = (now + datetime.timedelta(days=100)).strftime("%Y-%m-%d")
-    assert found["WebSocket"] == [("ok", f"wss://, the certificate {file} fits its key; it ends on {day}")]
+    assert found["WebSocket"] == [("ok", f"wss://, the certificate {file} matches its key; expiry date: {day}")]
     _certificate(tmp_path, not_after=now + datetime.timedelta(days=5))
     status, found = doctor()
     assert (status, "expires in 5.0 days" in _of(found["WebSocket"], "warning")) == (0, True)
@@ -199,8 +199,8 @@ def test_a_certificate_is_told_with_its_end(doctor: Run, tmp_path: Path) -> None
     assert (status, "gone.pem cannot be read" in _of(found["WebSocket"], "wrong")) == (1, True)
 
 
-def test_origins_that_are_none_are_wrong(doctor: Run) -> None:
-    """As start() would say."""
+def test_doctor_invalid_origin_is_wrong(doctor: Run) -> None:
+    """An origin that start() would refuse is reported."""
     status, found = doctor(WEBSOCKET_ALLOWED_ORIGINS="chat.example")
     assert (status, "websocket.allowed_origins" in _of(found["WebSocket"], "wrong")) == (1, True)
 
@@ -229,15 +229,15 @@ def test_origins_that_are_none_are_wrong(doctor: Run) -> None:
     ],
 )
 def test_doctor_reports_security_warnings(doctor: Run, check: str, variables: dict[str, str], warning: str) -> None:
-    """A token that can be guessed, an open server, a token that protects nothing."""
+    """A short token, an open server and a token that is not required are warnings."""
     status, found = doctor(**variables, WEBSOCKET_PORT="0")
     assert status == 0
     assert warning in _of(found[check], "warning")
     assert "hunter2" not in str(found)
 
 
-def test_a_log_that_cannot_be_written_is_wrong(doctor: Run, tmp_path: Path) -> None:
-    """No folder, a file in its place, or a pipe that nobody reads, for which it does not wait."""
+def test_doctor_unwritable_log_is_wrong(doctor: Run, tmp_path: Path) -> None:
+    """A file in place of the folder, a folder in place of the file, and a pipe, which must not block."""
     (tmp_path / "file").touch()
     status, found = doctor(ZCLI_LOGGER_PATH=str(tmp_path / "file" / "logs"))
     assert status == 1
@@ -258,7 +258,7 @@ def test_a_log_that_cannot_be_written_is_wrong(doctor: Run, tmp_path: Path) -> N
 
 
 def test_doctor_log_behind_another_users_link_is_wrong(doctor: Run, tmp_path: Path) -> None:
-    """The log does not follow it, so it is not fine either."""
+    """The log does not follow a link of another user."""
     needs_root("giving a folder to another account")
     for name in ("theirs", "logs"):
         (tmp_path / name).mkdir()
@@ -274,8 +274,8 @@ def test_doctor_log_behind_another_users_link_is_wrong(doctor: Run, tmp_path: Pa
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has a folder that not even root can write to")
-def test_a_folder_without_the_right_to_write_is_wrong(doctor: Run) -> None:
-    """It is tried, for rights on paper do not tell."""
+def test_doctor_folder_without_write_permission_is_wrong(doctor: Run) -> None:
+    """The check writes a file, because the mode of a folder is not enough to know."""
     status, found = doctor(ZCLI_LOGGER_PATH="/proc")
     assert status == 1
     detail = _of(found["log file"], "wrong")
@@ -283,23 +283,23 @@ def test_a_folder_without_the_right_to_write_is_wrong(doctor: Run) -> None:
     assert detail.endswith("; set logger_path to another folder")
 
 
-def test_no_secret_is_shown(doctor: Run, run_here: Run) -> None:
-    """Neither where all is well nor where they cannot be used."""
+def test_doctor_shows_no_secret(doctor: Run, run_here: Run) -> None:
+    """Neither valid nor invalid secrets appear in the output."""
     doctor(WEBSOCKET_TOKEN="hunter2", WEBSOCKET_TOKENS="hunter2", POSTGRES_PASSWORD="hunter2", WEBSOCKET_PORT="hunt")
     done = run_here("doctor")
     assert "hunter2" not in done.out + done.err
     assert done.status == 1
 
 
-def test_a_check_that_fails_itself_is_told(doctor: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the others go on."""
-    from zcli_core.cli import checks
+def test_doctor_check_that_raises_is_reported(doctor: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other checks still run."""
+    from zcli_core.cli import doctor as doctor_module
 
     def broken(session: object) -> Any:
         raise SystemExit("no luck")
 
-    monkeypatch.setattr(checks, "_CHECKS", (("mine", broken), *checks._CHECKS))
+    monkeypatch.setattr(doctor_module, "_CHECKS", (("mine", broken), *doctor_module._CHECKS))
     status, found = doctor()
     assert status == 1
-    assert found["mine"] == [("wrong", "this cannot be checked: SystemExit: no luck")]
+    assert found["mine"] == [("wrong", "the check failed: SystemExit: no luck")]
     assert found["plugins"]

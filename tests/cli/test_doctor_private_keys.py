@@ -1,4 +1,4 @@
-"""Private keys that every user of the machine can read: ``zcli doctor`` reports them, and their users warn of them."""
+"""Private keys that all users of the machine can read: warnings of ``zcli doctor`` and of their users."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from zCLI import zCLI
-from zcli_core.cli import checks
+from zcli_core.cli import doctor as doctor_module
 
 Keys = Callable[..., list[tuple[str, str]]]
 
@@ -20,7 +20,7 @@ Keys = Callable[..., list[tuple[str, str]]]
 @pytest.fixture
 def keys(doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Keys:
     """Runs this check only, with these variables, and returns its findings as (state, detail)."""
-    monkeypatch.setattr(checks, "_CHECKS", (("private keys", checks._private_keys),))
+    monkeypatch.setattr(doctor_module, "_CHECKS", (("private keys", doctor_module._private_keys),))
 
     def run(**variables: str) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = doctor(**variables)[1]["private keys"]
@@ -57,7 +57,7 @@ def key_file() -> Iterator[Path]:
 def test_doctor_world_readable_key_is_reported(
     keys: Keys, key_file: Path, key: str, variables: tuple[str, ...]
 ) -> None:
-    """With the command that protects it; a certificate alone is public."""
+    """The warning shows the command that protects the key; a certificate alone is public."""
     certificate = key_file.with_name("certificate.pem")
     certificate.write_text("-----BEGIN CERTIFICATE-----")
     names = {name: str(certificate if name != variables[-1] else key_file) for name in variables}
@@ -65,17 +65,15 @@ def test_doctor_world_readable_key_is_reported(
     reported = f"every user of this machine can read the private key {key_file} ({key}): chmod 600 {key_file}"
     assert keys(**names) == [("warning", reported)]
     key_file.chmod(0o640)
-    assert keys(**names) == [("ok", "none of those that are set can be read by every user")]
+    assert keys(**names) == [("ok", "no private key can be read by all users")]
     key_file.chmod(0o644)
     key_file.parent.chmod(0o750)
-    assert keys(**names) == [("ok", "none of those that are set can be read by every user")]
+    assert keys(**names) == [("ok", "no private key can be read by all users")]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
-def test_world_readable_key_is_warned_of_when_it_is_used(
-    isolated: Path, key_file: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """By the server and by the HTTP client, on the console of every deployment."""
+def test_world_readable_key_logs_a_warning(isolated: Path, key_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The server and the HTTP client show it on the console in every deployment."""
     key_file.chmod(0o644)
     tls = {"ssl_enabled": True, "ssl_cert": str(key_file), "port": 0}
     settings = {"deployment": "Production", "http": {"client_cert": str(key_file)}, "websocket": tls}

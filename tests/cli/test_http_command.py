@@ -1,4 +1,4 @@
-"""``zcli http``: what it sends, and what it writes to a file, a program and a terminal."""
+"""``zcli http``: the requests it sends, and its output to a file, a program and a terminal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def server() -> Iterator[Any]:
 
 @pytest.fixture
 def http(server: Any, zcli_on: Callable[..., DoneBytes]) -> Callable[..., DoneBytes]:
-    """Runs ``zcli http`` in this process. ``/`` is the URL of the server, which gives the latest ``answer``."""
+    """Runs ``zcli http`` in this process. ``/`` is the URL of the server, which sends the latest ``answer``."""
 
     def run(*arguments: str, answer: tuple[Any, ...] = (200, "OK", [], b""), **options: Any) -> DoneBytes:
         server.answer = answer
@@ -64,7 +64,7 @@ def http(server: Any, zcli_on: Callable[..., DoneBytes]) -> Callable[..., DoneBy
 
 
 def test_http_body_goes_to_a_file_unchanged(http: Callable[..., DoneBytes], tmp_path: Path) -> None:
-    """The bytes of an image are the bytes in the file, by redirection and by --output."""
+    """Redirection and --output write the exact bytes of an image."""
     answer = (200, "OK", [("Content-Type", "image/png")], BINARY)
     assert http("GET", "/", answer=answer).out == BINARY
     done = http("GET", "/", "-o", str(tmp_path / "image.png"), answer=answer, terminal=True)
@@ -73,22 +73,22 @@ def test_http_body_goes_to_a_file_unchanged(http: Callable[..., DoneBytes], tmp_
 
 
 def test_http_text_goes_to_a_program_unchanged(http: Callable[..., DoneBytes]) -> None:
-    """No line break is added, no charset changed and nothing indented, whatever the encoding of the console."""
+    """Line breaks, charset and indentation stay the same, in every encoding of the console."""
     for body in (b'{"a":1}', "grün\r\n".encode("latin-1"), EVIL.encode()):
         answer = (200, "OK", [("Content-Type", "text/plain; charset=latin-1")], body)
         assert http("/", answer=answer, encoding="ascii").out == body
 
 
 def test_http_binary_body_is_not_shown_on_a_terminal(http: Callable[..., DoneBytes]) -> None:
-    """The user learns its size and type, and what to do."""
+    """The message shows its size and type, and what to do."""
     done = http("/", answer=(200, "OK", [("Content-Type", "image/png")], BINARY), terminal=True)
     assert done.out == b""
     assert f"zcli: the body is not text ({len(BINARY)} bytes, image/png): write it to a file with -o FILE" in done.err
 
 
 @pytest.mark.parametrize("arguments", [[], ["-i"], ["--json"]])
-def test_http_control_characters_do_not_reach_a_terminal(http: Callable[..., DoneBytes], arguments: list[str]) -> None:
-    """Neither those of the body nor those of a header or the reason."""
+def test_http_control_characters_are_escaped(http: Callable[..., DoneBytes], arguments: list[str]) -> None:
+    """That holds for the body, the headers and the reason."""
     answer = (200, "O\x1b[2JK", [("X-Evil", "a\x9b31mb\x1b]0;c")], EVIL.encode())
     done = http("/", *arguments, answer=answer, terminal=True)
     assert done.status == 0
@@ -98,7 +98,7 @@ def test_http_control_characters_do_not_reach_a_terminal(http: Callable[..., Don
 
 
 def test_http_json_is_indented_on_a_terminal(http: Callable[..., DoneBytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In colour, unless NO_COLOR says otherwise."""
+    """It is coloured unless NO_COLOR is set."""
     answer = (200, "OK", [], b'{"b":[1.10,true],"b":null,"e":{}}')
     assert b"\x1b[36m1.10\x1b[0m" in http("/", answer=answer, terminal=True).out
     monkeypatch.setenv("NO_COLOR", "1")
@@ -107,7 +107,7 @@ def test_http_json_is_indented_on_a_terminal(http: Callable[..., DoneBytes], mon
 
 
 def test_for_terminal_json_strings_stay_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What can be printed is decoded, and what cannot is written as an escape that JSON has."""
+    """Printable characters are decoded, and others are escapes of JSON."""
     monkeypatch.setenv("NO_COLOR", "1")
     assert for_terminal('["gr\\u00fcn", "\u202e \\u001b", "a\x7f", "[,]"]').splitlines()[1:-1] == [
         '    "grün",',
@@ -120,7 +120,7 @@ def test_for_terminal_json_strings_stay_json(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_http_include_prints_status_and_headers(http: Callable[..., DoneBytes]) -> None:
-    """Before the body, with every field of a name."""
+    """They stand before the body, with repeated headers."""
     answer = (404, "Not Found", [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")], b"no\n")
     done = http("/", "-i", answer=answer)
     assert done.out == b"HTTP 404 Not Found\nSet-Cookie: a=1\nSet-Cookie: b=2\nContent-Length: 3\n\nno\n"
@@ -128,7 +128,7 @@ def test_http_include_prints_status_and_headers(http: Callable[..., DoneBytes]) 
 
 
 def test_http_json_output_holds_any_body(http: Callable[..., DoneBytes]) -> None:
-    """Text as text, other bytes in base64; it is JSON on every console."""
+    """Text is text, and other bytes are base64; the output is valid JSON on every console."""
     found = json.loads(http("/", "--json", answer=(200, "OK", [], BINARY)).out)
     assert (found["text"], base64.b64decode(found["base64"])) == (None, BINARY)
     done = http("/", "--json", answer=(200, "OK", [], "grün \x7f".encode()), encoding="ascii")
@@ -146,7 +146,7 @@ def test_http_json_output_holds_any_body(http: Callable[..., DoneBytes]) -> None
         (["--raw", "grün"], "POST", "text/plain; charset=utf-8", "grün".encode()),
     ],
 )
-def test_http_sends_the_body_it_is_given(
+def test_http_sends_the_given_body(
     http: Callable[..., DoneBytes],
     server: Any,
     arguments: list[str],
@@ -154,7 +154,7 @@ def test_http_sends_the_body_it_is_given(
     content_type: str | None,
     body: bytes,
 ) -> None:
-    """A request with a body is a POST unless it says otherwise."""
+    """A request with a body is a POST if no method is given."""
     Path("body.png").write_bytes(BINARY)
     assert http("/", *arguments, stdin=BINARY).status == 0
     assert (server.seen[-1][0], server.seen[-1][3]) == (method, body)
@@ -163,7 +163,7 @@ def test_http_sends_the_body_it_is_given(
 
 
 def test_http_sends_files_and_credentials(http: Callable[..., DoneBytes], server: Any) -> None:
-    """A file is uploaded under its name; --auth is Basic and --bearer a token."""
+    """--file uploads a file under its name; --auth is Basic and --bearer a token."""
     Path("body").write_bytes(BINARY)
     http("PUT", "/", "--file", "upload=body", "-a", "ada:s3cret")
     _, _, headers, body = server.seen[-1]
@@ -186,8 +186,8 @@ def test_http_reads_secrets_from_files(http: Callable[..., DoneBytes], server: A
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"s3cret\nt0ken\n", "s3crét".encode()])
-def test_http_secret_file_that_cannot_be_used_is_refused(http: Callable[..., DoneBytes], content: bytes | None) -> None:
-    """As a usage error, which does not show what is in it."""
+def test_http_invalid_secret_file_is_refused(http: Callable[..., DoneBytes], content: bytes | None) -> None:
+    """It is a usage error that does not show the content."""
     if content is not None:
         Path("token").write_bytes(content)
     done = http("/", "--bearer-file", "token")
@@ -197,8 +197,8 @@ def test_http_secret_file_that_cannot_be_used_is_refused(http: Callable[..., Don
     assert http("/", "-H", "@nothing").status == 2
 
 
-def test_http_url_may_leave_out_what_is_usual(http: Callable[..., DoneBytes], server: Any) -> None:
-    """The scheme, and localhost before a port."""
+def test_http_url_without_scheme_or_host(http: Callable[..., DoneBytes], server: Any) -> None:
+    """The scheme is http://, and a URL that begins with a port is on localhost."""
     for url in (server.url.removeprefix("http://"), server.url.removeprefix("http://127.0.0.1")):
         for path in ("/path", "/login?next=http://other.example/"):
             assert http(f"{url}{path}").status == 0
@@ -206,12 +206,12 @@ def test_http_url_may_leave_out_what_is_usual(http: Callable[..., DoneBytes], se
 
 
 def test_http_head_prints_the_headers(http: Callable[..., DoneBytes]) -> None:
-    """There is nothing else to print."""
+    """The response to HEAD has no body."""
     assert http("HEAD", "/").out == b"HTTP 200 OK\nContent-Length: 0\n\n"
 
 
-def test_http_fail_tells_by_its_status(http: Callable[..., DoneBytes]) -> None:
-    """4 for a 4xx and 5 for a 5xx response, with the body; a redirect is shown if it is not followed."""
+def test_http_fail_sets_the_exit_status(http: Callable[..., DoneBytes]) -> None:
+    """It is 4 for a 4xx and 5 for a 5xx response; the body is still printed."""
     assert http("/", "--fail", answer=(404, "Not Found", [], b"gone"))[:2] == (4, b"gone")
     assert http("/", "--fail", answer=(503, "Busy", [], b"")).status == 5
     assert http("/", "--fail").status == 0
@@ -226,15 +226,15 @@ def test_http_fail_tells_by_its_status(http: Callable[..., DoneBytes]) -> None:
         (["/", "-d", "1", "-F", "a=b"], "a request has one body: give --data or --form or --file"),
         (["/", "-a", "a:b", "--bearer", "c"], "give one of --auth, --bearer and --bearer-file"),
         (["/", "--json", "-i"], "leave out --output and --include"),
-        (["/", "-o", "no/such/folder/file"], "there is no folder 'no/such/folder'"),
-        (["/", "--file", "a=missing"], "there is no file 'missing'"),
+        (["/", "-o", "no/such/folder/file"], "'no/such/folder' is not a folder"),
+        (["/", "--file", "a=missing"], "'missing' is not a file"),
         (["/", "--body-file", "missing"], "does not exist"),
     ],
 )
-def test_http_options_that_exclude_each_other_are_refused(
+def test_http_conflicting_options_are_refused(
     http: Callable[..., DoneBytes], server: Any, arguments: list[str], message: str
 ) -> None:
-    """As usage errors, before anything is sent."""
+    """They are usage errors, and no request is sent."""
     before = len(server.seen)
     done = http(*arguments)
     assert (done.status, len(server.seen)) == (2, before)
@@ -252,14 +252,14 @@ def test_http_options_that_exclude_each_other_are_refused(
     ],
 )
 def test_usage_error_repeats_no_credential(zcli_on: Callable[..., DoneBytes], arguments: list[str]) -> None:
-    """Arguments that are not understood may hold a password."""
+    """Invalid arguments may hold a password."""
     done = zcli_on(*arguments)
     assert done.status == 2
     assert "s3cret" not in done.err
 
 
 def test_for_terminal_deep_json_stays_small() -> None:
-    """Each level is indented, up to a limit: a small body cannot become gigabytes of spaces."""
+    """The indentation is limited, so that a small body does not become gigabytes of spaces."""
     text = "[" + ",".join(["[" * 300 + "]" * 300] * 20) + "]"
     assert len(for_terminal(text)) < len(text) * 110
 
@@ -275,7 +275,7 @@ def test_for_terminal_deep_json_stays_small() -> None:
         ('-i "$1" >/dev/full', 1, b""),
     ],
 )
-def test_http_standard_stream_is_missing(server: Any, tmp_path: Path, request_of: str, status: int, out: bytes) -> None:
+def test_http_without_standard_streams(server: Any, tmp_path: Path, request_of: str, status: int, out: bytes) -> None:
     """The status line does not go into the body, and there is no traceback."""
     if "/dev/full" in request_of and not Path("/dev/full").exists():
         pytest.skip("needs a device that is always full")
@@ -295,7 +295,7 @@ def test_http_standard_stream_is_missing(server: Any, tmp_path: Path, request_of
 
 
 def test_write_bytes_writes_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unbuffered stream, as PYTHONUNBUFFERED makes in containers, may take only a part of the bytes at once."""
+    """An unbuffered stream (PYTHONUNBUFFERED) may accept only a part of the bytes at once."""
     written = bytearray()
 
     class Pipe(io.RawIOBase):
@@ -312,10 +312,10 @@ def test_write_bytes_writes_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_http_output_that_cannot_be_written_is_told(http: Callable[..., DoneBytes]) -> None:
-    """As a sentence with status 1."""
+def test_http_unwritable_output_is_reported(http: Callable[..., DoneBytes]) -> None:
+    """The message is a sentence, and the exit status 1."""
     Path("closed").mkdir()
     Path("closed/link").symlink_to("/dev/full")
     done = http("/", "-o", "closed/link", answer=(200, "OK", [], b"x"))
     assert done.status == 1
-    assert "zcli: --output: closed/link cannot be written: No space left on device" in done.err
+    assert "zcli: --output: cannot write closed/link: No space left on device" in done.err

@@ -1,4 +1,4 @@
-"""``zcli plugins``: the list whatever is broken, ``--why`` and ``--timings``."""
+"""``zcli plugins``: the list, also with broken plugins, ``--why`` and ``--timings``."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def zcli_websocket_transports():
 
 @pytest.mark.parametrize("command", ["plugins", "config", "doctor", "plugins --timings", "plugins --why redis"])
 @pytest.mark.parametrize("code", BROKEN.values(), ids=BROKEN.keys())
-def test_no_broken_plugin_keeps_a_command_from_its_work(site: Site, run_here: Run, code: str, command: str) -> None:
-    """Each prints what it prints, and the JSON is JSON."""
+def test_commands_work_with_a_broken_plugin(site: Site, run_here: Run, code: str, command: str) -> None:
+    """Each command prints its output, and JSON stays valid."""
     site.plugin("zcli_sad", code)
     site.plugin("zcli_chatty", "print('hello from an import')\n@hookimpl\ndef zcli_settings(): print('and a hook')")
     done = run_here(*command.split(), "--json")
@@ -50,8 +50,8 @@ def test_no_broken_plugin_keeps_a_command_from_its_work(site: Site, run_here: Ru
     assert done.status == (1 if command == "doctor" and "commands" not in code else 0)
 
 
-def test_help_and_version_survive_a_broken_plugin(site: Site, run_here: Run) -> None:
-    """They are where people look first."""
+def test_help_works_with_a_broken_plugin(site: Site, run_here: Run) -> None:
+    """--version works, too."""
     site.plugin("zcli_sad", BROKEN["fails as a command"])
     site.plugin("zcli_chatty", "@hookimpl\ndef zcli_commands(cli): print('hello from a hook')")
     done = run_here("--help")
@@ -61,10 +61,10 @@ def test_help_and_version_survive_a_broken_plugin(site: Site, run_here: Run) -> 
 
 
 @pytest.mark.parametrize("arguments", [("plugins",), ("plugins", "--why", "redis"), ("plugins", "--timings")])
-def test_a_blocked_plugin_is_listed_and_never_imported(
+def test_plugins_disabled_plugin_is_never_imported(
     site: Site, run_here: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    """Whatever is asked about."""
+    """No form of the command imports it."""
     site.plugin("zcli_sad", "raise RuntimeError('imported')")
     monkeypatch.setenv("ZCLI_PLUGINS_DISABLE", "zcli_sad")
     done = run_here(*arguments)
@@ -73,8 +73,8 @@ def test_a_blocked_plugin_is_listed_and_never_imported(
     assert ("zcli_sad" in done.out) == (arguments == ("plugins",))
 
 
-def test_what_lacks_something_is_installable_and_says_how(site: Site, run_here: Run) -> None:
-    """In the table and in the JSON."""
+def test_plugins_missing_module_is_installable(site: Site, run_here: Run) -> None:
+    """The table and the JSON show the command that installs it."""
     site.plugin("zcli_needy", NEEDY)
     listed = {item["name"]: item for item in json.loads(run_here("plugins", "--json").out)}
     assert listed["zcli_needy"]["state"] == "installable"
@@ -86,10 +86,8 @@ def test_what_lacks_something_is_installable_and_says_how(site: Site, run_here: 
 # --- why ---
 
 
-def test_why_tells_value_layer_origin_shadows_plugin_and_alternatives(
-    site: Site, run_here: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Everything that decides, in one answer."""
+def test_why_shows_everything_that_decides(site: Site, run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is the value, its layer and origin, shadowed values, the plugin and the alternatives."""
     site.plugin("zcli_mine", http_transport("mine", "('own',)"), distribution="zcli-mine")
     Path(".zEnv").write_text("# transport\nZCLI_HTTP_TRANSPORT=own\n")
     monkeypatch.setenv("ZCLI_HTTP_TRANSPORT", "urllib3")
@@ -129,8 +127,8 @@ def test_why_tells_value_layer_origin_shadows_plugin_and_alternatives(
     assert any(line.startswith("  installed   urllib3: ") for line in lines[5:])
 
 
-def test_why_names_each_of_several_strategies(run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order in which they are asked."""
+def test_why_names_all_strategies(run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order is that of websocket.auth."""
     monkeypatch.setenv("ZCLI_WEBSOCKET_AUTH", "origin,token")
     done = run_here("plugins", "--why", "websocket.auth")
     assert done.status == 0
@@ -138,18 +136,18 @@ def test_why_names_each_of_several_strategies(run_here: Run, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("key", ["redis", "services.redis", "valkey"])
-def test_why_of_a_service_names_its_plugin(run_here: Run, key: str) -> None:
-    """By its name, its key in the configuration, or another name of it."""
+def test_why_service_names_its_plugin(run_here: Run, key: str) -> None:
+    """A service has a name, a key in the configuration and aliases."""
     done = run_here("plugins", "--why", key)
     assert done.status == 0
     assert f"chosen      redis (or valkey): Redis or Valkey, the in-memory store; plugin zcli_redis of zcli-core {__version__}" in done.out  # fmt: skip # noqa: E501
 
 
 @pytest.mark.parametrize("prefer", [True, False])
-def test_why_of_a_name_that_two_provide_tells_who_decides(
+def test_why_two_providers_shows_the_preference(
     site: Site, run_here: Run, monkeypatch: pytest.MonkeyPatch, prefer: bool
 ) -> None:
-    """Or that nobody has, with status 1."""
+    """Without a preference the exit status is 1."""
     site.plugin("zcli_mine", "@hookimpl\ndef zcli_service_backends(): return [Provider('redis', 'mine', print)]")
     if prefer:
         monkeypatch.setenv("ZCLI_PLUGINS_PREFER", "redis=zcli_mine")
@@ -163,10 +161,8 @@ def test_why_of_a_name_that_two_provide_tells_who_decides(
         assert "the service 'redis' is provided by two plugins" in done.err
 
 
-def test_why_explains_a_choice_that_stops_every_start(
-    site: Site, run_here: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That is when one asks: what is wrong, and what else is wrong."""
+def test_why_invalid_choice_is_explained(site: Site, run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All other problems are shown, too."""
     site.plugin("zcli_needy", NEEDY)
     monkeypatch.setenv("WEBSOCKET_TRANSPORT", "needi")
     monkeypatch.setenv("WEBSOCKET_PORT", "abc")
@@ -194,15 +190,15 @@ def test_why_explains_a_choice_that_stops_every_start(
         ("", "neither a setting that selects plugins nor a service"),
     ],
 )
-def test_why_of_what_selects_nothing_ends_with_2_and_a_suggestion(run_here: Run, key: str, message: str) -> None:
-    """It says what there is to ask about."""
+def test_why_unknown_key_suggests_another(run_here: Run, key: str, message: str) -> None:
+    """The message lists the valid keys; the exit status is 2."""
     done = run_here("plugins", "--why", key)
     assert (done.status, done.out) == (2, "")
     assert message in done.err
 
 
-def test_why_of_a_service_whose_plugin_is_broken_says_so(site: Site, run_here: Run) -> None:
-    """Rather than that there is no such thing."""
+def test_why_service_of_broken_plugin_is_explained(site: Site, run_here: Run) -> None:
+    """The message does not claim that the service is unknown."""
     site.plugin("zcli_sad", "raise RuntimeError('no luck')")
     done = run_here("plugins", "--why", "sad")
     assert done.status == 2
@@ -212,8 +208,8 @@ def test_why_of_a_service_whose_plugin_is_broken_says_so(site: Site, run_here: R
 # --- timings ---
 
 
-def test_timings_tell_import_and_hooks_of_each_plugin_and_their_share(site: Site, run_here: Run) -> None:
-    """What is slow is at the top; the shares are of the whole."""
+def test_timings_show_each_plugin(site: Site, run_here: Run) -> None:
+    """The slowest plugin is first; the shares add up to the whole."""
     site.plugin(
         "zcli_slow",
         """
@@ -244,14 +240,14 @@ def test_timings_tell_import_and_hooks_of_each_plugin_and_their_share(site: Site
     assert {"zcli_layers", "zcli_urllib3"} <= {item["plugin"] for item in found}
 
 
-def test_timings_say_what_they_measure(run_here: Run) -> None:
-    """Milliseconds of what, and what is not in them."""
+def test_timings_explain_the_numbers(run_here: Run) -> None:
+    """The text names the unit, and what is not included."""
     out = run_here("plugins", "--timings").out
     assert out.startswith("plugin")
     assert "Wall-clock milliseconds of one start" in out
 
 
-def test_why_and_timings_are_two_questions(run_here: Run) -> None:
-    """One at a time."""
+def test_why_with_timings_is_refused(run_here: Run) -> None:
+    """The two options exclude each other."""
     done = run_here("plugins", "--why", "redis", "--timings")
     assert (done.status, "not both" in done.err) == (2, True)

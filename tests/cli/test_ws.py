@@ -1,4 +1,4 @@
-"""``zcli ws``: the server and the client of the command line, one against the other and against others."""
+"""``zcli ws``: the server and the client of the command line, with each other and with other peers."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def _served(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[s
                 process.kill()
 
 
-def test_lines_go_there_and_come_back(tmp_path: Path) -> None:
-    """What the server sees is printed too; Ctrl+C ends it with status 0."""
+def test_serve_sends_lines_back(tmp_path: Path) -> None:
+    """The server prints the messages; Ctrl+C ends it with status 0."""
     with _served(tmp_path) as (url, process):
         done = _connect(tmp_path, url, lines="hello\n\ngrüße\n")
         closed = "zcli: closed: 1000; messages: 3 sent, 3 received\n"
@@ -78,8 +78,8 @@ def test_lines_go_there_and_come_back(tmp_path: Path) -> None:
             assert process.returncode == 0
 
 
-def test_broadcast_passes_messages_on(tmp_path: Path) -> None:
-    """To the others; bytes are shown as such."""
+def test_serve_broadcast_sends_to_others(tmp_path: Path) -> None:
+    """Binary messages are shown as bytes."""
     with _served(tmp_path, "--broadcast") as (url, process), connect(url, proxy=None) as other:
         assert process.stdout is not None
         process.stdout.readline()
@@ -89,8 +89,8 @@ def test_broadcast_passes_messages_on(tmp_path: Path) -> None:
         assert any("2 bytes: 01 ff" in line for line in iter(process.stdout.readline, ""))
 
 
-def test_connect_sends_only_the_token_it_is_given(tmp_path: Path) -> None:
-    """The server's own token in the environment is not sent; without --token the client is refused, visibly."""
+def test_connect_sends_only_the_given_token(tmp_path: Path) -> None:
+    """The server's token in the environment is not sent, so the client is refused without --token."""
     (tmp_path / ".zEnv").write_text("ZCLI_WEBSOCKET_REQUIRE_AUTH=yes\nWEBSOCKET_TOKEN=s3cret-of-the-tests\n")
     with _served(tmp_path) as (url, _):
         done = _connect(tmp_path, url, WEBSOCKET_TOKEN="s3cret-of-the-tests")
@@ -107,7 +107,7 @@ def test_connect_sends_only_the_token_it_is_given(tmp_path: Path) -> None:
 
 
 def test_connect_reads_token_from_file_or_input(tmp_path: Path) -> None:
-    """From the first line of its input the rest are messages; a file is read whole."""
+    """After the first line of the input, the other lines are messages."""
     (tmp_path / ".zEnv").write_text("ZCLI_WEBSOCKET_REQUIRE_AUTH=yes\nWEBSOCKET_TOKEN=s3cret-of-the-tests\n")
     (tmp_path / "token").write_text("s3cret-of-the-tests\n")
     with _served(tmp_path) as (url, _):
@@ -117,8 +117,8 @@ def test_connect_reads_token_from_file_or_input(tmp_path: Path) -> None:
             assert "s3cret-of-the-tests" not in done.stderr
 
 
-def test_wss_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
-    """Trusted where it is named, and not otherwise."""
+def test_connect_trusts_only_the_ca_file(tmp_path: Path) -> None:
+    """A private authority is trusted only with --ca-file."""
     issued = trustme.CA().issue_cert("127.0.0.1")
     issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
     (tmp_path / "public.pem").write_bytes(issued.cert_chain_pems[0].bytes())
@@ -139,18 +139,16 @@ def test_wss_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
         (["ws://no-such-host.invalid"], 1, "cannot connect to no-such-host.invalid:80: "),
     ],
 )
-def test_what_cannot_be_reached_is_told_without_a_traceback(
-    tmp_path: Path, arguments: list[str], status: int, message: str
-) -> None:
-    """A wrong URL is a mistake (2), a silent server is bad luck (1)."""
+def test_connect_failure_is_reported(tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
+    """A wrong URL ends with status 2, and a server that does not respond with status 1."""
     done = _connect(tmp_path, *arguments)
     assert done.returncode == status
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_refusal_by_http_status_is_told(tmp_path: Path) -> None:
-    """As that status."""
+def test_connect_refused_shows_the_http_status(tmp_path: Path) -> None:
+    """The message contains the status."""
     settings = {
         "WEBSOCKET_REQUIRE_AUTH": "yes",
         "WEBSOCKET_TOKENS": "alice=s3cret-of-the-tests",
@@ -161,8 +159,8 @@ def test_a_refusal_by_http_status_is_told(tmp_path: Path) -> None:
     assert (done.stderr, done.returncode) == ("zcli: the server refused with HTTP status 401\n", 1)
 
 
-def test_a_server_that_cannot_start_is_told(tmp_path: Path) -> None:
-    """As a sentence, with status 2."""
+def test_serve_that_cannot_start_is_reported(tmp_path: Path) -> None:
+    """The message is a sentence, and the exit status 2."""
     done = subprocess.run(
         _command("serve"),
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""``zcli ws connect`` against servers that close, flood, stop reading or send what a terminal would obey."""
+"""``zcli ws connect`` with servers that close, flood, stop reading or send control characters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _server(handler: Callable[[ServerConnection], None], **options: Any) -> Iter
 
 @contextlib.contextmanager
 def _responding(answer: bytes) -> Iterator[str]:
-    """A server that sends these bytes to one client, whatever it asks, and closes."""
+    """A server that sends these bytes to one client, and closes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def respond() -> None:
@@ -82,7 +82,7 @@ def _ended(process: subprocess.Popen[bytes], lines: bytes | None = None) -> tupl
 def test_connect_ends_when_the_server_closes(
     tmp_path: Path, code: int | None, reason: str, status: int, said: str
 ) -> None:
-    """Also while the input is open, which has nothing; no code is an ordinary end (RFC 6455, section 7.1.5)."""
+    """The input may still be open; a close frame without a code is a normal end (RFC 6455, section 7.1.5)."""
 
     def close(websocket: ServerConnection) -> None:
         websocket.send("hello")
@@ -103,8 +103,8 @@ def test_connect_ends_when_the_server_closes(
     assert last.endswith("messages: 0 sent, 1 received")
 
 
-def test_connect_broken_connection_is_told(tmp_path: Path) -> None:
-    """With status 1 and 1006."""
+def test_connect_lost_connection_is_reported(tmp_path: Path) -> None:
+    """The close code is 1006, and the exit status 1."""
 
     def drop(websocket: ServerConnection) -> None:
         websocket.socket.shutdown(socket.SHUT_RDWR)
@@ -112,11 +112,11 @@ def test_connect_broken_connection_is_told(tmp_path: Path) -> None:
     with _server(drop) as url:
         status, _, err = _ended(_started(tmp_path, url))
     assert status == 1
-    assert "closed by the server: 1006 (the connection broke" in err
+    assert "closed by the server: 1006 (connection lost" in err
 
 
 def test_connect_sends_more_than_fits_into_buffers(tmp_path: Path) -> None:
-    """A server that sends each message back before it reads the next one gets a large file to its end."""
+    """A server that sends each message back before it reads the next gets a large file completely."""
 
     def echo(websocket: ServerConnection) -> None:
         for message in websocket:
@@ -129,8 +129,8 @@ def test_connect_sends_more_than_fits_into_buffers(tmp_path: Path) -> None:
     assert "messages: 30 sent, 30 received" in err
 
 
-def test_connect_input_that_is_left_is_told(tmp_path: Path) -> None:
-    """A server that closes before all is sent makes the status 1."""
+def test_connect_unsent_input_is_reported(tmp_path: Path) -> None:
+    """The exit status is 1 if the server closes before all input is sent."""
 
     def take_one(websocket: ServerConnection) -> None:
         websocket.recv()
@@ -142,8 +142,8 @@ def test_connect_input_that_is_left_is_told(tmp_path: Path) -> None:
     assert "zcli: the connection ended before all of the input was sent" in err
 
 
-def test_connect_message_that_is_too_large_is_refused(tmp_path: Path) -> None:
-    """It is not kept in memory to its end, and the server learns it by 1009."""
+def test_connect_message_too_large_is_refused(tmp_path: Path) -> None:
+    """The message is not kept in memory, and the close code is 1009."""
     seen: list[int | None] = []
 
     def flood(websocket: ServerConnection) -> None:
@@ -159,7 +159,7 @@ def test_connect_message_that_is_too_large_is_refused(tmp_path: Path) -> None:
     assert seen == [1009]
 
 
-def test_connect_input_that_is_not_text_is_told(tmp_path: Path) -> None:
+def test_connect_undecodable_input_is_reported(tmp_path: Path) -> None:
     """The lines before it are sent."""
 
     def echo(websocket: ServerConnection) -> None:
@@ -174,7 +174,7 @@ def test_connect_input_that_is_not_text_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_connect_ctrl_c_closes_the_connection(tmp_path: Path) -> None:
-    """With 1000, and without a traceback."""
+    """The close code is 1000, and there is no traceback."""
     seen: list[int | None] = []
 
     def wait(websocket: ServerConnection) -> None:
@@ -196,7 +196,7 @@ def test_connect_ctrl_c_closes_the_connection(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="fills the queue of a listener, as Linux does")
 def test_connect_ctrl_c_ends_connecting(tmp_path: Path) -> None:
-    """At once, with status 130, and not when the deadline of 10 seconds has passed."""
+    """The command ends at once with status 130, not after the deadline of 10 seconds."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         stack.enter_context(socket.create_connection(listener.getsockname()))  # no other one is accepted
@@ -213,8 +213,8 @@ def test_connect_ctrl_c_ends_connecting(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_connect_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    """As a sentence with status 1."""
+def test_connect_unwritable_output_is_reported(tmp_path: Path) -> None:
+    """The message is a sentence, and the exit status 1."""
     with _server(lambda websocket: websocket.send("hello")) as url, open("/dev/full", "wb") as full:
         status, _, err = _ended(_started(tmp_path, url, stdout=full), b"")
     assert status == 1
@@ -222,8 +222,8 @@ def test_connect_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("piece", ["", "é", b"", b"ab"])
-def test_client_fragments_take_their_bytes_of_memory(piece: str | bytes) -> None:
-    """A server may send empty ones without end; those of a few bytes take no more than these."""
+def test_client_fragments_take_little_memory(piece: str | bytes) -> None:
+    """Empty fragments take no memory, and small ones no more than their bytes."""
     event = TextMessage if isinstance(piece, str) else BytesMessage
 
     async def collected() -> tuple[int, Any]:
@@ -233,7 +233,7 @@ def test_client_fragments_take_their_bytes_of_memory(piece: str | bytes) -> None
             client = Client(reader, writer, 3000)
             for _ in range(1000):
                 client._collect(event(data=piece, message_finished=False))
-            found = sys.getsizeof(client._begun), client._collect(event(data=piece))
+            found = sys.getsizeof(client._partial), client._collect(event(data=piece))
             writer.close()
             await writer.wait_closed()
         return found
@@ -245,7 +245,7 @@ def test_client_fragments_take_their_bytes_of_memory(piece: str | bytes) -> None
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 def test_connect_messages_are_escaped_on_a_terminal(tmp_path: Path) -> None:
-    """To a program they go as they are."""
+    """A program gets them unchanged."""
     import pty
 
     def send(websocket: ServerConnection) -> None:
@@ -267,8 +267,8 @@ def test_connect_messages_are_escaped_on_a_terminal(tmp_path: Path) -> None:
     assert third.endswith(" ...")
 
 
-def test_connect_shows_no_credential_and_sends_those_of_the_url(tmp_path: Path) -> None:
-    """User and password of the URL go as Basic credentials, and the query's values are hidden."""
+def test_connect_hides_credentials_of_the_url(tmp_path: Path) -> None:
+    """They are sent as Basic credentials, and query values are hidden."""
     seen: list[str | None] = []
 
     def note(websocket: ServerConnection) -> None:
@@ -288,12 +288,12 @@ def test_connect_shows_no_credential_and_sends_those_of_the_url(tmp_path: Path) 
     [
         (b"HTTP/1.1 302 Found\r\nLocation: /x\x1b[2J\r\nContent-Length: 0\r\n\r\n", "HTTP status 302, which redirects"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "the server refused with HTTP status 200"),
-        (b"220 mail.example ESMTP\r\n\r\n", "the server did not respond as a WebSocket server does"),
+        (b"220 mail.example ESMTP\r\n\r\n", "the server did not complete the handshake"),
         (b"", "the server closed the connection during the upgrade"),
     ],
 )
-def test_connect_other_servers_are_told(tmp_path: Path, answer: bytes, message: str) -> None:
-    """A sentence with status 1, whatever responds at the port, and nothing that a terminal obeys."""
+def test_connect_other_server_is_reported(tmp_path: Path, answer: bytes, message: str) -> None:
+    """The message is a sentence without control characters, and the exit status 1."""
     with _responding(answer) as place:
         status, _, err = _ended(_started(tmp_path, f"ws://{place}"))
     assert status == 1
@@ -305,12 +305,12 @@ def test_connect_other_servers_are_told(tmp_path: Path, answer: bytes, message: 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it does not speak TLS on this port (is it a ws:// address?)"),
-        (b"", "it closed the connection during the TLS handshake (is it a ws:// address?)"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the server does not use TLS on this port (is it a ws:// address?)"),
+        (b"", "the server closed the connection during the TLS handshake (is it a ws:// address?)"),
     ],
 )
-def test_connect_tls_to_a_plain_server_is_told(tmp_path: Path, answer: bytes, message: str) -> None:
-    """The user learns what to change in the URL."""
+def test_connect_tls_to_a_plain_server_is_reported(tmp_path: Path, answer: bytes, message: str) -> None:
+    """The message says what to change in the URL."""
     with _responding(answer) as place:
         status, _, err = _ended(_started(tmp_path, f"wss://{place}"))
     assert (status, err) == (1, f"zcli: cannot connect to {place}: {message}\n")
@@ -319,15 +319,15 @@ def test_connect_tls_to_a_plain_server_is_told(tmp_path: Path, answer: bytes, me
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ws://a:b@127.0.0.1:1", "--token", "x"], "credentials in the URL and --token were given"),
+        (["ws://a:b@127.0.0.1:1", "--token", "x"], "give credentials in the URL or --token, not both"),
         (["ws://127.0.0.1:1", "--token", "a b"], "a bearer token must be printable ASCII"),
         (["ws://127.0.0.1:1", "--token", "x", "--token-file", os.devnull], "must have one line"),
         (["ws://127.0.0.1:1", "-H", "a b: c"], "invalid header name 'a b'"),
         (["ws://i❤.ws"], "IDNA 2008"),
     ],
 )
-def test_connect_arguments_that_cannot_be_sent_are_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
-    """As usage errors."""
+def test_connect_invalid_arguments_are_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
+    """They are usage errors."""
     status, _, err = _ended(_started(tmp_path, *arguments))
     assert status == 2
     assert message in " ".join(err.split())

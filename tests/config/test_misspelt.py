@@ -14,7 +14,7 @@ from installations import Site, http_transport
 
 from zcli_core.app import zCLI
 from zcli_core.assembly import core_settings
-from zcli_core.cli import checks
+from zcli_core.cli import doctor
 from zcli_core.cli.session import load_plugins
 from zcli_core.config.unknown_names import RestrictingNames
 from zcli_core.errors import ConfigError
@@ -183,9 +183,9 @@ def test_empty_restriction_is_said_on_the_console(
 def test_doctor_reports_a_misspelt_restriction(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a warning where it is read, and once as what is wrong with the part that it belongs to."""
     monkeypatch.setenv("WEBSOCKET_REQUIRE_AUHT", "1")
-    wanted = [check for check in checks._CHECKS if check[0] in ("configuration", "providers", "WebSocket")]
-    monkeypatch.setattr(checks, "_CHECKS", tuple(wanted))
-    found = [(each.check, each.state) for each in checks.examine(load_plugins()) if "REQUIRE_AUHT" in each.detail]
+    wanted = [check for check in doctor._CHECKS if check[0] in ("configuration", "providers", "WebSocket")]
+    monkeypatch.setattr(doctor, "_CHECKS", tuple(wanted))
+    found = [(each.check, each.state) for each in doctor.examine(load_plugins()) if "REQUIRE_AUHT" in each.detail]
     assert found == [("configuration", "warning"), ("WebSocket", "wrong")]
 
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from installations import clean_environment
 
 from zcli_core.app import zCLI
-from zcli_core.cli import checks
+from zcli_core.cli import doctor
 from zcli_core.cli.main import make_command
 from zcli_core.cli.session import load_plugins
 from zcli_core.config.contract import LayerContext
@@ -259,7 +259,7 @@ def test_doctor_names_secrets_that_every_user_can_read(
     open_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, secrets: str
 ) -> None:
     """Not after the command that it prints, and not without secrets."""
-    monkeypatch.setattr(checks, "_CHECKS", (("configuration", checks._configuration),))
+    monkeypatch.setattr(doctor, "_CHECKS", (("configuration", doctor._configuration),))
     file = open_folder / name
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
@@ -268,7 +268,7 @@ def test_doctor_names_secrets_that_every_user_can_read(
         monkeypatch.setenv("ZCLI_SECRETS_DIR_FOLDER", str(file.parent))
 
     def warnings() -> list[str]:
-        return [finding.detail for finding in checks.examine(load_plugins()) if "can read" in finding.detail]
+        return [finding.detail for finding in doctor.examine(load_plugins()) if "can read" in finding.detail]
 
     command = f"chmod 600 {file}"
     assert warnings() == [f"every user of this machine can read the secrets in {file} ({secrets}): {command}"]
@@ -283,16 +283,16 @@ def test_doctor_names_files_of_others_that_are_read(
     zenv: Write, isolated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user has named them by an absolute path, and may have forgotten whose they are."""
-    monkeypatch.setattr(checks, "_CHECKS", (("configuration", checks._configuration),))
+    monkeypatch.setattr(doctor, "_CHECKS", (("configuration", doctor._configuration),))
     file, keys = zenv("A=1\n").rename(isolated / "open.env"), isolated / "keys"
     keys.mkdir(mode=0o755)
     (keys / "idp.pem").touch()
     monkeypatch.setenv("ZCLI_ENV_FILE", str(file))
     monkeypatch.setenv("ZCLI_JWT_PUBLIC_KEY_FILE", str(keys / "idp.pem"))
     for place, state in ((file, 0o644), (keys, 0o755)):
-        assert not [each for each in checks.examine(load_plugins()) if "although" in each.detail]
+        assert not [each for each in doctor.examine(load_plugins()) if "although" in each.detail]
         place.chmod(0o777)
-        found = [each.detail for each in checks.examine(load_plugins()) if "although" in each.detail]
+        found = [each.detail for each in doctor.examine(load_plugins()) if "although" in each.detail]
         named = file if place == file else keys / "idp.pem"
         assert len(found) == 1
         assert found[0].startswith(f"{named} is read because it is named, although {place} belongs to ")
@@ -301,7 +301,7 @@ def test_doctor_names_files_of_others_that_are_read(
 
 def test_doctor_reads_a_pipe_once(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a script does: nobody writes to it again, so a second reader would wait for ever."""
-    monkeypatch.setattr(checks, "_CHECKS", (("configuration", checks._configuration),))
+    monkeypatch.setattr(doctor, "_CHECKS", (("configuration", doctor._configuration),))
     pipe = isolated / "env"
     os.mkfifo(pipe, 0o600)
     writer = threading.Thread(target=lambda: pipe.write_text("WEBSOCKET_PORT=9998\n"), daemon=True)
@@ -311,4 +311,4 @@ def test_doctor_reads_a_pipe_once(isolated: Path, monkeypatch: pytest.MonkeyPatc
     assert session.config.websocket.port == 9998
     writer.join()
     monkeypatch.setattr(LayerContext, "read_file", lambda *_, **__: pytest.fail("the layers are read again"))
-    assert [finding.state for finding in checks.examine(session)] == ["ok"]
+    assert [finding.state for finding in doctor.examine(session)] == ["ok"]

@@ -36,17 +36,17 @@ def _log_of(z: zCLI) -> str:
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_every_hook_and_each_of_its_arguments_is_documented_and_typed(name: str) -> None:
-    """``:param`` for each argument, ``:returns:`` for each that gives something, an annotation for all."""
+def test_every_hook_is_documented_and_typed(name: str) -> None:
+    """``Args`` holds each argument, ``Returns`` what a hook returns, and everything has an annotation."""
     hook = getattr(hookspecs, name)
     text = inspect.getdoc(hook) or ""
     assert re.match(r"[A-Z].*\.", text), "a sentence first"
     signature = inspect.signature(hook)
     for argument in signature.parameters.values():
-        assert re.search(rf"^:param {argument.name}: \S", text, re.MULTILINE), argument.name
+        assert re.search(rf"^    {argument.name}: \S", text, re.MULTILINE), argument.name
         assert argument.annotation is not inspect.Parameter.empty
     assert signature.return_annotation is not inspect.Signature.empty
-    assert (":returns:" in text) == (signature.return_annotation not in ("None", None))
+    assert ("\nReturns:\n" in text) == (signature.return_annotation not in ("None", None))
 
 
 @pytest.mark.parametrize("name", HOOKS)

@@ -6,6 +6,8 @@ import logging
 import time
 from typing import Any
 
+from verb_client import VerbClient
+
 from zcli_core.config.sections import Http
 from zcli_core.http.client import HttpClient
 from zcli_core.http.contract import HttpFailure, RawResponse
@@ -19,8 +21,8 @@ def client_over(responses: Any, on_request: Any = None, on_response: Any = None,
 
     ``responses`` is a transport, or what MockTransport takes.
     """
-    transport = responses if hasattr(responses, "send") else MockTransport(responses)
-    return HttpClient(Http(**settings), lambda: transport, logging.getLogger("zcli.test.http"), on_request, on_response)
+    transport = responses if hasattr(responses, "exchange") else MockTransport(responses)
+    return VerbClient(Http(**settings), lambda: transport, logging.getLogger("zcli.test.http"), on_request, on_response)
 
 
 def redirect(location: str, status: int = 302, *headers: tuple[str, str]) -> RawResponse:

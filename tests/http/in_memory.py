@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from verb_client import VerbClient
+
 from zcli_core.config.sections import Http
-from zcli_core.http.client import HttpClient
 from zcli_core.http.contract import HttpRequest, RawResponse
 
 Outcome = RawResponse | Exception | Callable[[HttpRequest], RawResponse]
@@ -61,7 +62,7 @@ class Transport:
         pass
 
 
-def in_memory(*outcomes: Outcome, **settings: Any) -> tuple[HttpClient, Transport]:
+def in_memory(*outcomes: Outcome, **settings: Any) -> tuple[VerbClient, Transport]:
     """A client over such a transport."""
     transport = Transport(*outcomes)
-    return HttpClient(Http(**settings), lambda: transport, logging.getLogger("zcli.test.http")), transport
+    return VerbClient(Http(**settings), lambda: transport, logging.getLogger("zcli.test.http")), transport

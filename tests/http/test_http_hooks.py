@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from http_clients import URL, client_over, redirect
+from verb_client import VerbClient
 
 from zcli_core.config.sections import Http
-from zcli_core.http.client import HttpClient
 from zcli_core.http.contract import HttpFailure, HttpRequest, HttpResponse, HttpTransport, TransportFailure
 from zcli_core.testing import MockTransport, make_response
 
@@ -111,7 +111,7 @@ def test_transport_is_made_once_by_the_first_request() -> None:
         made.append(MockTransport(make_response()))
         return made[-1]
 
-    http = HttpClient(Http(), make, logging.getLogger("zcli.test"))
+    http = VerbClient(Http(), make, logging.getLogger("zcli.test"))
     assert not made
     assert http.get(URL)
     assert http.get(URL)

@@ -1,4 +1,4 @@
-"""What ``zcli new plugin`` takes for a name, what it makes of it, and that it never harms what is there."""
+"""``zcli new plugin``: the names it accepts, the files it writes, and that it does not change existing files."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def new(*arguments: str, into: Path) -> Result:
 
 
 @pytest.mark.parametrize("typed", ["message-queue", "zcli-message-queue", "zcli_message-queue", "ZCLI-message-queue"])
-def test_the_forms_of_a_name_follow_from_one(typed: str) -> None:
-    """With or without the prefix that every distribution has."""
+def test_parse_name_returns_all_forms(typed: str) -> None:
+    """The prefix zcli- may be given or not."""
     names = parse_name(typed)
     assert names.distribution == "zcli-message-queue"
     assert names.package == "zcli_message_queue"
@@ -68,12 +68,12 @@ def test_the_forms_of_a_name_follow_from_one(typed: str) -> None:
         ("٣queue", "queue"),
     ],
 )
-def test_what_is_no_name_is_refused_with_one_that_is(typed: str, suggested: str | None, tmp_path: Path) -> None:
-    """The suggestion is a name itself, and nothing is written."""
+def test_new_plugin_invalid_name_is_refused(typed: str, suggested: str | None, tmp_path: Path) -> None:
+    """The message suggests a valid name, and nothing is written."""
     done = new("--kind", "service", "--", typed, into=tmp_path)
     assert done.exit_code == 2
-    assert "is no name for a plugin" in done.output
-    assert re.findall(r"how about '(.*)'\?", done.output) == ([suggested] if suggested else [])
+    assert "a plugin's name must be" in done.output
+    assert re.findall(r"did you mean '(.*)'\?", done.output) == ([suggested] if suggested else [])
     if suggested:
         parse_name(suggested)
     assert list(tmp_path.iterdir()) == []
@@ -84,7 +84,7 @@ def test_what_is_no_name_is_refused_with_one_that_is(typed: str, suggested: str 
     [
         ("redis", "package zcli_redis"),
         ("zcli-core", "package zcli_core"),
-        ("class", "a word of Python's own"),
+        ("class", "a keyword of Python"),
         ("valkey", "the service of zcli_redis"),
         ("token", "the auth strategy of zcli_auth"),
         ("environment", "the configuration layer of zcli_layers"),
@@ -92,30 +92,30 @@ def test_what_is_no_name_is_refused_with_one_that_is(typed: str, suggested: str 
         ("title", "the setting title"),
         ("folder", "the setting services.folder"),
         ("explain", "z.config.explain"),
-        ("target", "a class Target"),
-        ("service", "a class ServiceBackend"),
+        ("target", "would define Target"),
+        ("service", "would define ServiceBackend"),
     ],
 )
-def test_a_name_that_would_stand_in_somebodys_way_is_refused(name: str, holder: str, tmp_path: Path) -> None:
-    """The message says who has it."""
+def test_new_plugin_name_in_use_is_refused(name: str, holder: str, tmp_path: Path) -> None:
+    """The message says what uses the name."""
     done = new(name, "--kind", "service", into=tmp_path)
     assert done.exit_code == 2
     assert holder in done.output
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_may_be_so_long_and_no_longer(tmp_path: Path) -> None:
-    """Fifty characters will do; a folder's name, a module's and a program's have to fit in."""
+def test_parse_name_too_long_raises(tmp_path: Path) -> None:
+    """A name of 50 characters is valid; a longer one is an error."""
     assert len(LONGEST) == 50
     parse_name(LONGEST)
-    with pytest.raises(ValueError, match="the name has 51 characters; a plugin's has at most 50"):
+    with pytest.raises(ValueError, match="must have at most 50 characters, got 51"):
         parse_name(LONGEST + "m")
-    with pytest.raises(ValueError, match="the name has 1000000 characters"):
+    with pytest.raises(ValueError, match="at most 50 characters, got 1000000"):
         parse_name("a" * 1_000_000)
 
 
-def test_the_kind_has_to_be_given_and_known(tmp_path: Path) -> None:
-    """The message lists them."""
+def test_new_plugin_unknown_kind_is_refused(tmp_path: Path) -> None:
+    """The message lists the kinds."""
     for arguments in ((), ("--kind", "widget")):
         done = new("queue", *arguments, into=tmp_path)
         assert done.exit_code == 2
@@ -125,16 +125,16 @@ def test_the_kind_has_to_be_given_and_known(tmp_path: Path) -> None:
 # What is made of a name ---------------------------------------------------------------------------------------
 
 
-def test_there_is_a_template_for_every_kind() -> None:
-    """And no template without a kind."""
+def test_every_kind_has_a_template() -> None:
+    """Every template belongs to a kind, too."""
     folders = {file.name for file in (ROOT / "zcli_core" / "cli" / "templates").iterdir() if file.is_dir()}
     assert {name for name in folders if name[0] not in "._"} == {*KINDS, "common"}
 
 
 @each_kind
 @pytest.mark.parametrize("name", ["q", "x-2-y", "message-queue", LONGEST])
-def test_nothing_of_the_template_is_left_and_all_of_it_is_code(kind: str, name: str) -> None:
-    """Whatever the name looks like; and the contract's version is the one in force."""
+def test_make_files_replaces_all_placeholders(kind: str, name: str) -> None:
+    """All files are valid code for any name, with the current contract version."""
     files = make_files(kind, parse_name(name))
     for path, text in files.items():
         assert "skeleton" not in (path + text).lower(), path
@@ -147,8 +147,8 @@ def test_nothing_of_the_template_is_left_and_all_of_it_is_code(kind: str, name: 
 
 @settings(deadline=None, max_examples=200)
 @given(st.text(max_size=60) | st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True))
-def test_any_text_is_a_good_name_or_a_value_error(text: str) -> None:
-    """What is taken is a distribution's name and an identifier, whatever was typed."""
+def test_parse_name_any_text_is_valid_or_raises(text: str) -> None:
+    """A valid name is a name of a distribution and an identifier."""
     try:
         names = parse_name(text)
     except ValueError:
@@ -160,24 +160,24 @@ def test_any_text_is_a_good_name_or_a_value_error(text: str) -> None:
 
 
 @each_kind
-def test_the_contract_suite_is_asked_for_in_a_few_lines(kind: str) -> None:
-    """That is what the suites promise to authors."""
+def test_contract_test_of_a_kind_is_short(kind: str) -> None:
+    """The contract suites promise that to authors."""
     text = make_files(kind, Names("queue"))["tests/test_contract.py"]
     code = [line for line in text.splitlines() if line.strip() and '"""' not in line]
     assert len(code) <= 8
 
 
 @each_kind
-def test_the_readme_names_files_that_are_there(kind: str) -> None:
-    """And settings by their variables' right names."""
+def test_readme_names_existing_files(kind: str) -> None:
+    """The names of settings and variables in the README are right, too."""
     files = make_files(kind, Names("message-queue"))
     named = re.findall(r"`((?:zcli_|tests/)[\w/]+\.py)`", files["README.md"])
     assert named
     assert set(named) <= set(files)
 
 
-def test_ci_runs_the_pythons_that_zcli_runs_on() -> None:
-    """The list in the workflow is that of our own classifiers."""
+def test_workflow_runs_the_supported_pythons() -> None:
+    """The list is that of zCLI's classifiers."""
     ours = re.findall(r"Python :: (3\.\d+)\"", (ROOT / "pyproject.toml").read_text())
     workflow = make_files("service", Names("queue"))[".github/workflows/tests.yml"]
     assert re.findall(r'"(3\.\d+)"', workflow.partition("python: [")[2].partition("]")[0]) == ours
@@ -186,8 +186,8 @@ def test_ci_runs_the_pythons_that_zcli_runs_on() -> None:
 # Writing ------------------------------------------------------------------------------------------------------
 
 
-def test_it_says_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
-    """Every file, and commands that can be typed as they stand."""
+def test_new_plugin_prints_files_and_next_steps(tmp_path: Path) -> None:
+    """The commands can be pasted."""
     into = tmp_path / "my projects"
     into.mkdir()
     done = new("queue", "--kind", "layer", into=into)
@@ -202,8 +202,8 @@ def test_it_says_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", ["empty folder", "folder", "file", "link to nowhere"])
-def test_what_is_there_is_left_as_it_is(there: str, tmp_path: Path) -> None:
-    """Not even an empty folder is taken over."""
+def test_new_plugin_existing_folder_is_not_changed(there: str, tmp_path: Path) -> None:
+    """That holds for an empty folder, too."""
     folder = tmp_path / "zcli-queue"
     if there == "file":
         folder.write_text("mine")
@@ -216,12 +216,12 @@ def test_what_is_there_is_left_as_it_is(there: str, tmp_path: Path) -> None:
     before = sorted((str(f), f.lstat().st_mtime_ns) for f in tmp_path.rglob("*"))
     done = new("queue", "--kind", "service", into=tmp_path)
     assert done.exit_code == 2
-    assert "zcli-queue is there already; nothing was written" in done.output
+    assert "zcli-queue already exists; nothing was written" in done.output
     assert sorted((str(f), f.lstat().st_mtime_ns) for f in tmp_path.rglob("*")) == before
 
 
-def test_of_many_that_write_at_once_one_succeeds(tmp_path: Path) -> None:
-    """The folder is that one's, whole; of the others nothing is left."""
+def test_write_files_concurrent_calls_one_succeeds(tmp_path: Path) -> None:
+    """Its folder is complete, and no file of the others remains."""
 
     def write(number: int) -> bool:
         files = {f"folder-{place}/file.txt": str(number) for place in range(20)}
@@ -239,8 +239,8 @@ def test_of_many_that_write_at_once_one_succeeds(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["zcli-queue"]
 
 
-def test_a_folder_that_comes_while_it_writes_is_left_as_it_is(tmp_path: Path) -> None:
-    """Its name was free at first and is taken at the end."""
+def test_write_files_folder_appears_raises(tmp_path: Path) -> None:
+    """A folder that another program creates meanwhile is not changed."""
 
     class Files(dict[str, str]):
         def items(self):  # type: ignore[no-untyped-def]
@@ -248,14 +248,14 @@ def test_a_folder_that_comes_while_it_writes_is_left_as_it_is(tmp_path: Path) ->
             (tmp_path / "zcli-queue").mkdir()
             (tmp_path / "zcli-queue" / "README.md").write_text("theirs")
 
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         write_files(Files(), tmp_path / "zcli-queue")
     assert (tmp_path / "zcli-queue" / "README.md").read_text() == "theirs"
     assert [item.name for item in tmp_path.iterdir()] == ["zcli-queue"]
 
 
-def test_link_that_replaces_the_folder_leads_to_no_file(tmp_path: Path) -> None:
-    """The owner of the folder above can put one there; nothing behind it is overwritten or removed."""
+def test_write_files_follows_no_link(tmp_path: Path) -> None:
+    """No file behind a link that replaces the folder is overwritten or removed."""
     other = tmp_path / "other"
     other.mkdir()
     (other / "pyproject.toml").write_text("other")
@@ -284,8 +284,8 @@ main()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a limit on the size of files is POSIX's")
-def test_where_it_cannot_be_written_to_the_end_nothing_is_left(tmp_path: Path) -> None:
-    """No file may grow over 700 bytes here, which is how a full disk looks to a program."""
+def test_new_plugin_disk_full_leaves_nothing(tmp_path: Path) -> None:
+    """A limit of 700 bytes for files stands for a full disk."""
     done = subprocess.run(
         [sys.executable, "-c", _ON_A_FULL_DISK],
         cwd=tmp_path,
@@ -296,21 +296,21 @@ def test_where_it_cannot_be_written_to_the_end_nothing_is_left(tmp_path: Path) -
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert "zcli-queue cannot be written: File too large; nothing was left behind" in done.stderr
+    assert "zcli-queue: File too large; nothing was written" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that not even root can write is Linux's /proc")
-def test_a_folder_that_cannot_be_written_is_named() -> None:
-    """In one line, with what the system says."""
+def test_new_plugin_unwritable_folder_is_named() -> None:
+    """The message has one line with the error of the system."""
     done = new("queue", "--kind", "service", into=Path("/proc"))
     assert done.exit_code == 2
-    assert "/proc/zcli-queue cannot be written: " in done.output
+    assert "cannot write /proc/zcli-queue: " in done.output
     assert "Traceback" not in done.output
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """It is not made: a slip of the pen would go unnoticed."""
+def test_new_plugin_missing_folder_is_refused(tmp_path: Path) -> None:
+    """The folder of --into is not created, because its name may be misspelt."""
     done = new("queue", "--kind", "service", into=tmp_path / "nowhere")
     assert done.exit_code == 2
     assert "nowhere" in done.output

@@ -1,4 +1,4 @@
-"""``zcli new plugin`` writes distributions that build, install, pass their tests and are used, as they come out."""
+"""``zcli new plugin`` writes projects that can be built, installed, tested and used without a change."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ each_kind = pytest.mark.parametrize("kind", list(KINDS))
 
 
 @each_kind
-def test_its_own_tests_pass(kind: str, own_tests: Mapping[str, subprocess.CompletedProcess[str]]) -> None:
-    """The contract suite and the tests of its own, against what was installed; none of them is skipped."""
+def test_new_plugin_passes_its_tests(kind: str, own_tests: Mapping[str, subprocess.CompletedProcess[str]]) -> None:
+    """The contract suite and the other tests pass with the installed plugin, and none is skipped."""
     done = own_tests[kind]
     assert done.returncode == 0, done.stdout + done.stderr
     summary = done.stdout.strip().splitlines()[-1]
@@ -41,8 +41,8 @@ def test_its_own_tests_pass(kind: str, own_tests: Mapping[str, subprocess.Comple
 
 
 @each_kind
-def test_the_sdist_and_the_wheel_are_whole(kind: str, projects: Mapping[str, Project]) -> None:
-    """The wheel holds the typed package and nothing else; the sdist brings the tests along."""
+def test_new_plugin_sdist_and_wheel_are_complete(kind: str, projects: Mapping[str, Project]) -> None:
+    """The wheel holds only the typed package; the sdist also holds the tests."""
     package = f"zcli_{projects[kind].name}"
     (wheel,) = projects[kind].folder.glob("dist/*.whl")
     (sdist,) = projects[kind].folder.glob("dist/*.tar.gz")
@@ -76,8 +76,8 @@ USES: Mapping[str, tuple[Mapping[str, str], list[str]]] = {
 
 
 @each_kind
-def test_zcli_plugins_lists_it(kind: str, fresh: FreshEnvironment, projects: Mapping[str, Project]) -> None:
-    """With its distribution and what it provides: active where it is chosen or needs no choice, otherwise available."""
+def test_new_plugin_is_listed(kind: str, fresh: FreshEnvironment, projects: Mapping[str, Project]) -> None:
+    """It is active if it is selected or needs no selection, and otherwise available."""
     project = projects[kind]
 
     def listed(variables: Mapping[str, str]) -> dict[str, Any]:
@@ -95,8 +95,10 @@ def test_zcli_plugins_lists_it(kind: str, fresh: FreshEnvironment, projects: Map
 
 
 @each_kind
-def test_a_script_uses_it(kind: str, fresh: FreshEnvironment, projects: Mapping[str, Project], tmp_path: Path) -> None:
-    """Chosen by configuration alone, where it has to be chosen."""
+def test_new_plugin_is_used_by_a_script(
+    kind: str, fresh: FreshEnvironment, projects: Mapping[str, Project], tmp_path: Path
+) -> None:
+    """A setting selects it, if its kind needs a selection."""
     variables, printed = USES[kind]
     (tmp_path / "my_layer.json").write_text('{"http": {"timeout": 3}}')
     with public_folder() as services:  # root's servers run as another account, which has to get there
@@ -106,10 +108,10 @@ def test_a_script_uses_it(kind: str, fresh: FreshEnvironment, projects: Mapping[
 
 
 @each_kind
-def test_its_code_is_typed(
+def test_new_plugin_is_typed(
     kind: str, projects: Mapping[str, Project], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """mypy --strict finds nothing in the package and its tests."""
+    """mypy --strict finds no error in the package and its tests."""
     done = subprocess.run(
         [
             sys.executable,

@@ -17,13 +17,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """Where the project and the service live. Root's server runs as an account of its own, which has to get there."""
+    """The folder of the project and the service. A server of root runs as another account and must reach it."""
     with public_folder() as folder:
         yield folder
 
 
-def test_every_block_does_what_the_guide_says(fresh: FreshEnvironment, public: Path) -> None:
-    """In an environment that somebody has just made for it, down to the build and the installed wheel."""
+def test_guide_blocks_work(fresh: FreshEnvironment, public: Path) -> None:
+    """All blocks run in a fresh environment, up to the installed wheel."""
     needs("memcached", "memcached")
     variables = outside_environment({"ZCLI_SERVICES_FOLDER": str(public / "servers"), "PIP_QUIET": "2"})
     variables["PATH"] = os.pathsep.join([str(fresh.python.parent), variables["PATH"]])

@@ -19,7 +19,7 @@ from fake_programs import FakePrograms
 from service_servers import until
 
 from zcli_core.app import zCLI
-from zcli_core.cli import checks
+from zcli_core.cli import doctor
 from zcli_core.net.port_holder import holder_of
 from zcli_core.services import owners
 from zcli_core.services.launchers import instances, systemd
@@ -107,7 +107,7 @@ def test_start_strangers_server_is_refused(make: Make, place: Path, bound: str) 
         assert "who can read what is sent to it" not in log.read_text()
         assert z.comm.get_service_connection_info("redis") is not None
         assert f"belongs to the user {name}, who can read what is sent to it" in log.read_text()
-        state, text = checks._service(z.comm.services, "redis")
+        state, text = doctor._service(z.comm.services, "redis")
         assert (state, f"another user, {name}" in text) == ("warning", True)
 
 
@@ -194,7 +194,7 @@ def test_doctor_open_service_names_other_people(
     accounts = [SimpleNamespace(pw_name=name, pw_uid=uid, pw_shell=shell) for name, uid, shell in people]
     monkeypatch.setattr(pwd, "getpwall", lambda: accounts)
     found = {"needs_auth": False, "owner": "redis", "connection_info": {"host": "127.0.0.1"}, **status}
-    assert checks._who_else_gets_in(found) == ("every user of this machine (ann)" if named else "")
+    assert doctor._other_users(found) == ("every user of this machine (ann)" if named else "")
 
 
 # --- records ---

@@ -14,7 +14,7 @@ from service_servers import CannedServer
 from wire_servers import message
 
 from zcli_core.app import zCLI
-from zcli_core.cli import checks
+from zcli_core.cli import doctor
 from zcli_core.cli.services import _row
 from zcli_core.net.ports import port_holder
 from zcli_core.services.status import unusable_status
@@ -51,7 +51,7 @@ def test_words_of_a_service_are_printable(make: Make, caplog: pytest.LogCaptureF
             status["error"],
             failure.message,
             str(failure),
-            checks._service(z.comm.services, name)[1],
+            doctor._service(z.comm.services, name)[1],
             *_row(status),
         ]
     assert "owned" in status["error"]

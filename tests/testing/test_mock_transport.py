@@ -28,7 +28,7 @@ def z(isolated: Path) -> Any:
 
 
 def test_install_serves_every_call_of_the_object(z: zCLI) -> None:
-    """``z.comm.http_get`` and ``z.comm.http.get`` alike, with what the client does around a transport."""
+    """The client follows redirects and keeps the last failure as over any transport."""
     mock = MockTransport([make_response(302, headers={"Location": "/there"}), make_response(json={"a": 1})]).install(z)
     found = z.comm.http_get(URL)
     assert found is not None
@@ -36,7 +36,7 @@ def test_install_serves_every_call_of_the_object(z: zCLI) -> None:
     assert [str(request.url) for request in mock.requests] == [URL, "https://api.example/there"]
     MockTransport(TransportFailure("dns", "no such host")).install(z)
     assert mock.closed
-    assert z.comm.http.get(URL) is None
+    assert z.comm.http_get(URL) is None
     assert z.comm.http.last_failure is not None
     assert z.comm.http.last_failure.kind == "dns"
 

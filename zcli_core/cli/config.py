@@ -1,4 +1,4 @@
-"""``zcli config``: which value is in force, and who set it."""
+"""``zcli config``: which values are in force, and where each was set."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from zcli_core.cli.output import complain, json_option, print_json, print_table, say, show
-from zcli_core.cli.session import load
+from zcli_core.cli.output import json_option, print_error, print_json, print_table, print_text, show
+from zcli_core.cli.session import load, load_plugins
 from zcli_core.config import Config, Explanation
 from zcli_core.config.conversion import describe
 from zcli_core.suggestions import suggestion
@@ -17,11 +17,20 @@ from zcli_core.suggestions import suggestion
 @click.command("config")
 @click.argument("key", required=False)
 @json_option
-def command(key: str | None, as_json: bool) -> None:
-    """Show the settings in force here, which layer set each, and what that shadows.
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of zConfig.machine.yaml instead, for editors.")
+def command(key: str | None, as_json: bool, schema: bool) -> None:
+    """Show the settings in force and where each was set.
 
-    KEY is a setting (websocket.port) or a section (websocket); without it, everything is shown. Secrets are not.
+    Values of lower layers are shown, too. KEY is a setting (websocket.port) or a section (websocket). Without KEY, all
+    settings are shown. The values of secrets are never shown.
     """
+    if schema:
+        from zcli_core.cli.config_schema import make_schema
+
+        if key is not None:
+            raise click.UsageError("--schema takes no KEY: the schema is that of the whole file")
+        print_json(make_schema(load_plugins().config.settings.values()))
+        return
     _, config = load(to_show=True)
     keys = _matching(config, key)
     explanations = [config.explain(name) for name in keys]
@@ -46,7 +55,7 @@ def _matching(config: Config, key: str | None) -> list[str]:
     below = [name for name in names if name.startswith(f"{key}.")]
     if not below:
         sections = {name.rpartition(".")[0] for name in names} - {""}
-        complain(f"unknown setting {key!r}{suggestion(key, [*sections, *names])}")
+        print_error(f"unknown setting {key!r}{suggestion(key, [*sections, *names])}")
         sys.exit(2)
     return below
 
@@ -59,13 +68,13 @@ def _shadows(explanation: Explanation) -> str:
 
 def _print_one(config: Config, explanation: Explanation) -> None:
     setting = config.settings[explanation.key]
-    say(f"{explanation.key} = {show(explanation.value)}")
-    say(f"  set by     {explanation.layer}: {explanation.origin}")
+    print_text(f"{explanation.key} = {show(explanation.value)}")
+    print_text(f"  set by     {explanation.layer}: {explanation.origin}")
     for value, layer, origin in explanation.shadowed:
-        say(f"  shadows    {show(value)} from {layer}: {origin}")
-    say(f"  what       {setting.declaration.help}")
-    say(f"  takes      {describe(setting)}")
-    say(f"  variables  {', '.join((*setting.variables, *setting.composites))}")
+        print_text(f"  shadows    {show(value)} from {layer}: {origin}")
+    print_text(f"  what       {setting.declaration.help}")
+    print_text(f"  takes      {describe(setting)}")
+    print_text(f"  variables  {', '.join((*setting.variables, *setting.composites))}")
 
 
 def _as_json(config: Config, explanation: Explanation) -> dict[str, Any]:

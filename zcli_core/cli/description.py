@@ -1,4 +1,4 @@
-"""Telling people what is installed: one description per plugin."""
+"""Descriptions of the installed plugins, for ``zcli plugins``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ _PROVIDER_HOOKS = frozenset(kind.hook for kind in KINDS)
 
 
 class PluginDescription(NamedTuple):
-    """One installed plugin, for people.
+    """One installed plugin.
 
-    ``state`` is ``"active"``, ``"available"`` (loaded, but nothing that it provides is selected), ``"installable"``
-    (the same, and nothing that it provides can be before something is installed), ``"disabled"`` or ``"broken"``;
-    ``cause`` says why it is broken. ``provides`` holds of each offer ``kind``, ``name``, ``summary``, ``missing``
-    (modules that it needs and that are not installed) and ``install`` (the command that brings them, or None).
+    Attributes:
+        state: ``"active"``; ``"available"`` (loaded, but none of its providers is selected); ``"installable"`` (none is
+            selected, and all of them need a module that is not installed); ``"disabled"``; or ``"broken"``.
+        provides: For each provider ``kind``, ``name``, ``summary``, ``missing`` (modules that are not installed) and
+            ``install`` (the command that installs them, or None).
+        cause: Why the plugin is broken, or None.
     """
 
     name: str
@@ -36,14 +38,18 @@ class PluginDescription(NamedTuple):
 
 
 def describe_plugins(host: PluginHost, config: Config | None) -> list[PluginDescription]:
-    """Every installed plugin. Without a configuration nothing is active."""
+    """Describe every installed plugin. Without a configuration, no plugin is active."""
     return [
         PluginDescription(
             record.name,
             _state(record, config),
             record.entry_point.distribution,
             record.entry_point.version,
-            [_offer(kind, provider) for kind, providers in record.providers.items() for provider in providers],
+            [
+                _describe_provider(kind, provider)
+                for kind, providers in record.providers.items()
+                for provider in providers
+            ],
             record.hooks,
             record.cause,
         )
@@ -51,7 +57,7 @@ def describe_plugins(host: PluginHost, config: Config | None) -> list[PluginDesc
     ]
 
 
-def _offer(kind: Kind, provider: Provider[Any]) -> dict[str, Any]:
+def _describe_provider(kind: Kind, provider: Provider[Any]) -> dict[str, Any]:
     return {
         "kind": kind.label,
         "name": provider.name,
@@ -64,14 +70,14 @@ def _offer(kind: Kind, provider: Provider[Any]) -> dict[str, Any]:
 def _state(record: PluginRecord, config: Config | None) -> str:
     if record.state != "loaded":
         return record.state
-    if config is not None and (_does_more_than_provide(record) or _is_selected(record, config)):
+    if config is not None and (_has_other_hooks(record) or _is_selected(record, config)):
         return "active"
     offered = [provider for providers in record.providers.values() for provider in providers]
     return "installable" if offered and all(provider.missing() for provider in offered) else "available"
 
 
-def _does_more_than_provide(record: PluginRecord) -> bool:
-    # The settings of what it provides are of no effect before that is selected.
+def _has_other_hooks(record: PluginRecord) -> bool:
+    # The settings of a provider have no effect until it is selected.
     passive = {*_PROVIDER_HOOKS, "zcli_settings"} if record.providers else _PROVIDER_HOOKS
     return not passive.issuperset(record.hooks)
 

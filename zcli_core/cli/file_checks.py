@@ -1,4 +1,4 @@
-"""What ``zcli doctor`` says about the files that the configuration is read from."""
+"""Checks of ``zcli doctor`` for the files that the configuration is read from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zcli_core.config.contract import Entry
     from zcli_core.config.settings import Setting
 
-#: Parts of the names that other programs give to variables with a secret.
+#: Parts of the names of other programs' variables that hold secrets.
 _SECRET = re.compile("SECRET|TOKEN|PASSW|PRIVATE|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
 
 
@@ -42,11 +42,11 @@ def readable_secrets(session: Session) -> Iterator[tuple[Literal["warning"], str
 
 
 def foreign_files(session: Session) -> Iterator[tuple[Literal["warning"], str]]:
-    """Yield each file that is read only because a user has named it: another user owns it or may write it."""
+    """Yield each file that another user owns or may write, and that is read only because a setting names it."""
     files = dict.fromkeys(map(_file_of, session.entries))
     for key, setting in session.config.settings.items():
         if is_path(setting) and not setting.declaration.written:
-            with contextlib.suppress(ConfigError):  # a value that cannot be used is reported already
+            with contextlib.suppress(ConfigError):  # the check of the configuration reports it
                 value = session.config.get(key)
                 files[None if value is None else str(value)] = None
     for file in files:
@@ -54,12 +54,12 @@ def foreign_files(session: Session) -> Iterator[tuple[Literal["warning"], str]]:
             with contextlib.suppress(OSError):
                 reason = why_untrusted(os.stat(place))
                 if reason is not None:
-                    yield "warning", printable(f"{file} is read because it is named, although {place} {reason}")
+                    yield "warning", printable(f"{file} is read because a setting names it, although {place} {reason}")
                     break
 
 
 def _file_of(entry: Entry) -> str | None:
-    """The file that an entry is from: the origin is its name or path, most often with a line."""
+    """Return the file that an entry is from. Its origin is the name or path of the file, usually with a line number."""
     file = os.path.join(entry.folder or "", re.sub(r":\d+$", "", entry.origin))
     return file if os.path.isabs(file) and os.path.isfile(file) else None
 

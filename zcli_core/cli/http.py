@@ -1,4 +1,4 @@
-"""``zcli http``: one request through the transport that is configured here."""
+"""``zcli http``: send one request over the configured transport."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zcli_core.cli.output import complain, json_option, print_json, say, write_bytes
+from zcli_core.cli.output import json_option, print_error, print_json, print_text, write_bytes
 from zcli_core.cli.secret_files import header_lines, secret_from_file
 from zcli_core.cli.session import comm
 from zcli_core.http.request_body import MISSING
@@ -24,9 +24,9 @@ _SCHEME = re.compile(r"[^/?#:@]*://")
 
 
 def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Split each value of an option into a name and a value: at the colon for headers, else at the equals sign.
+    """Split each value of an option into a name and a value: headers at the colon, others at the equals sign.
 
-    A value ``@FILE`` of headers stands for the lines of that file.
+    A header ``@FILE`` is replaced by the lines of that file.
     """
     separator = "="
     if parameter.name == "headers":
@@ -35,9 +35,9 @@ def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
     found = []
     for place, value in enumerate(values, 1):
         name, mark, rest = value.partition(separator)
-        if not mark or not name.strip():  # the message does not repeat the value, which may be a credential
+        if not mark or not name.strip():  # the value may be a credential, so the message does not repeat it
             which = f"number {place} of {len(values)}" if len(values) > 1 else "the value"
-            raise click.BadParameter(f"{which} must be NAME{separator}VALUE, got {len(value)} other characters")
+            raise click.BadParameter(f"{which} must be NAME{separator}VALUE, got {len(value)} characters without it")
         found.append((name.strip(), rest.strip() if separator == ":" else rest))
     return found
 
@@ -64,7 +64,7 @@ def _files(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     found = [(name, Path(path)) for name, path in pairs(ctx, parameter, values)]
     for name, path in found:
         if not path.is_file():
-            raise click.BadParameter(f"{name}: there is no file {str(path)!r}")
+            raise click.BadParameter(f"{name}: {str(path)!r} is not a file")
     return found or None
 
 
@@ -80,20 +80,37 @@ def _files(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option(
     "--body-file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help="A body that is read from this file as it is; - is standard input. Its Content-Type follows from its name.",
+    help="A file to send unchanged as the body; - is standard input. Its name determines the Content-Type.",
 )
 @click.option("-F", "--form", multiple=True, callback=pairs, help="A field of an HTML form, as name=value.")
 @click.option("--file", "files", multiple=True, callback=_files, help="A file to upload in a form, as name=PATH.")
-@click.option("-a", "--auth", callback=_credentials, help="Basic credentials, as user:password; asks for a password.")
-@click.option("--bearer", help="A token, sent as Authorization: Bearer. Other users see it: prefer --bearer-file.")
+@click.option(
+    "-a",
+    "--auth",
+    callback=_credentials,
+    help="Basic credentials, as user:password, or as user to be asked for the password.",
+)
+@click.option(
+    "--bearer",
+    help="A token for Authorization: Bearer. Other users can see it; prefer --bearer-file.",
+)
 @click.option(
     "--bearer-file", callback=secret_from_file, type=click.Path(allow_dash=True, dir_okay=False),
-    help="The same with the token from this file; - is the first line of standard input.",
+    help="A file with a token for Authorization: Bearer; - is the first line of standard input.",
 )  # fmt: skip
-@click.option("-t", "--timeout", type=click.FloatRange(min=0, min_open=True), help="Deadline in seconds.")
-@click.option("--retries", type=click.IntRange(min=0), help="How often a failed request is tried again.")
+@click.option(
+    "-t",
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds for the whole call; default http.timeout.",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    help="Retries of a failed request; default http.retries.",
+)
 @click.option("--no-follow", is_flag=True, help="Print a redirect instead of following it.")
-@click.option("-i", "--include", is_flag=True, help="Print the status and the headers before the body, as for HEAD.")
+@click.option("-i", "--include", is_flag=True, help="Print the status and the headers first; HEAD always does.")
 @click.option(
     "-o",
     "--output",
@@ -124,12 +141,12 @@ def command(
 ) -> None:
     """Send one request and print the response.
 
-    METHOD is GET if it is left out, or POST if there is a body. A URL may begin with the host, which means http://, or
-    with a port of this machine, as in :8000/path. The status is printed to standard error, and the body
-    to standard output: the exact bytes if that is a file or a program. On a terminal JSON is indented and coloured, and
-    control characters are printed as escapes such as \\x1b.
+    Without METHOD, the request is a GET, or a POST if it has a body. A URL without a scheme gets http://. A URL that
+    begins with a port, such as :8000/path, is one of this machine. The status is printed to standard error and the body
+    to standard output: the exact bytes if that is a file or a program. On a terminal, JSON is indented and coloured,
+    and control characters are printed as escapes such as \\x1b.
 
-    The exit status is 0 for any response, whatever its status, and 1 if there was none; the cause is then printed.
+    The exit status is 0 for every response. If there is no response, the reason is printed and the exit status is 1.
     """
     if len(request) > 2:
         raise click.UsageError(f"expected [METHOD] URL, got {len(request)} arguments")
@@ -142,9 +159,9 @@ def command(
     if len(credentials) > 1:
         raise click.UsageError("give one of --auth, --bearer and --bearer-file")
     if as_json and (output is not None or include):
-        raise click.UsageError("--json has the headers and the body in it: leave out --output and --include")
+        raise click.UsageError("--json prints the headers and the body already: leave out --output and --include")
     if output is not None and not output.parent.is_dir():
-        raise click.UsageError(f"--output: there is no folder {str(output.parent)!r}")
+        raise click.UsageError(f"--output: {str(output.parent)!r} is not a folder")
     method = request[0] if len(request) == 2 else "POST" if any(bodies.values()) else "GET"
     if body_file is not None and not any(name.lower() == "content-type" for name, _ in headers):
         headers += [("Content-Type", kind) for kind in guess_type(body_file)[:1] if kind]
@@ -172,7 +189,7 @@ def command(
     if response is None:
         if as_json:
             print_json({"failure": {"kind": failure.kind, "message": failure.message}} if failure else {})
-        complain(f"no response: {failure}")
+        print_error(f"no response: {failure}")
         sys.exit(1)
     if as_json:
         print_json(_as_json(response))
@@ -183,7 +200,7 @@ def command(
 
 
 def _with_scheme(url: str) -> str:
-    """Add http:// where a URL has no scheme, and localhost where it begins with a port."""
+    """Add http:// to a URL without a scheme, and localhost to a URL that begins with a port."""
     if _SCHEME.match(url):
         return url
     return f"http://localhost{url}" if url.startswith(":") else f"http://{url}"
@@ -195,7 +212,7 @@ def _read(body_file: str) -> bytes:
     try:
         return Path(body_file).read_bytes()
     except OSError as error:
-        raise click.UsageError(f"--body-file: {body_file} cannot be read: {error.strerror or error}") from error
+        raise click.UsageError(f"--body-file: cannot read {body_file}: {error.strerror or error}") from error
 
 
 def _as_json(response: HttpResponse) -> dict[str, Any]:
@@ -220,16 +237,16 @@ def _print(response: HttpResponse, include: bool, output: Path | None) -> None:
     status = printable(f"{response.status_code} {response.reason}".rstrip())
     if include:
         fields = [f"{printable(name)}: {printable(value)}" for name, value in response.headers.items()]
-        say("\n".join([f"HTTP {status}", *fields, ""]), keep="\n")
+        print_text("\n".join([f"HTTP {status}", *fields, ""]), keep="\n")
     else:
         print(f"{status}  {printable(response.url)}  {response.elapsed:.3f} s", file=sys.stderr, flush=True)
     if output is not None:
         try:
             output.write_bytes(response.content)
         except OSError as error:
-            complain(f"--output: {output} cannot be written: {error.strerror or error}")
+            print_error(f"--output: cannot write {output}: {error.strerror or error}")
             sys.exit(1)
-        complain(f"{len(response.content)} bytes written to {output}")
+        print_error(f"{len(response.content)} bytes written to {output}")
     elif not sys.stdout.isatty():
         write_bytes(response.content)
     elif response.content:
@@ -242,6 +259,6 @@ def _show(response: HttpResponse) -> None:
     text = readable_text(response)
     if text is None:
         kind = response.headers.get("content-type", "an unknown type")
-        complain(f"the body is not text ({len(response.content)} bytes, {kind}): write it to a file with -o FILE")
+        print_error(f"the body is not text ({len(response.content)} bytes, {kind}): write it to a file with -o FILE")
     else:
         click.echo(for_terminal(text))

@@ -1,4 +1,4 @@
-"""How ``zcli http`` shows the body of a response: JSON indented and in colour, other text as it is, made printable."""
+"""The body of a response as ``zcli http`` shows it: JSON indented and coloured, control characters escaped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from zcli_core.http.contract import HttpResponse
 
-#: A larger body is shown as it is, because nobody reads it and the indenting takes seconds.
+#: A larger body is not indented, because that takes seconds.
 _MAX_INDENTED = 1024 * 1024
 #: Deeper levels are not indented further, because a small body could become gigabytes of spaces.
 _MAX_DEPTH = 25
@@ -26,9 +26,9 @@ _TEXT_TYPES = re.compile(r"text/|application/(.*\+)?(json|xml|javascript|yaml|x-
 
 
 def readable_text(response: HttpResponse) -> str | None:
-    """Return a body as text, or None if it is not text, as an image is not."""
+    """Return a body as text, or None if it is binary, such as an image."""
     text = response.text
-    if "\ufffd" in text:  # some bytes did not fit the charset
+    if "\ufffd" in text:  # some bytes are invalid in the charset
         if not _TEXT_TYPES.match(response.headers.get("content-type", "")):
             return None
         text = response.content.decode(response.apparent_encoding, "replace")
@@ -36,10 +36,10 @@ def readable_text(response: HttpResponse) -> str | None:
 
 
 def for_terminal(text: str) -> str:
-    """Return the text of a body as a terminal shows it, without the line break at its end.
+    """Return the text of a body for a terminal, without the line break at its end.
 
-    JSON is indented. The characters of its numbers, names that occur twice and the order stay as they are. Colours are
-    left out if the environment variable ``NO_COLOR`` is set or ``TERM`` is ``dumb``.
+    JSON is indented. The digits of its numbers, repeated names and the order of names are kept. Colours are left out if
+    the environment variable ``NO_COLOR`` is set or ``TERM`` is ``dumb``.
     """
     if len(text) <= _MAX_INDENTED and _is_json(text):
         in_colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

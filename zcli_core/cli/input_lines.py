@@ -1,4 +1,4 @@
-"""The lines of standard input, for an event loop that must not wait for them."""
+"""The lines of standard input, read in a thread so that the event loop does not block."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _READ_SIZE = 64 * 1024
 
 
 class InputLines:
-    """Reads standard input in a thread, one line ahead, so that a large file does not fill the memory.
+    """Reads standard input in a thread, at most one line ahead, so that a large file does not fill the memory.
 
-    The thread may still wait for input when the program ends.
+    The thread may still be waiting for input when the program ends.
 
     Attributes:
-        problem: Why the input could not be read to its end; empty if it could.
+        problem: Why the input could not be read completely; empty if it could.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -28,20 +28,20 @@ class InputLines:
         threading.Thread(target=self._read, name="zcli-input", daemon=True).start()
 
     async def get(self) -> str | None:
-        """Wait for the next line; None at the end. Call :meth:`task_done` before the next one."""
+        """Wait for the next line and return it, or None at the end. Call :meth:`task_done` before the next call."""
         return await self._lines.get()
 
     def task_done(self) -> None:
-        """Let the thread go on reading."""
+        """Let the thread read the next line."""
         self._room.release()
 
     def put_back(self, line: str) -> None:
-        """Take back a line that could not be sent."""
+        """Return a line that could not be sent to the queue."""
         self._lines.put_nowait(line)
 
     @property
-    def are_left(self) -> bool:
-        """Whether lines were read that nobody took. Input that has not come yet is not counted."""
+    def has_unsent(self) -> bool:
+        """Whether lines were read and not taken by :meth:`get`. Input that has not arrived is not counted."""
         return self._has_lines or (not self._lines.empty() and self._lines.get_nowait() is not None)
 
     def _read(self) -> None:
@@ -55,7 +55,7 @@ class InputLines:
             except UnicodeDecodeError as error:
                 self.problem = f"the input is not text in {error.encoding}: byte 0x{error.object[error.start]:02x}"
             except OSError as error:
-                self.problem = f"the input cannot be read: {error.strerror or error}"
+                self.problem = f"cannot read the input: {error.strerror or error}"
             self._put(None)
         except RuntimeError:  # the event loop is closed
             return
@@ -66,10 +66,10 @@ class InputLines:
 
 
 def _blocks_of_lines() -> Iterator[list[bytes]]:
-    """Yield the lines that are complete, each time that there are some."""
+    """Yield the complete lines after each read."""
     if sys.stdin is None:
         return
-    # The buffered stream has a lock, and Python ends fatally if a thread holds it at the end of the program.
+    # Python aborts if a thread holds the lock of the buffered stream at the end of the program.
     raw = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
     pieces: list[bytes] = []
     while data := raw.read(_READ_SIZE):

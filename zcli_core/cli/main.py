@@ -1,4 +1,4 @@
-"""The command group, and the subcommands that plugins add to it."""
+"""The command ``zcli``: its own subcommands, and those that plugins add."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 import click
 
 from zcli_core import __version__
-from zcli_core.cli.output import complain, use_any_console
-from zcli_core.cli.session import load_plugins, plugins_print_elsewhere
+from zcli_core.cli.output import print_error, use_any_console
+from zcli_core.cli.session import load_plugins, plugin_output_to_stderr
 from zcli_core.errors import ConfigError
 from zcli_core.plugins.loading import describe_error
 
@@ -21,51 +21,51 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """The built-in subcommands, then those of plugins. Plugins are asked only where the answer depends on them."""
+    """The builtin subcommands and those of plugins. Plugins are loaded only for other names than builtin ones."""
 
     def __init__(self) -> None:
         super().__init__(
             name="zcli",
-            help="Look into zCLI: which plugins it found, which settings are in force, and what its parts do.",
+            help="Inspect plugins and settings; use HTTP, ports, WebSockets and local services from a terminal.",
             context_settings={"help_option_names": ["-h", "--help"]},
         )
-        self._asked_plugins = False
+        self._has_plugin_commands = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        self._ask_plugins()
+        self._add_plugin_commands()
         return sorted({*_COMMANDS, *self.commands})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _COMMANDS:
             command: click.Command = importlib.import_module(f"zcli_core.cli.{_COMMANDS[cmd_name]}").command
             return command
-        self._ask_plugins()
+        self._add_plugin_commands()
         return super().get_command(ctx, cmd_name)
 
-    def _ask_plugins(self) -> None:
-        if self._asked_plugins:
+    def _add_plugin_commands(self) -> None:
+        if self._has_plugin_commands:
             return
-        self._asked_plugins = True
-        ask = load_plugins().host.caller("zcli_commands", _report)
-        if ask is not None:
-            with plugins_print_elsewhere():
-                ask(self)
+        self._has_plugin_commands = True
+        call_hook = load_plugins().host.caller("zcli_commands", _report)
+        if call_hook is not None:
+            with plugin_output_to_stderr():
+                call_hook(self)
 
 
 def _report(plugin: str, error: BaseException) -> None:
-    complain(f"the plugin {plugin} failed in its hook zcli_commands: {describe_error(error)}")
+    print_error(f"the plugin {plugin} failed in its hook zcli_commands: {describe_error(error)}")
 
 
 def make_command() -> click.Command:
-    """Return the command ``zcli``, which asks the plugins that are installed now."""
+    """Return the command ``zcli`` for the plugins that are installed now."""
     return click.version_option(__version__, prog_name="zcli")(_Commands())
 
 
 def main() -> None:
-    """Run the command; ``python -m zCLI`` is the same. Exit status 2: the configuration cannot be used."""
+    """Run the command. The exit status is 2 if the configuration cannot be used."""
     use_any_console()
     try:
         make_command().main(prog_name="zcli")
-    except ConfigError as error:  # of a part that is made when a subcommand first uses it
-        complain(error)
+    except ConfigError as error:  # raised by a part that a subcommand uses first
+        print_error(error)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""``zcli new``: begin something of one's own."""
+"""``zcli new``: create a plugin project."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from zcli_core.cli.output import complain, say
+from zcli_core.cli.output import print_error, print_text
 from zcli_core.cli.scaffold import KINDS, Names, make_files, parse_name, write_files
 from zcli_core.cli.session import load_plugins
 from zcli_core.config.settings import RESERVED
@@ -17,29 +17,29 @@ from zcli_core.config.settings import RESERVED
 
 @click.group("new")
 def command() -> None:
-    """Begin something of your own."""
+    """Create a new project."""
 
 
 @command.command("plugin")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="What it is to provide.")
+@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="What the plugin provides.")
 @click.option(
     "--into",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=".",
-    help="The folder to make it in; the working directory if not given.",
+    help="Where to create its folder; the working directory if not given.",
 )
 def plugin(name: str, kind: str, into: Path) -> None:
-    """Write a plugin's complete distribution, zcli-NAME, that works as it comes out.
+    """Create the folder zcli-NAME with a plugin that works, its tests and its packaging.
 
-    It builds, installs and passes the contract suite of its kind; its README says what to change first. Nothing that is
-    there is overwritten.
+    The project can be built and installed, and passes the contract suite of its kind. Its README says what to change
+    first. Existing files are not overwritten.
 
     \b
-    service    a server that zCLI tells from others, starts and stops
-    http       a transport for z.comm.http_get and its like
+    service    a local server that zCLI probes, starts and stops
+    http       a transport for HTTP calls
     websocket  a transport for the WebSocket server
-    auth       who may connect to the WebSocket server
+    auth       a strategy that admits clients to the WebSocket server
     layer      a source of settings
     """
     try:
@@ -52,14 +52,14 @@ def plugin(name: str, kind: str, into: Path) -> None:
     try:
         write_files(files, folder)
     except FileExistsError as error:
-        _give_up(f"{error}; nothing was written. Take another name, or another folder with --into")
+        _fail(f"{error}; nothing was written. Choose another name, or another folder with --into")
     except OSError as error:
-        _give_up(f"{folder} cannot be written: {error.strerror or error}; nothing was left behind")
-    say(f"{folder}: {names.in_classes}, {KINDS[kind]}")
+        _fail(f"cannot write {folder}: {error.strerror or error}; nothing was written")
+    print_text(f"{folder}: {names.in_classes}, {KINDS[kind]}")
     for path in files:
-        say(f"  {path}")
+        print_text(f"  {path}")
     click.echo(
-        "\nIts README says what to change first. Next:\n"
+        "\nThe README says what to change first. Next steps:\n"
         f"  cd {shlex.quote(str(folder))}\n"
         '  python -m pip install -e ".[test]"\n'
         "  python -m pytest\n"
@@ -67,19 +67,19 @@ def plugin(name: str, kind: str, into: Path) -> None:
     )
 
 
-def _give_up(message: str) -> None:
-    complain(message)
+def _fail(message: str) -> None:
+    print_error(message)
     sys.exit(2)
 
 
 def _require_free(names: Names) -> None:
-    """Raise ValueError where a plugin of that name would stand in somebody's way."""
-    if names.identifier in (holders := dict(_holders())):
-        raise ValueError(f"{names.plain!r} is taken by {holders[names.identifier]}; take another name")
+    """Raise ValueError if an installed plugin, a setting or zCLI uses that name."""
+    if names.identifier in (taken := dict(_taken_names())):
+        raise ValueError(f"the name {names.plain!r} is used by {taken[names.identifier]}; choose another name")
 
 
-def _holders() -> Iterator[tuple[str, str]]:
-    """Every name that a plugin's section or offer cannot have here, with what has it."""
+def _taken_names() -> Iterator[tuple[str, str]]:
+    """Yield every name that a section or provider of a new plugin cannot have, and what uses it."""
     session = load_plugins()
     for key in session.config.settings:
         yield key.removeprefix("services.").partition(".")[0], f"the setting {key}"

@@ -1,4 +1,4 @@
-"""Tables for people, JSON for programs."""
+"""The output of subcommands: text and tables for users, JSON for programs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def json_option(function: _F) -> _F:
     """Add ``--json`` to a subcommand, as the argument ``as_json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text, for programs.")(function)
 
 
 def use_any_console() -> None:
-    """Let characters that the console's encoding does not have go out as escapes such as ``\\u2713``.
+    """Write characters that the console's encoding lacks as escapes such as ``\\u2713``.
 
-    This is the one place that decides it for the command ``zcli``: for its own output, the help texts of click, the
-    tables of rich and the commands of plugins.
+    This holds for all output of the command ``zcli``: its own, the help texts of click, the tables of rich and the
+    commands of plugins.
     """
     # Without a standard stream (">&-"), print() would write errors to stdout, and a socket could get its number.
     for name in ("stdin", "stdout", "stderr"):
@@ -42,25 +42,25 @@ def use_any_console() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def say(text: str, keep: str = "") -> None:
-    """Print a line that may hold text of other programs, see :func:`zcli_core.printable.printable`."""
+def print_text(text: str, keep: str = "") -> None:
+    """Print a line. Control characters other than those in ``keep`` are printed as escapes."""
     with writing():
         print(printable(text, keep), flush=True)
 
 
 def write_bytes(data: bytes) -> None:
-    """Write bytes to standard output as they are, all of them, at once."""
+    """Write bytes to standard output unchanged, and flush it."""
     with writing():
         sys.stdout.flush()
         rest = memoryview(data)
-        while rest:  # with PYTHONUNBUFFERED the stream may write only a part of them
+        while rest:  # with PYTHONUNBUFFERED, write() may write only a part
             rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
 
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """End the command with a message if standard output cannot be written. A closed pipe is left to click."""
+    """End the command with a message if standard output cannot be written. click handles a closed pipe."""
     try:
         yield
     except OSError as error:
@@ -70,18 +70,18 @@ def writing() -> Iterator[None]:
         raise click.ClickException(f"cannot write to standard output: {error.strerror or error}") from error
 
 
-def complain(message: object) -> None:
-    """Print ``zcli: `` and a message to stderr. Further lines are indented, so that none looks like another message."""
+def print_error(message: object) -> None:
+    """Print ``zcli: `` and a message to stderr. Further lines are indented, to tell them from another message."""
     print("zcli: " + re.sub(r"\n(?! )", "\n  ", printable(str(message), keep="\n")), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON; paths and other values without a JSON form as text."""
-    say(encode_json(value), keep="\n")
+    """Print a value as indented JSON. Values that JSON does not have, such as paths, are printed as text."""
+    print_text(encode_json(value), keep="\n")
 
 
 def encode_json(value: Any, indent: int | None = 2) -> str:
-    """Return JSON that is safe to print: characters that a terminal obeys or does not have are written ``\\uXXXX``."""
+    """Return JSON in which control characters and characters that the terminal lacks are written as ``\\uXXXX``."""
     import json
 
     text = json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table as all subcommands show them."""
+    """Return a table in the style of all subcommands."""
     from rich.table import Table
     from rich.text import Text
 
@@ -110,7 +110,7 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table: as wide as the terminal, or unwrapped where the output goes to a file or a program."""
+    """Print a table: as wide as the terminal, or not wrapped if the output is a file or a program."""
     from rich.console import Console
 
     table = make_table(columns, rows)
@@ -141,12 +141,12 @@ _STYLES = {
 
 
 def _styled(cell: str, text: Any) -> Any:
-    # Text takes a cell literally; a str would be searched for markup in square brackets.
+    # rich would read square brackets in a str as markup.
     return text(printable(cell), style=_STYLES.get(cell, ""))
 
 
 def show(value: Any) -> str:
-    """A setting's value as it would be written."""
+    """Return the value of a setting in the form in which a user writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:

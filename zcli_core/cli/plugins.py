@@ -1,4 +1,4 @@
-"""``zcli plugins``: what is installed, what it provides and how it fares; why it is chosen, and what it costs."""
+"""``zcli plugins``: the installed plugins, which of them a setting selects, and how long they take to load."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zcli_core.cli.output import complain, json_option, print_json, print_table, say, show
+from zcli_core.cli.output import json_option, print_error, print_json, print_table, print_text, show
 from zcli_core.cli.session import Session, load_plugins
 
 if TYPE_CHECKING:
@@ -16,26 +16,27 @@ if TYPE_CHECKING:
     from zcli_core.plugins.tracing import PluginTiming
 
 
-#: What the timings are, for people.
-_MEASURED = """\
-Wall-clock milliseconds of one start, in this process. An import counts everything that it imports for the first time,
-so that the first plugin to use a library pays for it. Hooks are the declaring ones. What the configuration selects is
-made, and imported, when it is first used: that is not in it."""
+_EXPLANATION = """\
+Wall-clock milliseconds of one start, in this process. The import of a plugin includes the libraries that no plugin
+before it has imported. Hooks are the declaring hooks. Selected providers are imported and created when they are first
+used, so they are not included."""
 
 
 @click.command("plugins")
-@click.option("--why", metavar="KEY", help="Say which plugin KEY (websocket.transport, redis) means, and who said so.")
-@click.option("--timings", is_flag=True, help="Say what importing each plugin, and asking it, took here.")
+@click.option(
+    "--why", metavar="KEY", help="Show which plugin a setting (websocket.transport) or a service (redis) uses."
+)
+@click.option("--timings", is_flag=True, help="Show how long importing each plugin and calling its hooks took.")
 @json_option
 def command(why: str | None, timings: bool, as_json: bool) -> None:
-    """List the installed plugins: what each provides, which hooks it implements, and its state.
+    """List the installed plugins, what they provide, and their state.
 
     \b
-    active       it takes part
-    available    it is loaded, but the configuration selects nothing that it provides
-    installable  the same, and something that it needs is not installed; the command is shown
-    disabled     plugins.disable names it; it was not imported
-    broken       it cannot be used; the cause is shown
+    active       in use
+    available    loaded, but the configuration selects none of its providers
+    installable  needs a package that is not installed; the command is shown
+    disabled     named by plugins.disable, and not imported
+    broken       cannot be used; the cause is shown
     """
     if why is not None and timings:
         raise click.UsageError("give --why or --timings, not both")
@@ -64,47 +65,49 @@ def _show_all(as_json: bool) -> None:
         )
         for item in plugins:
             if item.cause:
-                say("")
-                say(f"{item.name} is broken: {item.cause}")
-    _complain(session)
+                print_text("")
+                print_text(f"{item.name} is broken: {item.cause}")
+    _print_problems(session)
 
 
 def _provided(provides: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{item['kind']} {item['name']}{_lack(item['missing'], item['install'])}" for item in provides)
+    return ", ".join(
+        f"{item['kind']} {item['name']}{_missing_hint(item['missing'], item['install'])}" for item in provides
+    )
 
 
-def _lack(missing: list[str] | tuple[str, ...], install: str | None) -> str:
-    """What it takes to use something, in brackets; nothing where it can be used."""
+def _missing_hint(missing: list[str] | tuple[str, ...], install: str | None) -> str:
+    """Return the command that installs missing modules, in brackets; empty if nothing is missing."""
     return f" ({install or 'it needs ' + ' and '.join(missing)})" if missing else ""
 
 
-def _complain(session: Session) -> None:
+def _print_problems(session: Session) -> None:
     for warning in session.warnings:
-        complain(warning)
+        print_error(warning)
     if session.error is not None:
-        complain(f"the configuration cannot be used, so nothing is active: {session.error}")
+        print_error(f"no plugin is active, because the configuration cannot be used: {session.error}")
 
 
 # --- why ---
 
 
 def _show_why(key: str, as_json: bool) -> None:
-    """Exit status 1: what is selected cannot be used. 2: ``key`` selects nothing."""
+    """Show a choice. The exit status is 1 if the selected provider cannot be used, 2 if ``key`` selects none."""
     from zcli_core.plugins.explanation import explain_choice
 
     session = load_plugins()
     try:
         found = explain_choice(session.host, session.config, key)
     except ValueError as error:
-        complain(error)
+        print_error(error)
         sys.exit(2)
     if as_json:
         print_json(_as_json(found))
     else:
         _print_why(found)
-    of_others = [p for p in (session.error.problems if session.error else ()) if p not in found.problems]
-    for complaint in (*session.warnings, *found.problems, *of_others):
-        complain(complaint)
+    further = [p for p in (session.error.problems if session.error else ()) if p not in found.problems]
+    for problem in (*session.warnings, *found.problems, *further):
+        print_error(problem)
     sys.exit(1 if found.problems else 0)
 
 
@@ -123,9 +126,9 @@ def _as_json(found: ChoiceExplanation) -> dict[str, Any]:
 
 def _print_why(found: ChoiceExplanation) -> None:
     if found.setting is None:
-        say(f"{found.key}: a {found.kind}")
+        print_text(f"{found.key}: a {found.kind}")
     else:
-        say(f"{found.key} = {show(found.setting.value)}")
+        print_text(f"{found.key} = {show(found.setting.value)}")
         _print_source("set by", found.setting)
     if found.preference is not None:
         _print_source("preferred", found.preference, f"plugins.prefer = {show(found.preference.value)}, ")
@@ -142,13 +145,13 @@ def _print_source(label: str, setting: Explanation, before: str = "") -> None:
 
 
 def _print_line(label: str, text: str) -> None:
-    say(f"  {label:<11} {text}")
+    print_text(f"  {label:<11} {text}")
 
 
 def _line(item: Candidate) -> str:
     aliases = f" (or {', '.join(item.aliases)})" if item.aliases else ""
     source = f"plugin {item.plugin} of {item.distribution} {item.version}".rstrip()
-    return f"{item.name}{aliases}: {item.summary}; {source}{_lack(item.missing, item.install)}"
+    return f"{item.name}{aliases}: {item.summary}; {source}{_missing_hint(item.missing, item.install)}"
 
 
 # --- timings ---
@@ -177,9 +180,9 @@ def _show_timings(as_json: bool) -> None:
                 for item in results
             ],
         )
-        say("")
-        say(f"{_MEASURED}")
-    _complain(session)
+        print_text("")
+        print_text(_EXPLANATION, keep="\n")
+    _print_problems(session)
 
 
 def _timing_as_json(item: PluginTiming) -> dict[str, Any]:

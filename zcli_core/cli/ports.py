@@ -1,4 +1,4 @@
-"""``zcli ports``: which ports are free, and who holds the others."""
+"""``zcli ports``: which ports are available, and which processes hold the others."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from zcli_core.cli.output import json_option, print_json, print_table
 
 @click.command("ports")
 @click.argument("ports", nargs=-1, required=True, type=click.IntRange(1, 65535), metavar="PORT...")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The host whose ports are meant.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The host whose ports are checked.")
 @json_option
 def command(ports: tuple[int, ...], host: str, as_json: bool) -> None:
-    """Say of each PORT whether anything holds it and, where the system tells, what.
+    """Show which ports are available.
 
-    The exit status is 0 if all of them are available, 1 if not.
+    For a port in use, the process that holds it is shown if the system reports it. The exit status is 0 if all ports
+    are available, and otherwise 1.
     """
     from zcli_core.net.ports import port_holder, port_state
 

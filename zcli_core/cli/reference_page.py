@@ -1,4 +1,7 @@
-"""The page: Markdown, the same for the same declarations on every machine and every Python."""
+"""The page that ``zcli reference`` prints: providers, hooks, settings and variables, as Markdown.
+
+The same declarations give the same page on every machine and every Python.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.assembly import check_layer
-from zcli_core.cli.reference_source import as_markdown, escaped, first_paragraph, read_module
 from zcli_core.config.conversion import describe
 from zcli_core.config.names import OTHER_VARIABLES, OVERLAYS
 from zcli_core.plugins import hookspecs
@@ -23,13 +25,12 @@ if TYPE_CHECKING:
 _INTRODUCTION = """\
 # Reference
 
-Made from the code's own declarations by `zcli reference`, which prints it for what is installed on a machine; do not
-edit it. How to use zCLI is told in the README, how to write a plugin in CONTRIBUTING."""
+`zcli reference` makes this page from the declarations in the code, for the plugins that are installed. Do not edit it.
+README.md describes how to use zCLI, and PLUGINS.md how to write a plugin."""
 _PHASES = {
-    "declaring": "Called once for every `zCLI` object, before anything is made. One that fails costs its plugin its "
-    "place.",
-    "running": "Called when something happens. One that raises is logged with its plugin's name and changes nothing "
-    "else.",
+    "declaring": "zCLI calls these once for each `zCLI` object, at its start. If one raises, its plugin is disabled.",
+    "running": "zCLI calls these when something happens. If one raises, zCLI logs the error with the name of the "
+    "plugin, and continues.",
 }
 _LAYER_KIND = (
     "configuration layer",
@@ -38,28 +39,13 @@ _LAYER_KIND = (
     "zcli_core.config.contract.ConfigLayer",
     "zcli_core.testing.ConfigLayerContract",
 )
-#: The modules that a plugin's author imports, in the order of the page.
-CONTRACTS = (
-    "zcli_core.plugins.contract",
-    "zcli_core.config.contract",
-    "zcli_core.http.contract",
-    "zcli_core.http.messages",
-    "zcli_core.http.parts.proxies",
-    "zcli_core.websocket.contract",
-    "zcli_core.auth.contract",
-    "zcli_core.auth.parts",
-    "zcli_core.services.contract",
-    "zcli_core.services.parts.launch",
-    "zcli_core.services.parts.settings",
-    "zcli_core.net.headers",
-    "zcli_core.net.origins",
-)
-_FIELD = re.compile(r"^:(param (?P<name>\w+)|returns|raises (?P<error>\w+)):", re.MULTILINE)
+#: The head of a section in a docstring (Google style).
+_SECTION = re.compile(r"^(Args|Returns):\n", re.MULTILINE)
 
 
 def make_page(host: PluginHost, settings: Mapping[str, Setting]) -> str:
-    """The whole reference for the plugins of a host, which are loaded and have been asked, and these settings."""
-    parts = [_INTRODUCTION, *_providers(host), *_hooks(), *_settings(settings.values()), *_variables(), *_contracts()]
+    """Return the page for the plugins of a host, after their declaring hooks were called, and for these settings."""
+    parts = [_INTRODUCTION, *_providers(host), *_hooks(), *_settings(settings.values()), *_variables()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -84,11 +70,11 @@ def _providers(host: PluginHost) -> Iterator[str]:
     yield from (
         f"### {_capital(kind.plural)}\n\n"
         + _table(
-            ("name", "what", "plugin", "to be installed"),
+            ("name", "description", "plugin", "to install"),
             [
                 (
                     " or ".join(map(_code, (provider.name, *provider.aliases))),
-                    escaped(provider.summary),
+                    _escaped(provider.summary),
                     _code(record.name),
                     _code(pip_command(provider) or "") if provider.needs else "",
                 )
@@ -99,13 +85,10 @@ def _providers(host: PluginHost) -> Iterator[str]:
         for kind in KINDS
     )
     layers = sorted(host.collect("zcli_config_layers", check_layer), key=lambda found: (found[1].order, found[1].name))
-    yield "### Configuration layers, the lowest first"
+    yield "### Configuration layers, lowest order first"
     yield _table(
-        ("order", "name", "plugin", "what"),
-        [
-            (str(layer.order), layer.name, _code(plugin), first_paragraph(inspect.getdoc(type(layer))))
-            for plugin, layer in layers
-        ],
+        ("order", "name", "plugin", "description"),
+        [(str(layer.order), layer.name, _code(plugin), _first_paragraph(type(layer))) for plugin, layer in layers],
     )
 
 
@@ -127,24 +110,20 @@ def _hook(name: str, function: Any) -> str:
     # As written in the source: annotations are text here.
     signature = inspect.signature(function)
     arguments = ", ".join(f"{item.name}: {item.annotation}" for item in signature.parameters.values())
-    text = inspect.getdoc(function) or ""
-    first = _FIELD.search(text)
-    lines = [f"#### `{name}({arguments}) -> {signature.return_annotation}`", ""]
-    lines.append(as_markdown(text[: first.start()] if first else text))
-    fields = _fields(text)
-    return "\n".join([*lines, *(["", *fields] if fields else [])])
+    text, *sections = _SECTION.split(inspect.getdoc(function) or "")
+    items = [item for head, body in zip(sections[::2], sections[1::2], strict=True) for item in _items(head, body)]
+    lines = [f"#### `{name}({arguments}) -> {signature.return_annotation}`", "", _markdown(text)]
+    return "\n".join([*lines, *(["", *items] if items else [])])
 
 
-def _fields(text: str) -> list[str]:
-    """What ``:param x:``, ``:returns:`` and ``:raises E:`` say, as a list."""
-    found = list(_FIELD.finditer(text))
-    ends = [following.start() for following in found[1:]] + [len(text)]
-    lines = []
-    for field, end in zip(found, ends, strict=True):
-        name, error = field["name"], field["error"]
-        label = f"`{name}`" if name else f"raises `{error}`" if error else "gives"
-        lines.append(f"- {label}: {as_markdown(text[field.end() : end])}")
-    return lines
+def _items(head: str, body: str) -> Iterator[str]:
+    """The items of a docstring's section as a list: ``name: text`` of ``Args``, the text of ``Returns``."""
+    if head == "Returns":
+        yield f"- returns: {_markdown(body)}"
+        return
+    for item in re.split(r"\n(?=\S)", inspect.cleandoc(body)):
+        name, _, text = item.partition(":")
+        yield f"- `{name}`: {_markdown(text)}"
 
 
 # --- settings ---
@@ -153,18 +132,18 @@ def _fields(text: str) -> list[str]:
 def _settings(settings: Iterable[Setting]) -> Iterator[str]:
     yield "## Settings"
     yield (
-        "A variable sets it in the environment and in `.zEnv`; in every other layer it goes by its key. The value of a "
-        "secret is shown nowhere. A setting that restricts limits what others may do: a misspelt name of it stops the "
-        "part that it belongs to. So does one of a secret."
+        "In the environment and in `.zEnv`, a variable sets a setting. All other layers use its key. zCLI never shows "
+        "the value of a secret. Settings marked (restricts) limit what others may do. If the name of such a setting or "
+        "of a secret is misspelt, the part that it belongs to does not start."
     )
     sections: dict[type, list[Setting]] = {}
     for setting in settings:
         sections.setdefault(setting.section, []).append(setting)
     for section, members in sections.items():
         yield f"### {_code(members[0].section.section_name) or 'At the top'}"
-        yield f"{first_paragraph(inspect.getdoc(section))} Declared by {_code(members[0].provider)}."
+        yield f"{_first_paragraph(section)} Declared by {_code(members[0].provider)}."
         yield _table(
-            ("setting", "what", "takes", "default", "variables"),
+            ("setting", "description", "type", "default", "variables"),
             [_setting_row(setting) for setting in members],
         )
 
@@ -174,7 +153,7 @@ def _setting_row(setting: Setting) -> tuple[str, ...]:
     mark = " (secret)" if setting.secret else " (restricts)" if setting.restricts else ""
     return (
         _code(setting.key),
-        escaped(setting.declaration.help) + mark,
+        _escaped(setting.declaration.help) + mark,
         describe(setting),
         _default(setting.default),
         ", ".join(_code(name) for name in names),
@@ -191,35 +170,32 @@ def _default(value: Any) -> str:
 
 
 def _variables() -> Iterator[str]:
-    yield "### Variables that are no settings"
+    yield "### Other variables"
     variables = {
         **OTHER_VARIABLES,
         f"ZCLI_{OVERLAYS.upper()}": 'overlays for deployments, as JSON: `{"Production": {"http": {"timeout": 20}}}`',
     }
-    yield _table(("variable", "what"), [(_code(name), what) for name, what in variables.items()])
-
-
-# --- contracts ---
-
-
-def _contracts() -> Iterator[str]:
-    yield "## Contracts"
-    yield "What a plugin hands in, and what it is handed. Import each from its module."
-    for module in CONTRACTS:
-        document = read_module(module)
-        yield f"### `{document.name}`"
-        yield document.text
-        for item in document.contents:
-            is_class = item.declaration.startswith("class ")
-            yield f"#### {_code(item.declaration if is_class else item.name)}"
-            if not is_class:
-                yield _code(item.declaration)
-            yield item.text
-            if item.members:
-                yield "\n".join(f"- {_code(m.declaration)}{f': {m.text}' if m.text else ''}" for m in item.members)
+    yield _table(("variable", "description"), [(_code(name), what) for name, what in variables.items()])
 
 
 # --- Markdown ---
+
+
+def _first_paragraph(documented: type) -> str:
+    return _markdown((inspect.getdoc(documented) or "").partition("\n\n")[0])
+
+
+def _markdown(text: str) -> str:
+    """A docstring's text on one line, with its roles and literals as Markdown writes them."""
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text)
+    return _escaped(" ".join(text.replace("``", "`").split()))
+
+
+def _escaped(text: str) -> str:
+    """Text in which Markdown and HTML give a meaning only to what is between backticks."""
+    pieces = text.split("`")
+    pieces[::2] = [piece.replace("<", "&lt;").replace("*", r"\*") for piece in pieces[::2]]
+    return "`".join(pieces)
 
 
 def _capital(text: str) -> str:

@@ -1,8 +1,8 @@
-"""A new plugin's distribution, made from the templates.
+"""Create the project of a new plugin from the templates.
 
-A template is a folder of real files of a plugin called *skeleton*. What is in ``common`` goes into every distribution;
-each other folder is a kind's own. Making a distribution replaces that word, in paths and texts, and a few values in
-``<<...>>``; a file that is in both is the common one, with the kind's own in the place of its line ``<<kind>>``.
+A template is a folder with the files of a plugin called *skeleton*. Every project gets the files of ``common`` and
+those of its kind. The word *skeleton* in paths and texts is replaced, and the values in ``<<...>>``. If a file is in
+both folders, the file of the kind replaces the line ``<<kind>>`` of the common file.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST_NAME = 50
 _KIND_LINE = re.compile(r"^.*<<kind>>.*\n", re.MULTILINE)
 
-#: What each kind of plugin is, in one clause that follows its name.
+#: A description of each kind of plugin, to follow the name of the plugin.
 KINDS: Mapping[str, str] = {
-    "service": "a service that zCLI asks how it is, starts and stops",
+    "service": "a service that zCLI probes, starts and stops",
     "http": "an HTTP transport for zCLI",
     "websocket": "a WebSocket transport for zCLI",
     "auth": "an auth strategy for zCLI's WebSocket server",
@@ -44,44 +44,45 @@ class Names(NamedTuple):
 
     @property
     def distribution(self) -> str:
-        """What pip installs: ``zcli-message-queue``."""
+        """The name of the distribution: ``zcli-message-queue``."""
         return f"zcli-{self.plain}"
 
     @property
     def identifier(self) -> str:
-        """What configuration and code call it: ``message_queue``."""
+        """The name in configuration and code: ``message_queue``."""
         return self.plain.replace("-", "_")
 
     @property
     def package(self) -> str:
-        """What is imported: ``zcli_message_queue``."""
+        """The name of the package: ``zcli_message_queue``."""
         return f"zcli_{self.identifier}"
 
     @property
     def in_classes(self) -> str:
-        """What its classes begin with: ``MessageQueue``."""
+        """The prefix of its classes: ``MessageQueue``."""
         return "".join(part[:1].upper() + part[1:] for part in self.plain.split("-"))
 
 
 def parse_name(text: str) -> Names:
-    """The names that follow from what somebody typed; ``zcli-`` in front may be there or not.
+    """Return the names of a plugin from the text that the user typed, with or without ``zcli-`` in front.
 
-    :raises ValueError: it is no name for a plugin; the message says what is wrong and suggests another.
+    Raises:
+        ValueError: The text is not a valid name. The message says why and suggests another.
     """
     plain = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
     if not _NAME.fullmatch(plain):
         near = _nearest_name(plain)
         raise ValueError(
-            f"{text!r} is no name for a plugin: it takes lower-case letters, digits and single hyphens between them, "
-            "and begins with a letter" + (f"; how about {near!r}?" if near else "")
+            f"a plugin's name must be lower-case letters, digits and single hyphens, and begin with a letter, "
+            f"got {text!r}" + (f"; did you mean {near!r}?" if near else "")
         )
     if len(plain) > _LONGEST_NAME:
-        raise ValueError(f"the name has {len(plain)} characters; a plugin's has at most {_LONGEST_NAME}")
+        raise ValueError(f"a plugin's name must have at most {_LONGEST_NAME} characters, got {len(plain)}")
     names = Names(plain)
     if keyword.iskeyword(plain):
-        raise ValueError(f"{plain!r} is a word of Python's own, and could not stand in z.config.{plain}")
+        raise ValueError(f"{plain!r} is a keyword of Python, so z.config.{plain} is invalid; choose another name")
     if find_spec(names.package) is not None:
-        raise ValueError(f"there is a package {names.package} in this Python already; take another name")
+        raise ValueError(f"a package {names.package} is already installed; choose another name")
     return names
 
 
@@ -92,13 +93,14 @@ def _nearest_name(text: str) -> str | None:
 
 
 def make_files(kind: str, names: Names) -> dict[str, str]:
-    """The texts of the distribution's files by their paths, with ``/`` between folders.
+    """Return the texts of the project's files by path, with ``/`` between folders.
 
-    :raises ValueError: a class of the plugin would have the name of one that its own code uses.
+    Raises:
+        ValueError: A class of the plugin would have the name of a class that its code imports.
     """
     common, own = _read(_COMMON), _read(kind)
     texts = {path: _join(common.get(path), own.get(path, "")) for path in sorted({*common, *own})}
-    _require_fresh_classes(texts, names)
+    _require_distinct_classes(texts, names)
     values = {
         "zcli-skeleton": names.distribution,
         "skeleton": names.identifier,
@@ -123,7 +125,7 @@ def _read(folder: str) -> dict[str, str]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    # Installers compile whatever ends with .py.
+    # Installers compile the templates, because their names end with .py.
     return (file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
 
 
@@ -131,31 +133,32 @@ def _join(common: str | None, own: str) -> str:
     return own if common is None else _KIND_LINE.sub(lambda _: own, common)
 
 
-def _require_fresh_classes(texts: Mapping[str, str], names: Names) -> None:
+def _require_distinct_classes(texts: Mapping[str, str], names: Names) -> None:
     words = {word for path, text in texts.items() if path.endswith(".py") for word in re.findall(r"\w+", text)}
     for word in sorted(words):
         own = word.replace("Skeleton", names.in_classes)
         if own != word and own in words:
             raise ValueError(
-                f"a plugin called {names.plain!r} would have a class {own}, which its code knows as another"
+                f"a plugin named {names.plain!r} would define {own}, which its code imports; choose another name"
             )
 
 
 def write_files(files: Mapping[str, str], folder: Path) -> None:
-    """Write a new folder, all of it or nothing.
+    """Write a new folder, completely or not at all.
 
-    :raises FileExistsError: something of that name is there, or came while this was writing; it is left as it is.
-    :raises OSError: it cannot be written; nothing is left behind.
+    Raises:
+        FileExistsError: The folder exists. It is not changed.
+        OSError: The folder cannot be written. No files remain.
     """
     if os.path.lexists(folder):
-        raise FileExistsError(f"{folder} is there already")
+        raise FileExistsError(f"{folder} already exists")
     fresh = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     fresh.mkdir()
     try:
         for path, text in files.items():
             file = fresh / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            # The folder's owner may put a link to another folder in our place: what is there is not overwritten.
+            # The owner of the parent folder may replace ours by a link, so existing files are not overwritten.
             with file.open("x", encoding="utf-8", newline="\n") as stream:
                 stream.write(text)
         _move(fresh, folder)
@@ -165,10 +168,10 @@ def write_files(files: Mapping[str, str], folder: Path) -> None:
 
 
 def _move(fresh: Path, folder: Path) -> None:
-    """Give the folder its name, unless that is taken: renaming replaces no file and no folder that holds anything."""
+    """Rename the folder to its final name. rename() does not replace a file or a folder that is not empty."""
     try:
         fresh.rename(folder)
     except OSError as error:
         if os.path.lexists(folder):
-            raise FileExistsError(f"{folder} is there already") from error
+            raise FileExistsError(f"{folder} already exists") from error
         raise

@@ -1,6 +1,6 @@
-"""Secrets for a command from a file or from standard input.
+"""Options that read a secret from a file or from standard input.
 
-Every user of a machine can read the arguments of a running program, and a shell keeps them in its history.
+All users of a machine can read the arguments of a running program, and the shell saves them in its history.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import click
 
-#: A longer file was not meant.
+#: No secret or list of headers is larger.
 _MAX_BYTES = 64 * 1024
 
 
 def secret_from_file(ctx: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
-    """Return the one line that a file has, for an option whose value is a path; None if the option was not given.
+    """Return the only line of the file that an option names, or None if the option was not given.
 
-    ``-`` is the first line of standard input, whose other lines are left to the command. On a terminal that line is
-    asked for, and not shown.
+    The path ``-`` stands for the first line of standard input; the command reads the other lines. On a terminal, zcli
+    asks for the line and does not show it.
     """
     if path is None:
         return None
@@ -28,7 +28,7 @@ def secret_from_file(ctx: click.Context, parameter: click.Parameter, path: str |
     try:
         text = (_first_line() if path == "-" else _read(path)).decode("ascii").strip("\r\n")
     except OSError as error:
-        raise click.BadParameter(f"{path} cannot be read: {error.strerror or error}") from error
+        raise click.BadParameter(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError:
         text = ""
     if not text or "\n" in text:
@@ -37,7 +37,7 @@ def secret_from_file(ctx: click.Context, parameter: click.Parameter, path: str |
 
 
 def header_lines(path: str) -> list[str]:
-    """Return the lines of a file of headers, without empty ones.
+    """Return the lines of a file of headers, except empty lines.
 
     Raises:
         click.BadParameter: The file cannot be read.
@@ -45,7 +45,7 @@ def header_lines(path: str) -> list[str]:
     try:
         return [line for line in _read(path).decode("latin-1").splitlines() if line.strip()]
     except OSError as error:
-        raise click.BadParameter(f"{path} cannot be read: {error.strerror or error}") from error
+        raise click.BadParameter(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _read(path: str) -> bytes:
@@ -54,7 +54,7 @@ def _read(path: str) -> bytes:
 
 
 def _first_line() -> bytes:
-    """Read up to the first line break, and no further: the rest may be messages or a body."""
+    """Read up to the first line break only, because the rest may be messages or a body."""
     line = b""
     while len(line) < _MAX_BYTES and (byte := os.read(0, 1)) not in (b"", b"\n"):
         line += byte

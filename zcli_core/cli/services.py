@@ -1,4 +1,4 @@
-"""``zcli services``: which local services run, and starting and stopping them."""
+"""``zcli services``: show, start, stop and restart local services."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zcli_core.cli.output import complain, json_option, make_table, print_json, print_table
+from zcli_core.cli.output import json_option, make_table, print_error, print_json, print_table
 from zcli_core.cli.session import comm
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ _Row = tuple[str, ...]
 @json_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Show which local services run, or how one is; start, stop or restart one.
+    """Show the status of all local services.
 
     \b
-    ready        it answers in its own protocol and would serve a client
-    not ready    it answers, but is starting up or the like
-    stopped      nothing listens there
-    unreachable  there is no way to its address
-    silent       something accepts connections and does not say what it is
-    foreign      another protocol answered there
-    unusable     its plugin fails, its settings cannot be used, or two plugins provide it
+    ready        the service answers its protocol and accepts clients
+    not ready    it answers, but accepts no clients now, for example while it starts
+    stopped      no process listens on its port
+    unreachable  no connection to its address could be made
+    silent       a process accepts connections and does not answer
+    foreign      a server of another protocol answers
+    unusable     its plugin failed, or its settings cannot be used
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -51,7 +51,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 
 def _watch(facade: Comm) -> None:
-    """Show the table at once and fill in each row when its service has answered."""
+    """Show the table at once, and fill in each row when its service was probed."""
     from rich.console import Console
     from rich.live import Live
 
@@ -60,11 +60,11 @@ def _watch(facade: Comm) -> None:
     rows: dict[str, _Row] = {name: (name, "...", "", "", "", "") for name in facade.services.names}
     with Live(make_table(_COLUMNS, rows.values()), console=Console(highlight=False)) as live:
 
-        def ask(name: str) -> None:
+        def probe(name: str) -> None:
             rows[name] = _row(facade.services.report(name))
             live.update(make_table(_COLUMNS, rows.values()), refresh=True)
 
-        map_concurrently(ask, facade.services.names)
+        map_concurrently(probe, facade.services.names)
 
 
 def _row(status: ServiceStatus) -> _Row:
@@ -72,20 +72,24 @@ def _row(status: ServiceStatus) -> _Row:
     login = {True: "needed", False: "not needed", None: ""}[status["needs_auth"]]
     port = "" if status["port"] is None else f":{status['port']}"
     address = f"{info['host']}:{info['port']}" if info else port
-    stranger = "" if status["owner_trusted"] else f"another user, {status['owner']}, runs it"
-    detail = "; ".join(filter(None, (status.get("error"), stranger)))
+    owner = "" if status["owner_trusted"] else f"another user, {status['owner']}, runs it"
+    detail = "; ".join(filter(None, (status.get("error"), owner)))
     return (status["service"], status["state"], address, status["version"] or "", login, detail)
 
 
 _OPTIONS = {
-    "data-dir": click.option("--data-dir", type=click.Path(), help="Data folder of a server that zCLI starts itself."),
-    "timeout": click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that it may take."),
-    "port": click.option("--port", type=click.IntRange(1, 65535), help="Its port; services.NAME.port if not given."),
+    "data-dir": click.option("--data-dir", type=click.Path(), help="Data folder of a server that zCLI starts."),
+    "timeout": click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Seconds to wait at most.",
+    ),
+    "port": click.option("--port", type=click.IntRange(1, 65535), help="Port; services.NAME.port if not given."),
 }
 
 
 def _options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the argument NAME, ``--json`` and the options of these names to a subcommand."""
+    """Add the argument NAME, ``--json`` and the named options to a subcommand."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         for option in (json_option, *(_OPTIONS[name] for name in names), click.argument("name")):
@@ -98,7 +102,7 @@ def _options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
 @command.command("status")
 @_options("data-dir", "port")
 def status(name: str, as_json: bool, **options: Any) -> None:
-    """Show how NAME is. The exit status is 0 if it is ready, and 1 if it is not."""
+    """Show the status of the service NAME. The exit status is 0 if it is ready, and otherwise 1."""
     facade = comm()
     try:
         found = facade.services.status(name, **options)
@@ -115,28 +119,36 @@ def status(name: str, as_json: bool, **options: Any) -> None:
 
 @command.command("start")
 @_options("data-dir", "timeout", "port")
-@click.option("--launcher", help="What starts it: auto, systemd, debian-cluster, homebrew, windows-service or local.")
+@click.option(
+    "--launcher", help="What starts the service: auto, systemd, debian-cluster, homebrew, windows-service or local."
+)
 def start(name: str, as_json: bool, **options: Any) -> None:
-    """Start NAME and wait until it is ready. One that is ready already is left alone."""
+    """Start the service NAME and wait until it is ready. A service that is ready is not changed."""
     _change("start", name, as_json, options)
 
 
 @command.command("stop")
 @_options("data-dir", "timeout", "port")
 def stop(name: str, as_json: bool, **options: Any) -> None:
-    """Stop NAME, the way it was started, and wait until it is gone."""
+    """Stop the service NAME and wait until it has stopped.
+
+    The launcher that started the service stops it.
+    """
     _change("stop", name, as_json, options)
 
 
 @command.command("restart")
 @_options("data-dir", "timeout", "port")
 def restart(name: str, as_json: bool, **options: Any) -> None:
-    """Stop NAME and start it the same way."""
+    """Restart the service NAME and wait until it is ready.
+
+    The launcher that started the service stops and starts it.
+    """
     _change("restart", name, as_json, options)
 
 
 def _change(action: str, name: str, as_json: bool, options: dict[str, Any]) -> None:
-    """Do it, say how the service is now, and end with status 0 if it succeeded and 1 if not."""
+    """Start, stop or restart a service and show its status; end with status 1 if that failed."""
     from rich.console import Console
 
     facade = comm()
@@ -156,5 +168,5 @@ def _change(action: str, name: str, as_json: bool, options: dict[str, Any]) -> N
     elif done:
         print_table(_COLUMNS, [_row(status)])
     if not done:
-        complain(failure)
+        print_error(failure)
         sys.exit(1)

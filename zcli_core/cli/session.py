@@ -1,4 +1,4 @@
-"""What a subcommand works with: the plugins and the configuration, as a script in this folder would have them."""
+"""The plugins and the configuration of a subcommand: those that a script in this folder would have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from zcli_core.assembly import assemble
-from zcli_core.cli.output import complain
+from zcli_core.cli.output import print_error
 from zcli_core.comm import Comm
 from zcli_core.config import Config
 from zcli_core.errors import ConfigError
@@ -22,42 +22,44 @@ if TYPE_CHECKING:
 
 
 class Session(NamedTuple):
-    """The plugin host and the configuration, with what to warn of.
+    """The plugin host, the configuration and the warnings about them.
 
-    Where ``error`` says that the configuration cannot be used, ``config`` is what could be made out of it.
+    If ``error`` is set, ``config`` lacks the values that cannot be used.
     """
 
     host: PluginHost
     config: Config
     warnings: list[str]
     error: ConfigError | None
-    #: What the layers gave, as they gave it.
+    #: The entries of all layers, not converted.
     entries: list[Entry]
 
 
 def load_plugins(observe: Observer | None = None) -> Session:
-    """Load what is installed. A configuration that cannot be used is reported in the session, not raised."""
+    """Load the installed plugins and the configuration. An invalid configuration is reported in ``error``."""
     host = PluginHost(observe=observe)
-    with plugins_print_elsewhere():
+    with plugin_output_to_stderr():
         config, problems, warnings, entries = assemble(host, {})
     return Session(host, config, warnings, ConfigError(problems) if problems else None, entries)
 
 
-def plugins_print_elsewhere() -> contextlib.AbstractContextManager[object]:
-    """While plugins are asked: what one prints goes to stderr, for our own output may be JSON for a program."""
+def plugin_output_to_stderr() -> contextlib.AbstractContextManager[object]:
+    """Send to stderr what plugins print, because the output of the command may be JSON for a program."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
 def load(*, to_show: bool = False) -> tuple[PluginHost, Config]:
-    """Load what is installed and configured; ends the program with status 2 if the configuration cannot be used.
+    """Load the plugins and the configuration; end the program with status 2 if the configuration is invalid.
 
-    ``to_show``: the command only shows the configuration. A file that is not trusted is reported, and is not used.
+    Args:
+        to_show: The command only shows the configuration, so it continues if a file is not trusted. The file is
+            reported and not used.
     """
     session = load_plugins()
     for warning in session.warnings:
-        complain(warning)
+        print_error(warning)
     if session.error is not None:
-        complain(f"{session.error}")
+        print_error(f"{session.error}")
         if not (to_show and all(isinstance(problem, UntrustedProblem) for problem in session.error.problems)):
             sys.exit(2)
     return session.host, session.config
@@ -70,7 +72,7 @@ class _SecurityWarnings(logging.Handler):
 
 
 def comm() -> Comm:
-    """The facade, for a subcommand that uses it. Its log shows security warnings: the subcommand says what happened."""
+    """Return the facade for a subcommand. Its log shows only security warnings; the subcommand reports the rest."""
     host, config = load()
     log = logging.getLogger("zcli.command")
     if not log.handlers:

@@ -8,17 +8,18 @@ import click
 
 from zcli_core.cli.output import json_option, print_json
 
-#: As many as HS256 takes for a secret (RFC 7518, section 3.2); more than anybody can guess.
+#: The least that HS256 allows for a secret (RFC 7518, section 3.2), and too many to guess.
 _BYTES = 32
 
 
 @click.command("token")
 @json_option
 def command(as_json: bool) -> None:
-    """Print a new random token of 43 characters: letters, digits, - and _.
+    """Print a new random token.
 
-    It has 256 random bits, and suits websocket.token, the tokens of websocket.tokens and jwt.secret. Nothing is stored.
-    These commands append a token to the .zEnv of the current folder, and let only its owner read it:
+    It has 256 random bits, in 43 characters: letters, digits, - and _. Use it for websocket.token, websocket.tokens or
+    jwt.secret. It is not stored anywhere. These commands append a token to the .zEnv of the current folder, and let
+    only its owner read the file:
 
     \b
     echo "WEBSOCKET_TOKEN=$(zcli token)" >> .zEnv

@@ -1,4 +1,4 @@
-"""``zcli ws``: serve a WebSocket with the settings in force here, or talk to one from the terminal."""
+"""``zcli ws``: run a WebSocket server with the settings in force, or connect to a server from the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 
 from zcli_core.cli.http import pairs
 from zcli_core.cli.input_lines import InputLines
-from zcli_core.cli.output import complain, say, write_bytes
+from zcli_core.cli.output import print_error, print_text, write_bytes
 from zcli_core.cli.secret_files import secret_from_file
 from zcli_core.cli.session import comm
 from zcli_core.errors import ZCLIError
@@ -27,53 +27,53 @@ if TYPE_CHECKING:
     from zcli_core.http.contract import Url
     from zcli_core.websocket.contract import Message
 
-#: 1005 is a close frame without a code, which says no more than that the server is done (RFC 6455, section 7.1.5).
-_ORDINARY = (1000, 1001, 1005)
+#: Close codes of a normal end. 1005 is a close frame without a code (RFC 6455, section 7.1.5).
+_NORMAL_CODES = (1000, 1001, 1005)
 _CLOSE_TIMEOUT = 5.0
 _LONGEST_WAIT = 1e6
 
 
 @click.group("ws")
 def command() -> None:
-    """Serve a WebSocket, or talk to one."""
+    """Run a WebSocket server, or connect to one."""
 
 
 @command.command("serve")
-@click.option("--host", help="The address to listen on, instead of websocket.host.")
-@click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of websocket.port; 0 picks a free one.")
-@click.option("--broadcast", is_flag=True, help="Pass each message on to all other clients instead of sending it back.")
+@click.option("--host", help="The address to listen on; websocket.host if not given.")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port; websocket.port if not given; 0 picks one.")
+@click.option("--broadcast", is_flag=True, help="Send each message to all other clients instead of back.")
 def serve(host: str | None, port: int | None, broadcast: bool) -> None:
-    """Serve until Ctrl+C: send each message back, and print messages, connects and disconnects.
+    """Run a WebSocket server until Ctrl+C. It sends each message back.
 
-    Every setting of the section websocket applies; `zcli config websocket` shows them. Control characters in what
-    clients send are printed as escapes such as \\x1b.
+    Messages, connects and disconnects are printed; control characters in them appear as escapes such as \\x1b. The
+    settings of the section websocket apply; `zcli config websocket` shows them.
     """
     facade = comm()
     server = facade.websocket
 
     async def handle(websocket: Any, message: Message) -> None:
-        print_line(f"{_name(websocket)}: {_shown(message)}")
+        print_line(f"{client_label(websocket)}: {_shown(message)}")
         if broadcast:
             await server.broadcast(message, exclude=websocket)
         else:
             await websocket.send(message)
 
-    def _name(websocket: Any) -> str:
+    def client_label(websocket: Any) -> str:
         info = server.auth.get_client_info(websocket)
         address = "{}:{}".format(*info["address"]) if info["address"] else "a client"
         return f"{info['identity']} at {address}" if info["identity"] else address
 
     async def connected(websocket: Any) -> None:
-        print_line(f"{_name(websocket)} connected; clients: {server.client_count}")
+        print_line(f"{client_label(websocket)} connected; clients: {server.client_count}")
 
     async def disconnected(websocket: Any) -> None:
         reason = f" ({websocket.close_reason})" if websocket.close_reason else ""
-        print_line(f"{_name(websocket)} disconnected: {websocket.close_code}{reason}")
+        print_line(f"{client_label(websocket)} disconnected: {websocket.close_code}{reason}")
 
     try:
         server.start(host, port, handle, on_connect=connected, on_disconnect=disconnected)
     except (ZCLIError, ValueError) as error:
-        complain(error)
+        print_error(error)
         sys.exit(2)
     finally:
         facade.close()
@@ -81,24 +81,29 @@ def serve(host: str | None, port: int | None, broadcast: bool) -> None:
 
 @command.command("connect")
 @click.argument("url")
-@click.option("--token", help="Send this token as Authorization: Bearer. Other users see it: prefer --token-file.")
+@click.option(
+    "--token",
+    help="A token for Authorization: Bearer. Other users can see it; prefer --token-file.",
+)
 @click.option(
     "--token-file", callback=secret_from_file, type=click.Path(allow_dash=True, dir_okay=False),
-    help="The same with the token from this file; - is the first line of standard input.",
+    help="A file with a token for Authorization: Bearer; - is the first line of standard input.",
 )  # fmt: skip
 @click.option(
     "-H", "--header", "headers", multiple=True, callback=pairs,
     help="A header, as 'Name: value'. @FILE reads one from each line of a file.",
 )  # fmt: skip
-@click.option("--origin", help="Send this Origin, as a page of that site would.")
-@click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Trust this certificate for wss://.")
+@click.option("--origin", help="The Origin header to send, such as https://example.com.")
+@click.option(
+    "--ca-file", type=click.Path(exists=True, dir_okay=False), help="PEM file of the authority to trust for wss://."
+)
 @click.option(
     "--max-size", type=click.IntRange(min=1), default=16 * 1024 * 1024, show_default=True,
     help="Largest message that is accepted, in bytes.",
 )  # fmt: skip
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=1.0, show_default=True,
-    help="Seconds to wait for further messages once the input has ended.",
+    help="Seconds to wait for further messages after the end of the input.",
 )  # fmt: skip
 def connect(
     url: str,
@@ -110,14 +115,14 @@ def connect(
     max_size: int,
     wait: float,
 ) -> None:
-    """Send each line of input to URL (ws:// or wss://) and print the messages that come back.
+    """Connect to a server at URL (ws:// or wss://).
 
-    The command ends when the server closes the connection, when the input has ended and nothing more comes, or with
-    Ctrl+C. The exit status is 0 if the connection was closed with 1000, 1001 or no code, and 1 if it was refused,
-    broken, closed with another code or could not be made.
+    Each line of the input is sent, and the messages of the server are printed. The command ends when the server closes
+    the connection, when the input has ended and no more messages arrive, or with Ctrl+C. The exit status is 0 if the
+    connection was closed with code 1000, 1001 or none, and otherwise 1.
 
-    Messages are written as they are to a file or a program; on a terminal, control characters are printed as escapes.
-    No token is sent unless an option or the URL gives one.
+    A file or a program gets the messages unchanged; on a terminal, control characters are printed as escapes. A token
+    is sent only if an option or the URL contains it.
     """
     from zcli_core.cli.ws_client import ClientError, read_url
 
@@ -132,11 +137,11 @@ def connect(
     try:
         code = asyncio.run(_talk(address, _checked(fields), ca_file, max_size, wait))
     except ClientError as error:
-        complain(printable(str(error)))
+        print_error(printable(str(error)))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(0 if code in _ORDINARY else 1)
+    sys.exit(0 if code in _NORMAL_CODES else 1)
 
 
 def _credentials(token: str | None, user_info: tuple[str, str] | None) -> Iterator[tuple[str, str]]:
@@ -144,7 +149,7 @@ def _credentials(token: str | None, user_info: tuple[str, str] | None) -> Iterat
     from zcli_core.http.contract import Headers, HttpRequest, Url
 
     if token is not None and user_info is not None:
-        raise click.UsageError("credentials in the URL and --token were given: give one of them")
+        raise click.UsageError("give credentials in the URL or --token, not both")
     if token is None and user_info is None:
         return
     request = HttpRequest("GET", Url("http", "", 80, "/"), Headers())
@@ -167,12 +172,12 @@ def _checked(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, max_size: int, wait: float) -> int:
-    """Connect, send the input, print what comes, and say how it ended; the close code."""
+    """Connect, send the input, print messages and how the connection ended; return the close code."""
     from zcli_core.cli.ws_client import Client, Ending
 
-    with _sigint(signal.default_int_handler):  # that of asyncio.run() waits for calls that block
+    with _sigint(signal.default_int_handler):  # the handler of asyncio.run() would wait for blocking calls
         client = await Client.connect(url, headers, ca_file, max_size)
-    complain(f"connected to ws{url.redacted().removeprefix('http')}")
+    print_error(f"connected to ws{url.redacted().removeprefix('http')}")
     lines = InputLines(asyncio.get_running_loop())
     with _first_ctrl_c() as interrupted:
         printing = asyncio.ensure_future(_print_messages(client))
@@ -183,7 +188,7 @@ async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, m
             if sending.done():
                 await _wait_for_silence(client, min(wait, _LONGEST_WAIT), {printing, stopping})
             if not printing.done():
-                client.begin_close()
+                client.send_close()
                 await asyncio.wait({printing}, timeout=_CLOSE_TIMEOUT)
             if printing.done():
                 printing.result()
@@ -192,12 +197,12 @@ async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, m
                 task.cancel()
             await asyncio.gather(printing, sending, stopping, return_exceptions=True)
             await client.disconnect()
-    ending = client.ending or Ending(1006, "the server did not respond to the close", by_server=False)
+    ending = client.ending or Ending(1006, "the server did not reply to the close frame", by_server=False)
     by = " by the server" if ending.by_server else ""
     reason = f" ({printable(ending.reason)})" if ending.reason else ""
-    complain(f"closed{by}: {ending.code}{reason}; messages: {client.sent} sent, {client.received} received")
-    if lines.problem or (lines.are_left and not interrupted.is_set()):
-        complain(lines.problem or "the connection ended before all of the input was sent")
+    print_error(f"closed{by}: {ending.code}{reason}; messages: {client.sent} sent, {client.received} received")
+    if lines.problem or (lines.has_unsent and not interrupted.is_set()):
+        print_error(lines.problem or "the connection ended before all of the input was sent")
         return 1006
     return ending.code
 
@@ -205,8 +210,8 @@ async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, m
 async def _print_messages(client: Client) -> None:
     async for message in client.messages():
         if sys.stdout.isatty():
-            say(f"< {_shown(message)}", keep="\n\t")
-        else:  # click.echo() would leave out what looks like a colour
+            print_text(f"< {_shown(message)}", keep="\n\t")
+        else:  # click.echo() would remove ANSI colour codes
             write_bytes(f"{_shown(message)}\n".encode(sys.stdout.encoding, "backslashreplace"))
 
 
@@ -214,33 +219,33 @@ async def _send_lines(client: Client, lines: InputLines) -> None:
     while (line := await lines.get()) is not None:
         if not await client.send(line):
             lines.put_back(line)
-            await asyncio.Event().wait()  # what the server sent before the end is still being printed
+            await asyncio.Event().wait()  # until _print_messages has printed the last messages
         lines.task_done()
 
 
 async def _wait_for_silence(client: Client, seconds: float, until: set[asyncio.Future[Any]]) -> None:
-    client.heard_at = time.monotonic()
-    while not any(task.done() for task in until) and (left := client.heard_at + seconds - time.monotonic()) > 0:
+    client.last_message_at = time.monotonic()
+    while not any(task.done() for task in until) and (left := client.last_message_at + seconds - time.monotonic()) > 0:
         await asyncio.wait(until, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 
 @contextlib.contextmanager
 def _first_ctrl_c() -> Iterator[asyncio.Event]:
-    """Set an event at the first Ctrl+C; a second one ends the program at once."""
+    """Set an event at the first Ctrl+C; a second Ctrl+C ends the program at once."""
     loop = asyncio.get_running_loop()
     interrupted = asyncio.Event()
 
-    def note(*_: object) -> None:
+    def set_event(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         loop.call_soon_threadsafe(interrupted.set)
 
-    with _sigint(note):
+    with _sigint(set_event):
         yield interrupted
 
 
 @contextlib.contextmanager
 def _sigint(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Handle Ctrl+C in this way, unless it is ignored, as it is for a background job of a shell script."""
+    """Set the handler of Ctrl+C, unless Ctrl+C is ignored, as in a background job of a shell script."""
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, handler)

@@ -1,4 +1,4 @@
-"""The WebSocket client of ``zcli ws connect``: one connection in an event loop, wsproto for the protocol."""
+"""The WebSocket client of ``zcli ws connect``, with wsproto for the protocol."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from zcli_core.net import connecting
 from zcli_core.net.tls import client_context
 
 _TIMEOUT = 10.0
-_PERHAPS = "(is it a ws:// address?)"
-_NO_HANDSHAKE = f"it closed the connection during the TLS handshake {_PERHAPS}"
-#: What OpenSSL says of bytes that are not TLS.
-_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+_HINT = "(is it a ws:// address?)"
+_NO_HANDSHAKE = f"the server closed the connection during the TLS handshake {_HINT}"
+#: OpenSSL's errors for bytes that are not TLS.
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 _READ_SIZE = 64 * 1024
 #: Pongs are not sent while this many bytes wait for a server that does not read.
 _MAX_WAITING = 64 * 1024
 
 
 class ClientError(Exception):
-    """The connection could not be made; the message says why."""
+    """The connection could not be made; the message holds the reason."""
 
 
 class Ending(NamedTuple):
-    """How a connection ended: the close code, the reason (empty if there is none), and which side closed it."""
+    """How a connection ended: the close code, the close reason (may be empty) and which side closed it."""
 
     code: int
     reason: str
@@ -53,9 +53,10 @@ class Ending(NamedTuple):
 
 
 def read_url(text: str) -> tuple[Url, UserInfo | None]:
-    """Parse a WebSocket URL: the same URL with http or https, and the user and the password in it.
+    """Parse a WebSocket URL; return it with the scheme http or https, and its user and password.
 
-    Raises ValueError if the text is not a ``ws://`` or ``wss://`` URL.
+    Raises:
+        ValueError: The text is not a ``ws://`` or ``wss://`` URL.
     """
     scheme, _, rest = text.strip().partition("://")
     if scheme.lower() not in ("ws", "wss"):
@@ -72,26 +73,26 @@ def _scheme_only(text: str) -> str:
 
 
 class Client:
-    """A connection that is open once :meth:`connect` returns it.
+    """An open connection, made by :meth:`connect`.
 
     Attributes:
-        sent, received: Messages so far.
-        heard_at: When the last message came, as :func:`time.monotonic` counts.
+        sent, received: The number of messages.
+        last_message_at: The arrival of the last message, on the clock :func:`time.monotonic`.
         ending: How the connection ended; None while it is open.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_size: int) -> None:
         self.sent = 0
         self.received = 0
-        self.heard_at = time.monotonic()
+        self.last_message_at = time.monotonic()
         self.ending: Ending | None = None
         self._reader = reader
         self._writer = writer
         self._max_size = max_size
         self._protocol = WSConnection(ConnectionType.CLIENT)
         self._early: list[Event] = []
-        #: The message that has begun and not ended; text as UTF-8.
-        self._begun = bytearray()
+        #: The fragments of an incomplete message; text as UTF-8.
+        self._partial = bytearray()
 
     @classmethod
     async def connect(cls, url: Url, headers: Sequence[tuple[str, str]], ca_file: str | None, max_size: int) -> Client:
@@ -100,16 +101,16 @@ class Client:
         Args:
             url: As :func:`read_url` returns it.
             headers: Sent with the upgrade request.
-            ca_file: PEM file of the authorities to trust for ``wss://``; the system's if None.
-            max_size: Bytes that a message may have; a larger one closes the connection with 1009.
+            ca_file: PEM file of the authorities to trust for ``wss://``; None for those of the system.
+            max_size: Size limit of a message in bytes. A larger message closes the connection with 1009.
 
         Raises:
-            ClientError: There is no connection.
+            ClientError: The connection could not be made.
         """
         deadline = time.monotonic() + _TIMEOUT
         plain: socket.socket | None = None
         try:
-            # They block the event loop, which has nothing else to do yet.
+            # These calls block, but no other task runs yet.
             plain = connecting.connect(connecting.resolve(url.host, url.port, deadline), deadline)
             context = client_context(ca_file) if url.scheme == "https" else None
             name = url.host.partition("%")[0].rstrip(".") if context else None
@@ -121,14 +122,14 @@ class Client:
                 if isinstance(error, ConnectionError):
                     error = OSError(_NO_HANDSHAKE)
             if isinstance(error, (OSError, connecting.NoConnectionError, asyncio.TimeoutError)):
-                raise ClientError(f"cannot connect to {url.host}:{url.port}: {_why(error)}") from error
+                raise ClientError(f"cannot connect to {url.host}:{url.port}: {_reason(error)}") from error
             raise
         client = cls(reader, writer, max_size)
         try:
             await asyncio.wait_for(client._upgrade(url, headers), max(connecting.remaining(deadline), 1.0))
         except (OSError, ProtocolError, asyncio.TimeoutError) as error:
             await client._abort()
-            raise ClientError(f"the server did not respond as a WebSocket server does: {_why(error)}") from error
+            raise ClientError(f"the server did not complete the handshake: {_reason(error)}") from error
         except BaseException:
             await client._abort()
             raise
@@ -147,7 +148,7 @@ class Client:
                     raise ClientError(f"the server refused with HTTP status {event.status_code}{_location(event)}")
 
     async def messages(self) -> AsyncIterator[str | bytes]:
-        """Yield the messages until the connection ends. Pings are answered while this is awaited."""
+        """Yield the messages until the connection ends, and answer pings."""
         events: Iterable[Event] = self._early
         while self.ending is None:
             for event in events:
@@ -164,25 +165,25 @@ class Client:
             try:
                 events = list(await self._receive())
             except ProtocolError as error:
-                self._fail(1002, f"the server broke the protocol: {error}")
+                self._fail(1002, f"protocol error of the server: {error}")
             except OSError as error:
-                self.ending = Ending(1006, f"the connection broke: {_why(error)}", by_server=True)
+                self.ending = Ending(1006, f"connection lost: {_reason(error)}", by_server=True)
 
     def _collect(self, event: TextMessage | BytesMessage) -> str | bytes | None:
-        self.heard_at = time.monotonic()
-        # Not a list of pieces: each of them would take more memory than a fragment of a few bytes.
-        self._begun += event.data.encode() if isinstance(event.data, str) else event.data
-        if len(self._begun) > self._max_size:
+        self.last_message_at = time.monotonic()
+        # One bytearray, because small fragments in a list would take many times their size.
+        self._partial += event.data.encode() if isinstance(event.data, str) else event.data
+        if len(self._partial) > self._max_size:
             self._fail(1009, f"a message is larger than {self._max_size} bytes (--max-size)")
             return None
         if not event.message_finished:
             return None
-        message, self._begun = bytes(self._begun), bytearray()
+        message, self._partial = bytes(self._partial), bytearray()
         self.received += 1
         return message.decode() if isinstance(event, TextMessage) else message
 
     def _pong(self, event: Ping) -> None:
-        # A pong for the latest ping is enough (RFC 6455, section 5.5.3).
+        # A later pong also answers this ping (RFC 6455, section 5.5.3).
         if self._writer.transport.get_write_buffer_size() < _MAX_WAITING:
             self._try_to_write(event.response())
 
@@ -190,7 +191,7 @@ class Client:
         by_server = self._protocol.state is ConnectionState.REMOTE_CLOSING
         if by_server:
             self._try_to_write(event.response())
-        reason = event.reason or ("the connection broke" if event.code == 1006 else "")
+        reason = event.reason or ("connection lost" if event.code == 1006 else "")
         self.ending = Ending(int(event.code), reason, by_server or event.code == 1006)
 
     def _fail(self, code: int, reason: str) -> None:
@@ -198,7 +199,7 @@ class Client:
         self.ending = Ending(code, reason, by_server=False)
 
     async def send(self, text: str) -> bool:
-        """Send a text message, and wait while the server does not read; whether the connection is still open."""
+        """Send a text message; wait while the server does not read. Return False if the connection has ended."""
         if self.ending is None and self._try_to_write(TextMessage(data=text)):
             with contextlib.suppress(OSError):
                 await self._writer.drain()
@@ -206,12 +207,12 @@ class Client:
                 return True
         return False
 
-    def begin_close(self) -> None:
-        """Send a close frame with 1000; :meth:`messages` ends when the server has responded to it."""
+    def send_close(self) -> None:
+        """Send a close frame with code 1000; :meth:`messages` ends when the server replies."""
         self._try_to_write(CloseConnection(code=1000))
 
     async def disconnect(self) -> None:
-        """Let the server close the socket first (RFC 6455, section 7.1.1), and close it after a second at most."""
+        """Wait up to a second for the server to close the socket (RFC 6455, section 7.1.1), then close it."""
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             await asyncio.wait_for(self._read_to_the_end(), 1.0)
         await self._abort()
@@ -222,7 +223,7 @@ class Client:
             await asyncio.wait_for(self._writer.wait_closed(), 1.0)
 
     async def _read_to_the_end(self) -> None:
-        # A socket that is closed with something unread in it sends a reset, and our close frame may be lost.
+        # Closing a socket with unread data sends a reset, which may discard our close frame.
         while await self._reader.read(_READ_SIZE):
             pass
 
@@ -248,8 +249,8 @@ def _location(event: RejectConnection) -> str:
     return "" if found is None else f", which redirects to {found.decode('latin-1')}"
 
 
-def _why(error: BaseException) -> str:
-    """The reason that an error states, in a clause."""
+def _reason(error: BaseException) -> str:
+    """Return the reason of an error as a clause."""
     if isinstance(error, connecting.NoConnectionError):
         error = error.cause
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
@@ -257,8 +258,8 @@ def _why(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
-        if error.reason in _NO_TLS:
-            return f"it does not speak TLS on this port {_PERHAPS}"
+        if error.reason in _NOT_TLS:
+            return f"the server does not use TLS on this port {_HINT}"
         return f"no secure connection: {error.reason.replace('_', ' ').lower()}"
     if isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, socket.gaierror)) and error.errno:
         return os.strerror(error.errno)

@@ -12,7 +12,7 @@ from zcli_core.errors import ConfigError
 from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
-    from zcli_core.config.sections import Http, Plugins, WebSocket
+    from zcli_core.config.sections import Http, Plugins, Services, WebSocket
 
 _S = TypeVar("_S", bound=Section)
 
@@ -24,11 +24,13 @@ class Config:
     """
 
     if TYPE_CHECKING:
+        deployment: str
+        logger: str
+        title: str | None
         http: Http
         plugins: Plugins
+        services: Services
         websocket: WebSocket
-        deployment: str
-        title: str | None
 
     def __init__(self, settings: Mapping[str, Setting], resolution: Resolution) -> None:
         self._settings = settings

@@ -267,5 +267,10 @@ class Services(Section, name="services"):
     probe_timeout: float = setting(1.0, "timeout of a status probe of a service, in seconds", above=0)
     start_timeout: float = setting(30.0, "how long zCLI waits for a service to start or stop, in seconds", above=0)
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return the section of one service, such as ``config.services.redis``."""
+
 
 CORE_SECTIONS: tuple[type[Section], ...] = (Application, Plugins, Http, WebSocket, Services)

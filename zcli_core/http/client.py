@@ -36,11 +36,8 @@ from zcli_core.last_failure import LastFailure
 from zcli_core.printable import printable
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from zcli_core.config.sections import Http
     from zcli_core.http.multipart import Files
-    from zcli_core.http.options import RequestOptions
 
 RequestHook = Callable[[HttpRequest], Any]
 ResponseHook = Callable[[HttpRequest, "HttpResponse | HttpFailure"], Any]
@@ -115,36 +112,7 @@ class HttpClient:
     ) -> HttpResponse | None:
         """Send a request and return the response, or None if there is none.
 
-        Args:
-            method: ``"GET"`` or any other, in upper or lower case.
-            url: An ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication; logs and errors
-                do not show them.
-            params: Names and values that are added to the URL's query, or an encoded query as str. A value is str, int,
-                float, bool (sent as ``true`` or ``false``), bytes, an enum member (its value is sent), a date, time or
-                datetime (ISO 8601), a UUID or a Decimal. An iterable of these repeats the name; None leaves it out.
-            data: The body. A dict or list is sent as JSON, str as UTF-8, bytes unchanged. A file opened in binary mode
-                or an iterable of bytes is read while it is sent. A file is sent up to the size that it has now.
-            json: The body, any value that JSON can hold. ``json=None`` sends ``null``.
-            form: Names and values as for ``params``, sent as an HTML form sends them.
-            files: Files by field name, sent as multipart/form-data, together with ``form`` if that is given. A file is
-                bytes, str, a Path, a file opened in binary mode, or a tuple (file name, content[, content type]). If
-                the file name is None, the tuple is a form field. An empty ``files`` sends ``form`` as multipart.
-            headers: Header fields. None as a value leaves out a header that zCLI would send.
-            auth: (user, password) for Basic, a str for Bearer, or a function that takes the
-                :class:`~zcli_core.http.contract.HttpRequest` and changes its headers.
-            timeout: Seconds for the whole call: connecting, sending, redirects, retries and the last byte of the body.
-                The default is ``http.timeout`` (10). A pair (connect, read) limits each attempt instead: ``connect``
-                seconds until the connection is made, ``read`` seconds from then to the last byte. The whole call then
-                has ``http.timeout``, or as long as all its attempts need if that is longer.
-            retries: How often a request that failed, or got the status 429, 502, 503 or 504, is sent again. The default
-                is ``http.retries`` (0). Retry-After is respected if the timeout allows it.
-            retry_all_methods: Send POST and PATCH again too; the server may then carry them out twice. The default is
-                ``http.retry_all_methods`` (False).
-            follow_redirects: False returns a redirect as the response.
-
-        Raises:
-            TypeError, ValueError: An argument is invalid. Nothing was sent.
-            OSError: A file to send cannot be read.
+        :meth:`zcli_core.comm.Comm.http_request` describes the arguments and the errors.
         """
         started = time.monotonic()
         if unknown:
@@ -208,97 +176,6 @@ class HttpClient:
         if self._on_response is not None:
             self._on_response(request, response)
         return response
-
-    def get(
-        self,
-        url: str,
-        params: Pairs | str | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        data: Data | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """GET a URL; see :meth:`request` for the arguments."""
-        return self.request("GET", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def post(
-        self,
-        url: str,
-        data: Data | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        params: Pairs | str | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """POST to a URL; see :meth:`request` for the arguments."""
-        return self.request("POST", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def put(
-        self,
-        url: str,
-        data: Data | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        params: Pairs | str | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """PUT to a URL; see :meth:`request` for the arguments."""
-        return self.request("PUT", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def patch(
-        self,
-        url: str,
-        data: Data | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        params: Pairs | str | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """PATCH a URL; see :meth:`request` for the arguments."""
-        return self.request("PATCH", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def delete(
-        self,
-        url: str,
-        params: Pairs | str | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        data: Data | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """DELETE a URL; see :meth:`request` for the arguments."""
-        return self.request("DELETE", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def head(
-        self,
-        url: str,
-        params: Pairs | str | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        data: Data | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """Request the status and headers of a URL without the body; see :meth:`request` for the arguments."""
-        return self.request("HEAD", url, params=params, data=data, headers=headers, timeout=timeout, **options)
-
-    def options(
-        self,
-        url: str,
-        params: Pairs | str | None = None,
-        headers: HeadersLike | None = None,
-        timeout: Timeout | None = None,
-        *,
-        data: Data | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> HttpResponse | None:
-        """Request the methods that a URL allows; see :meth:`request` for the arguments."""
-        return self.request("OPTIONS", url, params=params, data=data, headers=headers, timeout=timeout, **options)
 
     def use_transport(self, transport: HttpTransport) -> None:
         """Send all later requests over this transport instead of the one that ``http.transport`` selects.

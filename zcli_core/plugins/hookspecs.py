@@ -1,7 +1,7 @@
 """Every hook of zCLI, by phase.
 
-A plugin is a module (or any object) named in the entry-point group ``zcli``. It states the contract version it
-was written for and implements what it needs of the hooks below, each with as few of the arguments as it likes::
+A plugin is a module (or any object) named in the entry-point group ``zcli``. It states the contract version that it
+was written for. It implements the hooks that it needs. An implementation names only the arguments that it uses::
 
     from zcli_core import hookimpl
     from zcli_core.plugins.contract import Context, Provider
@@ -12,8 +12,9 @@ was written for and implements what it needs of the hooks below, each with as fe
     def zcli_http_transports():
         return [Provider("mine", "my own transport", make_transport)]
 
-Declaring hooks are called once for every ``zCLI`` object, before anything is made. Running hooks are called when
-something happens. If one raises, the error is logged with its plugin's name and changes nothing else.
+Declaring hooks are called once for each ``zCLI`` object, at its start. (``zcli_config_layers`` is called twice if the
+plugin is also named in the group ``zcli.first``.) Running hooks are called when something happens. If one raises, zCLI
+logs the error with the name of the plugin, and continues.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from zcli_core.http.contract import HttpFailure, HttpRequest, HttpResponse, HttpTransport
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.services.contract import ServiceBackend
+    from zcli_core.types import ServiceStatus
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Transport as WebSocketTransport
 
@@ -46,18 +48,18 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 
 
 def declaring(function: _F) -> _F:
-    """Mark the specification of a hook that is asked, at the start, what its plugin brings."""
+    """Mark the specification of a hook that is called at the start and returns what its plugin provides."""
     function.phase = "declaring"  # type: ignore[attr-defined]
     return hookspec(function)
 
 
 def running(function: _F) -> _F:
-    """Mark the specification of a hook that is told what happens."""
+    """Mark the specification of a hook that is called when something happens."""
     function.phase = "running"  # type: ignore[attr-defined]
     return hookspec(function)
 
 
-#: Marks a function as the implementation of the hook of its name.
+#: Marks a function as the implementation of the hook that has the function's name.
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
@@ -66,10 +68,11 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @declaring
 def zcli_settings() -> Iterable[type[Section]]:  # type: ignore[empty-body]
-    """Declare settings sections of the plugin's own.
+    """Declare the settings of the plugin.
 
-    :returns: classes derived from :class:`zcli_core.config.settings.Section`. Validation, environment
-        variables, ``zcli config`` and suggestions follow from them.
+    Returns:
+        Classes derived from :class:`zcli_core.config.settings.Section`. zCLI derives validation, environment
+        variables, ``zcli config`` and suggestions from them.
     """
 
 
@@ -77,48 +80,54 @@ def zcli_settings() -> Iterable[type[Section]]:  # type: ignore[empty-body]
 def zcli_config_layers() -> Iterable[ConfigLayer]:  # type: ignore[empty-body]
     """Declare configuration layers.
 
-    :returns: objects of :class:`zcli_core.config.contract.ConfigLayer`; ``order`` places each among the
-        built-in ones (defaults 0, machine 100, environment 200, .zEnv 300, zSpark 400), higher wins.
+    Returns:
+        Objects of :class:`zcli_core.config.contract.ConfigLayer`. ``order`` places each of them among the builtin
+        layers (defaults 0, machine 100, environment 200, .zEnv 300, zSpark 400). A higher order wins.
     """
 
 
 @declaring
 def zcli_http_transports() -> Iterable[Provider[HttpTransport]]:  # type: ignore[empty-body]
-    """Declare HTTP transports; ``http.transport`` selects one by name.
+    """Declare HTTP transports. The setting ``http.transport`` selects one by name.
 
-    :returns: providers of :class:`zcli_core.http.contract.HttpTransport`.
+    Returns:
+        Providers of :class:`zcli_core.http.contract.HttpTransport`.
     """
 
 
 @declaring
 def zcli_websocket_transports() -> Iterable[Provider[WebSocketTransport]]:  # type: ignore[empty-body]
-    """Declare WebSocket transports; ``websocket.transport`` selects one by name.
+    """Declare WebSocket transports. The setting ``websocket.transport`` selects one by name.
 
-    :returns: providers of :class:`zcli_core.websocket.contract.Transport`.
+    Returns:
+        Providers of :class:`zcli_core.websocket.contract.Transport`.
     """
 
 
 @declaring
 def zcli_auth_strategies() -> Iterable[Provider[AuthStrategy]]:  # type: ignore[empty-body]
-    """Declare auth strategies; ``websocket.auth`` selects some by name, in the order in which they are asked.
+    """Declare auth strategies. The setting ``websocket.auth`` selects some by name, in the order in which they run.
 
-    :returns: providers of :class:`zcli_core.auth.contract.AuthStrategy`.
+    Returns:
+        Providers of :class:`zcli_core.auth.contract.AuthStrategy`.
     """
 
 
 @declaring
 def zcli_service_backends() -> Iterable[Provider[ServiceBackend]]:  # type: ignore[empty-body]
-    """Declare services that can be asked how they are, and started and stopped; all of them are in use, by name.
+    """Declare service backends: how to probe, start and stop a service. All of them are in use, by name.
 
-    :returns: providers of :class:`zcli_core.services.contract.ServiceBackend`.
+    Returns:
+        Providers of :class:`zcli_core.services.contract.ServiceBackend`.
     """
 
 
 @declaring
 def zcli_commands(cli: click.Group) -> None:
-    """Add subcommands to ``zcli``. Called only by the command line.
+    """Add subcommands to ``zcli``. Only the command line calls this hook.
 
-    :param cli: the command group; ``cli.add_command(my_command)``.
+    Args:
+        cli: The command group; ``cli.add_command(my_command)``.
     """
 
 
@@ -127,64 +136,71 @@ def zcli_commands(cli: click.Group) -> None:
 
 @running
 def zcli_ready(app: zCLI) -> None:
-    """A ``zCLI`` object is complete and about to be handed to the script.
+    """Run when a ``zCLI`` object is complete, before the script gets it.
 
-    :param app: that object; its configuration, log and ``comm`` can be used.
+    Args:
+        app: The object. Its configuration, log and ``comm`` can be used.
     """
 
 
 @running
 def zcli_closing(app: zCLI) -> None:
-    """A ``zCLI`` object is about to be closed: by ``close()``, the end of its ``with`` block or of the program.
+    """Run before a ``zCLI`` object is closed: by ``close()``, or at the end of its ``with`` block or of the program.
 
-    :param app: that object, everything still in working order.
+    Args:
+        app: The object. Everything in it still works.
     """
 
 
 @running
 def zcli_http_request(request: HttpRequest, context: Context) -> None:
-    """An HTTP request is about to be sent. Called once per call, before redirects and retries.
+    """Run before an HTTP request is sent, once for each call: redirects and retries do not run it again.
 
-    :param request: its method, URL, headers and body; headers may be added or changed.
-    :param context: the configuration and the log of the ``zCLI`` object that sends it.
+    Args:
+        request: The method, URL, headers and body. Headers may be added or changed.
+        context: The configuration and the log of the ``zCLI`` object that sends the request.
     """
 
 
 @running
 def zcli_http_response(request: HttpRequest, outcome: HttpResponse | HttpFailure, context: Context) -> None:
-    """An HTTP call has ended.
+    """Run when an HTTP call has ended.
 
-    :param request: the request as it was given to ``zcli_http_request``.
-    :param outcome: the response, whatever its status, or the failure that prevented one; both have ``elapsed``.
-    :param context: the configuration and the log of the ``zCLI`` object that made the call.
+    Args:
+        request: The request that ``zcli_http_request`` got.
+        outcome: The response, with any status, or the failure that prevented one. Both have ``elapsed``.
+        context: The configuration and the log of the ``zCLI`` object that made the call.
     """
 
 
 @running
 def zcli_websocket_opened(connection: ServerConnection, context: Context) -> None:
-    """A WebSocket client has been let in. Called in the event loop's thread: it must not block.
+    """Run when a WebSocket client is admitted. Runs in the event loop's thread, so it must not block.
 
-    :param connection: the connection, open; ``on_connect`` and the handler follow.
-    :param context: the configuration and the log of the ``zCLI`` object that serves it.
+    Args:
+        connection: The open connection. ``on_connect`` and the handler follow.
+        context: The configuration and the log of the ``zCLI`` object that serves the client.
     """
 
 
 @running
 def zcli_websocket_closed(connection: ServerConnection, code: int, reason: str, context: Context) -> None:
-    """A WebSocket connection is gone; once for every ``zcli_websocket_opened``. It must not block either.
+    """Run when a WebSocket connection has ended, once for each ``zcli_websocket_opened``. It must not block.
 
-    :param connection: the connection; nothing can be sent any more.
-    :param code: the close code of whoever closed first (RFC 6455, 7.4); 1006 where nobody sent one.
-    :param reason: the reason that came with it; for 1006, what happened.
-    :param context: the configuration and the log of the ``zCLI`` object that served it.
+    Args:
+        connection: The connection. It cannot send any more.
+        code: The close code of the side that closed first (RFC 6455, section 7.4), or 1006 if no side sent one.
+        reason: The close reason of that side. With code 1006, the cause.
+        context: The configuration and the log of the ``zCLI`` object that served the client.
     """
 
 
 @running
-def zcli_service_changed(name: str, status: dict[str, Any], context: Context) -> None:
-    """A service was started, stopped or restarted through this ``zCLI`` object.
+def zcli_service_changed(name: str, status: ServiceStatus, context: Context) -> None:
+    """Run when this ``zCLI`` object has started, stopped or restarted a service.
 
-    :param name: the service's name, whatever alias was used.
-    :param status: how it is now, as ``service_status(name)`` gives it.
-    :param context: the configuration and the log of that ``zCLI`` object.
+    Args:
+        name: The name of the service, also if the script used an alias.
+        status: The status of the service after the change, as ``service_status(name)`` returns it.
+        context: The configuration and the log of the ``zCLI`` object.
     """

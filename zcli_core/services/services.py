@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 from zcli_core.config.sections import Services as ServicesSection
 from zcli_core.errors import ConfigError
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.services.launchers.context import LaunchContext
     from zcli_core.types import ConnectionInfo, ServiceStatus
-
-#: The default of a name that may be left out. None cannot be the default, because it is an invalid name.
-ALL: Final = object()
 
 _Folder = str | os.PathLike[str]
 
@@ -70,32 +67,25 @@ class Services:
 
     # --- status ---
 
-    @overload
-    def status(self, name: str, *, port: int | None = None, data_dir: _Folder | None = None) -> ServiceStatus: ...
-
-    @overload
-    def status(self) -> dict[str, ServiceStatus]: ...
-
-    def status(
-        self, name: Any = ALL, *, port: int | None = None, data_dir: _Folder | None = None
-    ) -> ServiceStatus | dict[str, ServiceStatus]:
-        """Return the status of a service; without a name, the status of every service by name, probed concurrently.
-
-        :class:`~zcli_core.types.ServiceStatus` explains the keys.
+    def status(self, name: str, *, port: int | None = None, data_dir: _Folder | None = None) -> ServiceStatus:
+        """Return the status of a service. :class:`~zcli_core.types.ServiceStatus` explains the keys.
 
         Args:
-            name: the name or alias of a service.
-            port: its port; by default where this object started it, else ``services.<name>.port``.
-            data_dir: its data folder, if it was started with a data folder; the default is as for ``port``.
+            name: The name or an alias of the service.
+            port: The port to probe. If not given, the port that this object started the service on, or else
+                ``services.<name>.port``.
+            data_dir: The data folder of the service, if it was started with one. As for ``port`` if not given.
 
         Raises:
-            ValueError: no plugin provides a service of that name.
-            ConfigError: the named service cannot be used, or several plugins provide it.
+            ValueError: No plugin provides a service of that name.
+            ConfigError: The settings of the service cannot be used, or several plugins provide it.
         """
-        if name is ALL:
-            return dict(zip(self.names, map_concurrently(self.report, self.names), strict=True))
         backend = self._backends.get(name)
         return self._status(backend, self._locate(backend, port, data_dir))
+
+    def statuses(self) -> dict[str, ServiceStatus]:
+        """Return the status of every service by name. All services are probed at the same time."""
+        return dict(zip(self.names, map_concurrently(self.report, self.names), strict=True))
 
     def report(self, name: str) -> ServiceStatus:
         """Return the status of one service without raising: an error of its plugin becomes the status."""
@@ -131,7 +121,7 @@ class Services:
 
     def health_check_all(self) -> dict[str, bool]:
         """Return whether each service is ready, by name."""
-        return {name: status["ready"] for name, status in self.status().items()}
+        return {name: status["ready"] for name, status in self.statuses().items()}
 
     def _status(self, backend: ServiceBackend, location: Location) -> ServiceStatus:
         target = location.target

@@ -7,4 +7,4 @@ with zCLI(settings) as z:
     address = f"http://127.0.0.1:{z.comm.find_free_port()}/"
     for _ in range(2):
         print(z.comm.http_get(address), "-", z.comm.http.last_failure.kind)
-    print("left alone" in z.comm.http.last_failure.message)
+    print("gets no request" in z.comm.http.last_failure.message)

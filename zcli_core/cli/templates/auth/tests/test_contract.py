@@ -1,4 +1,4 @@
-"""What zCLI asks of every auth strategy, under fault too, held against this one."""
+"""zCLI's contract suite for auth strategies, faults included."""
 
 from typing import ClassVar
 
@@ -8,9 +8,9 @@ from zcli_skeleton import zcli_auth_strategies
 
 
 class TestSkeleton(AuthStrategyContract):
-    """The provider is the one that the hook offers; requests show a key in either place."""
+    """Tests the provider that the hook returns, with keys in the header and in the URL."""
 
     strategy = zcli_auth_strategies()[0]
     settings: ClassVar = {"skeleton": {"keys": {"alice": "a-key-of-hers"}}}
     accepted = (make_request(headers={"X-API-Key": "a-key-of-hers"}), make_request(query="key=a-key-of-hers"))
-    rejected = (make_request(headers={"X-API-Key": "a-key-of-nobody"}), make_request(query="key=a-key-of-nobody"))
+    rejected = (make_request(headers={"X-API-Key": "an-unknown-key"}), make_request(query="key=an-unknown-key"))

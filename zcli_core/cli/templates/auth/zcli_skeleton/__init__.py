@@ -1,6 +1,6 @@
 """Skeleton: API keys for zCLI's WebSocket server.
 
-This module is imported at every start of every script, so it stays tiny: what is heavy is imported by the functions.
+Every start of every script imports this module, so it is small. The functions import the other modules.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def zcli_settings() -> list[type[Section]]:
 
 @hookimpl
 def zcli_auth_strategies() -> list[Provider[AuthStrategy]]:
-    """Offer the strategy; ``websocket.auth`` selects it by its name."""
+    """Provide the strategy; ``websocket.auth`` selects it by its name."""
     return [Provider("skeleton", "an API key, in a header or in the URL", _strategy)]
 
 

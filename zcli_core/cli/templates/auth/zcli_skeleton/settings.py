@@ -1,4 +1,4 @@
-"""What the strategy has to know."""
+"""The settings of the strategy."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ class Skeleton(Section, name="skeleton"):
 
     keys: Mapping[str, str] = setting({}, "API keys by the name of their holder", secret=True)
     header: str = setting("X-API-Key", "header that carries a key")
-    parameter: str = setting("key", "query parameter that carries one, for pages in a browser")
+    parameter: str = setting("key", "query parameter that carries a key, for pages in a browser")

@@ -1,4 +1,4 @@
-"""The strategy: whoever shows a configured API key is its holder."""
+"""The strategy: a client with a configured API key is identified as its holder."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from zcli_skeleton.settings import Skeleton
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Request
 
-#: A longer key is neither configured nor compared.
+#: The longest key, in bytes.
 MAX_LENGTH = 4096
 
 
 class SkeletonStrategy:
-    """Identifies a client by the one key that it shows. Two keys, even the same one twice, are none."""
+    """Identifies a client by its API key. A request with two keys, even equal ones, is rejected."""
 
-    never_blocks = True  # so it is asked in the event loop's thread; without this, in a thread of its own
+    never_blocks = True  # so it runs in the event loop's thread; without this, in another thread
 
     def __init__(self, keys: Mapping[str, str], header: str, parameter: str) -> None:
         self._keys = [(holder, key.encode()) for holder, key in keys.items()]
@@ -31,26 +31,26 @@ class SkeletonStrategy:
         self._parameter = parameter.encode()
 
     def authenticate(self, request: Request) -> Verdict:
-        """Compare what the request shows with every key, in a time that tells nothing about them."""
+        """Compare the key of the request with all keys, in constant time."""
         shown = list(self._shown(request))
         if not shown:
-            return None  # nothing of ours; the next strategy is asked
+            return None  # no API key; the next strategy runs
         if len(shown) > 1:
             return Rejected("more than one key was given")
         (key,) = shown
         if not 0 < len(key) <= MAX_LENGTH:
-            return Rejected(f"the key has {len(key)} bytes; one has 1 to {MAX_LENGTH}")
+            return Rejected(f"a key must have 1 to {MAX_LENGTH} bytes, got {len(key)}")
         found = None
-        for holder, known in self._keys:  # every one of them, found or not
+        for holder, known in self._keys:  # compare all, also after a match
             if hmac.compare_digest(key, known):
                 found = holder
         if found is None:
-            return Rejected("the key is not a configured one")  # a cause never quotes what was shown
+            return Rejected("the key is not configured")  # a cause never contains a key
         return Identified(found)
 
     def _shown(self, request: Request) -> Iterator[bytes]:
         for value in request.headers.get_all(self._header):
-            yield value.strip().encode("latin-1")  # the bytes as they came
+            yield value.strip().encode("latin-1")  # the bytes that the client sent
         for part in request.query.split("&"):
             name, _, value = part.partition("=")
             if unquote_to_bytes(name) == self._parameter:
@@ -61,25 +61,26 @@ class SkeletonStrategy:
 
 
 def make_strategy(context: Context) -> SkeletonStrategy:
-    """The strategy, as it is configured.
+    """Return the configured strategy.
 
-    :raises ConfigError: nobody could ever get in: there is no key, one is empty or too long, or two are the same.
+    Raises:
+        ConfigError: There is no key, a key is empty or too long, or two keys are equal.
     """
     settings = context.config.section(Skeleton)
     where = f"skeleton.keys ({context.config.explain('skeleton.keys').origin})"
     if not settings.keys:
         raise ConfigError(
-            f"websocket.auth ({context.config.explain('websocket.auth').origin}) asks for an API key, "
-            f"but {where} holds none. Set ZCLI_SKELETON_KEYS=alice=<a key>; "
+            f"websocket.auth ({context.config.explain('websocket.auth').origin}) requires an API key, "
+            f"but {where} is empty. Set ZCLI_SKELETON_KEYS=alice=<a key>; "
             "the command 'zcli token' makes one"
         )
     problems = [
-        f"{where}: the key of {holder!r} has {len(key.encode())} bytes; one has 1 to {MAX_LENGTH}"
+        f"{where}: the key of {holder!r} must have 1 to {MAX_LENGTH} bytes, got {len(key.encode())}"
         for holder, key in settings.keys.items()
         if not 0 < len(key.encode()) <= MAX_LENGTH
     ]
     if len(set(settings.keys.values())) < len(settings.keys):
-        problems.append(f"{where}: two holders share a key, so nobody could tell which of them came")
+        problems.append(f"{where}: two holders have the same key")
     if problems:
         raise ConfigError(problems)
     return SkeletonStrategy(settings.keys, settings.header, settings.parameter)

@@ -1,4 +1,4 @@
-"""What zCLI asks of every HTTP transport, under fault too, held against this one."""
+"""zCLI's contract suite for HTTP transports, faults included."""
 
 from zcli_core.testing import HttpTransportContract
 
@@ -6,6 +6,6 @@ from zcli_skeleton import zcli_http_transports
 
 
 class TestSkeleton(HttpTransportContract):
-    """The provider is the one that the hook offers."""
+    """Tests the provider that the hook returns."""
 
     transport = zcli_http_transports()[0]

@@ -1,6 +1,6 @@
 """Skeleton: an HTTP transport for zCLI.
 
-This module is imported at every start of every script, so it stays tiny: what is heavy is imported by the functions.
+Every start of every script imports this module, so it is small. The functions import the other modules.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def zcli_settings() -> list[type[Section]]:
 
 @hookimpl
 def zcli_http_transports() -> list[Provider[HttpTransport]]:
-    """Offer the transport; ``http.transport`` selects it by its name."""
+    """Provide the transport; ``http.transport`` selects it by its name."""
     return [Provider("skeleton", "leaves a server alone that fails again and again", _transport)]
 
 

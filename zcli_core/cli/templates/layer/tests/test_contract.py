@@ -1,4 +1,4 @@
-"""What zCLI asks of every configuration layer, under fault too, held against this one."""
+"""zCLI's contract suite for configuration layers, faults included."""
 
 import json
 
@@ -9,10 +9,10 @@ from zcli_skeleton.layer import FILE_NAME, SkeletonLayer
 
 
 class TestSkeleton(ConfigLayerContract):
-    """The layer is made anew for each test; ``fill`` writes what it is to read."""
+    """Each test gets a new layer; ``fill`` writes the file that it reads."""
 
     layer = SkeletonLayer
 
     def fill(self, source: LayerSource) -> None:
-        """Have the file say these values and no others."""
+        """Write these values to the file."""
         (source.folder / FILE_NAME).write_text(json.dumps(dict(source.values)))

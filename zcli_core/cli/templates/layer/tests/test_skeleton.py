@@ -1,4 +1,4 @@
-"""What is Skeleton's own: its file, and where it stands among the other layers."""
+"""The file, and the order among the other layers."""
 
 import os
 from pathlib import Path
@@ -18,11 +18,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start(**zspark: object) -> zCLI:
-    """A zCLI object as a script makes it."""
+    """Create a zCLI object like a script."""
     return zCLI({"deployment": "Production", "logger_path": "logs", **zspark})
 
 
-def test_a_setting_comes_from_the_file_and_says_so(project: Path) -> None:
+def test_setting_comes_from_the_file(project: Path) -> None:
     """The value is converted, and its origin is the file."""
     (project / FILE).write_text('{"http": {"timeout": 3}}')
     with start() as z:
@@ -31,33 +31,31 @@ def test_a_setting_comes_from_the_file_and_says_so(project: Path) -> None:
         assert FILE in str(z.config.explain("http.timeout").origin)
 
 
-def test_the_file_wins_over_the_environment_and_yields_to_the_script(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That is what its order says."""
+def test_file_overrides_environment_but_not_script(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of the layer is between theirs."""
     (project / FILE).write_text('{"http": {"timeout": 3, "retries": 3}}')
     monkeypatch.setenv("ZCLI_HTTP_TIMEOUT", "2")
     with start(http={"retries": 4}) as z:
         assert (z.config.http.timeout, z.config.http.retries) == (3.0, 4)
 
 
-def test_no_file_is_no_problem() -> None:
-    """Everything keeps its value."""
+def test_missing_file_sets_nothing() -> None:
+    """All settings keep their values."""
     with start() as z:
         assert z.config.http.timeout == 10.0
 
 
 @pytest.mark.parametrize("text", ["{", "[1, 2]", '{"http": {"timeout": ', "\ufeff", "[" * 100_000, "9" * 10_000])
-def test_a_file_that_cannot_be_used_stops_the_start_and_is_named(project: Path, text: str) -> None:
-    """Whatever is wrong with it."""
+def test_invalid_file_raises(project: Path, text: str) -> None:
+    """The error names the file."""
     (project / FILE).write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=FILE):
         start()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")
-def test_a_file_that_every_user_may_write_is_not_read(project: Path) -> None:
-    """Another user could have written it."""
+def test_file_that_others_may_write_raises(project: Path) -> None:
+    """Another user may have written it."""
     (project / FILE).write_text('{"http": {"timeout": 3}}')
     (project / FILE).chmod(0o666)
     with pytest.raises(ConfigError, match="is not read, because it belongs to"):

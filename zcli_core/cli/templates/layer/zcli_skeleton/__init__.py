@@ -1,6 +1,6 @@
 """Skeleton: settings from ``skeleton.json``, as a configuration layer of zCLI.
 
-This module is imported at every start of every script, so it stays tiny: what is heavy is imported by the functions.
+Every start of every script imports this module, so it is small. The functions import the other modules.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ZCLI_CONTRACT = 1  # the version of zCLI's contracts that this was written for
 
 @hookimpl
 def zcli_config_layers() -> list[ConfigLayer]:
-    """Give the layer."""
+    """Return the layer."""
     from zcli_skeleton.layer import SkeletonLayer
 
     return [SkeletonLayer()]

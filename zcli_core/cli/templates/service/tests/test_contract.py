@@ -1,4 +1,4 @@
-"""What zCLI asks of every service, under fault too, held against this one."""
+"""zCLI's contract suite for services, faults included."""
 
 from zcli_core.testing import ServiceBackendContract
 

@@ -1,4 +1,4 @@
-"""What is Skeleton's own: its protocol, on bytes alone."""
+"""The protocol of Skeleton, without a server."""
 
 import pytest
 from zcli_core.services.contract import NotThisService, ProbeResult, Reply
@@ -8,7 +8,7 @@ from zcli_skeleton.backend import SkeletonBackend
 
 
 def ask(reply: bytes) -> ProbeResult:
-    """What the probe makes of a reply."""
+    """Return the result of the probe for a reply."""
     backend = SkeletonBackend(make_context())
     probe = backend.probe(backend.target())
     assert next(probe).send == b"version\n"
@@ -18,13 +18,13 @@ def ask(reply: bytes) -> ProbeResult:
     return answer
 
 
-def test_the_version_is_what_follows_the_name() -> None:
-    """The greeting of a server that is ready."""
+def test_probe_returns_the_version() -> None:
+    """The version follows the name in the reply."""
     assert ask(b"SKELETON 2.1\n") == ProbeResult(ready=True, version="2.1", needs_auth=False)
 
 
 @pytest.mark.parametrize("reply", [b"", b"SKELETON 2.", b"ERROR\n", b"HTTP/1.1 400 Bad Request\r\n"])
-def test_anything_else_is_another_service(reply: bytes) -> None:
-    """Nothing, half a greeting, an error, another protocol."""
+def test_other_reply_is_not_this_service(reply: bytes) -> None:
+    """No reply, an incomplete line, an error or another protocol."""
     with pytest.raises(NotThisService):
         ask(reply)

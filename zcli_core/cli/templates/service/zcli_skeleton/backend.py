@@ -1,4 +1,4 @@
-"""How to detect that Skeleton runs, and how to start it."""
+"""The service backend: how to probe Skeleton and how to start it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _PREFIX = b"SKELETON "
 
 
 class SkeletonBackend(ServiceBackend):
-    """Skeleton, detected by its reply to ``version``."""
+    """Recognizes Skeleton by its reply to ``version``."""
 
     name = "skeleton"
     title = "Skeleton"
     default_port = DEFAULT_PORT
     settings = Skeleton
-    # What may start it, the preferred launcher first: SystemdUnit(("skeleton",)), HomebrewFormula(("skeleton",)), ...
+    # What may start the server, in order of preference: SystemdUnit(("skeleton",)), HomebrewFormula(("skeleton",)), ...
     launchers = (LocalProcess(programs=("zcli-skeleton-server",)),)
-    # The packages to suggest if it is not installed: Install(apt="skeleton", brew="skeleton").
+    # The packages that install the server, such as Install(apt="skeleton", brew="skeleton").
     install = Install()
 
     def probe(self, target: Target) -> Probe:
-        """Ask for the version: send one line, receive one line."""
+        """Send ``version`` and read a line."""
         reply = yield Exchange(b"version\n", lines(1))
         if not (reply.startswith(_PREFIX) and reply.endswith(b"\n")):
             raise NotThisService(reply)
@@ -44,9 +44,9 @@ class SkeletonBackend(ServiceBackend):
         return ProbeResult(version=version, needs_auth=False)
 
     def connection_info(self, target: Target) -> dict[str, Any]:
-        """Add ``url``; the core adds ``host`` and ``port``. Never add a password."""
+        """Return ``url``; zCLI adds ``host`` and ``port``. It must not contain a password."""
         return {"url": f"skeleton://{target.address}"}
 
     def command(self, paths: ServerPaths) -> Sequence[str]:
-        """Run in the foreground and listen on this address only. ``paths.data`` is the folder for its data."""
+        """Return the command that runs the server in the foreground, on this address only."""
         return [str(paths.program), "--host", paths.host, "--port", str(paths.port)]

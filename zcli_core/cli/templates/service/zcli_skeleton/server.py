@@ -1,6 +1,6 @@
-"""A stand-in for the real server, so that all of this runs as it came out. Delete it when yours is the real one.
+"""A stand-in for the real server. Delete it when the plugin starts the real one.
 
-A client sends lines. ``version`` is answered with the server's name and version, anything else with ``ERROR``.
+A client sends lines. The reply to ``version`` is the name and version of the server; the reply to others is ``ERROR``.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import socketserver
 
 
 class _Conversation(socketserver.StreamRequestHandler):
-    """One client."""
+    """A connection of a client."""
 
-    timeout = 60  # seconds of silence before it is dropped
+    timeout = 60  # seconds without a line before the connection is closed
 
     def handle(self) -> None:
-        """Answer line by line until the client has gone."""
+        """Reply to each line until the client disconnects."""
         try:
             while line := self.rfile.readline(1024):
                 self.wfile.write(b"SKELETON 1.0\n" if line.strip() == b"version" else b"ERROR\n")
-        except OSError:  # it has gone without a word
+        except OSError:  # the client disconnected
             pass
 
 

@@ -1,4 +1,4 @@
-"""What zCLI asks of every WebSocket transport, under fault too, held against this one."""
+"""zCLI's contract suite for WebSocket transports, faults included."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from zcli_skeleton import zcli_websocket_transports
 
 
 class TestSkeleton(WebSocketTransportContract):
-    """The provider is the one that the hook offers; the limit is in place and nobody reaches it."""
+    """Tests the provider that the hook returns, with a limit that no test reaches."""
 
     transport = zcli_websocket_transports()[0]
     settings: ClassVar = {"skeleton": {"messages_per_second": 1e9}}

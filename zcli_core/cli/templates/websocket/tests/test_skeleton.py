@@ -1,4 +1,4 @@
-"""What is Skeleton's own: how much a client may say."""
+"""How many messages a client may send."""
 
 import socket
 from collections.abc import Iterator
@@ -34,8 +34,8 @@ def connected(folder: Path, **limit: float) -> Iterator[Client]:
             yield client
 
 
-def test_one_message_over_the_limit_ends_the_connection(tmp_path: Path) -> None:
-    """The client is told why, and most of what it sent is not answered."""
+def test_message_over_the_limit_closes(tmp_path: Path) -> None:
+    """The close reason names the limit, and further messages are not handled."""
     with connected(tmp_path, messages_per_second=3) as client:
         client.send(*[frame(TEXT, b"hello")] * 100, frame(CLOSE, b""))
         before, code, reason = client.ending()
@@ -43,7 +43,7 @@ def test_one_message_over_the_limit_ends_the_connection(tmp_path: Path) -> None:
     assert (code, reason) == (1008, "more than 3 messages in a second")
 
 
-def test_without_a_limit_a_client_may_say_what_it_likes(tmp_path: Path) -> None:
-    """That is how it comes."""
+def test_no_limit_by_default(tmp_path: Path) -> None:
+    """Without the setting, all messages are handled."""
     with connected(tmp_path) as client:
         assert all(client.echo(b"hello") == b"hello" for _ in range(100))

@@ -1,4 +1,4 @@
-"""The transport: a limit on messages around zCLI's own."""
+"""The transport: zCLI's own, with a limit on messages."""
 
 from __future__ import annotations
 
@@ -37,38 +37,38 @@ class SkeletonTransport:
         self._engine = make_engine(context)
 
     async def listen(self, endpoint: Endpoint, acceptor: Acceptor, limits: Limits) -> Listener:
-        """Start listening; the core hears of messages through the limit, if there is one."""
+        """Start to listen, with the limit between the connections and the core."""
         if self._rate is not None:
             acceptor = LimitedAcceptor(acceptor, self._rate)
         return await self._engine.listen(endpoint, acceptor, limits)
 
 
 def make_engine(context: Context) -> Transport:
-    """What does the work: the transport that comes with zCLI, made as zCLI makes it."""
+    """Create zCLI's own transport."""
     (offer,) = zcli_websocket_transports()
     return offer.factory(context)
 
 
 class LimitedAcceptor:
-    """Passes the core's decisions on, and stands between the core and each connection that it accepts."""
+    """Passes on the decisions of the core, and adds the limit to each accepted connection."""
 
     def __init__(self, core: Acceptor, rate: float) -> None:
         self._core = core
         self._rate = rate
 
     def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
-        """The core's decision, at once if the core decides at once."""
+        """Return the decision of the core."""
         decision = self._core.upgrade(request)
         if isinstance(decision, Accept | Refuse | PlainResponse):
             return self._limit(decision)
         return self._decide_later(decision)
 
     def http(self, request: Request) -> PlainResponse:
-        """The core's answer."""
+        """Return the response of the core."""
         return self._core.http(request)
 
     def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
-        """Tell the core of a client that the engine has refused itself."""
+        """Report a client that the engine has refused."""
         return self._core.refused(cause, address, request)
 
     async def _decide_later(self, decision: Awaitable[Decision]) -> Decision:
@@ -85,18 +85,18 @@ class LimitedAcceptor:
 
 
 class LimitedReceiver:
-    """Hands messages to the core; one more in a second than the limit says ends the connection."""
+    """Passes messages to the core, and closes the connection of a client that exceeds the limit."""
 
     def __init__(self, connection: Connection, core: Receiver, rate: float) -> None:
         self._connection = connection
         self._core = core
         self._rate = rate
-        # A bucket of one second's worth, which a message takes from and time fills.
+        # A token bucket for one second: each message takes a token, and time adds them.
         self._left = max(1.0, rate)
         self._filled_at = time.monotonic()
 
     def message(self, message: Message) -> bool:
-        """Hand the message on. This is the path of every message: no task, no queue, no waiting."""
+        """Pass the message on. Every message takes this path, so it uses no task and no queue."""
         now = time.monotonic()
         self._left = min(max(1.0, self._rate), self._left + (now - self._filled_at) * self._rate)
         self._filled_at = now
@@ -107,9 +107,9 @@ class LimitedReceiver:
         return self._core.message(message)
 
     def end(self) -> bool:
-        """No message follows."""
+        """Report that no message follows."""
         return self._core.end()
 
     def closed(self, closed: Closed) -> None:
-        """The connection is gone."""
+        """Report the end of the connection."""
         self._core.closed(closed)
