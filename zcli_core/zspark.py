@@ -14,291 +14,299 @@ class ServicesMongodbSettings(TypedDict, total=False):
     """MongoDB."""
 
     host: str | None
-    """name or address to reach it at, or the path of its Unix socket"""
+    """host name or address of the service, or the path of its Unix socket"""
     port: int | None
-    """TCP port"""
+    """TCP port of MongoDB"""
     data_dir: str | Path | None
-    """data folder of a server that zCLI starts; one of zCLI's own if unset"""
+    """data folder of the service if zCLI starts it; a folder below services.folder if unset"""
     launcher: str | None
-    """what starts it: systemd, debian-cluster, homebrew, windows-service, local or auto"""
+    """how zCLI starts the service: systemd, debian-cluster, homebrew, windows-service, local or auto"""
     ca_file: str | Path | None
-    """PEM file of the authorities that its TLS certificate must be from"""
+    """PEM file of certificate authorities for the TLS certificate of the service; if unset, probes accept any"""
     client_cert: str | Path | None
-    """PEM file of the client certificate, for a service that requires one"""
+    """PEM file of the client certificate for a service that requires one"""
     client_key: str | Path | None
-    """PEM file of the private key of client_cert, if it is not in that file"""
+    """PEM file of the private key of the client certificate, if client_cert does not hold it"""
     user: str | None
-    """user to connect as"""
+    """MongoDB user to connect as"""
     database: str | None
-    """database to connect to"""
+    """MongoDB database to connect to"""
     tls: bool | None
-    """connect with TLS; where it is off, TLS is still tried if plain text is turned away"""
+    """connect to MongoDB with TLS; if off, TLS is tried only after MongoDB refuses an unencrypted connection"""
 
 
 class ServicesPostgresqlSettings(TypedDict, total=False):
     """PostgreSQL."""
 
     host: str | None
-    """name or address to reach it at, or the folder of its Unix socket"""
+    """host name or address of PostgreSQL, or the folder of its Unix socket"""
     port: int | None
-    """TCP port"""
+    """TCP port of PostgreSQL"""
     data_dir: str | Path | None
-    """data folder of a server that zCLI starts; one of zCLI's own if unset"""
+    """data folder of the service if zCLI starts it; a folder below services.folder if unset"""
     launcher: str | None
-    """what starts it: systemd, debian-cluster, homebrew, windows-service, local or auto"""
+    """how zCLI starts the service: systemd, debian-cluster, homebrew, windows-service, local or auto"""
     ca_file: str | Path | None
-    """PEM file of the authorities that its TLS certificate must be from"""
+    """PEM file of certificate authorities for the TLS certificate of the service; if unset, probes accept any"""
     client_cert: str | Path | None
-    """PEM file of the client certificate, for a service that requires one"""
+    """PEM file of the client certificate for a service that requires one"""
     client_key: str | Path | None
-    """PEM file of the private key of client_cert, if it is not in that file"""
+    """PEM file of the private key of the client certificate, if client_cert does not hold it"""
     user: str | None
-    """role to connect as"""
+    """PostgreSQL role to connect as"""
     database: str | None
-    """database to connect to"""
+    """PostgreSQL database to connect to"""
 
 
 class ServicesRedisSettings(TypedDict, total=False):
     """Redis or Valkey."""
 
     host: str | None
-    """name or address to reach it at, or the path of its Unix socket"""
+    """host name or address of the service, or the path of its Unix socket"""
     port: int | None
-    """TCP port"""
+    """TCP port of Redis"""
     data_dir: str | Path | None
-    """data folder of a server that zCLI starts; one of zCLI's own if unset"""
+    """data folder of the service if zCLI starts it; a folder below services.folder if unset"""
     launcher: str | None
-    """what starts it: systemd, debian-cluster, homebrew, windows-service, local or auto"""
+    """how zCLI starts the service: systemd, debian-cluster, homebrew, windows-service, local or auto"""
     ca_file: str | Path | None
-    """PEM file of the authorities that its TLS certificate must be from"""
+    """PEM file of certificate authorities for the TLS certificate of the service; if unset, probes accept any"""
     client_cert: str | Path | None
-    """PEM file of the client certificate, for a service that requires one"""
+    """PEM file of the client certificate for a service that requires one"""
     client_key: str | Path | None
-    """PEM file of the private key of client_cert, if it is not in that file"""
+    """PEM file of the private key of the client certificate, if client_cert does not hold it"""
     user: str | None
-    """ACL user to connect as"""
+    """Redis ACL user to connect as"""
     database: int | None
-    """number of the database"""
+    """number of the Redis database"""
     tls: bool | None
-    """connect with TLS; where it is off, TLS is still tried if plain text is turned away"""
+    """connect to Redis with TLS; if off, TLS is tried only after Redis refuses an unencrypted connection"""
     local_password: bool | None
-    """give a Redis that zCLI starts a random password; the connection info names its file, password_file"""
+    """protect a Redis that zCLI starts with a random password; password_file in the connection info holds it"""
 
 
 class PluginsSettings(TypedDict, total=False):
     """Which plugins take part."""
 
     disable: Collection[str] | None
-    """plugins that are not imported, by entry-point name"""
+    """names of plugins that are not imported"""
     prefer: Mapping[str, str] | None
-    """which plugin wins where two provide one name: {name: plugin}, as in {redis: zcli_redis}"""
+    """plugin to use if several plugins provide the same name: {name: plugin}, such as {redis: zcli_redis}"""
 
 
 class HttpSettings(TypedDict, total=False):
     """The HTTP client."""
 
     transport: str | None
-    """the transport that carries requests"""
+    """name of the HTTP transport that sends requests"""
     timeout: float | None
-    """deadline of a whole call, in seconds"""
+    """deadline of a whole HTTP call, in seconds"""
     retries: int | None
-    """how often a failed idempotent request is tried again"""
+    """how many times a failed HTTP request is repeated, if its method is idempotent"""
     retry_all_methods: bool | None
-    """retry POST and PATCH too, which may then be carried out twice"""
-    max_bytes: int | None
-    """largest decoded body that is accepted, in bytes"""
+    """repeat failed POST and PATCH requests too; the server may then process one twice"""
+    max_response_bytes: int | None
+    """largest body of an HTTP response that is accepted, decoded, in bytes"""
     max_headers: int | None
-    """header fields that a response may have"""
+    """highest number of header fields that an HTTP response may have"""
     max_redirects: int | None
-    """how many redirects are followed"""
+    """highest number of redirects that one HTTP call follows"""
     pool_size: int | None
-    """connections kept open per host"""
+    """highest number of idle HTTP connections that are kept for each host"""
     trust_env: bool | None
-    """take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY"""
+    """use the proxies that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name"""
     ca_file: str | Path | None
-    """PEM file of the authorities to trust instead of the system's"""
+    """PEM file of certificate authorities that HTTPS requests trust; those of the system if unset"""
     client_cert: str | Path | None
-    """PEM file of the client's certificate"""
+    """PEM file of the client certificate for HTTPS servers that require one"""
     client_key: str | Path | None
-    """PEM file of its key, if it is not in client_cert"""
+    """PEM file of the private key of http.client_cert, if that file does not hold the key"""
     client_cert_hosts: Collection[str] | None
-    """hosts that client_cert is shown to, such as api.example or api.example:8443; if unset, the host that a call is
-    made to; it is not shown to any other host that a redirect leads to, nor to proxies"""
+    """hosts that get the certificate http.client_cert, such as api.example or api.example:8443; if unset, the host of
+    the URL of a call; other hosts, such as targets of redirects and proxies, never get it"""
     user_agent: str | None
-    """the User-Agent header; zcli-core/<version> if unset"""
+    """value of the User-Agent header of HTTP requests; zcli-core/<version> if unset"""
 
 
 class WebsocketSettings(TypedDict, total=False):
     """The WebSocket server."""
 
     transport: str | None
-    """the transport that speaks the protocol"""
+    """name of the WebSocket transport of the server"""
     host: str | None
-    """address to listen on"""
+    """address that the WebSocket server listens on"""
     port: int | None
-    """port to listen on; 0 picks a free one"""
+    """port that the WebSocket server listens on; 0 picks a free port"""
     require_auth: bool | None
-    """admit only clients that an auth strategy accepts"""
+    """admit only WebSocket clients that an auth strategy of websocket.auth accepts"""
     auth: Collection[str] | None
-    """auth strategies, asked in this order; with several, the identity of a client begins with the name of the one that
-    identified it, as in token:alice"""
+    """names of the auth strategies of the WebSocket server, tried in this order; with several, the identity of a client
+    begins with the name of the strategy that accepted it, such as token:alice"""
     token: str | None
-    """the token that admits a client, 16 characters or more; zcli token makes one"""
+    """token that admits a WebSocket client, at least 16 characters; `zcli token` makes one"""
     tokens: Mapping[str, str] | None
-    """further tokens by the name of their holder"""
+    """further tokens that admit WebSocket clients, by the identity of the holder: {alice: TOKEN}"""
     token_cookie: str | None
-    """name of a cookie in which a client may send its token; no cookie is read if unset"""
+    """name of a cookie in which a WebSocket client may send its token; if unset, cookies are ignored"""
     allowed_origins: Collection[str] | None
-    """origins of pages that may connect, such as https://example.com; * admits all. If unset, pages of this host and of
-    localhost may connect, and pages opened from a file if the server listens on loopback and require_auth is off.
-    Programs that send no Origin are not concerned"""
+    """origins of web pages that may connect to the WebSocket server, such as https://example.com; * allows all. If
+    unset, pages of this host and of localhost may connect, and pages opened from a file if the server listens on
+    loopback and websocket.require_auth is off. Programs that send no Origin header are not checked"""
     trusted_proxies: Collection[str] | None
-    """proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded headers tell the client's address and whether it
-    used TLS: addresses, networks such as 10.0.0.0/8, and unix for the clients of the Unix socket"""
+    """proxies in front of the WebSocket server whose X-Forwarded-For, X-Forwarded-Proto and Forwarded headers are
+    trusted: addresses, networks such as 10.0.0.0/8, and unix for clients of the Unix socket"""
     subprotocols: Collection[str] | None
-    """subprotocols to agree on, the best first"""
+    """WebSocket subprotocols that the server supports, in order of preference"""
     refuse_with: Literal["close", "http"] | None
-    """refuse by close code, or by HTTP status"""
-    auth_failures_max: int | None
-    """wrong credentials that an IP address (or IPv6 /64 network) may send within auth_failures_window seconds, those
-    that are being judged included; an IPv6 /56 network may send 4 times as many, a /48 16 times"""
+    """how the WebSocket server refuses a client: close accepts the handshake and sends a close code, http sends an HTTP
+    error status"""
+    max_auth_failures: int | None
+    """highest number of wrong credentials from one IP address (or IPv6 /64 network) within
+    websocket.auth_failures_window, including attempts still being checked; an IPv6 /56 network may send 4 times as
+    many, an IPv6 /48 network 16 times as many"""
     auth_failures_window: float | None
-    """seconds in which the wrong credentials of an address are counted (auth_failures_max)"""
+    """length of the window in which wrong credentials of a client address are counted, in seconds"""
     max_refusal_delay: float | None
-    """longest time, in seconds, that the answer to a refused client waits; it grows with each refusal of its address,
-    so that a client that reconnects at once is slowed down; 0 answers at once"""
+    """longest delay before a WebSocket client is refused, in seconds; the delay grows with each refusal of the same
+    address, which slows down clients that reconnect at once; 0 refuses at once"""
     max_connections: int | None
-    """clients at once; as many connections again, but at least 100, may be in the handshake or being refused"""
+    """highest number of WebSocket clients at the same time; the same number of further connections, but at least 100,
+    may be in the handshake or being refused"""
     max_connections_per_address: int | None
-    """clients of one IP address (or IPv6 /64 network) at once; no limit if unset"""
+    """highest number of WebSocket clients of one IP address (or IPv6 /64 network) at the same time; no limit if
+    unset"""
     max_messages_per_second: float | None
-    """messages a second that are read from one client; a client that sends more is read more slowly, and no message is
-    dropped; no limit if unset"""
+    """highest number of messages per second that are read from one WebSocket client; further messages are read later,
+    and none is dropped; no limit if unset"""
     max_headers: int | None
-    """headers that the request of a client may have"""
+    """highest number of header fields in the request of a WebSocket client"""
     max_header_bytes: int | None
-    """bytes that the request line and the headers of a client may have together"""
+    """largest size of the request line and headers of a WebSocket client together, in bytes"""
     max_size: int | None
-    """largest message, decoded, in bytes"""
+    """largest WebSocket message that a client may send, decompressed, in bytes"""
     max_fragments: int | None
-    """empty fragments that one message may have"""
-    send_buffer_max: int | None
-    """bytes a slow client may leave unread"""
+    """highest number of empty fragments in one WebSocket message"""
+    max_send_buffer: int | None
+    """most bytes that may wait to be sent to one WebSocket client; a slower client is disconnected with close code
+    1013"""
     open_timeout: float | None
-    """seconds for TLS and the upgrade together"""
+    """timeout of the TLS and WebSocket handshakes together, in seconds"""
     close_timeout: float | None
-    """seconds for a close handshake"""
+    """timeout of the WebSocket close handshake, in seconds"""
     drain_timeout: float | None
-    """seconds that handlers at work get to finish when the server stops"""
+    """how long running WebSocket handlers may take to finish when the server stops, in seconds"""
     ping_interval: float | None
-    """seconds between two pings to a client; 0 sends none"""
+    """interval of pings to each WebSocket client, in seconds; 0 turns pings off"""
     ping_timeout: float | None
-    """seconds a silent client gets to answer a ping; receiving a large message is not silence"""
+    """how long the server waits for a pong of a WebSocket client, in seconds; while parts of a message arrive, the time
+    does not count"""
     compression: bool | None
-    """offer permessage-deflate"""
+    """compress WebSocket messages with permessage-deflate, if the client supports it"""
     compression_window_bits: int | None
-    """deflate window, as a power of two"""
+    """size of the deflate window for WebSocket compression, as a power of two"""
     compression_memory_level: int | None
-    """zlib memory level"""
+    """zlib memory level of WebSocket compression"""
     compression_threshold: int | None
-    """smallest message that is compressed, in bytes"""
+    """smallest WebSocket message that the server compresses, in bytes"""
     ssl_enabled: bool | None
-    """serve wss:// and https://"""
+    """serve wss:// and https:// on the port of the WebSocket server"""
     ssl_cert: str | Path | None
-    """PEM file of the certificate chain"""
+    """PEM file of the certificate chain of the WebSocket server"""
     ssl_key: str | Path | None
-    """PEM file of the private key"""
+    """PEM file of the private key of websocket.ssl_cert"""
     ssl_client_ca: str | Path | None
-    """PEM file of the authorities whose certificates clients must show to connect over wss://; clients need no
-    certificate if unset; the file is read when the server starts"""
+    """PEM file of the certificate authorities for client certificates; if set, clients must show a certificate of one
+    of them to connect over wss://; the file is read when the server starts"""
     unix_path: str | Path | None
-    """listen on this Unix socket instead of a port"""
+    """path of a Unix socket that the WebSocket server listens on instead of a port"""
     unix_mode: str | None
-    """permissions of the Unix socket's file in octal, such as 660; a client needs write permission; by default the
-    process's umask decides"""
+    """permissions of the file websocket.unix_path in octal, such as 660; clients need write permission; if unset, the
+    umask of the process decides"""
     unix_owner: str | None
-    """owner of the Unix socket's file: USER, USER:GROUP or :GROUP, by name or number; the process's own if unset"""
+    """owner of the file websocket.unix_path: USER, USER:GROUP or :GROUP, by name or number; the user of the process if
+    unset"""
     reuse_port: bool | None
-    """let several processes listen on the port"""
+    """let several processes listen on the port of the WebSocket server"""
     loop: Literal["auto", "asyncio", "uvloop"] | None
-    """event loop; auto takes uvloop if installed"""
+    """event loop of the WebSocket server; auto uses uvloop if it is installed"""
 
 
 class ServicesSettings(TypedDict, total=False):
     """Local services as a whole; each has a section of its own below."""
 
     folder: str | Path | None
-    """where servers that zCLI starts keep data and logs; the user's data folder if unset"""
-    timeout: float | None
-    """seconds a service has to answer when it is asked how it is"""
+    """folder for data and logs of service processes that zCLI starts; the data folder of the user if unset"""
+    probe_timeout: float | None
+    """timeout of a status probe of a service, in seconds"""
     start_timeout: float | None
-    """seconds a service has to be ready, or gone, once it is told to"""
+    """how long zCLI waits for a service to start or stop, in seconds"""
     mongodb: ServicesMongodbSettings
     postgresql: ServicesPostgresqlSettings
     redis: ServicesRedisSettings
 
 
 class JwtSettings(TypedDict, total=False):
-    """Which JSON Web Tokens admit a client; one of the four keys has to be set."""
+    """The JSON Web Tokens that admit a client. Exactly one of the four key settings must be set."""
 
     secret: str | None
-    """the secret that HS256 tokens are signed with, 32 bytes or more"""
+    """secret for verifying JSON Web Tokens signed with HS256, at least 32 bytes"""
     public_key_file: str | Path | None
-    """PEM file of the public key that RS256 or ES256 tokens are verified with; read again when it changes"""
+    """PEM file of the public key for verifying RS256 or ES256 tokens; reloaded when it changes"""
     jwks_file: str | Path | None
-    """file with public keys as a JSON Web Key Set (RFC 7517); read again when it changes"""
+    """file with public keys as a JSON Web Key Set (RFC 7517); reloaded when it changes"""
     jwks_url: str | None
-    """https:// address of a JSON Web Key Set"""
+    """https:// URL of a JSON Web Key Set with the public keys"""
     jwks_refresh: float | None
-    """seconds after which the keys at jwks_url are fetched again"""
+    """interval at which the keys at jwt.jwks_url are fetched again, in seconds"""
     jwks_interval: float | None
-    """seconds between two fetches, however many tokens name a key that is not known"""
+    """shortest time between two fetches of jwt.jwks_url, in seconds, even if tokens name unknown keys"""
     jwks_max_age: float | None
-    """seconds after which fetched keys are not used any more if they cannot be fetched again"""
+    """how long keys of jwt.jwks_url stay in use if they cannot be fetched again, in seconds"""
     jwks_timeout: float | None
-    """seconds that a fetch may take"""
+    """timeout of a fetch of jwt.jwks_url, in seconds"""
     algorithms: Collection[str] | None
-    """signature algorithms that are accepted, out of HS256, RS256 and ES256; by default those of the key"""
+    """accepted signature algorithms of JSON Web Tokens: HS256, RS256, ES256; if unset, those that fit the key"""
     issuer: str | None
-    """the iss that a token must have; any will do if unset"""
+    """issuer (claim iss) that a JSON Web Token must have; any issuer if unset"""
     audience: Collection[str] | None
-    """the aud of which a token must have one; tokens for any audience are refused if unset"""
+    """accepted audiences (claim aud) of JSON Web Tokens; if unset, tokens that name an audience are refused"""
     leeway: float | None
-    """seconds that clocks may differ by, for exp, nbf and iat"""
+    """tolerated clock difference for the claims exp, nbf and iat, in seconds"""
     required_claims: Collection[str] | None
-    """claims that a token must have"""
+    """claims that every JSON Web Token must have"""
     identity_claim: str | None
-    """the claim that names the client"""
+    """claim of a JSON Web Token that holds the identity of the client"""
     close_at_expiry: bool | None
     """close a WebSocket connection (1008) when the JSON Web Token that admitted its client expires"""
     max_token_bytes: int | None
-    """longest token that is looked at, in bytes"""
+    """longest JSON Web Token that is checked, in bytes"""
 
 
 class SecretsDirSettings(TypedDict, total=False):
-    """A folder of secret files, one value a file, as Docker and Kubernetes mount them."""
+    """A folder of secret files, one value per file, as Docker and Kubernetes mount them."""
 
     folder: str | Path | None
-    """the folder, such as /run/secrets; none is read if unset"""
+    """folder of secret files, one value per file, such as /run/secrets; if unset, no secret files are read"""
 
 
 class Settings(TypedDict, total=False):
     """The script as a whole."""
 
     deployment: Literal["Development", "Testing", "Production"] | None
-    """which deployment this is; it decides banners, console level and overlays"""
+    """deployment in force; it decides which messages the console shows and which `deployments` settings apply"""
     title: str | None
-    """name of the log and its file; the script's name if unset"""
+    """name of the log and of the log file; the name of the script if unset"""
     logger: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "PROD"] | None
-    """log level; PROD keeps the console silent and writes DEBUG to the file"""
+    """lowest level that is logged; PROD shows nothing on the console and writes all levels to the log file"""
     logger_path: str | Path | None
-    """folder of the log file; the user's log folder if unset"""
+    """folder of the log file; the log folder of the user if unset"""
     logger_max_bytes: int | None
     """size at which the log file is rotated, in bytes"""
     logger_backups: int | None
-    """how many rotated log files are kept"""
+    """number of rotated log files to keep"""
     env_file: str | Path | None
-    """the .zEnv file to read, named in any layer but itself; looked for if unset"""
+    """path of the .zEnv file, set in any other layer; if unset, the .zEnv in the working directory or beside the
+    script"""
     plugins: PluginsSettings
     http: HttpSettings
     websocket: WebsocketSettings
