@@ -1,4 +1,4 @@
-"""REFERENCE.md is what the code declares, and ``zcli reference`` adds what is installed."""
+"""The page of settings and hooks is what the code declares, and ``zcli reference`` adds what is installed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from zcli_core.cli.reference_page import CONTRACTS
 from zcli_core.plugins import hookspecs
 from zcli_core.plugins.records import KINDS
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "REFERENCE.md"
-COMMAND = "python -m zCLI reference --own > REFERENCE.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "reference" / "settings-and-hooks.md"
+COMMAND = "python -m zCLI reference --own > docs/reference/settings-and-hooks.md"
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -41,7 +41,7 @@ def _reference(*arguments: str, **variables: str) -> str:
 def test_the_committed_page_is_what_the_code_declares() -> None:
     """Whoever changes a declaration renews it."""
     if _reference("--own") != PAGE.read_text(encoding="utf-8"):
-        pytest.fail(f"REFERENCE.md is not what the code declares; renew it: {COMMAND}")
+        pytest.fail(ff"{PAGE.name} is not what the code declares; renew it: {COMMAND}")
 
 
 def test_the_committed_page_does_not_depend_on_whose_machine_it_is_made_on(site: Site) -> None:
@@ -74,7 +74,7 @@ def test_the_committed_page_does_not_depend_on_whose_machine_it_is_made_on(site:
     )
     assert "| `mine` | of a &lt;test> | `zcli_mine` | `pip install 'mine[it]'` |" in here
     assert "services.redis" not in here
-    assert here.startswith("# Reference\n")
+    assert here.startswith("# Settings and hooks\n")
 
 
 def test_every_hook_setting_and_contract_is_on_the_page() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def command(own: bool) -> None:
     """Print the reference of what is installed here, as Markdown: what plugins provide, hooks, settings, contracts.
 
-    The file REFERENCE.md of zCLI's repository is `zcli reference --own`.
+    The page docs/reference/settings-and-hooks.md of zCLI's repository is `zcli reference --own`.
     """
     from zcli_core.cli.reference_page import make_page
 

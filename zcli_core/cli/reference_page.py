@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from zcli_core.plugins.host import PluginHost
 
 _INTRODUCTION = """\
-# Reference
+# Settings and hooks
 
-Made from the code's own declarations by `zcli reference`, which prints it for what is installed on a machine; do not
-edit it. How to use zCLI is told in the README, how to write a plugin in CONTRIBUTING."""
+The command `zcli reference` makes this page from the declarations in the code. On your machine it prints the same page
+with the plugins that are installed there."""
 _PHASES = {
     "declaring": "Called once for every `zCLI` object, before anything is made. One that fails costs its plugin its "
     "place.",
