@@ -41,7 +41,7 @@ def _reference(*arguments: str, **variables: str) -> str:
 def test_the_committed_page_is_what_the_code_declares() -> None:
     """Whoever changes a declaration renews it."""
     if _reference("--own") != PAGE.read_text(encoding="utf-8"):
-        pytest.fail(ff"{PAGE.name} is not what the code declares; renew it: {COMMAND}")
+        pytest.fail(f"{PAGE.name} is not what the code declares; renew it: {COMMAND}")
 
 
 def test_the_committed_page_does_not_depend_on_whose_machine_it_is_made_on(site: Site) -> None:
