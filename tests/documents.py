@@ -24,8 +24,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"(?:#|//|<!--)\s*([\w./-]+\.\w+|\.zEnv|Dockerfile)(?: -->)?\s*$")
-#: Seconds that a command may take.
-_DEADLINE = 120
+#: Seconds that a command, and the first output of one that keeps running, may take.
+_DEADLINE, _OUTPUT_DEADLINE = 120, 40
 
 
 class Block(NamedTuple):
@@ -156,7 +156,7 @@ class _Background:
             return re.fullmatch(pattern, _squeezed(self._printed.strip())) is not None
 
         with self._changed:
-            self._changed.wait_for(lambda: has_come() or not self._is_open, _DEADLINE)
+            self._changed.wait_for(lambda: has_come() or not self._is_open, _OUTPUT_DEADLINE)
             assert has_come(), f"{where} printed\n{self._printed}"
             self._printed = ""
 

@@ -60,7 +60,7 @@ def _cases() -> Iterator[Any]:
         yield pytest.param(page, marks=pytest.mark.slow) if has_commands else page
 
 
-@pytest.mark.parametrize("document", _cases())
+@pytest.mark.parametrize("document", list(_cases()))
 def test_document_blocks_do_what_it_says(document: str, tmp_path: Path, shell: dict[str, str], httpbin: str) -> None:
     """Files are written, scripts run and commands print what is shown."""
     if document in OWN_ENVIRONMENT:
