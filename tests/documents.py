@@ -125,7 +125,7 @@ class _Background:
 
     def __init__(self, command: str, folder: Path, variables: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"],
+            ["bash", "-c", f"exec env {command}"],
             cwd=folder,
             env={**variables, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
