@@ -127,7 +127,7 @@ class _Background:
         self._process = subprocess.Popen(
             ["bash", "-c", f"exec env {command}"],
             cwd=folder,
-            env={**variables, "PYTHONUNBUFFERED": "1"},
+            env=variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

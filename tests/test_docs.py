@@ -50,6 +50,7 @@ def _variables(tmp_path: Path, httpbin: str, services: Path) -> dict[str, str]:
         "PIP_QUIET": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PYTHONPATH": str(installed),
+        "PYTHONUNBUFFERED": "1",  # as on a terminal
     }
 
 
