@@ -16,7 +16,7 @@ from zCLI import zCLI
 from zcli_core.net.ports import find_free_port
 
 TURNS = 31
-#: Milliseconds that DESIGN allows for asking all three.
+#: The budget for the status of all three, in milliseconds.
 BUDGET = 50.0
 
 _COLD = """
