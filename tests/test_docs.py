@@ -10,16 +10,19 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from documents import ROOT, Reader, blocks
 from service_servers import free_ports, public_folder
 
 OWN_ENVIRONMENT = {"docs/guide/plugins.md"}
-#: Each document, the long ones marked as slow.
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-PAGES = tuple(sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md")))
+#: The pages of docs that have code blocks.
+PAGES = tuple(
+    page
+    for page in sorted(file.relative_to(ROOT).as_posix() for file in (ROOT / "docs").rglob("*.md"))
+    if next(blocks(page), None)
+)
 #: The ports that documents name. They may be in use here, by another test for example.
 PORTS = ("8080", "8765", "8766", "16379")
 
@@ -54,30 +57,24 @@ def _variables(tmp_path: Path, httpbin: str, services: Path) -> dict[str, str]:
     }
 
 
-def _cases() -> Iterator[Any]:
-    yield from DOCUMENTS
-    for page in PAGES:
-        has_commands = any(block.language in ("python", "console") for block in blocks(page))
-        yield pytest.param(page, marks=pytest.mark.slow) if has_commands else page
-
-
-@pytest.mark.parametrize("document", list(_cases()))
+@pytest.mark.parametrize(
+    "document",
+    [*DOCUMENTS, *(pytest.param(page, marks=pytest.mark.slow) for page in PAGES if page not in OWN_ENVIRONMENT)],
+)
 def test_document_blocks_do_what_it_says(document: str, tmp_path: Path, shell: dict[str, str], httpbin: str) -> None:
     """Files are written, scripts run and commands print what is shown."""
-    if document in OWN_ENVIRONMENT:
-        pytest.skip("tests/scaffold executes it")
     folder = tmp_path / "reader"
     folder.mkdir()
     ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     Reader(folder, shell, {"https://httpbin.org": httpbin, **ports}).follow(document)
 
 
-@pytest.mark.parametrize("document", (*DOCUMENTS, *PAGES))
-def test_document_python_blocks_compile(document: str) -> None:
+def test_document_python_blocks_compile() -> None:
     """A quick check of what the slow tests execute."""
-    for block in blocks(document):
-        if block.language == "python":
-            compile(block.code, f"{document}:{block.line}", "exec")
+    for document in (*DOCUMENTS, *PAGES):
+        for block in blocks(document):
+            if block.language == "python":
+                compile(block.code, f"{document}:{block.line}", "exec")
 
 
 def test_document_links_lead_somewhere() -> None:

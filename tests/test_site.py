@@ -64,7 +64,9 @@ def _command_paths(command: click.Command, path: str = "zcli") -> list[str]:
     context = click.Context(command)
     names = command.list_commands(context)
     return [
-        each for name in names for each in _command_paths(command.get_command(context, name) or command, f"{path} {name}")
+        each
+        for name in names
+        for each in _command_paths(command.get_command(context, name) or command, f"{path} {name}")
     ]
 
 
@@ -74,7 +76,9 @@ def test_site_loads_nothing_from_elsewhere(site: Path) -> None:
     outside = [
         f"{page.relative_to(site)}: {address}"
         for page in site.rglob("*.html")
-        for address in re.findall(r'<(?:script|link|img)\b[^>]*?(?:src|href)="(https?://[^"]+)"', page.read_text("utf-8"))
+        for address in re.findall(
+            r'<(?:script|link|img)\b[^>]*?(?:src|href)="(https?://[^"]+)"', page.read_text("utf-8")
+        )
     ]
     assert outside == []
 

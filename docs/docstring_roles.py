@@ -1,4 +1,4 @@
-"""An extension of griffe for the site: a role such as ``:class:`~a.b.C``` in a docstring becomes a link to ``a.b.C``."""
+"""An extension of griffe for the site: a role such as ``:class:`~a.b.C``` in a docstring becomes a link."""
 
 from __future__ import annotations
 
