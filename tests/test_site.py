@@ -20,6 +20,8 @@ from zcli_core.plugins.host import PluginHost
 
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("zcli_"))
 HOOK_PAGE = "docs/reference/hooks.md"
+#: So that the site is built once.
+on_one_worker = pytest.mark.xdist_group("site")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,7 @@ def _page(site: Path, name: str) -> str:
     return (site / f"{name}.html").read_text(encoding="utf-8")
 
 
+@on_one_worker
 @pytest.mark.slow
 def test_site_names_everything_public(site: Path, isolated: Path) -> None:
     """Each exported name has an anchor; each setting, hook and command is on its page."""
@@ -70,6 +73,7 @@ def _command_paths(command: click.Command, path: str = "zcli") -> list[str]:
     ]
 
 
+@on_one_worker
 @pytest.mark.slow
 def test_site_loads_nothing_from_elsewhere(site: Path) -> None:
     """No page has a script, style, font or picture of another host."""
