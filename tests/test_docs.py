@@ -1,6 +1,6 @@
-"""Every code block of README and CONTRIBUTING is executed, top to bottom, as a reader would do it.
+"""Every code block of README, CONTRIBUTING and docs is executed, top to bottom, as a reader would do it.
 
-Those of PLUGINS.md are in ``tests/scaffold``, for they need an environment of their own.
+The plugin guide is executed by ``tests/scaffold``, because it needs an environment of its own.
 """
 
 from __future__ import annotations
@@ -12,10 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from documents import ROOT, Reader
+from documents import ROOT, Reader, blocks
 from service_servers import free_ports, public_folder
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/security.md")
+OWN_ENVIRONMENT = {"docs/guide/plugins.md"}
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+#: The pages of docs that have code blocks.
+PAGES = tuple(
+    page
+    for page in sorted(file.relative_to(ROOT).as_posix() for file in (ROOT / "docs").rglob("*.md"))
+    if next(blocks(page), None)
+)
+#: The ports that documents name. They may be in use here, by another test for example.
+PORTS = ("8080", "8765", "8766", "16379")
 
 
 @pytest.fixture
@@ -44,25 +53,33 @@ def _variables(tmp_path: Path, httpbin: str, services: Path) -> dict[str, str]:
         "PIP_QUIET": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PYTHONPATH": str(installed),
+        "PYTHONUNBUFFERED": "1",  # as on a terminal
     }
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_block_does_what_the_document_says(
-    document: str, tmp_path: Path, shell: dict[str, str], httpbin: str
-) -> None:
+@pytest.mark.parametrize(
+    "document",
+    [*DOCUMENTS, *(pytest.param(page, marks=pytest.mark.slow) for page in PAGES if page not in OWN_ENVIRONMENT)],
+)
+def test_document_blocks_do_what_it_says(document: str, tmp_path: Path, shell: dict[str, str], httpbin: str) -> None:
     """Files are written, scripts run and commands print what is shown."""
     folder = tmp_path / "reader"
     folder.mkdir()
-    # The ports that the documents name may be in use here, by another test for example.
-    ports = dict(zip(("8080", "16379"), map(str, free_ports(2)), strict=True))
-    replacements = {"https://httpbin.org": httpbin, "./zCLI": str(ROOT), **ports}
-    Reader(folder, shell, replacements).follow(document)
+    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    Reader(folder, shell, {"https://httpbin.org": httpbin, "./zCLI": str(ROOT), **ports}).follow(document)
 
 
-def test_the_documents_links_lead_somewhere() -> None:
-    """Relative links in the documents name files that exist."""
-    for document in (*DOCUMENTS, "PLUGINS.md"):
+def test_document_python_blocks_compile() -> None:
+    """A quick check of what the slow tests execute."""
+    for document in (*DOCUMENTS, *PAGES):
+        for block in blocks(document):
+            if block.language == "python":
+                compile(block.code, f"{document}:{block.line}", "exec")
+
+
+def test_document_links_lead_somewhere() -> None:
+    """Relative links in README, CONTRIBUTING and CHANGELOG name files; mkdocs checks those of docs."""
+    for document in DOCUMENTS:
         text = (ROOT / document).read_text(encoding="utf-8")
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
             assert (ROOT / target).exists(), f"{document} links to {target}"

@@ -42,7 +42,15 @@ def test_the_sdist_holds_the_whole_house(built: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for wanted in ("zCLI/__init__.py", "zcli_core/py.typed", "plugins/zcli_layers/__init__.py", "Demos/tour.py"):
         assert wanted in names
-    for wanted in ("tests/test_packaging.py", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"):
+    for wanted in (
+        "tests/test_packaging.py",
+        "mkdocs.yml",
+        "docs/index.md",
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "LICENSE",
+    ):
         assert wanted in names
 
 

@@ -19,7 +19,7 @@ from tests.benchmarks.report import Row, pinned
 TURNS = 25
 CALLS_A_TURN = 30
 
-#: The other clients, and zCLI's budget compared with each.
+#: What each peer is, and the largest ratio to it (docs/decisions/performance.md).
 RAW = "urllib3: PoolManager().request('GET', url).json()"
 GET = "requests.get(url).json()"
 SESSION = "requests.Session().get(url).json()"

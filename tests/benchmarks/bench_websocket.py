@@ -243,7 +243,7 @@ TURNS, SECONDS = (9, 0.4) if FULL else (3, 0.25)
 
 
 def measure() -> list[Row]:
-    """Run the scenarios; return the rows in the order of the budgets."""
+    """Run the scenarios; the rows in the order of their budgets."""
     if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
         raise RuntimeError("this benchmark needs Linux and two processors: one for the server, one for the load")
     _allow_sockets(12_000 if FULL else 4000)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 class Row(NamedTuple):
     """One comparison: the CPU cost of zCLI and of a peer for the same work, in the same run.
 
-    ``ours`` and ``theirs`` are medians in ``unit``; ``budget`` is the allowed ratio, or None.
+    ``ours`` and ``theirs`` are medians in ``unit``; ``budget`` is the largest allowed ratio, or None (see
+    docs/decisions/performance.md).
     """
 
     what: str

@@ -1,4 +1,4 @@
-"""REFERENCE.md holds what the code declares; ``zcli reference`` adds the plugins that are installed."""
+"""The page of settings and hooks is what the code declares, and ``zcli reference`` adds what is installed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from zcli_core.assembly import core_settings
 from zcli_core.plugins import hookspecs
 from zcli_core.plugins.records import KINDS
 
-PAGE = Path(__file__).resolve().parents[2] / "REFERENCE.md"
-COMMAND = "python -m zCLI reference --own > REFERENCE.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "reference" / "settings-and-hooks.md"
+COMMAND = "python -m zCLI reference --own > docs/reference/settings-and-hooks.md"
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -38,7 +39,7 @@ def _reference(*arguments: str, **variables: str) -> str:
 def test_reference_file_is_current() -> None:
     """REFERENCE.md is what the code declares."""
     if _reference("--own") != PAGE.read_text(encoding="utf-8"):
-        pytest.fail(f"REFERENCE.md is not what the code declares; renew it: {COMMAND}")
+        pytest.fail(f"{PAGE.name} is not what the code declares; renew it: {COMMAND}")
 
 
 def test_reference_own_ignores_the_machine(site: Site) -> None:
@@ -71,7 +72,7 @@ def test_reference_own_ignores_the_machine(site: Site) -> None:
     )
     assert "| `mine` | of a &lt;test> | `zcli_mine` | `pip install 'mine[it]'` |" in here
     assert "services.redis" not in here
-    assert here.startswith("# Reference\n")
+    assert here.startswith("# Settings and hooks\n")
 
 
 def test_reference_has_every_hook_and_setting() -> None:

@@ -1,4 +1,4 @@
-"""Every block of PLUGINS.md, "Publish a plugin in ten minutes", does what it says."""
+"""Every block of the plugin guide does what it says."""
 
 from __future__ import annotations
 
@@ -27,4 +27,4 @@ def test_guide_blocks_work(fresh: FreshEnvironment, public: Path) -> None:
     needs("memcached", "memcached")
     variables = outside_environment({"ZCLI_SERVICES_FOLDER": str(public / "servers"), "PIP_QUIET": "2"})
     variables["PATH"] = os.pathsep.join([str(fresh.python.parent), variables["PATH"]])
-    Reader(public, variables).follow("PLUGINS.md")
+    Reader(public, variables).follow("docs/guide/plugins.md")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def command(own: bool) -> None:
     """Print a reference of plugins, hooks and settings.
 
-    The output is Markdown, for the plugins that are installed. `zcli reference --own` makes the file REFERENCE.md of
-    zCLI's repository.
+    The output is Markdown, for the plugins that are installed. `zcli reference --own` makes the page
+    docs/reference/settings-and-hooks.md of zCLI's repository.
     """
     from zcli_core.cli.reference_page import make_page
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from zcli_core.plugins.host import PluginHost
 
 _INTRODUCTION = """\
-# Reference
+# Settings and hooks
 
-`zcli reference` makes this page from the declarations in the code, for the plugins that are installed. Do not edit it.
-README.md describes how to use zCLI, and PLUGINS.md how to write a plugin."""
+The command `zcli reference` makes this page from the declarations in the code. On your machine it prints the same page
+with the plugins that are installed there."""
 _PHASES = {
     "declaring": "zCLI calls these once for each `zCLI` object, at its start. If one raises, its plugin is disabled.",
     "running": "zCLI calls these when something happens. If one raises, zCLI logs the error with the name of the "

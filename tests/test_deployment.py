@@ -1,0 +1,192 @@
+"""The files of the deployment guide, used for real: the systemd units, and nginx in front of the server."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+from documents import blocks
+from needs import needs
+from service_servers import free_ports
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from zcli_core.app import zCLI
+from zcli_core.testing.localhost import LOCALHOST_PEM, client_tls
+
+PAGE = "docs/guide/deployment.md"
+DEADLINE = 20.0
+TOKEN = "a-token-for-the-tests"
+
+
+def _file(name: str) -> str:
+    """A file that the page shows, without the comment that names it."""
+    (code,) = (block.code for block in blocks(PAGE) if block.file == name)
+    return code.partition("\n")[2]
+
+
+@pytest.mark.slow
+def test_systemd_units_are_valid(tmp_path: Path) -> None:
+    """``systemd-analyze verify`` has nothing to say about them; only the program and the user differ."""
+    verify = needs("systemd-analyze", "systemd")
+    changes = {"/srv/app/.venv/bin/python": "/usr/bin/env python", "User=app": "User=root"}
+    for name in ("app.service", "app.socket"):
+        text = _file(name)
+        for written, used in changes.items():
+            text = text.replace(written, used)
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        [verify, "verify", "--man=no", *(tmp_path / name for name in ("app.service", "app.socket"))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+class Nginx(NamedTuple):
+    """A running nginx, and the ports on which it takes connections with and without TLS."""
+
+    process: psutil.Popen
+    tls_port: int
+    port: int
+
+    def client(self, *, tls: bool = True, address: str = "127.0.0.1", **options: Any) -> ClientConnection:
+        """Connect through nginx, from an address of the loopback network."""
+        connection = socket.create_connection(
+            ("127.0.0.1", self.tls_port if tls else self.port), DEADLINE, source_address=(address, 0)
+        )
+        if tls:
+            options["ssl"] = client_tls()
+        url = f"{'wss' if tls else 'ws'}://localhost/"
+        return connect(url, sock=connection, proxy=None, open_timeout=DEADLINE, **options)
+
+    def workers(self) -> set[int]:
+        """The processes that take connections; those of an earlier configuration are not among them."""
+        found = set()
+        for child in self.process.children():
+            try:
+                command = " ".join(child.cmdline())
+            except psutil.Error:
+                continue
+            if "worker process" in command and "shutting down" not in command:
+                found.add(child.pid)
+        return found
+
+
+@pytest.fixture
+def server_port() -> int:
+    return free_ports(1)[0]
+
+
+@pytest.fixture
+def nginx(tmp_path: Path, server_port: int) -> Iterator[Nginx]:
+    """Nginx with the page's configuration; only the ports and the certificate differ."""
+    program = needs("nginx", "nginx-light")
+    tls_port, port = free_ports(2)
+    pem = tmp_path / "localhost.pem"
+    pem.write_text(LOCALHOST_PEM)
+    site = _file("app.conf")
+    for written, used in {
+        "server 127.0.0.1:8765;": f"server 127.0.0.1:{server_port};",
+        "listen 443 ssl;": f"listen 127.0.0.1:{tls_port} ssl; listen 127.0.0.1:{port};",
+        "/etc/ssl/chat.example.pem": str(pem),
+        "/etc/ssl/private/chat.example.key": str(pem),
+    }.items():
+        assert written in site
+        site = site.replace(written, used)
+    temporary = "\n".join(
+        f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (tmp_path / "nginx.conf").write_text(
+        f"daemon off; worker_processes 2; pid {tmp_path}/nginx.pid; error_log stderr warn;\n"
+        f"events {{}}\nhttp {{\naccess_log off;\n{temporary}\n{site}}}\n"
+    )
+    command = [program, "-p", tmp_path, "-e", "stderr", "-c", tmp_path / "nginx.conf"]
+    process = psutil.Popen(command, stderr=subprocess.PIPE, text=True)
+    running = Nginx(process, tls_port, port)
+    try:
+        with zCLI({"deployment": "Testing", "logger": "PROD", "logger_path": str(tmp_path)}) as z:
+            assert z.comm.wait_for_port(tls_port, DEADLINE), process.stderr.read() if process.poll() else "no port"
+        yield running
+    finally:
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+
+
+@pytest.fixture
+def server(isolated: Path, server_port: int) -> Iterator[zCLI]:
+    """The page's server: it sends back each message with the address of its client."""
+
+    async def echo(websocket: Any, message: str) -> None:
+        address = z.comm.websocket.auth.get_client_info(websocket)["address"][0]
+        await websocket.send(f"{address} says {message}")
+
+    websocket = {"trusted_proxies": ["127.0.0.1"], "require_auth": True, "token": TOKEN, "max_refusal_delay": 0}
+    with (
+        zCLI({"deployment": "Testing", "logger": "PROD", "logger_path": "logs", "websocket": websocket}) as z,
+        z.comm.websocket.start_background(port=server_port, handler=echo),
+    ):
+        yield z
+
+
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tls", [True, False], ids=["wss", "ws"])
+def test_nginx_passes_on_client_addresses(nginx: Nginx, server: zCLI, tls: bool) -> None:
+    """Two clients have two addresses, and an address that a client states itself does not count."""
+    for address in ("127.0.0.7", "127.0.0.8"):
+        headers = {**AUTHORIZED, "X-Forwarded-For": "203.0.113.9"}
+        with nginx.client(tls=tls, address=address, additional_headers=headers) as client:
+            client.send("hello")
+            assert client.recv(timeout=DEADLINE) == f"{address} says hello"
+
+
+@pytest.mark.slow
+def test_nginx_client_without_token_gets_1008(nginx: Nginx, server: zCLI) -> None:
+    """The close code and the reason arrive through nginx."""
+    with nginx.client() as client, pytest.raises(ConnectionClosed) as closed:
+        client.recv(timeout=DEADLINE)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+
+
+@pytest.mark.slow
+def test_nginx_reload_under_load_drops_no_client(nginx: Nginx, server: zCLI) -> None:
+    """Clients that send all the time keep their connection over a reload, and new clients connect all the time."""
+    before = nginx.workers()
+    assert before
+    reloaded, failures = threading.Event(), []
+
+    def keep_sending() -> None:
+        try:
+            with nginx.client(additional_headers=AUTHORIZED) as client:
+                count, rest = 0, 50
+                while rest:
+                    client.send(str(count))
+                    assert client.recv(timeout=DEADLINE) == f"127.0.0.1 says {count}"
+                    count += 1
+                    rest -= reloaded.is_set()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=keep_sending) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    subprocess.run(["kill", "-HUP", str(nginx.process.pid)], check=True)
+    while not (nginx.workers() and not nginx.workers() & before) and not failures:
+        with nginx.client(additional_headers=AUTHORIZED) as client:
+            client.send("new")
+            assert client.recv(timeout=DEADLINE) == "127.0.0.1 says new"
+    reloaded.set()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert failures == []
