@@ -16,9 +16,9 @@ from needs import needs
 from service_servers import free_ports
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+from zcli_core.testing.localhost import LOCALHOST_PEM, client_tls
 
 from zcli_core.app import zCLI
-from zcli_core.testing.localhost import LOCALHOST_PEM, client_tls
 
 PAGE = "docs/guide/deployment.md"
 DEADLINE = 20.0

@@ -37,7 +37,7 @@ def _reference(*arguments: str, **variables: str) -> str:
 
 
 def test_reference_file_is_current() -> None:
-    """REFERENCE.md is what the code declares."""
+    """The committed page is what the code declares."""
     if _reference("--own") != PAGE.read_text(encoding="utf-8"):
         pytest.fail(f"{PAGE.name} is not what the code declares; renew it: {COMMAND}")
 
