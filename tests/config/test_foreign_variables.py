@@ -51,7 +51,7 @@ def test_foreign_value_is_an_error_only_when_used(
     assert f"a script that uses {key} ends with this error" in _log_of(z)
 
 
-def test_foreign_value_below_a_usable_one_is_no_error(
+def test_foreign_value_that_is_shadowed_is_not_an_error(
     start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The explanation still shows it."""
@@ -92,7 +92,7 @@ def test_own_file_with_an_invalid_value_stops_the_start(start: Start, zenv: Writ
         start()
 
 
-def test_kubernetes_variables_are_not_talked_about(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubernetes_variables_are_ignored(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Service called "zcli" sets these, and they begin with our prefix."""
     for name in ("PORT", "SERVICE_PORT_WS", "PORT_8765_TCP", "PORT_8765_TCP_PORT"):
         monkeypatch.setenv(f"ZCLI_{name}", LINK if name == "PORT" else "8765")
@@ -100,7 +100,7 @@ def test_kubernetes_variables_are_not_talked_about(start: Start, monkeypatch: py
     assert "WARNING" not in _log_of(start())
 
 
-def test_kubernetes_variables_like_ours_are_no_warning(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubernetes_variables_like_ours_are_ignored(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Service called "websocket-auth" sets these, and they begin with a variable for security."""
     for name in ("PORT", "SERVICE_PORT", "SERVICE_HOST", "PORT_8765_TCP", "PORT_8765_TCP_ADDR"):
         monkeypatch.setenv(f"WEBSOCKET_AUTH_{name}", "10.96.0.12" if name.endswith(("HOST", "ADDR")) else LINK)
@@ -118,7 +118,7 @@ def test_kubernetes_variables_like_ours_are_no_warning(start: Start, monkeypatch
     ],
 )
 @pytest.mark.parametrize("where", ["environment", "file"])
-def test_name_in_another_case_is_said(
+def test_variable_in_another_case_is_a_warning(
     start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch, where: str, name: str, meant: str
 ) -> None:
     """It sets nothing, and the warning names the variable that would."""

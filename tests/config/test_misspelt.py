@@ -160,7 +160,7 @@ def test_misspelt_name_nearer_to_another_setting_is_ignored(start: Start) -> Non
 
 
 @pytest.mark.parametrize("where", ["environment", ".zEnv", "secrets"])
-def test_empty_restriction_is_said_on_the_console(
+def test_empty_restriction_is_a_security_warning(
     zenv: Write, isolated: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], where: str
 ) -> None:
     """A missing variable in a compose file makes one; it is "not set", as everywhere."""

@@ -1,4 +1,4 @@
-"""Files that configure us are read only if somebody we trust owns them, or if a user has named them."""
+"""Files with settings are read only if a trusted user owns them, or if a user has named them."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def test_zenv_of_a_stranger_stops_the_start(start: Start, zenv: Write, isolated:
 
 
 @pytest.mark.parametrize("name", [".zEnv", "machine"])
-def test_file_that_everybody_may_write_stops_the_start(
+def test_file_that_every_user_may_write_stops_the_start(
     start: Start, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch, isolated: Path, name: str
 ) -> None:
-    """The project's and the machine's, and nothing of them is in force; a private group is no other user."""
+    """The project's and the machine's, and nothing of them is in force; the owner's private group is trusted."""
     if name == ".zEnv":
         file = zenv("WEBSOCKET_PORT=1\nFOREIGN=1\n")
     else:
@@ -83,9 +83,7 @@ def test_file_that_everybody_may_write_stops_the_start(
 
 
 @as_root
-def test_machine_file_in_the_home_of_another_user_stops_the_start(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_machine_file_of_another_user_stops_the_start(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a sudo that keeps HOME; naming the folder reads it."""
     monkeypatch.delenv("ZCLI_CONFIG_DIR")
     file = Path.home() / ".config" / "zcli" / "zConfig.machine.yaml"
@@ -134,7 +132,7 @@ def test_relative_path_into_a_strangers_folder_stops_the_start(start: Start, iso
 
 
 def test_relative_path_through_an_open_folder_stops_the_start(start: Start, isolated: Path) -> None:
-    """Whoever may write a folder on the way may replace what is in it."""
+    """A user who may write a folder on the way may replace its content."""
     (isolated / "certs" / "inner").mkdir(parents=True)
     (isolated / "certs" / "inner" / "a.pem").touch()
     (isolated / "certs").chmod(0o777)
@@ -300,7 +298,7 @@ def test_doctor_names_files_of_others_that_are_read(
 
 
 def test_doctor_reads_a_pipe_once(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a script does: nobody writes to it again, so a second reader would wait for ever."""
+    """As a script does: a second reader would wait for ever."""
     monkeypatch.setattr(checks, "_CHECKS", (("configuration", checks._configuration),))
     pipe = isolated / "env"
     os.mkfifo(pipe, 0o600)

@@ -74,7 +74,9 @@ def test_a_port_that_is_none_is_a_value_error(make_z: MakeZ, port: Any) -> None:
 
 def test_a_configured_port_out_of_range_stops_the_program_at_once(make_z: MakeZ) -> None:
     """It is a setting like any other."""
-    with pytest.raises(ConfigError, match=r"websocket\.port: 70000 from zSpark"):
+    with pytest.raises(
+        ConfigError, match=r"websocket\.port must be an integer between 0 and 65535, got 70000 from zSpark"
+    ):
         make_z(port=70000)
 
 
@@ -408,7 +410,7 @@ def test_auth_that_cannot_work_is_refused(make_z: MakeZ, settings: dict[str, Any
     [
         (
             {"auth": ["tokn"]},
-            "no plugin provides the auth strategy 'tokn', which websocket.auth (zSpark) asks for; did",
+            "no plugin provides the auth strategy 'tokn', which websocket.auth (zSpark) selects; did",
         ),
         ({"transport": "wsprto"}, "no plugin provides the WebSocket transport 'wsprto', which websocket.transport (zS"),
     ],

@@ -1,4 +1,4 @@
-"""memcached as a service: a plugin as anybody could write it, on the public contract alone."""
+"""memcached as a service, written against the public contract only."""
 
 from zcli_core import hookimpl
 from zcli_core.config.settings import setting
