@@ -68,15 +68,16 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     host.load(_disabled_at_first(context), first_only=True)
     layers = host.collect("zcli_config_layers", check_layer)
     disabled: tuple[str, ...] = value_in_force(_DISABLE, reader.read(layer for _, layer in layers), context)
-    first = {name for name, record in host.records.items() if record.state == "loaded"}
+    first = _loaded(host)
     host.load(disabled)
     for name in first.intersection(disabled):
         host.drop(name, "disabled")
-    loaded = {name for name, record in host.records.items() if record.state == "loaded"}
+    loaded = _loaded(host)
     add_plugins_settings(host, settings)
     host.collect_providers()
     layers += host.collect("zcli_config_layers", check_layer, skip=first)
-    resolution = _merge(host, reader, [layer for name, layer in layers if host.records[name].plugin], context)
+    in_use = _loaded(host)
+    resolution = _merge(host, reader, [layer for name, layer in layers if name in in_use], context)
     config = Config(settings, resolution)
     problems = resolution.problems + _disabled_too_late(config, disabled)
     warnings = [*host.warnings, *resolution.warnings, *_missing_layers_of(host, loaded)]
@@ -85,6 +86,10 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     if not problems:
         warnings += _export(resolution)
     return Assembly(config, problems, warnings, resolution.entries)
+
+
+def _loaded(host: PluginHost) -> set[str]:
+    return {name for name, record in host.records.items() if record.state == "loaded"}
 
 
 def core_settings() -> dict[str, Setting]:
