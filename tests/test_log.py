@@ -61,7 +61,7 @@ def test_log_shows_by_deployment(capsys: pytest.CaptureFixture[str], deployment:
 
 @pytest.mark.parametrize("setting", ["info", "Prod", " WARNING "])
 def test_log_level_in_any_case_is_recognised(setting: str) -> None:
-    """As every choice is."""
+    """Case does not matter."""
     with zCLI({"deployment": "Testing", "logger": setting}) as z:
         assert z.config.get("logger") == setting.strip().upper()
 
@@ -193,7 +193,7 @@ def test_command_shows_security_warnings(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_production_console_hides_other_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    """A setting that protects nothing is a matter for the file."""
+    """Other warnings are in the file only."""
     with zCLI({"deployment": "Production", "title": "t", "logger_path": ".", "websocket": {"prot": 1}, "loger": "x"}):
         pass
     assert capsys.readouterr().err == ""
@@ -232,7 +232,7 @@ def test_log_title_defaults_to_the_script(isolated: Path, monkeypatch: pytest.Mo
 
 
 def test_log_folder_defaults_to_the_users(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the platform has it."""
+    """The folder is that of the platform."""
     if not sys.platform.startswith("linux"):
         pytest.skip("the folder of Linux")
     with zCLI({"deployment": "Testing"}) as z:
@@ -244,7 +244,7 @@ def test_log_folder_defaults_to_the_users(isolated: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("title", ["", " ", ".", "..", "a/b", "a\\b", "../x", "a\0b", "a\nb", "C:x", "a*"])
 def test_log_title_invalid_is_an_error(title: str) -> None:
-    """It could lead out of the folder."""
+    """A title with a slash could leave the folder."""
     with pytest.raises(ConfigError, match=r"title must be a valid file name, got"):
         zCLI({"title": title, "deployment": "Testing"})
 

@@ -202,7 +202,7 @@ def test_log_rotation_by_two_processes_loses_no_line(isolated: Path) -> None:
 
 
 def test_log_folder_impossible_is_reported_once(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Even with PROD: it is not the log that speaks."""
+    """The message is printed with PROD too."""
     (isolated / "file").touch()
     with zCLI({"deployment": "Testing", "logger": "PROD", "title": "t", "logger_path": "file/logs"}) as z:
         for _ in range(5):
@@ -262,7 +262,7 @@ def test_log_disk_full_is_reported_once(isolated: Path, capsys: pytest.CaptureFi
 
 
 def test_log_file_resumes_when_writable(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A network drive comes back."""
+    """A network drive may become available again."""
     (isolated / "logs").touch()
     with zCLI({"deployment": "Testing", "logger": "PROD", "title": "t", "logger_path": "logs"}) as z:
         z.log.error("lost")

@@ -1,4 +1,4 @@
-"""From raw values, which are texts in variables, to declared types."""
+"""Conversion of raw values to declared types."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def test_bool_word_for_true_in_any_case_is_true(word: str, before: str, after: s
 
 @given(st.sampled_from(["false", "0", "no", "off"]).flatmap(_any_case), spaces, spaces)
 def test_bool_word_for_false_in_any_case_is_false(word: str, before: str, after: str) -> None:
-    """The text "false" is not true because it is not empty."""
+    """The string "false" is false."""
     assert _to("flag", before + word + after) is False
 
 
 @given(st.text())
 def test_bool_other_text_is_refused(text: str) -> None:
-    """Nothing is guessed."""
+    """Other values are not guessed."""
     if text.strip().casefold() not in {"true", "1", "yes", "on", "false", "0", "no", "off"}:
         with pytest.raises(ConversionError, match="true or false"):
             _to("flag", text)
@@ -90,7 +90,7 @@ def test_integer_as_text_is_converted(number: int, before: str, after: str) -> N
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_number_as_text_is_converted(number: float) -> None:
-    """Exactly, since repr is exact."""
+    """The result is exactly the same number."""
     assert _to("ratio", repr(number)) == number
     assert type(_to("ratio", 3)) is float
 
@@ -120,7 +120,7 @@ def test_number_not_finite_is_refused(raw: Any) -> None:
 
 @given(st.integers(-70000, 140000))
 def test_bounds_are_inclusive(number: int) -> None:
-    """0 and 65535 are ports, -1 and 65536 are not."""
+    """0 and 65535 are valid ports, -1 and 65536 are not."""
     if 0 <= number <= 65535:
         assert _to("port", str(number)) == number
     else:
@@ -149,14 +149,14 @@ def test_list_with_commas_gives_its_items(items: list[str], space: str) -> None:
 
 @given(st.lists(st.text()))
 def test_list_in_json_gives_its_items(items: list[str]) -> None:
-    """Commas, spaces, quotes, line ends."""
+    """Items may hold commas, spaces, quotes and line ends."""
     assert _to("names", json.dumps(items)) == tuple(items)
     assert _to("names", items) == tuple(items)
 
 
 @given(st.text(max_size=30).map(lambda text: "[" + text))
 def test_list_in_invalid_json_is_refused(text: str) -> None:
-    """It is not taken for a comma list with odd names."""
+    """It is not read as a list with commas."""
     try:
         expected = json.loads(text)
     except ValueError:
@@ -178,7 +178,7 @@ def test_mapping_with_commas_gives_its_items(pairs: dict[str, str]) -> None:
 
 @given(st.dictionaries(st.text(), st.text()))
 def test_mapping_in_json_is_read_only(pairs: dict[str, str]) -> None:
-    """As does a mapping that is given as one; the original may change afterwards."""
+    """So is a mapping that zSpark gives; changing the original has no effect."""
     assert _to("pairs", json.dumps(pairs)) == pairs
     given_one = dict(pairs)
     found = _to("pairs", given_one)
@@ -190,7 +190,7 @@ def test_mapping_in_json_is_read_only(pairs: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("raw", ["a", "a=1,b", "=1", "{bad", '{"a": 1}', "[]", 5, ["a"], {"a": 1}, {1: "a"}])
 def test_mapping_of_other_values_is_refused(raw: Any) -> None:
-    """Numbers within it are not turned into texts: what they were before is lost."""
+    """Numbers in it are not converted to strings, because their original text is not known."""
     with pytest.raises(ConversionError, match="a mapping of strings"):
         _to("pairs", raw)
 
@@ -206,14 +206,14 @@ def test_list_of_other_values_is_refused(raw: Any) -> None:
 
 @given(st.text())
 def test_string_is_not_changed(text: str) -> None:
-    """Not even spaces are taken off."""
+    """Spaces are kept."""
     assert _to("text", text) == text
     assert _to("maybe", text) == text
 
 
 @pytest.mark.parametrize("raw", [5, 1.5, True, b"x", ["x"], {"x": "y"}, Path("x"), object()])
 def test_string_of_another_type_is_refused(raw: Any) -> None:
-    """``1.10`` and ``None`` would come out as something else."""
+    """``1.10`` and ``None`` would become other strings."""
     with pytest.raises(ConversionError, match=r"^a string$"):
         _to("text", raw)
 
@@ -233,7 +233,7 @@ def test_choice_unknown_error_lists_the_choices() -> None:
 
 @pytest.mark.parametrize("raw", ["", "  ", "a\0b", 5, True, b"x", ["x"]])
 def test_path_of_another_type_is_refused(raw: Any) -> None:
-    """An empty one would be the working directory."""
+    """An empty path is refused too, because it would mean the working directory."""
     with pytest.raises(ConversionError, match=r"^a path$"):
         _to("path", raw)
 
@@ -256,19 +256,19 @@ def test_integer_of_another_type_is_refused(raw: Any) -> None:
     ],
 )
 def test_convert_with_text_ignores_the_raw_value(name: str, read: Any, written: str, value: Any) -> None:
-    """What YAML made of it does not."""
+    """The value that YAML parsed is not used."""
     assert _to(name, read, text=written) == value
 
 
 def test_check_message_is_the_error() -> None:
-    """After the type is right."""
+    """The check runs after the conversion."""
     assert _to("checked", "allowed") == "allowed"
     with pytest.raises(ConversionError, match=r"^anything but that$"):
         _to("checked", "forbidden")
 
 
 def test_check_that_raises_does_not_show_the_value() -> None:
-    """It is a plugin's, and the value may be a secret."""
+    """The message of the error may quote a secret."""
     with pytest.raises(ConversionError) as caught:
         _to("uncheckable", "hunter2")
     assert str(caught.value) == "a string (the check of its plugin failed: RuntimeError)"

@@ -1,4 +1,4 @@
-"""Which value is in force and who set it; all mistakes at once; what the configuration object lets one do."""
+"""Explanations of values, the error that lists all mistakes, and the configuration object."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def test_explain_default_names_its_plugin(start: Start) -> None:
 
 
 def test_explain_unset_default_names_its_plugin(start: Start) -> None:
-    """None is not set, so no layer has it."""
+    """A default of None is in no layer."""
     assert start().config.explain("http.ca_file") == ("http.ca_file", None, "defaults", "zcli-core", ())
 
 
 def test_explain_text_has_value_origin_and_shadowed(start: Start, zenv: Write) -> None:
-    """As text for people."""
+    """The text names value, layer, origin and shadowed values."""
     zenv("WEBSOCKET_PORT=1\n")
     assert str(start({"websocket": {"port": 2}}).config.explain("websocket.port")) == (
         "websocket.port = 2\n  from zSpark: zSpark\n  shadows 1 from .zEnv: .zEnv:1 (WEBSOCKET_PORT)\n"
@@ -39,7 +39,7 @@ def test_explain_text_has_value_origin_and_shadowed(start: Start, zenv: Write) -
 
 
 def test_error_invalid_port_names_file_and_shadowed(start: Start, zenv: Write, machine: Write) -> None:
-    """Key, origin with file, line and variable, what was expected, what it shadows."""
+    """The error has the key, the expected value, the origin and the shadowed value."""
     machine("websocket:\n  port: 9000\n")
     zenv("# settings\n\nWEBSOCKET_PORT=abc\n")
     with pytest.raises(ConfigError) as caught:
@@ -53,7 +53,7 @@ def test_error_invalid_port_names_file_and_shadowed(start: Start, zenv: Write, m
 def test_error_lists_all_mistakes_of_all_layers(
     start: Start, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Correcting them one start at a time would be tedious."""
+    """One start shows all mistakes."""
     machine("websocket:\n  port: 99999\nhttp:\n  timeout: never\n")
     monkeypatch.setenv("ZCLI_HTTP_RETRIES", "-1")
     zenv("WEBSOCKET_PORT=abc\nWEBSOCKET_REQUIRE_AUTH=perhaps\n")
@@ -91,7 +91,7 @@ def test_error_lists_files_and_values(start: Start, zenv: Write, machine: Write)
 
 
 def test_error_lists_shadowed_mistakes(start: Start, zenv: Write) -> None:
-    """It would come to light when that layer goes."""
+    """It would be an error when the higher layer is removed."""
     zenv("WEBSOCKET_PORT=abc\n")
     with pytest.raises(ConfigError, match=r"'abc' from .zEnv:1"):
         start({"websocket": {"port": 5}})
@@ -108,7 +108,7 @@ def test_config_value_by_attribute_key_and_section(start: Start) -> None:
 
 @pytest.mark.parametrize("key", ["websocket.prot", "websockt", 5, None, "websocket.", ".", ("websocket", "port")])
 def test_config_unknown_key_is_a_value_error(start: Start, key: Any) -> None:
-    """Not None, which could be a value."""
+    """None could be a value, so it raises."""
     config = start().config
     with pytest.raises(ValueError, match="unknown setting"):
         config.get(key)
@@ -117,7 +117,7 @@ def test_config_unknown_key_is_a_value_error(start: Start, key: Any) -> None:
 
 
 def test_config_misspelt_key_gets_a_suggestion(start: Start) -> None:
-    """Wherever it is written."""
+    """The suggestion is in each of the errors."""
     config = start().config
     with pytest.raises(ValueError, match=r"^unknown setting 'websocket.prot'; did you mean 'websocket.port'\?$"):
         config.get("websocket.prot")
@@ -127,7 +127,7 @@ def test_config_misspelt_key_gets_a_suggestion(start: Start) -> None:
 
 
 def test_config_is_read_only(start: Start) -> None:
-    """A value that was changed here would have no origin."""
+    """A changed value would have no origin."""
     config = start({"plugins": {"prefer": {"a": "b"}}}).config
     with pytest.raises(AttributeError, match=r"read only; set websocket\.port in a configuration layer"):
         config.websocket.port = 5
@@ -148,7 +148,7 @@ def test_section_can_be_made_by_hand(start: Start) -> None:
 
 
 def test_config_can_be_copied(start: Start) -> None:
-    """Debuggers and test tools do that."""
+    """Debuggers and test tools copy objects."""
     config = start({"http": {"timeout": 3}}).config
     assert copy.copy(config).http.timeout == 3
     assert repr(config).startswith("<Config: ")

@@ -64,7 +64,7 @@ def test_foreign_value_that_is_shadowed_is_not_an_error(
 
 
 def test_foreign_choice_of_a_plugin_is_an_error_only_when_used(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """WEBSOCKET_TRANSPORT is another program's as easily as WEBSOCKET_PORT."""
+    """Other programs may set WEBSOCKET_TRANSPORT."""
     monkeypatch.setenv("WEBSOCKET_TRANSPORT", "polling")
     z = start()
     assert "no plugin provides the WebSocket transport 'polling'" in _log_of(z)
@@ -86,7 +86,7 @@ def test_foreign_port_stops_only_the_server_without_a_port(start: Start, monkeyp
 
 
 def test_own_file_with_an_invalid_value_stops_the_start(start: Start, zenv: Write) -> None:
-    """Nobody else writes WEBSOCKET_ names into a .zEnv."""
+    """WEBSOCKET_ names in a .zEnv are meant for zCLI."""
     zenv("WEBSOCKET_PORT=abc\n")
     with pytest.raises(ConfigError, match=r"^websocket\.port must be "):
         start()
@@ -121,7 +121,7 @@ def test_kubernetes_variables_like_ours_are_ignored(start: Start, monkeypatch: p
 def test_variable_in_another_case_is_a_warning(
     start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch, where: str, name: str, meant: str
 ) -> None:
-    """It sets nothing, and the warning names the variable that would."""
+    """The warning names the variable that was meant."""
     if where == "file":
         zenv(f"{name}=3\n")
     else:

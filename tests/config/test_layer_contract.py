@@ -78,7 +78,7 @@ class TestSecretsDirWithVariables(TestSecretsDir):
 
 
 class _Json:
-    """A layer that is right: settings from a JSON file in the working directory."""
+    """A correct layer: settings from a JSON file in the working directory."""
 
     name: Any = "json"
     order: Any = 150
@@ -237,7 +237,7 @@ def _run(layer: Any, test: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("test", ["test_layer_has_name_and_order", "test_layer_without_source_sets_nothing"])
 def test_suite_of_defaults_layer_passes(test: str, tmp_path: Path) -> None:
-    """What they are read from are the declarations themselves."""
+    """Its source is the declarations, so most tests do not apply."""
     _run(DefaultsLayer(), test, tmp_path)
 
 

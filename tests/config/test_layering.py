@@ -1,4 +1,4 @@
-"""Laying layers over each other: ``dict.update`` in the order of the layers is the model."""
+"""Merging layers gives the result of ``dict.update`` in the order of the layers."""
 
 from __future__ import annotations
 

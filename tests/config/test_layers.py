@@ -63,7 +63,7 @@ def test_zspark_none_is_not_set(start: Start, zenv: Write) -> None:
 
 @pytest.mark.parametrize("name", ["WEBSOCKET_PORT", "ZCLI_WEBSOCKET_PORT", "ZCLI_DEPLOYMENTS", "ZCLI_PLUGINS_DISABLE"])
 def test_variable_empty_is_not_set(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """It is how shells and containers unset one."""
+    """Shells and containers unset variables this way."""
     monkeypatch.setenv(name, "")
     zenv(f"{name}=\n")
     assert start().config.websocket.port == 8765
@@ -81,7 +81,7 @@ def test_variable_with_zcli_prefix_wins(start: Start, zenv: Write, names: tuple[
 
 
 def test_zspark_key_with_dots_is_a_path(start: Start) -> None:
-    """In zSpark, where that is shorter."""
+    """Dots are allowed in zSpark."""
     config = start({"websocket.port": 5, "http": {"timeout": 2}}).config
     assert (config.websocket.port, config.http.timeout) == (5, 2.0)
 
@@ -93,14 +93,14 @@ def test_zspark_key_with_dots_is_a_path(start: Start) -> None:
     ("deployment", "port"), [("Production", 1), ("production", 1), ("Testing", 2), ("Development", 9)]
 )
 def test_overlay_in_zspark_is_in_force(start: Start, deployment: str, port: int) -> None:
-    """They lie over what the same layer says for all deployments."""
+    """Overlays win over the settings for all deployments in the same layer."""
     overlays = {"Production": {"websocket": {"port": 1}}, "Testing": {"websocket.port": 2}}
     z = start({"deployment": deployment, "websocket": {"port": 9}, "deployments": overlays})
     assert z.config.websocket.port == port
 
 
 def test_overlay_in_machine_file_is_in_force(start: Start, machine: Write) -> None:
-    """Their origin says so, and what they lie over is shown."""
+    """The origin names the overlay, and the explanation shows the shadowed value."""
     machine("http:\n  timeout: 7\ndeployments:\n  Production:\n    http:\n      timeout: 3\n")
     assert start({"deployment": "Testing"}).config.http.timeout == 7
     found = start({"deployment": "Production"}).config.explain("http.timeout")
@@ -109,14 +109,14 @@ def test_overlay_in_machine_file_is_in_force(start: Start, machine: Write) -> No
 
 
 def test_overlay_in_a_variable_is_in_force(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ZCLI_DEPLOYMENTS."""
+    """The variable is ZCLI_DEPLOYMENTS."""
     monkeypatch.setenv("ZCLI_DEPLOYMENTS", '{"Production": {"http": {"timeout": 3}}}')
     assert start({"deployment": "Production"}).config.http.timeout == 3
     assert start({"deployment": "Testing"}).config.http.timeout == 10
 
 
 def test_overlay_of_a_lower_layer_is_shadowed(start: Start, machine: Write) -> None:
-    """An overlay does not leave its layer."""
+    """An overlay wins only in its own layer."""
     machine("deployments: {Production: {http: {timeout: 3}}}\n")
     assert start({"deployment": "Production", "http": {"timeout": 4}}).config.http.timeout == 4
 
@@ -129,7 +129,7 @@ def test_deployment_in_any_layer_is_in_force(start: Start, machine: Write) -> No
 
 
 def test_overlay_cannot_change_the_deployment(start: Start) -> None:
-    """It would decide which overlays apply; that is said."""
+    """It is ignored with a warning, because it would decide which overlays apply."""
     z = start({"deployments": {"Testing": {"deployment": "Production"}}})
     assert z.config.deployment == "Testing"
     assert "deployments.Testing.deployment (zSpark) cannot change the deployment; it is ignored" in _log_of(z)
@@ -152,7 +152,7 @@ def test_overlays_of_another_type_are_an_error(start: Start, overlays: Any) -> N
 
 
 def test_overlays_in_invalid_json_are_an_error(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the place in the text, and not the text."""
+    """The error has the position, and not the text."""
     monkeypatch.setenv("ZCLI_DEPLOYMENTS", "Production=hunter2")
     with pytest.raises(ConfigError, match=r"^deployments: ZCLI_DEPLOYMENTS is not valid JSON: .*\(char 0\)$"):
         start()
@@ -176,7 +176,7 @@ def test_overlays_in_invalid_json_are_an_error(start: Start, monkeypatch: pytest
     ],
 )
 def test_unknown_key_is_a_warning_with_suggestion(start: Start, zspark: dict[Any, Any], warning: str) -> None:
-    """Not a word of its value."""
+    """The warning does not show the value."""
     z = start(zspark)
     assert warning.format(none="no plugin in use declares it") in _log_of(z)
 
@@ -217,7 +217,7 @@ def test_section_of_another_type_is_an_error(start: Start, value: Any) -> None:
     "zspark", [{"websocket": {"port": {"x": 1}}}, {"websocket.port.x": 1}, {"websocket.port": {"x": 1}}]
 )
 def test_mapping_in_place_of_a_value_is_an_error(start: Start, zspark: Any) -> None:
-    """However it is written."""
+    """The error is the same in each notation."""
     with pytest.raises(ConfigError, match=r"^websocket.port must be an integer .*, got {'x': 1} from zSpark"):
         start(zspark)
 
@@ -231,7 +231,7 @@ def test_mapping_that_holds_itself_is_an_error(start: Start) -> None:
 
 
 def test_error_value_without_repr_is_reported(start: Start) -> None:
-    """Its repr raises, or is endless."""
+    """Its repr raises or is endless."""
 
     class Shy:
         def __repr__(self) -> str:
@@ -249,7 +249,7 @@ def test_error_value_without_repr_is_reported(start: Start) -> None:
 
 @pytest.mark.parametrize("where", ["scripts", "project", "env"])
 def test_path_relative_is_looked_up_in_three_folders(start: Start, isolated: Path, where: str) -> None:
-    """The script's own, whose words these are, then the working directory, then the folder of the .zEnv in force."""
+    """The script's folder, the working directory, then the folder of the .zEnv."""
     folders = {name: isolated.parent / name for name in ("scripts", "project", "env")}
     folders["env"].mkdir()
     (folders["env"] / "my.env").write_text("A=1\n")
@@ -286,7 +286,7 @@ def test_path_that_is_written_is_below_the_working_directory(start: Start, isola
 
 
 def test_path_missing_is_below_the_working_directory(start: Start, isolated: Path) -> None:
-    """So that a log folder is made there."""
+    """A log folder is made there."""
     assert start({"logger_path": "./logs"}).config.get("logger_path") == isolated / "logs"
 
 
@@ -301,7 +301,7 @@ def test_path_with_tilde_is_expanded(start: Start, isolated: Path) -> None:
     [("~no-such-user/k", "there is no home folder for ~no-such-user"), ("${NO}/k", "the variable NO is")],
 )
 def test_path_with_unknown_variable_is_refused(start: Start, path: str, problem: str) -> None:
-    """A folder called ~name or $NAME in the working directory is never what was meant."""
+    """No folder with the name ~name or $NAME is made."""
     with pytest.raises(ConfigError, match=rf"^websocket.ssl_key must be a path: {problem}.*, got '.*' from zSpark"):
         start({"websocket": {"ssl_key": path}})
 

@@ -1,4 +1,4 @@
-"""``zConfig.machine.yaml``: where it is looked for, what is said of a bad one, and what it cannot do."""
+"""``zConfig.machine.yaml``: its places, errors in it, and hostile files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Write = Callable[[Any], Path]
 
 
 def test_machine_file_of_the_user_wins(start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both are of one layer; what the system says is shown as shadowed, and their paths tell them apart."""
+    """The explanation shows the value of the system as shadowed, with the path."""
     monkeypatch.delenv("ZCLI_CONFIG_DIR")
     for variable, text in (
         ("XDG_CONFIG_DIRS", "http: {timeout: 1, retries: 1}\n"),
@@ -94,7 +94,7 @@ def test_machine_file_empty_sets_nothing(start: Start, machine: Write, text: str
 def test_a_file_that_cannot_be_used_is_named_with_line_and_column(
     start: Start, machine: Write, isolated: Path, text: Any, where: str, what: str
 ) -> None:
-    """And nothing in it is executed."""
+    """Nothing in the file is executed."""
     file = machine(text)
     with pytest.raises(ConfigError, match=what) as caught:
         start()
@@ -126,7 +126,7 @@ def test_machine_file_alias_bomb_is_refused(start: Start, machine: Write, kind: 
 
 
 def test_machine_file_ordinary_aliases_work(start: Start, machine: Write) -> None:
-    """They are how YAML shares settings between deployments."""
+    """Aliases share settings between deployments."""
     machine(
         "deployments:\n  Testing: &base\n    http: {timeout: 3}\n"
         "  Production:\n    <<: *base\n    websocket: {port: 5}\n"
@@ -137,7 +137,7 @@ def test_machine_file_ordinary_aliases_work(start: Start, machine: Write) -> Non
 
 
 def test_machine_file_nested_too_deep_is_refused(start: Start, machine: Write) -> None:
-    """With settings, or with brackets that end nowhere."""
+    """Nested settings and nested brackets are refused."""
     file = machine("".join("  " * n + f"k{n}:\n" for n in range(25)) + "  " * 25 + "x: 1\n")
     with pytest.raises(ConfigError, match="settings are nested more than 20 deep"):
         start()
@@ -147,7 +147,7 @@ def test_machine_file_nested_too_deep_is_refused(start: Start, machine: Write) -
 
 
 def test_a_huge_file_is_not_read_to_its_end(start: Start, machine: Write) -> None:
-    """A hole of a terabyte takes no room on the disk, and none in memory."""
+    """A sparse file of a terabyte takes no memory."""
     with machine("").open("r+b") as file:
         file.truncate(10**12)
     with pytest.raises(ConfigError, match="is too large; a settings file may have at most 1000000 bytes"):
@@ -161,7 +161,7 @@ def test_a_byte_order_mark_and_windows_lines_change_nothing(start: Start, machin
 
 
 def test_machine_file_values_are_used_as_written(start: Start, machine: Write) -> None:
-    """Declared types decide, not YAML's guesses."""
+    """The declared type decides, not the type that YAML guesses."""
     machine(
         "title: 1.10\nlogger: error\nwebsocket: {port: 0755, require_auth: on, tokens: {a: 0123, b: off}}\n"
         "plugins: {disable: [], prefer: {redis: zcli_redis}}\n"

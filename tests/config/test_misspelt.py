@@ -104,7 +104,7 @@ def test_misspelt_password_of_a_local_redis_stops_the_service(start: Start) -> N
 
 @pytest.mark.parametrize("name", ["plugins.disabl", "secrets_dir.foldr"])
 def test_misspelt_setting_of_every_start_stops_the_start(start: Start, name: str) -> None:
-    """There is no later moment at which it would be used."""
+    """Every start uses it."""
     with pytest.raises(
         ConfigError, match=rf"^unknown setting '{name}' \(zSpark\): .*; did you mean '{name[:-1]}"
     ) as caught:
@@ -134,7 +134,7 @@ def test_misspelt_restriction_of_another_plugin_is_an_error_when_used(start: Sta
 
 
 def test_misspelt_restriction_stops_what_its_plugin_provides(start: Start, site: Site) -> None:
-    """Before it is made, since it may read the setting when it is too late."""
+    """The factory is not called."""
     site.plugin("guard", SECTION + dedent(http_transport("guarded")))
     with pytest.raises(ConfigError, match=r"did you mean 'guard\.quota'\?"):
         start({"guard": {"quotas": 3}, "http.transport": "guarded"}).comm.http_get("http://127.0.0.1:1/")
@@ -149,7 +149,7 @@ def test_misspelt_restriction_stops_what_its_plugin_provides(start: Start, site:
     ],
 )  # fmt: skip
 def test_foreign_variable_stops_no_server(start: Start, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Other software sets these, and they only look a little like ours."""
+    """These names belong to other software and resemble zCLI's."""
     monkeypatch.setenv(name, "tcp://10.0.0.1:80" if name.endswith("TCP") else "x")
     _serve(start())
 

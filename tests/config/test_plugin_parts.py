@@ -159,7 +159,7 @@ def test_section_that_is_invalid_breaks_its_plugin(start: Start, site: Site, dec
 
 
 def test_section_declared_twice_breaks_the_second_plugin(start: Start, site: Site) -> None:
-    """The first is not harmed."""
+    """The first plugin keeps working."""
     site.plugin("memcached_plugin", SECTION)
     site.plugin("memcached_too", SECTION)
     z = start()

@@ -1,4 +1,4 @@
-"""A secret is shown nowhere: whichever layer it is in, right or wrong, in whatever is shown, printed or logged."""
+"""Secrets are never shown, printed or logged, in whatever layer they are."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_secret_in_any_layer_is_never_shown(put: Callable[[str], dict[str, Any]]
 
 
 def test_secret_can_be_read_by_the_script(start: Callable[..., zCLI]) -> None:
-    """Hiding is for what is shown."""
+    """The value itself is not changed."""
     config = start({"websocket": {"token": "s", "tokens": {"alice": "t"}}}).config
     assert (config.websocket.token, config.websocket.tokens["alice"]) == ("s", "t")
 
@@ -170,7 +170,7 @@ def test_explain_secret_shows_names_only(start: Callable[..., zCLI]) -> None:
 
 
 def test_layer_that_fails_shows_no_value(site: Site) -> None:
-    """Its kind and its place are enough to find it; its text could hold anything."""
+    """The error has the type and the place, but not the message."""
     site.plugin(
         "vault",
         """
@@ -188,7 +188,7 @@ def test_layer_that_fails_shows_no_value(site: Site) -> None:
 
 
 def test_secret_of_plugin_is_never_shown(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    """Declared with ``secret=True``, that is all."""
+    """The declaration ``secret=True`` is enough."""
     site.plugin(
         "keeper",
         """

@@ -239,13 +239,13 @@ def test_default_missing_is_an_error_when_used(isolated: Path) -> None:
 
 
 def test_default_missing_if_set_is_an_error_at_start(isolated: Path) -> None:
-    """Saying what would be said anyway is a choice."""
+    """A setting with the value of its default is a choice."""
     with pytest.raises(ConfigError, match=r"'urllib3', which http.transport \(zSpark\) selects\n"):
         zCLI({**QUIET, "http": {"transport": "urllib3"}, "plugins": {"disable": ["zcli_urllib3"]}})
 
 
 def test_factory_is_called_when_made_only(site: Site) -> None:
-    """A name costs nothing, a choice costs its import."""
+    """Listing a provider imports nothing."""
     site.plugin(
         "lazy",
         """

@@ -140,7 +140,7 @@ def test_hooks_are_called_in_the_order_of_pluggy(site: Site) -> None:
 @pytest.mark.usefixtures("isolated")
 @pytest.mark.parametrize("hook", ["zcli_ready", "zcli_closing", "zcli_http_request", "zcli_http_response"])
 def test_notifier_without_implementation_is_none(hook: str) -> None:
-    """What is None cannot cost anything when things run."""
+    """A hook without implementation costs nothing."""
     with zCLI(QUIET) as z:
         assert z.plugins.notifier(hook, z.log) is None
 
@@ -160,7 +160,7 @@ def test_hooks_of_builtin_plugins_do_not_run(site: Site) -> None:
 
 @pytest.mark.usefixtures("isolated")
 def test_hook_with_all_arguments_is_called_directly(site: Site) -> None:
-    """What stands between is for those that take fewer, or others."""
+    """No function is in between."""
     site.plugin("whole", "@hookimpl\ndef zcli_http_response(request, outcome, context): pass")
     with zCLI(QUIET) as z:
         ((_, function),) = z.plugins._implementations("zcli_http_response")

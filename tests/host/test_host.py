@@ -1,4 +1,4 @@
-"""The plugin host: whatever one plugin does, the others work, and its cause and distribution are named."""
+"""The plugin host isolates broken plugins and names their cause and distribution."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("code", "cause"), BROKEN.values(), ids=BROKEN.keys())
 def test_broken_plugin_is_named_and_isolated(site: Site, code: str, cause: str) -> None:
-    """The log says which plugin, of which distribution, is broken and why; the others do their work."""
+    """The log names the plugin, its distribution and the cause; the other plugins work."""
     site.plugin("bad_one", code, distribution="the-guilty")
     site.plugin("good_one", http_transport("good"))
     with zCLI({**QUIET, "http": {"transport": "good"}}) as z:
@@ -141,7 +141,7 @@ def test_broken_plugin_is_named_and_isolated(site: Site, code: str, cause: str) 
 
 @pytest.mark.parametrize("code", [code for code, _ in BROKEN.values()], ids=BROKEN.keys())
 def test_broken_plugin_if_disabled_is_not_reported(site: Site, code: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """Whatever is wrong with it: its name in plugins.disable ends the matter."""
+    """A plugin in plugins.disable is not imported and not reported."""
     site.plugin("bad_one", f"import sys; sys.modules['bad_one_ran'] = sys\n{textwrap.dedent(code)}")
     with zCLI({"deployment": "Testing", "title": "t", "plugins": {"disable": ["bad_one"]}}) as z:
         z.log.error("a line")
@@ -163,7 +163,7 @@ def test_plugin_that_prints_is_loaded(site: Site, capsys: pytest.CaptureFixture[
 
 
 def test_interrupt_during_import_is_passed_on(site: Site) -> None:
-    """Ctrl+C is the person's, not the plugin's."""
+    """Ctrl+C ends the program."""
     site.plugin("slow", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         zCLI(QUIET)
@@ -190,7 +190,7 @@ def test_entry_point_without_attribute_breaks_its_plugin(site: Site) -> None:
 
 
 def test_plugin_name_taken_breaks_the_second_plugin(site: Site) -> None:
-    """The name is how configuration speaks of a plugin, so it must be one plugin's."""
+    """The configuration names plugins, so a name must be unique."""
     site.distribution("aaa", "[zcli]\ntwin = first_twin\n")
     site.distribution("bbb", "[zcli]\ntwin = second_twin\n", "2.0")
     site.module("first_twin", "ZCLI_CONTRACT = 1")
@@ -214,7 +214,7 @@ def test_module_under_two_names_is_loaded_once(site: Site) -> None:
 
 
 def test_plugin_without_hooks_is_loaded(site: Site) -> None:
-    """It may be there for its import's sake."""
+    """A plugin may do its work when it is imported."""
     site.plugin("idle", "")
     with zCLI(QUIET) as z:
         assert z.plugins.records["idle"].state == "loaded"
@@ -229,7 +229,7 @@ def test_hook_optional_and_unknown_is_ignored(site: Site) -> None:
 
 
 def test_plugin_that_breaks_late_loses_its_providers(site: Site) -> None:
-    """Its transport was fine, but half a plugin is worse than none."""
+    """A plugin is used as a whole or not at all."""
     site.plugin(
         "half",
         http_transport("halfway")
@@ -298,7 +298,7 @@ def test_variable_disables_a_first_plugin(site: Site, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("block", [_block_by_zspark, _block_by_dotted_zspark])
 def test_zspark_disables_a_first_plugin(site: Site, isolated: Path, block: object) -> None:
-    """It is at hand before any layer is read."""
+    """zSpark is known before any layer is read."""
     site.plugin("unwanted", "raise AssertionError('imported')", first=True)
     with zCLI({**QUIET, **block("unwanted", isolated)}) as z:  # type: ignore[operator]
         assert z.plugins.records["unwanted"].state == "disabled"
@@ -306,14 +306,14 @@ def test_zspark_disables_a_first_plugin(site: Site, isolated: Path, block: objec
 
 
 def test_disable_unknown_plugin_is_a_warning(isolated: Path) -> None:
-    """A typing error must not leave a plugin running in silence."""
+    """A misspelt name would leave the plugin enabled."""
     with zCLI({**QUIET, "plugins": {"disable": ["zcli_urlib3"]}}) as z:
         log = Path(z._application_log.file).read_text()  # type: ignore[union-attr]
     assert "plugins.disable names 'zcli_urlib3', but no such plugin is installed; did you mean 'zcli_urllib3'?" in log
 
 
 def test_interrupt_during_hook_is_passed_on(site: Site) -> None:
-    """Ctrl+C again."""
+    """Ctrl+C ends the program."""
     site.plugin("slow", "@hookimpl\ndef zcli_settings(): raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         zCLI(QUIET)
@@ -321,7 +321,7 @@ def test_interrupt_during_hook_is_passed_on(site: Site) -> None:
 
 @pytest.mark.parametrize("value", [5, {"a": "b"}, [["nested"]], [5], ...], ids=repr)
 def test_disable_of_another_type_is_an_error(value: object) -> None:
-    """Not a traceback from within."""
+    """The error is a ConfigError."""
     with pytest.raises(ConfigError, match=r"plugins\.disable must be a list of strings .*, got .* from zSpark"):
         zCLI({**QUIET, "plugins": {"disable": value}})
 

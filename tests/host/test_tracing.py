@@ -127,7 +127,7 @@ def test_trace_is_in_the_file_at_any_level(
 def test_trace_of_failed_start_is_on_stderr(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There is no log then, and it is when one looks."""
+    """There is no log yet."""
     monkeypatch.setenv("ZCLI_TRACE_HOOKS", "true")
     site.plugin("zcli_mine", "@hookimpl\ndef zcli_settings(): raise OSError('s3cret')")
     with pytest.raises(ConfigError):
@@ -139,7 +139,7 @@ def test_trace_of_failed_start_is_on_stderr(
 def test_trace_off_calls_plugins_directly(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str | None
 ) -> None:
-    """What is called is the plugin's own function."""
+    """The host calls the plugin's own function."""
     if value is not None:
         monkeypatch.setenv("ZCLI_TRACE_HOOKS", value)
     site.plugin("zcli_mine", "@hookimpl\ndef zcli_ready(app): pass")
@@ -152,7 +152,7 @@ def test_trace_off_calls_plugins_directly(
 
 @pytest.mark.parametrize("value", ["maybe", "2", "zcli_ready", "x" * 1000])
 def test_trace_invalid_value_is_a_warning(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """Nothing is guessed."""
+    """Other values are not guessed."""
     monkeypatch.setenv("ZCLI_TRACE_HOOKS", value)
     with zCLI(QUIET) as z:
         log = _log(z)
@@ -181,7 +181,7 @@ def test_start_imports_no_trace_and_no_selection(isolated: Path) -> None:
 
 
 class Odd:
-    """Refuses to be shown, and to be measured."""
+    """Its ``repr`` and ``len`` raise."""
 
     def __repr__(self) -> str:
         raise RuntimeError("hands off")
@@ -207,12 +207,12 @@ class Odd:
     ids=lambda value: type(value).__name__,
 )
 def test_trace_argument_is_shown_by_its_type(value: Any, text: str) -> None:
-    """Whatever it is, showing it never fails."""
+    """Showing an argument never raises."""
     assert shown("argument", value) == text
 
 
 def test_trace_closed_console_breaks_no_plugin(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What cannot be said on stderr is in the log all the same."""
+    """The lines are in the log."""
     monkeypatch.setenv("ZCLI_TRACE_HOOKS", "1")
     site.plugin("zcli_mine", "")
     gone = (tmp_path / "gone").open("w")
