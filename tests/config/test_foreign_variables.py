@@ -63,7 +63,7 @@ def test_foreign_value_that_is_shadowed_is_not_an_error(
     assert "10.96.0.12" not in _log_of(z)
 
 
-def test_foreign_choice_of_a_plugin_is_an_error_only_when_used(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_plugin_choice_is_an_error_when_used(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other programs may set WEBSOCKET_TRANSPORT."""
     monkeypatch.setenv("WEBSOCKET_TRANSPORT", "polling")
     z = start()
@@ -75,7 +75,7 @@ def test_foreign_choice_of_a_plugin_is_an_error_only_when_used(start: Start, mon
         start()
 
 
-def test_foreign_port_stops_only_the_server_without_a_port(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_port_stops_a_server_without_a_port(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that the script gives makes the setting unused."""
     monkeypatch.setenv("WEBSOCKET_PORT", LINK)
     z = start()

@@ -279,7 +279,7 @@ def test_path_relative_is_looked_up_beside_its_file(
 
 
 @pytest.mark.parametrize("key", ["logger_path", "services.folder", "services.redis.data_dir", "websocket.unix_path"])
-def test_path_that_is_written_is_below_the_working_directory(start: Start, isolated: Path, key: str) -> None:
+def test_path_written_is_below_the_working_directory(start: Start, isolated: Path, key: str) -> None:
     """Even if something of that name is beside the script."""
     (isolated.parent / "scripts" / "out").mkdir()
     assert start({key: "out"}).config.get(key) == isolated / "out"

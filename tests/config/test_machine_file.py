@@ -91,7 +91,7 @@ def test_machine_file_empty_sets_nothing(start: Start, machine: Write, text: str
         ("http:\n  # \u00e4\n  timeout: \x07\n", ":3:12", "text that is not allowed in YAML: special characters"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named_with_line_and_column(
+def test_machine_file_invalid_error_names_the_place(
     start: Start, machine: Write, isolated: Path, text: Any, where: str, what: str
 ) -> None:
     """Nothing in the file is executed."""
@@ -146,7 +146,7 @@ def test_machine_file_nested_too_deep_is_refused(start: Start, machine: Write) -
         start()
 
 
-def test_a_huge_file_is_not_read_to_its_end(start: Start, machine: Write) -> None:
+def test_machine_file_huge_is_refused(start: Start, machine: Write) -> None:
     """A sparse file of a terabyte takes no memory."""
     with machine("").open("r+b") as file:
         file.truncate(10**12)
@@ -154,7 +154,7 @@ def test_a_huge_file_is_not_read_to_its_end(start: Start, machine: Write) -> Non
         start()
 
 
-def test_a_byte_order_mark_and_windows_lines_change_nothing(start: Start, machine: Write) -> None:
+def test_machine_file_with_bom_and_crlf_is_read(start: Start, machine: Write) -> None:
     """Line numbers stay right."""
     machine(b"\xef\xbb\xbfhttp:\r\n  timeout: 3\r\n")
     assert start().config.explain("http.timeout")[1:4] == (3.0, "machine", "zConfig.machine.yaml:2")

@@ -44,7 +44,7 @@ def problems(start: Start, **zspark: Any) -> str:
 @pytest.mark.parametrize(
     "name", ["WEBSOCKET_TOKEN", "websocket_token", "ZCLI_WEBSOCKET_TOKEN", "zcli_websocket_token", "websocket.token"]
 )
-def test_secret_file_named_as_variable_or_setting_is_read(start: Start, folder: Path, name: str) -> None:
+def test_secret_file_of_a_variable_or_setting_is_read(start: Start, folder: Path, name: str) -> None:
     """Docker's secrets are often in lower case. The origin is the file."""
     (folder / name).write_text(f"{SECRET}\n")
     config = start().config

@@ -114,7 +114,7 @@ def test_files_of_the_scripts_owner_are_read(start: Start, zenv: Write, isolated
         "websocket.ssl_client_ca", "services.redis.ca_file", "env_file", "secrets_dir.folder",
     ],
 )  # fmt: skip
-def test_relative_path_into_a_strangers_folder_stops_the_start(start: Start, isolated: Path, key: str) -> None:
+def test_path_into_a_strangers_folder_stops_the_start(start: Start, isolated: Path, key: str) -> None:
     """Every path that is read; the file beside the script is taken first, and an absolute path as it is."""
     theirs, own = isolated / "x.pem", isolated.parent / "scripts" / "x.pem"
     for place in (theirs, own):
@@ -131,7 +131,7 @@ def test_relative_path_into_a_strangers_folder_stops_the_start(start: Start, iso
     assert f"set {key} to an absolute path" in str(caught.value)
 
 
-def test_relative_path_through_an_open_folder_stops_the_start(start: Start, isolated: Path) -> None:
+def test_path_through_an_open_folder_stops_the_start(start: Start, isolated: Path) -> None:
     """A user who may write a folder on the way may replace its content."""
     (isolated / "certs" / "inner").mkdir(parents=True)
     (isolated / "certs" / "inner" / "a.pem").touch()
@@ -159,7 +159,7 @@ def test_log_is_written_into_an_open_working_directory(start: Start, isolated: P
 
 
 @pytest.mark.parametrize("how", ["-c", "-m", "stdin"])
-def test_python_without_a_script_reads_its_trusted_folder(tmp_path: Path, how: str) -> None:
+def test_python_without_script_reads_trusted_folder(tmp_path: Path, how: str) -> None:
     """``python -c``, ``python -m package`` and standard input, as cron and notebooks start them."""
     (tmp_path / ".zEnv").write_text("WEBSOCKET_PORT=1\n")
     (tmp_path / "a.pem").touch()
@@ -189,7 +189,7 @@ def test_python_without_a_script_reads_its_trusted_folder(tmp_path: Path, how: s
 # --- commands ---------------------------------------------------------------------------------------------------
 
 
-def test_http_command_in_a_strangers_folder_sends_nothing(
+def test_http_command_in_strangers_folder_sends_nothing(
     zenv: Write, monkeypatch: pytest.MonkeyPatch, httpbin: str
 ) -> None:
     """No proxy and no secret of the environment; a file that was named has neither of both powers."""
@@ -215,7 +215,7 @@ def test_http_command_in_a_strangers_folder_sends_nothing(
             proxy.accept()
 
 
-def test_commands_that_show_go_on_without_an_untrusted_file(zenv: Write) -> None:
+def test_commands_that_show_ignore_an_untrusted_file(zenv: Write) -> None:
     """``zcli config`` and ``zcli doctor`` report it and use nothing of it; what acts does not run."""
     file = zenv("ZCLI_HTTP_TIMEOUT=77\nFOREIGN=1\n")
     file.chmod(0o666)

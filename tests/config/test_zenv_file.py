@@ -104,7 +104,7 @@ def test_env_file_in_the_file_itself_is_refused(start: Start, zenv: Write) -> No
         start()
 
 
-def test_env_file_and_secrets_dir_in_a_circle_are_refused(start: Start, isolated: Path, zenv: Write) -> None:
+def test_env_file_and_secrets_dir_in_a_circle_fail(start: Start, isolated: Path, zenv: Write) -> None:
     """Neither is in force then."""
     zenv("ZCLI_SECRETS_DIR_FOLDER=secrets\n")
     (isolated / "other.env").write_text("ZCLI_HTTP_RETRIES=1\n")
@@ -189,7 +189,7 @@ def test_zenv_that_is_a_pipe_is_read(start: Start, isolated: Path, monkeypatch: 
 @pytest.mark.parametrize(
     "data", [b"\xef\xbb\xbfWEBSOCKET_PORT=1\n", b"\r\nWEBSOCKET_PORT=1\r\n", b"A=1\rWEBSOCKET_PORT=1"]
 )
-def test_a_byte_order_mark_and_other_line_ends_change_nothing(start: Start, zenv: Write, data: bytes) -> None:
+def test_zenv_with_bom_or_other_line_ends_is_read(start: Start, zenv: Write, data: bytes) -> None:
     """Editors on other systems write them."""
     zenv(data)
     line = 1 + data.partition(b"WEBSOCKET")[0].count(b"\r")
@@ -207,9 +207,7 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(start: Start, zenv
         ("A=1\n".encode("utf-16"), ":1", "the text is not UTF-8"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named_with_its_line(
-    start: Start, zenv: Write, data: bytes, where: str, what: str
-) -> None:
+def test_zenv_invalid_error_names_the_line(start: Start, zenv: Write, data: bytes, where: str, what: str) -> None:
     """And without what stands there: it may be a secret."""
     file = zenv(data)
     with pytest.raises(ConfigError) as caught:
@@ -217,7 +215,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_line(
     assert str(caught.value) == f"{file}{where}: {what}"
 
 
-def test_a_huge_file_is_not_read_to_its_end(start: Start, zenv: Write) -> None:
+def test_zenv_huge_is_refused(start: Start, zenv: Write) -> None:
     """A log file named by mistake, say."""
     with zenv("").open("r+b") as file:
         file.truncate(10**12)
