@@ -34,7 +34,7 @@ settings.load_profile("zcli")
 
 @pytest.fixture(scope="session", autouse=True)
 def no_proxy_for_loopback() -> Iterator[None]:
-    """A developer's proxy, which pip may need, has no business between the tests and their own servers."""
+    """Keep a developer's proxy away from requests of the tests to their own servers."""
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("no_proxy", "NO_PROXY"):
@@ -43,7 +43,7 @@ def no_proxy_for_loopback() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let Python 3.10's asyncio off: it calls a TLS transport unclosed if its peer closed it, whoever uses it.
+    """Ignore a warning of asyncio in Python 3.10, which calls a TLS transport unclosed if its peer closed it.
 
     3.11 has another implementation. Leaks of our own show on every other version.
     """
@@ -129,7 +129,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(scope="session")
 def local_httpbin() -> ModuleType:
-    """The module ``Demos/local_httpbin.py``; Demos is no package."""
+    """The module ``Demos/local_httpbin.py``; Demos is not a package."""
     name = "local_httpbin"
     if name not in sys.modules:
         path = Path(__file__).parents[1] / "Demos" / f"{name}.py"

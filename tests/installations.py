@@ -64,13 +64,13 @@ def clean_environment(environment: Mapping[str, str], home: Path) -> dict[str, s
 
 
 def others_may_read(path: str) -> bool:
-    """Whether a user who is nobody special may enter a folder: a test that becomes one needs its Python's packages."""
+    """Return whether an ordinary user may enter a folder: a test that becomes one needs the packages of its Python."""
     folders = [Path(path).resolve(), *Path(path).resolve().parents]
     return all(folder.stat().st_mode & 0o005 == 0o005 for folder in folders)
 
 
-#: For a test that goes on as somebody else in the middle of it.
+#: For a test that changes its user.
 needs_to_become_somebody_else = pytest.mark.skipif(
     not hasattr(os, "getuid") or os.getuid() != 0 or not others_may_read(sys.prefix),
-    reason="only root can become somebody else, and only where others may read this Python's packages",
+    reason="only root can change the user, and only if others may read the packages of this Python",
 )

@@ -40,9 +40,7 @@ def _text(log: ApplicationLog) -> str:
 
 @pytest.mark.parametrize("deployment", ["Development", "Testing", "Production"])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_what_console_and_file_show_in_each_deployment(
-    capsys: pytest.CaptureFixture[str], deployment: str, setting: str
-) -> None:
+def test_log_shows_by_deployment(capsys: pytest.CaptureFixture[str], deployment: str, setting: str) -> None:
     """The level decides; in Production the console begins at ERROR, with PROD it shows nothing and the file all."""
     with zCLI({"deployment": deployment, "logger": setting, "title": "t", "logger_path": "logs"}) as z:
         for level in LEVELS:
@@ -62,13 +60,13 @@ def test_what_console_and_file_show_in_each_deployment(
 
 
 @pytest.mark.parametrize("setting", ["info", "Prod", " WARNING "])
-def test_levels_are_recognised_in_any_case(setting: str) -> None:
-    """As every choice is."""
+def test_log_level_in_any_case_is_recognised(setting: str) -> None:
+    """Case does not matter."""
     with zCLI({"deployment": "Testing", "logger": setting}) as z:
         assert z.config.get("logger") == setting.strip().upper()
 
 
-def test_a_line_has_time_level_name_and_message(open_log: Open) -> None:
+def test_log_line_has_time_level_name_and_message(open_log: Open) -> None:
     """With the cause below it, where there is one."""
     log = open_log("my-title")
     log.logger.warning("disk %d%% full", 93)
@@ -84,7 +82,7 @@ def test_a_line_has_time_level_name_and_message(open_log: Open) -> None:
     assert trace[-1] == "    ValueError: the cause"
 
 
-def test_any_text_can_be_logged(open_log: Open) -> None:
+def test_log_any_text_is_written(open_log: Open) -> None:
     """UTF-8, and what UTF-8 cannot hold in a readable form."""
     log = open_log()
     log.logger.info("zażółć 日本 \U0001f600 \udcff \0")
@@ -92,9 +90,7 @@ def test_any_text_can_be_logged(open_log: Open) -> None:
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
-def test_line_break_in_a_message_forges_no_record(
-    open_log: Open, capsys: pytest.CaptureFixture[str], separator: str
-) -> None:
+def test_log_line_break_forges_no_record(open_log: Open, capsys: pytest.CaptureFixture[str], separator: str) -> None:
     """Neither in the file nor on the console, neither in a message nor in an exception's text."""
     log = open_log()
     log.logger.info("from a peer: %s", separator.join(("x", "2026-11-28 16:00:00.000+00:00 ERROR zcli.t: forged", "")))
@@ -108,7 +104,7 @@ def test_line_break_in_a_message_forges_no_record(
         assert not any(line.startswith("ERROR zcli.t: forged") for line in first)
 
 
-def test_time_is_local_with_its_offset(open_log: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_time_is_local_with_offset(open_log: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour that a clock change repeats is unambiguous."""
     log = open_log()
     monkeypatch.setenv("TZ", "Asia/Kathmandu")
@@ -190,21 +186,21 @@ def test_command_shows_security_warnings(capsys: pytest.CaptureFixture[str]) -> 
     """``zcli ws serve`` has no log, and serves all the same."""
     facade = comm()
     with facade.websocket.start_background(port=0, host="127.0.0.1"):
-        warn_security(facade.websocket._log, "everybody %s", "may connect")
+        warn_security(facade.websocket._log, "every client %s", "may connect")
         facade.websocket._log.warning("an ordinary warning")
     facade.close()
-    assert capsys.readouterr().err == "zcli: everybody may connect\n"
+    assert capsys.readouterr().err == "zcli: every client may connect\n"
 
 
-def test_production_console_shows_no_other_misspelling(capsys: pytest.CaptureFixture[str]) -> None:
-    """A setting that protects nothing is a matter for the file."""
+def test_production_console_hides_other_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    """Other warnings are in the file only."""
     with zCLI({"deployment": "Production", "title": "t", "logger_path": ".", "websocket": {"prot": 1}, "loger": "x"}):
         pass
     assert capsys.readouterr().err == ""
     assert Path("t.log").read_text().count("unknown setting") == 2
 
 
-def test_closed_console_costs_no_record(open_log: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_closed_console_loses_no_record(open_log: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon closes it; the file has the record, and the program goes on."""
     log = open_log()
     console = io.StringIO()
@@ -218,7 +214,7 @@ def test_closed_console_costs_no_record(open_log: Open, monkeypatch: pytest.Monk
 # --- where ------------------------------------------------------------------------------------------------------
 
 
-def test_title_and_folder_make_the_file(isolated: Path) -> None:
+def test_log_file_is_title_in_folder(isolated: Path) -> None:
     """``<logger_path>/<title>.log``; a folder that is missing is made."""
     with zCLI({"deployment": "Testing", "title": "hello-comm", "logger_path": "./a/b"}) as z:
         assert z._application_log.file == str(isolated / "a" / "b" / "hello-comm.log")
@@ -226,7 +222,7 @@ def test_title_and_folder_make_the_file(isolated: Path) -> None:
         assert z.log.name == "zcli.hello-comm"
 
 
-def test_without_a_title_the_script_gives_it(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_title_defaults_to_the_script(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its file's name; a package's, for ``python -m package``; zcli, in an interactive session."""
     main = sys.modules["__main__"]
     for file, title in (("/x/my.script.py", "my.script"), ("/x/package/__main__.py", "package"), (None, "zcli")):
@@ -235,8 +231,8 @@ def test_without_a_title_the_script_gives_it(isolated: Path, monkeypatch: pytest
             assert z._application_log.title == title
 
 
-def test_without_a_folder_the_users_is_taken(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the platform has it."""
+def test_log_folder_defaults_to_the_users(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is that of the platform."""
     if not sys.platform.startswith("linux"):
         pytest.skip("the folder of Linux")
     with zCLI({"deployment": "Testing"}) as z:
@@ -247,14 +243,14 @@ def test_without_a_folder_the_users_is_taken(isolated: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("title", ["", " ", ".", "..", "a/b", "a\\b", "../x", "a\0b", "a\nb", "C:x", "a*"])
-def test_a_title_that_can_be_no_files_name_is_a_mistake(title: str) -> None:
-    """It could lead out of the folder."""
+def test_log_title_invalid_is_an_error(title: str) -> None:
+    """A title with a slash could leave the folder."""
     with pytest.raises(ConfigError, match=r"title must be a valid file name, got"):
         zCLI({"title": title, "deployment": "Testing"})
 
 
 @pytest.mark.parametrize("title", ["a.b.c", "ünïcode", "with space", "-", "zcli"])
-def test_other_titles_will_do(title: str) -> None:
+def test_log_title_unusual_is_accepted(title: str) -> None:
     """Dots would make a hierarchy of loggers, in which one object would see another's records."""
     with zCLI({"title": title, "deployment": "Testing", "logger": "PROD", "logger_path": "logs"}) as z:
         z.log.info("here")
@@ -265,7 +261,7 @@ def test_other_titles_will_do(title: str) -> None:
 # --- other loggers ----------------------------------------------------------------------------------------------
 
 
-def test_the_root_logger_is_not_touched_and_not_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_leaves_the_root_logger_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither handlers nor level; what is logged here does not reach it."""
     heard: list[logging.LogRecord] = []
     listener = logging.Handler()
@@ -279,7 +275,7 @@ def test_the_root_logger_is_not_touched_and_not_written_to(monkeypatch: pytest.M
     assert heard == []
 
 
-def test_two_logs_of_one_title_have_loggers_of_their_own(open_log: Open, tmp_path: Path) -> None:
+def test_log_same_title_gets_another_logger(open_log: Open, tmp_path: Path) -> None:
     """Each writes its own file; closing one leaves the other alone."""
     one, two = open_log(folder=tmp_path / "one"), open_log(folder=tmp_path / "two")
     assert (one.logger.name, two.logger.name) == ("zcli.t", "zcli.t-2")
@@ -291,10 +287,10 @@ def test_two_logs_of_one_title_have_loggers_of_their_own(open_log: Open, tmp_pat
     assert "for one" not in _text(two)
 
 
-def test_a_closed_log_says_nothing_more_and_frees_its_name(
+def test_log_closed_drops_records_and_frees_its_name(
     open_log: Open, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not even warnings, which logging prints where it finds no handler. Closing twice is no error."""
+    """Not even warnings, which logging prints where it finds no handler. Closing twice does nothing."""
     one = open_log(level="PROD", folder=tmp_path / "one")
     one.logger.info("before")
     one.close()
@@ -308,7 +304,7 @@ def test_a_closed_log_says_nothing_more_and_frees_its_name(
     assert open_log(folder=tmp_path / "three").logger.name == "zcli.t-2"
 
 
-def test_an_object_that_is_forgotten_releases_its_log(isolated: Path) -> None:
+def test_log_of_collected_object_is_closed(isolated: Path) -> None:
     """No handler, no open file, no name is left behind."""
     z = zCLI({"deployment": "Testing", "logger": "PROD", "title": "forgotten", "logger_path": "logs"})
     z.log.info("here")

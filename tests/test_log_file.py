@@ -45,7 +45,7 @@ def _run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProce
 # --- rotation ---------------------------------------------------------------------------------------------------
 
 
-def test_a_full_file_is_rotated_and_the_oldest_goes(open_log: Open) -> None:
+def test_log_file_full_is_rotated(open_log: Open) -> None:
     """``logger_max_bytes`` and ``logger_backups``; the settings have the same names."""
     log = open_log(max_bytes=1000, backups=2)
     for number in range(100):
@@ -58,7 +58,7 @@ def test_a_full_file_is_rotated_and_the_oldest_goes(open_log: Open) -> None:
     assert kept == list(range(kept[0], 100))
 
 
-def test_the_settings_decide_when_to_rotate() -> None:
+def test_log_file_rotation_follows_the_settings() -> None:
     """At least 1000 bytes, at least one file kept."""
     with zCLI(
         {"title": "t", "logger": "PROD", "logger_path": "logs", "logger_max_bytes": 1000, "logger_backups": 1}
@@ -96,11 +96,11 @@ def test_file_that_cannot_be_rotated_is_still_written(
     assert sorted(re.findall(r"t: (\d{3}) ", text)) == [f"{number:03}" for number in range(100)]
     assert {"old 1", "old 2"} <= set(text.splitlines())
     err = capsys.readouterr().err
-    assert err.count("cannot be rotated (Device or resource busy) and grows") == 1
+    assert err.count("cannot be rotated (Device or resource busy) and keeps growing") == 1
     assert err.count("\n") == 1
 
 
-def test_rotation_numbers_what_an_interrupted_one_left(open_log: Open) -> None:
+def test_log_rotation_completes_an_interrupted_one(open_log: Open) -> None:
     """A program that was killed in the middle of it has left t.log.0."""
     log = open_log(max_bytes=1000, backups=3)
     assert log.file is not None
@@ -114,7 +114,7 @@ def test_rotation_numbers_what_an_interrupted_one_left(open_log: Open) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no lock on Windows")
-def test_lock_that_is_held_does_not_stop_rotation(open_log: Open) -> None:
+def test_log_rotation_works_with_a_held_lock(open_log: Open) -> None:
     """Every user who can read the folder can hold it, and so can a program that was stopped while it rotated."""
     import fcntl
 
@@ -132,8 +132,8 @@ def test_lock_that_is_held_does_not_stop_rotation(open_log: Open) -> None:
     assert os.path.exists(f"{log.file}.1")
 
 
-def test_a_file_that_is_taken_away_is_made_again(open_log: Open) -> None:
-    """By somebody's rm, or by logrotate."""
+def test_log_file_removed_is_made_again(open_log: Open) -> None:
+    """Such as by logrotate."""
     log = open_log()
     log.logger.info("first")
     assert log.file is not None
@@ -167,7 +167,7 @@ log.close()
 """
 
 
-def test_two_processes_rotate_one_log_and_lose_no_line(isolated: Path) -> None:
+def test_log_rotation_by_two_processes_loses_no_line(isolated: Path) -> None:
     """Nor is a rotation done twice, which would leave nearly empty files behind and push full ones out."""
     environment = clean_environment(os.environ, isolated)
     command = [sys.executable, "-W", "error", "-c", WRITER]
@@ -201,10 +201,8 @@ def test_two_processes_rotate_one_log_and_lose_no_line(isolated: Path) -> None:
 # --- trouble ----------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_cannot_be_made_is_said_once_and_the_program_goes_on(
-    isolated: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Even with PROD: it is not the log that speaks."""
+def test_log_folder_impossible_is_reported_once(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message is printed with PROD too."""
     (isolated / "file").touch()
     with zCLI({"deployment": "Testing", "logger": "PROD", "title": "t", "logger_path": "file/logs"}) as z:
         for _ in range(5):
@@ -216,8 +214,8 @@ def test_a_folder_that_cannot_be_made_is_said_once_and_the_program_goes_on(
     )
 
 
-def test_the_console_still_shows_what_the_file_cannot_take(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Losing one is no reason to lose both."""
+def test_log_console_works_without_the_file(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The console does not depend on the file."""
     (isolated / "file").touch()
     with zCLI({"deployment": "Testing", "title": "t", "logger_path": "file/logs"}) as z:
         z.log.error("seen")
@@ -225,7 +223,7 @@ def test_the_console_still_shows_what_the_file_cannot_take(isolated: Path, capsy
 
 
 @needs_to_become_somebody_else
-def test_a_folder_that_may_not_be_written_is_said_once(isolated: Path) -> None:
+def test_log_folder_read_only_is_reported_once(isolated: Path) -> None:
     """As another user, who may look into it."""
     code = """
 import os, pathlib, shutil, tempfile, logging.handlers
@@ -252,9 +250,7 @@ shutil.rmtree(folder)
 
 @needs_full_disk
 @pytest.mark.parametrize("buffered", [False, True], ids=["short lines", "long lines"])
-def test_a_full_disk_is_said_once_and_closing_does_not_raise(
-    isolated: Path, capsys: pytest.CaptureFixture[str], buffered: bool
-) -> None:
+def test_log_disk_full_is_reported_once(isolated: Path, capsys: pytest.CaptureFixture[str], buffered: bool) -> None:
     """Whatever is left in the buffers."""
     (isolated / "t.log").symlink_to("/dev/full")
     with zCLI({"deployment": "Testing", "logger": "PROD", "title": "t", "logger_path": "."}) as z:
@@ -265,8 +261,8 @@ def test_a_full_disk_is_said_once_and_closing_does_not_raise(
     assert "t.log cannot be written (No space left on device); zCLI continues without it" in printed
 
 
-def test_writing_resumes_when_the_folder_can_be_written(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A network drive comes back."""
+def test_log_file_resumes_when_writable(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network drive may become available again."""
     (isolated / "logs").touch()
     with zCLI({"deployment": "Testing", "logger": "PROD", "title": "t", "logger_path": "logs"}) as z:
         z.log.error("lost")
@@ -276,7 +272,7 @@ def test_writing_resumes_when_the_folder_can_be_written(isolated: Path, capsys: 
 
 
 @pytest.mark.parametrize("closing", ["sys.stderr.close()", "sys.stderr = None", "sys.stdout = sys.stderr = None"])
-def test_a_program_without_a_console_works(isolated: Path, closing: str) -> None:
+def test_log_without_console_works(isolated: Path, closing: str) -> None:
     """As under pythonw, or a daemon that closed it; nothing is printed to the wrong place."""
     code = f"""
 import sys, os
@@ -291,7 +287,7 @@ os.write(1, b"went on")
     assert _run(code, isolated).stdout == "went on"
 
 
-def test_the_console_is_whatever_stderr_is_at_the_moment(capsys: pytest.CaptureFixture[str], isolated: Path) -> None:
+def test_log_console_is_the_current_stderr(capsys: pytest.CaptureFixture[str], isolated: Path) -> None:
     """Redirecting it later works as people expect."""
     with zCLI({"deployment": "Testing", "title": "t"}) as z:
         with (isolated / "redirected").open("w") as file:

@@ -36,7 +36,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_sdist_holds_the_whole_house(built: Path) -> None:
+def test_sdist_holds_the_repository(built: Path) -> None:
     """Sources, plugins, demos, tests and documents are all in the sdist."""
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -54,7 +54,7 @@ def test_the_sdist_holds_the_whole_house(built: Path) -> None:
         assert wanted in names
 
 
-def test_the_wheel_holds_packages_and_nothing_else(built: Path) -> None:
+def test_wheel_holds_packages_only(built: Path) -> None:
     """The wheel has the packages at its top, typed, and neither tests nor demos."""
     with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
         names = archive.namelist()
@@ -64,7 +64,7 @@ def test_the_wheel_holds_packages_and_nothing_else(built: Path) -> None:
     assert {f"{top}/py.typed" for top in tops} <= set(names)
 
 
-def test_a_script_elsewhere_runs_on_the_installed_wheel(built: Path, tmp_path: Path) -> None:
+def test_wheel_installed_runs_a_script(built: Path, tmp_path: Path) -> None:
     """Installed in a fresh environment, every builtin plugin is found by its entry point and works."""
     environment = FreshEnvironment(tmp_path / "venv")
     environment.install(next(built.glob("*.whl")))

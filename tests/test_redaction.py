@@ -22,7 +22,7 @@ ODD = "p@ss \"w'ör\\d/%"
 
 
 class _Unprintable:
-    """Of an application: it has no text."""
+    """An object whose ``str()`` raises."""
 
     def __str__(self) -> str:
         raise RuntimeError(TOKEN)
@@ -183,7 +183,7 @@ def test_secret_filter_any_text_never_raises(secret: str, text: str, record: dic
 
 
 def test_redact_query_values_are_replaced() -> None:
-    """Names stay."""
+    """The names of the query are kept."""
     assert redact_query("/a?b=1&c&d=") == "/a?b=***&***&d=***"
     assert redact_query("/a?") == "/a?"
     assert redact_query("/a") == "/a"

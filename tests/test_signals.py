@@ -1,4 +1,4 @@
-"""What a signal's handler raises comes out of every call, and is not taken for trouble of what it interrupted."""
+"""An exception of a signal handler passes through every call and is not reported as a failure."""
 
 from __future__ import annotations
 

@@ -70,15 +70,16 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     host.load(_disabled_at_first(context), first_only=True)
     layers = host.collect("zcli_config_layers", check_layer)
     disabled: tuple[str, ...] = value_in_force(_DISABLE, reader.read(layer for _, layer in layers), context)
-    first = {name for name, record in host.records.items() if record.state == "loaded"}
+    first = _loaded(host)
     host.load(disabled)
     for name in first.intersection(disabled):
         host.drop(name, "disabled")
-    loaded = {name for name, record in host.records.items() if record.state == "loaded"}
+    loaded = _loaded(host)
     add_plugins_settings(host, settings)
     host.collect_providers()
     layers += host.collect("zcli_config_layers", check_layer, skip=first)
-    resolution = _merge(host, reader, [layer for name, layer in layers if host.records[name].plugin], context)
+    in_use = _loaded(host)
+    resolution = _merge(host, reader, [layer for name, layer in layers if name in in_use], context)
     config = Config(settings, resolution)
     problems = resolution.problems + _disabled_too_late(config, disabled)
     warnings = [*host.warnings, *resolution.warnings, *_missing_layers_of(host, loaded)]
@@ -95,6 +96,10 @@ def _check_http_files(config: Config) -> None:
         from zcli_core.net.tls_files import check_tls_files
 
         check_tls_files(config, "http")
+
+
+def _loaded(host: PluginHost) -> set[str]:
+    return {name for name, record in host.records.items() if record.state == "loaded"}
 
 
 def core_settings() -> dict[str, Setting]:

@@ -136,8 +136,8 @@ def test_config_reports_all_mistakes(zcli: Run) -> None:
     """Two wrong variables are both reported, without a traceback."""
     done = zcli("config", WEBSOCKET_PORT="abc", ZCLI_HTTP_TIMEOUT="-1")
     assert done.returncode == 2
-    assert "websocket.port: 'abc' from WEBSOCKET_PORT" in done.stderr
-    assert "http.timeout: '-1' from ZCLI_HTTP_TIMEOUT" in done.stderr
+    assert "websocket.port must be an integer between 0 and 65535, got 'abc' from WEBSOCKET_PORT" in done.stderr
+    assert "http.timeout must be a number above 0, got '-1' from ZCLI_HTTP_TIMEOUT" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -60,7 +60,7 @@ def test_doctor_prints_a_table_with_totals(run_here: Run, monkeypatch: pytest.Mo
     done = run_here("doctor")
     assert done.status == 1
     assert "configuration   wrong    http.timeout must be a number above 0, got 'soon'" in done.out
-    assert "configuration   warning  the variable ZCLI_HTTP_RETRY sets nothing" in done.out
+    assert "configuration   warning  unknown variable 'ZCLI_HTTP_RETRY' (environment)" in done.out
     assert done.out.rstrip().splitlines()[-1].startswith("1 problem, ")
 
 

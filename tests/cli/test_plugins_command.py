@@ -173,7 +173,7 @@ def test_why_invalid_choice_is_explained(site: Site, run_here: Run, monkeypatch:
         "  installable needy: of a test; plugin zcli_needy of dist-zcli-needy 1.0 (pip install 'needy[it]')" in done.out
     )
     assert "did you mean 'needy'?" in done.err
-    assert "websocket.port: 'abc' from WEBSOCKET_PORT" in done.err
+    assert "websocket.port must be an integer between 0 and 65535, got 'abc' from WEBSOCKET_PORT" in done.err
     monkeypatch.setenv("WEBSOCKET_TRANSPORT", "needy")
     done = run_here("plugins", "--why", "websocket.transport")
     assert (done.status, "pip install 'needy[it]'" in done.err) == (1, True)

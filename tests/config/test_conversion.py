@@ -1,4 +1,4 @@
-"""From raw values, which are texts in variables, to declared types."""
+"""Conversion of raw values to declared types."""
 
 from __future__ import annotations
 
@@ -62,41 +62,41 @@ def _any_case(word: str) -> st.SearchStrategy[str]:
 
 
 @given(st.sampled_from(["true", "1", "yes", "on"]).flatmap(_any_case), spaces, spaces)
-def test_the_four_words_for_true_in_any_case_are_true(word: str, before: str, after: str) -> None:
+def test_bool_word_for_true_in_any_case_is_true(word: str, before: str, after: str) -> None:
     """With spaces around or not."""
     assert _to("flag", before + word + after) is True
 
 
 @given(st.sampled_from(["false", "0", "no", "off"]).flatmap(_any_case), spaces, spaces)
-def test_the_four_words_for_false_in_any_case_are_false(word: str, before: str, after: str) -> None:
-    """The text "false" is not true because it is not empty."""
+def test_bool_word_for_false_in_any_case_is_false(word: str, before: str, after: str) -> None:
+    """The string "false" is false."""
     assert _to("flag", before + word + after) is False
 
 
 @given(st.text())
-def test_any_other_text_is_no_truth_value(text: str) -> None:
-    """Nothing is guessed."""
+def test_bool_other_text_is_refused(text: str) -> None:
+    """Other values are not guessed."""
     if text.strip().casefold() not in {"true", "1", "yes", "on", "false", "0", "no", "off"}:
         with pytest.raises(ConversionError, match="true or false"):
             _to("flag", text)
 
 
 @given(st.integers(-(10**30), 10**30), spaces, spaces)
-def test_an_integer_written_out_comes_back(number: int, before: str, after: str) -> None:
+def test_integer_as_text_is_converted(number: int, before: str, after: str) -> None:
     """Of any size, signed or not."""
     assert _to("number", f"{before}{number}{after}") == number
     assert type(_to("number", number)) is int
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_a_number_written_out_comes_back(number: float) -> None:
-    """Exactly, since repr is exact."""
+def test_number_as_text_is_converted(number: float) -> None:
+    """The result is exactly the same number."""
     assert _to("ratio", repr(number)) == number
     assert type(_to("ratio", 3)) is float
 
 
 @given(st.text())
-def test_a_text_that_is_no_decimal_integer_is_refused(text: str) -> None:
+def test_integer_other_text_is_refused(text: str) -> None:
     """No other digits than 0-9, no digit groups, no hexadecimal, no empty text."""
     digits = text.strip().lstrip("+-")
     if not (digits.isascii() and digits.isdigit()):
@@ -105,14 +105,14 @@ def test_a_text_that_is_no_decimal_integer_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "1_000", "0x10", "1e3", "1.0", "٣", "１２", "--1", "1 2", "nan", "9" * 5000])
-def test_what_python_or_yaml_would_take_for_an_integer_is_refused(text: str) -> None:
+def test_integer_form_of_python_or_yaml_is_refused(text: str) -> None:
     """int() takes some of these."""
     with pytest.raises(ConversionError):
         _to("number", text)
 
 
 @pytest.mark.parametrize("raw", ["nan", "inf", "-Infinity", "1e999", "1_0.0", float("nan"), float("inf"), 10**400, "٣"])
-def test_what_is_not_a_finite_number_is_refused(raw: Any) -> None:
+def test_number_not_finite_is_refused(raw: Any) -> None:
     """No setting means infinity."""
     with pytest.raises(ConversionError):
         _to("ratio", raw)
@@ -120,7 +120,7 @@ def test_what_is_not_a_finite_number_is_refused(raw: Any) -> None:
 
 @given(st.integers(-70000, 140000))
 def test_bounds_are_inclusive(number: int) -> None:
-    """0 and 65535 are ports, -1 and 65536 are not."""
+    """0 and 65535 are valid ports, -1 and 65536 are not."""
     if 0 <= number <= 65535:
         assert _to("port", str(number)) == number
     else:
@@ -129,7 +129,7 @@ def test_bounds_are_inclusive(number: int) -> None:
 
 
 @given(st.floats(-1, 1, allow_nan=False))
-def test_a_number_above_zero_is_above_zero(number: float) -> None:
+def test_bound_above_is_exclusive(number: float) -> None:
     """Zero is not."""
     if number > 0:
         assert _to("timeout", number) == number
@@ -142,21 +142,21 @@ names = st.text(min_size=1).filter(lambda s: s == s.strip() and "," not in s and
 
 
 @given(st.lists(names), spaces)
-def test_a_comma_list_gives_its_items(items: list[str], space: str) -> None:
+def test_list_with_commas_gives_its_items(items: list[str], space: str) -> None:
     """Spaces around the commas do not count."""
     assert _to("names", f"{space},{space}".join(items)) == tuple(items)
 
 
 @given(st.lists(st.text()))
-def test_a_json_list_gives_its_items_whatever_they_hold(items: list[str]) -> None:
-    """Commas, spaces, quotes, line ends."""
+def test_list_in_json_gives_its_items(items: list[str]) -> None:
+    """Items may hold commas, spaces, quotes and line ends."""
     assert _to("names", json.dumps(items)) == tuple(items)
     assert _to("names", items) == tuple(items)
 
 
 @given(st.text(max_size=30).map(lambda text: "[" + text))
-def test_a_text_that_begins_like_json_and_is_none_is_refused(text: str) -> None:
-    """It is not taken for a comma list with odd names."""
+def test_list_in_invalid_json_is_refused(text: str) -> None:
+    """It is not read as a list with commas."""
     try:
         expected = json.loads(text)
     except ValueError:
@@ -170,15 +170,15 @@ plain_names = names.filter(lambda s: "=" not in s)
 
 
 @given(st.dictionaries(plain_names, names))
-def test_a_comma_list_of_pairs_gives_a_mapping(pairs: dict[str, str]) -> None:
+def test_mapping_with_commas_gives_its_items(pairs: dict[str, str]) -> None:
     """The first ``=`` divides, so that values may hold one."""
     if pairs and next(iter(pairs))[0] != "{":
         assert _to("pairs", ",".join(f"{k}={v}" for k, v in pairs.items())) == pairs
 
 
 @given(st.dictionaries(st.text(), st.text()))
-def test_a_json_object_gives_a_mapping_that_cannot_be_changed(pairs: dict[str, str]) -> None:
-    """As does a mapping that is given as one; the original may change afterwards."""
+def test_mapping_in_json_is_read_only(pairs: dict[str, str]) -> None:
+    """So is a mapping that zSpark gives; changing the original has no effect."""
     assert _to("pairs", json.dumps(pairs)) == pairs
     given_one = dict(pairs)
     found = _to("pairs", given_one)
@@ -189,8 +189,8 @@ def test_a_json_object_gives_a_mapping_that_cannot_be_changed(pairs: dict[str, s
 
 
 @pytest.mark.parametrize("raw", ["a", "a=1,b", "=1", "{bad", '{"a": 1}', "[]", 5, ["a"], {"a": 1}, {1: "a"}])
-def test_what_is_no_mapping_of_texts_is_refused(raw: Any) -> None:
-    """Numbers within it are not turned into texts: what they were before is lost."""
+def test_mapping_of_other_values_is_refused(raw: Any) -> None:
+    """Numbers in it are not converted to strings, because their original text is not known."""
     with pytest.raises(ConversionError, match="a mapping of strings"):
         _to("pairs", raw)
 
@@ -198,49 +198,49 @@ def test_what_is_no_mapping_of_texts_is_refused(raw: Any) -> None:
 @pytest.mark.parametrize(
     "raw", [5, b"abc", {"a": "b"}, [1], ["a", None], (x for x in "abc"), "[1]", '["a", 2]', "[" * 9999]
 )
-def test_what_is_no_list_of_texts_is_refused(raw: Any) -> None:
-    """A generator is none: layers may be read twice, and the second time it would be empty."""
+def test_list_of_other_values_is_refused(raw: Any) -> None:
+    """A generator is invalid too, because layers may be read twice."""
     with pytest.raises(ConversionError, match="a list of strings"):
         _to("names", raw)
 
 
 @given(st.text())
-def test_text_is_taken_as_it_is(text: str) -> None:
-    """Not even spaces are taken off."""
+def test_string_is_not_changed(text: str) -> None:
+    """Spaces are kept."""
     assert _to("text", text) == text
     assert _to("maybe", text) == text
 
 
 @pytest.mark.parametrize("raw", [5, 1.5, True, b"x", ["x"], {"x": "y"}, Path("x"), object()])
-def test_what_is_no_text_is_not_turned_into_one(raw: Any) -> None:
-    """``1.10`` and ``None`` would come out as something else."""
+def test_string_of_another_type_is_refused(raw: Any) -> None:
+    """``1.10`` and ``None`` would become other strings."""
     with pytest.raises(ConversionError, match=r"^a string$"):
         _to("text", raw)
 
 
 @given(st.sampled_from(["One", "Two", "off"]).flatmap(lambda c: st.tuples(st.just(c), _any_case(c))))
-def test_a_choice_is_recognised_in_any_case_and_comes_back_as_declared(choice: tuple[str, str]) -> None:
+def test_choice_in_any_case_is_recognised(choice: tuple[str, str]) -> None:
     """production, PRODUCTION and Production are one deployment."""
     declared, written = choice
     assert _to("choice", f" {written} ") == declared
 
 
-def test_a_choice_that_is_none_names_the_choices() -> None:
+def test_choice_unknown_error_lists_the_choices() -> None:
     """All of them."""
     with pytest.raises(ConversionError, match=r"^one of One, Two, off$"):
         _to("choice", "Three")
 
 
 @pytest.mark.parametrize("raw", ["", "  ", "a\0b", 5, True, b"x", ["x"]])
-def test_what_is_no_path_is_refused(raw: Any) -> None:
-    """An empty one would be the working directory."""
+def test_path_of_another_type_is_refused(raw: Any) -> None:
+    """An empty path is refused too, because it would mean the working directory."""
     with pytest.raises(ConversionError, match=r"^a path$"):
         _to("path", raw)
 
 
 @pytest.mark.parametrize("raw", [True, "x", None, [], {}, object(), 1.5, "1.5"])
-def test_what_is_no_integer_is_refused(raw: Any) -> None:
-    """True is an int to Python, and no port to anybody."""
+def test_integer_of_another_type_is_refused(raw: Any) -> None:
+    """True is an int in Python, but not a valid port."""
     with pytest.raises(ConversionError):
         _to("port", raw)
 
@@ -255,20 +255,20 @@ def test_what_is_no_integer_is_refused(raw: Any) -> None:
         ("path", 2024, "2024", Path("2024")),
     ],
 )
-def test_where_the_source_has_a_text_that_text_counts(name: str, read: Any, written: str, value: Any) -> None:
-    """What YAML made of it does not."""
+def test_convert_with_text_ignores_the_raw_value(name: str, read: Any, written: str, value: Any) -> None:
+    """The value that YAML parsed is not used."""
     assert _to(name, read, text=written) == value
 
 
-def test_a_settings_own_check_says_what_was_expected() -> None:
-    """After the type is right."""
+def test_check_message_is_the_error() -> None:
+    """The check runs after the conversion."""
     assert _to("checked", "allowed") == "allowed"
     with pytest.raises(ConversionError, match=r"^anything but that$"):
         _to("checked", "forbidden")
 
 
-def test_a_check_that_fails_is_said_without_the_value() -> None:
-    """It is a plugin's, and the value may be a secret."""
+def test_check_that_raises_does_not_show_the_value() -> None:
+    """The message of the error may quote a secret."""
     with pytest.raises(ConversionError) as caught:
         _to("uncheckable", "hunter2")
     assert str(caught.value) == "a string (the check of its plugin failed: RuntimeError)"
@@ -287,6 +287,6 @@ def test_a_check_that_fails_is_said_without_the_value() -> None:
         ("path", "a path"),
     ],
 )
-def test_what_a_setting_takes_is_said_in_words(name: str, words: str) -> None:
+def test_describe_names_what_a_setting_takes(name: str, words: str) -> None:
     """For errors and for ``zcli config``."""
     assert describe(SAMPLE[name]) == words

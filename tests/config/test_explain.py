@@ -1,4 +1,4 @@
-"""Which value is in force and who set it; all mistakes at once; what the configuration object lets one do."""
+"""Explanations of values, the error that lists all mistakes, and the configuration object."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Start = Callable[..., zCLI]
 Write = Callable[[Any], Path]
 
 
-def test_the_explanation_of_a_default_names_who_declared_it(start: Start) -> None:
+def test_explain_default_names_its_plugin(start: Start) -> None:
     """The core, or a plugin."""
     found = start().config.explain("websocket.port")
     assert found == ("websocket.port", 8765, "defaults", "zcli-core", ())
     assert str(found) == "websocket.port = 8765\n  from defaults: zcli-core"
 
 
-def test_the_explanation_of_a_setting_without_default_names_who_declared_it(start: Start) -> None:
-    """None is not set, so no layer has it."""
+def test_explain_unset_default_names_its_plugin(start: Start) -> None:
+    """A default of None is in no layer."""
     assert start().config.explain("http.ca_file") == ("http.ca_file", None, "defaults", "zcli-core", ())
 
 
-def test_an_explanation_reads_from_top_to_bottom(start: Start, zenv: Write) -> None:
-    """As text for people."""
+def test_explain_text_has_value_origin_and_shadowed(start: Start, zenv: Write) -> None:
+    """The text names value, layer, origin and shadowed values."""
     zenv("WEBSOCKET_PORT=1\n")
     assert str(start({"websocket": {"port": 2}}).config.explain("websocket.port")) == (
         "websocket.port = 2\n  from zSpark: zSpark\n  shadows 1 from .zEnv: .zEnv:1 (WEBSOCKET_PORT)\n"
@@ -38,8 +38,8 @@ def test_an_explanation_reads_from_top_to_bottom(start: Start, zenv: Write) -> N
     )
 
 
-def test_a_wrong_port_in_zenv_is_the_example_of_the_issue(start: Start, zenv: Write, machine: Write) -> None:
-    """Key, origin with file, line and variable, what was expected, what it shadows."""
+def test_error_invalid_port_names_file_and_shadowed(start: Start, zenv: Write, machine: Write) -> None:
+    """The error has the key, the expected value, the origin and the shadowed value."""
     machine("websocket:\n  port: 9000\n")
     zenv("# settings\n\nWEBSOCKET_PORT=abc\n")
     with pytest.raises(ConfigError) as caught:
@@ -50,10 +50,10 @@ def test_a_wrong_port_in_zenv_is_the_example_of_the_issue(start: Start, zenv: Wr
     )
 
 
-def test_all_mistakes_of_all_layers_come_in_one_error(
+def test_error_lists_all_mistakes_of_all_layers(
     start: Start, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Correcting them one start at a time would be tedious."""
+    """One start shows all mistakes."""
     machine("websocket:\n  port: 99999\nhttp:\n  timeout: never\n")
     monkeypatch.setenv("ZCLI_HTTP_RETRIES", "-1")
     zenv("WEBSOCKET_PORT=abc\nWEBSOCKET_REQUIRE_AUTH=perhaps\n")
@@ -81,7 +81,7 @@ def test_all_mistakes_of_all_layers_come_in_one_error(
     assert isinstance(caught.value, ZCLIError)
 
 
-def test_mistakes_in_files_are_reported_with_those_in_values(start: Start, zenv: Write, machine: Write) -> None:
+def test_error_lists_files_and_values(start: Start, zenv: Write, machine: Write) -> None:
     """A file that cannot be read at all does not hide the rest."""
     machine("http: [\n")
     zenv("WEBSOCKET_PORT=abc\n")
@@ -90,14 +90,14 @@ def test_mistakes_in_files_are_reported_with_those_in_values(start: Start, zenv:
     assert len(caught.value.problems) == 3
 
 
-def test_a_mistake_that_a_higher_layer_shadows_is_still_reported(start: Start, zenv: Write) -> None:
-    """It would come to light when that layer goes."""
+def test_error_lists_shadowed_mistakes(start: Start, zenv: Write) -> None:
+    """It would be an error when the higher layer is removed."""
     zenv("WEBSOCKET_PORT=abc\n")
     with pytest.raises(ConfigError, match=r"'abc' from .zEnv:1"):
         start({"websocket": {"port": 5}})
 
 
-def test_values_are_read_by_attribute_by_key_and_by_section(start: Start) -> None:
+def test_config_value_by_attribute_key_and_section(start: Start) -> None:
     """All three are the same."""
     config = start({"websocket": {"port": 5}}).config
     assert config.websocket.port == config.get("websocket.port") == config.section(WebSocket).port == 5
@@ -107,8 +107,8 @@ def test_values_are_read_by_attribute_by_key_and_by_section(start: Start) -> Non
 
 
 @pytest.mark.parametrize("key", ["websocket.prot", "websockt", 5, None, "websocket.", ".", ("websocket", "port")])
-def test_a_key_that_is_none_is_a_value_error(start: Start, key: Any) -> None:
-    """Not None, which could be a value."""
+def test_config_unknown_key_is_a_value_error(start: Start, key: Any) -> None:
+    """None could be a value, so it raises."""
     config = start().config
     with pytest.raises(ValueError, match="unknown setting"):
         config.get(key)
@@ -116,8 +116,8 @@ def test_a_key_that_is_none_is_a_value_error(start: Start, key: Any) -> None:
         config.explain(key)
 
 
-def test_a_misspelt_key_or_attribute_gets_a_suggestion(start: Start) -> None:
-    """Wherever it is written."""
+def test_config_misspelt_key_gets_a_suggestion(start: Start) -> None:
+    """The suggestion is in each of the errors."""
     config = start().config
     with pytest.raises(ValueError, match=r"^unknown setting 'websocket.prot'; did you mean 'websocket.port'\?$"):
         config.get("websocket.prot")
@@ -126,8 +126,8 @@ def test_a_misspelt_key_or_attribute_gets_a_suggestion(start: Start) -> None:
     assert not hasattr(config, "nothing_like_it")
 
 
-def test_the_configuration_is_read_only(start: Start) -> None:
-    """A value that was changed here would have no origin."""
+def test_config_is_read_only(start: Start) -> None:
+    """A changed value would have no origin."""
     config = start({"plugins": {"prefer": {"a": "b"}}}).config
     with pytest.raises(AttributeError, match=r"read only; set websocket\.port in a configuration layer"):
         config.websocket.port = 5
@@ -139,16 +139,16 @@ def test_the_configuration_is_read_only(start: Start) -> None:
         config.plugins.prefer["a"] = "c"  # type: ignore[index]
 
 
-def test_a_section_can_be_made_by_hand(start: Start) -> None:
-    """For tests and for whoever uses a part alone."""
+def test_section_can_be_made_by_hand(start: Start) -> None:
+    """Tests and programs that use a part alone need it."""
     assert Http(timeout=3.0).timeout == 3.0
     assert Http().retries == 0
     with pytest.raises(TypeError, match="unknown settings of Http: timeot"):
         Http(timeot=3)
 
 
-def test_the_configuration_can_be_copied(start: Start) -> None:
-    """Debuggers and test tools do that."""
+def test_config_can_be_copied(start: Start) -> None:
+    """Debuggers and test tools copy objects."""
     config = start({"http": {"timeout": 3}}).config
     assert copy.copy(config).http.timeout == 3
     assert repr(config).startswith("<Config: ")

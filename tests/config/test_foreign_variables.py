@@ -51,7 +51,7 @@ def test_foreign_value_is_an_error_only_when_used(
     assert f"a script that uses {key} ends with this error" in _log_of(z)
 
 
-def test_foreign_value_below_a_usable_one_is_no_error(
+def test_foreign_value_that_is_shadowed_is_not_an_error(
     start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The explanation still shows it."""
@@ -63,8 +63,8 @@ def test_foreign_value_below_a_usable_one_is_no_error(
     assert "10.96.0.12" not in _log_of(z)
 
 
-def test_foreign_choice_of_a_plugin_is_an_error_only_when_used(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """WEBSOCKET_TRANSPORT is another program's as easily as WEBSOCKET_PORT."""
+def test_foreign_plugin_choice_is_an_error_when_used(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs may set WEBSOCKET_TRANSPORT."""
     monkeypatch.setenv("WEBSOCKET_TRANSPORT", "polling")
     z = start()
     assert "no plugin provides the WebSocket transport 'polling'" in _log_of(z)
@@ -75,7 +75,7 @@ def test_foreign_choice_of_a_plugin_is_an_error_only_when_used(start: Start, mon
         start()
 
 
-def test_foreign_port_stops_only_the_server_without_a_port(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_port_stops_a_server_without_a_port(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that the script gives makes the setting unused."""
     monkeypatch.setenv("WEBSOCKET_PORT", LINK)
     z = start()
@@ -86,13 +86,13 @@ def test_foreign_port_stops_only_the_server_without_a_port(start: Start, monkeyp
 
 
 def test_own_file_with_an_invalid_value_stops_the_start(start: Start, zenv: Write) -> None:
-    """Nobody else writes WEBSOCKET_ names into a .zEnv."""
+    """WEBSOCKET_ names in a .zEnv are meant for zCLI."""
     zenv("WEBSOCKET_PORT=abc\n")
     with pytest.raises(ConfigError, match=r"^websocket\.port must be "):
         start()
 
 
-def test_kubernetes_variables_are_not_talked_about(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubernetes_variables_are_ignored(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Service called "zcli" sets these, and they begin with our prefix."""
     for name in ("PORT", "SERVICE_PORT_WS", "PORT_8765_TCP", "PORT_8765_TCP_PORT"):
         monkeypatch.setenv(f"ZCLI_{name}", LINK if name == "PORT" else "8765")
@@ -100,7 +100,7 @@ def test_kubernetes_variables_are_not_talked_about(start: Start, monkeypatch: py
     assert "WARNING" not in _log_of(start())
 
 
-def test_kubernetes_variables_like_ours_are_no_warning(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubernetes_variables_like_ours_are_ignored(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Service called "websocket-auth" sets these, and they begin with a variable for security."""
     for name in ("PORT", "SERVICE_PORT", "SERVICE_HOST", "PORT_8765_TCP", "PORT_8765_TCP_ADDR"):
         monkeypatch.setenv(f"WEBSOCKET_AUTH_{name}", "10.96.0.12" if name.endswith(("HOST", "ADDR")) else LINK)
@@ -118,10 +118,10 @@ def test_kubernetes_variables_like_ours_are_no_warning(start: Start, monkeypatch
     ],
 )
 @pytest.mark.parametrize("where", ["environment", "file"])
-def test_name_in_another_case_is_said(
+def test_variable_in_another_case_is_a_warning(
     start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch, where: str, name: str, meant: str
 ) -> None:
-    """It sets nothing, and the warning names the variable that would."""
+    """The warning names the variable that was meant."""
     if where == "file":
         zenv(f"{name}=3\n")
     else:

@@ -78,7 +78,7 @@ class TestSecretsDirWithVariables(TestSecretsDir):
 
 
 class _Json:
-    """A layer that is right: settings from a JSON file in the working directory."""
+    """A correct layer: settings from a JSON file in the working directory."""
 
     name: Any = "json"
     order: Any = 150
@@ -185,7 +185,7 @@ class _Vague(_Json):
         try:
             yield from super().read(context)
         except LayerProblem as error:
-            raise LayerProblem("the file is no JSON") from error
+            raise LayerProblem("the file is not JSON") from error
 
 
 class _Lax(_Json):
@@ -202,22 +202,22 @@ class _Converting(_Json):
 
 
 BROKEN = {
-    _Nameless: "test_it_has_a_name_and_an_order",
-    _Unranked: "test_it_has_a_name_and_an_order",
-    _Insisting: "test_nothing_to_read_is_no_error",
-    _Inventive: "test_nothing_to_read_is_no_error",
-    _Originless: "test_every_entry_says_where_it_comes_from",
-    _Chatty: "test_every_entry_says_where_it_comes_from",
-    _Converting: "test_the_values_arrive_converted_and_explained",
-    _Sticky: "test_reading_again_gives_the_same_and_then_what_has_changed",
-    _Shared: "test_two_contexts_do_not_see_each_other",
-    _Exporting: "test_reading_changes_nothing",
-    _Strict: "test_a_name_that_nobody_declares_is_no_error",
-    _Guessing: "test_a_value_that_will_not_do_is_an_error_with_its_origin",
-    _Raw: "test_a_source_that_cannot_be_used_is_named_and_not_shown",
-    _Quoting: "test_a_source_that_cannot_be_used_is_named_and_not_shown",
-    _Vague: "test_a_source_that_cannot_be_used_is_named_and_not_shown",
-    _Lax: "test_a_source_that_cannot_be_used_is_named_and_not_shown",
+    _Nameless: "test_layer_has_name_and_order",
+    _Unranked: "test_layer_has_name_and_order",
+    _Insisting: "test_layer_without_source_sets_nothing",
+    _Inventive: "test_layer_without_source_sets_nothing",
+    _Originless: "test_entry_has_an_origin",
+    _Chatty: "test_entry_has_an_origin",
+    _Converting: "test_values_are_converted_and_explained",
+    _Sticky: "test_layer_read_again_gives_current_values",
+    _Shared: "test_layer_read_twice_at_once_is_independent",
+    _Exporting: "test_layer_reading_changes_nothing",
+    _Strict: "test_unknown_name_is_not_an_error",
+    _Guessing: "test_invalid_value_is_an_error_with_origin",
+    _Raw: "test_invalid_source_is_named_and_not_shown",
+    _Quoting: "test_invalid_source_is_named_and_not_shown",
+    _Vague: "test_invalid_source_is_named_and_not_shown",
+    _Lax: "test_invalid_source_is_named_and_not_shown",
 }
 TESTS = [name for name in vars(ConfigLayerContract) if name.startswith("test_")]
 
@@ -235,24 +235,24 @@ def _run(layer: Any, test: str, folder: Path) -> None:
     getattr(suite, test)()
 
 
-@pytest.mark.parametrize("test", ["test_it_has_a_name_and_an_order", "test_nothing_to_read_is_no_error"])
-def test_the_defaults_pass_as_far_as_they_have_a_source(test: str, tmp_path: Path) -> None:
-    """What they are read from are the declarations themselves."""
+@pytest.mark.parametrize("test", ["test_layer_has_name_and_order", "test_layer_without_source_sets_nothing"])
+def test_suite_of_defaults_layer_passes(test: str, tmp_path: Path) -> None:
+    """Its source is the declarations, so most tests do not apply."""
     _run(DefaultsLayer(), test, tmp_path)
 
 
 @pytest.mark.parametrize("test", TESTS)
-def test_a_layer_that_is_right_passes(test: str, tmp_path: Path) -> None:
+def test_suite_of_correct_layer_passes(test: str, tmp_path: Path) -> None:
     _run(_Json, test, tmp_path)
 
 
 @pytest.mark.parametrize("layer", BROKEN, ids=lambda layer: layer.__name__)
-def test_each_fault_is_found(layer: type[_Json], tmp_path: Path) -> None:
+def test_suite_finds_each_fault(layer: type[_Json], tmp_path: Path) -> None:
     with pytest.raises((AssertionError, ConfigError, pytest.fail.Exception)):
         _run(layer, BROKEN[layer], tmp_path)
 
 
-def test_a_layer_that_stands_elsewhere_than_it_says_is_found(tmp_path: Path) -> None:
+def test_suite_finds_a_wrong_order(tmp_path: Path) -> None:
     class Wandering(_Json):
         @property
         def order(self) -> Any:
@@ -262,13 +262,13 @@ def test_a_layer_that_stands_elsewhere_than_it_says_is_found(tmp_path: Path) -> 
         name = "wandering"
 
     with pytest.raises(AssertionError):
-        _run(Wandering, "test_it_stands_where_its_order_says", tmp_path)
+        _run(Wandering, "test_layer_is_ranked_by_its_order", tmp_path)
 
 
-def test_each_test_of_the_suite_has_found_something() -> None:
-    assert {*BROKEN.values(), "test_it_stands_where_its_order_says"} == set(TESTS)
+def test_suite_each_test_finds_a_fault() -> None:
+    assert {*BROKEN.values(), "test_layer_is_ranked_by_its_order"} == set(TESTS)
 
 
-def test_a_suite_that_is_told_nothing_says_what_it_needs(tmp_path: Path) -> None:
+def test_suite_without_fill_says_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="must set the class attribute 'layer' to a provider of your plugin"):
         _run(None, TESTS[0], tmp_path)

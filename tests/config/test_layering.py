@@ -1,4 +1,4 @@
-"""Laying layers over each other: ``dict.update`` in the order of the layers is the model."""
+"""Merging layers gives the result of ``dict.update`` in the order of the layers."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ def _as_text(value: Any) -> str | None:
 
 
 @given(st.lists(st.tuples(flat, st.sampled_from(["keys", "nested", "variables"])), max_size=5), st.randoms())
-def test_the_configuration_is_what_dict_update_makes_of_the_layers(
-    layers: list[tuple[dict[str, Any], str]], random: Any
-) -> None:
+def test_layering_is_dict_update_in_order(layers: list[tuple[dict[str, Any], str]], random: Any) -> None:
     """Whatever form each layer gives its values in and in whatever order the layers are found; None sets nothing."""
     model: dict[str, Any] = {}
     history: dict[str, list[tuple[Any, str]]] = {}
@@ -107,9 +105,7 @@ overlaid = st.fixed_dictionaries(
 
 
 @given(st.lists(overlaid, max_size=4), st.sampled_from(DEPLOYMENTS), st.booleans())
-def test_an_overlay_lies_over_its_own_layer_and_under_the_next(
-    layers: list[dict[str, Any]], deployment: str, upper: bool
-) -> None:
+def test_overlay_wins_over_its_layer_only(layers: list[dict[str, Any]], deployment: str, upper: bool) -> None:
     """The overlays of other deployments change nothing; the name's case does not matter."""
     model: dict[str, Any] = {}
     found: list[Any] = [_Layer("deployment", 10_000, [Entry("deployment", deployment, "top")])]
@@ -141,7 +137,7 @@ some_keys = st.sampled_from(
 
 
 @given(st.lists(st.tuples(some_keys | st.text(), anything, st.just("here")).map(lambda e: Entry(*e)), max_size=6))
-def test_whatever_a_layer_gives_comes_out_as_values_problems_or_warnings(entries: list[Entry]) -> None:
+def test_layering_any_entries_never_raises(entries: list[Entry]) -> None:
     """No input raises, and each value in force has its setting's type."""
     resolution = _resolve(_Layer("wild", 1, entries))
     assert all(isinstance(line, str) for line in (*resolution.problems, *resolution.warnings))
@@ -167,7 +163,7 @@ def test_whatever_a_layer_gives_comes_out_as_values_problems_or_warnings(entries
         max_size=6,
     )
 )
-def test_whatever_a_variable_holds_comes_out_as_a_value_a_problem_or_a_warning(entries: list[Entry]) -> None:
+def test_layering_any_variables_never_raises(entries: list[Entry]) -> None:
     """No text raises."""
     resolution = _resolve(_Layer("wild", 1, entries))
     assert all(isinstance(line, str) for line in (*resolution.problems, *resolution.warnings))

@@ -21,7 +21,7 @@ def _log_of(z: zCLI) -> str:
     return Path(z._application_log.file).read_text() if Path(z._application_log.file).exists() else ""
 
 
-def test_each_layer_wins_over_those_before_it(
+def test_layer_wins_over_lower_layers(
     start: Start, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """defaults, machine, environment, .zEnv, zSpark: the guide's order, one layer added at a time."""
@@ -35,7 +35,7 @@ def test_each_layer_wins_over_those_before_it(
     assert start({"websocket": {"port": 1004}}).config.websocket.port == 1004
 
 
-def test_every_value_has_its_origin_down_to_the_line(
+def test_value_has_its_origin_with_line(
     start: Start, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All five at once, the shadowed ones in their order."""
@@ -52,7 +52,7 @@ def test_every_value_has_its_origin_down_to_the_line(
     )
 
 
-def test_none_in_zspark_is_not_set(start: Start, zenv: Write) -> None:
+def test_zspark_none_is_not_set(start: Start, zenv: Write) -> None:
     """As the guide's ``os.getenv("WEBSOCKET_SSL_CERT")``: lower layers then apply."""
     zenv("WEBSOCKET_SSL_CERT=certs/demo.cert\n")
     z = start({"websocket": {"ssl_cert": os.getenv("WEBSOCKET_SSL_CERT"), "ssl_key": None}, "http": None})
@@ -62,8 +62,8 @@ def test_none_in_zspark_is_not_set(start: Start, zenv: Write) -> None:
 
 
 @pytest.mark.parametrize("name", ["WEBSOCKET_PORT", "ZCLI_WEBSOCKET_PORT", "ZCLI_DEPLOYMENTS", "ZCLI_PLUGINS_DISABLE"])
-def test_an_empty_variable_is_not_set(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """It is how shells and containers unset one."""
+def test_variable_empty_is_not_set(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Shells and containers unset variables this way."""
     monkeypatch.setenv(name, "")
     zenv(f"{name}=\n")
     assert start().config.websocket.port == 8765
@@ -72,9 +72,7 @@ def test_an_empty_variable_is_not_set(start: Start, zenv: Write, monkeypatch: py
 @pytest.mark.parametrize(
     "names", [("WEBSOCKET_PORT", "ZCLI_WEBSOCKET_PORT"), ("ZCLI_WEBSOCKET_PORT", "WEBSOCKET_PORT")]
 )
-def test_of_two_variables_for_one_setting_the_derived_one_wins(
-    start: Start, zenv: Write, names: tuple[str, str]
-) -> None:
+def test_variable_with_zcli_prefix_wins(start: Start, zenv: Write, names: tuple[str, str]) -> None:
     """Not the one that happens to come last; the other is shown as shadowed."""
     zenv("".join(f"{name}={len(name)}\n" for name in names))
     found = start().config.explain("websocket.port")
@@ -82,8 +80,8 @@ def test_of_two_variables_for_one_setting_the_derived_one_wins(
     assert found.shadowed[0].value == len("WEBSOCKET_PORT")
 
 
-def test_a_key_may_be_written_with_dots(start: Start) -> None:
-    """In zSpark, where that is shorter."""
+def test_zspark_key_with_dots_is_a_path(start: Start) -> None:
+    """Dots are allowed in zSpark."""
     config = start({"websocket.port": 5, "http": {"timeout": 2}}).config
     assert (config.websocket.port, config.http.timeout) == (5, 2.0)
 
@@ -94,15 +92,15 @@ def test_a_key_may_be_written_with_dots(start: Start) -> None:
 @pytest.mark.parametrize(
     ("deployment", "port"), [("Production", 1), ("production", 1), ("Testing", 2), ("Development", 9)]
 )
-def test_zspark_may_hold_overlays(start: Start, deployment: str, port: int) -> None:
-    """They lie over what the same layer says for all deployments."""
+def test_overlay_in_zspark_is_in_force(start: Start, deployment: str, port: int) -> None:
+    """Overlays win over the settings for all deployments in the same layer."""
     overlays = {"Production": {"websocket": {"port": 1}}, "Testing": {"websocket.port": 2}}
     z = start({"deployment": deployment, "websocket": {"port": 9}, "deployments": overlays})
     assert z.config.websocket.port == port
 
 
-def test_the_machine_file_may_hold_overlays(start: Start, machine: Write) -> None:
-    """Their origin says so, and what they lie over is shown."""
+def test_overlay_in_machine_file_is_in_force(start: Start, machine: Write) -> None:
+    """The origin names the overlay, and the explanation shows the shadowed value."""
     machine("http:\n  timeout: 7\ndeployments:\n  Production:\n    http:\n      timeout: 3\n")
     assert start({"deployment": "Testing"}).config.http.timeout == 7
     found = start({"deployment": "Production"}).config.explain("http.timeout")
@@ -110,34 +108,34 @@ def test_the_machine_file_may_hold_overlays(start: Start, machine: Write) -> Non
     assert found.shadowed[0] == (7.0, "machine", "zConfig.machine.yaml:2")
 
 
-def test_a_variable_may_hold_overlays_as_json(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ZCLI_DEPLOYMENTS."""
+def test_overlay_in_a_variable_is_in_force(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is ZCLI_DEPLOYMENTS."""
     monkeypatch.setenv("ZCLI_DEPLOYMENTS", '{"Production": {"http": {"timeout": 3}}}')
     assert start({"deployment": "Production"}).config.http.timeout == 3
     assert start({"deployment": "Testing"}).config.http.timeout == 10
 
 
-def test_a_higher_layer_wins_over_the_overlay_of_a_lower_one(start: Start, machine: Write) -> None:
-    """An overlay does not leave its layer."""
+def test_overlay_of_a_lower_layer_is_shadowed(start: Start, machine: Write) -> None:
+    """An overlay wins only in its own layer."""
     machine("deployments: {Production: {http: {timeout: 3}}}\n")
     assert start({"deployment": "Production", "http": {"timeout": 4}}).config.http.timeout == 4
 
 
-def test_the_deployment_itself_may_come_from_any_layer(start: Start, machine: Write) -> None:
+def test_deployment_in_any_layer_is_in_force(start: Start, machine: Write) -> None:
     """Here from the lowest, with an overlay in the highest."""
     machine("deployment: Production\n")
     z = start({"deployment": None, "deployments": {"Production": {"http": {"timeout": 3}}}})
     assert (z.config.deployment, z.config.http.timeout) == ("Production", 3.0)
 
 
-def test_an_overlay_cannot_change_the_deployment(start: Start) -> None:
-    """It would decide which overlays apply; that is said."""
+def test_overlay_cannot_change_the_deployment(start: Start) -> None:
+    """It is ignored with a warning, because it would decide which overlays apply."""
     z = start({"deployments": {"Testing": {"deployment": "Production"}}})
     assert z.config.deployment == "Testing"
     assert "deployments.Testing.deployment (zSpark) cannot change the deployment; it is ignored" in _log_of(z)
 
 
-def test_an_overlay_for_no_deployment_is_said_with_a_suggestion(start: Start) -> None:
+def test_overlay_of_unknown_deployment_is_a_warning(start: Start) -> None:
     """Its settings would never be in force."""
     z = start({"deployments": {"Prodution": {"http": {"timeout": 3}}}})
     assert (
@@ -147,14 +145,14 @@ def test_an_overlay_for_no_deployment_is_said_with_a_suggestion(start: Start) ->
 
 
 @pytest.mark.parametrize("overlays", [5, "x", {"Production": 5}, [1]])
-def test_overlays_that_are_no_mapping_are_a_mistake(start: Start, overlays: Any) -> None:
+def test_overlays_of_another_type_are_an_error(start: Start, overlays: Any) -> None:
     """Whatever deployment is in force."""
     with pytest.raises(ConfigError, match=r"^deployments.* must be a mapping of deployments to settings \(zSpark\)$"):
         start({"deployments": overlays})
 
 
-def test_overlays_in_a_variable_that_are_no_json_are_a_mistake(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the place in the text, and not the text."""
+def test_overlays_in_invalid_json_are_an_error(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the position, and not the text."""
     monkeypatch.setenv("ZCLI_DEPLOYMENTS", "Production=hunter2")
     with pytest.raises(ConfigError, match=r"^deployments: ZCLI_DEPLOYMENTS is not valid JSON: .*\(char 0\)$"):
         start()
@@ -177,10 +175,8 @@ def test_overlays_in_a_variable_that_are_no_json_are_a_mistake(start: Start, mon
         ({5: 1}, "'5' (zSpark): {none}; it is ignored\n"),
     ],
 )
-def test_an_unknown_key_is_ignored_with_a_warning_and_a_suggestion(
-    start: Start, zspark: dict[Any, Any], warning: str
-) -> None:
-    """Not a word of its value."""
+def test_unknown_key_is_a_warning_with_suggestion(start: Start, zspark: dict[Any, Any], warning: str) -> None:
+    """The warning does not show the value."""
     z = start(zspark)
     assert warning.format(none="no plugin in use declares it") in _log_of(z)
 
@@ -189,7 +185,7 @@ def test_an_unknown_key_is_ignored_with_a_warning_and_a_suggestion(
     ("name", "meant"),
     [("ZCLI_HTP_TIMEOUT", "ZCLI_HTTP_TIMEOUT"), ("WEBSOCKET_PROT", "WEBSOCKET_PORT"), ("ZCLI_QQQQ", None)],
 )
-def test_an_unknown_variable_is_ignored_with_a_warning_and_a_suggestion(
+def test_unknown_variable_is_a_warning_with_suggestion(
     start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch, name: str, meant: str | None
 ) -> None:
     """From the environment and from .zEnv, which is named with the line."""
@@ -201,9 +197,7 @@ def test_an_unknown_variable_is_ignored_with_a_warning_and_a_suggestion(
         assert f"unknown variable {name!r} ({where}): no plugin in use declares it; it is ignored{hint}" in log
 
 
-def test_variables_that_are_not_ours_are_not_talked_about(
-    start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_variables_of_other_programs_are_ignored(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """WEBSOCKET_ is a prefix that others use as well."""
     monkeypatch.setenv("WEBSOCKET_DEBUG_COLOUR", "x")
     zenv("DJANGO_SECRET_KEY=abc\nWEBSOCKET_SOMETHING_ELSE=1\n")
@@ -211,7 +205,7 @@ def test_variables_that_are_not_ours_are_not_talked_about(
 
 
 @pytest.mark.parametrize("value", [5, "x", [1], True])
-def test_a_section_that_is_no_mapping_is_a_mistake(start: Start, value: Any) -> None:
+def test_section_of_another_type_is_an_error(start: Start, value: Any) -> None:
     """The names that could stand there are listed."""
     with pytest.raises(
         ConfigError, match=r"^plugins must be a mapping of settings \(disable, prefer\), got another value from zSpark$"
@@ -222,13 +216,13 @@ def test_a_section_that_is_no_mapping_is_a_mistake(start: Start, value: Any) -> 
 @pytest.mark.parametrize(
     "zspark", [{"websocket": {"port": {"x": 1}}}, {"websocket.port.x": 1}, {"websocket.port": {"x": 1}}]
 )
-def test_a_mapping_where_a_value_belongs_is_a_mistake(start: Start, zspark: Any) -> None:
-    """However it is written."""
+def test_mapping_in_place_of_a_value_is_an_error(start: Start, zspark: Any) -> None:
+    """The error is the same in each notation."""
     with pytest.raises(ConfigError, match=r"^websocket.port must be an integer .*, got {'x': 1} from zSpark"):
         start(zspark)
 
 
-def test_a_mapping_that_holds_itself_is_a_mistake(start: Start) -> None:
+def test_mapping_that_holds_itself_is_an_error(start: Start) -> None:
     """Not a RecursionError."""
     endless: dict[str, Any] = {}
     endless["websocket"] = endless
@@ -236,8 +230,8 @@ def test_a_mapping_that_holds_itself_is_a_mistake(start: Start) -> None:
         start({"websocket": endless})
 
 
-def test_a_value_that_cannot_be_shown_is_still_reported(start: Start) -> None:
-    """Its repr raises, or is endless."""
+def test_error_value_without_repr_is_reported(start: Start) -> None:
+    """Its repr raises or is endless."""
 
     class Shy:
         def __repr__(self) -> str:
@@ -254,8 +248,8 @@ def test_a_value_that_cannot_be_shown_is_still_reported(start: Start) -> None:
 
 
 @pytest.mark.parametrize("where", ["scripts", "project", "env"])
-def test_a_relative_path_is_looked_up_in_three_folders(start: Start, isolated: Path, where: str) -> None:
-    """The script's own, whose words these are, then the working directory, then the folder of the .zEnv in force."""
+def test_path_relative_is_looked_up_in_three_folders(start: Start, isolated: Path, where: str) -> None:
+    """The script's folder, the working directory, then the folder of the .zEnv."""
     folders = {name: isolated.parent / name for name in ("scripts", "project", "env")}
     folders["env"].mkdir()
     (folders["env"] / "my.env").write_text("A=1\n")
@@ -267,7 +261,7 @@ def test_a_relative_path_is_looked_up_in_three_folders(start: Start, isolated: P
 
 
 @pytest.mark.parametrize("layer", ["machine", ".zEnv", "environment"])
-def test_path_is_looked_up_beside_who_says_it(
+def test_path_relative_is_looked_up_beside_its_file(
     start: Start, isolated: Path, machine: Write, monkeypatch: pytest.MonkeyPatch, layer: str
 ) -> None:
     """A file's relative path means the file's folder first; the shell's means the working directory."""
@@ -285,18 +279,18 @@ def test_path_is_looked_up_beside_who_says_it(
 
 
 @pytest.mark.parametrize("key", ["logger_path", "services.folder", "services.redis.data_dir", "websocket.unix_path"])
-def test_path_that_is_written_is_below_the_working_directory(start: Start, isolated: Path, key: str) -> None:
+def test_path_written_is_below_the_working_directory(start: Start, isolated: Path, key: str) -> None:
     """Even if something of that name is beside the script."""
     (isolated.parent / "scripts" / "out").mkdir()
     assert start({key: "out"}).config.get(key) == isolated / "out"
 
 
-def test_a_relative_path_that_is_nowhere_belongs_to_the_working_directory(start: Start, isolated: Path) -> None:
-    """So that a log folder is made there."""
+def test_path_missing_is_below_the_working_directory(start: Start, isolated: Path) -> None:
+    """A log folder is made there."""
     assert start({"logger_path": "./logs"}).config.get("logger_path") == isolated / "logs"
 
 
-def test_a_path_may_begin_with_the_home(start: Start, isolated: Path) -> None:
+def test_path_with_tilde_is_expanded(start: Start, isolated: Path) -> None:
     """``~`` works in every layer, since no shell expands it there."""
     assert start({"websocket": {"ssl_key": "~/key.pem"}}).config.websocket.ssl_key == Path.home() / "key.pem"
     assert start({"logger_path": "$HOME/a/${HOME}"}).config.get("logger_path") == Path(f"{Path.home()}/a/{Path.home()}")
@@ -304,10 +298,10 @@ def test_a_path_may_begin_with_the_home(start: Start, isolated: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "problem"),
-    [("~nobody-of-that-name/k", "there is no home folder for ~nobody-of-that-name"), ("${NO}/k", "the variable NO is")],
+    [("~no-such-user/k", "there is no home folder for ~no-such-user"), ("${NO}/k", "the variable NO is")],
 )
-def test_path_that_stands_for_nothing_is_refused(start: Start, path: str, problem: str) -> None:
-    """A folder called ~name or $NAME in the working directory is never what was meant."""
+def test_path_with_unknown_variable_is_refused(start: Start, path: str, problem: str) -> None:
+    """No folder with the name ~name or $NAME is made."""
     with pytest.raises(ConfigError, match=rf"^websocket.ssl_key must be a path: {problem}.*, got '.*' from zSpark"):
         start({"websocket": {"ssl_key": path}})
 
@@ -327,7 +321,7 @@ def test_machine_file_is_read_in_every_xdg_folder(
     assert (config.http.retries, config.http.max_redirects) == (1 if first else 2, 3)
 
 
-def test_config_dir_may_begin_with_the_home(start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_dir_with_tilde_is_expanded(start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that stands for nothing is refused there, too."""
     (Path.home() / "zConfig.machine.yaml").write_text("http: {retries: 4}\n")
     monkeypatch.setenv("ZCLI_CONFIG_DIR", "$HOME")
@@ -337,7 +331,7 @@ def test_config_dir_may_begin_with_the_home(start: Start, isolated: Path, monkey
         start()
 
 
-def test_two_starts_do_not_share_what_they_read(start: Start, zenv: Write) -> None:
+def test_start_twice_reads_again(start: Start, zenv: Write) -> None:
     """The file is read again for each object."""
     zenv("WEBSOCKET_PORT=1\n")
     first = start()

@@ -1,4 +1,4 @@
-"""``zConfig.machine.yaml``: where it is looked for, what is said of a bad one, and what it cannot do."""
+"""``zConfig.machine.yaml``: its places, errors in it, and hostile files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Start = Callable[..., zCLI]
 Write = Callable[[Any], Path]
 
 
-def test_the_users_file_lies_over_the_systems(start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both are of one layer; what the system says is shown as shadowed, and their paths tell them apart."""
+def test_machine_file_of_the_user_wins(start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The explanation shows the value of the system as shadowed, with the path."""
     monkeypatch.delenv("ZCLI_CONFIG_DIR")
     for variable, text in (
         ("XDG_CONFIG_DIRS", "http: {timeout: 1, retries: 1}\n"),
@@ -41,7 +41,7 @@ def test_the_users_file_lies_over_the_systems(start: Start, isolated: Path, monk
 
 
 @pytest.mark.parametrize("name", ["absolute", "relative", "home"])
-def test_a_variable_names_another_folder(
+def test_machine_file_config_dir_names_the_folder(
     start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """ZCLI_CONFIG_DIR: absolute, from the working directory, or from the home."""
@@ -55,7 +55,7 @@ def test_a_variable_names_another_folder(
 @pytest.mark.parametrize(
     "text", ["", "# only a comment\n", "---\n", "http:\n", "http: {}\n", "http: ~\n", "http:\n  timeout:\n"]
 )
-def test_an_empty_file_or_section_or_value_sets_nothing(start: Start, machine: Write, text: str) -> None:
+def test_machine_file_empty_sets_nothing(start: Start, machine: Write, text: str) -> None:
     """A key without a value is not set here."""
     machine(text)
     assert start().config.http.timeout == 10
@@ -91,10 +91,10 @@ def test_an_empty_file_or_section_or_value_sets_nothing(start: Start, machine: W
         ("http:\n  # \u00e4\n  timeout: \x07\n", ":3:12", "text that is not allowed in YAML: special characters"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named_with_line_and_column(
+def test_machine_file_invalid_error_names_the_place(
     start: Start, machine: Write, isolated: Path, text: Any, where: str, what: str
 ) -> None:
-    """And nothing in it is executed."""
+    """Nothing in the file is executed."""
     file = machine(text)
     with pytest.raises(ConfigError, match=what) as caught:
         start()
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_used_is_named_with_line_and_column(
 
 
 @pytest.mark.parametrize("kind", ["values", "merges", "mappings", "itself"])
-def test_an_alias_bomb_is_refused_before_it_goes_off(start: Start, machine: Write, kind: str) -> None:
+def test_machine_file_alias_bomb_is_refused(start: Start, machine: Write, kind: str) -> None:
     """Ten levels of ten aliases are ten thousand million values."""
     first = {"values": "[x]", "merges": "{k: 1}", "mappings": "{k: 1}", "itself": "{k: 1}"}[kind]
     lines = [f"a0: &a0 {first}"]
@@ -125,8 +125,8 @@ def test_an_alias_bomb_is_refused_before_it_goes_off(start: Start, machine: Writ
     assert time.process_time() - before < 20
 
 
-def test_anchors_aliases_and_merges_of_an_ordinary_size_work(start: Start, machine: Write) -> None:
-    """They are how YAML shares settings between deployments."""
+def test_machine_file_ordinary_aliases_work(start: Start, machine: Write) -> None:
+    """Aliases share settings between deployments."""
     machine(
         "deployments:\n  Testing: &base\n    http: {timeout: 3}\n"
         "  Production:\n    <<: *base\n    websocket: {port: 5}\n"
@@ -136,8 +136,8 @@ def test_anchors_aliases_and_merges_of_an_ordinary_size_work(start: Start, machi
     assert (config.http.timeout, config.websocket.port) == (3.0, 5)
 
 
-def test_a_file_nested_too_deep_is_refused(start: Start, machine: Write) -> None:
-    """With settings, or with brackets that end nowhere."""
+def test_machine_file_nested_too_deep_is_refused(start: Start, machine: Write) -> None:
+    """Nested settings and nested brackets are refused."""
     file = machine("".join("  " * n + f"k{n}:\n" for n in range(25)) + "  " * 25 + "x: 1\n")
     with pytest.raises(ConfigError, match="settings are nested more than 20 deep"):
         start()
@@ -146,22 +146,22 @@ def test_a_file_nested_too_deep_is_refused(start: Start, machine: Write) -> None
         start()
 
 
-def test_a_huge_file_is_not_read_to_its_end(start: Start, machine: Write) -> None:
-    """A hole of a terabyte takes no room on the disk, and none in memory."""
+def test_machine_file_huge_is_refused(start: Start, machine: Write) -> None:
+    """A sparse file of a terabyte takes no memory."""
     with machine("").open("r+b") as file:
         file.truncate(10**12)
     with pytest.raises(ConfigError, match="is too large; a settings file may have at most 1000000 bytes"):
         start()
 
 
-def test_a_byte_order_mark_and_windows_lines_change_nothing(start: Start, machine: Write) -> None:
+def test_machine_file_with_bom_and_crlf_is_read(start: Start, machine: Write) -> None:
     """Line numbers stay right."""
     machine(b"\xef\xbb\xbfhttp:\r\n  timeout: 3\r\n")
     assert start().config.explain("http.timeout")[1:4] == (3.0, "machine", "zConfig.machine.yaml:2")
 
 
-def test_values_mean_what_they_look_like(start: Start, machine: Write) -> None:
-    """Declared types decide, not YAML's guesses."""
+def test_machine_file_values_are_used_as_written(start: Start, machine: Write) -> None:
+    """The declared type decides, not the type that YAML guesses."""
     machine(
         "title: 1.10\nlogger: error\nwebsocket: {port: 0755, require_auth: on, tokens: {a: 0123, b: off}}\n"
         "plugins: {disable: [], prefer: {redis: zcli_redis}}\n"
@@ -173,7 +173,7 @@ def test_values_mean_what_they_look_like(start: Start, machine: Write) -> None:
     assert dict(config.plugins.prefer) == {"redis": "zcli_redis"}
 
 
-def test_a_folder_in_the_files_place_is_no_file(start: Start, isolated: Path) -> None:
+def test_machine_file_that_is_a_folder_is_ignored(start: Start, isolated: Path) -> None:
     """It is passed over."""
     (isolated.parent / "machine" / "zConfig.machine.yaml").mkdir(parents=True)
     assert start().config.http.timeout == 10

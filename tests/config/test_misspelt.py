@@ -95,7 +95,7 @@ def test_misspelt_http_restriction_stops_the_client(start: Start) -> None:
         z.comm.http_get("http://127.0.0.1:1/")
 
 
-def test_misspelt_password_of_a_local_redis_stops_the_service(start: Start) -> None:
+def test_misspelt_redis_password_stops_the_service(start: Start) -> None:
     """Redis would be started without one."""
     z = start({"services": {"redis": {"local_pasword": True}}})
     with pytest.raises(ConfigError, match=r"did you mean 'services\.redis\.local_password'\?"):
@@ -104,7 +104,7 @@ def test_misspelt_password_of_a_local_redis_stops_the_service(start: Start) -> N
 
 @pytest.mark.parametrize("name", ["plugins.disabl", "secrets_dir.foldr"])
 def test_misspelt_setting_of_every_start_stops_the_start(start: Start, name: str) -> None:
-    """There is no later moment at which it would be used."""
+    """Every start uses it."""
     with pytest.raises(
         ConfigError, match=rf"^unknown setting '{name}' \(zSpark\): .*; did you mean '{name[:-1]}"
     ) as caught:
@@ -123,7 +123,7 @@ def zcli_settings():
 """
 
 
-def test_misspelt_restriction_of_another_plugin_is_an_error_when_used(start: Start, site: Site) -> None:
+def test_misspelt_restriction_of_a_plugin_is_an_error(start: Start, site: Site) -> None:
     """Its declaration says that it restricts, and nothing else is needed; other settings are as before."""
     site.plugin("guard", SECTION)
     z = start({"guard": {"quotas": 3, "color": "blue"}})
@@ -133,8 +133,8 @@ def test_misspelt_restriction_of_another_plugin_is_an_error_when_used(start: Sta
     assert repr(z.config.explain("guard.quota").value) == "<cannot be used>"
 
 
-def test_misspelt_restriction_stops_what_its_plugin_provides(start: Start, site: Site) -> None:
-    """Before it is made, since it may read the setting when it is too late."""
+def test_misspelt_restriction_stops_its_plugin(start: Start, site: Site) -> None:
+    """The factory is not called."""
     site.plugin("guard", SECTION + dedent(http_transport("guarded")))
     with pytest.raises(ConfigError, match=r"did you mean 'guard\.quota'\?"):
         start({"guard": {"quotas": 3}, "http.transport": "guarded"}).comm.http_get("http://127.0.0.1:1/")
@@ -149,18 +149,18 @@ def test_misspelt_restriction_stops_what_its_plugin_provides(start: Start, site:
     ],
 )  # fmt: skip
 def test_foreign_variable_stops_no_server(start: Start, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Other software sets these, and they only look a little like ours."""
+    """These names belong to other software and resemble zCLI's."""
     monkeypatch.setenv(name, "tcp://10.0.0.1:80" if name.endswith("TCP") else "x")
     _serve(start())
 
 
-def test_misspelt_name_nearer_to_another_setting_is_ignored(start: Start) -> None:
+def test_misspelt_name_of_another_setting_is_ignored(start: Start) -> None:
     """``prt`` is nearer to ``port`` than to anything that restricts."""
     _serve(start({"websocket": {"prt": 1, "ports": 2, "hots": "x"}}))
 
 
 @pytest.mark.parametrize("where", ["environment", ".zEnv", "secrets"])
-def test_empty_restriction_is_said_on_the_console(
+def test_empty_restriction_is_a_security_warning(
     zenv: Write, isolated: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], where: str
 ) -> None:
     """A missing variable in a compose file makes one; it is "not set", as everywhere."""

@@ -58,7 +58,7 @@ def memcached(site: Site) -> None:
 
 
 @pytest.mark.usefixtures("memcached")
-def test_a_plugins_section_is_set_by_every_layer(start: Start, zenv: Write, machine: Write) -> None:
+def test_section_of_plugin_is_set_by_every_layer(start: Start, zenv: Write, machine: Write) -> None:
     """Defaults, file, variables derived and declared, zSpark: like the core's own."""
     assert start().config.services.memcached.port == 11211
     machine("services:\n  memcached:\n    port: 1\n    options: {x: 1.10}\n")
@@ -73,7 +73,7 @@ def test_a_plugins_section_is_set_by_every_layer(start: Start, zenv: Write, mach
 
 
 @pytest.mark.usefixtures("memcached")
-def test_a_plugins_section_is_explained_checked_and_suggested(start: Start) -> None:
+def test_section_of_plugin_is_explained_and_checked(start: Start) -> None:
     """The default's origin is the plugin; mistakes and misspellings are found."""
     z = start({"services": {"memcached": {"prot": 1}}})
     assert z.config.explain("services.memcached.port").origin == "memcached_plugin"
@@ -86,12 +86,12 @@ def test_a_plugins_section_is_explained_checked_and_suggested(start: Start) -> N
 
 
 @pytest.mark.usefixtures("memcached")
-def test_a_default_cannot_be_changed_for_others(start: Start) -> None:
+def test_default_is_read_only(start: Start) -> None:
     """A list as a default becomes a tuple; two objects share it."""
     assert start().config.services.memcached.servers == ("a", "b")
 
 
-def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None) -> None:
+def test_section_of_disabled_plugin_is_unknown(start: Start, memcached: None) -> None:
     """Its settings would have no effect, and that is said."""
     z = start({"services": {"memcached": {"port": 1}}, "plugins": {"disable": ["memcached_plugin"]}})
     assert z._application_log.file is not None
@@ -142,9 +142,7 @@ def test_a_section_of_a_disabled_plugin_is_unknown(start: Start, memcached: None
         ("class X: pass", "is not a settings section; derive it from Section and give it a name"),
     ],
 )
-def test_a_section_that_cannot_stand_beside_the_others_costs_its_plugin_its_place(
-    start: Start, site: Site, declaration: str, cause: str
-) -> None:
+def test_section_that_is_invalid_breaks_its_plugin(start: Start, site: Site, declaration: str, cause: str) -> None:
     """All of it, even a section that would have been all right; the others go on."""
     names = "[Fine, X, Y]" if "class Y" in declaration else "[Fine, X]"
     site.plugin(
@@ -160,8 +158,8 @@ def test_a_section_that_cannot_stand_beside_the_others_costs_its_plugin_its_plac
     assert not hasattr(z.config, "fine")
 
 
-def test_of_two_plugins_with_one_section_the_second_is_broken(start: Start, site: Site) -> None:
-    """The first is not harmed."""
+def test_section_declared_twice_breaks_the_second_plugin(start: Start, site: Site) -> None:
+    """The first plugin keeps working."""
     site.plugin("memcached_plugin", SECTION)
     site.plugin("memcached_too", SECTION)
     z = start()
@@ -171,7 +169,7 @@ def test_of_two_plugins_with_one_section_the_second_is_broken(start: Start, site
     )
 
 
-def test_a_section_may_be_nested_in_a_section() -> None:
+def test_section_nested_in_a_section_works() -> None:
     """The example of the documentation, as written there."""
 
     class Memcached(Section, name="services.memcached"):
@@ -200,7 +198,7 @@ def test_a_section_may_be_nested_in_a_section() -> None:
         (500, "vault"),
     ],
 )
-def test_a_layer_stands_where_its_order_says(
+def test_layer_of_plugin_is_ranked_by_its_order(
     start: Start, site: Site, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch, order: float, in_force: str
 ) -> None:
     """Between any two builtin ones, below all or above all."""
@@ -221,7 +219,7 @@ def test_a_layer_stands_where_its_order_says(
     assert (7.0, "vault", "vault:secret/http#timeout") in [found[1:4], *found.shadowed]
 
 
-def test_a_layer_may_say_which_plugins_are_not_imported(start: Start, site: Site) -> None:
+def test_layer_of_first_plugin_can_disable_plugins(start: Start, site: Site) -> None:
     """If it comes first; its text is then read before the others are imported."""
     site.plugin(
         "policy", _layer("policy", 450, "return [Entry('plugins.disable', ['unwanted'], 'policy')]"), first=True
@@ -231,7 +229,7 @@ def test_a_layer_may_say_which_plugins_are_not_imported(start: Start, site: Site
     assert z.plugins.records["unwanted"].state == "disabled"
 
 
-def test_a_layer_sees_what_is_declared_and_may_add_a_folder_for_paths(start: Start, site: Site, isolated: Path) -> None:
+def test_layer_sees_settings_and_adds_a_folder(start: Start, site: Site, isolated: Path) -> None:
     """Its own settings among it, once all plugins have declared theirs."""
     (isolated / "extra").mkdir()
     (isolated / "extra" / "ca.pem").touch()
@@ -249,7 +247,7 @@ def test_a_layer_sees_what_is_declared_and_may_add_a_folder_for_paths(start: Sta
     assert start().config.websocket.ssl_cert == isolated / "extra" / "ca.pem"
 
 
-def test_a_layers_variables_are_read_like_the_environments(start: Start, site: Site) -> None:
+def test_layer_variables_set_settings(start: Start, site: Site) -> None:
     """Conversion, foreign names, origin."""
     site.plugin(
         "vars",
@@ -286,9 +284,7 @@ def zcli_config_layers():
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_a_layer_that_needs_a_setting_is_read_after_those_that_may_set_it(
-    start: Start, site: Site, zenv: Write, first: bool
-) -> None:
+def test_layer_with_needs_is_read_after_the_others(start: Start, site: Site, zenv: Write, first: bool) -> None:
     """Also below them: what it then says stands where its order says."""
     site.plugin("needy", _NEEDY, first=first)
     assert start().config.http.user_agent == "none by needy"
@@ -300,8 +296,8 @@ def test_a_layer_that_needs_a_setting_is_read_after_those_that_may_set_it(
     assert start({"http.user_agent": "mine"}).config.explain("http.user_agent").shadowed[0].layer == "vault"
 
 
-def test_what_a_layer_needs_is_complained_of_once_if_it_is_wrong(start: Start, site: Site) -> None:
-    """The layer is read as if nobody had said it."""
+def test_layer_needs_invalid_value_is_reported_once(start: Start, site: Site) -> None:
+    """The layer is read as if the setting were not set."""
     site.plugin("needy", _NEEDY)
     with pytest.raises(ConfigError) as caught:
         start({"vault": {"url": "bad"}})
@@ -310,7 +306,7 @@ def test_what_a_layer_needs_is_complained_of_once_if_it_is_wrong(start: Start, s
     )
 
 
-def test_a_layer_that_asks_for_what_it_does_not_need_is_named(start: Start, site: Site) -> None:
+def test_layer_value_without_needs_is_an_error(start: Start, site: Site) -> None:
     """Other layers may not have been read yet."""
     site.plugin("vault", _layer("vault", 150, "return [context.value('http.timeout')]"))
     with pytest.raises(ConfigError, match=r"the configuration layer 'vault' failed: LookupError in contract\.py"):
@@ -345,7 +341,7 @@ def test_files_of_layers_are_parsed_once(
     assert sorted(parsed) == ["SafeLoader", "parse_stream"]
 
 
-def test_needs_have_to_be_a_tuple_of_keys(start: Start, site: Site) -> None:
+def test_layer_needs_of_another_type_breaks_the_plugin(start: Start, site: Site) -> None:
     """A single text is a mistake that would be read letter by letter."""
     site.plugin("needy", _NEEDY.replace('("vault.url",)', '"vault.url"'))
     cause = start().plugins.records["needy"].cause
@@ -354,7 +350,7 @@ def test_needs_have_to_be_a_tuple_of_keys(start: Start, site: Site) -> None:
     )
 
 
-def test_only_what_a_layer_exports_reaches_other_libraries(start: Start, site: Site) -> None:
+def test_layer_export_reaches_the_environment(start: Start, site: Site) -> None:
     """In the process's environment, where it is not set there; never what is ours."""
     entries = "[Entry(n, n.lower(), 'v', True, export=e) for n, e in (('ONE', True), ('TWO', False), ('ZCLI_X', True))]"
     site.plugin("vars", _layer("vars", 150, f"return {entries}"))
@@ -382,7 +378,7 @@ def test_only_what_a_layer_exports_reaches_other_libraries(start: Start, site: S
         ("return context.nothing", "the configuration layer 'vault' failed: AttributeError in vault.py, line"),
     ],
 )
-def test_a_layer_that_fails_is_named_with_all_other_mistakes(start: Start, site: Site, body: str, problem: str) -> None:
+def test_layer_that_fails_is_one_of_the_mistakes(start: Start, site: Site, body: str, problem: str) -> None:
     """What it would have said is not known, so nothing starts."""
     site.plugin("vault", _layer("vault", 150, body))
     with pytest.raises(ConfigError) as caught:
@@ -394,7 +390,7 @@ def test_a_layer_that_fails_is_named_with_all_other_mistakes(start: Start, site:
 
 
 @pytest.mark.parametrize("secret", [0, 1])
-def test_one_secret_item_makes_its_mapping_a_secret(site: Site, start: Start, secret: int) -> None:
+def test_mapping_with_a_secret_item_is_secret(site: Site, start: Start, secret: int) -> None:
     """Whichever of them it is."""
     entries = [
         f"Entry('plugins.prefer.{name}', 'hunter2', 'here', secret={place == secret})"
@@ -407,14 +403,14 @@ def test_one_secret_item_makes_its_mapping_a_secret(site: Site, start: Start, se
     assert "hunter2" not in repr(z.config.plugins)
 
 
-def test_a_layer_that_is_read_too_late_cannot_disable(site: Site, start: Start) -> None:
-    """To ignore it would load what somebody does not want."""
+def test_layer_of_other_plugin_cannot_disable(site: Site, start: Start) -> None:
+    """If it were ignored, the disabled plugin would be loaded."""
     site.plugin("late", _layer("late", 250, "return [Entry('plugins.disable', 'zcli_redis', 'late.txt:1')]"))
     with pytest.raises(ConfigError, match=r"disable \(late\.txt:1\): the layer 'late' is read after"):
         start()
 
 
-def test_a_layer_that_exits_is_named_and_ends_nothing(site: Site, start: Start) -> None:
+def test_layer_that_exits_is_one_of_the_mistakes(site: Site, start: Start) -> None:
     """Like one that raises."""
     site.plugin("leaving", _layer("leaving", 250, "raise SystemExit(3)"))
     with pytest.raises(ConfigError, match="the configuration layer 'leaving' failed: SystemExit"):

@@ -1,4 +1,4 @@
-"""A secret is shown nowhere: whichever layer it is in, right or wrong, in whatever is shown, printed or logged."""
+"""Secrets are never shown, printed or logged, in whatever layer they are."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _everything_shown(zspark: dict[str, Any]) -> str:
 @pytest.mark.parametrize("put", WAYS, ids=lambda put: put.__name__.strip("_"))
 @given(secret=secrets)
 @settings(max_examples=10, deadline=None)
-def test_a_secret_in_any_layer_right_or_wrong_is_never_shown(put: Callable[[str], dict[str, Any]], secret: str) -> None:
+def test_secret_in_any_layer_is_never_shown(put: Callable[[str], dict[str, Any]], secret: str) -> None:
     """Not by str or repr of anything, not in an error, not in the log, not on the console."""
     with _fresh_folder():
         shown = _everything_shown(put(secret))
@@ -155,13 +155,13 @@ def test_a_secret_in_any_layer_right_or_wrong_is_never_shown(put: Callable[[str]
         assert secret not in shown
 
 
-def test_the_script_itself_can_read_its_secrets(start: Callable[..., zCLI]) -> None:
-    """Hiding is for what is shown."""
+def test_secret_can_be_read_by_the_script(start: Callable[..., zCLI]) -> None:
+    """The value itself is not changed."""
     config = start({"websocket": {"token": "s", "tokens": {"alice": "t"}}}).config
     assert (config.websocket.token, config.websocket.tokens["alice"]) == ("s", "t")
 
 
-def test_an_explanation_says_that_there_is_a_secret_and_whose(start: Callable[..., zCLI]) -> None:
+def test_explain_secret_shows_names_only(start: Callable[..., zCLI]) -> None:
     """The names of a mapping stay; a secret that is not set is None."""
     config = start({"websocket": {"tokens": {"alice": "t"}}}).config
     assert config.explain("websocket.token").value is None
@@ -169,8 +169,8 @@ def test_an_explanation_says_that_there_is_a_secret_and_whose(start: Callable[..
     assert "tokens={'alice': '<secret>'}" in repr(config.websocket)
 
 
-def test_a_layer_that_fails_says_nothing_of_what_it_read(site: Site) -> None:
-    """Its kind and its place are enough to find it; its text could hold anything."""
+def test_layer_that_fails_shows_no_value(site: Site) -> None:
+    """The error has the type and the place, but not the message."""
     site.plugin(
         "vault",
         """
@@ -187,8 +187,8 @@ def test_a_layer_that_fails_says_nothing_of_what_it_read(site: Site) -> None:
     assert str(caught.value) == "the configuration layer 'vault' failed: KeyError in vault.py, line 8"
 
 
-def test_a_plugins_secret_is_one_too(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    """Declared with ``secret=True``, that is all."""
+def test_secret_of_plugin_is_never_shown(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """The declaration ``secret=True`` is enough."""
     site.plugin(
         "keeper",
         """

@@ -44,7 +44,7 @@ def problems(start: Start, **zspark: Any) -> str:
 @pytest.mark.parametrize(
     "name", ["WEBSOCKET_TOKEN", "websocket_token", "ZCLI_WEBSOCKET_TOKEN", "zcli_websocket_token", "websocket.token"]
 )
-def test_a_file_is_named_like_a_variable_or_like_a_setting(start: Start, folder: Path, name: str) -> None:
+def test_secret_file_of_a_variable_or_setting_is_read(start: Start, folder: Path, name: str) -> None:
     """Docker's secrets are often in lower case. The origin is the file."""
     (folder / name).write_text(f"{SECRET}\n")
     config = start().config
@@ -53,7 +53,7 @@ def test_a_file_is_named_like_a_variable_or_like_a_setting(start: Start, folder:
     assert (found.layer, found.origin.split(" ")[0]) == ("secrets", str(folder / name))
 
 
-def test_a_variable_of_an_ecosystem_and_one_that_sets_several_settings(start: Start, folder: Path) -> None:
+def test_secret_file_named_as_other_variable_is_read(start: Start, folder: Path) -> None:
     """PGUSER and REDIS_URL, as in the environment."""
     (folder / "pguser").write_text("alice")
     (folder / "REDIS_URL").write_text(f"redis://bob:{SECRET}@127.0.0.1:6380/2")
@@ -62,7 +62,7 @@ def test_a_variable_of_an_ecosystem_and_one_that_sets_several_settings(start: St
     assert (config.services.redis.user, config.services.redis.port, config.services.redis.database) == ("bob", 6380, 2)
 
 
-def test_a_setting_may_be_for_one_deployment(start: Start, folder: Path) -> None:
+def test_secret_file_of_an_overlay_is_in_force(start: Start, folder: Path) -> None:
     """A name with dots is a path like any other."""
     (folder / "deployments.Production.http.timeout").write_text("3")
     assert start().config.http.timeout == 10.0
@@ -83,13 +83,13 @@ def test_a_setting_may_be_for_one_deployment(start: Start, folder: Path) -> None
         ("\n", None),
     ],
 )
-def test_one_newline_at_the_end_is_not_part_of_a_value(start: Start, folder: Path, text: str, value: Any) -> None:
+def test_secret_file_final_newline_is_removed(start: Start, folder: Path, text: str, value: Any) -> None:
     """Nor is a byte order mark; everything else is. An empty file is "not set"."""
     (folder / "websocket.token").write_bytes(text.encode())
     assert start().config.websocket.token == value
 
 
-def test_it_stands_between_the_environment_and_zenv(
+def test_secrets_layer_is_between_environment_and_zenv(
     start: Start, folder: Path, zenv: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As its order says."""
@@ -104,7 +104,9 @@ def test_it_stands_between_the_environment_and_zenv(
 # --- whose files they are ---
 
 
-def test_what_is_somebody_elses_is_left_alone(start: Start, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_secret_file_of_other_software_is_ignored(
+    start: Start, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Readable for the script, in no environment, and worth no warning, text or not."""
     for name, text in {"stripe_key": "sk-1", "PGPASSWORD": SECRET, "tls.crt": "cert", "config.json": "{}"}.items():
         (folder / name).write_text(text)
@@ -122,7 +124,7 @@ def test_what_is_somebody_elses_is_left_alone(start: Start, folder: Path, capfd:
     assert "WARNING" not in capfd.readouterr().err
 
 
-def test_a_misspelt_name_of_ours_is_told(start: Start, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_secret_file_misspelt_is_a_warning(start: Start, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """As a variable and as a key, with what was meant."""
     (folder / "zcli_websocket_tokn").write_text(SECRET)
     (folder / "websocket.prot").write_text(SECRET)
@@ -133,7 +135,7 @@ def test_a_misspelt_name_of_ours_is_told(start: Start, folder: Path, capfd: pyte
     assert SECRET not in said
 
 
-def test_hidden_files_and_folders_are_passed_over(start: Start, folder: Path) -> None:
+def test_secrets_dir_hidden_files_are_ignored(start: Start, folder: Path) -> None:
     """Also what only begins like ours."""
     (folder / ".websocket.port").write_text("1")
     (folder / "websocket.port").mkdir()
@@ -141,7 +143,7 @@ def test_hidden_files_and_folders_are_passed_over(start: Start, folder: Path) ->
     assert start().config.websocket.port == 8765
 
 
-def test_kubernetes_folder_of_links_is_read_and_changes_as_a_whole(start: Start, folder: Path) -> None:
+def test_secrets_dir_of_kubernetes_links_is_read(start: Start, folder: Path) -> None:
     """``token -> ..data/token``, ``..data -> ..2026_01_01``: a change is a new folder and one renamed link."""
     for name, token in (("..2026_01_01", "first"), ("..2026_01_02", "second")):
         (folder / name).mkdir()
@@ -156,7 +158,7 @@ def test_kubernetes_folder_of_links_is_read_and_changes_as_a_whole(start: Start,
     assert z.config.websocket.token == "first"
 
 
-def test_two_files_for_one_name_are_an_error(start: Start, folder: Path) -> None:
+def test_secrets_dir_two_files_of_one_name_are_an_error(start: Start, folder: Path) -> None:
     """Which of them counts is nobody's guess."""
     (folder / "WEBSOCKET_TOKEN").write_text(SECRET)
     (folder / "websocket_token").write_text(SECRET)
@@ -179,7 +181,7 @@ def test_two_files_for_one_name_are_an_error(start: Start, folder: Path) -> None
     ],
 )
 @pytest.mark.parametrize("name", ["websocket_token", "websocket.token"])
-def test_a_file_of_ours_that_is_no_text_is_an_error(
+def test_secret_file_that_is_not_text_is_an_error(
     start: Start, folder: Path, name: str, data: bytes, cause: str
 ) -> None:
     """It is named, and not shown."""
@@ -189,7 +191,7 @@ def test_a_file_of_ours_that_is_no_text_is_an_error(
     assert "hunter2" not in said
 
 
-def test_a_pipe_or_a_device_is_not_read(start: Start, folder: Path) -> None:
+def test_secret_file_that_is_a_pipe_is_not_read(start: Start, folder: Path) -> None:
     """A pipe would keep the start waiting, a device would never end."""
     os.mkfifo(folder / "somebodys")
     (folder / "zero").symlink_to("/dev/zero")
@@ -198,14 +200,14 @@ def test_a_pipe_or_a_device_is_not_read(start: Start, folder: Path) -> None:
     assert f"{folder / 'websocket_token'}: not a regular file" in problems(start)
 
 
-def test_a_link_to_nothing_is_an_error(start: Start, folder: Path) -> None:
+def test_secret_file_broken_link_is_an_error(start: Start, folder: Path) -> None:
     """A secret that was mounted and is gone."""
     (folder / "websocket_token").symlink_to("..data/websocket_token")
     assert f"cannot read {folder / 'websocket_token'}: no such file or directory" in problems(start)
 
 
-def test_a_folder_of_anything_else_is_not_read(start: Start, folder: Path) -> None:
-    """Somebody's home, say."""
+def test_secrets_dir_with_too_many_files_is_refused(start: Start, folder: Path) -> None:
+    """It may be a home folder, for example."""
     for number in range(1001):
         (folder / f"f{number}").touch()
     assert f"{folder} (set in ZCLI_SECRETS_DIR_FOLDER) has 1001 files" in problems(start)
@@ -222,8 +224,8 @@ def public() -> Iterator[Path]:
 
 @needs_to_become_somebody_else
 @pytest.mark.parametrize("closed", ["the file", "the folder"])
-def test_what_may_not_be_read_is_named_with_what_to_do(public: Path, isolated: Path, closed: str) -> None:
-    """By a process of somebody who is nobody special; a file of somebody else's is no exception."""
+def test_secrets_dir_without_permission_is_an_error(public: Path, isolated: Path, closed: str) -> None:
+    """The process runs as an ordinary user."""
     (public / "stripe_key").write_text(SECRET)
     (public / "stripe_key" if closed == "the file" else public).chmod(0o600 if closed == "the file" else 0o700)
     shown = public / "stripe_key" if closed == "the file" else public
@@ -251,7 +253,7 @@ zCLI({"logger": "PROD", "deployment": "Testing"})
 # --- where the folder is ---
 
 
-def test_every_layer_may_say_where_the_folder_is(
+def test_secrets_dir_folder_in_any_layer_is_read(
     start: Start, isolated: Path, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The highest counts; a relative path begins at the working directory."""
@@ -269,7 +271,7 @@ def test_every_layer_may_say_where_the_folder_is(
     assert config.secrets_dir.folder == isolated / "by_zspark"
 
 
-def test_the_folder_may_be_for_one_deployment(start: Start, folder: Path, machine: Write) -> None:
+def test_secrets_dir_folder_in_an_overlay_is_read(start: Start, folder: Path, machine: Write) -> None:
     """An overlay of the machine's file: secrets in Production, none anywhere else."""
     del os.environ["ZCLI_SECRETS_DIR_FOLDER"]
     (folder / "websocket_token").write_text(SECRET)
@@ -280,7 +282,7 @@ def test_the_folder_may_be_for_one_deployment(start: Start, folder: Path, machin
     assert start().config.websocket.token == SECRET
 
 
-def test_a_folder_that_is_not_there_is_an_error_with_who_named_it(start: Start, isolated: Path, machine: Write) -> None:
+def test_secrets_dir_missing_is_an_error(start: Start, isolated: Path, machine: Write) -> None:
     """Refused rather than running without the secrets."""
     machine("deployments:\n  Testing:\n    secrets_dir:\n      folder: /run/nothing-of-the-kind\n")
     said = problems(start)
@@ -292,7 +294,7 @@ def test_a_folder_that_is_not_there_is_an_error_with_who_named_it(start: Start, 
     assert "(set in zSpark): not a directory" in problems(start, secrets_dir={"folder": "file"})
 
 
-def test_the_folder_cannot_be_moved_by_what_is_in_it(start: Start, folder: Path) -> None:
+def test_secrets_dir_cannot_set_its_own_folder(start: Start, folder: Path) -> None:
     """It would be said too late, and what is explained would be wrong."""
     (folder / "zcli_secrets_dir_folder").write_text("/elsewhere")
     said = problems(start)
@@ -300,7 +302,7 @@ def test_the_folder_cannot_be_moved_by_what_is_in_it(start: Start, folder: Path)
 
 
 @pytest.mark.parametrize("value", [5, ["/run/secrets"], True])
-def test_a_folder_that_is_no_path_is_an_error(start: Start, value: Any) -> None:
+def test_secrets_dir_folder_of_another_type_is_an_error(start: Start, value: Any) -> None:
     """Once, and nothing is read."""
     assert problems(start, secrets_dir={"folder": value}).startswith("secrets_dir.folder must be a path")
 
@@ -308,8 +310,8 @@ def test_a_folder_that_is_no_path_is_an_error(start: Start, value: Any) -> None:
 # --- what is shown ---
 
 
-def test_no_value_of_the_folder_is_shown_whatever_it_is_for(start: Start, folder: Path) -> None:
-    """A setting that is no secret may well be one where somebody keeps it like one."""
+def test_secrets_dir_values_are_never_shown(start: Start, folder: Path) -> None:
+    """The setting itself need not be declared a secret."""
     (folder / "http.user_agent").write_text(SECRET)
     (folder / "zcli_http_timeout").write_text("7.5")
     z = start()
@@ -324,7 +326,7 @@ def test_no_value_of_the_folder_is_shown_whatever_it_is_for(start: Start, folder
     assert "shadows '<secret>' from secrets: " in str(above.config.explain("http.user_agent"))
 
 
-def test_a_wrong_value_of_the_folder_is_not_shown_in_the_error(start: Start, folder: Path) -> None:
+def test_secrets_dir_invalid_value_is_not_shown(start: Start, folder: Path) -> None:
     """Nor where a wrong one of another layer shadows it."""
     (folder / "zcli_http_timeout").write_text(SECRET)
     said = problems(start)
@@ -337,7 +339,7 @@ def test_a_wrong_value_of_the_folder_is_not_shown_in_the_error(start: Start, fol
     assert SECRET not in said
 
 
-def test_the_command_line_does_not_show_it(folder: Path, isolated: Path) -> None:
+def test_secrets_dir_value_is_not_shown_by_commands(folder: Path, isolated: Path) -> None:
     """``zcli config``, as a table and as JSON."""
     (folder / "http.user_agent").write_text(SECRET)
     for options in ((), ("--json",), ("http.user_agent",)):

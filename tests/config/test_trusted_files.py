@@ -1,4 +1,4 @@
-"""Files that configure us are read only if somebody we trust owns them, or if a user has named them."""
+"""Files with settings are read only if a trusted user owns them, or if a user has named them."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def test_zenv_of_a_stranger_stops_the_start(start: Start, zenv: Write, isolated:
 
 
 @pytest.mark.parametrize("name", [".zEnv", "machine"])
-def test_file_that_everybody_may_write_stops_the_start(
+def test_file_that_every_user_may_write_stops_the_start(
     start: Start, zenv: Write, machine: Write, monkeypatch: pytest.MonkeyPatch, isolated: Path, name: str
 ) -> None:
-    """The project's and the machine's, and nothing of them is in force; a private group is no other user."""
+    """The project's and the machine's, and nothing of them is in force; the owner's private group is trusted."""
     if name == ".zEnv":
         file = zenv("WEBSOCKET_PORT=1\nFOREIGN=1\n")
     else:
@@ -83,9 +83,7 @@ def test_file_that_everybody_may_write_stops_the_start(
 
 
 @as_root
-def test_machine_file_in_the_home_of_another_user_stops_the_start(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_machine_file_of_another_user_stops_the_start(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a sudo that keeps HOME; naming the folder reads it."""
     monkeypatch.delenv("ZCLI_CONFIG_DIR")
     file = Path.home() / ".config" / "zcli" / "zConfig.machine.yaml"
@@ -116,7 +114,7 @@ def test_files_of_the_scripts_owner_are_read(start: Start, zenv: Write, isolated
         "websocket.ssl_client_ca", "services.redis.ca_file", "env_file", "secrets_dir.folder",
     ],
 )  # fmt: skip
-def test_relative_path_into_a_strangers_folder_stops_the_start(start: Start, isolated: Path, key: str) -> None:
+def test_path_into_a_strangers_folder_stops_the_start(start: Start, isolated: Path, key: str) -> None:
     """Every path that is read; the file beside the script is taken first, and an absolute path as it is."""
     theirs, own = isolated / "x.pem", isolated.parent / "scripts" / "x.pem"
     for place in (theirs, own):
@@ -133,8 +131,8 @@ def test_relative_path_into_a_strangers_folder_stops_the_start(start: Start, iso
     assert f"set {key} to an absolute path" in str(caught.value)
 
 
-def test_relative_path_through_an_open_folder_stops_the_start(start: Start, isolated: Path) -> None:
-    """Whoever may write a folder on the way may replace what is in it."""
+def test_path_through_an_open_folder_stops_the_start(start: Start, isolated: Path) -> None:
+    """A user who may write a folder on the way may replace its content."""
     (isolated / "certs" / "inner").mkdir(parents=True)
     (isolated / "certs" / "inner" / "a.pem").touch()
     (isolated / "certs").chmod(0o777)
@@ -161,7 +159,7 @@ def test_log_is_written_into_an_open_working_directory(start: Start, isolated: P
 
 
 @pytest.mark.parametrize("how", ["-c", "-m", "stdin"])
-def test_python_without_a_script_reads_its_trusted_folder(tmp_path: Path, how: str) -> None:
+def test_python_without_script_reads_trusted_folder(tmp_path: Path, how: str) -> None:
     """``python -c``, ``python -m package`` and standard input, as cron and notebooks start them."""
     (tmp_path / ".zEnv").write_text("WEBSOCKET_PORT=1\n")
     (tmp_path / "a.pem").touch()
@@ -191,7 +189,7 @@ def test_python_without_a_script_reads_its_trusted_folder(tmp_path: Path, how: s
 # --- commands ---------------------------------------------------------------------------------------------------
 
 
-def test_http_command_in_a_strangers_folder_sends_nothing(
+def test_http_command_in_strangers_folder_sends_nothing(
     zenv: Write, monkeypatch: pytest.MonkeyPatch, httpbin: str
 ) -> None:
     """No proxy and no secret of the environment; a file that was named has neither of both powers."""
@@ -217,7 +215,7 @@ def test_http_command_in_a_strangers_folder_sends_nothing(
             proxy.accept()
 
 
-def test_commands_that_show_go_on_without_an_untrusted_file(zenv: Write) -> None:
+def test_commands_that_show_ignore_an_untrusted_file(zenv: Write) -> None:
     """``zcli config`` and ``zcli doctor`` report it and use nothing of it; what acts does not run."""
     file = zenv("ZCLI_HTTP_TIMEOUT=77\nFOREIGN=1\n")
     file.chmod(0o666)
@@ -300,7 +298,7 @@ def test_doctor_names_files_of_others_that_are_read(
 
 
 def test_doctor_reads_a_pipe_once(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a script does: nobody writes to it again, so a second reader would wait for ever."""
+    """As a script does: a second reader would wait for ever."""
     monkeypatch.setattr(doctor, "_CHECKS", (("configuration", doctor._configuration),))
     pipe = isolated / "env"
     os.mkfifo(pipe, 0o600)

@@ -35,7 +35,7 @@ def _log_of(z: zCLI) -> str:
 # --- where ------------------------------------------------------------------------------------------------------
 
 
-def test_the_working_directory_comes_before_the_scripts_folder(start: Start, isolated: Path, zenv: Write) -> None:
+def test_zenv_in_working_directory_comes_first(start: Start, isolated: Path, zenv: Write) -> None:
     """The guide runs its demos from the repository's root; the file may stand beside the script."""
     beside = isolated.parent / "scripts" / ".zEnv"
     beside.write_text("WEBSOCKET_PORT=1\n")
@@ -45,8 +45,8 @@ def test_the_working_directory_comes_before_the_scripts_folder(start: Start, iso
     assert (config.websocket.host, config.websocket.port) == ("x", 8765)
 
 
-def test_no_folder_above_is_looked_into(start: Start, isolated: Path) -> None:
-    """What lies in a parent folder is somebody else's."""
+def test_zenv_in_parent_folder_is_not_read(start: Start, isolated: Path) -> None:
+    """A file in a parent folder may belong to another project."""
     (isolated.parent / ".zEnv").write_text("WEBSOCKET_PORT=1\n")
     assert start().config.websocket.port == 8765
 
@@ -61,9 +61,7 @@ def test_env_file_names_the_file(start: Start, isolated: Path, zenv: Write, as_p
     assert z.config.explain("websocket.port").origin == "prod.env:1 (WEBSOCKET_PORT)"
 
 
-def test_a_variable_may_name_the_file_and_zspark_wins(
-    start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_env_file_in_zspark_wins_over_a_variable(start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ZCLI_ENV_FILE."""
     (isolated / "a.env").write_text("WEBSOCKET_PORT=1\n")
     (isolated / "b.env").write_text("WEBSOCKET_PORT=2\n")
@@ -72,7 +70,7 @@ def test_a_variable_may_name_the_file_and_zspark_wins(
     assert start({"env_file": "b.env"}).config.websocket.port == 2
 
 
-def test_a_named_file_that_is_not_there_is_a_mistake(start: Start, zenv: Write) -> None:
+def test_env_file_missing_is_an_error(start: Start, zenv: Write) -> None:
     """Another one is not read in its place."""
     zenv("WEBSOCKET_PORT=1\n")
     with pytest.raises(ConfigError, match=r"^env_file: no file .*/project/prod.env found \(set in zSpark\); a "):
@@ -106,9 +104,7 @@ def test_env_file_in_the_file_itself_is_refused(start: Start, zenv: Write) -> No
         start()
 
 
-def test_env_file_and_secrets_folder_that_name_each_other_are_refused(
-    start: Start, isolated: Path, zenv: Write
-) -> None:
+def test_env_file_and_secrets_dir_in_a_circle_fail(start: Start, isolated: Path, zenv: Write) -> None:
     """Neither is in force then."""
     zenv("ZCLI_SECRETS_DIR_FOLDER=secrets\n")
     (isolated / "other.env").write_text("ZCLI_HTTP_RETRIES=1\n")
@@ -118,7 +114,7 @@ def test_env_file_and_secrets_folder_that_name_each_other_are_refused(
         start()
 
 
-def test_env_file_of_a_wrong_type_is_a_mistake(start: Start) -> None:
+def test_env_file_of_another_type_is_an_error(start: Start) -> None:
     """Like any setting's."""
     with pytest.raises(ConfigError, match=r"^env_file must be a path, got 5 from zSpark$"):
         start({"env_file": 5})
@@ -127,7 +123,7 @@ def test_env_file_of_a_wrong_type_is_a_mistake(start: Start) -> None:
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
-def test_it_is_read_as_dotenv_files_are(start: Start, zenv: Write) -> None:
+def test_zenv_is_read_as_dotenv_files_are(start: Start, zenv: Write) -> None:
     """Comments, quotes, export, spaces, escapes, values of several lines, the last of one name."""
     zenv(
         "# comment\nexport A=1\nB = two words # comment\nC='single # no comment'\nD=\"line\\nnext\"\n"
@@ -168,9 +164,7 @@ def test_zenv_comment_after_equals_is_an_empty_value(start: Start, zenv: Write) 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 @pytest.mark.parametrize("kind", ["found", "named", "descriptor", "machine"])
-def test_file_that_can_be_read_once_is_read(
-    start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_zenv_that_is_a_pipe_is_read(start: Start, isolated: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """A password manager serves a named pipe; a shell passes ``<(command)`` as ``/dev/fd/63``."""
     text, descriptor = b"ZCLI_HTTP_TIMEOUT=77\n", -1
     file = isolated / {"found": ".zEnv", "machine": "zConfig.machine.yaml"}.get(kind, "named")
@@ -195,7 +189,7 @@ def test_file_that_can_be_read_once_is_read(
 @pytest.mark.parametrize(
     "data", [b"\xef\xbb\xbfWEBSOCKET_PORT=1\n", b"\r\nWEBSOCKET_PORT=1\r\n", b"A=1\rWEBSOCKET_PORT=1"]
 )
-def test_a_byte_order_mark_and_other_line_ends_change_nothing(start: Start, zenv: Write, data: bytes) -> None:
+def test_zenv_with_bom_or_other_line_ends_is_read(start: Start, zenv: Write, data: bytes) -> None:
     """Editors on other systems write them."""
     zenv(data)
     line = 1 + data.partition(b"WEBSOCKET")[0].count(b"\r")
@@ -205,7 +199,7 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(start: Start, zenv
 @pytest.mark.parametrize(
     ("data", "where", "what"),
     [
-        (b"A=1\n\nthis is no line = of it\n", ":3", "the line must be NAME=value"),
+        (b"A=1\n\nthis is not = a line\n", ":3", "the line must be NAME=value"),
         (b"A=1\nB='open\n", ":2", "the line must be NAME=value"),
         (b"A=1\n'B=C'=1\n", ":2", "the line must be NAME=value"),
         (b"A=1\nB=x\0y\n", ":2", "the line must be NAME=value"),
@@ -213,9 +207,7 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(start: Start, zenv
         ("A=1\n".encode("utf-16"), ":1", "the text is not UTF-8"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named_with_its_line(
-    start: Start, zenv: Write, data: bytes, where: str, what: str
-) -> None:
+def test_zenv_invalid_error_names_the_line(start: Start, zenv: Write, data: bytes, where: str, what: str) -> None:
     """And without what stands there: it may be a secret."""
     file = zenv(data)
     with pytest.raises(ConfigError) as caught:
@@ -223,7 +215,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_line(
     assert str(caught.value) == f"{file}{where}: {what}"
 
 
-def test_a_huge_file_is_not_read_to_its_end(start: Start, zenv: Write) -> None:
+def test_zenv_huge_is_refused(start: Start, zenv: Write) -> None:
     """A log file named by mistake, say."""
     with zenv("").open("r+b") as file:
         file.truncate(10**12)
@@ -231,7 +223,7 @@ def test_a_huge_file_is_not_read_to_its_end(start: Start, zenv: Write) -> None:
         start()
 
 
-def test_a_folder_of_that_name_is_no_file(start: Start, isolated: Path) -> None:
+def test_zenv_that_is_a_folder_is_ignored(start: Start, isolated: Path) -> None:
     """It is passed over."""
     (isolated / ".zEnv").mkdir()
     assert start().config.websocket.port == 8765
@@ -239,7 +231,7 @@ def test_a_folder_of_that_name_is_no_file(start: Start, isolated: Path) -> None:
 
 @needs_to_become_somebody_else
 @pytest.mark.parametrize("name", [".zEnv", "zConfig.machine.yaml"])
-def test_a_file_that_may_not_be_read_is_a_mistake_and_a_folder_is_passed_over(public: Path, name: str) -> None:
+def test_zenv_without_permission_is_an_error(public: Path, name: str) -> None:
     """Going on without what a file says could be unsafe; in a closed folder there may not even be one."""
     file = public / name
     file.write_text("WEBSOCKET_PORT=1\n")
@@ -297,7 +289,7 @@ def test_env_file_in_use_is_forgotten_when_read_again(zenv: Write, isolated: Pat
 # --- what is others' --------------------------------------------------------------------------------------------
 
 
-def test_foreign_names_are_readable_and_exported(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zenv_foreign_names_are_exported(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries read ``os.environ``: there and in ``env()`` is the value in force, the project's."""
     monkeypatch.setenv("SET_IN_THE_SHELL", "shell")
     zenv("SET_IN_THE_SHELL=file\nONLY_IN_THE_FILE=file\n")
@@ -310,7 +302,7 @@ def test_foreign_names_are_readable_and_exported(start: Start, zenv: Write, monk
     assert z.config.env("NOWHERE", "x") == "x"
 
 
-def test_export_empty_value_leaves_both_as_they_are(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zenv_empty_value_is_not_exported(start: Start, zenv: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty variable of a setting is "not set" for zCLI, so it must not be set for libpq either."""
     monkeypatch.setenv("PGHOST", "db.prod")
     zenv("PGHOST=\n")
@@ -318,7 +310,7 @@ def test_export_empty_value_leaves_both_as_they_are(start: Start, zenv: Write, m
     assert (z.config.services.postgresql.host, z.config.env("PGHOST"), os.environ["PGHOST"]) == ("db.prod",) * 3
 
 
-def test_our_own_names_are_not_exported(start: Start, zenv: Write) -> None:
+def test_zenv_own_names_are_not_exported(start: Start, zenv: Write) -> None:
     """Another zCLI object would take them for the shell's, and a child process would inherit the secrets."""
     zenv("WEBSOCKET_TOKEN=t\nZCLI_HTTP_TIMEOUT=3\nZCLI_UNKNOWN=1\n")
     z = start()
@@ -326,7 +318,7 @@ def test_our_own_names_are_not_exported(start: Start, zenv: Write) -> None:
     assert not {"WEBSOCKET_TOKEN", "ZCLI_HTTP_TIMEOUT", "ZCLI_UNKNOWN"} & set(os.environ)
 
 
-def test_nothing_is_exported_when_the_configuration_cannot_be_used(start: Start, zenv: Write) -> None:
+def test_zenv_exports_nothing_if_the_start_fails(start: Start, zenv: Write) -> None:
     """A start that fails leaves nothing behind."""
     zenv("ONLY_IN_THE_FILE=file\nWEBSOCKET_PORT=abc\n")
     with pytest.raises(ConfigError):

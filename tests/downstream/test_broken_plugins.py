@@ -78,7 +78,7 @@ def assert_works(said: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("breakage", AT_LOADING, ids=ids)
-def test_it_is_named_with_its_cause_and_the_program_works(
+def test_broken_plugin_is_reported_and_script_works(
     breakage: Breakage, program: Run, installed_beside: InstalledBeside
 ) -> None:
     installed_beside.install(breakage.project)
@@ -90,7 +90,7 @@ def test_it_is_named_with_its_cause_and_the_program_works(
 
 
 @pytest.mark.parametrize("breakage", AT_LOADING, ids=ids)
-def test_blocked_by_name_it_is_not_imported_and_nothing_complains(
+def test_broken_plugin_disabled_is_not_imported(
     breakage: Breakage, program: Run, installed_beside: InstalledBeside
 ) -> None:
     installed_beside.install(breakage.project)
@@ -102,7 +102,7 @@ def test_blocked_by_name_it_is_not_imported_and_nothing_complains(
 
 
 @pytest.mark.parametrize("breakage", AT_LOADING, ids=ids)
-def test_the_command_lists_it(
+def test_broken_plugin_is_listed_by_the_command(
     breakage: Breakage, core: FreshEnvironment, tmp_path: Path, installed_beside: InstalledBeside
 ) -> None:
     installed_beside.install(breakage.project)
@@ -120,7 +120,9 @@ def listed(core: FreshEnvironment, folder: Path, variables: dict[str, str]) -> d
     return {item["name"]: item for item in json.loads(done.stdout)}
 
 
-def test_all_of_them_at_once(core: FreshEnvironment, program: Run, installed_beside: InstalledBeside) -> None:
+def test_broken_plugins_all_at_once_are_reported(
+    core: FreshEnvironment, program: Run, installed_beside: InstalledBeside
+) -> None:
     installed_beside.install(*ids, "zcli-broken-twin", "zcli-broken-factory")
     said = program()
     assert_works(said)
@@ -131,9 +133,7 @@ def test_all_of_them_at_once(core: FreshEnvironment, program: Run, installed_bes
 # A name that two plugins provide --------------------------------------------------------------------------------------
 
 
-def test_a_name_of_two_plugins_costs_that_name_alone_and_both_are_named(
-    program: Run, installed_beside: InstalledBeside
-) -> None:
+def test_name_of_two_plugins_breaks_that_name_only(program: Run, installed_beside: InstalledBeside) -> None:
     installed_beside.install("zcli-broken-twin")
     said = program()
     assert_works(said)
@@ -146,7 +146,7 @@ def test_a_name_of_two_plugins_costs_that_name_alone_and_both_are_named(
 @pytest.mark.parametrize(
     "decision", [{"ZCLI_PLUGINS_PREFER": "redis=zcli_redis"}, {"ZCLI_PLUGINS_DISABLE": "zcli_broken_twin"}]
 )
-def test_the_setting_that_decides_ends_it(
+def test_name_of_two_plugins_with_prefer_works(
     decision: dict[str, str], program: Run, installed_beside: InstalledBeside
 ) -> None:
     installed_beside.install("zcli-broken-twin")
@@ -159,7 +159,7 @@ def test_the_setting_that_decides_ends_it(
 # A factory that raises ------------------------------------------------------------------------------------------------
 
 
-def test_a_factory_that_raises_costs_its_service_alone(program: Run, installed_beside: InstalledBeside) -> None:
+def test_factory_that_raises_breaks_its_service_only(program: Run, installed_beside: InstalledBeside) -> None:
     installed_beside.install("zcli-broken-factory")
     said = program()
     assert_works(said)
@@ -177,7 +177,7 @@ def test_a_factory_that_raises_costs_its_service_alone(program: Run, installed_b
     ],
     ids=lambda choice: next(reversed(choice)),
 )
-def test_choosing_what_cannot_be_made_is_an_error_that_names_the_plugin_and_the_setting(
+def test_factory_that_raises_if_selected_is_an_error(
     choice: dict[str, str], program: Run, installed_beside: InstalledBeside
 ) -> None:
     installed_beside.install("zcli-broken-factory")

@@ -48,7 +48,7 @@ def serving(environment: FreshEnvironment, script: str, folder: Path, **variable
             process.kill()
 
 
-def test_the_command_lists_them_all(downstream: FreshEnvironment, tmp_path: Path) -> None:
+def test_working_plugins_are_listed_by_the_command(downstream: FreshEnvironment, tmp_path: Path) -> None:
     done = downstream.run("-m", "zCLI", "plugins", "--json", folder=tmp_path)
     plugins = {item["name"]: item for item in json.loads(done.stdout)}
     assert plugins["zcli_memcached"]["state"] == "active"
@@ -57,7 +57,7 @@ def test_the_command_lists_them_all(downstream: FreshEnvironment, tmp_path: Path
     assert plugins["zcli_prometheus"]["provides"] == []
 
 
-def test_memcached_is_started_used_and_stopped_like_ours(downstream: FreshEnvironment, tmp_path: Path) -> None:
+def test_memcached_is_started_used_and_stopped(downstream: FreshEnvironment, tmp_path: Path) -> None:
     needs("memcached", "memcached")
     with public_folder() as folder:
         said = run(downstream, "memcached.py", tmp_path, ZCLI_SERVICES_FOLDER=str(folder))
@@ -69,7 +69,7 @@ def test_memcached_is_started_used_and_stopped_like_ours(downstream: FreshEnviro
     }
 
 
-def test_an_api_key_admits_its_holder_and_nobody_else(downstream: FreshEnvironment, tmp_path: Path) -> None:
+def test_api_key_admits_its_holder_only(downstream: FreshEnvironment, tmp_path: Path) -> None:
     keys = {"ZCLI_API_KEY_KEYS": "ada=kJ8s2,bob=Xy77q", "WEBSOCKET_REQUIRE_AUTH": "true", "WEBSOCKET_AUTH": "api-key"}
     with serving(downstream, "whoami.py", tmp_path, **keys) as (url, finish):
         with connect(url, additional_headers={"X-API-Key": "Xy77q"}) as client:
@@ -86,7 +86,7 @@ def test_an_api_key_admits_its_holder_and_nobody_else(downstream: FreshEnvironme
     assert not any(secret in said + log for secret in ("kJ8s2", "Xy77q", "wrong-key"))
 
 
-def test_without_a_key_the_server_does_not_start(downstream: FreshEnvironment, tmp_path: Path) -> None:
+def test_api_key_missing_stops_the_server(downstream: FreshEnvironment, tmp_path: Path) -> None:
     done = downstream.run(
         SCRIPT / "whoami.py", folder=tmp_path, status=1,
         variables={"WEBSOCKET_REQUIRE_AUTH": "true", "WEBSOCKET_AUTH": "api-key"},
@@ -94,7 +94,7 @@ def test_without_a_key_the_server_does_not_start(downstream: FreshEnvironment, t
     assert "api_key.keys is empty" in done.stderr
 
 
-def test_metrics_count_what_happens(downstream: FreshEnvironment, tmp_path: Path, httpbin: str) -> None:
+def test_metrics_count_events(downstream: FreshEnvironment, tmp_path: Path, httpbin: str) -> None:
     with serving(downstream, "metrics.py", tmp_path, HTTPBIN_URL=httpbin) as (url, finish):
         with connect(url) as client:
             client.send("hello")

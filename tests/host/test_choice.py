@@ -27,7 +27,7 @@ def _choose(z: zCLI) -> str:
     return made
 
 
-def test_configuration_chooses_by_name_or_alias(site: Site) -> None:
+def test_choose_by_name_or_alias(site: Site) -> None:
     """The default is urllib3; a name or an alias selects another."""
     site.plugin("mine", http_transport("fast", aliases="('quick', 'swift')"))
     for name in ("fast", "quick", "swift"):
@@ -37,7 +37,7 @@ def test_configuration_chooses_by_name_or_alias(site: Site) -> None:
         assert z.plugins.choose(HTTP_TRANSPORT, z.config).name == "urllib3"
 
 
-def test_two_plugins_of_one_name_are_an_error_that_names_both_and_the_setting(site: Site) -> None:
+def test_choose_name_of_two_plugins_is_an_error(site: Site) -> None:
     """Neither wins by chance."""
     site.plugin("one", http_transport("both"))
     site.plugin("two", http_transport("other", aliases="('both',)"))
@@ -50,7 +50,7 @@ def test_two_plugins_of_one_name_are_an_error_that_names_both_and_the_setting(si
     )
 
 
-def test_what_the_error_about_two_plugins_advises_works(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choose_error_of_two_plugins_advice_works(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable, as it is written there; of three plugins, too."""
     for name in ("one", "two", "three"):
         site.plugin(name, http_transport("both"))
@@ -62,7 +62,7 @@ def test_what_the_error_about_two_plugins_advises_works(site: Site, monkeypatch:
 
 
 @pytest.mark.parametrize("winner", ["one", "two"])
-def test_plugins_prefer_decides_between_two(site: Site, winner: str) -> None:
+def test_prefer_decides_between_two_plugins(site: Site, winner: str) -> None:
     """By the plugin's name, for that one name."""
     site.plugin("one", http_transport("both"))
     site.plugin("two", http_transport("both"))
@@ -80,7 +80,7 @@ def test_plugins_prefer_decides_between_two(site: Site, winner: str) -> None:
         ("zcli_urllib3", "which does not provide it"),
     ],
 )
-def test_preferring_a_plugin_that_does_not_provide_the_name_is_an_error(
+def test_prefer_plugin_without_the_name_is_an_error(
     site: Site, providers: tuple[str, ...], preferred: str, why: str
 ) -> None:
     """Also where one other plugin does: it is not the one that was asked for."""
@@ -97,8 +97,8 @@ def test_preferring_a_plugin_that_does_not_provide_the_name_is_an_error(
     )
 
 
-def test_a_preference_is_about_the_kind_that_its_plugin_provides(site: Site) -> None:
-    """A service and a transport of one name have nothing to do with each other."""
+def test_prefer_applies_to_the_kind_of_the_plugin(site: Site) -> None:
+    """A service and a transport may have the same name."""
     site.plugin("mine", http_transport("both"))
     site.plugin(
         "other",
@@ -113,7 +113,7 @@ def test_a_preference_is_about_the_kind_that_its_plugin_provides(site: Site) -> 
         assert z.plugins.make(AUTH_STRATEGY, Context(z.config, z.log)) == "other"
 
 
-def test_disabling_one_of_two_decides_as_well(site: Site) -> None:
+def test_disable_decides_between_two_plugins(site: Site) -> None:
     """The one that is left is no longer ambiguous."""
     site.plugin("one", http_transport("both"))
     site.plugin("two", http_transport("both"))
@@ -131,7 +131,7 @@ NEEDY = """
 """
 
 
-def test_a_name_that_nobody_provides_is_an_error_with_origin_and_suggestion(site: Site, isolated: Path) -> None:
+def test_choose_unknown_name_is_an_error(site: Site, isolated: Path) -> None:
     """What was chosen, who chose it, what there is, and what there would be."""
     Path(".zEnv").write_text("# transport\nZCLI_WEBSOCKET_TRANSPORT=needi\n")
     site.plugin("needy", NEEDY.format(needs="('a_library_that_nobody_has',)", install="'zcli-needy[engine]'"))
@@ -147,7 +147,7 @@ def test_a_name_that_nobody_provides_is_an_error_with_origin_and_suggestion(site
     )
 
 
-def test_every_name_that_nobody_provides_is_reported_at_once(site: Site) -> None:
+def test_choose_unknown_names_are_reported_at_once(site: Site) -> None:
     """Two strategies and a transport are three mistakes."""
     with pytest.raises(ConfigError) as caught:
         zCLI({**QUIET, "websocket": {"auth": ["tokn", "token", "orign"], "transport": "wsprot"}})
@@ -174,9 +174,7 @@ def test_every_name_that_nobody_provides_is_reported_at_once(site: Site) -> None
         ),
     ],
 )
-def test_what_is_selected_and_lacks_something_is_an_error_at_the_start(
-    site: Site, name: str, needs: str, install: str, said: str
-) -> None:
+def test_choose_missing_module_is_an_error_at_start(site: Site, name: str, needs: str, install: str, said: str) -> None:
     """With the command that brings it; its factory is not called for that."""
     site.plugin("needy", NEEDY.format(needs=needs, install=install))
     site.module("needy_engine", "raise AssertionError('imported')")
@@ -189,7 +187,7 @@ def test_what_is_selected_and_lacks_something_is_an_error_at_the_start(
     assert "needy_engine" not in sys.modules
 
 
-def test_what_is_selected_and_lacks_nothing_is_imported_only_when_it_is_made(site: Site) -> None:
+def test_choose_complete_provider_imports_nothing(site: Site) -> None:
     """Looking for what it needs does not import that either."""
     site.plugin("needy", NEEDY.format(needs="('needy_engine',)", install="'zcli-needy'"))
     site.module("needy_engine", "")
@@ -198,8 +196,8 @@ def test_what_is_selected_and_lacks_nothing_is_imported_only_when_it_is_made(sit
         assert z.plugins.make(WEBSOCKET_TRANSPORT, Context(z.config, z.log)).__name__ == "needy_engine"
 
 
-def test_what_nobody_selects_may_lack_anything(site: Site) -> None:
-    """It is not in anybody's way."""
+def test_provider_not_selected_may_lack_modules(site: Site) -> None:
+    """A missing module of it is not an error."""
     site.plugin("needy", NEEDY.format(needs="('a_library_that_nobody_has',)", install="'zcli-needy'"))
     with zCLI(QUIET) as z:
         assert z.plugins.problems() == []
@@ -207,7 +205,7 @@ def test_what_nobody_selects_may_lack_anything(site: Site) -> None:
             z.plugins.make(WEBSOCKET_TRANSPORT, Context(z.config, z.log), "needy")
 
 
-def test_a_library_that_is_there_and_broken_is_not_called_missing(site: Site) -> None:
+def test_missing_broken_module_is_installed(site: Site) -> None:
     """What pip would say is that it is installed."""
     site.plugin("needy", NEEDY.format(needs="('cracked.part',)", install="'zcli-needy'"))
     site.module("cracked", "raise OSError('cannot open shared object')")
@@ -219,7 +217,7 @@ def test_a_library_that_is_there_and_broken_is_not_called_missing(site: Site) ->
         z.plugins.make(WEBSOCKET_TRANSPORT, Context(z.config, z.log))
 
 
-def test_broken_and_disabled_plugins_are_named_where_something_is_missing(site: Site) -> None:
+def test_choose_error_names_broken_and_disabled_plugins(site: Site) -> None:
     """One of them may be what is missed."""
     site.plugin("broken_one", "import a_library_that_nobody_has")
     site.plugin("disabled_one", http_transport("wanted"))
@@ -232,7 +230,7 @@ def test_broken_and_disabled_plugins_are_named_where_something_is_missing(site: 
     assert "the plugin disabled_one (dist-disabled-one 1.0) is disabled by plugins.disable" in message
 
 
-def test_a_default_that_is_missing_matters_only_when_it_is_used(isolated: Path) -> None:
+def test_default_missing_is_an_error_when_used(isolated: Path) -> None:
     """A script that never calls HTTP runs without any transport."""
     with zCLI({**QUIET, "plugins": {"disable": ["zcli_urllib3"]}}) as z:
         assert z.comm.check_port(1) in (True, False)
@@ -240,14 +238,14 @@ def test_a_default_that_is_missing_matters_only_when_it_is_used(isolated: Path) 
             z.plugins.choose(HTTP_TRANSPORT, z.config)
 
 
-def test_a_default_that_is_missing_is_an_error_at_the_start_for_whoever_names_it(isolated: Path) -> None:
-    """Saying what would be said anyway is a choice."""
+def test_default_missing_if_set_is_an_error_at_start(isolated: Path) -> None:
+    """A setting with the value of its default is a choice."""
     with pytest.raises(ConfigError, match=r"'urllib3', which http.transport \(zSpark\) selects\n"):
         zCLI({**QUIET, "http": {"transport": "urllib3"}, "plugins": {"disable": ["zcli_urllib3"]}})
 
 
-def test_the_factory_is_called_only_when_the_thing_is_made(site: Site) -> None:
-    """A name costs nothing, a choice costs its import."""
+def test_factory_is_called_when_made_only(site: Site) -> None:
+    """Listing a provider imports nothing."""
     site.plugin(
         "lazy",
         """
@@ -266,8 +264,8 @@ def test_the_factory_is_called_only_when_the_thing_is_made(site: Site) -> None:
         assert made == (4.0, "zcli.t.http", "lazy_heavy")
 
 
-def test_a_factory_that_fails_is_an_error_with_plugin_setting_and_cause(site: Site) -> None:
-    """Its cause stays attached for whoever debugs the plugin."""
+def test_factory_that_fails_is_an_error_with_cause(site: Site) -> None:
+    """The error keeps its cause, for the author of the plugin."""
     site.plugin(
         "frail",
         """
@@ -303,8 +301,8 @@ def test_a_factory_that_fails_is_an_error_with_plugin_setting_and_cause(site: Si
         ("raise SystemExit(3)", "SystemExit: 3"),
     ],
 )
-def test_a_factory_that_lacks_what_it_did_not_declare_says_so(site: Site, statement: str, cause: str) -> None:
-    """In a sentence with the plugin's name, for whoever has never seen it."""
+def test_factory_undeclared_module_is_an_error(site: Site, statement: str, cause: str) -> None:
+    """The sentence names the plugin."""
     site.plugin(
         "frail",
         f"""
@@ -323,7 +321,7 @@ def test_a_factory_that_lacks_what_it_did_not_declare_says_so(site: Site, statem
     )
 
 
-def test_a_factory_may_refuse_the_configuration_in_its_own_words(site: Site) -> None:
+def test_factory_config_error_is_passed_on(site: Site) -> None:
     """A ConfigError is passed on as it is."""
     site.plugin(
         "strict",
@@ -343,7 +341,7 @@ def test_a_factory_may_refuse_the_configuration_in_its_own_words(site: Site) -> 
         _choose(z)
 
 
-def test_factory_interrupted_passes_the_interrupt_on(site: Site) -> None:
+def test_factory_interrupt_is_passed_on(site: Site) -> None:
     """Ctrl+C ends the program; it does not become an error of the plugin."""
     site.plugin(
         "slow",
@@ -380,7 +378,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-def test_two_plugins_of_one_service_are_an_error_wherever_it_is_meant(site: Site, call: Any) -> None:
+def test_service_of_two_plugins_is_an_error(site: Site, call: Any) -> None:
     """Both distributions, and the setting that decides; scripts that mean no such service go on."""
     site.plugin("my_redis", SERVICE.format(name="redis", aliases="()"), distribution="zcli-my-redis")
     with zCLI(QUIET) as z:
@@ -395,7 +393,7 @@ def test_two_plugins_of_one_service_are_an_error_wherever_it_is_meant(site: Site
 
 
 @pytest.mark.parametrize(("plugin", "title"), [("my_redis", "my_redis"), ("zcli_redis", "Redis")])
-def test_plugins_prefer_decides_between_two_of_one_service(site: Site, plugin: str, title: str) -> None:
+def test_prefer_decides_between_two_services(site: Site, plugin: str, title: str) -> None:
     """For that name; an alias that only one of them has is that one's."""
     site.plugin("my_redis", SERVICE.format(name="redis", aliases="('keydb',)"))
     with zCLI({**QUIET, "plugins": {"prefer": {"redis": plugin}}}) as z:

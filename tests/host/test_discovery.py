@@ -32,7 +32,7 @@ def _ours(path: list[str]) -> list[tuple[str, str, str]]:
     return sorted((point.name, point.value, point.version) for point in find_entry_points(path))
 
 
-def test_the_installed_plugins_are_those_of_importlib_metadata() -> None:
+def test_discovery_finds_what_importlib_metadata_finds() -> None:
     """On the path that Python runs with, both find the same."""
     assert _ours(sys.path) == _oracle(sys.path)
     assert {"zcli_layers", "zcli_urllib3"} <= {point.name for point in find_entry_points()}
@@ -59,7 +59,7 @@ ODD_TEXTS = {
 
 @pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS.keys())
 @pytest.mark.parametrize("kind", ["dist-info", "egg-info"])
-def test_odd_entry_points_are_read_as_importlib_metadata_reads_them(site: Site, text: str, kind: str) -> None:
+def test_discovery_odd_entry_points_are_read(site: Site, text: str, kind: str) -> None:
     """Comments, extras, spaces, odd names and repeated groups mean the same to both."""
     info = site.distribution("some-dist", "", kind=kind)
     (info / "entry_points.txt").write_bytes(text.encode())
@@ -67,7 +67,7 @@ def test_odd_entry_points_are_read_as_importlib_metadata_reads_them(site: Site, 
 
 
 @pytest.mark.parametrize("name", ["plain", "with-dash", "with_underscore", "With.Dots", "UPPER"])
-def test_the_name_of_the_distribution_may_be_written_in_any_way(site: Site, name: str) -> None:
+def test_discovery_distribution_name_in_any_form(site: Site, name: str) -> None:
     """The folder's name is enough; no METADATA is read."""
     site.distribution(name, "[zcli]\na = mod\n", version="2.0rc1+local.3")
     (point,) = find_entry_points([str(site.folder)])
@@ -75,7 +75,7 @@ def test_the_name_of_the_distribution_may_be_written_in_any_way(site: Site, name
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".whl", ".pyz", ""])
-def test_a_zip_file_on_the_path_is_looked_into(tmp_path: Path, suffix: str) -> None:
+def test_discovery_zip_file_is_read(tmp_path: Path, suffix: str) -> None:
     """An application packed into one file, whatever its name ends with, still has its plugins."""
     file = tmp_path / f"packed{suffix}"
     with zipfile.ZipFile(file, "w") as archive:
@@ -87,7 +87,7 @@ def test_a_zip_file_on_the_path_is_looked_into(tmp_path: Path, suffix: str) -> N
     assert _ours([str(file)]) == _oracle([str(file)])
 
 
-def test_a_distribution_found_twice_counts_once_and_the_nearer_one_wins(tmp_path: Path) -> None:
+def test_discovery_nearer_distribution_wins(tmp_path: Path) -> None:
     """As for an import; differences in how the name is written do not matter."""
     near, far = Site(tmp_path / "near"), Site(tmp_path / "far")
     near.distribution("Some.Dist", "[zcli]\na = near\n", "1.0")
@@ -96,7 +96,7 @@ def test_a_distribution_found_twice_counts_once_and_the_nearer_one_wins(tmp_path
     assert _ours(path) == [("a", "near", "1.0")] == _oracle(path)
 
 
-def test_a_nearer_distribution_without_plugins_hides_a_farther_one_with_them(tmp_path: Path) -> None:
+def test_discovery_nearer_without_plugins_wins(tmp_path: Path) -> None:
     """Its newer version has dropped the plugin; the old one's must not come back."""
     near, far = Site(tmp_path / "near"), Site(tmp_path / "far")
     near.distribution("some-dist", "[console_scripts]\nx = y:z\n", "2.0")
@@ -105,13 +105,13 @@ def test_a_nearer_distribution_without_plugins_hides_a_farther_one_with_them(tmp
     assert _ours(path) == [] == _oracle(path)
 
 
-def test_plugins_in_the_group_first_are_marked(site: Site) -> None:
+def test_discovery_marks_the_group_first(site: Site) -> None:
     """The mark belongs to those that are in both groups."""
     site.distribution("d", "[zcli]\na = mod\nb = mod\n[zcli.first]\nb = mod\nc = mod\n")
     assert [(p.name, p.first) for p in find_entry_points([str(site.folder)])] == [("a", False), ("b", True)]
 
 
-def test_an_egg_info_folder_may_have_a_python_version_or_no_version(site: Site) -> None:
+def test_discovery_egg_info_in_any_form(site: Site) -> None:
     """Old layouts of setuptools: ``name-1.0-py3.9.egg-info`` and ``name.egg-info``."""
     for name in ("one-1.0-py3.9.egg-info", "two.egg-info"):
         (site.folder / name).mkdir()
@@ -120,15 +120,15 @@ def test_an_egg_info_folder_may_have_a_python_version_or_no_version(site: Site) 
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04 cut off"])
-def test_a_file_on_the_path_that_is_no_zip_is_passed_over(tmp_path: Path, content: bytes) -> None:
+def test_discovery_other_file_is_ignored(tmp_path: Path, content: bytes) -> None:
     """Python itself passes over it too."""
     file = tmp_path / "file"
     file.write_bytes(content)
     assert find_entry_points([str(file)]) == []
 
 
-def test_what_cannot_be_read_is_passed_over(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing folder, a file in place of a folder, metadata that is no text, a deleted working directory."""
+def test_discovery_unreadable_entries_are_ignored(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing folder, a file in place of a folder, metadata that is not a text, a deleted working directory."""
     (site.folder / "single_file-1.0.egg-info").write_text("Name: single-file\n")
     (site.folder / "latin-1.0.dist-info").mkdir()
     (site.folder / "latin-1.0.dist-info" / "entry_points.txt").write_bytes(b"[zcli]\na = m\xf6d\n")
@@ -141,13 +141,13 @@ def test_what_cannot_be_read_is_passed_over(site: Site, tmp_path: Path, monkeypa
     assert [point.distribution for point in found] == ["good"]
 
 
-def test_nothing_is_imported_to_find_plugins(site: Site) -> None:
+def test_discovery_imports_nothing(site: Site) -> None:
     """The module need not even exist."""
     site.distribution("d", "[zcli]\na = module_that_is_not_there\n")
     assert [point.name for point in find_entry_points([str(site.folder)])] == ["a"]
 
 
-def test_an_empty_entry_of_the_path_is_the_working_directory(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_discovery_empty_path_is_the_working_directory(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """As for an import."""
     site.distribution("d", "[zcli]\na = mod\n")
     monkeypatch.chdir(site.folder)

@@ -36,7 +36,7 @@ def _log_of(z: zCLI) -> str:
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_every_hook_is_documented_and_typed(name: str) -> None:
+def test_hook_is_documented_and_typed(name: str) -> None:
     """``Args`` holds each argument, ``Returns`` what a hook returns, and everything has an annotation."""
     hook = getattr(hookspecs, name)
     text = inspect.getdoc(hook) or ""
@@ -50,7 +50,7 @@ def test_every_hook_is_documented_and_typed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_every_hook_is_implemented_by_some_test(name: str) -> None:
+def test_hook_is_implemented_by_a_test(name: str) -> None:
     """A hook that no test implements may never be called."""
     implemented = re.compile(rf"def {name}\(")
     assert any(
@@ -59,7 +59,7 @@ def test_every_hook_is_implemented_by_some_test(name: str) -> None:
 
 
 @pytest.mark.usefixtures("isolated")
-def test_ready_and_closing_are_called_once_each_in_that_order(site: Site) -> None:
+def test_hooks_ready_and_closing_are_called_once(site: Site) -> None:
     """Closing twice, or closing and leaving the ``with`` block, is one closing."""
     site.plugin("recorder", RECORDER)
     with zCLI(QUIET) as z:
@@ -72,7 +72,7 @@ def test_ready_and_closing_are_called_once_each_in_that_order(site: Site) -> Non
 
 
 @pytest.mark.usefixtures("isolated")
-def test_a_running_hook_that_raises_is_logged_with_its_plugin_and_isolated(site: Site) -> None:
+def test_hook_that_raises_is_logged_and_isolated(site: Site) -> None:
     """The plugins after it are still called, and the object works."""
     site.plugin(
         "aaa_fails",
@@ -94,7 +94,7 @@ def test_a_running_hook_that_raises_is_logged_with_its_plugin_and_isolated(site:
 
 
 @pytest.mark.usefixtures("isolated")
-def test_a_hook_gets_only_the_arguments_it_asks_for_in_any_order(site: Site) -> None:
+def test_hook_gets_only_its_arguments(site: Site) -> None:
     """So that arguments can be added to hooks without breaking plugins."""
     site.plugin(
         "picky",
@@ -114,7 +114,7 @@ def test_a_hook_gets_only_the_arguments_it_asks_for_in_any_order(site: Site) -> 
 
 
 @pytest.mark.usefixtures("isolated")
-def test_a_hook_may_go_by_another_function_name(site: Site) -> None:
+def test_hook_with_specname_is_called(site: Site) -> None:
     """``specname`` is pluggy's way; the host knows it."""
     site.plugin("renamed", "calls = []\n@hookimpl(specname='zcli_ready')\ndef on_ready(app): calls.append(app)")
     with zCLI(QUIET) as z:
@@ -123,7 +123,7 @@ def test_a_hook_may_go_by_another_function_name(site: Site) -> None:
 
 
 @pytest.mark.usefixtures("isolated")
-def test_the_order_of_plugins_is_pluggys(site: Site) -> None:
+def test_hooks_are_called_in_the_order_of_pluggy(site: Site) -> None:
     """``tryfirst`` before all, ``trylast`` after all."""
     site.module("shared_calls", "calls = []")
     for name, options in (("a", "trylast=True"), ("b", ""), ("c", "tryfirst=True")):
@@ -139,14 +139,14 @@ def test_the_order_of_plugins_is_pluggys(site: Site) -> None:
 
 @pytest.mark.usefixtures("isolated")
 @pytest.mark.parametrize("hook", ["zcli_ready", "zcli_closing", "zcli_http_request", "zcli_http_response"])
-def test_there_is_no_notifier_where_nobody_listens(hook: str) -> None:
-    """What is None cannot cost anything when things run."""
+def test_notifier_without_implementation_is_none(hook: str) -> None:
+    """A hook without implementation costs nothing."""
     with zCLI(QUIET) as z:
         assert z.plugins.notifier(hook, z.log) is None
 
 
 @pytest.mark.usefixtures("isolated")
-def test_plugins_without_running_hooks_are_not_called_while_things_run(site: Site) -> None:
+def test_hooks_of_builtin_plugins_do_not_run(site: Site) -> None:
     """However many there are: neither a request nor a connection has anything to call."""
     for number in range(20):
         site.plugin(f"idle_{number}", "@hookimpl\ndef zcli_settings(): return ()")
@@ -159,8 +159,8 @@ def test_plugins_without_running_hooks_are_not_called_while_things_run(site: Sit
 
 
 @pytest.mark.usefixtures("isolated")
-def test_a_hook_that_takes_every_argument_is_called_with_nothing_in_between(site: Site) -> None:
-    """What stands between is for those that take fewer, or others."""
+def test_hook_with_all_arguments_is_called_directly(site: Site) -> None:
+    """No function is in between."""
     site.plugin("whole", "@hookimpl\ndef zcli_http_response(request, outcome, context): pass")
     with zCLI(QUIET) as z:
         ((_, function),) = z.plugins._implementations("zcli_http_response")
@@ -168,7 +168,7 @@ def test_a_hook_that_takes_every_argument_is_called_with_nothing_in_between(site
 
 
 @pytest.mark.usefixtures("isolated")
-def test_a_closing_hook_that_closes_does_not_start_over(site: Site) -> None:
+def test_hook_closing_that_closes_is_called_once(site: Site) -> None:
     """It is called once, not until the stack is full."""
     site.plugin("eager", "calls = []\n@hookimpl\ndef zcli_closing(app):\n    calls.append(1)\n    app.close()\n")
     z = zCLI(QUIET)
@@ -177,7 +177,7 @@ def test_a_closing_hook_that_closes_does_not_start_over(site: Site) -> None:
 
 
 @pytest.mark.usefixtures("isolated")
-def test_the_http_hooks_see_and_change_a_real_request(site: Site, httpbin: str) -> None:
+def test_hooks_of_http_see_and_change_a_request(site: Site, httpbin: str) -> None:
     """A header added by the one arrives; the other sees the answer, and the failure where there is none."""
     site.plugin(
         "tracer",

@@ -1,4 +1,4 @@
-"""The plugin host: whatever one plugin does, the others work, and its cause and distribution are named."""
+"""The plugin host isolates broken plugins and names their cause and distribution."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BROKEN = {
     "raises on import": ("raise RuntimeError('no luck\\ntoday')", "cannot be imported: RuntimeError: no luck today"),
     "exits on import": ("import sys; sys.exit(3)", "cannot be imported: SystemExit: 3"),
     "panics on import": ("class Panic(BaseException): pass\nraise Panic('at the disco')", "Panic: at the disco"),
-    "is no Python": ("def broken(:\n", "cannot be imported: SyntaxError"),
+    "is not Python": ("def broken(:\n", "cannot be imported: SyntaxError"),
     "lacks a dependency": ("import a_library_that_nobody_has", "No module named 'a_library_that_nobody_has'"),
     "states no contract": (
         "del ZCLI_CONTRACT",
@@ -88,7 +88,7 @@ BROKEN = {
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs='pycurl')]",
         "needs of a Provider must be a tuple of module names, got 'pycurl'",
     ),
-    "declares needs that are no names": (
+    "declares needs that are not names": (
         "@hookimpl\ndef zcli_http_transports(): return [Provider('x', 'x', print, needs=(None, ''))]",
         "needs of a Provider must be a tuple of module names, got (None, '')",
     ),
@@ -116,13 +116,16 @@ BROKEN = {
         "class L: name = 'l'; order = 5\n@hookimpl\ndef zcli_config_layers(): return [L()]",
         "the configuration layer 'l' has no method read(context)",
     ),
-    "declares a section that is none": ("@hookimpl\ndef zcli_settings(): return [dict]", "is not a settings section"),
+    "declares a section that is invalid": (
+        "@hookimpl\ndef zcli_settings(): return [dict]",
+        "is not a settings section",
+    ),
 }
 
 
 @pytest.mark.parametrize(("code", "cause"), BROKEN.values(), ids=BROKEN.keys())
-def test_one_broken_plugin_breaks_nothing_else_and_is_named(site: Site, code: str, cause: str) -> None:
-    """The log says which plugin, of which distribution, is broken and why; the others do their work."""
+def test_broken_plugin_is_named_and_isolated(site: Site, code: str, cause: str) -> None:
+    """The log names the plugin, its distribution and the cause; the other plugins work."""
     site.plugin("bad_one", code, distribution="the-guilty")
     site.plugin("good_one", http_transport("good"))
     with zCLI({**QUIET, "http": {"transport": "good"}}) as z:
@@ -137,10 +140,8 @@ def test_one_broken_plugin_breaks_nothing_else_and_is_named(site: Site, code: st
 
 
 @pytest.mark.parametrize("code", [code for code, _ in BROKEN.values()], ids=BROKEN.keys())
-def test_a_broken_plugin_that_is_blocked_is_not_imported_and_not_complained_of(
-    site: Site, code: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Whatever is wrong with it: its name in plugins.disable ends the matter."""
+def test_broken_plugin_if_disabled_is_not_reported(site: Site, code: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A plugin in plugins.disable is not imported and not reported."""
     site.plugin("bad_one", f"import sys; sys.modules['bad_one_ran'] = sys\n{textwrap.dedent(code)}")
     with zCLI({"deployment": "Testing", "title": "t", "plugins": {"disable": ["bad_one"]}}) as z:
         z.log.error("a line")
@@ -153,22 +154,22 @@ def test_a_broken_plugin_that_is_blocked_is_not_imported_and_not_complained_of(
     assert capfd.readouterr() == ("", "ERROR zcli.t: a line\n")
 
 
-def test_a_plugin_that_prints_is_no_broken_one(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a script's output is, is the script's business."""
+def test_plugin_that_prints_is_loaded(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """Output of a plugin is not an error."""
     site.plugin("chatty", "print('hello')")
     with zCLI(QUIET) as z:
         assert z.plugins.problems() == []
     assert capsys.readouterr().out == "hello\n"
 
 
-def test_an_interrupt_while_plugins_are_imported_stops_the_program(site: Site) -> None:
-    """Ctrl+C is the person's, not the plugin's."""
+def test_interrupt_during_import_is_passed_on(site: Site) -> None:
+    """Ctrl+C ends the program."""
     site.plugin("slow", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         zCLI(QUIET)
 
 
-def test_an_attribute_that_is_not_there_breaks_its_plugin_only(site: Site) -> None:
+def test_entry_point_without_attribute_breaks_its_plugin(site: Site) -> None:
     """``module:object`` entry points may name what the module no longer has; others name an object that works."""
     site.distribution("objects", "[zcli]\ngone = objects:Gone\nthere = objects:Space.plugin\n")
     site.module(
@@ -188,8 +189,8 @@ def test_an_attribute_that_is_not_there_breaks_its_plugin_only(site: Site) -> No
         assert z.plugins.records["there"].hooks == ("zcli_http_transports",)
 
 
-def test_the_second_plugin_of_a_name_is_not_loaded_and_says_who_was_first(site: Site) -> None:
-    """The name is how configuration speaks of a plugin, so it must be one plugin's."""
+def test_plugin_name_taken_breaks_the_second_plugin(site: Site) -> None:
+    """The configuration names plugins, so a name must be unique."""
     site.distribution("aaa", "[zcli]\ntwin = first_twin\n")
     site.distribution("bbb", "[zcli]\ntwin = second_twin\n", "2.0")
     site.module("first_twin", "ZCLI_CONTRACT = 1")
@@ -202,7 +203,7 @@ def test_the_second_plugin_of_a_name_is_not_loaded_and_says_who_was_first(site: 
     assert "second_twin" not in sys.modules
 
 
-def test_one_module_under_two_names_is_loaded_once(site: Site) -> None:
+def test_module_under_two_names_is_loaded_once(site: Site) -> None:
     """Its hooks would run twice otherwise."""
     site.distribution("d", "[zcli]\none = shared_module\ntwo = shared_module\n")
     site.module("shared_module", "ZCLI_CONTRACT = 1")
@@ -212,23 +213,23 @@ def test_one_module_under_two_names_is_loaded_once(site: Site) -> None:
         ]
 
 
-def test_a_plugin_without_hooks_is_no_mistake(site: Site) -> None:
-    """It may be there for its import's sake."""
+def test_plugin_without_hooks_is_loaded(site: Site) -> None:
+    """A plugin may do its work when it is imported."""
     site.plugin("idle", "")
     with zCLI(QUIET) as z:
         assert z.plugins.records["idle"].state == "loaded"
         assert z.plugins.problems() == []
 
 
-def test_an_optional_hook_of_a_later_zcli_is_passed_over(site: Site) -> None:
+def test_hook_optional_and_unknown_is_ignored(site: Site) -> None:
     """``optionalhook`` is pluggy's way of supporting several versions of a host."""
     site.plugin("modern", "@hookimpl(optionalhook=True)\ndef zcli_telepathy(mind): pass")
     with zCLI(QUIET) as z:
         assert z.plugins.records["modern"].state == "loaded"
 
 
-def test_a_plugin_that_breaks_late_takes_all_it_offers_with_it(site: Site) -> None:
-    """Its transport was fine, but half a plugin is worse than none."""
+def test_plugin_that_breaks_late_loses_its_providers(site: Site) -> None:
+    """A plugin is used as a whole or not at all."""
     site.plugin(
         "half",
         http_transport("halfway")
@@ -274,7 +275,7 @@ def _block_by_machine_file(names: str, folder: Path) -> dict[str, object]:
         _block_by_machine_file,
     ],
 )
-def test_a_blocked_plugin_is_never_imported(site: Site, isolated: Path, block: object) -> None:
+def test_plugin_disabled_is_never_imported(site: Site, isolated: Path, block: object) -> None:
     """Whichever layer says so; not even its errors are seen."""
     site.plugin("unwanted", "raise AssertionError('imported')")
     site.plugin("unwanted_too", "raise AssertionError('imported')")
@@ -286,9 +287,7 @@ def test_a_blocked_plugin_is_never_imported(site: Site, isolated: Path, block: o
 
 @pytest.mark.parametrize("names", ["unwanted", "unwanted, other", '["unwanted"]'])
 @pytest.mark.parametrize("first", [False, True], ids=["ordinary", "first"])
-def test_the_variable_blocks_even_plugins_that_come_first(
-    site: Site, monkeypatch: pytest.MonkeyPatch, names: str, first: bool
-) -> None:
+def test_variable_disables_a_first_plugin(site: Site, monkeypatch: pytest.MonkeyPatch, names: str, first: bool) -> None:
     """ZCLI_PLUGINS_DISABLE is known before any layer is read, as a comma list and as JSON."""
     site.plugin("unwanted", "raise AssertionError('imported')", first=first)
     monkeypatch.setenv("ZCLI_PLUGINS_DISABLE", names)
@@ -298,31 +297,31 @@ def test_the_variable_blocks_even_plugins_that_come_first(
 
 
 @pytest.mark.parametrize("block", [_block_by_zspark, _block_by_dotted_zspark])
-def test_zspark_blocks_even_plugins_that_come_first(site: Site, isolated: Path, block: object) -> None:
-    """It is at hand before any layer is read."""
+def test_zspark_disables_a_first_plugin(site: Site, isolated: Path, block: object) -> None:
+    """zSpark is known before any layer is read."""
     site.plugin("unwanted", "raise AssertionError('imported')", first=True)
     with zCLI({**QUIET, **block("unwanted", isolated)}) as z:  # type: ignore[operator]
         assert z.plugins.records["unwanted"].state == "disabled"
     assert "unwanted" not in sys.modules
 
 
-def test_blocking_a_plugin_that_is_not_installed_is_said_with_a_suggestion(isolated: Path) -> None:
-    """A typing error must not leave a plugin running in silence."""
+def test_disable_unknown_plugin_is_a_warning(isolated: Path) -> None:
+    """A misspelt name would leave the plugin enabled."""
     with zCLI({**QUIET, "plugins": {"disable": ["zcli_urlib3"]}}) as z:
         log = Path(z._application_log.file).read_text()  # type: ignore[union-attr]
     assert "plugins.disable names 'zcli_urlib3', but no such plugin is installed; did you mean 'zcli_urllib3'?" in log
 
 
-def test_an_interrupt_while_plugins_are_asked_stops_the_program(site: Site) -> None:
-    """Ctrl+C again."""
+def test_interrupt_during_hook_is_passed_on(site: Site) -> None:
+    """Ctrl+C ends the program."""
     site.plugin("slow", "@hookimpl\ndef zcli_settings(): raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         zCLI(QUIET)
 
 
 @pytest.mark.parametrize("value", [5, {"a": "b"}, [["nested"]], [5], ...], ids=repr)
-def test_a_list_to_block_that_is_none_is_a_configuration_error(value: object) -> None:
-    """Not a traceback from within."""
+def test_disable_of_another_type_is_an_error(value: object) -> None:
+    """The error is a ConfigError."""
     with pytest.raises(ConfigError, match=r"plugins\.disable must be a list of strings .*, got .* from zSpark"):
         zCLI({**QUIET, "plugins": {"disable": value}})
 
@@ -346,7 +345,7 @@ def zcli_config_layers(): return [Layer()]
 
 
 def test_start_fails_if_no_layer_reads_zspark(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another layer is no replacement: the script's ``require_auth`` would not be in force."""
+    """Another layer does not replace it: the script's ``require_auth`` would not be in force."""
     site.plugin("other", _OTHER_LAYER)
     monkeypatch.setenv("ZCLI_PLUGINS_DISABLE", "zcli_layers")
     with pytest.raises(ConfigError, match="no plugin in use reads zSpark, so nothing that the script sets") as caught:
@@ -354,7 +353,7 @@ def test_start_fails_if_no_layer_reads_zspark(site: Site, monkeypatch: pytest.Mo
     assert "the plugin zcli_layers (zcli-core" in str(caught.value)
 
 
-def test_section_of_a_disabled_plugin_is_said_on_the_console(
+def test_section_of_disabled_plugin_is_a_warning(
     isolated: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The environment has disabled what the script wants its secrets from."""
@@ -367,9 +366,7 @@ def test_section_of_a_disabled_plugin_is_said_on_the_console(
     )
 
 
-def test_broken_layer_plugin_is_said_on_the_console(
-    site: Site, isolated: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_broken_layer_plugin_is_a_warning(site: Site, isolated: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What it sets may have protected something; a plugin that asks to be first most likely gives layers."""
     site.plugin("vault", "@hookimpl\ndef zcli_config_layers(): raise OSError('sealed')")
     site.plugin("early", "raise OSError('no luck')", first=True)
@@ -383,7 +380,7 @@ def test_broken_layer_plugin_is_said_on_the_console(
         )
 
 
-def test_a_host_knows_the_plugins_it_is_given() -> None:
+def test_host_with_entry_points_uses_them_only() -> None:
     """For tests of plugins: nothing installed is looked for."""
     host = PluginHost([EntryPoint("zcli_layers", "zcli_layers", "by-hand", "0")])
     host.load()

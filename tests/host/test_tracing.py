@@ -61,7 +61,7 @@ def _traced(text: str, plugin: str) -> list[str]:
     return [re.sub(r" (in|after) \d+\.\d{3} ms$", "", line) for line in lines]
 
 
-def test_every_call_is_traced_and_no_secret_with_it(
+def test_trace_shows_every_call_and_no_secret(
     site: Site, monkeypatch: pytest.MonkeyPatch, httpbin: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Plugin, hook, arguments, what came back, how long it took; declaring calls too, from before there was a log."""
@@ -112,10 +112,10 @@ def test_every_call_is_traced_and_no_secret_with_it(
 
 
 @pytest.mark.parametrize("settings", [{"logger": "CRITICAL"}, {"deployment": "Production"}])
-def test_the_trace_is_in_the_log_file_whatever_the_level(
+def test_trace_is_in_the_file_at_any_level(
     site: Site, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:
-    """Whoever asks for it has asked."""
+    """The trace does not depend on the log's level."""
     monkeypatch.setenv("ZCLI_TRACE_HOOKS", "yes")
     site.plugin("zcli_mine", "@hookimpl\ndef zcli_ready(app): pass")
     with zCLI({"title": "traced", **settings}) as z:
@@ -124,10 +124,10 @@ def test_the_trace_is_in_the_log_file_whatever_the_level(
         assert ("a line" in _log(z)) == ("logger" not in settings)
 
 
-def test_a_start_that_fails_has_been_traced(
+def test_trace_of_failed_start_is_on_stderr(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There is no log then, and it is when one looks."""
+    """There is no log yet."""
     monkeypatch.setenv("ZCLI_TRACE_HOOKS", "true")
     site.plugin("zcli_mine", "@hookimpl\ndef zcli_settings(): raise OSError('s3cret')")
     with pytest.raises(ConfigError):
@@ -136,10 +136,10 @@ def test_a_start_that_fails_has_been_traced(
 
 
 @pytest.mark.parametrize("value", [None, "", "0", "false", "No", " off "])
-def test_off_is_off_and_costs_nothing(
+def test_trace_off_calls_plugins_directly(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str | None
 ) -> None:
-    """What is called is the plugin's own function."""
+    """The host calls the plugin's own function."""
     if value is not None:
         monkeypatch.setenv("ZCLI_TRACE_HOOKS", value)
     site.plugin("zcli_mine", "@hookimpl\ndef zcli_ready(app): pass")
@@ -151,8 +151,8 @@ def test_off_is_off_and_costs_nothing(
 
 
 @pytest.mark.parametrize("value", ["maybe", "2", "zcli_ready", "x" * 1000])
-def test_a_value_that_is_neither_warns(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """Nothing is guessed."""
+def test_trace_invalid_value_is_a_warning(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Other values are not guessed."""
     monkeypatch.setenv("ZCLI_TRACE_HOOKS", value)
     with zCLI(QUIET) as z:
         log = _log(z)
@@ -160,7 +160,7 @@ def test_a_value_that_is_neither_warns(monkeypatch: pytest.MonkeyPatch, value: s
     assert len(log) < 1000
 
 
-def test_in_a_file_it_comes_too_late_and_says_so() -> None:
+def test_trace_set_in_a_file_is_a_warning() -> None:
     """Plugins are loaded before it is read."""
     Path(".zEnv").write_text("# trace\nZCLI_TRACE_HOOKS=1\n")
     with zCLI(QUIET) as z:
@@ -170,7 +170,7 @@ def test_in_a_file_it_comes_too_late_and_says_so() -> None:
         )
 
 
-def test_a_start_imports_nothing_that_it_does_not_use(isolated: Path) -> None:
+def test_start_imports_no_trace_and_no_selection(isolated: Path) -> None:
     """Neither the trace nor what measures, explains or chooses."""
     code = (
         "import sys; from zCLI import zCLI; zCLI({}); print(sorted(m for m in sys.modules if 'zcli_core.plugins' in m))"
@@ -181,7 +181,7 @@ def test_a_start_imports_nothing_that_it_does_not_use(isolated: Path) -> None:
 
 
 class Odd:
-    """Refuses to be shown, and to be measured."""
+    """Its ``repr`` and ``len`` raise."""
 
     def __repr__(self) -> str:
         raise RuntimeError("hands off")
@@ -206,15 +206,13 @@ class Odd:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_an_argument_is_shown_by_its_type_unless_it_is_known_to_be_harmless(value: Any, text: str) -> None:
-    """Whatever it is, showing it never fails."""
+def test_trace_argument_is_shown_by_its_type(value: Any, text: str) -> None:
+    """Showing an argument never raises."""
     assert shown("argument", value) == text
 
 
-def test_a_console_that_is_gone_is_no_plugins_fault(
-    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """What cannot be said on stderr is in the log all the same."""
+def test_trace_closed_console_breaks_no_plugin(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The lines are in the log."""
     monkeypatch.setenv("ZCLI_TRACE_HOOKS", "1")
     site.plugin("zcli_mine", "")
     gone = (tmp_path / "gone").open("w")
@@ -227,7 +225,7 @@ def test_a_console_that_is_gone_is_no_plugins_fault(
         assert "plugin zcli_mine: import done" in _log(z)
 
 
-def test_the_trace_of_one_host_is_not_that_of_another(
+def test_trace_is_decided_per_host(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is decided when the host is made."""

@@ -111,7 +111,7 @@ def test_a_url_that_cannot_be_used_is_told_without_being_shown(monkeypatch: pyte
     said = str(caught.value)
     assert "services.redis" in said
     assert "REDIS_URL" in said
-    assert "expected a URL such as redis://127.0.0.1:6379/0" in said
+    assert "must be a URL such as redis://127.0.0.1:6379/0" in said
     assert "hunter2" not in said
 
 

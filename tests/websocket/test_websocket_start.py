@@ -74,7 +74,9 @@ def test_port_invalid_raises(make_z: MakeZ, port: Any) -> None:
 
 def test_port_setting_out_of_range_raises(make_z: MakeZ) -> None:
     """As for every setting, at once."""
-    with pytest.raises(ConfigError, match=r"websocket\.port: 70000 from zSpark"):
+    with pytest.raises(
+        ConfigError, match=r"websocket\.port must be an integer between 0 and 65535, got 70000 from zSpark"
+    ):
         make_z(port=70000)
 
 
@@ -403,7 +405,7 @@ def test_auth_without_credentials_is_an_error(make_z: MakeZ, settings: dict[str,
     [
         (
             {"auth": ["tokn"]},
-            "no plugin provides the auth strategy 'tokn', which websocket.auth (zSpark) asks for; did",
+            "no plugin provides the auth strategy 'tokn', which websocket.auth (zSpark) selects; did",
         ),
         ({"transport": "wsprto"}, "no plugin provides the WebSocket transport 'wsprto', which websocket.transport (zS"),
     ],

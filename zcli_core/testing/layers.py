@@ -1,4 +1,4 @@
-"""The contract of a configuration layer, as tests: derive a class, say which layer, fill its source, and run pytest.
+"""The contract suite of configuration layers: derive a class, name the layer, fill its source, and run pytest.
 
 ::
 
@@ -11,8 +11,8 @@
         def fill(self, source):
             (source.folder / "vault.json").write_text(json.dumps(source.values))
 
-A layer that is told where to read finds it in ``source.zspark`` or ``source.environ``, which ``fill`` may add to. The
-plugin has to be installed (``pip install -e .``) where the layer needs settings of its own.
+If a setting says where the layer reads, ``fill`` adds it to ``source.zspark`` or ``source.environ``. If the layer needs
+settings of its own plugin, the plugin must be installed (``pip install -e .``).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from zcli_core.errors import ConfigError
 from zcli_core.plugins.host import PluginHost
 from zcli_core.testing.contract import Contract
 
-#: Stands in every value that nobody may be shown, and in no message by chance.
+#: Part of every value that must not be shown. It occurs in no message by chance.
 MARK = "hunter2-Zx7"
 #: Settings of several types, as texts.
 VALUES = {"websocket.port": "4711", "http.timeout": "7.5", "http.trust_env": "no", "websocket.token": MARK}
@@ -47,10 +47,14 @@ _OTHERS = {"websocket.port": "4712", "http.timeout": "8.5", "http.trust_env": "o
 
 @dataclass
 class LayerSource:
-    """What a layer is to read, and what it may look at to find it.
+    """What a layer must read, and where it may look for it.
 
-    ``values`` are texts by the keys of settings, ``variables`` the same by the names of their variables.
-    ``folder`` is the working directory, ``environ`` the environment, ``zspark`` what the script says.
+    Attributes:
+        folder: The working directory.
+        values: Texts by the keys of settings.
+        settings: Declared settings by key.
+        environ: The environment.
+        zspark: The mapping of the script.
     """
 
     folder: Path
@@ -61,7 +65,7 @@ class LayerSource:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The values by the environment variables that set them: ``{"ZCLI_HTTP_TIMEOUT": "7.5"}``."""
+        """The values by the names of environment variables: ``{"ZCLI_HTTP_TIMEOUT": "7.5"}``."""
         return {f"ZCLI_{key.replace('.', '_').upper()}": value for key, value in self.values.items()}
 
     @property
@@ -70,31 +74,32 @@ class LayerSource:
         return sorted(file for file in self.folder.rglob("*") if file.is_file())
 
     def context(self) -> LayerContext:
-        """What the layer is given to read."""
+        """Return the context that the layer gets."""
         nowhere = {"ZCLI_CONFIG_DIR": str(self.folder / "no-machine-settings")}
         return LayerContext(dict(self.zspark), {**nowhere, **self.environ}, str(self.folder), None, self.settings)
 
 
 class ConfigLayerContract(Contract):
-    """What holds for every configuration layer.
+    """Tests that every configuration layer must pass.
 
-    ``layer`` is the layer, or what gives one without arguments, its class, say. :meth:`fill` is yours to write;
-    without it, only what needs no source is tested. Write :meth:`spoil` too where the source is no file. ``settings``
-    is what zSpark says in all tests, such as where the layer is to read.
+    Override :meth:`fill`; without it, only tests that need no source run. Override :meth:`spoil` too if the source is
+    not a file.
+
+    Attributes:
+        layer: The layer, or a callable without arguments that returns it, such as its class.
+        settings: zSpark in all tests; it may say where the layer reads.
     """
 
     layer: Any = None
 
     def fill(self, source: LayerSource) -> None:
-        """Have the layer's source say exactly ``source.values``, in place of whatever it said before."""
+        """Write ``source.values`` to the source of the layer, in place of all earlier values."""
         raise NotImplementedError
 
     def spoil(self, source: LayerSource) -> None:
-        """Make the source one that is there and cannot be used. Here: garbage in every file of the folder."""
+        """Make the source invalid. The default writes garbage into every file of the folder."""
         if not source.files:
-            pytest.skip(
-                "the source is no file in the folder: write spoil(source) to test what the layer makes of garbage"
-            )
+            pytest.skip("the source is not a file in the folder; override spoil(source) to test the layer with garbage")
         for file in source.files:
             file.write_bytes(b"\xff\xfe\0{[<" + MARK.encode() + b"\n\x80 = : \0")
 
@@ -112,17 +117,17 @@ class ConfigLayerContract(Contract):
         installed: list[ConfigLayer] = [layer for _, layer in host.collect("zcli_config_layers", check_layer)]
         self._others = [layer for layer in installed if layer.name != self._layer.name]
 
-    # --- what the tests are made of ---
+    # --- helpers ---
 
     def _source(self, values: Mapping[str, str], name: str = "project") -> LayerSource:
-        """An empty source, the working directory and all."""
+        """Return an empty source with its working directory."""
         folder = self._folders / name
         folder.mkdir(exist_ok=True)
         return LayerSource(folder, values, self._settings, zspark=dict(self.settings))
 
     def _filled(self, values: Mapping[str, str], name: str = "project") -> LayerSource:
         if type(self).fill is ConfigLayerContract.fill:
-            pytest.skip(f"{type(self).__name__} does not say how to fill the layer's source: write fill(source)")
+            pytest.skip(f"{type(self).__name__} does not fill the source of the layer; override fill(source)")
         source = self._source(values, name)
         self.fill(source)
         return source
@@ -133,7 +138,7 @@ class ConfigLayerContract(Contract):
         return readings, reader.context_for(self._layer)
 
     def _read(self, source: LayerSource) -> Reading:
-        """What the layer gives, read as zCLI reads it: after the others, if it needs settings."""
+        """Read the layer as zCLI does: after the others, if it needs settings."""
         return next(reading for reading in self._readings(source)[0] if reading.layer is self._layer)
 
     def _entries(self, source: LayerSource) -> list[Entry]:
@@ -142,9 +147,10 @@ class ConfigLayerContract(Contract):
         return reading.entries
 
     def _config(self, source: LayerSource, more: Iterable[ConfigLayer] = ()) -> Config:
-        """The configuration of all layers.
+        """Return the configuration of all layers.
 
-        :raises ConfigError: as ``zCLI`` does.
+        Raises:
+            ConfigError: The configuration has mistakes.
         """
         readings, context = self._readings(source, more)
         resolution = resolve(readings, self._settings, context)
@@ -154,14 +160,14 @@ class ConfigLayerContract(Contract):
 
     # --- the layer itself ---
 
-    def test_it_has_a_name_and_an_order(self) -> None:
-        """A name for people and a rank that can be compared; the same each time."""
+    def test_layer_has_name_and_order(self) -> None:
+        """The name has no spaces around it, and the order is a finite number."""
         check_layer(self._layer)
         assert self._layer.name.strip() == self._layer.name != ""
         assert isfinite(self._layer.order)
 
-    def test_nothing_to_read_is_no_error(self) -> None:
-        """In an empty folder, with an empty environment, every setting keeps its default."""
+    def test_layer_without_source_sets_nothing(self) -> None:
+        """With an empty folder and environment, every setting has its default."""
         source = self._source({})
         self._entries(source)
         config = self._config(source)
@@ -170,8 +176,8 @@ class ConfigLayerContract(Contract):
 
     # --- what it reads ---
 
-    def test_every_entry_says_where_it_comes_from(self) -> None:
-        """The origin is for people, and shows no value."""
+    def test_entry_has_an_origin(self) -> None:
+        """Every entry has an origin, which shows no value."""
         entries = self._entries(self._filled(VALUES))
         assert entries
         for entry in entries:
@@ -181,8 +187,8 @@ class ConfigLayerContract(Contract):
                 f"the origin of {entry.name} shows a value"
             )
 
-    def test_the_values_arrive_converted_and_explained(self) -> None:
-        """Through a whole configuration, each with the layer's name and its origin; a secret is not shown."""
+    def test_values_are_converted_and_explained(self) -> None:
+        """The configuration has the converted values with layer and origin, and shows no secret."""
         config = self._config(self._filled(VALUES))
         assert {key: config.get(key) for key in VALUES} == _CONVERTED
         for key in VALUES:
@@ -192,16 +198,16 @@ class ConfigLayerContract(Contract):
             assert MARK not in f"{found} {found!r}"
         assert MARK not in repr(config.websocket)
 
-    def test_reading_again_gives_the_same_and_then_what_has_changed(self) -> None:
-        """Nothing is kept from one reading to the next."""
+    def test_layer_read_again_gives_current_values(self) -> None:
+        """The layer keeps nothing from one reading to the next."""
         source = self._filled(VALUES)
         once = self._entries(source)
         assert self._entries(source) == once
         changed = self._config(self._filled(_OTHERS))
         assert (changed.get("websocket.port"), changed.get("http.trust_env")) == (4712, True)
 
-    def test_two_contexts_do_not_see_each_other(self) -> None:
-        """Not even while both are being read."""
+    def test_layer_read_twice_at_once_is_independent(self) -> None:
+        """Reading two contexts at the same time gives each its own entries."""
         sources = self._filled(VALUES, "one"), self._filled(_OTHERS, "other")
         expected = [self._entries(source) for source in sources]
         contexts = [self._readings(source)[1] for source in sources]
@@ -209,8 +215,8 @@ class ConfigLayerContract(Contract):
         pairs = list(zip_longest(one, other))
         assert [[entry for entry in found if entry is not None] for found in zip(*pairs, strict=True)] == expected
 
-    def test_reading_changes_nothing(self) -> None:
-        """Neither the process's environment nor what the script said nor the environment that it is shown."""
+    def test_layer_reading_changes_nothing(self) -> None:
+        """Reading changes neither the process's environment nor the context."""
         source = self._filled(VALUES)
         before = dict(os.environ)
         context = self._readings(source)[1]
@@ -220,41 +226,41 @@ class ConfigLayerContract(Contract):
         assert (dict(context.environ), dict(context.zspark)) == shown
         assert (shown[0].items() >= source.environ.items(), shown[1]) == (True, source.zspark)
 
-    def test_a_name_that_nobody_declares_is_no_error(self) -> None:
-        """It may be for a plugin that is not installed; what else is there counts."""
+    def test_unknown_name_is_not_an_error(self) -> None:
+        """An unknown name does not affect the other values, because it may belong to a plugin that is not installed."""
         config = self._config(self._filled({"nobodys_section.thing": "1", "http.timeout": "7.5"}))
         assert config.get("http.timeout") == 7.5
 
     # --- what it reads wrongly ---
 
-    def test_a_value_that_will_not_do_is_an_error_with_its_origin(self) -> None:
-        """It says what was expected; a secret value is not shown."""
+    def test_invalid_value_is_an_error_with_origin(self) -> None:
+        """The error says what the value must be and where it is set, and shows no secret."""
         values = {"websocket.port": "no-port", "websocket.tokens": f"{MARK}-is-no-mapping"}
         with pytest.raises(ConfigError) as caught:
             self._config(self._filled(values))
         origins = {entry.origin for entry in self._entries(self._filled(values))}
         for key in values:
             said = [problem for problem in caught.value.problems if problem.startswith(f"{key} ")]
-            assert len(said) == 1, f"not one complaint of {key}: {caught.value}"
+            assert len(said) == 1, f"{key} is not reported once: {caught.value}"
             assert any(origin in said[0] for origin in origins)
             assert "must be" in said[0]
         assert MARK not in str(caught.value)
 
-    def test_a_source_that_cannot_be_used_is_named_and_not_shown(self) -> None:
-        """As a LayerProblem, which stops the start together with all other mistakes."""
+    def test_invalid_source_is_named_and_not_shown(self) -> None:
+        """An invalid source is a LayerProblem that names the source."""
         source = self._filled(VALUES)
         self.spoil(source)
         reading = self._read(source)
-        assert reading.problem is not None, "garbage was taken for values"
-        assert not reading.problem.startswith("the configuration layer"), f"no LayerProblem: {reading.problem}"
+        assert reading.problem is not None, "the layer accepted garbage"
+        assert not reading.problem.startswith("the configuration layer"), f"not a LayerProblem: {reading.problem}"
         places = {file.name for file in source.files} | {*source.environ, *source.environ.values()}
         assert any(place in reading.problem for place in places), f"the source is not named: {reading.problem}"
         assert MARK not in reading.problem
 
     # --- among other layers ---
 
-    def test_it_stands_where_its_order_says(self) -> None:
-        """A layer above wins over it, and it shadows one below."""
+    def test_layer_is_ranked_by_its_order(self) -> None:
+        """A layer with a higher order wins over it, and it shadows a layer with a lower order."""
         rank = self._layer.order
         below = _Fixed("below", rank - 0.001, {"http.timeout": 1, "websocket.port": 1})
         above = _Fixed("above", rank + 0.001, {"http.timeout": 3})
@@ -266,7 +272,7 @@ class ConfigLayerContract(Contract):
 
 
 class _Fixed:
-    """A layer of these values."""
+    """A layer with fixed values."""
 
     def __init__(self, name: str, order: float, values: Mapping[str, Any]) -> None:
         self.name = name

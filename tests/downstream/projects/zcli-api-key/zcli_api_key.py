@@ -26,7 +26,7 @@ class ApiKeyStrategy:
     def __init__(self, context):
         self._keys = {holder: key.encode() for holder, key in context.config.section(ApiKey).keys.items()}
         if not self._keys:
-            raise ConfigError("api_key.keys is empty: nobody could connect; set it to {holder: key}")
+            raise ConfigError("api_key.keys is empty, so no client could connect; set it to {holder: key}")
 
     def authenticate(self, request):
         shown = request.headers.get_all("x-api-key")

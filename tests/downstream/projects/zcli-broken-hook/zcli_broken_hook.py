@@ -1,4 +1,4 @@
-"""Its hook asks for an argument that nobody gives."""
+"""A plugin whose hook has an unknown argument."""
 
 from zcli_core import hookimpl
 
