@@ -67,7 +67,7 @@ def test_no_proxy_names_hosts_domains_networks_and_ports(
     assert (proxy_for(Url("http", host, 80, "/")) is None) == exempt
 
 
-def test_http_proxy_is_not_believed_in_a_cgi_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cgi_program_ignores_http_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTP_PROXY", "http://evil.example")

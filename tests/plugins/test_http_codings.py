@@ -238,7 +238,7 @@ def test_a_window_larger_than_a_client_need_have_is_refused() -> None:
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "br, zstd", "zstd, br"])
-def test_a_bomb_is_not_inflated(limited: HttpClient, coding: str) -> None:
+def test_compression_bomb_is_not_inflated(limited: HttpClient, coding: str) -> None:
     bomb = bytes(64 * 1024 * 1024)
     for name in coding.split(", "):
         bomb = PACKERS[name](bomb)
