@@ -15,7 +15,7 @@ Outcome = RawResponse | Exception | Callable[[HttpRequest], RawResponse]
 
 
 def raw_response(status: int = 200, *fields: tuple[str, str], body: bytes = b"") -> RawResponse:
-    """A raw response."""
+    """Return a raw response."""
     return RawResponse(status, "reason", list(fields), body)
 
 
@@ -36,7 +36,7 @@ class Sent:
 
 
 class Transport:
-    """Gives its answers in turn; the last one for every further request."""
+    """Returns its outcomes in turn, then always the last one."""
 
     content_codings = ("gzip",)
 

@@ -165,8 +165,8 @@ def test_file_whose_read_returns_no_bytes_raises(block: Any) -> None:
         in_memory()[0].put(URL, data=source)
 
 
-def test_path_that_is_a_folder_raises_before_sending(tmp_path: Path) -> None:
-    """What cannot be opened is told before anything is sent."""
+def test_path_of_a_folder_raises_before_sending(tmp_path: Path) -> None:
+    """A file that cannot be opened is an error before anything is sent."""
     http, transport = in_memory()
     with pytest.raises(OSError, match=str(tmp_path)):
         http.post(URL, files={"f": tmp_path})
@@ -186,8 +186,8 @@ def test_error_of_a_source_keeps_its_cause() -> None:
     assert caught.value.__cause__ is cause
 
 
-def test_body_that_is_longer_than_announced_is_a_failure() -> None:
-    """An iterable that yields more than its Content-Length ends the exchange before the surplus is sent."""
+def test_body_longer_than_announced_fails() -> None:
+    """The surplus of an iterable is not sent."""
     body = StreamedBody(iter([b"12", b"34"]))
     body.length = 3
     sent = []
@@ -265,7 +265,7 @@ def test_multipart_content_type_of_the_caller_fits(given: str, expected: str) ->
     ],
 )
 def test_content_type_that_cannot_fit_raises(content_type: str, body: Any) -> None:
-    """A header that no server could read the body by is a mistake in an argument."""
+    """A server could not read the body by this header."""
     with pytest.raises(ValueError, match=r"Content-Type|boundary"):
         in_memory()[0].post(URL, headers={"Content-Type": content_type}, **body)
 
