@@ -1,4 +1,4 @@
-"""An HTTP client over a transport that keeps requests and gives prepared answers, without a socket."""
+"""An HTTP client over a transport in memory that keeps requests and returns prepared outcomes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def raw_response(status: int = 200, *fields: tuple[str, str], body: bytes = b"")
 
 @dataclass
 class Sent:
-    """A request as it would have gone out, its body read."""
+    """A request as it was sent, with its body read."""
 
     request: HttpRequest
     body: bytes
@@ -62,6 +62,6 @@ class Transport:
 
 
 def in_memory(*outcomes: Outcome, **settings: Any) -> tuple[HttpClient, Transport]:
-    """A client over such a transport."""
+    """Return a client and its transport."""
     transport = Transport(*outcomes)
     return HttpClient(Http(**settings), lambda: transport, logging.getLogger("zcli.test.http")), transport

@@ -148,7 +148,7 @@ def test_post_two_bodies_raises_and_names_both(http: HttpClient, bodies: Any) ->
         ({"json": {1, 2}}, TypeError),
         ({"json": math.nan}, ValueError),
         ({"data": io.StringIO("text")}, TypeError),
-        ({"data": [b"bytes are no JSON"]}, TypeError),
+        ({"data": [b"not JSON"]}, TypeError),
         ({"form": "a=1"}, TypeError),
         ({"form": 5}, TypeError),
         ({"form": {"a": {}}}, TypeError),

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a URL: what every transport of ours asks."""
+"""The proxy that the environment names for a URL, for all transports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the HTTP client that cannot work are an error when the program starts, not when it first calls."""
+"""Invalid settings of the HTTP client are an error at the start of the program, not at the first call."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ def test_multipart_item_of_other_type_raises(file: Any) -> None:
     ],
 )
 def test_multipart_content_type_of_the_caller_fits(given: str, expected: str) -> None:
-    """The header and the body name the same boundary, whoever wrote the header."""
+    """The header and the body have the same boundary, also if the caller wrote the header."""
     http, transport = in_memory()
     http.post(URL, files={"f": b"x"}, headers={"content-type": given})
     boundary = transport.last.body.partition(b"\r\n")[0].removeprefix(b"--").decode()

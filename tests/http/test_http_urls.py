@@ -1,4 +1,4 @@
-"""How URLs are read."""
+"""Parsing URLs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS as a client outside HTTP transports: every part that verifies a server uses ``zcli_core.net.tls``."""
+"""TLS of clients outside HTTP transports, which all use ``zcli_core.net.tls``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resolving and connecting within a deadline, and telling a signal's exception from the network's."""
+"""Resolving and connecting within a deadline, and recognising exceptions of signal handlers."""
 
 from __future__ import annotations
 

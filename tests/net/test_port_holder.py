@@ -1,4 +1,4 @@
-"""Who holds a port, as far as the system tells."""
+"""The process that has a port."""
 
 from __future__ import annotations
 

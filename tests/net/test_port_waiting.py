@@ -26,7 +26,7 @@ from slow_resolver import SLOW_HOST, slow_resolver
 from zcli_core.net import port_probe
 from zcli_core.net.ports import check_port, find_free_port, port_holder, port_state, wait_for_port
 
-# --- elsewhere, or nowhere ---------------------------------------------------------------------------------
+# --- other hosts -------------------------------------------------------------------------------------------
 
 
 def test_check_port_unresolvable_host_is_false(
@@ -148,7 +148,7 @@ def test_wait_for_port_closes_its_connection(sockets: contextlib.ExitStack) -> N
     accepted, _ = server.accept()
     with accepted:
         accepted.settimeout(30)
-        assert accepted.recv(1) == b""  # closed in order, not reset
+        assert accepted.recv(1) == b""  # closed regularly, not reset
 
 
 @needs_linux
@@ -174,7 +174,7 @@ def test_wait_for_port_ignores_self_connection(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.undo()
     assert met
     assert all(met), "the connection did not meet itself, so nothing was tested"
-    bound(sockets, "127.0.0.1", port)  # and nothing of it lingers
+    bound(sockets, "127.0.0.1", port)  # there is no TIME_WAIT
 
 
 # --- finding -----------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_find_free_port_skips_half_used_ports(
     def free(address: str, port: int) -> bool:
         return port_probe._judge_local(port_probe._endpoint(address, port)) == port_probe._FREE
 
-    # Somebody else on a busy machine may hold one of them at 127.0.0.1, but not all of them.
+    # Other programs may have some of them at 127.0.0.1, but not all.
     assert not any(free("::1", port) for port in taken)
     assert any(free("127.0.0.1", port) for port in taken)
 

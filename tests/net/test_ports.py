@@ -1,4 +1,4 @@
-"""Is a port available? With real sockets, each way in which it can be taken or left over."""
+"""Whether a port is available, with real sockets in every state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from zcli_core.net import port_holder as holder_module
 from zcli_core.net import port_probe
 from zcli_core.net.ports import check_port, find_free_port, port_holder, port_state, wait_for_port
 
-# --- mistakes ----------------------------------------------------------------------------------------------
+# --- arguments ---------------------------------------------------------------------------------------------
 
 ASK = [check_port, port_state, port_holder, wait_for_port]
 
@@ -242,7 +242,7 @@ def test_check_port_works_after_a_fork_during_it() -> None:
     )
 
 
-# --- left over ---------------------------------------------------------------------------------------------
+# --- closed connections --------------------------------------------------------------------------------------------
 
 
 @needs_linux

@@ -1,6 +1,6 @@
-"""The suite of HTTP transports over transports that are each broken in one way; test_http_contract.py runs it.
+"""The suite of HTTP transports with broken transports; test_http_contract.py runs it.
 
-``MUST_FAIL`` of each class names the tests that have to notice, and no other may fail.
+``MUST_FAIL`` of each class has the tests that must fail. No other test may fail.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from zcli_core.testing.http.tls import TlsContract
 
 
 @pytest.fixture(autouse=True)
-def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that ignores its deadline does not end, however long the suite waits."""
+def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a short time only for calls that ignore their deadline."""
     monkeypatch.setattr(base, "GRACE", 0.5)
 
 
@@ -55,7 +55,7 @@ class TestIgnoresMaxBytes(LimitsContract):
 
 
 class DecodesFirst(Broken):
-    """Keeps to ``max_bytes``, but looks only when it has everything."""
+    """Checks ``max_bytes`` only after reading and decoding everything."""
 
     def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         raw = super().send(request, min(deadline, time.monotonic() + 1), max(max_bytes, 2**30))
@@ -82,7 +82,7 @@ class IgnoresDeadline(Broken):
 
 class TestIgnoresDeadline(DeadlineContract):
     transport = IgnoresDeadline
-    # All but one would have to; to wait for these will do.
+    # Nearly all tests would fail, but that would take too long.
     MUST_FAIL = frozenset(
         {
             "test_silent_server_times_out",
@@ -113,7 +113,7 @@ class TestRetriesEverything(ConnectionsContract):
     )
 
 
-class VerifiesNobody(Broken):
+class VerifiesNoCertificate(Broken):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         contexts = self._tls.for_connection
@@ -127,8 +127,8 @@ class VerifiesNobody(Broken):
         self._tls.for_connection = for_connection  # type: ignore[method-assign]
 
 
-class TestVerifiesNobody(TlsContract):
-    transport = VerifiesNobody
+class TestVerifiesNoCertificate(TlsContract):
+    transport = VerifiesNoCertificate
     MUST_FAIL = frozenset(
         {
             "test_invalid_certificate_is_refused",
@@ -184,8 +184,8 @@ class TestAddsHeaders(SendingContract):
     )
 
 
-class DeliversHalves(Broken):
-    """Takes what has come for what there is."""
+class ReturnsPartialBodies(Broken):
+    """Returns partial bodies."""
 
     def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         try:
@@ -196,8 +196,8 @@ class DeliversHalves(Broken):
             raise
 
 
-class TestDeliversHalves(FaultsContract):
-    transport = DeliversHalves
+class TestReturnsPartialBodies(FaultsContract):
+    transport = ReturnsPartialBodies
     MUST_FAIL = frozenset(
         {
             "test_body_that_ends_early_fails",
@@ -207,7 +207,7 @@ class TestDeliversHalves(FaultsContract):
     )
 
 
-class TellsSecrets(Broken):
+class ShowsSecrets(Broken):
     def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         try:
             return super().send(request, deadline, max_bytes)
@@ -215,8 +215,8 @@ class TellsSecrets(Broken):
             raise TransportFailure(failure.kind, f"{request.url}: {failure.message}") from None
 
 
-class TestTellsSecrets(FaultsContract):
-    transport = TellsSecrets
+class TestShowsSecrets(FaultsContract):
+    transport = ShowsSecrets
     MUST_FAIL = frozenset(
         name
         for name, test in vars(FaultsContract).items()
@@ -224,8 +224,8 @@ class TestTellsSecrets(FaultsContract):
     )
 
 
-class MixesAnswers(Broken):
-    """Gives every thread the answer that came last."""
+class MixesResponses(Broken):
+    """Returns the last response of any thread."""
 
     last: RawResponse | None = None
 
@@ -235,6 +235,6 @@ class MixesAnswers(Broken):
         return self.last
 
 
-class TestMixesAnswers(ConnectionsContract):
-    transport = MixesAnswers
+class TestMixesResponses(ConnectionsContract):
+    transport = MixesResponses
     MUST_FAIL = frozenset({"test_threads_do_not_wait_for_each_other", "test_every_thread_gets_its_own_responses"})

@@ -132,7 +132,7 @@ def test_body_cut_off_gives_none(limited: HttpClient, coding: str) -> None:
 @pytest.mark.parametrize("coding", OWN)
 def test_body_of_another_coding_gives_none(limited: HttpClient, coding: str) -> None:
     """The failure has the kind ``protocol``."""
-    assert fetch(limited, coding, b"\xff this is no such thing \xff" * 10) is None
+    assert fetch(limited, coding, b"\xff this is not coded \xff" * 10) is None
     assert limited.last_failure is not None
     assert limited.last_failure.kind == "protocol"
     assert "not in the coding that Content-Encoding states" in limited.last_failure.message

@@ -1,4 +1,4 @@
-"""HTTP/2, which libcurl speaks with servers that offer it under TLS."""
+"""HTTP/2, which libcurl uses with servers that offer it in the TLS handshake."""
 
 from __future__ import annotations
 

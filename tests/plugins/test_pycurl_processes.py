@@ -1,4 +1,4 @@
-"""The transport curl in a process: threads, forks, signals, slow name servers, and the end."""
+"""The transport curl and the process: threads, forks, signals, slow name servers, the end of the program."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_ctrl_c_ends_a_call(handler: Callable[[ScriptedServer, socket.socket], N
             assert time.monotonic() - started < 30  # the call would take 60
 
 
-# --- a name server that does not answer ---
+# --- a name server that does not respond ---
 
 
 def can_unshare() -> bool:

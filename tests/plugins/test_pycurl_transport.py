@@ -1,4 +1,4 @@
-"""The transport curl: chosen by name, requests as they were meant, its handles, and whom it trusts."""
+"""The transport curl: selection, requests, handles and trusted authorities."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def pool_of(http: HttpClient) -> ConnectionPool[Handle]:
     return transport._pool
 
 
-# --- being chosen ---
+# --- selection ---
 
 
 @pytest.mark.parametrize("name", ["curl", "pycurl"])
@@ -310,7 +310,7 @@ def test_large_socket_numbers_are_accepted(http: HttpClient) -> None:
         http.close()
 
 
-# --- whom to trust ---
+# --- trusted authorities ---
 
 
 @pytest.fixture
@@ -322,7 +322,9 @@ def secure_server() -> Iterator[tuple[ScriptedServer, trustme.CA]]:
         yield server, authority
 
 
-on_linux = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the system's store is no file there")
+on_linux = pytest.mark.skipif(
+    sys.platform in ("win32", "darwin"), reason="its authorities are not in files"
+)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Connections: shared by threads, kept alive, replaced when stale, left alone after a fork, closed in the end."""
+"""Kept connections of the transport urllib3: forks, age, number, and the end of the program."""
 
 from __future__ import annotations
 

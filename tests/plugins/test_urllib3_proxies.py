@@ -1,4 +1,4 @@
-"""Proxies that speak TLS themselves. What holds for every transport is in the contract suite."""
+"""Proxies over TLS with the transport urllib3. The contract suite tests what holds for every transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading responses with urllib3: what the contract suite leaves to each transport."""
+"""Reading responses with the transport urllib3, as far as transports may differ."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_chunk_extension_too_long_fails(http: HttpClient) -> None:
         nonlocal sent
         server.read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n;" + b"x" * 100_000 + b"\r\n")
-        while sent < most:  # of which the client takes what the system's buffers hold
+        while sent < most:  # the client reads no more than the buffers of the system hold
             sent += connection.send(bytes(65536))
 
     with ScriptedServer(handle) as server:

@@ -1,4 +1,4 @@
-"""TLS: who is trusted, who is not, and what a configuration that cannot work says."""
+"""TLS of the transport urllib3: authorities, messages, and the end of a connection."""
 
 from __future__ import annotations
 

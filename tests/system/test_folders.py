@@ -1,4 +1,4 @@
-"""The folders of zCLI: platformdirs is the oracle for what is written out here for speed."""
+"""The folders of zCLI, compared with those of platformdirs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from zcli_core.system import folders
 
-pytestmark = pytest.mark.skipif(not folders._XDG, reason="platformdirs itself answers here")
+pytestmark = pytest.mark.skipif(not folders._XDG, reason="platformdirs itself is used here")
 
 PAIRS = {
     "user_config_path": folders.user_config_folder,

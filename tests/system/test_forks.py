@@ -1,4 +1,4 @@
-"""What has to be made anew after a fork is made anew, whatever goes wrong with another object."""
+"""Objects are called in the child after a fork, even if another object raises an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Counted:
 
 
 class Broken:
-    """Cannot be made anew."""
+    """Raises an error in ``after_fork()``."""
 
     def after_fork(self) -> None:
         raise OSError("too many open files")

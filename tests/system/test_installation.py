@@ -1,6 +1,6 @@
-"""Every command ``pip install`` in messages, documents, demos and templates names something that exists.
+"""Every command ``pip install`` in messages, documents, demos and templates names an existing package or file.
 
-Whoever registers a name that we tell users to install could run code on their machines.
+An attacker who registers a name that a message tells users to install could run code on their machines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which files and folders are trusted: by owner, and by who may write them."""
+"""Which files and folders are trusted, by their owner and their mode."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_open_trusted_writable_part_is_refused(tmp_path: Path, part: str) -> Non
     {"file": file, "folder": folder, "target": target}[part].chmod(0o777)
     with pytest.raises(UntrustedError, match=r"but every user may write it$"):
         open_trusted(folder / "link" if part == "target" else file)
-    with pytest.raises(FileNotFoundError):  # nothing is there, so nobody is distrusted
+    with pytest.raises(FileNotFoundError):  # there is no file to distrust
         open_trusted(folder / "missing")
 
 

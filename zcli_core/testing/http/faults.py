@@ -167,7 +167,7 @@ class FaultsContract(HttpContract):
                     caller.send(server.url)
                 assert caller.send(server.url).body == b"good"
 
-    # --- an answer that is no HTTP ---
+    # --- invalid responses ---
 
     @pytest.mark.parametrize("case", INVALID_RESPONSES)
     def test_invalid_response_is_protocol(self, caller: Caller, case: str) -> None:
