@@ -10,6 +10,7 @@ from typing import Any
 from zcli_core.config.sections import Http
 from zcli_core.http.client import HttpClient
 from zcli_core.http.contract import HttpRequest, RawResponse
+from zcli_core.http.parts.bodies import BodySource
 
 Outcome = RawResponse | Exception | Callable[[HttpRequest], RawResponse]
 
@@ -50,7 +51,7 @@ class Transport:
 
     def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         given = request.body
-        body = given if isinstance(given, bytes) else b"" if given is None else b"".join(given)
+        body = given if isinstance(given, bytes) else b"" if given is None else b"".join(BodySource(request, given))
         self.sent.append(Sent(request, body, deadline))
         found = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         if isinstance(found, Exception):

@@ -322,9 +322,7 @@ def secure_server() -> Iterator[tuple[ScriptedServer, trustme.CA]]:
         yield server, authority
 
 
-on_linux = pytest.mark.skipif(
-    sys.platform in ("win32", "darwin"), reason="its authorities are not in files"
-)
+on_linux = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="its authorities are not in files")
 
 
 @pytest.fixture

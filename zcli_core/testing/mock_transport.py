@@ -34,6 +34,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.http.contract import HttpRequest, RawResponse, TransportFailure, check_header
+from zcli_core.http.parts.bodies import BodySource
 
 if TYPE_CHECKING:
     from zcli_core.app import zCLI
@@ -68,8 +69,8 @@ class MockRequest(HttpRequest):
     body: bytes
 
     def __init__(self, request: HttpRequest, deadline: float, max_bytes: int) -> None:
-        body = request.body
-        read = b"" if body is None else body if isinstance(body, bytes) else b"".join(body)
+        body = request.body or b""
+        read = body if isinstance(body, bytes) else b"".join(BodySource(request, body))
         super().__init__(request.method, request.url, request.headers.copy(), read)
         self.connect_timeout, self.read_timeout = request.connect_timeout, request.read_timeout
         self.shows_certificate = request.shows_certificate
