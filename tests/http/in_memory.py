@@ -1,4 +1,4 @@
-"""An HTTP client over a transport that keeps requests and gives prepared answers, without a socket."""
+"""An HTTP client over a transport in memory that keeps requests and returns prepared outcomes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from verb_client import VerbClient
 
 from zcli_core.config.sections import Http
 from zcli_core.http.contract import HttpRequest, RawResponse
+from zcli_core.http.parts.bodies import BodySource
 
 Outcome = RawResponse | Exception | Callable[[HttpRequest], RawResponse]
 
 
 def raw_response(status: int = 200, *fields: tuple[str, str], body: bytes = b"") -> RawResponse:
-    """A raw response."""
+    """Return a raw response."""
     return RawResponse(status, "reason", list(fields), body)
 
 
 @dataclass
 class Sent:
-    """A request as it would have gone out, its body read."""
+    """A request as it was sent, with its body read."""
 
     request: HttpRequest
     body: bytes
@@ -37,7 +38,7 @@ class Sent:
 
 
 class Transport:
-    """Gives its answers in turn; the last one for every further request."""
+    """Returns its outcomes in turn, then always the last one."""
 
     content_codings = ("gzip",)
 
@@ -51,7 +52,7 @@ class Transport:
 
     def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
         given = request.body
-        body = given if isinstance(given, bytes) else b"" if given is None else b"".join(given)
+        body = given if isinstance(given, bytes) else b"" if given is None else b"".join(BodySource(request, given))
         self.sent.append(Sent(request, body, deadline))
         found = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         if isinstance(found, Exception):
@@ -63,6 +64,6 @@ class Transport:
 
 
 def in_memory(*outcomes: Outcome, **settings: Any) -> tuple[VerbClient, Transport]:
-    """A client over such a transport."""
+    """Return a client and its transport."""
     transport = Transport(*outcomes)
     return VerbClient(Http(**settings), lambda: transport, logging.getLogger("zcli.test.http")), transport

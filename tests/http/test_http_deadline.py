@@ -1,4 +1,4 @@
-"""The deadline of a call as the client gives it to the transport. That a transport keeps it is tested by its suite."""
+"""The deadline of a call that the client passes to the transport. The contract suite tests that transports keep it."""
 
 from __future__ import annotations
 

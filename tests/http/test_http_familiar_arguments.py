@@ -45,7 +45,7 @@ VERBS = ("get", "post", "put", "patch", "delete", "head", "options")
 )
 @pytest.mark.parametrize("verb", VERBS)
 def test_argument_of_other_clients_names_ours(verb: str, name: str, hint: str) -> None:
-    """A familiar keyword raises a TypeError that says what to use here."""
+    """The TypeError says what to use instead."""
     http, transport = in_memory()
     for call in (getattr(http, verb), lambda *a, **k: http.request(verb, *a, **k)):
         with pytest.raises(TypeError, match=hint):
@@ -142,7 +142,7 @@ def over_sockets(request: pytest.FixtureRequest) -> HttpClient:
 
 
 def test_read_limit_ends_a_hanging_attempt(over_sockets: HttpClient) -> None:
-    """The first connection is never answered, the second is."""
+    """The server responds to the second connection only."""
 
     def handle(server: ScriptedServer, connection: socket.socket) -> None:
         server.read_request(connection)
@@ -158,7 +158,7 @@ def test_read_limit_ends_a_hanging_attempt(over_sockets: HttpClient) -> None:
 
 
 def test_connect_limit_ends_an_attempt(over_sockets: HttpClient) -> None:
-    """A TLS handshake that is not answered is part of connecting."""
+    """A TLS handshake without a response is part of connecting."""
 
     def handle(server: ScriptedServer, connection: socket.socket) -> None:
         while connection.recv(65536):
@@ -212,8 +212,8 @@ def test_response_has_links_by_relation() -> None:
 @pytest.mark.parametrize(
     "field", ["<" * 60_000, "<a>" + "; a= " * 12_000 + '"', "<a>; a" + " " * 60_000, "<a>;" * 15_000]
 )
-def test_link_header_of_a_hostile_server_is_read_at_once(field: str) -> None:
-    """No header makes the pattern try again and again."""
+def test_link_header_is_read_in_linear_time(field: str) -> None:
+    """No header makes the pattern backtrack."""
     assert isinstance(respond(("Link", field)).links, dict)
 
 
@@ -343,8 +343,8 @@ def test_retry_after_date_is_utc(form: str) -> None:
     "value",
     ["Mon, 99 Foo 2026 99:99:99 GMT", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "1,2", "\u0661", "x " * 500],
 )
-def test_retry_after_that_is_no_date_is_ignored(value: str) -> None:
-    """Text that is neither a number nor a date is no wish."""
+def test_retry_after_invalid_text_is_ignored(value: str) -> None:
+    """The text is neither a number nor a date."""
     assert retry_after(Headers([("Retry-After", value)])) in (None, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Hosts and URLs: one spelling for each host, nothing that a browser reads as another one, nothing lost."""
+"""Hosts and URLs: one spelling for each host, the same reading as in browsers, and no loss."""
 
 from __future__ import annotations
 

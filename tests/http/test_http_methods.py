@@ -37,7 +37,7 @@ def test_verb_sends_its_method(verb: str) -> None:
 
 
 def test_request_takes_any_method_in_any_case() -> None:
-    """Also one that has no function of its own."""
+    """It also takes methods without a function of their own."""
     mock = MockTransport(make_response())
     assert client_over(mock).request("trace", URL)
     assert client_over(mock).request("M-Search", URL)

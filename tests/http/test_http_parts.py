@@ -1,4 +1,4 @@
-"""The parts that HTTP transports share, as far as the contract suite does not show them on the wire."""
+"""The parts that HTTP transports share, except what the contract suite tests."""
 
 from __future__ import annotations
 

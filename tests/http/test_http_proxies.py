@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a URL: what every transport of ours asks."""
+"""The proxy that the environment names for a URL, for all transports."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from zcli_core.http.parts.proxies import proxy_for
         ("http://proxy\x7f:1", "HTTP_PROXY must be the address"),
     ],
 )
-def test_a_proxy_variable_that_cannot_be_used_is_named_without_its_value(
-    monkeypatch: pytest.MonkeyPatch, value: str, why: str
-) -> None:
+def test_invalid_proxy_variable_is_named(monkeypatch: pytest.MonkeyPatch, value: str, why: str) -> None:
+    """The message does not repeat the value, which may hold a password."""
     for name in ("http_proxy", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTP_PROXY", value)
@@ -57,9 +56,10 @@ def test_a_proxy_variable_that_cannot_be_used_is_named_without_its_value(
         ("fd00::/8", "fd12::1", True),
     ],
 )
-def test_no_proxy_names_hosts_domains_networks_and_ports(
+def test_no_proxy_accepts_every_kind_of_entry(
     monkeypatch: pytest.MonkeyPatch, no_proxy: str, host: str, exempt: bool
 ) -> None:
+    """Entries are hosts, domains, addresses and networks, with or without a port."""
     for name in ("http_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
@@ -67,7 +67,7 @@ def test_no_proxy_names_hosts_domains_networks_and_ports(
     assert (proxy_for(Url("http", host, 80, "/")) is None) == exempt
 
 
-def test_http_proxy_is_not_believed_in_a_cgi_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cgi_program_ignores_http_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTP_PROXY", "http://evil.example")
@@ -75,13 +75,15 @@ def test_http_proxy_is_not_believed_in_a_cgi_program(monkeypatch: pytest.MonkeyP
     assert proxy_for(Url("http", "example.com", 80, "/")) is None
 
 
-def test_an_empty_lower_case_variable_switches_the_proxy_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_lower_case_variable_is_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It wins over the upper-case variable."""
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("http_proxy", "")
     assert proxy_for(Url("http", "example.com", 80, "/")) is None
 
 
-def test_a_proxy_is_shown_without_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_repr_has_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repr may be logged."""
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("https_proxy", "http://user:hidden@proxy.example:3128")

@@ -225,7 +225,7 @@ def test_certificate_hosts_that_are_not_hosts_are_refused() -> None:
 
 
 def test_redirect_from_https_to_http_fails() -> None:
-    """Anybody could read what is sent there; the message shows no query value."""
+    """The request would not be encrypted; the message shows no query value."""
     mock = MockTransport([redirect(f"{URL}?key=secret")])
     http = client_over(mock)
     assert http.get("https://host.example/") is None

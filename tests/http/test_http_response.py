@@ -13,7 +13,7 @@ from zcli_core.testing import MockRequest, make_response
 
 
 def get(response: RawResponse) -> HttpResponse:
-    """The response object that a script is given for this."""
+    """Return the response object of a script for a raw response."""
     found = client_over(response).get(URL)
     assert found is not None
     return found

@@ -1,4 +1,4 @@
-"""Settings of the HTTP client that cannot work are an error when the program starts, not when it first calls."""
+"""Invalid settings of the HTTP client are an error at the start of the program, not at the first call."""
 
 from __future__ import annotations
 
@@ -68,13 +68,15 @@ def start(**http: Any) -> zCLI:
         ({"user_agent": "€"}, "http.user_agent must be one line of Latin-1 characters, got '€' from zSpark"),
     ],
 )
-def test_what_cannot_be_used_is_named_with_its_origin(files: Path, http: dict[str, str], why: str) -> None:
+def test_invalid_setting_is_named_with_its_origin(files: Path, http: dict[str, str], why: str) -> None:
+    """The program does not start."""
     with pytest.raises(ConfigError) as caught:
         start(**http)
     assert str(caught.value).startswith(why.format(files))
 
 
-def test_every_file_that_cannot_be_used_is_named_at_once(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_files_are_named_at_once(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error lists all problems."""
     monkeypatch.setenv("ZCLI_HTTP_CA_FILE", "text.pem")
     with pytest.raises(ConfigError) as caught:
         start(client_cert="missing.pem")
@@ -93,13 +95,15 @@ def test_every_file_that_cannot_be_used_is_named_at_once(files: Path, monkeypatc
     ],
     ids=["authorities", "one file", "everything"],
 )
-def test_what_can_be_used_makes_no_transport_yet(files: Path, http: dict[str, str]) -> None:
+def test_valid_settings_make_no_transport(files: Path, http: dict[str, str]) -> None:
+    """The first request makes it."""
     sys.modules.pop("zcli_urllib3.transport", None)
     with start(**http):
         assert "zcli_urllib3.transport" not in sys.modules
 
 
-def test_a_file_that_vanishes_before_the_first_call_is_an_error_that_names_it(files: Path) -> None:
+def test_missing_file_at_the_first_call_is_named(files: Path) -> None:
+    """The file was removed after the start."""
     with start(ca_file="ca.pem") as z:
         Path("ca.pem").unlink()
         with pytest.raises(ConfigError, match=r"http\.ca_file \(zSpark\): .*ca\.pem cannot be read"):

@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 from in_memory import in_memory, raw_response
 
-from zcli_core.http.contract import TransportFailure
+from zcli_core.http.contract import Headers, HttpRequest, TransportFailure, Url
+from zcli_core.http.parts.bodies import BodySource
 from zcli_core.http.request_body import MISSING
 from zcli_core.http.streamed_body import StreamedBody
 
@@ -116,7 +117,7 @@ def test_file_that_shrinks_gives_none(file: IO[bytes], how: str) -> None:
     assert http.put(URL, auth=shrink, **body) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "body"
-    assert "Content-Length is 10, but the body ended after 3" in http.last_failure.message
+    assert "the request's body has fewer than the" in http.last_failure.message
 
 
 def test_file_of_proc_is_not_empty() -> None:
@@ -165,8 +166,8 @@ def test_file_whose_read_returns_no_bytes_raises(block: Any) -> None:
         in_memory()[0].put(URL, data=source)
 
 
-def test_path_that_is_a_folder_raises_before_sending(tmp_path: Path) -> None:
-    """What cannot be opened is told before anything is sent."""
+def test_path_of_a_folder_raises_before_sending(tmp_path: Path) -> None:
+    """A file that cannot be opened is an error before anything is sent."""
     http, transport = in_memory()
     with pytest.raises(OSError, match=str(tmp_path)):
         http.post(URL, files={"f": tmp_path})
@@ -186,13 +187,12 @@ def test_error_of_a_source_keeps_its_cause() -> None:
     assert caught.value.__cause__ is cause
 
 
-def test_body_that_is_longer_than_announced_is_a_failure() -> None:
-    """An iterable that yields more than its Content-Length ends the exchange before the surplus is sent."""
-    body = StreamedBody(iter([b"12", b"34"]))
-    body.length = 3
+def test_body_longer_than_announced_fails() -> None:
+    """The surplus of an iterable is not sent."""
+    request = HttpRequest("POST", Url("http", "host.example", 80, "/"), Headers([("Content-Length", "3")]))
     sent = []
-    with pytest.raises(TransportFailure, match="Content-Length is 3, but the body has more"):
-        sent += list(body)
+    with pytest.raises(TransportFailure, match="more than the 3 bytes of its Content-Length"):
+        sent += list(BodySource(request, StreamedBody(iter([b"12", b"34"]))))
     assert not sent
 
 
@@ -244,7 +244,7 @@ def test_multipart_item_of_other_type_raises(file: Any) -> None:
     ],
 )
 def test_multipart_content_type_of_the_caller_fits(given: str, expected: str) -> None:
-    """The header and the body name the same boundary, whoever wrote the header."""
+    """The header and the body have the same boundary, also if the caller wrote the header."""
     http, transport = in_memory()
     http.post(URL, files={"f": b"x"}, headers={"content-type": given})
     boundary = transport.last.body.partition(b"\r\n")[0].removeprefix(b"--").decode()
@@ -265,7 +265,7 @@ def test_multipart_content_type_of_the_caller_fits(given: str, expected: str) ->
     ],
 )
 def test_content_type_that_cannot_fit_raises(content_type: str, body: Any) -> None:
-    """A header that no server could read the body by is a mistake in an argument."""
+    """A server could not read the body by this header."""
     with pytest.raises(ValueError, match=r"Content-Type|boundary"):
         in_memory()[0].post(URL, headers={"Content-Type": content_type}, **body)
 

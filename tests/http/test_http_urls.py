@@ -1,4 +1,4 @@
-"""How URLs are read."""
+"""Parsing URLs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ from zcli_core.http.urls import parse_url, shown
         ("http://user:password@host/", "http://host/"),
     ],
 )
-def test_urls_are_normalised(text: str, url: str) -> None:
+def test_url_is_normalised(text: str, url: str) -> None:
+    """See RFC 3986, section 6."""
     assert str(parse_url(text)[0]) == url
 
 
@@ -56,20 +57,23 @@ def test_urls_are_normalised(text: str, url: str) -> None:
         ("http://@host/", None),
     ],
 )
-def test_credentials_are_taken_out(text: str, user_info: tuple[str, str] | None) -> None:
+def test_url_credentials_are_taken_out(text: str, user_info: tuple[str, str] | None) -> None:
+    """They are returned separately."""
     url, found = parse_url(text)
     assert found == user_info
     assert url.host == "host"
 
 
-def test_the_zone_of_an_address_is_used_for_connecting_only() -> None:
+def test_url_zone_is_for_connecting_only() -> None:
+    """It is not in the Host header."""
     url = parse_url("http://[fe80::1%25eth0]/")[0]
     assert url.host == "fe80::1%eth0"
     assert url.authority == "[fe80::1]"
 
 
 @given(st.text() | st.builds("http://{}".format, st.text()) | st.builds("https://h/{}?{}".format, st.text(), st.text()))
-def test_any_text_is_a_url_in_printable_ascii_or_refused(text: str) -> None:
+def test_any_text_is_a_url_or_refused(text: str) -> None:
+    """A URL is printable ASCII."""
     with contextlib.suppress(TransportFailure):
         url, _ = parse_url(text)
         assert all("!" <= character <= "~" for character in str(url))
@@ -77,14 +81,16 @@ def test_any_text_is_a_url_in_printable_ascii_or_refused(text: str) -> None:
 
 
 @given(st.text(st.characters(categories=("L", "N", "P", "S", "Zs"))))
-def test_a_path_arrives_as_it_was_quoted(text: str) -> None:
+def test_url_path_keeps_its_quoting(text: str) -> None:
+    """It is not quoted twice."""
     quoted = quote(text, safe="")
     if quoted not in (".", ".."):
         assert parse_url(f"http://host/{quoted}")[0] == Url("http", "host", 80, f"/{quoted}")
 
 
 @given(st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=12), st.sampled_from("htfps:/@?#& ."))
-def test_a_password_is_never_shown(password: str, noise: str) -> None:
+def test_url_password_is_never_shown(password: str, noise: str) -> None:
+    """Neither in the message nor in the shown URL."""
     for url in (
         f"http://user:{password}@host{noise}",
         f"ftp://u:{noise}{password}@h",

@@ -1,4 +1,4 @@
-"""Values of params, form and multipart fields: one rule for all three, and nothing sent by its str()."""
+"""Values of params, form and multipart fields: the same rules for all, and no value is sent by its str()."""
 
 from __future__ import annotations
 

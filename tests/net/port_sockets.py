@@ -33,7 +33,7 @@ needs_linux = pytest.mark.skipif(not LINUX, reason="only Linux tells this")
 
 
 def bound(stack: contextlib.ExitStack, address: str, port: int = 0, *options: int) -> tuple[socket.socket, int]:
-    """A socket that holds a port at an address and does not listen (yet)."""
+    """Return a socket that is bound to an address and does not listen (yet)."""
     sock = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
     if ":" in address:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(socket.IPV6_V6ONLY in options))

@@ -1,4 +1,4 @@
-"""TLS as a client outside HTTP transports: every part that verifies a server uses ``zcli_core.net.tls``."""
+"""TLS of clients outside HTTP transports, which all use ``zcli_core.net.tls``."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def connect(url: str, ca_file: Path) -> None:
 
 @pytest.mark.parametrize("use", [fetch_keys, connect])
 @pytest.mark.parametrize(("host", "certificate"), [("localhost", "COMMON_NAME"), ("127.0.0.1", "COMMON_ADDRESS")])
-def test_common_name_names_no_host(
+def test_client_common_name_is_not_compared(
     use: Callable[[str, Path], None], host: str, certificate: str, isolated: Path, tmp_path: Path
 ) -> None:
-    """An authority that issues user certificates must not make servers of them (RFC 9525, section 6.3)."""
+    """An authority for user certificates must not make them valid for servers (RFC 9525, section 6.3)."""
     company = tmp_path / "company.pem"
     company.write_text(certificates.COMPANY)
     tls = certificates.server_tls(getattr(certificates, certificate))
@@ -48,8 +48,8 @@ def test_common_name_names_no_host(
 
 
 @pytest.mark.parametrize(("kind", "ends"), [(ssl.SSLError, True), (ssl.SSLEOFError, True), (ssl.SSLError, False)])
-def test_is_end_unannounced_end_is_one(kind: type[ssl.SSLError], ends: bool) -> None:
-    """Also where Python has no class for it, as Debian 12's."""
+def test_is_end_without_close_notify_is_true(kind: type[ssl.SSLError], ends: bool) -> None:
+    """Python of Debian 12 has no exception class for it."""
     error = kind(1, "text")
     error.reason = "UNEXPECTED_EOF_WHILE_READING" if ends else "CERTIFICATE_VERIFY_FAILED"
     assert is_end(error) is ends

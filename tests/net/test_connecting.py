@@ -1,4 +1,4 @@
-"""Resolving and connecting within a deadline, and telling a signal's exception from the network's."""
+"""Resolving and connecting within a deadline, and recognising exceptions of signal handlers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def listener() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """A port whose backlog is full: connecting to it takes for ever."""
+    """A port whose backlog is full: connecting to it does not end."""
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(8):
@@ -96,7 +96,7 @@ def test_connect_refused_address_tries_the_next(listener: socket.socket) -> None
 
 
 def test_connect_silent_address_is_overtaken(listener: socket.socket, silent: int) -> None:
-    """An address that does not answer does not use up the deadline."""
+    """An address that does not respond does not use up the deadline."""
     with connecting.connect([at(silent), at(listener.getsockname()[1])], soon(), delay=0.01) as sock:
         assert sock.getpeername() == listener.getsockname()
 
@@ -171,7 +171,7 @@ def test_connect_network_times_out_is_not_the_deadline() -> None:
 
 
 def test_connect_to_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A socket that is connected with itself reaches nobody, and its port is free again afterwards."""
+    """A self-connected socket has no peer, and its port is free again afterwards."""
     port = closed_port()
 
     class Bound(socket.socket):
@@ -216,7 +216,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
 
 
 def interrupted(handler: Callable[..., Any], work: Callable[[], Any]) -> Any:
-    """Do this while a signal comes that the handler is for."""
+    """Run a function while a signal with this handler arrives."""
     before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
@@ -239,7 +239,7 @@ def test_raised_by_signal_in_a_handler_is_true(name: str, silent: int) -> None:
 
 
 def test_raised_by_signal_elsewhere_is_false() -> None:
-    """An error of the code itself is none, wherever it was raised and whatever its frames were given."""
+    """The error was raised by the code itself, wherever it was and whatever its arguments were."""
     for work in (lambda: connecting.remaining(0), lambda: by_arguments(1, 2), lambda: Handler()(1, None)):
         with pytest.raises(TimeoutError) as caught:
             work()

@@ -1,4 +1,4 @@
-"""Who holds a port, as far as the system tells."""
+"""The process that has a port."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from zcli_core.net.ports import find_free_port, port_holder
 
 @needs_linux
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", pytest.param("::", marks=needs_ipv6)])
-def test_the_process_that_listens_is_named(sockets: contextlib.ExitStack, address: str) -> None:
+def test_port_holder_is_the_listening_process(sockets: contextlib.ExitStack, address: str) -> None:
+    """It has the pid and the name."""
     _, port = listening(sockets, address)
     holder = port_holder(port)
     assert holder is not None
@@ -33,7 +34,8 @@ def test_the_process_that_listens_is_named(sockets: contextlib.ExitStack, addres
 
 
 @needs_linux
-def test_another_process_is_named_without_its_command_line_which_may_hold_a_password() -> None:
+def test_port_holder_has_no_command_line() -> None:
+    """It may hold a password."""
     serve = "import socket,sys; s=socket.create_server(('127.0.0.1',0)); print(s.getsockname()[1],flush=True)"
     command = [sys.executable, "-c", f"{serve}; sys.stdin.read()", "--password=hunter2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
@@ -48,7 +50,8 @@ def test_another_process_is_named_without_its_command_line_which_may_hold_a_pass
 
 
 @needs_linux
-def test_a_listener_is_named_before_a_connection_at_the_same_port(sockets: contextlib.ExitStack) -> None:
+def test_port_holder_prefers_the_listener(sockets: contextlib.ExitStack) -> None:
+    """Connections use the same local port."""
     server, port = listening(sockets, "127.0.0.1")
     sockets.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
     sockets.enter_context(server.accept()[0])
@@ -60,11 +63,13 @@ def test_a_listener_is_named_before_a_connection_at_the_same_port(sockets: conte
     assert holder.pid == os.getpid()
 
 
-def test_nobody_is_named_where_nobody_holds_the_port() -> None:
+def test_port_holder_of_a_free_port_is_none() -> None:
+    """There is no process."""
     assert port_holder(find_free_port()) is None
     assert port_holder(80, "192.0.2.1") is None
 
 
 @needs_linux
-def test_leftovers_have_no_holder() -> None:
+def test_port_holder_of_closed_connections_is_none() -> None:
+    """No process has sockets in TIME_WAIT."""
     assert port_holder(closed_server(reuse=True)) is None

@@ -26,12 +26,13 @@ from slow_resolver import SLOW_HOST, slow_resolver
 from zcli_core.net import port_probe
 from zcli_core.net.ports import check_port, find_free_port, port_holder, port_state, wait_for_port
 
-# --- elsewhere, or nowhere ---------------------------------------------------------------------------------
+# --- other hosts -------------------------------------------------------------------------------------------
 
 
-def test_a_host_that_cannot_be_resolved_gives_false_and_the_cause_in_the_log(
+def test_check_port_unresolvable_host_is_false(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """The cause is logged."""
     assert check_port(80, "no-such-host.invalid", log=logging.getLogger("zcli.mine")) is False
     assert port_state(80, "no-such-host.invalid").status == "unknown"
     assert port_holder(80, "no-such-host.invalid") is None
@@ -40,7 +41,8 @@ def test_a_host_that_cannot_be_resolved_gives_false_and_the_cause_in_the_log(
     assert "port 80 of no-such-host.invalid: the name cannot be resolved" in record.getMessage()
 
 
-def test_a_resolver_that_does_not_answer_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_check_port_slow_resolver_times_out(caplog: pytest.LogCaptureFixture) -> None:
+    """The functions do not wait for the resolver."""
     started = time.monotonic()
     with slow_resolver():
         assert wait_for_port(80, timeout=0.2, host=SLOW_HOST) is False
@@ -49,7 +51,8 @@ def test_a_resolver_that_does_not_answer_is_not_waited_for(caplog: pytest.LogCap
     assert all("not resolved in time" in record.getMessage() for record in caplog.records)
 
 
-def test_another_host_is_asked_by_connecting(sockets: contextlib.ExitStack) -> None:
+def test_remote_port_is_probed_by_connecting(sockets: contextlib.ExitStack) -> None:
+    """A connection is in use, a refusal is available."""
     _, port = listening(sockets, "127.0.0.1")
     answers = [port_probe._endpoint("127.0.0.1", port)]
     refuses = [port_probe._endpoint("127.0.0.1", find_free_port())]
@@ -58,19 +61,22 @@ def test_another_host_is_asked_by_connecting(sockets: contextlib.ExitStack) -> N
 
 
 @needs_linux
-def test_another_host_that_stays_silent_is_unknown_once_the_time_is_up(sockets: contextlib.ExitStack) -> None:
+def test_silent_remote_port_is_unknown(sockets: contextlib.ExitStack) -> None:
+    """The probe ends at its deadline."""
     port = silent_listener(sockets)
     verdict = port_probe._judge_remote([port_probe._endpoint("127.0.0.1", port)], 0.1)
     assert verdict.status == "unknown"
     assert "timed out" in verdict.detail
 
 
-def test_an_address_of_nobody_here_is_never_judged_by_a_bind() -> None:
+def test_foreign_address_is_not_judged_by_binding() -> None:
+    """It is not an address of this machine."""
     assert port_probe._judge_local(port_probe._endpoint("192.0.2.1", 80)) is None  # RFC 5737
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="this system has no limit of open files to set")
-def test_a_process_that_is_out_of_file_descriptors_says_so_instead_of_guessing() -> None:
+def test_no_file_descriptors_is_unknown() -> None:
+    """The detail has the cause."""
     said = run_python(
         """
         import resource
@@ -87,7 +93,8 @@ def test_a_process_that_is_out_of_file_descriptors_says_so_instead_of_guessing()
 # --- waiting -----------------------------------------------------------------------------------------------
 
 
-def test_waiting_ends_when_the_server_comes_up(sockets: contextlib.ExitStack) -> None:
+def test_wait_for_port_ends_when_a_server_starts(sockets: contextlib.ExitStack) -> None:
+    """It returns True."""
     server, port = bound(sockets, "127.0.0.1")
     timer = threading.Timer(0.2, server.listen)
     timer.start()
@@ -99,14 +106,16 @@ def test_waiting_ends_when_the_server_comes_up(sockets: contextlib.ExitStack) ->
 
 @needs_ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "0.0.0.0", "::"])
-def test_waiting_finds_a_server_on_the_ipv6_loopback_alone(sockets: contextlib.ExitStack, host: str) -> None:
+def test_wait_for_port_finds_ipv6_loopback(sockets: contextlib.ExitStack, host: str) -> None:
+    """``localhost`` stands for both loopback addresses."""
     _, port = listening(sockets, "::1")
     assert wait_for_port(port, timeout=30, host=host) is True
 
 
-def test_waiting_for_nobody_gives_false_at_the_deadline_and_says_why(
+def test_wait_for_port_without_server_is_false(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """The cause is logged."""
     port = free_ports(1)[0]
     started = time.monotonic()
     assert wait_for_port(port, timeout=0.3) is False
@@ -116,39 +125,41 @@ def test_waiting_for_nobody_gives_false_at_the_deadline_and_says_why(
     ]
 
 
-def test_a_port_that_is_bound_and_does_not_listen_does_not_serve(sockets: contextlib.ExitStack) -> None:
+def test_wait_for_port_bound_port_does_not_serve(sockets: contextlib.ExitStack) -> None:
+    """It does not listen."""
     _, port = bound(sockets, "127.0.0.1")
     assert wait_for_port(port, timeout=0.2) is False
 
 
 @needs_linux
-def test_a_server_that_never_accepts_does_not_stretch_the_deadline(sockets: contextlib.ExitStack) -> None:
+def test_wait_for_port_full_backlog_ends_in_time(sockets: contextlib.ExitStack) -> None:
+    """The server never accepts."""
     port = silent_listener(sockets)
     started = time.monotonic()
     assert wait_for_port(port, timeout=0.5) is False
     assert time.monotonic() - started < 20
 
 
-def test_waiting_leaves_a_connection_its_server_can_read_to_the_end(sockets: contextlib.ExitStack) -> None:
+def test_wait_for_port_closes_its_connection(sockets: contextlib.ExitStack) -> None:
+    """The server reads the end of the connection."""
     server, port = listening(sockets, "127.0.0.1")
     assert wait_for_port(port, timeout=30) is True
     server.settimeout(30)
     accepted, _ = server.accept()
     with accepted:
         accepted.settimeout(30)
-        assert accepted.recv(1) == b""  # closed in order, not reset
+        assert accepted.recv(1) == b""  # closed regularly, not reset
 
 
 @needs_linux
-def test_an_ephemeral_port_that_connects_to_itself_is_not_taken_for_a_server(
-    monkeypatch: pytest.MonkeyPatch, sockets: contextlib.ExitStack
-) -> None:
+def test_wait_for_port_ignores_self_connection(monkeypatch: pytest.MonkeyPatch, sockets: contextlib.ExitStack) -> None:
+    """A free ephemeral port can be connected to itself."""
     port = find_free_port()
     real = socket.socket
     met: list[bool] = []
 
     class FromThatPort(real):  # type: ignore[valid-type, misc]
-        """The kernel picks a source port; this makes it pick the one at which a connection meets itself."""
+        """Makes the system choose the source port with which a connection is connected to itself."""
 
         def connect_ex(self, address: Any) -> int:
             if self.family == socket.AF_INET:
@@ -163,16 +174,15 @@ def test_an_ephemeral_port_that_connects_to_itself_is_not_taken_for_a_server(
     monkeypatch.undo()
     assert met
     assert all(met), "the connection did not meet itself, so nothing was tested"
-    bound(sockets, "127.0.0.1", port)  # and nothing of it lingers
+    bound(sockets, "127.0.0.1", port)  # there is no TIME_WAIT
 
 
 # --- finding -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", pytest.param("::1", marks=needs_ipv6)])
-def test_a_free_port_can_be_bound_at_once_at_every_address_of_its_pair(
-    sockets: contextlib.ExitStack, host: str
-) -> None:
+def test_find_free_port_is_free_at_both_addresses(sockets: contextlib.ExitStack, host: str) -> None:
+    """It can be bound at once."""
     port = find_free_port(host)
     bound(sockets, "127.0.0.1", port)
     if has_ipv6():
@@ -180,21 +190,23 @@ def test_a_free_port_can_be_bound_at_once_at_every_address_of_its_pair(
 
 
 @needs_ipv6
-def test_a_port_that_is_taken_at_the_other_address_of_the_pair_is_not_offered(
+def test_find_free_port_skips_half_used_ports(
     sockets: contextlib.ExitStack,
 ) -> None:
+    """They are in use at the other address of the pair."""
     taken = {bound(sockets, "::1")[1] for _ in range(200)}
     assert taken.isdisjoint(find_free_port() for _ in range(200))
 
     def free(address: str, port: int) -> bool:
         return port_probe._judge_local(port_probe._endpoint(address, port)) == port_probe._FREE
 
-    # Somebody else on a busy machine may hold one of them at 127.0.0.1, but not all of them.
+    # Other programs may have some of them at 127.0.0.1, but not all.
     assert not any(free("::1", port) for port in sorted(taken)[:20])
     assert any(free("127.0.0.1", port) for port in taken)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
-def test_a_free_port_of_another_machine_is_refused(host: str) -> None:
+def test_find_free_port_of_another_machine_raises(host: str) -> None:
+    """The message has the host."""
     with pytest.raises(ValueError, match=host):
         find_free_port(host)

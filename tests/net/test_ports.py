@@ -1,4 +1,4 @@
-"""Is a port available? With real sockets, each way in which it can be taken or left over."""
+"""Whether a port is available, with real sockets in every state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from zcli_core.net import port_holder as holder_module
 from zcli_core.net import port_probe
 from zcli_core.net.ports import check_port, find_free_port, port_holder, port_state, wait_for_port
 
-# --- mistakes ----------------------------------------------------------------------------------------------
+# --- arguments ---------------------------------------------------------------------------------------------
 
 ASK = [check_port, port_state, port_holder, wait_for_port]
 
@@ -50,7 +50,8 @@ ASK = [check_port, port_state, port_holder, wait_for_port]
         (None, "got None (NoneType)"),
     ],
 )
-def test_what_is_no_port_is_refused_with_a_sentence_that_says_what_to_do(ask: Any, port: Any, said: str) -> None:
+def test_invalid_port_raises(ask: Any, port: Any, said: str) -> None:
+    """The message has the value and what to do."""
     with pytest.raises(ValueError) as caught:
         ask(port)
     assert "port must be an integer between 1 and 65535" in str(caught.value)
@@ -58,7 +59,8 @@ def test_what_is_no_port_is_refused_with_a_sentence_that_says_what_to_do(ask: An
 
 
 @given(st.integers().filter(lambda n: not 1 <= n <= 65535) | st.text() | st.floats() | st.none() | st.binary())
-def test_no_value_but_a_whole_number_in_range_is_taken_for_a_port(port: Any) -> None:
+def test_any_other_value_is_not_a_port(port: Any) -> None:
+    """Only an integer from 1 to 65535 is a port."""
     with pytest.raises(ValueError, match="between 1 and 65535"):
         check_port(port)
 
@@ -66,7 +68,8 @@ def test_no_value_but_a_whole_number_in_range_is_taken_for_a_port(port: Any) -> 
 @pytest.mark.parametrize(
     "timeout", [0, -1, "2", True, None, float("nan"), float("inf"), pytest.param(-(10**400), id="huge")]
 )
-def test_a_timeout_that_is_no_positive_number_of_seconds_is_refused(timeout: Any) -> None:
+def test_wait_for_port_invalid_timeout_raises(timeout: Any) -> None:
+    """A timeout is a finite number above 0."""
     with pytest.raises(ValueError, match="timeout must be a number of seconds above 0"):
         wait_for_port(80, timeout=timeout)
 
@@ -82,12 +85,14 @@ def test_wait_for_port_huge_timeout_is_accepted(sockets: contextlib.ExitStack) -
     "host",
     ["", None, 5, "a b", "a\0b", "[::1]", "localhost:80", "http://localhost", "x/y", "\ud800", "é" * 80],
 )
-def test_what_is_no_host_is_refused(ask: Any, host: Any) -> None:
+def test_invalid_host_raises(ask: Any, host: Any) -> None:
+    """A host is a name or an address."""
     with pytest.raises(ValueError, match="host must be a name or an address"):
         ask(80, host=host)
 
 
-def test_a_url_given_as_host_is_not_repeated_for_it_may_hold_a_password() -> None:
+def test_url_as_host_is_not_repeated() -> None:
+    """It may hold a password."""
     with pytest.raises(ValueError) as caught:
         check_port(5432, "postgres://me:hunter2@db")
     assert "hunter2" not in str(caught.value)
@@ -96,71 +101,77 @@ def test_a_url_given_as_host_is_not_repeated_for_it_may_hold_a_password() -> Non
 # --- taken -------------------------------------------------------------------------------------------------
 
 
-def test_a_port_that_nobody_holds_is_available() -> None:
+def test_free_port_is_available() -> None:
+    """The detail says so."""
     port = find_free_port()
     assert check_port(port) is True
     assert port_state(port).detail == f"port {port} of 127.0.0.1: no program has it"
 
 
-def test_a_listening_port_is_in_use_and_said_where(sockets: contextlib.ExitStack) -> None:
+def test_listening_port_is_in_use(sockets: contextlib.ExitStack) -> None:
+    """The detail has the address."""
     _, port = listening(sockets, "127.0.0.1")
     assert check_port(port) is False
     assert port_state(port).detail == f"port {port} of 127.0.0.1: in use at 127.0.0.1"
 
 
 @pytest.mark.parametrize("options", [(), (socket.SO_REUSEADDR,)], ids=["plain", "SO_REUSEADDR"])
-def test_a_port_that_is_bound_and_does_not_listen_is_in_use(
-    sockets: contextlib.ExitStack, options: tuple[int, ...]
-) -> None:
+def test_bound_port_is_in_use(sockets: contextlib.ExitStack, options: tuple[int, ...]) -> None:
+    """It does not listen."""
     _, port = bound(sockets, "127.0.0.1", 0, *options)
     assert check_port(port) is False
 
 
 @needs_ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST.", "::1", "::ffff:127.0.0.1", "::"])
-def test_a_listener_on_the_ipv6_loopback_alone_counts_for_this_machine(
-    sockets: contextlib.ExitStack, host: str
-) -> None:
+def test_ipv6_loopback_listener_counts_for_127_0_0_1(sockets: contextlib.ExitStack, host: str) -> None:
+    """The loopback addresses are treated as one host."""
     _, port = listening(sockets, "::1")
     assert check_port(port, host) is False
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
-def test_a_listener_on_every_ipv4_address_counts(sockets: contextlib.ExitStack, host: str) -> None:
+def test_ipv4_wildcard_listener_counts(sockets: contextlib.ExitStack, host: str) -> None:
+    """It covers the address."""
     _, port = listening(sockets, "0.0.0.0")
     assert check_port(port, host) is False
 
 
 @needs_ipv6
 @pytest.mark.parametrize("options", [(), (socket.IPV6_V6ONLY,)], ids=["both families", "IPv6 only"])
-def test_a_listener_on_every_ipv6_address_counts(sockets: contextlib.ExitStack, options: tuple[int, ...]) -> None:
+def test_ipv6_wildcard_listener_counts(sockets: contextlib.ExitStack, options: tuple[int, ...]) -> None:
+    """It covers the address."""
     _, port = listening(sockets, "::", *options)
     assert check_port(port) is False
     assert check_port(port, "localhost") is False
 
 
 @needs_linux
-def test_a_listener_that_shares_its_port_is_in_use(sockets: contextlib.ExitStack) -> None:
+def test_listener_with_reuse_port_is_in_use(sockets: contextlib.ExitStack) -> None:
+    """It has SO_REUSEPORT."""
     _, port = listening(sockets, "127.0.0.1", socket.SO_REUSEPORT, socket.SO_REUSEADDR)
     assert check_port(port) is False
 
 
 @needs_linux
-def test_a_listener_on_another_loopback_address_does_not_count(sockets: contextlib.ExitStack) -> None:
+def test_other_loopback_address_does_not_count(sockets: contextlib.ExitStack) -> None:
+    """127.0.0.2 is another address."""
     _, port = listening(sockets, "127.0.0.2")
     assert check_port(port) is True
     assert check_port(port, "127.0.0.2") is False
     assert check_port(port, "0.0.0.0") is False
 
 
-def test_the_source_port_of_an_open_connection_is_in_use(sockets: contextlib.ExitStack) -> None:
+def test_source_port_of_a_connection_is_in_use(sockets: contextlib.ExitStack) -> None:
+    """A client has the port."""
     _, port = listening(sockets, "127.0.0.1")
     client = sockets.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
     assert check_port(client.getsockname()[1]) is False
 
 
 @needs_linux
-def test_checking_a_port_does_not_knock_at_its_server(sockets: contextlib.ExitStack) -> None:
+def test_check_port_makes_no_connection(sockets: contextlib.ExitStack) -> None:
+    """The server sees nothing."""
     server, port = listening(sockets, "127.0.0.1")
     assert check_port(port) is False
     server.setblocking(False)
@@ -168,19 +179,18 @@ def test_checking_a_port_does_not_knock_at_its_server(sockets: contextlib.ExitSt
         server.accept()
 
 
-def test_a_check_leaves_the_port_free_for_a_server_that_asks_for_no_options(
+def test_check_port_leaves_the_port_free(
     sockets: contextlib.ExitStack,
 ) -> None:
+    """A server without socket options can bind it."""
     port = find_free_port()
     assert check_port(port) is True
     bound(sockets, "127.0.0.1", port)
 
 
 @needs_linux
-def test_free_port_taken_at_another_address_is_passed_over(
-    sockets: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The system offers a port that is free at the first address; a free port is free at all of them."""
+def test_free_port_is_free_at_all_addresses(sockets: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system offers a port that is free at the first address only."""
     _, taken = bound(sockets, "127.0.0.2")
     free = find_free_port()
     offers = iter([0, taken, free])  # the first bind only shows that the address is one of this machine
@@ -195,7 +205,8 @@ def test_free_port_taken_at_another_address_is_passed_over(
         assert port_probe.free_port(endpoints) == free
 
 
-def test_threads_that_check_one_free_port_do_not_take_each_other_for_its_holder() -> None:
+def test_check_port_in_threads_is_available() -> None:
+    """Threads that bind the same free port do not find each other."""
     port = find_free_port()
     answers: list[bool] = []
     start = threading.Barrier(8)
@@ -213,7 +224,8 @@ def test_threads_that_check_one_free_port_do_not_take_each_other_for_its_holder(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_child_forked_in_the_middle_of_a_check_can_check() -> None:
+def test_check_port_works_after_a_fork_during_it() -> None:
+    """The child has its own lock."""
     run_python(
         """
         import os, signal
@@ -230,12 +242,13 @@ def test_a_child_forked_in_the_middle_of_a_check_can_check() -> None:
     )
 
 
-# --- left over ---------------------------------------------------------------------------------------------
+# --- closed connections --------------------------------------------------------------------------------------------
 
 
 @needs_linux
 @pytest.mark.parametrize("reuse", [True, False], ids=["SO_REUSEADDR", "plain"])
-def test_what_lingers_in_time_wait_does_not_hold_the_port(reuse: bool) -> None:
+def test_time_wait_does_not_use_the_port(reuse: bool) -> None:
+    """No program has the port."""
     port = closed_server(reuse)
     assert port_probe._bind(port_probe._endpoint("127.0.0.1", port), None) == errno.EADDRINUSE, "no TIME_WAIT"
     state = port_state(port)
@@ -244,16 +257,18 @@ def test_what_lingers_in_time_wait_does_not_hold_the_port(reuse: bool) -> None:
 
 
 @needs_linux
-def test_connections_of_a_server_that_is_gone_do_not_hold_a_port_its_successor_may_share(
+def test_old_connections_leave_the_port_available(
     sockets: contextlib.ExitStack,
 ) -> None:
+    """Another server can bind the port."""
     port = closed_server(reuse=True, keep_connection=sockets)
     assert check_port(port) is True
     bound(sockets, "127.0.0.1", port, socket.SO_REUSEADDR)
 
 
 @needs_linux
-def test_connections_that_keep_a_successor_out_hold_the_port(sockets: contextlib.ExitStack) -> None:
+def test_exclusive_connections_use_the_port(sockets: contextlib.ExitStack) -> None:
+    """Another server cannot bind the port."""
     port = closed_server(reuse=False, keep_connection=sockets)
     assert check_port(port) is False
     with pytest.raises(OSError):
@@ -270,9 +285,10 @@ def no_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_tables")
-def test_without_socket_tables_holders_and_leftovers_are_still_told_apart(
+def test_check_port_works_without_socket_tables(
     sockets: contextlib.ExitStack,
 ) -> None:
+    """Listeners and closed connections are still distinguished."""
     _, serving = listening(sockets, "127.0.0.1")
     _, silent = bound(sockets, "127.0.0.1")
     assert check_port(serving) is False
@@ -283,14 +299,16 @@ def test_without_socket_tables_holders_and_leftovers_are_still_told_apart(
     assert holder.pid == os.getpid()
 
 
-def test_on_windows_no_option_is_used_that_would_take_the_port_from_its_server() -> None:
+def test_windows_bind_does_not_take_a_used_port() -> None:
+    """SO_REUSEADDR would take it from its server."""
     assert socket.SO_REUSEADDR not in port_probe.bind_options("win32")
     assert port_probe.bind_options("win32")[0] == ~socket.SO_REUSEADDR  # winsock2.h: SO_EXCLUSIVEADDRUSE
     assert port_probe.bind_options("linux") == (None, socket.SO_REUSEADDR)
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="only Windows lets a second socket take a port")
-def test_on_windows_a_server_without_options_is_seen(sockets: contextlib.ExitStack) -> None:
+def test_windows_server_without_options_is_in_use(sockets: contextlib.ExitStack) -> None:
+    """Only Windows lets another socket bind the port."""
     _, port = listening(sockets, "0.0.0.0")
     assert check_port(port) is False
 
@@ -325,7 +343,8 @@ def free_privileged_port() -> int:
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="this system has no privileged ports")
-def test_a_privileged_port_that_nobody_holds_is_available_to_a_user_who_may_not_bind_it() -> None:
+def test_free_privileged_port_is_available() -> None:
+    """``privileged`` is set for a user who may not bind it."""
     assert run_python(AS_ORDINARY_USER, str(free_privileged_port())).split() == [
         "True", "available", "True", "True", "None",
     ]  # fmt: skip
@@ -333,9 +352,8 @@ def test_a_privileged_port_that_nobody_holds_is_available_to_a_user_who_may_not_
 
 @pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason="only root can hold a privileged port here")
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", pytest.param("::1", marks=needs_ipv6)])
-def test_a_privileged_port_that_root_holds_is_in_use_and_names_the_user(
-    sockets: contextlib.ExitStack, address: str
-) -> None:
+def test_used_privileged_port_names_the_user(sockets: contextlib.ExitStack, address: str) -> None:
+    """The process of root is hidden."""
     server, port = bound(sockets, address, free_privileged_port())
     server.listen()
     said = run_python(AS_ORDINARY_USER, str(port)).strip()
@@ -345,7 +363,8 @@ def test_a_privileged_port_that_root_holds_is_in_use_and_names_the_user(
 # --- cost --------------------------------------------------------------------------------------------------
 
 
-def test_importing_the_module_imports_no_sockets_and_no_event_loop() -> None:
+def test_import_ports_imports_no_sockets() -> None:
+    """Nor an event loop."""
     said = run_python(
         """
         import sys

@@ -1,4 +1,4 @@
-"""A server that speaks HTTP/2 and nothing else, after the package h2, and can misbehave."""
+"""A server for HTTP/2 only, over the package h2, which can misbehave."""
 
 from __future__ import annotations
 
@@ -30,21 +30,23 @@ class Request:
 
 
 class Http2Server(ScriptedServer):
-    """Gives every request to ``answer(server, request)``, which answers it; ``seen`` holds them all.
+    """Calls ``respond(server, request)`` for every request.
 
-    ``connection`` is the state of the connection that a request came on, of h2.
+    Attributes:
+        seen: All requests, oldest first.
+        connection: The h2 connection of the last request.
     """
 
-    def __init__(self, answer: Callable[[Http2Server, Request], Any], authority: trustme.CA) -> None:
+    def __init__(self, respond: Callable[[Http2Server, Request], Any], authority: trustme.CA) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(context)
         context.set_alpn_protocols(["h2"])
         self.seen: list[Request] = []
         self._has_left = False
-        self._answer = answer
-        super().__init__(lambda _, connection: self._converse(connection), context)
+        self._respond = respond
+        super().__init__(lambda _, connection: self._serve_http2(connection), context)
 
-    def _converse(self, plain: socket.socket) -> None:
+    def _serve_http2(self, plain: socket.socket) -> None:
         self._has_left = False
         self.connection = connection = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=False, header_encoding="latin-1")
@@ -63,19 +65,19 @@ class Http2Server(ScriptedServer):
                     connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 elif isinstance(event, h2.events.StreamEnded):
                     self.seen.append(requests[event.stream_id])
-                    self._answer(self, requests[event.stream_id])
+                    self._respond(self, requests[event.stream_id])
                 elif isinstance(event, h2.events.ConnectionTerminated):
                     return
             plain.sendall(connection.data_to_send())
 
     def send(self, request: Request, body: bytes = b"ok", status: int = 200, *fields: tuple[str, str]) -> None:
-        """Answer a request; the body has to fit into the client's window."""
+        """Send a response; its body must fit into the client's window."""
         self.connection.send_headers(request.stream, [(":status", str(status)), *fields], end_stream=not body)
         size = self.connection.max_outbound_frame_size
         for start in range(0, len(body), size):
             self.connection.send_data(request.stream, body[start : start + size], end_stream=start + size >= len(body))
 
     def leave(self) -> None:
-        """Say that no more requests are taken on this connection (GOAWAY), and leave it open."""
+        """Send GOAWAY: the server accepts no more requests on this connection. Leave it open."""
         self.connection.close_connection()
         self._has_left = True

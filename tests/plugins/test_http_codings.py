@@ -76,7 +76,8 @@ def undone(coding: str, *parts: bytes) -> bytes:
     return body
 
 
-def test_servers_are_asked_for_what_can_be_undone(limited: HttpClient) -> None:
+def test_accept_encoding_has_the_decodable_codings(limited: HttpClient) -> None:
+    """Servers are asked for the codings that can be decoded."""
     with ScriptedServer(responding(response())) as server:
         assert limited.get(server.url)
         assert b"\r\nAccept-Encoding: zstd, br, gzip, deflate\r\n" in server.requests[0]
@@ -88,8 +89,8 @@ def test_servers_are_asked_for_what_can_be_undone(limited: HttpClient) -> None:
     [bytes(LIMIT), noise(LIMIT), b"", b"a", bytes(BLOCK + 1)],
     ids=["zeros", "noise", "empty", "a", "a block and a byte"],
 )
-def test_decoder_any_body_comes_out(case: str, body: bytes) -> None:
-    """Whatever it is packed from, and also if the decoder holds the last byte back."""
+def test_decoder_any_body_is_decoded(case: str, body: bytes) -> None:
+    """Whatever coding it has, and also if the decoder holds the last byte back."""
     assert undone(NAMES[case], PACKERS[case](body)) == body
 
 
@@ -104,7 +105,8 @@ def test_body_above_max_bytes_is_too_large(limited: HttpClient, coding: str, bod
 
 
 @pytest.mark.parametrize("case", PACKERS)
-def test_bytes_may_come_one_by_one(case: str) -> None:
+def test_body_of_single_bytes_is_decoded(case: str) -> None:
+    """The blocks of a body may be single bytes."""
     packed = PACKERS[case](noise(300) + bytes(3000))
     assert undone(NAMES[case], *(packed[i : i + 1] for i in range(len(packed)))) == noise(300) + bytes(3000)
 
@@ -128,32 +130,37 @@ def test_body_cut_off_gives_none(limited: HttpClient, coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", OWN)
-def test_a_body_that_is_in_no_such_coding_is_none(limited: HttpClient, coding: str) -> None:
-    assert fetch(limited, coding, b"\xff this is no such thing \xff" * 10) is None
+def test_body_of_another_coding_gives_none(limited: HttpClient, coding: str) -> None:
+    """The failure has the kind ``protocol``."""
+    assert fetch(limited, coding, b"\xff this is not coded \xff" * 10) is None
     assert limited.last_failure is not None
     assert limited.last_failure.kind == "protocol"
     assert "not in the coding that Content-Encoding states" in limited.last_failure.message
 
 
-def test_codings_may_be_laid_over_each_other(limited: HttpClient) -> None:
+def test_several_codings_are_decoded(limited: HttpClient) -> None:
+    """A body may be coded several times."""
     body = noise(1000)
     packed = compress_zstd(brotli.compress(gzip.compress(zlib.compress(body))))
     assert fetch(limited, "deflate, GZIP ,br\r\nContent-Encoding: identity, zstd", packed) == body
 
 
 def test_too_many_codings_are_refused(limited: HttpClient) -> None:
+    """Each coding multiplies the work that one byte can cause."""
     assert fetch(limited, "gzip, " * 5 + "gzip", b"") is None
     assert limited.last_failure is not None
     assert limited.last_failure.kind == "protocol"
 
 
 @pytest.mark.parametrize("coding", ["x-own", "gzip, x-own", "x-own, gzip", "identity", ""])
-def test_a_body_in_an_unknown_coding_stays_as_it_is(limited: HttpClient, coding: str) -> None:
+def test_body_of_unknown_coding_is_unchanged(limited: HttpClient, coding: str) -> None:
+    """The header tells the script about the coding."""
     assert fetch(limited, coding, b"as it is") == b"as it is"
 
 
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("zstd", compress_zstd)])
 def test_several_members_are_one_body(coding: str, pack: Callable[[bytes], bytes]) -> None:
+    """A coded body may have several members or frames."""
     packed = pack(b"one") + pack(b"") + pack(b"two")
     assert undone(coding, packed) == b"onetwo"
     assert undone(coding, *(packed[i : i + 1] for i in range(len(packed)))) == b"onetwo"
@@ -162,8 +169,8 @@ def test_several_members_are_one_body(coding: str, pack: Callable[[bytes], bytes
 
 
 @pytest.mark.parametrize("size", [1, 7, 65536])
-def test_gzip_padding_is_ignored_and_a_member_is_not(size: int) -> None:
-    """What does not begin as a member does is padding; a member that is cut off or corrupt is not."""
+def test_gzip_padding_is_ignored(size: int) -> None:
+    """Data that does not begin like a member is padding; a member that is cut off or corrupt is a failure."""
     members = gzip.compress(b"one ") + gzip.compress(b"") + gzip.compress(bytes(20_000))
     for padding in (b"", bytes(1000), b"\n", b"rubbish"):
         assert undone("gzip", *cut(members + padding, size)) == b"one " + bytes(20_000)
@@ -208,8 +215,8 @@ def test_decoder_any_bytes_are_a_body_or_a_failure(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 65536])
-def test_deflate_raw_stream_is_told_from_zlib(size: int) -> None:
-    """By its first two bytes, whatever the level was."""
+def test_deflate_raw_stream_is_detected(size: int) -> None:
+    """The first two bytes decide, at every compression level."""
     body = bytes(range(256)) * 20
     for level in range(10):
         raw = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
@@ -218,7 +225,7 @@ def test_deflate_raw_stream_is_told_from_zlib(size: int) -> None:
 
 
 def test_decoder_deadline_ends_work_without_output() -> None:
-    """What is packed twice may decode to gigabytes that the next coding takes for padding."""
+    """Data that is coded twice may decode to gigabytes of padding."""
     packed = gzip.compress(gzip.compress(b"") + bytes(1_000_000))
     decoder = decoder_for("gzip, gzip", 0.0)
     assert decoder is not None
@@ -231,14 +238,15 @@ def test_deflate_padding_is_ignored() -> None:
     assert undone("deflate", zlib.compress(b"body") + bytes(100), bytes(100)) == b"body"
 
 
-def test_a_window_larger_than_a_client_need_have_is_refused() -> None:
+def test_zstd_large_window_is_refused() -> None:
+    """The window of a response has at most 8 MiB (RFC 9659)."""
     packed = compress_zstd(noise(100) + bytes(32 * 1024 * 1024), window_log=27)
     with pytest.raises(TransportFailure, match="Content-Encoding"):
         undone("zstd", packed)
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "br, zstd", "zstd, br"])
-def test_a_bomb_is_not_inflated(limited: HttpClient, coding: str) -> None:
+def test_compression_bomb_is_not_inflated(limited: HttpClient, coding: str) -> None:
     bomb = bytes(64 * 1024 * 1024)
     for name in coding.split(", "):
         bomb = PACKERS[name](bomb)
@@ -255,7 +263,7 @@ def test_a_bomb_is_not_inflated(limited: HttpClient, coding: str) -> None:
 
 
 def test_body_past_its_deadline_times_out() -> None:
-    """Even if nothing comes of the body, because the inner gzip ignores the zeros as padding."""
+    """Also if there is no output, because the inner gzip ignores the zeros as padding."""
     packed = gzip.compress(gzip.compress(b"") + bytes(1_000_000))
     framing = Framing(None, False, "gzip, gzip", True)
     receiver = BodyReceiver(framing, LIMIT, time.monotonic() + 60)
@@ -266,7 +274,9 @@ def test_body_past_its_deadline_times_out() -> None:
     assert caught.value.kind == "timeout"
 
 
-def test_what_is_not_installed_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_decoder_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coding whose package is not installed is not in Accept-Encoding."""
+
     class OldBrotli:
         Decompressor = object
 

@@ -1,4 +1,4 @@
-"""Every HTTP transport of ours keeps the contract, and the suite notices those that do not."""
+"""Both HTTP transports pass the contract suite, and the suite detects broken transports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TestCurl(HttpTransportContract):
 
 BROKEN = {name: test for name, test in vars(broken_http_transports).items() if name.startswith("Test")}
 
-# Each test of a deadline that nobody keeps takes its time.
+# Each test of a deadline that a transport ignores takes long.
 _SELECTED = f"not IgnoresDeadline or {' or '.join(broken_http_transports.TestIgnoresDeadline.MUST_FAIL)}"
 
 
@@ -52,7 +52,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bo
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("broken_http_transports")  # one run of them for all
+@pytest.mark.xdist_group("broken_http_transports")  # one worker runs them for all tests
 @pytest.mark.parametrize("name", BROKEN)
 def test_the_suite_notices_a_transport_that_is_broken(outcomes: dict[str, dict[str, bool]], name: str) -> None:
     assert {test for test, failed in outcomes[name].items() if failed} == BROKEN[name].MUST_FAIL

@@ -1,4 +1,4 @@
-"""HTTP/2, which libcurl speaks with servers that offer it under TLS."""
+"""HTTP/2, which libcurl uses with servers that offer it in the TLS handshake."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def failure(http: HttpClient) -> HttpFailure:
     return http.last_failure
 
 
-def test_a_server_that_offers_it_is_spoken_to_in_http_2(http: HttpClient, authority: trustme.CA) -> None:
+def test_http2_is_used_if_offered(http: HttpClient, authority: trustme.CA) -> None:
+    """The TLS handshake agrees on HTTP/2."""
+
     def respond(server: Http2Server, request: Request) -> None:
         server.send(request, b'{"a": 1}', 404, ("content-type", "application/json"), ("x-two", "1"), ("x-two", "2"))
 
@@ -53,7 +55,8 @@ def test_a_server_that_offers_it_is_spoken_to_in_http_2(http: HttpClient, author
     assert request["user-agent"].startswith("zcli-core/")
 
 
-def test_a_server_that_does_not_offer_it_is_spoken_to_in_http_1(http: HttpClient, authority: trustme.CA) -> None:
+def test_http1_is_used_without_http2(http: HttpClient, authority: trustme.CA) -> None:
+    """The server does not offer HTTP/2."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     context.set_alpn_protocols(["http/1.1"])
@@ -63,7 +66,8 @@ def test_a_server_that_does_not_offer_it_is_spoken_to_in_http_1(http: HttpClient
 
 
 @pytest.mark.parametrize("kind", ["bytes", "iterable", "iterable of known length", "empty"])
-def test_bodies_are_sent(http: HttpClient, authority: trustme.CA, kind: str) -> None:
+def test_http2_bodies_are_sent(http: HttpClient, authority: trustme.CA, kind: str) -> None:
+    """Bodies of bytes and of iterables arrive complete."""
     body = b"" if kind == "empty" else bytes(range(256)) * 1000
 
     def blocks() -> Iterator[bytes]:
@@ -87,7 +91,9 @@ def test_bodies_are_sent(http: HttpClient, authority: trustme.CA, kind: str) -> 
         assert server.connections == 1
 
 
-def test_a_body_is_limited_and_unpacked(http: HttpClient, authority: trustme.CA) -> None:
+def test_http2_body_is_limited_and_decoded(http: HttpClient, authority: trustme.CA) -> None:
+    """The limit holds for the decoded body."""
+
     def respond(server: Http2Server, request: Request) -> None:
         size = int(request[":path"][1:])
         server.send(request, gzip.compress(bytes(size)), 200, ("content-encoding", "gzip"))
@@ -100,7 +106,9 @@ def test_a_body_is_limited_and_unpacked(http: HttpClient, authority: trustme.CA)
         assert failure(http).kind == "too_large"
 
 
-def test_interim_answers_and_trailers_are_skipped(http: HttpClient, authority: trustme.CA) -> None:
+def test_http2_interim_and_trailers_are_skipped(http: HttpClient, authority: trustme.CA) -> None:
+    """Neither is part of the response."""
+
     def respond(server: Http2Server, request: Request) -> None:
         server.connection.send_headers(request.stream, [(":status", "103"), ("link", "</style.css>")])
         server.connection.send_headers(request.stream, [(":status", "200"), ("x-field", "header")])
@@ -113,7 +121,9 @@ def test_interim_answers_and_trailers_are_skipped(http: HttpClient, authority: t
         assert (found.status_code, found.content, found.headers.get_all("x-field")) == (200, b"ok", ["header"])
 
 
-def test_answers_without_body(http: HttpClient, authority: trustme.CA) -> None:
+def test_http2_response_without_body(http: HttpClient, authority: trustme.CA) -> None:
+    """HEAD, 204 and 304 have no body."""
+
     def respond(server: Http2Server, request: Request) -> None:
         server.send(request, b"", 204 if request[":path"] == "/204" else 200, ("content-encoding", "gzip"))
 
@@ -126,7 +136,9 @@ def test_answers_without_body(http: HttpClient, authority: trustme.CA) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["before the answer", "within it"])
-def test_a_stream_that_the_server_resets_is_a_failure(http: HttpClient, authority: trustme.CA, begun: bool) -> None:
+def test_http2_stream_reset_fails(http: HttpClient, authority: trustme.CA, begun: bool) -> None:
+    """The server resets the stream before the response or within it."""
+
     def respond(server: Http2Server, request: Request) -> None:
         if begun:
             server.connection.send_headers(request.stream, [(":status", "200")])
@@ -140,7 +152,9 @@ def test_a_stream_that_the_server_resets_is_a_failure(http: HttpClient, authorit
         assert len(server.seen) == 1
 
 
-def test_a_body_shorter_than_its_length_is_a_failure(http: HttpClient, authority: trustme.CA) -> None:
+def test_http2_body_shorter_than_its_length_fails(http: HttpClient, authority: trustme.CA) -> None:
+    """A partial body is not returned."""
+
     def respond(server: Http2Server, request: Request) -> None:
         server.send(request, b"short", 200, ("content-length", "100"))
 
@@ -150,10 +164,8 @@ def test_a_body_shorter_than_its_length_is_a_failure(http: HttpClient, authority
 
 
 @pytest.mark.parametrize(("method", "sent"), [("GET", 2), ("POST", 1)])
-def test_a_connection_that_the_server_gives_up_upon_the_request(
-    http: HttpClient, authority: trustme.CA, method: str, sent: int
-) -> None:
-    """Without a word of whether it was carried out: an idempotent request is sent again, another is not."""
+def test_http2_close_at_the_request(http: HttpClient, authority: trustme.CA, method: str, sent: int) -> None:
+    """It is not known whether the request was carried out: an idempotent one is sent again, another is not."""
 
     def respond(server: Http2Server, request: Request) -> None:
         if len(server.seen) == 2:
@@ -170,9 +182,9 @@ def test_a_connection_that_the_server_gives_up_upon_the_request(
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_kept_connection_that_the_server_has_taken_leave_of_is_replaced(
-    http: HttpClient, authority: trustme.CA, method: str
-) -> None:
+def test_http2_connection_after_goaway_is_replaced(http: HttpClient, authority: trustme.CA, method: str) -> None:
+    """The server has sent GOAWAY on the idle connection."""
+
     def respond(server: Http2Server, request: Request) -> None:
         server.send(request)
         server.leave()
@@ -183,7 +195,8 @@ def test_a_kept_connection_that_the_server_has_taken_leave_of_is_replaced(
             assert (server.connections, len(server.seen)) == (expected, expected)
 
 
-def test_the_deadline_holds(http: HttpClient, authority: trustme.CA) -> None:
+def test_http2_deadline_holds(http: HttpClient, authority: trustme.CA) -> None:
+    """The call ends at its deadline."""
     with Http2Server(lambda server, request: None, authority) as server:
         assert http.get(server.url, timeout=0.2) is None
         assert failure(http).kind == "timeout"

@@ -1,4 +1,4 @@
-"""The transport curl in a process: threads, forks, signals, slow name servers, and the end."""
+"""The transport curl and the process: threads, forks, signals, slow name servers, the end of the program."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 
 @needs_fork
-def test_a_fork_leaves_the_parents_connections_alone(httpbin: str, httpbin_https: Any) -> None:
-    """Both sides go on with the same client at the same time, the child with many threads, and end as programs do."""
+def test_fork_keeps_the_parents_connections(httpbin: str, httpbin_https: Any) -> None:
+    """Parent and child use the same client at the same time, in threads."""
     script = """
         http = make(ca_file=Path(sys.argv[3]))
 
@@ -110,7 +110,8 @@ def test_a_fork_leaves_the_parents_connections_alone(httpbin: str, httpbin_https
 
 
 @needs_fork
-def test_a_child_that_only_ends_says_nothing_on_the_parents_connections(httpbin_https: Any) -> None:
+def test_fork_child_sends_nothing_at_its_end(httpbin_https: Any) -> None:
+    """The parent's connections can still be used."""
     script = """
         http = make(ca_file=Path(sys.argv[2]))
         handles = []
@@ -132,7 +133,8 @@ def test_a_child_that_only_ends_says_nothing_on_the_parents_connections(httpbin_
 
 
 @needs_fork
-def test_a_fork_while_other_threads_are_calling(httpbin: str) -> None:
+def test_fork_during_calls_of_other_threads(httpbin: str) -> None:
+    """The child can make calls."""
     script = """
         http = make()
         stop = threading.Event()
@@ -156,7 +158,8 @@ def test_a_fork_while_other_threads_are_calling(httpbin: str) -> None:
     run("import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n" + textwrap.dedent(script), httpbin)
 
 
-def test_a_program_that_closes_nothing_ends_without_complaint(httpbin: str, httpbin_https: Any) -> None:
+def test_program_without_close_ends_quietly(httpbin: str, httpbin_https: Any) -> None:
+    """There are no warnings at the end."""
     script = """
         http = make(ca_file=Path(sys.argv[3]))
         assert http.get(sys.argv[1] + "/get") and http.get(sys.argv[2] + "/get")
@@ -190,7 +193,7 @@ def silent(server: ScriptedServer, connection: socket.socket) -> None:
     ids=["no response", "trickling response", "not reading", "no handshake"],
 )
 def test_ctrl_c_ends_a_call(handler: Callable[[ScriptedServer, socket.socket], None], secure: bool) -> None:
-    """The server would never have finished; over https it does not answer the handshake either."""
+    """The server never completes its response or its TLS handshake."""
     script = """
         http = make(timeout=60)
         print("calling", flush=True)
@@ -221,11 +224,11 @@ def test_ctrl_c_ends_a_call(handler: Callable[[ScriptedServer, socket.socket], N
             assert time.monotonic() - started < 30  # the call would take 60
 
 
-# --- a name server that does not answer ---
+# --- a name server that does not respond ---
 
 
 def can_unshare() -> bool:
-    """Whether a process may have an /etc/resolv.conf of its own here."""
+    """Return whether a process may have its own /etc/resolv.conf here."""
     program = shutil.which("unshare")
     if program is None or sys.platform != "linux":
         return False
@@ -233,8 +236,8 @@ def can_unshare() -> bool:
 
 
 @pytest.mark.skipif(not can_unshare(), reason="needs Linux, the program unshare, and the right to use it")
-def test_a_name_server_that_does_not_answer(tmp_path: Path) -> None:
-    """getaddrinfo would take 30 seconds. Neither the call waits for it, nor the next, nor the end of the program."""
+def test_silent_name_server_times_out(tmp_path: Path) -> None:
+    """getaddrinfo would take 30 seconds; neither the calls nor the end of the program wait for it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as name_server:
         try:
             name_server.bind(("127.0.0.77", 53))

@@ -1,4 +1,4 @@
-"""The transport curl: chosen by name, requests as they were meant, its handles, and whom it trusts."""
+"""The transport curl: selection, requests, handles and trusted authorities."""
 
 from __future__ import annotations
 
@@ -51,11 +51,12 @@ def pool_of(http: HttpClient) -> ConnectionPool[Handle]:
     return transport._pool
 
 
-# --- being chosen ---
+# --- selection ---
 
 
 @pytest.mark.parametrize("name", ["curl", "pycurl"])
-def test_one_setting_chooses_it(isolated: Path, httpbin: str, name: str) -> None:
+def test_transport_curl_is_selected_by_name(isolated: Path, httpbin: str, name: str) -> None:
+    """``curl`` and ``pycurl`` select it."""
     with zCLI({"deployment": "Testing", "http": {"transport": name}}) as z:
         found = z.comm.http_get(f"{httpbin}/get", params={"a": "b"})
         assert found is not None, z.comm.http.last_failure
@@ -63,7 +64,8 @@ def test_one_setting_chooses_it(isolated: Path, httpbin: str, name: str) -> None
         assert isinstance(z.comm.http._transport._transport, CurlTransport)
 
 
-def test_without_pycurl_the_error_has_the_command(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pycurl_error_has_the_command(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command installs the package."""
     monkeypatch.setitem(sys.modules, "pycurl", None)
     with (
         pytest.raises(ConfigError, match=r"pip install 'pycurl>=7\.48'"),
@@ -72,7 +74,8 @@ def test_without_pycurl_the_error_has_the_command(isolated: Path, monkeypatch: p
         z.comm.http_get("http://127.0.0.1:9/")
 
 
-def test_a_libcurl_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_libcurl_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program does not start."""
     monkeypatch.setattr(pycurl, "version_info", lambda: (11, "7.88.1", 0x075801, "Linux"))
     with pytest.raises(ConfigError, match=r"needs libcurl 8\.4 or later, and this pycurl has 7\.88\.1: pip install"):
         CurlTransport(Http())
@@ -81,8 +84,8 @@ def test_a_libcurl_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -
 # --- what is sent ---
 
 
-def test_one_handle_sends_requests_of_every_kind_in_turn(http: HttpClient) -> None:
-    """What one request needed is not left behind for the next."""
+def test_handle_sends_requests_of_every_kind(http: HttpClient) -> None:
+    """Options of one request do not remain for the next."""
     kinds: list[tuple[str, Any]] = [
         ("GET", None),
         ("POST", b"post"),
@@ -116,9 +119,10 @@ def test_one_handle_sends_requests_of_every_kind_in_turn(http: HttpClient) -> No
         assert head.endswith(b"6\r\nchunks\r\n0\r\n\r\n" if method == "PUT" else body or b"\r\n\r\n")
 
 
-def test_what_the_users_files_and_the_environment_say_to_libcurl_is_not_heard(
+def test_libcurl_files_and_variables_are_ignored(
     make_curl: Callable[..., HttpClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Only the configuration of zCLI counts."""
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login user password hidden\n")
     (tmp_path / ".curlrc").write_text('header = "X-Rc: yes"\n')
     http = make_curl(trust_env=False)
@@ -133,7 +137,8 @@ def test_what_the_users_files_and_the_environment_say_to_libcurl_is_not_heard(
 # --- what comes back ---
 
 
-def test_an_upgrade_is_an_answer_and_what_follows_is_nobodys(http: HttpClient) -> None:
+def test_upgrade_response_ends_the_connection(http: HttpClient) -> None:
+    """A 101 is the response, and the data after it is dropped."""
     upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x-own\r\n\r\nanother protocol"
     with ScriptedServer(responding(upgrade)) as server:
         for expected in (1, 2):
@@ -143,8 +148,8 @@ def test_an_upgrade_is_an_answer_and_what_follows_is_nobodys(http: HttpClient) -
             assert server.connections == expected
 
 
-def test_a_trailer_that_is_none_is_refused(http: HttpClient) -> None:
-    """As libcurl reads it, "0x2" is a chunk of size 0, and the chunk behind it a trailer."""
+def test_invalid_trailer_is_refused(http: HttpClient) -> None:
+    """libcurl reads "0x2" as a chunk of size 0, and the chunk after it as a trailer."""
     raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n%s\r\n\r\n"
     with ScriptedServer(responding(raw % b"X-Field: trailer", raw % b"no trailer")) as server:
         found = http.get(server.url)
@@ -161,7 +166,8 @@ def test_a_trailer_that_is_none_is_refused(http: HttpClient) -> None:
 # --- handles ---
 
 
-def test_an_idle_handle_holds_no_body(http: HttpClient) -> None:
+def test_idle_handle_holds_no_body(http: HttpClient) -> None:
+    """The memory of a large body is released."""
     body = b"x" * 1_000_000
     before = sys.getrefcount(body)
     large = b"y" * 1_000_000
@@ -175,7 +181,8 @@ def test_an_idle_handle_holds_no_body(http: HttpClient) -> None:
     assert sys.getrefcount(body) == before
 
 
-def test_idle_handles_are_bounded_and_grow_old(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_handles_are_bounded_in_number_and_age(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool closes surplus and old handles."""
     with ScriptedServer(responding(response())) as server, contextlib.ExitStack() as stack:
         assert http.get(server.url)
         pool = pool_of(http)
@@ -191,7 +198,8 @@ def test_idle_handles_are_bounded_and_grow_old(http: HttpClient, monkeypatch: py
         assert other.connections == 2
 
 
-def test_a_transport_that_nobody_closes_is_closed_when_it_goes(httpbin: str) -> None:
+def test_unreferenced_transport_is_closed(httpbin: str) -> None:
+    """The program may not call close()."""
     import logging
 
     with ScriptedServer(responding(response())) as server:
@@ -202,8 +210,8 @@ def test_a_transport_that_nobody_closes_is_closed_when_it_goes(httpbin: str) -> 
         wait_until(lambda: server.closed == 1)
 
 
-def test_a_connection_to_itself_is_none(http: HttpClient) -> None:
-    """Both ends of a connection to a free local port can be the same socket; the request would be its own answer."""
+def test_self_connection_is_refused(http: HttpClient) -> None:
+    """A connection to a free local port can be connected to itself, and the request would be its own response."""
     handle = Handle(PoolKey("http", "127.0.0.1", closed_port(), None), TlsOptions(Http()), 100)
     try:
         assert handle._on_request("127.0.0.1", "127.0.0.1", 50000, 50000) == pycurl.PREREQFUNC_ABORT
@@ -215,10 +223,10 @@ def test_a_connection_to_itself_is_none(http: HttpClient) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
 @pytest.mark.parametrize("callback", ["_watch", "_on_connect", "_on_request"])
-def test_signal_within_a_callback_comes_out(
+def test_signal_within_a_callback_is_raised(
     http: HttpClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], callback: str
 ) -> None:
-    """What is raised in a callback goes no further than pycurl, which prints it."""
+    """pycurl prints and drops an exception that leaves a callback."""
     owner: Any = Driver if callback == "_watch" else Handle
     error = TimeoutError("mine")
 
@@ -247,8 +255,8 @@ def test_signal_within_a_callback_comes_out(
         (pycurl.E_RECV_ERROR, True, "reset"),
     ],
 )
-def test_classify_etimedout_is_not_the_deadline(code: int, was_asked: bool, kind: str) -> None:
-    """The system gives up, maybe long before the deadline of the call; libcurl uses one number for both."""
+def test_failure_of_etimedout_is_not_the_deadline(code: int, was_asked: bool, kind: str) -> None:
+    """libcurl uses one number for the timeout of the system and for the deadline."""
     key = PoolKey("http", "host.example", 80, None)
     doing = "reading the body" if was_asked else "connecting to host.example:80"
     trouble = CurlError(code, "failed", errno.ETIMEDOUT, doing, was_asked, False, False, "")
@@ -257,13 +265,13 @@ def test_classify_etimedout_is_not_the_deadline(code: int, was_asked: bool, kind
     assert failure_of(trouble._replace(code=pycurl.E_OPERATION_TIMEDOUT, errno=0), key).kind == "timeout"
 
 
-def test_the_zone_of_an_address_is_for_this_machine_only() -> None:
+def test_zone_of_an_address_is_not_sent() -> None:
+    """It has a meaning on this machine only."""
     assert url_of(PoolKey("http", "fe80::1%eth0", 80, None)) == "http://[fe80::1%25eth0]:80/"
 
 
-def test_waiting_by_select_where_there_is_no_poll(
-    make_curl: Callable[..., HttpClient], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_select_replaces_a_missing_poll(make_curl: Callable[..., HttpClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no poll."""
     monkeypatch.setattr(zcli_pycurl.driver, "new_poll", SelectPoll)
     http = make_curl()
     with ScriptedServer(responding(response())) as server:
@@ -282,8 +290,8 @@ def test_waiting_by_select_where_there_is_no_poll(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="numbers of sockets are another matter there")
-def test_sockets_may_have_large_numbers(http: HttpClient) -> None:
-    """select(2) knows none above 1023."""
+def test_large_socket_numbers_are_accepted(http: HttpClient) -> None:
+    """select(2) is limited to 1023."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -302,7 +310,7 @@ def test_sockets_may_have_large_numbers(http: HttpClient) -> None:
         http.close()
 
 
-# --- whom to trust ---
+# --- trusted authorities ---
 
 
 @pytest.fixture
@@ -314,12 +322,12 @@ def secure_server() -> Iterator[tuple[ScriptedServer, trustme.CA]]:
         yield server, authority
 
 
-on_linux = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the system's store is no file there")
+on_linux = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="its authorities are not in files")
 
 
 @pytest.fixture
 def no_authorities(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A system whose authorities are nowhere; the folder is one to put them in."""
+    """A system without authorities; the fixture is a folder to put some in."""
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
     nothing = ssl.DefaultVerifyPaths(None, None, "SSL_CERT_FILE", "", "SSL_CERT_DIR", "")
@@ -330,9 +338,8 @@ def no_authorities(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @on_linux
-def test_where_no_authorities_are_found_the_setting_is_named_and_http_works(
-    http: HttpClient, no_authorities: Path, httpbin: str
-) -> None:
+def test_missing_authorities_name_the_setting(http: HttpClient, no_authorities: Path, httpbin: str) -> None:
+    """Calls over http:// still work."""
     assert http.get("https://127.0.0.1:9/") is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "tls"
@@ -342,13 +349,14 @@ def test_where_no_authorities_are_found_the_setting_is_named_and_http_works(
 
 @on_linux
 @pytest.mark.parametrize("place", ["file", "folder", "SSL_CERT_FILE"])
-def test_the_systems_authorities_are_trusted(
+def test_system_authorities_are_trusted(
     http: HttpClient,
     no_authorities: Path,
     monkeypatch: pytest.MonkeyPatch,
     secure_server: tuple[ScriptedServer, trustme.CA],
     place: str,
 ) -> None:
+    """They are used if ``http.ca_file`` is not set."""
     server, authority = secure_server
     pem = authority.cert_pem.bytes()
     if place == "SSL_CERT_FILE":
@@ -366,7 +374,7 @@ def test_the_systems_authorities_are_trusted(
 
 
 def subject_hash(folder: Path, pem: bytes) -> str:
-    """The name that OpenSSL looks an authority up by."""
+    """Return the file name by which OpenSSL looks up an authority."""
     import shutil
     import subprocess
 
@@ -378,7 +386,8 @@ def subject_hash(folder: Path, pem: bytes) -> str:
     return subprocess.run(arguments, capture_output=True, check=True, text=True).stdout.strip()
 
 
-def test_other_systems_are_asked_through_their_own_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_native_authorities_of_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows and macOS have an interface of their own."""
     monkeypatch.setattr(sys, "platform", "win32")
     assert system_authorities() == [(pycurl.SSL_OPTIONS, pycurl.SSLOPT_NATIVE_CA)]
 
@@ -386,10 +395,10 @@ def test_other_systems_are_asked_through_their_own_interface(monkeypatch: pytest
 # --- certificates ---
 
 
-def test_a_distributions_authorities_are_not_trusted_beside_ca_file(
+def test_ca_file_replaces_built_in_authorities(
     make_curl: Callable[..., HttpClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Debian's libcurl has a folder of authorities as its default, which ``http.ca_file`` has to replace."""
+    """Debian's libcurl has a folder of authorities as its default, which ``http.ca_file`` must replace."""
     system, own = trustme.CA(), trustme.CA()
     folder = tmp_path / "system"
     folder.mkdir()
@@ -418,8 +427,8 @@ def test_a_distributions_authorities_are_not_trusted_beside_ca_file(
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
-def test_certificate_is_looked_at_on_every_connection(tmp_path: Path, version: str) -> None:
-    """A handle that connects again does a whole handshake: a resumed one would show no certificate."""
+def test_certificate_is_checked_on_every_connection(tmp_path: Path, version: str) -> None:
+    """A new connection has a full handshake, because a resumed one would have no certificate."""
     (tmp_path / "ca.pem").write_text(certificates.AUTHORITY)
     tls = certificates.server_tls()
     tls.maximum_version = ssl.TLSVersion[version]
@@ -454,7 +463,7 @@ def test_certificate_is_looked_at_on_every_connection(tmp_path: Path, version: s
     ids=["names and addresses", "name", "none", "e-mail address", "cut", "empty"],
 )
 def test_names_hosts_finds_names_and_addresses(certificate: str, found: bool) -> None:
-    """In subjectAltName only; what cannot be read names no host."""
+    """Only subjectAltName counts; an unreadable certificate has no hosts."""
     assert names_hosts(certificate) is found
 
 

@@ -1,4 +1,4 @@
-"""Connections: shared by threads, kept alive, replaced when stale, left alone after a fork, closed in the end."""
+"""Kept connections of the transport urllib3: forks, age, number, and the end of the program."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open sockets in /proc")
 
 
-def test_a_fork_leaves_the_parents_connections_alone(httpbin: str, httpbin_https: Any) -> None:
-    """In a process of its own: it forks, and both sides go on with the same client at the same time, in threads."""
+def test_fork_keeps_the_parents_connections(httpbin: str, httpbin_https: Any) -> None:
+    """Parent and child use the same client at the same time, in threads."""
     script = """
         import logging, os, sys
         from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +83,8 @@ def run(script: str, *arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_a_program_that_closes_nothing_leaves_no_socket_behind(httpbin: str, httpbin_https: Any) -> None:
+def test_program_without_close_leaves_no_socket(httpbin: str, httpbin_https: Any) -> None:
+    """The transport closes its connections at the end of the program."""
     script = """
         import logging, sys
         from pathlib import Path
@@ -99,9 +100,8 @@ def test_a_program_that_closes_nothing_leaves_no_socket_behind(httpbin: str, htt
     run(script, httpbin, httpbin_https.url, str(httpbin_https.ca_file))
 
 
-def test_a_connection_that_was_idle_for_long_is_not_used_again(
-    http: HttpClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_idle_connection_is_not_used_again(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Routers may have dropped it."""
     from zcli_core.http.parts import transport
 
     monkeypatch.setattr(transport, "LONGEST_IDLE", 0.0)
@@ -112,7 +112,8 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 
 
 @needs_proc
-def test_connections_to_many_places_do_not_pile_up(make_http: Callable[..., HttpClient]) -> None:
+def test_connections_to_many_sites_are_bounded(make_http: Callable[..., HttpClient]) -> None:
+    """The pool has a limit for all sites together."""
     from contextlib import ExitStack
 
     from zcli_core.http.parts.transport import ConnectionPool

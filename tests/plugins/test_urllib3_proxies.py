@@ -1,4 +1,4 @@
-"""Proxies that speak TLS themselves. What holds for every transport is in the contract suite."""
+"""Proxies over TLS with the transport urllib3. The contract suite tests what holds for every transport."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def pump(one: socket.socket, other: socket.socket) -> None:
 
 @pytest.fixture
 def proxied(make_http: Callable[..., HttpClient], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sets a proxy variable; ``make_http`` comes first, for it clears them."""
+    """Sets a proxy variable. ``make_http`` comes first, because it removes these variables."""
     return monkeypatch.setenv
 
 
@@ -71,7 +71,7 @@ def failed(http: HttpClient, kind: str, why: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_may_speak_tls_itself(
+def test_proxy_over_tls_is_used(
     make_http: Callable[..., HttpClient],
     local_httpbin: Any,
     proxied: Any,
@@ -80,6 +80,7 @@ def test_a_proxy_may_speak_tls_itself(
     httpbin_https: Any,
     scheme: str,
 ) -> None:
+    """The connection to the proxy is encrypted too."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -97,7 +98,8 @@ def test_a_proxy_may_speak_tls_itself(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_whose_certificate_is_not_accepted_is_named(http: HttpClient, proxied: Any, scheme: str) -> None:
+def test_proxy_with_invalid_certificate_is_named(http: HttpClient, proxied: Any, scheme: str) -> None:
+    """The failure names the proxy, not the server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     with ScriptedServer(proxy, context) as server:

@@ -1,4 +1,4 @@
-"""Reading responses with urllib3: what the contract suite leaves to each transport."""
+"""Reading responses with the transport urllib3, as far as transports may differ."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from zcli_core.testing.http.peer import ScriptedServer, responding
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_protocol_failure_names_the_cause(http: HttpClient, raw: bytes, why: str) -> None:
-    """That each of these is a failure is tested by the suite."""
+    """The contract suite tests that each of these fails."""
     with ScriptedServer(responding(raw, keep_open=False)) as server:
         assert http.get(server.url) is None
     assert http.last_failure is not None
@@ -38,7 +38,7 @@ def test_protocol_failure_names_the_cause(http: HttpClient, raw: bytes, why: str
     assert why in http.last_failure.message
 
 
-def test_chunk_extension_too_long_is_not_read_on(http: HttpClient) -> None:
+def test_chunk_extension_too_long_fails(http: HttpClient) -> None:
     """The call ends as soon as the line is too long."""
     sent, most = 0, 100_000_000
 
@@ -46,7 +46,7 @@ def test_chunk_extension_too_long_is_not_read_on(http: HttpClient) -> None:
         nonlocal sent
         server.read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n;" + b"x" * 100_000 + b"\r\n")
-        while sent < most:  # of which the client takes what the system's buffers hold
+        while sent < most:  # the client reads no more than the buffers of the system hold
             sent += connection.send(bytes(65536))
 
     with ScriptedServer(handle) as server:
@@ -57,8 +57,8 @@ def test_chunk_extension_too_long_is_not_read_on(http: HttpClient) -> None:
     assert sent < most
 
 
-def test_chunk_line_too_long_is_invalid_in_one_piece(http: HttpClient) -> None:
-    """The limit holds for a line that is received with its end as well."""
+def test_chunk_line_too_long_fails_in_one_piece(http: HttpClient) -> None:
+    """The limit also holds for a line that is received with its end."""
     raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     short, long = (raw + b"2;" + b"x" * size + b"\r\nok\r\n0\r\n\r\n" for size in (60_000, 70_000))
     with ScriptedServer(responding(short)) as server:
@@ -79,7 +79,7 @@ def test_slow_resolver_times_out(http: HttpClient) -> None:
 
 
 def test_request_with_a_line_break_is_not_sent(http: HttpClient) -> None:
-    """Header fields that were not checked cannot bring in a request of their own."""
+    """An unchecked header field cannot add another request."""
     with ScriptedServer(responding(b"HTTP/1.1 200 OK\r\n\r\n")) as server:
         request = HttpRequest("GET", Url("http", "127.0.0.1", server.port, "/"), Headers([("X", "1\r\nY: 2")]))
         transport = Urllib3Transport(Http())

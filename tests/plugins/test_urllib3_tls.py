@@ -1,4 +1,4 @@
-"""TLS: who is trusted, who is not, and what a configuration that cannot work says."""
+"""TLS of the transport urllib3: authorities, messages, and the end of a connection."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def refused(http: HttpClient, server: ScriptedServer, why: str) -> None:
     assert server.requests == []
 
 
-def test_https_to_a_port_that_speaks_http_is_explained(http: HttpClient, httpbin: str) -> None:
+def test_https_to_an_http_port_is_explained(http: HttpClient, httpbin: str) -> None:
+    """The message asks whether it is an http:// address."""
     assert http.get(httpbin.replace("http:", "https:")) is None
     assert http.last_failure is not None
     assert http.last_failure.kind == "tls"
@@ -55,13 +56,14 @@ def test_https_to_a_port_that_speaks_http_is_explained(http: HttpClient, httpbin
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the system's store is not a file there")
 @pytest.mark.parametrize("openssl_knows", [True, False], ids=["openssl", "truststore"])
-def test_the_systems_authorities_are_trusted(
+def test_system_authorities_are_trusted(
     http: HttpClient,
     authority: trustme.CA,
     ca_file: Path,
     monkeypatch: pytest.MonkeyPatch,
     openssl_knows: bool,
 ) -> None:
+    """They are used if ``http.ca_file`` is not set."""
     import zcli_urllib3.tls
 
     if not openssl_knows:
@@ -77,7 +79,7 @@ def test_the_systems_authorities_are_trusted(
 
 
 class LenientContext(ssl.SSLContext):
-    """A context as Debian 12's Python makes it: the end of a TLS connection may be missing."""
+    """A context as in Python of Debian 12: a TLS connection may end without a close_notify."""
 
     def __new__(cls, protocol: int) -> LenientContext:
         made = super().__new__(cls, protocol)
@@ -86,10 +88,10 @@ class LenientContext(ssl.SSLContext):
 
 
 @pytest.mark.skipif(not hasattr(ssl, "OP_IGNORE_UNEXPECTED_EOF"), reason="OpenSSL before 3.0")
-def test_tls_end_is_required_whatever_the_default(
+def test_close_notify_is_required(
     make_http: Callable[..., HttpClient], authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A body to the end of the connection fails if the connection broke off, on every build of Python."""
+    """A body to the end of the connection fails without it, in every build of Python."""
     monkeypatch.setattr(zcli_core.net.tls, "ssl", SimpleNamespace(**{**vars(ssl), "SSLContext": LenientContext}))
 
     def break_off(server: ScriptedServer, connection: socket.socket) -> None:
@@ -105,10 +107,10 @@ def test_tls_end_is_required_whatever_the_default(
         assert http.last_failure.kind == "reset", http.last_failure
 
 
-def test_rest_of_a_tls_record_is_no_response(
+def test_rest_of_a_tls_record_is_not_a_response(
     make_http: Callable[..., HttpClient], ca_file: Path, authority: trustme.CA
 ) -> None:
-    """What no request asked for is hidden from the socket if it came in one record with the end of a body."""
+    """Surplus data in the same TLS record as the end of a body is not visible on the socket."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
 

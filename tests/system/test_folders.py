@@ -1,4 +1,4 @@
-"""The folders of zCLI: platformdirs is the oracle for what is written out here for speed."""
+"""The folders of zCLI, compared with those of platformdirs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from zcli_core.system import folders
 
-pytestmark = pytest.mark.skipif(not folders._XDG, reason="platformdirs itself answers here")
+pytestmark = pytest.mark.skipif(not folders._XDG, reason="platformdirs itself is used here")
 
 PAIRS = {
     "user_config_path": folders.user_config_folder,
@@ -27,7 +27,7 @@ absolute = st.text(st.sampled_from("ab /.~"), max_size=8).map(lambda text: f"/x{
 
 
 def _with_environment(variables: dict[str, str], name: str) -> tuple[Path | None, Path]:
-    """Our answer and platformdirs' with exactly these of VARIABLES set."""
+    """Return zCLI's result and that of platformdirs with exactly these of VARIABLES set."""
     before = dict(os.environ)
     try:
         for variable in VARIABLES:
@@ -42,37 +42,37 @@ def _with_environment(variables: dict[str, str], name: str) -> tuple[Path | None
 
 @pytest.mark.parametrize("name", PAIRS)
 @given(variables=st.fixed_dictionaries({}, optional=dict.fromkeys(VARIABLES, absolute)))
-def test_with_any_variables_set_our_folder_is_platformdirs(name: str, variables: dict[str, str]) -> None:
-    """None of them, some, all; with spaces, dots and tildes in them."""
+def test_folders_equal_those_of_platformdirs(name: str, variables: dict[str, str]) -> None:
+    """None, some or all variables are set; they have spaces, dots and tildes."""
     ours, oracle = _with_environment(variables, name)
     assert ours == oracle
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_an_empty_variable_is_as_none(name: str) -> None:
-    """As the specification has it."""
+def test_empty_variable_is_ignored(name: str) -> None:
+    """The specification says so."""
     ours, oracle = _with_environment({"HOME": "/h", **dict.fromkeys(VARIABLES[1:], "")}, name)
     assert ours == oracle
 
 
 @pytest.mark.parametrize("path", ["/a:/b", ":/a", "relative:/a"])
-def test_site_folders_are_a_list_and_relative_ones_are_left_out(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first is the most important."""
+def test_site_folders_skip_relative_paths(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first folder is the most important."""
     monkeypatch.setenv("XDG_CONFIG_DIRS", path)
     assert folders.site_config_folders() == [f"/{name}/zcli" for name in "ab" if f"/{name}" in path]
 
 
 @pytest.mark.parametrize("relative", ["relative", "./x", "~/x"])
-def test_a_relative_path_is_ignored(relative: str) -> None:
-    """As the specification demands; it would be another folder in each working directory."""
+def test_relative_path_is_ignored(relative: str) -> None:
+    """The specification says so: it would be another folder in each working directory."""
     for variable, name in (("XDG_CONFIG_HOME", "user_config_path"), ("XDG_STATE_HOME", "user_log_path")):
         ours, _ = _with_environment({"HOME": "/h", variable: relative}, name)
         assert ours is not None
         assert ours.is_relative_to("/h")
 
 
-def test_without_home_the_password_database_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So do shells."""
+def test_home_comes_from_the_password_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOME is not set."""
     import pwd
 
     home = pwd.getpwuid(os.getuid()).pw_dir
@@ -86,7 +86,7 @@ def test_without_home_the_password_database_knows(monkeypatch: pytest.MonkeyPatc
         os.environ.update(before)
 
 
-def test_the_platforms_own_folders_are_asked_for_elsewhere() -> None:
-    """On macOS and Windows; here only that the way there works."""
+def test_platformdirs_is_used_on_other_systems() -> None:
+    """On macOS and Windows; the test shows only that it is called."""
     assert folders._platform("user_config_path") == str(platformdirs.user_config_path("zcli", appauthor=False))
     assert sys.platform != "win32"

@@ -1,4 +1,4 @@
-"""What has to be made anew after a fork is made anew, whatever goes wrong with another object."""
+"""Objects are called in the child after a fork, even if another object raises an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zcli_core.system.forks import call_after_fork
 
 
 class Counted:
-    """Notes that it was called."""
+    """Counts its calls."""
 
     called = False
 
@@ -19,7 +19,7 @@ class Counted:
 
 
 class Broken:
-    """Cannot be made anew."""
+    """Raises an error in ``after_fork()``."""
 
     def after_fork(self) -> None:
         raise OSError("too many open files")
@@ -28,7 +28,7 @@ class Broken:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_fork_broken_object_does_not_stop_the_others() -> None:
-    """The status of the child tells how many were called."""
+    """The exit status of the child is the number of calls."""
     things = [Counted() if number % 2 else Broken() for number in range(20)]
     for thing in things:
         call_after_fork(thing)

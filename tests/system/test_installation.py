@@ -1,6 +1,6 @@
-"""Every command ``pip install`` in messages, documents, demos and templates names something that exists.
+"""Every command ``pip install`` in messages, documents, demos and templates names an existing package or file.
 
-Whoever registers a name that we tell users to install could run code on their machines.
+An attacker who registers a name that a message tells users to install could run code on their machines.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _known() -> set[str]:
 
 
 def _commands() -> Iterator[tuple[str, str]]:
-    """Where each command stands, and each thing that it installs."""
+    """Yield the place of each command, and each item that it installs."""
     for place in _PLACES:
         for found in ROOT.glob(place):
             for file in [found] if found.is_file() else sorted(found.rglob("*")):
@@ -68,7 +68,7 @@ def _commands() -> Iterator[tuple[str, str]]:
 
 
 def test_pip_commands_name_known_packages_or_files() -> None:
-    """A dependency of ours, a folder, a file, or a part that code fills in."""
+    """A known item is a dependency, a folder, a file, or a part that code fills in."""
     commands = list(_commands())
     assert len(commands) > 15
     known = _known()
@@ -77,8 +77,8 @@ def test_pip_commands_name_known_packages_or_files() -> None:
         assert is_place or item.startswith("-") or item in _FILLED_IN or _name(item) in known, (where, item)
 
 
-def test_pip_hints_of_plugins_are_requirements_of_extras(isolated: Path) -> None:
-    """What the builtin providers and services tell to install has the bounds of ``pyproject.toml``."""
+def test_pip_hints_of_plugins_match_the_extras(isolated: Path) -> None:
+    """The packages have the bounds of ``pyproject.toml``."""
     host = PluginHost()
     assemble(host, {})
     context = make_context()
@@ -107,7 +107,7 @@ def test_pip_hints_of_plugins_are_requirements_of_extras(isolated: Path) -> None
 def test_install_again_names_the_source(
     site: Site, tmp_path: Path, recorded: dict[str, Any] | None, source: str | None
 ) -> None:
-    """A package of another distribution whose source is not recorded came from an index, by its name."""
+    """Without a recorded source, another distribution came from an index, by its name."""
     site.plugin("zcli_other", "", distribution="zcli-other")
     folder = tmp_path / "a b"
     folder.mkdir()
@@ -118,8 +118,8 @@ def test_install_again_names_the_source(
     assert install_again("zcli-other") == f"pip install --force-reinstall {expected}"
 
 
-def test_install_again_never_names_our_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not on an index: the command has the folder, or there is no command."""
+def test_install_again_never_names_zcli_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not on an index, so the command has the folder, or there is no command."""
     import zcli_core.system.installation
 
     assert install_again("zcli-core").startswith("pip install --force-reinstall /")

@@ -1,4 +1,4 @@
-"""Opening files below a folder that another account may change: its links, pipes and second names are refused."""
+"""Opening files below a folder that another account may change: its links, pipes and hard links are refused."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _link(link: Path, target: Path, owner: int = _OTHER) -> Path:
     return link
 
 
-def test_folder_through_links_of_ours_is_opened(tmp_path: Path) -> None:
-    """Relative and absolute links, and one that leads up; missing folders below are made."""
+def test_folder_through_own_links_is_opened(tmp_path: Path) -> None:
+    """Links are relative, absolute, or lead up; missing folders below are made."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "up").symlink_to("../a/b")
     (tmp_path / "link").symlink_to(tmp_path / "a")
@@ -44,8 +44,8 @@ def test_folder_through_links_of_ours_is_opened(tmp_path: Path) -> None:
         os.close(folder)
 
 
-def test_circle_of_links_ends_with_eloop(tmp_path: Path) -> None:
-    """As it does for the system."""
+def test_circle_of_links_is_eloop(tmp_path: Path) -> None:
+    """The error is that of the system."""
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(OSError) as caught:
@@ -53,26 +53,26 @@ def test_circle_of_links_ends_with_eloop(tmp_path: Path) -> None:
     assert caught.value.errno == errno.ELOOP
 
 
-def test_folder_through_their_link_is_refused(theirs: Path, tmp_path: Path) -> None:
-    """Nothing is made behind it; the error names the link and its owner."""
+def test_folder_through_a_foreign_link_is_refused(theirs: Path, tmp_path: Path) -> None:
+    """No folder is made behind the link, and the error names the link and its owner."""
     target = tmp_path / "target"
     target.mkdir()
     _link(theirs / "logs", target)
-    with pytest.raises(ForeignPathError, match=r"is a link that the user nobody \(uid 65534\) controls"):
+    with pytest.raises(ForeignPathError, match=r"is a link that the user \w+ \(uid 65534\) controls"):
         open_folder(theirs / "logs" / "new", 0o755)
     assert list(target.iterdir()) == []
 
 
-def test_our_link_in_their_folder_is_refused(theirs: Path, tmp_path: Path) -> None:
-    """They may have moved it there."""
+def test_own_link_in_a_foreign_folder_is_refused(theirs: Path, tmp_path: Path) -> None:
+    """The other user may have moved it there."""
     _link(theirs / "logs", tmp_path, owner=os.geteuid())
     with pytest.raises(ForeignPathError):
         open_folder(theirs / "logs")
 
 
 @pytest.mark.parametrize(("mode", "refused"), [(0o755, False), (0o777, True), (0o1777, False)])
-def test_folder_only_ours_refuses_one_that_others_write(tmp_path: Path, mode: int, refused: bool) -> None:
-    """In a sticky folder nobody replaces what is ours."""
+def test_folder_only_ours_refuses_a_writable_one(tmp_path: Path, mode: int, refused: bool) -> None:
+    """A sticky folder is accepted, because others cannot replace files in it."""
     open_to_all = tmp_path / "open"
     (open_to_all / "ours").mkdir(parents=True)
     open_to_all.chmod(mode)
@@ -84,10 +84,10 @@ def test_folder_only_ours_refuses_one_that_others_write(tmp_path: Path, mode: in
 
 
 @pytest.mark.parametrize("kind", ["link", "second name", "pipe", "folder"])
-def test_log_file_of_their_making_is_refused(
+def test_log_file_of_another_user_is_refused(
     theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    """The program goes on and says so once; their choice of file is not written."""
+    """The program reports it once and continues; the file is not written."""
     victim = tmp_path / "passwd"
     victim.write_text("root:x:0:0\n")
     folder = theirs
@@ -110,8 +110,8 @@ def test_log_file_of_their_making_is_refused(
     assert capsys.readouterr().err.count("cannot be written") == 1
 
 
-def test_log_in_their_folder_is_written_and_rotated(theirs: Path) -> None:
-    """Root in a container whose project folder is mounted has its log there."""
+def test_log_in_a_foreign_folder_is_written(theirs: Path) -> None:
+    """Root in a container has its log in a mounted folder of another user."""
     log = ApplicationLog("t", "PROD", "Testing", theirs / "logs", max_bytes=1000)
     for _ in range(30):
         log.logger.info("x" * 60)
@@ -119,8 +119,8 @@ def test_log_in_their_folder_is_written_and_rotated(theirs: Path) -> None:
     assert {"t.log", "t.log.1"} <= {file.name for file in (theirs / "logs").iterdir()}
 
 
-def test_their_own_file_is_appended_to(theirs: Path) -> None:
-    """It holds nothing of ours."""
+def test_foreign_file_is_appended_to(theirs: Path) -> None:
+    """A file of another user is not a file of this user."""
     file = theirs / "t.log"
     file.write_text("theirs\n")
     os.chown(file, _OTHER, _OTHER)
@@ -130,8 +130,8 @@ def test_their_own_file_is_appended_to(theirs: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda at: at.parent / "other.log", lambda at: Path("sub/other.log")])
-def test_log_through_a_link_of_ours_is_written(tmp_path: Path, make: Callable[[Path], Path]) -> None:
-    """To a file that is not there yet, in a folder that is not there yet."""
+def test_log_through_an_own_link_is_written(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    """The link leads to a file in a folder that do not exist yet."""
     link = tmp_path / "t.log"
     target = make(link)
     link.symlink_to(target)
@@ -140,15 +140,15 @@ def test_log_through_a_link_of_ours_is_written(tmp_path: Path, make: Callable[[P
     assert (tmp_path / target).read_text() == "x"
 
 
-def test_standard_output_is_appended_to(capfd: pytest.CaptureFixture[str]) -> None:
-    """Images link log files to /dev/stdout."""
+def test_log_to_standard_output_is_written(capfd: pytest.CaptureFixture[str]) -> None:
+    """Container images link log files to /dev/stdout."""
     with open(open_to_append("/dev/stdout"), "a") as stream:
         stream.write("line")
     assert capfd.readouterr().out == "line"
 
 
-def test_private_file_is_ours_alone_and_no_link(tmp_path: Path) -> None:
-    """A file that was readable before is not afterwards."""
+def test_private_file_has_mode_600_and_is_no_link(tmp_path: Path) -> None:
+    """A file that others could read before is private afterwards."""
     file = tmp_path / "lock"
     file.touch(0o644)
     os.close(open_private(file))

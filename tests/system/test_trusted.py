@@ -1,4 +1,4 @@
-"""Which files and folders are trusted: by owner, and by who may write them."""
+"""Which files and folders are trusted, by their owner and their mode."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def accounts(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.usefixtures("accounts")
 def test_owner_and_mode_decide_trust(status: Any, reason: str | None) -> None:
-    """The reason names the owner and who else may write."""
+    """The reason names the owner and who else may write the file."""
     assert why_untrusted(status, {0, ME}) == reason
 
 
 @pytest.mark.usefixtures("accounts")
 def test_private_group_with_another_member_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second account may have the group as its own, and the group's list of members does not say so."""
+    """Another account may have it as its primary group, which the list of members does not show."""
     intruder = SimpleNamespace(pw_name="intruder", pw_uid=5, pw_gid=ME)
     everybody = [*pwd.getpwall(), intruder]
     monkeypatch.setattr(pwd, "getpwall", lambda: everybody)
@@ -77,7 +77,7 @@ def test_group_without_an_account_is_private_by_number() -> None:
 
 
 def test_script_owner_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever owns the script could change the script."""
+    """The owner could change the script."""
     script = tmp_path / "script.py"
     script.touch()
     monkeypatch.setattr("__main__.__file__", str(script), raising=False)
@@ -93,7 +93,7 @@ def test_script_owner_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_open_trusted_reads_own_file(tmp_path: Path) -> None:
-    """Through a link too; what is not there is an OSError, as is a folder."""
+    """Also through a link; a missing file or a folder is an OSError."""
     (tmp_path / "a").write_text("text")
     (tmp_path / "link").symlink_to("a")
     for name in ("a", "link"):
@@ -107,7 +107,7 @@ def test_open_trusted_reads_own_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["file", "folder", "target"])
 def test_open_trusted_writable_part_is_refused(tmp_path: Path, part: str) -> None:
-    """The file, its folder and the file that a link names must not be for others to write."""
+    """Others must not write the file, its folder or the target of a link."""
     folder, target = tmp_path / "folder", tmp_path / "target"
     folder.mkdir()
     target.touch()
@@ -117,11 +117,11 @@ def test_open_trusted_writable_part_is_refused(tmp_path: Path, part: str) -> Non
     {"file": file, "folder": folder, "target": target}[part].chmod(0o777)
     with pytest.raises(UntrustedError, match=r"but every user may write it$"):
         open_trusted(folder / "link" if part == "target" else file)
-    with pytest.raises(FileNotFoundError):  # nothing is there, so nobody is distrusted
+    with pytest.raises(FileNotFoundError):  # there is no file to distrust
         open_trusted(folder / "missing")
 
 
-def test_open_trusted_strangers_pipe_does_not_wait(tmp_path: Path) -> None:
+def test_open_trusted_foreign_pipe_does_not_block(tmp_path: Path) -> None:
     """Its owner might never write to it."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "pipe").chmod(0o666)
@@ -131,7 +131,7 @@ def test_open_trusted_strangers_pipe_does_not_wait(tmp_path: Path) -> None:
 
 @as_root
 def test_open_trusted_names_the_other_owner(tmp_path: Path) -> None:
-    """Of the file, or of the folder."""
+    """It is the owner of the file or of the folder."""
     file = tmp_path / "a"
     file.touch()
     os.chown(file, STRANGER, STRANGER)
@@ -144,8 +144,8 @@ def test_open_trusted_names_the_other_owner(tmp_path: Path) -> None:
         open_trusted(file)
 
 
-def test_check_below_looks_at_every_folder(tmp_path: Path) -> None:
-    """From the base to the file; a folder in between could be replaced as a whole."""
+def test_check_below_checks_every_folder(tmp_path: Path) -> None:
+    """A folder between the base and the file could be replaced."""
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
     (inner / "file").touch()

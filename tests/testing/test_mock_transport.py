@@ -104,7 +104,9 @@ def test_too_few_responses_end_the_test(z: zCLI) -> None:
     """A call that the test did not expect must not look like a failed one."""
     mock = MockTransport([make_response()]).install(z)
     assert z.comm.http_get(URL)
-    with pytest.raises(MockTransportError, match=r"no response left for DELETE https://api\.example/: 1 were given"):
+    with pytest.raises(
+        MockTransportError, match=r"no response is left for DELETE https://api\.example/: the test gave 1"
+    ):
         z.comm.http_delete("https://api.example/")
     assert len(mock.requests) == 2
 

@@ -7,7 +7,6 @@ from enum import Enum
 from typing import Any
 
 from zcli_core.http.contract import Body, Headers, check_header
-from zcli_core.http.streamed_body import StreamedBody
 from zcli_core.http.values import pairs_of, plain_text
 
 #: What may be given as ``headers``. A value may be str, bytes or int; None leaves out a header that zCLI would send.
@@ -80,5 +79,3 @@ def describe_body(fields: Headers, body: Body) -> None:
             fields.add("Content-Length", str(length))
     elif not (announced.isascii() and announced.isdigit()) or length not in (None, int(announced)):
         raise ValueError(f"Content-Length is {announced}, but the body has {length} bytes")
-    elif isinstance(body, StreamedBody):
-        body.length = int(announced)

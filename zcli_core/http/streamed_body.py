@@ -90,24 +90,10 @@ class StreamedBody:
         if self._used and not self.repeatable:
             raise TransportFailure("unrepeatable_body", "the body was already sent and can be read only once")
         self._used = True
-        sent = 0
         try:
-            for chunk in self._chunks():
-                sent += len(chunk)
-                self._compare(sent, is_end=False)
-                yield chunk
-            self._compare(sent, is_end=True)
-        except (BodySourceError, TransportFailure):
-            raise
+            yield from self._chunks()
         except Exception as error:
             raise BodySourceError from error
-
-    def _compare(self, sent: int, is_end: bool) -> None:
-        """Raise TransportFailure if the body is longer or shorter than announced: the server would misread it."""
-        if self.length is None or sent == self.length or (sent < self.length and not is_end):
-            return
-        what = f"ended after {sent}" if sent < self.length else "has more"
-        raise TransportFailure("body", f"Content-Length is {self.length}, but the body {what}")
 
     def _chunks(self) -> Iterator[bytes]:
         source = self._source

@@ -1,4 +1,4 @@
-"""An HTTP transport in memory, so that a script is tested without a network.
+"""An HTTP transport in memory, for tests of scripts without a network.
 
 ::
 
@@ -10,8 +10,18 @@
         assert z.comm.http_get("https://weather.example/vienna").json() == {"celsius": 21}
         assert mock.requests[0].url.target == "/vienna"
 
-Everything above the wire is the real client: arguments, redirects, retries, cookies, hooks, ``last_failure`` and the
-log. Neither this module nor a test that uses it needs pytest.
+Only the transport is replaced. Arguments, redirects, retries, cookies, hooks, ``last_failure`` and the log are those of
+the real client. Neither this module nor a test that uses it needs pytest.
+
+To test how a script reacts to failures, give failures instead of responses::
+
+    from zcli_core.http.contract import TransportFailure
+
+    MockTransport([TransportFailure("refused", "the server is down"), make_response(503), make_response()])
+
+To choose the response by the request, give a function::
+
+    MockTransport(lambda request: make_response(404 if request.url.target == "/missing" else 200))
 """
 
 from __future__ import annotations
@@ -24,32 +34,34 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.http.contract import HttpRequest, RawResponse, TransportFailure, check_header
+from zcli_core.http.parts.bodies import BodySource
 
 if TYPE_CHECKING:
     from zcli_core.app import zCLI
 
-#: What a request leads to: a response, or the failure that the transport raises.
+#: The outcome of a request: a response, or the failure that the transport raises.
 Outcome = RawResponse | TransportFailure
 
 _NOT_GIVEN: Any = object()
 
 
 class MockTransportError(BaseException):
-    """The test is wrong: the handler raised an error, returned no response, or too few responses were given.
+    """Raised for a mistake in the test: its function raised an error or returned no response, or no response is left.
 
-    Not an Exception, because the client turns every Exception of a transport into a failed call that returns None. The
-    test would then go on with None and hide the cause.
+    It is not an Exception, because the client turns every Exception of a transport into a failed call. The call would
+    return None, and the test would not show the cause.
     """
 
 
 class MockRequest(HttpRequest):
-    """A request as the transport received it; later changes by the client do not reach it.
+    """A request as the transport received it. Later changes by the client do not change it.
 
-    - ``method``, ``url``, ``headers``: those of :class:`~zcli_core.http.contract.HttpRequest`; Host, which a transport
-      adds, is not among the headers
-    - ``body``: the whole body as bytes, also where the script gave a file or an iterable; ``b""`` without a body
-    - ``deadline``: when the call times out, as a reading of :func:`time.monotonic`
-    - ``max_bytes``: the largest decoded response body, in bytes
+    Attributes:
+        method, url, headers: Those of :class:`~zcli_core.http.contract.HttpRequest`. Headers have no Host, which real
+            transports add.
+        body: The whole body as bytes, also if the script gave a file or an iterable; ``b""`` without a body.
+        deadline: When the call times out, as a reading of :func:`time.monotonic`.
+        max_bytes: The largest decoded response body, in bytes.
     """
 
     __slots__ = ("deadline", "max_bytes")
@@ -57,8 +69,8 @@ class MockRequest(HttpRequest):
     body: bytes
 
     def __init__(self, request: HttpRequest, deadline: float, max_bytes: int) -> None:
-        body = request.body
-        read = b"" if body is None else body if isinstance(body, bytes) else b"".join(body)
+        body = request.body or b""
+        read = body if isinstance(body, bytes) else b"".join(BodySource(request, body))
         super().__init__(request.method, request.url, request.headers.copy(), read)
         self.connect_timeout, self.read_timeout = request.connect_timeout, request.read_timeout
         self.shows_certificate = request.shows_certificate
@@ -66,15 +78,23 @@ class MockRequest(HttpRequest):
         self.max_bytes = max_bytes
 
     def json(self) -> Any:
-        """The body read as JSON. Raises ``json.JSONDecodeError`` if it is not JSON."""
+        """Parse the body as JSON.
+
+        Raises:
+            json.JSONDecodeError: The body is not JSON.
+        """
         return _json.loads(self.body)
 
 
 class MockTransport:
     """An :class:`~zcli_core.http.contract.HttpTransport` whose responses come from a test.
 
-    It keeps the contract where that makes sense without a wire: it fails with ``timeout`` when the deadline has passed
-    and with ``too_large`` for a body above ``max_bytes``, and a response to HEAD has no body.
+    A request fails with ``timeout`` if its deadline has passed, and with ``too_large`` if the body is above
+    ``max_bytes``. A response to HEAD has no body.
+
+    Attributes:
+        requests: The requests received so far, oldest first.
+        closed: Whether the client has closed the transport.
     """
 
     def __init__(
@@ -86,31 +106,34 @@ class MockTransport:
         """Prepare the responses.
 
         Args:
-            responses: a function that is called with each :class:`MockRequest` and returns or raises its outcome; or
-                one outcome for every request; or outcomes in the order of the requests. An outcome is what
-                :func:`make_response` returns, or a :class:`~zcli_core.http.contract.TransportFailure`.
-            content_codings: the content codings that the client names in Accept-Encoding.
+            responses: A function that takes each :class:`MockRequest` and returns or raises its outcome; or one outcome
+                for all requests; or an iterable of outcomes in the order of the requests. An outcome is the result of
+                :func:`make_response`, or a :class:`~zcli_core.http.contract.TransportFailure`.
+            content_codings: The content codings that the client sends in Accept-Encoding.
 
         Raises:
-            TypeError: ``responses`` is none of these.
+            TypeError: ``responses`` has another type.
         """
-        #: The requests received so far, oldest first.
         self.requests: list[MockRequest] = []
-        #: Whether the client has closed the transport.
         self.closed = False
         self.content_codings = content_codings
         self._respond = _handler(responses)
 
     def install(self, z: zCLI) -> MockTransport:
-        """Have all later HTTP requests of a ``zCLI`` object come here; return the transport itself.
+        """Send all later HTTP requests of a ``zCLI`` object to this transport; return the transport.
 
-        Nothing else of the object changes, and no other object.
+        Other ``zCLI`` objects are not affected.
         """
         z.comm.http.use_transport(self)
         return self
 
     def send(self, request: HttpRequest, deadline: float, max_bytes: int) -> RawResponse:
-        """Record the request and return its response, or raise its failure."""
+        """Record a request, and return its response or raise its failure.
+
+        Raises:
+            TransportFailure: The outcome is a failure, the deadline has passed, or the body is too large.
+            MockTransportError: The test has a mistake.
+        """
         _check_deadline(deadline)
         received = MockRequest(request, deadline, max_bytes)
         self.requests.append(received)
@@ -120,7 +143,7 @@ class MockTransport:
             raise
         except Exception as error:
             raise MockTransportError(
-                f"the handler raised {type(error).__name__} for {received.method} {received.url}: {error}"
+                f"the test's function raised {type(error).__name__} for {received.method} {received.url}: {error}"
             ) from error
         _check_deadline(deadline)
         if isinstance(outcome, TransportFailure):
@@ -149,18 +172,18 @@ def make_response(
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
     reason: str | None = None,
 ) -> RawResponse:
-    """A response for :class:`MockTransport`, as ``make_response(404)`` or ``make_response(json={"a": 1})``.
+    """Return a response for :class:`MockTransport`: ``make_response(404)``, ``make_response(json={"a": 1})``.
 
     Args:
-        status: the status code, from 200 to 599.
-        body: the body; str is encoded as UTF-8.
-        json: any value that JSON can hold, as the body instead of ``body``.
-        headers: header fields, as a mapping or as pairs where a name occurs more than once. Content-Type is added for
+        status: The status code, from 200 to 599.
+        body: The body; str is encoded as UTF-8.
+        json: Any value that JSON can hold, used instead of ``body``.
+        headers: Header fields as a mapping, or as pairs if a name occurs more than once. Content-Type is added for
             ``json`` and for a str, unless it is given.
-        reason: the reason phrase; the usual one of the status if not given.
+        reason: The reason phrase; by default the usual one for the status.
 
     Raises:
-        TypeError, ValueError: an argument cannot be used.
+        TypeError, ValueError: An argument is invalid.
     """
     if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
         raise ValueError(f"status must be an integer between 200 and 599, got {status!r}")
@@ -170,7 +193,7 @@ def make_response(
     content_type = None
     if json is not _NOT_GIVEN:
         if body:
-            raise ValueError("a response has one body: give body or json, not both")
+            raise ValueError("a response has only one body: give body or json, not both")
         body, content_type = _json.dumps(json), "application/json"
     elif isinstance(body, str):
         content_type = "text/plain; charset=utf-8"
@@ -200,7 +223,7 @@ def _handler(
             return left.popleft()
         except IndexError:
             raise MockTransportError(
-                f"no response left for {request.method} {request.url}: {given} were given"
+                f"no response is left for {request.method} {request.url}: the test gave {given}"
             ) from None
 
     return next_outcome

@@ -1,4 +1,4 @@
-"""The contract of an HTTP transport (:class:`zcli_core.http.contract.HttpTransport`) as tests.
+"""Tests of the contract of an HTTP transport (:class:`zcli_core.http.contract.HttpTransport`).
 
 ::
 
@@ -8,10 +8,9 @@
     class TestMine(HttpTransportContract):
         transport = zcli_http_transports()[0]
 
-Everything runs on loopback against servers that misbehave on command
-(:class:`~zcli_core.testing.http.peer.ScriptedServer`), with certificates of its own, in about a quarter of a minute.
-Where engines may differ, in whether a body that is cut short is ``protocol`` or ``reset`` for example, either will do;
-the tests say so.
+All tests run on loopback, against servers that misbehave on purpose
+(:class:`~zcli_core.testing.http.peer.ScriptedServer`), in about 15 seconds. Where transports may differ, the tests
+accept both results: for example, a body that is cut short is ``protocol`` or ``reset``.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _PARTS = (
     "signals",
     "tls",
 )
-# Before they are imported, so that a failing assert in them shows its values.
+# Registered before the imports, so that a failing assert in them shows its values.
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from zcli_core.testing.http.connections import ConnectionsContract  # noqa: E402
@@ -61,7 +60,9 @@ class HttpTransportContract(
     ProxiesContract,
     SignalsContract,
 ):
-    """What holds for every HTTP transport. ``transport`` is what is tested: the Provider of the plugin's hook.
+    """The tests of every HTTP transport.
 
-    ``settings`` may hold zSpark for it, as in ``{"mine": {"speed": 3}}``.
+    Attributes:
+        transport: The transport to test: the Provider that the plugin's hook returns.
+        settings: zSpark for it, such as ``{"mine": {"speed": 3}}``.
     """

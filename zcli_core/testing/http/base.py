@@ -1,4 +1,4 @@
-"""What the parts of the HTTP suite share: transports made for a test, and calls that are given up if they hang."""
+"""What the parts of the HTTP suite share: transports made for a test, and calls that fail the test if they hang."""
 
 from __future__ import annotations
 
@@ -28,31 +28,30 @@ from zcli_core.printable import printable
 from zcli_core.testing.certificates import AUTHORITY
 from zcli_core.testing.contract import Contract, Offered, shared_context
 
-#: Seconds that a call has which is to end in time by itself.
+#: The deadline, in seconds, of a call that ends before it.
 ENOUGH = 20.0
-#: Seconds that a call has in which the other side never finishes. On a loaded machine the call may get no further than
-#: connecting, and times out all the same.
+#: The deadline, in seconds, of a call that times out. On a loaded machine it may already time out while connecting.
 SHORT = 0.1
-#: How late a loaded machine may be. What is tested would come a minute late, or never.
+#: How many seconds late a call may end on a loaded machine. A call without a deadline would take a minute or longer.
 GRACE = 8.0
 #: The largest body, in bytes, where it does not matter.
 LARGEST = 16 * 1024 * 1024
 
-#: Stands in the query and the Authorization header of every request that is to fail, and in no message.
-SECRET = "hidden-from-every-message"  # noqa: S105 - it opens nothing
+#: Sent in the query and in Authorization with every request that must fail. No message may contain it.
+SECRET = "hidden-from-every-message"  # noqa: S105 - not a real secret
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 def url_of(address: str) -> Url:
-    """An address as the transport gets it."""
+    """Return the URL of an address in the form that a transport gets."""
     parts = urlsplit(address)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Url(parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], target)
 
 
 class Caller:
-    """Calls a transport as the core does. A call that does not return is reported, not waited for."""
+    """Calls a transport as the core does. If a call does not return, the test fails."""
 
     def __init__(self, transport: HttpTransport) -> None:
         self.transport = transport
@@ -68,25 +67,25 @@ class Caller:
         max_bytes: int = LARGEST,
         shows_certificate: bool = False,
     ) -> RawResponse:
-        """One exchange with ``within`` seconds to its deadline; raises what the transport raises."""
+        """Send one request with ``within`` seconds to its deadline; raise what the transport raises."""
         request = HttpRequest(method, url_of(address), Headers(headers), body)
         request.shows_certificate = shows_certificate
         return self.send_request(request, within, max_bytes)
 
     def send_here(self, address: str, body: Body = None) -> RawResponse:
-        """One exchange in the calling thread, a GET or with a body a PUT. If it does not return, nor does the test."""
+        """Send a GET, or with a body a PUT, in the calling thread. If it does not return, the test does not end."""
         request = HttpRequest("GET" if body is None else "PUT", url_of(address), Headers(), body)
         return self.transport.send(request, time.monotonic() + ENOUGH, LARGEST)
 
     def send_request(self, request: HttpRequest, within: float, max_bytes: int = LARGEST) -> RawResponse:
-        """As :meth:`send`, with the request made."""
+        """Send a request that is made already; see :meth:`send`."""
         outcomes: queue.SimpleQueue[RawResponse | BaseException] = queue.SimpleQueue()
         deadline = time.monotonic() + within
 
         def work() -> None:
             try:
                 outcomes.put(self.transport.send(request, deadline, max_bytes))
-            except BaseException as error:  # noqa: BLE001 - it is raised below
+            except BaseException as error:  # noqa: BLE001 - raised below
                 outcomes.put(error)
 
         threading.Thread(target=work, name="zcli-contract-call", daemon=True).start()
@@ -109,7 +108,7 @@ class Caller:
         within: float = ENOUGH,
         max_bytes: int = LARGEST,
     ) -> TransportFailure:
-        """An exchange that has to fail with one of these kinds, and to say so in one line without secrets."""
+        """Send a request that must fail with one of these kinds, and with a message of one line without secrets."""
         address += f"{'&' if '?' in address else '?'}key={SECRET}"
         headers = [("Authorization", f"Bearer {SECRET}"), *headers]
         with pytest.raises(TransportFailure) as caught:
@@ -124,7 +123,7 @@ class Caller:
     def may_fail(
         self, kinds: FailureKind | set[FailureKind], address: str, *, within: float = ENOUGH
     ) -> RawResponse | None:
-        """The answer to a GET where a failure of one of these kinds would be right too; None for that."""
+        """Return the response to a GET, or None if it fails with one of these kinds, which is right too."""
         try:
             return self.send(address, within=within)
         except TransportFailure as failure:
@@ -141,7 +140,7 @@ class Caller:
         *,
         within: float = SHORT,
     ) -> TransportFailure:
-        """An exchange that has to end at its deadline, not before and not much later."""
+        """Send a request that must fail at its deadline: not before, and not much later."""
         started = time.monotonic()
         failure = self.fails("timeout", address, method, headers, body, within=within)
         assert within * 0.9 <= time.monotonic() - started < within + GRACE
@@ -152,28 +151,29 @@ MakeCaller = Callable[..., Caller]
 
 
 class HttpContract(Contract):
-    """The base of the parts of the suite."""
+    """The base class of the parts of the suite."""
 
-    #: What is tested: the Provider that the plugin's hook ``zcli_http_transports`` gives.
+    #: The transport to test: the Provider that the plugin's hook ``zcli_http_transports`` returns.
     transport: ClassVar[Offered[HttpTransport]]
 
     @pytest.fixture(autouse=True)
     def _nothing_from_outside(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The proxies of whoever runs the tests are none of theirs."""
+        """Remove the proxies of the user who runs the tests from the environment."""
         for name in _PROXY_VARIABLES:
             monkeypatch.delenv(name, raising=False)
             monkeypatch.delenv(name.upper(), raising=False)
 
     @pytest.fixture
     def ca_file(self, tmp_path: Path) -> str:
-        """The value of ``http.ca_file`` to trust the suite's own authority."""
+        """The path of a file with the suite's own authority, for ``http.ca_file``."""
         file = tmp_path / "authority.pem"
         file.write_text(AUTHORITY)
         return str(file)
 
     @pytest.fixture
     def make_caller(self, caplog: pytest.LogCaptureFixture) -> Iterator[MakeCaller]:
-        """Makes transports with settings of the section ``http``; closed with the test, having logged no secret."""
+        """Makes transports with settings of the section ``http``. Checks at the end of the test that no secret was
+        logged."""
         made: list[Caller] = []
         caplog.set_level(logging.DEBUG, logger="zcli.testing")
 

@@ -1,4 +1,4 @@
-"""The part of the HTTP suite about connections: kept, shared by threads, replaced when stale, left alone by a fork."""
+"""The part of the HTTP suite about connections: keeping, sharing and replacing them, and forks."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 
 
 def echo_target(server: ScriptedServer, connection: socket.socket) -> None:
-    """Answer every request with its target."""
+    """Respond to every request with its target."""
     while request := server.read_request(connection):
         connection.sendall(response(request.target.encode()))
 
 
 def end_at_second_request(rudely: bool, beginning: bytes = b"") -> Script:
-    """The first connection is answered once and ended upon its second request; others are answered as they should."""
+    """Return a script that closes the first connection at its second request; it responds to all other requests."""
 
     def script(server: ScriptedServer, connection: socket.socket) -> None:
         first = server.connections == 1
@@ -55,11 +55,11 @@ def end_at_second_request(rudely: bool, beginning: bytes = b"") -> Script:
 
 
 class ConnectionsContract(HttpContract):
-    """Connections are kept and shared, and an answer never reaches anybody but the one who asked."""
+    """Connections are kept and shared, and no caller gets the response to another request."""
 
     @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-    def test_a_connection_is_used_again(self, make_caller: MakeCaller, ca_file: str, secure: bool) -> None:
-        """By calls of any method and size, one after another."""
+    def test_connection_is_used_again(self, make_caller: MakeCaller, ca_file: str, secure: bool) -> None:
+        """Calls of any method and size share it, one after another."""
         with ScriptedServer(
             responding(response(), chunked(b"ok"), response(b"")), server_tls() if secure else None
         ) as s:
@@ -70,8 +70,8 @@ class ConnectionsContract(HttpContract):
             caller.send(s.url)
             assert s.connections == 1
 
-    def test_sites_have_connections_of_their_own(self, caller: Caller) -> None:
-        """By host and port."""
+    def test_each_site_has_its_own_connections(self, caller: Caller) -> None:
+        """A site is a host and a port."""
         with ScriptedServer(responding(response(b"one"))) as one, ScriptedServer(responding(response(b"two"))) as two:
             for _ in range(2):
                 assert caller.send(one.url).body == b"one"
@@ -80,7 +80,7 @@ class ConnectionsContract(HttpContract):
             assert (one.connections, two.connections) == (2, 1)
 
     def test_threads_do_not_wait_for_each_other(self, caller: Caller) -> None:
-        """16 calls are under way at once: the server answers none before it has all."""
+        """The server responds to none of 16 requests before it has all."""
         together = threading.Barrier(THREADS)
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
@@ -95,8 +95,8 @@ class ConnectionsContract(HttpContract):
                 assert list(found) == targets
             assert server.connections == THREADS, "the connections of the first turn serve the others"
 
-    def test_every_thread_gets_its_own_answers(self, caller: Caller) -> None:
-        """Many calls by many threads on connections that change hands."""
+    def test_every_thread_gets_its_own_responses(self, caller: Caller) -> None:
+        """Many threads make many calls on shared connections."""
 
         def work(number: int) -> bool:
             targets = [f"/{number}/{call}" for call in range(25)]
@@ -107,10 +107,10 @@ class ConnectionsContract(HttpContract):
             assert server.connections <= THREADS
 
     @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-    def test_no_more_idle_connections_are_kept_than_pool_size(
+    def test_idle_connections_up_to_pool_size_are_kept(
         self, make_caller: MakeCaller, ca_file: str, secure: bool
     ) -> None:
-        """``http.pool_size`` for each site. More calls may be under way at once; closing ends the rest."""
+        """``http.pool_size`` counts for each site; more calls may run at once, and close() ends all."""
         kept, calls = 16, 24
         together = threading.Barrier(calls)
 
@@ -142,22 +142,22 @@ class ConnectionsContract(HttpContract):
         ],
         ids=["close", "close among others", "HTTP/1.0"],
     )
-    def test_a_connection_that_the_server_will_close_is_not_used_again(self, caller: Caller, raw: bytes) -> None:
-        """RFC 9112, section 9.3, even if it stays open for now."""
+    def test_connection_with_close_is_not_used_again(self, caller: Caller, raw: bytes) -> None:
+        """The server may leave it open for some time (RFC 9112, section 9.3)."""
         with ScriptedServer(responding(raw)) as server:
             for expected in (1, 2):
                 assert caller.send(server.url).body == b"ok"
                 assert server.connections == expected
 
-    def test_an_answer_that_nobody_asked_for_is_nobodys(self, caller: Caller) -> None:
-        """A second answer behind the first would be taken for that to the next request."""
+    def test_unrequested_response_is_dropped(self, caller: Caller) -> None:
+        """A second response after the first is not taken for that to the next request."""
         with ScriptedServer(responding(response() + response(b"planted"))) as server:
             for _ in range(3):
                 assert caller.send(server.url).body == b"ok"
 
     @pytest.mark.parametrize("method", ["GET", "POST"])
-    def test_an_answer_that_comes_on_an_idle_connection_is_nobodys(self, caller: Caller, method: str) -> None:
-        """The call before it is over when it comes, so that only the next call can notice it."""
+    def test_response_on_an_idle_connection_is_dropped(self, caller: Caller, method: str) -> None:
+        """It comes after the end of a call, so only the next call can detect it."""
         idle, planted = threading.Event(), threading.Event()
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
@@ -174,8 +174,8 @@ class ConnectionsContract(HttpContract):
             assert caller.send(server.url, method).body == b"ok"
 
     @pytest.mark.parametrize("method", ["GET", "POST"])
-    def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(self, caller: Caller, method: str) -> None:
-        """Nothing was sent on it, so any method may go on another."""
+    def test_closed_idle_connection_is_replaced(self, caller: Caller, method: str) -> None:
+        """No request was sent on it, so a request of any method can be sent on a new one."""
         with ScriptedServer(responding(response(), keep_open=False)) as server:
             for expected in range(1, 4):
                 assert caller.send(server.url, method, body=b"body").body == b"ok"
@@ -184,10 +184,8 @@ class ConnectionsContract(HttpContract):
 
     @pytest.mark.parametrize("rudely", [False, True], ids=["in order", "by reset"])
     @pytest.mark.parametrize("method", IDEMPOTENT)
-    def test_a_request_that_met_the_end_of_a_kept_connection_is_sent_again(
-        self, caller: Caller, method: str, rudely: bool
-    ) -> None:
-        """Once, if that is safe: the server had no time to say that it would close."""
+    def test_idempotent_request_is_sent_again(self, caller: Caller, method: str, rudely: bool) -> None:
+        """The server closed the kept connection at the request; one repetition is safe."""
         with ScriptedServer(end_at_second_request(rudely)) as server:
             assert caller.send(server.url).body == b"ok"
             assert caller.send(server.url, method, body=b"body" if method == "PUT" else None).status == 200
@@ -195,10 +193,8 @@ class ConnectionsContract(HttpContract):
 
     @pytest.mark.parametrize("rudely", [False, True], ids=["in order", "by reset"])
     @pytest.mark.parametrize("body", ["POST", "PATCH", "PUT in chunks"])
-    def test_a_request_that_may_have_been_carried_out_is_not_sent_again(
-        self, caller: Caller, body: str, rudely: bool
-    ) -> None:
-        """RFC 9110, section 9.2.2: it might be carried out twice; and an iterable can be read only once."""
+    def test_unsafe_request_is_not_sent_again(self, caller: Caller, body: str, rudely: bool) -> None:
+        """It could be carried out twice (RFC 9110, section 9.2.2), or its body can be read only once."""
         method, _, chunks = body.partition(" ")
         with ScriptedServer(end_at_second_request(rudely)) as server:
             assert caller.send(server.url).body == b"ok"
@@ -207,8 +203,8 @@ class ConnectionsContract(HttpContract):
             assert server.connections == 1
 
     @pytest.mark.parametrize("rudely", [False, True], ids=["in order", "by reset"])
-    def test_a_kept_connection_that_breaks_within_an_answer_is_a_failure(self, caller: Caller, rudely: bool) -> None:
-        """The server has begun to carry it out."""
+    def test_break_within_a_response_is_not_retried(self, caller: Caller, rudely: bool) -> None:
+        """The server has begun to respond, so the call fails."""
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             server.read_request(connection)
@@ -227,8 +223,8 @@ class ConnectionsContract(HttpContract):
             caller.fails(kinds, server.url)
             assert server.connections == 1
 
-    def test_an_answer_that_comes_before_the_body_was_read_is_seen(self, caller: Caller) -> None:
-        """413 and 401 do, and the rest of the body need not be sent."""
+    def test_response_before_the_body_is_returned(self, caller: Caller) -> None:
+        """Servers send 413 and 401 early; the rest of the body is not sent."""
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             connection.recv(1024)
@@ -243,21 +239,21 @@ class ConnectionsContract(HttpContract):
 
     # --- closing and forking ---
 
-    def test_closing_ends_every_connection(self, caller: Caller) -> None:
-        """At once for those that are idle, and closing again is no error."""
+    def test_close_ends_every_connection(self, caller: Caller) -> None:
+        """Idle connections end at once, and close() may be called again."""
         with ScriptedServer(echo_target) as server:
             caller.send(server.url)
             caller.transport.close()
             wait_until(lambda: server.closed == 1)
             caller.transport.close()
 
-    def test_closing_what_was_never_used_is_no_error(self, caller: Caller) -> None:
-        """A script that never called."""
+    def test_close_without_calls_is_allowed(self, caller: Caller) -> None:
+        """A script may make no call at all."""
         caller.transport.close()
         caller.transport.close()
 
-    def test_a_call_after_close_works_or_fails_cleanly(self, caller: Caller) -> None:
-        """Threads may still have one under way; whatever it opens is closed too."""
+    def test_call_after_close_works_or_fails(self, caller: Caller) -> None:
+        """A thread may still make a call; its connection is closed too."""
         with ScriptedServer(responding(response())) as server:
             caller.send(server.url)
             caller.transport.close()
@@ -266,8 +262,8 @@ class ConnectionsContract(HttpContract):
             caller.transport.close()
             wait_until(lambda: server.closed == server.connections)
 
-    def test_closing_while_a_call_is_under_way_lets_it_end(self, caller: Caller) -> None:
-        """With its answer or with a failure, and its connection is closed afterwards."""
+    def test_close_during_a_call_lets_it_end(self, caller: Caller) -> None:
+        """The call ends with its response or a failure, and its connection is closed."""
         asked, go_on = threading.Event(), threading.Event()
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
@@ -290,15 +286,13 @@ class ConnectionsContract(HttpContract):
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
     @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-    def test_a_child_process_opens_its_own_connections(
-        self, make_caller: MakeCaller, ca_file: str, secure: bool
-    ) -> None:
-        """After a fork both have the same object. The child works, and ends, without a trace on the parent's
-        connection: two processes on one would get each other's answers, and TLS would break."""
+    def test_forked_child_opens_its_own_connections(self, make_caller: MakeCaller, ca_file: str, secure: bool) -> None:
+        """Child and parent have the same object after a fork. The child must not use or disturb the parent's
+        connection."""
         with ScriptedServer(echo_target, server_tls() if secure else None) as server:
             caller = make_caller(ca_file=ca_file)
-            # In this thread. OpenSSL holds a lock while a thread that has used it ends. If the process forks then,
-            # the child waits for that lock for ever (issue 19066 of OpenSSL).
+            # In this thread. OpenSSL holds a lock while a thread that has used it ends. If the process forks at that
+            # time, the child waits for the lock without end (issue 19066 of OpenSSL).
             assert caller.send_here(f"{server.url}/parent").body == b"/parent"
             assert in_child(lambda: _works_in_child(caller, server.url)) == 0
             assert caller.send(f"{server.url}/parent-again").body == b"/parent-again"
@@ -315,9 +309,9 @@ def _works_in_child(caller: Caller, url: str) -> bool:
 
 
 def in_child(work: Callable[[], bool]) -> int:
-    """Do this in a forked process: 0 if it gave True, something else if it did not, raised, or did not end."""
+    """Run a function in a forked process; return 0 if it returned True, another number otherwise."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # other threads run, and hold nothing that the child needs
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads run, but hold no locks that the child needs
         child = os.fork()
     if child == 0:
         status = 1

@@ -1,4 +1,4 @@
-"""The part of the HTTP suite about the deadline: each of these servers would take a minute, or for ever."""
+"""The part of the HTTP suite about the deadline: every server here would take a minute or longer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import ENOUGH, SHORT, Caller, HttpContract, MakeCaller
 from zcli_core.testing.http.peer import Script, ScriptedServer, after_request, responding, response, wait_until
 
-#: What a server has sent when it begins to dawdle.
+#: What a server sends before it becomes slow.
 BEGINNINGS = {
     "nothing": b"",
     "a status line": b"HTTP/1.1 200 A",
@@ -23,13 +23,13 @@ BEGINNINGS = {
     "a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFF\r\n",
     "a chunk's size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
     "a body without length": b"HTTP/1.0 200 OK\r\n\r\n",
-    # The name of a file, which goes on until a NUL: it decodes to nothing at all.
+    # The name of a file, which ends with a NUL: it decodes to no bytes.
     "a packed body": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08\0\0\0\0\0\0",
 }
 
 
 def begin_and(then: Script, beginning: bytes) -> Script:
-    """Read a request, send the beginning of an answer, and do this."""
+    """Return a script that reads a request, sends the beginning of a response, and runs another script."""
 
     def script(server: ScriptedServer, connection: socket.socket) -> None:
         connection.sendall(beginning)
@@ -39,22 +39,22 @@ def begin_and(then: Script, beginning: bytes) -> Script:
 
 
 class DeadlineContract(HttpContract):
-    """A call ends at its deadline, whatever it is about: near it, and with the kind ``timeout``."""
+    """Every call ends near its deadline with the kind ``timeout``, whatever it waits for."""
 
     @pytest.mark.parametrize("beginning", ["nothing", "headers", "a body", "a chunk"])
-    def test_a_server_that_falls_silent(self, caller: Caller, beginning: str) -> None:
-        """Before its answer, or in the middle of it."""
+    def test_silent_server_times_out(self, caller: Caller, beginning: str) -> None:
+        """It stops before the response or within it."""
         with ScriptedServer(begin_and(ScriptedServer.hold, BEGINNINGS[beginning])) as server:
             caller.times_out(server.url)
 
     @pytest.mark.parametrize("beginning", [name for name in BEGINNINGS if name != "nothing"])
-    def test_a_server_that_trickles(self, caller: Caller, beginning: str) -> None:
-        """A byte now and then buys it no time."""
+    def test_trickling_server_times_out(self, caller: Caller, beginning: str) -> None:
+        """Single bytes do not extend the deadline."""
         with ScriptedServer(begin_and(ScriptedServer.trickle, BEGINNINGS[beginning])) as server:
             caller.times_out(server.url)
 
-    def test_a_server_that_never_stops_with_interim_answers(self, caller: Caller) -> None:
-        """Each of them is complete, and none is the answer."""
+    def test_endless_interim_responses_time_out(self, caller: Caller) -> None:
+        """Each of them is complete, but none is the final response."""
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             server.trickle(connection, b"HTTP/1.1 102 Processing\r\n\r\n")
@@ -64,8 +64,10 @@ class DeadlineContract(HttpContract):
 
     @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
     @pytest.mark.parametrize("body", ["bytes", "under a length", "in chunks"])
-    def test_a_server_that_does_not_read(self, make_caller: MakeCaller, ca_file: str, body: str, secure: bool) -> None:
-        """The system's buffers fill, and sending has to be given up."""
+    def test_server_that_does_not_read_times_out(
+        self, make_caller: MakeCaller, ca_file: str, body: str, secure: bool
+    ) -> None:
+        """The buffers of the system fill, so the transport must stop sending."""
         size = 64 * 1024 * 1024
 
         def blocks() -> Iterator[bytes]:
@@ -76,8 +78,8 @@ class DeadlineContract(HttpContract):
             caller = make_caller(ca_file=ca_file)
             caller.times_out(server.url, "POST", headers, bytes(size) if body == "bytes" else blocks())
 
-    def test_a_body_that_comes_slowly_from_the_caller(self, caller: Caller) -> None:
-        """The caller's own time counts too."""
+    def test_slow_body_of_the_caller_times_out(self, caller: Caller) -> None:
+        """The time that the caller's iterable takes counts too."""
 
         def slow() -> Iterator[bytes]:
             for _ in range(1000):
@@ -87,13 +89,13 @@ class DeadlineContract(HttpContract):
         with ScriptedServer(responding(response())) as server:
             caller.times_out(server.url, "POST", body=slow())
 
-    def test_a_tls_handshake_that_is_not_answered(self, caller: Caller) -> None:
-        """The server accepts, and that is all."""
+    def test_silent_tls_handshake_times_out(self, caller: Caller) -> None:
+        """The server accepts the connection and sends nothing."""
         with ScriptedServer(ScriptedServer.hold) as server:
             caller.times_out(server.url.replace("http:", "https:"))
 
-    def test_a_tls_handshake_that_trickles(self, caller: Caller) -> None:
-        """The beginning of a record, then a byte now and then."""
+    def test_trickling_tls_handshake_times_out(self, caller: Caller) -> None:
+        """The server sends the beginning of a record, then single bytes."""
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             connection.recv(65536)
@@ -105,15 +107,13 @@ class DeadlineContract(HttpContract):
 
     @pytest.mark.parametrize("then", [ScriptedServer.hold, ScriptedServer.trickle], ids=["silent", "trickling"])
     @pytest.mark.parametrize("beginning", ["headers", "a body"])
-    def test_the_deadline_holds_over_tls(
-        self, make_caller: MakeCaller, ca_file: str, beginning: str, then: Script
-    ) -> None:
-        """After the handshake, as without one."""
+    def test_deadline_holds_over_tls(self, make_caller: MakeCaller, ca_file: str, beginning: str, then: Script) -> None:
+        """It also holds after the handshake."""
         with ScriptedServer(begin_and(then, BEGINNINGS[beginning]), server_tls()) as server:
             make_caller(ca_file=ca_file).times_out(server.url)
 
-    def test_a_kept_connection_has_the_deadline_of_each_call(self, caller: Caller) -> None:
-        """Neither the one it was opened with, nor the one before."""
+    def test_kept_connection_has_each_calls_deadline(self, caller: Caller) -> None:
+        """The deadlines of earlier calls do not count."""
         with ScriptedServer(hold_second) as server:
             assert caller.send(server.url, within=30).body == b"ok"
             caller.times_out(server.url)
@@ -129,8 +129,8 @@ class DeadlineContract(HttpContract):
         pytest.fail(f"no call ended within {ENOUGH / 4:g} s")
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows refuses what does not fit the backlog")
-    def test_a_connection_that_is_not_accepted(self, caller: Caller) -> None:
-        """The system of the other side answers nothing, as behind a firewall."""
+    def test_unaccepted_connection_times_out(self, caller: Caller) -> None:
+        """The other side does not respond at all, as behind a firewall."""
         with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
             fillers = [socket.socket() for _ in range(8)]
             try:
@@ -143,8 +143,8 @@ class DeadlineContract(HttpContract):
                     filler.close()
 
     @pytest.mark.parametrize("late", [0.0, 5.0])
-    def test_a_deadline_that_has_passed_fails_at_once(self, caller: Caller, late: float) -> None:
-        """On a fresh connection and on a kept one, and without the request being carried out."""
+    def test_passed_deadline_fails_at_once(self, caller: Caller, late: float) -> None:
+        """No request is carried out, neither on a new connection nor on a kept one."""
         with ScriptedServer(responding(response())) as server:
             for _ in range(2):
                 started = time.monotonic()
@@ -153,14 +153,14 @@ class DeadlineContract(HttpContract):
                 assert caller.send(f"{server.url}/in-time").body == b"ok"
             assert [request.target for request in server.requests] == ["/in-time"] * 2
 
-    def test_a_deadline_far_away_is_no_error(self, caller: Caller) -> None:
+    def test_distant_deadline_is_accepted(self, caller: Caller) -> None:
         """Some clocks and timers count milliseconds in 32 bits."""
         with ScriptedServer(responding(response())) as server:
             for seconds in (3e6, 1e7):
                 assert caller.send(server.url, within=seconds).body == b"ok"
 
-    def test_a_connection_that_timed_out_is_not_used_again(self, caller: Caller) -> None:
-        """Its answer may still come, and would be taken for that of the next request."""
+    def test_timed_out_connection_is_not_used_again(self, caller: Caller) -> None:
+        """Its response may still come, and would be taken for that to the next request."""
         for within in (SHORT * 3, ENOUGH / 4):  # on a loaded machine the first may not be enough to send the request
             with ScriptedServer(hold_first) as server:
                 caller.times_out(server.url, within=within)
@@ -177,7 +177,7 @@ def wait(server: ScriptedServer) -> None:
 
 
 def hold_first(server: ScriptedServer, connection: socket.socket) -> None:
-    """The server's first request waits in vain for an answer."""
+    """Do not respond to the first request of the server."""
     while server.read_request(connection):
         if len(server.requests) == 1:
             server.hold(connection)
@@ -186,7 +186,7 @@ def hold_first(server: ScriptedServer, connection: socket.socket) -> None:
 
 
 def hold_second(server: ScriptedServer, connection: socket.socket) -> None:
-    """The server's second request waits in vain for an answer."""
+    """Do not respond to the second request of the server."""
     while server.read_request(connection):
         if len(server.requests) > 1:
             server.hold(connection)

@@ -1,4 +1,4 @@
-"""The part of the HTTP suite about answers that are none, and connections that fail."""
+"""The part of the HTTP suite about invalid responses and failing connections."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ from zcli_core.testing.http.peer import (
 )
 from zcli_core.testing.http.responses import packed
 
-#: A body that ends early with an orderly end of the connection: engines differ in whether the answer or the connection
-#: is to blame.
+#: The kinds for a body that ends early with a regular end of the connection. Transports differ in which they report.
 _CUT_OFF: set[FailureKind] = {"protocol", "reset"}
 
 _CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-#: Answers that are no HTTP or contradict themselves; the connection is closed after them.
-NO_HTTP = {
+#: Responses that are not valid HTTP; the server closes the connection after them.
+INVALID_RESPONSES = {
     "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
     "garbage": bytes(range(128, 256)) * 8 + b"\r\n\r\n",
-    "a status that is no number": b"HTTP/1.1 abc OK\r\n\r\n",
-    "a line that is no header": b"HTTP/1.1 200 OK\r\nno header\r\nContent-Length: 2\r\n\r\nok",
+    "a status that is not a number": b"HTTP/1.1 abc OK\r\n\r\n",
+    "a line that is not a header": b"HTTP/1.1 200 OK\r\nno header\r\nContent-Length: 2\r\n\r\nok",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
     "two lengths in one": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok!",
     "a length below 0": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
     "a length with a sign": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
     "a length of 5000 digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nless",
-    "a length that is no number": b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\n" + bytes(10),
+    "a length that is not a number": b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\n" + bytes(10),
     "a content coding as a transfer coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     **{
         f"version {version}": f"{version} 200 OK\r\nContent-Length: 2\r\n\r\nok".encode()
@@ -46,8 +45,8 @@ NO_HTTP = {
     "an unknown transfer coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x-own, chunked\r\n\r\n0\r\n\r\n",
 }
 
-#: Bodies in chunks that are none (RFC 9112, section 7.1); the connection is closed after them.
-NO_CHUNKS = {
+#: Bodies with invalid chunks (RFC 9112, section 7.1); the server closes the connection after them.
+INVALID_CHUNKS = {
     "no hex": _CHUNKS + b"xyz\r\nabc\r\n0\r\n\r\n",
     "below 0": _CHUNKS + b"-1\r\na\r\n0\r\n\r\n",
     "a prefix": _CHUNKS + b"0x2\r\nok\r\n0\r\n\r\n",
@@ -60,8 +59,8 @@ NO_CHUNKS = {
     "a CR for a line break": _CHUNKS + b"2\rok\r\n0\r\n\r\n",
 }
 
-#: Lines after the last chunk that are not header fields, or that two readers could read differently.
-NO_TRAILERS = {
+#: Lines after the last chunk that are not header fields, or that two programs could read differently.
+INVALID_TRAILERS = {
     "no colon": b"no trailer\r\n",
     "a line that begins with a space": b" X: 1\r\n",
     "a value that goes on": b"X: 1\r\n 2\r\n",
@@ -70,7 +69,7 @@ NO_TRAILERS = {
     "a NUL": b"X: \0\r\n",
 }
 
-#: Bodies that end before their end.
+#: Bodies that end early.
 TRUNCATED = {
     "Content-Length": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nless",
     "nothing of it": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
@@ -81,12 +80,12 @@ TRUNCATED = {
     + packed("gzip", b"less"),
 }
 
-#: Bodies whose content coding is not what the header says, or ends before its end, in a message that is complete.
+#: Complete messages whose content coding is not the stated one or is cut off: the stated coding, the body.
 BROKEN_CODINGS = {
-    "no gzip": ("gzip", b"this is no gzip"),
+    "no gzip": ("gzip", b"this is not gzip"),
     "corrupt gzip": ("gzip", packed("gzip", bytes(1000))[:15] + b"\xff" * 20),
     "wrong checksum": ("gzip", packed("gzip", b"text")[:-8] + bytes(8)),
-    "no deflate": ("deflate", b"\xff\xff this is no deflate"),
+    "no deflate": ("deflate", b"\xff\xff this is not deflate"),
     "gzip cut off": ("gzip", packed("gzip", bytes(range(256)) * 40)[:-20]),
     "gzip without its end": ("gzip", packed("gzip", b"text")[:-4]),
     "gzip of one byte": ("gzip", b"\x1f"),
@@ -97,32 +96,32 @@ BROKEN_CODINGS = {
 
 
 class FaultsContract(HttpContract):
-    """Whatever goes wrong is a TransportFailure of the right kind: never another exception, a hang, or half a body."""
+    """Every fault is a TransportFailure of the right kind: never another exception, a hang or a partial body."""
 
     # --- no connection ---
 
-    def test_a_port_without_listener_is_refused(self, caller: Caller) -> None:
-        """At once, with the address in the message."""
+    def test_port_without_listener_is_refused(self, caller: Caller) -> None:
+        """The call fails at once, with the address in the message."""
         port = closed_port()
         failure = caller.fails("refused", f"http://127.0.0.1:{port}/")
         assert "127.0.0.1" in failure.message
         assert str(port) in failure.message
 
     @pytest.mark.parametrize("host", ["no-such-host.invalid", "xn--bcher-kva.invalid"])
-    def test_a_name_without_address_fails_as_dns(self, caller: Caller, host: str) -> None:
-        """RFC 6761, section 6.4: nobody has a name there."""
+    def test_name_without_address_is_dns(self, caller: Caller, host: str) -> None:
+        """No name below .invalid exists (RFC 6761, section 6.4)."""
         assert host in caller.fails("dns", f"http://{host}/").message
 
     # --- a connection that breaks ---
 
-    def test_a_reset_instead_of_an_answer(self, caller: Caller) -> None:
-        """On a fresh connection nothing says that another try would do better."""
+    def test_reset_without_response_is_reset(self, caller: Caller) -> None:
+        """The request is not sent again after a reset of a new connection."""
         with ScriptedServer(after_request(lambda _, connection: reset(connection))) as server:
             caller.fails("reset", server.url)
             assert server.connections == 1
 
-    def test_the_end_of_the_connection_instead_of_an_answer(self, caller: Caller) -> None:
-        """The server closes in all order and has said nothing."""
+    def test_close_without_response_is_reset(self, caller: Caller) -> None:
+        """The server closes the connection in the regular way without a response."""
         with ScriptedServer(after_request(lambda server, connection: None)) as server:
             caller.fails("reset", server.url)
             assert server.connections == 1
@@ -132,8 +131,8 @@ class FaultsContract(HttpContract):
         [b"HTTP/1.1 200 OK\r\nX-Begun: ", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(5000)],
         ids=["headers", "body"],
     )
-    def test_a_reset_within_an_answer(self, caller: Caller, beginning: bytes) -> None:
-        """What has come so far is no answer."""
+    def test_reset_within_a_response_is_reset(self, caller: Caller, beginning: bytes) -> None:
+        """The part that was received is not returned."""
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             connection.sendall(beginning)
@@ -147,20 +146,20 @@ class FaultsContract(HttpContract):
             assert server.connections == 1
 
     @pytest.mark.parametrize("beginning", [b"HT", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX-Begun: "])
-    def test_the_end_of_the_connection_within_the_headers(self, caller: Caller, beginning: bytes) -> None:
-        """What has come so far is no answer."""
+    def test_close_within_the_headers_fails(self, caller: Caller, beginning: bytes) -> None:
+        """The part that was received is not returned."""
         with ScriptedServer(responding(beginning, keep_open=False)) as server:
             caller.fails(_CUT_OFF, server.url)
 
     @pytest.mark.parametrize("case", TRUNCATED)
-    def test_a_body_that_ends_early_is_no_body(self, caller: Caller, case: str) -> None:
-        """Neither is it delivered short."""
+    def test_body_that_ends_early_fails(self, caller: Caller, case: str) -> None:
+        """A partial body is not returned."""
         with ScriptedServer(responding(TRUNCATED[case], keep_open=False)) as server:
             caller.fails(_CUT_OFF, server.url)
 
-    def test_a_failure_leaves_nothing_behind(self, caller: Caller) -> None:
-        """The next call has a connection of its own, and its own answer."""
-        bad = (*NO_HTTP.values(), *NO_CHUNKS.values(), *TRUNCATED.values())
+    def test_call_after_a_failure_is_unaffected(self, caller: Caller) -> None:
+        """It has its own connection and its own response."""
+        bad = (*INVALID_RESPONSES.values(), *INVALID_CHUNKS.values(), *TRUNCATED.values())
         script = responding(*(raw for each in bad for raw in (each, response(b"good"))), keep_open=False)
         with ScriptedServer(script) as server:
             for _ in bad:
@@ -168,40 +167,41 @@ class FaultsContract(HttpContract):
                     caller.send(server.url)
                 assert caller.send(server.url).body == b"good"
 
-    # --- an answer that is no HTTP ---
+    # --- invalid responses ---
 
-    @pytest.mark.parametrize("case", NO_HTTP)
-    def test_an_answer_that_is_no_http(self, caller: Caller, case: str) -> None:
-        """Where an answer ends would be a guess, and a guess lets one answer pass for two (RFC 9112, section 11.1)."""
-        with ScriptedServer(responding(NO_HTTP[case], keep_open=False)) as server:
+    @pytest.mark.parametrize("case", INVALID_RESPONSES)
+    def test_invalid_response_is_protocol(self, caller: Caller, case: str) -> None:
+        """A guess where it ends could let one response pass for two (RFC 9112, section 11.1)."""
+        with ScriptedServer(responding(INVALID_RESPONSES[case], keep_open=False)) as server:
             caller.fails("protocol", server.url)
 
-    def test_the_peer_cannot_steer_a_terminal_by_a_message(self, caller: Caller) -> None:
-        """What it sends may be quoted, but not with its control characters."""
+    def test_message_has_no_control_characters(self, caller: Caller) -> None:
+        """A message may quote the peer, but not its control characters."""
         with ScriptedServer(responding(b"\x1b[2JHTTP\x07\x9b31m abc\r\n\r\n", keep_open=False)) as server:
             caller.fails("protocol", server.url)
 
-    @pytest.mark.parametrize("case", NO_CHUNKS)
-    def test_a_body_that_is_not_in_chunks(self, caller: Caller, case: str) -> None:
-        """A size that is none is not worked around."""
-        with ScriptedServer(responding(NO_CHUNKS[case], keep_open=False)) as server:
+    @pytest.mark.parametrize("case", INVALID_CHUNKS)
+    def test_invalid_chunks_fail(self, caller: Caller, case: str) -> None:
+        """An invalid chunk size is not corrected."""
+        with ScriptedServer(responding(INVALID_CHUNKS[case], keep_open=False)) as server:
             caller.fails(_CUT_OFF, server.url)
 
-    @pytest.mark.parametrize("case", NO_TRAILERS)
+    @pytest.mark.parametrize("case", INVALID_TRAILERS)
     def test_trailer_invalid_line_is_refused(self, caller: Caller, case: str) -> None:
-        """Trailers are dropped, but another reader may take such a line for a header."""
-        raw = _CHUNKS + b"2\r\nok\r\n0\r\n" + NO_TRAILERS[case] + b"\r\n"
+        """Trailers are dropped, but another program may read such a line as a header."""
+        raw = _CHUNKS + b"2\r\nok\r\n0\r\n" + INVALID_TRAILERS[case] + b"\r\n"
         with ScriptedServer(responding(raw, keep_open=False)) as server:
             caller.fails("protocol", server.url)
 
-    def test_trailers_without_end_are_too_large(self, caller: Caller) -> None:
+    def test_endless_trailers_are_too_large(self, caller: Caller) -> None:
         """They count as headers."""
         line = b"X: " + b"a" * 1000 + b"\r\n"
         with ScriptedServer(responding(_CHUNKS + b"2\r\nok\r\n0\r\n" + line * 400, keep_open=False)) as server:
             caller.fails("too_large", server.url)
 
-    def test_a_length_beside_chunks_is_refused_or_ends_the_connection(self, caller: Caller) -> None:
-        """RFC 9112, section 6.3: an attempt at smuggling; the chunks are what counts, and nothing may follow them."""
+    def test_length_with_chunks_ends_the_connection(self, caller: Caller) -> None:
+        """It may be request smuggling (RFC 9112, section 6.3): the call fails, or the chunks are read and the
+        connection is closed."""
         raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n2\r\nok\r\n0\r\n\r\n"
         with ScriptedServer(responding(raw)) as server:
             for expected in (1, 2):
@@ -210,15 +210,15 @@ class FaultsContract(HttpContract):
                 assert server.connections == expected
 
     @pytest.mark.parametrize("length", ["2, 2", "2\r\nContent-Length: 2"], ids=["in one", "in two"])
-    def test_the_same_length_twice_is_refused_or_taken_once(self, caller: Caller, length: str) -> None:
-        """RFC 9110, section 8.6, allows for both."""
+    def test_same_length_twice_is_one_or_refused(self, caller: Caller, length: str) -> None:
+        """RFC 9110, section 8.6, allows both."""
         with ScriptedServer(responding(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nok".encode())) as server:
             found = caller.may_fail("protocol", server.url)
         assert found is None or found.body == b"ok"
 
     @pytest.mark.parametrize("line", [b"X-Endless: a\r\n", b"a"], ids=["fields", "a line"])
-    def test_headers_without_end_are_cut_off(self, caller: Caller, line: bytes) -> None:
-        """Long before memory runs out, or the time that the call has."""
+    def test_endless_headers_are_too_large(self, caller: Caller, line: bytes) -> None:
+        """The call fails long before the memory is full or the deadline passes."""
         sent = 0
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
@@ -235,8 +235,8 @@ class FaultsContract(HttpContract):
 
     @pytest.mark.parametrize("framing", ["length", "chunks", "end"])
     @pytest.mark.parametrize("case", BROKEN_CODINGS)
-    def test_a_body_that_its_coding_does_not_fit(self, caller: Caller, case: str, framing: str) -> None:
-        """It is neither delivered as it is nor in part, even where the message as such is complete."""
+    def test_invalid_content_coding_fails(self, caller: Caller, case: str, framing: str) -> None:
+        """The body is returned neither unchanged nor in part, even if the message is complete."""
         coding, body = BROKEN_CODINGS[case]
         field = f"Content-Encoding: {coding}"
         raw = {

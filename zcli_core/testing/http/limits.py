@@ -18,7 +18,7 @@ from zcli_core.testing.http.responses import packed
 
 LIMIT = 100_000
 
-#: What a call may hold beyond its limit while it fails, in bytes. A transport that decodes first holds half a gigabyte.
+#: The memory above its limit that a failing call may use, in bytes. Decoding everything would take half a gigabyte.
 SLACK = 48 * 1024 * 1024
 
 FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
@@ -33,11 +33,11 @@ FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
 
 @functools.cache
 def bomb(layers: int) -> bytes:
-    """Half a gigabyte of zeros in gzip, once or twice over, complete and correct."""
+    """Return half a gigabyte of zeros, compressed with gzip once or twice."""
     block, count = bytes(1024 * 1024), 512
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     first = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
-    # After a full flush a block packs to the same bytes again and again.
+    # After a full flush every block is compressed to the same bytes.
     others = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
     checksum = functools.reduce(lambda checksum, _: zlib.crc32(block, checksum), range(count), 0)
     head, end = b"\x1f\x8b\x08\0\0\0\0\0\2\xff", struct.pack("<II", checksum, len(block) * count)
@@ -46,7 +46,7 @@ def bomb(layers: int) -> bytes:
 
 
 def highest_memory() -> int:
-    """The most memory that this process ever had, in bytes; 0 where the system does not tell."""
+    """Return the most memory that this process ever had, in bytes; 0 if the system does not report it."""
     if sys.platform == "win32":
         return 0
     import resource
@@ -56,11 +56,11 @@ def highest_memory() -> int:
 
 
 class LimitsContract(HttpContract):
-    """No body is larger than allowed, however it is packed, and nobody has to hold it to find out."""
+    """No body is larger than allowed, and no larger body is held in memory to find out."""
 
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_a_body_may_be_as_large_as_max_bytes_and_no_larger(self, caller: Caller, framing: str) -> None:
-        """Decoded; the limit is in the message."""
+    def test_body_above_max_bytes_is_too_large(self, caller: Caller, framing: str) -> None:
+        """The decoded size counts, and the limit is in the message."""
         frame = FRAMINGS[framing]
         with ScriptedServer(responding(frame(bytes(LIMIT)), keep_open=False)) as server:
             assert caller.send(server.url, max_bytes=LIMIT).body == bytes(LIMIT)
@@ -68,21 +68,21 @@ class LimitsContract(HttpContract):
             failure = caller.fails("too_large", server.url, max_bytes=LIMIT)
         assert str(LIMIT) in failure.message
 
-    def test_a_body_of_one_byte_is_too_large_for_a_limit_of_none(self, caller: Caller) -> None:
-        """The smallest case of all."""
+    def test_body_with_limit_0_must_be_empty(self, caller: Caller) -> None:
+        """One byte is too large."""
         with ScriptedServer(responding(response(b""), response(b"a"))) as server:
             assert caller.send(server.url, max_bytes=0).body == b""
             caller.fails("too_large", server.url, max_bytes=0)
 
     @pytest.mark.parametrize("status", ["200 OK", "302 Found", "404 Not Found", "500 Oops"])
-    def test_the_limit_holds_for_every_status(self, caller: Caller, status: str) -> None:
-        """Redirects and errors are answers like any other."""
+    def test_limit_holds_for_every_status(self, caller: Caller, status: str) -> None:
+        """Redirects and errors have the same limit."""
         with ScriptedServer(responding(response(bytes(LIMIT + 1), status, "Location: /"))) as server:
             caller.fails("too_large", server.url, max_bytes=LIMIT)
 
     @pytest.mark.parametrize("size", [LIMIT + 1, 2**31, 2**63 + 1, 10**30])
-    def test_a_length_that_could_not_be_allowed_is_refused_unread(self, caller: Caller, size: int) -> None:
-        """Nothing of the body comes, and nothing of it is waited for. A number beyond all bounds may be no number."""
+    def test_length_above_max_bytes_is_refused_unread(self, caller: Caller, size: int) -> None:
+        """The transport does not wait for the body. A huge number may also be an invalid one."""
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
@@ -93,8 +93,8 @@ class LimitsContract(HttpContract):
         assert kinds == "too_large" or size > 2**63
 
     @pytest.mark.parametrize("framing", ["end", "chunks"])
-    def test_a_body_that_never_ends_is_cut_off(self, caller: Caller, framing: str) -> None:
-        """As soon as it is too large."""
+    def test_endless_body_is_too_large(self, caller: Caller, framing: str) -> None:
+        """The call fails as soon as the limit is passed."""
         sent = 0
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
@@ -115,8 +115,8 @@ class LimitsContract(HttpContract):
         assert sent < 32 * 1024 * 1024
 
     @pytest.mark.parametrize("layers", [1, 2])
-    def test_a_bomb_is_not_inflated(self, caller: Caller, layers: int) -> None:
-        """Half a gigabyte in half a megabyte, or in a few hundred bytes."""
+    def test_compression_bomb_is_not_inflated(self, caller: Caller, layers: int) -> None:
+        """Half a gigabyte is compressed to half a megabyte, or to a few hundred bytes."""
         codings = ", ".join(["gzip"] * layers)
         with ScriptedServer(responding(response(bomb(layers), "200 OK", f"Content-Encoding: {codings}"))) as server:
             before = highest_memory()

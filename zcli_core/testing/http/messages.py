@@ -1,4 +1,4 @@
-"""The part of the HTTP suite about how a response is read: its head by HTTP's rules, and where its body ends."""
+"""The part of the HTTP suite about reading responses: the head by the rules of HTTP, and the end of the body."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zcli_core.testing.http.base import Caller, HttpContract, MakeCaller
 from zcli_core.testing.http.peer import ScriptedServer, after_request, chunked, responding, response
 from zcli_core.testing.http.responses import packed, response_to
 
-#: Media types that the rules of e-mail give a structure of header lines (RFC 2046).
+#: Media types whose bodies have header lines by the rules of e-mail (RFC 2046).
 STRUCTURED = ("multipart/mixed; boundary=b", "multipart/byteranges; boundary=b", "message/rfc822", "message/http")
 
 _LENGTH = b"Content-Length: 2\r\n"
@@ -30,7 +30,7 @@ READABLE = {
     "an envelope of e-mail as a name": (b"From: someone\r\n>From: 1\r\n", [("From", "someone"), (">From", "1")]),
 }
 
-#: Heads that two readers could read differently.
+#: Heads that two programs could read differently.
 UNREADABLE = {
     "a bare CR": b"X-Name: harmless\rSet-Cookie: planted=1\r\n",
     "a bare CR before LF": b"X-Name: value\r\r\n",
@@ -58,43 +58,43 @@ _LARGE = 16 * 1024 * 1024
 
 
 def large_body(kind: str) -> bytes | Iterator[bytes]:
-    """A body that no buffers of the system hold."""
+    """Return a body that does not fit into the buffers of the system."""
     return bytes(_LARGE) if kind == "bytes" else (bytes(65536) for _ in range(_LARGE // 65536))
 
 
 class MessagesContract(HttpContract):
-    """A response is read by the rules of RFC 9112, however it comes."""
+    """Responses are read by the rules of RFC 9112."""
 
     # --- the head ---
 
     @pytest.mark.parametrize("kind", STRUCTURED)
     def test_media_type_of_email_is_read(self, caller: Caller, kind: str) -> None:
-        """A body that consists of parts or of a message is a body like any other."""
+        """A body of several parts, or of a message, is read like any other."""
         body = b"--b\r\nX-Part: 1\r\n\r\npart\r\n--b--\r\n"
         found = response_to(caller, response(body, "200 OK", f"Content-Type: {kind}"))
         assert (found.body, ("Content-Type", kind) in found.headers) == (body, True)
 
     @pytest.mark.parametrize("case", READABLE)
     def test_head_unusual_lines_are_read(self, caller: Caller, case: str) -> None:
-        """A line ends with LF, before which a CR may stand (RFC 9112, section 2.2)."""
+        """A line ends with LF, with or without a CR before it (RFC 9112, section 2.2)."""
         lines, fields = READABLE[case]
         found = response_to(caller, b"HTTP/1.1 200 OK\r\n" + lines + _LENGTH + b"\r\nok")
         assert (found.headers, found.body) == ([*fields, ("Content-Length", "2")], b"ok")
 
     @pytest.mark.parametrize("case", UNREADABLE)
     def test_head_ambiguous_lines_are_refused(self, caller: Caller, case: str) -> None:
-        """What two readers would read differently could hide a header from one of them (RFC 9112, section 11)."""
+        """Two programs could read them differently, so that one of them misses a header (RFC 9112, section 11)."""
         with ScriptedServer(responding(b"HTTP/1.1 200 OK\r\n" + UNREADABLE[case] + _LENGTH + b"\r\nok")) as server:
             caller.fails("protocol", server.url)
 
     def test_headers_many_are_read(self, caller: Caller) -> None:
-        """Debugging headers and cookies."""
+        """Servers send hundreds of headers for debugging and cookies."""
         fields = [f"X-Debug-{number}: {number}" for number in range(900)]
         found = response_to(caller, response(b"ok", "200 OK", *fields))
         assert [f"{name}: {value}" for name, value in found.headers[1:]] == fields
 
     def test_headers_above_max_headers_are_too_large(self, make_caller: MakeCaller) -> None:
-        """As many as ``http.max_headers`` are read, Content-Length among them; the message names the setting."""
+        """Exactly ``http.max_headers`` are read, including Content-Length; the message names the setting."""
         caller = make_caller(max_headers=20)
         fields = [f"X-{number}: 1" for number in range(20)]
         with ScriptedServer(
@@ -104,7 +104,7 @@ class MessagesContract(HttpContract):
             assert "http.max_headers" in caller.fails("too_large", s.url).message
 
     def test_head_above_256_kib_is_too_large(self, caller: Caller) -> None:
-        """A head of 200 kB is read; the failure of a larger one names its cause."""
+        """A head of 200 kB is read; the message for a larger one has the limit."""
         fields = [f"X-{number}: {'a' * 5000}" for number in range(70)]
         assert len(response_to(caller, response(b"ok", "200 OK", *fields[:40])).headers) == 41
         with ScriptedServer(responding(response(b"ok", "200 OK", *fields))) as server:
@@ -114,38 +114,38 @@ class MessagesContract(HttpContract):
     # --- where the body ends ---
 
     @pytest.mark.parametrize("case", STATED)
-    def test_bodiless_response_states_a_body_has_none(self, caller: Caller, case: str) -> None:
-        """Nothing is waited for, whatever Content-Length and Transfer-Encoding say."""
+    def test_bodiless_response_has_no_body(self, caller: Caller, case: str) -> None:
+        """The transport ignores Content-Length and Transfer-Encoding in it."""
         method, raw = STATED[case]
         with ScriptedServer(responding(raw)) as server:
             for _ in range(2):
                 assert caller.send(server.url, method).body == b""
 
-    def test_bodiless_response_with_a_body_spoils_nothing(self, caller: Caller) -> None:
-        """A server that sends the body of a 204 all the same does not have it taken for the next response."""
+    def test_body_of_a_204_is_dropped(self, caller: Caller) -> None:
+        """A body that a server sends with a 204 is not taken for the next response."""
         planted = b"HTTP/1.1 204 No Content\r\nContent-Length: 40\r\n\r\n" + response(b"planted")
         with ScriptedServer(responding(planted, response(b"ok"))) as server:
             assert caller.send(server.url).body == b""
             assert caller.send(server.url).body == b"ok"
             assert server.connections == 2
 
-    def test_part_of_a_coded_body_is_left_as_it_is(self, caller: Caller) -> None:
-        """A 206 is a range of the coded bytes (RFC 9110, section 14.2), which cannot be decoded by themselves."""
+    def test_part_of_a_coded_body_is_unchanged(self, caller: Caller) -> None:
+        """A 206 has a range of the coded bytes, which cannot be decoded (RFC 9110, section 14.2)."""
         part = packed("gzip", bytes(range(256)) * 40)[100:200]
         fields = ("Content-Encoding: gzip", "Content-Range: bytes 100-199/400")
         found = response_to(caller, response(part, "206 Partial Content", *fields))
         assert (found.status, found.body) == (206, part)
 
-    def test_transfer_encoding_twice_is_taken_once(self, caller: Caller) -> None:
-        """Two proxies may each add it; identical fields are one."""
+    def test_transfer_encoding_twice_is_read_once(self, caller: Caller) -> None:
+        """Two proxies may each add the field."""
         assert response_to(caller, chunked(b"ok", headers=("Transfer-Encoding: chunked",))).body == b"ok"
 
     @pytest.mark.parametrize("ending", ["close_notify", "nothing"])
     @pytest.mark.parametrize("framing", ["to the end", "a length", "chunks"])
-    def test_body_over_tls_ends_as_it_must(
+    def test_body_over_tls_needs_close_notify(
         self, make_caller: MakeCaller, ca_file: str, framing: str, ending: str
     ) -> None:
-        """Where only the end of the connection ends it, TLS must have said so (RFC 9112, section 9.8)."""
+        """If only the end of the connection ends the body, TLS must announce it (RFC 9112, section 9.8)."""
         raws = {"to the end": b"HTTP/1.1 200 OK\r\n\r\nok", "a length": response(), "chunks": chunked(b"ok")}
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
@@ -169,10 +169,10 @@ class MessagesContract(HttpContract):
     @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
     @pytest.mark.parametrize("body", ["bytes", "under a length", "in chunks"])
     @pytest.mark.parametrize("status", ["413 Content Too Large", "401 Unauthorized", "200 OK"])
-    def test_response_before_the_end_of_the_request_is_read(
+    def test_response_during_the_request_is_read(
         self, make_caller: MakeCaller, ca_file: str, status: str, body: str, secure: bool
     ) -> None:
-        """The server reads no further, and leaves the connection open (RFC 9112, section 9.5)."""
+        """The server reads no further and leaves the connection open (RFC 9112, section 9.5)."""
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             if len(server.requests) == 0 and server.connections == 1:
@@ -194,8 +194,8 @@ class MessagesContract(HttpContract):
             assert server.connections == 2
 
     @pytest.mark.parametrize("body", ["bytes", "in chunks"])
-    def test_interim_response_amid_the_request_does_not_end_it(self, caller: Caller, body: str) -> None:
-        """103 asks for nothing; the rest of the request is still to be sent."""
+    def test_interim_response_does_not_end_the_request(self, caller: Caller, body: str) -> None:
+        """After a 103 the rest of the request is sent."""
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
@@ -208,8 +208,9 @@ class MessagesContract(HttpContract):
     # --- a source that ends early or late ---
 
     @pytest.mark.parametrize("blocks", [[b"12", b"3"], [b"1234567"], [b"12345", b"", b"6"], []], ids=repr)
-    def test_source_of_another_length_is_not_sent_whole(self, caller: Caller, blocks: list[bytes]) -> None:
-        """Less than the Content-Length would be waited for; more would be taken for the next request."""
+    def test_source_of_another_length_fails(self, caller: Caller, blocks: list[bytes]) -> None:
+        """The server must not get a complete request: it would wait for missing bytes, and take surplus ones for the
+        next."""
         with ScriptedServer(responding(response())) as server:
             failure = caller.fails("body", server.url, "PUT", [("Content-Length", "5")], iter(blocks))
             assert "5 bytes" in failure.message

@@ -1,13 +1,13 @@
-"""The other side of an HTTP transport: servers that do what a script says, each on a free loopback port, in threads.
+"""Servers for tests of HTTP transports: each runs a script on a free loopback port, in threads.
 
 ::
 
-    with ScriptedServer(answering(response(b"hello"))) as server:
+    with ScriptedServer(responding(response(b"hello"))) as server:
         fetch(server.url)
         assert server.requests[0].target == "/"
 
-A script is a function ``(server, connection) -> None`` that reads and writes a socket as it likes. It runs once for
-each connection, in a thread of its own; when it returns, or the other side has gone, the connection is closed.
+A script is a function ``(server, connection) -> None`` that reads from and writes to a socket. It runs for each
+connection in a thread of its own. When it returns, or the client closes, the connection is closed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LONGEST_LINE = 1024 * 1024
 
 
 class ReceivedRequest(bytes):
-    """A request as it came in, byte for byte, and what it says. Empty, and so false, if the client had gone."""
+    """A request as the server received it, and its parts. It is empty, and so false, if the client had closed."""
 
     @cached_property
     def _parts(self) -> tuple[str, bytes]:
@@ -47,22 +47,22 @@ class ReceivedRequest(bytes):
 
     @property
     def target(self) -> str:
-        """What stands between method and version in the request line."""
+        """The target in the request line."""
         return self._parts[0].split("\r\n", 1)[0].split(" ", 2)[1]
 
     @cached_property
     def fields(self) -> list[tuple[str, str]]:
-        """The header fields in order, names and values as they came, without the white space around a value."""
+        """The header fields in order, as they were received, without the white space around values."""
         lines = self._parts[0].split("\r\n")[1:]
         return [(name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines)]
 
     def all(self, name: str) -> list[str]:
-        """Every value of a header, in order."""
+        """Return every value of a header, in order."""
         return [value for field, value in self.fields if field.lower() == name.lower()]
 
     @cached_property
     def body(self) -> bytes:
-        """The body, with the chunks put together."""
+        """The body without its chunk framing."""
         rest = self._parts[1]
         if not self.all("transfer-encoding"):
             return rest
@@ -76,16 +76,25 @@ class ReceivedRequest(bytes):
 
 
 class ScriptedServer:
-    """Runs a script for every connection, from ``with`` on until its end.
+    """Runs a script for every connection while it is used as a context manager.
 
-    - ``url``: where it is, without a path, as in ``http://127.0.0.1:40123``; ``port``
-    - ``requests``: what :meth:`read_request` has read, oldest first
-    - ``connections``: how many came; ``closed``: how many of them are over
-    - ``closing``: set when the server ends; a script that waits for nothing in particular waits for this
+    Attributes:
+        url: The URL of the server without a path, such as ``http://127.0.0.1:40123``.
+        port: The port of the server.
+        requests: The requests that :meth:`read_request` has read, oldest first.
+        connections: The number of connections that were accepted.
+        closed: The number of connections that have ended.
+        closing: An event that is set when the server ends. A script can wait for it.
     """
 
     def __init__(self, script: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
-        """``tls``: speak TLS, as :func:`~zcli_core.testing.certificates.server_tls` makes it."""
+        """Start the server.
+
+        Args:
+            script: Called for each connection.
+            tls: A TLS context such as that of :func:`~zcli_core.testing.certificates.server_tls`; None for no TLS.
+            host: A loopback address.
+        """
         self._script = script
         self._tls = tls
         self.connections = 0
@@ -136,7 +145,7 @@ class ScriptedServer:
     # --- what scripts do ---
 
     def read_request(self, connection: socket.socket) -> ReceivedRequest:
-        """One request, head and body; an empty one if the client has gone, or goes before its end."""
+        """Read one request, head and body. The result is empty if the client closes before its end."""
         with connection.makefile("rb") as reader:
             request = ReceivedRequest(_read_message(reader))
         if request:
@@ -144,12 +153,12 @@ class ScriptedServer:
         return request
 
     def trickle(self, connection: socket.socket, data: bytes = b"a", every: float = 0.05) -> None:
-        """Send the same few bytes again and again until the client or the test is gone."""
+        """Send the same few bytes again and again until the client closes or the test ends."""
         while not self.closing.wait(every):
             connection.sendall(data)
 
     def hold(self, connection: socket.socket) -> None:
-        """Keep the connection open and say nothing until the client or the test is gone."""
+        """Keep the connection open and send nothing until the client closes or the test ends."""
         connection.settimeout(0.05)
         while not self.closing.is_set():
             try:
@@ -168,7 +177,7 @@ class ScriptedServer:
     ) -> None:
         self.closing.set()
         with contextlib.suppress(OSError), socket.socket(self._listener.family) as last:
-            last.connect(self._listener.getsockname())  # wakes accept(), which closing alone does not
+            last.connect(self._listener.getsockname())  # wakes accept(), which close() does not
         self._listener.close()
         for connection in list(self._open):
             with contextlib.suppress(OSError):
@@ -178,7 +187,7 @@ class ScriptedServer:
 
 
 def _read_message(reader: io.BufferedReader) -> bytes:
-    """A head and the body that it announces, as they come in; nothing if they end early."""
+    """Read a head and the body that it announces; return nothing if they end early."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         line = reader.readline(_LONGEST_LINE)
@@ -206,9 +215,11 @@ def _read_message(reader: io.BufferedReader) -> bytes:
 
 
 def responding(*responses: bytes, keep_open: bool = True) -> Script:
-    """Give these answers to the requests of the whole server in turn, then the last one for ever.
+    """Return a script that sends these responses to all requests of the server in turn, then always the last one.
 
-    ``keep_open``: False closes each connection after one answer.
+    Args:
+        responses: The bytes of each response.
+        keep_open: False closes each connection after one response.
     """
     count = itertools.count()
 
@@ -222,7 +233,7 @@ def responding(*responses: bytes, keep_open: bool = True) -> Script:
 
 
 def after_request(then: Script) -> Script:
-    """Read one request, then do this."""
+    """Return a script that reads one request and then runs another script."""
 
     def script(server: ScriptedServer, connection: socket.socket) -> None:
         if server.read_request(connection):
@@ -231,17 +242,17 @@ def after_request(then: Script) -> Script:
     return script
 
 
-# --- bytes to answer with ---
+# --- bytes of responses ---
 
 
 def response(body: bytes = b"ok", status: str = "200 OK", *headers: str) -> bytes:
-    """A complete answer with its Content-Length."""
+    """Return a complete response with Content-Length."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
 def chunked(*chunks: bytes, headers: tuple[str, ...] = (), end: bytes = b"0\r\n\r\n") -> bytes:
-    """A complete answer in chunks."""
+    """Return a complete response in chunks."""
     lines = ["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *headers]
     body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body + end
@@ -251,21 +262,21 @@ def chunked(*chunks: bytes, headers: tuple[str, ...] = (), end: bytes = b"0\r\n\
 
 
 def reset(connection: socket.socket) -> None:
-    """Close with a TCP reset."""
+    """Close a connection with a TCP reset."""
     linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     connection.close()
 
 
 def closed_port() -> int:
-    """A port that nothing listens on."""
+    """Return a port that no server listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Poll until the condition holds; fail the test if it does not within that time."""
+    """Wait until a condition holds; fail the test if it does not hold within that time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"

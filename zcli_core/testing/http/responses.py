@@ -1,4 +1,4 @@
-"""The part of the HTTP suite about answers that are in order."""
+"""The part of the HTTP suite about valid responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXTENDED = b'HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n%X;a=b;c="d;e"
     BODY,
 )
 
-#: Answers without a body, whatever their headers say (RFC 9112, section 6.3): the method, the answer.
+#: Responses without a body (RFC 9112, section 6.3): the method, the response.
 BODILESS = {
     "HEAD with a length": ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5000000000\r\n\r\n"),
     "HEAD in chunks": ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
@@ -28,31 +28,31 @@ BODILESS = {
     "304": ("GET", b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n"),
     "304 with a length": ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5000000000\r\n\r\n"),
     "a length of 0": ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-    "no chunks": ("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    "nothing packed": ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Encoding: gzip\r\n\r\n"),
+    "an empty chunked body": ("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "an empty coded body": ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Encoding: gzip\r\n\r\n"),
 }
 
 
 def packed(coding: str, body: bytes) -> bytes:
-    """A body in a content coding that Python knows."""
+    """Return a body in a content coding."""
     if coding in ("gzip", "x-gzip"):
         return gzip.compress(body)
     if coding == "deflate":
         return zlib.compress(body)
-    if coding == "raw deflate":  # without the zlib format around it, as some servers have it
+    if coding == "raw deflate":  # without the zlib format, as some servers send it
         packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         return packer.compress(body) + packer.flush()
     raise ValueError(coding)
 
 
 def response_to(caller: Caller, raw: bytes, method: str = "GET", keep_open: bool = True) -> RawResponse:
-    """What comes out where this goes in."""
+    """Return the transport's result for a response of these bytes."""
     with ScriptedServer(responding(raw, keep_open=keep_open)) as server:
         return caller.send(server.url, method)
 
 
 class ResponsesContract(HttpContract):
-    """An answer comes out as the server gave it, complete and decoded."""
+    """Valid responses are returned complete and decoded."""
 
     @pytest.mark.parametrize(
         "raw",
@@ -66,14 +66,14 @@ class ResponsesContract(HttpContract):
         ],
         ids=["Content-Length", "one chunk", "many chunks", "chunk extensions", "to the end", "HTTP/1.0"],
     )
-    def test_a_body_is_read_to_its_end(self, caller: Caller, raw: bytes) -> None:
-        """However its end is told (RFC 9112, section 6.3)."""
+    def test_body_is_read_to_its_end(self, caller: Caller, raw: bytes) -> None:
+        """The end is known from a length, from chunks or from the connection (RFC 9112, section 6.3)."""
         found = response_to(caller, raw, keep_open=False)
         assert (found.status, found.reason, found.body) == (200, "OK", BODY)
 
     @pytest.mark.parametrize("case", BODILESS)
-    def test_an_answer_without_body_is_over_at_once(self, caller: Caller, case: str) -> None:
-        """Nothing of it is waited for, taken for the next answer, or held against ``max_bytes``."""
+    def test_response_without_body_ends_at_once(self, caller: Caller, case: str) -> None:
+        """The transport does not wait for a body that the headers announce, and keeps the connection."""
         method, raw = BODILESS[case]
         with ScriptedServer(responding(raw)) as server:
             for _ in range(2):
@@ -81,15 +81,15 @@ class ResponsesContract(HttpContract):
             assert server.connections == 1
 
     @pytest.mark.parametrize("status", [100, 102, 103, 199])
-    def test_interim_answers_are_skipped(self, caller: Caller, status: int) -> None:
-        """RFC 9110, section 15.2: any number of them, with their headers."""
+    def test_interim_responses_are_skipped(self, caller: Caller, status: int) -> None:
+        """There may be any number of them, with headers (RFC 9110, section 15.2)."""
         interim = f"HTTP/1.1 {status} Interim\r\nLink: </style.css>\r\nX-Interim: 1\r\n\r\n".encode()
         found = response_to(caller, interim * 3 + response(b"final", "201 Created", "X-Final: 1"))
         assert (found.status, found.reason, found.body) == (201, "Created", b"final")
         assert found.headers == [("Content-Length", "5"), ("X-Final", "1")]
 
-    def test_switching_protocols_is_never_waited_on(self, caller: Caller) -> None:
-        """101 to a request that did not ask for it is the answer or a failure, and the end of its connection."""
+    def test_101_ends_the_connection(self, caller: Caller) -> None:
+        """A 101 that was not requested is the response or a failure, and its connection is not used again."""
         with ScriptedServer(responding(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", keep_open=False)) as server:
             for expected in (1, 2):
                 found = caller.may_fail({"protocol", "reset"}, server.url)
@@ -99,14 +99,14 @@ class ResponsesContract(HttpContract):
     @pytest.mark.parametrize(
         "status", ["200 OK", "201 Created", "400 Bad Request", "404 Not Found", "418 I'm a teapot", "500 Oops", "599 ?"]
     )
-    def test_every_status_is_an_answer(self, caller: Caller, status: str) -> None:
-        """With its reason and its body."""
+    def test_every_status_is_a_response(self, caller: Caller, status: str) -> None:
+        """It has its reason and its body."""
         found = response_to(caller, response(b"body", status))
         assert (f"{found.status} {found.reason}", found.body) == (status, b"body")
 
     @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
     def test_redirects_are_returned(self, caller: Caller, status: int) -> None:
-        """Following them is the core's business."""
+        """The core follows redirects."""
         with ScriptedServer(responding(response(b"moved", f"{status} Moved", "Location: /elsewhere"))) as server:
             found = caller.send(server.url, "POST", body=b"body")
             assert (found.status, found.body) == (status, b"moved")
@@ -114,8 +114,8 @@ class ResponsesContract(HttpContract):
             assert len(server.requests) == 1
 
     @pytest.mark.parametrize("status", [401, 407, 425, 429, 503])
-    def test_a_status_that_asks_for_another_try_is_returned(self, caller: Caller, status: int) -> None:
-        """Authentication and retries are the core's business too."""
+    def test_retry_statuses_are_returned(self, caller: Caller, status: int) -> None:
+        """The core does authentication and retries."""
         fields = ('WWW-Authenticate: Basic realm="r"', "Retry-After: 0")
         with ScriptedServer(responding(response(b"", f"{status} Again", *fields))) as server:
             assert caller.send(server.url).status == status
@@ -131,13 +131,13 @@ class ResponsesContract(HttpContract):
         ],
         ids=["empty", "none", "words", "Latin-1"],
     )
-    def test_the_reason_is_what_the_server_wrote(self, caller: Caller, line: bytes, reason: str) -> None:
-        """RFC 9112, section 4: it may be missing."""
+    def test_reason_is_returned(self, caller: Caller, line: bytes, reason: str) -> None:
+        """It may be missing (RFC 9112, section 4)."""
         found = response_to(caller, line + b"\r\nContent-Length: 2\r\n\r\nok")
         assert (found.status, found.reason, found.body) == (200, reason, b"ok")
 
-    def test_headers_come_out_as_they_came_in(self, caller: Caller) -> None:
-        """In their case and order, those that occur twice apart, in Latin-1, without the white space around values."""
+    def test_headers_are_returned_unchanged(self, caller: Caller) -> None:
+        """Case and order are kept, fields are not joined, and values are Latin-1 without white space around them."""
         raw = (
             b"HTTP/1.1 200 OK\r\nX-Case-Is-KEPT: 1\r\nSet-Cookie: a=1; Expires=Wed, 21 Oct 2099 07:28:00 GMT\r\n"
             b"x-lower:2\r\nset-cookie:   b=2  \r\nX-Latin: Gr\xfc\xdfe\r\nX-Empty:\r\nSet-Cookie: a=3\r\n"
@@ -155,13 +155,13 @@ class ResponsesContract(HttpContract):
             ("Content-Length", "2"),
         ]
 
-    def test_a_value_that_goes_on_in_the_next_line_is_one_value(self, caller: Caller) -> None:
-        """RFC 9112, section 5.2: obsolete, and still to be read."""
+    def test_folded_value_is_one_value(self, caller: Caller) -> None:
+        """A value that continues in the next line is obsolete, but is read (RFC 9112, section 5.2)."""
         raw = b"HTTP/1.1 200 OK\r\nX-Folded: one\r\n two\r\n\tthree\r\nContent-Length: 2\r\n\r\nok"
         assert ("X-Folded", "one two three") in response_to(caller, raw).headers
 
-    def test_trailers_are_no_headers(self, caller: Caller) -> None:
-        """RFC 9110, section 6.5.1: what comes after the body must not pass for what came before it."""
+    def test_trailers_are_not_headers(self, caller: Caller) -> None:
+        """A field after the body must not be taken for one before it (RFC 9110, section 6.5.1)."""
         raw = chunked(b"body", end=b"0\r\nSet-Cookie: planted=1\r\nX-Trailer: 1\r\n\r\n")
         with ScriptedServer(responding(raw)) as server:
             for _ in range(2):
@@ -171,15 +171,15 @@ class ResponsesContract(HttpContract):
             assert server.connections == 1
 
     def test_large_headers_are_read(self, caller: Caller) -> None:
-        """A policy or a few cookies: values of 8 KB, 90 fields, 60 KB in all."""
+        """Values of 8 kB, 90 fields and 60 kB in all are valid."""
         fields = [f"X-{number}: {'a' * (8000 if number < 6 else 100)}" for number in range(90)]
         found = response_to(caller, response(b"ok", "200 OK", *fields))
         assert [f"{name}: {value}" for name, value in found.headers[1:]] == fields
 
     # --- content codings ---
 
-    def test_the_codings_are_named(self, caller: Caller) -> None:
-        """By their registered names: every transport undoes gzip and deflate, for servers send them unasked."""
+    def test_content_codings_are_listed(self, caller: Caller) -> None:
+        """Every transport decodes gzip and deflate, because servers send them without being asked."""
         codings = caller.transport.content_codings
         assert isinstance(codings, tuple)
         assert all(isinstance(coding, str) and coding == coding.lower().strip() and coding for coding in codings)
@@ -188,8 +188,8 @@ class ResponsesContract(HttpContract):
 
     @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "raw deflate"])
     @pytest.mark.parametrize("framing", ["length", "chunks", "end"])
-    def test_content_codings_are_undone(self, caller: Caller, coding: str, framing: str) -> None:
-        """RFC 9110, section 8.4.1; the headers stay as they came."""
+    def test_content_codings_are_decoded(self, caller: Caller, coding: str, framing: str) -> None:
+        """The headers are not changed (RFC 9110, section 8.4.1)."""
         body, field = packed(coding, BODY), f"Content-Encoding: {coding.removeprefix('raw ')}"
         raw = {
             "length": response(body, "200 OK", field),
@@ -205,22 +205,20 @@ class ResponsesContract(HttpContract):
         [("Content-Encoding: deflate, gzip",), ("Content-Encoding: deflate", "content-encoding: gzip")],
         ids=["one field", "two fields"],
     )
-    def test_several_codings_are_undone_from_the_last_to_the_first(
-        self, caller: Caller, fields: tuple[str, ...]
-    ) -> None:
-        """RFC 9110, sections 8.4 and 5.3: they are named in the order in which they were applied."""
+    def test_several_codings_are_decoded_in_reverse(self, caller: Caller, fields: tuple[str, ...]) -> None:
+        """The header has them in the order in which they were applied (RFC 9110, section 8.4)."""
         body = packed("gzip", packed("deflate", BODY))
         assert response_to(caller, response(body, "200 OK", *fields)).body == BODY
 
     @pytest.mark.parametrize("field", ["Content-Encoding: identity", "Content-Encoding: "])
-    def test_a_body_that_is_not_packed_is_left_alone(self, caller: Caller, field: str) -> None:
-        """Nothing is guessed from the bytes."""
+    def test_uncoded_body_is_unchanged(self, caller: Caller, field: str) -> None:
+        """A coding is not guessed from the bytes."""
         body = packed("gzip", BODY)
         assert response_to(caller, response(body, "200 OK", field, "Content-Type: application/gzip")).body == body
         assert response_to(caller, response(body, "200 OK", "Content-Type: application/gzip")).body == body
 
-    def test_an_unknown_coding_is_left_alone_or_refused(self, caller: Caller) -> None:
-        """The body as it came, its header telling, or a failure; servers name charsets there, and no coding at all."""
+    def test_unknown_coding_is_kept_or_refused(self, caller: Caller) -> None:
+        """The body is returned unchanged, or the call fails."""
         raw = response(b"as it came", "200 OK", "Content-Encoding: x-unknown")
         with ScriptedServer(responding(raw)) as server:
             found = caller.may_fail("protocol", server.url)

@@ -1,4 +1,4 @@
-"""The part of the HTTP suite about what is sent: request line, header fields, bodies."""
+"""The part of the HTTP suite about requests: request line, header fields, bodies."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from zcli_core.testing.http.peer import ReceivedRequest, ScriptedServer, chunked
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "QUERY")
 
-#: What the transport itself adds: the rest of a request is as it was given.
+#: The headers that a transport adds.
 _OWN_FIELDS = ("host", "content-length", "transfer-encoding")
 
 
 class Interruption(Exception):  # noqa: N818 - a name for a test
-    """Raised by a body while it is read."""
+    """An exception that a body raises while it is read."""
 
 
 def others(request: ReceivedRequest) -> list[tuple[str, str]]:
-    """The fields that were given, in order."""
+    """Return the fields that were given, in order."""
     return [field for field in request.fields if field[0].lower() not in _OWN_FIELDS]
 
 
 class SendingContract(HttpContract):
-    """What is sent is what was asked for, byte for byte."""
+    """Requests are sent unchanged, byte for byte."""
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_every_method_is_sent_as_it_is(self, caller: Caller, method: str) -> None:
-        """The request line has the method and the target; the body is the caller's, for every method alike."""
+    def test_every_method_is_sent_unchanged(self, caller: Caller, method: str) -> None:
+        """The request line has the method and the target."""
         body = None if method in ("GET", "HEAD", "TRACE") else b"body"
         with ScriptedServer(responding(response(b"" if method == "HEAD" else b"ok"))) as server:
             raw = caller.send(f"{server.url}/path?a=b", method, body=body)
@@ -44,36 +44,36 @@ class SendingContract(HttpContract):
         assert request.body == (body or b"")
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS", "M-SEARCH"])
-    def test_a_body_is_sent_with_any_method(self, caller: Caller, method: str) -> None:
-        """Under its length, and with no header that was not given."""
+    def test_body_is_sent_with_every_method(self, caller: Caller, method: str) -> None:
+        """It has its Content-Length, and no header is added."""
         with ScriptedServer(responding(response(b"" if method == "HEAD" else b"ok"))) as server:
             caller.send(server.url, method, body=b"\0body")
             request = server.requests[0]
         assert (request.method, request.all("content-length"), request.body) == (method, ["5"], b"\0body")
         assert others(request) == []
 
-    def test_the_target_is_sent_as_it_is(self, caller: Caller) -> None:
-        """Nothing in it is normalised or encoded a second time: the core has done what is to be done."""
+    def test_target_is_sent_unchanged(self, caller: Caller) -> None:
+        """The core has normalised and encoded it."""
         target = "/a/./b/../c//d;p=1/%7Euser/%2F%2e%2E/?q=a%2Fb&empty=&x=1&y=%7B%7D&=?/!$'()*+,;:@"
         with ScriptedServer(responding(response())) as server:
             caller.send(server.url + target)
             assert server.requests[0].target == target
 
-    def test_host_is_added_once_and_with_the_port(self, caller: Caller) -> None:
-        """RFC 9110, section 7.2; the port of the scheme alone would be left out."""
+    def test_host_is_added_once_with_the_port(self, caller: Caller) -> None:
+        """Only a default port would be left out (RFC 9110, section 7.2)."""
         with ScriptedServer(responding(response())) as server:
             caller.send(server.url)
             caller.send(server.url.replace("127.0.0.1", "localhost"))
             found = [request.all("host") for request in server.requests]
         assert found == [[f"127.0.0.1:{server.port}"], [f"localhost:{server.port}"]]
 
-    def test_a_host_header_that_is_given_is_the_only_one(self, caller: Caller) -> None:
-        """Tests of virtual hosts send their own."""
+    def test_given_host_header_is_the_only_one(self, caller: Caller) -> None:
+        """Scripts set Host to test virtual hosts."""
         with ScriptedServer(responding(response())) as server:
             caller.send(server.url, headers=[("Host", "virtual.example")])
             assert server.requests[0].all("host") == ["virtual.example"]
 
-    def test_an_ipv6_address_is_reached_and_has_brackets_in_host(self, caller: Caller) -> None:
+    def test_ipv6_address_has_brackets_in_host(self, caller: Caller) -> None:
         """RFC 3986, section 3.2.2."""
         try:
             server = ScriptedServer(responding(response()), host="::1")
@@ -84,14 +84,14 @@ class SendingContract(HttpContract):
             assert server.requests[0].all("host") == [f"[::1]:{server.port}"]
 
     @pytest.mark.parametrize("body", [None, b"body", bytes(2 * 1024 * 1024)], ids=["no body", "a body", "a large body"])
-    def test_no_header_is_sent_that_was_not_given(self, caller: Caller, body: bytes | None) -> None:
-        """No User-Agent, Accept, Accept-Encoding, Content-Type, Connection or Expect of the transport's own."""
+    def test_no_other_header_is_added(self, caller: Caller, body: bytes | None) -> None:
+        """The transport adds no User-Agent, Accept, Accept-Encoding, Content-Type, Connection or Expect."""
         with ScriptedServer(responding(response())) as server:
             caller.send(server.url, "POST" if body else "GET", body=body)
             assert others(server.requests[0]) == []
 
-    def test_headers_are_sent_as_they_are_given(self, caller: Caller) -> None:
-        """In their case and order, with names that occur twice, without a value, and in Latin-1."""
+    def test_headers_are_sent_unchanged(self, caller: Caller) -> None:
+        """Case, order, repeated names, empty values and Latin-1 are kept."""
         given = [
             ("X-Case-Is-KEPT", "1"),
             ("x-twice", "first"),
@@ -110,8 +110,8 @@ class SendingContract(HttpContract):
             caller.send(server.url, headers=given)
             assert others(server.requests[0]) == given
 
-    def test_a_large_header_is_sent(self, caller: Caller) -> None:
-        """Tokens and cookies are, at times."""
+    def test_large_header_is_sent(self, caller: Caller) -> None:
+        """Tokens and cookies can be large."""
         with ScriptedServer(responding(response())) as server:
             caller.send(server.url, headers=[("X-Large", "a" * 16_000)])
             assert others(server.requests[0]) == [("X-Large", "a" * 16_000)]
@@ -120,8 +120,8 @@ class SendingContract(HttpContract):
         ("method", "size"),
         [("POST", 0), ("POST", 1), ("POST", 3 * 1024 * 1024), ("PUT", 0), ("PATCH", 100_000), ("DELETE", 1)],
     )
-    def test_bytes_are_sent_under_their_length(self, caller: Caller, method: str, size: int) -> None:
-        """Content-Length once, no Transfer-Encoding, and every byte."""
+    def test_bytes_are_sent_with_their_length(self, caller: Caller, method: str, size: int) -> None:
+        """Content-Length occurs once, and there is no Transfer-Encoding."""
         body = bytes(itertools.islice(itertools.cycle(range(251)), size))
         with ScriptedServer(responding(response())) as server:
             caller.send(server.url, method, body=body)
@@ -130,20 +130,20 @@ class SendingContract(HttpContract):
         assert request.all("transfer-encoding") == []
         assert request.body == body
 
-    def test_a_request_without_body_has_a_length_only_where_one_is_expected(self, caller: Caller) -> None:
-        """RFC 9110, section 8.6: POST, PUT and PATCH say that there is nothing; others say nothing."""
+    def test_request_without_body_has_expected_length(self, caller: Caller) -> None:
+        """Only POST, PUT and PATCH have Content-Length: 0 (RFC 9110, section 8.6)."""
         with ScriptedServer(responding(response(b""))) as server:
             for method in METHODS:
                 caller.send(server.url, method)
         for request in server.requests:
             expected = [["0"]] if request.method in ("POST", "PUT", "PATCH") else [[]]
-            if request.method in ("PROPFIND", "QUERY"):  # a method of which the transport may know nothing
+            if request.method in ("PROPFIND", "QUERY"):  # a method that the transport may not know
                 expected = [[], ["0"]]
             assert request.all("content-length") in expected, request.method
             assert request.all("transfer-encoding") == []
 
-    def test_an_iterable_is_sent_under_the_length_that_is_given(self, caller: Caller) -> None:
-        """In one piece for the server, whatever it came in, the length not said twice."""
+    def test_iterable_is_sent_with_the_given_length(self, caller: Caller) -> None:
+        """Content-Length occurs once, and there are no chunks."""
         blocks = [b"first", b"", bytes(300_000), b"last"]
         body = b"".join(blocks)
         with ScriptedServer(responding(response())) as server:
@@ -154,8 +154,8 @@ class SendingContract(HttpContract):
         assert request.body == body
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-    def test_an_iterable_of_unknown_length_is_sent_in_chunks(self, caller: Caller, method: str) -> None:
-        """RFC 9112, section 7.1; an empty block does not end it."""
+    def test_iterable_of_unknown_length_is_chunked(self, caller: Caller, method: str) -> None:
+        """An empty block does not end the body (RFC 9112, section 7.1)."""
         blocks = [b"first", b"", bytes(1024 * 1024), b"last"]
         with ScriptedServer(responding(response())) as server:
             caller.send(server.url, method, body=(block for block in blocks))
@@ -164,8 +164,8 @@ class SendingContract(HttpContract):
         assert request.all("content-length") == []
         assert request.body == b"".join(blocks)
 
-    def test_an_iterable_without_content_is_an_empty_body(self, caller: Caller) -> None:
-        """One chunk of no size, and the connection goes on."""
+    def test_empty_iterable_is_an_empty_body(self, caller: Caller) -> None:
+        """The connection can be used again."""
         with ScriptedServer(responding(response())) as server:
             for _ in range(2):
                 caller.send(server.url, "POST", body=iter(()))
@@ -174,9 +174,10 @@ class SendingContract(HttpContract):
 
     @pytest.mark.parametrize("length", [None, "1000000"], ids=["in chunks", "under a length"])
     @pytest.mark.parametrize("error", [Interruption("mine"), TransportFailure("unrepeatable_body", "mine"), OSError(5)])
-    def test_what_a_body_raises_comes_out_as_it_is(self, caller: Caller, error: Exception, length: str | None) -> None:
-        """It is the caller's, and no failure of the network; the server never has a complete request of it, and what
-        comes next has a connection of its own."""
+    def test_exception_of_a_body_is_raised_unchanged(
+        self, caller: Caller, error: Exception, length: str | None
+    ) -> None:
+        """The server never has the complete request, and the next request is sent on another connection."""
 
         def body() -> Iterator[bytes]:
             yield b"first"
@@ -192,10 +193,8 @@ class SendingContract(HttpContract):
             assert server.connections == 2
 
     @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-    def test_rest_is_sent_though_a_response_has_begun(
-        self, make_caller: MakeCaller, ca_file: str, secure: bool
-    ) -> None:
-        """A server may say 200 at once, and go on when it has read everything."""
+    def test_rest_is_sent_after_a_response_has_begun(self, make_caller: MakeCaller, ca_file: str, secure: bool) -> None:
+        """A server may send 200 at once, and the body when it has read everything."""
         has_begun = threading.Event()
         half = 100_000
 
@@ -220,8 +219,8 @@ class SendingContract(HttpContract):
             found = caller.send(server.url, "POST", [("Content-Length", str(2 * half))], body())
             assert found.body == b"all"
 
-    def test_a_call_may_be_made_while_the_body_of_another_is_read(self, caller: Caller) -> None:
-        """A body may come out of another call, in the same thread."""
+    def test_body_may_make_another_call(self, caller: Caller) -> None:
+        """A body may come from another call in the same thread."""
         with ScriptedServer(responding(response(b"block"))) as server:
 
             def body() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""The part of the HTTP suite about signals: what a handler raises comes out, whatever the transport was doing."""
+"""The part of the HTTP suite about signals: the exception of a handler leaves the transport unchanged."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="thi
 
 
 class SoftTimeLimit(Exception):  # noqa: N818 - such as task queues raise
-    """What a handler raises."""
+    """An exception that a signal handler raises, as in task queues."""
 
 
-#: Exceptions that a transport could take for its own.
+#: Exceptions that a transport could take for those of its sockets.
 RAISED = (SoftTimeLimit("mine"), TimeoutError("mine"), ConnectionResetError("mine"), EOFError("mine"), SystemExit(5))
 
 
 @contextmanager
 def handled_by(error: BaseException) -> Iterator[None]:
-    """Have a signal's handler raise this."""
+    """Install a signal handler that raises this exception."""
 
     def handle(number: int, frame: object) -> None:
         raise error
@@ -38,22 +38,22 @@ def handled_by(error: BaseException) -> Iterator[None]:
     try:
         yield
     finally:
-        # One that comes late must not end the process, as it does by default.
+        # A late signal would end the process by default.
         signal.signal(signal.SIGALRM, signal.SIG_IGN if before is signal.SIG_DFL else before)
 
 
 def ring() -> None:
-    """Interrupt the main thread, in which the call is under way."""
+    """Send a signal to the main thread, which makes the call."""
     identity = threading.main_thread().ident
     assert identity is not None
     signal.pthread_kill(identity, signal.SIGALRM)
 
 
 class SignalsContract(HttpContract):
-    """An exception that comes from outside passes through unchanged, and its connection is not used again."""
+    """The exception of a signal handler leaves the transport unchanged, and the connection is not used again."""
 
     def interrupted(self, caller: Caller, address: str, error: BaseException, body: Body = None) -> None:
-        """One exchange in this thread, which has to end with the handler's exception."""
+        """Send a request in this thread, which must end with the handler's exception."""
         if threading.current_thread() is not threading.main_thread():
             pytest.skip("handlers run in the main thread")
         with handled_by(error), pytest.raises(type(error)) as caught:
@@ -62,8 +62,8 @@ class SignalsContract(HttpContract):
 
     @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
     @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart"], ids=["head", "body"])
-    def test_signal_while_a_response_is_awaited(self, caller: Caller, sent: bytes, error: BaseException) -> None:
-        """The next call has a connection of its own, and its own response."""
+    def test_signal_while_waiting_is_raised(self, caller: Caller, sent: bytes, error: BaseException) -> None:
+        """The next call has its own connection and its own response."""
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             if server.connections == 1:
@@ -78,15 +78,15 @@ class SignalsContract(HttpContract):
             assert server.connections == 2
 
     @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
-    def test_signal_while_a_handshake_is_awaited(self, caller: Caller, error: BaseException) -> None:
-        """It is not a failure of TLS; the connection is closed though the exception, and all it refers to, lives on."""
+    def test_signal_in_the_handshake_is_raised(self, caller: Caller, error: BaseException) -> None:
+        """It is not a failure of TLS, and the connection is closed although the exception still exists."""
         with ScriptedServer(ring_and_hold) as server:
             self.interrupted(caller, server.url.replace("http:", "https:"), error)
             wait_until(lambda: server.closed == 1)
 
     @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-    def test_signal_while_a_body_is_sent(self, make_caller: MakeCaller, ca_file: str, secure: bool) -> None:
-        """The server reads only its beginning."""
+    def test_signal_while_sending_is_raised(self, make_caller: MakeCaller, ca_file: str, secure: bool) -> None:
+        """The server reads only the beginning of the body."""
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             connection.recv(1024)
@@ -96,8 +96,8 @@ class SignalsContract(HttpContract):
         with ScriptedServer(script, server_tls() if secure else None) as server:
             self.interrupted(make_caller(ca_file=ca_file), server.url, BrokenPipeError("mine"), bytes(LARGEST))
 
-    def test_signal_while_a_source_is_read(self, caller: Caller) -> None:
-        """The iterable is asked for its next block."""
+    def test_signal_in_the_body_source_is_raised(self, caller: Caller) -> None:
+        """The transport waits for the next block of the iterable."""
 
         def blocks() -> Iterator[bytes]:
             yield b"first"
@@ -109,7 +109,7 @@ class SignalsContract(HttpContract):
 
 
 def ring_and_hold(server: ScriptedServer, connection: socket.socket) -> None:
-    """Interrupt the client upon its first bytes, and answer nothing."""
+    """Interrupt the client after its first bytes, and send no response."""
     connection.recv(1024)
     ring()
     server.hold(connection)

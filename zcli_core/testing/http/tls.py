@@ -1,4 +1,4 @@
-"""The part of the HTTP suite about TLS: who is trusted, who is not, and what is said then."""
+"""The part of the HTTP suite about TLS: trusted and untrusted certificates, and the messages for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zcli_core.testing.certificates import server_tls
 from zcli_core.testing.http.base import Caller, HttpContract, MakeCaller
 from zcli_core.testing.http.peer import ScriptedServer, chunked, responding, response
 
-#: Certificates that are not accepted, and how engines say why.
+#: Certificates that are refused, and a pattern for the reason in the message of each TLS library.
 REFUSED = {
     "expired": (certificates.EXPIRED, "expired"),
     "for another host": (certificates.ELSEWHERE, "mismatch|match|not valid for"),
@@ -24,13 +24,11 @@ REFUSED = {
 
 
 class TlsContract(HttpContract):
-    """Peers are verified, by date, name and authority, and nothing is sent to one that is not who it should be."""
+    """Peers are verified by date, name and authority, and no request is sent to a peer that fails."""
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-    def test_a_certificate_of_the_authority_in_ca_file_is_accepted(
-        self, make_caller: MakeCaller, ca_file: str, host: str
-    ) -> None:
-        """For the address and the name that it is for; large bodies pass both ways."""
+    def test_certificate_of_ca_file_is_accepted(self, make_caller: MakeCaller, ca_file: str, host: str) -> None:
+        """It is valid for the address and for the name; large bodies pass both ways."""
         body = bytes(range(256)) * 8000
         with ScriptedServer(responding(response(body), chunked(body)), server_tls()) as server:
             caller = make_caller(ca_file=ca_file)
@@ -40,8 +38,8 @@ class TlsContract(HttpContract):
             assert server.connections == 1
 
     @pytest.mark.parametrize("case", REFUSED)
-    def test_a_certificate_that_will_not_do_is_refused(self, make_caller: MakeCaller, ca_file: str, case: str) -> None:
-        """The message says which of the three it is, and who the peer was; the server never sees the request."""
+    def test_invalid_certificate_is_refused(self, make_caller: MakeCaller, ca_file: str, case: str) -> None:
+        """The message has the reason and the peer, and the server gets no request."""
         certificate, why = REFUSED[case]
         with ScriptedServer(responding(response()), server_tls(certificate)) as server:
             failure = make_caller(ca_file=ca_file).fails("tls", server.url)
@@ -52,23 +50,23 @@ class TlsContract(HttpContract):
         assert "127.0.0.1" in failure.message
 
     @pytest.mark.parametrize(("host", "certificate"), [("localhost", "COMMON_NAME"), ("127.0.0.1", "COMMON_ADDRESS")])
-    def test_a_common_name_does_not_name_a_host(
+    def test_common_name_is_not_compared(
         self, make_caller: MakeCaller, tmp_path: Path, host: str, certificate: str
     ) -> None:
-        """Neither a name nor an address, if subjectAltName is missing or names no host (RFC 9525, section 6.3)."""
+        """This holds for names and addresses without a fitting subjectAltName (RFC 9525, section 6.3)."""
         company = tmp_path / "company.pem"
         company.write_text(certificates.COMPANY)
         with ScriptedServer(responding(response()), server_tls(getattr(certificates, certificate))) as server:
             make_caller(ca_file=str(company)).fails("tls", server.url.replace("127.0.0.1", host))
             assert server.requests == []
 
-    def test_the_systems_authorities_are_trusted_where_no_file_is_named(self, caller: Caller) -> None:
-        """And nobody else's: a certificate of a test's authority is refused."""
+    def test_only_system_authorities_are_trusted(self, caller: Caller) -> None:
+        """Without ``http.ca_file`` a certificate of the suite's authority is refused."""
         with ScriptedServer(responding(response()), server_tls()) as server:
             caller.fails("tls", server.url)
             assert server.requests == []
 
-    def test_ca_file_replaces_the_systems_authorities(
+    def test_ca_file_replaces_the_system_authorities(
         self, make_caller: MakeCaller, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An authority that only the system trusts is unknown."""
@@ -80,7 +78,7 @@ class TlsContract(HttpContract):
             assert server.requests == []
 
     def test_old_versions_of_tls_are_refused(self, make_caller: MakeCaller, ca_file: str) -> None:
-        """TLS 1.0 and 1.1 (RFC 8996)."""
+        """These are TLS 1.0 and 1.1 (RFC 8996)."""
         tls = server_tls()
         tls.set_ciphers("ALL:@SECLEVEL=0")
         with warnings.catch_warnings():
@@ -91,10 +89,8 @@ class TlsContract(HttpContract):
             make_caller(ca_file=ca_file).fails("tls", server.url)
             assert server.requests == []
 
-    def test_a_connection_that_was_verified_does_not_vouch_for_another_name(
-        self, make_caller: MakeCaller, ca_file: str
-    ) -> None:
-        """Neither a kept connection nor a TLS session is taken over by another host of the same address."""
+    def test_verified_connection_is_for_one_name(self, make_caller: MakeCaller, ca_file: str) -> None:
+        """Another host at the same address gets neither a kept connection nor a TLS session."""
         with ScriptedServer(responding(response()), server_tls(certificates.LOCALHOST)) as server:
             caller = make_caller(ca_file=ca_file)
             address = server.url.replace("127.0.0.1", "localhost")
@@ -102,8 +98,8 @@ class TlsContract(HttpContract):
             caller.fails("tls", server.url)
             assert caller.send(address).body == b"ok"
 
-    def test_a_port_that_does_not_speak_tls_is_refused(self, caller: Caller) -> None:
-        """An http:// port, by mistake."""
+    def test_port_without_tls_is_refused(self, caller: Caller) -> None:
+        """It may be an http:// port."""
 
         def script(server: ScriptedServer, connection: socket.socket) -> None:
             connection.recv(65536)
@@ -112,21 +108,19 @@ class TlsContract(HttpContract):
         with ScriptedServer(script) as server:
             caller.fails("tls", server.url.replace("http:", "https:"))
 
-    def test_a_connection_that_breaks_in_the_handshake(self, caller: Caller) -> None:
-        """It is no secure connection, or no connection."""
+    def test_break_in_the_handshake_fails(self, caller: Caller) -> None:
+        """The kind is ``tls`` or ``reset``."""
         with ScriptedServer(lambda server, connection: None) as server:
             caller.fails({"tls", "reset"}, server.url.replace("http:", "https:"))
 
-    def test_a_body_that_ends_early_over_tls_is_no_body(self, make_caller: MakeCaller, ca_file: str) -> None:
-        """With the end of the TCP connection alone, as somebody in between could bring about."""
+    def test_body_that_ends_early_over_tls_fails(self, make_caller: MakeCaller, ca_file: str) -> None:
+        """An attacker could close the TCP connection."""
         raw = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nless"
         with ScriptedServer(responding(raw, keep_open=False), server_tls()) as server:
             make_caller(ca_file=ca_file).fails({"protocol", "reset"}, server.url)
 
-    def test_a_client_certificate_is_shown_only_if_the_request_says_so(
-        self, make_caller: MakeCaller, ca_file: str, tmp_path: Path
-    ) -> None:
-        """A kept connection that was opened with the certificate does not serve a request without it."""
+    def test_client_certificate_needs_the_request(self, make_caller: MakeCaller, ca_file: str, tmp_path: Path) -> None:
+        """A kept connection with the certificate does not serve a request without it."""
         certificate = tmp_path / "client.pem"
         certificate.write_text(certificates.CLIENT + certificates.KEY)
         shown: list[bool] = []
@@ -147,10 +141,10 @@ class TlsContract(HttpContract):
             assert server.connections == 2
 
     @pytest.mark.parametrize("split", [False, True], ids=["one file", "two files"])
-    def test_a_client_certificate_is_presented(
+    def test_client_certificate_is_presented(
         self, make_caller: MakeCaller, ca_file: str, tmp_path: Path, split: bool
     ) -> None:
-        """From ``http.client_cert``, with its key there or in ``http.client_key``; without it the server says no."""
+        """Its key is in the same file or in ``http.client_key``; the server refuses clients without one."""
         certificate, key = tmp_path / "client.pem", tmp_path / "client-key.pem"
         certificate.write_text(certificates.CLIENT + ("" if split else certificates.KEY))
         key.write_text(certificates.KEY)
