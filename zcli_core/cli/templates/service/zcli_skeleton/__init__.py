@@ -1,6 +1,6 @@
 """Skeleton as a service of zCLI.
 
-This module is imported at every start of every script, so it stays tiny: what is heavy is imported by the functions.
+Every script that uses zCLI imports this module when it starts. Keep it small: import other modules in the functions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def zcli_settings() -> list[type[Section]]:
 
 @hookimpl
 def zcli_service_backends() -> list[Provider[ServiceBackend]]:
-    """Offer the service."""
+    """Provide the service."""
     return [Provider("skeleton", "Skeleton, the service", _backend)]
 
 

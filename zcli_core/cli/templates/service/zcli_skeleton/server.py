@@ -1,6 +1,6 @@
-"""A stand-in for the real server, so that all of this runs as it came out. Delete it when yours is the real one.
+"""A stand-in for the real server, so that the generated project works. Delete it when you use the real server.
 
-A client sends lines. ``version`` is answered with the server's name and version, anything else with ``ERROR``.
+A client sends lines. The reply to ``version`` is the name and version of the server, to other lines ``ERROR``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ class _Conversation(socketserver.StreamRequestHandler):
     timeout = 60  # seconds of silence before it is dropped
 
     def handle(self) -> None:
-        """Answer line by line until the client has gone."""
+        """Reply to each line until the client closes the connection."""
         try:
             while line := self.rfile.readline(1024):
                 self.wfile.write(b"SKELETON 1.0\n" if line.strip() == b"version" else b"ERROR\n")
-        except OSError:  # it has gone without a word
+        except OSError:  # the client closed the connection
             pass
 
 

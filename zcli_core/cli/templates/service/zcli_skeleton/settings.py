@@ -1,4 +1,4 @@
-"""Where Skeleton is."""
+"""The settings of Skeleton."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ DEFAULT_PORT = 7411
 
 
 class Skeleton(ServiceSettings, name="services.skeleton"):
-    """Skeleton; ``host``, ``data_dir`` and ``launcher`` are those of every service."""
+    """Skeleton. The settings ``host``, ``data_dir`` and ``launcher`` of every service are inherited."""
 
     port: int = setting(DEFAULT_PORT, "TCP port", minimum=1, maximum=65535)
