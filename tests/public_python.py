@@ -1,4 +1,4 @@
-"""A Python that every user of the machine can run, also where we are root and our own Python is private."""
+"""A Python that every user of the machine can run, also if we are root and our Python is private."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service_servers import unprivileged
 
 @cache
 def public_interpreter() -> str:
-    """A Python from 3.10 up that an ordinary user may run; the test is skipped if there is none."""
+    """Return a Python 3.10 or later that an ordinary user may run. Without one, the test is skipped."""
     test = "import sys; sys.exit(sys.version_info < (3, 10))"
     for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
         try:

@@ -1,4 +1,4 @@
-"""Real servers that zCLI did not start, servers that are no such service, and places where servers may run."""
+"""Servers that zCLI did not start, servers of other protocols, and folders and ports for servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST = 30.0
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = LONGEST) -> None:
-    """Poll until the condition holds."""
+    """Poll until the condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen within {seconds} s: {what}"
@@ -38,7 +38,7 @@ def accepts(port: int) -> bool:
 
 @contextlib.contextmanager
 def public_folder() -> Iterator[Path]:
-    """A temporary folder that every account can enter; pytest's own are private."""
+    """Make a temporary folder that every account can enter. Those of pytest are private."""
     base = next(each for each in (Path(tempfile.gettempdir()), Path("/tmp")) if _is_public(each))
     folder = Path(tempfile.mkdtemp(prefix="zcli-test-", dir=base))
     folder.chmod(0o755)
@@ -53,7 +53,7 @@ def _is_public(folder: Path) -> bool:
 
 
 def unprivileged() -> dict[str, object]:
-    """For ``subprocess``: run as an ordinary user, where we are root."""
+    """Return the arguments with which ``subprocess`` runs a program as an ordinary user, if we are root."""
     return {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
@@ -61,7 +61,7 @@ def unprivileged() -> dict[str, object]:
 def process(
     command: Sequence[str | Path], port: int, *, stop: int = signal.SIGTERM, **options: object
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in the foreground, from the moment that it listens; ended, and killed if need be."""
+    """Run a server until the block ends. It listens when the block starts."""
     with subprocess.Popen(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
@@ -94,7 +94,7 @@ def process(
 def redis(
     program: Path, folder: Path, *options: str, port: int | None = None, stop: int = signal.SIGTERM
 ) -> Iterator[int]:
-    """A Redis, or what is like one, on a free port; gives the port."""
+    """Run Redis or Valkey on a free port and give the port."""
     port = port or free_ports(1)[0]
     data = folder / f"redis-{port}"
     data.mkdir(exist_ok=True)
@@ -104,7 +104,7 @@ def redis(
 
 
 class Cluster:
-    """A PostgreSQL cluster made with its bare binaries, each time that a test needs one copied from one template."""
+    """A PostgreSQL cluster, made with initdb or copied from a template."""
 
     def __init__(self, bin_folder: Path, data: Path) -> None:
         self.bin_folder = bin_folder
@@ -125,12 +125,12 @@ class Cluster:
         return Cluster(self.bin_folder, data)
 
     def admit(self, *lines: str) -> None:
-        """Replace the rules of who is admitted, and how."""
+        """Replace the rules in pg_hba.conf."""
         (self.data / "pg_hba.conf").write_text("".join(f"{line}\n" for line in lines))
 
     @contextlib.contextmanager
     def running(self, *options: str) -> Iterator[int]:
-        """The postmaster on a free port, without a Unix socket; its log goes to ``self.log``."""
+        """Run the postmaster on a free port, without a Unix socket. Its log is ``self.log``."""
         port = free_ports(1)[0]
         settings = [f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", *options]
         arguments = [part for setting in settings for part in ("-c", setting)]
@@ -154,10 +154,10 @@ class Cluster:
 
 
 class CannedServer:
-    """A server on loopback that answers everybody with the same bytes, and counts its connections."""
+    """A server on loopback that sends the same bytes to every client, and counts its connections."""
 
     def __init__(self, greeting: bytes, *, first: bool) -> None:
-        """``first`` greets before anything is said, as SSH and MySQL do; otherwise it answers each line or packet."""
+        """With ``first`` it sends them at once, as SSH and MySQL do, else as the reply to each message."""
         self._greeting = greeting
         self._first = first
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -209,7 +209,7 @@ _own_ports = itertools.cycle(random.sample(range(_FIRST_PORT, _FIRST_PORT + _POR
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free, differ, and are given to no other worker."""
+    """Return different free ports that no other worker of pytest-xdist gets."""
     ports: set[int] = set()
     while len(ports) < count:
         port = next(_own_ports) + _worker * _PORTS_OF_A_WORKER

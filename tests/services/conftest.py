@@ -1,4 +1,4 @@
-"""What the tests of services share: a zCLI whose servers live in a temporary folder and end with the test."""
+"""Fixtures for tests of services: zCLI objects whose servers are in a temporary folder and end with the test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = ("postgresql", "redis", "mongodb")
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that every account can enter. What zCLI started in it is killed at the end, should it still run."""
+    """A folder that every account can enter. Servers that zCLI started in it are killed at the end."""
     with public_folder() as folder:
         yield folder
         for record in folder.rglob("instance.json"):
@@ -37,14 +37,14 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def nobody_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where we are root, a PostgreSQL that a test runs by itself is another user's: nobody's. Trust that account."""
+    """Trust the account ``nobody``, which runs a test's PostgreSQL if we are root."""
     (tmp_path / "login.defs").write_text("UID_MIN 100000\n")
     monkeypatch.setattr(owners, "_LOGIN_DEFS", str(tmp_path / "login.defs"))
 
 
 @pytest.fixture
 def make(isolated: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., zCLI]]:
-    """Makes zCLIs that have their servers in ``place``; keyword arguments are the services' sections."""
+    """A function that makes a zCLI with its servers in ``place``. Its keyword arguments are sections of services."""
     for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "DATABASE_URL", "REDIS_URL", "MONGODB_URI"):
         monkeypatch.delenv(name, raising=False)
     made: list[zCLI] = []
@@ -71,7 +71,7 @@ def local(make: Callable[..., zCLI]) -> tuple[zCLI, int]:
 
 @pytest.fixture(scope="session")
 def stand_in_folder() -> Iterator[Path]:
-    """The folder of the MongoDB stand-in, as a program that every account can run, where ours is root's alone."""
+    """The folder of a MongoDB stand-in that every account can run."""
     with public_folder() as folder:
         packages, bytecode = folder / "packages", folder / "bytecode"
         packages.mkdir()
@@ -84,7 +84,7 @@ def stand_in_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def stand_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The MongoDB stand-in on PATH: root starts no server that only root can run."""
+    """Put the MongoDB stand-in on PATH, because root starts no server that only root can run."""
     if os.geteuid() == 0 and public_interpreter() != sys.executable:
         folder = request.getfixturevalue("stand_in_folder")
         monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
@@ -110,5 +110,5 @@ def template(postgres_bin: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(template: Cluster, place: Path) -> Cluster:
-    """An empty cluster of this test's own, which admits everybody."""
+    """An empty cluster for one test, which admits all clients."""
     return template.copy(place / "cluster")

@@ -1,6 +1,6 @@
-"""Programs of other platforms, faked on PATH: each answers from recorded outputs and writes down how it was called.
+"""Fake programs of other platforms, on PATH: each prints recorded output and records its calls.
 
-What is faked is the program, not our call of it: it is found on PATH, run as a process, and read like the real one.
+Only the program is fake: zCLI finds it on PATH, runs it as a process and reads its output.
 """
 
 from __future__ import annotations

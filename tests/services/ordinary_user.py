@@ -1,4 +1,4 @@
-"""Running a script as an ordinary user who has zCLI installed, also where we are root and our own Python is private."""
+"""Running a script as an ordinary user with zCLI, also if we are root and our Python is private."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def copy_packages(folder: Path, names: Iterable[str]) -> None:
 
 
 class OrdinaryUser:
-    """Somebody with a home, a copy of zCLI, and no rights."""
+    """A user with a home folder and a copy of zCLI, without rights."""
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "home"

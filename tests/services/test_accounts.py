@@ -1,4 +1,4 @@
-"""Whom a server of root's runs as, and what it is told: never root, no group of root's, no secret of root's."""
+"""The account of servers that root starts: never root, without groups and secrets of root."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _KNOWN = {"HOME", "LC_ALL", "LOGNAME", "OLDPWD", "PATH", "PWD", "USER"}
 
 @pytest.fixture
 def others(place: Path) -> Path:
-    """A folder of an account which is in a group of the account database."""
+    """A folder of an account that has a group in the account database."""
     needs_root("becoming another account")
     folder = place / "theirs"
     folder.mkdir()
@@ -83,7 +83,7 @@ def failed(z: zCLI) -> ServiceFailure:
 def test_server_gets_the_accounts_groups_and_no_secret(
     make: Make, site: Site, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A started server has an account's own ids, and of our variables only those that every program needs."""
+    """It has the ids of its account, and only those of our variables that every program needs."""
     site.plugin("speaking", SPEAKING)
     for name in ("AWS_SECRET_ACCESS_KEY", "WEBSOCKET_TOKEN", "LD_LIBRARY_PATH", "PGPASSWORD", "TMPDIR"):
         monkeypatch.setenv(name, str(place))
@@ -102,8 +102,8 @@ def test_server_gets_the_accounts_groups_and_no_secret(
 
 
 @pytest.mark.parametrize("as_account", [False, True])
-def test_command_is_told_no_secret(monkeypatch: pytest.MonkeyPatch, as_account: bool) -> None:
-    """Whether it runs as us, as a manager's command does, or as an account, as initdb does."""
+def test_command_gets_no_secret_variable(monkeypatch: pytest.MonkeyPatch, as_account: bool) -> None:
+    """It holds for a command that runs as our user and for one that runs as an account."""
     if as_account:
         needs_root("becoming another account")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of ours")
@@ -117,9 +117,9 @@ def test_command_is_told_no_secret(monkeypatch: pytest.MonkeyPatch, as_account: 
 
 
 def test_command_has_the_accounts_groups_only() -> None:
-    """None of root's own groups, and all that the account database gives the account."""
+    """It has all groups of the account database and no group of root."""
     needs_root("becoming another account")
-    said = run(["id", "-G"], 10.0, Account("somebody", 1, 2, "/", (12_345,)), Path("/"))
+    said = run(["id", "-G"], 10.0, Account("alice", 1, 2, "/", (12_345,)), Path("/"))
     assert {int(group) for group in said.output.split()} == {2, 12_345}
     assert account("nobody").groups == tuple(
         group for group in os.getgrouplist("nobody", account("nobody").gid) if group != account("nobody").gid
@@ -130,7 +130,7 @@ def test_command_has_the_accounts_groups_only() -> None:
 
 
 def test_account_of_a_folder_has_the_databases_group(others: Path) -> None:
-    """Not the folder's group, which is root's here."""
+    """The folder's own group, which is root's here, is not used."""
     found = choose_account(("nobody",), others)
     assert found is not None
     assert (found.uid, found.gid) == (1, pwd.getpwuid(1).pw_gid)
@@ -138,7 +138,7 @@ def test_account_of_a_folder_has_the_databases_group(others: Path) -> None:
 
 
 def test_folder_without_an_account_is_an_error(place: Path) -> None:
-    """The command in the error gives it to an account that there is."""
+    """The command in the error gives the folder to an existing account."""
     needs_root("giving a folder to another account")
     data = place / "data"
     data.mkdir()
@@ -152,14 +152,14 @@ def test_folder_without_an_account_is_an_error(place: Path) -> None:
 
 
 def test_account_in_roots_group_is_refused(others: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It could read what is root's group's alone."""
+    """It could read files that only root's group may read."""
     monkeypatch.setattr(accounts, "_find", lambda who: Account(str(who), 1, 1, "/", (0,)))
     with pytest.raises(LaunchError, match="in root's group"):
         choose_account((), others)
 
 
 def test_system_without_an_account_is_an_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the command that makes one; the server does not run as root instead."""
+    """The failure has the command that makes an account. The server does not run as root."""
     needs_root("choosing an account")
     monkeypatch.setattr(accounts, "_find", lambda who: None)
     with pytest.raises(LaunchError, match="no account redis or nobody") as caught:
@@ -170,7 +170,7 @@ def test_system_without_an_account_is_an_error(place: Path, monkeypatch: pytest.
 def test_program_that_only_root_can_run_is_an_error(
     make: Make, place: Path, redis_server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is not started as root; after the command in the error it starts as its account."""
+    """The server is not started as root. After the command in the failure it starts as its account."""
     needs_root("starting a server as another account")
     private = place / "private"
     private.mkdir(mode=0o700)
@@ -189,8 +189,8 @@ def test_program_that_only_root_can_run_is_an_error(
     assert z.comm.stop_service("redis")
 
 
-def test_script_whose_interpreter_is_roots_is_an_error(place: Path) -> None:
-    """As with a console script of an environment that was made with a Python below /root."""
+def test_script_with_roots_interpreter_is_an_error(place: Path) -> None:
+    """Such as a console script of an environment with a Python below /root."""
     private = place / "private"
     private.mkdir(mode=0o700)
     shutil.copy("/bin/sh", private / "python")
@@ -207,7 +207,7 @@ def test_script_whose_interpreter_is_roots_is_an_error(place: Path) -> None:
 
 
 def test_files_of_a_server_are_private(local: tuple[zCLI, int], place: Path) -> None:
-    """Others can neither read what is ours nor hold its lock; the server's account passes through to its data."""
+    """Other users can neither read our files nor hold the lock. The account of the server can reach its data."""
     assert local[0].comm.service_status("redis")["ready"]
     folder = place / "services" / "redis"
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (folder, *folder.iterdir())}
@@ -217,8 +217,8 @@ def test_files_of_a_server_are_private(local: tuple[zCLI, int], place: Path) -> 
     assert set(modes.values()) == {0o600}, modes
 
 
-def test_data_folder_that_others_can_open_is_closed(tmp_path: Path) -> None:
-    """Whoever can open a folder can hold its lock, and so keep the server from starting."""
+def test_data_folder_open_to_others_becomes_private(tmp_path: Path) -> None:
+    """A user who can open the folder can hold its lock and keep the server from starting."""
     (tmp_path / "data").mkdir(mode=0o755)
     (tmp_path / "data" / "file").touch()
     files = DataFiles(tmp_path / "data", None, lambda: 10.0)
@@ -227,8 +227,8 @@ def test_data_folder_that_others_can_open_is_closed(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
 
 
-def test_data_folder_that_is_refused_keeps_its_mode(make: Make, place: Path) -> None:
-    """A folder that was named by mistake, such as that of a web site, is not closed to its other users."""
+def test_data_folder_refused_keeps_its_mode(make: Make, place: Path) -> None:
+    """A folder that was named by mistake, such as that of a web site, stays readable."""
     site = place / "site"
     site.mkdir(mode=0o755)
     (site / "index.html").touch()
@@ -240,8 +240,8 @@ def test_data_folder_that_is_refused_keeps_its_mode(make: Make, place: Path) -> 
     assert stat.S_IMODE(site.stat().st_mode) == 0o755
 
 
-def test_data_folder_that_cannot_be_looked_at_is_an_error(make: Make, place: Path) -> None:
-    """It is told by last_failure, and the call raises nothing."""
+def test_data_folder_unreadable_path_is_an_error(make: Make, place: Path) -> None:
+    """``last_failure`` has the cause, and the call raises nothing."""
     z = make(redis={"launcher": "local"})
     assert not z.comm.start_service("redis", port=free_ports(1)[0], data_dir=place / ("x" * 300))
     assert "cannot make the data folder" in failed(z).message
@@ -250,7 +250,7 @@ def test_data_folder_that_cannot_be_looked_at_is_an_error(make: Make, place: Pat
 
 @pytest.mark.parametrize("kind", ["theirs", "link", "open"])
 def test_services_folder_of_another_account_is_refused(others: Path, place: Path, kind: str) -> None:
-    """Root's records and logs would be theirs to exchange; nothing is made there."""
+    """The account could replace root's records and logs. No folder is made there."""
     target = place / "target"
     target.mkdir()
     base = others / "services"
@@ -268,8 +268,8 @@ def test_services_folder_of_another_account_is_refused(others: Path, place: Path
 
 
 @pytest.mark.parametrize("name", ["lock", "server.log"])
-def test_start_file_in_our_folder_that_is_a_link_is_an_error(make: Make, place: Path, name: str) -> None:
-    """It is not followed, and last_failure names it."""
+def test_start_link_in_our_folder_is_an_error(make: Make, place: Path, name: str) -> None:
+    """The link is not followed, and ``last_failure`` has its path."""
     folder = place / "services" / "redis"
     folder.mkdir(parents=True)
     (folder / name).symlink_to("elsewhere")
@@ -282,7 +282,7 @@ def test_start_file_in_our_folder_that_is_a_link_is_an_error(make: Make, place: 
 def test_services_folder_of_a_stranger_is_refused_to_a_user(
     others: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stranger could have a password written into a file of theirs; one of root's that all may write is accepted."""
+    """Another user could obtain a password that is written there. A folder of root that all may write is accepted."""
     monkeypatch.setattr(folders, "is_root", lambda: False)
     others.chmod(0o777)
     with pytest.raises(LaunchError, match="folder that another user controls") as caught:
@@ -294,8 +294,8 @@ def test_services_folder_of_a_stranger_is_refused_to_a_user(
     assert stat.S_IMODE((place / "services" / "redis").stat().st_mode) == 0o700
 
 
-def test_services_folder_is_entered_despite_the_umask(place: Path) -> None:
-    """The accounts of root's servers pass through every folder that was made."""
+def test_services_folder_ignores_the_umask(place: Path) -> None:
+    """The accounts of root's servers can pass through every folder that was made."""
     needs_root("making a folder for other accounts")
     before = os.umask(0o077)
     try:
@@ -311,7 +311,7 @@ def test_services_folder_is_entered_despite_the_umask(place: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["theirs", "link", "below"])
 def test_data_folder_of_a_stranger_is_refused_to_a_user(others: Path, place: Path, kind: str) -> None:
-    """A link in it would have the server write any file of the user."""
+    """A link in it would make the server write any file of the user."""
     (place / "ours").mkdir()
     (others / "link").symlink_to(place / "ours")
     os.lchown(others / "link", 1, 1)
@@ -323,10 +323,10 @@ def test_data_folder_of_a_stranger_is_refused_to_a_user(others: Path, place: Pat
 
 
 @pytest.mark.parametrize("what", ["data", "services"])
-def test_folder_that_a_stranger_makes_meanwhile_is_refused(
+def test_folder_made_by_another_user_is_refused(
     others: Path, place: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """In a folder such as /tmp, between the look at the path and the making of the folder."""
+    """The other user makes it in a folder such as /tmp, between the check and our mkdir."""
     check, module = safe_files.require_no_others, {"data": data_files, "services": folders}[what]
 
     def check_and_make(path: Path) -> None:
@@ -346,7 +346,7 @@ def test_folder_that_a_stranger_makes_meanwhile_is_refused(
 
 
 def test_data_folder_behind_their_link_is_their_own(others: Path, place: Path) -> None:
-    """Their link must not choose whose folder root's server changes, and as whom it runs."""
+    """Another user's link must not choose the folder that root's server changes, or its account."""
     for name, uid in (("root", 0), ("nobody", account("nobody").uid), ("own", 1)):
         (place / name).mkdir()
         os.chown(place / name, uid, uid)
@@ -373,7 +373,7 @@ def _data_of(place: Path, name: str) -> DataFiles:
 
 
 def test_data_folder_is_read_as_its_account(place: Path) -> None:
-    """A link to a file of root's, or a pipe, has no text; a file of the account has."""
+    """A link to a file of root, or a pipe, is not read. A file of the account is."""
     files = _data_of(place, "daemon")
     secret = place / "secret"
     secret.write_text("of root")
@@ -407,7 +407,7 @@ def test_number_is_replaced_and_no_link_followed(place: Path, owner: str) -> Non
 
 
 def test_data_folder_behind_their_link_is_not_made(others: Path, place: Path) -> None:
-    """Within another account's folder it is that account which makes the data folder, with its own rights."""
+    """In another account's folder, that account makes the data folder, with its own rights."""
     target = place / "etc"
     target.mkdir()
     (others / "link").symlink_to(target)
@@ -425,8 +425,8 @@ def test_data_folder_behind_their_link_is_not_made(others: Path, place: Path) ->
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
 
 
-def test_data_folder_that_was_exchanged_is_not_locked(place: Path) -> None:
-    """Its account puts a link to a folder of root's in its place, whose descriptor the server would inherit."""
+def test_data_folder_replaced_is_not_locked(place: Path) -> None:
+    """Its account replaces it by a link to a folder of root, whose descriptor the server would inherit."""
     needs_root("becoming another account")
     (place / "data").symlink_to(place)
     with pytest.raises(LaunchError, match="was replaced by another one"):

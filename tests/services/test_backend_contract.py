@@ -1,4 +1,4 @@
-"""The contract suite: the built-in backends pass it, and so does one that was written against the contract alone."""
+"""The built-in backends and a third-party backend pass the contract suite."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLUGIN = Path(zcli_memcached.__file__)
 
 
 class NatsBackend(ServiceBackend):
-    """A service whose server speaks first, and whose protocol is one of the suite's strangers."""
+    """A service whose server sends first, and whose protocol is one of the suite's other protocols."""
 
     name, title, default_port, speaks = "nats", "NATS", 4222, ("NATS",)
 
@@ -52,14 +52,14 @@ class TestPostgresql(ServiceBackendContract):
 
 @pytest.fixture(scope="module")
 def admitting_server(template: Cluster) -> Iterator[int]:
-    """The port of a PostgreSQL that admits everybody."""
+    """The port of a PostgreSQL that admits all clients."""
     with public_folder() as folder, template.copy(folder / "cluster").running() as port:
         yield port
 
 
 @pytest.mark.slow  # the same suite again, with another server
-class TestPostgresqlThatAdmitsEverybody(ServiceBackendContract):
-    """Probes of a server that zCLI did not start, with another way to let clients in."""
+class TestPostgresqlWithoutPassword(ServiceBackendContract):
+    """A server that zCLI did not start and that requires no password."""
 
     backend = zcli_postgresql.zcli_service_backends()[0]
     # TestPostgresql has them: they start a server of their own.
@@ -83,7 +83,7 @@ class TestMongodb(ServiceBackendContract):
 
 @pytest.fixture
 def installed(site: Site) -> None:
-    """The memcached plugin, installed as a distribution of its own."""
+    """The memcached plugin, installed as a separate distribution."""
     site.distribution("zcli-memcached", "[zcli]\nzcli_memcached = zcli_memcached\n")
 
 
@@ -93,7 +93,8 @@ class TestMemcached(ServiceBackendContract):
     backend = zcli_memcached.zcli_service_backends()[0]
 
 
-def test_the_third_partys_backend_is_short_and_knows_the_contract_only() -> None:
+def test_third_party_backend_uses_the_contract_only() -> None:
+    """It has at most 45 lines."""
     code = PLUGIN.read_text(encoding="utf-8")
     assert len(code.splitlines()) <= 45
     imported = [line.split()[1] for line in code.splitlines() if line.startswith(("from ", "import "))]
@@ -107,7 +108,8 @@ def test_the_third_partys_backend_is_short_and_knows_the_contract_only() -> None
 
 
 @pytest.mark.usefixtures("installed")
-def test_the_third_partys_service_is_started_used_and_stopped_like_ours(make: Callable[..., zCLI]) -> None:
+def test_third_party_service_starts_and_stops(make: Callable[..., zCLI]) -> None:
+    """It works like a service of zCLI."""
     needs("memcached", "memcached")
     port = free_ports(1)[0]
     z = make(memcached={"port": port})

@@ -1,4 +1,4 @@
-"""The contract suite for backends finds what is wrong with one, says it, and says what it could not test."""
+"""The contract suite of backends finds each fault, describes it, and says what it could not test."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def zcli_settings():
 
 @pytest.fixture
 def strange(site: Site) -> Path:
-    """A folder in which a stranger's plugin is installed; tests of theirs go there too."""
+    """A folder with an installed third-party plugin, for its tests."""
     site.distribution("zcli-broken", "[zcli]\nbroken_backends = broken_backends\n")
     site.module("broken_backends", PLUGIN)
     site.module("zcli_memcached", Path(zcli_memcached.__file__).read_text(encoding="utf-8"))
@@ -133,7 +133,7 @@ def strange(site: Site) -> Path:
 
 
 def run_suite(folder: Path, *tests: tuple[str, str], offer: str = "{}", **variables: str) -> str:
-    """What pytest prints of a stranger's tests, who knows nothing of ours: one class for each backend.
+    """Run a third-party test file with one class for each backend, and return the output of pytest.
 
     ``tests`` are the tests to run, as (backend, test).
     """
@@ -159,15 +159,15 @@ def run_suite(folder: Path, *tests: tuple[str, str], offer: str = "{}", **variab
 
 
 def failures(output: str) -> dict[str, set[str]]:
-    """The tests that failed, by class."""
+    """Return the tests that failed, by class."""
     found: dict[str, set[str]] = {}
     for name, test in re.findall(r"^(?:FAILED|ERROR) \S+::Test(\w+)::(\w+)", output, re.MULTILINE):
         found.setdefault(name, set()).add(test)
     return found
 
 
-def test_each_fault_is_found_and_a_backend_without_one_passes(strange: Path) -> None:
-    """By the test that is there for it; a stranger's test file has five lines."""
+def test_suite_finds_each_fault(strange: Path) -> None:
+    """One test finds each fault, and a correct backend passes. The test file of the plugin has five lines."""
     needs("memcached", "memcached")
     faults = {name: test for name, test in BROKEN.items() if name != "Renamed"}
     output = run_suite(strange, *faults.items(), *(("Right", test) for test in faults.values()))
@@ -176,16 +176,16 @@ def test_each_fault_is_found_and_a_backend_without_one_passes(strange: Path) -> 
     assert "+  where True = ProbeOutcome(state='ready', result=ProbeResult(" in output
 
 
-def test_a_provider_of_another_name_is_found(strange: Path) -> None:
-    """What configuration calls it and what it calls itself are one."""
+def test_suite_finds_a_provider_of_another_name(strange: Path) -> None:
+    """The provider and the backend must have the same name."""
     provider = "__import__('zcli_core.plugins.contract').plugins.contract.Provider('other', '', {})"
     output = run_suite(strange, ("Renamed", BROKEN["Renamed"]), offer=provider)
     assert failures(output) == {"Renamed": {BROKEN["Renamed"]}}, output
     assert "assert 'renamed' == 'other'" in output
 
 
-def test_a_missing_program_is_named_and_fails_in_ci_only(strange: Path) -> None:
-    """A suite that is skipped there would be a suite that nobody runs."""
+def test_suite_missing_program_fails_in_ci_only(strange: Path) -> None:
+    """Elsewhere the tests are skipped, with the name of the program."""
     lifecycle = "test_start_and_stop_change_the_state"
     skipped = run_suite(strange, ("Unarmed", lifecycle))
     assert failures(skipped) == {}
@@ -193,13 +193,13 @@ def test_a_missing_program_is_named_and_fails_in_ci_only(strange: Path) -> None:
     assert failures(run_suite(strange, ("Unarmed", lifecycle), CI="true")) == {"Unarmed": {lifecycle}}
 
 
-def test_a_section_that_no_installed_plugin_declares_is_found(strange: Path) -> None:
-    """With what to do about it."""
+def test_suite_finds_an_undeclared_section(strange: Path) -> None:
+    """The failure says what to do."""
     output = run_suite(strange, ("Undeclared", "test_settings_are_a_service_section"))
     assert "install yours: pip install -e ." in output
 
 
-def test_a_suite_that_is_told_nothing_says_what_it_needs(strange: Path) -> None:
-    """Not an AttributeError."""
+def test_suite_without_a_backend_says_what_it_needs(strange: Path) -> None:
+    """The failure is not an AttributeError."""
     output = run_suite(strange, ("Right", "test_backend_identity_is_valid"), offer="None  # {}")
     assert "TestRight has to say what it tests: backend = what your plugin's hook gives" in output

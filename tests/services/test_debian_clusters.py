@@ -1,4 +1,4 @@
-"""Debian's own cluster tools, for real: a cluster of the test's own, with a name and a port of its own."""
+"""Debian's cluster tools with a real cluster that has its own name and port."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def debian() -> Iterator[Debian]:
         subprocess.run(["pg_dropcluster", "--stop", version, name], check=True, capture_output=True, cwd="/")
 
 
-def test_the_cluster_that_has_the_port_is_started_restarted_and_stopped(make: Make, debian: Debian) -> None:
+def test_cluster_with_the_port_starts_and_stops(make: Make, debian: Debian) -> None:
+    """The cluster is identified by its port."""
     z = make(postgresql={"port": debian.port})
     assert z.comm.start_service("postgresql"), z.comm.services.last_failure
     status = z.comm.service_status("postgresql")
@@ -52,7 +53,8 @@ def test_the_cluster_that_has_the_port_is_started_restarted_and_stopped(make: Ma
     assert not z.comm.service_status("postgresql")["running"]
 
 
-def test_an_ordinary_user_is_told_the_command_and_nothing_else_is_started(place: Path, debian: Debian) -> None:
+def test_cluster_ordinary_user_gets_the_command(place: Path, debian: Debian) -> None:
+    """No other server is started instead."""
     user = OrdinaryUser(place)
     user.install_sudo()
     script = (
@@ -67,8 +69,8 @@ def test_an_ordinary_user_is_told_the_command_and_nothing_else_is_started(place:
     assert "belongs to postgres" in rest[0]
 
 
-def test_hidden_holder_of_the_port_is_never_stopped(make: Make, place: Path, debian: Debian) -> None:
-    """An ordinary user cannot see which process holds the port; the error has the command that would stop it."""
+def test_cluster_hidden_holder_is_never_stopped(make: Make, place: Path, debian: Debian) -> None:
+    """An ordinary user cannot see which process holds the port. The error has the command that stops it."""
     user = OrdinaryUser(place)
     user.install_sudo()
     z = make(postgresql={"port": debian.port})
@@ -84,7 +86,8 @@ def test_hidden_holder_of_the_port_is_never_stopped(make: Make, place: Path, deb
     assert z.comm.stop_service("postgresql"), z.comm.services.last_failure
 
 
-def test_a_port_without_a_cluster_is_told_with_those_there_are(make: Make, debian: Debian) -> None:
+def test_cluster_missing_port_lists_the_others(make: Make, debian: Debian) -> None:
+    """The failure lists the existing clusters."""
     z = make(postgresql={"port": free_ports(1)[0], "launcher": "debian-cluster"})
     assert not z.comm.start_service("postgresql")
     said = str(z.comm.services.last_failure)
@@ -92,7 +95,8 @@ def test_a_port_without_a_cluster_is_told_with_those_there_are(make: Make, debia
     assert "set services.postgresql.port" in said
 
 
-def test_a_cluster_that_cannot_start_is_told_with_its_own_log(make: Make, debian: Debian) -> None:
+def test_cluster_failing_start_has_its_log(make: Make, debian: Debian) -> None:
+    """The failure has the last lines of the cluster's log."""
     file = Path("/etc/postgresql", debian.version, debian.name, "postgresql.conf")
     before = file.read_text()
     file.write_text(before + "\nshared_buffers = 'a lot'\n")
@@ -108,8 +112,8 @@ def test_a_cluster_that_cannot_start_is_told_with_its_own_log(make: Make, debian
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "second name"])
-def test_read_of_what_the_account_put_there_is_refused(tmp_path: Path, kind: str) -> None:
-    """Root would show lines of another file, or wait for ever."""
+def test_read_of_a_link_or_pipe_is_refused(tmp_path: Path, kind: str) -> None:
+    """Root would show lines of another file, or wait forever."""
     secret, file = tmp_path / "shadow", tmp_path / "postmaster.pid"
     secret.write_text("root:x\n")
     {"link": file.symlink_to, "second name": file.hardlink_to, "pipe": lambda _: os.mkfifo(file)}[kind](secret)
@@ -121,7 +125,7 @@ def test_read_of_what_the_account_put_there_is_refused(tmp_path: Path, kind: str
 
 
 def test_read_as_the_account_shows_its_own_files_only(place: Path) -> None:
-    """The path of a log comes from files of the account, and could lead to /etc/shadow through a folder."""
+    """The path of a log comes from files of the account and could lead to /etc/shadow."""
     needs_root("becoming another account")
     nobody = pwd.getpwnam("nobody").pw_uid
     secret, own = place / "shadow", place / "own.log"
@@ -137,7 +141,7 @@ def test_read_as_the_account_shows_its_own_files_only(place: Path) -> None:
 
 
 def test_read_for_another_owners_configuration_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It could name a data folder of root's or of a user, and a log that only they may read."""
+    """It could name the data folder of another user, and a log that only that user may read."""
     monkeypatch.setattr(debian_launcher, "_CONFIGURATIONS", tmp_path)
     (tmp_path / "15" / "main").mkdir(parents=True)
     log = tmp_path / "log"
@@ -154,7 +158,7 @@ def test_read_for_another_owners_configuration_is_refused(tmp_path: Path, monkey
 
 
 def test_read_of_another_owners_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The account must not have an ordinary user show a file of the user's own."""
+    """The account must not make an ordinary user show a file of that user."""
     monkeypatch.setattr(debian_launcher, "is_root", lambda: False)
     (tmp_path / "id_rsa").write_text("key\n")
     with pytest.raises(OSError, match="of the cluster's account"):

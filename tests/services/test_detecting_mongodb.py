@@ -1,4 +1,4 @@
-"""Is it MongoDB, and in which state: asked of a real wire server, and of what real servers were recorded to say."""
+"""Detecting MongoDB and its state, with a real server of its protocol and recorded replies of real servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIST = {"databases": [{"name": "admin"}], "ok": 1.0}
 
 @contextlib.contextmanager
 def scripted(answers: dict[str, dict[str, Any]], tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A server that answers MongoDB's commands from a table, encoded by pymongo's own BSON."""
+    """A server that replies to MongoDB's commands from a table, encoded by pymongo."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -54,7 +54,8 @@ def scripted(answers: dict[str, dict[str, Any]], tls: ssl.SSLContext | None = No
             thread.join()
 
 
-def test_a_wire_server_tells_its_version_and_takes_pymongo(make: Make, place: Path) -> None:
+def test_status_wire_server_works_with_pymongo(make: Make, place: Path) -> None:
+    """The status has the version, and pymongo connects with the URL."""
     import pymongo
 
     with mongodb(place) as port:
@@ -75,7 +76,7 @@ def test_a_wire_server_tells_its_version_and_takes_pymongo(make: Make, place: Pa
     ("answers", "expected"),
     [
         pytest.param(
-            {"hello": HELLO, "buildInfo": BUILD, "listDatabases": LIST}, (True, "8.0.4", False), id="open to everybody"
+            {"hello": HELLO, "buildInfo": BUILD, "listDatabases": LIST}, (True, "8.0.4", False), id="open to all"
         ),
         pytest.param(
             {"hello": HELLO, "buildInfo": BUILD, "listDatabases": UNAUTHORIZED},
@@ -110,14 +111,16 @@ def test_a_wire_server_tells_its_version_and_takes_pymongo(make: Make, place: Pa
         ),
     ],
 )
-def test_every_state_is_told(make: Make, answers: dict[str, Any], expected: tuple[Any, ...]) -> None:
+def test_status_of_each_recorded_reply(make: Make, answers: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    """Each recorded reply of a real server gives its state."""
     with scripted(answers) as port:
         status = make(mongodb={"port": port}).comm.service_status("mongodb")
     assert status["running"], status
     assert (status["ready"], status["version"], status["needs_auth"]) == expected
 
 
-def test_one_that_speaks_only_tls_is_seen(make: Make) -> None:
+def test_status_tls_only_server_is_ready(make: Make) -> None:
+    """The probe tries TLS if plain text is refused."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     with scripted({"hello": HELLO, "buildInfo": BUILD, "listDatabases": LIST}, context) as port:

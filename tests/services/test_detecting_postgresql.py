@@ -1,4 +1,4 @@
-"""Is it PostgreSQL, is it ready, does it need a password: asked of real servers in each of those states."""
+"""Detecting PostgreSQL, its state and whether it requires a password, with real servers in each state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def _own(file: Path) -> None:
         os.chown(file, 65534, 65534)
 
 
-def test_a_server_that_trusts_us_tells_its_version_and_takes_a_driver(make: Make, cluster: Cluster) -> None:
+def test_status_trusting_server_works_with_psycopg(make: Make, cluster: Cluster) -> None:
+    """The status has the version, and psycopg connects with the URL."""
     import psycopg
 
     with cluster.running() as port:
@@ -57,8 +58,8 @@ def test_a_server_that_trusts_us_tells_its_version_and_takes_a_driver(make: Make
     }
 
 
-def test_probing_leaves_nothing_in_the_servers_log(make: Make, cluster: Cluster) -> None:
-    """Neither where it trusts us nor where it asks for a password, plain or over TLS."""
+def test_probe_leaves_nothing_in_the_servers_log(make: Make, cluster: Cluster) -> None:
+    """It holds with and without a password, unencrypted and over TLS."""
     key = trustme.CA().issue_cert("127.0.0.1")
     key.private_key_pem.write_to_path(str(cluster.data / "server.key"))
     key.cert_chain_pems[0].write_to_path(str(cluster.data / "server.crt"))
@@ -77,7 +78,8 @@ def test_probing_leaves_nothing_in_the_servers_log(make: Make, cluster: Cluster)
                 assert cluster.log.read_text() == before
 
 
-def test_a_tls_only_server_is_seen(make: Make, cluster: Cluster) -> None:
+def test_status_tls_only_server_runs(make: Make, cluster: Cluster) -> None:
+    """The server accepts sessions over TLS only."""
     key = trustme.CA().issue_cert("127.0.0.1")
     key.private_key_pem.write_to_path(str(cluster.data / "server.key"))
     key.cert_chain_pems[0].write_to_path(str(cluster.data / "server.crt"))
@@ -95,7 +97,7 @@ def test_a_tls_only_server_is_seen(make: Make, cluster: Cluster) -> None:
 
 @pytest.mark.usefixtures("nobody_is_trusted")
 def test_status_slow_login_runs_and_start_waits(make: Make, cluster: Cluster) -> None:
-    """A login that takes longer than the probe is no foreign server, and ``start_service`` waits for it."""
+    """A login that takes longer than the probe is not another protocol."""
     with cluster.running("post_auth_delay=1") as port:
         z = make(postgresql={"port": port}, probe_timeout=0.3)
         status = z.comm.service_status("postgresql")
@@ -104,20 +106,23 @@ def test_status_slow_login_runs_and_start_waits(make: Make, cluster: Cluster) ->
         assert z.comm.start_service("postgresql"), z.comm.services.last_failure
 
 
-def test_a_server_that_rejects_us_runs_all_the_same(make: Make, cluster: Cluster) -> None:
+def test_status_rejecting_server_runs(make: Make, cluster: Cluster) -> None:
+    """The server rejects the configured user."""
     cluster.admit("host all all all reject")
     with cluster.running() as port:
         status = make(postgresql={"port": port}).comm.service_status("postgresql")
     assert (status["running"], status["needs_auth"]) == (True, True)
 
 
-def test_a_database_that_does_not_exist_is_no_lack_of_a_server(make: Make, cluster: Cluster) -> None:
+def test_status_missing_database_is_ready(make: Make, cluster: Cluster) -> None:
+    """The configured database does not exist."""
     with cluster.running() as port:
         status = make(postgresql={"port": port, "database": "nowhere"}).comm.service_status("postgresql")
     assert status["ready"]
 
 
-def test_a_server_that_is_full_runs_and_is_not_ready(make: Make, cluster: Cluster) -> None:
+def test_status_full_server_is_not_ready(make: Make, cluster: Cluster) -> None:
+    """The server has no free connections."""
     import psycopg
 
     with (
@@ -131,8 +136,8 @@ def test_a_server_that_is_full_runs_and_is_not_ready(make: Make, cluster: Cluste
     assert "too many clients" in status["error"]
 
 
-def test_a_server_that_is_starting_runs_and_is_not_ready(make: Make, cluster: Cluster) -> None:
-    """It recovers from an archive that keeps it waiting, so that it stays in that state."""
+def test_status_starting_server_is_not_ready(make: Make, cluster: Cluster) -> None:
+    """It recovers from an archive that makes it wait, so it stays in that state."""
     (cluster.data / "recovery.signal").touch()
     _own(cluster.data / "recovery.signal")
     gate = cluster.data / "go-on"
@@ -171,7 +176,8 @@ def test_a_unix_socket_is_followed_as_libpq_does(make: Make, cluster: Cluster, p
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b"])
-def test_a_host_that_does_not_exist_is_unreachable(make: Make, host: str) -> None:
+def test_status_unknown_host_is_unreachable(make: Make, host: str) -> None:
+    """The name cannot be resolved."""
     status = make(postgresql={"host": host}).comm.service_status("postgresql")
     assert (status["running"], status["state"]) == (False, "unreachable")
     assert host in status["error"]

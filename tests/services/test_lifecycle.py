@@ -1,4 +1,4 @@
-"""Start, use through the real driver, restart, kill, start again, stop: each service, as root and as anybody."""
+"""Starting, using, restarting, killing and stopping each service, as root and as an ordinary user."""
 
 from __future__ import annotations
 
@@ -68,14 +68,15 @@ def kill(folder: Path, name: str) -> None:
 
 
 def listening_addresses(port: int) -> set[str]:
-    """Where something listens on the port, by the kernel's own table; nothing where the system tells nothing."""
+    """Return the addresses at which a server listens on the port, from the kernel's table."""
     found = tcp_sockets(port, ["0.0.0.0", "::", "127.0.0.1", "::1"])
     return {each.address for each in found or () if each.listening}
 
 
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("name", USE)
-def test_a_service_keeps_its_data_through_restarts_and_kills(make: Make, place: Path, name: str) -> None:
+def test_service_keeps_its_data(make: Make, place: Path, name: str) -> None:
+    """The data survives a restart and a kill."""
     port = free_ports(1)[0]
     z = make(**{name: {"port": port, "launcher": "local"}})
     use = USE[name]
@@ -121,8 +122,8 @@ z.close()
 
 
 @pytest.mark.parametrize("name", REDIS_AT_ONCE)
-def test_an_ordinary_user_starts_uses_restarts_and_stops(place: Path, name: str) -> None:
-    """Each step is a program of its own: what one started, the next one finds, kills and stops."""
+def test_ordinary_user_starts_and_stops(place: Path, name: str) -> None:
+    """Each step is a separate program, which finds and stops what the program before started."""
     if name in OUTSIDE_WHEELS:
         needs(*OUTSIDE_WHEELS[name])
     user = OrdinaryUser(place)
@@ -157,7 +158,8 @@ def test_an_ordinary_user_starts_uses_restarts_and_stops(place: Path, name: str)
             step("stop_service")
 
 
-def test_two_processes_that_start_one_service_at_once_both_succeed(make: Make, place: Path) -> None:
+def test_start_by_two_processes_succeeds(make: Make, place: Path) -> None:
+    """Both start the same service at the same time."""
     port = free_ports(1)[0]
     script = SCRIPT.replace('"start_timeout"', f'"folder": {str(place / "services")!r}, "start_timeout"')
     command = [sys.executable, "-W", "error", "-c", script, "postgresql", str(port), "start_service"]
@@ -169,7 +171,8 @@ def test_two_processes_that_start_one_service_at_once_both_succeed(make: Make, p
     assert make(postgresql={"port": port}).comm.stop_service("postgresql")
 
 
-def test_two_threads_that_start_one_service_at_once_both_succeed(make: Make, place: Path) -> None:
+def test_start_by_two_threads_succeeds(make: Make, place: Path) -> None:
+    """All start the same service at the same time."""
     from zcli_core.services.concurrency import map_concurrently
 
     z = make(redis={"port": free_ports(1)[0], "launcher": "local"})
@@ -179,7 +182,8 @@ def test_two_threads_that_start_one_service_at_once_both_succeed(make: Make, pla
     assert z.comm.stop_service("redis")
 
 
-def test_where_no_port_is_set_a_server_that_another_program_started_is_found(make: Make) -> None:
+def test_status_without_port_finds_a_started_server(make: Make) -> None:
+    """Another program started it on another port."""
     first = make()
     port = free_ports(1)[0]
     assert first.comm.start_service("redis", port=port, launcher="local"), first.comm.services.last_failure
@@ -190,7 +194,8 @@ def test_where_no_port_is_set_a_server_that_another_program_started_is_found(mak
     assert not first.comm.service_status("redis")["running"]
 
 
-def test_a_data_folder_of_its_own_is_another_server(make: Make, place: Path) -> None:
+def test_start_other_data_folder_is_another_server(make: Make, place: Path) -> None:
+    """Each data folder has its own server."""
     z = make()
     port = free_ports(1)[0]
     data = place / "elsewhere"
@@ -203,8 +208,8 @@ def test_a_data_folder_of_its_own_is_another_server(make: Make, place: Path) -> 
     assert stranger.comm.stop_service("redis", port=port, data_dir=data)
 
 
-def test_the_superusers_password_is_in_one_file_that_only_we_can_read(make: Make, place: Path) -> None:
-    """And nobody comes in without it, whatever their account."""
+def test_superuser_password_is_in_a_private_file(make: Make, place: Path) -> None:
+    """No account can connect without the password."""
     import psycopg
 
     port = free_ports(1)[0]
@@ -232,7 +237,8 @@ def test_the_superusers_password_is_in_one_file_that_only_we_can_read(make: Make
     assert z.comm.stop_service("postgresql")
 
 
-def test_what_zcli_starts_outlives_it(make: Make, place: Path) -> None:
+def test_started_server_outlives_zcli(make: Make, place: Path) -> None:
+    """The server runs after the program has ended."""
     port = free_ports(1)[0]
     z = make(redis={"port": port, "launcher": "local"})
     assert z.comm.start_service("redis"), z.comm.services.last_failure

@@ -1,4 +1,4 @@
-"""What other users of the machine get from a local server: no password, no file, no code."""
+"""Other users of the machine get no password, no file and no code through a local server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _info(z: zCLI, name: str) -> dict[str, Any]:
 
 
 def _programs(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have zCLI find only this kind of server."""
+    """Let zCLI find only this kind of server."""
     method = next(each for each in RedisBackend.launchers if isinstance(each, LocalProcess))
     found = method._replace(programs=())
     if kind != "valkey":
@@ -53,7 +53,7 @@ def _programs(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_local_redis_writes_no_file_for_a_client(
     make: Make, place: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Neither its folder nor its code can be changed, whatever the version."""
+    """A client can change neither its folder nor its code, in any version."""
     import redis
 
     _programs(kind, place, monkeypatch)
@@ -78,7 +78,7 @@ def test_local_redis_writes_no_file_for_a_client(
 def test_local_password_is_kept_and_never_shown(
     make: Make, place: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """The connection info names its file; switched off again, there is none."""
+    """The connection info names its file. Without the setting, the file is deleted."""
     import redis
 
     _programs(kind, place, monkeypatch)
@@ -114,8 +114,8 @@ def test_local_password_is_kept_and_never_shown(
     assert z.comm.stop_service("redis"), z.comm.services.last_failure
 
 
-def test_local_password_of_a_running_server_is_warned_of(local: tuple[zCLI, int], make: Make, place: Path) -> None:
-    """It was started without one; the warning comes once, and a restart gives it one."""
+def test_local_password_warns_of_a_running_server(local: tuple[zCLI, int], make: Make, place: Path) -> None:
+    """The server was started without a password. The warning is logged once, and a restart sets the password."""
     z = make(redis={"port": local[1], "local_password": True})
     assert z.comm.start_service("redis")
     assert "password_file" not in _info(z, "redis")
@@ -129,7 +129,7 @@ def test_local_password_of_a_running_server_is_warned_of(local: tuple[zCLI, int]
 
 
 class Cluster(SimpleNamespace):
-    """A place whose cluster was made already, with the password file of an earlier version."""
+    """The paths of an existing cluster, with the password file of an earlier version."""
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 5432) -> None:
         data = folder / "data"
@@ -148,7 +148,7 @@ class Cluster(SimpleNamespace):
 
 @pytest.mark.parametrize(("host", "written"), [("127.0.0.1", "127.0.0.1"), ("::1", r"\:\:1"), ("/run/pg", "/run/pg")])
 def test_passfile_names_its_server(tmp_path: Path, host: str, written: str) -> None:
-    """No other port gets the password, and each start writes where the server is now."""
+    """The file names host and port of the server. Each start renews them."""
     postgresql_backend = postgresql.PostgresqlBackend(None)  # type: ignore[arg-type]
     for port in (5432, 5433):
         place = Cluster(tmp_path, host, port)
@@ -159,7 +159,7 @@ def test_passfile_names_its_server(tmp_path: Path, host: str, written: str) -> N
 
 
 def test_url_of_local_cluster_is_its_private_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has the port is not asked; a socket whose path would be too long is not made."""
+    """A program that holds the TCP port is not contacted. No socket is made if its path would be too long."""
     target = Target("127.0.0.1", 5432, database="postgres")
     postgresql_backend = postgresql.PostgresqlBackend(None)  # type: ignore[arg-type]
     monkeypatch.setattr(postgresql, "_LONGEST_SOCKET_PATH", 4096)
@@ -180,10 +180,10 @@ def test_url_of_local_cluster_is_its_private_socket(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(("version", "known"), [("15.18", False), ("16.1", True), ("18.0", True)])
-def test_require_auth_is_in_the_url_if_every_client_knows_it(
+def test_require_auth_needs_every_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, known: bool
 ) -> None:
-    """An older libpq refuses a URL with a parameter that it does not know."""
+    """An older libpq refuses a URL with an unknown parameter."""
     libpq = import_module("psycopg").pq.version() // 10_000
     psql = tmp_path / "psql"
     psql.write_text(f"#!/bin/sh\necho 'psql (PostgreSQL) {version}'\n")
@@ -194,7 +194,7 @@ def test_require_auth_is_in_the_url_if_every_client_knows_it(
 
 @pytest.mark.slow
 def test_url_of_local_cluster_works_after_another_port(make: Make) -> None:
-    """Over the socket, wherever the server is started; who has the port while it is down is never asked."""
+    """The URL leads to the socket. A program that binds the port while the server is down is never contacted."""
     import psycopg
 
     for port in free_ports(2):

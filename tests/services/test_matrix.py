@@ -70,7 +70,7 @@ NO_SUCH_CELL = {
 
 
 class Said(NamedTuple):
-    """What a situation has zCLI say. A text is part of the failure's message; None is a success."""
+    """What zCLI reports in a situation. A text is part of the failure's message; None is a success."""
 
     state: str
     error: str | None = None
@@ -87,7 +87,7 @@ class Said(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A server in a situation. ``ours``: zCLI started it. ``bystander`` is the port of one that nothing may touch."""
+    """A server in a situation. ``ours``: zCLI started it. ``bystander``: the port of another server."""
 
     settings: dict[str, Any]
     said: Said
@@ -212,7 +212,7 @@ class Lab:
                     os.chown(copy, 65534, 65534)
             cluster.admit(
                 "local all all trust",
-                "host all somebody 127.0.0.1/32 scram-sha-256",
+                "host all alice 127.0.0.1/32 scram-sha-256",
                 *(["hostssl template1 all 127.0.0.1/32 trust clientcert=verify-ca"] if self.has_tls else ()),
                 f"{'hostssl' if self.has_tls else 'host'} postgres postgres 127.0.0.1/32 trust",
             )
@@ -374,7 +374,7 @@ def unix_socket(lab: Lab, make: Make) -> Iterator[Cell]:
 
 @contextlib.contextmanager
 def tls(lab: Lab, make: Make) -> Iterator[Cell]:
-    """The settings do not say that there is TLS."""
+    """TLS is not configured."""
     said = Said("ready", needs_auth=False, tls=True, **_FOREIGN)
     if lab.name == "postgresql":
         yield Cell({"port": lab.postgresql(), **lab.tls()}, said, ours=False)
@@ -401,7 +401,7 @@ def client_certificate(lab: Lab, make: Make) -> Iterator[Cell]:
 def password(lab: Lab, make: Make) -> Iterator[Cell]:
     said = Said("ready", needs_auth=True, connects=False, **_FOREIGN)
     if lab.name == "postgresql":
-        yield Cell({"port": lab.postgresql(), "user": "somebody"}, said._replace(tls=lab.has_tls), ours=False)
+        yield Cell({"port": lab.postgresql(), "user": "alice"}, said._replace(tls=lab.has_tls), ours=False)
         return
     with lab.client() as client:
         client.config_set("requirepass", "secret")
@@ -497,7 +497,7 @@ def labs() -> Iterator[dict[str, Lab]]:
 def test_matrix(
     labs: dict[str, Lab], make: Make, monkeypatch: pytest.MonkeyPatch, kind: str, situation: str, column: str
 ) -> None:
-    """A cell says what is true, and touches no server but its own."""
+    """The reports are true, and no other server is changed."""
     # The usual ports are shared by all tests, which is why those cells have servers and a worker of their own.
     lab = labs[f"{kind} usual port" if situation == "usual port" else kind]
     monkeypatch.setattr(lab.kind.backend, "launchers", (lab.method,))

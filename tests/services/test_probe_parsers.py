@@ -1,4 +1,4 @@
-"""The parsers of what comes from strangers: whatever the bytes, they end, and say one of the few things they may."""
+"""The parsers of replies: for any bytes they end with a result or a documented error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NOISE = st.one_of(st.binary(max_size=80), st.lists(PIECES, max_size=8).map(b"".j
 
 
 def converse(probe: Probe, replies: list[bytes]) -> ProbeResult:
-    """Run a probe on those replies, then on a closed connection; every step's ``complete`` is asked, too."""
+    """Run a probe on these replies and then on a closed connection, and call each step's ``complete``."""
     remaining = iter(replies)
     try:
         step = next(probe)
@@ -105,10 +105,10 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("service", "replies", "expected"), ERRORS)
-def test_probe_error_of_the_protocol_is_an_answer(
+def test_probe_error_of_the_protocol_is_a_result(
     service: str, replies: list[bytes], expected: tuple[bool, bool | None, str]
 ) -> None:
-    """An error in the service's own protocol means the service, in its true state."""
+    """An error in the service's own protocol means that the service runs."""
     answer = converse(PROBES[service](), replies)
     assert (answer.ready, answer.needs_auth) == expected[:2]
     assert expected[2] in answer.detail
@@ -117,14 +117,16 @@ def test_probe_error_of_the_protocol_is_an_answer(
 @pytest.mark.parametrize("service", ["postgresql", "redis", "mongodb"])
 @BRIEF
 @given(replies=st.lists(NOISE, max_size=5))
-def test_a_probe_ends_with_an_answer_or_with_not_this_service(service: str, replies: list[bytes]) -> None:
+def test_probe_ends_with_a_result_or_not_this_service(service: str, replies: list[bytes]) -> None:
+    """Whatever bytes it receives."""
     with contextlib.suppress(NotThisService):
         assert isinstance(converse(PROBES[service](), replies), ProbeResult)
 
 
 @BRIEF
 @given(st.lists(st.tuples(st.sampled_from([b"R", b"S", b"E", b"Z", b"K"]), st.binary(max_size=20)), max_size=6))
-def test_postgresql_messages_are_split_as_they_were_joined(sent: list[tuple[bytes, bytes]]) -> None:
+def test_postgresql_messages_are_split_correctly(sent: list[tuple[bytes, bytes]]) -> None:
+    """Joined messages are split into the same messages."""
     joined = b"".join(kind + (len(body) + 4).to_bytes(4, "big") + body for kind, body in sent)
     assert list(messages(joined)) == sent
     for end in range(len(joined)):
@@ -151,7 +153,8 @@ def _encoded(value: object) -> bytes:
 
 @BRIEF
 @given(VALUES)
-def test_redis_replies_come_out_as_they_went_in(value: object) -> None:
+def test_redis_parser_reads_what_was_encoded(value: object) -> None:
+    """An encoded value is parsed to the same value."""
     data = _encoded(value)
     assert resp.parse(data) == value
     assert not any(resp.is_complete(data[:end]) for end in range(len(data)))
@@ -159,7 +162,8 @@ def test_redis_replies_come_out_as_they_went_in(value: object) -> None:
 
 @BRIEF
 @given(NOISE)
-def test_no_bytes_break_the_redis_parser(data: bytes) -> None:
+def test_redis_parser_survives_any_bytes(data: bytes) -> None:
+    """It raises only the errors that it documents."""
     resp.is_complete(data)
     with contextlib.suppress(resp.Incomplete, ValueError):
         resp.parse(data)
@@ -180,7 +184,8 @@ DOCUMENTS = st.recursive(
 
 @BRIEF
 @given(st.dictionaries(st.text("abcdef", max_size=6), DOCUMENTS, max_size=5))
-def test_bson_is_read_as_pymongo_wrote_it(document: dict[str, object]) -> None:
+def test_bson_parser_reads_what_pymongo_wrote(document: dict[str, object]) -> None:
+    """The values of the types that a probe needs are the same."""
     data = message(7, bson.encode(document))
     assert wire.reply_to(7, data) == document
     assert wire.is_complete(data)
@@ -191,7 +196,8 @@ def test_bson_is_read_as_pymongo_wrote_it(document: dict[str, object]) -> None:
 
 @BRIEF
 @given(NOISE, st.integers(0, 60), st.binary(min_size=1, max_size=4))
-def test_no_bytes_break_the_bson_parser(noise: bytes, position: int, damage: bytes) -> None:
+def test_bson_parser_survives_any_bytes(noise: bytes, position: int, damage: bytes) -> None:
+    """It raises only the errors that it documents."""
     whole = message(1, bson.encode({"ok": 1.0, "a": {"b": [1, "x", b"y", None]}, "c": bson.Regex("x"), "d": 2**40}))
     damaged = whole[:position] + damage + whole[position + len(damage) :]
     for data in (noise, damaged, message(1, noise)):
@@ -200,7 +206,8 @@ def test_no_bytes_break_the_bson_parser(noise: bytes, position: int, damage: byt
             wire.reply_to(1, data)
 
 
-def test_our_commands_are_what_pymongo_would_read() -> None:
+def test_commands_are_readable_by_pymongo() -> None:
+    """pymongo decodes a command to the same document."""
     data = wire.command(5, "listDatabases", nameOnly=True)
     assert int.from_bytes(data[:4], "little") == len(data)
     assert bson.decode(data[21:]) == {"listDatabases": 1, "nameOnly": True, "$db": "admin"}

@@ -1,4 +1,4 @@
-"""Telling one process from another, and finding the one that uses a folder."""
+"""Identifying a process, and finding the process that uses a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from zcli_core.services.launchers import processes
 from zcli_core.services.launchers.processes import Process, is_frozen, look_up, process_in, uses_folder
 
 
-def test_a_process_is_itself_and_nobody_else_for_as_long_as_it_lives() -> None:
+def test_process_is_the_same_while_it_lives() -> None:
+    """It is not the same as another process, and gone after its end."""
     with subprocess.Popen(["sleep", "1000"]) as child:
         until(lambda: (found := look_up(child.pid)) and found.name == "sleep", "it is called sleep")
         found = look_up(child.pid)
@@ -31,21 +32,22 @@ def test_a_process_is_itself_and_nobody_else_for_as_long_as_it_lives() -> None:
         assert still is not None
         assert still.same_as(found), "a frozen process is alive"
         child.kill()
-        # Nobody has waited for it yet: it has a number, and is dead all the same.
+        # Its parent has not waited for it yet: it has an id, but it is a zombie.
         until(lambda: look_up(child.pid) is None, "it is not alive")
         child.wait()
         assert look_up(child.pid) is None
 
 
-def test_ourselves_are_found() -> None:
+def test_look_up_finds_our_process() -> None:
+    """Name, user and folder are ours."""
     found = look_up(os.getpid())
     assert found is not None
     assert found.same_as(look_up(os.getpid()) or Process(0, "", ""))
 
 
 @pytest.mark.parametrize("how", ["works in it", "names it", "has a file open"])
-def test_uses_folder_of_each_kind_is_seen_by_another_name(tmp_path: Path, how: str) -> None:
-    """A process that works in the folder, names it or has a file there open uses it; another does not."""
+def test_uses_folder_finds_each_kind_of_use(tmp_path: Path, how: str) -> None:
+    """A process that works in the folder, names it or has a file there open uses it, by any name of the folder."""
     real, link = tmp_path / "real", tmp_path / "link"
     (real / "below").mkdir(parents=True)
     link.symlink_to(real)
@@ -72,8 +74,8 @@ def test_uses_folder_of_each_kind_is_seen_by_another_name(tmp_path: Path, how: s
             child.kill()
 
 
-def test_status_of_what_does_not_run_imports_no_psutil(isolated: Path) -> None:
-    """Only a service's process and a port's holder need it; checking a port does not."""
+def test_status_stopped_imports_no_psutil(isolated: Path) -> None:
+    """psutil is needed only for processes and the holder of a port."""
     ports = dict(zip(("postgresql", "redis", "mongodb"), free_ports(3), strict=True))
     services = {"folder": str(isolated / "services"), **{name: {"port": port} for name, port in ports.items()}}
     code = (
@@ -88,8 +90,8 @@ def test_status_of_what_does_not_run_imports_no_psutil(isolated: Path) -> None:
 
 
 @pytest.mark.parametrize("pid", [0, -1, -5, 2**40])
-def test_numbers_that_no_process_has(pid: int) -> None:
-    """They would mean whole groups of processes to kill()."""
+def test_look_up_invalid_id_is_none(pid: int) -> None:
+    """For ``kill()`` such an id means a group of processes."""
     assert processes.look_up(pid) is None
 
 
@@ -106,8 +108,8 @@ ctypes.CDLL(None).pthread_exit(None)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells it of each thread")
-def test_a_process_is_alive_until_its_last_thread_has_ended() -> None:
-    """Ending takes a moment where there are several: its ports are held until the last one is gone."""
+def test_process_lives_until_its_last_thread_ends() -> None:
+    """Its ports are held until the last thread has ended."""
     with subprocess.Popen([sys.executable, "-c", _FIRST_THREAD_ENDS], stdin=subprocess.PIPE) as child:
         assert child.stdin is not None
 

@@ -1,4 +1,4 @@
-"""A probe ends at its deadline, whatever keeps it, and a signal ends it at once."""
+"""A probe ends at its deadline, and an exception of a signal handler ends it at once."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from zcli_core.services.probe_connection import MAX_REPLY, NoConnectionError, Pr
 from zcli_core.testing.tcp_peers import BannerServer, TcpPeer
 
 
-def test_wire_slow_resolver_times_out() -> None:
-    """The look-up of a name counts against the deadline."""
+def test_connection_slow_resolver_times_out() -> None:
+    """Resolving the name counts against the deadline."""
     started = time.monotonic()
     message = "cannot resolve .* in time"
     with slow_resolver(), ProbeConnection(SLOW_HOST, 1, 0.05) as wire, pytest.raises(NoConnectionError, match=message):
@@ -37,8 +37,8 @@ def test_status_slow_resolver_keeps_timeout(make: Callable[..., zCLI]) -> None:
     assert time.monotonic() - started < 30
 
 
-def test_status_stranger_resolves_the_host_once(make: Callable[..., zCLI], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Finding out what answered, and who holds the port, does not wait for the name server again."""
+def test_status_resolves_the_host_once(make: Callable[..., zCLI], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding the holder of the port does not resolve the name again."""
     resolver, asked = socket.getaddrinfo, []
 
     def resolve(host: Any, *arguments: Any, **options: Any) -> Any:
@@ -55,7 +55,7 @@ def test_status_stranger_resolves_the_host_once(make: Callable[..., zCLI], monke
 
 
 class Dripping(TcpPeer):
-    """Sends a beginning, then single bytes for as long as anybody reads, or so many."""
+    """Sends some bytes and then single bytes, ``count`` of them or until the client closes."""
 
     def __init__(self, beginning: bytes, count: int | None = None) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Dripping(TcpPeer):
             connection.sendall(b"\0")
 
 
-# Each goes on for ever by its own protocol: a login, an array, a document.
+# Each reply is incomplete in its own protocol: a login, an array, a document.
 BEGINNINGS = {
     "postgresql": b"NS\0\0\0\x04E\0\xff\xff\xff",
     "redis": b"-" + b"x" * 2000,
@@ -79,21 +79,21 @@ BEGINNINGS = {
 
 @pytest.mark.parametrize("name", BEGINNINGS)
 def test_status_of_a_dripping_service_ends(make: Callable[..., zCLI], name: str) -> None:
-    """Every byte comes in time, and the probe ends at its deadline all the same."""
+    """The probe ends at its deadline although the server keeps sending bytes."""
     with Dripping(BEGINNINGS[name]) as peer:
         z = make(probe_timeout=0.2, **{name: {"port": peer.port}})
         assert z.comm.service_status(name)["ready"] is False
 
 
-def test_wire_dripping_peer_ends_at_the_deadline() -> None:
-    """It does not go on until there is too much of it."""
+def test_connection_single_bytes_end_at_the_deadline() -> None:
+    """It does not read until the limit of bytes."""
     with Dripping(b"") as peer, ProbeConnection("127.0.0.1", peer.port, 0.05) as wire:
         reply = wire.exchange(Exchange(b"hello", lambda data: False))
     assert len(reply) < MAX_REPLY
 
 
-def test_wire_pieces_are_not_parsed_one_by_one() -> None:
-    """A long reply in single bytes costs a parse for each eighth that it grows by, or for a pause."""
+def test_connection_pieces_are_not_parsed_one_by_one() -> None:
+    """A long reply in single bytes is parsed each time that it has grown by an eighth, or pauses."""
     parsed: list[int] = []
     with Dripping(b"", MAX_REPLY) as peer, ProbeConnection("127.0.0.1", peer.port, 60) as wire:
         reply = wire.exchange(Exchange(b"hello", lambda data: parsed.append(len(data)) or False))  # type: ignore[func-returns-value]
@@ -102,8 +102,8 @@ def test_wire_pieces_are_not_parsed_one_by_one() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
-def test_wire_signal_exception_passes_through() -> None:
-    """A handler's TimeoutError is not taken for the silence of the service."""
+def test_connection_signal_exception_passes_through() -> None:
+    """A TimeoutError of a signal handler is not handled as a timeout of the service."""
 
     def ring(*_: Any) -> None:
         raise TimeoutError("by a signal")

@@ -1,4 +1,4 @@
-"""What is given wrongly, and what goes wrong: each has its one answer, with the cause and what to do."""
+"""Wrong arguments, and faults of servers, folders and records: each failure has the cause and what to do."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def zcli_service_backends():
 
 @pytest.fixture
 def odd(site: Site) -> None:
-    """Services whose servers are not there, never answer, or end at once."""
+    """Services whose servers are not installed, never answer, or end at once."""
     site.plugin("odd_servers", ODD_SERVERS)
 
 
@@ -88,7 +88,7 @@ def failed(z: zCLI) -> ServiceFailure:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Every file below, with a digest of what it holds."""
+    """Return every file below a folder, with a digest of its content."""
     files = [each for each in folder.rglob("*") if each.is_file()]
     return {str(each.relative_to(folder)): sha256(each.read_bytes()).hexdigest() for each in files}
 
@@ -98,7 +98,8 @@ def tree(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("name", ["", None, 5, "postgre", "Redis!", ["redis"], b"redis", True])
-def test_what_is_no_service_is_refused_with_those_there_are(make: Make, call: str, name: Any) -> None:
+def test_unknown_name_lists_the_services(make: Make, call: str, name: Any) -> None:
+    """The error lists the known services."""
     with pytest.raises(ValueError) as caught:
         getattr(make().comm, call)(name)
     assert "known services: mongodb, postgresql, redis" in str(caught.value)
@@ -106,7 +107,8 @@ def test_what_is_no_service_is_refused_with_those_there_are(make: Make, call: st
         assert "did you mean 'postgres" in str(caught.value)
 
 
-def test_without_a_name_every_service_is_asked(make: Make) -> None:
+def test_status_without_name_has_all_services(make: Make) -> None:
+    """The status of all services is a dict by name."""
     z = make()
     assert list(z.comm.service_status()) == z.comm.services.names == ["mongodb", "postgresql", "redis"]
     assert z.comm.health_check_all().keys() == {"mongodb", "postgresql", "redis"}
@@ -125,17 +127,20 @@ def test_without_a_name_every_service_is_asked(make: Make) -> None:
         ({"data_dir": 5}, "data_dir must be the path of a folder"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused(make: Make, option: dict[str, Any], said: str) -> None:
+def test_invalid_option_is_refused(make: Make, option: dict[str, Any], said: str) -> None:
+    """The error names the option."""
     with pytest.raises(ValueError, match=said):
         make().comm.start_service("redis", **option)
 
 
-def test_an_option_that_there_is_not_is_a_type_error(make: Make) -> None:
+def test_unknown_option_is_a_type_error(make: Make) -> None:
+    """A misspelt option is not ignored."""
     with pytest.raises(TypeError, match="prot"):
         make().comm.start_service("redis", prot=5)
 
 
-def test_a_launcher_that_is_set_and_does_not_exist_names_its_setting(make: Make) -> None:
+def test_unknown_launcher_names_its_setting(make: Make) -> None:
+    """The error has the setting and the known launchers."""
     with pytest.raises(ValueError, match=r"services\.redis\.launcher"):
         make(redis={"launcher": "docker"}).comm.start_service("redis")
 
@@ -144,7 +149,8 @@ def test_a_launcher_that_is_set_and_does_not_exist_names_its_setting(make: Make)
 
 
 @pytest.mark.usefixtures("odd")
-def test_what_is_not_installed_is_told_with_what_to_install(make: Make) -> None:
+def test_start_not_installed_says_what_to_install(make: Make) -> None:
+    """The failure has the command."""
     z = make()
     status = z.comm.service_status("absent")
     assert (status["running"], status["state"]) == (False, "stopped")
@@ -159,8 +165,8 @@ def test_what_is_not_installed_is_told_with_what_to_install(make: Make) -> None:
     assert failed(z) == failure
 
 
-def test_mongodb_where_there_is_none_names_its_extra(place: Path) -> None:
-    """A machine without mongod and without the stand-in, as somebody with neither rights nor packages sees it."""
+def test_mongodb_not_installed_names_its_extra(place: Path) -> None:
+    """The machine has neither mongod nor the stand-in, and the user has no rights."""
     if shutil.which("mongod") or Path(public_interpreter()).with_name("nx-27017").exists():
         pytest.skip("this user has a MongoDB, or the stand-in, here")
     user = OrdinaryUser(place)
@@ -175,15 +181,15 @@ def test_mongodb_where_there_is_none_names_its_extra(place: Path) -> None:
     assert said.count("pip install 'nx-27017>=0.8'") == 1
 
 
-def test_another_machine_is_asked_but_nothing_is_started_there(make: Make) -> None:
+def test_start_on_another_machine_is_refused(make: Make) -> None:
+    """Only the status works for another machine."""
     z = make(redis={"host": "192.0.2.1"}, probe_timeout=0.2)
     assert not z.comm.start_service("redis")
     assert "services.redis.host is 192.0.2.1, which is not this machine" in failed(z).message
 
 
-def test_a_server_that_zcli_did_not_start_is_left_alone_with_the_command(
-    make: Make, redis_server: Path, place: Path
-) -> None:
+def test_stop_foreign_server_has_the_command(make: Make, redis_server: Path, place: Path) -> None:
+    """A server that zCLI did not start keeps running, and the failure has the command."""
     with redis(redis_server, place) as port:
         z = make(redis={"port": port})
         assert z.comm.start_service("redis"), "it runs, so there is nothing to start"
@@ -196,8 +202,8 @@ def test_a_server_that_zcli_did_not_start_is_left_alone_with_the_command(
         assert z.comm.service_status("redis")["ready"]
 
 
-def test_a_server_of_ours_at_another_port_is_not_stopped(make: Make, redis_server: Path, place: Path) -> None:
-    """What zCLI started has another port than the server that answers, so that server is of another program."""
+def test_stop_does_not_stop_ours_at_another_port(make: Make, redis_server: Path, place: Path) -> None:
+    """The server that answers is on another port than the one that zCLI started."""
     ours = make(redis={"port": free_ports(1)[0], "launcher": "local"})
     assert ours.comm.start_service("redis"), ours.comm.services.last_failure
     with redis(redis_server, place) as port:
@@ -213,7 +219,8 @@ def test_a_server_of_ours_at_another_port_is_not_stopped(make: Make, redis_serve
 
 
 @pytest.mark.parametrize("name", ["postgresql", "redis", "mongodb"])
-def test_a_port_that_something_else_serves_is_named(make: Make, place: Path, name: str) -> None:
+def test_start_taken_port_is_a_failure(make: Make, place: Path, name: str) -> None:
+    """Another protocol answers at the port."""
     with CannedServer(b"SSH-2.0-OpenSSH_9.2\r\n", first=True) as server:
         z = make(**{name: {"port": server.port}})
         assert not z.comm.start_service(name)
@@ -222,7 +229,8 @@ def test_a_port_that_something_else_serves_is_named(make: Make, place: Path, nam
     assert not (place / "services").exists(), "nothing was prepared"
 
 
-def test_a_port_that_is_bound_without_listening_is_told_by_the_server_itself(make: Make) -> None:
+def test_start_bound_port_has_the_servers_error(make: Make) -> None:
+    """The port is bound without listening."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         z = make(redis={"port": held.getsockname()[1], "launcher": "local"})
@@ -234,7 +242,8 @@ def test_a_port_that_is_bound_without_listening_is_told_by_the_server_itself(mak
 
 
 @pytest.mark.usefixtures("odd")
-def test_a_server_that_ends_at_once_is_told_with_its_last_words(make: Make) -> None:
+def test_start_server_that_ends_has_its_log(make: Make) -> None:
+    """The failure has the last lines of its log."""
     z = make()
     began = time.monotonic()
     assert not z.comm.start_service("fleeting", port=free_ports(1)[0])
@@ -244,7 +253,8 @@ def test_a_server_that_ends_at_once_is_told_with_its_last_words(make: Make) -> N
 
 
 @pytest.mark.usefixtures("odd")
-def test_a_server_that_never_answers_is_ended_after_the_timeout(make: Make, place: Path) -> None:
+def test_start_silent_server_is_ended(make: Make, place: Path) -> None:
+    """It is ended after the timeout."""
     z = make()
     assert not z.comm.start_service("mute", port=free_ports(1)[0], timeout=1)
     assert "did not answer within 1 s, and was ended" in failed(z).message
@@ -254,7 +264,8 @@ def test_a_server_that_never_answers_is_ended_after_the_timeout(make: Make, plac
 
 
 @pytest.mark.usefixtures("odd")
-def test_a_fault_in_a_backends_probe_is_no_fault_of_the_caller(make: Make) -> None:
+def test_start_probe_of_a_backend_fails(make: Make) -> None:
+    """An error in the code of a probe raises nothing."""
     with CannedServer(b"break\n", first=False) as server:
         z = make()
         z.comm.start_service("mute", port=server.port)
@@ -269,7 +280,8 @@ def _cluster_for(make: Make, data: Path) -> zCLI:
     return make(postgresql={"port": free_ports(1)[0], "launcher": "local", "data_dir": str(data)})
 
 
-def test_a_corrupt_cluster_is_told_with_the_servers_log_and_left_as_it_is(make: Make, cluster: Cluster) -> None:
+def test_start_corrupt_cluster_has_the_log(make: Make, cluster: Cluster) -> None:
+    """The failure has the server's log, and the data is not changed."""
     control = cluster.data / "global" / "pg_control"
     control.write_bytes(b"\0" * control.stat().st_size)
     before = tree(cluster.data)
@@ -280,20 +292,22 @@ def test_a_corrupt_cluster_is_told_with_the_servers_log_and_left_as_it_is(make: 
     assert tree(cluster.data) == before
 
 
-def test_a_corrupt_append_only_file_is_told_with_the_servers_log_and_left_as_it_is(make: Make, place: Path) -> None:
+def test_start_corrupt_redis_data_has_the_log(make: Make, place: Path) -> None:
+    """The failure has the server's log, and the data is not changed."""
     z = make(redis={"port": free_ports(1)[0], "launcher": "local"})
     assert z.comm.start_service("redis"), z.comm.services.last_failure
     assert z.comm.stop_service("redis")
     data = place / "services" / "redis" / "data"
     base = next(data.rglob("*.base.rdb"))
-    base.write_bytes(b"this is no data of Redis's" * 10)
+    base.write_bytes(b"this is not Redis data" * 10)
     before = tree(data)
     assert not z.comm.start_service("redis")
     assert any("rdb" in line.lower() or "format" in line.lower() for line in failed(z).log), failed(z)
     assert tree(data) == before
 
 
-def test_a_folder_that_holds_something_else_is_left_as_it_is(make: Make, place: Path) -> None:
+def test_start_folder_with_other_files_is_refused(make: Make, place: Path) -> None:
+    """The files are not changed."""
     data = place / "photos"
     data.mkdir()
     (data / "holiday.jpg").write_bytes(b"x")
@@ -306,7 +320,8 @@ def test_a_folder_that_holds_something_else_is_left_as_it_is(make: Make, place: 
     assert list(tree(data)) == ["holiday.jpg"]
 
 
-def test_a_cluster_of_another_version_is_told(make: Make, cluster: Cluster) -> None:
+def test_start_cluster_of_another_version_is_refused(make: Make, cluster: Cluster) -> None:
+    """The failure has the version that is needed."""
     (cluster.data / "PG_VERSION").write_text("9.1\n")
     z = _cluster_for(make, cluster.data)
     assert not z.comm.start_service("postgresql")
@@ -314,8 +329,8 @@ def test_a_cluster_of_another_version_is_told(make: Make, cluster: Cluster) -> N
 
 
 @pytest.mark.parametrize("reused", [False, True], ids=["a pid that is gone", "a pid that is another program's"])
-def test_a_killed_server_with_a_stale_pid_file_starts_again(make: Make, cluster: Cluster, reused: bool) -> None:
-    """PostgreSQL itself refuses to start while any process of its account has the number in its pid file."""
+def test_start_after_kill_with_stale_pid_file(make: Make, cluster: Cluster, reused: bool) -> None:
+    """PostgreSQL refuses to start while a process of its account has the id in its pid file."""
     z = _cluster_for(make, cluster.data)
     with subprocess.Popen(["sleep", "1000"], **_account_of(cluster.data)) as other:
         number = other.pid
@@ -328,7 +343,7 @@ def test_a_killed_server_with_a_stale_pid_file_starts_again(make: Make, cluster:
             assert z.comm.start_service("postgresql"), z.comm.services.last_failure
             assert other.poll() is None or not reused
             assert z.comm.stop_service("postgresql"), z.comm.services.last_failure
-            assert other.poll() is None or not reused, "somebody else's process was taken for the server"
+            assert other.poll() is None or not reused, "another process was taken for the server"
         finally:
             other.kill()
 
@@ -340,8 +355,8 @@ def _account_of(folder: Path) -> dict[str, Any]:
     return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
 
 
-def test_our_own_record_of_a_pid_that_is_another_programs_is_not_believed(make: Make, place: Path) -> None:
-    """Neither is that program taken for the server, nor is it ever sent a signal."""
+def test_record_with_a_reused_pid_is_ignored(make: Make, place: Path) -> None:
+    """The process is not taken for the server and never gets a signal."""
     folder = place / "services" / "redis"
     folder.mkdir(parents=True)
     port = free_ports(1)[0]
@@ -364,7 +379,8 @@ def test_our_own_record_of_a_pid_that_is_another_programs_is_not_believed(make: 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1}'])
-def test_a_damaged_record_is_no_record(make: Make, place: Path, text: str) -> None:
+def test_record_that_is_damaged_is_ignored(make: Make, place: Path, text: str) -> None:
+    """The service then counts as not started by zCLI."""
     folder = place / "services" / "redis"
     folder.mkdir(parents=True)
     (folder / "instance.json").write_text(text)
@@ -373,7 +389,8 @@ def test_a_damaged_record_is_no_record(make: Make, place: Path, text: str) -> No
     assert z.comm.stop_service("redis")
 
 
-def test_a_folder_that_cannot_be_written_is_told_with_the_command(place: Path) -> None:
+def test_start_unwritable_folder_has_the_command(place: Path) -> None:
+    """The command makes the folder writable."""
     user = OrdinaryUser(place)
     user.install_sudo()
     locked = place / "locked"
@@ -398,7 +415,8 @@ def test_a_folder_that_cannot_be_written_is_told_with_the_command(place: Path) -
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as another account")
-def test_an_account_that_cannot_enter_the_folder_is_told_which_one(make: Make, place: Path) -> None:
+def test_start_unreachable_folder_is_named(make: Make, place: Path) -> None:
+    """The account of the server cannot enter a folder of the path."""
     private = place / "private"
     private.mkdir(mode=0o700)
     z = make(folder=str(private / "services"), postgresql={"port": free_ports(1)[0], "launcher": "local"})
@@ -414,14 +432,15 @@ def small_disk(place: Path) -> Iterator[Path]:
     folder.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "none", folder], check=False)
     if made.returncode:
-        pytest.skip("this machine lets nobody mount a file system")
+        pytest.skip("mounting a file system is not permitted on this machine")
     try:
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_disk_is_told_and_half_a_cluster_is_never_started(make: Make, small_disk: Path) -> None:
+def test_start_full_disk_leaves_no_half_cluster(make: Make, small_disk: Path) -> None:
+    """A later start makes a complete cluster."""
     z = make(folder=str(small_disk), postgresql={"port": free_ports(1)[0], "launcher": "local"})
     for _ in range(2):
         assert not z.comm.start_service("postgresql")
@@ -433,7 +452,8 @@ def test_a_full_disk_is_told_and_half_a_cluster_is_never_started(make: Make, sma
 # --- what is left behind ---
 
 
-def test_a_failure_is_kept_until_the_next_call_and_for_its_thread_alone(make: Make) -> None:
+def test_last_failure_is_of_its_thread(make: Make) -> None:
+    """It is kept until the next call."""
     from zcli_core.services.concurrency import map_concurrently
 
     z = make(redis={"host": "192.0.2.1"}, probe_timeout=0.2)
@@ -448,7 +468,8 @@ def test_a_failure_is_kept_until_the_next_call_and_for_its_thread_alone(make: Ma
 
 
 @pytest.mark.usefixtures("odd")
-def test_a_server_that_ignores_its_signal_is_killed(make: Make, place: Path) -> None:
+def test_stop_kills_a_server_that_ignores_signals(make: Make, place: Path) -> None:
+    """It is killed when the time is up."""
     z = make()
     assert not z.comm.start_service("stubborn", port=free_ports(1)[0], timeout=2)
     assert "did not answer within 2 s, and was ended" in failed(z).message
@@ -457,7 +478,8 @@ def test_a_server_that_ignores_its_signal_is_killed(make: Make, place: Path) -> 
     assert "s and is killed" in log.read_text()
 
 
-def test_a_frozen_server_is_thawed_to_save_its_data_and_stopped(make: Make, place: Path) -> None:
+def test_stop_continues_a_frozen_server(make: Make, place: Path) -> None:
+    """It saves its data before it ends."""
     z = make(redis={"port": free_ports(1)[0], "launcher": "local"}, probe_timeout=0.3)
     assert z.comm.start_service("redis"), z.comm.services.last_failure
     held = instances.find_running(place / "services", "redis", None)

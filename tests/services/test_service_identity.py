@@ -1,4 +1,4 @@
-"""Which server is meant: never another machine's, another folder's, another manager's, or a later process's."""
+"""The server that a call refers to: never one of another machine, folder, manager, or a later process."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def failed(z: zCLI) -> ServiceFailure:
 
 
 @pytest.mark.parametrize("action", ["stop_service", "restart_service"])
-def test_change_of_a_remote_service_leaves_the_local_one(make: Make, local: tuple[zCLI, int], action: str) -> None:
-    """A server on the same port of this machine is not the one that is meant."""
+def test_change_of_remote_service_keeps_the_local(make: Make, local: tuple[zCLI, int], action: str) -> None:
+    """A server on the same port of this machine is another server."""
     z, port = local
     remote = make(redis={"host": "192.0.2.1", "port": port}, probe_timeout=0.2)
     assert not getattr(remote.comm, action)("redis")
@@ -47,8 +47,8 @@ def test_change_of_a_remote_service_leaves_the_local_one(make: Make, local: tupl
     assert z.comm.service_status("redis")["ready"]
 
 
-def test_stop_at_another_address_leaves_the_local_one(make: Make, local: tuple[zCLI, int]) -> None:
-    """Every address of this machine has ports of its own."""
+def test_stop_at_another_address_keeps_the_local(make: Make, local: tuple[zCLI, int]) -> None:
+    """Each address of this machine has its own ports."""
     z, port = local
     other = make(redis={"host": "127.0.0.2", "port": port})
     assert not other.comm.service_status("redis")["running"]
@@ -56,8 +56,8 @@ def test_stop_at_another_address_leaves_the_local_one(make: Make, local: tuple[z
     assert z.comm.service_status("redis")["ready"]
 
 
-def test_remote_host_without_port_is_not_the_local_server(make: Make, local: tuple[zCLI, int]) -> None:
-    """A server here is looked for only where the settings name this machine."""
+def test_remote_host_without_port_is_not_local(make: Make, local: tuple[zCLI, int]) -> None:
+    """A local server is used only if the settings name this machine."""
     z, port = local
     assert make().comm.service_status("redis")["port"] == port
     remote = make(redis={"host": "192.0.2.1"}, probe_timeout=0.2)
@@ -80,7 +80,7 @@ def other_name(kind: str, data: Path, place: Path) -> Iterator[str]:
     elif kind == "bind":
         other.mkdir()
         if subprocess.run(["mount", "--bind", data, other], check=False, capture_output=True).returncode:
-            pytest.skip("this machine lets nobody bind a folder")
+            pytest.skip("bind mounts are not permitted on this machine")
     try:
         yield {
             "link": str(other),
@@ -95,7 +95,7 @@ def other_name(kind: str, data: Path, place: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("kind", NAMES)
 def test_folder_by_another_name_gets_one_server(make: Make, place: Path, kind: str) -> None:
-    """A second server on it is refused with the port of the first; under the same port it is found and stopped."""
+    """A second server on it is refused with the port of the first. On the same port it is found and stopped."""
     port, second = free_ports(2)
     data = place / "services" / "redis" / "data" if kind == "default by its name" else place / "real"
     own = {} if kind == "default by its name" else {"data_dir": data}
@@ -117,8 +117,8 @@ def test_folder_by_another_name_gets_one_server(make: Make, place: Path, kind: s
     assert z.comm.start_service("redis", port=second, **own), "the folder is free again"
 
 
-def test_second_port_on_the_default_folder_names_the_first(make: Make, local: tuple[zCLI, int]) -> None:
-    """The first server is healthy, so no command to wake it is given."""
+def test_second_port_on_a_folder_names_the_first(make: Make, local: tuple[zCLI, int]) -> None:
+    """The first server is healthy, so the failure has no command."""
     z, port = local
     assert not make().comm.start_service("redis", port=free_ports(1)[0], launcher="local", timeout=5)
     other = make()
@@ -133,8 +133,8 @@ def _name(z: zCLI, port: int) -> str:
     return f"{held.process.name} (pid {held.process.pid}) on port {port}"
 
 
-def test_folder_of_a_server_that_zcli_did_not_start_is_refused(make: Make, redis_server: Path, place: Path) -> None:
-    """It works in that folder, as Debian's own Redis does in /var/lib/redis."""
+def test_folder_of_a_foreign_server_is_refused(make: Make, redis_server: Path, place: Path) -> None:
+    """The server works in that folder, as Debian's Redis does in /var/lib/redis."""
     with redis(redis_server, place) as port:
         z = make()
         data = place / f"redis-{port}"
@@ -148,8 +148,8 @@ def test_folder_of_a_server_that_zcli_did_not_start_is_refused(make: Make, redis
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_pid_file_of_another_server_of_that_kind_is_stale(make: Make, place: Path) -> None:
-    """As for PostgreSQL: the number in the file belongs to a server of another folder by now."""
+def test_pid_file_of_another_folder_is_stale(make: Make, place: Path) -> None:
+    """The id in the file now belongs to a server of another folder."""
     port, other_port = free_ports(2)
     z = make(mongodb={"launcher": "local"})
     assert z.comm.start_service("mongodb", port=other_port, data_dir=place / "other"), z.comm.services.last_failure
@@ -169,10 +169,10 @@ def test_pid_file_of_another_server_of_that_kind_is_stale(make: Make, place: Pat
 
 
 @pytest.mark.parametrize("main_pid", ["another", "unknown", "it"])
-def test_manager_stops_only_the_unit_that_holds_the_port(
+def test_manager_stops_only_the_units_process(
     make: Make, redis_server: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main_pid: str
 ) -> None:
-    """Where that is not proven, the unit is left alone, and the command names the process that holds the port."""
+    """Without proof the unit is not stopped, and the command names the process that holds the port."""
     fakes = FakePrograms(tmp_path / "fakes")
     monkeypatch.setenv("PATH", fakes.path)
     (tmp_path / "booted").mkdir()
@@ -204,8 +204,8 @@ def test_manager_stops_only_the_unit_that_holds_the_port(
 # --- still starting ---
 
 
-def test_start_of_a_published_port_waits_for_its_server(make: Make, place: Path) -> None:
-    """A port that a proxy publishes accepts connections before the server behind it does."""
+def test_start_of_a_published_port_waits(make: Make, place: Path) -> None:
+    """The port of a proxy accepts connections before the server behind it does."""
     with socket.create_server(("127.0.0.1", 0)) as published:
         port = int(published.getsockname()[1])
         turned_away = threading.Event()
@@ -235,8 +235,8 @@ def test_start_of_a_published_port_waits_for_its_server(make: Make, place: Path)
 # --- the Unix socket ---
 
 
-def test_server_of_our_own_at_another_address_is_refused(make: Make) -> None:
-    """It would listen on loopback, and never be found where it is looked for."""
+def test_local_server_at_another_address_is_refused(make: Make) -> None:
+    """The server would listen on loopback and would not be found at that address."""
     z = make(redis={"host": "127.0.0.2", "port": free_ports(1)[0], "launcher": "local"})
     assert not z.comm.start_service("redis")
     assert "services.redis.host is 127.0.0.2; zCLI starts servers on the loopback" in failed(z).message
@@ -244,7 +244,7 @@ def test_server_of_our_own_at_another_address_is_refused(make: Make) -> None:
 
 @pytest.mark.parametrize("name", ["postgresql", "redis"])
 def test_unix_socket_is_started_and_stopped(make: Make, place: Path, name: str) -> None:
-    """PostgreSQL's host is the socket's folder, Redis's the socket itself."""
+    """For PostgreSQL the host is the folder of the socket, for Redis the socket."""
     sockets = place / "s"
     sockets.mkdir(mode=0o777)
     sockets.chmod(0o777)
@@ -286,21 +286,21 @@ _ID = "0123456789ab" + "c" * 52
 def test_stop_command_is_the_managers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, group: str, command: str
 ) -> None:
-    """A manager would start again what is killed."""
+    """The manager would restart a killed process."""
     fakes = FakePrograms(tmp_path / "fakes")
     fakes.install("systemctl", {})
     monkeypatch.setenv("PATH", fakes.path)
     monkeypatch.setattr(systemd, "BOOTED", tmp_path)
     monkeypatch.setattr(managers, "_control_group", lambda pid: group if pid == 812 else "")
     monkeypatch.setattr(managers, "as_root", lambda *words: " ".join(words))
-    assert managers.stop_command(PortHolder(812, name, "somebody"), 6379) == command
+    assert managers.stop_command(PortHolder(812, name, "alice"), 6379) == command
 
 
 @pytest.mark.parametrize("taken", [False, True])
 def test_folder_that_cannot_be_made_has_a_command_that_needs_no_rights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
-    """After it, services.folder is one that this user can write; so it is when it was followed before.
+    """After the command, services.folder is a folder that our user can write, also if the command was run before.
 
     Another user may have taken the usual name.
     """

@@ -1,4 +1,4 @@
-"""Whose server it is: a stranger's is reported and never called started, and a stranger's record proves nothing."""
+"""The owner of a server: another user's server is reported and never counts as started, and neither does a record."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def server_of(uid: int, host: str) -> Iterator[int]:
 @LINUX
 @pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0", "::1", "::"])
 def test_listener_uid_own_server_is_ours(bound: str) -> None:
-    """Whichever address the socket is bound to."""
+    """It does not matter which address the socket is bound to."""
     family = socket.AF_INET6 if ":" in bound else socket.AF_INET
     with socket.create_server((bound, 0), family=family) as server:
         port = server.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Which program starts a data folder, within which time, and what is said where none can."""
+"""The program that starts a data folder, the time that it gets, and the failure if no program can."""
 
 from __future__ import annotations
 

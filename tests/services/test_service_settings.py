@@ -1,4 +1,4 @@
-"""Where services are, by five layers and by the variables that each ecosystem already uses; passwords stay hidden."""
+"""The settings of services, from all layers and from the variables of other software. Passwords are never shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def _alone(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_libpqs_variables_are_an_origin_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libpq_variables_set_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They belong to the layer "environment"."""
     values = {"PGHOST": "db.example.com", "PGPORT": "6543", "PGUSER": "me", "PGDATABASE": "mine"}
     for name, value in values.items():
         monkeypatch.setenv(name, value)
@@ -43,7 +44,8 @@ def test_libpqs_variables_are_an_origin_of_the_environment(monkeypatch: pytest.M
         assert z.comm.services._backends.get("pg").target().address == "db.example.com:6543"
 
 
-def test_a_url_sets_several_settings_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_sets_several_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable with a URL sets host, port and others."""
     monkeypatch.setenv("REDIS_URL", f"rediss://worker:{PASSWORD}@cache.example.com:6380/3")
     monkeypatch.setenv("MONGODB_URI", f"mongodb://app:{PASSWORD}@[::1]:27018,other:27019/shop?tls=true")
     with zCLI(QUIET) as z:
@@ -66,9 +68,8 @@ def test_a_url_sets_several_settings_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_variable_of_one_setting_wins_over_a_url_and_ours_over_both(
-    monkeypatch: pytest.MonkeyPatch, order: int
-) -> None:
+def test_variable_of_one_setting_wins_over_a_url(monkeypatch: pytest.MonkeyPatch, order: int) -> None:
+    """zCLI's own variable wins over both."""
     variables = {"REDIS_URL": "redis://a:1/1", "ZCLI_SERVICES_REDIS_PORT": "2", "PGPORT": "3"}
     variables["ZCLI_SERVICES_POSTGRESQL_PORT"] = "4"
     for name, value in list(variables.items())[::order]:
@@ -80,9 +81,8 @@ def test_a_variable_of_one_setting_wins_over_a_url_and_ours_over_both(
         assert (z.config.services.redis.host, z.config.services.redis.port) == ("b", 2)
 
 
-def test_a_zenv_file_ranks_above_the_environment_and_hands_the_url_on(
-    isolated: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_zenv_url_wins_and_is_exported(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is exported for other libraries."""
     monkeypatch.setenv("PGPORT", "3")
     (isolated / ".zEnv").write_text("PGPORT=4\nPGUSER=other\nREDIS_URL=redis://c:5\n")
     with zCLI(QUIET) as z:
@@ -104,7 +104,8 @@ def test_a_zenv_file_ranks_above_the_environment_and_hands_the_url_on(
         PASSWORD,
     ],
 )
-def test_a_url_that_cannot_be_used_is_told_without_being_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_url_invalid_is_not_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """The error names the variable only."""
     monkeypatch.setenv("REDIS_URL", url)
     with zCLI(QUIET) as z, pytest.raises(ConfigError) as caught:
         z.comm.service_status("redis")
@@ -115,7 +116,8 @@ def test_a_url_that_cannot_be_used_is_told_without_being_shown(monkeypatch: pyte
     assert "hunter2" not in said
 
 
-def test_a_port_out_of_range_in_a_url_is_told_without_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_port_out_of_range_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error does not show the URL."""
     monkeypatch.setenv("MONGODB_URI", f"mongodb://app:{PASSWORD}@host:99999/")
     with zCLI(QUIET) as z, pytest.raises(ConfigError) as caught:
         z.comm.service_status("mongodb")
@@ -125,8 +127,8 @@ def test_a_port_out_of_range_in_a_url_is_told_without_the_url(monkeypatch: pytes
     assert "hunter2" not in str(caught.value)
 
 
-def test_an_address_that_needs_the_dns_is_an_error_when_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is right for its ecosystem: a script that only asks for a web page must start all the same."""
+def test_srv_address_is_an_error_when_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL is valid for other programs, so a script that does not use MongoDB starts."""
     monkeypatch.setenv("MONGODB_URI", f"mongodb+srv://app:{PASSWORD}@cluster0.example.net/shop")
     with zCLI(QUIET) as z:
         states = {name: status["state"] for name, status in z.comm.service_status().items()}
@@ -178,9 +180,10 @@ def test_database_url_invalid_is_an_error_when_used(monkeypatch: pytest.MonkeyPa
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_password_in_a_url_is_shown_nowhere(
+def test_url_password_is_shown_nowhere(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Neither in the configuration nor in a status, error or log."""
     from click.testing import CliRunner
 
     from zcli_core.cli.main import make_command
@@ -236,7 +239,8 @@ def test_mongodb_uris(uri: str, expected: dict[str, Any]) -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=60).map(lambda text: f"redis://{text}") | st.text(max_size=60))
-def test_no_text_breaks_the_redis_url(text: str) -> None:
+def test_redis_url_any_text_is_parsed_or_refused(text: str) -> None:
+    """No text raises another error."""
     try:
         found = parse_url(text)
     except ValueError:
@@ -246,7 +250,8 @@ def test_no_text_breaks_the_redis_url(text: str) -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=60).map(lambda text: f"mongodb://{text}") | st.text(max_size=60))
-def test_no_text_breaks_the_mongodb_uri(text: str) -> None:
+def test_mongodb_uri_any_text_is_parsed_or_refused(text: str) -> None:
+    """No text raises another error."""
     try:
         found = parse_uri(text)
     except (ValueError, Unusable):
@@ -254,14 +259,16 @@ def test_no_text_breaks_the_mongodb_uri(text: str) -> None:
     assert set(found) <= {"host", "port", "user", "database", "tls"}
 
 
-def test_every_service_declares_where_it_is() -> None:
+def test_every_service_declares_its_address() -> None:
+    """Each section has host and port."""
     with zCLI(QUIET) as z:
         for name in z.comm.services.names:
             for key in ("host", "port", "data_dir", "launcher", "user", "database"):
                 assert f"services.{name}.{key}" in z.config.settings
 
 
-def test_two_plugins_cannot_share_a_variable_that_sets_several_settings(site: Site) -> None:
+def test_variable_of_two_plugins_is_an_error(site: Site) -> None:
+    """Two plugins declare one variable that sets several settings."""
     site.plugin(
         "other_redis",
         """

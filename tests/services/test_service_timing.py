@@ -23,14 +23,14 @@ Make = Callable[..., zCLI]
 
 
 class SlowRedis(TcpPeer):
-    """Says nothing to the first connection, and to the others only once the time of a short probe is up."""
+    """Never replies to the first connection. Replies to the others after the time of a short probe."""
 
     def __init__(self) -> None:
         super().__init__()
         self.connections = 0
 
     def talk(self, connection: socket.socket) -> None:
-        """Answer each command once the time is up that a short probe has."""
+        """Reply to each command after the time of a short probe."""
         self.connections += 1
         connection.settimeout(60 if self.connections == 1 else 0.3)
         data = connection.recv(4096)
@@ -62,15 +62,15 @@ def _local(context: LaunchContext) -> Local:
 
 
 def test_start_slow_server_after_silence_is_ready(make: Make) -> None:
-    """The short probes while it is waited for see nothing; the full one that follows does."""
+    """The short probes of the wait get no reply; the full probe after them does."""
     with SlowRedis() as server:
         z = make(redis={"port": server.port}, probe_timeout=3.0)
         assert z.comm.start_service("redis", timeout=0.1), z.comm.services.last_failure
         assert server.connections > 2
 
 
-def test_stop_without_time_left_lets_data_be_saved(local: tuple[zCLI, int], place: Path) -> None:
-    """Finding out what runs may have taken all the time; the server is not killed at once for that."""
+def test_stop_without_time_left_saves_the_data(local: tuple[zCLI, int], place: Path) -> None:
+    """Even if finding the server took all the time, it is not killed at once."""
     z, port = local
     context = _launch_context(z, port, 60)
     context._deadline -= 100
@@ -78,10 +78,10 @@ def test_stop_without_time_left_lets_data_be_saved(local: tuple[zCLI, int], plac
     assert "bye bye" in (place / "services" / "redis" / "server.log").read_text()
 
 
-def test_stop_leaves_record_of_later_server(
+def test_stop_keeps_the_record_of_a_later_server(
     local: tuple[zCLI, int], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process may start it anew as soon as the old one is gone; its server can be stopped, too."""
+    """Another process may start a server as soon as the old one has ended."""
     z, port = local
     launcher = _local(_launch_context(z, port, 60))
     end = server_process.end
@@ -96,7 +96,7 @@ def test_stop_leaves_record_of_later_server(
 
 
 def test_start_interrupted_frees_the_data_folder(make: Make, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C while the folder is looked at: the program goes on, and may start the server later."""
+    """After Ctrl+C the program continues and may start the server later."""
     z = make(redis={"port": free_ports(1)[0], "launcher": "local"})
 
     def interrupt(*_: object) -> None:
@@ -112,7 +112,7 @@ def test_start_interrupted_frees_the_data_folder(make: Make, place: Path, monkey
 
 
 def test_stop_at_another_port_keeps_what_was_started(make: Make, place: Path) -> None:
-    """The server that was started with options of its own is still the one that is meant without any."""
+    """The server that was started with arguments is still the default for later calls."""
     first, second = free_ports(2)
     z = make(redis={"launcher": "local"})
     assert z.comm.start_service("redis", port=first, data_dir=place / "own"), z.comm.services.last_failure
@@ -122,8 +122,8 @@ def test_stop_at_another_port_keeps_what_was_started(make: Make, place: Path) ->
     assert instances.find_running(place / "services", "redis", place / "own") is None
 
 
-def test_user_name_is_the_accounts_not_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After setpriv, LOGNAME still names who was there before."""
-    monkeypatch.setenv("LOGNAME", "somebody-else")
-    monkeypatch.setenv("USER", "somebody-else")
-    assert own_name() != "somebody-else"
+def test_user_name_is_the_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After setpriv, LOGNAME has the user from before."""
+    monkeypatch.setenv("LOGNAME", "another-user")
+    monkeypatch.setenv("USER", "another-user")
+    assert own_name() != "another-user"

