@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class OriginStrategy:
-    """Identifies a client by the origin of its page, if a rule with a host admits that page.
+    """The strategy ``origin``: identifies a client by its page's origin, if a rule with a host admits that page.
 
     The rules ``*``, ``null`` and ``file://`` identify no client: they admit pages of any site, and ``*`` any text.
     """

@@ -28,7 +28,7 @@ UNGUESSABLE_LENGTH = 16
 
 
 class TokenStrategy:
-    """Identifies a client by its token. A request with several tokens is rejected."""
+    """The strategy ``token``: a client is identified by its token. A request with several tokens is rejected."""
 
     never_blocks = True
 

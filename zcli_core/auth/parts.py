@@ -1,4 +1,4 @@
-"""Finds the bearer token of a request, for auth strategies.
+"""Find the bearer token of a request, for auth strategies.
 
 A client may send its token as:
 

@@ -61,7 +61,7 @@ class ClientLimits:
 
 
 class _Expiry:
-    """Closes a connection (1008) when the client's credential expires."""
+    """A timer that closes a connection (1008) when the client's credential expires."""
 
     def __init__(self, connection: Connection, expires_at: float, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
@@ -84,7 +84,7 @@ class _Expiry:
 
 
 class _PacedReceiver:
-    """Delays delivery if a client sends more messages per second than the limit; drops nothing.
+    """A receiver that delays delivery, and drops nothing, if a client exceeds its messages per second.
 
     A client may send the messages of one second at once. After that it is read no faster than the limit, so that TCP
     slows it down. Implements :class:`zcli_core.websocket.contract.Receiver` and forwards to another receiver.

@@ -1,4 +1,4 @@
-"""Decides which pages may connect if ``websocket.allowed_origins`` is not set.
+"""Decide which pages may connect if ``websocket.allowed_origins`` is not set.
 
 Other machines cannot reach a server on loopback, but the browser on its own machine can, and it runs pages of all
 sites. So only pages of this host and of the browser's own machine are admitted. A site can make its own name resolve

@@ -1,4 +1,4 @@
-"""Calls the handler for each message of one connection: in order, one at a time, in the connection's own task.
+"""Call the handler for each message of one connection: in order, one at a time, in the connection's own task.
 
 All of asyncio must work inside a handler: ``asyncio.current_task``, ``timeout``, task groups, cancellation, and context
 variables that last from one message to the next. So every handler runs as a part of its connection's task. But waking
@@ -77,7 +77,7 @@ class Session(Protocol):
 
 
 class MessageDispatcher:
-    """Receive messages from the transport and run the session's handler on them, in order, one at a time.
+    """The receiver of one connection: runs the session's handler on its messages, in order, one at a time.
 
     Implements :class:`zcli_core.websocket.contract.Receiver`. A handler that is running when the connection ends is
     not interrupted: its next ``send`` or ``recv`` raises ConnectionClosed, which ends the handling of that message

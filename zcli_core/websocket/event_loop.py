@@ -1,4 +1,4 @@
-"""Runs the server in an event loop that zCLI makes, and ends that loop cleanly, so that a script needs no asyncio."""
+"""Run the server in an event loop that zCLI makes, and close that loop, so that a script needs no asyncio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: decides which clients may connect, by limits, origin, path, throttle and strategies, in this order."""
+"""Decide which clients may connect, by limits, origin, path, throttle and strategies, in this order."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Rules(NamedTuple):
 
 
 class Gate:
-    """Decides about upgrades, and responds to plain HTTP requests.
+    """The gate of one running server: decides about upgrades and responds to plain HTTP requests.
 
     Implements :class:`zcli_core.websocket.contract.Acceptor`.
     """

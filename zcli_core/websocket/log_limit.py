@@ -1,4 +1,4 @@
-"""Limits how many lines clients can cause in the log, because a flood would rotate out all other lines."""
+"""Limit how many lines clients can cause in the log, because a flood would rotate out all other lines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Kind:
 
 
 class LogLimit(logging.Filter):
-    """Omits lines that one place in the code logs too often, and logs how many were omitted.
+    """A filter that omits lines that one place in the code logs too often, and logs how many it omitted.
 
     Lines below WARNING are never omitted, because an operator who turns them on wants all of them. Security warnings
     about the configuration are never omitted either.

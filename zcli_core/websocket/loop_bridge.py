@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class LoopBridge:
-    """Calls functions and runs coroutines in an event loop, until it is closed.
+    """A bridge that calls functions and runs coroutines in an event loop, until it is closed.
 
     A call that was accepted before :meth:`close` is still made.
     """

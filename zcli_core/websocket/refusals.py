@@ -1,4 +1,4 @@
-"""Slows down clients that are refused repeatedly: their responses are delayed, and refusals are logged in batches.
+"""Delay the responses to clients that are refused repeatedly, and log their refusals in batches.
 
 A client that reconnects at once after each refusal could otherwise cause hundreds of attempts and log lines a second.
 """
@@ -36,7 +36,7 @@ _OTHERS = "other addresses"
 
 
 class RefusalPacer:
-    """Computes the delay of a refusal from the earlier refusals of its address.
+    """The delay of each refusal, which grows with the earlier refusals of its address.
 
     Only the response is delayed. Earlier refusals are not a reason to refuse the next attempt.
     """
@@ -74,7 +74,7 @@ class _Burst:
 
 
 class RefusalLog:
-    """Logs refusals: the first one of each address and cause, then every 10 s the number of further ones."""
+    """The log of refusals: the first one of each address and cause, then every 10 s the number of further ones."""
 
     def __init__(self, log: logging.Logger, loop: asyncio.AbstractEventLoop) -> None:
         self._log = log

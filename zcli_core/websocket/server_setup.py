@@ -1,4 +1,4 @@
-"""Checks the configuration of a server and makes what it needs, before a port is opened."""
+"""Check the configuration of a server and make its parts, before a port is opened."""
 
 from __future__ import annotations
 

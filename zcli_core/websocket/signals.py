@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Signals:
-    """Handles the signals that a running server receives."""
+    """The signal handler of a running server."""
 
     def __init__(self, stop: StopEvent, abort: Callable[[], None]) -> None:
         self._stop = stop
@@ -69,7 +69,7 @@ def stopped_by_signals(stop: StopEvent, abort: Callable[[], None]) -> Iterator[S
 
 
 class StopOnSigterm:
-    """Stops a server in the background at SIGTERM, and then lets the signal end the program as it would have."""
+    """A handler of SIGTERM that stops a server in the background before the signal ends the program as usual."""
 
     def __init__(self, stop: Callable[[], object]) -> None:
         """Take over SIGTERM.

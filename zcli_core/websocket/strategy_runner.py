@@ -1,4 +1,4 @@
-"""Runs an auth strategy for the gate: whatever the strategy does, the outcome is a verdict or a failure."""
+"""Run an auth strategy for the gate: whatever the strategy does, the outcome is a verdict or a failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Throttles guessing: after too many wrong credentials, an address has to wait."""
+"""Throttle guessing: after too many wrong credentials, an address has to wait."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_ADDRESSES = 10_000
 
 
 class FailureThrottle:
-    """Counts wrong credentials by address, and by larger IPv6 networks, in a sliding window.
+    """Counters of wrong credentials, by address and by larger IPv6 network, in a sliding window.
 
     An address may fail ``limit`` times in ``window`` seconds, and a larger network a multiple of that
     (:func:`~.addresses.throttled_networks`). Then its clients have to wait until the oldest of these failures has left

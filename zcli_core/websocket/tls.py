@@ -173,7 +173,7 @@ def _require_certificates(context: ssl.SSLContext, authorities: Path, config: Co
 
 
 class CertificateReloader:
-    """Reloads a renewed certificate. Call :meth:`check` regularly in the event loop's thread."""
+    """A watcher that reloads a renewed certificate. Call :meth:`check` regularly in the event loop's thread."""
 
     def __init__(self, context: ssl.SSLContext, files: CertificateFiles, log: logging.Logger) -> None:
         self._context = context
