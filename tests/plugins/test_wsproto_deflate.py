@@ -65,7 +65,7 @@ def test_negotiate_offer_has_its_response(window_bits: int, offer: str, response
     """The offer may be in one header or in two."""
     for values in ([offer], ["", offer], offer.split(",")):
         agreed = negotiate(values, Compression(window_bits=window_bits))
-        assert (agreed.header if agreed else None) == received
+        assert (agreed.header if agreed else None) == response
 
 
 @settings(max_examples=200, deadline=None)
