@@ -128,7 +128,7 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
     # A head over the limit ----------------------------------------------------------------------------------------
 
     def _shorten_if_too_large(self, nbytes: int) -> None:
-        """Read on over the limit but keep at most the limit, so that an upgrade can be closed with a readable reason."""
+        """Read on over the limit but keep at most the limit, so that an upgrade can be closed with a reason."""
         limit = self._listener.limits.max_header_bytes
         if self._excess or len(self._buffer) > limit:
             self._excess += nbytes
