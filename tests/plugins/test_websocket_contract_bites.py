@@ -219,10 +219,10 @@ class DecodesPaths(Proxy):
         return self.inner.upgrade(replace(request, path=request.path.replace("%20", " ")))
 
 
-class DropsHeadersOfAnswers(Proxy):
+class DropsHeadersOfResponses(Proxy):
     def http(self, request: Any) -> Any:
-        answer = self.inner.http(request)
-        return PlainResponse(answer.status, answer.body)
+        received = self.inner.http(request)
+        return PlainResponse(received.status, received.body)
 
 
 class SendsAtOnce(Proxy):
@@ -329,7 +329,7 @@ BROKEN: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
         {"leave": half_close, "receiver": Silent, "tls": False},
     ),
     ("holds messages back", connection(SendsLater), "send_in_a_callback_writes_at_once", {"messages": 2, "tls": False}),
-    ("ends too early", hurried, "fin_waits_for_the_clients_close", {"why": "breach", "ends_with": "close frame"}),
+    ("ends too early", hurried, "fin_waits_for_the_clients_close", {"why": "violation", "ends_with": "close frame"}),
     ("never holds delivery", receiver(NeverHeld), "held_delivery_stops_reading", {}),
     (
         "does not wait for the end",
@@ -349,12 +349,12 @@ BROKEN: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
     ("is open for ever", connection(AlwaysOpen), "close_by_server_ends_with_the_clients_close", {}),
     ("fails open", acceptor(SwallowsErrors), "invalid_decision_is_500_and_logged", {"bad": "raises", "way": at_once}),
     ("decodes paths", acceptor(DecodesPaths), "request_is_passed_unchanged", {}),
-    ("drops headers", acceptor(DropsHeadersOfAnswers), "plain_request_gets_the_cores_response", {}),
+    ("drops headers", acceptor(DropsHeadersOfResponses), "plain_request_gets_the_cores_response", {}),
     (
-        "does not wait with answers",
+        "does not delay responses",
         acceptor(SendsAtOnce),
         "delayed_decision_is_sent_later",
-        {"kind": "answer", "way": at_once},
+        {"kind": "response", "way": at_once},
     ),
     ("refuses without a word", acceptor(RefusesQuietly), "max_header_bytes_is_exact", {"wanted": 1}),
     ("denies TLS", acceptor(SaysPlain), "tls_client_is_served", {"size": 10}),

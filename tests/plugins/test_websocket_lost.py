@@ -45,11 +45,11 @@ def publish(server: ServerUnderTest, connection: Connection) -> None:
         connection.send_prepared(prepared)
 
 
-def answer_pings(server: ServerUnderTest, connection: Connection) -> None:
+def send_pongs(server: ServerUnderTest, connection: Connection) -> None:
     """Read the pings that came after the message and send pongs."""
 
 
-@pytest.mark.parametrize("write", [send, send_large, publish, answer_pings])
+@pytest.mark.parametrize("write", [send, send_large, publish, send_pongs])
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 def test_writes_after_a_reset_log_nothing(
     write: Callable[..., None], secure: bool, caplog: pytest.LogCaptureFixture

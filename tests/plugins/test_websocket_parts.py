@@ -91,9 +91,9 @@ def test_upgrade_over_the_head_limit_gets_a_reason(name: str) -> None:
     long = "X: " + "y" * 1_000_000
     with serve(name) as server:
         assert parse_response(server.ask(upgrade_request(long, drop=["Upgrade"]))).status == 431
-        answer = server.ask(upgrade_request(long) + close())
-        assert answer.startswith(b"HTTP/1.1 101 ")
-        assert answer.endswith(close_frame(1008, "The request's head is over 16384 bytes."))
+        received = server.ask(upgrade_request(long) + close())
+        assert received.startswith(b"HTTP/1.1 101 ")
+        assert received.endswith(close_frame(1008, "The request's head is over 16384 bytes."))
         assert parse_response(server.ask(upgrade_request("X: " + "y" * 9_000_000))).status == 431
 
 
@@ -101,7 +101,7 @@ def test_upgrade_over_the_head_limit_gets_a_reason(name: str) -> None:
 def test_invalid_status_is_500_and_logged(name: str, status: int, caplog: pytest.LogCaptureFixture) -> None:
     """An invalid status is an error of the core."""
     with serve(name) as server:
-        server.answer = PlainResponse(status)
+        server.http_response = PlainResponse(status)
         assert parse_response(server.ask(GET)).status == 500
     assert "status must be 200 to 599, got" in caplog.text
 
@@ -127,7 +127,9 @@ def test_data_during_a_decision_is_kept_up_to_a_limit(name: str) -> None:
         assert len(opening._buffer) <= 32 * 1024 + 1024
 
 
-@pytest.mark.parametrize("decision", [Refuse(1008, delay=60), PlainResponse(403, delay=60)], ids=["refusal", "answer"])
+@pytest.mark.parametrize(
+    "decision", [Refuse(1008, delay=60), PlainResponse(403, delay=60)], ids=["refusal", "response"]
+)
 def test_delayed_response_keeps_no_descriptor(name: str, decision: Refuse | PlainResponse) -> None:
     """A client that leaves at once and comes again cannot use up the server's descriptors."""
     with serve(name, decide=lambda *_: decision) as server:
@@ -187,7 +189,7 @@ def test_unanswered_keepalive_pings_do_not_pile_up(name: str) -> None:
     with serve(name, Limits(ping_interval=0.1, ping_timeout=60)) as server, server.connect() as client:
         for _ in range(5):
             assert client.read().opcode == PING
-            client.send(frame(PONG, b"not the answer"))
+            client.send(frame(PONG, b"another payload"))
         assert len(server.connection._pings._sent) == 1  # type: ignore[attr-defined]
 
 

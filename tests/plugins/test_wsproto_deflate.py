@@ -22,7 +22,7 @@ NO = "server_no_context_takeover"
 
 
 @pytest.mark.parametrize(
-    ("window_bits", "offer", "answer"),
+    ("window_bits", "offer", "response"),
     [
         (15, D, D),
         (12, D, D),
@@ -61,11 +61,11 @@ NO = "server_no_context_takeover"
         (15, f"foo; a=1, {D}; server_max_window_bits=9, {D}", f"{D}; server_max_window_bits=9"),
     ],
 )
-def test_negotiate_offer_has_its_response(window_bits: int, offer: str, answer: str | None) -> None:
+def test_negotiate_offer_has_its_response(window_bits: int, offer: str, response: str | None) -> None:
     """The offer may be in one header or in two."""
     for values in ([offer], ["", offer], offer.split(",")):
         agreed = negotiate(values, Compression(window_bits=window_bits))
-        assert (agreed.header if agreed else None) == answer
+        assert (agreed.header if agreed else None) == response
 
 
 @settings(max_examples=200, deadline=None)
@@ -83,19 +83,19 @@ def test_compression_uses_the_agreed_window(bits: int) -> None:
     limits = Limits(compression=Compression(window_bits=15, memory_level=9, threshold=0))
     with serve("wsproto", limits) as server, server.connect(extensions=f"{D}; server_max_window_bits={bits}") as client:
         client.send(frame(BINARY, payload))
-        answer = client.read()
-        assert (answer.rsv, len(answer.payload) < len(payload)) == (4, True)
-        assert zlib.decompressobj(-bits).decompress(answer.payload + b"\x00\x00\xff\xff") == payload
+        received = client.read()
+        assert (received.rsv, len(received.payload) < len(payload)) == (4, True)
+        assert zlib.decompressobj(-bits).decompress(received.payload + b"\x00\x00\xff\xff") == payload
 
 
 def test_connections_share_no_deflate_parameters() -> None:
     """The agreement of one connection has no effect on another."""
     with serve("wsproto", Limits(compression=Compression(window_bits=15))) as server:
-        answers = []
+        responses = []
         for offer in (f"{D}; server_max_window_bits=9", D):
             with server.connect(extensions=offer) as client:
-                answers.append(client.headers["sec-websocket-extensions"])
-    assert answers == [f"{D}; server_max_window_bits=9", D]
+                responses.append(client.headers["sec-websocket-extensions"])
+    assert responses == [f"{D}; server_max_window_bits=9", D]
 
 
 @pytest.mark.parametrize(("size", "compressed"), [(255, False), (256, True)])
@@ -134,8 +134,8 @@ def test_every_message_type_is_compressed(message: Any) -> None:
         server.call(send)
         expected = message.encode() if isinstance(message, str) else bytes(message)
         for _ in range(2):
-            answer = client.read()
-            assert zlib.decompressobj(-12).decompress(answer.payload + b"\x00\x00\xff\xff") == expected
+            received = client.read()
+            assert zlib.decompressobj(-12).decompress(received.payload + b"\x00\x00\xff\xff") == expected
 
 
 # Messages -------------------------------------------------------------------------------------------------------
@@ -155,9 +155,9 @@ def test_compressed_echo_is_compressed(deflating: Client, size: int) -> None:
     """Messages are compressed in both directions."""
     payload = (b"the quick brown fox " * (size // 20 + 1))[:size]
     deflating.send(frame(BINARY, deflated(payload, 12), rsv=4))
-    answer = deflating.read()
-    assert (answer.rsv, len(answer.payload) < size) == (4, True)
-    assert deflating.inflated(answer) == (BINARY, payload)
+    received = deflating.read()
+    assert (received.rsv, len(received.payload) < size) == (4, True)
+    assert deflating.inflated(received) == (BINARY, payload)
 
 
 def test_clients_window_is_kept_between_messages(deflating: Client) -> None:

@@ -83,7 +83,7 @@ def send_until_stalled(sock: socket.socket, data: bytes, quiet: float = 0.3) -> 
     return sent
 
 
-class HttpResponse(NamedTuple):
+class ParsedResponse(NamedTuple):
     """A parsed HTTP response; header names are in lower case."""
 
     status: int
@@ -91,14 +91,14 @@ class HttpResponse(NamedTuple):
     body: bytes
 
 
-def parse_response(answer: bytes) -> HttpResponse:
+def parse_response(received: bytes) -> ParsedResponse:
     """Parse the bytes of a response, up to the end of the connection. Raises AssertionError if they are not valid."""
-    head, end, body = answer.partition(b"\r\n\r\n")
+    head, end, body = received.partition(b"\r\n\r\n")
     if not end or not head.startswith(b"HTTP/1.1 "):
-        raise AssertionError(f"no complete HTTP/1.1 answer: {answer[:200]!r}")
+        raise AssertionError(f"no complete HTTP/1.1 response: {received[:200]!r}")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return HttpResponse(int(first.split(" ")[1]), headers, body)
+    return ParsedResponse(int(first.split(" ")[1]), headers, body)
 
 
 # An open connection ---------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class Ending(NamedTuple):
 
 
 class Client:
-    """A client that has been let in: it sends bytes, well formed or not, and reads frames.
+    """A connected client, which sends bytes, valid or not, and reads frames.
 
     ``with`` closes its socket. ``headers`` are those of the 101, with names in lower case.
     """
@@ -155,7 +155,7 @@ class Client:
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         response = parse_response(head + b"\r\n\r\n")
         if response.status != 101:
-            raise AssertionError(f"not let in: {head!r}")
+            raise AssertionError(f"not admitted: {head!r}")
         return response.headers
 
     # Sending ------------------------------------------------------------------------------------------------------
@@ -215,9 +215,9 @@ class Client:
             payload += more
         return opcode, self._inflate(payload) if rsv == 4 else payload
 
-    def inflated(self, answer: Frame) -> tuple[int, bytes]:
+    def inflated(self, received: Frame) -> tuple[int, bytes]:
         """Return opcode and payload of a message in one frame, compressed or not. Call it for each frame in order."""
-        return answer.opcode, self._inflate(answer.payload) if answer.rsv == 4 else answer.payload
+        return received.opcode, self._inflate(received.payload) if received.rsv == 4 else received.payload
 
     def _inflate(self, payload: bytes) -> bytes:
         if not self.extensions:

@@ -207,7 +207,7 @@ class ClosingTests(WebSocketSuite):
                 server.call(connection.send, "x")
             assert caught.value.code == 1006
 
-    @pytest.mark.parametrize("end", [close(1000), frame(3)], ids=["close", "breach"])
+    @pytest.mark.parametrize("end", [close(1000), frame(3)], ids=["close", "violation"])
     def test_end_is_called_after_the_last_message(self, serve: Serve, end: bytes) -> None:
         """``end`` follows the last message, and the close frame waits for ``resume_delivery``."""
         with serve(receiver=Busy) as server, server.connect() as client:
@@ -215,13 +215,13 @@ class ClosingTests(WebSocketSuite):
             until(lambda: "end" in server.messages, "Receiver.end was not called")
             connection = server.connection
 
-            def answer_late() -> None:
-                connection.send("late answer")
+            def respond_late() -> None:
+                connection.send("late response")
                 connection.resume_delivery()
 
-            server.call(answer_late)
+            server.call(respond_late)
             before, code, _ = client.ending()
-            assert [frame_.payload for frame_ in before] == [b"question", b"late answer"]
+            assert [frame_.payload for frame_ in before] == [b"question", b"late response"]
             assert code == (1000 if end == close(1000) else 1002)
 
     def test_end_waits_for_held_messages(self, serve: Serve) -> None:
@@ -233,7 +233,7 @@ class ClosingTests(WebSocketSuite):
                 server.call(server.connection.resume_delivery)
             assert client.close_code() == 1000
 
-    @pytest.mark.parametrize("end", [close(1000), frame(3)], ids=["close", "breach"])
+    @pytest.mark.parametrize("end", [close(1000), frame(3)], ids=["close", "violation"])
     def test_core_over_close_timeout_closes_with_1011(self, serve: Serve, end: bytes) -> None:
         """The client gets 1011 if the core has not handled all messages within close_timeout."""
         with serve(Limits(close_timeout=0.2), receiver=Busy) as server, server.connect() as client:
@@ -258,7 +258,7 @@ class ClosingTests(WebSocketSuite):
 
     @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
     @pytest.mark.parametrize("leave", [half_close, lambda sock: sock.close(), reset], ids=["half", "closes", "resets"])
-    @pytest.mark.parametrize("receiver", [Echo, Silent], ids=["answering", "silent"])
+    @pytest.mark.parametrize("receiver", [Echo, Silent], ids=["echoing", "silent"])
     def test_eof_delivers_all_messages_first(
         self, serve: Serve, leave: Callable[[Any], None], receiver: Any, tls: bool
     ) -> None:
@@ -322,19 +322,19 @@ class ClosingTests(WebSocketSuite):
             client.send(frame(TEXT, b"question"))
             half_close(client.sock)
             until(lambda: "end" in server.messages, "Receiver.end was not called")
-            server.call(server.connection.send, "late answer")
+            server.call(server.connection.send, "late response")
             server.call(server.connection.resume_delivery)
-            assert [client.read_message()[1] for _ in range(2)] == [b"question", b"late answer"]
+            assert [client.read_message()[1] for _ in range(2)] == [b"question", b"late response"]
             assert client.read_to_end() == []
 
     # Delayed responses to a close frame --------------------------------------------------------------------------
 
     @pytest.mark.parametrize("ends_with", ["close frame", "end of data"])
-    @pytest.mark.parametrize("why", ["refused", "breach", "bad text", "too big", "too big in pieces", "closed"])
+    @pytest.mark.parametrize("why", ["refused", "violation", "bad text", "too big", "too big in pieces", "closed"])
     def test_fin_waits_for_the_clients_close(self, serve: Serve, why: str, ends_with: str) -> None:
         """Some proxies and clients lose code and reason if FIN follows the close frame at once (RFC 6455, 7.1.2)."""
         sent = {
-            "breach": frame(3, b"abc"),
+            "violation": frame(3, b"abc"),
             "bad text": frame(TEXT, b"ab\xff") + frame(TEXT, b"more"),
             "too big": frame(BINARY, bytes(5000)),
             "too big in pieces": frame(BINARY, bytes(800), fin=False) + frame(CONTINUATION, bytes(5000)),
@@ -400,7 +400,7 @@ class ClosingTests(WebSocketSuite):
 
     # Deadlines ----------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("begun_by", ["server", "client", "breach"])
+    @pytest.mark.parametrize("begun_by", ["server", "client", "violation"])
     def test_close_handshake_has_one_deadline(self, serve: Serve, begun_by: str) -> None:
         """The deadline holds for a client that is silent, slow, flooding or stopped inside a frame."""
         behaviours = [b"", b"\x81", frame(BINARY, bytes(50_000)), b"\x82\xff"]
@@ -420,7 +420,7 @@ class ClosingTests(WebSocketSuite):
                 return len(server.closed) == len(clients)
 
             until(gone, "close_timeout passed, and a connection is still there")
-            assert {closed.code for closed in server.closed} == {1002 if begun_by == "breach" else 1000}
+            assert {closed.code for closed in server.closed} == {1002 if begun_by == "violation" else 1000}
 
     @pytest.mark.parametrize("held", [False, True], ids=["delivering", "held"])
     def test_unread_data_is_dropped_after_close_timeout(self, serve: Serve, held: bool) -> None:

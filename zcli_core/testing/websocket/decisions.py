@@ -110,7 +110,7 @@ class DecisionTests(WebSocketSuite):
             assert (response.status, response.body, response.headers["x-why"]) == (403, b"no", "because")
 
     @every_way
-    @pytest.mark.parametrize("kind", ["refusal", "answer"])
+    @pytest.mark.parametrize("kind", ["refusal", "response"])
     def test_delayed_decision_is_sent_later(self, serve: Serve, kind: str, way: Any) -> None:
         """What the client sends meanwhile is dropped, and other clients do not wait."""
         decision = Refuse(1008, "no", delay=0.3) if kind == "refusal" else PlainResponse(403, b"no", delay=0.3)
@@ -123,10 +123,10 @@ class DecisionTests(WebSocketSuite):
             with server.connect() as client:
                 assert client.echo() == b"are you there?"
             sock.sendall(frame(TEXT, b"x" * 100_000) + close())
-            answer = read_all(sock)
+            received = read_all(sock)
             assert time.monotonic() - began >= 0.3
-            assert answer.startswith(b"HTTP/1.1 101 " if kind == "refusal" else b"HTTP/1.1 403 ")
-            assert b"no" in answer
+            assert received.startswith(b"HTTP/1.1 101 " if kind == "refusal" else b"HTTP/1.1 403 ")
+            assert b"no" in received
             assert server.messages == ["are you there?"]
 
     def test_delayed_decision_client_may_leave(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -249,8 +249,8 @@ class DecisionTests(WebSocketSuite):
         limits = Limits(open_timeout=0.2, close_timeout=0.2)
         with serve(limits, decide=lambda server, _: stubborn(server)) as server, server.socket() as sock:
             sock.sendall(upgrade_request())
-            answer = read_all(sock)  # it ends although the strategy does not
-            assert not answer.endswith(b"\r\n\r\n"), "let in without a decision"
+            received = read_all(sock)  # it ends although the strategy does not
+            assert not received.endswith(b"\r\n\r\n"), "admitted without a decision"
             server.call(released[0].set)
             server.wait(asyncio.sleep(0.05))
             assert server.connections == []

@@ -12,7 +12,7 @@ from zcli_core.testing.websocket.client import (
     ACCEPT,
     KEY,
     Client,
-    HttpResponse,
+    ParsedResponse,
     parse_response,
     read_all,
     reset,
@@ -55,7 +55,7 @@ NO_HTTP = {
 }
 
 
-def ask(server: ServerUnderTest, request: bytes) -> HttpResponse:
+def ask(server: ServerUnderTest, request: bytes) -> ParsedResponse:
     """Return the response to a request; it must have a length and end the connection."""
     response = parse_response(server.ask(request))
     assert response.headers["connection"].lower() == "close"
@@ -72,15 +72,15 @@ def refused_for_its_size(server: ServerUnderTest, request: bytes, *statuses: int
             sock.shutdown(socket.SHUT_WR)
         except OSError:
             return  # the server has closed while the request was being sent, which is allowed
-        answer = read_all(sock)
-    if answer.startswith(b"HTTP/1.1 101 "):
-        _, _, frames = answer.partition(b"\r\n\r\n")
+        received = read_all(sock)
+    if received.startswith(b"HTTP/1.1 101 "):
+        _, _, frames = received.partition(b"\r\n\r\n")
         assert frames[:1] == bytes([0x80 | CLOSE])
         assert frames[2:4] == (1008).to_bytes(2, "big")
         assert [type(cause) for cause, _ in server.refusals] == [str], "Acceptor.refused was not called"
         server.refusals.clear()
-    elif answer:  # empty: a reset has dropped the response, because the client was still sending
-        assert parse_response(answer).status in (statuses or (431,))
+    elif received:  # empty: a reset has dropped the response, because the client was still sending
+        assert parse_response(received).status in (statuses or (431,))
     assert len(server.requests) == before
 
 
@@ -202,8 +202,8 @@ class HandshakeTests(WebSocketSuite):
     def test_invalid_http_is_not_passed_to_the_core(self, serve: Serve, bad: bytes) -> None:
         """The transport responds with an error or closes the connection."""
         with serve() as server:
-            answer = server.ask(bad)
-            assert not answer or parse_response(answer).status in (400, 426, 505)
+            received = server.ask(bad)
+            assert not received or parse_response(received).status in (400, 426, 505)
             assert server.requests == []
 
     def test_invalid_request_is_not_quoted(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -292,8 +292,8 @@ class HandshakeTests(WebSocketSuite):
     ) -> None:
         """The log has no warning, and the response is 408 or none."""
         with serve(Limits(open_timeout=0.3)) as server:
-            answer = server.ask(sent)
-            assert not answer or parse_response(answer).status == 408
+            received = server.ask(sent)
+            assert not received or parse_response(received).status == 408
             assert server.requests == []
         assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
@@ -337,7 +337,7 @@ class HandshakeTests(WebSocketSuite):
     def test_plain_request_gets_the_cores_response(self, serve: Serve) -> None:
         """The core gets path, query, headers and addresses; its status, headers and body are sent unchanged."""
         with serve() as server:
-            server.answer = PlainResponse(200, b"{}\n", (("Content-Type", "application/json"), ("X-A", "1")))
+            server.http_response = PlainResponse(200, b"{}\n", (("Content-Type", "application/json"), ("X-A", "1")))
             response = ask(server, GET)
             assert (response.status, response.body) == (200, b"{}\n")
             assert (response.headers["content-type"], response.headers["x-a"]) == ("application/json", "1")
@@ -371,22 +371,22 @@ class HandshakeTests(WebSocketSuite):
     def test_any_final_status_can_be_sent(self, serve: Serve, status: int) -> None:
         """A status may have no standard name; 204 has no length (RFC 9110, 8.6)."""
         with serve() as server:
-            server.answer = PlainResponse(status)
+            server.http_response = PlainResponse(status)
             response = parse_response(server.ask(GET))
             assert (response.status, "content-length" in response.headers) == (status, status != 204)
 
     def test_large_body_arrives_whole(self, serve: Serve) -> None:
         """The connection is closed right after the body, and the client reads late."""
         with serve() as server, server.socket() as sock:
-            server.answer = PlainResponse(200, bytes(range(256)) * 20_000)
+            server.http_response = PlainResponse(200, bytes(range(256)) * 20_000)
             sock.sendall(GET)
             until(lambda: server.requests)
-            assert parse_response(read_all(sock)).body == server.answer.body
+            assert parse_response(read_all(sock)).body == server.http_response.body
 
     def test_http_raising_is_500_and_logged(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
         """The log has the error, and the client does not get it."""
         with serve() as server:
-            server.answer = RuntimeError("of the test")
+            server.http_response = RuntimeError("of the test")
             response = ask(server, GET)
             assert (response.status, b"of the test" in response.body) == (500, False)
         assert [record for record in caplog.records if record.exc_info and record.levelno >= logging.ERROR]
@@ -395,7 +395,7 @@ class HandshakeTests(WebSocketSuite):
         """A line break in a name or value is an error of the core."""
         with serve() as server:
             for header in (("X", "a\r\nSet-Cookie: b"), ("X\nSet-Cookie: b", "a")):
-                server.answer = PlainResponse(200, b"", (header,))
+                server.http_response = PlainResponse(200, b"", (header,))
                 response = ask(server, GET)
                 assert (response.status, "set-cookie" in response.headers) == (500, False)
         assert [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -184,11 +184,11 @@ class LimitTests(WebSocketSuite):
         payload = random.Random(4).randbytes(2000) * 20  # noqa: S311 - no secret
         with limited.connect(extensions="permessage-deflate; server_max_window_bits=9") as client:
             client.send(frame(BINARY, payload))
-            answer = client.read()
+            received = client.read()
             if client.extensions:
                 assert "server_max_window_bits=9" in client.extensions.replace(" ", "")
-            if answer.rsv == 4:
-                assert zlib.decompressobj(-9).decompress(answer.payload + b"\x00\x00\xff\xff") == payload
+            if received.rsv == 4:
+                assert zlib.decompressobj(-9).decompress(received.payload + b"\x00\x00\xff\xff") == payload
 
     @pytest.mark.parametrize("parts", [1, 3, 40])
     @pytest.mark.parametrize("size", [0, 1, 1000, MAX_SIZE])

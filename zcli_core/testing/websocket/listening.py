@@ -197,15 +197,15 @@ class ListeningTests(WebSocketSuite):
             assert server.upgrades[0].tls
             assert server.upgrades[0].remote_address is not None
 
-    @pytest.mark.parametrize("way", ["refused", "answered", "closed", "breach"])
+    @pytest.mark.parametrize("way", ["refused", "responded", "closed", "violation"])
     def test_tls_client_gets_the_last_response(self, serve: Serve, way: str) -> None:
         """The client has sent more than was read, and does not close the connection itself."""
-        decisions = {"refused": Refuse(1008, "no"), "answered": PlainResponse(403)}
+        decisions = {"refused": Refuse(1008, "no"), "responded": PlainResponse(403)}
         expected = {
             "refused": b"\x03\xf0no",
-            "answered": b"HTTP/1.1 403 ",
+            "responded": b"HTTP/1.1 403 ",
             "closed": b"\x88\x02\x03\xe8",
-            "breach": b"\x03\xea",
+            "violation": b"\x03\xea",
         }
         endpoint = Endpoint(port=0, tls=server_tls())
         with (

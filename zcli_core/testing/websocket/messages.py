@@ -129,8 +129,8 @@ class MessageTests(WebSocketSuite):
     def test_server_frames_are_whole_and_unmasked(self, client: Client) -> None:
         """RFC 6455, 5.1; the client checks the mask."""
         client.send(frame(TEXT, b"x"))
-        answer = client.read()
-        assert (answer.opcode, answer.fin, answer.rsv & 3) == (TEXT, True, 0)
+        received = client.read()
+        assert (received.opcode, received.fin, received.rsv & 3) == (TEXT, True, 0)
 
     @pytest.mark.parametrize("mask", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x01\x02\x03\x04"])
     @pytest.mark.parametrize("size", [1, 5, 1500, 100_001])
@@ -304,6 +304,6 @@ class MessageTests(WebSocketSuite):
     def test_data_after_a_close_frame_is_ignored(self, server: ServerUnderTest, client: Client, after: bytes) -> None:
         """The data may come together with the close frame or later; the client still gets the server's close frame."""
         client.send(close(1000) + after)
-        answer = client.read()
+        received = client.read()
         client.try_to_send(after)
-        assert (answer.opcode, client.read_to_end(), server.messages) == (CLOSE, [], [])
+        assert (received.opcode, client.read_to_end(), server.messages) == (CLOSE, [], [])

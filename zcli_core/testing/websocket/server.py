@@ -136,7 +136,7 @@ class ServerUnderTest:
         self._receiver = receiver
         self._run = run
         #: The response to a plain request; an exception is raised instead.
-        self.answer: PlainResponse | Exception = PlainResponse(426, b"upgrade, please")
+        self.http_response: PlainResponse | Exception = PlainResponse(426, b"upgrade, please")
         #: Every request of the acceptor, in order.
         self.requests: list[Request] = []
         #: Those of them that were upgrades.
@@ -190,12 +190,12 @@ class ServerUnderTest:
         return Accept(opened, subprotocol, headers)
 
     def http(self, request: Request) -> PlainResponse:
-        """Return :attr:`answer`."""
+        """Return :attr:`http_response`."""
         self.note_callback("Acceptor.http")
         self.requests.append(request)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if isinstance(self.http_response, Exception):
+            raise self.http_response
+        return self.http_response
 
     def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
         """Record the cause in :attr:`refusals`."""

@@ -128,7 +128,7 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
     # A head over the limit ----------------------------------------------------------------------------------------
 
     def _shorten_if_too_large(self, nbytes: int) -> None:
-        """Read on over the limit but keep no more than the limit, so that an upgrade gets a close code it can show."""
+        """Read on over the limit but keep at most the limit, so that an upgrade can be closed with a reason."""
         limit = self._listener.limits.max_header_bytes
         if self._excess or len(self._buffer) > limit:
             self._excess += nbytes
@@ -200,10 +200,10 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
             connection = self._listener.connection(self._transport, request, decision.subprotocol)
             if isinstance(decision, Refuse):
                 response = accept_response(key, decision.subprotocol, None)
-                close_frame(decision.code, decision.reason)
+                close_frame(decision.code, decision.reason)  # raises for an invalid code before the 101 is sent
             else:
                 response = accept_response(key, decision.subprotocol, connection.extensions, decision.headers)
-        except Exception as error:  # noqa: BLE001 - logged there
+        except Exception as error:  # noqa: BLE001 - _fail() logs it
             self._fail(error)
             return
         if isinstance(decision, Refuse):
