@@ -293,7 +293,7 @@ def test_doctor_names_files_of_others_that_are_read(
         found = [each.detail for each in doctor.examine(load_plugins()) if "although" in each.detail]
         named = file if place == file else keys / "idp.pem"
         assert len(found) == 1
-        assert found[0].startswith(f"{named} is read because it is named, although {place} belongs to ")
+        assert found[0].startswith(f"{named} is read because a setting names it, although {place} belongs to ")
         place.chmod(state)
 
 
