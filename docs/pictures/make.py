@@ -10,6 +10,7 @@ fails if a picture no longer shows what the program prints, or if a page has cha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -19,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,8 @@ def text_of(picture: str) -> list[str]:
     return [lines[y].rstrip() for y in sorted(lines)]
 
 
-def _python(name: str) -> str:
-    """The path of a program of this environment."""
+def _program(name: str) -> str:
+    """Return the path of a program of this environment."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -124,7 +125,7 @@ def config() -> str:
         (folder / ".zEnv").write_text("ZCLI_HTTP_TIMEOUT=5\n")
         (folder / ".zEnv").chmod(0o600)
         command = "ZCLI_HTTP_TIMEOUT=30 zcli config http.timeout"
-        printed = _in_terminal([_python("zcli"), "config", "http.timeout"], folder, {"ZCLI_HTTP_TIMEOUT": "30"}, 80)
+        printed = _in_terminal([_program("zcli"), "config", "http.timeout"], folder, {"ZCLI_HTTP_TIMEOUT": "30"}, 80)
         return draw("zcli config KEY", f"$ {command}\n{printed}", 80)
     finally:
         shutil.rmtree(folder.parent)
@@ -140,7 +141,7 @@ def doctor() -> str:
         (folder / ".zEnv").chmod(0o600)
         names = ["WEBSOCKET_PORT", *(f"ZCLI_SERVICES_{name}_PORT" for name in ("MONGODB", "POSTGRESQL", "REDIS"))]
         ports = {name: str(find_free_port()) for name in names}
-        printed = _in_terminal([_python("zcli"), "doctor"], folder, ports, 100)
+        printed = _in_terminal([_program("zcli"), "doctor"], folder, ports, 100)
         return draw("zcli doctor", f"$ zcli doctor\n{printed}", 100)
     finally:
         shutil.rmtree(folder.parent)
@@ -165,6 +166,9 @@ TERMINALS = {"config": config, "doctor": doctor, "tour": tour}
 #: The pages in pictures, and the demo that serves each.
 PAGES = {"5_client_broadcast": "5_websocket_broadcast", "3_client_secure": "3_websocket_secure"}
 SCHEMES = ("light", "dark")
+_TOKEN = "demo_secure_token_123"  # noqa: S105 - published with the demos
+#: What the page sends, and what another client sends after it.
+_MESSAGES = {"Hello from the browser": "Hello from another client", "How are you?": "Fine, thank you"}
 _CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 _CHROMIUM += ["--disable-component-update", "--disable-sync"]
 
@@ -204,7 +208,8 @@ def pages() -> None:
             for scheme in SCHEMES:
                 context = browser.new_context(
                     color_scheme=scheme,  # type: ignore[arg-type]
-                    viewport={"width": 720, "height": 640},
+                    reduced_motion="reduce",  # no picture in the middle of an animation
+                    viewport={"width": 960, "height": 640},
                 )
                 picture = _photograph(context.new_page(), page, demo)
                 (HERE / f"{page}-{scheme}.png").write_bytes(_with_checksum(picture, checksum_of(page)))
@@ -213,22 +218,36 @@ def pages() -> None:
 
 
 def _photograph(page: Any, name: str, demo: str) -> bytes:
+    """Return a picture of a page after an exchange of messages, with the server or with another client."""
+    with _demo_server(demo) as url, _other_client(url) as other:
+        page.goto(f"{(DEMOS / f'{name}.html').as_uri()}?server={url}")
+        page.get_by_role("button", name="Connect", exact=True).click()
+        page.wait_for_selector("body[data-state=open]")
+        for number, (text, reply) in enumerate(_MESSAGES.items()):
+            page.get_by_label("Message").fill(text)
+            page.get_by_role("button", name="Send").click()
+            other.send(reply)  # the broadcast page receives it, and the other page an echo of its own message
+            page.locator("#transcript .received").nth(number).wait_for()
+        picture: bytes = page.screenshot(full_page=True)
+        return picture
+
+
+def _other_client(url: str) -> Any:
+    from websockets.sync.client import connect
+
+    return connect(f"{url}/?token={_TOKEN}", origin="null", proxy=None)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _demo_server(demo: str) -> Iterator[str]:
+    """Run the server of a demo on a free port and yield its URL."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-u", str(DEMOS / f"{demo}.py")]
         environment = {**os.environ, "WEBSOCKET_PORT": "0"}
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
-            url = next(line.split()[3] for line in process.stdout if line.startswith("[WebSocket] listening on "))
-            page.goto(f"{(DEMOS / f'{name}.html').as_uri()}?server={url}")
-            page.get_by_role("button", name="Connect").first.click()
-            page.wait_for_selector("body[data-state=open]")
-            for text in ("Hello from the browser", "One more message"):
-                page.get_by_label("Message").first.fill(text)
-                page.get_by_role("button", name="Send").first.click()
-                page.wait_for_function("text => document.body.innerText.includes(text)", arg=text)
-            picture: bytes = page.screenshot(full_page=True)
-            return picture
+            yield next(line.split()[3] for line in process.stdout if line.startswith("[WebSocket] listening on "))
         finally:
             process.terminate()
             process.wait()

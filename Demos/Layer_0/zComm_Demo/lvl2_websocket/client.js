@@ -1,5 +1,5 @@
 // The display of the demo pages: the state of the connection, the messages, and the meaning of a close code.
-// Each page itself has the dozen lines that talk to the server.
+// Each page has its own code for the connection to the server.
 
 const STATES = { idle: "Not connected", connecting: "Connecting…", open: "Connected", closed: "Closed", refused: "Refused" };
 
@@ -64,7 +64,7 @@ class Page {
         this.pulse("back");
     }
 
-    // Shows a CloseEvent; the hint is for a connection that never opened.
+    // Shows a CloseEvent, with the hint if the connection never opened.
     closed(event, hint = "") {
         const refused = event.code === 1008 || event.code === 1013;
         const why = [`code ${event.code}`, event.reason || CODES[event.code], event.code === 1006 && !this.wasOpen ? hint : ""];
@@ -101,14 +101,15 @@ class Page {
     }
 }
 
-// Calls a function on a click. `onSay` calls one with the text that was typed.
+// Calls a function when a button is clicked.
 function onClick(id, action) {
     document.getElementById(id).addEventListener("click", action);
 }
 
-function onSay(action) {
+// Calls a function with each message that the user sends.
+function onSend(action) {
     const input = document.getElementById("message");
-    document.getElementById("say").addEventListener("submit", (event) => {
+    document.getElementById("send-form").addEventListener("submit", (event) => {
         event.preventDefault();
         if (input.value) action(input.value);
         input.value = "";
