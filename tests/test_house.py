@@ -20,7 +20,7 @@ def _tracked() -> list[str]:
 
 
 def test_the_top_level_is_the_agreed_one() -> None:
-    """No folder or file stands at the top without a reason written down in CONTRIBUTING."""
+    """No folder or file stands at the top without a reason in CONTRIBUTING or the decision records."""
     agreed = {"zCLI", "zcli_core", "plugins", "Demos", "tests", "pyproject.toml", "README.md", "CONTRIBUTING.md"}
     agreed |= {"CHANGELOG.md", "LICENSE", "docs", "mkdocs.yml", ".ci", ".github", ".gitignore"}
     assert {name.partition("/")[0] for name in _tracked()} <= agreed
