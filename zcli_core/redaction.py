@@ -15,7 +15,6 @@ from typing import Any
 SECRET = "<secret>"  # noqa: S105 - a placeholder
 #: Shorter secrets are not replaced in the log: they would match parts of ordinary words and numbers.
 MIN_LENGTH = 4
-_URL_SAFE = re.compile(r"[A-Za-z0-9_.~-]*")
 
 
 def redact_value(value: Any, secret: bool) -> Any:
@@ -83,6 +82,7 @@ class SecretFilter(logging.Filter):
         found = {form for secret in secrets if len(secret) >= MIN_LENGTH for form in _forms(secret)}
         #: A longer text comes first, because a shorter one may be a part of it.
         self._texts = sorted(found, key=len, reverse=True)
+        self._formatter = logging.Formatter()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Replace the secrets in a record, for this handler and all that get the record later."""
@@ -96,7 +96,7 @@ class SecretFilter(logging.Filter):
             if redacted is not message:
                 record.msg, record.args = redacted, None
         if record.exc_info and not record.exc_text:
-            record.exc_text = _text_of(record.exc_info, _DEFAULT_FORMATTER.formatException)
+            record.exc_text = _text_of(record.exc_info, self._formatter.formatException)
         if record.exc_text:
             record.exc_text = self._redact(_text_of(record.exc_text, str))
         if record.stack_info:
@@ -116,9 +116,6 @@ class SecretFilter(logging.Filter):
         return tuple(self._redact(_text_of(value, str)) for value in arguments or ())
 
 
-_DEFAULT_FORMATTER = logging.Formatter()
-
-
 def _text_of(value: Any, to_text: Callable[[Any], str]) -> str:
     try:
         return to_text(value)
@@ -128,7 +125,7 @@ def _text_of(value: Any, to_text: Callable[[Any], str]) -> str:
 
 def _forms(secret: str) -> set[str]:
     """Return the texts that a secret may be written as."""
-    if _URL_SAFE.fullmatch(secret):  # nearly all tokens; the imports below take time
+    if re.fullmatch(r"[A-Za-z0-9_.~-]*", secret):  # nearly all tokens; the imports below take time
         return {secret}
     from json import dumps
     from urllib.parse import quote, quote_plus
