@@ -31,7 +31,7 @@ def show_engines(tour: Tour) -> str:
             continue
         asked = response.json()["headers"].get("Accept-Encoding", "nothing")
         rows.append((f"http.transport={transport}", f"{response.status_code} {response.reason}", asked))
-    tour.table(("setting", "answer", "codings that it undoes"), rows)
+    tour.table(("setting", "answer", "codings that it decodes"), rows)
     expect(not problems, "\n".join(problems))
     return "the same call over urllib3 and over libcurl"
 
