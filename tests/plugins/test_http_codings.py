@@ -67,7 +67,7 @@ def fetch(http: HttpClient, coding: str, body: bytes) -> bytes | None:
     return None if found is None else found.content
 
 
-def undone(coding: str, *parts: bytes) -> bytes:
+def decoded(coding: str, *parts: bytes) -> bytes:
     decoder = decoder_for(coding, float("inf"))
     assert decoder is not None
     body = b"".join(block for part in parts for block in decoder.decode(part))
@@ -91,7 +91,7 @@ def test_accept_encoding_has_the_decodable_codings(limited: HttpClient) -> None:
 )
 def test_decoder_any_body_is_decoded(case: str, body: bytes) -> None:
     """Whatever coding it has, and also if the decoder holds the last byte back."""
-    assert undone(NAMES[case], PACKERS[case](body)) == body
+    assert decoded(NAMES[case], PACKERS[case](body)) == body
 
 
 @pytest.mark.parametrize("coding", OWN)
@@ -108,7 +108,7 @@ def test_body_above_max_bytes_is_too_large(limited: HttpClient, coding: str, bod
 def test_body_of_single_bytes_is_decoded(case: str) -> None:
     """The blocks of a body may be single bytes."""
     packed = PACKERS[case](noise(300) + bytes(3000))
-    assert undone(NAMES[case], *(packed[i : i + 1] for i in range(len(packed)))) == noise(300) + bytes(3000)
+    assert decoded(NAMES[case], *(packed[i : i + 1] for i in range(len(packed)))) == noise(300) + bytes(3000)
 
 
 @pytest.mark.parametrize("case", PACKERS)
@@ -117,7 +117,7 @@ def test_decoder_body_cut_off_anywhere_is_incomplete(case: str) -> None:
     packed = PACKERS[case](noise(300) + bytes(3000))
     for end in range(1, len(packed)):
         with pytest.raises(EOFError):
-            undone(NAMES[case], packed[:end])
+            decoded(NAMES[case], packed[:end])
 
 
 @pytest.mark.parametrize("coding", OWN)
@@ -162,10 +162,10 @@ def test_body_of_unknown_coding_is_unchanged(limited: HttpClient, coding: str) -
 def test_several_members_are_one_body(coding: str, pack: Callable[[bytes], bytes]) -> None:
     """A coded body may have several members or frames."""
     packed = pack(b"one") + pack(b"") + pack(b"two")
-    assert undone(coding, packed) == b"onetwo"
-    assert undone(coding, *(packed[i : i + 1] for i in range(len(packed)))) == b"onetwo"
+    assert decoded(coding, packed) == b"onetwo"
+    assert decoded(coding, *(packed[i : i + 1] for i in range(len(packed)))) == b"onetwo"
     with pytest.raises(EOFError):
-        undone(coding, packed[:-1])
+        decoded(coding, packed[:-1])
 
 
 @pytest.mark.parametrize("size", [1, 7, 65536])
@@ -173,11 +173,11 @@ def test_gzip_padding_is_ignored(size: int) -> None:
     """Data that does not begin like a member is padding; a member that is cut off or corrupt is a failure."""
     members = gzip.compress(b"one ") + gzip.compress(b"") + gzip.compress(bytes(20_000))
     for padding in (b"", bytes(1000), b"\n", b"rubbish"):
-        assert undone("gzip", *cut(members + padding, size)) == b"one " + bytes(20_000)
+        assert decoded("gzip", *cut(members + padding, size)) == b"one " + bytes(20_000)
     with pytest.raises(EOFError):
-        undone("gzip", *cut(members[:-1], size))
+        decoded("gzip", *cut(members[:-1], size))
     with pytest.raises(TransportFailure):
-        undone("gzip", *cut(members + b"\x1f\x8b corrupt", size))
+        decoded("gzip", *cut(members + b"\x1f\x8b corrupt", size))
 
 
 def cut(body: bytes, size: int) -> list[bytes]:
@@ -195,10 +195,10 @@ def test_decoder_blocks_of_any_size_are_one_body(body: bytes, size: int, names: 
     whole, coding = body, ", ".join(names)
     for name in names:
         whole = PACKERS[name](whole)
-    assert undone(coding, *cut(whole, size)) == body
+    assert decoded(coding, *cut(whole, size)) == body
     for end in {1, len(whole) // 2, len(whole) - 1}:
         with pytest.raises(EOFError):
-            undone(coding, *cut(whole[:end], size))
+            decoded(coding, *cut(whole[:end], size))
 
 
 @settings(deadline=None, max_examples=50)
@@ -207,7 +207,7 @@ def test_decoder_any_bytes_are_a_body_or_a_failure(body: bytes) -> None:
     """No other exception comes out."""
     for coding in ("gzip", "deflate", "gzip, deflate", "br", "zstd"):
         try:
-            undone(coding, body)
+            decoded(coding, body)
         except EOFError:
             pass
         except TransportFailure as failure:
@@ -221,7 +221,7 @@ def test_deflate_raw_stream_is_detected(size: int) -> None:
     for level in range(10):
         raw = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
         for whole in (zlib.compress(body, level), raw.compress(body) + raw.flush()):
-            assert undone("deflate", *cut(whole, size)) == body
+            assert decoded("deflate", *cut(whole, size)) == body
 
 
 def test_decoder_deadline_ends_work_without_output() -> None:
@@ -235,14 +235,14 @@ def test_decoder_deadline_ends_work_without_output() -> None:
 
 def test_deflate_padding_is_ignored() -> None:
     """As with gzip."""
-    assert undone("deflate", zlib.compress(b"body") + bytes(100), bytes(100)) == b"body"
+    assert decoded("deflate", zlib.compress(b"body") + bytes(100), bytes(100)) == b"body"
 
 
 def test_zstd_large_window_is_refused() -> None:
     """The window of a response has at most 8 MiB (RFC 9659)."""
     packed = compress_zstd(noise(100) + bytes(32 * 1024 * 1024), window_log=27)
     with pytest.raises(TransportFailure, match="Content-Encoding"):
-        undone("zstd", packed)
+        decoded("zstd", packed)
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "br, zstd", "zstd, br"])

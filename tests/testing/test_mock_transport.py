@@ -1,4 +1,4 @@
-"""``zcli_core.testing.MockTransport``: installed in a zCLI object, its responses, its requests, its contract."""
+"""``zcli_core.testing.MockTransport``: installation, responses, requests and contract."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_handler_sees_the_request_and_decides(z: zCLI) -> None:
 
 
 def test_one_outcome_serves_every_request(z: zCLI) -> None:
-    """A response, or a failure, which is raised anew each time."""
+    """The outcome is a response, or a failure that is raised each time."""
     failure = TransportFailure("dns", "no such host")
     MockTransport(failure).install(z)
     for _ in range(2):
@@ -135,7 +135,7 @@ def test_handler_without_response_ends_the_test(z: zCLI) -> None:
 
 
 def test_requests_are_recorded_as_they_were_sent(z: zCLI) -> None:
-    """Later changes of the same request, as a retry that is signed again makes them, do not reach them."""
+    """Later changes of the request, such as a new signature for a retry, do not change the record."""
     mock = MockTransport(make_response()).install(z)
     z.comm.http_post(URL, io.BytesIO(b"from a file"), headers={"X-Mine": "1"}, timeout=20)
     z.comm.http_get(URL)
@@ -157,7 +157,7 @@ def send(mock: MockTransport, method: str = "GET", *, seconds: float = 10.0, max
 
 
 def test_request_headers_are_a_copy() -> None:
-    """The client goes on with its own."""
+    """The client may change its own headers later."""
     mock = MockTransport(make_response())
     request = HttpRequest("GET", Url("https", "api.example", 443, "/"), Headers([("A", "1")]))
     mock.send(request, time.monotonic() + 10, 100)
@@ -177,7 +177,7 @@ def test_passed_deadline_is_a_timeout() -> None:
 
 
 def test_slow_handler_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A response that comes after the deadline comes too late."""
+    """A response after the deadline is a timeout."""
     now = time.monotonic()
     moments = iter([now, now + 11])
     mock = MockTransport(make_response())

@@ -1,7 +1,7 @@
 """A client's TLS socket that one thread may read while another thread writes.
 
 OpenSSL does not allow two threads to use one connection at once, and Python's ``ssl`` module has no lock for that
-before 3.13.4. Without a lock, a request that is sent while a session ticket arrives is lost now and then.
+before 3.13.4. Without a lock, a request that is sent while a session ticket arrives is sometimes lost.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class ContentDecoder:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether the data so far is complete; no data at all is."""
+        """Whether the data so far is complete. An empty body is complete."""
         return not self._is_fed or all(coding.is_at_end for coding in self._codings)
 
     def decode(self, data: bytes) -> Iterator[bytes]:
