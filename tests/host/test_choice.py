@@ -399,4 +399,4 @@ def test_prefer_decides_between_two_services(site: Site, plugin: str, title: str
     with zCLI({**QUIET, "plugins": {"prefer": {"redis": plugin}}}) as z:
         assert z.comm.services._backends.get("redis").title == title
         assert z.comm.services._backends.get("keydb").title == "my_redis"
-        assert z.comm.services._backend("valkey").title == "Redis"
+        assert z.comm.services._backends.get("valkey").title == "Redis"
