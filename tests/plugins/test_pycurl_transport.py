@@ -196,7 +196,7 @@ def test_a_transport_that_nobody_closes_is_closed_when_it_goes(httpbin: str) -> 
 
     with ScriptedServer(answering(response())) as server:
         client = HttpClient(Http(), lambda: CurlTransport(Http()), logging.getLogger("zcli.test"))
-        assert client.get(server.url)
+        assert client.request("GET", server.url)
         del client
         gc.collect()
         wait_until(lambda: server.closed == 1)
