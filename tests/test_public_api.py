@@ -82,7 +82,7 @@ def test_http_method_documents_its_arguments(verb: str) -> None:
     method = getattr(zCLI.Comm, f"http_{verb}")
     text = inspect.getdoc(method) or ""
     names = {*inspect.signature(method).parameters, *RequestOptions.__annotations__} - {"self", "options"}
-    assert [name for name in sorted(names) if not re.search(rf"^    {name}: |``{name}``", text, re.MULTILINE)] == []
+    assert [name for name in sorted(names) if not re.search(rf"^    {name}: ", text, re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize("verb", ["put", "patch", "delete", "head", "options"])

@@ -64,7 +64,7 @@ def test_client_handler_without_arguments_passes_through() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
         with pytest.raises(TimeoutError, match="mine"):
-            HttpClient(Http(), Slow, logging.getLogger("zcli.test")).get("http://host.example/")
+            HttpClient(Http(), Slow, logging.getLogger("zcli.test")).request("GET", "http://host.example/")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -75,7 +75,7 @@ def test_client_signal_exception_passes_through(caplog: pytest.LogCaptureFixture
     """The transport did not break, whichever it is."""
     client = HttpClient(Http(), Slow, logging.getLogger("zcli.test"))
     with pytest.raises(type(error)) as caught, ringing(error):
-        client.get("http://127.0.0.1:9/")
+        client.request("GET", "http://127.0.0.1:9/")
     assert caught.value is error
     assert client.last_failure is None
     assert not caplog.records

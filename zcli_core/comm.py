@@ -177,8 +177,15 @@ class Comm:
             timeout: Seconds that the whole call may take, or a pair (connect, read) for each attempt.
                 ``http.timeout`` (10) if not given.
             data: The body, if the request has one.
-            **options: ``json``, ``form`` and ``files`` (other forms of the body), ``auth``, ``retries``,
-                ``retry_all_methods`` and ``follow_redirects``. :meth:`http_request` describes them.
+            json: A body that is any JSON value; ``json=None`` sends ``null``.
+            form: A body with the fields of a form.
+            files: A body with files to upload, by field name.
+            auth: (user, password) for Basic, a str for Bearer, or a function that changes the request's headers.
+            retries: How often a failed request is tried again. ``http.retries`` (0) if not given.
+            retry_all_methods: Try POST and PATCH again too. ``http.retry_all_methods`` (False) if not given.
+            follow_redirects: False returns a redirect as the response.
+
+        :meth:`http_request` describes each argument in detail.
 
         Raises:
             TypeError, ValueError: An argument is invalid. Nothing was sent.
@@ -205,8 +212,15 @@ class Comm:
             timeout: Seconds that the whole call may take, or a pair (connect, read) for each attempt.
                 ``http.timeout`` (10) if not given.
             params: Names and values to add to the URL's query.
-            **options: ``json``, ``form`` and ``files`` (other forms of the body), ``auth``, ``retries``,
-                ``retry_all_methods`` and ``follow_redirects``. :meth:`http_request` describes them.
+            json: A body that is any JSON value; ``json=None`` sends ``null``.
+            form: A body with the fields of a form.
+            files: A body with files to upload, by field name.
+            auth: (user, password) for Basic, a str for Bearer, or a function that changes the request's headers.
+            retries: How often a failed request is tried again. ``http.retries`` (0) if not given.
+            retry_all_methods: Try POST and PATCH again too. ``http.retry_all_methods`` (False) if not given.
+            follow_redirects: False returns a redirect as the response.
+
+        :meth:`http_request` describes each argument in detail.
 
         Raises:
             TypeError, ValueError: An argument is invalid. Nothing was sent.

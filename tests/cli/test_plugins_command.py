@@ -20,7 +20,7 @@ BROKEN = {
     "raises": "raise RuntimeError('no luck')",
     "exits": "import sys; sys.exit(3)",
     "panics": "class Panic(BaseException): pass\nraise Panic('at the disco')",
-    "is no Python": "def broken(:",
+    "invalid syntax": "def broken(:",
     "is for a later zCLI": "ZCLI_CONTRACT = 2",
     "has a hook with an unknown argument": "@hookimpl\ndef zcli_ready(application): pass",
     "fails to declare": "@hookimpl\ndef zcli_settings(): raise SystemExit(3)",

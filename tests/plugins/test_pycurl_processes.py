@@ -81,7 +81,7 @@ def test_fork_keeps_the_parents_connections(httpbin: str, httpbin_https: Any) ->
         def work(who, count):
             for call in range(count):
                 for url in sys.argv[1:3]:
-                    found = http.get(f"{url}/anything", params={"who": who, "call": call})
+                    found = http.request("GET", f"{url}/anything", params={"who": who, "call": call})
                     assert found is not None, http.last_failure
                     assert found.json()["args"] == {"who": who, "call": str(call)}, (who, call, found.text)
 
@@ -117,7 +117,7 @@ def test_fork_child_sends_nothing_at_its_end(httpbin_https: Any) -> None:
         handles = []
 
         def get():
-            assert http.get(sys.argv[1] + "/get"), http.last_failure
+            assert http.request("GET", sys.argv[1] + "/get"), http.last_failure
             (idle,) = http._transport._transport._pool._idle.values()
             handles.append(idle[0][0])
 
@@ -141,15 +141,16 @@ def test_fork_during_calls_of_other_threads(httpbin: str) -> None:
 
         def work():
             while not stop.is_set():
-                assert http.get(sys.argv[1] + "/delay/0.01"), http.last_failure
+                assert http.request("GET", sys.argv[1] + "/delay/0.01"), http.last_failure
 
         with ThreadPoolExecutor(4) as pool:
             calls = [pool.submit(work) for _ in range(4)]
             for _ in range(5):
-                assert http.get(sys.argv[1] + "/get")
+                assert http.request("GET", sys.argv[1] + "/get")
                 child = os.fork()
                 if child == 0:
-                    os._exit(0 if http.get(sys.argv[1] + "/get") and http.get(sys.argv[1] + "/get") else 1)
+                    responses = [http.request("GET", sys.argv[1] + "/get") for _ in range(2)]
+                    os._exit(0 if all(responses) else 1)
                 assert os.waitpid(child, 0)[1] == 0
             stop.set()
             for call in calls:
@@ -162,8 +163,8 @@ def test_program_without_close_ends_quietly(httpbin: str, httpbin_https: Any) ->
     """There are no warnings at the end."""
     script = """
         http = make(ca_file=Path(sys.argv[3]))
-        assert http.get(sys.argv[1] + "/get") and http.get(sys.argv[2] + "/get")
-        assert http.get("http://127.0.0.1:9/") is None
+        assert http.request("GET", sys.argv[1] + "/get") and http.request("GET", sys.argv[2] + "/get")
+        assert http.request("GET", "http://127.0.0.1:9/") is None
     """
     assert run(script, httpbin, httpbin_https.url, str(httpbin_https.ca_file)) == ""
 
@@ -201,7 +202,7 @@ def test_ctrl_c_ends_a_call(handler: Callable[[ScriptedServer, socket.socket], N
             http.request("POST", sys.argv[1], data=b"body")
         except KeyboardInterrupt:
             print("interrupted", http._transport._transport._pool._count)
-        http.get("http://127.0.0.1:9/")
+        http.request("GET", "http://127.0.0.1:9/")
         print("goes on")
     """
     with ScriptedServer(handler) as server:
@@ -249,14 +250,14 @@ def test_silent_name_server_times_out(tmp_path: Path) -> None:
             subprocess.run(["mount", "--bind", sys.argv[1], "/etc/resolv.conf"], check=True)
             http = make()
             started = time.monotonic()
-            assert http.get("http://slow-to-resolve.example/", timeout=0.4) is None
+            assert http.request("GET", "http://slow-to-resolve.example/", timeout=0.4) is None
             assert http.last_failure.kind == "timeout", http.last_failure
             assert "looking up the address of slow-to-resolve.example" in http.last_failure.message
-            assert http.get("http://127.0.0.1:9/") is None
+            assert http.request("GET", "http://127.0.0.1:9/") is None
             signal.signal(signal.SIGALRM, signal.default_int_handler)
             signal.setitimer(signal.ITIMER_REAL, 0.3)
             try:
-                http.get("http://another.example/", timeout=60)
+                http.request("GET", "http://another.example/", timeout=60)
             except KeyboardInterrupt:
                 http.close()
             else:

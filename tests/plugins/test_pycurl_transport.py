@@ -204,7 +204,7 @@ def test_unreferenced_transport_is_closed(httpbin: str) -> None:
 
     with ScriptedServer(responding(response())) as server:
         client = HttpClient(Http(), lambda: CurlTransport(Http()), logging.getLogger("zcli.test"))
-        assert client.get(server.url)
+        assert client.request("GET", server.url)
         del client
         gc.collect()
         wait_until(lambda: server.closed == 1)

@@ -38,7 +38,7 @@ def test_fork_keeps_the_parents_connections(httpbin: str, httpbin_https: Any) ->
         def work(who, count):
             for call in range(count):
                 for url in urls:
-                    found = http.get(f"{url}/anything", params={"who": who, "call": call})
+                    found = http.request("GET", f"{url}/anything", params={"who": who, "call": call})
                     assert found is not None, http.last_failure
                     assert found.json()["args"] == {"who": who, "call": str(call)}, (who, call, found.text)
 
@@ -94,8 +94,8 @@ def test_program_without_close_leaves_no_socket(httpbin: str, httpbin_https: Any
 
         settings = Http(ca_file=Path(sys.argv[3]))
         http = HttpClient(settings, lambda: Urllib3Transport(settings), logging.getLogger("test"))
-        assert http.get(sys.argv[1] + "/get") and http.get(sys.argv[2] + "/get")
-        assert http.get("http://127.0.0.1:9/") is None
+        assert http.request("GET", sys.argv[1] + "/get") and http.request("GET", sys.argv[2] + "/get")
+        assert http.request("GET", "http://127.0.0.1:9/") is None
     """
     run(script, httpbin, httpbin_https.url, str(httpbin_https.ca_file))
 

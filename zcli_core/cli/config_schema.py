@@ -23,7 +23,7 @@ def make_schema(settings: Iterable[Setting]) -> dict[str, Any]:
         for name in setting.section.section_name.split(".") if setting.section.section_name else ():
             place = place["properties"].setdefault(name, _mapping(""))
         if setting.section.section_name:
-            place["description"] = (setting.section.__doc__ or "").partition("\n\n")[0]
+            place["description"] = " ".join((setting.section.__doc__ or "").partition("\n\n")[0].split())
         place["properties"][setting.attribute] = _value(setting)
     overlays = _mapping("Settings for one deployment only, by its name.")
     for deployment in root["properties"]["deployment"]["enum"]:

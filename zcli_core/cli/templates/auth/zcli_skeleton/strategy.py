@@ -80,7 +80,7 @@ def make_strategy(context: Context) -> SkeletonStrategy:
         if not 0 < len(key.encode()) <= MAX_LENGTH
     ]
     if len(set(settings.keys.values())) < len(settings.keys):
-        problems.append(f"{where}: two holders have the same key")
+        problems.append(f"{where}: two holders share a key")
     if problems:
         raise ConfigError(problems)
     return SkeletonStrategy(settings.keys, settings.header, settings.parameter)
