@@ -146,7 +146,7 @@ def test_guide_level_2_iv_serves_over_tls(serving: Any, tmp_path: Path) -> None:
     (tmp_path / "certs" / "demo.cert").write_bytes(issued.cert_chain_pems[0].bytes())
     (tmp_path / "certs" / "demo.key").write_bytes(issued.private_key_pem.bytes())
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusting.sslsocket_class = ThreadSafeSSLSocket  # the client of websockets reads in a thread of its own
+    trusting.sslsocket_class = ThreadSafeSSLSocket  # the client of websockets reads in another thread
     authority.configure_trust(trusting)
     handler = "async def my_handler(websocket, message):\n    await websocket.send(message)\n\n"
     with (
