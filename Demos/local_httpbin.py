@@ -1,12 +1,12 @@
-"""The real httpbin, served on a loopback port: for the demos, the tour, the tests and the benchmarks.
+"""The real httpbin on a loopback port, for the demos, the tour, the tests and the benchmarks.
 
     python Demos/local_httpbin.py            # prints the URL, serves until its standard input closes
     python Demos/local_httpbin.py --https    # prints the URL and the PEM file of the authority to trust
 
 Needs the packages `httpbin` and, for HTTPS, `trustme` (`pip install httpbin trustme`).
 
-Flask's own development server closes every connection after one answer. Here connections are kept alive as
-HTTP/1.1 has it, so that connection pools and benchmarks meet what they meet in the real world.
+Flask's development server closes each connection after one response. This server keeps connections open, as HTTP/1.1
+servers do, so that connection pools reuse them.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class LocalHttpbin:
-    """httpbin in threads of this process. Use it as a context manager; ``url`` says where it is.
+    """An httpbin in threads of this process, as a context manager.
 
-    With ``https=True`` it has a certificate for 127.0.0.1, ::1 and localhost; ``ca_file`` is the PEM file of the
-    authority that signed it, removed with the server.
+    Attributes:
+        url: URL of the server.
+        ca_file: With ``https=True``, the PEM file of the authority that signed the certificate of the server, which is
+            for 127.0.0.1, ::1 and localhost. The file is removed with the server.
     """
 
     def __init__(self, *, https: bool = False, port: int = 0, app: WSGIApp | None = None) -> None:
@@ -80,9 +82,11 @@ class LocalHttpbin:
 
 @contextlib.contextmanager
 def httpbin_process(*, https: bool = False, cpu: int | None = None) -> Iterator[tuple[str, Path | None]]:
-    """httpbin in a process of its own: yields its URL and, for HTTPS, the authority's PEM file.
+    """Run httpbin in another process; yield its URL and, for HTTPS, the PEM file of its authority.
 
-    ``cpu`` pins that process to one processor, where the system can, so that a benchmark does not share it.
+    Args:
+        https: Serve HTTPS.
+        cpu: The only processor on which the process runs, if the system supports that. A benchmark uses another one.
     """
     command = [sys.executable, __file__]
     command += ["--https"] if https else []
@@ -95,15 +99,15 @@ def httpbin_process(*, https: bool = False, cpu: int | None = None) -> Iterator[
                 raise RuntimeError(f"the local httpbin did not start (exit status {process.wait()})")
             yield url, Path(process.stdout.readline().strip()) if https else None
         finally:
-            process.communicate()  # closes its standard input, upon which it ends
+            process.communicate()  # closes its standard input, so that it ends
 
 
 def _httpbin() -> WSGIApp:
-    logging.getLogger("httpbin").setLevel(logging.ERROR)  # it warns that it has no page for people to look at
+    logging.getLogger("httpbin").setLevel(logging.ERROR)  # it warns that it serves no start page
     try:
         from httpbin import app
     except ImportError as missing:
-        raise SystemExit(f"the local httpbin needs its package: pip install httpbin trustme ({missing})") from None
+        raise SystemExit(f"the local httpbin needs its packages: pip install httpbin trustme ({missing})") from None
     return app  # type: ignore[no-any-return]
 
 
@@ -140,14 +144,14 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection: reads requests one after another and runs the WSGI application for each."""
+    """Reads the requests of one connection, and runs the WSGI application for each."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         body = self._request_body()
         status, headers, written = "500 no status", [], []
 
@@ -162,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             getattr(chunks, "close", lambda: None)()
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = _answer
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = _respond
 
     def _request_body(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
@@ -175,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
             body.write(self.rfile.read(size))
             self.rfile.readline()
         else:
-            raise ConnectionResetError("the client went away in the middle of its request")
+            raise ConnectionResetError("the client closed the connection in the middle of its request")
         while self.rfile.readline().strip():
             pass
         del self.headers["Transfer-Encoding"]

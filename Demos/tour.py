@@ -30,7 +30,7 @@ from tour_steps.ports import show_ports
 from tour_steps.services import show_lifecycle, show_services, show_starting_demo
 from tour_steps.swapping import show_deployments, show_engines
 from tour_steps.walk import Step, Tour, walk
-from tour_steps.web import show_methods, show_trouble
+from tour_steps.web import show_errors, show_methods
 from tour_steps.websocket import show_websocket
 
 from zcli_core import __version__
@@ -41,7 +41,7 @@ STEPS = (
     Step("Settings: invalid values", show_wrong_values),
     Step("Ports: free, in use, listening", show_ports),
     Step("HTTP and HTTPS: a request of each method", show_methods),
-    Step("HTTP and HTTPS: errors", show_trouble),
+    Step("HTTP and HTTPS: errors", show_errors),
     Step("WebSocket: echo, tokens, wss, broadcast, a clean stop", show_websocket),
     Step("A setting replaces a part: HTTP over libcurl", show_engines),
     Step("The deployment replaces parts: HTTP over libcurl, JSON Web Tokens", show_deployments),
@@ -76,7 +76,7 @@ def main() -> int:
     if failed:
         tour.console.print(f"\n[bold red]{len(failed)} of {len(STEPS)} steps failed:[/]")
         for step in failed:
-            tour.say(step.title, "red")
+            tour.print(step.title, "red")
         return 1
     tour.console.print(f"\n[bold green]All {len(STEPS)} steps passed[/], in {seconds:.1f} s.")
     return 0

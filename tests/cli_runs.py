@@ -1,4 +1,4 @@
-"""Running ``zcli`` in this process, on an output that is a terminal or not, in any encoding."""
+"""Run ``zcli`` in this process, with a terminal or a file as its output, in any encoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zcli_core.cli.main import main
 
 
 class Screen(io.TextIOWrapper):
-    """An output that is a terminal, or a file."""
+    """An output stream that is a terminal or a file, and keeps the bytes that are written to it."""
 
     def __init__(self, is_terminal: bool, encoding: str) -> None:
         self.written = io.BytesIO()
@@ -24,7 +24,7 @@ class Screen(io.TextIOWrapper):
 
 
 class DoneBytes(NamedTuple):
-    """The exit status of a command, the bytes it printed, and what it said on stderr."""
+    """The exit status of a command, the bytes of its standard output, and the text of its standard error."""
 
     status: int
     out: bytes
@@ -34,7 +34,15 @@ class DoneBytes(NamedTuple):
 def run_main(
     patch: pytest.MonkeyPatch, *arguments: str, terminal: bool = False, stdin: bytes = b"", encoding: str = "utf-8"
 ) -> DoneBytes:
-    """Run ``zcli`` with these arguments."""
+    """Run ``zcli`` with these arguments.
+
+    Args:
+        patch: Replaces the standard streams and ``sys.argv`` during the run.
+        arguments: The arguments of the command.
+        terminal: Whether the standard streams are a terminal.
+        stdin: The bytes of standard input.
+        encoding: Encoding of the standard streams.
+    """
     out, err = Screen(terminal, encoding), Screen(terminal, encoding)
     with patch.context() as during:
         for name, stream in (("stdout", out), ("stderr", err), ("stdin", io.TextIOWrapper(io.BytesIO(stdin)))):

@@ -1,4 +1,4 @@
-"""Virtual environments made anew, for tests of what a stranger would install."""
+"""Fresh virtual environments, for tests that install zCLI as a new user does."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 from installations import clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
-_LONGEST = 300.0
+_TIMEOUT = 300.0  # seconds
 
 
 def outside_environment(variables: Mapping[str, str] = {}) -> dict[str, str]:
-    """The environment of somebody who has set nothing of zCLI's or Python's, and has a home of their own."""
+    """Return the environment of a user with an empty home, without settings of zCLI and Python, plus ``variables``."""
     ours = clean_environment(os.environ, _home())
     kept = {name: value for name, value in ours.items() if not name.startswith("PYTHON")}
     return {**kept, "PYTHONUTF8": "1", "COLUMNS": "120", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **variables}
@@ -27,7 +27,7 @@ def outside_environment(variables: Mapping[str, str] = {}) -> dict[str, str]:
 
 @functools.cache
 def _home() -> Path:
-    """One for all, so that pip's cache is shared."""
+    """Return the home folder. All tests of a process share it, and with it the cache of pip."""
     folder = tempfile.mkdtemp(prefix="zcli-test-home-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
@@ -36,7 +36,7 @@ def _home() -> Path:
 def run(
     *command: str | Path, folder: Path = ROOT, variables: Mapping[str, str] = {}, status: int | None = 0
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of a stranger's; ``status`` is how it has to end, None if any way will do."""
+    """Run a command as a new user does, and fail if its exit status is not ``status``. None allows any status."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
@@ -44,7 +44,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=_LONGEST,
+        timeout=_TIMEOUT,
         check=False,
     )
     assert status in (None, done.returncode), f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
@@ -69,28 +69,28 @@ def build_wheels(into: Path, *projects: Path) -> None:
 
 
 class FreshEnvironment:
-    """A virtual environment of its own in a folder."""
+    """A fresh virtual environment in a folder, for the Python at ``python``."""
 
     def __init__(self, folder: Path, python: str = sys.executable) -> None:
         self.folder = folder
         self._programs = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = self._programs / "python"
-        # Debian has the module ensurepip in a package of its own, so pip comes from ours.
+        # Debian ships the module ensurepip in a separate package, so the pip of this Python installs pip there.
         without_pip = [] if python == sys.executable else ["--without-pip"]
         run(python, "-m", "venv", *without_pip, folder, folder=folder.parent)
         if without_pip:
             run(sys.executable, "-m", "pip", "--python", self.python, "install", "-q", "pip", folder=folder.parent)
 
     def program(self, name: str) -> Path:
-        """A command that was installed here."""
+        """Return the path of an installed command."""
         return self._programs / name
 
     def install(self, *what: str | Path) -> None:
-        """Install wheels or requirements, with all that they depend on."""
+        """Install wheels or requirements, with their dependencies."""
         run(self.python, "-m", "pip", "install", "-q", *what, folder=self.folder)
 
     def run(
         self, *arguments: str | Path, folder: Path, variables: Mapping[str, str] = {}, status: int | None = 0
     ) -> subprocess.CompletedProcess[str]:
-        """Run this Python."""
+        """Run the Python of this environment."""
         return run(self.python, *arguments, folder=folder, variables=variables, status=status)

@@ -1,4 +1,4 @@
-"""A second WebSocket transport for the tests: the one that ``zcli new plugin --kind websocket`` writes.
+"""A second WebSocket transport for the tests: the one that ``zcli new plugin --kind websocket`` makes.
 
 It is written into a temporary folder together with the metadata that pip would add, so no test has to install it.
 Its name in the configuration is ``scaffolded``; its own setting is ``scaffolded.messages_per_second``.
@@ -27,7 +27,7 @@ _PACKAGE = f"zcli_{NAME}"
 
 @functools.cache
 def folder() -> Path:
-    """The folder that holds the package and its metadata. It is removed when this process ends."""
+    """Make the folder with the package and its metadata. It is removed when this process ends."""
     temporary = tempfile.TemporaryDirectory(prefix="zcli-tests-")
     atexit.register(temporary.cleanup)
     made = Path(temporary.name)
@@ -43,13 +43,13 @@ def folder() -> Path:
 
 
 def variables() -> dict[str, str]:
-    """The environment variables with which another Python finds the transport."""
+    """Return the environment variables with which another process finds the transport."""
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder()), os.environ.get("PYTHONPATH")]))}
 
 
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
-    """Let this Python find the transport as an installed plugin."""
+    """Let this process find the transport as an installed plugin while the block runs."""
     before = list(sys.path)
     sys.path.insert(0, str(folder()))
     importlib.invalidate_caches()
@@ -60,10 +60,10 @@ def installed() -> Iterator[None]:
 
 
 def make(context: Context) -> Transport:
-    """Make the transport with its limit in place, and so high that no test reaches it."""
+    """Make the transport, with a limit so high that no test reaches it."""
     with installed():
-        offer = importlib.import_module(_PACKAGE).zcli_websocket_transports()[0]
-        transport: Transport = offer.factory(make_context(**{NAME: {"messages_per_second": 1e9}}))
+        provider = importlib.import_module(_PACKAGE).zcli_websocket_transports()[0]
+        transport: Transport = provider.factory(make_context(**{NAME: {"messages_per_second": 1e9}}))
     return transport
 
 

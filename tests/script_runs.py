@@ -1,4 +1,4 @@
-"""Running the demos, the tour and the guide's snippets as the programs they are."""
+"""Run the demos, the tour and the guide's snippets as processes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from installations import clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMOS = ROOT / "Demos"
-LONGEST = 120.0
+TIMEOUT = 120.0  # seconds
 
 _NOT_INHERITED = {"httpbin_url", "http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 
 
 def plain_environment(home: Path, variables: Mapping[str, str] = {}) -> dict[str, str]:
-    """The environment of somebody who has set nothing of zCLI's, no proxy, and has an empty home."""
+    """Return the environment of a user with an empty home, without settings of zCLI or a proxy, plus ``variables``."""
     inherited = clean_environment(os.environ, home)
     kept = {name: value for name, value in inherited.items() if name.lower() not in _NOT_INHERITED}
     return {**kept, "ZCLI_CONFIG_DIR": str(home), "PYTHONUTF8": "1", "COLUMNS": "80", **variables}
@@ -29,7 +29,7 @@ def plain_environment(home: Path, variables: Mapping[str, str] = {}) -> dict[str
 def run_script(
     script: Path, *arguments: str, folder: Path, variables: Mapping[str, str] = {}
 ) -> subprocess.CompletedProcess[str]:
-    """Run a Python script in that folder, with warnings as errors, until it ends."""
+    """Run a Python script in a folder until it ends, with warnings as errors."""
     return subprocess.run(
         [sys.executable, "-W", "error", str(script), *arguments],
         cwd=folder,
@@ -37,7 +37,7 @@ def run_script(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=LONGEST,
+        timeout=TIMEOUT,
         check=False,
     )
 
@@ -46,7 +46,7 @@ def run_script(
 def started_script(
     script: Path, *arguments: str, folder: Path, variables: Mapping[str, str] = {}
 ) -> Iterator[subprocess.Popen[str]]:
-    """The same, while it runs, in a process group of its own; whatever of that is left is killed at the end."""
+    """Start a Python script in its own process group, and yield it. If it still runs at the end, kill the group."""
     with subprocess.Popen(
         [sys.executable, "-u", str(script), *arguments],
         cwd=folder,
@@ -65,12 +65,12 @@ def started_script(
 
 
 def files_of_the_repository() -> set[Path]:
-    """Every file of the checkout, but for what Python, the tests and version control write for themselves."""
-    passing = {".git", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", ".venv"}
-    return {Path(top, name) for top, folders, names in _walk(passing) for name in names}
+    """Return all files of the checkout, except those that Python, tools and version control write."""
+    ignored = {".git", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", ".venv"}
+    return {Path(top, name) for top, folders, names in _walk(ignored) for name in names}
 
 
-def _walk(passing: set[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+def _walk(ignored: set[str]) -> Iterator[tuple[str, list[str], list[str]]]:
     for top, folders, names in os.walk(ROOT):
-        folders[:] = [folder for folder in folders if folder not in passing]
+        folders[:] = [folder for folder in folders if folder not in ignored]
         yield top, folders, names

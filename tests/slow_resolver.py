@@ -1,4 +1,4 @@
-"""A resolver that does not return."""
+"""A slow ``socket.getaddrinfo``, for tests of deadlines."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-#: The name that it does not resolve.
+#: The name that it does not resolve while the block runs.
 SLOW_HOST = "slow-to-resolve.invalid"
 
 
 @contextlib.contextmanager
 def slow_resolver() -> Iterator[None]:
-    """Have :data:`SLOW_HOST` resolved only after the block."""
+    """Resolve :data:`SLOW_HOST` only after the block."""
     release, resolver = threading.Event(), socket.getaddrinfo
 
     def slow(host: Any, *arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The demos, run as a newcomer runs them: with httpbin at hand, without any network, and from any folder."""
+"""The demos of the levels 0, 1 and 3 as processes: with an httpbin, without a network, and from another folder."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ PORTS = FOLDER / "lvl1_network" / "1_port_check.py"
 GET = FOLDER / "lvl1_network" / "2_http_get.py"
 METHODS = FOLDER / "lvl1_network" / "3_http_methods.py"
 ERRORS = FOLDER / "lvl3_services" / "3_http_errors.py"
-TALKATIVE = [pytest.param(demo, id=demo.name) for demo in (GET, METHODS, ERRORS)]
+HTTP_DEMOS = [pytest.param(demo, id=demo.name) for demo in (GET, METHODS, ERRORS)]
 
 
 @pytest.fixture(params=["http", "https"])
 def server(request: pytest.FixtureRequest, httpbin: str, httpbin_https: Any) -> dict[str, str]:
-    """The variables that lead a demo to a real httpbin on this machine."""
+    """The variables with which a demo uses a real httpbin on this machine."""
     if request.param == "http":
         return {"HTTPBIN_URL": httpbin}
     return {"HTTPBIN_URL": httpbin_https.url, "ZCLI_HTTP_CA_FILE": str(httpbin_https.ca_file)}
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
-    """A port of this machine that refuses every connection for as long as the test lasts."""
-    with socket.socket() as bound:  # bound without listening: nobody else gets it, and nobody answers
+def closed_address() -> Iterator[str]:
+    """An address of this machine that refuses every connection during the test."""
+    with socket.socket() as bound:  # bound, so that no other program gets the port, and not listening
         bound.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{bound.getsockname()[1]}"
 
@@ -45,8 +45,8 @@ def _printed(demo: Path, folder: Path, variables: dict[str, str] | None = None) 
     return done.stdout
 
 
-def test_hello_shows_the_banners_in_order_and_then_uses_comm(tmp_path: Path) -> None:
-    """Two banners, a line from zComm, and the log beside whoever ran it."""
+def test_demo_hello_prints_banners_in_order(tmp_path: Path) -> None:
+    """The demo prints two banners and a line from zComm, and logs in its working directory."""
     first, second, third = _printed(HELLO, tmp_path).splitlines()
     assert first.startswith("[zConfig Ready]")
     assert second.startswith("[zComm Ready]")
@@ -55,10 +55,10 @@ def test_hello_shows_the_banners_in_order_and_then_uses_comm(tmp_path: Path) -> 
 
 
 @usual_ports
-def test_ports_are_shown_as_they_are(tmp_path: Path) -> None:
-    """A port that is held, without even listening, is shown as in use."""
+def test_demo_port_check_bound_port_is_in_use(tmp_path: Path) -> None:
+    """The demo shows a bound port as in use, even if no program listens on it."""
     with socket.socket() as held:
-        with contextlib.suppress(OSError):  # somebody else holds it, which serves as well
+        with contextlib.suppress(OSError):  # another program holds it, which has the same effect
             held.bind(("127.0.0.1", 8080))
         lines = _printed(PORTS, tmp_path).splitlines()
     assert "Port  8080 (Development ): ✗ in use" in lines
@@ -66,13 +66,13 @@ def test_ports_are_shown_as_they_are(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"Port +\d+ \(\w+ *\): (✓ available|✗ in use)", line) for line in lines)
 
 
-def test_get_prints_what_the_server_received(tmp_path: Path, server: dict[str, str]) -> None:
-    """The parameters come back."""
+def test_demo_get_prints_what_the_server_received(tmp_path: Path, server: dict[str, str]) -> None:
+    """The demo prints the query parameters that the server received."""
     assert _printed(GET, tmp_path, server) == "Server received: {'demo': 'zComm', 'level': '1'}\n"
 
 
-def test_methods_print_a_line_for_each(tmp_path: Path, server: dict[str, str]) -> None:
-    """Five methods, their status and what the server received."""
+def test_demo_methods_print_a_line_for_each(tmp_path: Path, server: dict[str, str]) -> None:
+    """The demo prints the status of each of five methods, and the data that the server received."""
     assert _printed(METHODS, tmp_path, server).splitlines() == [
         "GET     200 OK, the server received {'key': 'value'}",
         "POST    200 OK, the server received {'name': 'Alice'}",
@@ -82,9 +82,9 @@ def test_methods_print_a_line_for_each(tmp_path: Path, server: dict[str, str]) -
     ]
 
 
-def test_errors_are_told_apart(tmp_path: Path, server: dict[str, str]) -> None:
-    """Two answers and two causes."""
-    for _ in range(5):  # on a loaded machine the limit of 2 s in the demo may not be enough for an answer
+def test_demo_errors_show_status_or_cause(tmp_path: Path, server: dict[str, str]) -> None:
+    """The demo prints two error statuses, and the causes of two requests without a response."""
+    for _ in range(5):  # on a loaded machine the limit of 2 s in the demo may be too short for a response
         printed = _printed(ERRORS, tmp_path, server).splitlines()
         if "A response" in printed[1] and "A response" in printed[3]:
             break
@@ -94,44 +94,44 @@ def test_errors_are_told_apart(tmp_path: Path, server: dict[str, str]) -> None:
     assert re.match(r"  ✓ None after \d+\.\d s, timeout: ", printed[7])
 
 
-@pytest.mark.parametrize("demo", TALKATIVE)
-def test_a_server_that_is_not_there_is_told_and_nothing_crashes(demo: Path, tmp_path: Path, nobody: str) -> None:
-    """Every demo that talks HTTP ends well and says that the connection was refused."""
-    printed = _printed(demo, tmp_path, {"HTTPBIN_URL": f"http://{nobody}"})
+@pytest.mark.parametrize("demo", HTTP_DEMOS)
+def test_demo_server_down_prints_refused(demo: Path, tmp_path: Path, closed_address: str) -> None:
+    """Each HTTP demo succeeds and prints that the connection was refused."""
+    printed = _printed(demo, tmp_path, {"HTTPBIN_URL": f"http://{closed_address}"})
     assert "refused" in printed
-    assert nobody in printed
+    assert closed_address in printed
 
 
-@pytest.mark.parametrize("demo", TALKATIVE)
-def test_a_name_that_does_not_exist_is_told_and_nothing_crashes(demo: Path, tmp_path: Path) -> None:
-    """As on a machine without any network."""
+@pytest.mark.parametrize("demo", HTTP_DEMOS)
+def test_demo_unknown_host_is_named(demo: Path, tmp_path: Path) -> None:
+    """Each HTTP demo succeeds and prints the host that it could not resolve, as without a network."""
     assert "httpbin.invalid" in _printed(demo, tmp_path, {"HTTPBIN_URL": "https://httpbin.invalid"})
 
 
 @pytest.mark.parametrize("demo", [pytest.param(demo, id=demo.name) for demo in (GET, METHODS)])
-def test_an_error_page_is_an_answer(demo: Path, tmp_path: Path, server: dict[str, str]) -> None:
-    """A server that answers, but is no httpbin, is shown by its status."""
+def test_demo_error_status_is_printed(demo: Path, tmp_path: Path, server: dict[str, str]) -> None:
+    """The demo prints the status of a response that is not from httpbin."""
     printed = _printed(demo, tmp_path, {**server, "HTTPBIN_URL": f"{server['HTTPBIN_URL']}/status/503?"})
     assert "503 SERVICE UNAVAILABLE" in printed
 
 
-@pytest.mark.parametrize("demo", TALKATIVE)
-def test_the_public_httpbin_is_the_default(demo: Path, tmp_path: Path, nobody: str) -> None:
-    """Without HTTPBIN_URL the demos go to https://httpbin.org; here they get no farther than to a dead proxy."""
-    _printed(demo, tmp_path, {"HTTPS_PROXY": f"http://{nobody}"})
+@pytest.mark.parametrize("demo", HTTP_DEMOS)
+def test_demo_default_is_the_public_httpbin(demo: Path, tmp_path: Path, closed_address: str) -> None:
+    """Without HTTPBIN_URL the demos use https://httpbin.org. A proxy that refuses connections keeps this test local."""
+    _printed(demo, tmp_path, {"HTTPS_PROXY": f"http://{closed_address}"})
     logs = "".join(file.read_text(encoding="utf-8") for file in (tmp_path / "logs").iterdir())
     assert "https://httpbin.org/" in logs
     assert "proxy" in logs
 
 
-def test_a_zenv_file_names_the_server_too(tmp_path: Path, server: dict[str, str]) -> None:
-    """HTTPBIN_URL in a .zEnv of the working directory does what the variable does."""
+def test_demo_zenv_names_the_httpbin(tmp_path: Path, server: dict[str, str]) -> None:
+    """HTTPBIN_URL in a .zEnv of the working directory has the effect of the environment variable."""
     (tmp_path / ".zEnv").write_text("".join(f"{name}={value}\n" for name, value in server.items()), encoding="utf-8")
     assert _printed(GET, tmp_path).startswith("Server received:")
 
 
-def test_demos_leave_nothing_in_the_repository(tmp_path: Path, server: dict[str, str]) -> None:
-    """Run from elsewhere, they write their logs there."""
+def test_demo_run_elsewhere_logs_there(tmp_path: Path, server: dict[str, str]) -> None:
+    """Demos that run in another folder write their logs there, and nothing in the repository."""
     before = files_of_the_repository()
     for demo in (HELLO, GET):
         _printed(demo, tmp_path, server)
@@ -139,8 +139,8 @@ def test_demos_leave_nothing_in_the_repository(tmp_path: Path, server: dict[str,
     assert {file for file in files_of_the_repository() - before if "Demos" in file.parts} == set()
 
 
-def test_every_demo_says_how_to_run_it() -> None:
-    """Each docstring has the command with the demo's own path."""
+def test_demo_docstring_has_its_command() -> None:
+    """Each demo has a docstring with the command that runs it."""
     demos = sorted(FOLDER.glob("**/*.py"))
     assert demos
     for demo in demos:

@@ -1,7 +1,7 @@
-"""The guide's snippets of levels 0, 1 and 3.iii run as they stand there; only the host of httpbin is another one.
+"""The guide's snippets of the levels 0, 1 and 3.iii, unchanged except for the host of httpbin.
 
-``guide_snippets`` holds them letter for letter. What they do is judged by what they print and by what reached the
-server, which is the real httpbin behind a recorder.
+``guide_snippets`` holds exact copies. The tests check what a snippet prints and what the server received. The server is
+the real httpbin behind a recorder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from needs import usual_ports
 from script_runs import ROOT, run_script
 
 SNIPPETS = ROOT / "tests" / "guide_snippets"
-#: The guide is not part of the repository; who has it names it here.
+#: The file of the guide, which is not part of the repository.
 GUIDE = Path(os.environ.get("ZCOMM_GUIDE") or "no guide")
 SECTIONS = {
     "level_0_hello": "# **zComm - Level 0** (Hello zComm)",
@@ -43,6 +43,8 @@ SECTIONS = {
 
 
 class Received(NamedTuple):
+    """A request that the server received."""
+
     method: str
     path: str
     query: str
@@ -50,6 +52,8 @@ class Received(NamedTuple):
 
 
 class Server(NamedTuple):
+    """An httpbin over HTTPS that records its requests."""
+
     url: str
     ca_file: Path
     received: list[Received]
@@ -57,6 +61,7 @@ class Server(NamedTuple):
 
 @pytest.fixture(scope="module")
 def https(local_httpbin: ModuleType) -> Iterator[Server]:
+    """The recording httpbin."""
     received: list[Received] = []
 
     def recorder(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -84,16 +89,16 @@ def _run(name: str, tmp_path: Path, server: Server | None = None) -> subprocess.
     return done
 
 
-def test_level_0_shows_the_two_subsystems_in_their_order(tmp_path: Path) -> None:
-    """The banners come as [zConfig Ready], [zComm Ready], nothing else is printed, and the log is where it says."""
+def test_guide_level_0_prints_banners_in_order(tmp_path: Path) -> None:
+    """The snippet prints [zConfig Ready], then [zComm Ready], and nothing else; the log is in the set folder."""
     printed = _run("level_0_hello", tmp_path).stdout.splitlines()
     assert [line.partition("]")[0] for line in printed] == ["[zConfig Ready", "[zComm Ready"]
     assert (tmp_path / "logs" / "hello-comm.log").read_text(encoding="utf-8").count("ready") == 2
 
 
 @usual_ports
-def test_level_1_i_tells_held_ports_from_free_ones(tmp_path: Path) -> None:
-    """Each port's line says what binding that port says; one of them is held meanwhile."""
+def test_guide_level_1_i_bound_port_is_in_use(tmp_path: Path) -> None:
+    """The snippet shows each port as in use if the port cannot be bound. The test holds one of them."""
     with socket.socket() as held:
         if _is_free(6379):
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of earlier tests may linger
@@ -107,15 +112,15 @@ def test_level_1_i_tells_held_ports_from_free_ones(tmp_path: Path) -> None:
     assert len(printed.splitlines()) == 4
 
 
-def test_level_1_ii_prints_what_the_server_received(tmp_path: Path, https: Server) -> None:
-    """The parameters go there and back over HTTPS."""
+def test_guide_level_1_ii_prints_received_query(tmp_path: Path, https: Server) -> None:
+    """The snippet sends its parameters over HTTPS and prints those that the server received."""
     printed = _run("level_1_ii_http_get", tmp_path, https).stdout
     assert printed == "Server received: {'demo': 'zComm', 'level': '1'}\n"
     assert https.received == [Received("GET", "/get", "demo=zComm&level=1", b"")]
 
 
-def test_level_1_iii_sends_every_method(tmp_path: Path, https: Server) -> None:
-    """Five methods reach the server, each dict as JSON, and nothing is printed."""
+def test_guide_level_1_iii_sends_every_method(tmp_path: Path, https: Server) -> None:
+    """The snippet sends five methods, each dict as JSON, and prints nothing."""
     assert _run("level_1_iii_http_methods", tmp_path, https).stdout == ""
     sent = [(r.method, r.path, r.query, json.loads(r.body) if r.body else None) for r in https.received]
     assert sent == [
@@ -127,9 +132,9 @@ def test_level_1_iii_sends_every_method(tmp_path: Path, https: Server) -> None:
     ]
 
 
-def test_level_3_iii_survives_every_error(tmp_path: Path, https: Server) -> None:
-    """404 and 500 are answers; a name that does not exist and a deadline that passes are None."""
-    for _ in range(5):  # on a loaded machine the limit of 2 s in the snippet may not be enough for an answer
+def test_guide_level_3_iii_handles_every_error(tmp_path: Path, https: Server) -> None:
+    """404 and 500 are responses; an unknown host and a timeout give None."""
+    for _ in range(5):  # on a loaded machine the limit of 2 s in the snippet may be too short for a response
         https.received.clear()
         printed = _run("level_3_iii_http_errors", tmp_path, https).stdout.splitlines()
         if printed.count("  ✓ Handled gracefully") == 2:
@@ -151,15 +156,15 @@ def test_level_3_iii_survives_every_error(tmp_path: Path, https: Server) -> None
     ]
 
 
-def test_every_snippet_is_executed_by_a_test() -> None:
-    """No file in guide_snippets is without a section, nor the other way round."""
+def test_guide_snippets_match_the_sections() -> None:
+    """Each file in guide_snippets has a section of the guide, and each section a file."""
     assert {file.stem for file in SNIPPETS.glob("*.py")} == set(SECTIONS)
 
 
-@pytest.mark.skipif(not GUIDE.exists(), reason="ZCOMM_GUIDE names no copy of the guide to compare with")
+@pytest.mark.skipif(not GUIDE.exists(), reason="ZCOMM_GUIDE is not set to the file of the guide")
 @pytest.mark.parametrize("name", SECTIONS)
-def test_a_snippet_is_what_the_guide_shows(name: str) -> None:
-    """The first Python block below the section's title in the guide is the file, letter for letter."""
+def test_guide_snippet_equals_the_guide(name: str) -> None:
+    """The file equals the first Python block of its section in the guide."""
     guide = GUIDE.read_text(encoding="utf-8")
     section = guide[guide.index(f"\n{SECTIONS[name]}\n") :]
     block = re.search(r"```python\n(.*?)```", section, re.DOTALL)
@@ -168,7 +173,7 @@ def test_a_snippet_is_what_the_guide_shows(name: str) -> None:
 
 
 def _is_free(port: int) -> bool:
-    """Whether it can be bound; where that takes a right we lack, whether a connection is refused."""
+    """Return whether a port can be bound or, if this user may not bind it, whether it refuses connections."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

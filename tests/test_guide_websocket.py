@@ -1,6 +1,6 @@
-"""The guide's snippets of level 2 run as they stand there, on the very ports that they name.
+"""The guide's snippets of level 2, unchanged, on the ports that they name.
 
-``guide_snippets`` holds them letter for letter; ``tests/test_guide.py`` compares them with the guide.
+``guide_snippets`` holds exact copies. ``tests/test_guide.py`` compares them with the guide.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from zcli_core.testing.tls_sockets import ThreadSafeSSLSocket
 pytestmark = usual_ports
 
 SNIPPETS = ROOT / "tests" / "guide_snippets"
-LONGEST = 60.0
+TIMEOUT = 60.0  # seconds
 TOKEN = "demo_secure_token_123"
 
 
 def _wait_for_port(port: int) -> None:
-    """Until nobody else on this machine, another run of these tests say, holds it."""
-    end = time.monotonic() + LONGEST
+    """Wait until no other program holds the port, such as another run of these tests."""
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -44,12 +44,12 @@ def _wait_for_port(port: int) -> None:
                 probe.bind(("127.0.0.1", port))
                 return
         time.sleep(0.1)
-    pytest.fail(f"somebody holds port {port}, which the guide's snippets listen on")
+    pytest.fail(f"another program holds port {port}, on which the guide's snippet listens")
 
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Any:
-    """Runs a snippet as a script of its own in ``tmp_path``."""
+    """A context manager that runs a snippet as a script in ``tmp_path``."""
     return functools.partial(_serving, tmp_path)
 
 
@@ -57,7 +57,7 @@ def serving(tmp_path: Path) -> Any:
 def _serving(
     folder: Path, name: str, port: int = 8765, before: str = "", variables: Mapping[str, str] = {}
 ) -> Iterator[subprocess.Popen[str]]:
-    """The guide's .zEnv is beside it."""
+    """Run a snippet, after the code in ``before``, with the guide's .zEnv; stop it with Ctrl+C at the end."""
     script = folder / f"{name}.py"
     script.write_text(before + (SNIPPETS / f"{name}.py").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / ".zEnv").write_text(f"WEBSOCKET_TOKEN={TOKEN}\n", encoding="utf-8")
@@ -75,42 +75,42 @@ def _serving(
             yield process
         except BaseException:
             process.kill()
-            print(process.communicate()[0])  # what it said, beside what the client met with
+            print(process.communicate()[0])  # the output of the server, beside the error of the client
             raise
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=LONGEST)
+        rest, _ = process.communicate(timeout=TIMEOUT)
         assert process.returncode == 0, rest
         assert re.search(rf"stopped: \d clients? closed, port {port} released", rest)
 
 
 def _connect(url: str, **options: Any) -> ClientConnection:
-    return connect(url, proxy=None, open_timeout=LONGEST, **options)
+    return connect(url, proxy=None, open_timeout=TIMEOUT, **options)
 
 
 def _code(client: ClientConnection) -> int:
     with pytest.raises(ConnectionClosed) as closed:
-        client.recv(timeout=LONGEST)
+        client.recv(timeout=TIMEOUT)
     assert closed.value.rcvd is not None
     return closed.value.rcvd.code
 
 
-def test_2_i_a_server_in_one_line(serving: Any) -> None:
-    """It stays until Ctrl+C, and says that everything was shut down properly."""
+def test_guide_level_2_i_server_echoes(serving: Any) -> None:
+    """The server sends messages back until Ctrl+C, and then prints that it has stopped."""
     with serving("level_2_i_websocket_server"), _connect("ws://127.0.0.1:8765") as client:
         client.send("hello")
-        assert client.recv(timeout=LONGEST) == "hello"
+        assert client.recv(timeout=TIMEOUT) == "hello"
 
 
-def test_2_ii_a_handler_answers(serving: Any) -> None:
-    """With what the guide's client shows."""
+def test_guide_level_2_ii_handler_echoes(serving: Any) -> None:
+    """The handler sends the response that the guide shows."""
     with serving("level_2_ii_echo"), _connect("ws://127.0.0.1:8765") as client:
         client.send("Hello from browser!")
-        assert client.recv(timeout=LONGEST) == "Echo: Hello from browser!"
+        assert client.recv(timeout=TIMEOUT) == "Echo: Hello from browser!"
 
 
 @pytest.mark.parametrize(("transport", "refused"), [("wsproto", None), (scaffolded_transport.NAME, 1008)])
-def test_2_ii_runs_over_the_transport_that_is_chosen(serving: Any, transport: str, refused: int | None) -> None:
-    """One variable chooses the transport. The scaffolded one has a limit on messages, so it shows that it is in use."""
+def test_guide_level_2_ii_uses_the_set_transport(serving: Any, transport: str, refused: int | None) -> None:
+    """One variable selects the transport. The scaffolded one closes the second message of a client with 1008."""
     variables = {
         **scaffolded_transport.variables(),
         "ZCLI_WEBSOCKET_TRANSPORT": transport,
@@ -118,35 +118,35 @@ def test_2_ii_runs_over_the_transport_that_is_chosen(serving: Any, transport: st
     }
     with serving("level_2_ii_echo", variables=variables), _connect("ws://127.0.0.1:8765") as client:
         client.send("one")
-        assert client.recv(timeout=LONGEST) == "Echo: one"
+        assert client.recv(timeout=TIMEOUT) == "Echo: one"
         client.send("two")
         if refused is None:
-            assert client.recv(timeout=LONGEST) == "Echo: two"
+            assert client.recv(timeout=TIMEOUT) == "Echo: two"
         else:
             assert _code(client) == refused
 
 
-def test_2_iii_the_token_is_wanted(serving: Any) -> None:
-    """1008 without it, with another, and from a page that is not on the list."""
+def test_guide_level_2_iii_checks_token_and_origin(serving: Any) -> None:
+    """The server closes clients with 1008 without the right token, and from an origin that is not allowed."""
     with serving("level_2_iii_secure"):
         for origin in (None, "null", "file://", "http://localhost"):
             with _connect(f"ws://127.0.0.1:8765?token={TOKEN}", origin=origin) as client:
                 client.send("hello")
-                assert client.recv(timeout=LONGEST) == "[Secure Echo]: hello"
+                assert client.recv(timeout=TIMEOUT) == "[Secure Echo]: hello"
         for url, origin in (("?token=wrong", None), ("", None), (f"?token={TOKEN}", "http://evil.example")):
             with _connect(f"ws://127.0.0.1:8765{url}", origin=origin) as client:
                 assert _code(client) == 1008
 
 
-def test_2_iv_over_tls(serving: Any, tmp_path: Path) -> None:
-    """With certificates where the snippet says, and a handler of the name that it leaves to the reader."""
+def test_guide_level_2_iv_serves_over_tls(serving: Any, tmp_path: Path) -> None:
+    """The snippet works with certificates in its folder, and with the handler that it leaves to the reader."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     (tmp_path / "certs").mkdir()
     (tmp_path / "certs" / "demo.cert").write_bytes(issued.cert_chain_pems[0].bytes())
     (tmp_path / "certs" / "demo.key").write_bytes(issued.private_key_pem.bytes())
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusting.sslsocket_class = ThreadSafeSSLSocket  # the client of websockets reads in a thread of its own
+    trusting.sslsocket_class = ThreadSafeSSLSocket  # the client of websockets reads in another thread
     authority.configure_trust(trusting)
     handler = "async def my_handler(websocket, message):\n    await websocket.send(message)\n\n"
     with (
@@ -154,11 +154,11 @@ def test_2_iv_over_tls(serving: Any, tmp_path: Path) -> None:
         _connect(f"wss://127.0.0.1:8766?token={TOKEN}", ssl=trusting, origin="https://localhost") as client,
     ):
         client.send("hello")
-        assert client.recv(timeout=LONGEST) == "hello"
+        assert client.recv(timeout=TIMEOUT) == "hello"
 
 
-def test_2_v_everybody_hears_it_but_the_sender(serving: Any) -> None:
-    """And the count is printed."""
+def test_guide_level_2_v_broadcasts_to_others(serving: Any) -> None:
+    """All clients except the sender receive a message, and the server prints their number."""
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(serving("level_2_v_broadcast"))
         clients = [stack.enter_context(_connect(f"ws://127.0.0.1:8765?token={TOKEN}")) for _ in range(3)]
@@ -166,8 +166,8 @@ def test_2_v_everybody_hears_it_but_the_sender(serving: Any) -> None:
             client.send("ready")
         for client in clients:
             for _ in range(1 if client in clients[1:] else 2):
-                client.recv(timeout=LONGEST)
+                client.recv(timeout=TIMEOUT)
         clients[0].send("hello")
-        assert {client.recv(timeout=LONGEST) for client in clients[1:]} == {"127.0.0.1 says: hello"}
+        assert {client.recv(timeout=TIMEOUT) for client in clients[1:]} == {"127.0.0.1 says: hello"}
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(3)] == ["Broadcasted to 2 client(s)\n"] * 3

@@ -1,4 +1,4 @@
-"""The pictures of the documentation show what the program prints now; ``docs/pictures/make.py`` makes them."""
+"""The pictures of the documentation are current. ``docs/pictures/make.py`` makes them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def make() -> ModuleType:
     return module
 
 
-def _lasting(lines: list[str]) -> list[str]:
-    """Lines without what differs from run to run: numbers, and spaces that depend on their length."""
+def _without_numbers(lines: list[str]) -> list[str]:
+    """Return lines without the parts that differ from run to run: numbers, and spaces that depend on their length."""
     return [re.sub(r"[\d.,:]*\d+|\s+", " ", line).strip() for line in lines]
 
 
@@ -35,11 +35,11 @@ def test_terminal_picture_is_current(make: ModuleType, name: str) -> None:
     """The picture of a terminal has the words that the command prints."""
     shown = make.text_of((PICTURES / f"{name}.svg").read_text(encoding="utf-8"))
     assert len(shown) > 5
-    assert _lasting(shown) == _lasting(make.text_of(make.TERMINALS[name]())), AGAIN
+    assert _without_numbers(shown) == _without_numbers(make.text_of(make.TERMINALS[name]())), AGAIN
 
 
 def test_page_pictures_are_current(make: ModuleType) -> None:
-    """The pictures of the demo pages were taken from the pages as they are."""
+    """The pictures of the demo pages hold the checksums of the pages' sources."""
     for page in make.PAGES:
         for scheme in make.SCHEMES:
             picture = PICTURES / f"{page}-{scheme}.png"

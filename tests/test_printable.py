@@ -1,4 +1,4 @@
-"""Text of other programs, made safe for terminals and logs."""
+"""Text of other programs is escaped before terminals and logs show it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ EVIL = "\x1b[2J\u202e\x9b"
     ],
 )
 def test_printable_control_characters_are_escaped(text: str, expected: str) -> None:
-    """What a terminal obeys becomes visible, and everything else stays as it is."""
+    """Control characters are escaped, and all other characters stay."""
     assert printable(text) == expected
     assert len(printable(text).splitlines()) == 1
 
 
-def test_printable_no_control_character_is_left() -> None:
-    """Every character of the classes Cc, Zl, Zp, Cs and every character with a direction of its own is escaped."""
+def test_printable_every_control_character_is_escaped() -> None:
+    """Every character of the classes Cc, Zl, Zp, Cs and every character that sets a direction is escaped."""
     directions = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
     for code in range(0x10000):
         character = chr(code)
@@ -54,13 +54,13 @@ def test_printable_no_control_character_is_left() -> None:
 
 
 def test_printable_kept_characters_stay() -> None:
-    """A text of several lines keeps its line breaks, but not its other control characters."""
+    """Control characters in ``keep`` stay, such as line breaks, and others are escaped."""
     assert printable("a\n\tb\r\x1b", keep="\n\t") == "a\n\tb\\r\\x1b"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_print_line_any_encoding_never_raises(encoding: str) -> None:
-    """A character that a console does not have is escaped."""
+    """A character outside the encoding of the console is escaped."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     print_line("✓ grün \x1b \udc80", stream)
     written = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
@@ -68,8 +68,8 @@ def test_print_line_any_encoding_never_raises(encoding: str) -> None:
     assert written.startswith("✓ grün" if encoding == "utf-8" else "\\u2713 gr")
 
 
-def test_print_line_closed_stream_is_no_error() -> None:
-    """A program whose console is gone goes on."""
+def test_print_line_closed_stream_is_ignored() -> None:
+    """A closed console does not stop the program."""
     stream = io.StringIO()
     stream.close()
     print_line("text", stream)
@@ -77,14 +77,16 @@ def test_print_line_closed_stream_is_no_error() -> None:
 
 @pytest.fixture
 def start(isolated: Path) -> Iterator[Callable[..., zCLI]]:
-    """Makes one zCLI object, which is silent on the console and closed with the test."""
+    """A function that makes a zCLI object, silent on the console and closed after the test."""
     with contextlib.ExitStack() as stack:
         yield lambda **settings: stack.enter_context(
             zCLI({"logger": "PROD", "logger_path": "logs", "deployment": "Testing", **settings})
         )
 
 
-class _RudeTransport:
+class _HostileTransport:
+    """A transport with a fixed outcome."""
+
     content_codings = ()
 
     def __init__(self, outcome: Any) -> None:
@@ -101,11 +103,19 @@ class _RudeTransport:
 
 def _texts_of_http(start: Callable[..., zCLI]) -> Iterator[str]:
     http = start().comm.http
+<<<<<<< HEAD
     http.use_transport(_RudeTransport(TransportFailure("protocol", EVIL)))
     assert http.request("GET", "http://a.example/") is None
     yield str(http.last_failure)
     http.use_transport(_RudeTransport(RawResponse(500, EVIL, [("Content-Type", EVIL)], b"{")))
     response = http.request("GET", "http://a.example/")
+=======
+    http.use_transport(_HostileTransport(TransportFailure("protocol", EVIL)))
+    assert http.get("http://a.example/") is None
+    yield str(http.last_failure)
+    http.use_transport(_HostileTransport(RawResponse(500, EVIL, [("Content-Type", EVIL)], b"{")))
+    response = http.get("http://a.example/")
+>>>>>>> root
     assert response is not None
     for call in (response.json, response.raise_for_status):
         with pytest.raises((ValueError, ZCLIError)) as error:
@@ -113,8 +123,8 @@ def _texts_of_http(start: Callable[..., zCLI]) -> Iterator[str]:
         yield str(error.value)
 
 
-def test_printable_python_errors_hold_no_control_character(start: Callable[..., zCLI]) -> None:
-    """Python prints the text of an error as it is when a program ends with it."""
+def test_error_text_has_no_control_character(start: Callable[..., zCLI]) -> None:
+    """The texts of errors are escaped, because Python prints them unchanged in a traceback."""
     texts = [
         str(ConnectionClosed(4000, EVIL)),
         describe_error(RuntimeError(EVIL)),
@@ -126,8 +136,8 @@ def test_printable_python_errors_hold_no_control_character(start: Callable[..., 
         assert "\\x1b[2J" in text
 
 
-def test_printable_service_errors_hold_no_control_character(start: Callable[..., zCLI]) -> None:
-    """A server may say what it likes about why it is not ready."""
+def test_service_error_has_no_control_character(start: Callable[..., zCLI]) -> None:
+    """Text that a server sends in its response to a probe is escaped."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def respond() -> None:
@@ -146,8 +156,8 @@ def test_printable_service_errors_hold_no_control_character(start: Callable[...,
     assert printable(status["error"]) == status["error"]
 
 
-def test_log_console_of_another_encoding_shows_the_line(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a program has put a strict stream in the place of stderr."""
+def test_log_ascii_console_shows_escaped_line(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log line is escaped even if a program has replaced stderr by a stream with strict errors."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict", write_through=True)
     with zCLI({"logger_path": "logs", "deployment": "Testing"}) as z:
         monkeypatch.setattr("sys.stderr", stream)

@@ -1,4 +1,4 @@
-"""``docs/security.md``: every promise names the tests that prove it, and every named test exists."""
+"""Each promise in ``docs/security.md`` names the tests that prove it, and each named test exists."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _NOTE = re.compile(r"\[\^([\w-]+)\]")
 
 
 def _text() -> tuple[str, str]:
-    """The page, and its list of tests."""
+    """Return the page, and its list of tests."""
     text, _, tests = (ROOT / PAGE).read_text(encoding="utf-8").partition("\n## Tests\n")
     return text, tests
 
 
 def _notes() -> dict[str, list[str]]:
-    """The tests of each note."""
+    """Return the tests of each note."""
     found = re.findall(r"^\[\^([\w-]+)\]:\n((?:    `[^`]+`\n)+)", _text()[1] + "\n", re.MULTILINE)
     return {name: re.findall(r"`([^`]+)`", tests) for name, tests in found}
 
 
 def _items(mark: str) -> list[str]:
-    """The points of all lists below a mark."""
+    """Return the items of all lists below a mark."""
     found = []
     for part in _text()[0].split(f"{mark}\n\n")[1:]:
-        points = re.split(r"\n(?!  )", part)
-        found += [point for point in points[: next(i for i, point in enumerate(points) if point[:2] != "- ")] if point]
+        items = re.split(r"\n(?!  )", part)
+        found += [item for item in items[: next(i for i, item in enumerate(items) if item[:2] != "- ")] if item]
     return found
 
 
 @functools.cache
 def _tests(path: str) -> frozenset[str]:
-    """The functions and methods of a file, as node ids have them. Nothing is imported."""
+    """Return the functions and methods of a file as in node ids, without importing the file."""
     if not path.startswith(("tests/", "zcli_core/testing/")) or not (ROOT / path).is_file():
         return frozenset()
     body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
@@ -60,7 +60,7 @@ def _exists(node: str) -> bool:
 
 
 def test_security_page_proves_each_promise() -> None:
-    """A point that says what others cannot do ends with a note or holds one for each part."""
+    """Each item that says what others cannot do has a note."""
     promises = _items(PROMISES)
     assert len(promises) > 40
     assert [promise for promise in promises if not _NOTE.search(promise)] == []
@@ -68,19 +68,19 @@ def test_security_page_proves_each_promise() -> None:
 
 
 def test_security_page_notes_are_defined_and_used() -> None:
-    """In the order of the page."""
+    """Each note is defined and used, and the definitions are in the order of the page."""
     assert list(_notes()) == list(dict.fromkeys(_NOTE.findall(_text()[0])))
 
 
 def test_security_page_names_tests_that_exist() -> None:
-    """Whoever renames a test renames it there."""
+    """Each test that the page names exists."""
     nodes = {node for nodes in _notes().values() for node in nodes}
     assert [node for node in nodes if not node.rpartition("::")[2].startswith("test_")] == []
     assert [node for node in nodes if not _exists(node)] == []
 
 
 def test_security_page_defaults_are_those_declared(isolated: Path) -> None:
-    """In the table of settings."""
+    """The defaults in the table of settings are those of the program."""
     config = assemble(PluginHost(), {}).config
     stated = re.findall(r"^\| `([\w.]+): ([^`]+)` \(default\)", _text()[0], re.MULTILINE)
     assert len(stated) >= 3
@@ -88,7 +88,7 @@ def test_security_page_defaults_are_those_declared(isolated: Path) -> None:
 
 
 def test_security_page_names_settings_that_exist(isolated: Path) -> None:
-    """A setting in code quotes is one, with its section."""
+    """Each setting that the page names exists."""
     config = assemble(PluginHost(), {}).config
     sections = {key.rpartition(".")[0].partition(".")[0] for key in config.settings} - {""}
     named = re.findall(rf"`((?:{'|'.join(sorted(sections))})\.[a-z_.]+)", _text()[0])

@@ -1,4 +1,4 @@
-"""The tour, run as the README's first command runs it."""
+"""The tour, run as the first command of the README runs it."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ STEPS = 14
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Path:
-    """Where the tour makes its temporary folder."""
+    """The folder in which the tour makes its temporary folder."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     return folder
 
 
-def _verdicts(printed: str) -> list[str]:
+def _marks(printed: str) -> list[str]:
     return re.findall(r"^[✓✗]", printed, re.MULTILINE)
 
 
-def test_every_step_holds_on_this_machine_alone(tmp_path: Path, scratch: Path) -> None:
-    """It ends with status 0, says of every step that it held, fits 80 columns, and leaves no file anywhere."""
+def test_tour_local_passes_every_step(tmp_path: Path, scratch: Path) -> None:
+    """The tour passes every step with status 0, fits into 80 columns, and leaves no file."""
     before = files_of_the_repository()
     done = run_script(TOUR, "--local", folder=tmp_path, variables={"TMPDIR": str(scratch)})
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert _verdicts(done.stdout) == ["✓"] * STEPS
+    assert _marks(done.stdout) == ["✓"] * STEPS
     assert f"All {STEPS} steps passed" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert list(scratch.iterdir()) == []
@@ -54,8 +54,8 @@ def test_every_step_holds_on_this_machine_alone(tmp_path: Path, scratch: Path) -
     assert {file for file in files_of_the_repository() - before if "Demos" in file.parts} == set()
 
 
-def test_what_it_shows_is_what_came_back(tmp_path: Path) -> None:
-    """The layers, the ports, both schemes and the demos are there, and a secret is not."""
+def test_tour_local_shows_layers_and_responses(tmp_path: Path) -> None:
+    """The output has all layers, responses over both schemes and all demos, and no secret."""
     printed = run_script(TOUR, "--local", folder=tmp_path).stdout
     for layer in ("defaults", "machine", "environment", ".zEnv", "zSpark"):
         assert re.search(rf"^   (http|websocket)\.\w+ +\S+ +{re.escape(layer)} ", printed, re.MULTILINE), layer
@@ -69,8 +69,8 @@ def test_what_it_shows_is_what_came_back(tmp_path: Path) -> None:
     assert "     Server received: {'demo': 'zComm', 'level': '1'}\n" in printed
 
 
-def test_the_httpbin_that_is_asked_for_is_used(tmp_path: Path, httpbin_https: Any) -> None:
-    """HTTPBIN_URL in a .zEnv file leads the requests and the demos there."""
+def test_tour_zenv_names_the_httpbin(tmp_path: Path, httpbin_https: Any) -> None:
+    """The requests and the demos use the httpbin that HTTPBIN_URL in a .zEnv file names."""
     (tmp_path / ".zEnv").write_text(f"HTTPBIN_URL={httpbin_https.url}\nZCLI_HTTP_CA_FILE={httpbin_https.ca_file}\n")
     done = run_script(TOUR, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -78,55 +78,55 @@ def test_the_httpbin_that_is_asked_for_is_used(tmp_path: Path, httpbin_https: An
     assert "the httpbin that HTTPBIN_URL names" in done.stdout
 
 
-def test_steps_that_fail_are_told_and_the_others_go_on(tmp_path: Path, scratch: Path) -> None:
-    """With an httpbin that is not there, HTTP and the demos do not hold, everything else does; the status is 1."""
+def test_tour_failed_step_does_not_stop_the_others(tmp_path: Path, scratch: Path) -> None:
+    """Without an httpbin, the steps of HTTP and the demos fail, the others pass, and the status is 1."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         done = run_script(TOUR, folder=tmp_path, variables={"HTTPBIN_URL": url, "TMPDIR": str(scratch)})
     assert done.returncode == 1
     assert done.stderr == ""
-    assert _verdicts(done.stdout) == ["✓", "✓", "✓", "✓", "✗", "✗", "✓", "✗", "✓", "✓", "✓", "✓", "✗", "✓"]
+    assert _marks(done.stdout) == ["✓", "✓", "✓", "✓", "✗", "✗", "✓", "✗", "✓", "✓", "✓", "✓", "✗", "✓"]
     assert re.search(r"^✗ +GET http://127\.0\.0\.1:\d+/get\?demo=\*\*\*: refused", done.stdout, re.MULTILINE)
     assert f"4 of {STEPS} steps failed" in done.stdout
     assert list(scratch.iterdir()) == []
 
 
-def test_a_configuration_that_cannot_be_used_fails_with_its_cause(tmp_path: Path) -> None:
-    """A wrong value in the user's own environment is a step's verdict, not a traceback."""
+def test_tour_invalid_setting_fails_the_step(tmp_path: Path) -> None:
+    """An invalid value in the environment is the result of a step, without a traceback."""
     done = run_script(TOUR, "--local", folder=tmp_path, variables={"ZCLI_HTTP_TIMEOUT": "soon"})
     assert done.returncode == 1
     assert done.stderr == ""
     assert re.search(r"^✗ +http\.timeout: 'soon' from ZCLI_HTTP_TIMEOUT", done.stdout, re.MULTILINE)
-    assert _verdicts(done.stdout)[1:3] == ["✓", "✓"]
+    assert _marks(done.stdout)[1:3] == ["✓", "✓"]
 
 
-def test_a_transport_that_is_disabled_fails_the_steps_that_need_it(tmp_path: Path) -> None:
-    """Taking a plugin away is seen, and named."""
+def test_tour_disabled_plugin_is_named(tmp_path: Path) -> None:
+    """The tour fails and names a built-in plugin that is disabled."""
     done = run_script(TOUR, "--local", folder=tmp_path, variables={"ZCLI_PLUGINS_DISABLE": "zcli_urllib3"})
     assert done.returncode == 1
     assert re.search(r"^✗ +not active: zcli_urllib3", done.stdout, re.MULTILINE)
-    assert _verdicts(done.stdout)[3] == "✓"
+    assert _marks(done.stdout)[3] == "✓"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize(
     ("how", "times", "status"), [(signal.SIGINT, 1, 130), (signal.SIGINT, 2, 130), (signal.SIGTERM, 1, 143)]
 )
-def test_an_interrupted_tour_ends_what_it_started(
+def test_tour_interrupted_leaves_nothing(
     tmp_path: Path, scratch: Path, how: signal.Signals, times: int, status: int
 ) -> None:
-    """Ctrl+C, also an impatient one, or SIGTERM amid the requests: no process and no file is left."""
+    """After Ctrl+C, twice Ctrl+C or SIGTERM during the requests, no process and no file is left."""
     with started_script(TOUR, "--local", folder=tmp_path, variables={"TMPDIR": str(scratch)}) as tour:
         assert tour.stdout is not None
         for line in tour.stdout:
             if "a response that takes 8 s" in line or "https://127.0.0.1" in line:
                 break
         else:
-            pytest.fail("the tour has not come to its requests")
+            pytest.fail("the tour ended before its requests")
         for _ in range(times):
             if how == signal.SIGINT:
-                os.killpg(tour.pid, how)  # as a terminal does it: to the tour and to all it started
+                os.killpg(tour.pid, how)  # as a terminal does: to the tour and to the processes that it started
             else:
                 tour.send_signal(how)
         rest = tour.stdout.read()
@@ -137,7 +137,7 @@ def test_an_interrupted_tour_ends_what_it_started(
 
 
 def _group_is_gone(group: int) -> bool:
-    """Whether, within a while, no process of that group is left."""
+    """Return whether all processes of a group end within 30 seconds."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
@@ -148,9 +148,9 @@ def _group_is_gone(group: int) -> bool:
     return False
 
 
-def test_it_says_what_to_install_where_zcli_is_missing(tmp_path: Path) -> None:
-    """Run by a Python without zCLI, it gives the command instead of a traceback."""
-    # -S leaves out site-packages, and with it whatever is installed.
+def test_tour_without_zcli_prints_the_command(tmp_path: Path) -> None:
+    """In a Python without zCLI, the tour prints the command that installs it, without a traceback."""
+    # -S leaves out site-packages, and with it zCLI.
     command = [sys.executable, "-E", "-S", str(TOUR)]
     done = subprocess.run(
         command, cwd=tmp_path, env=plain_environment(tmp_path), capture_output=True, text=True, timeout=60, check=False

@@ -12,7 +12,7 @@ from zcli_core.net.ports import check_port
 def show_close(tour: Tour) -> str:
     logs = list((tour.folder / "logs").glob("*.log"))
     written = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in logs)
-    tour.say(f"{len(tour.apps)} zCLI objects wrote {written} lines into {len(logs)} log files")
+    tour.print(f"{len(tour.apps)} zCLI objects wrote {written} lines into {len(logs)} log files")
     expect(len(logs) == len(tour.apps), "the zCLI objects do not have one log each")
     httpbin = tour.made(find_httpbin)
     tour.resources.close()
@@ -25,5 +25,5 @@ def show_close(tour: Tour) -> str:
     for port in httpbin.local_ports if httpbin else ():
         expect(check_port(port), f"the local httpbin still holds port {port}")
     expect(not tour.folder.exists(), f"{tour.folder} still exists")
-    tour.say("closed: the tour has left no thread, socket, server or file")
+    tour.print("closed: the tour has left no thread, socket, server or file")
     return "closed; closing twice is allowed"

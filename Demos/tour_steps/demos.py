@@ -14,7 +14,7 @@ from tour_steps.walk import Tour, expect
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _DEMOS = Path("Demos", "Layer_0", "zComm_Demo")
-_LONGEST = 30.0
+_TIMEOUT = 30.0  # seconds
 
 # A regular expression that the output of each demo must contain.
 _EXPECTED = {
@@ -34,12 +34,12 @@ def show_demos(tour: Tour) -> str:
     environment = {**_environment(), **tour.once(find_httpbin).variables}
     complaints = []
     for name, expected in _EXPECTED.items():
-        tour.say(str(_DEMOS / name), "cyan")
+        tour.print(str(_DEMOS / name), "cyan")
         complaint = _complaint(_run(tour, _ROOT / _DEMOS / name, folder, environment), expected)
         complaints += [f"{name} {complaint}"] if complaint else []
     expect(not complaints, "\n".join(complaints))
     logs = sorted(file.name for file in (folder / "logs").iterdir())
-    tour.say(f"files in their working directory: {', '.join(f'logs/{name}' for name in logs)}")
+    tour.print(f"files in their working directory: {', '.join(f'logs/{name}' for name in logs)}")
     return f"{len(_EXPECTED)} demos printed the expected text"
 
 
@@ -47,7 +47,7 @@ def run_demo(tour: Tour, name: str, variables: Mapping[str, str]) -> str:
     """Run one demo in a folder of the tour, with these variables. Show and return its output."""
     folder = tour.folder / "demo"
     folder.mkdir(exist_ok=True)
-    tour.say(str(_DEMOS / name), "cyan")
+    tour.print(str(_DEMOS / name), "cyan")
     done = _run(tour, _ROOT / _DEMOS / name, folder, {**_environment(), **variables})
     complaint = _complaint(done, "")
     expect(complaint is None, f"{name} {complaint}")
@@ -68,13 +68,13 @@ def _run(tour: Tour, demo: Path, folder: Path, environment: dict[str, str]) -> s
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=_LONGEST,
+        timeout=_TIMEOUT,
         check=False,
     )
-    tour.say(done.stdout.rstrip(), deeper=2)
+    tour.print(done.stdout.rstrip(), deeper=2)
     if done.stderr:
-        tour.say(done.stderr.rstrip(), "red", deeper=2)
-    tour.say("")
+        tour.print(done.stderr.rstrip(), "red", deeper=2)
+    tour.print("")
     return done
 
 

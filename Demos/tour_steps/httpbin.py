@@ -11,13 +11,18 @@ from tour_steps.plugins import main_app
 from tour_steps.walk import Tour
 
 _PUBLIC = ("http://httpbin.org", "https://httpbin.org")
-_QUICKLY = 2.0
+_QUICKLY = 2.0  # seconds
 
 
 class Httpbin(NamedTuple):
-    """An httpbin at one or two URLs; ``settings`` are those of the section ``http`` that reach it.
+    """An httpbin for the tour.
 
-    ``env_file`` is the .zEnv to use with it, if any. ``ours`` is true if the tour has started it.
+    Attributes:
+        what: Its description.
+        urls: One or two URLs, of which the last one is for HTTPS if there are two.
+        settings: Settings of the section ``http`` with which requests reach it.
+        env_file: The .zEnv to use with it, or an empty string.
+        ours: True if the tour has started it.
     """
 
     what: str
@@ -46,15 +51,15 @@ def find_httpbin(tour: Tour) -> Httpbin:
     env_file = str(zenv) if zenv.is_file() else ""
     if wanted:
         return Httpbin("the httpbin that HTTPBIN_URL names", (wanted,), {}, env_file)
-    if not tour.local and all(_answers(tour, url) for url in _PUBLIC):
+    if not tour.local and all(_responds(tour, url) for url in _PUBLIC):
         return Httpbin("the public httpbin", _PUBLIC, {}, env_file)
     plain, _ = tour.resources.enter_context(httpbin_process())
     secure, authority = tour.resources.enter_context(httpbin_process(https=True))
-    # A proxy of the network does not lead to this machine.
+    # A proxy cannot reach servers on this machine.
     settings = {"ca_file": str(authority), "trust_env": False}
     return Httpbin("httpbin on this machine", (plain, secure), settings, ours=True)
 
 
-def _answers(tour: Tour, url: str) -> bool:
+def _responds(tour: Tour, url: str) -> bool:
     response = tour.once(main_app).comm.http_get(f"{url}/get", timeout=_QUICKLY)
     return response is not None and response.ok

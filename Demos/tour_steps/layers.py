@@ -37,11 +37,11 @@ def show_layers(tour: Tour) -> str:
     variables = {"ZCLI_CONFIG_DIR": str(folder), **_VARIABLES}
     with project(folder, variables):
         z = tour.app("layers", **_ZSPARK)
-    tour.say("a project with a machine file, a .zEnv, two variables and zSpark:\n")
+    tour.print("a project with a machine file, a .zEnv, two variables and zSpark:\n")
     found = [z.config.explain(key) for key in _WINNERS]
     tour.table(("setting", "value", "layer", "origin"), [(e.key, str(e.value), e.layer, e.origin) for e in found])
-    tour.say("\nz.config.explain shows which values another one replaces:\n")
-    tour.say(str(z.config.explain("http.timeout")), "cyan")
+    tour.print("\nz.config.explain shows which values another one replaces:\n")
+    tour.print(str(z.config.explain("http.timeout")), "cyan")
     for explanation in found:
         value, layer = _WINNERS[explanation.key]
         expect(
@@ -64,7 +64,7 @@ def show_wrong_values(tour: Tour) -> str:
             refusal = error
         else:
             raise StepFailed("three invalid values were accepted")
-    tour.say(str(refusal), "cyan")
+    tour.print(str(refusal), "cyan")
     for what in (".zEnv:3 (WEBSOCKET_PORT)", "ZCLI_HTTP_RETRIES", "http.timeout"):
         expect(what in str(refusal), f"the error does not mention {what}")
     return "rejected at the start, with all mistakes in one error"

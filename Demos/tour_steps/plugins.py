@@ -10,7 +10,7 @@ _BUILTIN = {"zcli_layers", "zcli_mongodb", "zcli_postgresql", "zcli_redis", "zcl
 
 
 def main_app(tour: Tour) -> zCLI:
-    """A zCLI object with the settings of the user's working directory."""
+    """Make a zCLI object with the settings of the user's working directory."""
     return tour.app("tour")
 
 
@@ -26,7 +26,7 @@ def show_plugins(tour: Tour) -> str:
     )
     for plugin in plugins:
         if plugin.cause:
-            tour.say(f"{plugin.name}: {plugin.cause}", "yellow")
+            tour.print(f"{plugin.name}: {plugin.cause}", "yellow")
     active = {p.name for p in plugins if p.state == "active"}
     expect(active >= _BUILTIN, f"not active: {', '.join(sorted(_BUILTIN - active))}")
     return f"{len(plugins)} found through entry points, {len(active)} active"

@@ -1,4 +1,4 @@
-"""Local services: detected by their protocols, and one of them started, used and stopped."""
+"""Local services: all detected by their protocols, and one started, used and stopped."""
 
 from __future__ import annotations
 
@@ -24,19 +24,28 @@ def show_services(tour: Tour) -> str:
         ("service", "state", "version", "detail"),
         [(name, s["state"], s["version"] or "", s.get("error", "")) for name, s in found.items()],
     )
+<<<<<<< HEAD
     with _lookalike(b"SSH-2.0-tour\r\n") as port:
         stranger = tour.app("stranger", services={"redis": {"port": port}})
         status = stranger.comm.service_status("redis")
     tour.say(f"with another server on the port of Redis: {status['error']}")
     expect(not status["running"] and status["state"] == "foreign", f"an SSH server was taken for Redis: {status}")
     expect("another protocol" in status["error"], f"the status does not name the cause: {status}")
+=======
+    with _other_server(b"SSH-2.0-tour\r\n") as port:
+        other = tour.app("other", services={"redis": {"port": port}})
+        status = other.comm.service_status("redis")
+    tour.print(f"with another server on the port of Redis: {status['error']}")
+    expect(not status["running"] and status["state"] == "foreign", f"an SSH server was detected as Redis: {status}")
+    expect("SSH" in status["error"], "the error does not name the SSH server")
+>>>>>>> root
     ready = [name for name, status in found.items() if status["ready"]]
     return f"{len(found)} services checked at once, {len(ready)} ready; an open port alone is not enough"
 
 
 @contextlib.contextmanager
-def _lookalike(greeting: bytes) -> Iterator[int]:
-    """A server that sends a greeting to each client, and nothing more."""
+def _other_server(greeting: bytes) -> Iterator[int]:
+    """Run a server that sends a greeting to each client, and no more; yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -67,26 +76,26 @@ def show_lifecycle(tour: Tour) -> str:
     z = tour.app("lifecycle", services={"folder": str(folder)})
     port = z.comm.find_free_port()
     started = z.comm.start_service("redis", port=port, launcher="local")
-    tour.say(f"start_service('redis', port={port}) returns {started}")
+    tour.print(f"start_service('redis', port={port}) returns {started}")
     if not started:
-        tour.say(f"  {z.comm.services.last_failure}", "yellow")
+        tour.print(f"  {z.comm.services.last_failure}", "yellow")
     expect(started, "Redis or Valkey could not be started")
     try:
         info = z.comm.get_service_connection_info("redis")
         version = z.comm.service_status("redis")["version"]
-        tour.say(f"version {version} responds at {info['url'] if info else None}")
-        expect(info is not None, "it was started, but is not running")
+        tour.print(f"version {version} responds at {info['url'] if info else None}")
+        expect(info is not None, "the server was started, but is not running")
         _use(driver, str(info["url"]), "tour", "was here")  # type: ignore[index]
-        tour.say(f"wrote and read a value with the driver {driver.__name__}")
-        expect(z.comm.restart_service("redis"), f"it did not restart: {z.comm.services.last_failure}")
+        tour.print(f"wrote and read a value with the driver {driver.__name__}")
+        expect(z.comm.restart_service("redis"), f"the server did not restart: {z.comm.services.last_failure}")
         kept = _read(driver, str(info["url"]), "tour")  # type: ignore[index]
-        tour.say(f"restart_service('redis') returns True; the value is still {kept!r}")
+        tour.print(f"restart_service('redis') returns True; the value is still {kept!r}")
         expect(kept == "was here", f"after the restart the value is {kept!r}")
     finally:
         stopped = z.comm.stop_service("redis")
-    tour.say(f"stop_service('redis') returns {stopped}")
-    expect(stopped, f"it did not stop: {z.comm.services.last_failure}")
-    expect(z.comm.check_port(port), f"it was stopped, but port {port} is still in use")
+    tour.print(f"stop_service('redis') returns {stopped}")
+    expect(stopped, f"the server did not stop: {z.comm.services.last_failure}")
+    expect(z.comm.check_port(port), f"the server was stopped, but port {port} is still in use")
     return "started, used, restarted with its data, and stopped"
 
 
@@ -100,20 +109,26 @@ def show_starting_demo(tour: Tour) -> str:
     z = tour.app("after-the-demo", services={"folder": str(folder), "postgresql": {"port": port}})
     try:
         printed = run_demo(tour, "lvl4_lifecycle/1_service_start.py", variables)
-        expect("✓ Ready" in printed or "not installed" in printed, "it did not start, and did not name what to install")
+        expect(
+            "✓ Ready" in printed or "not installed" in printed,
+            "the server did not start, and the demo did not print what to install",
+        )
         expect(
             "✓ Ready" not in printed or z.comm.service_status("postgresql")["ready"], "the server ended with the script"
         )
     finally:
         stopped = z.comm.stop_service("postgresql")
-    expect(stopped, f"it did not stop: {z.comm.services.last_failure}")
+    expect(stopped, f"the server did not stop: {z.comm.services.last_failure}")
     if "✓ Ready" not in printed:
         return "PostgreSQL is not installed; the demo shows how to install it"
-    return "the server went on after the demo, and another program stopped it"
+    return "the server kept running after the demo; another program stopped it"
 
 
 def _servers_folder(tour: Tour) -> Path:
-    """A folder for servers. Those of root run as other accounts, which cannot enter the tour's own folder."""
+    """Make a folder for the data of servers.
+
+    Servers that root starts run as other accounts, which cannot enter the folder of the tour.
+    """
     places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
     public = (place for place in places if all(each.stat().st_mode & 0o001 for each in (place, *place.parents)))
     within = next(public, places[0])
@@ -123,7 +138,7 @@ def _servers_folder(tour: Tour) -> Path:
 
 
 def _driver() -> ModuleType | None:
-    """The module redis or valkey, whichever is installed."""
+    """Return the module redis or valkey if one is installed, else None."""
     for name in ("redis", "valkey"):
         with contextlib.suppress(ImportError):
             return __import__(name)
@@ -137,7 +152,7 @@ def _client(driver: ModuleType, url: str) -> Any:
 def _use(driver: ModuleType, url: str, key: str, value: str) -> None:
     with contextlib.closing(_client(driver, url)) as client:
         client.set(key, value)
-        expect(client.get(key) == value, "what was written could not be read")
+        expect(client.get(key) == value, "the value that was written could not be read")
 
 
 def _read(driver: ModuleType, url: str, key: str) -> Any:

@@ -1,4 +1,4 @@
-"""Change parts by configuration alone: the HTTP transport and the auth strategy."""
+"""Replace parts by settings: the HTTP transport and the auth strategy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from tour_steps.httpbin import find_httpbin
 from tour_steps.walk import StepFailed, Tour, expect
-from tour_steps.websocket import how_it_ended, server_process
+from tour_steps.websocket import close_of, server_process
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _FOLDER = Path("Demos", "Layer_0", "zComm_Demo", "lvl5_plugins")
-_SERVER, _WHO = "1_swap_by_deployment.py", "2_who_may_enter.py"
-_LONGEST = 30.0
+_SERVER, _CLIENT_URL = "1_swap_by_deployment.py", "2_client_url.py"
+_TIMEOUT = 30.0  # seconds
 _DEPLOYMENTS = {"Development": "by token, HTTP over urllib3", "Production": "by jwt, HTTP over curl"}
 
 
@@ -29,8 +29,8 @@ def show_engines(tour: Tour) -> str:
         if response is None or not response.ok:
             problems.append(f"{transport}: {z.comm.http.last_failure or response}")
             continue
-        asked = response.json()["headers"].get("Accept-Encoding", "nothing")
-        rows.append((f"http.transport={transport}", f"{response.status_code} {response.reason}", asked))
+        codings = response.json()["headers"].get("Accept-Encoding", "nothing")
+        rows.append((f"http.transport={transport}", f"{response.status_code} {response.reason}", codings))
     tour.table(("setting", "response", "content codings"), rows)
     expect(not problems, "\n".join(problems))
     return "the same call over urllib3 and over libcurl"
@@ -39,22 +39,22 @@ def show_engines(tour: Tour) -> str:
 def show_deployments(tour: Tour) -> str:
     folder = tour.folder / _FOLDER.name
     shutil.copytree(_ROOT / _FOLDER, folder, ignore=shutil.ignore_patterns("logs", "__pycache__"))
-    tour.say(str(_FOLDER / _WHO), "cyan")
+    tour.print(str(_FOLDER / _CLIENT_URL), "cyan")
     queries = {deployment: _credential(folder, deployment) for deployment in _DEPLOYMENTS}
-    tour.say("a URL with a token for Development, and one with a signed token for Production", deeper=2)
+    tour.print("a URL with a token for Development, and one with a signed token for Production", deeper=2)
     for deployment, expected in _DEPLOYMENTS.items():
-        tour.say(f"ZCLI_DEPLOYMENT={deployment} {_FOLDER / _SERVER}", "cyan")
-        _serve(tour, folder / _SERVER, deployment, queries, expected)
+        tour.print(f"ZCLI_DEPLOYMENT={deployment} {_FOLDER / _SERVER}", "cyan")
+        _check_server(tour, folder / _SERVER, deployment, queries, expected)
     return "one script: urllib3 and a token, then libcurl and a JSON Web Token"
 
 
 def _credential(folder: Path, deployment: str) -> str:
-    """The query with the credential of that deployment."""
+    """Return the query with the credential for a deployment."""
     done = subprocess.run(
-        [sys.executable, str(folder / _WHO), "ada"], cwd=folder, env=_environment(deployment),
-        capture_output=True, encoding="utf-8", timeout=_LONGEST, check=False,
+        [sys.executable, str(folder / _CLIENT_URL), "ada"], cwd=folder, env=_environment(deployment),
+        capture_output=True, encoding="utf-8", timeout=_TIMEOUT, check=False,
     )  # fmt: skip
-    expect(done.returncode == 0, f"{_WHO} ended with status {done.returncode}: {done.stderr}")
+    expect(done.returncode == 0, f"{_CLIENT_URL} ended with status {done.returncode}: {done.stderr}")
     return done.stdout.splitlines()[-1].partition("/?")[2]
 
 
@@ -63,8 +63,8 @@ def _environment(deployment: str) -> dict[str, str]:
     return {**inherited, "ZCLI_DEPLOYMENT": deployment, "PYTHONUTF8": "1"}
 
 
-def _serve(tour: Tour, script: Path, deployment: str, queries: dict[str, str], expected: str) -> None:
-    """Run the server in that deployment. It accepts its own credential and refuses the other."""
+def _check_server(tour: Tour, script: Path, deployment: str, queries: dict[str, str], expected: str) -> None:
+    """Run the server in a deployment, and check that it accepts its own credential and refuses the other."""
     from websockets.sync.client import connect
 
     with server_process(script, {"ZCLI_DEPLOYMENT": deployment}) as process:
@@ -78,16 +78,16 @@ def _serve(tour: Tour, script: Path, deployment: str, queries: dict[str, str], e
             raise StepFailed(f"{script.name} did not start to listen: {printed.strip()}")
         url = line.split(" listening on ")[1].split()[0]
         for owner, query in queries.items():
-            with connect(f"{url}/?{query}", proxy=None, open_timeout=_LONGEST) as client:
+            with connect(f"{url}/?{query}", proxy=None, open_timeout=_TIMEOUT) as client:
                 if owner == deployment:
                     client.send("hello")
-                    heard = client.recv(timeout=_LONGEST)
-                    tour.say(f"its own credential: {heard!r}", deeper=2)
-                    expect(expected in str(heard), f"expected {expected!r}")
+                    received = client.recv(timeout=_TIMEOUT)
+                    tour.print(f"its own credential: {received!r}", deeper=2)
+                    expect(expected in str(received), f"expected {expected!r}")
                 else:
-                    code, reason = how_it_ended(client)
-                    tour.say(f"that of {owner}: closed {code}, {reason}", deeper=2)
+                    code, reason = close_of(client)
+                    tour.print(f"the credential of {owner}: closed {code}, {reason}", deeper=2)
                     expect(code == 1008, f"the credential of {owner} was not refused with 1008")
         process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
-        process.communicate(timeout=_LONGEST)
-        expect(process.returncode == 0, f"it ended with status {process.returncode}")
+        process.communicate(timeout=_TIMEOUT)
+        expect(process.returncode == 0, f"the server ended with status {process.returncode}")

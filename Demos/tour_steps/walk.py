@@ -41,11 +41,14 @@ def expect(holds: object, message: str) -> None:
 
 
 class Tour:
-    """A temporary folder, the terminal, and everything that is closed at the end."""
+    """The state of the tour: a temporary folder, the terminal, and everything that is closed at the end."""
 
     def __init__(self, *, local: bool = False) -> None:
-        """Args:
-        local: Send nothing to other machines."""
+        """Make the temporary folder.
+
+        Args:
+            local: Send nothing to other machines.
+        """
         self.local = local
         self.console = Console(highlight=False)
         self.console.width = min(self.console.width, _WIDEST)
@@ -56,34 +59,34 @@ class Tour:
         self._made: dict[Callable[[Tour], Any], Any] = {}
 
     def app(self, title: str, **settings: Any) -> zCLI:
-        """A zCLI object that prints nothing and logs into the tour's folder. The tour closes it at the end."""
+        """Make a zCLI object that prints nothing, logs into the folder of the tour, and is closed at the end."""
         quiet = {"deployment": "Production", "logger": "PROD", "logger_path": str(self.folder / "logs")}
         z = self.resources.enter_context(zCLI({"title": title, **quiet, **settings}))
         self.apps.append(z)
         return z
 
     def once(self, make: Callable[[Tour], T]) -> T:
-        """The result of the first call of ``make(tour)``."""
+        """Return the result of ``make(tour)``, which is called at most once."""
         if make not in self._made:
             self._made[make] = make(self)
         return self.made(make)  # type: ignore[return-value]
 
     def made(self, make: Callable[[Tour], T]) -> T | None:
-        """The result of ``make(tour)`` if a step has called it, or None."""
+        """Return the result of ``make(tour)`` if a step has called it, else None."""
         return self._made.get(make)
 
     # --- the terminal ---
 
-    def say(self, text: str, style: str = "", *, deeper: int = 0) -> None:
+    def print(self, text: str, style: str = "", *, deeper: int = 0) -> None:
         """Print one or more lines of a step. A long line continues under its own indentation."""
         for line in text.split("\n"):
             words = line.lstrip()
             if words:
-                self.show(Text(words, style), deeper=deeper + len(line) - len(words))
+                self.render(Text(words, style), deeper=deeper + len(line) - len(words))
             else:
                 self.console.print()
 
-    def show(self, what: RenderableType, *, deeper: int = 0) -> None:
+    def render(self, what: RenderableType, *, deeper: int = 0) -> None:
         """Print anything that rich can print, below the title of a step."""
         self.console.print(Padding(what, (0, 0, 0, _MARGIN + deeper), expand=False))
 
@@ -94,14 +97,14 @@ class Tour:
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*map(Text, row))
-        self.show(table)
+        self.render(table)
 
 
 class Step(NamedTuple):
-    """The title of a step and its function."""
+    """The title of a step and its function, which returns a sentence about the result."""
 
     title: str
-    take: Callable[[Tour], str]
+    run: Callable[[Tour], str]
 
 
 def walk(tour: Tour, steps: Sequence[Step]) -> list[Step]:
@@ -111,21 +114,21 @@ def walk(tour: Tour, steps: Sequence[Step]) -> list[Step]:
         tour.console.print(Text(f"\n{number}  {step.title}", "bold"))
         began = time.monotonic()
         try:
-            mark, style, verdict = "✓", "green", step.take(tour)
+            mark, style, result = "✓", "green", step.run(tour)
         except Exception as error:  # noqa: BLE001 - the other steps run
             failed.append(step)
-            mark, style, verdict = "✗", "bold red", _cause(error)
+            mark, style, result = "✗", "bold red", _cause(error)
         line = Table.grid(expand=True, padding=(0, 2, 0, 0))
         line.add_column()
         line.add_column(ratio=1, overflow="fold")
         line.add_column(justify="right", no_wrap=True)
-        line.add_row(Text(mark, style), Text(verdict, style), Text(f"{time.monotonic() - began:.1f} s", "dim"))
+        line.add_row(Text(mark, style), Text(result, style), Text(f"{time.monotonic() - began:.1f} s", "dim"))
         tour.console.print(line)
     return failed
 
 
 def _cause(error: Exception) -> str:
-    """The message of a failure; for an unexpected exception, also its place."""
+    """Return the message of a failure and, for an unexpected exception, its place."""
     if isinstance(error, (StepFailed, ZCLIError)):
         return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -133,7 +136,7 @@ def _cause(error: Exception) -> str:
 
 
 def open_sockets() -> set[str]:
-    """The open sockets of this process, if the system lists them."""
+    """Return the open sockets of this process, or an empty set if the system does not list them."""
     names = set()
     with contextlib.suppress(OSError):  # a system without /proc
         for descriptor in os.listdir("/proc/self/fd"):

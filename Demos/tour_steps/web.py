@@ -1,4 +1,4 @@
-"""HTTP and HTTPS: every method, and every kind of error."""
+"""HTTP and HTTPS: every method, and the kinds of errors."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ _ALICE = {"name": "Alice"}
 
 
 def http_app(tour: Tour) -> zCLI:
-    """A zCLI object that uses the tour's httpbin and trusts its certificate authority."""
+    """Make a zCLI object that uses the httpbin of the tour and trusts its certificate authority."""
     return tour.app("http", http=tour.once(find_httpbin).settings)
 
 
 def show_methods(tour: Tour) -> str:
     httpbin = tour.once(find_httpbin)
     z = tour.once(http_app)
-    tour.say(f"to {httpbin.what}:")
+    tour.print(f"to {httpbin.what}:")
     for url in httpbin.urls:
-        tour.say(f"\n{url}", "cyan")
-        echoed = _sent(tour, z.comm.http_get(f"{url}/get", params={"demo": "zComm"}), z).json()["args"]
+        tour.print(f"\n{url}", "cyan")
+        echoed = _shown(tour, z.comm.http_get(f"{url}/get", params={"demo": "zComm"}), z).json()["args"]
         expect(echoed == {"demo": "zComm"}, f"GET: the server received the parameters {echoed}")
         for method in ("post", "put", "patch"):
             call = getattr(z.comm, f"http_{method}")
-            echoed = _sent(tour, call(f"{url}/{method}", data=_ALICE), z).json()["json"]
+            echoed = _shown(tour, call(f"{url}/{method}", data=_ALICE), z).json()["json"]
             expect(echoed == _ALICE, f"{method.upper()}: the server received the JSON {echoed}")
-        _sent(tour, z.comm.http_delete(f"{url}/delete"), z)
-        head = _sent(tour, z.comm.http_head(f"{url}/get"), z)
+        _shown(tour, z.comm.http_delete(f"{url}/delete"), z)
+        head = _shown(tour, z.comm.http_head(f"{url}/get"), z)
         expect(head.content == b"", f"the response to HEAD has a body of {len(head.content)} bytes")
-        options = _sent(tour, z.comm.http_options(f"{url}/get"), z)
+        options = _shown(tour, z.comm.http_options(f"{url}/get"), z)
         expect(
             "GET" in options.headers.get("allow", ""),
-            f"the response to OPTIONS has no Allow header, but {options.headers!r}",
+            f"the response to OPTIONS has no Allow header: {options.headers!r}",
         )
     return f"seven methods over {' and '.join(_scheme(url) for url in httpbin.urls)}, with JSON bodies"
 
@@ -46,13 +46,13 @@ def _scheme(url: str) -> str:
     return url.partition(":")[0].upper()
 
 
-def _sent(tour: Tour, response: HttpResponse | None, z: zCLI) -> HttpResponse:
-    """Show the response. Every request of that step gets one without an error status."""
+def _shown(tour: Tour, response: HttpResponse | None, z: zCLI) -> HttpResponse:
+    """Show and return the response; raise if there is none, or if it has an error status."""
     if response is None:
         raise StepFailed(str(z.comm.http.last_failure))
     size = f"{len(response.content)} bytes"
     line = f"{response.request.method:8}{response.status_code} {response.reason}"
-    tour.say(f"{line:18}{size:>10}{response.elapsed * 1000:8.0f} ms   {_content(response)}")
+    tour.print(f"{line:18}{size:>10}{response.elapsed * 1000:8.0f} ms   {_content(response)}")
     expect(response.ok, f"{response.request.method} got the response {response.status_code} {response.reason}")
     return response
 
@@ -66,15 +66,15 @@ def _content(response: HttpResponse) -> str:
     return str(echo.get("json") or echo.get("args") or "")
 
 
-def show_trouble(tour: Tour) -> str:
+def show_errors(tour: Tour) -> str:
     httpbin = tour.once(find_httpbin)
     z = tour.once(http_app)
     url = httpbin.urls[-1]
     missing = z.comm.http_get(f"{url}/status/404")
     if missing is None:
         raise StepFailed(str(z.comm.http.last_failure))
-    tour.say("a page that does not exist")
-    tour.say(f"  {missing!r}, {bool(missing)} as a condition; its .ok is {missing.ok}", "cyan")
+    tour.print("a page that does not exist")
+    tour.print(f"  {missing!r}, {bool(missing)} as a condition; its .ok is {missing.ok}", "cyan")
     expect(missing.status_code == 404 and missing and not missing.ok, "404 is a response, and not ok")
 
     _expect_none(tour, z, "timeout", f"{url}/delay/8", "a response that takes 8 s, with a timeout of 1 s", timeout=1)
@@ -87,8 +87,8 @@ def show_trouble(tour: Tour) -> str:
     try:
         z.comm.http_get(url, timeout=-1)
     except ValueError as error:
-        tour.say("a timeout of -1, an invalid argument")
-        tour.say(f"  ValueError: {error}", "cyan")
+        tour.print("a timeout of -1, an invalid argument")
+        tour.print(f"  ValueError: {error}", "cyan")
     else:
         raise StepFailed("a timeout of -1 was accepted")
     return "a response with status 404; None without a response, and the cause in last_failure"
@@ -97,8 +97,8 @@ def show_trouble(tour: Tour) -> str:
 def _expect_none(tour: Tour, z: zCLI, kind: str, url: str, what: str, *, timeout: float | None = None) -> None:
     response = z.comm.http_get(url, timeout=timeout)
     failure = z.comm.http.last_failure
-    tour.say(what)
+    tour.print(what)
     if response is not None or failure is None:
         raise StepFailed(f"{what}: got {response!r} and the failure {failure}")
-    tour.say(f"  None: {failure.kind} after {failure.elapsed:.1f} s, {failure.message}", "cyan")
+    tour.print(f"  None: {failure.kind} after {failure.elapsed:.1f} s, {failure.message}", "cyan")
     expect(failure.kind == kind, f"the kind of this failure should be {kind!r}")

@@ -1,4 +1,4 @@
-"""WebSocket: the demos' servers as processes, and the client of another library."""
+"""WebSocket: the servers of the demos as processes, with the client of the library websockets."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from zcli_core.testing.tls_sockets import ThreadSafeSSLSocket
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _FOLDER = Path("Demos", "Layer_0", "zComm_Demo", "lvl2_websocket")
 _TOKEN = "demo_secure_token_123"
-_LONGEST = 30.0
+_TIMEOUT = 30.0  # seconds
 
 
 def show_websocket(tour: Tour) -> str:
     # A copy, because the demo of wss:// makes a certificate in its folder.
     folder = tour.folder / _FOLDER.name
     shutil.copytree(_ROOT / _FOLDER, folder, ignore=shutil.ignore_patterns("certs", "__pycache__"))
-    for take in (_echo, _chat, _token, _encrypted, _broadcast):
-        take(tour, folder)
-        tour.say("")
+    for show in (_default_echo, _echo, _token, _encrypted, _broadcast):
+        show(tour, folder)
+        tour.print("")
     return "echo, tokens, wss and broadcast; each server stopped cleanly"
 
 
-def _echo(tour: Tour, folder: Path) -> None:
+def _default_echo(tour: Tour, folder: Path) -> None:
     with _Server(tour, folder, "1_websocket_server.py") as server, server.client() as client:
         _exchange(tour, client, "hello", "hello")
 
 
-def _chat(tour: Tour, folder: Path) -> None:
+def _echo(tour: Tour, folder: Path) -> None:
     with _Server(tour, folder, "2_websocket_echo.py") as server, server.client() as client:
         _exchange(tour, client, "hello", "Echo: hello")
 
@@ -49,32 +49,32 @@ def _token(tour: Tour, folder: Path) -> None:
             ("the token, a page that is not allowed", f"?token={_TOKEN}", "http://evil.example"),
         ):
             with server.client(query, origin=origin) as client:
-                code, reason = how_it_ended(client)
-            tour.say(f"{what}: closed {code}, {reason}", deeper=2)
+                code, reason = close_of(client)
+            tour.print(f"{what}: closed {code}, {reason}", deeper=2)
             expect(code == 1008, f"{what} was not refused with 1008")
         with server.client(f"?token={_TOKEN}", origin="null") as client:
-            tour.say("the token, from a page in a file:", deeper=2)
+            tour.print("the token, from a page in a file:", deeper=2)
             _exchange(tour, client, "hello", "[Secure Echo]: hello")
 
 
 def _encrypted(tour: Tour, folder: Path) -> None:
     maker = "demo_certificate.py"
-    tour.say(f"{_FOLDER / maker}", "cyan")
+    tour.print(f"{_FOLDER / maker}", "cyan")
     done = subprocess.run(
-        [sys.executable, str(folder / maker)], capture_output=True, encoding="utf-8", timeout=_LONGEST, check=False
+        [sys.executable, str(folder / maker)], capture_output=True, encoding="utf-8", timeout=_TIMEOUT, check=False
     )
     certificate = folder / "certs" / "demo.cert"
     expect(certificate.exists(), f"no certificate was made: {done.stderr}")
-    tour.say("made a certificate for the names of this machine", deeper=2)
+    tour.print("made a certificate for the names of this machine", deeper=2)
     with _Server(tour, folder, "4_websocket_wss.py") as server:
         with server.client(f"?token={_TOKEN}", ssl=_trusting(certificate)) as client:
             cipher = client.socket.cipher()  # type: ignore[attr-defined]
-            tour.say(f"{client.socket.version()}, {cipher[0]}", deeper=2)  # type: ignore[attr-defined]
+            tour.print(f"{client.socket.version()}, {cipher[0]}", deeper=2)  # type: ignore[attr-defined]
             _exchange(tour, client, "hello", "[Encrypted Echo]: hello")
         try:
             server.client(ssl=ssl.create_default_context())
         except ssl.SSLCertVerificationError as error:
-            tour.say(f"a client that does not trust the certificate: {error.verify_message}", deeper=2)
+            tour.print(f"a client that does not trust the certificate: {error.verify_message}", deeper=2)
         else:
             raise StepFailed("an untrusted certificate was accepted")
 
@@ -82,17 +82,20 @@ def _encrypted(tour: Tour, folder: Path) -> None:
 def _broadcast(tour: Tour, folder: Path) -> None:
     with _Server(tour, folder, "5_websocket_broadcast.py") as server, contextlib.ExitStack() as stack:
         one, two, three = (stack.enter_context(server.client(f"?token={_TOKEN}")) for _ in range(3))
-        for client in (two, three):  # a client is connected once the others have its message
+        for client in (two, three):  # once others have its message, the server has accepted a client
             client.send("hello")
-            one.recv(timeout=_LONGEST)
-        three.recv(timeout=_LONGEST)
-        two.recv(timeout=_LONGEST)
+            one.recv(timeout=_TIMEOUT)
+        three.recv(timeout=_TIMEOUT)
+        two.recv(timeout=_TIMEOUT)
         one.send("good morning")
-        heard = [client.recv(timeout=_LONGEST) for client in (two, three)]
-        tour.say("one of three clients sends 'good morning'; the others receive", deeper=2)
-        for text in heard:
-            tour.say(f"  {text}", deeper=2)
-        expect(all(text.endswith("says: good morning") for text in heard), "the broadcast did not reach all clients")
+        received = [client.recv(timeout=_TIMEOUT) for client in (two, three)]
+        tour.print("one of three clients sends 'good morning'; the others receive", deeper=2)
+        for text in received:
+            tour.print(f"  {text}", deeper=2)
+        expect(
+            all(text.endswith("says: good morning") for text in received),
+            "the other clients did not receive the broadcast",
+        )
 
 
 class _Server:
@@ -105,7 +108,7 @@ class _Server:
         self.url = ""
 
     def __enter__(self) -> _Server:
-        self._tour.say(str(_FOLDER / self._script.name), "cyan")
+        self._tour.print(str(_FOLDER / self._script.name), "cyan")
         self._process = self._stack.enter_context(server_process(self._script))
         assert self._process.stdout is not None
         printed = ""
@@ -113,14 +116,14 @@ class _Server:
             printed += line
             if " listening on " in line:
                 self.url = line.split(" listening on ")[1].split()[0]
-                self._tour.say(line.partition(";")[0], deeper=2)
+                self._tour.print(line.partition(";")[0], deeper=2)
                 return self
         raise StepFailed(f"{self._script.name} did not start to listen: {printed.strip()}")
 
     def client(self, query: str = "", **options: object):  # type: ignore[no-untyped-def]
         from websockets.sync.client import connect
 
-        return connect(f"{self.url}/{query}", proxy=None, open_timeout=_LONGEST, **options)
+        return connect(f"{self.url}/{query}", proxy=None, open_timeout=_TIMEOUT, **options)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         with self._stack:
@@ -130,15 +133,15 @@ class _Server:
     def _stop(self) -> None:
         with self.client("" if self._is_open else f"?token={_TOKEN}", **self._tls()) as client:
             self._process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
-            code, reason = how_it_ended(client)
-            self._tour.say(f"Ctrl+C: its client is closed with {code}, {reason}", deeper=2)
+            code, reason = close_of(client)
+            self._tour.print(f"Ctrl+C: the server closes its client with {code}, {reason}", deeper=2)
             expect(code == 1001, "the close code is not 1001")
-        printed, _ = self._process.communicate(timeout=_LONGEST)
+        printed, _ = self._process.communicate(timeout=_TIMEOUT)
         *_, last = printed.splitlines()
-        self._tour.say(last, deeper=2)
-        expect(self._process.returncode == 0, f"it ended with status {self._process.returncode}: {printed}")
-        expect("stopped:" in last and "released" in last, "it did not print that its port is released")
-        expect("Traceback" not in printed, "it ended with a traceback")
+        self._tour.print(last, deeper=2)
+        expect(self._process.returncode == 0, f"the server ended with status {self._process.returncode}: {printed}")
+        expect("stopped:" in last and "released" in last, "the server did not print that its port is released")
+        expect("Traceback" not in printed, "the server printed a traceback")
 
     @property
     def _is_open(self) -> bool:
@@ -171,9 +174,9 @@ def server_process(script: Path, variables: Mapping[str, str] = {}) -> Iterator[
 
 
 def _trusting(certificate: Path) -> ssl.SSLContext:
-    """A context that trusts this certificate."""
+    """Make a TLS context that trusts this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslsocket_class = ThreadSafeSSLSocket  # the client of websockets reads in a thread of its own
+    context.sslsocket_class = ThreadSafeSSLSocket  # the client of websockets reads in another thread
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(certificate)
     return context
@@ -181,18 +184,18 @@ def _trusting(certificate: Path) -> ssl.SSLContext:
 
 def _exchange(tour: Tour, client, message: str, expected: str) -> None:  # type: ignore[no-untyped-def]
     client.send(message)
-    heard = client.recv(timeout=_LONGEST)
-    tour.say(f"sent {message!r}, received {heard!r}", deeper=2)
-    expect(heard == expected, f"expected {expected!r}")
+    received = client.recv(timeout=_TIMEOUT)
+    tour.print(f"sent {message!r}, received {received!r}", deeper=2)
+    expect(received == expected, f"expected {expected!r}")
 
 
-def how_it_ended(client) -> tuple[int, str]:  # type: ignore[no-untyped-def]
-    """The close code and reason of the server."""
+def close_of(client) -> tuple[int, str]:  # type: ignore[no-untyped-def]
+    """Return the code and the reason with which the server closes the connection."""
     from websockets.exceptions import ConnectionClosed
 
     try:
         while True:
-            client.recv(timeout=_LONGEST)
+            client.recv(timeout=_TIMEOUT)
     except ConnectionClosed as closed:
         if closed.rcvd is None:
             raise StepFailed("the connection was dropped without a close frame") from closed

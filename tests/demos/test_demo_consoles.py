@@ -1,4 +1,4 @@
-"""The demos on consoles and in folders that are not those of whoever wrote them."""
+"""The demos on consoles with other encodings, and in other folders."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from script_runs import DEMOS, run_script, started_script
 FOLDER = DEMOS / "Layer_0" / "zComm_Demo"
 PORTS = FOLDER / "lvl1_network" / "1_port_check.py"
 SECURE = FOLDER / "lvl2_websocket" / "3_websocket_secure.py"
-WHO = FOLDER / "lvl5_plugins" / "2_who_may_enter.py"
+CLIENT_URL = FOLDER / "lvl5_plugins" / "2_client_url.py"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-def test_demo_console_without_check_marks_is_served(encoding: str, tmp_path: Path) -> None:
+def test_demo_console_encoding_escapes_check_marks(encoding: str, tmp_path: Path) -> None:
     """Characters that the console's encoding does not have are escaped."""
     done = run_script(PORTS, folder=tmp_path, variables={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"})
     assert (done.returncode, done.stderr) == (0, "")
@@ -22,7 +22,7 @@ def test_demo_console_without_check_marks_is_served(encoding: str, tmp_path: Pat
 
 
 def test_demo_prints_control_characters_escaped(tmp_path: Path) -> None:
-    """What a client of a server demo sends cannot steer the terminal."""
+    """Control characters that a client sends to a demo do not reach the terminal."""
     from websockets.sync.client import connect
 
     with started_script(SECURE, folder=tmp_path, variables={"WEBSOCKET_PORT": "0"}) as process:
@@ -34,16 +34,16 @@ def test_demo_prints_control_characters_escaped(tmp_path: Path) -> None:
             assert process.stdout.readline().endswith(": \\x1b[2Jhello\\nforged\n")
 
 
-def test_demo_who_without_a_name_says_how_to_run(tmp_path: Path) -> None:
-    """A sentence with the command instead of a traceback, in each deployment."""
+def test_demo_client_url_without_name_prints_usage(tmp_path: Path) -> None:
+    """Without a name, the demo prints its command in each deployment, without a traceback."""
     for deployment in ("Development", "Production"):
-        done = run_script(WHO, folder=tmp_path, variables={"ZCLI_DEPLOYMENT": deployment})
+        done = run_script(CLIENT_URL, folder=tmp_path, variables={"ZCLI_DEPLOYMENT": deployment})
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == "Give the name of a client, as in: python3 2_who_may_enter.py ada\n"
+        assert done.stderr == "Give the name of a client, as in: python3 2_client_url.py ada\n"
 
 
-def test_demo_reads_the_zenv_beside_it(tmp_path: Path) -> None:
-    """A .zEnv in the folder where it is started does not hide the demo's own."""
+def test_demo_other_zenv_does_not_replace_its_own(tmp_path: Path) -> None:
+    """The demo reads the .zEnv beside it, even if the working directory has one, too."""
     (tmp_path / ".zEnv").write_text("WEBSOCKET_PORT=9000\n")
-    done = run_script(WHO, "ada", folder=tmp_path)
+    done = run_script(CLIENT_URL, "ada", folder=tmp_path)
     assert done.stdout.endswith("ws://127.0.0.1:8765/?token=demo_secure_token_123\n"), done.stderr

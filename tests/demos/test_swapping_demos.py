@@ -1,4 +1,4 @@
-"""Level 5: one script and other parts in each deployment, by configuration alone."""
+"""Level 5: one script that uses other plugins in each deployment."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from websockets.sync.client import connect
 
 FOLDER = DEMOS / "Layer_0" / "zComm_Demo" / "lvl5_plugins"
 SERVER = FOLDER / "1_swap_by_deployment.py"
-WHO = FOLDER / "2_who_may_enter.py"
+CLIENT_URL = FOLDER / "2_client_url.py"
 
-#: A transport's modules are imported only when it is used, so they show which one a deployment uses.
+#: Responds with the imported transports. The modules of a transport are imported only if a deployment uses it.
 SCRIPT = """
 import sys
 from zCLI import zCLI
@@ -29,13 +29,13 @@ z = zCLI({"title": "one-script", "logger_path": "./logs"})
 assert z.comm.http_get(f"{sys.argv[1]}/get").ok
 
 
-async def tell(websocket, message):
-    who = z.comm.websocket.auth.get_client_info(websocket)
+async def report(websocket, message):
+    client = z.comm.websocket.auth.get_client_info(websocket)
     used = [name for name in ("urllib3", "pycurl", "zcli_scaffolded.transport") if name in sys.modules]
-    await websocket.send(f"{who['identity']} {who['strategy']} {used} {who['claims'].get('role')}")
+    await websocket.send(f"{client['identity']} {client['strategy']} {used} {client['claims'].get('role')}")
 
 
-z.comm.websocket.start(port=0, handler=tell)
+z.comm.websocket.start(port=0, handler=report)
 """
 
 MACHINE = """
@@ -64,7 +64,7 @@ deployments:
 
 @contextmanager
 def serving(script: Path, *arguments: str, folder: Path, **variables: str) -> Iterator[tuple[str, list[str]]]:
-    """The URL at which a script serves, and what it printed before."""
+    """Run a script; yield the URL on which it listens, and the lines that it printed before."""
     variables = {"WEBSOCKET_PORT": "0", **scaffolded_transport.variables(), **variables}
     with started_script(script, *arguments, folder=folder, variables=variables) as process:
         assert process.stdout is not None
@@ -78,48 +78,50 @@ def serving(script: Path, *arguments: str, folder: Path, **variables: str) -> It
         raise AssertionError("".join(printed))
 
 
-def answer(url: str) -> str:
-    """What the server says to a greeting."""
+def response(url: str) -> str:
+    """Return the message with which the server responds to ``hello``."""
     with connect(url) as client:
         client.send("hello")
         return str(client.recv(timeout=30))
 
 
-def refusal(url: str) -> int | None:
-    """The code that a client is closed with."""
+def close_code(url: str) -> int | None:
+    """Return the code with which the server closes a client."""
     with connect(url) as client, pytest.raises(ConnectionClosed) as closed:
         client.recv(timeout=30)
     return closed.value.rcvd.code if closed.value.rcvd else None
 
 
 @pytest.mark.parametrize(
-    ("deployment", "greeting"),
+    ("deployment", "expected"),
     [
         ("Development", "default, by token, HTTP over urllib3: hello"),
         ("Production", "ada, by jwt, HTTP over curl: hello"),
     ],
 )
-def test_the_demo_admits_whom_its_deployment_admits(deployment: str, greeting: str, tmp_path: Path) -> None:
-    """With the address that the second demo prints; the other deployment's credential is refused."""
-    addresses = {
-        each: run_script(WHO, "ada", folder=tmp_path, variables={"ZCLI_DEPLOYMENT": each}).stdout.splitlines()[-1]
+def test_swap_demo_accepts_credential_of_deployment(deployment: str, expected: str, tmp_path: Path) -> None:
+    """The URL that the second demo prints is accepted; the URL of the other deployment is refused."""
+    urls = {
+        each: run_script(CLIENT_URL, "ada", folder=tmp_path, variables={"ZCLI_DEPLOYMENT": each}).stdout.splitlines()[
+            -1
+        ]
         for each in ("Development", "Production")
     }
     with serving(SERVER, folder=tmp_path, ZCLI_DEPLOYMENT=deployment) as (url, printed):
-        for each, address in addresses.items():
-            there = url.rstrip("/") + address[address.index("/?") :]
+        for each, printed_url in urls.items():
+            client_url = url.rstrip("/") + printed_url[printed_url.index("/?") :]
             if each == deployment:
-                assert answer(there) == greeting
+                assert response(client_url) == expected
             else:
-                assert refusal(there) == 1008
-        assert refusal(url) == 1008
-    transport = greeting.split()[-2].rstrip(":")
+                assert close_code(client_url) == 1008
+        assert close_code(url) == 1008
+    transport = expected.split()[-2].rstrip(":")
     assert f"{deployment}: {transport} (set by zSpark: zSpark, deployments.{deployment})\n" in printed
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[str, Path]:
-    """An ES256 key: the private one as PEM, and the file of the public one."""
+    """An ES256 key pair: the private key as PEM, and the file of the public key."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -134,10 +136,8 @@ def keys(tmp_path: Path) -> tuple[str, Path]:
     return private.decode(), public
 
 
-def test_a_machine_file_swaps_both_transports_and_the_strategy_for_production(
-    tmp_path: Path, keys: tuple[str, Path], httpbin: str
-) -> None:
-    """The script and its folder stay the same; only the name of the deployment differs."""
+def test_machine_file_swaps_transports_and_strategy(tmp_path: Path, keys: tuple[str, Path], httpbin: str) -> None:
+    """The same script in the same folder uses other plugins if only the deployment differs."""
     import time
 
     import jwt
@@ -148,25 +148,25 @@ def test_a_machine_file_swaps_both_transports_and_the_strategy_for_production(
     script.write_text(SCRIPT)
     claims = {"sub": "ada", "role": "admin", "aud": "chat", "iss": "https://issuer.example", "exp": time.time() + 600}
     signed = jwt.encode(claims, private, algorithm="ES256")
-    for_others = jwt.encode({**claims, "aud": "mail"}, private, algorithm="ES256")
+    other_audience = jwt.encode({**claims, "aud": "mail"}, private, algorithm="ES256")
 
     with serving(script, httpbin, folder=tmp_path, ZCLI_DEPLOYMENT="Development") as (url, _):
-        assert answer(f"{url}/?token=development-token") == "dev token ['urllib3'] None"
-        assert refusal(f"{url}/?token={signed}") == 1008
+        assert response(f"{url}/?token=development-token") == "dev token ['urllib3'] None"
+        assert close_code(f"{url}/?token={signed}") == 1008
     with serving(script, httpbin, folder=tmp_path, ZCLI_DEPLOYMENT="Production") as (url, _):
-        assert answer(f"{url}/?token={signed}") == "ada jwt ['pycurl', 'zcli_scaffolded.transport'] admin"
-        assert refusal(f"{url}/?token={for_others}") == 1008
-        assert refusal(f"{url}/?token=development-token") == 1008
+        assert response(f"{url}/?token={signed}") == "ada jwt ['pycurl', 'zcli_scaffolded.transport'] admin"
+        assert close_code(f"{url}/?token={other_audience}") == 1008
+        assert close_code(f"{url}/?token=development-token") == 1008
 
 
 @pytest.mark.parametrize(
     ("deployment", "transport", "distribution", "line"),
     [("Development", "wsproto", "zcli-core", 7), ("Production", "scaffolded", "zcli-scaffolded", 15)],
 )
-def test_the_command_tells_which_it_is_and_who_said_so(
+def test_plugins_why_names_transport_and_origin(
     deployment: str, transport: str, distribution: str, line: int, tmp_path: Path
 ) -> None:
-    """``zcli plugins --why`` has the value, the file with its line, and the distribution of the plugin."""
+    """``zcli plugins --why`` prints the value, the file and line that set it, and the distribution of the plugin."""
     (tmp_path / "zConfig.machine.yaml").write_text(MACHINE.format(key="none"))
     environment = plain_environment(tmp_path, {"ZCLI_DEPLOYMENT": deployment, **scaffolded_transport.variables()})
     done = subprocess.run(

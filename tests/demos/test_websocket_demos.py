@@ -31,7 +31,7 @@ CHROMIUM = [
 ]
 
 
-# All run in one worker, because each worker starts a browser of its own.
+# All run in one worker, because each worker starts its own browser.
 pytestmark = pytest.mark.xdist_group("chromium")
 
 
@@ -207,7 +207,7 @@ OPEN = "url => new Promise(done => { const s = new WebSocket(url); s.onmessage =
 
 @pytest.mark.slow
 def test_demo_2_page_of_other_site_is_refused(run: Callable[[str], Demo], chromium: Browser) -> None:
-    """Without a token, too, the server refuses pages of other sites, also after DNS rebinding."""
+    """A server without authentication refuses pages of other sites, also after DNS rebinding."""
     demo = run("2_websocket_echo.py")
     port = demo.url.rpartition(":")[2]
     found = {}
@@ -270,7 +270,7 @@ def test_demo_5_message_reaches_the_other_windows(run: Callable[[str], Demo], op
         expect(window.locator("#transcript .received")).to_have_count(2)
         expect(window.locator("#transcript .sent")).to_have_count(1)
     expect(outsider.locator("#transcript .received")).to_have_count(0)
-    _send(windows[0], "she says: he says: hello")  # which holds the server's separator
+    _send(windows[0], "she says: he says: hello")  # contains the separator that the server adds
     _expect_received(windows[1], "she says: he says: hello")
     *broadcasts, last = demo.stop()
     assert broadcasts == ["Broadcasted to 2 client(s)"] * 4

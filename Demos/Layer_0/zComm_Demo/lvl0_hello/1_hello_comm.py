@@ -1,4 +1,4 @@
-"""Level 0: one object, configured, logged and connected.
+"""Level 0: one object with settings, a log and network functions.
 
 Run it:
 
@@ -19,4 +19,4 @@ zSpark = {
 
 z = zCLI(zSpark)
 
-print_line(f"zComm is ready, with nothing set up: port {z.comm.find_free_port()} is free, for instance.")
+print_line(f"zComm is ready without any setup: for example, port {z.comm.find_free_port()} is free.")

@@ -1,4 +1,4 @@
-"""Level 1: which well-known ports are taken on this machine?
+"""Level 1: which well-known ports are in use on this machine?
 
 Run it:
 

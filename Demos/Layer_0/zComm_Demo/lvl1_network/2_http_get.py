@@ -24,6 +24,6 @@ response = z.comm.http_get(f"{httpbin}/get", params={"demo": "zComm", "level": "
 if response is None:  # no response: last_failure has the cause, and no exception is raised
     print_line(f"No response. {z.comm.http.last_failure}")
 elif not response.ok:  # a response with an error status
-    print_line(f"{httpbin} answered {response.status_code} {response.reason}")
+    print_line(f"{httpbin} responded with {response.status_code} {response.reason}")
 else:
     print_line(f"Server received: {response.json()['args']}")

@@ -4,7 +4,7 @@ Run it, then open 5_client_broadcast.html of the same folder in two or three win
 
     python3 Demos/Layer_0/zComm_Demo/lvl2_websocket/5_websocket_broadcast.py
 
-Each window sends the token itself.
+The page sends the token when it connects.
 """
 
 from pathlib import Path

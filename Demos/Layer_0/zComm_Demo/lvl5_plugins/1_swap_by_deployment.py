@@ -9,9 +9,9 @@ In Development, HTTP calls use urllib3, and clients connect with the token from 
 Production, HTTP calls use libcurl, and clients need a signed JSON Web Token. Production needs two extras:
 pip install -e '.[curl,jwt]'. To connect, in another terminal:
 
-    zcli ws connect "$(python3 Demos/Layer_0/zComm_Demo/lvl5_plugins/2_who_may_enter.py ada | tail -1)"
+    zcli ws connect "$(python3 Demos/Layer_0/zComm_Demo/lvl5_plugins/2_client_url.py ada | tail -1)"
 
-The section "deployments" may also be in zConfig.machine.yaml, so that each machine has its own.
+The section "deployments" may also be in zConfig.machine.yaml, with other values on each machine.
 """
 
 from pathlib import Path

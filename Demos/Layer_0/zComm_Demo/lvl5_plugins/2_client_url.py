@@ -1,10 +1,10 @@
 """Level 5.ii: print the URL with which a client may connect to 1_swap_by_deployment.py.
 
-    python3 Demos/Layer_0/zComm_Demo/lvl5_plugins/2_who_may_enter.py ada
+    python3 Demos/Layer_0/zComm_Demo/lvl5_plugins/2_client_url.py ada
 
 The last line of the output is the URL. In Development it has the token, in Production a JSON Web Token for that name,
-valid for a minute. In a real system a login service makes the tokens. Here the script makes one with the secret in the
-.zEnv of its folder.
+valid for a minute. In a real system, a login service issues the tokens. Here the script signs one with the secret in
+the .zEnv of its folder.
 """
 
 import sys
@@ -14,10 +14,10 @@ from pathlib import Path
 from zCLI import print_line, zCLI
 
 if len(sys.argv) != 2:
-    sys.exit("Give the name of a client, as in: python3 2_who_may_enter.py ada")
+    sys.exit("Give the name of a client, as in: python3 2_client_url.py ada")
 
 zSpark = {
-    "title": "who-may-enter",
+    "title": "client-url",
     "logger": "PROD",
     "logger_path": "./logs",
     "env_file": Path(__file__).with_name(".zEnv"),  # this file, not one of the working directory
