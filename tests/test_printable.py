@@ -103,19 +103,11 @@ class _HostileTransport:
 
 def _texts_of_http(start: Callable[..., zCLI]) -> Iterator[str]:
     http = start().comm.http
-<<<<<<< HEAD
-    http.use_transport(_RudeTransport(TransportFailure("protocol", EVIL)))
+    http.use_transport(_HostileTransport(TransportFailure("protocol", EVIL)))
     assert http.request("GET", "http://a.example/") is None
     yield str(http.last_failure)
-    http.use_transport(_RudeTransport(RawResponse(500, EVIL, [("Content-Type", EVIL)], b"{")))
-    response = http.request("GET", "http://a.example/")
-=======
-    http.use_transport(_HostileTransport(TransportFailure("protocol", EVIL)))
-    assert http.get("http://a.example/") is None
-    yield str(http.last_failure)
     http.use_transport(_HostileTransport(RawResponse(500, EVIL, [("Content-Type", EVIL)], b"{")))
-    response = http.get("http://a.example/")
->>>>>>> root
+    response = http.request("GET", "http://a.example/")
     assert response is not None
     for call in (response.json, response.raise_for_status):
         with pytest.raises((ValueError, ZCLIError)) as error:

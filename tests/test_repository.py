@@ -19,13 +19,8 @@ def _tracked() -> list[str]:
     return listed.stdout.splitlines()
 
 
-<<<<<<< HEAD:tests/test_house.py
-def test_the_top_level_is_the_agreed_one() -> None:
-    """No folder or file stands at the top without a reason in CONTRIBUTING or the decision records."""
-=======
 def test_repository_top_level_is_the_agreed_one() -> None:
     """Each file and folder at the top is one that CONTRIBUTING describes."""
->>>>>>> root:tests/test_repository.py
     agreed = {"zCLI", "zcli_core", "plugins", "Demos", "tests", "pyproject.toml", "README.md", "CONTRIBUTING.md"}
     agreed |= {"CHANGELOG.md", "LICENSE", "docs", "mkdocs.yml", ".ci", ".github", ".gitignore"}
     assert {name.partition("/")[0] for name in _tracked()} <= agreed

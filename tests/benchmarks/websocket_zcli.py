@@ -66,7 +66,7 @@ class Client:
 
 
 class Server:
-    """Admits everybody."""
+    """Admits all clients."""
 
     listener: Listener
 
