@@ -66,6 +66,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
+    # In the order of collection: the tests of a class share its server.
+    config.option.loadscopereorder = False
     scheduling: Any = LoadGroupScheduling(config, log)
     group_of = scheduling._split_scope
 

@@ -16,9 +16,9 @@ from needs import needs
 from service_servers import free_ports
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
-from zcli_core.testing.localhost import LOCALHOST_PEM, client_tls
 
 from zcli_core.app import zCLI
+from zcli_core.testing.certificates import GOOD, KEY, client_tls
 
 PAGE = "docs/guide/deployment.md"
 DEADLINE = 20.0
@@ -91,7 +91,7 @@ def nginx(tmp_path: Path, server_port: int) -> Iterator[Nginx]:
     program = needs("nginx", "nginx-light")
     tls_port, port = free_ports(2)
     pem = tmp_path / "localhost.pem"
-    pem.write_text(LOCALHOST_PEM)
+    pem.write_text(GOOD + KEY)
     site = _file("app.conf")
     for written, used in {
         "server 127.0.0.1:8765;": f"server 127.0.0.1:{server_port};",

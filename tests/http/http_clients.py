@@ -21,7 +21,7 @@ def client_over(responses: Any, on_request: Any = None, on_response: Any = None,
 
     ``responses`` is a transport, or what MockTransport takes.
     """
-    transport = responses if hasattr(responses, "exchange") else MockTransport(responses)
+    transport = responses if hasattr(responses, "send") else MockTransport(responses)
     return VerbClient(Http(**settings), lambda: transport, logging.getLogger("zcli.test.http"), on_request, on_response)
 
 

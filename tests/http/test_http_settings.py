@@ -63,7 +63,7 @@ def start(**http: Any) -> zCLI:
             {"client_cert": "cert.pem", "client_key": "encrypted.pem"},
             "http.client_key (zSpark): {}/encrypted.pem is enc",
         ),
-        ({"client_key": "key.pem"}, "http.client_key (zSpark) is set, but http.client_cert is not: a key alone is of"),
+        ({"client_key": "key.pem"}, "http.client_key (zSpark) is set, but http.client_cert is not: set both"),
         ({"user_agent": "a\r\nEvil: 1"}, "http.user_agent must be one line of Latin-1 characters, got"),
         ({"user_agent": "€"}, "http.user_agent must be one line of Latin-1 characters, got '€' from zSpark"),
     ],

@@ -187,7 +187,7 @@ def test_config_ignored_keys_are_logged(file: Callable[..., Path], caplog: pytes
 @pytest.mark.parametrize("algorithm", ["none", "NONE", "HS512", "RS512", "hs256", ""])
 def test_config_other_algorithms_are_refused(algorithm: str) -> None:
     """``none`` is refused too."""
-    with pytest.raises(ConfigError, match=r"jwt\.algorithms.*zSpark.*names out of HS256, RS256, ES256"):
+    with pytest.raises(ConfigError, match=r"jwt\.algorithms must be a list of HS256, RS256, ES256, got .* from zSpark"):
         make_context(jwt={"secret": SECRET, "algorithms": [algorithm]})
 
 

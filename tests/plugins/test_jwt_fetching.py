@@ -15,6 +15,7 @@ from jwt_issuer import DEADLINE, KeyServer, hanging, jwks, rsa_key
 from zcli_jwt.fetching import fetch
 from zcli_jwt.keys import InvalidKey, read_jwks
 
+from zcli_core.errors import ConfigError
 from zcli_core.plugins.contract import Context
 from zcli_core.testing.contract import make_context
 
@@ -142,7 +143,8 @@ def test_fetch_untrusted_certificate_fails(tmp_path: Path) -> None:
         assert server.requests == 0
         trusting = _context(ca_file=str(tmp_path / "ca.pem")).config
         assert read_jwks(fetch(server.url, trusting, DEADLINE)).keys[0].kid == "one"
-        assert "http.ca_file" in trouble_with(server.url, ca_file=str(tmp_path / "empty.pem"))
+        with pytest.raises(ConfigError, match=r"http\.ca_file .*empty\.pem holds no certificate"):
+            _context(ca_file=str(tmp_path / "empty.pem"))
         other = server.url.replace("127.0.0.1", "localhost")
         assert "certificate is not trusted" in trouble_with(other, ca_file=str(tmp_path / "ca.pem"))
 

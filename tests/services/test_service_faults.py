@@ -117,7 +117,7 @@ def test_status_without_name_has_all_services(make: Make) -> None:
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ({"port": 70000}, "from 1 to 65535"),
+        ({"port": 70000}, "between 1 and 65535"),
         ({"port": "5432"}, "without quotes"),
         ({"timeout": 0}, "above 0"),
         ({"timeout": float("nan")}, "above 0"),

@@ -255,7 +255,7 @@ def test_run_hooks_get_each_client(serve: Serve, site: Site) -> None:
         client.close(4002, "enough")
     eventually(lambda: len(calls) == 2)
     assert calls == [("opened", connection, "server-0"), ("closed", connection, 4002, "enough", "server-0")]
-    served.logged("the plugin zcli_witness failed in its hook zcli_websocket_closed")
+    served.logged("the hook zcli_websocket_closed of the plugin zcli_witness failed")
     with served.client() as client:
         assert talks(client)
 

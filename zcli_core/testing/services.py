@@ -107,9 +107,10 @@ class ServiceBackendContract(Contract):
         if _server not in node.stash:
             resources = contextlib.ExitStack()
             local = resources.enter_context(self._local_service())
+            resources.callback(node.stash.__delitem__, _server)  # tests of other classes may run in between
+            node.stash[_server] = local
             node.addfinalizer(resources.close)
             assert local.start(), local.failure
-            node.stash[_server] = local
         port: int = node.stash[_server].port
         return port
 
