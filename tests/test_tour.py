@@ -59,7 +59,7 @@ def test_tour_local_shows_layers_and_responses(tmp_path: Path) -> None:
     printed = run_script(TOUR, "--local", folder=tmp_path).stdout
     for layer in ("defaults", "machine", "environment", ".zEnv", "zSpark"):
         assert re.search(rf"^   (http|websocket)\.\w+ +\S+ +{re.escape(layer)} ", printed, re.MULTILINE), layer
-    assert "'abc' from .zEnv:3 (WEBSOCKET_PORT)" in printed
+    assert "got 'abc' from .zEnv:3 (WEBSOCKET_PORT)" in " ".join(printed.split())
     assert "<secret>" in printed
     assert "not-shown-anywhere" not in printed
     for scheme in ("http", "https"):
@@ -97,7 +97,7 @@ def test_tour_invalid_setting_fails_the_step(tmp_path: Path) -> None:
     done = run_script(TOUR, "--local", folder=tmp_path, variables={"ZCLI_HTTP_TIMEOUT": "soon"})
     assert done.returncode == 1
     assert done.stderr == ""
-    assert re.search(r"^✗ +http\.timeout: 'soon' from ZCLI_HTTP_TIMEOUT", done.stdout, re.MULTILINE)
+    assert "✗ http.timeout must be a number above 0, got 'soon' from ZCLI_HTTP_TIMEOUT" in " ".join(done.stdout.split())
     assert _marks(done.stdout)[1:3] == ["✓", "✓"]
 
 

@@ -202,4 +202,4 @@ def test_suite_finds_an_undeclared_section(strange: Path) -> None:
 def test_suite_without_a_backend_says_what_it_needs(strange: Path) -> None:
     """The failure is not an AttributeError."""
     output = run_suite(strange, ("Right", "test_backend_identity_is_valid"), offer="None  # {}")
-    assert "TestRight has to say what it tests: backend = what your plugin's hook gives" in output
+    assert "TestRight must set the class attribute 'backend' to a provider of your plugin" in output
