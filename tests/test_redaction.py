@@ -28,6 +28,13 @@ class _Unprintable:
         raise RuntimeError(TOKEN)
 
 
+class _BrokenMapping(dict[str, str]):
+    """A mapping whose ``items()`` raises."""
+
+    def items(self) -> Any:
+        raise RuntimeError(TOKEN)
+
+
 @pytest.fixture
 def shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     """Return what a log with the two tokens has written by now: console and file."""
@@ -54,6 +61,25 @@ def test_log_line_with_a_secret_hides_it(tmp_path: Path, shown: Any, form: str) 
     text = shown()
     assert text.count("GET http://localhost/?token=") == text.count("<secret>") == 2
     assert form.strip("'\"") not in text
+
+
+@pytest.mark.parametrize("secret", [ODD, "it's o", "caf\xe9"])
+@pytest.mark.parametrize("show", [repr, ascii, lambda text: repr(text.encode())])
+def test_secret_filter_secret_in_a_longer_repr_is_hidden(show: Any, secret: str) -> None:
+    """Which characters a repr escapes depends on the whole text, and non-ASCII ones on the kind of repr."""
+    for text in (secret, f'key="{secret}"', f"key='{secret}'"):
+        record = logging.makeLogRecord({"msg": show(text)})
+        SecretFilter([secret]).filter(record)
+        assert "<secret>" in record.msg
+
+
+@pytest.mark.parametrize("arguments", [5, _Unprintable(), _BrokenMapping(a=TOKEN)])
+def test_secret_filter_odd_arguments_never_raise(arguments: Any) -> None:
+    """Also for a record that logging did not make; an error here would end the caller's work."""
+    record = logging.makeLogRecord({"msg": f"%(b)s {TOKEN}", "args": arguments})
+    assert SecretFilter([TOKEN]).filter(record)
+    assert record.msg == "%(b)s <secret>"
+    assert record.getMessage() == record.msg
 
 
 def test_log_arguments_with_a_secret_are_hidden(tmp_path: Path, shown: Any) -> None:

@@ -68,8 +68,8 @@ def describe_place(error: BaseException) -> str:
 class SecretFilter(logging.Filter):
     """Replaces secrets in log records: in the message, the traceback and the stack.
 
-    A secret is found as it is, percent-encoded, and escaped as in a ``repr`` or in JSON. Records that hold no secret
-    keep their arguments. The filter accepts every record and never raises.
+    A secret is found as it is, percent-encoded, and escaped as in JSON or in the ``repr`` of text and bytes. Records
+    that hold no secret keep their arguments. The filter accepts every record and never raises.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -111,9 +111,12 @@ class SecretFilter(logging.Filter):
         return text
 
     def _redact_arguments(self, arguments: Any) -> Any:
-        if isinstance(arguments, Mapping):
-            return {name: self._redact(_text_of(value, str)) for name, value in arguments.items()}
-        return tuple(self._redact(_text_of(value, str)) for value in arguments or ())
+        try:
+            if isinstance(arguments, Mapping):
+                return {name: self._redact(_text_of(value, str)) for name, value in arguments.items()}
+            return tuple(self._redact(_text_of(value, str)) for value in arguments or ())
+        except Exception:  # noqa: BLE001 - not the arguments of a log call, as in a record that logging did not make
+            return None
 
 
 def _text_of(value: Any, to_text: Callable[[Any], str]) -> str:
@@ -130,7 +133,10 @@ def _forms(secret: str) -> set[str]:
     from json import dumps
     from urllib.parse import quote, quote_plus
 
-    found = {secret, repr(secret)[1:-1], dumps(secret)[1:-1], dumps(secret, ensure_ascii=False)[1:-1]}
+    found = {secret, dumps(secret)[1:-1], dumps(secret, ensure_ascii=False)[1:-1]}
+    for show in (repr, ascii, lambda text: repr(text.encode(errors="backslashreplace"))[1:]):
+        # The repr of a text with a " escapes every '.
+        found |= {show(secret)[1:-1], show(f'{secret}"')[1:-2]}
     for encoded in (
         quote(secret, errors="replace"),
         quote(secret, "", errors="replace"),

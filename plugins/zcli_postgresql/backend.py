@@ -205,8 +205,9 @@ class PostgresqlBackend(ServiceBackend):
             info["socket"] = str(folder)
             info["url"] = self.connection_info(target._replace(host=str(folder), tls=False))["url"]
         parameters = {"passfile": str(file)}
-        # Another user can impersonate the server at a TCP port, but not at a socket in the data folder.
-        if "socket" not in info and knows_require_auth():
+        # Another user can impersonate the server at a TCP port or in a folder such as /tmp, not in the data folder.
+        is_private = "socket" in info and not paths.host.startswith("/")
+        if not is_private and knows_require_auth():
             parameters["require_auth"] = "scram-sha-256"
         return {**info, "url": _with_parameters(info["url"], parameters)}
 
@@ -243,7 +244,7 @@ def knows_require_auth() -> bool:
     """Return whether all installed clients know ``require_auth``, with which libpq never sends a plain-text password.
 
     libpq knows it since version 16 and refuses a URL with an unknown parameter. asyncpg passes an unknown parameter to
-    the server, which refuses it. This imports the drivers, so it is called only if the URL leads to a TCP port.
+    the server, which refuses it. This imports the drivers, so it is not called for a socket in the data folder.
     """
     if find_spec("asyncpg"):
         return False

@@ -179,6 +179,18 @@ def test_url_of_local_cluster_is_its_private_socket(tmp_path: Path, monkeypatch:
     assert "require_auth=scram-sha-256" in url
 
 
+def test_url_of_configured_socket_requires_scram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder such as /tmp is not private: another user could make the socket there and get a plain-text password."""
+    monkeypatch.setattr(postgresql, "knows_require_auth", lambda: True)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / ".s.PGSQL.5432").touch()
+    place: Any = Cluster(tmp_path, str(tmp_path / "shared"))
+    backend = postgresql.PostgresqlBackend(None)  # type: ignore[arg-type]
+    info = backend.local_connection_info(place, Target(place.host, 5432, database="postgres"))
+    assert info["socket"] == place.host
+    assert "require_auth=scram-sha-256" in info["url"]
+
+
 @pytest.mark.parametrize(("version", "known"), [("15.18", False), ("16.1", True), ("18.0", True)])
 def test_require_auth_needs_every_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, known: bool

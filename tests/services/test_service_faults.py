@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -488,3 +489,20 @@ def test_stop_continues_a_frozen_server(make: Make, place: Path) -> None:
     assert z.comm.stop_service("redis", timeout=20), z.comm.services.last_failure
     assert instances.find_running(place / "services", "redis", None) is None
     assert "bye bye" in (place / "services" / "redis" / "server.log").read_text()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_does_not_wait_for_a_probe_that_hangs() -> None:
+    """It ends the program although the threads of the probes still run."""
+    script = """
+import os, signal, threading
+from zcli_core.services.concurrency import map_concurrently
+
+def probe(name):
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait()
+
+map_concurrently(probe, ["redis"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stderr.endswith("KeyboardInterrupt\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import signal
 import socket
 import threading
@@ -79,13 +80,14 @@ def test_fork_in_handler_thread_ends_it_after_the_job(monkeypatch: pytest.Monkey
     """In the child process, the thread that has forked does not wait for another job."""
     monkeypatch.setattr(handler_threads, "_IDLE_TIMEOUT", 60.0)
     threads = HandlerThreads("t")
-    jobs = threads._jobs
+    jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    idle = threads._idle
 
     def work() -> list[bool]:
         signal.alarm(15)
         jobs.put(lambda: None)
-        threads._work(jobs)
-        return [threads._jobs is not jobs, threads._idle == 0]
+        threads._work(jobs, idle)
+        return [threads._idle is not idle, not threads._idle]
 
     with ThreadPoolExecutor(1) as other:
         held = threading.Event()
@@ -117,4 +119,31 @@ def test_handler_threads_idle_thread_is_reused_and_ends(monkeypatch: pytest.Monk
 
     first, second = asyncio.run(call_twice())
     first.join(30)
-    assert (first is second, first.is_alive(), threads._idle) == (True, False, 0)
+    assert (first is second, first.is_alive(), threads._idle) == (True, False, [])
+
+
+def test_handler_threads_last_idle_thread_is_used_first() -> None:
+    """After a burst, calls one after the other keep one thread busy, so that the others become idle and end."""
+    threads = HandlerThreads("t")
+    together = threading.Barrier(4)
+
+    def work(wait: bool) -> threading.Thread:
+        if wait:
+            together.wait(60)
+        return threading.current_thread()
+
+    async def idle(count: int) -> None:
+        while len(threads._idle) < count:
+            await asyncio.sleep(0)
+
+    async def call() -> tuple[set[threading.Thread], set[threading.Thread]]:
+        burst = set(await asyncio.gather(*(threads.run(work, True) for _ in range(4))))
+        used = set()
+        for _ in range(8):
+            await idle(4)
+            used.add(await threads.run(work, False))
+        return burst, used
+
+    burst, used = asyncio.run(call())
+    assert len(burst) == 4
+    assert len(used) == 1

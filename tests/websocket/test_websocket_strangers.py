@@ -150,6 +150,28 @@ def test_log_limit_omits_and_counts_lines(
     assert [record.levelname for record in caplog.records[-2:]] == ["ERROR", "WARNING"]
 
 
+def test_log_limit_cuts_a_long_line_between_words(
+    limited: tuple[logging.Logger, Clock], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The filter of the log would not find a part of a secret."""
+    log, clock = limited
+    for _ in range(5):
+        log.error("%s hunter2-hunter2 %s", "a" * 290, "b" * 300)
+    clock.later.pop()()
+    assert caplog.messages[-1] == "2 more lines like this one were omitted: " + "a" * 290
+
+
+def test_log_limit_invalid_arguments_raise_nothing(
+    limited: tuple[logging.Logger, Clock], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for the lines that are not omitted, whose errors logging reports."""
+    monkeypatch.setattr(log_limit, "_AT_ONCE", 0)
+    log, clock = limited
+    log.error("%d clients", "no")
+    clock.later.pop()()
+    assert caplog.messages == ["1 more lines like this one were omitted: a line with invalid arguments"]
+
+
 def test_log_limit_recovers_with_time(limited: tuple[logging.Logger, Clock], caplog: pytest.LogCaptureFixture) -> None:
     """One line per interval, and after a long time as many as at first."""
     log, clock = limited

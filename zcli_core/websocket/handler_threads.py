@@ -40,9 +40,8 @@ class HandlerThreads:
     def after_fork(self) -> None:
         """Forget the threads of the parent process, which the child does not have."""
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        #: Number of threads that wait for a job, minus the jobs that are in the queue.
-        self._idle = 0
+        #: The queue of each thread that waits for a job. The last one is used first, so that surplus threads end.
+        self._idle: list[queue.SimpleQueue[_Job]] = []
 
     @property
     def inside(self) -> bool:
@@ -78,30 +77,30 @@ class HandlerThreads:
 
     def _start(self, job: _Job) -> None:
         with self._lock:
-            jobs, has_idle = self._jobs, self._idle > 0
-            if has_idle:
-                self._idle -= 1
-        if not has_idle:
-            threading.Thread(target=self._work, args=(jobs,), name=self._name, daemon=True).start()
+            idle = self._idle
+            jobs = idle.pop() if idle else None
+        if jobs is None:
+            jobs = queue.SimpleQueue()
+            threading.Thread(target=self._work, args=(jobs, idle), name=self._name, daemon=True).start()
         jobs.put(job)
 
-    def _work(self, jobs: queue.SimpleQueue[_Job]) -> None:
+    def _work(self, jobs: queue.SimpleQueue[_Job], idle: list[queue.SimpleQueue[_Job]]) -> None:
         self._local.inside = True
         while True:
             try:
                 job = jobs.get(timeout=_IDLE_TIMEOUT)
             except queue.Empty:
                 with self._lock:
-                    if self._idle:
-                        self._idle -= 1
+                    if jobs in idle:
+                        idle.remove(jobs)
                         return
                 continue  # a job was just put into the queue
             job()
             del job  # it references a connection
             with self._lock:
-                if jobs is not self._jobs:
+                if idle is not self._idle:
                     return  # the job has forked, and this is the child process
-                self._idle += 1
+                idle.append(jobs)
 
 
 def _as_exception(error: BaseException) -> Exception:

@@ -82,8 +82,8 @@ class LogLimit(logging.Filter):
             if kind.may_be_logged(now):
                 return True
             kind.omitted += 1
-            kind.last = record.getMessage()[:_LONGEST]
             begins, self._reports = not self._reports, True
+        kind.last = _shortened(record)
         if begins:
             self._call_later(_REPORT_AFTER, self.report)
         return False
@@ -97,6 +97,15 @@ class LogLimit(logging.Filter):
                 kind.omitted = 0
         for level, count, last in found:
             self._log.log(level, "%d more lines like this one were omitted: %s", count, last, extra={_REPORT: True})
+
+
+def _shortened(record: logging.LogRecord) -> str:
+    try:
+        message = record.getMessage()
+    except Exception:  # noqa: BLE001 - invalid arguments; logging has reported those of the first lines
+        return "a line with invalid arguments"
+    # Cut between words, because the log's filter finds a secret only if it is complete.
+    return message if len(message) <= _LONGEST else message[: _LONGEST + 1].rpartition(" ")[0]
 
 
 @contextlib.contextmanager
