@@ -146,7 +146,8 @@ def _merge(host: PluginHost, reader: LayerReader, layers: list[ConfigLayer], con
     resolution = resolve(readings, context.settings, context)
     resolution.entries = [entry for reading in readings for entry in reading.entries]
     resolution.env_file = next((reading.env_file for reading in readings if reading.env_file), None)
-    resolution.warnings += context.warnings
+    for warning in (each for reading in readings for each in reading.warnings):
+        resolution.warn(warning)
     resolution.problems += _circles(layers, resolution)
     if all(map(needs_of, layers)):  # no layer can say where these are to read
         what = "no plugin in use gives configuration layers, so no configuration is in force"

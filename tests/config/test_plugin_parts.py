@@ -11,8 +11,10 @@ import pytest
 from installations import Site
 
 from zcli_core.app import zCLI
+from zcli_core.assembly import assemble
 from zcli_core.config.settings import Section, UnusableValue, declared_settings, setting, verify_types
 from zcli_core.errors import ConfigError
+from zcli_core.plugins.host import PluginHost
 
 Start = Callable[..., zCLI]
 Write = Callable[[Any], Path]
@@ -248,6 +250,17 @@ def test_layer_of_first_plugin_can_disable_plugins(start: Start, site: Site) -> 
     site.plugin("unwanted", "raise AssertionError('imported')")
     z = start()
     assert z.plugins.records["unwanted"].state == "disabled"
+
+
+def test_layer_read_again_replaces_its_warnings(site: Site, isolated: Path) -> None:
+    """A layer of another plugin names another .zEnv than the one that was read at first."""
+    (isolated / ".zEnv").write_text("FIRST=${MISSING}\n")
+    (isolated / "other.env").write_text("SECOND=${MISSING}\n")
+    site.plugin(
+        "elsewhere", _layer("elsewhere", 50, f"return [Entry('env_file', {str(isolated / 'other.env')!r}, 'here')]")
+    )
+    warnings = assemble(PluginHost(), {}).warnings
+    assert [Path(warning.partition(":")[0]).name for warning in warnings] == ["other.env"]
 
 
 def test_layer_sees_settings_and_adds_a_folder(start: Start, site: Site, isolated: Path) -> None:
