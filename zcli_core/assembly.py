@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zcli_core.config.config import Config
 from zcli_core.config.contract import Entry, LayerContext
 from zcli_core.config.layering import resolve
+from zcli_core.config.names import OVERLAYS, OVERLAYS_VARIABLE
 from zcli_core.config.reading import LayerReader, Reading, needs_of, value_in_force
 from zcli_core.config.sections import CORE_SECTIONS
 from zcli_core.config.settings import Setting, UnusableValue, declared_settings, find_clash, verify_types
@@ -119,9 +120,13 @@ def _context(settings: Mapping[str, Setting], zspark: Mapping[str, Any]) -> Laye
 
 
 def _disabled_at_first(context: LayerContext) -> tuple[str, ...]:
-    """Return ``plugins.disable`` as the environment and zSpark set it, which need no plugin to be read."""
+    """Return ``plugins.disable`` as the environment and zSpark set it, which need no plugin to be read.
+
+    Overlays are left out, because a layer that is not read yet may set the deployment.
+    """
     entries = [Entry(name, value, name, is_variable=True) for name, value in context.environ.items()]
     entries += [Entry(str(name), value, "zSpark") for name, value in context.zspark.items()]
+    entries = [entry for entry in entries if entry.name.partition(".")[0] not in (OVERLAYS, OVERLAYS_VARIABLE)]
     disabled: tuple[str, ...] = value_in_force(_DISABLE, [Reading(_Start(), entries)], context)
     return disabled
 
@@ -141,7 +146,8 @@ def _merge(host: PluginHost, reader: LayerReader, layers: list[ConfigLayer], con
     resolution = resolve(readings, context.settings, context)
     resolution.entries = [entry for reading in readings for entry in reading.entries]
     resolution.env_file = next((reading.env_file for reading in readings if reading.env_file), None)
-    resolution.warnings += context.warnings
+    for warning in (each for reading in readings for each in reading.warnings):
+        resolution.warn(warning)
     resolution.problems += _circles(layers, resolution)
     if all(map(needs_of, layers)):  # no layer can say where these are to read
         what = "no plugin in use gives configuration layers, so no configuration is in force"

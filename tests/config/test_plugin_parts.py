@@ -11,8 +11,10 @@ import pytest
 from installations import Site
 
 from zcli_core.app import zCLI
-from zcli_core.config.settings import Section, declared_settings, setting, verify_types
+from zcli_core.assembly import assemble
+from zcli_core.config.settings import Section, UnusableValue, declared_settings, setting, verify_types
 from zcli_core.errors import ConfigError
+from zcli_core.plugins.host import PluginHost
 
 Start = Callable[..., zCLI]
 Write = Callable[[Any], Path]
@@ -89,6 +91,27 @@ def test_section_of_plugin_is_explained_and_checked(start: Start) -> None:
 def test_default_is_read_only(start: Start) -> None:
     """A list as a default becomes a tuple; two objects share it."""
     assert start().config.services.memcached.servers == ("a", "b")
+
+
+class _Tls:
+    ca_file: str | None = setting(None, "authorities")
+
+
+class _First(_Tls, Section, name="first"):
+    port: int = setting(1, "port")
+
+
+class _Second(_Tls, Section, name="second"):
+    port: int = setting(2, "port")
+
+
+@pytest.mark.parametrize("section", [_First, _Second])
+def test_section_has_the_settings_of_any_base_class(section: Any) -> None:
+    """A base class need not be a section; sections that share it do not depend on each other."""
+    assert [each.attribute for each in declared_settings(section, "")] == ["ca_file", "port"]
+    assert section().ca_file is None
+    with pytest.raises(ConfigError, match="not readable"):
+        _ = section(ca_file=UnusableValue("not readable")).ca_file
 
 
 def test_section_of_disabled_plugin_is_unknown(start: Start, memcached: None) -> None:
@@ -227,6 +250,17 @@ def test_layer_of_first_plugin_can_disable_plugins(start: Start, site: Site) -> 
     site.plugin("unwanted", "raise AssertionError('imported')")
     z = start()
     assert z.plugins.records["unwanted"].state == "disabled"
+
+
+def test_layer_read_again_replaces_its_warnings(site: Site, isolated: Path) -> None:
+    """A layer of another plugin names another .zEnv than the one that was read at first."""
+    (isolated / ".zEnv").write_text("FIRST=${MISSING}\n")
+    (isolated / "other.env").write_text("SECOND=${MISSING}\n")
+    site.plugin(
+        "elsewhere", _layer("elsewhere", 50, f"return [Entry('env_file', {str(isolated / 'other.env')!r}, 'here')]")
+    )
+    warnings = assemble(PluginHost(), {}).warnings
+    assert [Path(warning.partition(":")[0]).name for warning in warnings] == ["other.env"]
 
 
 def test_layer_sees_settings_and_adds_a_folder(start: Start, site: Site, isolated: Path) -> None:

@@ -305,6 +305,16 @@ def test_zspark_disables_a_first_plugin(site: Site, isolated: Path, block: objec
     assert "unwanted" not in sys.modules
 
 
+def test_disable_in_other_overlay_spares_a_first_plugin(site: Site, isolated: Path) -> None:
+    """A layer that is read later sets the deployment, so no overlay is known to be in force before."""
+    site.plugin("wanted", "", first=True)
+    Path(".zEnv").write_text("ZCLI_DEPLOYMENT=Production\n")
+    overlay = {"deployments": {"Development": {"plugins": {"disable": ["wanted"]}}}}
+    with zCLI({"logger": "CRITICAL", **overlay}) as z:
+        assert z.config.deployment == "Production"
+        assert z.plugins.records["wanted"].state == "loaded"
+
+
 def test_disable_unknown_plugin_is_a_warning(isolated: Path) -> None:
     """A misspelt name would leave the plugin enabled."""
     with zCLI({**QUIET, "plugins": {"disable": ["zcli_urlib3"]}}) as z:

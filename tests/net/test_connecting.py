@@ -238,6 +238,41 @@ def test_raised_by_signal_in_a_handler_is_true(name: str, silent: int) -> None:
     assert raised_by_signal(caught.value)
 
 
+@needs_timer
+@pytest.mark.parametrize("step", ["socket", "connect_ex", "getsockname"])
+def test_connect_signal_exception_passes_through(
+    step: str, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not an error of one attempt, at whatever step the signal arrives."""
+    port = listener.getsockname()[1]
+
+    class Socket(socket.socket):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self.arrive("socket")
+            super().__init__(*arguments, **options)
+
+        def connect_ex(self, address: Any) -> int:
+            self.arrive("connect_ex")
+            return super().connect_ex(address)
+
+        def getsockname(self) -> Any:
+            self.arrive("getsockname")
+            return super().getsockname()
+
+        @staticmethod
+        def arrive(at_step: str) -> None:
+            if at_step == step:
+                signal.raise_signal(signal.SIGALRM)
+
+    monkeypatch.setattr(socket, "socket", Socket)
+    before = signal.signal(signal.SIGALRM, by_any_arguments)
+    try:
+        with pytest.raises(TimeoutError, match="by a signal"):
+            connecting.connect([at(port)], soon())
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_raised_by_signal_elsewhere_is_false() -> None:
     """The error was raised by the code itself, wherever it was and whatever its arguments were."""
     for work in (lambda: connecting.remaining(0), lambda: by_arguments(1, 2), lambda: Handler()(1, None)):

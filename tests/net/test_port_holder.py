@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from port_sockets import (
     needs_ipv6,
     needs_linux,
 )
+from slow_resolver import SLOW_HOST, slow_resolver
 
 from zcli_core.net import port_holder as holder_module
 from zcli_core.net.ports import find_free_port, port_holder
@@ -73,3 +76,22 @@ def test_port_holder_of_a_free_port_is_none() -> None:
 def test_port_holder_of_closed_connections_is_none() -> None:
     """No process has sockets in TIME_WAIT."""
     assert port_holder(closed_server(reuse=True)) is None
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+@pytest.mark.parametrize("function", [lambda: port_holder(80, SLOW_HOST), lambda: find_free_port(SLOW_HOST)])
+def test_resolving_signal_exception_passes_through(function: Callable[[], object]) -> None:
+    """A TimeoutError of a signal handler is not a host that cannot be resolved."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError("by a signal")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with slow_resolver():
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(TimeoutError, match="by a signal"):
+                function()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -55,7 +55,7 @@ class LayerContext:
         script_directory: Folder of the running script, or None in an interactive session.
         base_directories: Folders in which relative paths are looked up, in this order. A layer may append to it.
         env_file_in_use: Path of the ``.zEnv`` that the layer has read, for errors about missing values, or None.
-        warnings: The warnings that :meth:`warn` has collected.
+        warnings: The warnings that :meth:`warn` has collected for the layer.
         needed: Values of the settings that the layer needs, for :meth:`value` and :meth:`origin`.
         zspark_was_read: Whether the layer has looked at :attr:`zspark`.
         settings_were_read: Whether the layer has looked at :attr:`settings`.
@@ -75,7 +75,6 @@ class LayerContext:
         self.environ = environ
         self.working_directory = working_directory
         self.script_directory = script_directory
-        self.warnings: list[str] = []
         self.needed: Mapping[str, Value | None] = {}
         self.begin_reading()
 
@@ -83,6 +82,7 @@ class LayerContext:
         """Forget what the last layer did."""
         self.base_directories: list[str | os.PathLike[str]] = []
         self.env_file_in_use: str | None = None
+        self.warnings: list[str] = []
         self.zspark_was_read = False
         self.settings_were_read = False
 

@@ -33,6 +33,7 @@ class Reading(NamedTuple):
         env_file: The ``.zEnv`` that it read, or None.
         read_zspark: Whether it looked at ``context.zspark``.
         settings_seen: How many settings were declared when it looked at ``context.settings``; None if it did not.
+        warnings: What it has warned of.
     """
 
     layer: ConfigLayer
@@ -42,6 +43,7 @@ class Reading(NamedTuple):
     env_file: str | None = None
     read_zspark: bool = False
     settings_seen: int | None = None
+    warnings: Sequence[str] = ()
 
 
 class LayerReader:
@@ -142,6 +144,7 @@ def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
         context.env_file_in_use,
         context.zspark_was_read,
         len(context.settings) if context.settings_were_read else None,
+        context.warnings,
     )
 
 

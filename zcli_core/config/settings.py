@@ -156,12 +156,8 @@ class Section:
         super().__init_subclass__()
         cls.section_name = name
         cls.variable_prefix = variable_prefix
-        own = {name: item for name, item in vars(cls).items() if isinstance(item, Declaration)}
-        for name in own:  # so that an attribute without a value reaches __getattr__
-            delattr(cls, name)
-        # The settings of a base section come first. A section may declare them again.
-        inherited = (vars(base).get("declarations", {}) for base in reversed(cls.__mro__))
-        cls.declarations = {name: item for found in (*inherited, own) for name, item in found.items()}
+        # The settings of a base class come first. A section may declare them again.
+        cls.declarations = {name: item for base in reversed(cls.__mro__) for name, item in _declared_in(base).items()}
         cls.composites = composites
 
     def __init__(self, **values: Any) -> None:
@@ -194,6 +190,20 @@ class Section:
             if name not in self._unusable
         )
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _declared_in(base: type) -> Mapping[str, Declaration]:
+    """Return the declarations of a section or of another base class of sections, and take them off the class.
+
+    An attribute without a usable value must not be found on the class, so that reading it reaches ``__getattr__``.
+    """
+    own = {name: item for name, item in vars(base).items() if isinstance(item, Declaration)}
+    for name in own:
+        delattr(base, name)
+    if own:
+        base.declarations = own  # type: ignore[attr-defined]
+    found: Mapping[str, Declaration] = vars(base).get("declarations", {})
+    return found
 
 
 class Setting:

@@ -28,7 +28,7 @@ class RequestOptions(TypedDict, total=False):
       setting ``http.retry_all_methods`` (False) by default
     - ``follow_redirects``: False returns a redirect as the response; True by default
 
-    :meth:`zcli_core.http.client.HttpClient.request` describes the accepted values and the errors.
+    :meth:`zcli_core.comm.Comm.http_request` describes the accepted values and the errors.
     """
 
     json: Any

@@ -111,7 +111,9 @@ def is_numeric(host: str) -> bool:
     family, address = (socket.AF_INET6, host.partition("%")[0]) if ":" in host else (socket.AF_INET, host)
     try:
         socket.inet_pton(family, address)
-    except OSError:
+    except OSError as error:
+        if raised_by_signal(error):
+            raise
         return False
     return True
 
@@ -186,6 +188,8 @@ def _begin(address: Address, selector: selectors.BaseSelector, errors: list[OSEr
     try:
         attempt = socket.socket(address.family, socket.SOCK_STREAM)
     except OSError as error:  # an unsupported address family, or too many open files
+        if raised_by_signal(error):
+            raise
         errors.append(error)
         return None
     try:
@@ -195,8 +199,11 @@ def _begin(address: Address, selector: selectors.BaseSelector, errors: list[OSEr
             selector.register(attempt, selectors.EVENT_WRITE)
             return None
         errors.append(OSError(status, os.strerror(status)))
-    except OSError as error:  # an invalid address
-        errors.append(error)
+    except BaseException as error:
+        attempt.close()
+        if not isinstance(error, OSError) or raised_by_signal(error):
+            raise
+        errors.append(error)  # an invalid address
     attempt.close()
     return None
 
@@ -218,12 +225,12 @@ def _first_connected(selector: selectors.BaseSelector, pause: float, errors: lis
     for key, _ in selector.select(pause):
         attempt = key.fileobj
         assert isinstance(attempt, socket.socket)
-        selector.unregister(attempt)
         status = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if status == 0 and is_self_connected(attempt):
             # Closed by a reset, because in TIME_WAIT no server could bind the port that the caller may wait for.
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             status = errno.ECONNREFUSED
+        selector.unregister(attempt)
         if status == 0:
             return attempt
         attempt.close()
@@ -239,7 +246,9 @@ def is_self_connected(sock: socket.socket) -> bool:
     """
     try:
         return bool(sock.getsockname() == sock.getpeername())
-    except OSError:
+    except OSError as error:
+        if raised_by_signal(error):
+            raise
         return False
 
 

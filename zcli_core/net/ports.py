@@ -121,7 +121,9 @@ def port_holder(port: int, host: str = "127.0.0.1") -> PortHolder | None:
 
     try:
         endpoints = port_probe.resolve(name, port, REMOTE_TIMEOUT)
-    except OSError:
+    except OSError as error:
+        if raised_by_signal(error):
+            raise
         return None
     return table.holder_of(port, [endpoint.host for endpoint in endpoints])
 
@@ -188,6 +190,8 @@ def find_free_port(host: str = "127.0.0.1") -> int:
     try:
         endpoints = port_probe.resolve(name, 0, REMOTE_TIMEOUT)
     except OSError as error:
+        if raised_by_signal(error):
+            raise
         raise ValueError(f"find_free_port: host {host!r} cannot be resolved: {error.strerror}") from error
     port = port_probe.free_port(endpoints)
     if port is None:
