@@ -94,6 +94,7 @@ def draw(title: str, text: str, width: int) -> str:
     """
     console = Console(record=True, file=io.StringIO(), width=width, force_terminal=True, legacy_windows=False)
     console.print(Text.from_ansi(text.rstrip("\n")), soft_wrap=False)
+    console.print()  # Rich cuts off what is below the baseline of the last line, such as underscores
     return console.export_svg(title=title, theme=MONOKAI, code_format=_DRAWING, unique_id="terminal")
 
 
