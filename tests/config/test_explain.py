@@ -163,6 +163,6 @@ def test_env_file_in_use_is_named_by_its_path(isolated: Path) -> None:
             z.comm.websocket.start_background(port=0)
         return str(raised.value)
 
-    assert "into .zEnv (none was found) or the environment" in missing()
+    assert "into .zEnv (no such file was found) or the environment" in missing()
     (isolated / ".zEnv").write_text("OTHER=1\n")
     assert f"into {isolated / '.zEnv'} or the environment" in missing()

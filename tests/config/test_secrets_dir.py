@@ -330,7 +330,7 @@ def test_secrets_dir_invalid_value_is_not_shown(start: Start, folder: Path) -> N
     """Nor where a wrong one of another layer shadows it."""
     (folder / "zcli_http_timeout").write_text(SECRET)
     said = problems(start)
-    assert f"got a value from {folder / 'zcli_http_timeout'} (ZCLI_HTTP_TIMEOUT)" in said
+    assert f"got an invalid value (not shown) from {folder / 'zcli_http_timeout'} (ZCLI_HTTP_TIMEOUT)" in said
     assert SECRET not in said
     (folder / "zcli_http_timeout").unlink()
     (folder / "http.user_agent").write_text(SECRET)

@@ -110,7 +110,9 @@ def test_env_file_and_secrets_dir_in_a_circle_fail(start: Start, isolated: Path,
     (isolated / "other.env").write_text("ZCLI_HTTP_RETRIES=1\n")
     (isolated / "secrets").mkdir()
     (isolated / "secrets" / "ZCLI_ENV_FILE").write_text("other.env")
-    with pytest.raises(ConfigError, match=r"^the configuration layers '.zEnv' and 'secrets' each set where the other"):
+    with pytest.raises(
+        ConfigError, match=r"^the configuration layers '.zEnv' and 'secrets' each set the place from which the other"
+    ):
         start()
 
 
