@@ -106,7 +106,7 @@ def test_doctor_selected_provider_fails_is_wrong(site: Site, doctor: Run) -> Non
     )
     status, found = doctor(ZCLI_HTTP_TRANSPORT="frail", ZCLI_WEBSOCKET_TRANSPORT="needy")
     assert status == 1
-    assert "cannot be made: OSError: no such library" in _of(found["providers"], "wrong")
+    assert "cannot be created: OSError: no such library" in _of(found["providers"], "wrong")
     assert "the frail transport has a warning" in _of(found["providers"], "warning")
     assert "pip install 'needy[it]'" in _of(found["configuration"], "wrong")
     assert "needy" not in str(found["providers"])
@@ -127,7 +127,7 @@ def test_doctor_creates_strategies_if_required(site: Site, doctor: Run) -> None:
     )
     assert "mine" not in str(doctor(WEBSOCKET_AUTH="mine")[1]["providers"])
     status, found = doctor(WEBSOCKET_REQUIRE_AUTH="yes")
-    assert (status, "cannot be made: ZeroDivisionError" in _of(found["providers"], "wrong")) == (1, True)
+    assert (status, "cannot be created: ZeroDivisionError" in _of(found["providers"], "wrong")) == (1, True)
 
 
 def test_doctor_service_of_two_plugins_is_wrong(site: Site, doctor: Run) -> None:

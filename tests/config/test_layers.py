@@ -227,7 +227,7 @@ def test_mapping_that_holds_itself_is_an_error(start: Start) -> None:
     """Not a RecursionError."""
     endless: dict[str, Any] = {}
     endless["websocket"] = endless
-    with pytest.raises(ConfigError, match="zSpark nests mappings more than 20 deep"):
+    with pytest.raises(ConfigError, match="zSpark nests mappings more than 20 levels deep"):
         start({"websocket": endless})
 
 

@@ -100,7 +100,9 @@ def test_env_file_in_any_layer_is_read(
 def test_env_file_in_the_file_itself_is_refused(start: Start, zenv: Write) -> None:
     """It says where the file is read, which has already been decided."""
     zenv("ZCLI_ENV_FILE=prod.env\n")
-    with pytest.raises(ConfigError, match=r"^env_file: .zEnv:1 \(ZCLI_ENV_FILE\) cannot set it, because it says where"):
+    with pytest.raises(
+        ConfigError, match=r"^env_file: .zEnv:1 \(ZCLI_ENV_FILE\) cannot set this, because it decides from where"
+    ):
         start()
 
 

@@ -94,7 +94,7 @@ def make(host: PluginHost, kind: Kind, name: str, context: Context) -> tuple[Plu
         if raised_by_signal(error):
             raise
         raise ConfigError(
-            f"{_subject(kind, chosen, context.config)} cannot be made: {_cause(chosen.record, error)}"
+            f"{_subject(kind, chosen, context.config)} cannot be created: {_cause(chosen.record, error)}"
         ) from error
 
 
