@@ -88,9 +88,11 @@ def configured_tokens(context: Context) -> dict[str, str]:
     ]
     tokens = {**settings.tokens, **tokens}
     if not tokens:
+        found = config.explain("websocket.auth")
+        set_by = "default" if found.layer == "defaults" else found.origin
         raise ConfigError(
             f"websocket.require_auth ({config.explain('websocket.require_auth').origin}) requires a token, "
-            f"because websocket.auth ({config.explain('websocket.auth').origin}) selects the strategy token. But "
+            f"because websocket.auth ({set_by}) selects the strategy token. But "
             "neither websocket.token nor websocket.tokens is set, so no client could connect. Put "
             "WEBSOCKET_TOKEN=<a long random text> into "
             f"{config.env_file_in_use} or the environment; the command 'zcli token' prints one"

@@ -302,7 +302,7 @@ def test_layer_needs_invalid_value_is_reported_once(start: Start, site: Site) ->
     with pytest.raises(ConfigError) as caught:
         start({"vault": {"url": "bad"}})
     assert caught.value.problems == (
-        "vault.url must be a URL, got 'bad' from zSpark; it shadows 'none' from defaults (needy)",
+        "vault.url must be a URL, got 'bad' from zSpark; without it, 'none' from defaults (needy) applies",
     )
 
 

@@ -207,8 +207,8 @@ class _Resolver:
         if below:
             value, layer, origin = below[-1]
             secret = self._result.is_secret(setting, layer)
-            message += f"; it shadows {_short(redact_value(value, secret))} from {layer}"
-            message += f" ({origin})" if origin != layer else ""
+            message += f"; without it, {_short(redact_value(value, secret))} from {layer}"
+            message += f" ({origin}) applies" if origin != layer else " applies"
         if is_service_link(leaf.value):
             message += (
                 "; Kubernetes sets this variable for a Service of that name, "
