@@ -140,7 +140,7 @@ _TOKEN = {"port": 0, "token": "secret-of-the-tests"}
         ({"jwt": {"audiense": "x"}}, {}, "did you mean 'jwt.audience'?"),
         ({"plugins": {"disable": ["zcli_nobody"]}}, {}, "plugins.disable names 'zcli_nobody'"),
         ({"deployments": {"Prodution": {"websocket.require_auth": True}}}, {}, "unknown deployment 'Prodution'"),
-        ({"websocket": _OPEN}, {}, "every machine that reaches 0.0.0.0 may connect"),
+        ({"websocket": _OPEN}, {}, "every machine that can reach 0.0.0.0 may connect"),
         ({"websocket": _TOKEN}, {}, "a WebSocket token is set, but websocket.require_auth is off"),
         ({"websocket": {"port": 0, "ssl_cert": "c.pem"}}, {}, "websocket.ssl_cert is set (zSpark), but"),
         ({"websocket": {"port": 0, "allowed_origins": ["*"]}}, {}, "admits pages opened from a file"),

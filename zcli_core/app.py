@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class zCLI:  # noqa: N801 - the name that the guide gives it
-    """One configured, logged, connected object.
+    """The object of one script: its settings, its log, and the facade ``comm``.
 
     >>> z = zCLI({"title": "my-script", "http": {"timeout": 5}})
     >>> response = z.comm.http_get("https://httpbin.org/get")

@@ -35,7 +35,7 @@ class Assembly(NamedTuple):
     Attributes:
         config: The configuration.
         problems: What makes the configuration unusable.
-        warnings: What to log once the log is open.
+        warnings: What to log after the log is opened.
         entries: The entries of all layers, not converted.
     """
 
@@ -149,8 +149,8 @@ def _merge(host: PluginHost, reader: LayerReader, layers: list[ConfigLayer], con
     for warning in (each for reading in readings for each in reading.warnings):
         resolution.warn(warning)
     resolution.problems += _circles(layers, resolution)
-    if all(map(needs_of, layers)):  # no layer can say where these are to read
-        what = "no plugin in use gives configuration layers, so no configuration is in force"
+    if all(map(needs_of, layers)):  # every layer needs a setting, and no layer can set one
+        what = "no plugin in use provides configuration layers, so no configuration is in force"
         resolution.problems.append(_missing_layers(host, what))
     elif context.zspark and not any(reading.read_zspark for reading in readings):
         what = "no plugin in use reads zSpark, so nothing that the script sets is in force"
@@ -171,15 +171,15 @@ def _missing_layers(host: PluginHost, what: str) -> str:
     lines = [what]
     disabled = [str(record) for record in host.records.values() if record.state == "disabled"]
     lines += [f"the plugin {record} is disabled by plugins.disable" for record in disabled] + host.problems()
-    lines.append(f"the plugin zcli_layers of zcli-core gives the usual layers: {install_again(OURS)}")
+    lines.append(f"the plugin zcli_layers of zcli-core provides the usual layers: {install_again(OURS)}")
     return "\n     ".join(lines)
 
 
 def _circles(layers: list[ConfigLayer], resolution: Resolution) -> list[str]:
-    """Return a problem for each layer that sets where it is read itself."""
+    """Return a problem for each layer that sets the place from which it is itself read."""
     return [
-        f"{key}: {value.origin} cannot set it, because it says where the layer {layer.name!r} is read; set it in "
-        "another layer"
+        f"{key}: {value.origin} cannot set this, because it decides from where the layer {layer.name!r} is read; "
+        "set it in another layer"
         for layer in layers
         for key in needs_of(layer)
         for value in resolution.values.get(key, ())

@@ -30,8 +30,15 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: The default of ``name``: every service. None is an error, because a script may have failed to find a name.
-_EVERY: Any = object()
+
+class _Every:
+    """The default of ``name``: every service. None is an error, because a script may have failed to find a name."""
+
+    def __repr__(self) -> str:
+        return "<every service>"
+
+
+_EVERY: Any = _Every()
 
 
 class _Part(Generic[_T]):
@@ -123,7 +130,7 @@ class Comm:
         timeout: Timeout | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Send a request and return the response, or None if there is none.
+        """Send a request and return the response, or None if no response arrived.
 
         Args:
             method: ``"GET"`` or any other, in any case.
@@ -144,11 +151,11 @@ class Comm:
                 :class:`~zcli_core.http.contract.HttpRequest` and changes its headers.
             timeout: Seconds that the whole call may take: connecting, sending, redirects, retries, the last byte of the
                 body. ``http.timeout`` if not given, 10 unless configured. A pair (connect, read) limits each attempt
-                instead: ``connect`` seconds until the connection stands, ``read`` seconds from then to the last byte.
-                The whole call then has ``http.timeout``, or as long as all its attempts need if that is longer.
+                instead: ``connect`` seconds until the connection is established, ``read`` seconds from then to the last
+                byte. The whole call may then take ``http.timeout``, or the sum of its attempts if that is longer.
             retries: How often a request that failed, or got the status 429, 502, 503 or 504, is tried again;
                 ``http.retries`` if not given, 0 unless configured. Retry-After is respected if the timeout leaves room.
-            retry_all_methods: Try POST and PATCH again too, which may then be carried out twice;
+            retry_all_methods: Try POST and PATCH again too, which the server may then execute twice;
                 ``http.retry_all_methods`` if not given.
             follow_redirects: False returns a redirect as the response.
 
@@ -168,7 +175,7 @@ class Comm:
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Send a GET request and return the response, or None if there is none.
+        """Send a GET request and return the response, or None if no response arrived.
 
         Args:
             url: An ``http://`` or ``https://`` URL.
@@ -202,7 +209,7 @@ class Comm:
         params: Pairs | str | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Send a POST request and return the response, or None if there is none.
+        """Send a POST request and return the response, or None if no response arrived.
 
         Args:
             url: An ``http://`` or ``https://`` URL.
@@ -238,7 +245,7 @@ class Comm:
         params: Pairs | str | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Send a PUT request and return the response, or None if there is none.
+        """Send a PUT request and return the response, or None if no response arrived.
 
         The arguments and errors are those of :meth:`http_post`.
         """
@@ -254,7 +261,7 @@ class Comm:
         params: Pairs | str | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Send a PATCH request and return the response, or None if there is none.
+        """Send a PATCH request and return the response, or None if no response arrived.
 
         The arguments and errors are those of :meth:`http_post`.
         """
@@ -270,7 +277,7 @@ class Comm:
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Send a DELETE request and return the response, or None if there is none.
+        """Send a DELETE request and return the response, or None if no response arrived.
 
         The arguments and errors are those of :meth:`http_get`.
         """
@@ -286,7 +293,7 @@ class Comm:
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Send an OPTIONS request and return the response, or None if there is none.
+        """Send an OPTIONS request and return the response, or None if no response arrived.
 
         The arguments and errors are those of :meth:`http_get`.
         """
@@ -302,7 +309,7 @@ class Comm:
         data: Data | None = None,
         **options: Unpack[RequestOptions],
     ) -> HttpResponse | None:
-        """Send a HEAD request and return the response, which has no body, or None if there is none.
+        """Send a HEAD request and return the response, which has no body, or None if no response arrived.
 
         The arguments and errors are those of :meth:`http_get`.
         """

@@ -88,24 +88,29 @@ def configured_tokens(context: Context) -> dict[str, str]:
     ]
     tokens = {**settings.tokens, **tokens}
     if not tokens:
+        found = config.explain("websocket.auth")
+        set_by = "default" if found.layer == "defaults" else found.origin
         raise ConfigError(
-            f"websocket.require_auth ({config.explain('websocket.require_auth').origin}) asks for a token "
-            f"(websocket.auth, {config.explain('websocket.auth').origin}), but neither websocket.token nor "
-            "websocket.tokens is set, so no client could connect. Put WEBSOCKET_TOKEN=<a long random text> into "
-            f"{config.env_file_in_use} or the environment; the command 'zcli token' makes one"
+            f"websocket.require_auth ({config.explain('websocket.require_auth').origin}) requires a token, "
+            f"because websocket.auth ({set_by}) selects the strategy token. But "
+            "neither websocket.token nor websocket.tokens is set, so no client could connect. Put "
+            "WEBSOCKET_TOKEN=<a long random text> into "
+            f"{config.env_file_in_use} or the environment; the command 'zcli token' prints one"
         )
     problems += [f"{_where(config, name)}: {problem}" for name, token in tokens.items() if (problem := _problem(token))]
     holders: dict[str, str] = {}
     for name, token in tokens.items():
         if holders.setdefault(token, name) != name:
-            problems.append(f"{_where(config, name)}: the token of {holders[token]!r} is the same; make another")
+            problems.append(
+                f"{_where(config, name)}: {holders[token]!r} has the same token; give each client its own token"
+            )
     if problems:
         raise ConfigError(problems)
     short = [_where(config, name) for name, token in tokens.items() if len(token) < UNGUESSABLE_LENGTH]
     if short:
         warn_security(
             context.log,
-            "%s: fewer than %d characters, which can be guessed; the command 'zcli token' makes a good token",
+            "%s has fewer than %d characters, so that it can be guessed; the command 'zcli token' prints a good token",
             ", ".join(short),
             UNGUESSABLE_LENGTH,
         )

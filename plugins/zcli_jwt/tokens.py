@@ -1,7 +1,7 @@
 """Checking one token: signature, validity and claims.
 
-No message of PyJWT is passed on, because its errors may quote the token. Each kind of error has a message here. Names
-from a token's header are quoted, shortened and escaped.
+Messages of PyJWT are not passed on, because they may quote the token. This module has its own message for each kind of
+error. Names from a token's header are quoted, shortened and escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: The compact form (RFC 7515, 7.1) and nothing else. PyJWT ignores characters that are not in the alphabet.
 _COMPACT = re.compile(rb"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
-#: Characters of an identity, as OpenID Connect limits ``sub`` (Core, 2).
+#: Maximum length of an identity in characters: the limit of ``sub`` in OpenID Connect Core, section 2.
 MAX_IDENTITY = 255
 
 #: Seconds after which the exact age of an expired token does not matter: ten years.
@@ -42,16 +42,16 @@ _CAUSES: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-class InvalidToken(Exception):  # noqa: N818 - it becomes a verdict
-    """The token is not accepted; the message is the cause for the log."""
+class InvalidToken(Exception):  # noqa: N818 - a rejected token is not a program error
+    """The token is rejected. The message is the cause for the log."""
 
 
 class UnknownKey(InvalidToken):
-    """The token names a key that is not known, or not known yet."""
+    """The token names an unknown key. A newer key set may contain it."""
 
 
 class TokenHeader(NamedTuple):
-    """The used part of a token's header. ``jku``, ``x5u``, ``jwk`` and ``x5c`` are ignored: keys are configured."""
+    """The header fields that are used. ``jku``, ``x5u``, ``jwk`` and ``x5c`` are ignored: keys are configured."""
 
     algorithm: str
     kid: str | None
@@ -63,7 +63,7 @@ def is_jwt(token: bytes) -> bool:
 
 
 class Verifier:
-    """Verifies tokens by the settings, with any key."""
+    """Verifies tokens according to the settings. The caller provides the keys."""
 
     def __init__(self, settings: Jwt, algorithms: tuple[str, ...]) -> None:
         self._algorithms = algorithms
@@ -76,14 +76,14 @@ class Verifier:
         self._options: Any = {"require": sorted(required)}
 
     def read_header(self, token: bytes) -> TokenHeader:
-        """Return the header of a token that :func:`is_jwt`, before its signature is verified. Raises InvalidToken."""
+        """Return the header of a token in JWT format. The signature is not verified yet. Raises InvalidToken."""
         header = _read_object(token[: token.index(b".")], "header")
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm not in self._algorithms:
             accepted = " or ".join(self._algorithms)
             raise InvalidToken(f"the token's algorithm must be {accepted}, got {_shown(algorithm)}")
         if "crit" in header:  # RFC 7515, 4.1.11: tokens with unknown critical extensions must be rejected
-            raise InvalidToken("the token requires an extension (crit), and none is supported")
+            raise InvalidToken("the token requires an extension (crit), but no extension is supported")
         if kid is not None and not isinstance(kid, str):
             raise InvalidToken("the token's kid must be a string")
         return TokenHeader(algorithm, kid)
@@ -92,8 +92,8 @@ class Verifier:
         """Return the one key that the header names.
 
         Raises:
-            UnknownKey: There is none, and a newer key set may contain it.
-            InvalidToken: The header does not name one key for its algorithm.
+            UnknownKey: No key matches. A newer key set may contain it.
+            InvalidToken: Several keys match, or the named key is for another algorithm.
         """
         named = keys.candidates(header.kid)
         fitting = [key for key in named if key.algorithm == header.algorithm]
@@ -136,7 +136,7 @@ class Verifier:
     def expires_at(self, claims: Mapping[str, Any]) -> float | None:
         """Return when verified claims expire, in seconds since the epoch; None if they do not.
 
-        The connection stays open for ``jwt.leeway`` seconds more, because the token would be accepted for as long.
+        The connection stays open for ``jwt.leeway`` seconds more, because the token itself is accepted for as long.
         """
         if not self._close_at_expiry or "exp" not in claims:
             return None
@@ -144,7 +144,7 @@ class Verifier:
         return float(min(int(claims["exp"]), _NEVER)) + self._leeway
 
     def _cause(self, error: Exception, token: bytes, key: Key) -> str:
-        """Return the cause for the log; it contains nothing of the error's message."""
+        """Return the cause for the log; it contains no part of the error's message."""
         if isinstance(error, exceptions.InvalidSignatureError):
             return "the token's signature is invalid" + (f" for the key {_shown(key.kid)}" if key.kid else "")
         if isinstance(error, exceptions.ExpiredSignatureError):  # its signature is valid
@@ -172,7 +172,7 @@ def _read_object(part: bytes, what: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            raise InvalidToken(f"the token's {what} contains a name twice")
+            raise InvalidToken(f"the token's {what} contains a duplicate name")
         return found
 
     try:

@@ -125,7 +125,7 @@ class _Walk:
         from yaml.nodes import MappingNode, ScalarNode
 
         if depth > MAX_DEPTH:
-            raise self._problem(node, f"settings are nested more than {MAX_DEPTH} deep")
+            raise self._problem(node, f"settings are nested more than {MAX_DEPTH} levels deep")
         self._refuse_duplicates(node)
         self.loader.flatten_mapping(node)
         for key_node, value_node in node.value:

@@ -23,7 +23,7 @@ class ZEnvLayer:
     needs = (_SETTING,)
 
     def read(self, context: LayerContext) -> Iterator[Entry]:
-        """Yield the variables of the file with their lines. Only a missing file that ``env_file`` names is an error."""
+        """Yield the variables of the file with their lines. A missing file is an error if ``env_file`` names it."""
         named = context.value(_SETTING)
         folders = filter(None, (context.working_directory, context.script_directory))
         for file in [str(named)] if named else [os.path.join(folder, FILE_NAME) for folder in folders]:

@@ -171,4 +171,4 @@ def test_serve_that_cannot_start_is_reported(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("zcli: websocket.require_auth (WEBSOCKET_REQUIRE_AUTH) asks for a token")
+    assert done.stderr.startswith("zcli: websocket.require_auth (WEBSOCKET_REQUIRE_AUTH) requires a token")

@@ -46,7 +46,7 @@ def test_error_invalid_port_names_file_and_shadowed(start: Start, zenv: Write, m
         start()
     assert str(caught.value) == (
         "websocket.port must be an integer between 0 and 65535, got 'abc' from .zEnv:3 (WEBSOCKET_PORT); "
-        "it shadows 9000 from machine (zConfig.machine.yaml:2)"
+        "without it, 9000 from machine (zConfig.machine.yaml:2) applies"
     )
 
 
@@ -76,7 +76,7 @@ def test_error_lists_all_mistakes_of_all_layers(
     assert lines[0] == "the configuration has 9 mistakes:"
     assert lines[4] == (
         "  4. websocket.port must be an integer between 0 and 65535, got 'abc' from .zEnv:1 (WEBSOCKET_PORT); "
-        "it shadows 8765 from defaults (zcli-core)"
+        "without it, 8765 from defaults (zcli-core) applies"
     )
     assert isinstance(caught.value, ZCLIError)
 
@@ -163,6 +163,6 @@ def test_env_file_in_use_is_named_by_its_path(isolated: Path) -> None:
             z.comm.websocket.start_background(port=0)
         return str(raised.value)
 
-    assert "into .zEnv (none was found) or the environment" in missing()
+    assert "into .zEnv (no such file was found) or the environment" in missing()
     (isolated / ".zEnv").write_text("OTHER=1\n")
     assert f"into {isolated / '.zEnv'} or the environment" in missing()

@@ -48,7 +48,7 @@ def test_foreign_value_is_an_error_only_when_used(
     for use in (lambda: z.config.get(key), lambda: getattr(z.config.get(section), name)):
         with pytest.raises(ConfigError, match=f" from {variable}"):
             use()
-    assert f"a script that uses {key} ends with this error" in _log_of(z)
+    assert f"this is an error in a script that uses {key}" in _log_of(z)
 
 
 def test_foreign_value_that_is_shadowed_is_not_an_error(
@@ -81,7 +81,9 @@ def test_foreign_port_stops_a_server_without_a_port(start: Start, monkeypatch: p
     z = start()
     with z.comm.websocket.start_background(port=0) as server:
         assert server.port
-    with pytest.raises(ConfigError, match=r"websocket.port must be .*Kubernetes sets it .* enableServiceLinks: false"):
+    with pytest.raises(
+        ConfigError, match=r"websocket.port must be .*Kubernetes sets this variable .* enableServiceLinks: false"
+    ):
         z.comm.websocket.start_background()
 
 

@@ -139,7 +139,7 @@ def test_machine_file_ordinary_aliases_work(start: Start, machine: Write) -> Non
 def test_machine_file_nested_too_deep_is_refused(start: Start, machine: Write) -> None:
     """Nested settings and nested brackets are refused."""
     file = machine("".join("  " * n + f"k{n}:\n" for n in range(25)) + "  " * 25 + "x: 1\n")
-    with pytest.raises(ConfigError, match="settings are nested more than 20 deep"):
+    with pytest.raises(ConfigError, match="settings are nested more than 20 levels deep"):
         start()
     file.write_text("a: " + "[" * 1_000)
     with pytest.raises(ConfigError, match=r"zConfig\.machine\.yaml: settings are nested too deep"):

@@ -336,7 +336,7 @@ def test_layer_needs_invalid_value_is_reported_once(start: Start, site: Site) ->
     with pytest.raises(ConfigError) as caught:
         start({"vault": {"url": "bad"}})
     assert caught.value.problems == (
-        "vault.url must be a URL, got 'bad' from zSpark; it shadows 'none' from defaults (needy)",
+        "vault.url must be a URL, got 'bad' from zSpark; without it, 'none' from defaults (needy) applies",
     )
 
 
@@ -401,12 +401,12 @@ def test_layer_export_reaches_the_environment(start: Start, site: Site) -> None:
     ("body", "problem"),
     [
         ("raise LayerProblem('vault:3: it is sealed')", "vault:3: it is sealed"),
-        ("yield 5", "the configuration layer 'vault' must give Entry objects with a name"),
-        ("return [('http.timeout', 5, 'x')]", "the configuration layer 'vault' must give Entry objects"),
-        ("return [Entry(5, 5, 'x')]", "the configuration layer 'vault' must give Entry objects with a name"),
+        ("yield 5", "the configuration layer 'vault' must yield Entry objects with a name"),
+        ("return [('http.timeout', 5, 'x')]", "the configuration layer 'vault' must yield Entry objects"),
+        ("return [Entry(5, 5, 'x')]", "the configuration layer 'vault' must yield Entry objects with a name"),
         (
             "return [Entry('A', 5, 'x', True)]",
-            "the configuration layer 'vault': the value of the variable A must be a text",
+            "the configuration layer 'vault': the value of the variable A must be a string",
         ),
         ("return 5", "the configuration layer 'vault' failed: TypeError in reading.py"),
         ("return context.nothing", "the configuration layer 'vault' failed: AttributeError in vault.py, line"),

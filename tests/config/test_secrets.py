@@ -206,7 +206,7 @@ def test_secret_of_plugin_is_never_shown(site: Site, capsys: pytest.CaptureFixtu
         assert z.config.keeper.password == "hunter2-hunter2"
     with pytest.raises(ConfigError) as caught:
         zCLI({"keeper": {"password": 5, "attempts": "hunter"}})
-    assert caught.value.problems[0] == "keeper.password must be a string, got a value from zSpark"
+    assert caught.value.problems[0] == "keeper.password must be a string, got an invalid value (not shown) from zSpark"
     shown = "".join(capsys.readouterr())
     assert "hunter2" not in shown
     assert "<secret>" in shown

@@ -298,7 +298,7 @@ def test_secrets_dir_cannot_set_its_own_folder(start: Start, folder: Path) -> No
     """It would be said too late, and what is explained would be wrong."""
     (folder / "zcli_secrets_dir_folder").write_text("/elsewhere")
     said = problems(start)
-    assert f"secrets_dir.folder: {folder / 'zcli_secrets_dir_folder'} (ZCLI_SECRETS_DIR_FOLDER) cannot set it" in said
+    assert f"secrets_dir.folder: {folder / 'zcli_secrets_dir_folder'} (ZCLI_SECRETS_DIR_FOLDER) cannot set this" in said
 
 
 @pytest.mark.parametrize("value", [5, ["/run/secrets"], True])
@@ -330,12 +330,12 @@ def test_secrets_dir_invalid_value_is_not_shown(start: Start, folder: Path) -> N
     """Nor where a wrong one of another layer shadows it."""
     (folder / "zcli_http_timeout").write_text(SECRET)
     said = problems(start)
-    assert f"got a value from {folder / 'zcli_http_timeout'} (ZCLI_HTTP_TIMEOUT)" in said
+    assert f"got an invalid value (not shown) from {folder / 'zcli_http_timeout'} (ZCLI_HTTP_TIMEOUT)" in said
     assert SECRET not in said
     (folder / "zcli_http_timeout").unlink()
     (folder / "http.user_agent").write_text(SECRET)
     said = problems(start, http={"user_agent": 5})
-    assert "it shadows '<secret>' from secrets" in said
+    assert "without it, '<secret>' from secrets" in said
     assert SECRET not in said
 
 

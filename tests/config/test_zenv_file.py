@@ -100,7 +100,9 @@ def test_env_file_in_any_layer_is_read(
 def test_env_file_in_the_file_itself_is_refused(start: Start, zenv: Write) -> None:
     """It says where the file is read, which has already been decided."""
     zenv("ZCLI_ENV_FILE=prod.env\n")
-    with pytest.raises(ConfigError, match=r"^env_file: .zEnv:1 \(ZCLI_ENV_FILE\) cannot set it, because it says where"):
+    with pytest.raises(
+        ConfigError, match=r"^env_file: .zEnv:1 \(ZCLI_ENV_FILE\) cannot set this, because it decides from where"
+    ):
         start()
 
 
@@ -110,7 +112,9 @@ def test_env_file_and_secrets_dir_in_a_circle_fail(start: Start, isolated: Path,
     (isolated / "other.env").write_text("ZCLI_HTTP_RETRIES=1\n")
     (isolated / "secrets").mkdir()
     (isolated / "secrets" / "ZCLI_ENV_FILE").write_text("other.env")
-    with pytest.raises(ConfigError, match=r"^the configuration layers '.zEnv' and 'secrets' each set where the other"):
+    with pytest.raises(
+        ConfigError, match=r"^the configuration layers '.zEnv' and 'secrets' each set the place from which the other"
+    ):
         start()
 
 

@@ -212,7 +212,7 @@ def test_missing_broken_module_is_installed(site: Site) -> None:
     site.module("needy_engine", "import cracked")
     with (
         zCLI({**QUIET, "websocket": {"transport": "needy"}}) as z,
-        pytest.raises(ConfigError, match=r"cannot be made: OSError: cannot open shared object$"),
+        pytest.raises(ConfigError, match=r"cannot be created: OSError: cannot open shared object$"),
     ):
         z.plugins.make(WEBSOCKET_TRANSPORT, Context(z.config, z.log))
 
@@ -280,7 +280,7 @@ def test_factory_that_fails_is_an_error_with_cause(site: Site) -> None:
         _choose(z)
     assert str(caught.value) == (
         "the HTTP transport 'frail' of the plugin frail (dist-frail 1.0), which http.transport (zSpark) selects, "
-        "cannot be made: OSError: no such library"
+        "cannot be created: OSError: no such library"
     )
     assert isinstance(caught.value.__cause__, OSError)
 
@@ -317,7 +317,7 @@ def test_factory_undeclared_module_is_an_error(site: Site, statement: str, cause
         z.comm.http_get("http://127.0.0.1:1/")
     assert str(caught.value) == (
         "the HTTP transport 'frail' of the plugin frail (dist-frail 1.0), which http.transport (zSpark) selects, "
-        f"cannot be made: {cause}"
+        f"cannot be created: {cause}"
     )
 
 

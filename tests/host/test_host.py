@@ -338,7 +338,7 @@ def test_disable_of_another_type_is_an_error(value: object) -> None:
 
 def test_start_without_layers_fails() -> None:
     """The start fails, because the defaults alone may admit more than what was configured."""
-    with pytest.raises(ConfigError, match="no plugin in use gives configuration layers") as caught:
+    with pytest.raises(ConfigError, match="no plugin in use provides configuration layers") as caught:
         zCLI({"title": "lost", "plugins": {"disable": ["zcli_layers"]}})
     assert "is disabled by plugins.disable" in str(caught.value)
 

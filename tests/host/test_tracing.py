@@ -164,10 +164,7 @@ def test_trace_set_in_a_file_is_a_warning() -> None:
     """Plugins are loaded before it is read."""
     Path(".zEnv").write_text("# trace\nZCLI_TRACE_HOOKS=1\n")
     with zCLI(QUIET) as z:
-        assert (
-            ".zEnv:2 (ZCLI_TRACE_HOOKS) has no effect there: ZCLI_TRACE_HOOKS is read from the environment only"
-            in _log(z)
-        )
+        assert ".zEnv:2 (ZCLI_TRACE_HOOKS) is ignored: ZCLI_TRACE_HOOKS is read from the environment only" in _log(z)
 
 
 def test_start_imports_no_trace_and_no_selection(isolated: Path) -> None:

@@ -105,7 +105,7 @@ def test_free_port_is_available() -> None:
     """The detail says so."""
     port = find_free_port()
     assert check_port(port) is True
-    assert port_state(port).detail == f"port {port} of 127.0.0.1: no program has it"
+    assert port_state(port).detail == f"port {port} of 127.0.0.1: no program uses it"
 
 
 def test_listening_port_is_in_use(sockets: contextlib.ExitStack) -> None:

@@ -47,7 +47,8 @@ def test_config_without_a_key_is_refused() -> None:
         make_strategy(make_context(websocket={"auth": ["jwt"]}))
     assert str(error.value) == (
         "websocket.auth (zSpark) uses JSON Web Tokens, but no key is set, so no client could connect; "
-        "set one of jwt.secret, jwt.public_key_file, jwt.jwks_file, jwt.jwks_url, for example in .zEnv (none was found)"
+        "set one of jwt.secret, jwt.public_key_file, jwt.jwks_file, jwt.jwks_url, for example in .zEnv "
+        "(no such file was found)"
     )
 
 

@@ -168,7 +168,7 @@ def test_failure_reasons_are_sentences(name: str) -> None:
         assert client.ending() == ([], 1011, "no decision within the open timeout")
     limits = Limits(ping_interval=0.05, ping_timeout=0.05, close_timeout=0.1)
     with serve(name, limits) as server, server.connect() as client:
-        assert client.ending().reason == "keepalive: nothing heard for 0.1 s"
+        assert client.ending().reason == "keepalive: no data received for 0.1 s"
     with serve(name) as server:
         server.connect().sock.close()
         assert server.has_closed().reason
@@ -291,7 +291,7 @@ def test_keepalive_stopped_reader_is_closed(clocked: tuple[ServerUnderTest, Clie
     with pytest.raises(ConnectionClosed):
         send_and_tick(server, 40)
     closed = server.has_closed()
-    assert (closed.code, closed.reason) == (1011, "keepalive: nothing heard for 1 s")
+    assert (closed.code, closed.reason) == (1011, "keepalive: no data received for 1 s")
 
 
 def test_keepalive_accepted_ping_is_not_alive(clocked: tuple[ServerUnderTest, Client]) -> None:

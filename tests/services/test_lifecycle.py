@@ -204,7 +204,7 @@ def test_start_other_data_folder_is_another_server(make: Make, place: Path) -> N
     assert z.comm.get_service_connection_info("redis")["port"] == port  # type: ignore[index]
     stranger = make(redis={"port": port})
     assert not stranger.comm.stop_service("redis"), "it was started with a data folder that this one is not told"
-    assert "nothing that zCLI can control" in str(stranger.comm.services.last_failure)
+    assert "no launcher of zCLI started it" in str(stranger.comm.services.last_failure)
     assert stranger.comm.stop_service("redis", port=port, data_dir=data)
 
 

@@ -95,7 +95,7 @@ class Cell(NamedTuple):
     bystander: int | None = None
 
 
-_NOT_OURS = "nothing that zCLI can control started it"
+_NOT_OURS = "no launcher of zCLI started it"
 _FOREIGN = {"restart": _NOT_OURS, "stop": _NOT_OURS}
 
 

@@ -196,7 +196,7 @@ def test_stop_foreign_server_has_the_command(make: Make, redis_server: Path, pla
         assert z.comm.start_service("redis"), "it runs, so there is nothing to start"
         assert not z.comm.stop_service("redis")
         failure = failed(z)
-        assert "nothing that zCLI can control started it (redis-server (pid" in failure.message
+        assert "no launcher of zCLI started it (redis-server (pid" in failure.message
         assert failure.command is not None
         assert failure.command.startswith("kill ")
         assert not z.comm.restart_service("redis")
@@ -210,7 +210,7 @@ def test_stop_does_not_stop_ours_at_another_port(make: Make, redis_server: Path,
     with redis(redis_server, place) as port:
         theirs = make(redis={"port": port})
         assert not theirs.comm.stop_service("redis")
-        assert "nothing that zCLI can control started it" in failed(theirs).message
+        assert "no launcher of zCLI started it" in failed(theirs).message
         assert theirs.comm.service_status("redis")["ready"]
     assert ours.comm.service_status("redis")["ready"]
     assert ours.comm.stop_service("redis")

@@ -197,7 +197,7 @@ def test_manager_stops_only_the_units_process(
         calls = [call for call in fakes.calls if " stop " in call]
         assert len(calls) == (main_pid == "it")
         if main_pid != "it":
-            assert "nothing that zCLI can control" in failed(z).message
+            assert "no launcher of zCLI started it" in failed(z).message
             assert failed(z).command == f"kill {holder.pid}"
 
 

@@ -104,9 +104,9 @@ def test_start_strangers_server_is_refused(make: Make, place: Path, bound: str) 
         status = z.comm.service_status("redis")
         assert (status["running"], status["owner"], status["owner_trusted"]) == (True, name, False)
         log = place / "logs" / "services.log"
-        assert "who can read what is sent to it" not in log.read_text()
+        assert "who can read all data sent to it" not in log.read_text()
         assert z.comm.get_service_connection_info("redis") is not None
-        assert f"belongs to the user {name}, who can read what is sent to it" in log.read_text()
+        assert f"belongs to the user {name}, who can read all data sent to it" in log.read_text()
         state, text = doctor._service(z.comm.services, "redis")
         assert (state, f"another user, {name}" in text) == ("warning", True)
 

@@ -164,7 +164,7 @@ def test_close_timeout_counts_dropped_messages(serve: Serve, how: str) -> None:
         leave(client, how)
         if how == "close":
             assert client.ending()[1:] == (1011, "messages before the close were not handled in time")
-        assert "39 messages of 127.0.0.1:" in served.logged("had arrived before the end were not handled")
+        assert "39 messages of 127.0.0.1:" in served.logged("arrived before the connection ended were not handled")
     assert begun == ["0"]
     assert served.handle.stop()
     assert codes == [1000 if how == "close" else 1006]

@@ -244,7 +244,7 @@ def test_stop_on_sigterm_is_restored(make_z: Any) -> None:
     server = make_z().comm.websocket
     with server.start_background(port=0, stop_on_sigterm=True) as handle:
         assert signal.getsignal(signal.SIGTERM) != before
-        with pytest.raises(RuntimeError, match="runs already"):
+        with pytest.raises(RuntimeError, match="is already running"):
             server.start_background(port=0, stop_on_sigterm=True)
         handle.stop()
     assert signal.getsignal(signal.SIGTERM) == before

@@ -149,7 +149,7 @@ def _check_log(log: str) -> None:
     allowed = (
         "refused 127.0.0.1",
         "the handler failed on default at",
-        "that had arrived before the end were not handled",
+        "that arrived before the connection ended were not handled",
         "read too slowly and was disconnected",
         "clients are",
     )

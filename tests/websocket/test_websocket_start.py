@@ -374,7 +374,7 @@ def test_require_auth_without_token_is_an_error(make_z: MakeZ) -> None:
         ({"token": "tökén"}, "websocket.token (zSpark): a token must consist of printable ASCII"),
         ({"token": "x" * 5000}, "websocket.token (zSpark): the token has 5000 characters"),
         ({"tokens": {"alice": ""}}, "websocket.tokens.alice (zSpark): the token is empty"),
-        ({"tokens": {"a": "same", "b": "same"}}, "websocket.tokens.b (zSpark): the token of 'a' is the same"),
+        ({"tokens": {"a": "same", "b": "same"}}, "websocket.tokens.b (zSpark): 'a' has the same token"),
         ({"token": "x", "tokens": {"default": "y"}}, "uses the name 'default'"),
     ],
 )
@@ -497,9 +497,9 @@ def test_stop_closes_clients_and_frees_port(make_z: MakeZ) -> None:
 def test_start_twice_raises(serve: Serve) -> None:
     """One server at a time."""
     served = serve()
-    with pytest.raises(RuntimeError, match=rf"runs already at {served.url}"):
+    with pytest.raises(RuntimeError, match=rf"is already running at {served.url}"):
         served.websocket.start(port=0)
-    with pytest.raises(RuntimeError, match="runs already"):
+    with pytest.raises(RuntimeError, match="is already running"):
         served.websocket.start_background(port=0)
     with served.client() as client:
         assert talks(client)
@@ -654,7 +654,7 @@ def test_origin_is_escaped_in_the_log(isolated: Path, capsys: pytest.CaptureFixt
 
 def test_public_server_without_auth_is_warned(make_z: MakeZ, isolated: Path) -> None:
     make_z().comm.websocket.start_background("0.0.0.0", 0).stop()
-    assert "every machine that reaches 0.0.0.0 may connect" in (isolated / "logs" / "server-0.log").read_text()
+    assert "every machine that can reach 0.0.0.0 may connect" in (isolated / "logs" / "server-0.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def _message(make_z: MakeZ, settings: dict[str, Any]) -> str:
 def test_ssl_cert_unset_is_an_error(make_z: MakeZ) -> None:
     """With the variable that sets one."""
     message = _message(make_z, {"ssl_enabled": True})
-    assert "websocket.ssl_enabled (zSpark) asks for wss://, but websocket.ssl_cert is not set" in message
+    assert "websocket.ssl_enabled (zSpark) turns on wss://, but websocket.ssl_cert is not set" in message
     assert "WEBSOCKET_SSL_CERT" in message
 
 

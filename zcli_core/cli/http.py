@@ -37,7 +37,9 @@ def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
         name, mark, rest = value.partition(separator)
         if not mark or not name.strip():  # the value may be a credential, so the message does not repeat it
             which = f"number {place} of {len(values)}" if len(values) > 1 else "the value"
-            raise click.BadParameter(f"{which} must be NAME{separator}VALUE, got {len(value)} characters without it")
+            raise click.BadParameter(
+                f"{which} must be NAME{separator}VALUE, got {len(value)} characters without '{separator}'"
+            )
         found.append((name.strip(), rest.strip() if separator == ":" else rest))
     return found
 
@@ -50,7 +52,7 @@ def _json(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     try:
         return json.loads(value)
     except ValueError as error:
-        raise click.BadParameter(f"not JSON: {error}; use --raw for other text") from error
+        raise click.BadParameter(f"invalid JSON: {error}; use --raw for other text") from error
 
 
 def _credentials(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, str] | None:

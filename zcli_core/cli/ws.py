@@ -41,7 +41,7 @@ def command() -> None:
 @command.command("serve")
 @click.option("--host", help="The address to listen on; websocket.host if not given.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; websocket.port if not given; 0 picks one.")
-@click.option("--broadcast", is_flag=True, help="Send each message to all other clients instead of back.")
+@click.option("--broadcast", is_flag=True, help="Send each message to all other clients, not back to its sender.")
 def serve(host: str | None, port: int | None, broadcast: bool) -> None:
     """Run a WebSocket server until Ctrl+C. It sends each message back.
 

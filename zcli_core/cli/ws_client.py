@@ -60,7 +60,7 @@ def read_url(text: str) -> tuple[Url, UserInfo | None]:
     """
     scheme, _, rest = text.strip().partition("://")
     if scheme.lower() not in ("ws", "wss"):
-        raise ValueError(f"expected ws://host:port/path or wss://host:port/path, got {_scheme_only(text)}")
+        raise ValueError(f"expected ws://host:port/path or wss://host:port/path, got a URL with {_scheme_only(text)}")
     try:
         return parse_url(f"http{scheme[2:]}://{rest}")
     except TransportFailure as failure:
@@ -69,7 +69,7 @@ def read_url(text: str) -> tuple[Url, UserInfo | None]:
 
 def _scheme_only(text: str) -> str:
     scheme, mark, _ = text.strip().partition("://")
-    return repr(scheme[:40]) if mark and "@" not in scheme else "no scheme"  # the rest may hold a password
+    return f"the scheme {scheme[:40]!r}" if mark and "@" not in scheme else "no scheme"  # the rest may hold a password
 
 
 class Client:

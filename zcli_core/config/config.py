@@ -101,8 +101,8 @@ class Config:
 
     @property
     def env_file_in_use(self) -> str:
-        """Path of the ``.zEnv`` that was read, or a note that none was found, for errors about missing values."""
-        return self._resolution.env_file or ".zEnv (none was found)"
+        """Path of the ``.zEnv`` that was read, or a note that no file was found, for errors about missing values."""
+        return self._resolution.env_file or ".zEnv (no such file was found)"
 
     def secret_texts(self) -> frozenset[str]:
         """Return every text in the secret values in force, for :class:`zcli_core.redaction.SecretFilter`."""

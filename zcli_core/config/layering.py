@@ -69,7 +69,7 @@ class _Resolver:
         for key in self._unusable:
             value = result.top(key, None)
             if isinstance(value, UnusableValue) and key not in result.misspelt:
-                result.warnings.append(f"{value.problem}; a script that uses {key} ends with this error")
+                result.warnings.append(f"{value.problem}; this is an error in a script that uses {key}")
         return result
 
     def _report_misspelt(self, needed: set[str]) -> None:
@@ -196,7 +196,7 @@ class _Resolver:
 
     def _complaint(self, setting: Setting, leaf: Leaf, error: Exception) -> str:
         hidden = setting.secret or leaf.secret
-        shown = "a value" if hidden else _short(leaf.value if leaf.text is None else leaf.text)
+        shown = "an invalid value (not shown)" if hidden else _short(leaf.value if leaf.text is None else leaf.text)
         if isinstance(error, UntrustedError):
             return UntrustedProblem(
                 f"{setting.key}: {'the path' if hidden else shown} from {leaf.origin} is not read, because {error}"
@@ -207,10 +207,13 @@ class _Resolver:
         if below:
             value, layer, origin = below[-1]
             secret = self._result.is_secret(setting, layer)
-            message += f"; it shadows {_short(redact_value(value, secret))} from {layer}"
-            message += f" ({origin})" if origin != layer else ""
+            message += f"; without it, {_short(redact_value(value, secret))} from {layer}"
+            message += f" ({origin}) applies" if origin != layer else " applies"
         if is_service_link(leaf.value):
-            message += "; Kubernetes sets it for a Service of that name, unless the pod has enableServiceLinks: false"
+            message += (
+                "; Kubernetes sets this variable for a Service of that name, "
+                "unless the pod has enableServiceLinks: false"
+            )
         return message
 
 

@@ -83,7 +83,7 @@ class LeafReader:
         if value == "" and name in names.by_variable and names.by_variable[name].restricts:
             where = f"the variable {name}" if entry.origin == name else f"{name} in {entry.origin}"
             self._result.warn(SecurityWarning(f"{where} is empty, so it does not set {names.by_variable[name].key}"))
-        # An empty variable of ours is "not set", so what a lower layer says stays in force.
+        # An empty variable of zCLI means "not set", so the value of a lower layer stays in force.
         if value is None or (value == "" and ours and name in self._result.variables):
             return
         self._result.variables[name] = value
@@ -99,7 +99,7 @@ class LeafReader:
             self._result.exported.discard(name)
         if name in OTHER_VARIABLES:
             if entry.origin != name:
-                what = f"{origin} has no effect there: {name} is read from the environment only; it is ignored"
+                what = f"{origin} is ignored: {name} is read from the environment only"
                 self._result.warn(what)
         elif not ours and name != OVERLAYS_VARIABLE:
             self._unknown.variable(name, value, layer, origin)
@@ -152,7 +152,7 @@ class LeafReader:
             return
         if len(path) > _DEEPEST:
             self._result.problems.append(
-                f"{'.'.join(path[:3])}...: {leaf.origin} nests mappings more than {_DEEPEST} deep"
+                f"{'.'.join(path[:3])}...: {leaf.origin} nests mappings more than {_DEEPEST} levels deep"
             )
             return
         for key, item in value.items():

@@ -1,7 +1,8 @@
-"""Reading the layers. A layer that fails gives a problem and no entries; the others are still read.
+"""Reading the configuration layers. If a layer fails, its problem is reported and the other layers are still read.
 
-A layer may need the value of a setting to know where to read. It is read after the layers that need nothing, and again
-if another layer that needs a setting then changes that value.
+A layer may need the value of a setting to know what to read: the layer of secret files needs ``secrets_dir.folder``.
+Such a layer is read after all layers that need no setting. If another such layer then changes the value that it needs,
+it is read again.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ Needed = dict[str, Value | None]
 
 
 class Reading(NamedTuple):
-    """What one layer gave.
+    """The result of reading one layer.
 
     Attributes:
         layer: The layer.
         entries: Its entries.
-        problem: Why it cannot be used, as a sentence, or None.
-        directories: Folders for relative paths that it has added to ``context.base_directories``.
-        env_file: The ``.zEnv`` that it read, or None.
-        read_zspark: Whether it looked at ``context.zspark``.
-        settings_seen: How many settings were declared when it looked at ``context.settings``; None if it did not.
-        warnings: What it has warned of.
+        problem: Why the layer cannot be used, as a sentence; None if it can.
+        directories: The folders that it added to ``context.base_directories``, where relative paths are looked up.
+        env_file: The path of the ``.zEnv`` that it read, or None.
+        read_zspark: Whether it accessed ``context.zspark``.
+        settings_seen: The number of declared settings when it accessed ``context.settings``; None if it did not.
+        warnings: The warnings of the layer.
     """
 
     layer: ConfigLayer
@@ -47,7 +48,7 @@ class Reading(NamedTuple):
 
 
 class LayerReader:
-    """Reads layers for one start. A layer is read again only if something that it looked at has changed."""
+    """Reads layers for one start. A layer is read again only if something that it accessed has changed."""
 
     def __init__(self, context: LayerContext) -> None:
         self._context = context
@@ -56,9 +57,9 @@ class LayerReader:
         self._needed: dict[int, Needed] = {}
 
     def read(self, layers: Iterable[ConfigLayer]) -> list[Reading]:
-        """Read all layers, those that need settings after the others.
+        """Read all layers; those that need settings are read last.
 
-        A layer that needs settings gets their values from all other layers, whatever the order of the layers.
+        A layer gets the settings that it needs from all other layers, even from those with a higher order.
         """
         layers = list(layers)
         needing = sorted(filter(needs_of, layers), key=lambda layer: layer.order, reverse=True)
@@ -70,7 +71,7 @@ class LayerReader:
 
     def _read_needing(self, layers: list[ConfigLayer], independent: list[Reading]) -> list[Reading]:
         relevant = _RelevantEntries({key for layer in layers for key in needs_of(layer)}, self._context)
-        # What layers say about the settings that are needed is nearly always nothing.
+        # Only entries that set a needed setting matter here; most layers have none.
         said = [relevant.part_of(reading) for reading in independent]
         parts: dict[int, Reading] = {}
         for _ in range(len(layers) + 1):
@@ -86,15 +87,18 @@ class LayerReader:
                 return [self._readings[id(layer)] for layer in layers]
         names = " and ".join(repr(layer.name) for layer in layers)
         first, *others = [self._readings[id(layer)] for layer in layers]
-        return [first._replace(problem=f"the configuration layers {names} each set where the other is read"), *others]
+        return [
+            first._replace(problem=f"the configuration layers {names} each set the place from which the other is read"),
+            *others,
+        ]
 
     def context_for(self, layer: ConfigLayer) -> LayerContext:
-        """Return the context as it was when a layer was read last."""
+        """Return the context with the settings that the layer got when it was last read."""
         self._context.needed = self._needed[id(layer)]
         return self._context
 
     def _read(self, layer: ConfigLayer, needed: Needed) -> Reading:
-        """Return the last reading of a layer if it is still right, else read the layer."""
+        """Return the last reading of a layer if it is still valid; otherwise read the layer."""
         last = self._readings.get(id(layer))
         if (
             last is None
@@ -134,7 +138,7 @@ def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
         problem = str(error)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - a plugin may exit or panic
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise SystemExit, or a panic of an extension module
         problem = f"the configuration layer {layer.name!r} failed: {describe_place(error)}"
     return Reading(
         layer,
@@ -150,10 +154,10 @@ def read_layer(layer: ConfigLayer, context: LayerContext) -> Reading:
 
 def _check_entry(entry: Any, layer: ConfigLayer) -> None:
     if not (isinstance(entry, Entry) and isinstance(entry.name, str)):
-        raise LayerProblem(f"the configuration layer {layer.name!r} must give Entry objects with a name")
+        raise LayerProblem(f"the configuration layer {layer.name!r} must yield Entry objects with a name")
     if entry.is_variable and not (entry.value is None or isinstance(entry.value, str)):
         raise LayerProblem(
-            f"the configuration layer {layer.name!r}: the value of the variable {entry.name} must be a text"
+            f"the configuration layer {layer.name!r}: the value of the variable {entry.name} must be a string"
         )
 
 
@@ -186,7 +190,7 @@ class _RelevantEntries:
         return reading._replace(entries=entries)
 
     def values(self, keys: Iterable[str], parts: list[Reading]) -> Needed:
-        """Return the values in force of these settings. Mistakes are reported later, when all layers are merged."""
+        """Return the values in force of these settings. Mistakes are reported later, by the merge of all layers."""
         found = resolve(parts, self._settings, self._context).values
         return {key: self._value(key, found.get(key)) for key in keys}
 

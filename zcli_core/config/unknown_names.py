@@ -16,9 +16,9 @@ from zcli_core.config.settings import Setting
 from zcli_core.security_warnings import SecurityWarning
 from zcli_core.suggestions import edits, nearest
 
-#: How alike an unknown variable and a suggestion are at least (0 to 1): short words in capitals are soon alike.
+#: Minimum similarity (0 to 1) of an unknown variable and a suggestion. It is high because variables share many letters.
 _LIKENESS = 0.85
-#: Most edits between a misspelt name and the name that was meant.
+#: Maximum number of edits between a misspelt name and the name that was meant.
 _MAX_EDITS = 2
 _DEPLOYMENTS = ("Development", "Testing", "Production")
 
@@ -36,7 +36,9 @@ class UnknownNames:
         branches, settings = self._names.branches, self._names.settings
         if key and key in branches:
             names = ", ".join(sorted(branches[key]))
-            problem = f"{key} must be a mapping of settings ({names}), got another value from {leaf.origin}"
+            problem = (
+                f"{key} must be a mapping of settings ({names}), got a value that is not a mapping from {leaf.origin}"
+            )
             self._result.problems.append(problem)
             return
         unknown = leaf.path
@@ -96,20 +98,20 @@ class UnknownNames:
     def _warn(
         self, what: str, match: str | None, layer: str, origin: str, misspelt: str | None, *, security: bool
     ) -> None:
-        """Warn of a name that is ignored.
+        """Warn about a name that is ignored.
 
         Args:
-            what: Beginning of the sentence.
+            what: Beginning of the warning.
             match: Name to suggest, or None.
             layer: Name of the layer.
-            origin: Where the name stands.
-            misspelt: Key of the setting that restricts and was probably meant, or None.
+            origin: Where the name was set.
+            misspelt: Key of the restricting setting that was probably meant, or None.
             security: Whether the name may have been meant to protect something.
         """
         hint = f"; did you mean {match!r}?" if match else ""
         if misspelt:
             self._result.misspelt.setdefault(misspelt, []).append(Misspelt(f"{what}{hint}", layer, origin))
-            warning = f"{what}; a script that uses {misspelt} ends with this error{hint}"
+            warning = f"{what}; this is an error in a script that uses {misspelt}{hint}"
         else:
             warning = f"{what}; it is ignored{hint}"
         self._result.warn(SecurityWarning(warning) if security or misspelt else warning)

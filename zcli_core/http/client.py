@@ -51,7 +51,8 @@ class HttpClient:
     argument raises TypeError or ValueError before anything is sent.
 
     Certificates are verified. Redirects are followed; headers that may carry credentials are not sent to another site,
-    and only the hosts of ``http.client_cert_hosts`` see the client certificate. Cookies are kept within one call only.
+    and the client certificate is
+    shown only to the hosts of ``http.client_cert_hosts``. Cookies are kept within one call only.
     Credentials come from ``auth`` or from the URL; ``~/.netrc`` is not read.
     """
 
@@ -69,7 +70,7 @@ class HttpClient:
             settings: The settings of the section ``http``.
             transport_factory: Makes the transport; called once, for the first request.
             log: The application's logger.
-            on_request: Called with the request before the first request of a call. Not called if the URL is invalid.
+            on_request: Called once for each call, before its request is sent. Not called if the URL is invalid.
             on_response: Called after the end of a call with the request and the response or failure. Not called if the
                 URL is invalid.
         """
@@ -110,7 +111,7 @@ class HttpClient:
         follow_redirects: bool = True,
         **unknown: NoReturn,
     ) -> HttpResponse | None:
-        """Send a request and return the response, or None if there is none.
+        """Send a request and return the response, or None if no response arrived.
 
         :meth:`zcli_core.comm.Comm.http_request` describes the arguments and the errors.
         """

@@ -1,4 +1,4 @@
-"""The headers of a request: the caller's laid over the defaults, and made to agree with the body."""
+"""The headers of a request: merge the caller's headers with the defaults, and make them agree with the body."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ONCE = ("Host", "Content-Length", "Content-Type")
 
 
 def merge_headers(defaults: list[tuple[str, str]], given: HeadersLike | None) -> Headers:
-    """Return the defaults with the caller's headers in place of those of the same name.
+    """Return the default headers, replaced by the caller's headers of the same name.
 
     Raises:
         ValueError: A name or value cannot be sent.

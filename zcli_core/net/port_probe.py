@@ -112,10 +112,10 @@ def examine(host: str, port: int, remote_timeout: float) -> Verdict:
     return min(verdicts, key=lambda each: (each.status != "unknown", each == _FREE))
 
 
-_FREE = Verdict("available", "no program has it")
+_FREE = Verdict("available", "no program uses it")
 _LINGERING = Verdict(
     "available",
-    "no program has it, but connections of the last program are still closing, so binding it may fail for a minute",
+    "no program uses it, but connections of the last program are still closing, so binding it may fail for a minute",
 )
 
 
@@ -167,7 +167,7 @@ def _judge_forbidden(endpoint: Address) -> Verdict:
     listed = entries is not None and any(entry.held for entry in entries)
     if listed or (entries is None and connect([endpoint], _LOCAL_TIMEOUT)[0]):
         return Verdict("in use", _in_use(endpoint).detail, privileged=True)
-    return Verdict("available", "no program has it, but this user may not bind it", privileged=True)
+    return Verdict("available", "no program uses it, but this user may not bind it", privileged=True)
 
 
 def _in_use(endpoint: Address) -> Verdict:

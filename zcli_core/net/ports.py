@@ -36,8 +36,8 @@ class PortState:
 
     Attributes:
         port, host: The arguments.
-        status: ``"available"`` (no program has it), ``"in use"``, or ``"unknown"`` (the host cannot be resolved or does
-            not respond).
+        status: ``"available"`` (no program uses it), ``"in use"``, or ``"unknown"`` (the host cannot be resolved or
+            does not respond).
         detail: The status in one clause, with the address or the cause.
         privileged: Whether this user may not bind the port, whether or not it is in use.
     """
@@ -55,7 +55,7 @@ class PortState:
 
 
 def check_port(port: int, host: str = "127.0.0.1", *, log: logging.Logger | None = None) -> bool:
-    """Return whether a port is available, that is, whether no program has it.
+    """Return whether a port is available, that is, whether no program uses it.
 
     :func:`port_state` also gives the reason. If the state cannot be found out, because the host cannot be resolved or
     does not respond, the result is False and a warning with the cause is logged.
@@ -175,7 +175,7 @@ def wait_for_port(
 
 
 def find_free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that no program has now, chosen by the system.
+    """Return a port that no program uses now, chosen by the system.
 
     The port is not reserved, so bind it soon. A server that can bind port 0 and read the number afterwards should do
     that instead.
@@ -192,8 +192,8 @@ def find_free_port(host: str = "127.0.0.1") -> int:
     except OSError as error:
         if raised_by_signal(error):
             raise
-        raise ValueError(f"find_free_port: host {host!r} cannot be resolved: {error.strerror}") from error
+        raise ValueError(f"cannot find a free port on host {host!r}: {error.strerror}") from error
     port = port_probe.free_port(endpoints)
     if port is None:
-        raise ValueError(f"find_free_port: {host!r} is not an address of this machine")
+        raise ValueError(f"cannot find a free port: {host!r} is not an address of this machine")
     return port

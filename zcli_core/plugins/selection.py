@@ -54,7 +54,7 @@ def choose(host: PluginHost, kind: Kind, name: str, config: Config) -> Registere
 
 
 def _is_of_another_kind(host: PluginHost, kind: Kind, name: str, plugin: str) -> bool:
-    """Return whether a plugin provides a name only as another kind: a service and a backplane may have one name."""
+    """Return whether a plugin provides a name only as another kind: a service and a transport may share a name."""
     record = host.records.get(plugin)
     kinds = () if record is None else [each for each, found in record.providers.items() if name in names_of(found)]
     return bool(kinds) and kind not in kinds
@@ -94,7 +94,7 @@ def make(host: PluginHost, kind: Kind, name: str, context: Context) -> tuple[Plu
         if raised_by_signal(error):
             raise
         raise ConfigError(
-            f"{_subject(kind, chosen, context.config)} cannot be made: {_cause(chosen.record, error)}"
+            f"{_subject(kind, chosen, context.config)} cannot be created: {_cause(chosen.record, error)}"
         ) from error
 
 

@@ -39,15 +39,15 @@ def _require_trusted_owner(context: LaunchContext) -> None:
         return
     setting = f"services.{name}.{'host' if target.is_socket_path else 'port'}"
     raise LaunchError(
-        f"the server at {target.address} belongs to {user_label(uid)}, who could read what is sent to it; have it "
-        f"stopped, or set {setting} to another"
+        f"the server at {target.address} belongs to {user_label(uid)}, who could read all data sent to it; "
+        f"ask an administrator to stop it, or set {setting} to another value"
     )
 
 
 def is_trusted_owner(context: LaunchContext, uid: int) -> bool:
-    """Return whether the user who runs the service is trusted: our user, root, or a system account.
+    """Return whether the user who runs the service is trusted: the user of this process, root, or a system account.
 
-    The account of a server that a launcher is proven to run is trusted, too.
+    If a launcher provably runs the server, the server's account is trusted, too.
     """
     return owners.is_trusted(uid) or is_run_by(context, uid)
 
@@ -64,7 +64,7 @@ def _start(context: LaunchContext) -> bool:
         outcome = context.wait_until_ready()
         if outcome.state != "ready":
             raise LaunchError(
-                f"it was already starting and is not ready within {context.timeout:g} s: {outcome.detail}"
+                f"the service was already starting and was not ready within {context.timeout:g} s: {outcome.detail}"
             )
         return False
     _require_this_machine(context, "start")
@@ -102,21 +102,21 @@ def restart(context: LaunchContext) -> bool:
 
 
 def _probe(context: LaunchContext, *, name_holder: bool = False) -> ProbeOutcome:
-    """Probe the service for as long as its status would, even if that is beyond the deadline."""
+    """Probe the service. The probe may take ``probe_timeout``, even if the deadline of the call is earlier."""
     return probe_service(context.backend, context.target, context.probe_timeout, name_holder=name_holder)
 
 
 def _is_frozen(context: LaunchContext) -> bool:
-    """Return whether the process that holds the service's port was stopped by a signal, so that it is not starting."""
+    """Return whether the process that holds the service's port is suspended by a signal, and so cannot be starting."""
     holder = find_holder(context)
     return holder is not None and holder.pid is not None and is_frozen(holder.pid)
 
 
 def _find_runner(context: LaunchContext) -> Launcher | None:
-    """Return the launcher that runs the service; None if it is not running. A server that hangs may still run.
+    """Return the launcher that runs the service; None if it is not running. A server that hangs counts as running.
 
     Raises:
-        LaunchError: the service runs, and it is not proven that a launcher runs it.
+        LaunchError: The service runs, but no launcher provably runs it.
     """
     outcome = _probe(context)
     runner, possible = find_runners(context)
@@ -138,7 +138,9 @@ def _port_taken(context: LaunchContext, outcome: ProbeOutcome) -> LaunchError:
     runner = find_runners(context).proven
     if runner is None or not outcome.hangs:
         return LaunchError(message)
-    return LaunchError(f"{message}; the launcher {runner.name} runs it, so it hangs", context.cli("restart"))
+    return LaunchError(
+        f"{message}; the launcher {runner.name} runs this server, so the server hangs", context.cli("restart")
+    )
 
 
 def _nothing_to_start(context: LaunchContext) -> LaunchError:
@@ -153,12 +155,12 @@ def _no_proof(context: LaunchContext, possible: Sequence[Launcher]) -> LaunchErr
     where = f"{context.backend.title} runs at {context.target.address}"
     if holder is not None and holder.pid is not None:
         return LaunchError(
-            f"{where}, but nothing that zCLI can control started it ({holder}, user {holder.user})",
+            f"{where}, but no launcher of zCLI started it ({holder}, user {holder.user})",
             stop_command(holder, context.target.port),
         )
     held_by = f" ({holder})" if holder else ""
     if not possible:
-        return LaunchError(f"{where}, but nothing that zCLI can control started it{held_by}")
+        return LaunchError(f"{where}, but no launcher of zCLI started it{held_by}")
     return LaunchError(
         f"{where}{held_by}. The launcher {possible[0].name} may run it, but this user cannot see which process holds "
         "the port, so zCLI does not stop it",

@@ -18,15 +18,15 @@ class ProbeOutcome(NamedTuple):
     """The state of a service after one probe.
 
     Attributes:
-        state: ``"ready"``; ``"not ready"``: the service answered but does not serve clients now; ``"stopped"``: nothing
-            listens there; ``"unreachable"``: no address, no route, or no answer to a connection attempt; ``"silent"``:
+        state: ``"ready"``; ``"not ready"``: the service responded but does not serve clients now; ``"stopped"``: no
+            process listens; ``"unreachable"``: no address, no route, or no response to a connection; ``"silent"``:
             connections are accepted, but nothing that identifies the service is sent; ``"foreign"``: another protocol
-            answered.
-        result: what the service reported; None unless the service itself answered.
+            responded.
+        result: what the service reported; None unless the service itself responded.
         detail: the cause of the state, as one clause.
         tls: whether the service was reached with TLS.
         hangs: whether the server keeps connections open and sends nothing.
-        owner: the user id of the server that answered; None if the system does not report it.
+        owner: the user id of the server that responded; None if the system does not report it.
     """
 
     state: State
@@ -38,7 +38,7 @@ class ProbeOutcome(NamedTuple):
 
     @property
     def is_running(self) -> bool:
-        """Whether the service itself answered."""
+        """Whether the service itself responded."""
         return self.result is not None
 
 
@@ -51,7 +51,7 @@ def probe_service(
         backend: the kind of service.
         target: where to look for it.
         timeout: seconds that the whole probe may take.
-        name_holder: if another program answers, or none, name the process that holds the port in ``detail``.
+        name_holder: if the service does not respond, name the process that holds the port in ``detail``.
     """
     path = backend.socket_path(target) if target.is_socket_path else None
     with ProbeConnection(target.host, target.port, timeout, path, settings=target.settings) as connection:
@@ -60,7 +60,7 @@ def probe_service(
         except NoConnectionError as error:
             return ProbeOutcome("stopped" if error.refused else "unreachable", detail=str(error))
         except UntrustedCertificateError as error:
-            # The server speaks TLS, but it is not the configured server.
+            # The server uses TLS, but its certificate does not prove that it is the configured server.
             setting = f"services.{backend.name}.ca_file"
             return ProbeOutcome("foreign", detail=f"its certificate is not from an authority in {setting} ({error})")
         except NotThisService as error:
@@ -79,7 +79,7 @@ def probe_service(
     if received:
         return ProbeOutcome("foreign", detail=f"another protocol answers there{held}")
     if connection.closed:
-        detail = "it closes connections without sending anything, as a server does that accepts no more connections"
+        detail = "it closes connections without sending anything, as a full server does"
         return ProbeOutcome("silent", detail=f"{detail}{held}")
     return ProbeOutcome("silent", detail=f"it accepts connections and sends nothing{held}", hangs=True)
 

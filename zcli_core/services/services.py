@@ -74,7 +74,8 @@ class Services:
             name: The name or an alias of the service.
             port: The port to probe. If not given, the port that this object started the service on, or else
                 ``services.<name>.port``.
-            data_dir: The data folder of the service, if it was started with one. As for ``port`` if not given.
+            data_dir: The data folder of the service. If not given, the one that this object started the service with,
+                or else ``services.<name>.data_dir``.
 
         Raises:
             ValueError: No plugin provides a service of that name.
@@ -115,7 +116,7 @@ class Services:
             from zcli_core.security_warnings import warn_security
 
             info, owner = status["connection_info"], status["owner"]
-            text = "the %s at port %s of %s belongs to the user %s, who can read what is sent to it"
+            text = "the %s at port %s of %s belongs to the user %s, who can read all data sent to it"
             warn_security(self._log, text, backend.title, info["port"], info["host"], owner)
         return status.get("connection_info")
 
@@ -212,7 +213,7 @@ class Services:
     # --- where a service is ---
 
     def _locate(self, backend: ServiceBackend, port: Any = None, data_dir: Any = None) -> Location:
-        """Find a service where the arguments say, else where it was started here, else where its settings say."""
+        """Locate a service by the arguments, else by the last start with this object, else by its settings."""
         started = self._started_at.get(backend.name)
         target = started or backend.target()
         if port is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def system_name() -> str:
-    """Return the name of this system as ``platform.system()`` does. The import of ``platform`` would cost more."""
+    """Return the name of this system as ``platform.system()`` does. Importing ``platform`` takes longer."""
     return os.uname().sysname if hasattr(os, "uname") else "Windows"
 
 

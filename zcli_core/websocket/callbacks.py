@@ -97,7 +97,7 @@ def _as_async(name: str, function: Any, parameters: tuple[str, ...], threads: Ha
     try:
         inspect.signature(function).bind(*parameters)
     except TypeError as error:
-        raise TypeError(f"{name} is called with ({', '.join(parameters)}); {function!r} cannot be: {error}") from None
+        raise TypeError(f"{name} must accept ({', '.join(parameters)}), but {function!r} does not: {error}") from None
     except ValueError:
         pass  # a builtin without a signature
     if is_async(function):

@@ -157,7 +157,7 @@ def explain_listen_error(error: OSError, endpoint: Endpoint) -> ListenError:
             f"port {port} is privileged: this user may not listen below 1024; use a higher port, or a proxy in front"
         )
     if error.errno == errno.EADDRNOTAVAIL or "could not bind on any address" in str(error):  # asyncio from 3.12 on
-        return ListenError(f"{host} is not an address of this machine; 0.0.0.0 means all of them")
+        return ListenError(f"{host} is not an address of this machine; use 0.0.0.0 to listen on all addresses")
     if isinstance(error, socket.gaierror):
         return ListenError(f"the host {host!r} cannot be resolved: {error.strerror}")
     return ListenError(f"cannot listen on port {port} of {host}: {error.strerror or error}")

@@ -89,7 +89,7 @@ class WebSocketServer:
     ) -> None:
         """Serve until Ctrl+C, SIGTERM or :meth:`stop`; then close all clients, release the port and return.
 
-        Prints where it listens and how it ended. A second Ctrl+C closes all connections at once.
+        Prints the URL at the start and a summary at the end. A second Ctrl+C closes all connections at once.
 
         The handler and the callbacks may be ``async def`` or plain functions. A plain function runs in a thread and may
         block.
@@ -196,11 +196,11 @@ class WebSocketServer:
     def stop(self, wait: bool = True) -> bool:
         """Stop the server: let handlers finish, close all clients with 1001 and release the port.
 
-        Handlers at work get ``websocket.drain_timeout`` seconds to finish. Does nothing if no server runs.
+        Running handlers get ``websocket.drain_timeout`` seconds to finish. Does nothing if no server runs.
 
         Args:
-            wait: Wait for the end. The server's own thread and the threads of handlers never wait, because the server
-                waits for them.
+            wait: Wait until the server has ended. A call from a handler, or from the server's own thread, never waits,
+                because the server waits for them.
 
         Returns:
             Whether the server has ended.
@@ -259,7 +259,7 @@ class WebSocketServer:
     ) -> int:
         """Send a message to all clients, to some, or to all but some, in any event loop.
 
-        The message is encoded once, and no client is waited for: a client that leaves more than
+        The message is encoded once. The call does not wait for slow clients: a client that leaves more than
         ``websocket.max_send_buffer`` bytes unread is closed (1013).
 
         Args:
@@ -350,7 +350,9 @@ class WebSocketServer:
         run = ServerRun()
         with self._lock:
             if self._run is not None:
-                raise RuntimeError(f"the server runs already{f' at {self.url}' if self.url else ''}; stop() it first")
+                raise RuntimeError(
+                    f"the server is already running{f' at {self.url}' if self.url else ''}; stop() it first"
+                )
             self._run = run
         try:
             yield run

@@ -141,7 +141,8 @@ class Gate:
                 self._throttle.end(networks, failed=_counts(outcome))
         except BaseException:
             # The transport has cancelled the decision: open_timeout is over, or the client has disconnected.
-            cause = f"{waiting_for} after {time.monotonic() - began:.0f} s (1011), unless it disconnected first"
+            waited = f"{time.monotonic() - began:.0f} s"
+            cause = f"{waiting_for} after {waited}; it was closed with 1011 unless it had disconnected"
             self._refusals.note(request.remote_address, cause)
             raise
         return self._unidentified(request)
@@ -252,17 +253,17 @@ class Gate:
         return pages.respond(client, not self._sessions.has_capacity(), self._page_of(client, client is not request))
 
     def _page_of(self, request: Request, forwarded: bool) -> str | None:
-        """Return the Origin of a page that may connect, and may therefore read responses; None for any other."""
+        """Return the origin of the page if it may connect, and so may read the response; otherwise None."""
         found = request.headers.get_all("origin")
         if not found or setting_that_admits(found[0]) is None:
             return None
         return found[0] if self._admits_origin(request, found, forwarded) else None
 
     def close(self) -> None:
-        """Log the number of refusals that were only counted, because the server stops."""
+        """Log how many refusals were counted and not logged one by one. Called when the server stops."""
         self._refusals.close()
 
 
 def _counts(outcome: Outcome) -> bool:
-    """Whether the outcome is a wrong credential, which may be a guess."""
+    """Return whether the outcome is a wrong credential, which may be a guess."""
     return isinstance(outcome, Rejected) and outcome.counts

@@ -34,9 +34,9 @@ RELOAD_INTERVAL = 2.0
 
 
 class ShutdownSummary(NamedTuple):
-    """How a server ended."""
+    """Summary of a server's shutdown."""
 
-    #: Number of clients that were connected at the stop.
+    #: Number of clients that were connected when the server stopped.
     clients: int
     #: Number of clients that were closed earlier, because they read too slowly.
     slow: int
@@ -61,7 +61,7 @@ async def open_server(
     """Open the port and start to accept clients.
 
     Raises:
-        ListenError: The server cannot listen there.
+        ListenError: The server cannot listen on the configured host and port, or socket.
     """
     settings = config.websocket
     endpoint = pick_shared_port(setup.endpoint)
@@ -88,7 +88,7 @@ async def open_server(
 
 
 class ServerCore:
-    """A server that listens. Use it in the thread of its event loop only."""
+    """A listening server. Use it in the thread of its event loop only."""
 
     def __init__(
         self,
@@ -139,9 +139,9 @@ class ServerCore:
         self._reload_timer = self.loop.call_later(RELOAD_INTERVAL, check)
 
     async def shut_down(self) -> ShutdownSummary:
-        """Release the port, let handlers at work finish, close all clients with 1001, and cancel what still runs.
+        """Release the port, let running handlers finish, close all clients with 1001, and cancel the remaining tasks.
 
-        Takes at most ``drain_timeout`` for the handlers, ``close_timeout`` for closing and two seconds for the rest.
+        Takes at most ``drain_timeout`` for the handlers, ``close_timeout`` for closing and two seconds for cancelling.
         """
         began = self.loop.time()
         self._stop_watching()

@@ -115,7 +115,8 @@ def warn_if_open(config: Config, endpoint: Endpoint, log: logging.Logger) -> Non
         return
     warn_security(
         log,
-        "every machine that reaches %s may connect: websocket.require_auth is off and this is not a loopback address",
+        "every machine that can reach %s may connect, because websocket.require_auth is off and this is not a loopback "
+        "address",
         endpoint.host or "the socket",
     )
 

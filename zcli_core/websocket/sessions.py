@@ -56,12 +56,12 @@ class ClientSession(ServerConnection):
             await on_connect(self)
 
     def handle(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Run the handler on a message."""
+        """Call the handler with a message."""
         return self._sessions.handler(self, message)
 
     def handler_failed(self, error: BaseException) -> None:
         """Log that ``on_connect`` or the handler raised."""
-        text = "the handler failed on %s, which is closed (1011)"
+        text = "the handler failed on %s; the connection is closed (1011)"
         self._sessions.log.error(text, client_label(self), exc_info=error)
 
     def closed(self, closed: Closed) -> None:
@@ -98,7 +98,7 @@ class Sessions:
         log: logging.Logger,
         client_level: int,
     ) -> None:
-        """Make it inside the server's event loop.
+        """Create the object inside the server's event loop.
 
         Args:
             settings: Limits and timeouts.
@@ -124,7 +124,7 @@ class Sessions:
         self.ending = False
         #: Disconnected clients whose handler or on_disconnect still runs.
         self._disconnecting: set[MessageDispatcher] = set()
-        #: Those of them whose handler was at work when the client disconnected.
+        #: Those of them whose handler was running when the client disconnected.
         self._at_work: set[MessageDispatcher] = set()
 
     # --- a client connects and disconnects ---
@@ -132,7 +132,7 @@ class Sessions:
     def has_capacity(self) -> bool:
         """Whether another client may connect.
 
-        A handler that was at work when its client disconnected counts as a client until it ends. An on_disconnect
+        A handler that was running when its client disconnected counts as a client until it ends. An on_disconnect
         function does not, so that a client may reconnect at once, unless more than ``max_connections`` of them run.
         """
         at_work = len(self._at_work)
@@ -178,7 +178,7 @@ class Sessions:
         if closed.dropped:
             # A script that closes a connection itself does not want its remaining messages.
             level = self._client_level if session._closed_by_script else logging.WARNING
-            text = "%d messages of %s that had arrived before the end were not handled"
+            text = "%d messages of %s that arrived before the connection ended were not handled"
             self.log.log(level, text, closed.dropped, client_label(session))
         if self._observers.closed is not None:
             self._observers.closed(session, closed.code, closed.reason)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zcli_core.websocket.addresses import Network, Networks
 
-#: Limit for remembered throttled addresses and networks, and the same limit for all others. Of each kind, the one with
-#: the oldest last failure is forgotten first.
+#: Maximum number of throttled addresses and networks that are remembered. The same limit applies, separately, to those
+#: with failures that are not throttled. Beyond it, the entry whose last failure is oldest is forgotten.
 MAX_ADDRESSES = 10_000
 
 

@@ -110,7 +110,7 @@ def configured_files(config: Config) -> CertificateFiles | None:
         return None
     if settings.ssl_cert is None:
         raise ConfigError(
-            f"websocket.ssl_enabled ({config.explain('websocket.ssl_enabled').origin}) asks for wss://, but "
+            f"websocket.ssl_enabled ({config.explain('websocket.ssl_enabled').origin}) turns on wss://, but "
             "websocket.ssl_cert is not set; name the PEM file of the certificate in WEBSOCKET_SSL_CERT, and that of "
             "its key in WEBSOCKET_SSL_KEY"
         )

@@ -125,8 +125,8 @@ def reachable_program(
             return copy
     barriers = [part for file in _files_of(program) for part in unreachable_parts(file, account)]
     raise LaunchError(
-        f"root's servers run as another account, and the account {account.name} cannot run {program}; install the "
-        "server where every user can run it",
+        f"zCLI runs as root, so it starts servers as the account {account.name}, which cannot run {program}; install "
+        "the server where every user can run it",
         open_up(list(dict.fromkeys(barriers))) if barriers else None,
     )
 

@@ -20,7 +20,7 @@ _SYSTEM_UNIT = re.compile(r"/system\.slice/(?:.*/)?([^/]+\.service)")
 
 
 def stop_command(holder: PortHolder, port: int) -> str:
-    """Return the command that stops a process. If it has a manager, only that can stop it for good.
+    """Return the command that stops a process: that of its manager, if it has one, because a manager may restart it.
 
     Args:
         holder: the process, which holds ``port``.

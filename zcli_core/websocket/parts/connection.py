@@ -23,15 +23,15 @@ _OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 
 _NO_CLOSE_FRAME = "the client left without a close frame"
 
-#: Seconds for which a connection stays open once nothing has to be waited for: both close frames were sent, or the core
-#: has used up ``close_timeout`` before the server's close frame. Closing while a client still sends resets the
-#: connection, and the client then loses the last bytes that it has not read.
+#: Seconds that TCP stays open after both close frames were sent, or after ``close_timeout`` passed before the server's
+#: close frame was sent. If the server closed at once while the client still sends, TCP would reset the connection, and
+#: the client would lose the last bytes that it has not read yet.
 _LINGER = 0.25
 
-#: Bytes of one read while everything is dropped: a client may send as many frames as fit into them.
+#: Size in bytes of one read while received data is discarded. It is small because each frame in it takes time to scan.
 _DISCARD_SIZE = 16 * 1024
 
-#: Turns of decompression that are spent on counting the messages that are not delivered.
+#: Maximum number of decompression steps that are spent only on counting undelivered messages.
 _LAST_TURNS = 16
 
 
@@ -63,7 +63,7 @@ class AsyncioConnection(MessageDelivery):
     # The end of the client's data ---------------------------------------------------------------------------------
 
     def eof_received(self) -> bool:
-        """Note that the client sends no more (asyncio). True keeps the transport open for what is still to be sent."""
+        """Handle the end of the client's data (asyncio). Return True to keep the transport open for pending writes."""
         self._gone = True
         plain = self._transport.can_write_eof()
         if self._scanner is not None:
@@ -77,7 +77,7 @@ class AsyncioConnection(MessageDelivery):
         return plain
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the connection is gone (asyncio). What the client sent before that is still delivered."""
+        """Handle the loss of the connection (asyncio). Data that the client sent before is still delivered."""
         self._gone = True
         self._lose(getattr(exc, "strerror", None) or _NO_CLOSE_FRAME)
         if self._scanner is None and not self._end_reported:
@@ -94,7 +94,7 @@ class AsyncioConnection(MessageDelivery):
             self._report_closed()
 
     def _lose(self, reason: str) -> None:
-        """Stop sending, because the connection is lost or the client is gone."""
+        """Stop sending, because the connection is lost or the client has left."""
         if self.state is _OPEN:
             self._closed = Closed(1006, reason, ClosedBy.NETWORK, Cause.LOST)
             self.state = _CLOSING
@@ -102,14 +102,14 @@ class AsyncioConnection(MessageDelivery):
             self._stop_sending()
 
     def _look_for_close_frame(self) -> None:
-        """Start the deadline if the client's close frame waits behind messages that the core does not take."""
+        """Start the deadline if the client's close frame waits behind messages that the core has not taken yet."""
         if self._closing_timer is None:
             missing, data = self._decoder.rest()
             if CloseFrameScanner(missing).feed(data):
                 self._start_deadline()
 
     def _report_end(self) -> None:
-        """Report to the core that no message follows, and close once it has handled those before."""
+        """Report to the core that no message follows. Close when the core has handled all messages."""
         self._end_reported = True
         if self._receiver.end():
             self._finish()
@@ -117,7 +117,7 @@ class AsyncioConnection(MessageDelivery):
             self._start_deadline()
 
     def _finish(self, in_time: bool = True) -> None:
-        """Close: the core has handled all messages before the end, or the time for that is over."""
+        """Close, because the core has handled all messages, or because the time for that is over."""
         if self._scanner is not None:
             return
         rest = self._stop_delivery()
@@ -135,7 +135,7 @@ class AsyncioConnection(MessageDelivery):
         self._await_close_frame(rest)
 
     def _stop_delivery(self) -> bytes:
-        """Count the messages that are not delivered; return the bytes that were received and not decoded."""
+        """End the delivery and count the undelivered messages. Return the received bytes that were not decoded."""
         decoder = self._decoder
         turns = 0
         while (event := decoder.next()) is not None or (decoder.unfinished and turns < _LAST_TURNS):
@@ -163,7 +163,7 @@ class AsyncioConnection(MessageDelivery):
         """Start the close handshake.
 
         Raises:
-            ValueError: The code must not be sent, or the reason is too long.
+            ValueError: The code is not allowed in a close frame, or the reason is too long.
         """
         if not may_be_sent(code):
             raise ValueError(f"close code must be 1000 or 3000 to 4999, got {code} (RFC 6455, 7.4)")
@@ -185,7 +185,7 @@ class AsyncioConnection(MessageDelivery):
         if self._reading_paused:
             self.quiet_ticks = 0  # the server does not read, because the core holds delivery
         else:
-            reason = f"keepalive: nothing heard for {silence:g} s"
+            reason = f"keepalive: no data received for {silence:g} s"
             self._close(Closed(1011, reason, ClosedBy.SERVER, Cause.SILENT))
 
     def _close(self, closed: Closed, frame: bytes | None = None) -> None:
@@ -200,9 +200,9 @@ class AsyncioConnection(MessageDelivery):
         self._stop_sending()
 
     def _await_close_frame(self, rest: bytes) -> None:
-        """Read on, after the server's close frame, until the client's close frame or the end of its data."""
+        """After the server's close frame, keep reading until the client's close frame or the end of its data."""
         if self._lost:
-            self._listener.loop.call_soon(self._report_closed)  # not inside a call by the core
+            self._listener.loop.call_soon(self._report_closed)  # later, because the core may be calling this method
         elif self._gone:
             if not self._transport.is_closing():
                 self._transport.close()
@@ -250,7 +250,7 @@ class AsyncioConnection(MessageDelivery):
         self._transport.close()
 
     def _start_deadline(self) -> None:
-        """Start ``close_timeout``, unless it runs: one deadline for handling what has come and for the handshake."""
+        """Start ``close_timeout`` unless it is running. It limits both the handling of messages and the handshake."""
         if self._closing_timer is None:
             self._start_timer(self._listener.limits.close_timeout)
 
@@ -266,7 +266,7 @@ class AsyncioConnection(MessageDelivery):
         """End the connection, because ``close_timeout`` is over."""
         self._closing_timer = None
         if self.state is _OPEN:
-            # The core has not handled what came before the end. The close frame says so.
+            # The core has not handled all messages in time. The close frame tells the client.
             self._finish(in_time=False)
             self._stop_timer()
             self._start_timer(_LINGER)
@@ -279,7 +279,7 @@ class AsyncioConnection(MessageDelivery):
     # The report ---------------------------------------------------------------------------------------------------
 
     async def wait_closed(self) -> Closed:
-        """Wait until the connection is gone; return how it ended."""
+        """Wait until the connection is closed. Return how it ended."""
         if self.state is _CLOSED:
             assert self._closed is not None
             return self._closed
@@ -290,7 +290,7 @@ class AsyncioConnection(MessageDelivery):
         return await future
 
     def _report_closed(self) -> None:
-        """Report to the core, and to every :meth:`wait_closed`, that the connection is gone."""
+        """Report to the core, and to every :meth:`wait_closed`, that the connection is closed."""
         if self.state is _CLOSED:
             return
         assert self._closed is not None

@@ -123,13 +123,13 @@ class MessageDelivery(Sender):
         self._probation = 1
         #: The client's close frame, or its protocol violation.
         self._end: Close | Failure | None = None
-        #: Whether nothing more comes from the client, and whether the connection is lost.
+        #: Whether the client sends no more data, and whether the connection is lost.
         self._gone = self._lost = False
         #: Whether the core knows that no message follows.
         self._end_reported = False
-        #: What the client had sent before the connection was lost, and the event loop did not read.
+        #: Data that the client sent before the connection was lost and that the event loop has not read.
         self._unread: UnreadData | None = None
-        #: Reads instead of the decoder once nothing is delivered any more.
+        #: Replaces the decoder when no more messages are delivered.
         self._scanner: CloseFrameScanner | None = None
         #: The number of messages that were received and not delivered.
         self._undelivered = 0
@@ -153,7 +153,7 @@ class MessageDelivery(Sender):
         raise NotImplementedError
 
     def _look_for_close_frame(self) -> None:
-        """Start the deadline if the client's close frame waits behind messages that the core does not take."""
+        """Start the deadline if the client's close frame waits behind messages that the core has not taken yet."""
         raise NotImplementedError
 
     # Receiving ----------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class MessageDelivery(Sender):
             self._look_for_close_frame()
 
     def _deliver(self) -> None:
-        """Deliver until there is no more data or the core asks to wait. Then report the end, if it has come."""
+        """Deliver until there is no more data or the core asks to wait. If the client sends no more, report the end."""
         self._deliver_events()
         while self._unread is not None and not self._held:
             data = self._unread.read()
@@ -202,13 +202,13 @@ class MessageDelivery(Sender):
             self._report_end()
 
     def _deliver_events(self) -> None:
-        """Deliver the events that the decoder gives.
+        """Deliver the decoder's events to the core, and control when the core's messages are written.
 
-        What the core sends is written at once while the only message of a read is handled, and while the first of
-        several is. The responses to several messages are collected and written together, as long as they are handled
-        quickly: a message must not wait for a handler that goes on computing after it was sent. If the core's task
-        handles messages instead of this call, they are collected until the step of that task which they have
-        scheduled. The pongs for consecutive pings are written together, too.
+        If a read contains one message, all messages that the core sends meanwhile are written at once. If it contains
+        several, messages sent during the later ones are collected and written together, because that is faster. They
+        are written at once if recent messages were handled slowly, because a collected message would wait for a
+        handler that still computes. If a task of the core handles the messages, what it sends is collected until the
+        next step of that task. Pongs for consecutive pings are written together, too.
         """
         decoder = self._decoder
         next_event = decoder.next
@@ -287,7 +287,7 @@ class MessageDelivery(Sender):
     # Turns --------------------------------------------------------------------------------------------------------
 
     def resume_delivery(self) -> None:
-        """Go on after the core asked to wait."""
+        """Continue the delivery after the core asked to wait."""
         if self._end_reported:
             self._finish()
         else:
