@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -76,7 +77,10 @@ class OrdinaryUser:
 
     def run(self, script: str, *arguments: str) -> str:
         """What the script prints; it must end well and write nothing to its standard error."""
-        kept = {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "HOME": str(self.home), "PYTHONUTF8": "1"}
+        # Without the programs of the environment of the tests, which is on PATH while it is active.
+        active = os.path.join(sys.prefix, "bin")
+        path = [str(self.bin), *(folder for folder in os.environ["PATH"].split(os.pathsep) if folder != active)]
+        kept = {"PATH": os.pathsep.join(path), "HOME": str(self.home), "PYTHONUTF8": "1"}
         done = subprocess.run(  # type: ignore[call-overload]
             [public_interpreter(), "-W", "error", "-c", script, *arguments],
             cwd=self.home,

@@ -349,9 +349,9 @@ def test_keepalive_silent_client_is_closed(serve: Serve) -> None:
     ("functions", "message"),
     [
         ({"handler": "echo"}, r"handler must be a function of \(websocket, message\), got str"),
-        ({"handler": lambda websocket: None}, r"handler is called with \(websocket, message\)"),
-        ({"handler": lambda websocket, path, message: None}, r"handler is called with \(websocket, message\)"),
-        ({"on_connect": lambda: None}, r"on_connect is called with \(websocket\)"),
+        ({"handler": lambda websocket: None}, r"handler must accept \(websocket, message\)"),
+        ({"handler": lambda websocket, path, message: None}, r"handler must accept \(websocket, message\)"),
+        ({"on_connect": lambda: None}, r"on_connect must accept \(websocket\)"),
         ({"on_disconnect": 5}, r"on_disconnect must be a function of \(websocket\), got int"),
     ],
 )

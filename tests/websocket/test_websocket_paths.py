@@ -81,7 +81,7 @@ def test_callbacks_are_called_for_every_path(serve: Serve) -> None:
         ({1: _chat}, TypeError, "a path must be str, got 1"),
         ({"/chat": None}, TypeError, "the handler of '/chat' is None"),
         ({"/chat": "chat"}, TypeError, "handler must be a function of"),
-        ({"/chat": lambda websocket: None}, TypeError, "handler is called with"),
+        ({"/chat": lambda websocket: None}, TypeError, "handler must accept"),
     ],
 )
 def test_paths_invalid_raise(make_z: Any, handler: Any, error: type[Exception], message: str) -> None:
