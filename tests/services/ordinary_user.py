@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
