@@ -323,7 +323,7 @@ def frozen(lab: Lab, make: Make) -> Iterator[Cell]:
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
-        yield Cell({"port": port}, Said("silent", "sends nothing", start="it hangs"))
+        yield Cell({"port": port}, Said("silent", "sends nothing", start="the server hangs"))
     finally:
         if pid_at(port) == pid:
             os.kill(pid, signal.SIGCONT)
