@@ -121,6 +121,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         print(f"{left_out} slow tests were left out; this runs them: pytest -m slow")
 
 
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    """No callback of the garbage collector runs: an exception that a signal handler raises within one is lost."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Escape lone surrogates in captured output, because a worker of pytest-xdist cannot send them."""

@@ -19,7 +19,10 @@ from zcli_core.http.contract import HttpRequest, RawResponse
 from zcli_core.net.ports import wait_for_port
 from zcli_core.testing.http.peer import ScriptedServer, closed_port
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer"),
+    pytest.mark.usefixtures("no_garbage_collection"),
+]
 
 
 class SoftTimeLimit(Exception):

@@ -230,6 +230,7 @@ needs_timer = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this 
 
 
 @needs_timer
+@pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("name", HANDLERS)
 def test_raised_by_signal_in_a_handler_is_true(name: str, silent: int) -> None:
     """A handler's TimeoutError is not the deadline's."""
@@ -239,6 +240,7 @@ def test_raised_by_signal_in_a_handler_is_true(name: str, silent: int) -> None:
 
 
 @needs_timer
+@pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("step", ["socket", "connect_ex", "getsockname"])
 def test_connect_signal_exception_passes_through(
     step: str, listener: socket.socket, monkeypatch: pytest.MonkeyPatch

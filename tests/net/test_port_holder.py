@@ -78,6 +78,7 @@ def test_port_holder_of_closed_connections_is_none() -> None:
     assert port_holder(closed_server(reuse=True)) is None
 
 
+@pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
 @pytest.mark.parametrize("function", [lambda: port_holder(80, SLOW_HOST), lambda: find_free_port(SLOW_HOST)])
 def test_resolving_signal_exception_passes_through(function: Callable[[], object]) -> None:

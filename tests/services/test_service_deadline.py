@@ -101,6 +101,7 @@ def test_connection_pieces_are_not_parsed_one_by_one() -> None:
     assert sum(parsed) < 100 * MAX_REPLY
 
 
+@pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
 def test_connection_signal_exception_passes_through() -> None:
     """A TimeoutError of a signal handler is not handled as a timeout of the service."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import threading
@@ -35,9 +36,11 @@ def handled_by(error: BaseException) -> Iterator[None]:
         raise error
 
     before = signal.signal(signal.SIGALRM, handle)
+    gc.disable()  # an exception that the handler raises within a callback of the garbage collector is lost
     try:
         yield
     finally:
+        gc.enable()
         # A late signal would end the process by default.
         signal.signal(signal.SIGALRM, signal.SIG_IGN if before is signal.SIG_DFL else before)
 
