@@ -61,7 +61,9 @@ class UnpackedOptions(griffe.Extension):
             ):
                 yield parameter
                 continue
-            options = function.modules_collection[annotation.slice.canonical_path]  # type: ignore[union-attr]
+            inner = annotation.slice
+            assert isinstance(inner, griffe.Expr)
+            options = function.modules_collection[inner.canonical_path]
             for name, key in options.attributes.items():
                 kind = griffe.ParameterKind.keyword_only
                 yield griffe.Parameter(name, annotation=key.annotation, kind=kind, default="...")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tour_steps.walk import StepFailed, Tour, expect
 from zcli_core.testing.tls_sockets import ThreadSafeSSLSocket
@@ -68,8 +69,8 @@ def _encrypted(tour: Tour, folder: Path) -> None:
     tour.print("made a certificate for the names of this machine", deeper=2)
     with _Server(tour, folder, "4_websocket_wss.py") as server:
         with server.client(f"?token={_TOKEN}", ssl=_trusting(certificate)) as client:
-            cipher = client.socket.cipher()  # type: ignore[attr-defined]
-            tour.print(f"{client.socket.version()}, {cipher[0]}", deeper=2)  # type: ignore[attr-defined]
+            cipher = client.socket.cipher()
+            tour.print(f"{client.socket.version()}, {cipher[0]}", deeper=2)
             _exchange(tour, client, "hello", "[Encrypted Echo]: hello")
         try:
             server.client(ssl=ssl.create_default_context())
@@ -120,7 +121,7 @@ class _Server:
                 return self
         raise StepFailed(f"{self._script.name} did not start to listen: {printed.strip()}")
 
-    def client(self, query: str = "", **options: object):  # type: ignore[no-untyped-def]
+    def client(self, query: str = "", **options: Any) -> Any:
         from websockets.sync.client import connect
 
         return connect(f"{self.url}/{query}", proxy=None, open_timeout=_TIMEOUT, **options)
@@ -182,14 +183,14 @@ def _trusting(certificate: Path) -> ssl.SSLContext:
     return context
 
 
-def _exchange(tour: Tour, client, message: str, expected: str) -> None:  # type: ignore[no-untyped-def]
+def _exchange(tour: Tour, client: Any, message: str, expected: str) -> None:
     client.send(message)
     received = client.recv(timeout=_TIMEOUT)
     tour.print(f"sent {message!r}, received {received!r}", deeper=2)
     expect(received == expected, f"expected {expected!r}")
 
 
-def close_of(client) -> tuple[int, str]:  # type: ignore[no-untyped-def]
+def close_of(client: Any) -> tuple[int, str]:
     """Return the code and the reason with which the server closes the connection."""
     from websockets.exceptions import ConnectionClosed
 
