@@ -5,6 +5,7 @@
     │   ├── ConfigError          the configuration cannot be used
     │   ├── ListenError          the server cannot listen at its address
     │   ├── ConnectionClosed     a WebSocket connection is closed
+    │   ├── BackplaneFailure     the backplane cannot do what was asked
     │   └── HttpStatusError      raise_for_status(): the status is 400 or higher (zcli_core.http.contract)
     ├── ValueError, TypeError    an argument is invalid
     └── OSError                  a file cannot be read or written
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from zcli_core.printable import printable
 
@@ -69,6 +70,28 @@ class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know fro
 
     def __str__(self) -> str:
         return f"the connection is closed ({self.code}{': ' + printable(self.reason) if self.reason else ''})"
+
+
+#: Why a backplane failed. ``"down"``: there is no connection to the engine. ``"timeout"``: the engine did not respond in
+#: time. ``"full"``: too much waits to be published. ``"too_large"``: the message is larger than allowed. ``"refused"``:
+#: the engine refuses the credentials or the command. ``"protocol"``: the engine sent something invalid.
+#: ``"unsupported"``: this backplane does not offer it.
+FailureKind = Literal["down", "timeout", "full", "too_large", "refused", "protocol", "unsupported"]
+
+
+class BackplaneFailure(ZCLIError):  # noqa: N818 - also a value: Delivery.failure
+    """The backplane cannot do what was asked.
+
+    Attributes:
+        kind: Why, as one word; see :data:`FailureKind`.
+        maybe_delivered: Whether a message may have been published all the same. Never so for ``"down"``, ``"full"`` and
+            ``"too_large"``.
+    """
+
+    def __init__(self, kind: FailureKind, text: str, maybe_delivered: bool = False) -> None:
+        super().__init__(text)
+        self.kind: FailureKind = kind
+        self.maybe_delivered = maybe_delivered
 
 
 def raised_by_signal(error: BaseException) -> bool:

@@ -227,8 +227,45 @@ class WebsocketSettings(TypedDict, total=False):
     unset"""
     reuse_port: bool | None
     """let several processes listen on the port of the WebSocket server"""
+    backplane: str | None
+    """name of the backplane that carries WebSocket messages between processes; local reaches the clients of this
+    process only"""
+    max_rooms: int | None
+    """highest number of rooms that one WebSocket client may be in"""
     loop: Literal["auto", "asyncio", "uvloop"] | None
     """event loop of the WebSocket server; auto uses uvloop if it is installed"""
+
+
+class BackplaneSettings(TypedDict, total=False):
+    """The link between the WebSocket servers of several processes; each engine has a section of its own below."""
+
+    namespace: str | None
+    """first part of the names of all channels and keys on the backplane's engine; processes with the same namespace
+    exchange messages, so every application on one engine needs its own"""
+    required: bool | None
+    """refuse to start the WebSocket server if the backplane's engine cannot be reached; if off, the server starts, is
+    not ready, and keeps trying"""
+    connect_timeout: float | None
+    """timeout of connecting to the backplane's engine, in seconds"""
+    timeout: float | None
+    """timeout of one operation on the backplane's engine, in seconds"""
+    first_retry: float | None
+    """longest pause before the first attempt to connect to the backplane's engine again, in seconds; it doubles with
+    each attempt"""
+    max_retry: float | None
+    """longest pause between two attempts to connect to the backplane's engine, in seconds"""
+    probe_interval: float | None
+    """interval of the messages that the server sends to itself through the backplane, in seconds"""
+    probe_timeout: float | None
+    """how long such a message may take before the server connects to the backplane's engine again, in seconds"""
+    max_message: int | None
+    """largest message that is published on the backplane, in bytes; websocket.max_size if unset"""
+    max_queue: int | None
+    """most bytes that may wait to be published on the backplane; further messages are not published"""
+    linger: float | None
+    """how long a room stays subscribed on the backplane after its last member has left, in seconds"""
+    presence_timeout: float | None
+    """how long the clients of a crashed process are still shown as present, in seconds"""
 
 
 class ServicesSettings(TypedDict, total=False):
@@ -310,6 +347,7 @@ class Settings(TypedDict, total=False):
     plugins: PluginsSettings
     http: HttpSettings
     websocket: WebsocketSettings
+    backplane: BackplaneSettings
     services: ServicesSettings
     jwt: JwtSettings
     secrets_dir: SecretsDirSettings

@@ -12,7 +12,7 @@ from zcli_core.errors import ConfigError
 from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
-    from zcli_core.config.sections import Http, Plugins, Services, WebSocket
+    from zcli_core.config.sections import Backplane, Http, Plugins, Services, WebSocket
 
 _S = TypeVar("_S", bound=Section)
 
@@ -29,6 +29,7 @@ class Config:
         title: str | None
         http: Http
         plugins: Plugins
+        backplane: Backplane
         services: Services
         websocket: WebSocket
 

@@ -252,9 +252,61 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         "process if unset", security=True,
     )  # fmt: skip
     reuse_port: bool = setting(False, "let several processes listen on the port of the WebSocket server")
+    backplane: str = setting(
+        "local", "name of the backplane that carries WebSocket messages between processes; local reaches the clients of "
+        "this process only",
+    )  # fmt: skip
+    max_rooms: int = setting(128, "highest number of rooms that one WebSocket client may be in", minimum=1)
     loop: Literal["auto", "asyncio", "uvloop"] = setting(
         "auto", "event loop of the WebSocket server; auto uses uvloop if it is installed"
     )
+
+
+class Backplane(Section, name="backplane"):
+    """The link between the WebSocket servers of several processes; each engine has a section of its own below."""
+
+    namespace: str = setting(
+        "zcli", "first part of the names of all channels and keys on the backplane's engine; processes with the same "
+        "namespace exchange messages, so every application on one engine needs its own",
+    )  # fmt: skip
+    required: bool = setting(
+        True, "refuse to start the WebSocket server if the backplane's engine cannot be reached; if off, the server "
+        "starts, is not ready, and keeps trying",
+    )  # fmt: skip
+    connect_timeout: float = setting(5.0, "timeout of connecting to the backplane's engine, in seconds", above=0)
+    timeout: float = setting(2.0, "timeout of one operation on the backplane's engine, in seconds", above=0)
+    first_retry: float = setting(
+        0.25, "longest pause before the first attempt to connect to the backplane's engine again, in seconds; it "
+        "doubles with each attempt", above=0,
+    )  # fmt: skip
+    max_retry: float = setting(
+        10.0, "longest pause between two attempts to connect to the backplane's engine, in seconds", above=0
+    )
+    probe_interval: float = setting(
+        5.0, "interval of the messages that the server sends to itself through the backplane, in seconds", above=0
+    )
+    probe_timeout: float = setting(
+        5.0, "how long such a message may take before the server connects to the backplane's engine again, in seconds",
+        above=0,
+    )  # fmt: skip
+    max_message: int | None = setting(
+        None, "largest message that is published on the backplane, in bytes; websocket.max_size if unset", minimum=1
+    )
+    max_queue: int = setting(
+        8 * 1024 * 1024, "most bytes that may wait to be published on the backplane; further messages are not published",
+        minimum=1024,
+    )  # fmt: skip
+    linger: float = setting(
+        10.0, "how long a room stays subscribed on the backplane after its last member has left, in seconds", minimum=0
+    )
+    presence_timeout: float = setting(
+        15.0, "how long the clients of a crashed process are still shown as present, in seconds", minimum=1
+    )
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return the section of one engine, such as ``config.backplane.redis``."""
 
 
 class Services(Section, name="services"):
@@ -273,4 +325,4 @@ class Services(Section, name="services"):
             """Return the section of one service, such as ``config.services.redis``."""
 
 
-CORE_SECTIONS: tuple[type[Section], ...] = (Application, Plugins, Http, WebSocket, Services)
+CORE_SECTIONS: tuple[type[Section], ...] = (Application, Plugins, Http, WebSocket, Backplane, Services)

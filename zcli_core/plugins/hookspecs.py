@@ -20,7 +20,7 @@ logs the error with the name of the plugin, and continues.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pluggy
 
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
     from zcli_core.app import zCLI
     from zcli_core.auth.contract import AuthStrategy
+    from zcli_core.backplane.contract import Backplane
     from zcli_core.config.contract import ConfigLayer
     from zcli_core.config.settings import Section
+    from zcli_core.errors import BackplaneFailure
     from zcli_core.http.contract import HttpFailure, HttpRequest, HttpResponse, HttpTransport
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.services.contract import ServiceBackend
@@ -123,6 +125,15 @@ def zcli_service_backends() -> Iterable[Provider[ServiceBackend]]:  # type: igno
 
 
 @declaring
+def zcli_backplanes() -> Iterable[Provider[Backplane]]:  # type: ignore[empty-body]
+    """Declare backplanes. The setting ``websocket.backplane`` selects one by name.
+
+    Returns:
+        Providers of :class:`zcli_core.backplane.contract.Backplane`.
+    """
+
+
+@declaring
 def zcli_commands(cli: click.Group) -> None:
     """Add subcommands to ``zcli``. Only the command line calls this hook.
 
@@ -192,6 +203,39 @@ def zcli_websocket_closed(connection: ServerConnection, code: int, reason: str, 
         code: The close code of the side that closed first (RFC 6455, section 7.4), or 1006 if no side sent one.
         reason: The close reason of that side. With code 1006, the cause.
         context: The configuration and the log of the ``zCLI`` object that served the client.
+    """
+
+
+@running
+def zcli_websocket_joined(connection: ServerConnection, room: str, context: Context) -> None:
+    """Run when a WebSocket client has joined a room. It must not block.
+
+    Args:
+        connection: The client.
+        room: The room.
+        context: The configuration and the log of the ``zCLI`` object that serves the client.
+    """
+
+
+@running
+def zcli_websocket_left(connection: ServerConnection, room: str, context: Context) -> None:
+    """Run when a WebSocket client has left a room, or its connection has ended. It must not block.
+
+    Args:
+        connection: The client.
+        room: The room.
+        context: The configuration and the log of the ``zCLI`` object that served the client.
+    """
+
+
+@running
+def zcli_backplane_changed(state: Literal["up", "down"], failure: BackplaneFailure | None, context: Context) -> None:
+    """Run when the link to the other processes has been proven by a probe, or is lost. It must not block.
+
+    Args:
+        state: ``"up"``: a message has travelled through the engine and come back. ``"down"``: no message arrives.
+        failure: Why it is down, or None.
+        context: The configuration and the log of the ``zCLI`` object.
     """
 
 

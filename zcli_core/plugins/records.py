@@ -60,7 +60,14 @@ SERVICE = Kind(
     "zcli_core.services.contract.ServiceBackend",
     "zcli_core.testing.ServiceBackendContract",
 )
-KINDS = (HTTP_TRANSPORT, WEBSOCKET_TRANSPORT, AUTH_STRATEGY, SERVICE)
+BACKPLANE = Kind(
+    "backplane",
+    "zcli_backplanes",
+    "websocket.backplane",
+    "zcli_core.backplane.contract.Backplane",
+    "zcli_core.testing.BackplaneContract",
+)
+KINDS = (HTTP_TRANSPORT, WEBSOCKET_TRANSPORT, AUTH_STRATEGY, SERVICE, BACKPLANE)
 
 
 class PluginRecord:
