@@ -478,16 +478,14 @@ class Link:
     async def _keep_members(self, life: _Life) -> None:
         """Beat, and bring the members to the engine. If the engine refuses that, messages still travel."""
         timeout = self._settings.presence_timeout
-        beat_at = expires = self._loop.time()
+        beat_at = self._loop.time()
         complained = False
         while self._offers(Capability.PRESENCE):
             try:
                 now = self._loop.time()
                 if now >= beat_at:
-                    if now > expires:
-                        self._members.renew()  # other processes may have removed them
                     await self._call(life, self._settings.timeout, life.connection.beat, timeout)
-                    beat_at, expires = now + timeout / _BEATS, now + timeout
+                    beat_at = now + timeout / _BEATS
                 await self._send_members(life)
             except PluginError:
                 raise
