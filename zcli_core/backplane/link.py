@@ -180,7 +180,9 @@ class Link:
         await asyncio.wait({self._task})
         self._channels.release()
         if remaining := await self._calls.end(_CLOSE_TIMEOUT):
-            self._log.warning("%d calls of the backplane %s ignore their cancellation", remaining, self._name)
+            calls = "1 call" if remaining == 1 else f"{remaining} calls"
+            ignore = "ignores its" if remaining == 1 else "ignore their"
+            self._log.warning("%s of the backplane %s %s cancellation", calls, self._name, ignore)
 
     def abort(self) -> None:
         """End the link without waiting. The event loop must run once more, so that the connection is closed."""

@@ -81,7 +81,7 @@ class Presence(Base):
 
     @in_loop
     async def test_presence_silent_process_is_gone(self, present_plane: Backplane) -> None:
-        """A process that does not beat vanishes with its members. Its next beat ends the connection, so it enters anew."""
+        """A process that does not beat vanishes with its members. Its next beat ends the connection."""
         async with connected(present_plane, _HERE) as here, connected(present_plane, _OTHER) as other:
             await _beat(here.connection)
             await other.connection.beat(1.0)
