@@ -181,9 +181,7 @@ def test_link_presence_unsupported_says_so() -> None:
         backplane.capabilities = Capability.REMOTE  # type: ignore[misc]
         async with Watched(backplane) as watched:
             watched.link.enter("news", member("1"))
-            with pytest.raises(
-                BackplaneFailure, match=r"'faulty' does not.*websocket\.backplane"
-            ) as raised:
+            with pytest.raises(BackplaneFailure, match=r"'faulty' does not.*websocket\.backplane") as raised:
                 await watched.link.present("news", 10)
             assert raised.value.kind == "unsupported"
             await watched.until("up")
