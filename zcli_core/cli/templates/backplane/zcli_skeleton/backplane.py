@@ -78,7 +78,7 @@ class SkeletonConnection(EngineConnection):
 
     async def report(self, largest_message: int) -> EngineReport:
         """Check that the hub accepts the largest message."""
-        problems = ()
+        problems: tuple[str, ...] = ()
         if largest_message > LARGEST:
             problems = (f"a message may have {largest_message} bytes; set backplane.max_message to {LARGEST}",)
         return EngineReport("hub of Skeleton 1.0", problems)
