@@ -132,6 +132,8 @@ class FaultyPath(TcpPeer):
                 if not self._forwards.wait(_TICK):
                     continue
                 readable = select.select([connection, server], [], [], _TICK)[0]
+                if not self._forwards.is_set():  # silenced while this thread waited for data
+                    continue
                 if connection in readable and not self._forward(connection, server, _CHUNK):
                     return
                 if server in readable and not self._forward(server, connection, self._most or _CHUNK):
