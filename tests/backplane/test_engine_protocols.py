@@ -36,7 +36,15 @@ NATS = (
     (b"MSG zcli.61 12 0\r\n\r\n", (b"12", b"")),
     (b"MSG zcli.61 3 _INBOX.a 6\r\n\r\nMSG \r\n", (b"3", b"\r\nMSG ")),
 )
-INVALID = (b"HTTP/1.1 200 OK\r\n", b"\0\0\0", b"$2\r\nabc\r\n", b"*2000000\r\n", b"$9999999999\r\n", b":1.5\r\n", b"\r\n")
+INVALID = (
+    b"HTTP/1.1 200 OK\r\n",
+    b"\0\0\0",
+    b"$2\r\nabc\r\n",
+    b"*2000000\r\n",
+    b"$9999999999\r\n",
+    b":1.5\r\n",
+    b"\r\n",
+)
 
 
 class Recorder(EngineStream):
@@ -111,7 +119,10 @@ def test_redis_invalid_reply_raises(data: bytes) -> None:
             data = data[end:]
 
 
-@pytest.mark.parametrize("data", [b"SSH-2.0-x\r\n\0", b"MSG a 1 -1\r\n", b"MSG a 1\r\n", b"MSG a 1 x\r\n", b"MSG a 1 1\r\nabc", b"x" * 300_000])
+@pytest.mark.parametrize(
+    "data",
+    [b"SSH-2.0-x\r\n\0", b"MSG a 1 -1\r\n", b"MSG a 1\r\n", b"MSG a 1 x\r\n", b"MSG a 1 1\r\nabc", b"x" * 300_000],
+)
 def test_nats_invalid_data_ends_the_connection(data: bytes) -> None:
     """The failure shows the beginning of what came."""
 

@@ -38,7 +38,9 @@ class Scene:
         self.two: EngineConnection
 
     def keys(self) -> list[str]:
-        return sorted(key.decode().removeprefix(f"{self.namespace}:") for key in self.client.keys(f"{self.namespace}:*"))
+        return sorted(
+            key.decode().removeprefix(f"{self.namespace}:") for key in self.client.keys(f"{self.namespace}:*")
+        )
 
     async def room(self, room: str = "r") -> list[tuple[str, str]]:
         """Return who is in a room, as the first process sees it; both ways to count must agree."""
