@@ -239,7 +239,7 @@ class Presence:
         for reply in replies:
             if isinstance(reply, ErrorReply):
                 failure = refusal(self._address, reply)
-                if reply.word == "READONLY":  # the server has become a replica, and messages reach nobody
+                if reply.word == "READONLY":  # the server has become a replica, and what is published here reaches few
                     self._stream.end(failure)
                 raise failure
         return replies
