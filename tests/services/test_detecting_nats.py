@@ -82,12 +82,13 @@ def test_status_login_required_needs_auth(make: Make, nats_server: Path, place: 
 
 def test_status_full_server_is_not_ready(make: Make, nats_server: Path, place: Path) -> None:
     """The error is that of the server."""
-    with nats(nats_server, place, config="max_connections: 1") as (port, _):
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(b"CONNECT {}\r\nPING\r\n")
-            with client.makefile("rb") as replies:
-                assert any(line.startswith(b"PONG") for line in replies)
-            status = make(nats={"port": port}).comm.service_status("nats")
+    with contextlib.ExitStack() as stack:
+        port, _ = stack.enter_context(nats(nats_server, place, config="max_connections: 1"))
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        client.sendall(b"CONNECT {}\r\nPING\r\n")
+        replies = stack.enter_context(client.makefile("rb"))
+        assert any(line.startswith(b"PONG") for line in replies)
+        status = make(nats={"port": port}).comm.service_status("nats")
     assert (status["state"], status["running"]) == ("not ready", True)
     assert "maximum connections exceeded" in status["error"]
 
@@ -106,7 +107,9 @@ def tls_files(place: Path) -> Path:
 
 
 def _tls(files: Path, more: str = "") -> str:
-    return f'tls {{ cert_file: "{files}/server.pem", key_file: "{files}/server-key.pem", ca_file: "{files}/ca.pem" {more} }}'
+    names = {"cert_file": "server.pem", "key_file": "server-key.pem", "ca_file": "ca.pem"}
+    options = ", ".join(f'{name}: "{files / file}"' for name, file in names.items())
+    return f"tls {{ {options} {more} }}"
 
 
 @pytest.mark.parametrize("option", ["", ", handshake_first: true"], ids=["after INFO", "first"])
