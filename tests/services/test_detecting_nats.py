@@ -80,14 +80,19 @@ def test_status_login_required_needs_auth(make: Make, nats_server: Path, place: 
     assert _errors(log) == []
 
 
+def _enter(port: int, clients: contextlib.ExitStack) -> bool:
+    """Connect a client; return whether the server has admitted it."""
+    client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+    client.sendall(b"CONNECT {}\r\nPING\r\n")
+    with contextlib.suppress(ConnectionError), client.makefile("rb") as replies:
+        return any(line.startswith(b"PONG") for line in replies)
+    return False
+
+
 def test_status_full_server_is_not_ready(make: Make, nats_server: Path, place: Path) -> None:
     """The error is that of the server."""
-    with contextlib.ExitStack() as stack:
-        port, _ = stack.enter_context(nats(nats_server, place, config="max_connections: 1"))
-        client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-        client.sendall(b"CONNECT {}\r\nPING\r\n")
-        replies = stack.enter_context(client.makefile("rb"))
-        assert any(line.startswith(b"PONG") for line in replies)
+    with nats(nats_server, place, config="max_connections: 1") as (port, _), contextlib.ExitStack() as clients:
+        until(lambda: _enter(port, clients), "the server has noticed that its first client left")
         status = make(nats={"port": port}).comm.service_status("nats")
     assert (status["state"], status["running"]) == ("not ready", True)
     assert "maximum connections exceeded" in status["error"]
