@@ -282,7 +282,7 @@ class BackplaneSettings(TypedDict, total=False):
     max_message: int | None
     """largest message that is published on the backplane, in bytes; websocket.max_size if unset"""
     max_queue: int | None
-    """most bytes that may wait to be published on the backplane; further messages are not published"""
+    """most bytes that may wait to be published on the backplane; a further message is not published"""
     linger: float | None
     """how long a room stays subscribed on the backplane after its last member has left, in seconds"""
     presence_timeout: float | None
