@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.plugins.hookspecs import hookimpl
     from zcli_core.services.failures import ServiceFailure
-    from zcli_core.types import ClientInfo, ConnectionInfo, ServiceState, ServiceStatus
+    from zcli_core.types import ClientInfo, ConnectionInfo, ServiceState, ServiceStatus, WebSocketMetrics
     from zcli_core.websocket.blocking import BlockingConnection
     from zcli_core.websocket.callbacks import ConnectionCallback, Handler
     from zcli_core.websocket.connection import ServerConnection
@@ -64,6 +64,7 @@ __all__ = [
     "ServiceFailure",
     "ServiceState",
     "ServiceStatus",
+    "WebSocketMetrics",
     "WebSocketServer",
     "ZCLIError",
     "ZSpark",
@@ -111,6 +112,7 @@ _MODULES = {
         "ConnectionInfo",
         "ServiceState",
         "ServiceStatus",
+        "WebSocketMetrics",
     ),
     "zcli_core.websocket.server_run": ("BackgroundServer",),
     "zcli_core.websocket.blocking": ("BlockingConnection",),

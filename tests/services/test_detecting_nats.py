@@ -146,7 +146,7 @@ def test_status_client_certificate_required(make: Make, nats_server: Path, tls_f
 
 
 def test_status_tls_configured_plain_server_not_ready(make: Make, nats_server: Path, place: Path) -> None:
-    """A driver that is told to use TLS could not connect."""
+    """A driver that is configured to use TLS could not connect."""
     with nats(nats_server, place) as (port, _):
         status = make(nats={"port": port, "tls": True}).comm.service_status("nats")
     assert (status["state"], status["running"]) == ("not ready", True)

@@ -21,6 +21,7 @@ from zcli_core.websocket.admission import ClientAuth
 from zcli_core.websocket.blocking import BlockingConnection
 from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, make_callbacks
 from zcli_core.websocket.connection import ServerConnection, as_message, as_server_connection
+from zcli_core.websocket.counters import Totals
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
 from zcli_core.websocket.server_core import ShutdownSummary, open_server
@@ -32,6 +33,7 @@ from zcli_core.websocket.signals import StopOnSigterm, stopped_by_signals
 if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
+    from zcli_core.types import WebSocketMetrics
     from zcli_core.websocket.contract import Message, Transport
     from zcli_core.websocket.server_core import ServerCore
 
@@ -62,6 +64,7 @@ class WebSocketServer:
         self._lock = threading.Lock()
         self._run: ServerRun | None = None
         self._threads = HandlerThreads("zcli-websocket-handler")
+        self._totals = Totals()
         #: ``auth.get_client_info(websocket)`` shows how a client was authenticated.
         self.auth = ClientAuth()
         call_after_fork(self)
@@ -69,6 +72,7 @@ class WebSocketServer:
     def after_fork(self) -> None:
         """Forget the parent's server, whose thread the child process does not have."""
         self._lock = threading.Lock()
+        self._totals = Totals()
         run, self._run = self._run, None
         if run is not None:
             run.server = run.url = None
@@ -246,7 +250,27 @@ class WebSocketServer:
     def slow_client_count(self) -> int:
         """Number of clients that were closed (1013) since the start because they read too slowly."""
         server = self._server
-        return server.sessions.slow_count if server else 0
+        return server.sessions.counters.slow_clients if server else 0
+
+    def metrics(self) -> WebSocketMetrics:
+        """Return what the server counts, for monitoring.
+
+        Counters only grow: they cover every run of this object's server, also those that have ended. ``clients`` is
+        the number at this moment. The values are read one after the other while the server works, so a message that is
+        being received or sent may be missing in one of them.
+        """
+        total = self._totals.sum()
+        return {
+            "clients": self.client_count,
+            "connections": total.connections,
+            "closed": total.closed,
+            "messages_received": total.messages_received,
+            "messages_sent": total.messages_sent,
+            "bytes_received": total.bytes_received,
+            "bytes_sent": total.bytes_sent,
+            "slow_clients": total.slow_clients,
+            "handler_errors": total.handler_errors,
+        }
 
     # --- sending ---
 
@@ -371,9 +395,9 @@ class WebSocketServer:
         announce: _Announce,
     ) -> ShutdownSummary:
         """Listen, announce it, wait until a stop is requested, and shut down."""
-        with limited_log(self._log, asyncio.get_running_loop()):
-            client_level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
-            sessions = Sessions(self._config.websocket, callbacks, self._observers(), self._log, client_level)
+        with limited_log(self._log, asyncio.get_running_loop()), self._totals.counting() as counters:
+            level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
+            sessions = Sessions(self._config.websocket, callbacks, self._observers(), self._log, level, counters)
             server = await open_server(self._config, setup, transport, strategies, sessions, self._log)
             run.thread = threading.current_thread()
             run.url = server.url

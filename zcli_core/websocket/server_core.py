@@ -108,6 +108,17 @@ class ServerCore:
         self._drain_timeout = drain_timeout
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
+        self._draining = False
+        gate.readiness = self.readiness
+
+    def readiness(self) -> list[str]:
+        """Return why a load balancer should send no further clients here; empty if the server is ready."""
+        reasons = []
+        if self._draining:
+            reasons.append("draining")
+        if not self.sessions.has_capacity():
+            reasons.append("full")
+        return reasons
 
     def publish(
         self, message: Message, to: Collection[ServerConnection] | None, excluded: Collection[ServerConnection]
@@ -127,7 +138,11 @@ class ServerCore:
         # A list, because sending may disconnect a client that reads too slowly.
         receivers = [clients[client] for client in chosen if client not in excluded and client in clients]
         prepared = self.listener.prepare(message)
-        return sum(connection.send_prepared(prepared) for connection in receivers)
+        count = sum(connection.send_prepared(prepared) for connection in receivers)
+        counters = self.sessions.counters
+        counters.messages_sent += count
+        counters.bytes_sent += count * prepared.size
+        return count
 
     def watch_certificate(self, reloader: CertificateReloader) -> None:
         """Reload the certificate when its files change."""
@@ -144,6 +159,7 @@ class ServerCore:
         Takes at most ``drain_timeout`` for the handlers, ``close_timeout`` for closing and two seconds for cancelling.
         """
         began = self.loop.time()
+        self._draining = True
         self._stop_watching()
         clients = len(self.sessions.clients)
         ports = {address[1] for address in self.listener.addresses if address}
@@ -153,7 +169,7 @@ class ServerCore:
         closing = self.loop.time()
         await self.listener.close(*GOING_AWAY)
         await self.sessions.end_handlers(self._close_timeout - (self.loop.time() - closing))
-        return ShutdownSummary(clients, self.sessions.slow_count, endpoint, self.loop.time() - began)
+        return ShutdownSummary(clients, self.sessions.counters.slow_clients, endpoint, self.loop.time() - began)
 
     def abort(self) -> None:
         """Release the port and close every connection at once, without a close frame."""

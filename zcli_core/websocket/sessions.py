@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zcli_core.websocket.client_limits import ClientLimits
 from zcli_core.websocket.connection import ServerConnection, client_label
 from zcli_core.websocket.contract import Cause, Closed, ClosedBy
+from zcli_core.websocket.counters import ACCEPTED
 from zcli_core.websocket.dispatcher import MessageDispatcher, ends_more_than_a_handler
 from zcli_core.websocket.loop_bridge import LoopBridge
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from zcli_core.websocket.admission import Admission
     from zcli_core.websocket.callbacks import Callbacks
     from zcli_core.websocket.contract import Connection, Message, Receiver
+    from zcli_core.websocket.counters import Counters
 
 #: Seconds that on_disconnect functions get when the server stops, besides the rest of close_timeout.
 _DISCONNECT_TIMEOUT = 1.0
@@ -45,9 +47,9 @@ class ClientSession(ServerConnection):
     __slots__ = ("_sessions",)
 
     def __init__(self, sessions: Sessions, connection: Connection, admission: Admission) -> None:
-        super().__init__(connection, admission, sessions.bridge)
+        super().__init__(connection, admission, sessions.bridge, sessions.counters)
         self._sessions = sessions
-        self._dispatcher = MessageDispatcher(connection, self, sessions.loop)
+        self._dispatcher = MessageDispatcher(connection, self, sessions.loop, sessions.counters)
 
     async def run_on_connect(self) -> None:
         """Run ``on_connect``, before any message is handled."""
@@ -61,6 +63,7 @@ class ClientSession(ServerConnection):
 
     def handler_failed(self, error: BaseException) -> None:
         """Log that ``on_connect`` or the handler raised."""
+        self._counters.handler_errors += 1
         text = "the handler failed on %s; the connection is closed (1011)"
         self._sessions.log.error(text, client_label(self), exc_info=error)
 
@@ -79,6 +82,7 @@ class ClientSession(ServerConnection):
         except BaseException as error:
             if ends_more_than_a_handler(error) or (isinstance(error, asyncio.CancelledError) and self._sessions.ending):
                 raise
+            self._counters.handler_errors += 1
             self._sessions.log.exception("on_disconnect failed for %s", client_label(self))
 
     def handler_abandoned(self) -> None:
@@ -97,6 +101,7 @@ class Sessions:
         observers: Observers,
         log: logging.Logger,
         client_level: int,
+        counters: Counters,
     ) -> None:
         """Create the object inside the server's event loop.
 
@@ -106,6 +111,7 @@ class Sessions:
             observers: The run hooks of the plugins.
             log: The application's log.
             client_level: Log level of the lines about each client that connects or disconnects.
+            counters: What is counted.
         """
         self.loop = asyncio.get_running_loop()
         self.bridge = LoopBridge(self.loop)
@@ -115,8 +121,7 @@ class Sessions:
         self.log = log
         #: In the order in which they connected, each with the transport's side of the connection.
         self.clients: dict[ClientSession, Connection] = {}
-        #: Number of clients that were closed because they read too slowly.
-        self.slow_count = 0
+        self.counters = counters
         self._observers = observers
         self._capacity = settings.max_connections
         self._client_level = client_level
@@ -154,6 +159,7 @@ class Sessions:
                 self.log.log(level, "%s connected%s; %d now", client_label(session), origin, len(self.clients))
             if self._observers.opened is not None:
                 self._observers.opened(session)
+            self.counters.connections[ACCEPTED] += 1
         except BaseException:
             # The transport closes the connection, and remove() is not called.
             session._dispatcher.cancel()
@@ -165,9 +171,10 @@ class Sessions:
     def remove(self, session: ClientSession, closed: Closed) -> None:
         """Remove a client whose connection is closed, and log the reason."""
         self.clients.pop(session, None)
+        self.counters.count_close(closed.code)
         dispatcher = session._dispatcher
         if closed.cause is Cause.SLOW:
-            self.slow_count += 1
+            self.counters.slow_clients += 1
             self.log.warning("%s read too slowly and was disconnected: %s", client_label(session), closed.reason)
         elif self.log.isEnabledFor(self._client_level):
             reason = f" {closed.reason!r}" if closed.reason else ""
