@@ -185,13 +185,14 @@ def _ask(port: int, subject: str, content: dict[str, Any]) -> dict[str, Any]:
         return answer
 
 
-def test_service_keeps_its_streams(make: Make, nats_server: Path) -> None:
-    """JetStream's data is in the data folder and survives a restart. NATS listens on loopback only."""
+def test_service_keeps_its_streams(make: Make, nats_server: Path, place: Path) -> None:
+    """JetStream's data is in the data folder and survives a restart."""
     port = free_ports(1)[0]
     z = make()
     assert z.comm.start_service("nats", port=port), z.comm.services.last_failure
     _ask(port, "$JS.API.STREAM.CREATE.kept", {"name": "kept", "subjects": ["kept"]})
     assert "error" not in _ask(port, "kept", {"value": 1})
+    assert (place / "services" / "nats" / "data" / "jetstream").is_dir()
     assert z.comm.restart_service("nats"), z.comm.services.last_failure
     assert _ask(port, "$JS.API.STREAM.INFO.kept", {})["state"]["messages"] == 1
     assert z.comm.stop_service("nats"), z.comm.services.last_failure
