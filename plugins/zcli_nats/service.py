@@ -46,8 +46,7 @@ class NatsBackend(ServiceBackend):
         SystemdUnit(("nats-server", "nats")),
         HomebrewFormula(("nats-server",)),
         WindowsService(("nats-server",)),
-        # The wheel puts the program beside Python's, where it is found too.
-        LocalProcess(programs=("nats-server",), accounts=("nats",)),
+        LocalProcess(programs=("nats-server",), wheels=("nats-server",), accounts=("nats",)),
     )
     install = Install(
         apt="nats-server",
