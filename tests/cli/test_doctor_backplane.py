@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from installations import Site
+from needs import needs
+from service_servers import free_ports, nats, nats_program, redis
 
 Run = Callable[..., Any]
 
@@ -74,7 +78,7 @@ def test_doctor_backplane_local_has_no_engine(doctor: Run) -> None:
 
 @pytest.mark.parametrize(
     ("capabilities", "others"),
-    [(PRESENCE, "2 other processes"), (REMOTE, "it does not tell the number of other processes")],
+    [(PRESENCE, "2 other processes"), (REMOTE, "the number of other processes is unknown")],
 )
 def test_doctor_backplane_engine_is_described(engine: Run, capabilities: str, others: str) -> None:
     """Engine, version, round trip, namespace and the other processes."""
@@ -85,6 +89,39 @@ def test_doctor_backplane_engine_is_described(engine: Run, capabilities: str, ot
         + re.escape(others),
         found[0][1],
     )
+
+
+@pytest.fixture(params=["redis", "nats"])
+def real_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """The name of a backplane and the port of its engine."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "redis":
+            yield "redis", stack.enter_context(redis(needs("redis-server", "redis-server"), tmp_path))
+        else:
+            yield "nats", stack.enter_context(nats(nats_program(), tmp_path))[0]
+
+
+def test_doctor_backplane_real_engine_is_described(doctor: Run, real_engine: tuple[str, int]) -> None:
+    """Its limit is compared with the largest message."""
+    name, port = real_engine
+    variables = {"WEBSOCKET_BACKPLANE": name, "WEBSOCKET_PORT": "0", f"ZCLI_SERVICES_{name.upper()}_PORT": str(port)}
+    for size, states in (("100000", ["ok"]), ("100000000", ["warning", "ok"])):
+        status, found = doctor(**variables, WEBSOCKET_MAX_SIZE=size)
+        assert (status, [state for state, _ in found["backplane"]]) == (0, states), found["backplane"]
+        assert re.search(
+            rf"127\.0\.0\.1:{port}: a probe came back after [\d.]+ ms; (Redis|NATS) [\d.]+, namespace 'zcli', "
+            "(no other processes|the number of other processes is unknown)",
+            found["backplane"][-1][1],
+        )
+
+
+def test_doctor_backplane_engine_that_is_down_is_wrong(doctor: Run) -> None:
+    """The address is shown once."""
+    for name in ("redis", "nats"):
+        port = str(free_ports(1)[0])
+        status, found = doctor(WEBSOCKET_BACKPLANE=name, **{f"ZCLI_SERVICES_{name.upper()}_PORT": port})
+        ((state, detail),) = found["backplane"]
+        assert (status, state, detail.count(f"127.0.0.1:{port}")) == (1, "wrong", 1), detail
 
 
 def test_doctor_backplane_problem_is_a_warning(engine: Run) -> None:

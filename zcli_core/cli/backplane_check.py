@@ -58,7 +58,8 @@ async def _examine(backplane: Backplane, config: Config, log: logging.Logger) ->
     try:
         await link.open(required=True)
     except BackplaneFailure as failure:
-        return [_unreachable(where, failure, config)]
+        text = printable(str(failure))
+        return [_unreachable(text if backplane.address in text else f"{where}: {text}", config)]
     proof = f"{where}: a probe came back after {(link.counters.probe_seconds or 0.0) * 1000:.1f} ms"
     try:
         report = await link.report()
@@ -74,13 +75,12 @@ async def _examine(backplane: Backplane, config: Config, log: logging.Logger) ->
 
 async def _other_processes(link: Link, backplane: Backplane) -> str:
     if Capability.PRESENCE not in backplane.capabilities:
-        return "it does not tell the number of other processes"
+        return "the number of other processes is unknown"
     count = len(set(await link.processes()) - {link.process})
     return f"{count or 'no'} other process{'' if count == 1 else 'es'}"
 
 
-def _unreachable(where: str, failure: BackplaneFailure, config: Config) -> _Finding:
+def _unreachable(text: str, config: Config) -> _Finding:
     if config.section(Settings).required:
-        consequence = "the WebSocket server does not start without it (backplane.required)"
-        return "wrong", f"{where}: {printable(str(failure))}; {consequence}"
-    return "warning", f"{where}: {printable(str(failure))}; the WebSocket server starts without it, and is not ready"
+        return "wrong", f"{text}; the WebSocket server does not start without it (backplane.required)"
+    return "warning", f"{text}; the WebSocket server starts without it, and is not ready"
