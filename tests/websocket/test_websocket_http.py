@@ -73,7 +73,8 @@ def test_ready_draining_server_is_503(serve: Serve) -> None:
     with served.client() as client:
         client.send("work")
         assert working.wait(DEADLINE)
-        core = served.websocket._server
+        core = served.handle._run.server
+        assert core is not None
         assert core.gate.http(READY).status == 200
         served.websocket.stop(wait=False)
         answer = eventually(lambda: (answer := core.gate.http(READY)).status == 503 and answer, "it is draining")

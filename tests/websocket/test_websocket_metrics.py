@@ -141,10 +141,12 @@ def test_totals_read_while_servers_count_never_shrink() -> None:
 
     def serve_often() -> None:
         for _ in range(runs):
-            with totals.counting() as counters:
-                for _ in range(each):
-                    counters.messages_received += 1
-                    counters.count_close(1000)
+            counters = Counters()
+            totals.begin(counters)
+            for _ in range(each):
+                counters.messages_received += 1
+                counters.count_close(1000)
+            totals.end(counters)
 
     threads = [threading.Thread(target=serve_often) for _ in range(3)]
     for thread in threads:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -69,16 +68,15 @@ class Totals:
         self._running: list[Counters] = []
         self._ended = Counters()
 
-    @contextlib.contextmanager
-    def counting(self) -> Iterator[Counters]:
-        """Yield the counters for one run of a server, and keep their values when it has ended."""
-        counters = Counters()
+    def begin(self, counters: Counters) -> None:
+        """Include the counters of a server that has started."""
         with self._lock:
             self._running.append(counters)
-        try:
-            yield counters
-        finally:
-            with self._lock:
+
+    def end(self, counters: Counters) -> None:
+        """Keep the values of a server that has ended."""
+        with self._lock:
+            if counters in self._running:
                 self._running.remove(counters)
                 self._ended.add((counters,))
 

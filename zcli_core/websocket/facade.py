@@ -395,13 +395,14 @@ class WebSocketServer:
         announce: _Announce,
     ) -> ShutdownSummary:
         """Listen, announce it, wait until a stop is requested, and shut down."""
-        with limited_log(self._log, asyncio.get_running_loop()), self._totals.counting() as counters:
-            level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
-            sessions = Sessions(self._config.websocket, callbacks, self._observers(), self._log, level, counters)
+        with limited_log(self._log, asyncio.get_running_loop()):
+            client_level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
+            sessions = Sessions(self._config.websocket, callbacks, self._observers(), self._log, client_level)
             server = await open_server(self._config, setup, transport, strategies, sessions, self._log)
             run.thread = threading.current_thread()
             run.url = server.url
             run.server = server
+            self._totals.begin(sessions.counters)
             self._log.info("listening on %s", run.url, extra=FILE_ONLY)
             try:
                 announce(run)
@@ -411,6 +412,7 @@ class WebSocketServer:
                 systemd.notify("STOPPING=1")
                 summary = await server.shut_down()
                 run.server = None
+                self._totals.end(sessions.counters)
                 self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
 

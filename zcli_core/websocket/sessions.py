@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zcli_core.websocket.client_limits import ClientLimits
 from zcli_core.websocket.connection import ServerConnection, client_label
 from zcli_core.websocket.contract import Cause, Closed, ClosedBy
-from zcli_core.websocket.counters import ACCEPTED
+from zcli_core.websocket.counters import ACCEPTED, Counters
 from zcli_core.websocket.dispatcher import MessageDispatcher, ends_more_than_a_handler
 from zcli_core.websocket.loop_bridge import LoopBridge
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from zcli_core.websocket.admission import Admission
     from zcli_core.websocket.callbacks import Callbacks
     from zcli_core.websocket.contract import Connection, Message, Receiver
-    from zcli_core.websocket.counters import Counters
 
 #: Seconds that on_disconnect functions get when the server stops, besides the rest of close_timeout.
 _DISCONNECT_TIMEOUT = 1.0
@@ -101,7 +100,6 @@ class Sessions:
         observers: Observers,
         log: logging.Logger,
         client_level: int,
-        counters: Counters,
     ) -> None:
         """Create the object inside the server's event loop.
 
@@ -111,7 +109,6 @@ class Sessions:
             observers: The run hooks of the plugins.
             log: The application's log.
             client_level: Log level of the lines about each client that connects or disconnects.
-            counters: What is counted.
         """
         self.loop = asyncio.get_running_loop()
         self.bridge = LoopBridge(self.loop)
@@ -121,7 +118,7 @@ class Sessions:
         self.log = log
         #: In the order in which they connected, each with the transport's side of the connection.
         self.clients: dict[ClientSession, Connection] = {}
-        self.counters = counters
+        self.counters = Counters()
         self._observers = observers
         self._capacity = settings.max_connections
         self._client_level = client_level
