@@ -98,11 +98,13 @@ class ClientInfo(TypedDict):
 class WebSocketMetrics(TypedDict):
     """What a WebSocket server counts: :meth:`~zCLI.WebSocketServer.metrics`.
 
-    Every value is a number that only grows, except ``clients``. No name comes from a client.
+    Every value is a number that only grows, except ``clients`` and ``rooms``. No name comes from a client.
     """
 
     clients: int
     """Clients that are connected now."""
+    rooms: int
+    """Rooms that have a client of this process now."""
     connections: dict[str, int]
     """Connections that asked for a WebSocket, by result: ``accepted``; ``refused_auth`` (no credential, a wrong one, or
     too many wrong ones), ``refused_full`` (also a full address), ``refused_origin``, ``refused_path``; ``failed`` (TLS,

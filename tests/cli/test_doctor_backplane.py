@@ -116,7 +116,7 @@ def test_doctor_backplane_real_engine_is_described(doctor: Run, real_engine: tup
 
 
 def test_doctor_backplane_engine_that_is_down_is_wrong(doctor: Run) -> None:
-    """The address is shown once."""
+    """The finding has the address, once."""
     for name in ("redis", "nats"):
         port = str(free_ports(1)[0])
         status, found = doctor(WEBSOCKET_BACKPLANE=name, **{f"ZCLI_SERVICES_{name.upper()}_PORT": port})

@@ -147,7 +147,7 @@ def test_handler_blocking_delays_only_its_client(serve: Serve, plain: bool) -> N
 
 def lingering(served: Served) -> list[Any]:
     """Return the handlers that still run."""
-    server = served.websocket._server
+    server = served.websocket._servers[0]
     return list(server._lingering) if server else []
 
 

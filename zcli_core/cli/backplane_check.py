@@ -47,6 +47,7 @@ async def _examine(backplane: Backplane, config: Config, log: logging.Logger) ->
     link = Link(
         backplane,
         settings,
+        process=secrets.token_hex(8),
         name=config.websocket.backplane,
         max_message=settings.max_message or config.websocket.max_size,
         origin=secrets.token_bytes(8),
@@ -54,22 +55,33 @@ async def _examine(backplane: Backplane, config: Config, log: logging.Logger) ->
         changed=None,
         log=log,
     )
-    where = f"{config.websocket.backplane} at {backplane.address}"
+    link.start(required=True)
     try:
-        await link.open(required=True)
+        await link.proven()
+        return await _describe(link, backplane, config)
     except BackplaneFailure as failure:
         text = printable(str(failure))
-        return [_unreachable(text if backplane.address in text else f"{where}: {text}", config)]
+        return [_unreachable(text if backplane.address in text else f"{_where(backplane, config)}: {text}", config)]
+    finally:
+        await link.close()
+
+
+def _where(backplane: Backplane, config: Config) -> str:
+    return f"{config.websocket.backplane} at {backplane.address}"
+
+
+async def _describe(link: Link, backplane: Backplane, config: Config) -> list[_Finding]:
+    """Describe the engine of a link that is up."""
+    where = _where(backplane, config)
     proof = f"{where}: a probe came back after {(link.counters.probe_seconds or 0.0) * 1000:.1f} ms"
     try:
         report = await link.report()
         others = await _other_processes(link, backplane)
     except BackplaneFailure as failure:
         return [("warning", f"{proof}, but it cannot be examined: {printable(str(failure))}")]
-    finally:
-        await link.close()
     found: list[_Finding] = [("warning", f"{where}: {printable(problem)}") for problem in report.problems]
-    found.append(("ok", f"{proof}; {printable(report.engine)}, namespace {settings.namespace!r}, {others}"))
+    namespace = config.section(Settings).namespace
+    found.append(("ok", f"{proof}; {printable(report.engine)}, namespace {namespace!r}, {others}"))
     return found
 
 

@@ -9,7 +9,7 @@
         program = "valkey-server"
 
         def command(self):
-            return [self.program, "--port", str(self.port)]
+            return [self.executable, "--port", str(self.port)]
 
         def settings(self, port):
             return {"backplane": {"valkey": {"url": f"redis://127.0.0.1:{port}"}}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
@@ -19,7 +19,7 @@ class Base(Contract):
     """The fixtures of the suite."""
 
     backplane: ClassVar[Offered[Backplane]]
-    engine: ClassVar[Callable[[], EngineProcess] | None] = None
+    engine: ClassVar[type[EngineProcess] | None] = None
 
     @pytest.fixture
     def server(self, request: pytest.FixtureRequest) -> Iterator[EngineProcess | None]:
@@ -31,7 +31,8 @@ class Base(Contract):
         node: Any = request.node.getparent(pytest.Class)
         if _engine not in node.stash:
             server = node.stash[_engine] = make()
-            node.addfinalizer(lambda: (node.stash.__delitem__(_engine), server.end()))
+            node.addfinalizer(server.end)
+            node.addfinalizer(lambda: node.stash.__delitem__(_engine))
         server = node.stash[_engine]
         server.start()
         yield server

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from zcli_core.backplane.contract import Backplane, Capability, EngineConnection, Member
+from zcli_core.errors import BackplaneFailure
 from zcli_core.testing.backplane.base import Base
 from zcli_core.testing.backplane.peers import connected, in_loop, within
 
@@ -80,7 +81,7 @@ class Presence(Base):
 
     @in_loop
     async def test_presence_silent_process_is_gone(self, present_plane: Backplane) -> None:
-        """A process that does not beat any longer vanishes with its members, and can enter them again."""
+        """A process that does not beat vanishes with its members. Its next beat ends the connection."""
         async with connected(present_plane, _HERE) as here, connected(present_plane, _OTHER) as other:
             await _beat(here.connection)
             await other.connection.beat(1.0)
@@ -92,10 +93,14 @@ class Presence(Base):
                 await asyncio.sleep(0.05)
             assert await here.connection.present("r6", 10) == ()
             assert _OTHER not in await here.connection.processes()
-            await other.connection.beat(_ALIVE)
-            await other.connection.enter([("r6", Member(_OTHER, "1", None, {}))])
-            assert await here.connection.count("r6") == 1
-            await other.connection.leave([("r6", "1")])
+            with pytest.raises(BackplaneFailure):
+                await other.connection.beat(_ALIVE)
+            await other.until_lost()
+            async with connected(present_plane, _OTHER) as again:
+                await again.connection.beat(_ALIVE)
+                await again.connection.enter([("r6", Member(_OTHER, "1", None, {}))])
+                assert await here.connection.count("r6") == 1
+                await again.connection.leave([("r6", "1")])
 
 
 async def _beat(*connections: EngineConnection) -> None:
