@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.plugins.hookspecs import hookimpl
     from zcli_core.services.failures import ServiceFailure
-    from zcli_core.types import ClientInfo, ConnectionInfo, ServiceState, ServiceStatus, WebSocketMetrics
+    from zcli_core.types import (
+        BackplaneMetrics,
+        ClientInfo,
+        ConnectionInfo,
+        ServiceState,
+        ServiceStatus,
+        WebSocketMetrics,
+    )
     from zcli_core.websocket.blocking import BlockingConnection
     from zcli_core.websocket.callbacks import ConnectionCallback, Handler
     from zcli_core.websocket.connection import ServerConnection
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackgroundServer",
+    "BackplaneMetrics",
     "BlockingConnection",
     "ClientInfo",
     "Comm",
@@ -108,6 +116,7 @@ _MODULES = {
     "zcli_core.plugins.hookspecs": ("hookimpl",),
     "zcli_core.services.failures": ("ServiceFailure",),
     "zcli_core.types": (
+        "BackplaneMetrics",
         "ClientInfo",
         "ConnectionInfo",
         "ServiceState",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Literal, TypedDict
 
-__all__ = ["ClientInfo", "ConnectionInfo", "ServiceState", "ServiceStatus", "WebSocketMetrics"]
+__all__ = ["BackplaneMetrics", "ClientInfo", "ConnectionInfo", "ServiceState", "ServiceStatus", "WebSocketMetrics"]
 
 #: ``"ready"``: the service answers its protocol and accepts clients. ``"not ready"``: it answers, but accepts no
 #: clients now. ``"stopped"``: no process listens on the port. ``"unreachable"``: no connection could be made.
@@ -95,6 +95,33 @@ class ClientInfo(TypedDict):
     certificate_subject: str | None
 
 
+class BackplaneMetrics(TypedDict):
+    """What the links of a ``zCLI`` object to a backplane's engine count.
+
+    The numbers only grow, except ``probe_seconds`` and ``queued_bytes``. The kinds of failures are those of
+    :attr:`~zcli_core.errors.BackplaneFailure.kind`.
+    """
+
+    up: bool
+    """Whether every link is connected and has got its last probe back."""
+    probe_seconds: float | None
+    """How long the last probe took, the longest of all links; None before the first."""
+    published: int
+    """Messages that the engine took."""
+    failed: dict[str, int]
+    """Messages that the engine did not take, or may not have taken, by kind of failure."""
+    received: int
+    """Messages of other processes."""
+    invalid: int
+    """Messages on the same channels that zCLI cannot read. Another program uses the same namespace."""
+    lost: dict[str, int]
+    """Connections to the engine that have ended, and attempts to connect that have failed, by kind of failure."""
+    reconnects: int
+    """How often a link was up again after an outage."""
+    queued_bytes: int
+    """Bytes that wait to be published."""
+
+
 class WebSocketMetrics(TypedDict):
     """What a WebSocket server counts: :meth:`~zCLI.WebSocketServer.metrics`.
 
@@ -123,3 +150,5 @@ class WebSocketMetrics(TypedDict):
     """Clients that were closed (1013) because they read too slowly."""
     handler_errors: int
     """Errors that a handler, ``on_connect`` or ``on_disconnect`` raised."""
+    backplane: BackplaneMetrics | None
+    """The links to other processes; None as long as there is no link."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zcli_core.websocket.admission import Admission
     from zcli_core.websocket.callbacks import Callbacks
     from zcli_core.websocket.contract import Connection, Message, Receiver
+    from zcli_core.websocket.server_link import ServerLink
 
 #: Seconds that on_disconnect functions get when the server stops, besides the rest of close_timeout.
 _DISCONNECT_TIMEOUT = 1.0
@@ -132,6 +133,8 @@ class Sessions:
         self.clients: dict[ClientSession, Connection] = {}
         self.counters = Counters()
         self.rooms = rooms
+        #: The link to other processes; None if there is none.
+        self.link: ServerLink | None = None
         self._observers = observers
         self._capacity = settings.max_connections
         self._client_level = client_level
@@ -141,6 +144,10 @@ class Sessions:
         self._disconnecting: set[MessageDispatcher] = set()
         #: Those of them whose handler was running when the client disconnected.
         self._at_work: set[MessageDispatcher] = set()
+
+    def attach(self, link: ServerLink | None) -> None:
+        """Use a link to other processes, before the first client connects."""
+        self.link = self.rooms.link = link
 
     # --- a client connects and disconnects ---
 
