@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from zcli_core.errors import ConnectionClosed, is_ctrl_c
 from zcli_core.websocket.contract import Closed, Message
+from zcli_core.websocket.counters import size_of
 from zcli_core.websocket.handler_threads import StillRunning
 
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Connection
+    from zcli_core.websocket.counters import Counters
 
 _IN_PLACE = sys.version_info >= (3, 11)
 
@@ -85,13 +87,16 @@ class MessageDispatcher:
     """
 
     __slots__ = (
-        "_cancelled", "_closed", "_connection", "_context", "_draining", "_dropped", "_ending", "_full", "_gone",
-        "_grace", "_handle", "_interrupted", "_leaving", "_loop", "_parked", "_receiving", "_session", "_size",
+        "_cancelled", "_closed", "_connection", "_context", "_counters", "_draining", "_dropped", "_ending", "_full",
+        "_gone", "_grace", "_handle", "_interrupted", "_leaving", "_loop", "_parked", "_receiving", "_session", "_size",
         "_sleeping", "_waiting", "discarding", "task",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, session: Session, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, connection: Connection, session: Session, loop: asyncio.AbstractEventLoop, counters: Counters
+    ) -> None:
         self._connection = connection
+        self._counters = counters
         self._session = session
         self._handle = session.handle
         self._loop = loop
@@ -129,6 +134,10 @@ class MessageDispatcher:
 
     def message(self, message: Message) -> bool:
         """Handle or queue the next message; return whether the transport may deliver another."""
+        counters = self._counters
+        counters.messages_received += 1
+        # Without a call for the usual message: bytes, or a text in ASCII.
+        counters.bytes_received += len(message) if type(message) is bytes or message.isascii() else size_of(message)
         if _IN_PLACE and self._sleeping is not None and self._receiving is None and not self._waiting:
             return self._handle_in_place(message)
         if self.discarding:

@@ -21,6 +21,7 @@ from zcli_core.websocket import event_loop, systemd
 from zcli_core.websocket.admission import ClientAuth
 from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, make_callbacks
 from zcli_core.websocket.connection import ServerConnection, as_message, as_server_connection
+from zcli_core.websocket.counters import Totals
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
 from zcli_core.websocket.parts.frames import close_frame
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from zcli_core.backplane.contract import Member
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
+    from zcli_core.types import WebSocketMetrics
     from zcli_core.websocket.contract import Message, Transport
     from zcli_core.websocket.server_core import ServerCore
 
@@ -77,6 +79,7 @@ class WebSocketServer:
         #: The servers whose clients get messages, in one event loop or several.
         self._servers: tuple[ServerCore, ...] = ()
         self._threads = HandlerThreads("zcli-websocket-handler")
+        self._totals = Totals()
         self._links = ProcessLinks(config, host, log)
         #: ``auth.get_client_info(websocket)`` shows how a client was authenticated.
         self.auth = ClientAuth()
@@ -85,6 +88,7 @@ class WebSocketServer:
     def after_fork(self) -> None:
         """Forget the parent's server, whose thread the child process does not have."""
         self._lock = threading.Lock()
+        self._totals = Totals()
         run, self._run = self._run, None
         self._servers = ()
         self._links.after_fork()
@@ -267,7 +271,29 @@ class WebSocketServer:
     @property
     def slow_client_count(self) -> int:
         """Number of clients that were closed (1013) since the start because they read too slowly."""
-        return sum(server.sessions.slow_count for server in self._servers)
+        return sum(server.sessions.counters.slow_clients for server in self._servers)
+
+    def metrics(self) -> WebSocketMetrics:
+        """Return what the server counts, for monitoring.
+
+        Counters only grow: they cover every run of this object's server, also those that have ended. ``clients`` and
+        ``rooms`` are numbers of this moment. The values are read one after the other while the server works, so a
+        message that is being received or sent may be missing in one of them.
+        """
+        total = self._totals.sum()
+        return {
+            "clients": self.client_count,
+            "rooms": len(self.rooms),
+            "connections": total.connections,
+            "closed": total.closed,
+            "messages_received": total.messages_received,
+            "messages_sent": total.messages_sent,
+            "bytes_received": total.bytes_received,
+            "bytes_sent": total.bytes_sent,
+            "slow_clients": total.slow_clients,
+            "handler_errors": total.handler_errors,
+            "backplane": self._links.metrics(),
+        }
 
     @property
     def rooms(self) -> dict[str, int]:
@@ -524,10 +550,12 @@ class WebSocketServer:
     def _add_server(self, server: ServerCore) -> None:
         with self._lock:
             self._servers = (*self._servers, server)
+        self._totals.begin(server.sessions.counters)
 
     def _remove_server(self, server: ServerCore) -> None:
         with self._lock:
             self._servers = tuple(each for each in self._servers if each is not server)
+        self._totals.end(server.sessions.counters)
 
     def _print_url(self, run: ServerRun) -> None:
         settings = self._config.websocket

@@ -111,6 +111,7 @@ class ServerCore:
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
         self._draining = False
+        gate.readiness = self.readiness
         if sessions.link is not None:
             sessions.link.core = self
 
@@ -123,7 +124,8 @@ class ServerCore:
             reasons.append("full")
         link = self.sessions.link
         if link is not None and not link.link.is_up:
-            reasons.append("backplane")
+            failure = link.link.failure  # its text may have an address, which every client could read
+            reasons.append(f"backplane: {failure.kind if failure is not None else 'not connected yet'}")
         return reasons
 
     def deliver(self, message: Message, to: Recipients | None, excluded: Recipients) -> int:
@@ -139,7 +141,11 @@ class ServerCore:
         """
         receivers = self._receivers(to, excluded)
         prepared = self.listener.prepare(message)
-        return sum([connection.send_prepared(prepared) for connection in receivers])
+        count = sum([connection.send_prepared(prepared) for connection in receivers])
+        counters = self.sessions.counters
+        counters.messages_sent += count
+        counters.bytes_sent += count * prepared.size
+        return count
 
     def present(self, room: str) -> list[Member]:
         """Return the clients of this server that are in a room."""
@@ -200,7 +206,7 @@ class ServerCore:
         await self.sessions.end_handlers(self._close_timeout - (self.loop.time() - closing))
         if self.sessions.link is not None:
             await self.sessions.link.close()
-        return ShutdownSummary(clients, self.sessions.slow_count, endpoint, self.loop.time() - began)
+        return ShutdownSummary(clients, self.sessions.counters.slow_clients, endpoint, self.loop.time() - began)
 
     def abort(self) -> None:
         """Release the port and close every connection at once, without a close frame."""
