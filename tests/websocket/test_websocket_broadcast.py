@@ -280,7 +280,7 @@ def test_broadcast_is_encoded_once(serve: Serve, monkeypatch: pytest.MonkeyPatch
     served = serve()
     with contextlib.ExitStack() as stack:
         _clients(stack, served, 5)
-        listener = served.websocket._server.listener
+        listener = served.websocket._servers[0].listener
         prepared: list[str] = []
         original = listener.prepare
         monkeypatch.setattr(listener, "prepare", lambda message: (prepared.append(message), original(message))[1])
