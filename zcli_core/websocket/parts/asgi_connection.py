@@ -23,6 +23,9 @@ Receive = Callable[[], Awaitable[Event]]
 
 _OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 
+#: The key of a disconnect event with the :class:`Cause`, if the server tells that it has closed the connection itself.
+CAUSE = "zcli.cause"
+
 _NO_CLOSE_FRAME = "the client left without a close frame"
 
 #: Most bytes of a character in UTF-8.
@@ -290,8 +293,9 @@ class AsgiConnection(AsgiSender):
         if code == 1006 or (code == 1005 and reason is None):
             self._lose()
             return
-        by = ClosedBy.SERVER if code == 1012 else ClosedBy.CLIENT
-        self._closed = Closed(code, reason or "", by)
+        cause: Cause | None = event.get(CAUSE)
+        by = ClosedBy.SERVER if cause is not None or code == 1012 else ClosedBy.CLIENT
+        self._closed = Closed(code, reason or "", by, cause or Cause.CLOSE)
         self._stop_sending()
 
     # The end ------------------------------------------------------------------------------------------------------
