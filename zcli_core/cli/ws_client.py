@@ -28,7 +28,7 @@ from wsproto.utilities import ProtocolError
 from zcli_core.http.contract import TransportFailure, Url
 from zcli_core.http.urls import UserInfo, parse_url
 from zcli_core.net import connecting
-from zcli_core.net.tls import client_context
+from zcli_core.net.client_tls import client_context
 
 _TIMEOUT = 10.0
 _HINT = "(is it a ws:// address?)"

@@ -87,7 +87,7 @@ class GuardedTransport:
         if transport is not None:
             transport.close()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Replace the lock in the child after a fork: the thread that held it does not exist there."""
         self._lock = threading.Lock()
 
