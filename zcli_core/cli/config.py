@@ -78,11 +78,9 @@ def _print_one(config: Config, explanation: Explanation) -> None:
 
 
 def _as_json(config: Config, explanation: Explanation) -> dict[str, Any]:
-    found = explanation._asdict()
-    found["shadowed"] = [item._asdict() for item in explanation.shadowed]
     setting = config.settings[explanation.key]
     return {
-        **found,
+        **explanation._asdict(),
         "help": setting.declaration.help,
         "takes": describe(setting),
         "variables": [*setting.variables, *setting.composites],

@@ -164,7 +164,7 @@ def _change(action: str, name: str, as_json: bool, options: dict[str, Any]) -> N
     finally:
         facade.close()
     if as_json:
-        print_json({"done": done, "status": status, "failure": failure._asdict() if failure else None})
+        print_json({"done": done, "status": status, "failure": failure})
     elif done:
         print_table(_COLUMNS, [_row(status)])
     if not done:
