@@ -55,11 +55,7 @@ def _value(setting: Setting) -> dict[str, Any]:
         found |= {"type": ["object", "string", "null"], "additionalProperties": {"type": "string"}}
     else:
         found["type"] = [_TYPES.get(declared, "string"), "null"]
-    limits = {
-        "minimum": declaration.minimum,
-        "maximum": declaration.maximum,
-        "exclusiveMinimum": declaration.above,
-    }
+    limits = {"minimum": declaration.minimum, "maximum": declaration.maximum, "exclusiveMinimum": declaration.above}
     found |= {name: limit for name, limit in limits.items() if limit is not None}
     if setting.secret:
         found["writeOnly"] = True

@@ -113,10 +113,7 @@ def _installation(session: Session) -> _Findings:
     points = [record.entry_point for record in session.host.records.values()]
     versions = {point.version for point in points if point.distribution == OURS}
     if not versions:
-        yield (
-            "wrong",
-            f"no plugin of {OURS} is installed; install it again: {install_again(OURS)}",
-        )
+        yield ("wrong", f"no plugin of {OURS} is installed; install it again: {install_again(OURS)}")
     elif versions != {__version__}:
         what = f"{OURS} {', '.join(sorted(versions))} is installed, but version {__version__} is running"
         yield "warning", f"{what}; install it again: {install_again(OURS)}"

@@ -57,13 +57,7 @@ def _providers(host: PluginHost) -> Iterator[str]:
     yield _table(
         ("kind", "hook", "selected by", "contract", "contract suite"),
         [
-            (
-                label,
-                _code(hook),
-                _code(setting) if setting else "all are in use",
-                _code(contract),
-                _code(suite),
-            )
+            (label, _code(hook), _code(setting) if setting else "all are in use", _code(contract), _code(suite))
             for label, hook, setting, contract, suite in (*KINDS, _LAYER_KIND)
         ],
     )
@@ -143,8 +137,7 @@ def _settings(settings: Iterable[Setting]) -> Iterator[str]:
         yield f"### {_code(members[0].section.section_name) or 'At the top'}"
         yield f"{_first_paragraph(section)} Declared by {_code(members[0].provider)}."
         yield _table(
-            ("setting", "description", "type", "default", "variables"),
-            [_setting_row(setting) for setting in members],
+            ("setting", "description", "type", "default", "variables"), [_setting_row(setting) for setting in members]
         )
 
 

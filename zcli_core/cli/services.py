@@ -79,11 +79,7 @@ def _row(status: ServiceStatus) -> _Row:
 
 _OPTIONS = {
     "data-dir": click.option("--data-dir", type=click.Path(), help="Data folder of a server that zCLI starts."),
-    "timeout": click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        help="Seconds to wait at most.",
-    ),
+    "timeout": click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait at most."),
     "port": click.option("--port", type=click.IntRange(1, 65535), help="Port; services.NAME.port if not given."),
 }
 

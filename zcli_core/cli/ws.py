@@ -81,10 +81,7 @@ def serve(host: str | None, port: int | None, broadcast: bool) -> None:
 
 @command.command("connect")
 @click.argument("url")
-@click.option(
-    "--token",
-    help="A token for Authorization: Bearer. Other users can see it; prefer --token-file.",
-)
+@click.option("--token", help="A token for Authorization: Bearer. Other users can see it; prefer --token-file.")
 @click.option(
     "--token-file", callback=secret_from_file, type=click.Path(allow_dash=True, dir_okay=False),
     help="A file with a token for Authorization: Bearer; - is the first line of standard input.",
