@@ -429,7 +429,7 @@ class Comm:
         Raises:
             ValueError: No plugin provides a service of that name, or an option is invalid.
         """
-        return self.services.start(name, port=port, data_dir=data_dir, launcher=launcher, timeout=timeout)
+        return self.services.change("start", name, port=port, data_dir=data_dir, launcher=launcher, timeout=timeout)
 
     def stop_service(
         self,
@@ -455,7 +455,7 @@ class Comm:
         Raises:
             ValueError: No plugin provides a service of that name, or an option is invalid.
         """
-        return self.services.stop(name, port=port, data_dir=data_dir, timeout=timeout)
+        return self.services.change("stop", name, port=port, data_dir=data_dir, timeout=timeout)
 
     def restart_service(
         self,
@@ -470,11 +470,11 @@ class Comm:
         A service that is not running is started. The arguments, the result and the errors are those of
         :meth:`stop_service`. ``timeout`` limits both steps together.
         """
-        return self.services.restart(name, port=port, data_dir=data_dir, timeout=timeout)
+        return self.services.change("restart", name, port=port, data_dir=data_dir, timeout=timeout)
 
     def health_check_all(self) -> dict[str, bool]:
         """Return for each service, by name, whether it is ready."""
-        return self.services.health_check_all()
+        return {name: status["ready"] for name, status in self.services.statuses().items()}
 
     def close(self) -> None:
         """Close the WebSocket server and the HTTP client. After that, using a part raises RuntimeError."""

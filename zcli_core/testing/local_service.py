@@ -78,15 +78,15 @@ class LocalService:
 
     def start(self) -> bool:
         """Start the server as a local process."""
-        return self.services.start(self.name, port=self.port, launcher="local")
+        return self.services.change("start", self.name, port=self.port, launcher="local")
 
     def restart(self) -> bool:
         """Restart the server."""
-        return self.services.restart(self.name, port=self.port)
+        return self.services.change("restart", self.name, port=self.port)
 
     def stop(self) -> bool:
         """Stop the server."""
-        return self.services.stop(self.name, port=self.port)
+        return self.services.change("stop", self.name, port=self.port)
 
     def state(self) -> str:
         """Return the state that a probe finds: ``"ready"``, ``"stopped"``..."""
