@@ -23,8 +23,8 @@ from zcli_core.cli import doctor
 from zcli_core.net.port_holder import holder_of
 from zcli_core.services import owners
 from zcli_core.services.launchers import instances, systemd
-from zcli_core.services.launchers.locks import start_lock
 from zcli_core.services.launchers.processes import Process, descends_from, look_up
+from zcli_core.services.launchers.server_folder import start_lock
 from zcli_core.services.location import locate, server_paths
 from zcli_core.system.trusted import is_known_user
 

@@ -51,7 +51,7 @@ def command(why: str | None, timings: bool, as_json: bool) -> None:
 
 
 def _show_all(as_json: bool) -> None:
-    from zcli_core.cli.description import describe_plugins
+    from zcli_core.plugins.explanation import describe_plugins
 
     session = load_plugins()
     plugins = describe_plugins(session.host, None if session.error else session.config)

@@ -27,10 +27,9 @@ from zcli_core.services.launchers import instances
 from zcli_core.services.launchers.accounts import choose_account
 from zcli_core.services.launchers.context import wait_until
 from zcli_core.services.launchers.data_files import DataFiles
-from zcli_core.services.launchers.installing import install_hint
 from zcli_core.services.launchers.paths import LocalServerPaths
 from zcli_core.services.launchers.processes import look_up
-from zcli_core.services.launchers.programs import is_available
+from zcli_core.services.launchers.programs import install_hint, is_available
 from zcli_core.services.probing import probe_service
 from zcli_core.services.services import Services
 from zcli_core.testing.contract import Offered, make_context
