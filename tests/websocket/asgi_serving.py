@@ -71,6 +71,11 @@ class InMemoryServer:
         self.put("websocket.disconnect", code=code, **fields)
         await self.ended()
 
+    async def ended_by_shutdown(self) -> None:
+        """Send lifespan.shutdown and wait until the application returns."""
+        self.put("lifespan.shutdown")
+        await self.ended()
+
     async def ended(self) -> None:
         """Wait until the application returns."""
         await asyncio.wait_for(self.task, DEADLINE)
