@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from websocket_serving import DEADLINE, eventually
@@ -132,18 +135,18 @@ def on_hypercorn(app: Any, **options: Any) -> Iterator[int]:
     from hypercorn.config import Config
 
     with _listening() as sock:
+        port = sock.getsockname()[1]
         config = Config()
         config.bind = [f"fd://{sock.detach()}"]
         config.errorlog = config.accesslog = None
         for name, value in options.items():
             setattr(config, name, value)
-        config.create_sockets()
         loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
         async def main() -> None:
             ended = asyncio.Event()
             loops.append((asyncio.get_running_loop(), ended))
-            await serve(app, config, shutdown_trigger=ended.wait)
+            await serve(app, config, shutdown_trigger=ended.wait)  # type: ignore[arg-type]
 
         def stop() -> None:
             loop, ended = loops[0]
@@ -151,4 +154,26 @@ def on_hypercorn(app: Any, **options: Any) -> Iterator[int]:
 
         with _in_thread(lambda: asyncio.run(main()), stop):
             eventually(lambda: loops)
-            yield 0
+            yield port
+
+
+@contextlib.contextmanager
+def on_granian(folder: Path, module: str) -> Iterator[str]:
+    """Run the variable ``app`` of a module in a folder under granian; yield the path of its Unix socket."""
+    path = str(folder / "granian.sock")
+    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--uds", path, f"{module}:app"]
+    process = subprocess.Popen(command, cwd=folder)
+
+    def accepts() -> bool:
+        assert process.poll() is None
+        with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+            sock.connect(path)
+            return True
+        return False
+
+    try:
+        eventually(accepts)
+        yield path
+    finally:
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
