@@ -17,11 +17,12 @@ from zcli_core.printable import print_line
 
 if TYPE_CHECKING:
     from zcli_core.auth.contract import Identified, Rejected
+    from zcli_core.backplane.contract import Member
     from zcli_core.comm import Comm
     from zcli_core.config.config import Config
     from zcli_core.config.resolution import Explanation
     from zcli_core.config.settings import Section, setting
-    from zcli_core.errors import ConfigError, ConnectionClosed, ListenError, ZCLIError
+    from zcli_core.errors import BackplaneFailure, ConfigError, ConnectionClosed, ListenError, ZCLIError
     from zcli_core.http.contract import Headers, HttpFailure, HttpRequest, HttpResponse, HttpStatusError
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.plugins.hookspecs import hookimpl
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Message, Request
     from zcli_core.websocket.facade import WebSocketServer
+    from zcli_core.websocket.recipients import Delivery
     from zcli_core.websocket.server_run import BackgroundServer
     from zcli_core.zspark import ZSpark
 
 __all__ = [
     "BackgroundServer",
+    "BackplaneFailure",
     "BackplaneMetrics",
     "BlockingConnection",
     "ClientInfo",
@@ -54,6 +57,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionInfo",
     "Context",
+    "Delivery",
     "Explanation",
     "Handler",
     "Headers",
@@ -63,6 +67,7 @@ __all__ = [
     "HttpStatusError",
     "Identified",
     "ListenError",
+    "Member",
     "Message",
     "Provider",
     "Rejected",
@@ -89,6 +94,7 @@ _MODULES = {
         "Identified",
         "Rejected",
     ),
+    "zcli_core.backplane.contract": ("Member",),
     "zcli_core.comm": ("Comm",),
     "zcli_core.config.config": ("Config",),
     "zcli_core.config.resolution": ("Explanation",),
@@ -97,6 +103,7 @@ _MODULES = {
         "setting",
     ),
     "zcli_core.errors": (
+        "BackplaneFailure",
         "ConfigError",
         "ConnectionClosed",
         "ListenError",
@@ -135,6 +142,7 @@ _MODULES = {
         "Request",
     ),
     "zcli_core.websocket.facade": ("WebSocketServer",),
+    "zcli_core.websocket.recipients": ("Delivery",),
     "zcli_core.zspark": ("ZSpark",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

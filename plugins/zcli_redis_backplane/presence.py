@@ -1,7 +1,7 @@
 """Who is in a room: the keys of one process, from its first heartbeat to its last.
 
-A *life* is one connection of one process. Its name is ``<process>-<random>``, so that it never comes back once it has
-ended, and what is left of it can be removed at any time, by every process.
+A *life* is one connection of one process, from its first heartbeat to its last. Its name is ``<process>-<random>``. A
+life that is over never comes back, so that every process can remove what is left of it at any time.
 
 ==============================  ======  ============================================================
 ``<ns>:alive:<life>``           string  expires when the heartbeat stops
@@ -19,10 +19,9 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from zcli_core.backplane.contract import Member
 from zcli_core.errors import BackplaneFailure
@@ -49,41 +48,47 @@ _SWEEP_EVERY = 3
 class Presence:
     """The members of this process, and those of all."""
 
-    def __init__(self, stream: RedisStream, address: str, prefix: str, process: str, default_seconds: float) -> None:
+    def __init__(self, stream: RedisStream, address: str, prefix: str, process: str, seconds: float) -> None:
+        """Prepare the presence of a connection.
+
+        Args:
+            stream: Connection for commands.
+            address: Where the engine is, for errors.
+            prefix: What all keys begin with.
+            process: Identifier of the process.
+            seconds: How long the process counts as alive if a member enters before the first heartbeat.
+        """
         self._stream = stream
         self._address = address
         self._prefix = prefix
         self._process = process
-        self._default_seconds = default_seconds
+        self._seconds = seconds
         self._life = f"{process}-{secrets.token_hex(4)}"
-        self._begun = False
+        self._has_begun = False
         self._beats = 0
-        self._rooms: defaultdict[str, set[str]] = defaultdict(set)
+        #: The connections of this process by room, in order to know which rooms it has left.
+        self._connections: dict[str, set[str]] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
     # This process -----------------------------------------------------------------------------------------------------
 
     async def beat(self, seconds: float) -> None:
-        """Prolong the life of this process.
-
-        If the engine has forgotten it, the connection ends, so that the core enters all members again. That happens if
-        the heartbeat came too late, or if the engine has lost its data.
-        """
-        if not self._begun:
+        """Prolong the life of this process. If it is over, the connection ends, so that the core enters all again."""
+        if not self._has_begun:
             await self._begin(seconds)
             return
-        (alive,) = await self._run(encode("SET", self._alive(self._life), "1", "PX", int(seconds * 1000), "XX"))
+        prolong = encode("SET", self._alive(self._life), "1", "PX", _milliseconds(seconds), "XX")
+        (alive,) = await self._run(prolong)
         if alive is None:
             self._end()
-            return
         self._beats += 1
         if self._beats % _SWEEP_EVERY == 0:
             self._start_sweep()
 
     async def enter(self, members: Collection[tuple[str, Member]]) -> None:
-        """Add members of this process."""
-        if not self._begun:
-            await self._begin(self._default_seconds)
+        """Add members of this process. If its life is over, the connection ends."""
+        if not self._has_begun:
+            await self._begin(self._seconds)
         each = list(members)
         for start in range(0, len(each), _PAGE):
             await self._enter(each[start : start + _PAGE])
@@ -92,10 +97,10 @@ class Presence:
         keys = [self._alive(self._life), self._key("rooms", self._life)]
         arguments: list[str] = []
         for room, member in members:
+            self._connections.setdefault(room, set()).add(member.connection)
             keys.append(self._key("here", room))
             value = json.dumps([member.identity, dict(member.data)], separators=(",", ":"))
             arguments += [room, f"{self._life}/{member.connection}", value]
-            self._rooms[room].add(member.connection)
         (alive,) = await self._run(encode("EVAL", _ENTER, len(keys), *keys, *arguments))
         if not alive:
             self._end()
@@ -105,36 +110,34 @@ class Presence:
         commands = []
         for room, connection in members:
             commands.append(encode("HDEL", self._key("here", room), f"{self._life}/{connection}"))
-            here = self._rooms[room]
+            here = self._connections.get(room, set())
             here.discard(connection)
             if not here:
-                del self._rooms[room]
+                self._connections.pop(room, None)
                 commands.append(encode("SREM", self._key("rooms", self._life), room))
         await self._run(*commands)
 
     def farewell(self) -> bytes | None:
         """Return the command that ends the life at once; None if it never began."""
-        return encode("DEL", self._alive(self._life)) if self._begun else None
+        return encode("DEL", self._alive(self._life)) if self._has_begun else None
 
     async def _begin(self, seconds: float) -> None:
-        """Begin the life, and remove an earlier one of this process, whose end the engine may not have noticed."""
-        milliseconds = int(seconds * 1000)
-        replies = await self._run(
-            encode("SET", self._alive(self._life), "1", "PX", milliseconds),
+        """Begin the life, and end an earlier one of this process whose end the engine may not have noticed."""
+        _, _, lives = await self._run(
+            encode("SET", self._alive(self._life), "1", "PX", _milliseconds(seconds)),
             encode("SADD", self._key("lives"), self._life),
             encode("SMEMBERS", self._key("lives")),
         )
-        self._begun = True
-        earlier = [life for life in _texts(replies[2]) if _process_of(life) == self._process and life != self._life]
+        self._has_begun = True
+        earlier = [life for life in _texts(lives) if _process_of(life) == self._process and life != self._life]
         if earlier:
             await self._run(encode("DEL", *(self._alive(life) for life in earlier)))
         self._start_sweep()
 
-    def _end(self) -> None:
-        text = (
-            f"{self._address}: the engine has forgotten this process: its heartbeat was late, or the engine lost data"
-        )
-        failure = BackplaneFailure("down", text)
+    def _end(self) -> NoReturn:
+        """End the connection, because other processes may have removed the members of this one."""
+        what = "the server has forgotten this process, because a heartbeat was late or the server has lost its data"
+        failure = BackplaneFailure("down", f"{self._address}: {what}")
         self._stream.end(failure)
         raise failure
 
@@ -225,7 +228,7 @@ class Presence:
         for reply in replies:
             if isinstance(reply, ErrorReply):
                 failure = refusal(self._address, reply)
-                if reply.word == "READONLY":  # the server has become a replica, and messages reach nobody
+                if reply.word == "READONLY":  # the server has become a replica, and what is published here reaches few
                     self._stream.end(failure)
                 raise failure
         return replies
@@ -235,6 +238,10 @@ class Presence:
 
     def _alive(self, life: str) -> str:
         return self._key("alive", life)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(int(seconds * 1000), 1)
 
 
 def _process_of(life: str) -> str:
@@ -251,6 +258,6 @@ def _read_member(value: bytes) -> tuple[str | None, dict[str, str]]:
         identity, data = json.loads(value)
         if isinstance(data, dict) and (identity is None or isinstance(identity, str)):
             return identity, {str(name): str(text) for name, text in data.items()}
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     return None, {}
