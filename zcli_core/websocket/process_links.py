@@ -106,8 +106,15 @@ class ProcessLinks:
         """
         required = self._config.backplane.required
         link.link.start(required)
-        if not required:
-            return
+        if required:
+            await self.prove(link)
+
+    async def prove(self, link: ServerLink) -> None:
+        """Wait until the link of a server is proven.
+
+        Raises:
+            BackplaneFailure: The engine cannot be used. The link is closed.
+        """
         try:
             await link.link.proven()
         except BaseException as error:
