@@ -13,6 +13,7 @@ import itertools
 import logging
 import random
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from zcli_core.backplane.calls import PluginCalls, PluginError, first
@@ -555,7 +556,7 @@ class Link:
         number = next(self._probes)
         back: asyncio.Future[None] = self._loop.create_future()
         self._pending_probe = number, back
-        seconds, began = self._settings.probe_timeout, self._loop.time()
+        seconds, began = self._settings.probe_timeout, monotonic()  # the clock of uvloop counts milliseconds
         probe = Envelope(Kind.PROBE, self._origin, number).encode()
 
         async def round_trip() -> None:
@@ -572,7 +573,7 @@ class Link:
             raise BackplaneFailure("timeout", f"a probe did not come back within {seconds:g} s") from None
         finally:
             self._pending_probe = None
-        self.counters.probe_seconds = self._loop.time() - began
+        self.counters.probe_seconds = monotonic() - began
 
     # --- what arrives ---
 

@@ -235,9 +235,10 @@ class ProcessLinks:
             total.add(link.counters)
         if not self._used:
             return None
+        probes = [seconds for link in links if (seconds := link.counters.probe_seconds) is not None]
         return {
             "up": bool(links) and all(link.is_up for link in links),
-            "probe_seconds": max((link.counters.probe_seconds or 0.0 for link in links), default=0.0) or None,
+            "probe_seconds": max(probes, default=None),
             "published": total.published,
             "failed": {kind: total.failed.get(kind, 0) for kind in _KINDS},
             "received": total.received,
