@@ -45,7 +45,7 @@ class ProcessLinks:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Begin anew: the child process has none of the threads, and its messages must reach the parent's clients."""
+        """Forget all links. The child has none of the threads, and its messages must reach the parent's clients."""
         self._lock = threading.RLock()
         self._origin = secrets.token_bytes(8)
         self._numbers = itertools.count(1)
