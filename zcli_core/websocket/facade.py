@@ -97,7 +97,7 @@ class WebSocketServer:
         self.auth = ClientAuth()
         call_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Forget the parent's server, whose thread the child process does not have."""
         self._lock = threading.Lock()
         self._totals = Totals()
