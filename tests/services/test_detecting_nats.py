@@ -87,8 +87,11 @@ def _tls(files: Path, more: str = "") -> str:
     return f"tls {{ {options} {more} }}"
 
 
-@pytest.mark.parametrize("option", ["", ", handshake_first: true"], ids=["after INFO", "first"])
-@pytest.mark.parametrize("login", ["", "authorization { token: hunter2 }"], ids=["open", "login"])
+@pytest.mark.parametrize(
+    ("option", "login"),
+    [("", ""), ("", "authorization { token: hunter2 }"), (", handshake_first: true", "")],
+    ids=["after INFO", "with login", "first"],
+)
 def test_status_tls_server_is_ready(make: Make, nats_server: Path, tls_files: Path, option: str, login: str) -> None:
     """With and without the setting ``tls``, TLS is found. The certificate is checked against ``ca_file``."""
     with nats(nats_server, tls_files, config=f"{_tls(tls_files, option)}\n{login}") as (port, _):

@@ -111,6 +111,7 @@ def test_service_keeps_its_data(make: Make, place: Path, name: str) -> None:
     assert (info["host"], info["port"]) == ("127.0.0.1", port)
     assert listening_addresses(port) <= {"127.0.0.1"}
     assert use(info, "a") == ["a"]
+    assert any((place / "services" / name / "data").iterdir())
     assert z.comm.start_service(name), "starting what runs changes nothing"
     assert use(info, "b") == ["a", "b"]
     assert z.comm.restart_service(name), z.comm.services.last_failure

@@ -93,7 +93,9 @@ class AsgiListener:
         """Respond to a scope of the type ``http``."""
         request = make_request(scope)
         try:
-            response = PlainResponse(503) if self._stopped.done() else self.acceptor.http(request)
+            response = self.acceptor.http(request)
+            if self._stopped.done() and response.status != 503:  # /ready says why itself
+                response = PlainResponse(503)
         except BaseException as error:
             if is_ctrl_c(error):
                 raise
