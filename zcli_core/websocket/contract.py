@@ -406,8 +406,34 @@ class Listener(Protocol):
         """:meth:`stop_accepting`, close every connection, and wait until all are gone, at most ``close_timeout``."""
 
 
+class Capability(enum.Enum):
+    """A promise of this contract that a transport can keep only if it owns the bytes of its connections.
+
+    A transport whose connections belong to another server lists in :attr:`Transport.capabilities` what it promises. The
+    contract suite skips the tests of the other promises. The value says what is promised.
+    """
+
+    #: Limits of the head and of messages, to the byte, as soon as they are exceeded, with the reasons of this contract.
+    EXACT_LIMITS = "limits that are exact to the byte"
+    #: RFC 6455's close code for each kind of invalid frame, after the messages before it.
+    INVALID_FRAMES = "the close code for each invalid frame"
+    #: The order and the deadline of the close handshake, from either side.
+    CLOSE_HANDSHAKE = "the details of the close handshake"
+    #: :meth:`Connection.ping`, :attr:`Connection.latency`, and 1011 for silent clients.
+    PINGS = "pings and latency"
+    #: ``open_timeout`` before the request is complete, and ``max_pending_connections``.
+    PENDING_CONNECTIONS = "limits on connections before their upgrade"
+    #: Messages that were received before the connection broke are delivered; the others are counted.
+    LAST_MESSAGES = "all messages of a client that is gone"
+    #: :meth:`Connection.send` writes before it returns.
+    IMMEDIATE_WRITES = "messages that are written before send() returns"
+
+
 class Transport(Protocol):
     """The product of a provider's factory."""
+
+    #: What it promises. A transport that owns the bytes of its connections promises everything.
+    capabilities: frozenset[Capability] = frozenset(Capability)
 
     async def listen(self, endpoint: Endpoint, acceptor: Acceptor, limits: Limits) -> Listener:
         """Start listening. Raises OSError if the system refuses the address."""

@@ -43,8 +43,20 @@ from zcli_core.testing.websocket.server import (
 from zcli_core.testing.websocket.suite import (
     Serve,
     WebSocketSuite,
+    requires,
 )
-from zcli_core.websocket.contract import Cause, Closed, ClosedBy, Connection, Endpoint, Limits, Message, Refuse, State
+from zcli_core.websocket.contract import (
+    Capability,
+    Cause,
+    Closed,
+    ClosedBy,
+    Connection,
+    Endpoint,
+    Limits,
+    Message,
+    Refuse,
+    State,
+)
 
 #: Codes that must not be sent (RFC 6455, 7.4).
 UNSENDABLE = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65000, -1]
@@ -256,6 +268,7 @@ class ClosingTests(WebSocketSuite):
 
     # By the end of TCP --------------------------------------------------------------------------------------------
 
+    @requires(Capability.LAST_MESSAGES)
     @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
     @pytest.mark.parametrize("leave", [half_close, lambda sock: sock.close(), reset], ids=["half", "closes", "resets"])
     @pytest.mark.parametrize("receiver", [Echo, Silent], ids=["echoing", "silent"])
@@ -276,6 +289,7 @@ class ClosingTests(WebSocketSuite):
             assert server.messages == [str(at) for at in range(count)]
             assert closed[2:] == (ClosedBy.NETWORK, Cause.LOST, 0)
 
+    @requires(Capability.LAST_MESSAGES)
     @pytest.mark.parametrize("leave", [half_close, lambda sock: sock.close()], ids=["half", "closes"])
     def test_eof_waits_for_held_messages(self, serve: Serve, leave: Callable[[Any], None]) -> None:
         """This includes data that the event loop had not read when a write failed, because delivery was held."""
@@ -293,6 +307,7 @@ class ClosingTests(WebSocketSuite):
             assert server.has_closed().dropped == 0
             assert len(server.messages) == count
 
+    @requires(Capability.LAST_MESSAGES)
     @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
     def test_close_frame_behind_held_messages_is_found(self, serve: Serve, tls: bool) -> None:
         """The close frame of a client that is gone is found behind messages that are held."""
@@ -306,6 +321,7 @@ class ClosingTests(WebSocketSuite):
                 server.call(server.connection.resume_delivery)
             assert server.has_closed() == Closed(4001, "bye", ClosedBy.CLIENT)
 
+    @requires(Capability.LAST_MESSAGES)
     @pytest.mark.parametrize("end", [b"", close(1000)], ids=["eof", "close"])
     def test_held_messages_over_close_timeout_are_counted(self, serve: Serve, end: bytes) -> None:
         """Undelivered messages are counted after close_timeout; an incomplete message at the end does not count."""
@@ -329,6 +345,7 @@ class ClosingTests(WebSocketSuite):
 
     # Delayed responses to a close frame --------------------------------------------------------------------------
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     @pytest.mark.parametrize("ends_with", ["close frame", "end of data"])
     @pytest.mark.parametrize("why", ["refused", "violation", "bad text", "too big", "too big in pieces", "closed"])
     def test_fin_waits_for_the_clients_close(self, serve: Serve, why: str, ends_with: str) -> None:
@@ -365,6 +382,7 @@ class ClosingTests(WebSocketSuite):
 
     # The cause -----------------------------------------------------------------------------------------------------
 
+    @requires(Capability.PINGS, cause=[Cause.SILENT])
     @pytest.mark.parametrize(
         ("cause", "code"),
         [
@@ -400,6 +418,7 @@ class ClosingTests(WebSocketSuite):
 
     # Deadlines ----------------------------------------------------------------------------------------------------
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     @pytest.mark.parametrize("begun_by", ["server", "client", "violation"])
     def test_close_handshake_has_one_deadline(self, serve: Serve, begun_by: str) -> None:
         """The deadline holds for a client that is silent, slow, flooding or stopped inside a frame."""

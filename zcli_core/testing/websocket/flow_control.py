@@ -35,8 +35,9 @@ from zcli_core.testing.websocket.server import (
 from zcli_core.testing.websocket.suite import (
     Serve,
     WebSocketSuite,
+    requires,
 )
-from zcli_core.websocket.contract import ClosedBy, Compression, Connection, Endpoint, Limits, Message, State
+from zcli_core.websocket.contract import Capability, ClosedBy, Compression, Connection, Endpoint, Limits, Message, State
 
 
 class Holding(Echo):
@@ -311,6 +312,7 @@ class FlowControlTests(WebSocketSuite):
             server.call(server.connection.send, "now")
             assert client.read() == Frame(TEXT, b"now")
 
+    @requires(Capability.IMMEDIATE_WRITES)
     @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
     @pytest.mark.parametrize("messages", [1, 2, 3])
     def test_send_in_a_callback_writes_at_once(self, serve: Serve, messages: int, tls: bool) -> None:

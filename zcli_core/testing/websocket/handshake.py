@@ -21,8 +21,8 @@ from zcli_core.testing.websocket.client import (
 )
 from zcli_core.testing.websocket.frames import CLOSE, TEXT, close, frame
 from zcli_core.testing.websocket.server import ServerUnderTest
-from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Limits, PlainResponse
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite, requires
+from zcli_core.websocket.contract import Capability, Limits, PlainResponse
 
 GET = b"GET /health?verbose=1 HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -286,6 +286,7 @@ class HandshakeTests(WebSocketSuite):
         with serve() as server:
             refused_for_its_size(server, upgrade_request(target="/" + "x" * 20_000), 414, 431)
 
+    @requires(Capability.PENDING_CONNECTIONS)
     @pytest.mark.parametrize("sent", [b"", b"GET", upgrade_request()[:-2], b"\x16\x03\x01"])
     def test_unfinished_upgrade_ends_after_open_timeout(
         self, serve: Serve, sent: bytes, caplog: pytest.LogCaptureFixture
@@ -297,6 +298,7 @@ class HandshakeTests(WebSocketSuite):
             assert server.requests == []
         assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
+    @requires(Capability.PENDING_CONNECTIONS)
     def test_slow_upgrade_ends_after_open_timeout(self, serve: Serve) -> None:
         """One deadline covers the whole handshake, so single bytes do not extend it."""
         with serve(Limits(open_timeout=0.3)) as server, server.socket() as sock:

@@ -20,8 +20,8 @@ from zcli_core.testing.websocket.frames import (
     frame,
 )
 from zcli_core.testing.websocket.server import ServerUnderTest
-from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Compression, Limits
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite, requires
+from zcli_core.websocket.contract import Capability, Compression, Limits
 
 MAX_SIZE = 100_000
 MAX_FRAGMENTS = 100
@@ -90,6 +90,7 @@ class LimitTests(WebSocketSuite):
             said_too_big(client.ending(), MAX_SIZE)
         assert limited.messages == [b"x" * MAX_SIZE]
 
+    @requires(Capability.EXACT_LIMITS)
     @pytest.mark.parametrize("declared", [MAX_SIZE + 1, 1 << 40, (1 << 63) - 1])
     @pytest.mark.parametrize("fin", [True, False])
     def test_oversize_frame_fails_on_its_header(self, limited: ServerUnderTest, declared: int, fin: bool) -> None:
@@ -98,6 +99,7 @@ class LimitTests(WebSocketSuite):
             client.send(frame(BINARY, fin=fin, declared=declared))
             said_too_big(client.ending(), MAX_SIZE)
 
+    @requires(Capability.EXACT_LIMITS)
     def test_oversize_fragment_fails_on_its_header(self, limited: ServerUnderTest) -> None:
         """Its size counts together with the fragments before it."""
         with limited.connect() as client:
@@ -120,6 +122,7 @@ class LimitTests(WebSocketSuite):
                 client.send(frame(CONTINUATION, b"y"))
                 assert len(client.read_message()[1]) == MAX_SIZE
 
+    @requires(Capability.EXACT_LIMITS)
     def test_max_fragments_is_exact(self, limited: ServerUnderTest) -> None:
         """It counts the empty fragments of one message, at any position; one more is closed with 1009."""
 

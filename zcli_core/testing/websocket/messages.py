@@ -21,8 +21,8 @@ from zcli_core.testing.websocket.frames import (
     frame,
 )
 from zcli_core.testing.websocket.server import ServerUnderTest
-from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Compression, Limits
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite, requires
+from zcli_core.websocket.contract import Capability, Compression, Limits
 
 BYTES = bytes(range(256))
 
@@ -213,6 +213,7 @@ class MessageTests(WebSocketSuite):
 
     # Violations of the protocol -----------------------------------------------------------------------------------
 
+    @requires(Capability.INVALID_FRAMES)
     @pytest.mark.parametrize("bad", BAD_FRAMES.values(), ids=BAD_FRAMES)
     @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "byte by byte"])
     def test_invalid_frame_closes_with_1002(
