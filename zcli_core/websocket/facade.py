@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,22 @@ from zcli_core.printable import print_line
 from zcli_core.system.forks import call_after_fork
 from zcli_core.websocket import event_loop, systemd
 from zcli_core.websocket.admission import ClientAuth
+from zcli_core.websocket.asgi import AsgiApp, AsgiRun
 from zcli_core.websocket.blocking import BlockingConnection
-from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, make_callbacks
+from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, echo, make_callbacks
 from zcli_core.websocket.connection import ServerConnection, as_message, as_server_connection
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
-from zcli_core.websocket.server_core import ShutdownSummary, open_server
+from zcli_core.websocket.server_core import ShutdownSummary, open_asgi_core, open_server
 from zcli_core.websocket.server_run import BackgroundServer, ServerRun
-from zcli_core.websocket.server_setup import ServerSetup, Strategies, make_plugins, make_setup
+from zcli_core.websocket.server_setup import (
+    ServerSetup,
+    Strategies,
+    make_asgi_rules,
+    make_plugins,
+    make_setup,
+    make_strategies,
+)
 from zcli_core.websocket.sessions import Observers, Sessions
 from zcli_core.websocket.signals import StopOnSigterm, stopped_by_signals
 
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
     from zcli_core.websocket.contract import Message, Transport
+    from zcli_core.websocket.parts.asgi_listener import AsgiListener
     from zcli_core.websocket.server_core import ServerCore
 
 #: A client as a handler gets it, async or plain.
@@ -61,6 +71,8 @@ class WebSocketServer:
         self._log = log
         self._lock = threading.Lock()
         self._run: ServerRun | None = None
+        #: The runs of ASGI applications.
+        self._asgi_runs: tuple[AsgiRun, ...] = ()
         self._threads = HandlerThreads("zcli-websocket-handler")
         #: ``auth.get_client_info(websocket)`` shows how a client was authenticated.
         self.auth = ClientAuth()
@@ -70,6 +82,7 @@ class WebSocketServer:
         """Forget the parent's server, whose thread the child process does not have."""
         self._lock = threading.Lock()
         run, self._run = self._run, None
+        self._asgi_runs = ()
         if run is not None:
             run.server = run.url = None
             run.stop = event_loop.StopEvent()
@@ -193,10 +206,58 @@ class WebSocketServer:
                 on_sigterm.end()
             raise
 
+    def asgi(
+        self,
+        handler: Handler | Mapping[str, Handler] | None = None,
+        *,
+        on_connect: ConnectionCallback | None = None,
+        on_disconnect: ConnectionCallback | None = None,
+        path: str | None = None,
+    ) -> AsgiApp:
+        """Return an ASGI 3 application: for uvicorn, hypercorn, granian, or to mount in a framework.
+
+        The ASGI server listens, and owns TLS, pings and frames; the settings ``websocket.host``, ``port``, ``ssl_*``
+        and ``ping_*`` do not apply. Every call makes an application of its own; :attr:`clients` and :meth:`broadcast`
+        include the clients of all of them.
+
+        Args:
+            handler: As for :meth:`start`. The paths of a mapping are those below the place where a framework has
+                mounted the application.
+            on_connect: As for :meth:`start`.
+            on_disconnect: As for :meth:`start`.
+            path: The only path that the handler serves: the same as ``handler={path: handler}``.
+
+        Raises:
+            ConfigError: The settings cannot be used.
+            TypeError: A function cannot be called with these arguments, or ``path`` is given with a mapping.
+        """
+        if path is not None:
+            if isinstance(handler, Mapping):
+                raise TypeError(f"path must not be given if handler is a mapping of paths, got {path!r}")
+            handler = {path: handler or echo}
+        callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
+        paths = frozenset(handler) if isinstance(handler, Mapping) else None
+        rules = make_asgi_rules(self._config, paths, self._log)
+        strategies = self._strategies
+
+        def open_core() -> tuple[ServerCore, AsgiListener]:
+            return open_asgi_core(self._config, rules, strategies, self._sessions(callbacks), self._log)
+
+        return AsgiApp(open_core, self._asgi_opened, self._asgi_ended, self._log)
+
+    def _asgi_opened(self, run: AsgiRun) -> None:
+        with self._lock:
+            self._asgi_runs = (*self._asgi_runs, run)
+
+    def _asgi_ended(self, run: AsgiRun) -> None:
+        with self._lock:
+            self._asgi_runs = tuple(other for other in self._asgi_runs if other is not run)
+
     def stop(self, wait: bool = True) -> bool:
         """Stop the server: let handlers finish, close all clients with 1001 and release the port.
 
-        Running handlers get ``websocket.drain_timeout`` seconds to finish. Does nothing if no server runs.
+        Running handlers get ``websocket.drain_timeout`` seconds to finish. Does nothing if no server runs. An ASGI
+        application refuses all clients from then on.
 
         Args:
             wait: Wait until the server has ended. A call from a handler, or from the server's own thread, never waits,
@@ -205,14 +266,18 @@ class WebSocketServer:
         Returns:
             Whether the server has ended.
         """
+        asgi_runs = [run for run in self._asgi_runs if run.is_alive]
+        for asgi_run in asgi_runs:
+            asgi_run.request_stop()
         run = self._run
-        if run is None:
-            return True
-        run.stop.request()
-        if not wait or self._threads.inside or run.thread is threading.current_thread():
-            return run.finished.is_set()
+        if run is not None:
+            run.stop.request()
+        ends = [(each.thread, each.finished) for each in (run, *asgi_runs) if each is not None]
+        if not wait or self._threads.inside or any(thread is threading.current_thread() for thread, _ in ends):
+            return all(finished.is_set() for _, finished in ends)
         settings = self._config.websocket
-        if run.finished.wait(settings.drain_timeout + settings.close_timeout + _STOP_MARGIN):
+        deadline = time.monotonic() + settings.drain_timeout + settings.close_timeout + _STOP_MARGIN
+        if all(finished.wait(max(deadline - time.monotonic(), 0)) for _, finished in ends):
             return True
         self._log.error("the server does not stop, because its event loop is blocked")
         return False
@@ -221,8 +286,8 @@ class WebSocketServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server listens."""
-        return self._server is not None
+        """Whether the server listens, or an ASGI application serves."""
+        return bool(self._servers)
 
     @property
     def url(self) -> str | None:
@@ -233,20 +298,17 @@ class WebSocketServer:
     @property
     def clients(self) -> tuple[ServerConnection, ...]:
         """The connected clients, in the order in which they connected."""
-        server = self._server
-        return tuple(server.sessions.clients) if server else ()
+        return tuple(client for server in self._servers for client in list(server.sessions.clients))
 
     @property
     def client_count(self) -> int:
         """Number of connected clients."""
-        server = self._server
-        return len(server.sessions.clients) if server else 0
+        return sum(len(server.sessions.clients) for server in self._servers)
 
     @property
     def slow_client_count(self) -> int:
         """Number of clients that were closed (1013) since the start because they read too slowly."""
-        server = self._server
-        return server.sessions.slow_count if server else 0
+        return sum(server.sessions.slow_count for server in self._servers)
 
     # --- sending ---
 
@@ -292,13 +354,14 @@ class WebSocketServer:
         message = as_message(message)
         chosen = None if to is _ALL else tuple(dict.fromkeys(_clients("to", to)))
         excluded = frozenset(() if exclude is None else _clients("exclude", exclude))
-        server = self._server
-        if server is None:
-            return _finished(0)
-        if asyncio._get_running_loop() is server.loop:
-            return _finished(server.publish(message, chosen, excluded))
-        posted = server.sessions.bridge.post(server.publish, message, chosen, excluded)
-        return _finished(0) if posted.cancelled() else posted
+        total = 0
+        posted = []
+        for server in self._servers:
+            if asyncio._get_running_loop() is server.loop:
+                total += server.publish(message, chosen, excluded)
+            else:
+                posted.append(server.sessions.bridge.post(server.publish, message, chosen, excluded))
+        return _sum(total, posted)
 
     async def send(self, client: Client, message: Message) -> bool:
         """Send a message to one client, in any event loop, waiting while the client reads too slowly.
@@ -308,9 +371,8 @@ class WebSocketServer:
         """
         message = as_message(message)
         connection = as_server_connection(client)
-        server = self._server
         try:
-            if server is None or asyncio.get_running_loop() is server.loop:
+            if asyncio.get_running_loop() is connection._bridge.loop:
                 await connection.send(message)
             else:
                 await asyncio.to_thread(connection.blocking.send, message)
@@ -321,13 +383,24 @@ class WebSocketServer:
     # --- one run ---
 
     @property
-    def _server(self) -> ServerCore | None:
+    def _servers(self) -> tuple[ServerCore, ...]:
+        """The running servers, each in one event loop."""
         run = self._run
-        return run.server if run else None
+        mounted = tuple(run.core for run in self._asgi_runs if run.is_alive)
+        return (run.server, *mounted) if run is not None and run.server is not None else mounted
 
     @functools.cached_property
     def _plugins(self) -> tuple[Transport, Strategies]:
         return make_plugins(self._config, self._host, self._threads, self._log)
+
+    @functools.cached_property
+    def _strategies(self) -> Strategies:
+        return make_strategies(self._config, self._host, self._threads, self._log)
+
+    def _sessions(self, callbacks: Callbacks) -> Sessions:
+        """Make the object that holds the clients of one run, in its event loop."""
+        client_level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
+        return Sessions(self._config.websocket, callbacks, self._observers(), self._log, client_level)
 
     def _prepare(
         self,
@@ -372,8 +445,7 @@ class WebSocketServer:
     ) -> ShutdownSummary:
         """Listen, announce it, wait until a stop is requested, and shut down."""
         with limited_log(self._log, asyncio.get_running_loop()):
-            client_level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
-            sessions = Sessions(self._config.websocket, callbacks, self._observers(), self._log, client_level)
+            sessions = self._sessions(callbacks)
             server = await open_server(self._config, setup, transport, strategies, sessions, self._log)
             run.thread = threading.current_thread()
             run.url = server.url
@@ -420,7 +492,26 @@ def _clients(argument: str, given: Client | Iterable[Client]) -> tuple[ServerCon
     return (as_server_connection(given, argument, "a client or an iterable of clients"),)
 
 
-def _finished(count: int) -> Future[int]:
-    future: Future[int] = Future()
-    future.set_result(count)
-    return future
+def _sum(total: int, posted: list[Future[int]]) -> Future[int]:
+    """Return a future of a number plus the results of other futures; a cancelled one counts as 0."""
+    sums: Future[int] = Future()
+    sums.set_running_or_notify_cancel()
+    left = [total, len(posted)]
+    lock = threading.Lock()
+
+    def add(done: Future[int]) -> None:
+        error = None if done.cancelled() else done.exception()
+        with lock:
+            left[0] += 0 if done.cancelled() or error else done.result()
+            left[1] -= 1
+            last = left[1] == 0
+        if error is not None:
+            sums.set_exception(error)
+        elif last and not sums.done():
+            sums.set_result(left[0])
+
+    if not posted:
+        sums.set_result(total)
+    for future in posted:
+        future.add_done_callback(add)
+    return sums

@@ -231,7 +231,7 @@ class Gate:
 
     def _refuse(self, request: Request, refusal: _Refusal, cause: str) -> Refuse | PlainResponse:
         delay = self.refused(cause, request.remote_address)
-        if self._settings.refuse_with == "http":
+        if self._settings.refuse_with == "http" and request.can_be_refused_with_status:
             return pages.refusal(refusal.status, refusal.reason, refusal.headers, delay)
         # A browser that offered subprotocols and gets none reports a failure without code and reason.
         offered = request.subprotocols

@@ -11,11 +11,13 @@ from zcli_core.websocket.endpoint import (
     endpoint_url,
     explain_listen_error,
     is_loopback,
+    make_limits,
     pick_shared_port,
     remove_stale_socket,
     use_systemd_sockets,
 )
 from zcli_core.websocket.gate import Gate
+from zcli_core.websocket.parts.asgi_listener import AsgiListener
 from zcli_core.websocket.server_setup import warn_if_open
 from zcli_core.websocket.sessions import GOING_AWAY, Sessions
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Connection, Listener, Message, Transport
+    from zcli_core.websocket.gate import Rules
     from zcli_core.websocket.server_setup import ServerSetup
     from zcli_core.websocket.strategy_runner import StrategyRunner
     from zcli_core.websocket.tls import CertificateReloader
@@ -40,14 +43,15 @@ class ShutdownSummary(NamedTuple):
     clients: int
     #: Number of clients that were closed earlier, because they read too slowly.
     slow: int
-    #: What was released: ``"port 8765"`` or ``"the socket"``.
-    endpoint: str
+    #: What was released: ``"port 8765"`` or ``"the socket"``; None if an ASGI server listens.
+    endpoint: str | None
     seconds: float
 
     def __str__(self) -> str:
         clients = f"{self.clients} client{'' if self.clients == 1 else 's'} closed"
+        released = f", {self.endpoint} released" if self.endpoint else ""
         slow = f"; {self.slow} had been dropped for reading too slowly" if self.slow else ""
-        return f"stopped: {clients}, {self.endpoint} released, {self.seconds:.1f} s{slow}"
+        return f"stopped: {clients}{released}, {self.seconds:.1f} s{slow}"
 
 
 async def open_server(
@@ -87,19 +91,35 @@ async def open_server(
     return server
 
 
+def open_asgi_core(
+    config: Config, rules: Rules, strategies: Sequence[StrategyRunner], sessions: Sessions, log: logging.Logger
+) -> tuple[ServerCore, AsgiListener]:
+    """Start to serve the clients that an ASGI server in the running event loop accepts."""
+    settings = config.websocket
+
+    async def ended(connection: Connection) -> None:
+        await sessions.wait_disconnected(connection, settings.close_timeout)
+
+    # The server listens, so its address is unknown here: pages without an origin are not admitted.
+    gate = Gate(settings, rules, DefaultOrigins(None, False, settings.require_auth), strategies, sessions, log)
+    listener = AsgiListener(gate, make_limits(settings), log, ended)
+    core = ServerCore(None, listener, gate, sessions, settings.drain_timeout, settings.close_timeout)
+    return core, listener
+
+
 class ServerCore:
     """A listening server. Use it in the thread of its event loop only."""
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         listener: Listener,
         gate: Gate,
         sessions: Sessions,
         drain_timeout: float,
         close_timeout: float,
     ) -> None:
-        #: The URL for clients.
+        #: The URL for clients; None if an ASGI server listens.
         self.url = url
         self.listener = listener
         self.gate = gate
@@ -147,7 +167,7 @@ class ServerCore:
         self._stop_watching()
         clients = len(self.sessions.clients)
         ports = {address[1] for address in self.listener.addresses if address}
-        endpoint = f"port {min(ports)}" if ports else "the socket"
+        endpoint = None if self.url is None else f"port {min(ports)}" if ports else "the socket"
         self.listener.stop_accepting()
         await self.sessions.drain(self._drain_timeout)
         closing = self.loop.time()

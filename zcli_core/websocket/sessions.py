@@ -198,6 +198,27 @@ class Sessions:
             self._at_work.discard(dispatcher)
             self.limits.leave(session)
 
+    async def wait_disconnected(self, connection: Connection, timeout: float) -> None:
+        """Wait until the handler and on_disconnect of a closed connection have ended.
+
+        A cancellation shortens the wait to a second at most, and is raised afterwards.
+
+        Args:
+            connection: The transport's side of the connection.
+            timeout: Longest time to wait, in seconds.
+        """
+        tasks = [each.task for each in self._disconnecting if each.connection is connection]
+        cancelled: asyncio.CancelledError | None = None
+        deadline = self.loop.time() + timeout
+        while not all(task.done() for task in tasks) and (left := deadline - self.loop.time()) > 0:
+            try:
+                await asyncio.wait(tasks, timeout=left)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                deadline = min(deadline, self.loop.time() + _DISCONNECT_TIMEOUT)
+        if cancelled is not None:
+            raise cancelled
+
     # --- the server stops ---
 
     async def drain(self, timeout: float) -> None:
