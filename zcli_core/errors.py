@@ -72,9 +72,9 @@ class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know fro
         return f"the connection is closed ({self.code}{': ' + printable(self.reason) if self.reason else ''})"
 
 
-#: Why a backplane failed. ``"down"``: there is no connection to the engine. ``"timeout"``: the engine did not respond in
-#: time. ``"full"``: too much waits to be published. ``"too_large"``: the message is larger than allowed. ``"refused"``:
-#: the engine refuses the credentials or the command. ``"protocol"``: the engine sent something invalid.
+#: Why a backplane failed. ``"down"``: there is no connection to the engine. ``"timeout"``: the engine did not respond
+#: in time. ``"full"``: too much waits to be published. ``"too_large"``: the message is larger than allowed.
+#: ``"refused"``: the engine refuses the credentials or the command. ``"protocol"``: the engine sent something invalid.
 #: ``"unsupported"``: this backplane does not offer it.
 FailureKind = Literal["down", "timeout", "full", "too_large", "refused", "protocol", "unsupported"]
 
@@ -89,9 +89,12 @@ class BackplaneFailure(ZCLIError):  # noqa: N818 - also a value: Delivery.failur
     """
 
     def __init__(self, kind: FailureKind, text: str, maybe_delivered: bool = False) -> None:
-        super().__init__(text)
+        super().__init__(kind, text, maybe_delivered)
         self.kind: FailureKind = kind
         self.maybe_delivered = maybe_delivered
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 def raised_by_signal(error: BaseException) -> bool:

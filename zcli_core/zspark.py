@@ -261,7 +261,7 @@ class BackplaneSettings(TypedDict, total=False):
     max_message: int | None
     """largest message that is published on the backplane, in bytes; websocket.max_size if unset"""
     max_queue: int | None
-    """most bytes that may wait to be published on the backplane; further messages are not published"""
+    """most bytes that may wait to be published on the backplane; a further message is not published"""
     linger: float | None
     """how long a room stays subscribed on the backplane after its last member has left, in seconds"""
     presence_timeout: float | None
@@ -280,6 +280,14 @@ class ServicesSettings(TypedDict, total=False):
     mongodb: ServicesMongodbSettings
     postgresql: ServicesPostgresqlSettings
     redis: ServicesRedisSettings
+
+
+class AsgiSettings(TypedDict, total=False):
+    """The transport ``uvicorn``."""
+
+    app: str | None
+    """ASGI application, as package.module:attribute, that answers the plain HTTP requests on the port of the WebSocket
+    server, if websocket.transport is uvicorn"""
 
 
 class JwtSettings(TypedDict, total=False):
@@ -349,6 +357,7 @@ class Settings(TypedDict, total=False):
     websocket: WebsocketSettings
     backplane: BackplaneSettings
     services: ServicesSettings
+    asgi: AsgiSettings
     jwt: JwtSettings
     secrets_dir: SecretsDirSettings
 

@@ -23,6 +23,9 @@ Receive = Callable[[], Awaitable[Event]]
 
 _OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 
+#: The key of a disconnect event with the :class:`Cause`, if the server tells that it has closed the connection itself.
+CAUSE = "zcli.cause"
+
 _NO_CLOSE_FRAME = "the client left without a close frame"
 
 #: Most bytes of a character in UTF-8.
@@ -53,7 +56,7 @@ def message_event(message: Message) -> Event:
     raise TypeError(f"message must be str or bytes, got {type(message).__name__}")
 
 
-class AsgiConnection:
+class AsgiConnection(AsgiSender):
     """Implements :class:`zcli_core.websocket.contract.Connection`.
 
     The task in which the server calls the application runs :meth:`run`: it receives the events and delivers the
@@ -63,7 +66,7 @@ class AsgiConnection:
 
     __slots__ = (
         "__weakref__", "_closed", "_deadline", "_discarding", "_given_up", "_id", "_listener", "_receive",
-        "_receiver", "_receiving", "_resumed", "_sender", "_suspended", "_task", "_waiters", "request", "state",
+        "_receiver", "_receiving", "_resumed", "_suspended", "_waiters", "request", "state",
         "subprotocol",
     )  # fmt: skip
 
@@ -88,13 +91,12 @@ class AsgiConnection:
             task: The task in which the server calls the application.
             receiving: A call of ``receive`` that waits already.
         """
+        super().__init__(send, task)
         self._listener = listener
         self.request = request
         self.subprotocol = subprotocol
         self._receive = receive
         self._receiving = receiving
-        self._task = task
-        self._sender = AsgiSender(send, task, self._send_failed)
         self.state = _OPEN
         self._receiver: Receiver
         self._closed: Closed | None = None
@@ -123,29 +125,18 @@ class AsgiConnection:
 
     # Sending ------------------------------------------------------------------------------------------------------
 
-    @property
-    def write_buffer_size(self) -> int:
-        """Bytes that the server has not accepted. It does not say how many it holds itself."""
-        return self._sender.waiting
-
-    @property
-    def write_paused(self) -> bool:
-        """Whether the server has not accepted the last message, because the client reads too slowly."""
-        return self._sender.busy
-
     def accept(self, headers: tuple[tuple[str, str], ...]) -> None:
         """Accept the upgrade."""
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        self._sender.push({"type": "websocket.accept", "subprotocol": self.subprotocol, "headers": encoded})
+        self._push({"type": "websocket.accept", "subprotocol": self.subprotocol, "headers": encoded})
 
     def send(self, message: Message) -> None:
         """Send a message."""
         if self.state is not _OPEN:
             raise self._closed_error()
         event = {"type": "websocket.send", "text": message} if type(message) is str else message_event(message)
-        sender = self._sender
-        sender.push(event)
-        if sender.waiting:
+        self._push(event)
+        if self.write_paused:
             self._close_if_slow()
         if self.state is not _OPEN:
             raise self._closed_error()
@@ -155,21 +146,20 @@ class AsgiConnection:
         if self.state is not _OPEN:
             return False
         made: PreparedEvent = prepared  # type: ignore[assignment]  # made by this listener
-        sender = self._sender
-        sender.push(dict(made.event), made.size)
-        if sender.waiting:
+        self._push(dict(made.event), made.size)
+        if self.write_paused:
             self._close_if_slow()
         return self.state is _OPEN
 
     def _close_if_slow(self) -> None:
         limit = self._listener.limits.max_send_buffer
-        if self._sender.waiting > limit:
+        if self.write_buffer_size > limit:
             self._close(Closed(1013, f"more than {limit} bytes left unread", ClosedBy.SERVER, Cause.SLOW))
 
     async def drain(self) -> None:
         """Wait until the server has accepted everything."""
-        while self._sender.busy and self.state is _OPEN:
-            await self._sender.drain()
+        while self.write_paused and self.state is _OPEN:
+            await self._wait_until_sent()
         if self.state is not _OPEN:
             raise self._closed_error()
 
@@ -180,7 +170,7 @@ class AsgiConnection:
             log.debug("the ASGI server cannot send to %r: %s: %s", self.request, type(error).__name__, error)
         elif self.state is _OPEN:
             log.error("the ASGI server failed to send to %r", self.request, exc_info=error)
-        self._sender.cancel()
+        self._drop_unsent()
         self._lose()
 
     def ping(self, payload: bytes | None = None) -> asyncio.Future[float]:
@@ -204,18 +194,18 @@ class AsgiConnection:
                 raise
         finally:
             self._lose()
-            self._sender.cancel()
+            self._drop_unsent()
             if self._receiving is not None:
                 self._receiving.cancel()
             self._report_closed()
 
     def _is_cancelled_by_others(self) -> bool:
         """Take back the cancellation of :meth:`_give_up`; return whether there is another one."""
-        return sys.version_info >= (3, 11) and self._task.uncancel() > 0
+        return sys.version_info >= (3, 11) and self._app_task.uncancel() > 0
 
     async def _deliver(self) -> None:
         """Deliver messages until the client has left; wait until the core has handled them all."""
-        loop, task, receiver = self._listener.loop, self._task, self._receiver
+        loop, task, receiver = self._loop, self._app_task, self._receiver
         limit = self._listener.limits.max_size
         in_a_row = size_in_a_row = 0
         while not self._given_up:
@@ -269,11 +259,11 @@ class AsgiConnection:
 
     async def _end_delivery(self) -> None:
         """Report to the core that no message follows, and wait until it has handled all messages."""
-        _leave_task(self._listener.loop, self._task)
+        _leave_task(self._loop, self._app_task)
         try:
             handled = self._receiver.end()
         finally:
-            _enter_task(self._listener.loop, self._task)
+            _enter_task(self._loop, self._app_task)
         self._discarding = True
         if not handled:
             self._start_deadline()
@@ -282,7 +272,7 @@ class AsgiConnection:
     async def _wait_for_core(self) -> None:
         """Wait for :meth:`resume_delivery`, or until the connection is closed."""
         if not self._given_up:
-            self._resumed = self._listener.loop.create_future()
+            self._resumed = self._loop.create_future()
             self._suspended = True
             await self._resumed
             self._suspended = False
@@ -303,8 +293,9 @@ class AsgiConnection:
         if code == 1006 or (code == 1005 and reason is None):
             self._lose()
             return
-        by = ClosedBy.SERVER if code == 1012 else ClosedBy.CLIENT
-        self._closed = Closed(code, reason or "", by)
+        cause: Cause | None = event.get(CAUSE)
+        by = ClosedBy.SERVER if cause is not None or code == 1012 else ClosedBy.CLIENT
+        self._closed = Closed(code, reason or "", by, cause or Cause.CLOSE)
         self._stop_sending()
 
     # The end ------------------------------------------------------------------------------------------------------
@@ -327,7 +318,7 @@ class AsgiConnection:
         self._closed = closed
         self._stop_sending()
         self._start_deadline()
-        self._sender.push({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
+        self._push({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
 
     def _lose(self) -> None:
         """Note that the connection is lost."""
@@ -338,7 +329,7 @@ class AsgiConnection:
 
     def _stop_sending(self) -> None:
         self.state = _CLOSING
-        self._sender.stop_waiting()
+        self._wake_drained()
 
     def abort(self) -> None:
         """Return from the application without a close frame. ASGI cannot drop the connection itself."""
@@ -350,16 +341,16 @@ class AsgiConnection:
 
     def _start_deadline(self) -> None:
         if self._deadline is None:
-            self._deadline = self._listener.loop.call_later(self._listener.limits.close_timeout, self._give_up)
+            self._deadline = self._loop.call_later(self._listener.limits.close_timeout, self._give_up)
 
     def _give_up(self) -> None:
         """End :meth:`run` without waiting for the server."""
         if self._given_up or self.state is _CLOSED:
             return
         self._given_up = True
-        self._sender.cancel()
+        self._drop_unsent()
         if self._suspended:
-            self._task.cancel()
+            self._app_task.cancel()
 
     def _report_closed(self) -> None:
         assert self._closed is not None
@@ -378,7 +369,7 @@ class AsgiConnection:
         if self.state is _CLOSED:
             assert self._closed is not None
             return self._closed
-        future: asyncio.Future[Closed] = self._listener.loop.create_future()
+        future: asyncio.Future[Closed] = self._loop.create_future()
         if self._waiters is None:
             self._waiters = []
         self._waiters.append(future)

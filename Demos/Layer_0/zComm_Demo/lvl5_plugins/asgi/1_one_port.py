@@ -22,7 +22,7 @@ zSpark = {
     "logger_path": "./logs",
     "deployments": {
         "Development": {"websocket": {"transport": "wsproto"}},
-        "Production": {"websocket": {"transport": "uvicorn", "asgi_app": "live_app:app"}},
+        "Production": {"websocket": {"transport": "uvicorn"}, "asgi": {"app": "live_app:app"}},
     },
 }
 
