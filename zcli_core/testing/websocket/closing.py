@@ -86,6 +86,7 @@ class ClosingTests(WebSocketSuite):
 
     # By the server ------------------------------------------------------------------------------------------------
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     def test_close_by_server_ends_with_the_clients_close(self, serve: Serve) -> None:
         """Pings and messages that cross the close frame do no harm, and the server closes TCP (RFC 6455, 7.1.1)."""
         with serve() as server, server.connect() as client:
@@ -158,6 +159,7 @@ class ClosingTests(WebSocketSuite):
             assert server.has_closed()[:3] == (4001, "first", ClosedBy.SERVER)
             server.call(connection.close, 4003)
 
+    @requires(Capability.CLOSE_HANDSHAKE, ended=[False])
     @pytest.mark.parametrize("ended", [False, True], ids=["closing", "closed"])
     def test_closing_connection_sends_nothing(self, serve: Serve, ended: bool) -> None:
         """send, ping and drain raise, send_prepared returns False, and the other methods do nothing."""
@@ -219,6 +221,7 @@ class ClosingTests(WebSocketSuite):
                 server.call(connection.send, "x")
             assert caught.value.code == 1006
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     @pytest.mark.parametrize("end", [close(1000), frame(3)], ids=["close", "violation"])
     def test_end_is_called_after_the_last_message(self, serve: Serve, end: bytes) -> None:
         """``end`` follows the last message, and the close frame waits for ``resume_delivery``."""
@@ -236,6 +239,7 @@ class ClosingTests(WebSocketSuite):
             assert [frame_.payload for frame_ in before] == [b"question", b"late response"]
             assert code == (1000 if end == close(1000) else 1002)
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     def test_end_waits_for_held_messages(self, serve: Serve) -> None:
         """Each held message needs one ``resume_delivery`` before the end."""
         with serve(receiver=Holding) as server, server.connect() as client:
@@ -245,6 +249,7 @@ class ClosingTests(WebSocketSuite):
                 server.call(server.connection.resume_delivery)
             assert client.close_code() == 1000
 
+    @requires(Capability.CLOSE_HANDSHAKE, end=[close(1000)])
     @pytest.mark.parametrize("end", [close(1000), frame(3)], ids=["close", "violation"])
     def test_core_over_close_timeout_closes_with_1011(self, serve: Serve, end: bytes) -> None:
         """The client gets 1011 if the core has not handled all messages within close_timeout."""
@@ -255,6 +260,7 @@ class ClosingTests(WebSocketSuite):
             expected = (1000, "", ClosedBy.CLIENT) if end == close(1000) else (1002, closed.reason, ClosedBy.SERVER)
             assert closed[:3] == expected
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     def test_close_after_clients_close_ends_at_once(self, serve: Serve) -> None:
         """Both close frames are sent then, so the server closes TCP at once."""
         with serve(receiver=Busy) as server, server.connect() as client:
@@ -268,7 +274,6 @@ class ClosingTests(WebSocketSuite):
 
     # By the end of TCP --------------------------------------------------------------------------------------------
 
-    @requires(Capability.LAST_MESSAGES)
     @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
     @pytest.mark.parametrize("leave", [half_close, lambda sock: sock.close(), reset], ids=["half", "closes", "resets"])
     @pytest.mark.parametrize("receiver", [Echo, Silent], ids=["echoing", "silent"])
@@ -307,7 +312,6 @@ class ClosingTests(WebSocketSuite):
             assert server.has_closed().dropped == 0
             assert len(server.messages) == count
 
-    @requires(Capability.LAST_MESSAGES)
     @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
     def test_close_frame_behind_held_messages_is_found(self, serve: Serve, tls: bool) -> None:
         """The close frame of a client that is gone is found behind messages that are held."""
@@ -332,6 +336,7 @@ class ClosingTests(WebSocketSuite):
             closed = server.has_closed()
             assert (server.messages, closed.dropped) == (["0"], 4)
 
+    @requires(Capability.LAST_MESSAGES)
     def test_half_closed_client_gets_its_responses(self, serve: Serve) -> None:
         """The end of the client's data does not cut off responses that are still to come."""
         with serve(receiver=Busy) as server, server.connect() as client:
@@ -382,7 +387,6 @@ class ClosingTests(WebSocketSuite):
 
     # The cause -----------------------------------------------------------------------------------------------------
 
-    @requires(Capability.PINGS, cause=[Cause.SILENT])
     @pytest.mark.parametrize(
         ("cause", "code"),
         [
@@ -418,7 +422,6 @@ class ClosingTests(WebSocketSuite):
 
     # Deadlines ----------------------------------------------------------------------------------------------------
 
-    @requires(Capability.CLOSE_HANDSHAKE)
     @pytest.mark.parametrize("begun_by", ["server", "client", "violation"])
     def test_close_handshake_has_one_deadline(self, serve: Serve, begun_by: str) -> None:
         """The deadline holds for a client that is silent, slow, flooding or stopped inside a frame."""
@@ -486,6 +489,7 @@ class ClosingTests(WebSocketSuite):
             server.call(server.connection.abort)
             assert server.has_closed()[:3] == (4000, "over", ClosedBy.SERVER)
 
+    @requires(Capability.EARLY_DATA, where=["message", "end"])
     @pytest.mark.parametrize("way", ["close", "abort"])
     @pytest.mark.parametrize("where", ["message", "end", "opened"])
     def test_connection_can_be_ended_in_any_callback(self, serve: Serve, way: str, where: str) -> None:

@@ -225,6 +225,7 @@ class FlowControlTests(WebSocketSuite):
             until(lambda: len(server.messages) == count)
             assert turns > 10, "the loop stood still until all messages of one client had been delivered"
 
+    @requires(Capability.TURNS)
     @pytest.mark.parametrize("kind", MANY_FRAMES)
     def test_many_frames_let_others_have_a_turn(self, serve: Serve, kind: str) -> None:
         """Pings, fragments and compressed messages end a turn too, not only the number of messages."""
@@ -312,7 +313,6 @@ class FlowControlTests(WebSocketSuite):
             server.call(server.connection.send, "now")
             assert client.read() == Frame(TEXT, b"now")
 
-    @requires(Capability.IMMEDIATE_WRITES)
     @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
     @pytest.mark.parametrize("messages", [1, 2, 3])
     def test_send_in_a_callback_writes_at_once(self, serve: Serve, messages: int, tls: bool) -> None:
@@ -436,6 +436,7 @@ class FlowControlTests(WebSocketSuite):
         assert refused[0] == 1013
         assert peak <= limit + size + 100
 
+    @requires(Capability.UNREAD_DATA)
     def test_data_inside_tls_counts_as_unread(self, serve: Serve) -> None:
         """``write_buffer_size`` includes what TLS holds of a message."""
         size = FLOOD + 8_000_000
@@ -461,6 +462,7 @@ class FlowControlTests(WebSocketSuite):
             assert sent.index(False) == sum(sent)
             assert server.has_closed().code == 1013
 
+    @requires(Capability.UNREAD_DATA, payload=[frame(PING, b"x" * 125) * 4000])
     @pytest.mark.parametrize(
         "payload", [frame(PING, b"x" * 125) * 4000, frame(BINARY, b"x" * 50_000) * 10], ids=["pings", "messages"]
     )
