@@ -207,7 +207,9 @@ def fan_out(trigger: Client, members: Sequence[Client], text: str, rounds: int) 
         while missing:
             events = poll.poll(30)
             if not events:
-                raise TimeoutError(f"a message did not arrive: {missing} of {answer_length * len(members)} bytes missing")
+                raise TimeoutError(
+                    f"a message did not arrive: {missing} of {answer_length * len(members)} bytes missing"
+                )
             for fd, _event in events:
                 piece = by_fd[fd].recv(1 << 16)
                 if not piece:
