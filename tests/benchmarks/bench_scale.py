@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import statistics
+import time
 
 from tests.benchmarks import scale_load as load
+from tests.benchmarks.bench_websocket import allow_sockets
 from tests.benchmarks.report import Row
-from tests.benchmarks.scale_engines import engine
+from tests.broken_engines import engine
 
 FULL = os.environ.get("ZCLI_BENCH_FULL") == "1"
 TURNS = 7 if FULL else 3
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 #: The peers of the fan-out; zcli@nats is measured beside the same floor.
 FAN_OUT = ("zcli", "floor", "python-socketio", "channels_redis core", "channels_redis pubsub")
@@ -27,13 +30,12 @@ def fan_out(listeners: int, names: tuple[str, ...] = FAN_OUT) -> list[Row]:
     text = "Bhall|" + "a" * 250
     rounds = max(4, 10_000 // listeners)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    cores = sorted(os.sched_getaffinity(0))
     with contextlib.ExitStack() as stack:
         running = {}
         for name in names:
             broker = stack.enter_context(engine("nats" if name.endswith("@nats") else "redis"))
-            os.sched_setaffinity(broker.process.pid, {cores[-1]})
-            running[name] = stack.enter_context(load.servers(name.partition("@")[0], [broker.url] * 2, cores[0]))
+            os.sched_setaffinity(broker.process.pid, {CORES[-1]})
+            running[name] = stack.enter_context(load.servers(name.partition("@")[0], [broker.url] * 2, CORES[0]))
         for turn in range(TURNS + 1):
             for name in names:
                 with load.crowd(running[name], listeners, lambda number: "hall") as members:
@@ -56,13 +58,116 @@ def fan_out(listeners: int, names: tuple[str, ...] = FAN_OUT) -> list[Row]:
     return rows
 
 
+def uninterested() -> list[Row]:
+    """Measure the CPU of a process that has no member of the rooms to which others publish."""
+    text, rooms, messages = "a" * 200, 100, 3000
+    found: dict[str, float] = {}
+    for name in ("zcli", "python-socketio"):
+        with engine("redis") as broker, load.servers(name, [broker.url] * 2, CORES[0]) as (busy, other):
+            sender, bystander = load.Client(busy), load.Client(other, "elsewhere")
+            for number in range(rooms):
+                sender.join(f"room {number}")
+            time.sleep(1)
+            values = []
+            for _ in range(TURNS):
+                before = other.cpu
+                for number in range(messages):
+                    sender.send(f"Broom {number % rooms}|{text}")
+                    sender.next_text()
+                time.sleep(0.2)
+                values.append((other.cpu - before) / messages * 1e6)
+            found[name] = statistics.median(values)
+            sender.close()
+            bystander.close()
+    what = "B3 process without members, a message"
+    return [Row(what, found["zcli"], "python-socketio", found["python-socketio"], "µs", 0.05)]
+
+
+def memory_of_rooms(rooms: int) -> list[Row]:
+    """Measure resident memory for each room with one member, of the server and of Redis."""
+    found: dict[str, tuple[float, float]] = {}
+    for name in ("zcli", "python-socketio"):
+        with engine("redis") as broker, load.servers(name, [broker.url], CORES[0]) as (server,):
+            client = load.Client(server, "first")
+            before, used = server.rss, int(broker.info("memory")["used_memory"])
+            for number in range(rooms):
+                client.join(f"room {number}")
+            found[name] = tuple(
+                value / rooms for value in (server.rss - before, int(broker.info("memory")["used_memory"]) - used)
+            )  # type: ignore[assignment]
+            client.close()
+    return [
+        Row(f"B3 memory of {what}, a room", found["zcli"][at], "python-socketio", found["python-socketio"][at], "B")
+        for at, what in enumerate(("a process", "Redis"))
+    ]
+
+
+def publishing(kind: str) -> list[Row]:
+    """Measure the time of a publish: one task that waits for each, 64 tasks, and 8 threads."""
+    values: dict[int, list[float]] = {1: [], 64: [], 0: []}
+    with engine(kind) as broker, load.servers("zcli", [broker.url], CORES[0]) as (server,):
+        client = load.Client(server)
+        for turn in range(TURNS + 1):
+            for tasks, found in values.items():
+                client.send(f"W{tasks}|1|nobody")
+                rate = float(client.next_text())
+                if turn:
+                    found.append(1e6 / rate)
+        client.close()
+    one, many, threads = (statistics.median(found) for found in values.values())
+    what = f"B4 time of a publish on {kind}"
+    return [
+        Row(f"{what}, 64 tasks", many, "zCLI, 1 task", one, "µs", 0.1),
+        Row(f"{what}, 8 threads", threads, "zCLI, 1 task", one, "µs"),
+    ]
+
+
+def presence(members: int) -> list[Row]:
+    """Measure four processes at rest with members in one room, and the presence after one was killed."""
+    processes, seconds = 4, 20.0
+    with contextlib.ExitStack() as stack:
+        broker = stack.enter_context(engine("redis"))
+        running = stack.enter_context(load.servers("zcli", [broker.url] * processes))
+        clients = stack.enter_context(load.crowd(running, members, lambda number: f"hall|client {number}"))
+        time.sleep(5)
+        cpu, commands = [server.cpu for server in running], broker.commands
+        time.sleep(seconds)
+        used = [server.cpu - before for server, before in zip(running, cpu, strict=True)]
+        asked = (broker.commands - commands - 1) / seconds / processes
+        count = _count(clients[0])
+        if count != members:
+            raise RuntimeError(f"{count} members are present, not {members}")
+        running[-1].process.kill()
+        began = time.monotonic()
+        while _count(clients[0]) != members - members // processes:
+            if time.monotonic() > began + 60:
+                raise RuntimeError(f"after 60 s {_count(clients[0])} members are present")
+            time.sleep(0.05)
+        healed = time.monotonic() - began
+    what = f"{members} members on {processes} processes"
+    return [
+        Row(f"B8 {what}: one was killed, time until right", healed, "allowed", 15.0, "s", 1.0),
+        Row(f"B8 {what}: commands a second, each", asked, "allowed", 1.0, "", 1.0),
+        Row(f"B13 {what}: idle CPU, each", statistics.median(used) / seconds * 100, "allowed", 1.0, "%", 1.0),
+    ]
+
+
+def _count(client: load.Client) -> int:
+    client.send("Chall")
+    return int(client.next_text())
+
+
 def measure() -> list[Row]:
     """Run the scenarios."""
-    if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+    if len(CORES) < 2:
         raise RuntimeError("this benchmark needs Linux and two processors: one for the servers, one for the load")
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
+    allow_sockets(24_000)
     try:
-        return fan_out(100)
+        rows = presence(10_000 if FULL else 1_000)  # first, because its load needs both processors
+        os.sched_setaffinity(0, {CORES[-1]})
+        rows += fan_out(100) + fan_out(1000)
+        rows += fan_out(1000, ("zcli@nats", "floor"))
+        rows += uninterested() + memory_of_rooms(2000)
+        return rows + publishing("redis") + publishing("nats")
     finally:
-        os.sched_setaffinity(0, before)
+        os.sched_setaffinity(0, CORES)

@@ -28,7 +28,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from tests.benchmarks import scale_load as load
-from tests.benchmarks.scale_engines import Engine, Relay, engine, url_of
+from tests.broken_engines import Engine, Relay, engine, url_of
 
 #: The systems: a peer of scale_peers and its engine.
 SYSTEMS = (
