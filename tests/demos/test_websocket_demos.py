@@ -10,27 +10,14 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-from needs import needs
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from script_runs import DEMOS, started_script
 
 FOLDER = DEMOS / "Layer_0" / "zComm_Demo" / "lvl2_websocket"
 TIMEOUT = 20_000  # milliseconds
-CHROMIUM = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP *.example 127.0.0.1",
-]
-
-
 # All run in one worker, because each worker starts its own browser.
 pytestmark = pytest.mark.xdist_group("chromium")
 
@@ -66,42 +53,6 @@ def run(tmp_path: Path) -> Iterator[Callable[[str], Demo]]:
             raise AssertionError(printed)
 
         yield start
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Chromium without a window."""
-    program = needs("chromium", "chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """A function that opens the file of a page in its own window. Errors in the page's console fail the test."""
-    errors: list[str] = []
-    contexts = []
-
-    def note(message: ConsoleMessage) -> None:
-        if message.type == "error" and "WebSocket connection to" not in message.text:
-            errors.append(message.text)
-
-    def open_(name: str, url: str, **options: Any) -> Page:
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(TIMEOUT)
-        page.on("console", note)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{(FOLDER / name).as_uri()}?server={url}")
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert errors == []
 
 
 def _expect(page: Page, state: str, detail: str) -> None:
