@@ -28,6 +28,20 @@ FAN_OUT_BUDGETS = {"floor": 1.15, "python-socketio": 0.5}
 
 def fan_out(listeners: int, names: tuple[str, ...] = FAN_OUT) -> list[Row]:
     """Measure CPU per delivery of 256 bytes to a room over two processes: of the publisher, and of the other."""
+    rows = []
+    found = fan_out_costs(listeners, names)
+    for at, who in enumerate(("publisher, a delivery", "receiver, a delivery", "engine, a message")):
+        for ours in [name for name in names if name.startswith("zcli")]:
+            what = f"B1 fan-out to {listeners} on 2, {who}" + (", NATS" if "@" in ours else "")
+            for name in names:
+                if not name.startswith("zcli"):
+                    budget = None if "@" in ours or at == 2 else FAN_OUT_BUDGETS.get(name)
+                    rows.append(Row(what, found[ours][at], name, found[name][at], "µs", budget))
+    return rows
+
+
+def fan_out_costs(listeners: int, names: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
+    """Return microseconds of each peer: per delivery of the publisher and the receiver, per message of the engine."""
     text = "Bhall|" + "a" * 250
     rounds = max(4, 10_000 // listeners)
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
@@ -41,22 +55,14 @@ def fan_out(listeners: int, names: tuple[str, ...] = FAN_OUT) -> list[Row]:
             for name in names:
                 with load.crowd(running[name], listeners, lambda number: "hall") as members:
                     load.fan_out(members[0], members, text, 2)
-                    spent = [-cpu for cpu in _cpu(running[name], brokers[name])]
+                    before = _cpu(running[name], brokers[name])
                     load.fan_out(members[0], members, text, rounds)
-                    spent = [cpu + now for cpu, now in zip(spent, _cpu(running[name], brokers[name]), strict=True)]
+                    after = _cpu(running[name], brokers[name])
                 if turn:
+                    publisher, receiver, broker_cpu = (now - then for now, then in zip(after, before, strict=True))
                     each = rounds * listeners / 2
-                    found[name].append((spent[0] / each * 1e6, spent[1] / each * 1e6, spent[2] / rounds * 1e6))
-    rows = []
-    for at, who in enumerate(("publisher, a delivery", "receiver, a delivery", "engine, a message")):
-        medians = {name: statistics.median(value[at] for value in values) for name, values in found.items()}
-        for ours in [name for name in names if name.startswith("zcli")]:
-            what = f"B1 fan-out to {listeners} on 2, {who}" + (", NATS" if "@" in ours else "")
-            for name, value in medians.items():
-                if not name.startswith("zcli"):
-                    budget = None if "@" in ours or at == 2 else FAN_OUT_BUDGETS.get(name)
-                    rows.append(Row(what, medians[ours], name, value, "µs", budget))
-    return rows
+                    found[name].append((publisher / each * 1e6, receiver / each * 1e6, broker_cpu / rounds * 1e6))
+    return {name: tuple(map(statistics.median, zip(*values, strict=True))) for name, values in found.items()}
 
 
 def _cpu(running: list[load.Server], broker: Engine) -> list[float]:
@@ -171,7 +177,9 @@ def measure() -> list[Row]:
     try:
         rows = presence(10_000 if FULL else 1_000)  # first, because its load needs both processors
         os.sched_setaffinity(0, {CORES[-1]})
-        rows += fan_out(100) + fan_out(1000)
+        rows += fan_out(100)
+        # At 1000 clients, the core layer of channels_redis times out and closes its clients.
+        rows += fan_out(1000, tuple(name for name in FAN_OUT if name != "channels_redis core"))
         rows += fan_out(1000, ("zcli@nats", "floor"))
         rows += uninterested() + memory_of_rooms(2000)
         return rows + publishing("redis") + publishing("nats")
