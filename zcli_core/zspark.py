@@ -35,6 +35,31 @@ class ServicesMongodbSettings(TypedDict, total=False):
     """connect to MongoDB with TLS; if off, TLS is tried only after MongoDB refuses an unencrypted connection"""
 
 
+class BackplaneNatsSettings(TypedDict, total=False):
+    """The NATS server that carries messages between processes."""
+
+    url: str | None
+    """URL of the NATS server of the backplane, with special characters in a password escaped:
+    nats://[user:password@]host[:port], nats://token@host, or tls:// to require TLS; if unset, the address in
+    services.nats"""
+    user: str | None
+    """user for the NATS server of the backplane, if backplane.nats.url has none"""
+    password: str | None
+    """password of backplane.nats.user"""
+    token: str | None
+    """token for a NATS server of the backplane that authenticates its clients by token"""
+    credentials_file: str | Path | None
+    """file with the JSON Web Token and the key of a NATS user, as the command nsc writes it; needs the package
+    cryptography"""
+    ca_file: str | Path | None
+    """PEM file of certificate authorities that the TLS connection to the backplane's NATS trusts; those of the system
+    if unset"""
+    client_cert: str | Path | None
+    """PEM file of the client certificate for a backplane's NATS that requires one"""
+    client_key: str | Path | None
+    """PEM file of the private key of backplane.nats.client_cert, if that file does not hold the key"""
+
+
 class ServicesPostgresqlSettings(TypedDict, total=False):
     """PostgreSQL."""
 
@@ -83,6 +108,24 @@ class ServicesRedisSettings(TypedDict, total=False):
     """connect to Redis with TLS; if off, TLS is tried only after Redis refuses an unencrypted connection"""
     local_password: bool | None
     """protect a Redis that zCLI starts with a random password; password_file in the connection info holds it"""
+
+
+class BackplaneRedisSettings(TypedDict, total=False):
+    """The Redis or Valkey that carries messages between processes."""
+
+    url: str | None
+    """URL of the Redis or Valkey of the backplane, with special characters in a password escaped:
+    redis://[user[:password]@]host[:port][/database], rediss:// for TLS, or unix:///path/of/socket; if unset, the
+    address in services.redis"""
+    password: str | None
+    """password for the Redis or Valkey of the backplane, if backplane.redis.url has none"""
+    ca_file: str | Path | None
+    """PEM file of certificate authorities that the TLS connection to the backplane's Redis trusts; if unset, those of
+    services.redis.ca_file or of the system"""
+    client_cert: str | Path | None
+    """PEM file of the client certificate for a backplane's Redis that requires one"""
+    client_key: str | Path | None
+    """PEM file of the private key of backplane.redis.client_cert, if that file does not hold the key"""
 
 
 class PluginsSettings(TypedDict, total=False):
@@ -261,11 +304,13 @@ class BackplaneSettings(TypedDict, total=False):
     max_message: int | None
     """largest message that is published on the backplane, in bytes; websocket.max_size if unset"""
     max_queue: int | None
-    """most bytes that may wait to be published on the backplane; further messages are not published"""
+    """most bytes that may wait to be published on the backplane; a further message is not published"""
     linger: float | None
     """how long a room stays subscribed on the backplane after its last member has left, in seconds"""
     presence_timeout: float | None
     """how long the clients of a crashed process are still shown as present, in seconds"""
+    nats: BackplaneNatsSettings
+    redis: BackplaneRedisSettings
 
 
 class ServicesSettings(TypedDict, total=False):

@@ -1,0 +1,1 @@
+"""Backplanes: the link between the WebSocket servers of several processes."""

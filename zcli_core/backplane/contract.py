@@ -88,7 +88,9 @@ class EngineConnection(ABC):
 
     @abstractmethod
     async def subscribe(self, channels: Collection[str]) -> None:
-        """Subscribe. Returns when the engine has confirmed: what is published from now on arrives, or ``lost`` is called.
+        """Subscribe, and return when the engine has confirmed it.
+
+        What is published from then on arrives, or ``lost`` is called.
 
         Raises:
             BackplaneFailure: The engine refuses, or the connection has ended.
@@ -113,7 +115,7 @@ class EngineConnection(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """End the connection and everything that belongs to it. It does not wait for a frozen engine, and never raises."""
+        """End the connection and all that belongs to it. Does not wait for a frozen engine, and raises nothing."""
 
     async def report(self, largest_message: int) -> EngineReport:
         """Describe the engine and check its configuration.

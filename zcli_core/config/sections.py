@@ -253,8 +253,8 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     )  # fmt: skip
     reuse_port: bool = setting(False, "let several processes listen on the port of the WebSocket server")
     backplane: str = setting(
-        "local", "name of the backplane that carries WebSocket messages between processes; local reaches the clients of "
-        "this process only",
+        "local", "name of the backplane that carries WebSocket messages between processes; local reaches the clients "
+        "of this process only",
     )  # fmt: skip
     max_rooms: int = setting(128, "highest number of rooms that one WebSocket client may be in", minimum=1)
     loop: Literal["auto", "asyncio", "uvloop"] = setting(
@@ -276,11 +276,11 @@ class Backplane(Section, name="backplane"):
     connect_timeout: float = setting(5.0, "timeout of connecting to the backplane's engine, in seconds", above=0)
     timeout: float = setting(2.0, "timeout of one operation on the backplane's engine, in seconds", above=0)
     first_retry: float = setting(
-        0.25, "longest pause before the first attempt to connect to the backplane's engine again, in seconds; it "
+        0.1, "longest pause before the first attempt to connect to the backplane's engine again, in seconds; it "
         "doubles with each attempt", above=0,
     )  # fmt: skip
     max_retry: float = setting(
-        10.0, "longest pause between two attempts to connect to the backplane's engine, in seconds", above=0
+        0.8, "longest pause between two attempts to connect to the backplane's engine, in seconds", above=0
     )
     probe_interval: float = setting(
         5.0, "interval of the messages that the server sends to itself through the backplane, in seconds", above=0
@@ -293,8 +293,8 @@ class Backplane(Section, name="backplane"):
         None, "largest message that is published on the backplane, in bytes; websocket.max_size if unset", minimum=1
     )
     max_queue: int = setting(
-        8 * 1024 * 1024, "most bytes that may wait to be published on the backplane; further messages are not published",
-        minimum=1024,
+        8 * 1024 * 1024, "most bytes that may wait to be published on the backplane; a further message is not "
+        "published", minimum=1024,
     )  # fmt: skip
     linger: float = setting(
         10.0, "how long a room stays subscribed on the backplane after its last member has left, in seconds", minimum=0
