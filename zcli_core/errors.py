@@ -73,8 +73,8 @@ class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know fro
 
 
 #: Why a backplane failed. ``"down"``: there is no connection to the engine. ``"timeout"``: the engine did not respond
-#: in time. ``"full"``: too much waits to be published. ``"too_large"``: the message is larger than allowed. ``"refused"``:
-#: the engine refuses the credentials or the command. ``"protocol"``: the engine sent something invalid.
+#: in time. ``"full"``: too much waits to be published. ``"too_large"``: the message is larger than allowed.
+#: ``"refused"``: the engine refuses the credentials or the command. ``"protocol"``: the engine sent something invalid.
 #: ``"unsupported"``: this backplane does not offer it.
 FailureKind = Literal["down", "timeout", "full", "too_large", "refused", "protocol", "unsupported"]
 

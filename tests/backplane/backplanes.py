@@ -8,12 +8,13 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
+from zcli_local.backplane import LocalBackplane, LocalConnection
+
 from zcli_core.backplane.contract import Capability, EngineConnection, Member, Sink
 from zcli_core.backplane.envelope import Envelope, Kind
 from zcli_core.backplane.link import Link
 from zcli_core.errors import BackplaneFailure
 from zcli_core.testing import make_context
-from zcli_local.backplane import LocalBackplane, LocalConnection
 
 OWN = b"own-8888"
 OTHER = b"other888"
@@ -103,7 +104,9 @@ class FaultyConnection(LocalConnection):
 class Watched:
     """A link with what it received and which states it reported."""
 
-    def __init__(self, backplane: Any, *, listens: bool = True, log: logging.Logger | None = None, **settings: Any) -> None:
+    def __init__(
+        self, backplane: Any, *, listens: bool = True, log: logging.Logger | None = None, **settings: Any
+    ) -> None:
         fast = {"timeout": 0.2, "probe_interval": 0.02, "probe_timeout": 0.2, "linger": 0, "first_retry": 0.001}
         context = make_context(backplane={**fast, "max_retry": 0.01, **settings})
         self.received: list[tuple[str, Envelope]] = []

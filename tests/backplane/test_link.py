@@ -30,7 +30,7 @@ def test_link_open_is_up_after_a_probe() -> None:
             await watched.until("up")
             assert watched.link.is_up
             own = f"p:{watched.link.process}"
-            assert [(name, each) for name, each in backplane.calls[:3]][0] == ("connect", watched.link.process)
+            assert backplane.calls[0] == ("connect", watched.link.process)
             assert set(backplane.calls[1][1]) == {own, "all"}
             assert backplane.calls[2] == ("publish", own)
             assert watched.link.counters.probe_seconds is not None
@@ -61,7 +61,7 @@ def test_link_required_without_path_raises() -> None:
     async def check() -> None:
         backplane = FaultyBackplane()
         backplane.silent = True
-        with pytest.raises(BackplaneFailure, match="a probe did not come back within 0.05 s"):
+        with pytest.raises(BackplaneFailure, match="a probe did not come back"):
             await Watched(backplane, probe_timeout=0.05).link.open(required=True)
 
     run(check())
@@ -194,8 +194,8 @@ def test_link_jumping_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
             for jump in (10**9, -(10**9)):
                 now = time.time() + jump
                 monkeypatch.setattr(time, "time", lambda now=now: now)
-                published = backplane.count("publish")
-                await until(lambda: backplane.count("publish") > published + 2)
+                backplane.calls.clear()
+                await until(lambda: backplane.count("publish") > 2)
             assert watched.states == [("up", None)]
 
     run(check())
@@ -321,7 +321,7 @@ def test_link_publish_too_large_does_not_leave() -> None:
         async with Watched(backplane, probe_interval=60) as watched:
             await watched.until("up")
             backplane.calls.clear()
-            with pytest.raises(BackplaneFailure, match="101 bytes; websocket.max_size is 100"):
+            with pytest.raises(BackplaneFailure, match=r"101 bytes; websocket\.max_size is 100"):
                 await watched.link.publish(message("ä" * 50 + "x"), "all")
             with pytest.raises(BackplaneFailure, match="the engine accepts 60") as raised:
                 await watched.link.publish(message("x" * 60), "all")

@@ -180,7 +180,9 @@ class Link:
         await asyncio.wait({self._task})
         self._channels.release()
         if remaining := await self._calls.end(_CLOSE_TIMEOUT):
-            self._log.warning("%d calls of the backplane %s ignore their cancellation", remaining, self._name)
+            calls = "1 call" if remaining == 1 else f"{remaining} calls"
+            ignore = "ignores its" if remaining == 1 else "ignore their"
+            self._log.warning("%s of the backplane %s %s cancellation", calls, self._name, ignore)
 
     def abort(self) -> None:
         """End the link without waiting. The event loop must run once more, so that the connection is closed."""
@@ -478,16 +480,14 @@ class Link:
     async def _keep_members(self, life: _Life) -> None:
         """Beat, and bring the members to the engine. If the engine refuses that, messages still travel."""
         timeout = self._settings.presence_timeout
-        beat_at = expires = self._loop.time()
+        beat_at = self._loop.time()
         complained = False
         while self._offers(Capability.PRESENCE):
             try:
                 now = self._loop.time()
                 if now >= beat_at:
-                    if now > expires:
-                        self._members.renew()  # other processes may have removed them
                     await self._call(life, self._settings.timeout, life.connection.beat, timeout)
-                    beat_at, expires = now + timeout / _BEATS, now + timeout
+                    beat_at = now + timeout / _BEATS
                 await self._send_members(life)
             except PluginError:
                 raise
