@@ -1,7 +1,7 @@
 """Who is in a room: the keys of one process, from its first heartbeat to its last.
 
-A *life* is one connection of one process. Its name is ``<process>-<random>``, so that it never comes back once it has
-ended, and what is left of it can be removed at any time, by every process.
+A *life* is the time from a heartbeat of a process until its heartbeats stop. Its name is ``<process>-<random>``. A life
+that is over never comes back, so that every process can remove what is left of it at any time.
 
 ==============================  ======  ============================================================
 ``<ns>:alive:<life>``           string  expires when the heartbeat stops
@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import aclosing, suppress
 from typing import Any
@@ -49,94 +48,109 @@ _SWEEP_EVERY = 3
 class Presence:
     """The members of this process, and those of all."""
 
-    def __init__(self, stream: RedisStream, address: str, prefix: str, process: str, default_seconds: float) -> None:
+    def __init__(self, stream: RedisStream, address: str, prefix: str, process: str, seconds: float) -> None:
+        """Prepare the presence of a connection.
+
+        Args:
+            stream: Connection for commands.
+            address: Where the engine is, for errors.
+            prefix: What all keys begin with.
+            process: Identifier of the process.
+            seconds: How long the process counts as alive until its first heartbeat says so.
+        """
         self._stream = stream
         self._address = address
         self._prefix = prefix
         self._process = process
-        self._default_seconds = default_seconds
-        self._life = f"{process}-{secrets.token_hex(4)}"
-        self._begun = False
+        self._seconds = seconds
+        self._life: str | None = None
         self._beats = 0
-        self._rooms: defaultdict[str, set[str]] = defaultdict(set)
+        #: The members of this process: by room, then by connection.
+        self._members: dict[str, dict[str, Member]] = {}
+        #: Held while the members of this process are written, so that a new life has what the old one had.
+        self._writing = asyncio.Lock()
         self._sweeping: asyncio.Task[None] | None = None
 
     # This process -----------------------------------------------------------------------------------------------------
 
     async def beat(self, seconds: float) -> None:
-        """Prolong the life of this process.
+        """Prolong the life of this process. If it is over, a new one begins with the same members.
 
-        If the engine has forgotten it, the connection ends, so that the core enters all members again. That happens if
-        the heartbeat came too late, or if the engine has lost its data.
+        That happens if the heartbeat came too late, and if the engine has lost its data.
         """
-        if not self._begun:
-            await self._begin(seconds)
-            return
-        (alive,) = await self._run(encode("SET", self._alive(self._life), "1", "PX", int(seconds * 1000), "XX"))
-        if alive is None:
-            self._end()
-            return
-        self._beats += 1
-        if self._beats % _SWEEP_EVERY == 0:
-            self._start_sweep()
+        self._seconds = seconds
+        async with self._writing:
+            if self._life is not None:
+                prolong = encode("SET", self._alive(self._life), "1", "PX", self._milliseconds(), "XX")
+                if (await self._run(prolong))[0] is not None:
+                    self._beats += 1
+                    if self._beats % _SWEEP_EVERY == 0:
+                        self._start_sweep()
+                    return
+            await self._begin()
 
     async def enter(self, members: Collection[tuple[str, Member]]) -> None:
         """Add members of this process."""
-        if not self._begun:
-            await self._begin(self._default_seconds)
-        each = list(members)
-        for start in range(0, len(each), _PAGE):
-            await self._enter(each[start : start + _PAGE])
-
-    async def _enter(self, members: list[tuple[str, Member]]) -> None:
-        keys = [self._alive(self._life), self._key("rooms", self._life)]
-        arguments: list[str] = []
-        for room, member in members:
-            keys.append(self._key("here", room))
-            value = json.dumps([member.identity, dict(member.data)], separators=(",", ":"))
-            arguments += [room, f"{self._life}/{member.connection}", value]
-            self._rooms[room].add(member.connection)
-        (alive,) = await self._run(encode("EVAL", _ENTER, len(keys), *keys, *arguments))
-        if not alive:
-            self._end()
+        async with self._writing:
+            for room, member in members:
+                self._members.setdefault(room, {})[member.connection] = member
+            if self._life is None or not await self._enter(self._life, members):
+                await self._begin()
 
     async def leave(self, members: Collection[tuple[str, str]]) -> None:
         """Remove members of this process."""
-        commands = []
-        for room, connection in members:
-            commands.append(encode("HDEL", self._key("here", room), f"{self._life}/{connection}"))
-            here = self._rooms[room]
-            here.discard(connection)
-            if not here:
-                del self._rooms[room]
-                commands.append(encode("SREM", self._key("rooms", self._life), room))
-        await self._run(*commands)
+        async with self._writing:
+            commands = []
+            for room, connection in members:
+                here = self._members.get(room, {})
+                here.pop(connection, None)
+                commands.append(encode("HDEL", self._key("here", room), f"{self._life}/{connection}"))
+                if not here:
+                    self._members.pop(room, None)
+                    commands.append(encode("SREM", self._key("rooms", str(self._life)), room))
+            if self._life is not None:
+                await self._run(*commands)
 
     def farewell(self) -> bytes | None:
-        """Return the command that ends the life at once; None if it never began."""
-        return encode("DEL", self._alive(self._life)) if self._begun else None
+        """Return the command that ends the life at once; None if there is none."""
+        return encode("DEL", self._alive(self._life)) if self._life is not None else None
 
-    async def _begin(self, seconds: float) -> None:
-        """Begin the life, and remove an earlier one of this process, whose end the engine may not have noticed."""
-        milliseconds = int(seconds * 1000)
-        replies = await self._run(
-            encode("SET", self._alive(self._life), "1", "PX", milliseconds),
-            encode("SADD", self._key("lives"), self._life),
+    async def _begin(self) -> None:
+        """Begin a life with all members of this process.
+
+        An earlier life of this process, whose end the engine may not have noticed, ends at the same time.
+        """
+        life = f"{self._process}-{secrets.token_hex(4)}"
+        _, _, lives = await self._run(
+            encode("SET", self._alive(life), "1", "PX", self._milliseconds()),
+            encode("SADD", self._key("lives"), life),
             encode("SMEMBERS", self._key("lives")),
         )
-        self._begun = True
-        earlier = [life for life in _texts(replies[2]) if _process_of(life) == self._process and life != self._life]
+        everybody = [(room, member) for room, here in self._members.items() for member in here.values()]
+        await self._enter(life, everybody)
+        earlier = [each for each in _texts(lives) if _process_of(each) == self._process and each != life]
         if earlier:
-            await self._run(encode("DEL", *(self._alive(life) for life in earlier)))
+            await self._run(encode("DEL", *(self._alive(each) for each in earlier)))
+        self._life = life
         self._start_sweep()
 
-    def _end(self) -> None:
-        text = (
-            f"{self._address}: the engine has forgotten this process: its heartbeat was late, or the engine lost data"
-        )
-        failure = BackplaneFailure("down", text)
-        self._stream.end(failure)
-        raise failure
+    async def _enter(self, life: str, members: Collection[tuple[str, Member]]) -> bool:
+        """Add members to a life; return False if it is over."""
+        each = list(members)
+        for start in range(0, len(each), _PAGE):
+            keys = [self._alive(life), self._key("rooms", life)]
+            arguments: list[str] = []
+            for room, member in each[start : start + _PAGE]:
+                keys.append(self._key("here", room))
+                value = json.dumps([member.identity, dict(member.data)], separators=(",", ":"))
+                arguments += [room, f"{life}/{member.connection}", value]
+            (alive,) = await self._run(encode("EVAL", _ENTER, len(keys), *keys, *arguments))
+            if not alive:
+                return False
+        return True
+
+    def _milliseconds(self) -> int:
+        return max(int(self._seconds * 1000), 1)
 
     # All processes ----------------------------------------------------------------------------------------------------
 

@@ -29,10 +29,9 @@ def closed(address: str, error: Exception | None) -> BackplaneFailure:
     if error is None:
         return BackplaneFailure("down", f"{address}: the server closed the connection")
     reason = _reason(error)
-    if isinstance(error, ssl.SSLError) and "certificate" in reason:
-        return BackplaneFailure(
-            "refused", f"{address}: the server requires a client certificate, or refuses it ({reason})"
-        )
+    if isinstance(error, ssl.SSLError) and " alert " in reason:
+        what = f"the server ended TLS ({reason}); it may require a client certificate, or not accept ours"
+        return BackplaneFailure("refused", f"{address}: {what}")
     return BackplaneFailure("down", f"{address}: the connection ended: {printable(reason)}")
 
 
