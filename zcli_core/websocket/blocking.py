@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import math
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.errors import ConnectionClosed
@@ -35,6 +35,10 @@ class BlockingConnection(ConnectionProperties):
     @property
     def _closed(self) -> Closed | None:
         return self._twin._closed
+
+    @property
+    def _rooms(self) -> Mapping[str, Mapping[str, str]] | None:  # type: ignore[override]
+        return self._twin._rooms
 
     def send(self, message: Message) -> None:
         """Send a message, waiting while the client reads too slowly.
@@ -68,6 +72,14 @@ class BlockingConnection(ConnectionProperties):
                 yield self.recv()
         except ConnectionClosed:
             return
+
+    def join(self, room: str, data: Mapping[str, str] | None = None) -> None:
+        """Join a room, as :meth:`ServerConnection.join` does."""
+        self._wait_for(self._twin.join(room, data))
+
+    def leave(self, room: str) -> None:
+        """Leave a room, as :meth:`ServerConnection.leave` does."""
+        self._wait_for(self._twin.leave(room))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection and wait until it is closed, as :meth:`ServerConnection.close` does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.errors import ConnectionClosed
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zcli_core.websocket.contract import Connection
     from zcli_core.websocket.dispatcher import MessageDispatcher
     from zcli_core.websocket.loop_bridge import LoopBridge
+    from zcli_core.websocket.rooms import Rooms
 
 
 class ServerConnection(ConnectionProperties):
@@ -29,7 +30,7 @@ class ServerConnection(ConnectionProperties):
 
     __slots__ = (
         "__dict__", "__weakref__", "_admission", "_blocking", "_bridge", "_closed", "_closed_by_script",
-        "_connected_at", "_connection", "_dispatcher",
+        "_connected_at", "_connection", "_dispatcher", "_rooms",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, admission: Admission, bridge: LoopBridge) -> None:
@@ -41,6 +42,13 @@ class ServerConnection(ConnectionProperties):
         self._closed: Closed | None = None
         self._closed_by_script = False
         self._dispatcher: MessageDispatcher
+        #: The rooms that it is in, or was in when it disconnected, each with the data of ``join()``; None for no room.
+        self._rooms: dict[str, Mapping[str, str]] | None = None
+
+    @property
+    def _server_rooms(self) -> Rooms:
+        """The rooms of the server."""
+        raise NotImplementedError
 
     # --- messages ---
 
@@ -82,6 +90,35 @@ class ServerConnection(ConnectionProperties):
         except ConnectionClosed:
             return
 
+    # --- rooms ---
+
+    async def join(self, room: str, data: Mapping[str, str] | None = None) -> None:
+        """Join a room, so that ``broadcast(message, to=room)`` reaches this client. Joining again replaces ``data``.
+
+        The client leaves all rooms when its connection ends. With a backplane, this returns when the messages of other
+        processes arrive, or after ``backplane.timeout`` if the engine does not respond.
+
+        Args:
+            room: Its name: 1 to 255 bytes of UTF-8, without control characters. It must not begin with ``@``.
+            data: What ``presence(room)`` shows about the client; at most 1024 bytes together.
+
+        Raises:
+            ConnectionClosed: The connection has ended.
+            RuntimeError: The client is in ``websocket.max_rooms`` rooms already.
+            TypeError: An argument has another type.
+            ValueError: The name is invalid, or ``data`` is too large.
+        """
+        await self._server_rooms.join(self, room, data)
+
+    async def leave(self, room: str) -> None:
+        """Leave a room; do nothing if the client is not in it.
+
+        Raises:
+            TypeError: ``room`` is not a string.
+            ValueError: The name is invalid.
+        """
+        self._server_rooms.leave(self, room)
+
     # --- control ---
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
@@ -96,10 +133,13 @@ class ServerConnection(ConnectionProperties):
         Raises:
             ValueError: ``code`` or ``reason`` is not allowed.
         """
+        self._begin_close(code, reason)
+        await self._connection.wait_closed()
+
+    def _begin_close(self, code: int, reason: str) -> None:
         self._connection.close(code, reason)
         self._closed_by_script = self._closed is None
         self._dispatcher.discard()
-        await self._connection.wait_closed()
 
     async def ping(self, payload: Message | None = None) -> asyncio.Future[float]:
         """Send a ping.

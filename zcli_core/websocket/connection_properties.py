@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Mapping
 
     from zcli_core.websocket.admission import Admission
     from zcli_core.websocket.contract import Address, Closed, Connection, Request, State
@@ -24,6 +25,14 @@ class ConnectionProperties:
     def _closed(self) -> Closed | None:
         """How the connection ended; None before that."""
         raise NotImplementedError
+
+    #: The rooms with the data of ``join()``; None for no room.
+    _rooms: Mapping[str, Mapping[str, str]] | None
+
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms that the client is in, in the order of joining. After the end, those that it was in."""
+        return tuple(self._rooms or ())
 
     @property
     def request(self) -> Request:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.log import FILE_ONLY
@@ -18,11 +19,13 @@ from zcli_core.printable import print_line
 from zcli_core.system.forks import call_after_fork
 from zcli_core.websocket import event_loop, systemd
 from zcli_core.websocket.admission import ClientAuth
-from zcli_core.websocket.blocking import BlockingConnection
 from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, make_callbacks
 from zcli_core.websocket.connection import ServerConnection, as_message, as_server_connection
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
+from zcli_core.websocket.parts.frames import close_frame
+from zcli_core.websocket.recipients import Client, Delivery, Recipient, parse_excluded, parse_recipients, parse_room
+from zcli_core.websocket.rooms import Rooms
 from zcli_core.websocket.server_core import ShutdownSummary, open_server
 from zcli_core.websocket.server_run import BackgroundServer, ServerRun
 from zcli_core.websocket.server_setup import ServerSetup, Strategies, make_plugins, make_setup
@@ -30,13 +33,11 @@ from zcli_core.websocket.sessions import Observers, Sessions
 from zcli_core.websocket.signals import StopOnSigterm, stopped_by_signals
 
 if TYPE_CHECKING:
+    from zcli_core.backplane.contract import Member
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
     from zcli_core.websocket.contract import Message, Transport
     from zcli_core.websocket.server_core import ServerCore
-
-#: A client as a handler gets it, async or plain.
-Client = ServerConnection | BlockingConnection
 
 #: The default of ``to``: all clients. None is an error, because a script that looks for a client and finds None must
 #: not send to all.
@@ -44,6 +45,8 @@ _ALL: Any = object()
 
 #: Seconds that stop() waits, besides drain_timeout and close_timeout, if a handler blocks the event loop.
 _STOP_MARGIN = 5.0
+
+_T = TypeVar("_T")
 
 _Announce = Callable[[ServerRun], None]
 _Serve = Callable[[ServerRun, _Announce], Coroutine[Any, Any, ShutdownSummary]]
@@ -61,6 +64,8 @@ class WebSocketServer:
         self._log = log
         self._lock = threading.Lock()
         self._run: ServerRun | None = None
+        #: The servers whose clients get messages, in one event loop or several.
+        self._servers: tuple[ServerCore, ...] = ()
         self._threads = HandlerThreads("zcli-websocket-handler")
         #: ``auth.get_client_info(websocket)`` shows how a client was authenticated.
         self.auth = ClientAuth()
@@ -70,6 +75,7 @@ class WebSocketServer:
         """Forget the parent's server, whose thread the child process does not have."""
         self._lock = threading.Lock()
         run, self._run = self._run, None
+        self._servers = ()
         if run is not None:
             run.server = run.url = None
             run.stop = event_loop.StopEvent()
@@ -222,7 +228,8 @@ class WebSocketServer:
     @property
     def is_running(self) -> bool:
         """Whether the server listens."""
-        return self._server is not None
+        run = self._run
+        return run is not None and run.server is not None
 
     @property
     def url(self) -> str | None:
@@ -233,30 +240,67 @@ class WebSocketServer:
     @property
     def clients(self) -> tuple[ServerConnection, ...]:
         """The connected clients, in the order in which they connected."""
-        server = self._server
-        return tuple(server.sessions.clients) if server else ()
+        return tuple(client for server in self._servers for client in tuple(server.sessions.clients))
 
     @property
     def client_count(self) -> int:
         """Number of connected clients."""
-        server = self._server
-        return len(server.sessions.clients) if server else 0
+        return sum(len(server.sessions.clients) for server in self._servers)
 
     @property
     def slow_client_count(self) -> int:
         """Number of clients that were closed (1013) since the start because they read too slowly."""
-        server = self._server
-        return server.sessions.slow_count if server else 0
+        return sum(server.sessions.slow_count for server in self._servers)
+
+    @property
+    def rooms(self) -> dict[str, int]:
+        """The number of clients in each room, of this process; a new dict at each use."""
+        counts: dict[str, int] = {}
+        for server in self._servers:
+            for room, count in server.sessions.rooms.counts().items():
+                counts[room] = counts.get(room, 0) + count
+        return counts
+
+    async def count(self, room: str) -> int:
+        """Return the number of clients in a room, or of an identity (``"@alice"``).
+
+        Raises:
+            TypeError: ``room`` is not a string.
+            ValueError: The name is invalid.
+        """
+        return len(await self.presence(room, limit=None))
+
+    async def presence(self, room: str, limit: int | None = 1000) -> tuple[Member, ...]:
+        """Return the clients in a room, or of an identity (``"@alice"``).
+
+        Args:
+            room: The room.
+            limit: Most clients that are returned; None for all.
+
+        Returns:
+            For each client its ``identity`` and the ``data`` of ``join()``, with identifiers of its ``process`` and its
+            ``connection``.
+
+        Raises:
+            TypeError: ``room`` is not a string.
+            ValueError: The name is invalid.
+        """
+        name = parse_room(room)
+        found: list[Member] = []
+        for members in await asyncio.gather(*map(asyncio.wrap_future, self._call(lambda s: s.present(name)))):
+            found += members
+        return tuple(found[:limit])
 
     # --- sending ---
 
     async def broadcast(
         self,
         message: Message,
-        exclude: Client | Iterable[Client] | None = None,
+        exclude: Recipient | Iterable[Recipient] | None = None,
         *,
-        to: Client | Iterable[Client] = _ALL,
-    ) -> int:
+        to: Recipient | Iterable[Recipient] = _ALL,
+        local_only: bool = False,
+    ) -> Delivery:
         """Send a message to all clients, to some, or to all but some, in any event loop.
 
         The message is encoded once. The call does not wait for slow clients: a client that leaves more than
@@ -264,41 +308,59 @@ class WebSocketServer:
 
         Args:
             message: Text or bytes.
-            exclude: A client, or several, that do not get the message.
-            to: A client, or several, each of which gets the message once; an empty list sends it to no client. Without
-                this argument every client gets it.
+            exclude: A client, ``"@identity"``, or several of these, that do not get the message.
+            to: A room, ``"@identity"`` for all clients of one identity, a client, or several of these. Each client gets
+                the message once; an empty list sends it to no client. Without this argument every client gets it.
+            local_only: Send it to clients of this process only, although there is a backplane.
 
         Returns:
-            The number of clients to which it was sent; 0 if the server does not run.
+            The number of clients of this process to which it was sent. It also has ``processes`` and ``failure``.
 
         Raises:
-            TypeError: The message is not text or bytes, or ``to`` or ``exclude`` has something other than clients;
-                ``to=None`` is an error too.
+            TypeError: The message is not text or bytes, or ``to`` or ``exclude`` has something else; ``to=None`` is an
+                error too.
+            ValueError: The name of a room is invalid.
         """
-        return await asyncio.wrap_future(self.publish(message, to=to, exclude=exclude))
+        return await asyncio.wrap_future(self.publish(message, to=to, exclude=exclude, local_only=local_only))
 
     def publish(
         self,
         message: Message,
         *,
-        to: Client | Iterable[Client] = _ALL,
-        exclude: Client | Iterable[Client] | None = None,
-    ) -> Future[int]:
+        to: Recipient | Iterable[Recipient] = _ALL,
+        exclude: Recipient | Iterable[Recipient] | None = None,
+        local_only: bool = False,
+    ) -> Future[Delivery]:
         """Send a message as :meth:`broadcast` does, from any thread and without waiting.
 
         Returns:
-            A future whose ``result()`` is the number of clients.
+            A future whose ``result()`` is the number of clients, as :meth:`broadcast` returns it.
         """
         message = as_message(message)
-        chosen = None if to is _ALL else tuple(dict.fromkeys(_clients("to", to)))
-        excluded = frozenset(() if exclude is None else _clients("exclude", exclude))
-        server = self._server
-        if server is None:
-            return _finished(0)
-        if asyncio._get_running_loop() is server.loop:
-            return _finished(server.publish(message, chosen, excluded))
-        posted = server.sessions.bridge.post(server.publish, message, chosen, excluded)
-        return _finished(0) if posted.cancelled() else posted
+        chosen = None if to is _ALL else parse_recipients("to", to)
+        excluded = parse_excluded(exclude)
+        return _delivery(self._call(lambda server: server.deliver(message, chosen, excluded)))
+
+    async def disconnect(self, to: Recipient | Iterable[Recipient], code: int = 1008, reason: str = "") -> Delivery:
+        """Close the connections of clients.
+
+        Args:
+            to: A room, ``"@identity"``, a client, or several of these.
+            code: The close code; see :meth:`ServerConnection.close`.
+            reason: At most 123 bytes.
+
+        Returns:
+            The number of clients of this process whose connections are being closed.
+
+        Raises:
+            TypeError: ``to`` has something else.
+            ValueError: ``code``, ``reason`` or the name of a room is not allowed.
+        """
+        chosen = parse_recipients("to", to)
+        close_frame(code, reason)  # raises the ValueError
+        return await asyncio.wrap_future(
+            _delivery(self._call(lambda server: server.close_clients(chosen, code, reason)))
+        )
 
     async def send(self, client: Client, message: Message) -> bool:
         """Send a message to one client, in any event loop, waiting while the client reads too slowly.
@@ -308,9 +370,8 @@ class WebSocketServer:
         """
         message = as_message(message)
         connection = as_server_connection(client)
-        server = self._server
         try:
-            if server is None or asyncio.get_running_loop() is server.loop:
+            if asyncio.get_running_loop() is connection._bridge.loop:
                 await connection.send(message)
             else:
                 await asyncio.to_thread(connection.blocking.send, message)
@@ -318,12 +379,15 @@ class WebSocketServer:
             return False
         return True
 
-    # --- one run ---
+    def _call(self, function: Callable[[ServerCore], _T]) -> list[Future[_T]]:
+        """Call a function with each server, in its event loop. Returns a future for each."""
+        running = asyncio._get_running_loop()
+        return [
+            _finished(function(server)) if server.loop is running else server.sessions.bridge.post(function, server)
+            for server in self._servers
+        ]
 
-    @property
-    def _server(self) -> ServerCore | None:
-        run = self._run
-        return run.server if run else None
+    # --- one run ---
 
     @functools.cached_property
     def _plugins(self) -> tuple[Transport, Strategies]:
@@ -373,11 +437,14 @@ class WebSocketServer:
         """Listen, announce it, wait until a stop is requested, and shut down."""
         with limited_log(self._log, asyncio.get_running_loop()):
             client_level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
-            sessions = Sessions(self._config.websocket, callbacks, self._observers(), self._log, client_level)
+            observers = self._observers()
+            rooms = self._make_rooms(observers)
+            sessions = Sessions(self._config.websocket, callbacks, observers, self._log, client_level, rooms)
             server = await open_server(self._config, setup, transport, strategies, sessions, self._log)
             run.thread = threading.current_thread()
             run.url = server.url
             run.server = server
+            self._add_server(server)
             self._log.info("listening on %s", run.url, extra=FILE_ONLY)
             try:
                 announce(run)
@@ -387,6 +454,7 @@ class WebSocketServer:
                 systemd.notify("STOPPING=1")
                 summary = await server.shut_down()
                 run.server = None
+                self._remove_server(server)
                 self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
 
@@ -394,10 +462,26 @@ class WebSocketServer:
         context = Context(self._config, self._log)
         opened = self._host.notifier("zcli_websocket_opened", self._log)
         closed = self._host.notifier("zcli_websocket_closed", self._log)
+        joined = self._host.notifier("zcli_websocket_joined", self._log)
+        left = self._host.notifier("zcli_websocket_left", self._log)
         return Observers(
             opened and (lambda connection: opened(connection, context)),
             closed and (lambda connection, code, reason: closed(connection, code, reason, context)),
+            joined and (lambda connection, room: joined(connection, room, context)),
+            left and (lambda connection, room: left(connection, room, context)),
         )
+
+    def _make_rooms(self, observers: Observers) -> Rooms:
+        limit_text = f"websocket.max_rooms ({self._config.explain('websocket.max_rooms').origin})"
+        return Rooms(self._config.websocket.max_rooms, limit_text, observers.joined, observers.left)
+
+    def _add_server(self, server: ServerCore) -> None:
+        with self._lock:
+            self._servers = (*self._servers, server)
+
+    def _remove_server(self, server: ServerCore) -> None:
+        with self._lock:
+            self._servers = tuple(each for each in self._servers if each is not server)
 
     def _print_url(self, run: ServerRun) -> None:
         settings = self._config.websocket
@@ -412,15 +496,26 @@ def _expect_no_handler(name: str, given: object) -> None:
         raise TypeError(f"{name} must not be a handler, got {type(given).__name__} {shown}; pass it as handler={shown}")
 
 
-def _clients(argument: str, given: Client | Iterable[Client]) -> tuple[ServerConnection, ...]:
-    if given is None:
-        raise TypeError(f"{argument} must be a client or an iterable of clients, got None; leave it out to send to all")
-    if isinstance(given, Iterable) and not isinstance(given, (BlockingConnection, str, bytes)):
-        return tuple(as_server_connection(each, f"each item of {argument}") for each in given)
-    return (as_server_connection(given, argument, "a client or an iterable of clients"),)
+def _delivery(calls: list[Future[int]]) -> Future[Delivery]:
+    """Return a future of the sum of several calls. A call to a server that has stopped counts as 0."""
+    if all(call.done() for call in calls):
+        return _finished(Delivery(sum(call.result() for call in calls if not call.cancelled())))
+    summed: Future[Delivery] = Future()
+    to_come = itertools.count(len(calls) - 1, -1)
+
+    def ended(call: Future[int]) -> None:
+        if next(to_come) == 0 and summed.set_running_or_notify_cancel():
+            try:
+                summed.set_result(Delivery(sum(each.result() for each in calls if not each.cancelled())))
+            except Exception as error:  # noqa: BLE001 - the caller gets it from the future
+                summed.set_exception(error)
+
+    for call in calls:
+        call.add_done_callback(ended)
+    return summed
 
 
-def _finished(count: int) -> Future[int]:
-    future: Future[int] = Future()
-    future.set_result(count)
+def _finished(result: _T) -> Future[_T]:
+    future: Future[_T] = Future()
+    future.set_result(result)
     return future

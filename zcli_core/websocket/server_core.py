@@ -22,9 +22,11 @@ from zcli_core.websocket.sessions import GOING_AWAY, Sessions
 if TYPE_CHECKING:
     import asyncio
 
+    from zcli_core.backplane.contract import Member
     from zcli_core.config import Config
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Connection, Listener, Message, Transport
+    from zcli_core.websocket.recipients import Recipients
     from zcli_core.websocket.server_setup import ServerSetup
     from zcli_core.websocket.strategy_runner import StrategyRunner
     from zcli_core.websocket.tls import CertificateReloader
@@ -109,25 +111,51 @@ class ServerCore:
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
 
-    def publish(
-        self, message: Message, to: Collection[ServerConnection] | None, excluded: Collection[ServerConnection]
-    ) -> int:
-        """Send a message to several clients, encoded once, without waiting.
+    def deliver(self, message: Message, to: Recipients | None, excluded: Recipients) -> int:
+        """Send a message to clients of this server, encoded once, without waiting.
 
         Args:
             message: The message.
-            to: The clients, or None for all.
-            excluded: Clients that do not get the message.
+            to: For whom it is; None for all clients.
+            excluded: Clients and identities that do not get the message.
 
         Returns:
             The number of clients to which it was sent. A client that has disconnected does not count.
         """
-        clients: Mapping[Any, Connection] = self.sessions.clients
-        chosen = clients if to is None else to
-        # A list, because sending may disconnect a client that reads too slowly.
-        receivers = [clients[client] for client in chosen if client not in excluded and client in clients]
+        receivers = self._receivers(to, excluded)
         prepared = self.listener.prepare(message)
-        return sum(connection.send_prepared(prepared) for connection in receivers)
+        return sum([connection.send_prepared(prepared) for connection in receivers])
+
+    def present(self, room: str) -> list[Member]:
+        """Return the clients of this server that are in a room."""
+        return list(self.sessions.rooms.present(room))
+
+    def close_clients(self, to: Recipients, code: int, reason: str) -> int:
+        """Begin to close clients of this server. Returns their number."""
+        chosen = list(self._choose(to))
+        for client in chosen:
+            client._begin_close(code, reason)
+        return len(chosen)
+
+    def _receivers(self, to: Recipients | None, excluded: Recipients) -> list[Connection]:
+        """Return the connections to send to: a list, because sending may disconnect a client that reads too slowly."""
+        chosen: Mapping[Any, Connection] = self.sessions.clients if to is None else self._choose(to)
+        left_out: Collection[ServerConnection] = excluded.clients
+        if excluded.rooms:
+            left_out = {*left_out, *self.sessions.rooms.members_of(excluded.rooms)}
+        if not left_out:
+            return list(chosen.values())
+        return [connection for client, connection in chosen.items() if client not in left_out]
+
+    def _choose(self, to: Recipients) -> Mapping[ServerConnection, Connection]:
+        """Return the clients that ``to`` names, each once."""
+        rooms = self.sessions.rooms
+        if len(to.rooms) == 1 and not to.clients:
+            return rooms.members.get(to.rooms[0], {})
+        found = rooms.members_of(to.rooms)
+        clients: Mapping[Any, Connection] = self.sessions.clients
+        found.update((client, clients[client]) for client in to.clients if client in clients)
+        return found
 
     def watch_certificate(self, reloader: CertificateReloader) -> None:
         """Reload the certificate when its files change."""

@@ -13,6 +13,7 @@ from zcli_core.websocket.connection import ServerConnection, client_label
 from zcli_core.websocket.contract import Cause, Closed, ClosedBy
 from zcli_core.websocket.dispatcher import MessageDispatcher, ends_more_than_a_handler
 from zcli_core.websocket.loop_bridge import LoopBridge
+from zcli_core.websocket.rooms import Rooms
 
 if TYPE_CHECKING:
     from zcli_core.config.sections import WebSocket
@@ -37,6 +38,8 @@ class Observers(NamedTuple):
 
     opened: Callable[[ServerConnection], None] | None
     closed: Callable[[ServerConnection, int, str], None] | None
+    joined: Callable[[ServerConnection, str], None] | None
+    left: Callable[[ServerConnection, str], None] | None
 
 
 class ClientSession(ServerConnection):
@@ -49,8 +52,15 @@ class ClientSession(ServerConnection):
         self._sessions = sessions
         self._dispatcher = MessageDispatcher(connection, self, sessions.loop)
 
+    @property
+    def _server_rooms(self) -> Rooms:
+        return self._sessions.rooms
+
     async def run_on_connect(self) -> None:
         """Run ``on_connect``, before any message is handled."""
+        rooms = self._sessions.rooms
+        if rooms.link is not None:
+            await rooms.confirm_identity(self)
         on_connect = self._sessions.callbacks.on_connect
         if on_connect is not None:
             await on_connect(self)
@@ -97,6 +107,7 @@ class Sessions:
         observers: Observers,
         log: logging.Logger,
         client_level: int,
+        rooms: Rooms,
     ) -> None:
         """Create the object inside the server's event loop.
 
@@ -106,6 +117,7 @@ class Sessions:
             observers: The run hooks of the plugins.
             log: The application's log.
             client_level: Log level of the lines about each client that connects or disconnects.
+            rooms: The rooms that the clients may join.
         """
         self.loop = asyncio.get_running_loop()
         self.bridge = LoopBridge(self.loop)
@@ -115,6 +127,7 @@ class Sessions:
         self.log = log
         #: In the order in which they connected, each with the transport's side of the connection.
         self.clients: dict[ClientSession, Connection] = {}
+        self.rooms = rooms
         #: Number of clients that were closed because they read too slowly.
         self.slow_count = 0
         self._observers = observers
@@ -148,6 +161,8 @@ class Sessions:
         try:
             receiver = self.limits.enter(session, connection, session._dispatcher)
             self.clients[session] = connection
+            if admission.identity is not None:
+                self.rooms.enter_identity(session, admission.identity)
             level = self._client_level
             if self.log.isEnabledFor(level):
                 origin = f", page {admission.origin}" if admission.origin else ""
@@ -158,6 +173,7 @@ class Sessions:
             # The transport closes the connection, and remove() is not called.
             session._dispatcher.cancel()
             if self.clients.pop(session, None) is not None:
+                self.rooms.leave_all(session)
                 self.limits.leave(session)
             raise
         return receiver
@@ -165,6 +181,7 @@ class Sessions:
     def remove(self, session: ClientSession, closed: Closed) -> None:
         """Remove a client whose connection is closed, and log the reason."""
         self.clients.pop(session, None)
+        self.rooms.leave_all(session)
         dispatcher = session._dispatcher
         if closed.cause is Cause.SLOW:
             self.slow_count += 1

@@ -1,0 +1,116 @@
+"""For whom a message is, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from zcli_core.websocket.blocking import BlockingConnection
+from zcli_core.websocket.connection import ServerConnection, as_server_connection
+from zcli_core.websocket.rooms import IDENTITY_MARK, check_room, identity_room
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from zcli_core.errors import BackplaneFailure
+
+#: A client as a handler gets it, async or plain.
+Client = ServerConnection | BlockingConnection
+#: A room, ``"@identity"`` for all clients of one identity, or a client.
+Recipient = str | Client
+
+
+class Delivery(int):
+    """To how many clients of this process a message was sent. It is an ``int``.
+
+    Attributes:
+        processes: Number of other processes that took the message; None if the backplane does not say so, if nothing
+            was published on it, or if the message was for several rooms.
+        failure: Why the message did not reach other processes; None if it did, or if none should get it.
+    """
+
+    processes: int | None
+    failure: BackplaneFailure | None
+
+    def __new__(
+        cls, clients: int = 0, processes: int | None = None, failure: BackplaneFailure | None = None
+    ) -> Delivery:
+        """Make the result."""
+        self = super().__new__(cls, clients)
+        self.processes = processes
+        self.failure = failure
+        return self
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return int(self), self.processes, self.failure
+
+    def __str__(self) -> str:
+        return int.__repr__(self)
+
+    def __repr__(self) -> str:
+        more = f", processes={self.processes}" if self.processes is not None else ""
+        more += f", failure={self.failure!r}" if self.failure is not None else ""
+        return f"Delivery({self}{more})"
+
+
+class Recipients(NamedTuple):
+    """Rooms (those of identities included) and clients."""
+
+    rooms: tuple[str, ...] = ()
+    clients: frozenset[ServerConnection] | tuple[ServerConnection, ...] = ()
+
+
+#: Excludes nothing.
+NONE = Recipients()
+
+
+def parse_recipients(argument: str, given: object) -> Recipients:
+    """Return the recipients that ``to`` names.
+
+    Raises:
+        TypeError: It is None, or has something other than rooms, identities and clients.
+        ValueError: The name of a room is invalid.
+    """
+    if given is None:
+        raise TypeError(
+            f"{argument} must be a room, '@identity', a client or an iterable of these, got None; leave it out to send "
+            "to all"
+        )
+    if isinstance(given, str):
+        return Recipients((parse_room(given),))
+    if not isinstance(given, Iterable) or isinstance(given, (BlockingConnection, ServerConnection, bytes)):
+        return Recipients((), (_client(argument, given),))
+    rooms: dict[str, None] = {}
+    clients: dict[ServerConnection, None] = {}
+    for each in given:
+        if isinstance(each, str):
+            rooms[parse_room(each)] = None
+        else:
+            clients[_client(f"each item of {argument}", each)] = None
+    return Recipients(tuple(rooms), tuple(clients))
+
+
+def parse_excluded(given: object) -> Recipients:
+    """Return the clients and identities that ``exclude`` names.
+
+    Raises:
+        TypeError: It has something else, such as a room.
+    """
+    if given is None:
+        return NONE
+    found = parse_recipients("exclude", given)
+    for room in found.rooms:
+        if not room.startswith(IDENTITY_MARK):
+            raise TypeError(f"exclude must be a client, '@identity' or an iterable of these, got the room {room!r}")
+    return Recipients(found.rooms, frozenset(found.clients))
+
+
+def parse_room(name: str) -> str:
+    """Return the name of a room, or the room of an identity for ``"@identity"``. Raises as :func:`check_room` does."""
+    if isinstance(name, str) and len(name) > 1 and name.startswith(IDENTITY_MARK):
+        return identity_room(name[1:])
+    return check_room(name)
+
+
+def _client(argument: str, given: object) -> ServerConnection:
+    return as_server_connection(given, argument, "a room, '@identity' or a client")
