@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from broken_engines import engine
-from needs import needs
+from broken_engines import engine, program
+from needs import missing
 from script_runs import run_script, started_script
 from websockets.sync.client import ClientConnection, connect
 
@@ -60,7 +60,8 @@ def _settings(kind: str) -> Iterator[dict[str, str]]:
     if kind == "local":
         yield {}
         return
-    needs({"redis": "redis-server", "nats": "nats-server"}[kind], f"{kind}-server")
+    if program(f"{kind}-server") is None:
+        missing(f"the program {kind}-server is not installed")
     with engine(kind) as running:
         yield {"ZCLI_WEBSOCKET_BACKPLANE": kind, f"ZCLI_BACKPLANE_{kind.upper()}_URL": running.url}
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import statistics
 import time
+from threading import Thread
 
 from tests.benchmarks import scale_load as load
 from tests.benchmarks.bench_websocket import allow_sockets
@@ -134,6 +136,40 @@ def publishing(kind: str) -> list[Row]:
     ]
 
 
+def engine_under_load(subscribers: tuple[int, ...]) -> list[Row]:
+    """Measure the CPU of Redis for a message of 300 bytes to so many processes, when messages come without a pause."""
+    count = 20_000
+    command = b"*3\r\n$7\r\nPUBLISH\r\n$6\r\nr:hall\r\n$300\r\n" + b"a" * 300 + b"\r\n"
+    found = {}
+    for number in subscribers:
+        with engine("redis") as broker, contextlib.ExitStack() as stack:
+            publisher = stack.enter_context(socket.create_connection((load.LOOPBACK, broker.port), 60))
+            for _ in range(number):
+                sock = stack.enter_context(socket.create_connection((load.LOOPBACK, broker.port), 60))
+                sock.sendall(b"SUBSCRIBE r:hall\r\n")
+                sock.recv(100)
+                Thread(target=_read_all, args=(sock,), daemon=True).start()
+            before, answers = process_cpu(broker.process.pid), 0
+            for _ in range(count // 100):
+                publisher.sendall(command * 100)
+                while answers < 100:
+                    answers += publisher.recv(65536).count(b"\n")
+                answers -= 100
+            found[number] = (process_cpu(broker.process.pid) - before) / count * 1e6
+    few = min(subscribers)
+    return [
+        Row(f"Redis under load, a message to {number} processes", found[number], f"to {few}", found[few], "µs")
+        for number in subscribers
+        if number != few
+    ]
+
+
+def _read_all(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while sock.recv(1 << 18):
+            pass
+
+
 def presence(members: int) -> list[Row]:
     """Measure four processes at rest with members in one room, and the presence after one was killed."""
     processes, seconds = 4, 20.0
@@ -182,6 +218,7 @@ def measure() -> list[Row]:
         rows += fan_out(1000, tuple(name for name in FAN_OUT if name != "channels_redis core"))
         rows += fan_out(1000, ("zcli@nats", "floor"))
         rows += uninterested() + memory_of_rooms(2000)
+        rows += engine_under_load((2, 8, 32))
         return rows + publishing("redis") + publishing("nats")
     finally:
         os.sched_setaffinity(0, CORES)
