@@ -91,6 +91,8 @@ class NatsStream(EngineStream):
                 raise ValueError("an invalid message")
             if begin + length + 2 > len(data):
                 raise Incomplete(begin + length + 2 - start)
+            if not data.startswith(b"\r\n", begin + length):
+                raise ValueError("a message that does not end where it should")
             return Message(parts[2], data[begin : begin + length]), begin + length + 2
         name, _, argument = line.partition(b" ")
         return (name, argument), end + 2

@@ -265,6 +265,6 @@ def _read_member(value: bytes) -> tuple[str | None, dict[str, str]]:
         identity, data = json.loads(value)
         if isinstance(data, dict) and (identity is None or isinstance(identity, str)):
             return identity, {str(name): str(text) for name, text in data.items()}
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     return None, {}

@@ -83,6 +83,8 @@ def _bulk(data: bytes, start: int, at: int) -> tuple[bytes, int]:
         raise ValueError("invalid length of a string")
     if end + 2 > len(data):
         raise Incomplete(end + 2 - start)
+    if not data.startswith(b"\r\n", end):
+        raise ValueError("a string that does not end where it should")
     return data[begin:end], end + 2
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -86,6 +86,25 @@ async def peer(talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awai
         await server.wait_closed()
         others = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
         await asyncio.wait(others) if others else None
+
+
+@contextlib.asynccontextmanager
+async def resp_server(replies: Mapping[bytes, bytes]) -> AsyncIterator[str]:
+    """Run a server that speaks Redis's protocol and sends these replies, by command; give its URL.
+
+    ``+OK`` is the reply to other commands.
+    """
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            command = []
+            for _ in range(int(line[1:])):
+                length = int((await reader.readline())[1:])
+                command.append((await reader.readexactly(length + 2))[:-2])
+            writer.write(replies.get(command[0], b"+OK\r\n"))
+
+    async with peer(talk) as port:
+        yield f"redis://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager

@@ -96,9 +96,10 @@ class NatsEngine(Engine):
 
     program = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
 
-    def __init__(self, configuration: str = "", *, tls: bool = False) -> None:
+    def __init__(self, configuration: str = "", *, tls: bool = False, client_certificates: bool = False) -> None:
         super().__init__()
         self.tls = tls
+        self.client_certificates = client_certificates
         self._configuration = configuration
 
     @property
@@ -113,7 +114,8 @@ class NatsEngine(Engine):
             lines.append(f"max_pending: {self.slow_limit}")
         if self.tls:
             files = write_certificates(self.folder)
-            lines.append(f"tls {{ cert_file: '{files['cert']}', key_file: '{files['key']}', ca_file: '{files['ca']}' }}")
+            verify = f"ca_file: '{files['ca']}', verify: true" if self.client_certificates else ""
+            lines.append(f"tls {{ cert_file: '{files['cert']}', key_file: '{files['key']}', {verify} }}")
         file = self.folder / "nats.conf"
         file.write_text("\n".join(lines))
         return [self.program, "-c", str(file)]

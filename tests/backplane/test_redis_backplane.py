@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import redis
-from engine_clients import connected, frozen, make, peer, refused, run
+from engine_clients import connected, frozen, make, peer, refused, resp_server, run
 from engines import Inbox, RedisEngine
 from service_servers import free_ports
 
+from zcli_core.errors import BackplaneFailure
 from zcli_core.testing import certificates
 
 
@@ -508,21 +509,56 @@ def test_redis_without_free_place_is_refused(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_redis_too_old_is_refused() -> None:
-    """A server that says version 5 lacks commands that the backplane uses."""
-
-    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        info = b"redis_version:5.0.14\r\nrole:master\r\n"
-        while command := await reader.readline():
-            if command.strip() == b"SETNAME":
-                writer.write(b"+OK\r\n")
-            elif command.strip() == b"INFO":
-                writer.write(b"$%d\r\n%b\r\n" % (len(info), info))
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        ("redis_version:5.0.14", "Redis 5.0.14 is too old"),
+        ("redis_version:6.0.20", "install Redis 6.2 or later"),
+        ("redis_version:7.2.4\r\nredis_mode:cluster", "a Redis Cluster is not supported"),
+        ("redis_version:7.2.4\r\nrole:slave\r\nmaster_host:db\r\nmaster_port:6379", "replica; set .* (db:6379)"),
+    ],
+)
+def test_redis_unsuitable_engine_is_refused(info: str, words: str) -> None:
+    """The version, a cluster and a replica, as INFO states them."""
 
     async def scenario() -> None:
-        async with peer(old) as port:
-            backplane = make("redis", url=f"redis://127.0.0.1:{port}")
-            await refused(backplane.connect("0" * 16, Inbox()), "refused", "Redis 5.0.14 is too old", "6.2")
+        async with resp_server({b"INFO": b"$%d\r\n%b\r\n" % (len(info), info.encode())}) as url:
+            call = make("redis", url=url).connect("0" * 16, Inbox())
+            await refused(call, "refused", *words.replace(" .* ", "\0").split("\0"))
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (b"MISCONF Redis is configured to save RDB snapshots, but", "refused", "cannot save its data"),
+        (b"LOADING Redis is loading the dataset in memory", "down", "still loading"),
+        (b"MOVED 1234 10.0.0.7:6379", "refused", "Cluster"),
+        (b"ERR something\x1b[31m else", "refused", "it refuses: ERR something\\x1b[31m else"),
+    ],
+)
+def test_redis_error_reply_becomes_a_failure(error: bytes, kind: str, words: str) -> None:
+    """The error says what to do; text of the server is shown without control characters."""
+
+    async def scenario() -> None:
+        async with resp_server({b"INFO": b"$0\r\n\r\n", b"SET": b"-%b\r\n" % error}) as url:
+            async with connected(make("redis", url=url)) as (connection, inbox):
+                await refused(connection.beat(5), kind, words)
+                assert inbox.failures == []
+
+    run(scenario())
+
+
+def test_redis_error_about_the_login_hides_it() -> None:
+    """A server without AUTH repeats the password in its error."""
+
+    async def scenario() -> None:
+        error = b"-ERR unknown command 'AUTH', with args beginning with: 'secret-7'\r\n"
+        async with resp_server({b"AUTH": error}) as url:
+            with pytest.raises(BackplaneFailure, match="does not have the command AUTH") as raised:
+                await make("redis", url=url, password="secret-7").connect("0" * 16, Inbox())
+            assert "secret-7" not in str(raised.value)
 
     run(scenario())
 
