@@ -89,9 +89,12 @@ class BackplaneFailure(ZCLIError):  # noqa: N818 - also a value: Delivery.failur
     """
 
     def __init__(self, kind: FailureKind, text: str, maybe_delivered: bool = False) -> None:
-        super().__init__(text)
+        super().__init__(kind, text, maybe_delivered)
         self.kind: FailureKind = kind
         self.maybe_delivered = maybe_delivered
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 def raised_by_signal(error: BaseException) -> bool:

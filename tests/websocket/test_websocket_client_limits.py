@@ -46,7 +46,8 @@ def test_address_limit_reached_is_refused(serve: Serve) -> None:
     assert "its address has 2 connections or running handlers (websocket.max_connections_per_address)" in served.log()
     eventually(
         lambda: (
-            served.websocket._server.sessions.limits._counts == {"203.0.113.7": 1} or not served.websocket.client_count
+            served.websocket._servers[0].sessions.limits._counts == {"203.0.113.7": 1}
+            or not served.websocket.client_count
         )
     )
 
@@ -176,7 +177,7 @@ def test_credential_without_expiry_keeps_connection(timed: Any, expires_at: Any)
         (connection,) = timed.z.comm.websocket.clients
         info = timed.z.comm.websocket.auth.get_client_info(connection)
         assert (info["expires_at"] is None) == (expires_at is None)
-    eventually(lambda: not timed.z.comm.websocket._server.sessions.limits._expiring)
+    eventually(lambda: not timed.z.comm.websocket._servers[0].sessions.limits._expiring)
 
 
 @pytest.mark.parametrize(

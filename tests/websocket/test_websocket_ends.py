@@ -182,7 +182,7 @@ def test_streaming_handler_does_not_delay_close(serve: Serve) -> None:
     with raw(served) as client:
         client.send(close(1000))
         assert client.ending().code == 1000
-    eventually(lambda: not served.websocket._server.sessions._disconnecting)
+    eventually(lambda: not served.websocket._servers[0].sessions._disconnecting)
     assert "failed" not in served.log()
 
 

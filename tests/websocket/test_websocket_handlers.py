@@ -125,6 +125,7 @@ def test_handler_blocking_delays_only_its_client(serve: Serve, plain: bool) -> N
         websocket.send(message)
 
     served = serve(block if plain else wait, close_timeout=1)
+    sessions = served.websocket._servers[0].sessions
     held = 100
     try:
         clients = []
@@ -142,13 +143,7 @@ def test_handler_blocking_delays_only_its_client(serve: Serve, plain: bool) -> N
             manager.__exit__(None, None, None)
     finally:
         hold.set()
-    eventually(lambda: not lingering(served), "every task has ended")
-
-
-def lingering(served: Served) -> list[Any]:
-    """Return the handlers that still run."""
-    server = served.websocket._server
-    return list(server._lingering) if server else []
+    eventually(lambda: not sessions._disconnecting, "every task has ended")
 
 
 def test_handler_close_sends_its_code(serve: Serve) -> None:

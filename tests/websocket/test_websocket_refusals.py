@@ -131,7 +131,9 @@ def test_stop_drops_delayed_refusals(serve: Serve) -> None:
     """The server does not wait for delayed responses."""
     served = serve(require_auth=True, token=TOKEN, max_refusal_delay=60)
     for _ in range(16):
-        served.websocket._server.loop.call_soon_threadsafe(served.websocket._server.gate._pacer.delay, "127.0.0.1")
+        served.websocket._servers[0].loop.call_soon_threadsafe(
+            served.websocket._servers[0].gate._pacer.delay, "127.0.0.1"
+        )
     request = (
         b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"

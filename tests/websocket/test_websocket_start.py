@@ -146,7 +146,7 @@ def test_loop_setting_selects_the_loop(serve: Serve, loop: str) -> None:
     if loop != "asyncio":
         pytest.importorskip("uvloop")
     served = serve(loop=loop)
-    module = type(served.websocket._server.loop).__module__
+    module = type(served.websocket._servers[0].loop).__module__
     assert module.startswith("asyncio" if loop == "asyncio" else "uvloop")
     with served.client() as client:
         assert talks(client)

@@ -260,12 +260,14 @@ def test_run_hooks_get_each_client(serve: Serve, site: Site) -> None:
         assert talks(client)
 
 
-@pytest.mark.parametrize("hook", ["zcli_websocket_opened", "zcli_websocket_closed"])
+@pytest.mark.parametrize(
+    "hook", ["zcli_websocket_opened", "zcli_websocket_closed", "zcli_websocket_joined", "zcli_websocket_left"]
+)
 def test_run_hooks_without_plugin_are_none(make_z: Callable[..., zCLI], hook: str) -> None:
     """Without an implementation there is nothing to call."""
     z = make_z()
     assert z.plugins.notifier(hook, z.log) is None
-    assert z.comm.websocket._observers() == (None, None)
+    assert z.comm.websocket._observers() == (None, None, None, None)
 
 
 def test_transport_of_other_plugin_is_used(make_z: Any, site: Site) -> None:

@@ -359,7 +359,7 @@ def test_reload_missing_file_is_ignored(serve: Serve, certificates: Certificates
     served = serve(**_secure(certificate, key))
     kept = certificate.read_bytes()
     certificate.unlink()
-    seen = served.websocket._server
+    seen = served.websocket._servers[0]
     eventually(lambda: seen._reload_timer is not None)
     with served.client(ssl=certificates.trusting()) as client:
         assert talks(client)

@@ -64,8 +64,17 @@ class Recipients(NamedTuple):
 NONE = Recipients()
 
 
-def parse_recipients(argument: str, given: object) -> Recipients:
-    """Return the recipients that ``to`` names.
+_TO = "a room, '@identity' or a client"
+_EXCLUDE = "a client or '@identity'"
+
+
+def parse_recipients(argument: str, given: object, expected: str = _TO) -> Recipients:
+    """Return the recipients that an argument names, once or as an iterable.
+
+    Args:
+        argument: Name of the argument, for errors.
+        given: Its value.
+        expected: What the argument takes, for errors.
 
     Raises:
         TypeError: It is None, or has something other than rooms, identities and clients.
@@ -73,20 +82,19 @@ def parse_recipients(argument: str, given: object) -> Recipients:
     """
     if given is None:
         raise TypeError(
-            f"{argument} must be a room, '@identity', a client or an iterable of these, got None; leave it out to send "
-            "to all"
+            f"{argument} must be {expected}, or an iterable of these, got None; leave it out to send to all"
         )
     if isinstance(given, str):
         return Recipients((parse_room(given),))
     if not isinstance(given, Iterable) or isinstance(given, (BlockingConnection, ServerConnection, bytes)):
-        return Recipients((), (_client(argument, given),))
+        return Recipients((), (as_server_connection(given, argument, expected),))
     rooms: dict[str, None] = {}
     clients: dict[ServerConnection, None] = {}
     for each in given:
         if isinstance(each, str):
             rooms[parse_room(each)] = None
         else:
-            clients[_client(f"each item of {argument}", each)] = None
+            clients[as_server_connection(each, f"each item of {argument}", expected)] = None
     return Recipients(tuple(rooms), tuple(clients))
 
 
@@ -98,10 +106,10 @@ def parse_excluded(given: object) -> Recipients:
     """
     if given is None:
         return NONE
-    found = parse_recipients("exclude", given)
+    found = parse_recipients("exclude", given, _EXCLUDE)
     for room in found.rooms:
         if not room.startswith(IDENTITY_MARK):
-            raise TypeError(f"exclude must be a client, '@identity' or an iterable of these, got the room {room!r}")
+            raise TypeError(f"exclude must be {_EXCLUDE}, or an iterable of these, got the room {room!r}")
     return Recipients(found.rooms, frozenset(found.clients))
 
 
@@ -110,7 +118,3 @@ def parse_room(name: str) -> str:
     if isinstance(name, str) and len(name) > 1 and name.startswith(IDENTITY_MARK):
         return identity_room(name[1:])
     return check_room(name)
-
-
-def _client(argument: str, given: object) -> ServerConnection:
-    return as_server_connection(given, argument, "a room, '@identity' or a client")
