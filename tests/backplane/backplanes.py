@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -105,7 +104,7 @@ class Watched:
     """A link with what it received and which states it reported."""
 
     def __init__(
-        self, backplane: Any, *, listens: bool = True, log: logging.Logger | None = None, **settings: Any
+        self, backplane: Any, *, listens: bool = True, process: str = "0011223344556677", **settings: Any
     ) -> None:
         fast = {"timeout": 0.2, "probe_interval": 0.02, "probe_timeout": 0.2, "linger": 0, "first_retry": 0.001}
         context = make_context(backplane={**fast, "max_retry": 0.01, **settings})
@@ -115,12 +114,13 @@ class Watched:
         self.link = Link(
             backplane,
             context.config.backplane,
+            process=process,
             name="faulty",
             max_message=100,
             origin=OWN,
             receive=(lambda channel, envelope: self.received.append((channel, envelope))) if listens else None,
             changed=self._note,
-            log=log or context.log,
+            log=context.log,
         )
 
     def _note(self, state: str, failure: BackplaneFailure | None) -> None:
@@ -132,7 +132,7 @@ class Watched:
         await until(lambda: [state for state, _ in self.states][: len(states)] == list(states))
 
     async def __aenter__(self) -> Watched:
-        await self.link.open(required=False)
+        self.link.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:

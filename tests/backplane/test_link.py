@@ -47,7 +47,9 @@ def test_link_required_without_engine_raises() -> None:
         backplane.faults["connect"] = refuse
         watched = Watched(backplane)
         with pytest.raises(BackplaneFailure, match="wrong password") as raised:
-            await watched.link.open(required=True)
+            watched.link.start(required=True)
+            await watched.link.proven()
+        await watched.link.close()
         assert raised.value.kind == "refused"
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert watched.states == []
@@ -61,8 +63,9 @@ def test_link_required_without_path_raises() -> None:
     async def check() -> None:
         backplane = FaultyBackplane()
         backplane.silent = True
-        with pytest.raises(BackplaneFailure, match="a probe did not come back"):
-            await Watched(backplane, probe_timeout=0.05).link.open(required=True)
+        async with Watched(backplane, probe_timeout=0.05) as watched:
+            with pytest.raises(BackplaneFailure, match="a probe did not come back"):
+                await watched.link.proven()
 
     run(check())
 
@@ -281,7 +284,7 @@ def test_link_publish_counts_connections() -> None:
 
     async def check() -> None:
         backplane = FaultyBackplane()
-        async with Watched(backplane) as one, Watched(backplane) as two:
+        async with Watched(backplane) as one, Watched(backplane, process="8899aabbccddeeff") as two:
             await one.until("up")
             await two.until("up")
             await two.link.add("r:a")

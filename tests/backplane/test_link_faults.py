@@ -181,9 +181,7 @@ def test_link_presence_unsupported_says_so() -> None:
         backplane.capabilities = Capability.REMOTE  # type: ignore[misc]
         async with Watched(backplane) as watched:
             watched.link.enter("news", member("1"))
-            with pytest.raises(
-                BackplaneFailure, match=r"'faulty' does not.*websocket\.backplane"
-            ) as raised:
+            with pytest.raises(BackplaneFailure, match=r"'faulty' does not.*websocket\.backplane") as raised:
                 await watched.link.present("news", 10)
             assert raised.value.kind == "unsupported"
             await watched.until("up")
@@ -204,7 +202,7 @@ def test_link_close_frozen_engine_leaves_nothing(frozen: str) -> None:
         if frozen in ("connect", "subscribe", "publish"):
             backplane.faults[frozen] = lambda: asyncio.sleep(3600)
         watched = Watched(backplane, timeout=60, probe_timeout=60, connect_timeout=60)
-        await watched.link.open(required=False)
+        watched.link.start()
         if frozen in ("close", "leave", "beat"):
             await watched.until("up")
             watched.link.enter("news", member("1"))
@@ -234,7 +232,8 @@ def test_link_close_stubborn_plugin_is_logged(caplog: pytest.LogCaptureFixture) 
         backplane = FaultyBackplane()
         release = asyncio.Event()
         watched = Watched(backplane, timeout=0.01, probe_interval=60)
-        await watched.link.open(required=True)
+        watched.link.start()
+        await watched.link.proven()
         backplane.faults["publish"] = lambda: wait_stubbornly(release)
         with pytest.raises(BackplaneFailure, match="no response"):
             await watched.link.publish(message(), "all")
@@ -252,7 +251,11 @@ def test_link_close_before_open_does_nothing() -> None:
     async def check() -> None:
         watched: Any = Watched(FaultyBackplane())
         await watched.link.close()
-        await watched.link.open(required=True)
+        with pytest.raises(BackplaneFailure, match="the link is closed"):
+            await watched.link.proven()
+        watched = Watched(FaultyBackplane())
+        watched.link.start()
+        await watched.link.proven()
         await watched.link.close()
         await watched.link.close()
 

@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import logging
 import random
-import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -92,6 +91,7 @@ class Link:
         backplane: Backplane,
         settings: Settings,
         *,
+        process: str,
         name: str,
         max_message: int,
         origin: bytes,
@@ -104,6 +104,7 @@ class Link:
         Args:
             backplane: What connects to the engine.
             settings: Timeouts and limits.
+            process: Identifier of the link at the engine, 16 hexadecimal digits, which presence shows.
             name: The backplane's name, for errors.
             max_message: Largest message that is published, in bytes.
             origin: The 8 bytes that name the ``zCLI`` object. Its own messages are not received.
@@ -111,7 +112,7 @@ class Link:
             changed: Gets the state when it changes.
             log: Where outages are logged.
         """
-        self.process = secrets.token_hex(8)
+        self.process = process
         self.counters = LinkCounters()
         self.failure: BackplaneFailure | None = None
         self._backplane = backplane
@@ -146,30 +147,29 @@ class Link:
 
     # --- opening and closing ---
 
-    async def open(self, required: bool) -> None:
+    def start(self, required: bool = False) -> None:
         """Begin to connect, and keep the link until it is closed.
 
         Args:
-            required: Whether the first attempt must succeed. Otherwise the call does not wait for it.
+            required: Whether :meth:`proven` reports a failure of the first attempt, so that it is not logged.
+        """
+        self._required = required
+        self._task = self._loop.create_task(self._run())
+
+    async def proven(self) -> None:
+        """Wait for the end of the first attempt to connect.
 
         Raises:
-            BackplaneFailure: The first attempt failed. The link is closed then.
+            BackplaneFailure: It failed.
         """
-        self._task = self._loop.create_task(self._run())
-        self._required = required
-        if not required:
-            return
-        try:
-            failure = await asyncio.shield(self._first_attempt)
-        except BaseException:
-            await self.close()
-            raise
+        failure = await asyncio.shield(self._first_attempt)
         if failure is not None:
-            await self.close()
             raise failure
 
     async def close(self) -> None:
         """End the link. It takes a few seconds at most, also if the engine is frozen or the plugin does not return."""
+        if not self._first_attempt.done():
+            self._first_attempt.set_result(BackplaneFailure("down", "the link is closed"))
         if self._task is None:
             return
         life = self._life
@@ -185,7 +185,7 @@ class Link:
             self._log.warning("%s of the backplane %s %s cancellation", calls, self._name, ignore)
 
     def abort(self) -> None:
-        """End the link without waiting. The event loop must run once more, so that the connection is closed."""
+        """End the link without waiting. The event loop must still run, so that the connection is closed."""
         if self._task is not None:
             self._task.cancel()
 

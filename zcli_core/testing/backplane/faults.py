@@ -18,6 +18,12 @@ from zcli_core.testing.tcp_peers import BannerServer
 _OTHER = "8899aabbccddeeff"
 #: Seconds that a call gets in a test in which it cannot return.
 _SHORT = 0.3
+#: What other programs send first.
+OTHER_PROGRAMS = {
+    "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "ones": b"\xff" * 100_000,
+}
 
 
 class Faults(Base):
@@ -32,7 +38,7 @@ class Faults(Base):
         assert raised.value.kind == "down"
         assert not raised.value.maybe_delivered
 
-    @pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\xff" * 100_000, b"HTTP/1.1 400 Bad\r\n\r\n"])
+    @pytest.mark.parametrize("banner", OTHER_PROGRAMS.values(), ids=OTHER_PROGRAMS)
     @in_loop
     async def test_connect_other_protocol_raises(self, faulty: EngineProcess, banner: bytes) -> None:
         """Another program listens at the port. It is a BackplaneFailure at the latest when the core gives up."""
