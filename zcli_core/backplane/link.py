@@ -76,6 +76,16 @@ class LinkCounters:
         #: How long the latest probe took, in seconds; None before the first.
         self.probe_seconds: float | None = None
 
+    def add(self, other: LinkCounters) -> None:
+        """Add what another link has done. ``probe_seconds`` becomes the longer of both."""
+        for name in ("published", "received", "ignored_own", "ignored_invalid", "reconnects"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for counts, others in ((self.failed, other.failed), (self.lost, other.lost)):
+            for kind, count in tuple(others.items()):
+                counts[kind] = counts.get(kind, 0) + count
+        if other.probe_seconds is not None:
+            self.probe_seconds = max(self.probe_seconds or 0.0, other.probe_seconds)
+
 
 class Link:
     """The link of one event loop. Use it in the thread of its event loop only.
@@ -137,6 +147,8 @@ class Link:
         self._outage_logged: FailureKind | None = None
         self._invalid_logged = False
         self._queued = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._probe_channel = f"p:{self.process}"
         self._probes = itertools.count(1)
         self._pending_probe: tuple[int, asyncio.Future[None]] | None = None
@@ -175,7 +187,7 @@ class Link:
         life = self._life
         if self._up and life is not None:
             with contextlib.suppress(BackplaneFailure):
-                await self._calls.call(_CLOSE_TIMEOUT, self._send_members, life)
+                await self._calls.call(_CLOSE_TIMEOUT, self._finish, life)
         self._task.cancel()
         await asyncio.wait({self._task})
         self._channels.release()
@@ -183,6 +195,11 @@ class Link:
             calls = "1 call" if remaining == 1 else f"{remaining} calls"
             ignore = "ignores its" if remaining == 1 else "ignore their"
             self._log.warning("%s of the backplane %s %s cancellation", calls, self._name, ignore)
+
+    async def _finish(self, life: _Life) -> None:
+        """Remove members that have left, and wait until all is published."""
+        await self._send_members(life)
+        await self._idle.wait()
 
     def abort(self) -> None:
         """End the link without waiting. The event loop must still run, so that the connection is closed."""
@@ -214,12 +231,18 @@ class Link:
             Whether the engine has confirmed it. If not within ``backplane.timeout``, it is still subscribed as soon as
             the link is up.
         """
-        waiter = self._channels.add(channel)
+        waiter = self.want(channel)
         if waiter is None:
             return True
-        self._channels_changed.set()
         await asyncio.wait({waiter}, timeout=self._settings.timeout)
         return self.is_subscribed(channel)
+
+    def want(self, channel: str) -> asyncio.Future[None] | None:
+        """Subscribe to a channel without waiting. Returns a future of the confirmation; None if there is one."""
+        waiter = self._channels.add(channel)
+        if waiter is not None:
+            self._channels_changed.set()
+        return waiter
 
     def remove(self, channel: str) -> None:
         """Unsubscribe from a channel after ``backplane.linger`` seconds, unless it is added again."""
@@ -258,6 +281,7 @@ class Link:
                 f"backplane.max_queue is {self._settings.max_queue}",
             )
         self._queued += size
+        self._idle.clear()
         try:
             if len(channels) == 1:
                 return await self._publish_once(life, channels[0], data)
@@ -268,6 +292,8 @@ class Link:
             return None
         finally:
             self._queued -= size
+            if not self._queued:
+                self._idle.set()
 
     async def _publish_once(self, life: _Life, channel: str, data: bytes) -> int | None:
         count = await self._call(life, self._settings.timeout, life.connection.publish, channel, data)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
 import logging
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -24,7 +24,17 @@ from zcli_core.websocket.connection import ServerConnection, as_message, as_serv
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
 from zcli_core.websocket.parts.frames import close_frame
-from zcli_core.websocket.recipients import Client, Delivery, Recipient, parse_excluded, parse_recipients, parse_room
+from zcli_core.websocket.process_links import ProcessLinks
+from zcli_core.websocket.recipients import (
+    Client,
+    Delivery,
+    Recipient,
+    Recipients,
+    delivery,
+    parse_excluded,
+    parse_recipients,
+    parse_room,
+)
 from zcli_core.websocket.rooms import Rooms
 from zcli_core.websocket.server_core import ShutdownSummary, open_server
 from zcli_core.websocket.server_run import BackgroundServer, ServerRun
@@ -67,6 +77,7 @@ class WebSocketServer:
         #: The servers whose clients get messages, in one event loop or several.
         self._servers: tuple[ServerCore, ...] = ()
         self._threads = HandlerThreads("zcli-websocket-handler")
+        self._links = ProcessLinks(config, host, log)
         #: ``auth.get_client_info(websocket)`` shows how a client was authenticated.
         self.auth = ClientAuth()
         call_after_fork(self)
@@ -76,6 +87,7 @@ class WebSocketServer:
         self._lock = threading.Lock()
         run, self._run = self._run, None
         self._servers = ()
+        self._links.after_fork()
         if run is not None:
             run.server = run.url = None
             run.stop = event_loop.StopEvent()
@@ -223,6 +235,11 @@ class WebSocketServer:
         self._log.error("the server does not stop, because its event loop is blocked")
         return False
 
+    def close(self) -> None:
+        """Stop the server, and end the link that a program has which does not serve."""
+        self.stop()
+        self._links.close()
+
     # --- state ---
 
     @property
@@ -262,16 +279,20 @@ class WebSocketServer:
         return counts
 
     async def count(self, room: str) -> int:
-        """Return the number of clients in a room, or of an identity (``"@alice"``).
+        """Return the number of clients in a room, or of an identity (``"@alice"``), in all processes.
 
         Raises:
+            BackplaneFailure: The backplane does not offer presence, or its engine does not respond.
             TypeError: ``room`` is not a string.
             ValueError: The name is invalid.
         """
+        name = parse_room(room)
+        if self._links.is_remote:
+            return await asyncio.wrap_future(self._links.run(lambda link: link.count(name)))
         return len(await self.presence(room, limit=None))
 
     async def presence(self, room: str, limit: int | None = 1000) -> tuple[Member, ...]:
-        """Return the clients in a room, or of an identity (``"@alice"``).
+        """Return the clients in a room, or of an identity (``"@alice"``), in all processes.
 
         Args:
             room: The room.
@@ -282,10 +303,14 @@ class WebSocketServer:
             ``connection``.
 
         Raises:
+            BackplaneFailure: The backplane does not offer presence, or its engine does not respond.
             TypeError: ``room`` is not a string.
             ValueError: The name is invalid.
         """
         name = parse_room(room)
+        if self._links.is_remote:
+            most = sys.maxsize if limit is None else limit
+            return await asyncio.wrap_future(self._links.run(lambda link: link.present(name, most)))
         found: list[Member] = []
         for members in await asyncio.gather(*map(asyncio.wrap_future, self._call(lambda s: s.present(name)))):
             found += members
@@ -314,7 +339,8 @@ class WebSocketServer:
             local_only: Send it to clients of this process only, although there is a backplane.
 
         Returns:
-            The number of clients of this process to which it was sent. It also has ``processes`` and ``failure``.
+            The number of clients of this process to which it was sent. ``processes`` is the number of other processes
+            that took it, and ``failure`` says why it did not reach them; a failure of the backplane is never raised.
 
         Raises:
             TypeError: The message is not text or bytes, or ``to`` or ``exclude`` has something else; ``to=None`` is an
@@ -339,7 +365,17 @@ class WebSocketServer:
         message = as_message(message)
         chosen = None if to is _ALL else parse_recipients("to", to)
         excluded = parse_excluded(exclude)
-        return _delivery(self._call(lambda server: server.deliver(message, chosen, excluded)))
+        # First the clients of this process, so that they never wait for the engine.
+        local = self._call(lambda server: server.deliver(message, chosen, excluded))
+        return delivery(local, None if local_only else self._publish_remote(message, chosen, excluded))
+
+    def _publish_remote(
+        self, message: Message, to: Recipients | None, excluded: Recipients
+    ) -> Future[int | None] | None:
+        """Publish a message for the clients of other processes. None if it is for none of them."""
+        if not self._links.is_remote or (to is not None and not to.rooms):
+            return None
+        return self._links.publish(message, to, excluded.rooms)
 
     async def disconnect(self, to: Recipient | Iterable[Recipient], code: int = 1008, reason: str = "") -> Delivery:
         """Close the connections of clients.
@@ -350,7 +386,8 @@ class WebSocketServer:
             reason: At most 123 bytes.
 
         Returns:
-            The number of clients of this process whose connections are being closed.
+            The number of clients of this process whose connections are being closed. It also has ``processes`` and
+            ``failure``, as :meth:`broadcast` returns them.
 
         Raises:
             TypeError: ``to`` has something else.
@@ -358,9 +395,9 @@ class WebSocketServer:
         """
         chosen = parse_recipients("to", to)
         close_frame(code, reason)  # raises the ValueError
-        return await asyncio.wrap_future(
-            _delivery(self._call(lambda server: server.close_clients(chosen, code, reason)))
-        )
+        local = self._call(lambda server: server.close_clients(chosen, code, reason))
+        remote = self._links.disconnect(chosen, code, reason) if chosen.rooms and self._links.is_remote else None
+        return await asyncio.wrap_future(delivery(local, remote))
 
     async def send(self, client: Client, message: Message) -> bool:
         """Send a message to one client, in any event loop, waiting while the client reads too slowly.
@@ -440,7 +477,16 @@ class WebSocketServer:
             observers = self._observers()
             rooms = self._make_rooms(observers)
             sessions = Sessions(self._config.websocket, callbacks, observers, self._log, client_level, rooms)
-            server = await open_server(self._config, setup, transport, strategies, sessions, self._log)
+            link = self._links.make_server_link(rooms.process, sessions.bridge)
+            sessions.attach(link)
+            if link is not None:
+                await self._links.begin(link)
+            try:
+                server = await open_server(self._config, setup, transport, strategies, sessions, self._log)
+            except BaseException:
+                if link is not None:
+                    await link.close()
+                raise
             run.thread = threading.current_thread()
             run.url = server.url
             run.server = server
@@ -494,25 +540,6 @@ def _expect_no_handler(name: str, given: object) -> None:
     if callable(given) or isinstance(given, Mapping):
         shown = getattr(given, "__name__", None) or "..."
         raise TypeError(f"{name} must not be a handler, got {type(given).__name__} {shown}; pass it as handler={shown}")
-
-
-def _delivery(calls: list[Future[int]]) -> Future[Delivery]:
-    """Return a future of the sum of several calls. A call to a server that has stopped counts as 0."""
-    if all(call.done() for call in calls):
-        return _finished(Delivery(sum(call.result() for call in calls if not call.cancelled())))
-    summed: Future[Delivery] = Future()
-    to_come = itertools.count(len(calls) - 1, -1)
-
-    def ended(call: Future[int]) -> None:
-        if next(to_come) == 0 and summed.set_running_or_notify_cancel():
-            try:
-                summed.set_result(Delivery(sum(each.result() for each in calls if not each.cancelled())))
-            except Exception as error:  # noqa: BLE001 - the caller gets it from the future
-                summed.set_exception(error)
-
-    for call in calls:
-        call.add_done_callback(ended)
-    return summed
 
 
 def _finished(result: _T) -> Future[_T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -47,7 +48,7 @@ class LoopBridge:
 
     def submit(self, coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
         """Run a coroutine in the loop, without waiting. The future is cancelled if the bridge is closed."""
-        with self._lock:
+        with self._lock, contextlib.suppress(RuntimeError):  # the loop is closed
             if self._open:
                 return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         coroutine.close()

@@ -110,6 +110,21 @@ class ServerCore:
         self._drain_timeout = drain_timeout
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
+        self._draining = False
+        if sessions.link is not None:
+            sessions.link.core = self
+
+    def readiness(self) -> list[str]:
+        """Return why a load balancer should send no further clients here; empty if the server is ready."""
+        reasons = []
+        if self._draining:
+            reasons.append("draining")
+        if not self.sessions.has_capacity():
+            reasons.append("full")
+        link = self.sessions.link
+        if link is not None and not link.link.is_up:
+            reasons.append("backplane")
+        return reasons
 
     def deliver(self, message: Message, to: Recipients | None, excluded: Recipients) -> int:
         """Send a message to clients of this server, encoded once, without waiting.
@@ -169,9 +184,11 @@ class ServerCore:
     async def shut_down(self) -> ShutdownSummary:
         """Release the port, let running handlers finish, close all clients with 1001, and cancel the remaining tasks.
 
-        Takes at most ``drain_timeout`` for the handlers, ``close_timeout`` for closing and two seconds for cancelling.
+        Takes at most ``drain_timeout`` for the handlers, ``close_timeout`` for closing, two seconds for cancelling, and
+        a few seconds for the link to other processes.
         """
         began = self.loop.time()
+        self._draining = True
         self._stop_watching()
         clients = len(self.sessions.clients)
         ports = {address[1] for address in self.listener.addresses if address}
@@ -181,6 +198,8 @@ class ServerCore:
         closing = self.loop.time()
         await self.listener.close(*GOING_AWAY)
         await self.sessions.end_handlers(self._close_timeout - (self.loop.time() - closing))
+        if self.sessions.link is not None:
+            await self.sessions.link.close()
         return ShutdownSummary(clients, self.sessions.slow_count, endpoint, self.loop.time() - began)
 
     def abort(self) -> None:
@@ -188,6 +207,8 @@ class ServerCore:
         self._stop_watching()
         self.listener.stop_accepting()
         self.sessions.abort()
+        if self.sessions.link is not None:
+            self.sessions.link.abort()
 
     def _stop_watching(self) -> None:
         if self._reload_timer is not None:

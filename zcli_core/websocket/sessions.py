@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zcli_core.websocket.admission import Admission
     from zcli_core.websocket.callbacks import Callbacks
     from zcli_core.websocket.contract import Connection, Message, Receiver
+    from zcli_core.websocket.server_link import ServerLink
 
 #: Seconds that on_disconnect functions get when the server stops, besides the rest of close_timeout.
 _DISCONNECT_TIMEOUT = 1.0
@@ -128,6 +129,8 @@ class Sessions:
         #: In the order in which they connected, each with the transport's side of the connection.
         self.clients: dict[ClientSession, Connection] = {}
         self.rooms = rooms
+        #: The link to other processes; None if there is none.
+        self.link: ServerLink | None = None
         #: Number of clients that were closed because they read too slowly.
         self.slow_count = 0
         self._observers = observers
@@ -139,6 +142,10 @@ class Sessions:
         self._disconnecting: set[MessageDispatcher] = set()
         #: Those of them whose handler was running when the client disconnected.
         self._at_work: set[MessageDispatcher] = set()
+
+    def attach(self, link: ServerLink | None) -> None:
+        """Use a link to other processes, before the first client connects."""
+        self.link = self.rooms.link = link
 
     # --- a client connects and disconnects ---
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zcli_core.testing import BackplaneContract, EngineProcess
+from zcli_skeleton.hub import SLOW_LIMIT
 
 from zcli_skeleton import zcli_backplanes
-from zcli_skeleton.hub import SLOW_LIMIT
 
 
 class Hub(EngineProcess):

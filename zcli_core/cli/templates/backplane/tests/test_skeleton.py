@@ -2,7 +2,6 @@
 
 import pytest
 from zcli_core.backplane.parts.stream import Incomplete
-
 from zcli_skeleton.protocol import PUBLISH, Frame, frame, read_frame
 
 
