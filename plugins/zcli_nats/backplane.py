@@ -13,7 +13,7 @@ from zcli_core.errors import BackplaneFailure
 from zcli_core.printable import printable
 from zcli_nats.address import Address
 from zcli_nats.failures import no_tls
-from zcli_nats.stream import Message, NatsStream
+from zcli_nats.stream import NatsStream
 
 
 class NatsBackplane(Backplane):
@@ -102,10 +102,10 @@ class NatsConnection(EngineConnection):
         if was_open:
             self._sink.lost(failure)
 
-    def _received(self, message: Message) -> None:
-        channel = self._channels.get(message.subscription)
+    def _received(self, subscription: bytes, data: bytes) -> None:
+        channel = self._channels.get(subscription)
         if channel is not None:
-            self._sink.message(channel, message.data)
+            self._sink.message(channel, data)
 
     def _subject(self, channel: str) -> bytes:
         return f"{self._namespace}.{channel.encode('utf-8', 'surrogatepass').hex()}".encode()

@@ -23,25 +23,15 @@ _PING = b"PING\r\n"
 _PONG = b"PONG\r\n"
 
 
-class Message:
-    """A message of a subscription."""
-
-    __slots__ = ("data", "subscription")
-
-    def __init__(self, subscription: bytes, data: bytes) -> None:
-        self.subscription = subscription
-        self.data = data
-
-
 class NatsStream(EngineStream):
     """A connection to NATS. A request ends with PING: the PONG confirms all that was sent before it."""
 
     product = "a NATS server"
 
     def __init__(
-        self, address: str, ended: Callable[[BackplaneFailure], None], received: Callable[[Message], None]
+        self, address: str, ended: Callable[[BackplaneFailure], None], received: Callable[[bytes, bytes], None]
     ) -> None:
-        """Make the protocol of a connection; ``received`` is called with each message."""
+        """Make the protocol of a connection; ``received`` gets subscription and data of each message."""
         super().__init__(address, ended)
         self._received = received
         self._greeted: asyncio.Future[dict[str, Any]] = self.loop.create_future()
@@ -73,7 +63,7 @@ class NatsStream(EngineStream):
                 raise reply
 
     def decode(self, data: bytes, start: int) -> tuple[Any, int]:
-        """Return a message, or an operation as a pair of its name and its argument."""
+        """Return a message as a tuple of subscription and data, or an operation as a list of name and argument."""
         end = data.find(b"\r\n", start)
         if end < 0:
             if len(data) - start > _LONGEST_LINE or (
@@ -93,14 +83,14 @@ class NatsStream(EngineStream):
                 raise Incomplete(begin + length + 2 - start)
             if not data.startswith(b"\r\n", begin + length):
                 raise ValueError("a message that does not end where it should")
-            return Message(parts[2], data[begin : begin + length]), begin + length + 2
+            return (parts[2], data[begin : begin + length]), begin + length + 2
         name, _, argument = line.partition(b" ")
-        return (name, argument), end + 2
+        return [name, argument], end + 2
 
     def handle(self, reply: Any) -> None:
         """Pass a message on, or follow an operation of the server."""
-        if isinstance(reply, Message):
-            self._received(reply)
+        if type(reply) is tuple:
+            self._received(*reply)
             return
         name, argument = reply
         if name == b"PONG":

@@ -11,7 +11,7 @@ from zcli_core.errors import BackplaneFailure
 from zcli_redis_backplane import checks, failures
 from zcli_redis_backplane.address import Address
 from zcli_redis_backplane.presence import Presence
-from zcli_redis_backplane.resp import ErrorReply, Message, encode
+from zcli_redis_backplane.resp import ErrorReply, encode, encode_publish
 from zcli_redis_backplane.stream import RedisStream
 from zcli_redis_backplane.subscriptions import Subscriptions
 
@@ -72,7 +72,7 @@ class RedisConnection(EngineConnection):
             raise self._commands.failure
         self._is_open = True
 
-    async def _open_stream(self, process: str, received: Callable[[Message], None] | None = None) -> RedisStream:
+    async def _open_stream(self, process: str, received: Callable[[bytes, bytes], None] | None = None) -> RedisStream:
         loop, address = asyncio.get_running_loop(), self._address
         stream = RedisStream(self._where, self._ended, received)
         self._streams.append(stream)
@@ -131,7 +131,8 @@ class RedisConnection(EngineConnection):
 
     async def publish(self, channel: str, data: bytes) -> int:
         """Publish, and return how many connections took the message."""
-        (reply,) = await self._commands.request(encode("PUBLISH", self._prefix + channel, data), droppable=True)
+        command = encode_publish((self._prefix + channel).encode("utf-8", "surrogatepass"), data)
+        (reply,) = await self._commands.request(command, droppable=True)
         if isinstance(reply, ErrorReply):
             raise failures.refusal(self._where, reply)
         return int(reply)

@@ -1,7 +1,7 @@
 """Who is in a room: the keys of one process, from its first heartbeat to its last.
 
-A *life* is the time from a heartbeat of a process until its heartbeats stop. Its name is ``<process>-<random>``. A life
-that is over never comes back, so that every process can remove what is left of it at any time.
+A *life* is one connection of one process, from its first heartbeat to its last. Its name is ``<process>-<random>``. A
+life that is over never comes back, so that every process can remove what is left of it at any time.
 
 ==============================  ======  ============================================================
 ``<ns>:alive:<life>``           string  expires when the heartbeat stops
@@ -21,7 +21,7 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from zcli_core.backplane.contract import Member
 from zcli_core.errors import BackplaneFailure
@@ -56,101 +56,90 @@ class Presence:
             address: Where the engine is, for errors.
             prefix: What all keys begin with.
             process: Identifier of the process.
-            seconds: How long the process counts as alive until its first heartbeat says so.
+            seconds: How long the process counts as alive if a member enters before the first heartbeat.
         """
         self._stream = stream
         self._address = address
         self._prefix = prefix
         self._process = process
         self._seconds = seconds
-        self._life: str | None = None
+        self._life = f"{process}-{secrets.token_hex(4)}"
+        self._has_begun = False
         self._beats = 0
-        #: The members of this process: by room, then by connection.
-        self._members: dict[str, dict[str, Member]] = {}
-        #: Held while the members of this process are written, so that a new life has what the old one had.
-        self._writing = asyncio.Lock()
+        #: The connections of this process by room, in order to know which rooms it has left.
+        self._connections: dict[str, set[str]] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
     # This process -----------------------------------------------------------------------------------------------------
 
     async def beat(self, seconds: float) -> None:
-        """Prolong the life of this process. If it is over, a new one begins with the same members.
-
-        That happens if the heartbeat came too late, and if the engine has lost its data.
-        """
-        self._seconds = seconds
-        async with self._writing:
-            if self._life is not None:
-                prolong = encode("SET", self._alive(self._life), "1", "PX", self._milliseconds(), "XX")
-                if (await self._run(prolong))[0] is not None:
-                    self._beats += 1
-                    if self._beats % _SWEEP_EVERY == 0:
-                        self._start_sweep()
-                    return
-            await self._begin()
+        """Prolong the life of this process. If it is over, the connection ends, so that the core enters all again."""
+        if not self._has_begun:
+            await self._begin(seconds)
+            return
+        prolong = encode("SET", self._alive(self._life), "1", "PX", _milliseconds(seconds), "XX")
+        (alive,) = await self._run(prolong)
+        if alive is None:
+            self._end()
+        self._beats += 1
+        if self._beats % _SWEEP_EVERY == 0:
+            self._start_sweep()
 
     async def enter(self, members: Collection[tuple[str, Member]]) -> None:
-        """Add members of this process."""
-        async with self._writing:
-            for room, member in members:
-                self._members.setdefault(room, {})[member.connection] = member
-            if self._life is None or not await self._enter(self._life, members):
-                await self._begin()
+        """Add members of this process. If its life is over, the connection ends."""
+        if not self._has_begun:
+            await self._begin(self._seconds)
+        each = list(members)
+        for start in range(0, len(each), _PAGE):
+            await self._enter(each[start : start + _PAGE])
+
+    async def _enter(self, members: list[tuple[str, Member]]) -> None:
+        keys = [self._alive(self._life), self._key("rooms", self._life)]
+        arguments: list[str] = []
+        for room, member in members:
+            self._connections.setdefault(room, set()).add(member.connection)
+            keys.append(self._key("here", room))
+            value = json.dumps([member.identity, dict(member.data)], separators=(",", ":"))
+            arguments += [room, f"{self._life}/{member.connection}", value]
+        (alive,) = await self._run(encode("EVAL", _ENTER, len(keys), *keys, *arguments))
+        if not alive:
+            self._end()
 
     async def leave(self, members: Collection[tuple[str, str]]) -> None:
         """Remove members of this process."""
-        async with self._writing:
-            commands = []
-            for room, connection in members:
-                here = self._members.get(room, {})
-                here.pop(connection, None)
-                commands.append(encode("HDEL", self._key("here", room), f"{self._life}/{connection}"))
-                if not here:
-                    self._members.pop(room, None)
-                    commands.append(encode("SREM", self._key("rooms", str(self._life)), room))
-            if self._life is not None:
-                await self._run(*commands)
+        commands = []
+        for room, connection in members:
+            commands.append(encode("HDEL", self._key("here", room), f"{self._life}/{connection}"))
+            here = self._connections.get(room, set())
+            here.discard(connection)
+            if not here:
+                self._connections.pop(room, None)
+                commands.append(encode("SREM", self._key("rooms", self._life), room))
+        await self._run(*commands)
 
     def farewell(self) -> bytes | None:
-        """Return the command that ends the life at once; None if there is none."""
-        return encode("DEL", self._alive(self._life)) if self._life is not None else None
+        """Return the command that ends the life at once; None if it never began."""
+        return encode("DEL", self._alive(self._life)) if self._has_begun else None
 
-    async def _begin(self) -> None:
-        """Begin a life with all members of this process.
-
-        An earlier life of this process, whose end the engine may not have noticed, ends at the same time.
-        """
-        life = f"{self._process}-{secrets.token_hex(4)}"
+    async def _begin(self, seconds: float) -> None:
+        """Begin the life, and end an earlier one of this process whose end the engine may not have noticed."""
         _, _, lives = await self._run(
-            encode("SET", self._alive(life), "1", "PX", self._milliseconds()),
-            encode("SADD", self._key("lives"), life),
+            encode("SET", self._alive(self._life), "1", "PX", _milliseconds(seconds)),
+            encode("SADD", self._key("lives"), self._life),
             encode("SMEMBERS", self._key("lives")),
         )
-        everybody = [(room, member) for room, here in self._members.items() for member in here.values()]
-        await self._enter(life, everybody)
-        earlier = [each for each in _texts(lives) if _process_of(each) == self._process and each != life]
+        self._has_begun = True
+        earlier = [life for life in _texts(lives) if _process_of(life) == self._process and life != self._life]
         if earlier:
-            await self._run(encode("DEL", *(self._alive(each) for each in earlier)))
-        self._life = life
+            await self._run(encode("DEL", *(self._alive(life) for life in earlier)))
         self._start_sweep()
 
-    async def _enter(self, life: str, members: Collection[tuple[str, Member]]) -> bool:
-        """Add members to a life; return False if it is over."""
-        each = list(members)
-        for start in range(0, len(each), _PAGE):
-            keys = [self._alive(life), self._key("rooms", life)]
-            arguments: list[str] = []
-            for room, member in each[start : start + _PAGE]:
-                keys.append(self._key("here", room))
-                value = json.dumps([member.identity, dict(member.data)], separators=(",", ":"))
-                arguments += [room, f"{life}/{member.connection}", value]
-            (alive,) = await self._run(encode("EVAL", _ENTER, len(keys), *keys, *arguments))
-            if not alive:
-                return False
-        return True
-
-    def _milliseconds(self) -> int:
-        return max(int(self._seconds * 1000), 1)
+    def _end(self) -> NoReturn:
+        """End the connection, because other processes may have removed the members of this one."""
+        what = "the server has forgotten this process, because a heartbeat was late or the server has lost its data"
+        failure = BackplaneFailure("down", f"{self._address}: {what}")
+        self._stream.end(failure)
+        raise failure
 
     # All processes ----------------------------------------------------------------------------------------------------
 
@@ -239,7 +228,7 @@ class Presence:
         for reply in replies:
             if isinstance(reply, ErrorReply):
                 failure = refusal(self._address, reply)
-                if reply.word == "READONLY":  # the server has become a replica, and messages reach nobody
+                if reply.word == "READONLY":  # the server has become a replica, and what is published here reaches few
                     self._stream.end(failure)
                 raise failure
         return replies
@@ -249,6 +238,10 @@ class Presence:
 
     def _alive(self, life: str) -> str:
         return self._key("alive", life)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(int(seconds * 1000), 1)
 
 
 def _process_of(life: str) -> str:

@@ -33,16 +33,6 @@ class ErrorReply:
         return self.text.partition(" ")[0]
 
 
-class Message:
-    """A message of a subscribed channel."""
-
-    __slots__ = ("channel", "data")
-
-    def __init__(self, channel: bytes, data: bytes) -> None:
-        self.channel = channel
-        self.data = data
-
-
 def encode(*parts: bytes | str | int) -> bytes:
     """Return the bytes of a command."""
     encoded = [b"*%d\r\n" % len(parts)]
@@ -52,10 +42,16 @@ def encode(*parts: bytes | str | int) -> bytes:
     return b"".join(encoded)
 
 
+def encode_publish(channel: bytes, data: bytes) -> bytes:
+    """Return the bytes of PUBLISH, the command that is sent most."""
+    return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(channel), channel, len(data), data)
+
+
 def decode(data: bytes, start: int) -> tuple[Any, int]:
     """Return the reply that begins at ``start``, and where the next one begins.
 
-    A reply is bytes, an int, a list, None, an :class:`ErrorReply` or a :class:`Message`.
+    A reply is bytes, an int, a list, None or an :class:`ErrorReply`. A message of a subscribed channel is a tuple of
+    channel and data.
 
     Raises:
         Incomplete: More bytes are needed.
@@ -63,12 +59,22 @@ def decode(data: bytes, start: int) -> tuple[Any, int]:
     """
     if not data.startswith(_MESSAGE, start):
         return _value(data, start, start, 0)
-    # The only reply that comes in great numbers: decoding it here takes a third of the time.
-    channel, at = _bulk(data, start, start + _CHANNEL)
-    if at < len(data) and data[at] != 0x24:
-        raise ValueError("a message without data")
-    content, end = _bulk(data, start, at + 1)
-    return Message(channel, content), end
+    # The only reply that comes in great numbers: decoding it in one piece takes a third of the time.
+    line_end = data.find(b"\r\n", start + _CHANNEL)
+    if line_end < 0:
+        raise _incomplete_line(data, start, start + _CHANNEL)
+    channel_end = line_end + 2 + int(data[start + _CHANNEL : line_end])
+    length_end = data.find(b"\r\n", channel_end + 3)
+    if length_end < 0:
+        raise Incomplete(max(channel_end + 6, len(data) + 1) - start)
+    end = length_end + 2 + int(data[channel_end + 3 : length_end])
+    if not line_end <= channel_end - 2 < length_end <= end - 2 <= length_end + LONGEST:
+        raise ValueError("invalid length of a string")
+    if end + 2 > len(data):
+        raise Incomplete(end + 2 - start)
+    if data[channel_end : channel_end + 3] != b"\r\n$" or not data.startswith(b"\r\n", end):
+        raise ValueError("a string that does not end where it should")
+    return (data[line_end + 2 : channel_end], data[length_end + 2 : end]), end + 2
 
 
 def _bulk(data: bytes, start: int, at: int) -> tuple[bytes, int]:

@@ -8,7 +8,7 @@ from typing import Any
 from zcli_core.backplane.parts.stream import EngineStream
 from zcli_core.errors import BackplaneFailure
 from zcli_redis_backplane.failures import refusal
-from zcli_redis_backplane.resp import ErrorReply, Message, decode
+from zcli_redis_backplane.resp import ErrorReply, decode
 
 
 class RedisStream(EngineStream):
@@ -21,9 +21,9 @@ class RedisStream(EngineStream):
         self,
         address: str,
         ended: Callable[[BackplaneFailure], None],
-        received: Callable[[Message], None] | None = None,
+        received: Callable[[bytes, bytes], None] | None = None,
     ) -> None:
-        """Make the protocol of a connection; ``received`` is called with each message of a subscribed channel."""
+        """Make the protocol of a connection; ``received`` gets channel and data of each message."""
         super().__init__(address, ended)
         self._received = received
 
@@ -33,9 +33,9 @@ class RedisStream(EngineStream):
 
     def handle(self, reply: Any) -> None:
         """Pass a message on, or give the reply to its command."""
-        if isinstance(reply, Message):
+        if type(reply) is tuple:
             if self._received is not None:
-                self._received(reply)
+                self._received(*reply)
         elif isinstance(reply, ErrorReply) and not self._sent:
             # A server without a free place refuses a connection before any command.
             self.end(refusal(self.address, reply))

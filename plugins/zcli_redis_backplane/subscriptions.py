@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from zcli_redis_backplane.failures import refusal
-from zcli_redis_backplane.resp import ErrorReply, Message, encode
+from zcli_redis_backplane.resp import ErrorReply, encode
 from zcli_redis_backplane.stream import RedisStream
 
 
@@ -19,11 +19,11 @@ class Subscriptions:
         #: By the engine's name of a channel.
         self._channels: dict[bytes, str] = {}
 
-    def received(self, message: Message) -> None:
+    def received(self, name: bytes, data: bytes) -> None:
         """Pass a message on."""
-        channel = self._channels.get(message.channel)
+        channel = self._channels.get(name)
         if channel is not None:
-            self._message(channel, message.data)
+            self._message(channel, data)
 
     async def subscribe(self, stream: RedisStream, channels: Collection[str]) -> None:
         """Subscribe; returns when the engine has confirmed each channel."""

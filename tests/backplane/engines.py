@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from glob import glob
 from importlib.util import find_spec
@@ -38,12 +36,6 @@ class Engine(EngineProcess):
         # One that stays free while the engine is down.
         self.port = free_ports(1)[0]
 
-    def freeze(self) -> None:
-        """Stop the server; returns when it has stopped."""
-        super().freeze()
-        assert self._process is not None
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
-
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -72,7 +64,7 @@ class RedisEngine(Engine):
 
     def command(self) -> Sequence[str]:
         """Return the command line."""
-        found = [self.program, "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "", "--appendonly", "no"]
+        found = [self.executable, "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "", "--appendonly", "no"]
         found += ["--unixsocket", str(self.path)]
         if self.tls:
             files = write_certificates(self.folder)
@@ -82,8 +74,6 @@ class RedisEngine(Engine):
             found += ["--port", str(self.port)]
         if self.password:
             found += ["--requirepass", self.password]
-        if self.slow_limit is not None:
-            found += ["--client-output-buffer-limit", f"pubsub {self.slow_limit} {self.slow_limit} 1"]
         return [*found, *self._options]
 
     def settings(self, port: int) -> Mapping[str, Any]:
@@ -94,7 +84,7 @@ class RedisEngine(Engine):
 class NatsEngine(Engine):
     """NATS with a configuration file."""
 
-    program = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
+    program = "nats-server"
 
     def __init__(self, configuration: str = "", *, tls: bool = False, client_certificates: bool = False) -> None:
         super().__init__()
@@ -110,15 +100,13 @@ class NatsEngine(Engine):
     def command(self) -> Sequence[str]:
         """Return the command line, and write the configuration."""
         lines = [f"listen: '127.0.0.1:{self.port}'", self._configuration]
-        if self.slow_limit is not None:
-            lines.append(f"max_pending: {self.slow_limit}")
         if self.tls:
             files = write_certificates(self.folder)
             verify = f"ca_file: '{files['ca']}', verify: true" if self.client_certificates else ""
             lines.append(f"tls {{ cert_file: '{files['cert']}', key_file: '{files['key']}', {verify} }}")
         file = self.folder / "nats.conf"
         file.write_text("\n".join(lines))
-        return [self.program, "-c", str(file)]
+        return [self.executable, "-c", str(file)]
 
     def settings(self, port: int) -> Mapping[str, Any]:
         """Return the zSpark for a port."""

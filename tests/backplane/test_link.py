@@ -46,8 +46,8 @@ def test_link_required_without_engine_raises() -> None:
         backplane = FaultyBackplane()
         backplane.faults["connect"] = refuse
         watched = Watched(backplane)
+        watched.link.start(required=True)
         with pytest.raises(BackplaneFailure, match="wrong password") as raised:
-            watched.link.start(required=True)
             await watched.link.proven()
         await watched.link.close()
         assert raised.value.kind == "refused"

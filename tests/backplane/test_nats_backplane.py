@@ -158,7 +158,7 @@ def test_nats_wrong_login_is_refused(guarded: NatsEngine, login: str) -> None:
 
     async def scenario() -> None:
         backplane = make("nats", url=f"nats://{login}127.0.0.1:{guarded.port}")
-        with pytest.raises(BackplaneFailure, match="set backplane.nats.url") as raised:
+        with pytest.raises(BackplaneFailure, match=r"set backplane\.nats\.url") as raised:
             await backplane.connect("0" * 16, Inbox())
         assert raised.value.kind == "refused"
         assert "wrong-1" not in str(raised.value)
@@ -304,9 +304,8 @@ def test_nats_changed_info_is_followed() -> None:
             writer.write(b'INFO {"max_payload":50}\r\nPONG\r\n')
             await reader.read()
 
-        async with peer(server) as port:
-            async with connected(make("nats", url=f"nats://127.0.0.1:{port}")) as (connection, _):
-                assert connection.max_payload == 50
-                await refused(connection.publish("r", bytes(51)), "too_large")
+        async with peer(server) as port, connected(make("nats", url=f"nats://127.0.0.1:{port}")) as (connection, _):
+            assert connection.max_payload == 50
+            await refused(connection.publish("r", bytes(51)), "too_large")
 
     run(scenario())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -274,13 +275,13 @@ def test_redis_flood_lets_the_event_loop_run(engine: RedisEngine) -> None:
             while len(inbox.messages) < 5000:
                 await asyncio.sleep(0)
                 steps.append(len(inbox.messages))
-            assert max(after - before for before, after in zip(steps, steps[1:], strict=False)) <= 256
+            assert max(after - before for before, after in pairwise(steps)) <= 256
 
     run(scenario())
 
 
 def test_redis_error_in_the_sink_ends_the_connection(engine: RedisEngine) -> None:
-    """A bug must not leave a connection that nobody reads."""
+    """A bug must not leave a connection that is open and not read."""
 
     async def scenario() -> None:
         class Broken(Inbox):
@@ -397,7 +398,7 @@ def test_redis_acl_refuses_another_namespace(guarded: RedisEngine) -> None:
 
 
 def test_redis_user_with_few_rights_publishes(guarded: RedisEngine) -> None:
-    """A user that may neither run INFO nor CONFIG nor name its connection can publish; the report says what it cannot."""
+    """A user without INFO, CONFIG and CLIENT can publish, and the report says what it cannot check."""
 
     async def scenario() -> None:
         async with connected(make("redis", "shop", url=_url(guarded, "bob:builder@"))) as (connection, inbox):
@@ -484,7 +485,7 @@ def test_redis_replica_is_refused(engine: RedisEngine, tmp_path: Path) -> None:
 
 
 def test_redis_that_becomes_a_replica_ends(tmp_path: Path) -> None:
-    """After a failover, the next heartbeat ends the connection, so that the core connects anew."""
+    """After a failover, the next heartbeat ends the connection, so that the core connects again."""
 
     async def scenario() -> None:
         with RedisEngine() as engine:
@@ -542,10 +543,10 @@ def test_redis_error_reply_becomes_a_failure(error: bytes, kind: str, words: str
     """The error says what to do; text of the server is shown without control characters."""
 
     async def scenario() -> None:
-        async with resp_server({b"INFO": b"$0\r\n\r\n", b"SET": b"-%b\r\n" % error}) as url:
-            async with connected(make("redis", url=url)) as (connection, inbox):
-                await refused(connection.beat(5), kind, words)
-                assert inbox.failures == []
+        replies = {b"INFO": b"$0\r\n\r\n", b"SET": b"-%b\r\n" % error}
+        async with resp_server(replies) as url, connected(make("redis", url=url)) as (connection, inbox):
+            await refused(connection.beat(5), kind, words)
+            assert inbox.failures == []
 
     run(scenario())
 
@@ -565,7 +566,7 @@ def test_redis_error_about_the_login_hides_it() -> None:
 
 @pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", b"*99999999\r\n", b"$-7\r\n"])
 def test_redis_another_server_is_named(said: bytes) -> None:
-    """What is no reply of Redis ends the connection, and the error shows the beginning of it."""
+    """What is not a reply of Redis ends the connection, and the error shows the beginning of it."""
 
     async def scenario() -> None:
         async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -37,7 +37,7 @@ class Scene:
         self.one: EngineConnection
         self.two: EngineConnection
 
-    def keys(self) -> list[str]:
+    def left(self) -> list[str]:
         return sorted(
             key.decode().removeprefix(f"{self.namespace}:") for key in self.client.keys(f"{self.namespace}:*")
         )
@@ -108,60 +108,44 @@ def test_presence_crashed_process_is_removed(engine: RedisEngine) -> None:
             await until(lambda: not here.client.keys(f"{here.namespace}:alive:{_TWO}*"))
             assert await here.room() == [(_ONE, "a")]
             await sweep(here.one)
-            assert not any(_TWO in key for key in here.keys())
+            assert not any(_TWO in key for key in here.left())
             assert here.client.hlen(f"{here.namespace}:here:r") == 1
-            assert "here:s" not in here.keys()
+            assert "here:s" not in here.left()
 
     run(scenario())
 
 
-def test_presence_late_heartbeat_brings_members_back(engine: RedisEngine) -> None:
-    """A process that was frozen, and whose members were removed, has all of them again with its next heartbeat."""
+@pytest.mark.parametrize("call", ["beat", "enter"])
+def test_presence_late_process_ends(engine: RedisEngine, call: str) -> None:
+    """A process whose members may have been removed by others ends its connection, so that it enters them again."""
 
     async def scenario() -> None:
         async with scene(engine) as here:
-            await here.two.enter([("r", member(_TWO, "a")), ("r", member(_TWO, "b"))])
-            await here.two.leave([("r", "b")])
-            await here.two.beat(_BRIEF)
-            await until(lambda: not here.client.keys(f"{here.namespace}:alive:{_TWO}*"))
+            inbox = Inbox()
+            late = await here.backplane.connect("3" * 16, inbox)
+            await late.enter([("r", member("3" * 16, "a"))])
+            await late.beat(_BRIEF)
+            await until(lambda: not here.client.keys(f"{here.namespace}:alive:{'3' * 16}*"))
+            again = late.beat(_ALIVE) if call == "beat" else late.enter([("s", member("3" * 16, "b"))])
+            await refused(again, "down", "forgotten this process")
+            assert (await inbox.ended()).kind == "down"
+            await late.close()
             await sweep(here.one)
-            assert await here.room() == []
-            await here.two.beat(_ALIVE)
-            assert await here.room() == [(_TWO, "a")]
+            assert not any("3" * 16 in key or "here" in key for key in here.left())
 
     run(scenario())
 
 
-def test_presence_late_join_begins_a_new_life(engine: RedisEngine) -> None:
-    """A member that joins before the late heartbeat comes is not lost, and leaves no member behind that stays for ever."""
-
-    async def scenario() -> None:
-        async with scene(engine) as here:
-            await here.two.enter([("r", member(_TWO, "a"))])
-            await here.two.beat(_BRIEF)
-            await until(lambda: not here.client.keys(f"{here.namespace}:alive:{_TWO}*"))
-            await here.two.enter([("r", member(_TWO, "b"))])
-            assert await here.room() == [(_TWO, "a"), (_TWO, "b")]
-            await here.two.leave([("r", "a"), ("r", "b")])
-            await sweep(here.one)
-            assert "here:r" not in here.keys()
-
-    run(scenario())
-
-
-def test_presence_engine_that_lost_its_data_heals(engine: RedisEngine) -> None:
-    """After a restart without data, each process enters its members again with its next heartbeat."""
+def test_presence_engine_that_lost_its_data_ends(engine: RedisEngine) -> None:
+    """After a restart without data, each process notices it with its next heartbeat."""
 
     async def scenario() -> None:
         async with scene(engine) as here:
             await here.one.enter([("r", member(_ONE, "a"))])
-            await here.two.enter([("r", member(_TWO, "b"))])
-            for key in here.keys():
+            for key in here.left():
                 here.client.delete(f"{here.namespace}:{key}")
-            assert await here.room() == []
-            await here.one.beat(_ALIVE)
-            await here.two.beat(_ALIVE)
-            assert await here.room() == [(_ONE, "a"), (_TWO, "b")]
+            await refused(here.one.beat(_ALIVE), "down", "the server has lost its data")
+            await refused(here.one.publish("r", b"x"), "down")
 
     run(scenario())
 
@@ -186,12 +170,12 @@ def test_presence_empty_rooms_leave_no_keys(engine: RedisEngine) -> None:
 
     async def scenario() -> None:
         async with scene(engine) as here:
-            before = here.keys()
+            before = here.left()
             rooms = [f"room {number}" for number in range(1200)]
             await here.one.enter([(room, member(_ONE, "a", name="Ann")) for room in rooms])
             assert await here.one.present("room 7", 5) == (Member(_ONE, "a", None, {"name": "Ann"}),)
             await here.one.leave([(room, "a") for room in rooms])
-            assert here.keys() == before
+            assert here.left() == before
 
     run(scenario())
 

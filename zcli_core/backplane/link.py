@@ -77,14 +77,12 @@ class LinkCounters:
         self.probe_seconds: float | None = None
 
     def add(self, other: LinkCounters) -> None:
-        """Add what another link has done. ``probe_seconds`` becomes the longer of both."""
+        """Add what another link has done, except ``probe_seconds``."""
         for name in ("published", "received", "ignored_own", "ignored_invalid", "reconnects"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for counts, others in ((self.failed, other.failed), (self.lost, other.lost)):
             for kind, count in tuple(others.items()):
                 counts[kind] = counts.get(kind, 0) + count
-        if other.probe_seconds is not None:
-            self.probe_seconds = max(self.probe_seconds or 0.0, other.probe_seconds)
 
 
 class Link:
@@ -212,6 +210,11 @@ class Link:
     def is_up(self) -> bool:
         """Whether a probe has come back on the connection in use, and none has failed since."""
         return self._up and self._life is not None and not self._life.is_over
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait to be published."""
+        return self._queued
 
     @property
     def channel_count(self) -> int:

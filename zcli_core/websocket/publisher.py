@@ -1,4 +1,4 @@
-"""A link that only publishes, in a thread of its own, for a program that does not serve: a script, a cron job, Flask."""
+"""A link that only publishes, in a thread of its own, for a program that does not serve: a cron job, a Flask app."""
 
 from __future__ import annotations
 

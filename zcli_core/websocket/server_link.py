@@ -82,10 +82,8 @@ class ServerLink:
         core = self.core
         if core is None or self._is_repeated(envelope):
             return
-        if channel == ALL:
-            to = None
-        else:
-            to = Recipients(envelope.rooms or (channel.removeprefix(room_channel("")),))
+        rooms = envelope.rooms or (channel.removeprefix(room_channel("")),)
+        to = None if channel == ALL else Recipients(rooms)
         if envelope.kind is Kind.MESSAGE:
             core.deliver(envelope.payload, to, Recipients(envelope.without) if envelope.without else NONE)
         elif to is not None and isinstance(envelope.payload, str):

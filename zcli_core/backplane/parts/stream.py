@@ -167,7 +167,7 @@ class EngineStream(asyncio.Protocol, ABC):
             self._needed = incomplete.needed
         except ValueError:
             self.end(invalid_reply(self.address, self.product, data[position : position + 60]))
-        except Exception as error:  # noqa: BLE001 - a bug must not leave a connection that nobody reads
+        except Exception as error:  # noqa: BLE001 - a bug must not leave an open connection that is not read
             self.end(BackplaneFailure("protocol", f"{self.address}: a reply could not be handled: {error!r}"))
         if self.failure is not None:
             return
@@ -204,7 +204,7 @@ class EngineStream(asyncio.Protocol, ABC):
     # The end ----------------------------------------------------------------------------------------------------------
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Handle the end of the socket, whoever has ended it."""
+        """Handle the end of the socket, by the server, the network or this process."""
         self.end(closed(self.address, error))
         if not self._gone.done():
             self._gone.set_result(None)
