@@ -120,7 +120,7 @@ class ProcessLinks:
         except BaseException as error:
             await link.close()
             if isinstance(error, BackplaneFailure):
-                raise self._explain(error) from None
+                raise self._explain(error.kind, link.link.located(error)) from None
             raise
 
     def _forget(self, link: ServerLink) -> None:
@@ -149,16 +149,16 @@ class ProcessLinks:
         context = Context(self._config, self._log)
         return notify and (lambda state, failure: notify(state, failure, context))
 
-    def _explain(self, failure: BackplaneFailure) -> BackplaneFailure:
+    def _explain(self, kind: FailureKind, cause: str) -> BackplaneFailure:
         """Return the error of a server that does not start, because ``backplane.required`` is on."""
         start = ""
         if self.name in self._host.providers(SERVICE):
             start = f"start the engine, for example with 'zcli services start {self.name}', or "
         return BackplaneFailure(
-            failure.kind,
-            f"cannot use the backplane {self.name!r} at {self.backplane.address} (websocket.backplane, "
-            f"{self._config.explain('websocket.backplane').origin}): {failure}; {start}set backplane.required to false "
-            f"({self._config.explain('backplane.required').origin}) to start without it",
+            kind,
+            f"cannot use the backplane {self.name!r} (websocket.backplane, "
+            f"{self._config.explain('websocket.backplane').origin}): {cause}; {start}set backplane.required to false, "
+            f"which is on ({self._config.explain('backplane.required').origin}), to start without it",
         )
 
     # --- publishing ---
