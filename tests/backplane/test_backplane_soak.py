@@ -45,7 +45,7 @@ import asyncio, gc, json, os, signal, sys, threading
 from zCLI import zCLI
 
 z = zCLI({"deployment": "Production", "title": sys.argv[1], "logger": "INFO", "logger_path": ".",
-    "websocket": {"backplane": "redis", "allowed_origins": ["*"]},
+    "websocket": {"backplane": "redis"},
     "backplane": {"redis": {"url": sys.argv[2]}, "required": False, "probe_interval": 1, "probe_timeout": 2,
         "presence_timeout": float(sys.argv[3])}})
 server = z.comm.websocket
@@ -76,7 +76,7 @@ def sockets():
 
 async def main():
     loop = asyncio.get_running_loop()
-    before, threads = sockets(), threading.active_count()
+    before, threads = sockets(), threading.enumerate()
     loop.add_signal_handler(signal.SIGTERM, server.stop)
     serving = asyncio.create_task(server.serve(port=0, handler=handler))
     while not server.is_running:
@@ -86,8 +86,10 @@ async def main():
     print(server.url, flush=True)
     await serving
     gc.collect()
+    # The threads of the event loop's own executor end with it.
+    left = [each.name for each in threading.enumerate() if each not in threads]
     print(json.dumps({"tasks": len(asyncio.all_tasks()) - 1, "sockets": sockets() - before,
-                      "threads": threading.active_count() - threads}), flush=True)
+                      "threads": [name for name in left if not name.startswith("asyncio_")]}), flush=True)
 
 asyncio.run(main())
 """
@@ -118,12 +120,12 @@ class Process:
         assert self.popen.stdout is not None
         self.popen.stdout.close()
 
-    def end(self) -> dict[str, int]:
+    def end(self) -> dict[str, object]:
         """Stop it with SIGTERM, and return what it says is left."""
         self.popen.send_signal(signal.SIGTERM)
         printed, _ = self.popen.communicate(timeout=60)
         assert self.popen.returncode == 0, printed
-        left: dict[str, int] = json.loads(printed.splitlines()[-1])
+        left: dict[str, object] = json.loads(printed.splitlines()[-1])
         return left
 
     def memory(self) -> int:
@@ -348,5 +350,5 @@ def test_backplane_random_kills_heal(tmp_path: Path) -> None:
         left = [process.end() for process in running]
     assert soak.complaints == [], f"seed {seed}"
     assert soak.checks == rounds + 2
-    assert left == [{"tasks": 0, "sockets": 0, "threads": 0}] * PROCESSES, f"seed {seed}"
+    assert left == [{"tasks": 0, "sockets": 0, "threads": []}] * PROCESSES, f"seed {seed}"
     assert late < early * 1.15, (early, late)

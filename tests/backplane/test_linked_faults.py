@@ -19,9 +19,9 @@ FAST = {"timeout": 0.5, "probe_interval": 0.1, "probe_timeout": 0.5}
 
 
 def readiness(served: Served) -> list[str]:
+    """Return the first words of the reasons why the server is not ready."""
     (core,) = served.websocket._servers
-    reasons: list[str] = core.readiness()
-    return reasons
+    return [reason.partition(":")[0] for reason in core.readiness()]
 
 
 def reaches(sender: Served, client: Any) -> bool:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -34,16 +35,20 @@ class EngineProcess:
     Attributes:
         port: The port.
         folder: A folder for the server's files, which is deleted at the end.
-        slow_limit: Bytes that may wait for one connection until the engine cuts it; None if it has no limit.
+        executable: Path of the program.
     """
 
-    #: The program. Without it the tests are skipped by its name; in CI, if the variable ``CI`` is set, they fail.
-    program: str = ""
+    #: The program, in ``PATH`` or beside the Python in use. Without it the tests are skipped by its name; in CI, if the
+    #: variable ``CI`` is set, they fail.
+    program: str
+    #: Bytes that may wait for one connection until the engine cuts it; None if it has no limit.
     slow_limit: int | None = None
 
     def __init__(self) -> None:
-        if shutil.which(self.program) is None:
+        found = shutil.which(self.program) or shutil.which(self.program, path=Path(sys.executable).parent)
+        if found is None:
             (pytest.fail if os.environ.get("CI") else pytest.skip)(f"the program {self.program} is not installed")
+        self.executable = found
         self.port = find_free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="zcli-engine-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,7 +87,8 @@ class EngineProcess:
     def freeze(self) -> None:
         """Stop the server (SIGSTOP): its connections stay open, and it does nothing."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        os.kill(self._process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
@@ -132,7 +138,7 @@ class FaultyPath(TcpPeer):
                 if not self._forwards.wait(_TICK):
                     continue
                 readable = select.select([connection, server], [], [], _TICK)[0]
-                if not self._forwards.is_set():  # silenced while this thread waited for data
+                if not self._forwards.is_set():
                     continue
                 if connection in readable and not self._forward(connection, server, _CHUNK):
                     return
