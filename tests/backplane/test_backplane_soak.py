@@ -32,6 +32,8 @@ SECONDS = float(os.environ.get("ZCLI_SOAK_SECONDS", "60"))
 LONG = SECONDS > 120
 CLIENTS = 500 if LONG else 100
 PROCESSES = 3
+#: Faults in a round.
+FAULTS = 4
 #: A crashed process may be seen for this long; so the presence must be right after it.
 PRESENCE_TIMEOUT = 10.0 if LONG else 4.0
 #: After this time without a message, a process must not say that it is ready: a probe's interval, its timeout, and time
@@ -142,7 +144,7 @@ class Soak:
         #: Names of the clients that have joined.
         self.joined: set[str] = set()
         self.complaints: list[str] = []
-        self.checks = 0
+        self.checks = self.rounds = 0
         #: When the watcher of a process last received a message of another one.
         self.heard: dict[tuple[int, int], float] = {}
         #: Since when a process says, without a break, that it is ready.
@@ -150,8 +152,8 @@ class Soak:
         self._calm = True
         self._over = False
 
-    async def run(self, rounds: int, faults: int) -> None:
-        """Let clients come and go while there are faults, and check after each round."""
+    async def run(self, seconds: float) -> None:
+        """Let clients come and go while there are faults for that time, and check after each round."""
         self._over = False
         async with asyncio.TaskGroup() if hasattr(asyncio, "TaskGroup") else _Tasks() as tasks:
             for number in range(CLIENTS):
@@ -160,12 +162,14 @@ class Soak:
                 tasks.create_task(self._watch(process))
                 tasks.create_task(self._ask_ready(process))
             await self._settle("the start")
-            for number in range(rounds):
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
                 self._calm = False
-                for _ in range(faults):
+                for _ in range(FAULTS):
                     await self._fault()
                 self._calm = True
-                await self._settle(f"round {number + 1}")
+                self.rounds += 1
+                await self._settle(f"round {self.rounds}")
             self._over = True
 
     async def _settle(self, what: str) -> None:
@@ -340,15 +344,14 @@ def test_backplane_random_kills_heal(tmp_path: Path) -> None:
     needs("redis-server", "redis-server")
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
     chance = random.Random(seed := os.environ.get("ZCLI_SOAK_SEED") or str(random.randrange(10**6)))
-    rounds = max(2, round(SECONDS / 25))
     with engine("redis") as redis, _processes(tmp_path, redis.url) as running:
         soak = Soak(redis, running, chance)
-        asyncio.run(soak.run(1, 4))
+        asyncio.run(soak.run(SECONDS / 3))
         early = running[0].memory()
-        asyncio.run(soak.run(rounds - 1, 4))
+        asyncio.run(soak.run(SECONDS * 2 / 3))
         late = running[0].memory()
         left = [process.end() for process in running]
     assert soak.complaints == [], f"seed {seed}"
-    assert soak.checks == rounds + 2
+    assert soak.checks == soak.rounds + 2 >= 4
     assert left == [{"tasks": 0, "sockets": 0, "threads": []}] * PROCESSES, f"seed {seed}"
     assert late < early * 1.15, (early, late)
