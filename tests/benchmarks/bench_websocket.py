@@ -273,7 +273,7 @@ def measure() -> list[Row]:
     """Run the scenarios; the rows in the order of their budgets."""
     if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
         raise RuntimeError("this benchmark needs Linux and two processors: one for the server, one for the load")
-    _allow_sockets(12_000 if FULL else 4000)
+    allow_sockets(12_000 if FULL else 4000)
     few = ("zcli", "zcli-pure", "websockets", "aiohttp", "picows")
     bulk = (*ASYNCIO, "zcli-pure", *UVLOOP) if FULL else few
     rows = echo((*ASYNCIO, *UVLOOP), 64, True, 50, 4, ECHO_BUDGETS)
@@ -293,7 +293,8 @@ def measure() -> list[Row]:
     return rows + upgrades(300 if FULL else 150)
 
 
-def _allow_sockets(wanted: int) -> None:
+def allow_sockets(wanted: int) -> None:
+    """Raise the limit of open files of this process, and of those it starts."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
