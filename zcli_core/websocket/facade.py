@@ -23,7 +23,7 @@ from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler
 from zcli_core.websocket.connection import ServerConnection, as_message, as_server_connection
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
-from zcli_core.websocket.parts.frames import close_frame
+from zcli_core.websocket.parts.frames import check_close
 from zcli_core.websocket.recipients import Client, Delivery, Recipient, parse_excluded, parse_recipients, parse_room
 from zcli_core.websocket.rooms import Rooms
 from zcli_core.websocket.server_core import ShutdownSummary, open_server
@@ -287,7 +287,8 @@ class WebSocketServer:
         """
         name = parse_room(room)
         found: list[Member] = []
-        for members in await asyncio.gather(*map(asyncio.wrap_future, self._call(lambda s: s.present(name)))):
+        calls = [call for call in self._call(lambda s: s.present(name)) if not call.cancelled()]
+        for members in await asyncio.gather(*map(asyncio.wrap_future, calls)):
             found += members
         return tuple(found[:limit])
 
@@ -321,7 +322,11 @@ class WebSocketServer:
                 error too.
             ValueError: The name of a room is invalid.
         """
-        return await asyncio.wrap_future(self.publish(message, to=to, exclude=exclude, local_only=local_only))
+        published = self.publish(message, to=to, exclude=exclude, local_only=local_only)
+        if not published.done():
+            return await asyncio.wrap_future(published)
+        await asyncio.sleep(0)  # lets the event loop run, so that a loop that broadcasts does not block it
+        return published.result()
 
     def publish(
         self,
@@ -357,7 +362,7 @@ class WebSocketServer:
             ValueError: ``code``, ``reason`` or the name of a room is not allowed.
         """
         chosen = parse_recipients("to", to)
-        close_frame(code, reason)  # raises the ValueError
+        check_close(code, reason)
         return await asyncio.wrap_future(
             _delivery(self._call(lambda server: server.close_clients(chosen, code, reason)))
         )
@@ -452,9 +457,11 @@ class WebSocketServer:
                 await run.stop.wait()
             finally:
                 systemd.notify("STOPPING=1")
-                summary = await server.shut_down()
+                try:
+                    summary = await server.shut_down()
+                finally:
+                    self._remove_server(server)
                 run.server = None
-                self._remove_server(server)
                 self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
 

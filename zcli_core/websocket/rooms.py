@@ -21,6 +21,8 @@ MAX_ROOM_BYTES = 255
 MAX_DATA_BYTES = 1024
 #: First character of the rooms that hold the clients of one identity.
 IDENTITY_MARK = "@"
+#: Begins what replaces an identity that cannot be part of a name.
+_HASHED = "sha256:"
 
 #: A run hook about a client and a room; None if no plugin implements it.
 RoomObserver = Callable[["ServerConnection", str], None] | None
@@ -75,11 +77,14 @@ def _name_problem(name: str) -> str | None:
 
 
 def identity_room(identity: str) -> str:
-    """Return the room of an identity. If the identity cannot be part of a name, its hash is used."""
+    """Return the room of an identity. If the identity cannot be part of a name, its hash is used.
+
+    An identity that looks like such a hash is hashed too, so that two identities never share a room.
+    """
     room = IDENTITY_MARK + identity
-    if _name_problem(room) is None:
+    if _name_problem(room) is None and not identity.startswith(_HASHED):
         return room
-    return f"{IDENTITY_MARK}sha256:{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return f"{IDENTITY_MARK}{_HASHED}{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _check_data(data: object) -> Mapping[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.websocket.default_origins import DefaultOrigins
@@ -16,6 +16,7 @@ from zcli_core.websocket.endpoint import (
     use_systemd_sockets,
 )
 from zcli_core.websocket.gate import Gate
+from zcli_core.websocket.recipients import NONE
 from zcli_core.websocket.server_setup import warn_if_open
 from zcli_core.websocket.sessions import GOING_AWAY, Sessions
 
@@ -138,14 +139,14 @@ class ServerCore:
         return len(chosen)
 
     def _receivers(self, to: Recipients | None, excluded: Recipients) -> list[Connection]:
-        """Return the connections to send to: a list, because sending may disconnect a client that reads too slowly."""
+        """Return the connections to send to: a copy, because sending may disconnect a client that reads too slowly."""
         chosen: Mapping[Any, Connection] = self.sessions.clients if to is None else self._choose(to)
-        left_out: Collection[ServerConnection] = excluded.clients
-        if excluded.rooms:
-            left_out = {*left_out, *self.sessions.rooms.members_of(excluded.rooms)}
-        if not left_out:
+        if excluded is NONE:
             return list(chosen.values())
-        return [connection for client, connection in chosen.items() if client not in left_out]
+        kept = dict(chosen)
+        for client in (*excluded.clients, *self.sessions.rooms.members_of(excluded.rooms)):
+            kept.pop(client, None)
+        return list(kept.values())
 
     def _choose(self, to: Recipients) -> Mapping[ServerConnection, Connection]:
         """Return the clients that ``to`` names, each once."""
