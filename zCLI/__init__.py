@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.plugins.hookspecs import hookimpl
     from zcli_core.services.failures import ServiceFailure
-    from zcli_core.types import ClientInfo, ConnectionInfo, ServiceState, ServiceStatus
+    from zcli_core.types import (
+        BackplaneMetrics,
+        ClientInfo,
+        ConnectionInfo,
+        ServiceState,
+        ServiceStatus,
+        WebSocketMetrics,
+    )
     from zcli_core.websocket.blocking import BlockingConnection
     from zcli_core.websocket.callbacks import ConnectionCallback, Handler
     from zcli_core.websocket.connection import ServerConnection
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackgroundServer",
     "BackplaneFailure",
+    "BackplaneMetrics",
     "BlockingConnection",
     "ClientInfo",
     "Comm",
@@ -69,6 +77,7 @@ __all__ = [
     "ServiceFailure",
     "ServiceState",
     "ServiceStatus",
+    "WebSocketMetrics",
     "WebSocketServer",
     "ZCLIError",
     "ZSpark",
@@ -114,10 +123,12 @@ _MODULES = {
     "zcli_core.plugins.hookspecs": ("hookimpl",),
     "zcli_core.services.failures": ("ServiceFailure",),
     "zcli_core.types": (
+        "BackplaneMetrics",
         "ClientInfo",
         "ConnectionInfo",
         "ServiceState",
         "ServiceStatus",
+        "WebSocketMetrics",
     ),
     "zcli_core.websocket.server_run": ("BackgroundServer",),
     "zcli_core.websocket.blocking": ("BlockingConnection",),

@@ -482,6 +482,6 @@ class Comm:
         with self._lock:
             self._closed = True
         if "websocket" in self.__dict__:
-            self.websocket.stop()
+            self.websocket.close()
         if "http" in self.__dict__:
             self.http.close()

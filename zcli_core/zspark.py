@@ -35,6 +35,52 @@ class ServicesMongodbSettings(TypedDict, total=False):
     """connect to MongoDB with TLS; if off, TLS is tried only after MongoDB refuses an unencrypted connection"""
 
 
+class BackplaneNatsSettings(TypedDict, total=False):
+    """The NATS server that carries messages between processes."""
+
+    url: str | None
+    """URL of the NATS server of the backplane, with special characters in a password escaped:
+    nats://[user:password@]host[:port], nats://token@host, or tls:// to require TLS; if unset, the address in
+    services.nats"""
+    user: str | None
+    """user for the NATS server of the backplane, if backplane.nats.url has none"""
+    password: str | None
+    """password of backplane.nats.user"""
+    token: str | None
+    """token for a NATS server of the backplane that authenticates its clients by token"""
+    credentials_file: str | Path | None
+    """file with the JSON Web Token and the key of a NATS user, as the command nsc writes it; needs the package
+    cryptography"""
+    ca_file: str | Path | None
+    """PEM file of certificate authorities that the TLS connection to the backplane's NATS trusts; those of the system
+    if unset"""
+    client_cert: str | Path | None
+    """PEM file of the client certificate for a backplane's NATS that requires one"""
+    client_key: str | Path | None
+    """PEM file of the private key of backplane.nats.client_cert, if that file does not hold the key"""
+
+
+class ServicesNatsSettings(TypedDict, total=False):
+    """NATS."""
+
+    host: str | None
+    """host name or address of the service, or the path of its Unix socket"""
+    port: int | None
+    """TCP port for clients of NATS"""
+    data_dir: str | Path | None
+    """data folder of the service if zCLI starts it; a folder below services.folder if unset"""
+    launcher: str | None
+    """how zCLI starts the service: systemd, debian-cluster, homebrew, windows-service, local or auto"""
+    ca_file: str | Path | None
+    """PEM file of certificate authorities for the TLS certificate of the service; if unset, probes accept any"""
+    client_cert: str | Path | None
+    """PEM file of the client certificate for a service that requires one"""
+    client_key: str | Path | None
+    """PEM file of the private key of the client certificate, if client_cert does not hold it"""
+    tls: bool | None
+    """connect to NATS with TLS; if off, TLS is used only if NATS requires it"""
+
+
 class ServicesPostgresqlSettings(TypedDict, total=False):
     """PostgreSQL."""
 
@@ -83,6 +129,24 @@ class ServicesRedisSettings(TypedDict, total=False):
     """connect to Redis with TLS; if off, TLS is tried only after Redis refuses an unencrypted connection"""
     local_password: bool | None
     """protect a Redis that zCLI starts with a random password; password_file in the connection info holds it"""
+
+
+class BackplaneRedisSettings(TypedDict, total=False):
+    """The Redis or Valkey that carries messages between processes."""
+
+    url: str | None
+    """URL of the Redis or Valkey of the backplane, with special characters in a password escaped:
+    redis://[user[:password]@]host[:port][/database], rediss:// for TLS, or unix:///path/of/socket; if unset, the
+    address in services.redis"""
+    password: str | None
+    """password for the Redis or Valkey of the backplane, if backplane.redis.url has none"""
+    ca_file: str | Path | None
+    """PEM file of certificate authorities that the TLS connection to the backplane's Redis trusts; if unset, those of
+    services.redis.ca_file or of the system"""
+    client_cert: str | Path | None
+    """PEM file of the client certificate for a backplane's Redis that requires one"""
+    client_key: str | Path | None
+    """PEM file of the private key of backplane.redis.client_cert, if that file does not hold the key"""
 
 
 class PluginsSettings(TypedDict, total=False):
@@ -266,6 +330,8 @@ class BackplaneSettings(TypedDict, total=False):
     """how long a room stays subscribed on the backplane after its last member has left, in seconds"""
     presence_timeout: float | None
     """how long the clients of a crashed process are still shown as present, in seconds"""
+    nats: BackplaneNatsSettings
+    redis: BackplaneRedisSettings
 
 
 class ServicesSettings(TypedDict, total=False):
@@ -278,8 +344,17 @@ class ServicesSettings(TypedDict, total=False):
     start_timeout: float | None
     """how long zCLI waits for a service to start or stop, in seconds"""
     mongodb: ServicesMongodbSettings
+    nats: ServicesNatsSettings
     postgresql: ServicesPostgresqlSettings
     redis: ServicesRedisSettings
+
+
+class AsgiSettings(TypedDict, total=False):
+    """The transport ``uvicorn``."""
+
+    app: str | None
+    """ASGI application, as package.module:attribute, that answers the plain HTTP requests on the port of the WebSocket
+    server, if websocket.transport is uvicorn"""
 
 
 class JwtSettings(TypedDict, total=False):
@@ -349,6 +424,7 @@ class Settings(TypedDict, total=False):
     websocket: WebsocketSettings
     backplane: BackplaneSettings
     services: ServicesSettings
+    asgi: AsgiSettings
     jwt: JwtSettings
     secrets_dir: SecretsDirSettings
 

@@ -32,6 +32,7 @@ from zCLI import (
     ServiceFailure,
     ServiceState,
     ServiceStatus,
+    WebSocketMetrics,
     ZSpark,
     setting,
     zCLI,
@@ -114,6 +115,11 @@ assert_type(failure, HttpFailure | None)
 assert_type(z.comm.check_port(8080), bool)
 assert_type(z.comm.wait_for_port(8080, timeout=0.1), bool)
 assert_type(z.comm.find_free_port(), int)
+
+# --- counters ---
+
+assert_type(z.comm.websocket.metrics(), WebSocketMetrics)
+assert_type(z.comm.websocket.metrics()["closed"], dict[str, int])
 
 # --- services ---
 

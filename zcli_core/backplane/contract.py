@@ -128,7 +128,11 @@ class EngineConnection(ABC):
     # Presence: Capability.PRESENCE ------------------------------------------------------------------------------------
 
     async def beat(self, seconds: float) -> None:
-        """State that the process is alive. If it does not do so again within ``seconds``, its members are gone."""
+        """State that the process is alive. If it does not do so again within ``seconds``, its members are gone.
+
+        If the engine has forgotten the process, because this call came too late or the engine has lost its data, the
+        connection ends (``lost``, and a BackplaneFailure), so that the core enters all members again.
+        """
         raise NotImplementedError
 
     async def enter(self, members: Collection[tuple[str, Member]]) -> None:

@@ -40,6 +40,7 @@ def plugin(name: str, kind: str, into: Path) -> None:
     http       a transport for HTTP calls
     websocket  a transport for the WebSocket server
     auth       a strategy that admits clients to the WebSocket server
+    backplane  a link between the WebSocket servers of several processes
     layer      a source of settings
     """
     try:

@@ -33,6 +33,7 @@ KINDS: Mapping[str, str] = {
     "http": "an HTTP transport for zCLI",
     "websocket": "a WebSocket transport for zCLI",
     "auth": "an auth strategy for zCLI's WebSocket server",
+    "backplane": "a backplane for zCLI's WebSocket server",
     "layer": "a layer of zCLI's configuration",
 }
 

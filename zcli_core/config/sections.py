@@ -276,11 +276,11 @@ class Backplane(Section, name="backplane"):
     connect_timeout: float = setting(5.0, "timeout of connecting to the backplane's engine, in seconds", above=0)
     timeout: float = setting(2.0, "timeout of one operation on the backplane's engine, in seconds", above=0)
     first_retry: float = setting(
-        0.25, "longest pause before the first attempt to connect to the backplane's engine again, in seconds; it "
+        0.1, "longest pause before the first attempt to connect to the backplane's engine again, in seconds; it "
         "doubles with each attempt", above=0,
     )  # fmt: skip
     max_retry: float = setting(
-        10.0, "longest pause between two attempts to connect to the backplane's engine, in seconds", above=0
+        0.8, "longest pause between two attempts to connect to the backplane's engine, in seconds", above=0
     )
     probe_interval: float = setting(
         5.0, "interval of the messages that the server sends to itself through the backplane, in seconds", above=0

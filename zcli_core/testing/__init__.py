@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zcli_core.testing.auth import AuthStrategyContract, make_request
+    from zcli_core.testing.backplane import BackplaneContract
+    from zcli_core.testing.backplane.engine import EngineProcess
     from zcli_core.testing.contract import make_context
     from zcli_core.testing.http import HttpTransportContract
     from zcli_core.testing.layers import ConfigLayerContract
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthStrategyContract",
+    "BackplaneContract",
     "ConfigLayerContract",
+    "EngineProcess",
     "HttpTransportContract",
     "MockRequest",
     "MockTransport",
@@ -50,7 +54,9 @@ __all__ = [
 #: The module of each name.
 _HOMES = {
     "AuthStrategyContract": "auth",
+    "BackplaneContract": "backplane",
     "ConfigLayerContract": "layers",
+    "EngineProcess": "backplane.engine",
     "HttpTransportContract": "http",
     "MockRequest": "mock_transport",
     "MockTransport": "mock_transport",

@@ -79,6 +79,10 @@ class TcpPeer:
             with contextlib.suppress(TimeoutError):
                 rest = rest[connection.send(rest) :]
 
+    def reset(self, connection: socket.socket) -> None:
+        """Reset the connection (RST, RFC 9293 section 3.5.2) when it is closed."""
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+
     def wait_for_end(self, connection: socket.socket) -> None:
         """Read and discard bytes until the client closes the connection."""
         while not self._ending.is_set():
@@ -178,7 +182,7 @@ class Relay(TcpPeer):
         if self._then == "stall":
             self.wait_for_end(client)
         elif self._then == "reset":
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            self.reset(client)
         else:
             # Closing with unread bytes would reset the connection and discard what was sent.
             client.shutdown(socket.SHUT_WR)

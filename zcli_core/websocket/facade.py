@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
 import logging
+import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,16 +20,35 @@ from zcli_core.printable import print_line
 from zcli_core.system.forks import call_after_fork
 from zcli_core.websocket import event_loop, systemd
 from zcli_core.websocket.admission import ClientAuth
-from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, make_callbacks
+from zcli_core.websocket.asgi import AsgiApp, AsgiRun
+from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, echo, make_callbacks
 from zcli_core.websocket.connection import ServerConnection, as_message, as_server_connection
+from zcli_core.websocket.counters import Totals
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
 from zcli_core.websocket.parts.frames import check_close
-from zcli_core.websocket.recipients import Client, Delivery, Recipient, parse_excluded, parse_recipients, parse_room
+from zcli_core.websocket.process_links import ProcessLinks
+from zcli_core.websocket.recipients import (
+    Client,
+    Delivery,
+    Recipient,
+    Recipients,
+    delivery,
+    parse_excluded,
+    parse_recipients,
+    parse_room,
+)
 from zcli_core.websocket.rooms import Rooms
-from zcli_core.websocket.server_core import ShutdownSummary, open_server
+from zcli_core.websocket.server_core import ShutdownSummary, open_asgi_core, open_server
 from zcli_core.websocket.server_run import BackgroundServer, ServerRun
-from zcli_core.websocket.server_setup import ServerSetup, Strategies, make_plugins, make_setup
+from zcli_core.websocket.server_setup import (
+    ServerSetup,
+    Strategies,
+    make_asgi_rules,
+    make_plugins,
+    make_setup,
+    make_strategies,
+)
 from zcli_core.websocket.sessions import Observers, Sessions
 from zcli_core.websocket.signals import StopOnSigterm, stopped_by_signals
 
@@ -36,7 +56,9 @@ if TYPE_CHECKING:
     from zcli_core.backplane.contract import Member
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
+    from zcli_core.types import WebSocketMetrics
     from zcli_core.websocket.contract import Message, Transport
+    from zcli_core.websocket.parts.asgi_listener import AsgiListener
     from zcli_core.websocket.server_core import ServerCore
 
 #: The default of ``to``: all clients. None is an error, because a script that looks for a client and finds None must
@@ -66,7 +88,11 @@ class WebSocketServer:
         self._run: ServerRun | None = None
         #: The servers whose clients get messages, in one event loop or several.
         self._servers: tuple[ServerCore, ...] = ()
+        #: The runs of ASGI applications, each with one of these servers.
+        self._asgi_runs: tuple[AsgiRun, ...] = ()
         self._threads = HandlerThreads("zcli-websocket-handler")
+        self._totals = Totals()
+        self._links = ProcessLinks(config, host, log)
         #: ``auth.get_client_info(websocket)`` shows how a client was authenticated.
         self.auth = ClientAuth()
         call_after_fork(self)
@@ -74,8 +100,11 @@ class WebSocketServer:
     def after_fork(self) -> None:
         """Forget the parent's server, whose thread the child process does not have."""
         self._lock = threading.Lock()
+        self._totals = Totals()
         run, self._run = self._run, None
         self._servers = ()
+        self._asgi_runs = ()
+        self._links.after_fork()
         if run is not None:
             run.server = run.url = None
             run.stop = event_loop.StopEvent()
@@ -199,10 +228,69 @@ class WebSocketServer:
                 on_sigterm.end()
             raise
 
+    def asgi(
+        self,
+        handler: Handler | Mapping[str, Handler] | None = None,
+        *,
+        on_connect: ConnectionCallback | None = None,
+        on_disconnect: ConnectionCallback | None = None,
+        path: str | None = None,
+    ) -> AsgiApp:
+        """Return an ASGI 3 application: for uvicorn, hypercorn, granian, or to mount in a framework.
+
+        The ASGI server listens, and owns TLS, pings and frames; the settings ``websocket.host``, ``port``, ``ssl_*``
+        and ``ping_*`` do not apply. Every call makes an application of its own; :attr:`clients` and :meth:`broadcast`
+        include the clients of all of them.
+
+        Args:
+            handler: As for :meth:`start`. The paths of a mapping are those below the place where a framework has
+                mounted the application.
+            on_connect: As for :meth:`start`.
+            on_disconnect: As for :meth:`start`.
+            path: The only path that the handler serves: the same as ``handler={path: handler}``.
+
+        Raises:
+            ConfigError: The settings cannot be used.
+            TypeError: A function cannot be called with these arguments, or ``path`` is given with a mapping.
+            ValueError: A path is invalid.
+        """
+        if path is not None:
+            if isinstance(handler, Mapping):
+                raise TypeError(f"path must not be given if handler is a mapping of paths, got {path!r}")
+            handler = {path: handler or echo}
+        callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
+        paths = frozenset(handler) if isinstance(handler, Mapping) else None
+        rules = make_asgi_rules(self._config, paths, self._log)
+        strategies = self._strategies
+
+        def open_core() -> tuple[ServerCore, AsgiListener]:
+            sessions = self._make_sessions(callbacks)
+            if sessions.link is not None:
+                sessions.link.link.start()
+            return open_asgi_core(self._config, rules, strategies, sessions, self._log)
+
+        return AsgiApp(open_core, self._asgi_ready, self._asgi_opened, self._asgi_ended, self._log)
+
+    async def _asgi_ready(self, core: ServerCore) -> None:
+        link = core.sessions.link
+        if link is not None and self._config.backplane.required:
+            await self._links.prove(link)
+
+    def _asgi_opened(self, run: AsgiRun) -> None:
+        self._add_server(run.core)
+        with self._lock:
+            self._asgi_runs = (*self._asgi_runs, run)
+
+    def _asgi_ended(self, run: AsgiRun) -> None:
+        self._remove_server(run.core)
+        with self._lock:
+            self._asgi_runs = tuple(each for each in self._asgi_runs if each is not run)
+
     def stop(self, wait: bool = True) -> bool:
         """Stop the server: let handlers finish, close all clients with 1001 and release the port.
 
-        Running handlers get ``websocket.drain_timeout`` seconds to finish. Does nothing if no server runs.
+        Running handlers get ``websocket.drain_timeout`` seconds to finish. Does nothing if no server runs. An ASGI
+        application refuses all clients from then on, until its server starts it again.
 
         Args:
             wait: Wait until the server has ended. A call from a handler, or from the server's own thread, never waits,
@@ -211,25 +299,34 @@ class WebSocketServer:
         Returns:
             Whether the server has ended.
         """
+        asgi_runs = [each for each in self._asgi_runs if each.is_alive]
+        for each in asgi_runs:
+            each.request_stop()
         run = self._run
-        if run is None:
-            return True
-        run.stop.request()
-        if not wait or self._threads.inside or run.thread is threading.current_thread():
-            return run.finished.is_set()
+        if run is not None:
+            run.stop.request()
+        runs: list[ServerRun | AsgiRun] = [*asgi_runs] if run is None else [run, *asgi_runs]
+        if not wait or self._threads.inside or any(each.thread is threading.current_thread() for each in runs):
+            return all(each.finished.is_set() for each in runs)
         settings = self._config.websocket
-        if run.finished.wait(settings.drain_timeout + settings.close_timeout + _STOP_MARGIN):
+        deadline = time.monotonic() + settings.drain_timeout + settings.close_timeout + _STOP_MARGIN
+        if all(each.finished.wait(max(deadline - time.monotonic(), 0)) for each in runs):
             return True
         self._log.error("the server does not stop, because its event loop is blocked")
         return False
+
+    def close(self) -> None:
+        """Stop the server, and end the link that a program has which does not serve."""
+        self.stop()
+        self._links.close()
 
     # --- state ---
 
     @property
     def is_running(self) -> bool:
-        """Whether the server listens."""
+        """Whether the server listens, or an ASGI application serves."""
         run = self._run
-        return run is not None and run.server is not None
+        return (run is not None and run.server is not None) or any(each.is_alive for each in self._asgi_runs)
 
     @property
     def url(self) -> str | None:
@@ -250,7 +347,29 @@ class WebSocketServer:
     @property
     def slow_client_count(self) -> int:
         """Number of clients that were closed (1013) since the start because they read too slowly."""
-        return sum(server.sessions.slow_count for server in self._servers)
+        return sum(server.sessions.counters.slow_clients for server in self._servers)
+
+    def metrics(self) -> WebSocketMetrics:
+        """Return what the server counts, for monitoring.
+
+        Counters only grow: they cover every run of this object's server, also those that have ended. ``clients`` and
+        ``rooms`` are numbers of this moment. The values are read one after the other while the server works, so a
+        message that is being received or sent may be missing in one of them.
+        """
+        total = self._totals.sum()
+        return {
+            "clients": self.client_count,
+            "rooms": len(self.rooms),
+            "connections": total.connections,
+            "closed": total.closed,
+            "messages_received": total.messages_received,
+            "messages_sent": total.messages_sent,
+            "bytes_received": total.bytes_received,
+            "bytes_sent": total.bytes_sent,
+            "slow_clients": total.slow_clients,
+            "handler_errors": total.handler_errors,
+            "backplane": self._links.metrics(),
+        }
 
     @property
     def rooms(self) -> dict[str, int]:
@@ -262,16 +381,20 @@ class WebSocketServer:
         return counts
 
     async def count(self, room: str) -> int:
-        """Return the number of clients in a room, or of an identity (``"@alice"``).
+        """Return the number of clients in a room, or of an identity (``"@alice"``), in all processes.
 
         Raises:
+            BackplaneFailure: The backplane does not offer presence, or its engine does not respond.
             TypeError: ``room`` is not a string.
             ValueError: The name is invalid.
         """
+        name = parse_room(room)
+        if self._links.is_remote:
+            return await asyncio.wrap_future(self._links.run(lambda link: link.count(name)))
         return len(await self.presence(room, limit=None))
 
     async def presence(self, room: str, limit: int | None = 1000) -> tuple[Member, ...]:
-        """Return the clients in a room, or of an identity (``"@alice"``).
+        """Return the clients in a room, or of an identity (``"@alice"``), in all processes.
 
         Args:
             room: The room.
@@ -282,10 +405,14 @@ class WebSocketServer:
             ``connection``.
 
         Raises:
+            BackplaneFailure: The backplane does not offer presence, or its engine does not respond.
             TypeError: ``room`` is not a string.
             ValueError: The name is invalid.
         """
         name = parse_room(room)
+        if self._links.is_remote:
+            most = sys.maxsize if limit is None else limit
+            return await asyncio.wrap_future(self._links.run(lambda link: link.present(name, most)))
         found: list[Member] = []
         calls = [call for call in self._call(lambda s: s.present(name)) if not call.cancelled()]
         for members in await asyncio.gather(*map(asyncio.wrap_future, calls)):
@@ -315,7 +442,8 @@ class WebSocketServer:
             local_only: Send it to clients of this process only, although there is a backplane.
 
         Returns:
-            The number of clients of this process to which it was sent. It also has ``processes`` and ``failure``.
+            The number of clients of this process to which it was sent. ``processes`` is the number of other processes
+            that took it, and ``failure`` says why it did not reach them; a failure of the backplane is never raised.
 
         Raises:
             TypeError: The message is not text or bytes, or ``to`` or ``exclude`` has something else; ``to=None`` is an
@@ -344,7 +472,17 @@ class WebSocketServer:
         message = as_message(message)
         chosen = None if to is _ALL else parse_recipients("to", to)
         excluded = parse_excluded(exclude)
-        return _delivery(self._call(lambda server: server.deliver(message, chosen, excluded)))
+        # First the clients of this process, so that they never wait for the engine.
+        local = self._call(lambda server: server.deliver(message, chosen, excluded))
+        return delivery(local, None if local_only else self._publish_remote(message, chosen, excluded))
+
+    def _publish_remote(
+        self, message: Message, to: Recipients | None, excluded: Recipients
+    ) -> Future[int | None] | None:
+        """Publish a message for the clients of other processes. None if it is for none of them."""
+        if not self._links.is_remote or (to is not None and not to.rooms):
+            return None
+        return self._links.publish(message, to, excluded.rooms)
 
     async def disconnect(self, to: Recipient | Iterable[Recipient], code: int = 1008, reason: str = "") -> Delivery:
         """Close the connections of clients.
@@ -355,7 +493,8 @@ class WebSocketServer:
             reason: At most 123 bytes.
 
         Returns:
-            The number of clients of this process whose connections are being closed.
+            The number of clients of this process whose connections are being closed. It also has ``processes`` and
+            ``failure``, as :meth:`broadcast` returns them.
 
         Raises:
             TypeError: ``to`` has something else.
@@ -363,9 +502,9 @@ class WebSocketServer:
         """
         chosen = parse_recipients("to", to)
         check_close(code, reason)
-        return await asyncio.wrap_future(
-            _delivery(self._call(lambda server: server.close_clients(chosen, code, reason)))
-        )
+        local = self._call(lambda server: server.close_clients(chosen, code, reason))
+        remote = self._links.disconnect(chosen, code, reason) if chosen.rooms and self._links.is_remote else None
+        return await asyncio.wrap_future(delivery(local, remote))
 
     async def send(self, client: Client, message: Message) -> bool:
         """Send a message to one client, in any event loop, waiting while the client reads too slowly.
@@ -390,6 +529,7 @@ class WebSocketServer:
         return [
             _finished(function(server)) if server.loop is running else server.sessions.bridge.post(function, server)
             for server in self._servers
+            if server.loop.is_running()
         ]
 
     # --- one run ---
@@ -397,6 +537,10 @@ class WebSocketServer:
     @functools.cached_property
     def _plugins(self) -> tuple[Transport, Strategies]:
         return make_plugins(self._config, self._host, self._threads, self._log)
+
+    @functools.cached_property
+    def _strategies(self) -> Strategies:
+        return make_strategies(self._config, self._host, self._threads, self._log)
 
     def _prepare(
         self,
@@ -441,11 +585,16 @@ class WebSocketServer:
     ) -> ShutdownSummary:
         """Listen, announce it, wait until a stop is requested, and shut down."""
         with limited_log(self._log, asyncio.get_running_loop()):
-            client_level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
-            observers = self._observers()
-            rooms = self._make_rooms(observers)
-            sessions = Sessions(self._config.websocket, callbacks, observers, self._log, client_level, rooms)
-            server = await open_server(self._config, setup, transport, strategies, sessions, self._log)
+            sessions = self._make_sessions(callbacks)
+            link = sessions.link
+            if link is not None:
+                await self._links.begin(link)
+            try:
+                server = await open_server(self._config, setup, transport, strategies, sessions, self._log)
+            except BaseException:
+                if link is not None:
+                    await link.close()
+                raise
             run.thread = threading.current_thread()
             run.url = server.url
             run.server = server
@@ -464,6 +613,15 @@ class WebSocketServer:
                 run.server = None
                 self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
+
+    def _make_sessions(self, callbacks: Callbacks) -> Sessions:
+        """Make the object that holds the clients of one run, in its event loop."""
+        client_level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
+        observers = self._observers()
+        rooms = self._make_rooms(observers)
+        sessions = Sessions(self._config.websocket, callbacks, observers, self._log, client_level, rooms)
+        sessions.attach(self._links.make_server_link(rooms.process, sessions.bridge))
+        return sessions
 
     def _observers(self) -> Observers:
         context = Context(self._config, self._log)
@@ -485,10 +643,12 @@ class WebSocketServer:
     def _add_server(self, server: ServerCore) -> None:
         with self._lock:
             self._servers = (*self._servers, server)
+        self._totals.begin(server.sessions.counters)
 
     def _remove_server(self, server: ServerCore) -> None:
         with self._lock:
             self._servers = tuple(each for each in self._servers if each is not server)
+        self._totals.end(server.sessions.counters)
 
     def _print_url(self, run: ServerRun) -> None:
         settings = self._config.websocket
@@ -501,25 +661,6 @@ def _expect_no_handler(name: str, given: object) -> None:
     if callable(given) or isinstance(given, Mapping):
         shown = getattr(given, "__name__", None) or "..."
         raise TypeError(f"{name} must not be a handler, got {type(given).__name__} {shown}; pass it as handler={shown}")
-
-
-def _delivery(calls: list[Future[int]]) -> Future[Delivery]:
-    """Return a future of the sum of several calls. A call to a server that has stopped counts as 0."""
-    if all(call.done() for call in calls):
-        return _finished(Delivery(sum(call.result() for call in calls if not call.cancelled())))
-    summed: Future[Delivery] = Future()
-    to_come = itertools.count(len(calls) - 1, -1)
-
-    def ended(call: Future[int]) -> None:
-        if next(to_come) == 0 and summed.set_running_or_notify_cancel():
-            try:
-                summed.set_result(Delivery(sum(each.result() for each in calls if not each.cancelled())))
-            except Exception as error:  # noqa: BLE001 - the caller gets it from the future
-                summed.set_exception(error)
-
-    for call in calls:
-        call.add_done_callback(ended)
-    return summed
 
 
 def _finished(result: _T) -> Future[_T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -45,6 +46,16 @@ class LoopBridge:
                 future.cancel()
         return future
 
+    def submit(self, coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
+        """Run a coroutine in the loop, without waiting. The future is cancelled if the bridge is closed."""
+        with self._lock, contextlib.suppress(RuntimeError):  # the loop is closed
+            if self._open:
+                return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        coroutine.close()
+        future: concurrent.futures.Future[_T] = concurrent.futures.Future()
+        future.cancel()
+        return future
+
     def wait_for(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine in the loop and wait for its result in the calling thread.
 
@@ -55,9 +66,4 @@ class LoopBridge:
         if asyncio._get_running_loop() is self.loop:  # unlike get_running_loop(), it raises nothing
             coroutine.close()
             raise RuntimeError("this call would block the event loop forever; call it in a thread, or await its twin")
-        with self._lock:
-            future = asyncio.run_coroutine_threadsafe(coroutine, self.loop) if self._open else None
-        if future is None:
-            coroutine.close()
-            raise concurrent.futures.CancelledError
-        return future.result()
+        return self.submit(coroutine).result()

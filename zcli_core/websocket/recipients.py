@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
+from zcli_core.errors import BackplaneFailure
 from zcli_core.websocket.blocking import BlockingConnection
 from zcli_core.websocket.connection import ServerConnection, as_server_connection
 from zcli_core.websocket.rooms import IDENTITY_MARK, check_room, identity_room
 
 if TYPE_CHECKING:
     from typing import Any
-
-    from zcli_core.errors import BackplaneFailure
 
 #: A client as a handler gets it, async or plain.
 Client = ServerConnection | BlockingConnection
@@ -116,3 +117,40 @@ def parse_room(name: str) -> str:
     if isinstance(name, str) and len(name) > 1 and name.startswith(IDENTITY_MARK):
         return identity_room(name[1:])
     return check_room(name)
+
+
+def delivery(local: Sequence[Future[int]], remote: Future[int | None] | None) -> Future[Delivery]:
+    """Return a future of what became of a message.
+
+    Args:
+        local: For each server of this process, the number of its clients. One that has stopped counts as 0.
+        remote: The number of other processes; None if nothing was published.
+    """
+    waited: tuple[Future[Any], ...] = (*local, remote) if remote is not None else tuple(local)
+    result: Future[Delivery] = Future()
+    left = itertools.count(len(waited) - 1, -1)
+
+    def ended(_: object) -> None:
+        if next(left) <= 0 and result.set_running_or_notify_cancel():
+            try:
+                clients = sum(each.result() for each in local if not each.cancelled())
+                result.set_result(Delivery(clients, *_outcome(remote)))
+            except Exception as error:  # noqa: BLE001 - the caller gets it from the future
+                result.set_exception(error)
+
+    for each in waited:
+        each.add_done_callback(ended)
+    if not waited:
+        ended(None)
+    return result
+
+
+def _outcome(remote: Future[int | None] | None) -> tuple[int | None, BackplaneFailure | None]:
+    if remote is None:
+        return None, None
+    if remote.cancelled():
+        return None, BackplaneFailure("down", "the link to other processes has ended", maybe_delivered=True)
+    error = remote.exception()
+    if isinstance(error, BackplaneFailure):
+        return None, error
+    return remote.result(), None

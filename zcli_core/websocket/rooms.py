@@ -163,7 +163,10 @@ class Rooms:
         """Wait until messages of other processes to the client's identity arrive."""
         identity = client._admission.identity
         if self.link is not None and identity is not None:
-            await self.link.add(identity_room(identity))
+            room = identity_room(identity)
+            await self.link.add(room)
+            if client in self.members.get(room, ()):
+                self.link.enter(room, self._member(client, {}))
 
     def leave_all(self, client: ServerConnection) -> None:
         """Remove a client that has disconnected. ``client.rooms`` still shows where it was."""
@@ -171,7 +174,10 @@ class Rooms:
             self._remove(room, client)
         identity = client._admission.identity
         if identity is not None:
-            self._forget(identity_room(identity), client)
+            room = identity_room(identity)
+            self._forget(room, client)
+            if self.link is not None:
+                self.link.leave(room, client.id.hex)
 
     def _add(self, room: str, client: ServerConnection) -> None:
         members = self.members.get(room)

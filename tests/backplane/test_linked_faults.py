@@ -1,0 +1,162 @@
+"""Linked servers whose engine is killed, frozen or missing, or whose path is cut or silent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from typing import Any
+
+import pytest
+from linked import Linked
+from websocket_serving import DEADLINE, Served, eventually
+
+from zcli_core.errors import BackplaneFailure
+from zcli_core.testing.backplane.engine import FaultyPath
+
+#: Settings with which an outage is noticed soon.
+FAST = {"timeout": 0.5, "probe_interval": 0.1, "probe_timeout": 0.5}
+
+
+def readiness(served: Served) -> list[str]:
+    (core,) = served.websocket._servers
+    reasons: list[str] = core.readiness()
+    return reasons
+
+
+def reaches(sender: Served, client: Any) -> bool:
+    """Publish until the client gets a message."""
+    sender.websocket.publish("are you there?").result(DEADLINE)
+    try:
+        client.recv(timeout=0.05)
+    except TimeoutError:
+        return False
+    return True
+
+
+def test_engine_killed_and_back_is_reported(linked: Linked) -> None:
+    """While it is down a message fails at once, local clients get it, and the server is not ready."""
+    one, two = linked.serve(**FAST), linked.serve(**FAST)
+    with one.client() as here, two.client() as there:
+        eventually(lambda: reaches(one, there))
+        assert readiness(one) == []
+        linked.engine.kill()
+        eventually(lambda: readiness(one) == ["backplane"])
+        sent = one.websocket.publish("during the outage").result(DEADLINE)
+        assert sent == 1
+        assert sent.failure is not None
+        assert (sent.failure.kind, sent.failure.maybe_delivered) == ("down", False)
+        eventually(lambda: here.recv(timeout=DEADLINE) == "during the outage")
+        linked.engine.start()
+        eventually(lambda: readiness(one) == readiness(two) == [])
+        assert reaches(one, there)
+    one.logged("is lost")
+    one.logged("is back after")
+
+
+def test_engine_frozen_is_down_and_heals(linked: Linked) -> None:
+    """The probe does not come back, so the server is not ready; stopping does not wait for the engine."""
+    one, two = linked.serve(**FAST), linked.serve(**FAST)
+    with two.client() as there:
+        eventually(lambda: reaches(one, there))
+        linked.engine.freeze()
+        eventually(lambda: readiness(one) == readiness(two) == ["backplane"])
+        linked.engine.thaw()
+        eventually(lambda: reaches(one, there))
+        linked.engine.freeze()
+        assert two.handle.stop()
+        assert one.handle.stop()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("zcli-")]
+
+
+def test_silent_path_is_noticed(linked: Linked) -> None:
+    """A firewall that forgot the connection ends nothing; the probe notices it, and a new connection is proven."""
+    with FaultyPath(linked.engine.port) as path:
+        one, two = linked.serve(port=path.port, **FAST), linked.serve(**FAST)
+        with one.client() as client:
+            eventually(lambda: reaches(two, client))
+            path.silence()
+            eventually(lambda: readiness(one) == ["backplane"])
+            assert readiness(two) == []
+            path.restore()
+            eventually(lambda: readiness(one) == [])
+            assert reaches(two, client)
+            path.cut()
+            eventually(lambda: reaches(two, client))
+        one.handle.stop()
+
+
+@pytest.mark.parametrize("unlinked", ["redis", "nats"], indirect=True)
+def test_start_without_engine_is_refused(unlinked: Linked) -> None:
+    """The error names the setting, where it was set, the address, the cause and what to do."""
+    with pytest.raises(BackplaneFailure) as raised:
+        unlinked.serve()
+    text = str(raised.value)
+    for part in (
+        f"cannot use the backplane '{unlinked.name}' at {unlinked.name}://127.0.0.1:{unlinked.engine.port}",
+        "(websocket.backplane, zSpark)",
+        f"'zcli services start {unlinked.name}'",
+        "set backplane.required to false (default)",
+    ):
+        assert part in text
+    assert raised.value.kind == "down"
+
+
+def test_start_without_required_engine_waits_for_it(unlinked: Linked) -> None:
+    """It serves and is not ready, until the engine comes."""
+    one = unlinked.serve(required=False)
+    assert readiness(one) == ["backplane"]
+    with one.client() as client:
+        client.send("echo")
+        assert client.recv(timeout=DEADLINE) == "echo"
+        unlinked.engine.start()
+        eventually(lambda: readiness(one) == [])
+        assert reaches(unlinked.serve(), client)
+
+
+def test_join_during_outage_takes_effect_after_it(linked: Linked) -> None:
+    """The client is in the room at once, and messages of other processes arrive when the engine is back."""
+
+    async def join(websocket: Any, message: str) -> None:
+        await websocket.join("news")
+        await websocket.send("joined")
+
+    one, two = linked.serve(join, **FAST), linked.serve(**FAST)
+    with one.client() as client:
+        linked.engine.kill()
+        eventually(lambda: readiness(one) == readiness(two) == ["backplane"])
+        client.send("join")
+        assert client.recv(timeout=DEADLINE) == "joined"
+        linked.engine.start()
+        eventually(lambda: readiness(one) == readiness(two) == [])
+        two.websocket.publish("hello", to="news").result(DEADLINE)
+        assert client.recv(timeout=DEADLINE) == "hello"
+
+
+def test_script_without_engine_gets_the_failure(unlinked: Linked) -> None:
+    """Publishing raises nothing; the result says why it reached no process."""
+    websocket = unlinked.make().comm.websocket
+    sent = websocket.publish("hello").result(DEADLINE)
+    assert sent.failure is not None
+    assert sent.failure.kind == "down"
+    with pytest.raises(BackplaneFailure):
+        asyncio.run(websocket.count("news"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python warns of a fork with threads")
+def test_fork_publishes_with_a_link_of_its_own(linked: Linked) -> None:
+    """The clients of the parent get the child's messages."""
+    served = linked.serve()
+    with served.client() as client:
+        eventually(lambda: served.websocket.client_count == 1)
+        child = os.fork()
+        if child == 0:
+            try:
+                served.websocket.publish("from the child").result(DEADLINE)
+                served.websocket._links.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert client.recv(timeout=DEADLINE) == "from the child"

@@ -1,0 +1,151 @@
+"""Servers of several ``zCLI`` objects on one engine: messages, rooms, presence and the end of clients."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from linked import TOKENS, Linked
+from websocket_serving import DEADLINE, end_of, eventually
+
+from zcli_core.errors import BackplaneFailure
+
+
+def bearer(identity: str) -> dict[str, Any]:
+    return {"additional_headers": {"Authorization": f"Bearer {TOKENS[identity]}"}}
+
+
+async def join(websocket: Any, message: str) -> None:
+    """Join the rooms that the message names."""
+    for room in message.split():
+        await websocket.join(room, {"name": room})
+    await websocket.send("joined")
+
+
+def joined(client: Any, rooms: str) -> None:
+    client.send(rooms)
+    assert client.recv(timeout=DEADLINE) == "joined"
+
+
+def messages(client: Any) -> list[str | bytes]:
+    """Return what arrives until the message ``end``."""
+    found: list[str | bytes] = []
+    while (message := client.recv(timeout=DEADLINE)) != "end":
+        found.append(message)
+    return found
+
+
+def test_broadcast_reaches_every_process_once(linked: Linked) -> None:
+    """Also the clients of the own process, once. The result counts these, and the other processes if the engine can."""
+    one, two, three = (linked.serve() for _ in range(3))
+    with one.client() as here, two.client() as there:
+        for served in (one, two):
+            eventually(lambda served=served: served.websocket.client_count == 1)
+        text = one.websocket.publish("Grüße").result(DEADLINE)
+        data = one.websocket.publish(b"\0\xff").result(DEADLINE)
+        three.websocket.publish("end").result(DEADLINE)
+        assert messages(here) == messages(there) == ["Grüße", b"\0\xff"]
+        assert text == data == 1
+        assert text.failure is None
+        assert text.processes == (2 if linked.name == "redis" else None)
+
+
+def test_broadcast_local_only_stays_here(linked: Linked) -> None:
+    """It is the way out for what every process sends by itself."""
+    one, two = linked.serve(), linked.serve()
+    with one.client() as here, two.client() as there:
+        for served in (one, two):
+            eventually(lambda served=served: served.websocket.client_count == 1)
+        delivery = one.websocket.publish("here", local_only=True).result(DEADLINE)
+        assert (delivery, delivery.processes, delivery.failure) == (1, None, None)
+        one.websocket.publish("end").result(DEADLINE)
+        assert messages(here) == ["here"]
+        assert messages(there) == []
+
+
+def test_broadcast_to_rooms_reaches_their_members_once(linked: Linked) -> None:
+    """A client in two of the rooms gets the message once, in every process."""
+    one, two = linked.serve(join), linked.serve(join)
+    with one.client() as here, two.client() as both, two.client() as neither:
+        joined(here, "news")
+        joined(both, "news chat:7")
+        joined(neither, "other")
+        sent = one.websocket.publish("twice?", to=["news", "chat:7"]).result(DEADLINE)
+        once = one.websocket.publish("chat", to="chat:7").result(DEADLINE)
+        nowhere = one.websocket.publish("nowhere", to="nobody's room").result(DEADLINE)
+        one.websocket.publish("end").result(DEADLINE)
+        assert messages(here) == ["twice?"]
+        assert messages(both) == ["twice?", "chat"]
+        assert messages(neither) == []
+        assert (sent, once, nowhere) == (1, 0, 0)
+        if linked.name == "redis":
+            assert (sent.processes, once.processes, nowhere.processes) == (None, 1, 0)
+
+
+def test_broadcast_excludes_an_identity_everywhere(linked: Linked) -> None:
+    """``exclude="@ann"`` travels; a client that is excluded exists in one process only."""
+    one, two = linked.serve(auth=True), linked.serve(auth=True)
+    with two.client(**bearer("ann")) as ann, two.client(**bearer("bob")) as bob:
+        eventually(lambda: two.websocket.client_count == 2)
+        one.websocket.publish("not for Ann", exclude="@ann").result(DEADLINE)
+        one.websocket.publish("for Ann", to="@ann").result(DEADLINE)
+        one.websocket.publish("end").result(DEADLINE)
+        assert messages(ann) == ["for Ann"]
+        assert messages(bob) == ["not for Ann"]
+
+
+def test_disconnect_closes_clients_everywhere(linked: Linked) -> None:
+    """All connections of one identity, with the code and the reason."""
+    one, two = linked.serve(auth=True), linked.serve(auth=True)
+    with one.client(**bearer("ann")) as here, two.client(**bearer("ann")) as there, two.client(**bearer("bob")) as bob:
+        eventually(lambda: one.websocket.client_count + two.websocket.client_count == 3)
+        delivery = asyncio.run(one.websocket.disconnect("@ann", 4001, "signed out"))
+        assert end_of(here) == end_of(there) == (4001, "signed out")
+        assert delivery == 1
+        one.websocket.publish("end").result(DEADLINE)
+        assert messages(bob) == []
+
+
+def test_presence_shows_all_processes(linked: Linked) -> None:
+    """With an engine that can store it; another one says that it cannot."""
+    one, two = linked.serve(join), linked.serve(join, auth=True)
+    with one.client() as here, two.client(**bearer("ann")) as there:
+        joined(here, "news")
+        joined(there, "news")
+
+        async def look() -> tuple[Any, int, int]:
+            websocket = one.websocket
+            return await websocket.presence("news"), await websocket.count("news"), await websocket.count("@ann")
+
+        if linked.name == "nats":
+            with pytest.raises(BackplaneFailure, match="'nats' does not offer presence"):
+                asyncio.run(look())
+            return
+        eventually(lambda: asyncio.run(look())[1:] == (2, 1))
+        members, _, _ = asyncio.run(look())
+        assert {member.identity for member in members} == {None, "ann"}
+        assert all(member.data == {"name": "news"} for member in members)
+        assert len({member.process for member in members}) == 2
+    eventually(lambda: asyncio.run(one.websocket.count("news")) == 0)
+
+
+def test_script_publishes_without_serving(linked: Linked) -> None:
+    """The first message starts a link, which ends with the object. It works inside any event loop, and in none."""
+    served = linked.serve()
+    with served.client() as client:
+        eventually(lambda: served.websocket.client_count == 1)
+        script = linked.make()
+        delivery = script.comm.websocket.publish("from a script").result(DEADLINE)
+        assert (delivery, delivery.failure) == (0, None)
+        assert delivery.processes == (1 if linked.name == "redis" else None)
+        assert asyncio.run(script.comm.websocket.broadcast("from a loop")).failure is None
+        websocket = script.comm.websocket
+        for number in range(50):
+            websocket.publish(f"{number}")
+        script.close()  # what waits is published first
+        served.websocket.publish("end").result(DEADLINE)
+        assert messages(client) == ["from a script", "from a loop", *map(str, range(50))]
+        failure = websocket.publish("too late").result(DEADLINE).failure
+        assert failure is not None
+        assert failure.kind == "down"

@@ -1,0 +1,1 @@
+"""What backplanes over the network have in common. A plugin may use it or not."""

@@ -1,0 +1,248 @@
+"""The links of one ``zCLI`` object to other processes: one for each of its servers, or one that only publishes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+from zcli_core.backplane.contract import Capability
+from zcli_core.backplane.envelope import Envelope, Kind
+from zcli_core.backplane.link import ALL, Link, LinkCounters, room_channel
+from zcli_core.errors import BackplaneFailure, FailureKind
+from zcli_core.plugins.contract import Context
+from zcli_core.plugins.records import BACKPLANE, SERVICE
+from zcli_core.websocket.publisher import Publisher
+from zcli_core.websocket.server_link import ServerLink
+
+if TYPE_CHECKING:
+    from zcli_core.backplane.contract import Backplane
+    from zcli_core.config import Config
+    from zcli_core.plugins.host import PluginHost
+    from zcli_core.types import BackplaneMetrics
+    from zcli_core.websocket.contract import Message
+    from zcli_core.websocket.loop_bridge import LoopBridge
+    from zcli_core.websocket.recipients import Recipients
+
+_T = TypeVar("_T")
+
+_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
+
+
+class ProcessLinks:
+    """The links of one ``zCLI`` object. Every method may be called from any thread, unless it says otherwise."""
+
+    def __init__(self, config: Config, host: PluginHost, log: logging.Logger) -> None:
+        self._config = config
+        self._host = host
+        self._log = log
+        self._made: Backplane | None = None
+        self._is_remote: bool | None = None
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew: the child process has none of the threads, and its messages must reach the parent's clients."""
+        self._lock = threading.RLock()
+        self._origin = secrets.token_bytes(8)
+        self._numbers = itertools.count(1)
+        self._servers: tuple[ServerLink, ...] = ()
+        self._publisher: Publisher | None = None
+        self._closed = False
+        self._ended = LinkCounters()
+        #: Whether there was a link.
+        self._used = False
+
+    @property
+    def name(self) -> str:
+        """The name of the backplane."""
+        return self._config.websocket.backplane
+
+    @property
+    def backplane(self) -> Backplane:
+        """The backplane that ``websocket.backplane`` selects.
+
+        Raises:
+            ConfigError: It cannot be made.
+        """
+        with self._lock:
+            if self._made is None:
+                self._config.refuse_misspelt("backplane")
+                self._made = self._host.make(BACKPLANE, Context(self._config, self._log))
+            return self._made
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether there is a backplane that reaches other processes."""
+        if self._is_remote is None:
+            self._is_remote = Capability.REMOTE in self.backplane.capabilities
+        return self._is_remote
+
+    # --- the link of a server ---
+
+    def make_server_link(self, process: str, bridge: LoopBridge) -> ServerLink | None:
+        """Make the link of a server, inside its event loop; None without a backplane that reaches other processes.
+
+        Args:
+            process: Identifier of the server in presence.
+            bridge: Runs coroutines in the event loop.
+        """
+        if not self.is_remote:
+            return None
+        link = ServerLink(bridge, self._forget)
+        link.link = self._make_link(process, link.receive)
+        with self._lock:
+            self._servers = (*self._servers, link)
+        return link
+
+    async def begin(self, link: ServerLink) -> None:
+        """Connect the link of a server, and with ``backplane.required`` wait until it is proven.
+
+        Raises:
+            BackplaneFailure: The engine cannot be used. The link is closed.
+        """
+        required = self._config.backplane.required
+        link.link.start(required)
+        if required:
+            await self.prove(link)
+
+    async def prove(self, link: ServerLink) -> None:
+        """Wait until the link of a server is proven.
+
+        Raises:
+            BackplaneFailure: The engine cannot be used. The link is closed.
+        """
+        try:
+            await link.link.proven()
+        except BaseException as error:
+            await link.close()
+            if isinstance(error, BackplaneFailure):
+                raise self._explain(error) from None
+            raise
+
+    def _forget(self, link: ServerLink) -> None:
+        with self._lock:
+            if link in self._servers:
+                self._servers = tuple(each for each in self._servers if each is not link)
+                self._ended.add(link.link.counters)
+
+    def _make_link(self, process: str, receive: Callable[[str, Envelope], None] | None) -> Link:
+        settings = self._config.backplane
+        self._used = True
+        return Link(
+            self.backplane,
+            settings,
+            process=process,
+            name=self.name,
+            max_message=settings.max_message or self._config.websocket.max_size,
+            origin=self._origin,
+            receive=receive,
+            changed=self._observer(),
+            log=self._log,
+        )
+
+    def _observer(self) -> Callable[[Literal["up", "down"], BackplaneFailure | None], None] | None:
+        notify = self._host.notifier("zcli_backplane_changed", self._log)
+        context = Context(self._config, self._log)
+        return notify and (lambda state, failure: notify(state, failure, context))
+
+    def _explain(self, failure: BackplaneFailure) -> BackplaneFailure:
+        """Return the error of a server that does not start, because ``backplane.required`` is on."""
+        start = ""
+        if self.name in self._host.providers(SERVICE):
+            start = f"start the engine, for example with 'zcli services start {self.name}', or "
+        return BackplaneFailure(
+            failure.kind,
+            f"cannot use the backplane {self.name!r} at {self.backplane.address} (websocket.backplane, "
+            f"{self._config.explain('websocket.backplane').origin}): {failure}; {start}set backplane.required to false "
+            f"({self._config.explain('backplane.required').origin}) to start without it",
+        )
+
+    # --- publishing ---
+
+    def publish(self, message: Message, to: Recipients | None, without: tuple[str, ...]) -> Future[int | None]:
+        """Publish a message once, for the clients of other processes.
+
+        Args:
+            message: The message.
+            to: Its rooms; None for all clients.
+            without: Rooms of identities whose clients do not get it.
+
+        Returns:
+            A future of the number of other processes that took it, None if the engine does not say so. It raises
+            BackplaneFailure if it was not published.
+        """
+        return self._send(Envelope(Kind.MESSAGE, self._origin, next(self._numbers), message, without), to)
+
+    def disconnect(self, to: Recipients, code: int, reason: str) -> Future[int | None]:
+        """Close the connections of clients in other processes. Returns as :meth:`publish` does."""
+        return self._send(Envelope(Kind.DISCONNECT, self._origin, next(self._numbers), reason, code=code), to)
+
+    def _send(self, envelope: Envelope, to: Recipients | None) -> Future[int | None]:
+        channels = (ALL,) if to is None else tuple(map(room_channel, to.rooms))
+        if len(channels) > 1 and to is not None:
+            envelope = envelope._replace(rooms=to.rooms)
+
+        async def send(link: Link) -> int | None:
+            count = await link.publish(envelope, *channels)
+            if count is None:
+                return None
+            own = sum(server.link.is_subscribed(channels[0]) for server in self._servers)
+            return max(count - own, 0)
+
+        return self.run(send)
+
+    def run(self, call: Callable[[Link], Coroutine[Any, Any, _T]]) -> Future[_T]:
+        """Call a coroutine function with the link of a server, or else with the one that only publishes."""
+        servers = self._servers
+        for server in sorted(servers, key=lambda each: not each.link.is_up):
+            future = server.bridge.submit(call(server.link))
+            if not future.cancelled():
+                return future
+        with self._lock:
+            if self._closed:
+                failed: Future[_T] = Future()
+                failed.set_exception(BackplaneFailure("down", "this zCLI object is closed"))
+                return failed
+            if self._publisher is None:
+                self._publisher = Publisher(
+                    lambda: self._make_link(secrets.token_hex(8), None), self._config, self._log
+                )
+            return self._publisher.run(call)
+
+    def close(self) -> None:
+        """End the link that only publishes, after what waits was published. Servers end their links themselves."""
+        with self._lock:
+            self._closed = True
+            publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            publisher.close()
+
+    # --- state ---
+
+    def metrics(self) -> BackplaneMetrics | None:
+        """Return what all links have done, also those that have ended; None if there was no link."""
+        total = LinkCounters()
+        with self._lock:
+            links = [server.link for server in self._servers]
+            if self._publisher is not None and self._publisher.link is not None:
+                links.append(self._publisher.link)
+            total.add(self._ended)
+        for link in links:
+            total.add(link.counters)
+        if not self._used:
+            return None
+        return {
+            "up": bool(links) and all(link.is_up for link in links),
+            "probe_seconds": max((link.counters.probe_seconds or 0.0 for link in links), default=0.0) or None,
+            "published": total.published,
+            "failed": {kind: total.failed.get(kind, 0) for kind in _KINDS},
+            "received": total.received,
+            "invalid": total.ignored_invalid,
+            "lost": {kind: total.lost.get(kind, 0) for kind in _KINDS},
+            "reconnects": total.reconnects,
+            "queued_bytes": sum(link.queued for link in links),
+        }
