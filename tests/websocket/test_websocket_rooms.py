@@ -254,7 +254,9 @@ def test_presence_shows_data_in_order_of_joining(serve: Serve) -> None:
         assert [dict(member.data) for member in members] == [{"name": "Anna"}, {"name": "Bob"}]
         assert len({member.process for member in members}) == 1
         assert len({member.connection for member in members}) == 2
-        assert len(asyncio.run(websocket.presence("chat", limit=1))) == 1
+        assert asyncio.run(websocket.presence("chat", limit=1)) == members[:1]
+        with pytest.raises(ValueError, match="limit must not be negative, got -1"):
+            asyncio.run(websocket.presence("chat", limit=-1))
         assert asyncio.run(websocket.count("chat")) == 2
         assert asyncio.run(websocket.count("empty")) == 0
     eventually(lambda: asyncio.run(websocket.count("chat")) == 0)

@@ -603,7 +603,7 @@ def test_serve_in_own_loop_until_stop(make_z: MakeZ) -> None:
 
 
 def test_serve_cancelled_twice_forgets_clients(make_z: MakeZ) -> None:
-    """The second cancellation interrupts the shutdown, which waits for a handler."""
+    """The second cancellation interrupts the shutdown, which waits for a handler, and disconnects the clients."""
     websocket = make_z(drain_timeout=60).comm.websocket
     handling: list[str] = []
 
@@ -625,7 +625,7 @@ def test_serve_cancelled_twice_forgets_clients(make_z: MakeZ) -> None:
                     await asyncio.sleep(0)
             assert task.cancelled()
             assert websocket.clients == ()
-            client.transport.abort()
+            await client.wait_closed()
 
     asyncio.run(run())
     assert websocket.publish("hello").result(0) == 0

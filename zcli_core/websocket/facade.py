@@ -391,7 +391,7 @@ class WebSocketServer:
         name = parse_room(room)
         if self._links.is_remote:
             return await asyncio.wrap_future(self._links.run(lambda link: link.count(name)))
-        return len(await self.presence(room, limit=None))
+        return sum(server.sessions.rooms.count(name) for server in self._servers)
 
     async def presence(self, room: str, limit: int | None = 1000) -> tuple[Member, ...]:
         """Return the clients in a room, or of an identity (``"@alice"``), in all processes.
@@ -407,17 +407,19 @@ class WebSocketServer:
         Raises:
             BackplaneFailure: The backplane does not offer presence, or its engine does not respond.
             TypeError: ``room`` is not a string.
-            ValueError: The name is invalid.
+            ValueError: The name is invalid, or ``limit`` is negative.
         """
         name = parse_room(room)
+        most = sys.maxsize if limit is None else limit
+        if most < 0:
+            raise ValueError(f"limit must not be negative, got {limit}")
         if self._links.is_remote:
-            most = sys.maxsize if limit is None else limit
             return await asyncio.wrap_future(self._links.run(lambda link: link.present(name, most)))
         found: list[Member] = []
-        calls = [call for call in self._call(lambda s: s.present(name)) if not call.cancelled()]
+        calls = [call for call in self._call(lambda s: s.sessions.rooms.present(name, most)) if not call.cancelled()]
         for members in await asyncio.gather(*map(asyncio.wrap_future, calls)):
             found += members
-        return tuple(found[:limit])
+        return tuple(found[:most])
 
     # --- sending ---
 
@@ -608,9 +610,12 @@ class WebSocketServer:
                 systemd.notify("STOPPING=1")
                 try:
                     summary = await server.shut_down()
+                except BaseException:
+                    server.abort()
+                    raise
                 finally:
+                    run.server = None
                     self._remove_server(server)
-                run.server = None
                 self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
 

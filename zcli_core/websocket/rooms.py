@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zcli_core.backplane.contract import Member
@@ -207,10 +208,14 @@ class Rooms:
         """Return the number of members of each room. May be called from any thread."""
         return {room: len(members) for room, members in list(self.members.items()) if room[0] != IDENTITY_MARK}
 
-    def present(self, room: str) -> Iterator[Member]:
-        """Return the clients of a room that this server serves."""
-        for client in list(self.members.get(room, ())):
-            yield self._member(client, (client._rooms or {}).get(room, {}))
+    def count(self, room: str) -> int:
+        """Return the number of members of a room. May be called from any thread."""
+        return len(self.members.get(room, ()))
+
+    def present(self, room: str, limit: int) -> list[Member]:
+        """Return at most ``limit`` clients of a room that this server serves."""
+        clients = itertools.islice(self.members.get(room, ()), limit)
+        return [self._member(client, (client._rooms or {}).get(room, {})) for client in clients]
 
     def _member(self, client: ServerConnection, data: Mapping[str, str]) -> Member:
         return Member(self.process, client.id.hex, client._admission.identity, data)

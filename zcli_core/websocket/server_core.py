@@ -25,7 +25,6 @@ from zcli_core.websocket.sessions import GOING_AWAY, Sessions
 if TYPE_CHECKING:
     import asyncio
 
-    from zcli_core.backplane.contract import Member
     from zcli_core.config import Config
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Connection, Listener, Message, Transport
@@ -167,10 +166,6 @@ class ServerCore:
         counters.messages_sent += count
         counters.bytes_sent += count * prepared.size
         return count
-
-    def present(self, room: str) -> list[Member]:
-        """Return the clients of this server that are in a room."""
-        return list(self.sessions.rooms.present(room))
 
     def close_clients(self, to: Recipients, code: int, reason: str) -> int:
         """Begin to close clients of this server. Returns their number."""
