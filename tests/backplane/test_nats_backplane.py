@@ -38,7 +38,7 @@ def test_nats_foreign_message_arrives_as_bytes(engine: NatsEngine) -> None:
 
 
 def test_nats_names_of_channels_are_free(engine: NatsEngine) -> None:
-    """Characters that NATS does not allow in a subject, or that are wildcards, are no matter."""
+    """Characters that NATS does not allow in a subject, or that are wildcards, work."""
 
     async def scenario() -> None:
         names = ["r:*", "r:>", "r:a b", "r:a.b", "r:\u20ac", "r:" + "x" * 255]

@@ -13,6 +13,7 @@ import itertools
 import logging
 import random
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from zcli_core.backplane.calls import PluginCalls, PluginError, first
@@ -211,6 +212,11 @@ class Link:
         """Whether a probe has come back on the connection in use, and none has failed since."""
         return self._up and self._life is not None and not self._life.is_over
 
+    def located(self, failure: BackplaneFailure) -> str:
+        """Return the text of a failure with the address of the engine, which most plugins put in front."""
+        address = self._backplane.address
+        return str(failure) if address in str(failure) else f"{address}: {failure}"
+
     @property
     def queued(self) -> int:
         """Bytes that wait to be published."""
@@ -274,8 +280,7 @@ class Link:
 
     async def _publish(self, envelope: Envelope, channels: tuple[str, ...]) -> int | None:
         life = self._usable_life()
-        data = envelope.encode()
-        self._check_size(life, envelope, data)
+        data = self._encode(life, envelope)
         size = len(data) * len(channels)
         if self._queued and self._queued + size > self._settings.max_queue:
             raise BackplaneFailure(
@@ -302,23 +307,28 @@ class Link:
         count = await self._call(life, self._settings.timeout, life.connection.publish, channel, data)
         return count if isinstance(count, int) else None
 
-    def _check_size(self, life: _Life, envelope: Envelope, data: bytes) -> None:
-        payload = envelope.payload
-        size = len(payload.encode()) if isinstance(payload, str) else len(payload)
-        if size > self._max_message:
-            key = "websocket.max_size" if self._settings.max_message is None else "backplane.max_message"
-            raise BackplaneFailure("too_large", f"the message has {size} bytes; {key} is {self._max_message}")
-        most = life.connection.max_payload
-        if most is not None and len(data) > most:
+    def _encode(self, life: _Life, envelope: Envelope) -> bytes:
+        """Return the bytes of an envelope. Raises BackplaneFailure if they are too many."""
+        payload, most = envelope.payload, self._max_message
+        data = b"" if len(payload) > most else envelope.encode()
+        # The length of the payload matters only if it may be over the limit, so a usual message is encoded once.
+        if not data or len(data) > most:
+            size = len(payload.encode()) if isinstance(payload, str) else len(payload)
+            if size > most:
+                key = "websocket.max_size" if self._settings.max_message is None else "backplane.max_message"
+                raise BackplaneFailure("too_large", f"the message has {size} bytes; {key} is {most}")
+        accepted = life.connection.max_payload
+        if accepted is not None and len(data) > accepted:
             raise BackplaneFailure(
-                "too_large", f"the message has {len(data)} bytes with its header; the engine accepts {most}"
+                "too_large", f"the message has {len(data)} bytes with its header; the engine accepts {accepted}"
             )
+        return data
 
     def _usable_life(self) -> _Life:
         life = self._life
         if not self._up or life is None or life.is_over:
-            why = f": {self.failure}" if self.failure is not None else ""
-            raise BackplaneFailure("down", f"no connection to the backplane at {self._backplane.address}{why}")
+            why = self._backplane.address if self.failure is None else self.located(self.failure)
+            raise BackplaneFailure("down", f"no connection to the backplane {self._name}: {why}")
         return life
 
     # --- presence ---
@@ -437,12 +447,12 @@ class Link:
         self._up, self._up_since, self.failure = True, now, None
         outage = now - self._down_since
         if self._outage_logged is None:
-            self._log.info("connected to the backplane at %s", self._backplane.address)
+            self._log.info("connected to the backplane %s at %s", self._name, self._backplane.address)
         else:
             self.counters.reconnects += 1
             self._log.info(
-                "the backplane at %s is back after %.1f s; %d channels are subscribed again",
-                self._backplane.address, outage, self.channel_count,
+                "the backplane %s is back after %.1f s; %d channels are subscribed again",
+                self._name, outage, self.channel_count,
             )  # fmt: skip
         self._outage_logged = None
         self._report_change("up", None)
@@ -457,12 +467,10 @@ class Link:
         raised = self._required and not self._first_attempt.done()
         if not raised and self._outage_logged != failure.kind:
             self._outage_logged = failure.kind
-            what = (
-                "the connection to the backplane at %s is lost" if was_up else "cannot connect to the backplane at %s"
-            )
+            what = "the connection to the backplane %s is lost" if was_up else "cannot connect to the backplane %s"
             self._log.warning(
                 what + ": %s; the clients of other processes are not reached until it is back",
-                self._backplane.address, failure,
+                self._name, self.located(failure),
             )  # fmt: skip
         if not self._first_attempt.done():
             self._first_attempt.set_result(failure)
@@ -552,7 +560,7 @@ class Link:
         number = next(self._probes)
         back: asyncio.Future[None] = self._loop.create_future()
         self._pending_probe = number, back
-        seconds, began = self._settings.probe_timeout, self._loop.time()
+        seconds, began = self._settings.probe_timeout, monotonic()  # the clock of uvloop counts milliseconds
         probe = Envelope(Kind.PROBE, self._origin, number).encode()
 
         async def round_trip() -> None:
@@ -569,7 +577,7 @@ class Link:
             raise BackplaneFailure("timeout", f"a probe did not come back within {seconds:g} s") from None
         finally:
             self._pending_probe = None
-        self.counters.probe_seconds = self._loop.time() - began
+        self.counters.probe_seconds = monotonic() - began
 
     # --- what arrives ---
 
