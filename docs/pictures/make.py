@@ -140,7 +140,10 @@ def doctor() -> str:
     try:
         (folder / ".zEnv").write_text("ZCLI_LOGGER_PATH=./logs\n")
         (folder / ".zEnv").chmod(0o600)
-        names = ["WEBSOCKET_PORT", *(f"ZCLI_SERVICES_{name}_PORT" for name in ("MONGODB", "POSTGRESQL", "REDIS"))]
+        names = [
+            "WEBSOCKET_PORT",
+            *(f"ZCLI_SERVICES_{name}_PORT" for name in ("MONGODB", "NATS", "POSTGRESQL", "REDIS")),
+        ]
         ports = {name: str(find_free_port()) for name in names}
         printed = _in_terminal([_program("zcli"), "doctor"], folder, ports, 100)
         return draw("zcli doctor", f"$ zcli doctor\n{printed}", 100)

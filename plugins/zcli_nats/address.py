@@ -84,7 +84,7 @@ def _of_service(config: Config) -> dict[str, Any]:
         service: Any = config.get("services.nats")
     except ValueError:  # the service is not there
         return {}
-    return {"host": service.host, "port": service.port}
+    return {"host": service.host, "port": service.port, "tls": service.tls}
 
 
 def parse_url(url: str) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_link_engine_comes_later_is_up(caplog: pytest.LogCaptureFixture) -> None
         run(check())
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
-    assert "cannot connect to the backplane at this process: wrong password" in lines[0]
+    assert "cannot connect to the backplane faulty: this process: wrong password" in lines[0]
     assert "is back after" in lines[1]
 
 
@@ -146,7 +146,7 @@ def test_link_killed_engine_is_connected_again(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.INFO, "zcli.testing"):
         run(check())
     lost, back = [record.getMessage() for record in caplog.records][1:]
-    assert "is lost: the engine was killed" in lost
+    assert "is lost: this process: the engine was killed" in lost
     assert "1001 channels are subscribed again" in back
 
 

@@ -41,6 +41,7 @@ BROADCAST_BUDGETS: Budgets = {("zcli", "floor"): 1.15, ("zcli", "websockets"): 0
 MEMORY_BUDGETS: Budgets = {("zcli", "websockets"): 0.7}
 UPGRADE_BUDGETS: Budgets = {("zcli", "websockets"): 1.0}
 IDLE_BUDGET = 1.2
+ROOM_BUDGET = 1.05
 
 
 class Server(NamedTuple):
@@ -185,18 +186,30 @@ def echo_beside_idle(idle: int) -> list[Row]:
     return [Row(what, found["zcli+idle"], "zCLI beside none", found["zcli"], "µs", IDLE_BUDGET)]
 
 
+def broadcast_cost(server: Server, listeners: int) -> float:
+    """Return CPU microseconds per delivery of 256 bytes."""
+    payload = b"B" + b"a" * 255
+    with load.clients(server.port, listeners + 1) as (trigger, *others):
+        load.broadcast(trigger, others, payload, 1)
+        before = server.cpu
+        deliveries = load.broadcast(trigger, others, payload, max(2, 10_000 // listeners))
+        return (server.cpu - before) / deliveries * 1e6
+
+
+def broadcast_to_room(listeners: int) -> list[Row]:
+    """Return CPU microseconds per delivery to the clients of a room, compared with a broadcast to all."""
+    found = medians(("product", "product-room"), max(TURNS, 7), lambda server: broadcast_cost(server, listeners))
+    what = f"broadcast 256 B to a room of {listeners}, a delivery"
+    return [Row(what, found["product-room"], "to all", found["product"], "µs", ROOM_BUDGET)]
+
+
 def broadcast(sizes: tuple[int, ...]) -> list[Row]:
     """Return CPU microseconds per delivery of 256 bytes."""
     rows, ours = [], {}
     for listeners in sizes:
 
         def one(server: Server, listeners: int = listeners) -> float:
-            payload = b"B" + b"a" * 255
-            with load.clients(server.port, listeners + 1) as (trigger, *others):
-                load.broadcast(trigger, others, payload, 1)
-                before = server.cpu
-                deliveries = load.broadcast(trigger, others, payload, max(2, 10_000 // listeners))
-                return (server.cpu - before) / deliveries * 1e6
+            return broadcast_cost(server, listeners)
 
         found = medians(ASYNCIO, min(TURNS, 5), one)
         ours[listeners] = found["zcli"]
@@ -260,6 +273,7 @@ def measure() -> list[Row]:
     rows += fragments_echo()
     rows += echo_beside_idle(5000 if FULL else 1000)
     rows += broadcast((100, 1000, 5000) if FULL else (1000,))
+    rows += broadcast_to_room(1000)
     rows += idle_memory(2000 if FULL else 1000)
     return rows + upgrades(300 if FULL else 150)
 

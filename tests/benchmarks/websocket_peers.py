@@ -231,11 +231,40 @@ async def zcli_pure(sock: socket.socket) -> None:
     await zcli(sock)
 
 
+async def product(sock: socket.socket, room: str | None = None) -> None:
+    """``z.comm.websocket.broadcast()`` to all, or to a room that every client has joined."""
+    from zcli_core.app import zCLI
+
+    host, _ = sock.getsockname()
+    sock.close()
+    z = zCLI({"logger": "PROD", "deployment": "Production", "websocket": {"max_connections": 10_000}})
+    websocket = z.comm.websocket
+
+    async def join(client: Any) -> None:
+        await client.join(room)
+
+    async def handler(client: Any, message: Any) -> None:
+        if not is_broadcast(message):
+            await client.send(message)
+        elif room is None:
+            await websocket.broadcast(message, exclude=client)
+        else:
+            await websocket.broadcast(message, exclude=client, to=room)
+
+    serving = asyncio.ensure_future(websocket.serve(host, 0, handler, on_connect=None if room is None else join))
+    while websocket.url is None:
+        await asyncio.sleep(0.01)
+    print(websocket.url.rpartition(":")[2], flush=True)
+    await serving
+
+
 PEERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "floor": floor,
     "zcli": zcli,
     "zcli+idle": zcli,
     "zcli-pure": zcli_pure,
+    "product": product,
+    "product-room": functools.partial(product, room="news"),
     "websockets": websockets_,
     "aiohttp": aiohttp_,
     "picows": picows_,

@@ -23,6 +23,7 @@ from zcli_core.websocket.contract import (
     Request,
     Transport,
 )
+from zcli_core.websocket.counters import Counters, size_of
 from zcli_core.websocket.dispatcher import MessageDispatcher
 
 
@@ -34,12 +35,15 @@ class Client:
     def __init__(self, server: Server, connection: Connection) -> None:
         self.server = server
         self.connection = connection
-        self.dispatcher = MessageDispatcher(connection, self, server.loop)
+        self.dispatcher = MessageDispatcher(connection, self, server.loop, server.counters)
 
     async def send(self, message: Message) -> None:
         """Send, waiting while the client is slow."""
         connection = self.connection
         connection.send(message)
+        counters = self.server.counters
+        counters.messages_sent += 1
+        counters.bytes_sent += len(message) if type(message) is bytes or message.isascii() else size_of(message)
         if connection.write_paused:
             await connection.drain()
 
@@ -73,6 +77,7 @@ class Server:
     def __init__(self, is_broadcast: Callable[[Any], bool]) -> None:
         self.loop = asyncio.get_running_loop()
         self.clients: set[Client] = set()
+        self.counters = Counters()
         self.is_broadcast = is_broadcast
 
     def upgrade(self, request: Request) -> Accept:

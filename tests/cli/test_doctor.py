@@ -44,6 +44,7 @@ def test_doctor_without_problems_ends_with_0(doctor: Run) -> None:
         "WebSocket",
         "WebSocket port",
         "services",
+        "backplane",
     ]
     assert [state for findings in found.values() for state, _ in findings if state == "wrong"] == []
     assert found["installation"] == [("ok", f"zcli-core {__version__}")]

@@ -45,7 +45,7 @@ def nobody_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def make(isolated: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., zCLI]]:
     """A function that makes a zCLI with its servers in ``place``. Its keyword arguments are sections of services."""
-    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "DATABASE_URL", "REDIS_URL", "MONGODB_URI"):
+    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "DATABASE_URL", "REDIS_URL", "MONGODB_URI", "NATS_URL"):
         monkeypatch.delenv(name, raising=False)
     made: list[zCLI] = []
 

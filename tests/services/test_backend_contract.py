@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import zcli_memcached
 import zcli_mongodb
+import zcli_nats
 import zcli_postgresql
 import zcli_redis
 from installations import Site
@@ -17,33 +18,13 @@ from needs import needs
 from service_servers import Cluster, free_ports, public_folder
 
 from zcli_core.app import zCLI
-from zcli_core.services.contract import Exchange, NotThisService, Probe, ProbeResult, ServiceBackend, Target, lines
 from zcli_core.testing import ServiceBackendContract
-from zcli_core.testing.tcp_peers import BannerServer
 
 PLUGIN = Path(zcli_memcached.__file__)
 
 
-class NatsBackend(ServiceBackend):
-    """A service whose server sends first, and whose protocol is one of the suite's other protocols."""
-
-    name, title, default_port, speaks = "nats", "NATS", 4222, ("NATS",)
-
-    def probe(self, target: Target) -> Probe:
-        greeting = yield Exchange(b"", lines())
-        if not greeting.startswith(b"INFO {") or not greeting.endswith(b"\n"):
-            raise NotThisService(greeting)
-        return ProbeResult()
-
-
-@pytest.mark.slow  # a third party's, like those in tests/downstream
 class TestNats(ServiceBackendContract):
-    backend = NatsBackend
-
-    @pytest.fixture
-    def server(self) -> Iterator[int]:
-        with BannerServer(b'INFO {"server_id":"x"} \r\n') as server:
-            yield server.port
+    backend = zcli_nats.zcli_service_backends()[0]
 
 
 class TestPostgresql(ServiceBackendContract):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from wire_servers import message
 from zcli_mongodb import wire
 from zcli_mongodb.backend import MongodbBackend
+from zcli_nats.service import NatsBackend
 from zcli_postgresql.protocol import messages
 from zcli_postgresql.protocol import probe as postgresql_probe
 from zcli_redis import resp
@@ -25,17 +26,20 @@ TARGET = Target("127.0.0.1", 1)
 # Only configuration needs a context, and a probe is given its target.
 REDIS = RedisBackend(None)  # type: ignore[arg-type]
 MONGODB = MongodbBackend(None)  # type: ignore[arg-type]
+NATS = NatsBackend(None)  # type: ignore[arg-type]
 
 PROBES = {
     "postgresql": lambda: postgresql_probe("postgres", "postgres"),
     "redis": lambda: REDIS.probe(TARGET),
     "mongodb": lambda: MONGODB.probe(TARGET),
+    "nats": lambda: NATS.probe(TARGET),
 }
 
 PIECES = st.sampled_from(
     (
         *(b"S", b"N", b"E", b"R", b"Z", b"\0\0\0\x08", b"\0\0\0\0"),
         *(b"+PONG\r\n", b"-NOAUTH x\r\n", b"*2\r\n", b"$3\r\nabc\r\n", b":1\r\n", b"*-1\r\n", b"$99999999999\r\n"),
+        *(b'INFO {"server_id":"x"}\r\n', b"INFO [[\r\n", b"-ERR 'x'\r\n", b"PONG\r\n"),
         *(b"\xdd\x07\0\0", b"\0\0\0\x05", b"\xff\xff\xff\xff", b"\x15\x03\x01"),
     )
 )
@@ -71,6 +75,8 @@ def _hello(**fields: object) -> bytes:
     return message(1, bson.encode(fields))
 
 
+_INFO = b'INFO {"server_id":"x"}\r\n'
+
 #: What a server of the service says instead of serving: its replies, then (ready, needs_auth, part of the detail).
 ERRORS = [
     ("redis", [b"-MISCONF Redis is unable to save\r\n"], (False, None, "unable to save")),
@@ -101,6 +107,10 @@ ERRORS = [
         [_hello(ok=0.0, code=59, errmsg="no such command"), _hello(ok=1.0, ismaster=True, maxWireVersion=6)],
         (True, False, ""),
     ),
+    ("nats", [_INFO + b"-ERR 'too many connections'\r\n"], (False, False, "too many connections")),
+    ("nats", [_INFO, b"-ERR 'Authorization Violation'\r\n"], (True, True, "")),
+    ("nats", [_INFO, b"INFO {}\r\nPONG\r\n"], (True, False, "")),
+    ("nats", [_INFO], (False, False, "does not answer PING")),
 ]
 
 
@@ -114,7 +124,7 @@ def test_probe_error_of_the_protocol_is_a_result(
     assert expected[2] in answer.detail
 
 
-@pytest.mark.parametrize("service", ["postgresql", "redis", "mongodb"])
+@pytest.mark.parametrize("service", PROBES)
 @BRIEF
 @given(replies=st.lists(NOISE, max_size=5))
 def test_probe_ends_with_a_result_or_not_this_service(service: str, replies: list[bytes]) -> None:

@@ -76,7 +76,7 @@ def test_uses_folder_finds_each_kind_of_use(tmp_path: Path, how: str) -> None:
 
 def test_status_stopped_imports_no_psutil(isolated: Path) -> None:
     """psutil is needed only for processes and the holder of a port."""
-    ports = dict(zip(("postgresql", "redis", "mongodb"), free_ports(3), strict=True))
+    ports = dict(zip(("postgresql", "redis", "mongodb", "nats"), free_ports(4), strict=True))
     services = {"folder": str(isolated / "services"), **{name: {"port": port} for name, port in ports.items()}}
     code = (
         "import sys; from zCLI import zCLI\n"

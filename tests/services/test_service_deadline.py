@@ -74,6 +74,7 @@ BEGINNINGS = {
     "postgresql": b"NS\0\0\0\x04E\0\xff\xff\xff",
     "redis": b"-" + b"x" * 2000,
     "mongodb": struct.pack("<iiii", 40_000_000, 1, 1, 2013),
+    "nats": b"INFO {",
 }
 
 

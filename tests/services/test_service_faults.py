@@ -103,7 +103,7 @@ def test_unknown_name_lists_the_services(make: Make, call: str, name: Any) -> No
     """The error lists the known services."""
     with pytest.raises(ValueError) as caught:
         getattr(make().comm, call)(name)
-    assert "known services: mongodb, postgresql, redis" in str(caught.value)
+    assert "known services: mongodb, nats, postgresql, redis" in str(caught.value)
     if name == "postgre":
         assert "did you mean 'postgres" in str(caught.value)
 
@@ -111,8 +111,8 @@ def test_unknown_name_lists_the_services(make: Make, call: str, name: Any) -> No
 def test_status_without_name_has_all_services(make: Make) -> None:
     """The status of all services is a dict by name."""
     z = make()
-    assert list(z.comm.service_status()) == z.comm.services.names == ["mongodb", "postgresql", "redis"]
-    assert z.comm.health_check_all().keys() == {"mongodb", "postgresql", "redis"}
+    assert list(z.comm.service_status()) == z.comm.services.names == ["mongodb", "nats", "postgresql", "redis"]
+    assert z.comm.health_check_all().keys() == {"mongodb", "nats", "postgresql", "redis"}
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ def test_every_service_declares_its_address() -> None:
     """Each section has host and port."""
     with zCLI(QUIET) as z:
         for name in z.comm.services.names:
-            for key in ("host", "port", "data_dir", "launcher", "user", "database"):
+            for key in ("host", "port", "data_dir", "launcher"):
                 assert f"services.{name}.{key}" in z.config.settings
 
 

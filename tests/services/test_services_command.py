@@ -22,14 +22,14 @@ Make = Callable[..., zCLI]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 FOLDER = DEMOS / "Layer_0" / "zComm_Demo"
 SNIPPETS = ROOT / "tests" / "guide_snippets"
-VARIABLES = {"PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "DATABASE_URL", "REDIS_URL", "MONGODB_URI"}
+VARIABLES = {"PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "DATABASE_URL", "REDIS_URL", "MONGODB_URI", "NATS_URL"}
 
 
 @pytest.fixture
 def variables(place: Path) -> dict[str, str]:
-    """Variables that put the servers into ``place``, on three free ports."""
-    ports = free_ports(3)
-    names = ("POSTGRESQL", "REDIS", "MONGODB")
+    """Variables that put the servers into ``place``, on free ports."""
+    names = ("POSTGRESQL", "REDIS", "MONGODB", "NATS")
+    ports = free_ports(len(names))
     settings = {f"ZCLI_SERVICES_{name}_PORT": str(port) for name, port in zip(names, ports, strict=True)}
     return {**settings, "ZCLI_SERVICES_FOLDER": str(place / "services"), "ZCLI_SERVICES_START_TIMEOUT": "60"}
 
@@ -68,11 +68,12 @@ def test_command_starts_restarts_and_stops(zcli: Run, redis_server: Path, variab
     assert [line.split()[:2] for line in shown.stdout.splitlines()] == [
         ["service", "state"],
         ["mongodb", "stopped"],
+        ["nats", "stopped"],
         ["postgresql", "stopped"],
         ["redis", "ready"],
     ]
     listed = json.loads(zcli("services", "--json").stdout)
-    assert {each["service"]: each["ready"] for each in listed} == {"mongodb": False, "postgresql": False, "redis": True}
+    assert [each["service"] for each in listed if each["ready"]] == ["redis"]
     assert json.loads(zcli("services", "restart", "valkey", "--json").stdout)["done"] is True
     stopped = json.loads(zcli("services", "stop", "redis", "--json").stdout)
     assert stopped["done"] is True
@@ -141,7 +142,7 @@ def test_command_terminal_shows_the_table_first(zcli: Run, place: Path, variable
     os.close(master)
     text = said.decode()
     assert text.index("...") < text.index("stopped")
-    for name in ("mongodb", "postgresql", "redis"):
+    for name in ("mongodb", "nats", "postgresql", "redis"):
         assert re.search(rf"{name}[\s\x1b\[0-9;m]*stopped", text), text
 
 
@@ -225,7 +226,7 @@ def test_demo_started_service_keeps_running(place: Path, zcli: Run, variables: d
     port = variables["ZCLI_SERVICES_POSTGRESQL_PORT"]
     for script in START:
         assert _printed(script, place, local)[0] == f"✓ Ready: 127.0.0.1:{port}"
-        assert json.loads(zcli("services", "--json").stdout)[1]["ready"]
+        assert json.loads(zcli("services", "status", "postgresql", "--json").stdout)["ready"]
         assert json.loads(zcli("services", "stop", "postgresql", "--json").stdout)["done"]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from service_servers import free_ports, user_of
+from zcli_nats.service import NatsBackend
 from zcli_postgresql.backend import PostgresqlBackend
 from zcli_redis.backend import RedisBackend
 
@@ -57,6 +58,20 @@ def test_copy_of_a_wheel_can_be_run_by_others(tmp_path: Path) -> None:
     modes = {str(each.relative_to(made)): each.stat().st_mode & 0o777 for each in (made, *made.rglob("*"))}
     assert modes.pop("pkg.libs/lib.so") == 0o644
     assert set(modes.values()) == {0o755}, modes
+
+
+def test_copy_of_program_beside_python_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wheel may put its program there. It is found by its name, and copied alone."""
+    program = tmp_path / "bin" / "server"
+    program.parent.mkdir()
+    program.write_text("run")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
+    (found,) = wheel_files(LocalProcess((), wheels=("server", "missing")))
+    copy = copy_of_wheel(found, tmp_path)
+    assert (copy.read_text(), copy.stat().st_mode & 0o777, found.inner) == ("run", 0o755, "server")
+    assert copy_of_wheel(found, tmp_path) == copy
+    assert [each.name for each in copy.parent.iterdir()] == ["server"]
 
 
 def _running_program(place: Path, name: str) -> str:
@@ -117,6 +132,20 @@ def private_wheel(place: Path, bare_postgresql: LocalProcess, monkeypatch: pytes
     monkeypatch.syspath_prepend(private)
     yield private
     sys.path_importer_cache.pop(str(private), None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as another account")
+def test_wheel_program_out_of_reach_is_copied(make: Make, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NATS is one file beside Python, which the account of the server cannot reach."""
+    bare = _wheel_only(NatsBackend, monkeypatch)
+    private = place / "private"
+    private.mkdir(mode=0o700)
+    shutil.copy2(next(wheel_files(bare)).path, private)
+    monkeypatch.setattr(sys, "executable", str(private / "python"))
+    z = make(nats={"port": free_ports(1)[0]})
+    assert z.comm.start_service("nats"), z.comm.services.last_failure
+    assert Path(_running_program(place, "nats")).is_relative_to(place / "services" / "nats")
+    assert z.comm.stop_service("nats")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as another account")

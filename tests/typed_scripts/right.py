@@ -11,11 +11,13 @@ from typing_extensions import assert_type
 
 from zCLI import (
     BackgroundServer,
+    BackplaneFailure,
     BlockingConnection,
     ClientInfo,
     ConfigError,
     ConnectionClosed,
     ConnectionInfo,
+    Delivery,
     Explanation,
     Handler,
     HttpFailure,
@@ -23,12 +25,14 @@ from zCLI import (
     HttpResponse,
     HttpStatusError,
     ListenError,
+    Member,
     Message,
     Section,
     ServerConnection,
     ServiceFailure,
     ServiceState,
     ServiceStatus,
+    WebSocketMetrics,
     ZSpark,
     setting,
     zCLI,
@@ -112,6 +116,11 @@ assert_type(z.comm.check_port(8080), bool)
 assert_type(z.comm.wait_for_port(8080, timeout=0.1), bool)
 assert_type(z.comm.find_free_port(), int)
 
+# --- counters ---
+
+assert_type(z.comm.websocket.metrics(), WebSocketMetrics)
+assert_type(z.comm.websocket.metrics()["closed"], dict[str, int])
+
 # --- services ---
 
 status = z.comm.service_status("redis")
@@ -134,7 +143,11 @@ if info is not None:
 async def chat(websocket: ServerConnection, message: Message) -> None:
     client: ClientInfo = z.comm.websocket.auth.get_client_info(websocket)
     await websocket.send(client["identity"] or "anonymous")
-    assert_type(await z.comm.websocket.broadcast(message, exclude=websocket), int)
+    assert_type(await z.comm.websocket.broadcast(message, exclude=websocket), Delivery)
+    await websocket.join("news", data={"name": "Ann"})
+    sent = await z.comm.websocket.broadcast(message, to=["news", "@alice", websocket])
+    assert_type(sent.failure, BackplaneFailure | None)
+    assert_type(await z.comm.websocket.presence("news"), tuple[Member, ...])
     assert_type(await z.comm.websocket.send(websocket, b"..."), bool)
     async for following in websocket:
         assert_type(following, Message)

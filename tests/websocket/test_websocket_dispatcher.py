@@ -13,6 +13,7 @@ import pytest
 from zcli_core.errors import ConnectionClosed
 from zcli_core.websocket import dispatcher as dispatcher_module
 from zcli_core.websocket.contract import Closed, ClosedBy, Message
+from zcli_core.websocket.counters import Counters
 from zcli_core.websocket.dispatcher import MAX_WAITING, MessageDispatcher
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default=0)
@@ -39,7 +40,7 @@ class Side:
         self.errors: list[BaseException] = []
         self.close_codes: list[int] = []
         self.was_closed: list[Closed] = []
-        self.dispatcher = MessageDispatcher(self, self, asyncio.get_running_loop())  # type: ignore[arg-type]
+        self.dispatcher = MessageDispatcher(self, self, asyncio.get_running_loop(), Counters())  # type: ignore[arg-type]
 
     async def run_on_connect(self) -> None:
         self.log.append("opened")

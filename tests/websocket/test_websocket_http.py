@@ -1,15 +1,21 @@
-"""Plain HTTP on the WebSocket port: ``/health``, and a page for browsers."""
+"""Plain HTTP on the WebSocket port: ``/health``, ``/ready``, and a page for browsers."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from websocket_serving import DEADLINE, Certificates, Served, eventually
+
+from zcli_core.app import zCLI
+from zcli_core.errors import ListenError
+from zcli_core.net.headers import Headers
+from zcli_core.websocket.contract import Acceptor, Endpoint, Limits, Request
 
 Serve = Callable[..., Served]
 
@@ -32,6 +38,64 @@ def test_health_is_200_without_a_count(serve: Serve) -> None:
             if count < 2:
                 stack.enter_context(served.client("/?token=x"))
     assert _ask(served, "HEAD", "/health").read() == b""
+
+
+def _readiness(served: Served) -> tuple[int, Any]:
+    answer = _ask(served, "GET", "/ready?from=probe")
+    assert (answer.headers["Content-Type"], answer.headers["Cache-Control"]) == ("application/json", "no-store")
+    return answer.status, json.loads(answer.read())
+
+
+def test_ready_full_server_is_503(serve: Serve) -> None:
+    """It is ready again as soon as a client has left. ``/health`` stays 200, because a full server works."""
+    served = serve(max_connections=1, require_auth=True, token="x")
+    assert _readiness(served) == (200, {"ready": True})
+    with served.client("/?token=x"):
+        eventually(lambda: served.websocket.client_count == 1)
+        assert _readiness(served) == (503, {"ready": False, "because": ["full"]})
+        assert _ask(served, "HEAD", "/ready").status == 503
+        assert _ask(served, "GET", "/health").status == 200
+    eventually(lambda: _readiness(served) == (200, {"ready": True}), "it is ready again")
+
+
+READY = Request("GET", "/ready", "", Headers(), None, None, tls=False)
+
+
+def test_ready_draining_server_is_503(serve: Serve) -> None:
+    """A server of another process may still pass requests on while the handlers finish."""
+    working, finish = threading.Event(), threading.Event()
+
+    def handler(websocket: Any, message: str) -> None:
+        working.set()
+        finish.wait(DEADLINE)
+
+    served = serve(handler=handler)
+    with served.client() as client:
+        client.send("work")
+        assert working.wait(DEADLINE)
+        core = served.handle._run.server
+        assert core is not None
+        assert core.gate.http(READY).status == 200
+        served.websocket.stop(wait=False)
+        answer = eventually(lambda: (answer := core.gate.http(READY)).status == 503 and answer, "it is draining")
+        assert json.loads(answer.body) == {"ready": False, "because": ["draining"]}
+        finish.set()
+
+
+def test_ready_starting_server_is_503(make_z: Callable[..., zCLI]) -> None:
+    """A transport may accept requests before it has started completely."""
+    answers = []
+
+    class Early:
+        async def listen(self, endpoint: Endpoint, acceptor: Acceptor, limits: Limits) -> Any:
+            answers.append(acceptor.http(READY))
+            raise OSError("no port")
+
+    websocket = make_z().comm.websocket
+    vars(websocket)["_plugins"] = (Early(), ())
+    with pytest.raises(ListenError):
+        websocket.start_background(port=0)
+    assert json.loads(answers[0].body) == {"ready": False, "because": ["starting"]}
 
 
 def test_other_path_is_426_with_an_explanation(serve: Serve) -> None:
@@ -68,6 +132,7 @@ def test_options_lists_the_methods(serve: Serve) -> None:
     assert answer.headers["Access-Control-Allow-Origin"] is None
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 @pytest.mark.parametrize(
     ("settings", "origin", "allowed"),
@@ -78,12 +143,12 @@ def test_options_lists_the_methods(serve: Serve) -> None:
         ({"require_auth": True, "token": "x"}, "https://evil.example", False),
     ],
 )
-def test_health_is_readable_for_allowed_pages(
-    serve: Serve, method: str, settings: dict[str, Any], origin: str, allowed: bool
+def test_state_is_readable_for_allowed_pages(
+    serve: Serve, method: str, path: str, settings: dict[str, Any], origin: str, allowed: bool
 ) -> None:
     """And not for other pages (CORS)."""
     preflight = {"Access-Control-Request-Method": "GET"} if method == "OPTIONS" else {}
-    answer = _ask(serve(**settings), method, "/health", Origin=origin, **preflight)
+    answer = _ask(serve(**settings), method, path, Origin=origin, **preflight)
     assert answer.headers["Access-Control-Allow-Origin"] == (origin if allowed else None)
     assert answer.headers["Vary"] == ("Origin" if allowed else None)
 

@@ -205,9 +205,7 @@ def test_join_over_limit_names_the_setting(serve: Serve) -> None:
         assert client.recv(timeout=DEADLINE) == "10"
         assert len(served.websocket.rooms) == 10
     assert len(caught) == 9990
-    assert str(caught[0]) == (
-        "the client is in 10 rooms already, which is the limit (websocket.max_rooms (zSpark))"
-    )
+    assert str(caught[0]) == ("the client is in 10 rooms already, which is the limit (websocket.max_rooms (zSpark))")
     eventually(lambda: served.websocket.rooms == {})
 
 

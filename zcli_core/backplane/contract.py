@@ -6,7 +6,7 @@ must turn off the reconnecting and the retries of its library.
 
 1. The core calls :meth:`Backplane.connect` and gets an :class:`EngineConnection`, which lives once.
 2. The connection passes messages to the :class:`Sink`, and reports its end there, once.
-3. After the end the core drops the connection, waits, and connects anew.
+3. After the end the core drops the connection, waits, and connects again.
 
 All calls happen in the thread of one event loop. The core may cancel any coroutine of a connection, for example because
 its time is over. The connection must stay usable then, or report its end.

@@ -77,14 +77,12 @@ class LinkCounters:
         self.probe_seconds: float | None = None
 
     def add(self, other: LinkCounters) -> None:
-        """Add what another link has done. ``probe_seconds`` becomes the longer of both."""
+        """Add what another link has done, except ``probe_seconds``."""
         for name in ("published", "received", "ignored_own", "ignored_invalid", "reconnects"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for counts, others in ((self.failed, other.failed), (self.lost, other.lost)):
             for kind, count in tuple(others.items()):
                 counts[kind] = counts.get(kind, 0) + count
-        if other.probe_seconds is not None:
-            self.probe_seconds = max(self.probe_seconds or 0.0, other.probe_seconds)
 
 
 class Link:
@@ -213,6 +211,16 @@ class Link:
         """Whether a probe has come back on the connection in use, and none has failed since."""
         return self._up and self._life is not None and not self._life.is_over
 
+    def located(self, failure: BackplaneFailure) -> str:
+        """Return the text of a failure with the address of the engine, which most plugins put in front."""
+        address = self._backplane.address
+        return str(failure) if address in str(failure) else f"{address}: {failure}"
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait to be published."""
+        return self._queued
+
     @property
     def channel_count(self) -> int:
         """Number of channels that the link subscribes to, besides its own."""
@@ -314,8 +322,8 @@ class Link:
     def _usable_life(self) -> _Life:
         life = self._life
         if not self._up or life is None or life.is_over:
-            why = f": {self.failure}" if self.failure is not None else ""
-            raise BackplaneFailure("down", f"no connection to the backplane at {self._backplane.address}{why}")
+            why = self._backplane.address if self.failure is None else self.located(self.failure)
+            raise BackplaneFailure("down", f"no connection to the backplane {self._name}: {why}")
         return life
 
     # --- presence ---
@@ -434,12 +442,12 @@ class Link:
         self._up, self._up_since, self.failure = True, now, None
         outage = now - self._down_since
         if self._outage_logged is None:
-            self._log.info("connected to the backplane at %s", self._backplane.address)
+            self._log.info("connected to the backplane %s at %s", self._name, self._backplane.address)
         else:
             self.counters.reconnects += 1
             self._log.info(
-                "the backplane at %s is back after %.1f s; %d channels are subscribed again",
-                self._backplane.address, outage, self.channel_count,
+                "the backplane %s is back after %.1f s; %d channels are subscribed again",
+                self._name, outage, self.channel_count,
             )  # fmt: skip
         self._outage_logged = None
         self._report_change("up", None)
@@ -454,12 +462,10 @@ class Link:
         raised = self._required and not self._first_attempt.done()
         if not raised and self._outage_logged != failure.kind:
             self._outage_logged = failure.kind
-            what = (
-                "the connection to the backplane at %s is lost" if was_up else "cannot connect to the backplane at %s"
-            )
+            what = "the connection to the backplane %s is lost" if was_up else "cannot connect to the backplane %s"
             self._log.warning(
                 what + ": %s; the clients of other processes are not reached until it is back",
-                self._backplane.address, failure,
+                self._name, self.located(failure),
             )  # fmt: skip
         if not self._first_attempt.done():
             self._first_attempt.set_result(failure)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import click
 
 from zcli_core import __version__
+from zcli_core.cli.backplane_check import check_backplane
 from zcli_core.cli.file_checks import foreign_files, readable_secrets
 from zcli_core.cli.output import json_option, print_json, print_table, print_text
 from zcli_core.cli.session import load_plugins, plugin_output_to_stderr
@@ -388,4 +389,5 @@ _CHECKS: tuple[tuple[str, Callable[[Session], _Findings]], ...] = (
     ("WebSocket", _websocket),
     ("WebSocket port", _port),
     ("services", _services),
+    ("backplane", lambda session: check_backplane(session, logging.getLogger(_LOG))),
 )

@@ -12,10 +12,12 @@ from zcli_core.websocket.addresses import format_address
 from zcli_core.websocket.blocking import BlockingConnection
 from zcli_core.websocket.connection_properties import ConnectionProperties
 from zcli_core.websocket.contract import Closed, Message
+from zcli_core.websocket.counters import size_of
 
 if TYPE_CHECKING:
     from zcli_core.websocket.admission import Admission
     from zcli_core.websocket.contract import Connection
+    from zcli_core.websocket.counters import Counters
     from zcli_core.websocket.dispatcher import MessageDispatcher
     from zcli_core.websocket.loop_bridge import LoopBridge
     from zcli_core.websocket.rooms import Rooms
@@ -30,11 +32,12 @@ class ServerConnection(ConnectionProperties):
 
     __slots__ = (
         "__dict__", "__weakref__", "_admission", "_blocking", "_bridge", "_closed", "_closed_by_script",
-        "_connected_at", "_connection", "_dispatcher", "_rooms",
+        "_connected_at", "_connection", "_counters", "_dispatcher", "_rooms",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, admission: Admission, bridge: LoopBridge) -> None:
+    def __init__(self, connection: Connection, admission: Admission, bridge: LoopBridge, counters: Counters) -> None:
         self._connection = connection
+        self._counters = counters
         self._bridge = bridge
         self._blocking: BlockingConnection | None = None
         self._admission = admission
@@ -67,6 +70,9 @@ class ServerConnection(ConnectionProperties):
         connection = self._connection
         try:
             connection.send(message)
+            counters = self._counters
+            counters.messages_sent += 1
+            counters.bytes_sent += len(message) if type(message) is bytes or message.isascii() else size_of(message)
             if connection.write_paused:
                 await connection.drain()
         except ConnectionClosed as closed:

@@ -59,6 +59,8 @@ class Request:
     subprotocols: tuple[str, ...] = ()
     #: The verified client certificate, as :meth:`ssl.SSLSocket.getpeercert` returns it; None if there is none.
     client_certificate: Mapping[str, Any] | None = None
+    #: Whether this upgrade can be refused with an HTTP status; some ASGI servers cannot do that.
+    can_be_refused_with_status: bool = True
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path!r} from {self.remote_address}>"

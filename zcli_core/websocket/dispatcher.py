@@ -19,16 +19,18 @@ import asyncio
 import contextlib
 import contextvars
 import sys
-import types
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zcli_core.errors import ConnectionClosed, is_ctrl_c
 from zcli_core.websocket.contract import Closed, Message
+from zcli_core.websocket.counters import size_of
 from zcli_core.websocket.handler_threads import StillRunning
+from zcli_core.websocket.parts.interrupted import InterruptedCoroutine
 
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Connection
+    from zcli_core.websocket.counters import Counters
 
 _IN_PLACE = sys.version_info >= (3, 11)
 
@@ -85,13 +87,16 @@ class MessageDispatcher:
     """
 
     __slots__ = (
-        "_cancelled", "_closed", "_connection", "_context", "_draining", "_dropped", "_ending", "_full", "_gone",
+        "_cancelled", "_closed", "_context", "_counters", "_draining", "_dropped", "_ending", "_full", "_gone",
         "_grace", "_handle", "_interrupted", "_leaving", "_loop", "_parked", "_receiving", "_session", "_size",
-        "_sleeping", "_waiting", "discarding", "task",
+        "_sleeping", "_waiting", "connection", "discarding", "task",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, session: Session, loop: asyncio.AbstractEventLoop) -> None:
-        self._connection = connection
+    def __init__(
+        self, connection: Connection, session: Session, loop: asyncio.AbstractEventLoop, counters: Counters
+    ) -> None:
+        self.connection = connection
+        self._counters = counters
         self._session = session
         self._handle = session.handle
         self._loop = loop
@@ -104,7 +109,7 @@ class MessageDispatcher:
         #: Number of calls in which the handler waits for the end of its connection.
         self._parked = 0
         #: A handler that was started in place and that the task has to continue, or the error that it raised.
-        self._interrupted: _Interrupted | BaseException | None = None
+        self._interrupted: InterruptedCoroutine | BaseException | None = None
         #: Whether the queue is full, so that the transport holds delivery.
         self._full = False
         #: Whether the transport waits to end the connection, and the timer that ends this wait for a busy handler.
@@ -129,6 +134,10 @@ class MessageDispatcher:
 
     def message(self, message: Message) -> bool:
         """Handle or queue the next message; return whether the transport may deliver another."""
+        counters = self._counters
+        counters.messages_received += 1
+        # Without a call for the usual message: bytes, or a text in ASCII.
+        counters.bytes_received += len(message) if type(message) is bytes or message.isascii() else size_of(message)
         if _IN_PLACE and self._sleeping is not None and self._receiving is None and not self._waiting:
             return self._handle_in_place(message)
         if self.discarding:
@@ -150,7 +159,7 @@ class MessageDispatcher:
         try:
             _enter_task(loop, task)
         except RuntimeError:  # called inside another task
-            self._interrupt(_Interrupted(handling))
+            self._interrupt(InterruptedCoroutine(handling))
             return True
         try:
             waits_for = self._context.run(handling.send, None)
@@ -163,12 +172,12 @@ class MessageDispatcher:
                 raise
             self._interrupt(error)
         else:
-            self._interrupt(_Interrupted(handling, waits_for, started=True))
+            self._interrupt(InterruptedCoroutine(handling, waits_for, started=True))
         finally:
             _leave_task(loop, task)
         return True
 
-    def _interrupt(self, what: _Interrupted | BaseException) -> None:
+    def _interrupt(self, what: InterruptedCoroutine | BaseException) -> None:
         """Hand over to the task. It is busy from now on, so the next messages are queued."""
         self._interrupted = what
         sleeping, self._sleeping = self._sleeping, None
@@ -338,7 +347,7 @@ class MessageDispatcher:
         if not (isinstance(error, asyncio.CancelledError) and (self._cancelled or self.discarding)):
             self._session.handler_failed(error)
         if self._closed is None:
-            self._connection.close(1011, "the server failed to handle a message")
+            self.connection.close(1011, "the server failed to handle a message")
         self.discard()
 
     async def _sleep(self) -> None:
@@ -355,7 +364,7 @@ class MessageDispatcher:
         finally:
             self._sleeping = None
         interrupted, self._interrupted = self._interrupted, None
-        if isinstance(interrupted, _Interrupted):
+        if isinstance(interrupted, InterruptedCoroutine):
             await interrupted.continue_in_task(cancelled)
             await self._raise_own_cancellation()
         elif interrupted is not None:
@@ -368,7 +377,7 @@ class MessageDispatcher:
             # Half of the queue is handled, so the transport may go on.
             self._full = False
             if self._draining is None:
-                self._connection.resume_delivery()
+                self.connection.resume_delivery()
         if self._ending:
             self._start_grace()
         return message
@@ -382,7 +391,7 @@ class MessageDispatcher:
         """Wake what waits until every message is handled."""
         if self._ending:
             self._stop_ending()
-            self._connection.resume_delivery()
+            self.connection.resume_delivery()
         if self._draining is not None:
             _wake(self._draining)
 
@@ -406,44 +415,3 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 def ends_more_than_a_handler(error: BaseException) -> bool:
     """Whether an error must end the whole program or task: Ctrl+C, or GeneratorExit of an abandoned task."""
     return is_ctrl_c(error) or (isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None)
-
-
-class _Interrupted:
-    """A handler's coroutine that the task has to continue."""
-
-    __slots__ = ("_coroutine", "_started", "_waits_for")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any = None, started: bool = False) -> None:
-        self._coroutine = coroutine
-        #: The future that it has yielded, or None for ``sleep(0)``.
-        self._waits_for = waits_for
-        self._started = started
-
-    @types.coroutine
-    def continue_in_task(self, cancelled: asyncio.CancelledError | None) -> Generator[Any, Any, None]:
-        """Continue as if the task itself had started the coroutine.
-
-        Args:
-            cancelled: The cancellation that has reached the task in the meantime; None if there was none.
-        """
-        coroutine = self._coroutine
-        if not self._started:
-            yield from coroutine.__await__()
-            return
-        waits_for = self._waits_for
-        if cancelled is not None and (waits_for is None or not waits_for.cancel(*cancelled.args)):
-            try:
-                waits_for = coroutine.throw(cancelled)
-            except StopIteration:
-                return
-        while True:
-            try:
-                yield waits_for
-            except BaseException as error:  # noqa: BLE001 - thrown into the handler
-                try:
-                    waits_for = coroutine.throw(error)
-                except StopIteration:
-                    return
-            else:
-                yield from coroutine.__await__()
-                return

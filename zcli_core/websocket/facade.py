@@ -8,6 +8,7 @@ import functools
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,8 +20,10 @@ from zcli_core.printable import print_line
 from zcli_core.system.forks import call_after_fork
 from zcli_core.websocket import event_loop, systemd
 from zcli_core.websocket.admission import ClientAuth
-from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, make_callbacks
+from zcli_core.websocket.asgi import AsgiApp, AsgiRun
+from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, echo, make_callbacks
 from zcli_core.websocket.connection import ServerConnection, as_message, as_server_connection
+from zcli_core.websocket.counters import Totals
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
 from zcli_core.websocket.parts.frames import close_frame
@@ -36,9 +39,16 @@ from zcli_core.websocket.recipients import (
     parse_room,
 )
 from zcli_core.websocket.rooms import Rooms
-from zcli_core.websocket.server_core import ShutdownSummary, open_server
+from zcli_core.websocket.server_core import ShutdownSummary, open_asgi_core, open_server
 from zcli_core.websocket.server_run import BackgroundServer, ServerRun
-from zcli_core.websocket.server_setup import ServerSetup, Strategies, make_plugins, make_setup
+from zcli_core.websocket.server_setup import (
+    ServerSetup,
+    Strategies,
+    make_asgi_rules,
+    make_plugins,
+    make_setup,
+    make_strategies,
+)
 from zcli_core.websocket.sessions import Observers, Sessions
 from zcli_core.websocket.signals import StopOnSigterm, stopped_by_signals
 
@@ -46,7 +56,9 @@ if TYPE_CHECKING:
     from zcli_core.backplane.contract import Member
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
+    from zcli_core.types import WebSocketMetrics
     from zcli_core.websocket.contract import Message, Transport
+    from zcli_core.websocket.parts.asgi_listener import AsgiListener
     from zcli_core.websocket.server_core import ServerCore
 
 #: The default of ``to``: all clients. None is an error, because a script that looks for a client and finds None must
@@ -76,7 +88,10 @@ class WebSocketServer:
         self._run: ServerRun | None = None
         #: The servers whose clients get messages, in one event loop or several.
         self._servers: tuple[ServerCore, ...] = ()
+        #: The runs of ASGI applications, each with one of these servers.
+        self._asgi_runs: tuple[AsgiRun, ...] = ()
         self._threads = HandlerThreads("zcli-websocket-handler")
+        self._totals = Totals()
         self._links = ProcessLinks(config, host, log)
         #: ``auth.get_client_info(websocket)`` shows how a client was authenticated.
         self.auth = ClientAuth()
@@ -85,8 +100,10 @@ class WebSocketServer:
     def after_fork(self) -> None:
         """Forget the parent's server, whose thread the child process does not have."""
         self._lock = threading.Lock()
+        self._totals = Totals()
         run, self._run = self._run, None
         self._servers = ()
+        self._asgi_runs = ()
         self._links.after_fork()
         if run is not None:
             run.server = run.url = None
@@ -211,10 +228,69 @@ class WebSocketServer:
                 on_sigterm.end()
             raise
 
+    def asgi(
+        self,
+        handler: Handler | Mapping[str, Handler] | None = None,
+        *,
+        on_connect: ConnectionCallback | None = None,
+        on_disconnect: ConnectionCallback | None = None,
+        path: str | None = None,
+    ) -> AsgiApp:
+        """Return an ASGI 3 application: for uvicorn, hypercorn, granian, or to mount in a framework.
+
+        The ASGI server listens, and owns TLS, pings and frames; the settings ``websocket.host``, ``port``, ``ssl_*``
+        and ``ping_*`` do not apply. Every call makes an application of its own; :attr:`clients` and :meth:`broadcast`
+        include the clients of all of them.
+
+        Args:
+            handler: As for :meth:`start`. The paths of a mapping are those below the place where a framework has
+                mounted the application.
+            on_connect: As for :meth:`start`.
+            on_disconnect: As for :meth:`start`.
+            path: The only path that the handler serves: the same as ``handler={path: handler}``.
+
+        Raises:
+            ConfigError: The settings cannot be used.
+            TypeError: A function cannot be called with these arguments, or ``path`` is given with a mapping.
+            ValueError: A path is invalid.
+        """
+        if path is not None:
+            if isinstance(handler, Mapping):
+                raise TypeError(f"path must not be given if handler is a mapping of paths, got {path!r}")
+            handler = {path: handler or echo}
+        callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
+        paths = frozenset(handler) if isinstance(handler, Mapping) else None
+        rules = make_asgi_rules(self._config, paths, self._log)
+        strategies = self._strategies
+
+        def open_core() -> tuple[ServerCore, AsgiListener]:
+            sessions = self._make_sessions(callbacks)
+            if sessions.link is not None:
+                sessions.link.link.start()
+            return open_asgi_core(self._config, rules, strategies, sessions, self._log)
+
+        return AsgiApp(open_core, self._asgi_ready, self._asgi_opened, self._asgi_ended, self._log)
+
+    async def _asgi_ready(self, core: ServerCore) -> None:
+        link = core.sessions.link
+        if link is not None and self._config.backplane.required:
+            await self._links.prove(link)
+
+    def _asgi_opened(self, run: AsgiRun) -> None:
+        self._add_server(run.core)
+        with self._lock:
+            self._asgi_runs = (*self._asgi_runs, run)
+
+    def _asgi_ended(self, run: AsgiRun) -> None:
+        self._remove_server(run.core)
+        with self._lock:
+            self._asgi_runs = tuple(each for each in self._asgi_runs if each is not run)
+
     def stop(self, wait: bool = True) -> bool:
         """Stop the server: let handlers finish, close all clients with 1001 and release the port.
 
-        Running handlers get ``websocket.drain_timeout`` seconds to finish. Does nothing if no server runs.
+        Running handlers get ``websocket.drain_timeout`` seconds to finish. Does nothing if no server runs. An ASGI
+        application refuses all clients from then on, until its server starts it again.
 
         Args:
             wait: Wait until the server has ended. A call from a handler, or from the server's own thread, never waits,
@@ -223,14 +299,18 @@ class WebSocketServer:
         Returns:
             Whether the server has ended.
         """
+        asgi_runs = [each for each in self._asgi_runs if each.is_alive]
+        for each in asgi_runs:
+            each.request_stop()
         run = self._run
-        if run is None:
-            return True
-        run.stop.request()
-        if not wait or self._threads.inside or run.thread is threading.current_thread():
-            return run.finished.is_set()
+        if run is not None:
+            run.stop.request()
+        runs: list[ServerRun | AsgiRun] = [*asgi_runs] if run is None else [run, *asgi_runs]
+        if not wait or self._threads.inside or any(each.thread is threading.current_thread() for each in runs):
+            return all(each.finished.is_set() for each in runs)
         settings = self._config.websocket
-        if run.finished.wait(settings.drain_timeout + settings.close_timeout + _STOP_MARGIN):
+        deadline = time.monotonic() + settings.drain_timeout + settings.close_timeout + _STOP_MARGIN
+        if all(each.finished.wait(max(deadline - time.monotonic(), 0)) for each in runs):
             return True
         self._log.error("the server does not stop, because its event loop is blocked")
         return False
@@ -244,9 +324,9 @@ class WebSocketServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server listens."""
+        """Whether the server listens, or an ASGI application serves."""
         run = self._run
-        return run is not None and run.server is not None
+        return (run is not None and run.server is not None) or any(each.is_alive for each in self._asgi_runs)
 
     @property
     def url(self) -> str | None:
@@ -267,7 +347,29 @@ class WebSocketServer:
     @property
     def slow_client_count(self) -> int:
         """Number of clients that were closed (1013) since the start because they read too slowly."""
-        return sum(server.sessions.slow_count for server in self._servers)
+        return sum(server.sessions.counters.slow_clients for server in self._servers)
+
+    def metrics(self) -> WebSocketMetrics:
+        """Return what the server counts, for monitoring.
+
+        Counters only grow: they cover every run of this object's server, also those that have ended. ``clients`` and
+        ``rooms`` are numbers of this moment. The values are read one after the other while the server works, so a
+        message that is being received or sent may be missing in one of them.
+        """
+        total = self._totals.sum()
+        return {
+            "clients": self.client_count,
+            "rooms": len(self.rooms),
+            "connections": total.connections,
+            "closed": total.closed,
+            "messages_received": total.messages_received,
+            "messages_sent": total.messages_sent,
+            "bytes_received": total.bytes_received,
+            "bytes_sent": total.bytes_sent,
+            "slow_clients": total.slow_clients,
+            "handler_errors": total.handler_errors,
+            "backplane": self._links.metrics(),
+        }
 
     @property
     def rooms(self) -> dict[str, int]:
@@ -422,6 +524,7 @@ class WebSocketServer:
         return [
             _finished(function(server)) if server.loop is running else server.sessions.bridge.post(function, server)
             for server in self._servers
+            if server.loop.is_running()
         ]
 
     # --- one run ---
@@ -429,6 +532,10 @@ class WebSocketServer:
     @functools.cached_property
     def _plugins(self) -> tuple[Transport, Strategies]:
         return make_plugins(self._config, self._host, self._threads, self._log)
+
+    @functools.cached_property
+    def _strategies(self) -> Strategies:
+        return make_strategies(self._config, self._host, self._threads, self._log)
 
     def _prepare(
         self,
@@ -473,12 +580,8 @@ class WebSocketServer:
     ) -> ShutdownSummary:
         """Listen, announce it, wait until a stop is requested, and shut down."""
         with limited_log(self._log, asyncio.get_running_loop()):
-            client_level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
-            observers = self._observers()
-            rooms = self._make_rooms(observers)
-            sessions = Sessions(self._config.websocket, callbacks, observers, self._log, client_level, rooms)
-            link = self._links.make_server_link(rooms.process, sessions.bridge)
-            sessions.attach(link)
+            sessions = self._make_sessions(callbacks)
+            link = sessions.link
             if link is not None:
                 await self._links.begin(link)
             try:
@@ -504,6 +607,15 @@ class WebSocketServer:
                 self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
 
+    def _make_sessions(self, callbacks: Callbacks) -> Sessions:
+        """Make the object that holds the clients of one run, in its event loop."""
+        client_level = logging.INFO if self._config.deployment == "Development" else logging.DEBUG
+        observers = self._observers()
+        rooms = self._make_rooms(observers)
+        sessions = Sessions(self._config.websocket, callbacks, observers, self._log, client_level, rooms)
+        sessions.attach(self._links.make_server_link(rooms.process, sessions.bridge))
+        return sessions
+
     def _observers(self) -> Observers:
         context = Context(self._config, self._log)
         opened = self._host.notifier("zcli_websocket_opened", self._log)
@@ -524,10 +636,12 @@ class WebSocketServer:
     def _add_server(self, server: ServerCore) -> None:
         with self._lock:
             self._servers = (*self._servers, server)
+        self._totals.begin(server.sessions.counters)
 
     def _remove_server(self, server: ServerCore) -> None:
         with self._lock:
             self._servers = tuple(each for each in self._servers if each is not server)
+        self._totals.end(server.sessions.counters)
 
     def _print_url(self, run: ServerRun) -> None:
         settings = self._config.websocket

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
@@ -22,6 +22,7 @@ from zcli_core.websocket.contract import (
     Refuse,
     Request,
 )
+from zcli_core.websocket.counters import FAILED, REFUSED_AUTH, REFUSED_FULL, REFUSED_ORIGIN, REFUSED_PATH
 from zcli_core.websocket.refusals import RefusalLog, RefusalPacer
 from zcli_core.websocket.throttle import FailureThrottle
 
@@ -35,21 +36,22 @@ if TYPE_CHECKING:
 
 
 class _Refusal(NamedTuple):
-    """A refusal in both forms: as a close code, and as an HTTP status with headers."""
+    """A refusal in both forms, as a close code and as an HTTP status with headers, and the name that counts it."""
 
+    counted: str
     code: int
     status: int
     reason: str
     headers: tuple[tuple[str, str], ...] = ()
 
 
-_FULL = _Refusal(1013, 503, "the server is full", (("Retry-After", "5"),))
-_ADDRESS_FULL = _Refusal(1013, 429, "too many connections from this address", (("Retry-After", "5"),))
-_ORIGIN = _Refusal(1008, 403, "origin not allowed")
-_PATH = _Refusal(1008, 404, "no such path")
-_NO_CREDENTIAL = _Refusal(1008, 401, "authentication required", (("WWW-Authenticate", "Bearer"),))
-_WRONG_CREDENTIAL = _Refusal(1008, 401, "authentication failed", (("WWW-Authenticate", "Bearer"),))
-_UNAVAILABLE = _Refusal(1011, 503, "authentication is not available")
+_FULL = _Refusal(REFUSED_FULL, 1013, 503, "the server is full", (("Retry-After", "5"),))
+_ADDRESS_FULL = _Refusal(REFUSED_FULL, 1013, 429, "too many connections from this address", (("Retry-After", "5"),))
+_ORIGIN = _Refusal(REFUSED_ORIGIN, 1008, 403, "origin not allowed")
+_PATH = _Refusal(REFUSED_PATH, 1008, 404, "no such path")
+_NO_CREDENTIAL = _Refusal(REFUSED_AUTH, 1008, 401, "authentication required", (("WWW-Authenticate", "Bearer"),))
+_WRONG_CREDENTIAL = _Refusal(REFUSED_AUTH, 1008, 401, "authentication failed", (("WWW-Authenticate", "Bearer"),))
+_UNAVAILABLE = _Refusal(FAILED, 1011, 503, "authentication is not available")
 
 
 class Rules(NamedTuple):
@@ -89,6 +91,8 @@ class Gate:
         self._pacer = RefusalPacer(settings.max_refusal_delay)
         self._refusals = RefusalLog(log, sessions.loop)
         self._client_of = rules.proxies.client_of
+        #: Returns why the server is not ready, for ``/ready``. The server replaces it once it has started.
+        self.readiness: Callable[[], list[str]] = lambda: ["starting"]
 
     def upgrade(self, request: Request) -> Decision | Awaitable[Decision]:
         """Decide about an upgrade: immediately, or later if a strategy has to wait."""
@@ -144,6 +148,7 @@ class Gate:
             waited = f"{time.monotonic() - began:.0f} s"
             cause = f"{waiting_for} after {waited}; it was closed with 1011 unless it had disconnected"
             self._refusals.note(request.remote_address, cause)
+            self._count(FAILED)
             raise
         return self._unidentified(request)
 
@@ -159,7 +164,7 @@ class Gate:
         seconds = f"{wait:.0f}"
         reason = f"too many failed attempts, wait {seconds} s"
         cause = "its address sent too many wrong credentials (websocket.max_auth_failures)"
-        return self._refuse(request, _Refusal(1008, 429, reason, (("Retry-After", seconds),)), cause)
+        return self._refuse(request, _Refusal(REFUSED_AUTH, 1008, 429, reason, (("Retry-After", seconds),)), cause)
 
     def _decide(self, request: Request, origin: str | None, strategy: StrategyRunner, outcome: Outcome) -> Decision:
         if isinstance(outcome, Identified):
@@ -230,8 +235,9 @@ class Gate:
         return self._refuse(request, _NO_CREDENTIAL, f"it sent no credential ({names})")
 
     def _refuse(self, request: Request, refusal: _Refusal, cause: str) -> Refuse | PlainResponse:
-        delay = self.refused(cause, request.remote_address)
-        if self._settings.refuse_with == "http":
+        self._count(refusal.counted)
+        delay = self._delay(cause, request.remote_address)
+        if self._settings.refuse_with == "http" and request.can_be_refused_with_status:
             return pages.refusal(refusal.status, refusal.reason, refusal.headers, delay)
         # A browser that offered subprotocols and gets none reports a failure without code and reason.
         offered = request.subprotocols
@@ -239,9 +245,17 @@ class Gate:
         return Refuse(refusal.code, refusal.reason, subprotocol, delay)
 
     def refused(self, cause: str, address: Address, request: Request | None = None) -> float:
-        """Log a refusal, and return the delay of its response in seconds."""
+        """Count and log a refusal by the transport, and return the delay of its response in seconds."""
         if request is not None:
             address = self._client_of(request).remote_address
+        self._count(FAILED)
+        return self._delay(cause, address)
+
+    def _count(self, result: str) -> None:
+        self._sessions.counters.connections[result] += 1
+
+    def _delay(self, cause: str, address: Address) -> float:
+        """Log a refusal, and return the delay of its response in seconds."""
         self._refusals.note(address, cause)
         return self._pacer.delay(widest_network(address))
 
@@ -250,7 +264,8 @@ class Gate:
     def http(self, request: Request) -> PlainResponse:
         """Respond to a request that does not ask for a WebSocket."""
         client = self._client_of(request)
-        return pages.respond(client, not self._sessions.has_capacity(), self._page_of(client, client is not request))
+        page = self._page_of(client, client is not request)
+        return pages.respond(client, not self._sessions.has_capacity(), self.readiness, page)
 
     def _page_of(self, request: Request, forwarded: bool) -> str | None:
         """Return the origin of the page if it may connect, and so may read the response; otherwise None."""

@@ -1,8 +1,9 @@
-"""Responses to plain HTTP requests on the WebSocket port: ``/health``, a page for browsers, and refusals."""
+"""Responses to plain HTTP on the WebSocket port: ``/health``, ``/ready``, a page for browsers, and refusals."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from string import Template
 
@@ -37,24 +38,26 @@ Close this tab and go back to your page.</p>
 """
 
 
-def respond(request: Request, full: bool, page: str | None) -> PlainResponse:
+def respond(request: Request, full: bool, readiness: Callable[[], list[str]], page: str | None) -> PlainResponse:
     """Return the response to a request that does not ask for a WebSocket.
 
-    ``/health`` gives 200 and ``{"status": "ok"}``, or ``"full"``. It does not show how many clients are connected,
-    because every client can request it. Every other path gives 426 (RFC 9110, 15.5.22).
+    ``/health`` gives 200 and ``{"status": "ok"}``, or ``"full"``. ``/ready`` gives 200 and ``{"ready": true}``, or 503
+    with the reasons in ``because``. Neither shows how many clients are connected, because every client can request it.
+    Every other path gives 426 (RFC 9110, 15.5.22).
 
     Args:
         request: The request.
         full: Whether the server accepts no further client.
+        readiness: Returns why the server is not ready; an empty list if it is.
         page: The Origin of a page that may connect and may therefore read the response; None for any other.
     """
-    response = _respond(request, full)
+    response = _respond(request, full, readiness)
     if page is None:
         return response
     return replace(response, headers=(*response.headers, ("Access-Control-Allow-Origin", page), ("Vary", "Origin")))
 
 
-def _respond(request: Request, full: bool) -> PlainResponse:
+def _respond(request: Request, full: bool, readiness: Callable[[], list[str]]) -> PlainResponse:
     if request.method == "OPTIONS":
         # Also the response to a preflight request (Fetch Standard, 4.8); respond() adds the page that may continue.
         methods = ("Access-Control-Allow-Methods", "GET, HEAD")
@@ -62,15 +65,22 @@ def _respond(request: Request, full: bool) -> PlainResponse:
     if request.method not in _READ:
         return PlainResponse(405, b"This is a WebSocket server.\n", (("Allow", _ALLOWED), _TEXT, *_COMMON))
     if request.path == "/health":
-        body = json.dumps({"status": "full" if full else "ok"})
-        return PlainResponse(200, body.encode() + b"\n", (("Content-Type", "application/json"), *_COMMON))
+        return _json(200, {"status": "full" if full else "ok"})
+    if request.path == "/ready":
+        reasons = readiness()
+        return _json(503, {"ready": False, "because": reasons}) if reasons else _json(200, {"ready": True})
     scheme = "wss" if request.tls else "ws"
     upgrade = ("Upgrade", "websocket")
     if "text/html" in request.headers.get("accept", ""):
         page = Template(_PAGE).substitute(scheme=scheme, trusted=_TRUSTED if request.tls else "")
         return PlainResponse(426, page.encode(), (upgrade, ("Content-Type", "text/html; charset=utf-8"), *_COMMON))
-    text = f"This is a WebSocket server: connect with {scheme}://. Its health is at /health.\n"
+    text = f"This is a WebSocket server: connect with {scheme}://. Its state is at /health and /ready.\n"
     return PlainResponse(426, text.encode(), (upgrade, _TEXT, *_COMMON))
+
+
+def _json(status: int, content: dict[str, object]) -> PlainResponse:
+    body = json.dumps(content).encode() + b"\n"
+    return PlainResponse(status, body, (("Content-Type", "application/json"), *_COMMON))
 
 
 def refusal(status: int, reason: str, headers: tuple[tuple[str, str], ...], delay: float) -> PlainResponse:

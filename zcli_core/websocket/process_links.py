@@ -8,12 +8,12 @@ import secrets
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from zcli_core.backplane.contract import Capability
 from zcli_core.backplane.envelope import Envelope, Kind
 from zcli_core.backplane.link import ALL, Link, LinkCounters, room_channel
-from zcli_core.errors import BackplaneFailure
+from zcli_core.errors import BackplaneFailure, FailureKind
 from zcli_core.plugins.contract import Context
 from zcli_core.plugins.records import BACKPLANE, SERVICE
 from zcli_core.websocket.publisher import Publisher
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from zcli_core.backplane.contract import Backplane
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
+    from zcli_core.types import BackplaneMetrics
     from zcli_core.websocket.contract import Message
     from zcli_core.websocket.loop_bridge import LoopBridge
     from zcli_core.websocket.recipients import Recipients
 
 _T = TypeVar("_T")
+
+_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 
 class ProcessLinks:
@@ -42,7 +45,7 @@ class ProcessLinks:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Begin anew: the child process has none of the threads, and its messages must reach the parent's clients."""
+        """Forget all links. The child has none of the threads, and its messages must reach the parent's clients."""
         self._lock = threading.RLock()
         self._origin = secrets.token_bytes(8)
         self._numbers = itertools.count(1)
@@ -50,6 +53,8 @@ class ProcessLinks:
         self._publisher: Publisher | None = None
         self._closed = False
         self._ended = LinkCounters()
+        #: Whether there was a link.
+        self._used = False
 
     @property
     def name(self) -> str:
@@ -101,14 +106,21 @@ class ProcessLinks:
         """
         required = self._config.backplane.required
         link.link.start(required)
-        if not required:
-            return
+        if required:
+            await self.prove(link)
+
+    async def prove(self, link: ServerLink) -> None:
+        """Wait until the link of a server is proven.
+
+        Raises:
+            BackplaneFailure: The engine cannot be used. The link is closed.
+        """
         try:
             await link.link.proven()
         except BaseException as error:
             await link.close()
             if isinstance(error, BackplaneFailure):
-                raise self._explain(error) from None
+                raise self._explain(error.kind, link.link.located(error)) from None
             raise
 
     def _forget(self, link: ServerLink) -> None:
@@ -119,6 +131,7 @@ class ProcessLinks:
 
     def _make_link(self, process: str, receive: Callable[[str, Envelope], None] | None) -> Link:
         settings = self._config.backplane
+        self._used = True
         return Link(
             self.backplane,
             settings,
@@ -136,16 +149,16 @@ class ProcessLinks:
         context = Context(self._config, self._log)
         return notify and (lambda state, failure: notify(state, failure, context))
 
-    def _explain(self, failure: BackplaneFailure) -> BackplaneFailure:
+    def _explain(self, kind: FailureKind, cause: str) -> BackplaneFailure:
         """Return the error of a server that does not start, because ``backplane.required`` is on."""
         start = ""
         if self.name in self._host.providers(SERVICE):
             start = f"start the engine, for example with 'zcli services start {self.name}', or "
         return BackplaneFailure(
-            failure.kind,
-            f"cannot use the backplane {self.name!r} at {self.backplane.address} (websocket.backplane, "
-            f"{self._config.explain('websocket.backplane').origin}): {failure}; {start}set backplane.required to false "
-            f"({self._config.explain('backplane.required').origin}) to start without it",
+            kind,
+            f"cannot use the backplane {self.name!r} (websocket.backplane, "
+            f"{self._config.explain('websocket.backplane').origin}): {cause}; {start}set backplane.required to false, "
+            f"which is on ({self._config.explain('backplane.required').origin}), to start without it",
         )
 
     # --- publishing ---
@@ -210,15 +223,26 @@ class ProcessLinks:
 
     # --- state ---
 
-    def counters(self) -> LinkCounters:
-        """Return the sum of what all links have done."""
+    def metrics(self) -> BackplaneMetrics | None:
+        """Return what all links have done, also those that have ended; None if there was no link."""
         total = LinkCounters()
         with self._lock:
             links = [server.link for server in self._servers]
-            publisher = self._publisher
+            if self._publisher is not None and self._publisher.link is not None:
+                links.append(self._publisher.link)
             total.add(self._ended)
-        if publisher is not None and publisher.link is not None:
-            links.append(publisher.link)
         for link in links:
             total.add(link.counters)
-        return total
+        if not self._used:
+            return None
+        return {
+            "up": bool(links) and all(link.is_up for link in links),
+            "probe_seconds": max((link.counters.probe_seconds or 0.0 for link in links), default=0.0) or None,
+            "published": total.published,
+            "failed": {kind: total.failed.get(kind, 0) for kind in _KINDS},
+            "received": total.received,
+            "invalid": total.ignored_invalid,
+            "lost": {kind: total.lost.get(kind, 0) for kind in _KINDS},
+            "reconnects": total.reconnects,
+            "queued_bytes": sum(link.queued for link in links),
+        }

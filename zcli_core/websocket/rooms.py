@@ -75,7 +75,7 @@ def _name_problem(name: str) -> str | None:
 
 
 def identity_room(identity: str) -> str:
-    """Return the room of an identity. One that cannot be part of a name is replaced by its hash."""
+    """Return the room of an identity. If the identity cannot be part of a name, its hash is used."""
     room = IDENTITY_MARK + identity
     if _name_problem(room) is None:
         return room

@@ -11,11 +11,13 @@ from zcli_core.websocket.endpoint import (
     endpoint_url,
     explain_listen_error,
     is_loopback,
+    make_limits,
     pick_shared_port,
     remove_stale_socket,
     use_systemd_sockets,
 )
 from zcli_core.websocket.gate import Gate
+from zcli_core.websocket.parts.asgi_listener import AsgiListener
 from zcli_core.websocket.server_setup import warn_if_open
 from zcli_core.websocket.sessions import GOING_AWAY, Sessions
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Connection, Listener, Message, Transport
+    from zcli_core.websocket.gate import Rules
     from zcli_core.websocket.recipients import Recipients
     from zcli_core.websocket.server_setup import ServerSetup
     from zcli_core.websocket.strategy_runner import StrategyRunner
@@ -42,14 +45,15 @@ class ShutdownSummary(NamedTuple):
     clients: int
     #: Number of clients that were closed earlier, because they read too slowly.
     slow: int
-    #: What was released: ``"port 8765"`` or ``"the socket"``.
-    endpoint: str
+    #: What was released: ``"port 8765"`` or ``"the socket"``; None if an ASGI server listens.
+    endpoint: str | None
     seconds: float
 
     def __str__(self) -> str:
         clients = f"{self.clients} client{'' if self.clients == 1 else 's'} closed"
+        released = f", {self.endpoint} released" if self.endpoint else ""
         slow = f"; {self.slow} had been dropped for reading too slowly" if self.slow else ""
-        return f"stopped: {clients}, {self.endpoint} released, {self.seconds:.1f} s{slow}"
+        return f"stopped: {clients}{released}, {self.seconds:.1f} s{slow}"
 
 
 async def open_server(
@@ -89,19 +93,35 @@ async def open_server(
     return server
 
 
+def open_asgi_core(
+    config: Config, rules: Rules, strategies: Sequence[StrategyRunner], sessions: Sessions, log: logging.Logger
+) -> tuple[ServerCore, AsgiListener]:
+    """Start to serve the clients that an ASGI server in the running event loop accepts."""
+    settings = config.websocket
+
+    async def ended(connection: Connection) -> None:
+        await sessions.wait_disconnected(connection, settings.close_timeout)
+
+    # The server listens, so its address is unknown here: pages without an origin are not admitted.
+    gate = Gate(settings, rules, DefaultOrigins(None, False, settings.require_auth), strategies, sessions, log)
+    listener = AsgiListener(gate, make_limits(settings), log, ended)
+    core = ServerCore(None, listener, gate, sessions, settings.drain_timeout, settings.close_timeout)
+    return core, listener
+
+
 class ServerCore:
     """A listening server. Use it in the thread of its event loop only."""
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         listener: Listener,
         gate: Gate,
         sessions: Sessions,
         drain_timeout: float,
         close_timeout: float,
     ) -> None:
-        #: The URL for clients.
+        #: The URL for clients; None if an ASGI server listens.
         self.url = url
         self.listener = listener
         self.gate = gate
@@ -111,6 +131,7 @@ class ServerCore:
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
         self._draining = False
+        gate.readiness = self.readiness
         if sessions.link is not None:
             sessions.link.core = self
 
@@ -123,7 +144,8 @@ class ServerCore:
             reasons.append("full")
         link = self.sessions.link
         if link is not None and not link.link.is_up:
-            reasons.append("backplane")
+            failure = link.link.failure  # its text may have an address, which every client could read
+            reasons.append(f"backplane: {failure.kind if failure is not None else 'not connected yet'}")
         return reasons
 
     def deliver(self, message: Message, to: Recipients | None, excluded: Recipients) -> int:
@@ -139,7 +161,11 @@ class ServerCore:
         """
         receivers = self._receivers(to, excluded)
         prepared = self.listener.prepare(message)
-        return sum([connection.send_prepared(prepared) for connection in receivers])
+        count = sum([connection.send_prepared(prepared) for connection in receivers])
+        counters = self.sessions.counters
+        counters.messages_sent += count
+        counters.bytes_sent += count * prepared.size
+        return count
 
     def present(self, room: str) -> list[Member]:
         """Return the clients of this server that are in a room."""
@@ -192,7 +218,7 @@ class ServerCore:
         self._stop_watching()
         clients = len(self.sessions.clients)
         ports = {address[1] for address in self.listener.addresses if address}
-        endpoint = f"port {min(ports)}" if ports else "the socket"
+        endpoint = None if self.url is None else f"port {min(ports)}" if ports else "the socket"
         self.listener.stop_accepting()
         await self.sessions.drain(self._drain_timeout)
         closing = self.loop.time()
@@ -200,7 +226,7 @@ class ServerCore:
         await self.sessions.end_handlers(self._close_timeout - (self.loop.time() - closing))
         if self.sessions.link is not None:
             await self.sessions.link.close()
-        return ShutdownSummary(clients, self.sessions.slow_count, endpoint, self.loop.time() - began)
+        return ShutdownSummary(clients, self.sessions.counters.slow_clients, endpoint, self.loop.time() - began)
 
     def abort(self) -> None:
         """Release the port and close every connection at once, without a close frame."""

@@ -70,6 +70,36 @@ def make_setup(config: Config, host: Any, port: Any, paths: Collection[str] | No
     return ServerSetup(endpoint, may_use_systemd, make_limits(settings), Rules(origins, paths, proxies), reloader)
 
 
+def make_asgi_rules(config: Config, paths: Collection[str] | None, log: logging.Logger) -> Rules:
+    """Check the settings of an ASGI application; return the rules by which clients may connect.
+
+    Args:
+        config: The configuration.
+        paths: The paths that have a handler, or None if all have.
+        log: Where warnings go.
+
+    Raises:
+        ConfigError: Settings cannot be used. It lists all problems.
+    """
+    config.refuse_misspelt("websocket")
+    problems: list[str] = []
+    origins = _collecting(problems, lambda: _make_origin_rules(config, log))
+    proxies = _collecting(problems, lambda: _make_proxies(config))
+    if config.websocket.ssl_client_ca is not None:
+        origin = config.explain("websocket.ssl_client_ca").origin
+        problems.append(
+            f"websocket.ssl_client_ca ({origin}) demands client certificates, but an ASGI server owns the connections; "
+            "configure client certificates in that server and unset websocket.ssl_client_ca"
+        )
+    if problems or proxies is None:
+        raise ConfigError(problems)
+    if config.websocket.ssl_enabled:
+        text = "websocket.ssl_enabled has no effect inside an ASGI server, which owns the connections; enable TLS there"
+        warn_security(log, text)
+    _warn_about_unused_token(config, log)
+    return Rules(origins, paths, proxies)
+
+
 def make_plugins(
     config: Config, host: PluginHost, threads: HandlerThreads, log: logging.Logger
 ) -> tuple[Transport, Strategies]:
@@ -81,14 +111,18 @@ def make_plugins(
     problems: list[str] = []
     context = Context(config, log)
     transport = _collecting(problems, lambda: host.make(WEBSOCKET_TRANSPORT, context))
-    strategies = _collecting(problems, lambda: _make_strategies(context, host, threads, log))
+    strategies = _collecting(problems, lambda: make_strategies(config, host, threads, log))
     if problems or transport is None or strategies is None:
         raise ConfigError(problems)
     return transport, strategies
 
 
-def _make_strategies(context: Context, host: PluginHost, threads: HandlerThreads, log: logging.Logger) -> Strategies:
-    config = context.config
+def make_strategies(config: Config, host: PluginHost, threads: HandlerThreads, log: logging.Logger) -> Strategies:
+    """Make the auth strategies that the settings select.
+
+    Raises:
+        ConfigError: One of them cannot be made, or no client could ever connect.
+    """
     if not config.websocket.require_auth:
         return ()
     if not config.websocket.auth:
@@ -98,7 +132,7 @@ def _make_strategies(context: Context, host: PluginHost, threads: HandlerThreads
             "['token'], which is the default"
         )
     names = dict.fromkeys(config.websocket.auth)
-    made = host.make_all(AUTH_STRATEGY, context)
+    made = host.make_all(AUTH_STRATEGY, Context(config, log))
     return tuple(
         StrategyRunner(name, record.name, strategy, threads, log)
         for name, (record, strategy) in zip(names, made, strict=True)
@@ -108,9 +142,7 @@ def _make_strategies(context: Context, host: PluginHost, threads: HandlerThreads
 def warn_if_open(config: Config, endpoint: Endpoint, log: logging.Logger) -> None:
     """Warn if the server does not authenticate clients although a token is set or other machines can connect."""
     settings = config.websocket
-    if not settings.require_auth and (settings.token is not None or settings.tokens):
-        message = "a WebSocket token is set, but websocket.require_auth is off: clients without a token may connect"
-        warn_security(log, message)
+    _warn_about_unused_token(config, log)
     if settings.require_auth or is_local(endpoint) or (settings.ssl_enabled and settings.ssl_client_ca):
         return
     warn_security(
@@ -119,6 +151,13 @@ def warn_if_open(config: Config, endpoint: Endpoint, log: logging.Logger) -> Non
         "address",
         endpoint.host or "the socket",
     )
+
+
+def _warn_about_unused_token(config: Config, log: logging.Logger) -> None:
+    settings = config.websocket
+    if not settings.require_auth and (settings.token is not None or settings.tokens):
+        message = "a WebSocket token is set, but websocket.require_auth is off: clients without a token may connect"
+        warn_security(log, message)
 
 
 def _make_proxies(config: Config) -> TrustedProxies:

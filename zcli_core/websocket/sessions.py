@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zcli_core.websocket.client_limits import ClientLimits
 from zcli_core.websocket.connection import ServerConnection, client_label
 from zcli_core.websocket.contract import Cause, Closed, ClosedBy
+from zcli_core.websocket.counters import ACCEPTED, Counters
 from zcli_core.websocket.dispatcher import MessageDispatcher, ends_more_than_a_handler
 from zcli_core.websocket.loop_bridge import LoopBridge
 from zcli_core.websocket.rooms import Rooms
@@ -49,9 +50,9 @@ class ClientSession(ServerConnection):
     __slots__ = ("_sessions",)
 
     def __init__(self, sessions: Sessions, connection: Connection, admission: Admission) -> None:
-        super().__init__(connection, admission, sessions.bridge)
+        super().__init__(connection, admission, sessions.bridge, sessions.counters)
         self._sessions = sessions
-        self._dispatcher = MessageDispatcher(connection, self, sessions.loop)
+        self._dispatcher = MessageDispatcher(connection, self, sessions.loop, sessions.counters)
 
     @property
     def _server_rooms(self) -> Rooms:
@@ -72,6 +73,7 @@ class ClientSession(ServerConnection):
 
     def handler_failed(self, error: BaseException) -> None:
         """Log that ``on_connect`` or the handler raised."""
+        self._counters.handler_errors += 1
         text = "the handler failed on %s; the connection is closed (1011)"
         self._sessions.log.error(text, client_label(self), exc_info=error)
 
@@ -90,6 +92,7 @@ class ClientSession(ServerConnection):
         except BaseException as error:
             if ends_more_than_a_handler(error) or (isinstance(error, asyncio.CancelledError) and self._sessions.ending):
                 raise
+            self._counters.handler_errors += 1
             self._sessions.log.exception("on_disconnect failed for %s", client_label(self))
 
     def handler_abandoned(self) -> None:
@@ -128,11 +131,10 @@ class Sessions:
         self.log = log
         #: In the order in which they connected, each with the transport's side of the connection.
         self.clients: dict[ClientSession, Connection] = {}
+        self.counters = Counters()
         self.rooms = rooms
         #: The link to other processes; None if there is none.
         self.link: ServerLink | None = None
-        #: Number of clients that were closed because they read too slowly.
-        self.slow_count = 0
         self._observers = observers
         self._capacity = settings.max_connections
         self._client_level = client_level
@@ -176,6 +178,7 @@ class Sessions:
                 self.log.log(level, "%s connected%s; %d now", client_label(session), origin, len(self.clients))
             if self._observers.opened is not None:
                 self._observers.opened(session)
+            self.counters.connections[ACCEPTED] += 1
         except BaseException:
             # The transport closes the connection, and remove() is not called.
             session._dispatcher.cancel()
@@ -188,10 +191,11 @@ class Sessions:
     def remove(self, session: ClientSession, closed: Closed) -> None:
         """Remove a client whose connection is closed, and log the reason."""
         self.clients.pop(session, None)
+        self.counters.count_close(closed.code)
         self.rooms.leave_all(session)
         dispatcher = session._dispatcher
         if closed.cause is Cause.SLOW:
-            self.slow_count += 1
+            self.counters.slow_clients += 1
             self.log.warning("%s read too slowly and was disconnected: %s", client_label(session), closed.reason)
         elif self.log.isEnabledFor(self._client_level):
             reason = f" {closed.reason!r}" if closed.reason else ""
@@ -221,6 +225,27 @@ class Sessions:
         if dispatcher in self._at_work:
             self._at_work.discard(dispatcher)
             self.limits.leave(session)
+
+    async def wait_disconnected(self, connection: Connection, timeout: float) -> None:
+        """Wait until the handler and on_disconnect of a closed connection have ended.
+
+        A cancellation shortens the wait to a second at most, and is raised afterwards.
+
+        Args:
+            connection: The transport's side of the connection.
+            timeout: Longest time to wait, in seconds.
+        """
+        tasks = [each.task for each in self._disconnecting if each.connection is connection]
+        cancelled: asyncio.CancelledError | None = None
+        deadline = self.loop.time() + timeout
+        while not all(task.done() for task in tasks) and (left := deadline - self.loop.time()) > 0:
+            try:
+                await asyncio.wait(tasks, timeout=left)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                deadline = min(deadline, self.loop.time() + _DISCONNECT_TIMEOUT)
+        if cancelled is not None:
+            raise cancelled
 
     # --- the server stops ---
 

@@ -22,7 +22,7 @@ class WheelFile(NamedTuple):
     """A program in an installed wheel.
 
     Attributes:
-        root: the folder of the environment's packages.
+        root: the folder of the environment's packages, or that of its programs.
         path: the path of the program.
     """
 
@@ -73,7 +73,12 @@ def wheel_files(method: LocalProcess) -> Iterator[WheelFile]:
     from importlib.util import find_spec
 
     for pattern in method.wheels:
-        package = pattern.partition("/")[0]
+        package, inside, _ = pattern.partition("/")
+        if not inside:
+            scripts = Path(sys.executable).parent
+            if _is_program(scripts / (package + _SUFFIX)):
+                yield WheelFile(scripts, scripts / (package + _SUFFIX))
+            continue
         try:
             spec = find_spec(package)
         except (ImportError, ValueError):
@@ -106,6 +111,9 @@ def copy_of_wheel(wheel: WheelFile, folder: Path) -> Path:
         for part in (Path(*inner.parts[:2]), Path(f"{inner.parts[0]}.libs")):
             if (wheel.root / part).is_dir():
                 shutil.copytree(wheel.root / part, fresh / part, symlinks=True, dirs_exist_ok=True)
+            elif (wheel.root / part).is_file():
+                fresh.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(wheel.root / part, fresh / part)
         # The mode must not depend on the umask, now or when the wheel was installed.
         for each in (fresh, *fresh.rglob("*")):
             if not each.is_symlink():

@@ -39,7 +39,8 @@ class LocalProcess(NamedTuple):
     Attributes:
         programs: names of the server's program, looked up on PATH and then in ``folders``.
         folders: patterns of more folders, such as ``/usr/lib/postgresql/*/bin``.
-        wheels: patterns of programs in installed wheels, which begin with the name of the package. They come last.
+        wheels: patterns of programs in installed wheels, which begin with the name of the package; or the name of a
+            program that a wheel puts beside Python's and that needs no other file. They come last.
         accounts: the accounts to run the server as if zCLI runs as root, the preferred account first. ``nobody`` is
             always added. zCLI never starts a server as root.
         stop_signal: the signal on which the server saves its data and ends.

@@ -116,3 +116,10 @@ def _bind(sock: socket.socket, address: Any, reuse_port: bool) -> None:
     if sock.family == getattr(socket, "AF_INET6", None):
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.bind(address)
+
+
+def remove_socket_file(path: str) -> None:
+    """Remove the file of a Unix socket, if it is there and is a socket."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)

@@ -10,7 +10,7 @@ from zcli_core.websocket.contract import Cause, Closed, ClosedBy, State
 from zcli_core.websocket.parts.close_frame_scanner import CloseFrameScanner
 from zcli_core.websocket.parts.delivery import MessageDelivery
 from zcli_core.websocket.parts.events import Close, Failure
-from zcli_core.websocket.parts.frames import close_frame, may_be_sent
+from zcli_core.websocket.parts.frames import check_close, close_frame
 from zcli_core.websocket.parts.sending import release_buffer
 from zcli_core.websocket.parts.unread import UnreadData
 
@@ -165,11 +165,7 @@ class AsyncioConnection(MessageDelivery):
         Raises:
             ValueError: The code is not allowed in a close frame, or the reason is too long.
         """
-        if not may_be_sent(code):
-            raise ValueError(f"close code must be 1000 or 3000 to 4999, got {code} (RFC 6455, 7.4)")
-        size = len(reason.encode())
-        if size > 123:
-            raise ValueError(f"close reason must be at most 123 bytes, got {size} (RFC 6455, 5.5.1)")
+        check_close(code, reason)
         if self._scanner is None:
             self._close(Closed(code, reason, ClosedBy.SERVER))
             self._await_close_frame(self._stop_delivery())

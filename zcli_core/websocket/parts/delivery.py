@@ -84,7 +84,8 @@ class _NullReceiver:
         pass
 
 
-_NULL_RECEIVER = _NullReceiver()
+#: Takes the place of the core for a connection that the core does not handle.
+NULL_RECEIVER = _NullReceiver()
 
 
 class MessageDelivery(Sender):
@@ -115,7 +116,7 @@ class MessageDelivery(Sender):
         self.subprotocol = subprotocol
         #: The Sec-WebSocket-Extensions header of the 101 response.
         self.extensions = extensions
-        self._receiver: Receiver = _NULL_RECEIVER
+        self._receiver: Receiver = NULL_RECEIVER
         #: Why delivery is held; 0 if it is not.
         self._held = 0
         self._reading_paused = False

@@ -55,6 +55,19 @@ def may_be_sent(code: int) -> bool:
     return code in _REGISTERED or 3000 <= code <= 4999
 
 
+def check_close(code: int, reason: str) -> None:
+    """Check a code and a reason with which this side closes a connection.
+
+    Raises:
+        ValueError: The code is not allowed in a close frame, or the reason is too long.
+    """
+    if not may_be_sent(code):
+        raise ValueError(f"close code must be 1000 or 3000 to 4999, got {code} (RFC 6455, 7.4)")
+    size = len(reason.encode())
+    if size > 123:
+        raise ValueError(f"close reason must be at most 123 bytes, got {size} (RFC 6455, 5.5.1)")
+
+
 def close_frame(code: int, reason: str = "") -> bytes:
     """Encode a close frame, without a code for 1005. The reason is cut to 123 bytes, between two characters."""
     if code == 1005:

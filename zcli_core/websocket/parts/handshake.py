@@ -195,7 +195,7 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
                 last = http_response(decision)
                 self._respond_after(decision.delay, lambda: self._send_last(last))
                 return
-            _check_subprotocol(decision.subprotocol, request)
+            check_subprotocol(decision.subprotocol, request)
             assert self._transport is not None
             connection = self._listener.connection(self._transport, request, decision.subprotocol)
             if isinstance(decision, Refuse):
@@ -333,7 +333,8 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
         self._listener.pending.discard(self)
 
 
-def _check_subprotocol(chosen: str | None, request: Request) -> None:
+def check_subprotocol(chosen: str | None, request: Request) -> None:
+    """Check the subprotocol of a decision. Raises ValueError if the client has not offered it."""
     if chosen is not None and chosen not in request.subprotocols:
         offered = ", ".join(request.subprotocols) or "none"
         raise ValueError(f"subprotocol must be one that the client offered ({offered}), got {chosen!r}")

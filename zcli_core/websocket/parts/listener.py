@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
-import stat
 import sys
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from zcli_core.websocket.parts.accept_loop import LOG_INTERVAL, AcceptLoop, Interval, certificate_problem
 from zcli_core.websocket.parts.allocator import keep_large_blocks
-from zcli_core.websocket.parts.binding import listening_sockets
+from zcli_core.websocket.parts.binding import listening_sockets, remove_socket_file
 from zcli_core.websocket.parts.connection import AsyncioConnection
 from zcli_core.websocket.parts.handshake import HandshakeProtocol
 from zcli_core.websocket.parts.keepalive import KeepaliveClock
@@ -164,11 +162,7 @@ class AsyncioListener(Generic[C]):
 
     def _remove_socket_file(self) -> None:
         if self._unix_path is not None:
-            try:
-                if stat.S_ISSOCK(os.stat(self._unix_path).st_mode):
-                    os.unlink(self._unix_path)
-            except OSError:
-                pass  # it is removed already
+            remove_socket_file(self._unix_path)
             self._unix_path = None
 
     async def close(self, code: int = 1001, reason: str = "") -> None:

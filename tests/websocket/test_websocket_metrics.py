@@ -1,0 +1,170 @@
+"""``z.comm.websocket.metrics()``: what it counts is what has happened."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from websocket_serving import DEADLINE, Served, end_of, eventually
+
+from zcli_core.websocket.counters import Counters, Totals
+
+Serve = Callable[..., Served]
+
+
+def _seen(served: Served) -> dict[str, Any]:
+    return dict(served.websocket.metrics())
+
+
+def _counted(served: Served, group: str) -> dict[str, int]:
+    """Return the entries of a group that are not 0."""
+    return {name: count for name, count in _seen(served)[group].items() if count}
+
+
+def test_metrics_before_the_start_are_zero(serve: Serve) -> None:
+    """All names are there from the beginning, and the dict can be written as JSON."""
+    served = serve()
+    served.handle.stop()
+    seen = _seen(served)
+    json.dumps(seen)
+    assert set(seen["connections"]) == {
+        "accepted", "refused_auth", "refused_full", "refused_origin", "refused_path", "failed",
+    }  # fmt: skip
+    assert {"1000", "1006", "1013", "other"} <= set(seen["closed"])
+    assert not any(any(value.values()) if isinstance(value, dict) else value for value in seen.values())
+
+
+def test_metrics_count_messages_and_bytes(serve: Serve) -> None:
+    """Text counts as UTF-8, and ``recv()``, plain handlers and broadcasts count too."""
+
+    async def handler(websocket: Any, message: Any) -> None:
+        await websocket.send(message)
+        if message == "more":
+            await websocket.send(await websocket.recv())
+
+    messages: list[str | bytes] = ["ascii", "größer", "😀", b"\xff\0", "", b"", "more", "x" * 70_000]
+    served = serve(handler=handler)
+    with served.client() as client, served.client():
+        eventually(lambda: served.websocket.client_count == 2)
+        for message in messages:
+            client.send(message)
+        for message in messages:
+            assert client.recv(timeout=DEADLINE) == message
+        size = sum(len(each.encode() if isinstance(each, str) else each) for each in messages)
+        expected = {"messages_received": 8, "messages_sent": 8, "bytes_received": size, "bytes_sent": size}
+        assert {name: _seen(served)[name] for name in expected} == expected
+        assert served.websocket.publish("größer").result(DEADLINE) == 2
+        seen = _seen(served)
+        assert (seen["messages_sent"], seen["bytes_sent"]) == (10, size + 16)
+        assert (seen["messages_received"], seen["clients"]) == (8, 2)
+    with served.client() as client:
+        assert served.websocket.clients[-1].blocking.send("plain") is None
+        assert client.recv(timeout=DEADLINE) == "plain"
+    assert _seen(served)["messages_sent"] == 11
+
+
+def test_metrics_count_results_of_connections(serve: Serve) -> None:
+    """Each refusal is counted by its reason."""
+    served = serve(
+        handler={"/chat": lambda websocket, message: None},
+        require_auth=True, token="0123456789abcdef", allowed_origins=["https://a.example"], max_connections=1,
+    )  # fmt: skip
+    good = {"Authorization": "Bearer 0123456789abcdef"}
+    for path, headers in (
+        ("/chat", {}),
+        ("/chat", {"Authorization": "Bearer wrong"}),
+        ("/chat", {"Origin": "https://evil.example"}),
+        ("/other", good),
+    ):
+        served.refusal(path, additional_headers=headers)
+    with served.client("/chat", additional_headers=good):
+        eventually(lambda: served.websocket.client_count == 1)
+        served.refusal("/chat", additional_headers=good)
+    assert _counted(served, "connections") == {
+        "accepted": 1, "refused_auth": 2, "refused_origin": 1, "refused_path": 1, "refused_full": 1,
+    }  # fmt: skip
+
+
+def test_metrics_count_failed_handshakes(serve: Serve) -> None:
+    """An upgrade whose head is too large is refused by the transport."""
+    served = serve()
+    assert served.refusal(additional_headers={f"X-{number}": "a" * 4000 for number in range(8)})[0] == 1008
+    assert _counted(served, "connections") == {"failed": 1}
+
+
+def test_metrics_count_close_codes(serve: Serve) -> None:
+    """A code that only applications use counts as ``other``, because the client chooses it."""
+
+    def handler(websocket: Any, message: str) -> None:
+        raise ValueError(message)
+
+    served = serve(handler=handler, on_disconnect=lambda websocket: 1 / 0)
+    for code in (1000, 1001, 3000, 4999):
+        with served.client() as client:
+            client.close(code)
+    with served.client() as client:
+        client.send("fail")
+        assert end_of(client)[0] == 1011
+    expected = {"1000": 1, "1001": 1, "1011": 1, "other": 2}
+    eventually(lambda: _counted(served, "closed") == expected, f"{expected} are counted")
+    eventually(lambda: _seen(served)["handler_errors"] == 6, "the handler and five callbacks have failed")
+    assert _counted(served, "connections") == {"accepted": 5}
+
+
+def test_metrics_keep_growing_over_several_runs(serve: Serve) -> None:
+    """The counters of a server that has ended are kept; the gauge is of this moment."""
+    served = serve()
+    for run in (1, 2):
+        if run == 2:
+            handle = served.websocket.start_background(port=0)
+            served = served._replace(handle=handle)
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                client = stack.enter_context(served.client())
+                client.send("hello")
+                assert client.recv(timeout=DEADLINE) == "hello"
+            assert _seen(served)["clients"] == 3
+            assert served.handle.stop()
+            for name in ("messages_received", "messages_sent"):
+                assert _seen(served)[name] == 3 * run
+            assert _seen(served)["clients"] == 0
+    assert _counted(served, "closed") == {"1001": 6}
+
+
+def test_totals_read_while_servers_count_never_shrink() -> None:
+    """Servers begin, count and end in several threads while another one reads."""
+    totals, runs, each = Totals(), 50, 20
+
+    def serve_often() -> None:
+        for _ in range(runs):
+            counters = Counters()
+            totals.begin(counters)
+            for _ in range(each):
+                counters.messages_received += 1
+                counters.count_close(1000)
+            totals.end(counters)
+
+    threads = [threading.Thread(target=serve_often) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    before = 0
+    while any(thread.is_alive() for thread in threads):
+        seen = totals.sum().messages_received
+        assert seen >= before
+        before = seen
+    for thread in threads:
+        thread.join()
+    assert (totals.sum().messages_received, totals.sum().closed["1000"]) == (3 * runs * each, 3 * runs * each)
+
+
+@pytest.mark.parametrize("code", [999, 1004, 1015, 2999, 3000, 4999, 70_000])
+def test_counters_unknown_code_is_other(code: int) -> None:
+    """So that a client cannot add names."""
+    counters = Counters()
+    names = set(counters.closed)
+    counters.count_close(code)
+    assert (set(counters.closed), counters.closed["other"]) == (names, 1)

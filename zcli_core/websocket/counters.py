@@ -1,0 +1,93 @@
+"""Counters of a WebSocket server: plain integers that its event loop changes and every thread may read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zcli_core.websocket.contract import Message
+
+#: The close codes that are counted one by one. A client chooses its code, so the others are counted together: what
+#: reads the counters may keep every name that it has seen.
+CLOSE_CODES = (1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014)
+OTHER = "other"
+
+#: What can become of a connection that asks for a WebSocket.
+ACCEPTED = "accepted"
+REFUSED_AUTH, REFUSED_FULL, REFUSED_ORIGIN = "refused_auth", "refused_full", "refused_origin"
+REFUSED_PATH, FAILED = "refused_path", "failed"
+RESULTS = (ACCEPTED, REFUSED_AUTH, REFUSED_FULL, REFUSED_ORIGIN, REFUSED_PATH, FAILED)
+
+_NUMBERS = (
+    "bytes_received", "bytes_sent", "handler_errors", "messages_received", "messages_sent", "slow_clients",
+)  # fmt: skip
+
+
+class Counters:
+    """The counters of one running server, changed in the thread of its event loop only."""
+
+    __slots__ = (*_NUMBERS, "closed", "connections")
+
+    def __init__(self) -> None:
+        #: Messages that clients sent, and the bytes of their content.
+        self.messages_received = self.bytes_received = 0
+        #: Messages that were sent to clients, each counted for each client, and the bytes of their content.
+        self.messages_sent = self.bytes_sent = 0
+        #: Clients that were closed because they read too slowly.
+        self.slow_clients = 0
+        #: Errors that handlers and callbacks raised.
+        self.handler_errors = 0
+        #: Connections by :data:`RESULTS`.
+        self.connections = dict.fromkeys(RESULTS, 0)
+        #: Connections that have ended, by close code or :data:`OTHER`.
+        self.closed = dict.fromkeys((*map(str, CLOSE_CODES), OTHER), 0)
+
+    def count_close(self, code: int) -> None:
+        """Count a connection that has ended."""
+        name = str(code)
+        self.closed[name if name in self.closed else OTHER] += 1
+
+    def add(self, others: Iterable[Counters]) -> None:
+        """Add the values of other counters."""
+        for other in others:
+            for name in _NUMBERS:
+                setattr(self, name, getattr(self, name) + getattr(other, name))
+            for name in RESULTS:
+                self.connections[name] += other.connections[name]
+            for name in self.closed:
+                self.closed[name] += other.closed[name]
+
+
+class Totals:
+    """The counters of all servers of one ``zCLI`` object, those that have ended included. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: list[Counters] = []
+        self._ended = Counters()
+
+    def begin(self, counters: Counters) -> None:
+        """Include the counters of a server that has started."""
+        with self._lock:
+            self._running.append(counters)
+
+    def end(self, counters: Counters) -> None:
+        """Keep the values of a server that has ended."""
+        with self._lock:
+            if counters in self._running:
+                self._running.remove(counters)
+                self._ended.add((counters,))
+
+    def sum(self) -> Counters:
+        """Return the sum of all counters at this moment."""
+        total = Counters()
+        with self._lock:
+            total.add((self._ended, *self._running))
+        return total
+
+
+def size_of(message: Message) -> int:
+    """Return the bytes of a message's content, which is UTF-8 for a text."""
+    return len(message.encode()) if isinstance(message, str) else len(message)
