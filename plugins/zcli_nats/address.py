@@ -125,8 +125,8 @@ def parse_url(url: str) -> dict[str, Any]:
 
 
 def _tls_context(config: Config) -> ssl.SSLContext:
-    from zcli_core.net.pem_files import CertificateFiles, load
     from zcli_core.net.client_tls import client_context
+    from zcli_core.net.pem_files import CertificateFiles, load
     from zcli_core.net.tls_settings import check_tls_files
 
     settings = config.section(NatsBackplaneSettings)

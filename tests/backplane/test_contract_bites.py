@@ -40,7 +40,7 @@ def test_backplane_suite_finds_every_planted_fault() -> None:
     file = Path(__file__).with_name("broken_backplanes.py")
     tests = [f"{file}::Test{name}::{test}" for name, test in FINDS.items()]
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-rf", "--tb=no", "-p", "no:cacheprovider"]
-    command += ["-p", "no:unraisableexception"]  # what one broken backplane leaves behind is no error of the next test
+    command += ["-p", "no:unraisableexception"]  # what a broken backplane leaves behind must not fail the next test
     done = subprocess.run(
         [*command, *tests], cwd=file.parents[2], capture_output=True, text=True, timeout=300, check=False
     )

@@ -246,7 +246,7 @@ def test_link_close_stubborn_plugin_is_logged(caplog: pytest.LogCaptureFixture) 
 
 
 def test_link_close_before_open_does_nothing() -> None:
-    """A link that was never opened can be closed, and closing twice is no error."""
+    """A link that was never opened can be closed, and closing twice is allowed."""
 
     async def check() -> None:
         watched: Any = Watched(FaultyBackplane())

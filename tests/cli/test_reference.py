@@ -71,7 +71,7 @@ def test_reference_own_ignores_the_machine(site: Site) -> None:
         "commas, or JSON) | `a, b` | `ZCLI_MINE_KEYS` |" in here
     )
     assert "| `mine` | of a &lt;test> | `zcli_mine` | `pip install 'mine[it]'` |" in here
-    assert "| `services.redis" not in here
+    assert "services.redis.port" not in here
     assert here.startswith("# Settings and hooks\n")
 
 

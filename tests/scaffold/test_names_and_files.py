@@ -85,7 +85,7 @@ def test_new_plugin_invalid_name_is_refused(typed: str, suggested: str | None, t
         ("redis", "package zcli_redis"),
         ("zcli-core", "package zcli_core"),
         ("class", "a keyword of Python"),
-        ("valkey", "the service of zcli_redis"),
+        ("valkey", "the backplane of zcli_redis_backplane"),
         ("token", "the auth strategy of zcli_auth"),
         ("environment", "the configuration layer of zcli_layers"),
         ("http", "the setting http."),

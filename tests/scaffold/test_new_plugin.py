@@ -71,6 +71,7 @@ USES: Mapping[str, tuple[Mapping[str, str], list[str]]] = {
         },
         ["you are alice 1000", "1008"],
     ),
+    "backplane": ({"WEBSOCKET_BACKPLANE": "my_backplane"}, ["hello", "1 None", "from a script"]),
     "layer": ({}, ["3.0 my_layer"]),
 }
 

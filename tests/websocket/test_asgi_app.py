@@ -52,7 +52,7 @@ def test_asgi_gate_admits_a_token_and_refuses_others(make_z: MakeZ) -> None:
             admitted.append(z.comm.websocket.auth.get_client_info(websocket)["identity"])
 
         app = z.comm.websocket.asgi(on_connect=on_connect)
-        bearer = ("authorization".encode(), f"Bearer {TOKEN}".encode())
+        bearer = (b"authorization", f"Bearer {TOKEN}".encode())
         server = await InMemoryServer(app, headers=[bearer]).open()
         await until(lambda: admitted)
         await server.leave()

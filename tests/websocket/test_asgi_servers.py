@@ -114,18 +114,21 @@ def test_asgi_client_that_does_not_read_is_dropped(make_z: MakeZ) -> None:
     async def on_disconnect(websocket: Any) -> None:
         ends.append(websocket.close_code)
 
-    with on_uvicorn(z.comm.websocket.asgi(on_disconnect=on_disconnect)) as port:
-        with client_of(port) as good, socket.create_connection(("127.0.0.1", port)) as slow:
-            slow.sendall(_UPGRADE)
-            eventually(lambda: z.comm.websocket.client_count == 2)
-            stuck = next(each for each in z.comm.websocket.clients if each.remote_address[1] == slow.getsockname()[1])
+    with (
+        on_uvicorn(z.comm.websocket.asgi(on_disconnect=on_disconnect)) as port,
+        client_of(port) as good,
+        socket.create_connection(("127.0.0.1", port)) as slow,
+    ):
+        slow.sendall(_UPGRADE)
+        eventually(lambda: z.comm.websocket.client_count == 2)
+        stuck = next(each for each in z.comm.websocket.clients if each.remote_address[1] == slow.getsockname()[1])
 
-            def published() -> bool:
-                return bool(z.comm.websocket.publish(b"x" * 65536, to=stuck).result(DEADLINE) == 0)
+        def published() -> bool:
+            return bool(z.comm.websocket.publish(b"x" * 65536, to=stuck).result(DEADLINE) == 0)
 
-            eventually(published)
-            eventually(lambda: ends == [1013])
-            assert talks(good)
+        eventually(published)
+        eventually(lambda: ends == [1013])
+        assert talks(good)
 
 
 _UPGRADE = (
@@ -138,42 +141,43 @@ def test_asgi_http2_on_hypercorn_echoes(make_z: MakeZ) -> None:
     """A WebSocket over HTTP/2 (RFC 8441) is an ordinary client."""
     from h2.config import H2Configuration
     from h2.connection import H2Connection
-    from h2.events import DataReceived, ResponseReceived
+    from h2.events import DataReceived, RemoteSettingsChanged, ResponseReceived
 
     seen: list[Any] = []
 
     async def on_connect(websocket: Any) -> None:
         seen.append((websocket.request.method, websocket.path, websocket.request.query))
 
-    with on_hypercorn(make_z().comm.websocket.asgi(on_connect=on_connect)) as port:
-        with socket.create_connection(("127.0.0.1", port), DEADLINE) as sock:
-            h2 = H2Connection(H2Configuration(client_side=True))
-            h2.initiate_connection()
-            sock.sendall(h2.data_to_send())
+    with (
+        on_hypercorn(make_z().comm.websocket.asgi(on_connect=on_connect)) as port,
+        socket.create_connection(("127.0.0.1", port), DEADLINE) as sock,
+    ):
+        h2 = H2Connection(H2Configuration(client_side=True))
+        h2.initiate_connection()
+        sock.sendall(h2.data_to_send())
 
-            def wait_for(kind: type[Any]) -> Any:
-                while True:
-                    for event in h2.receive_data(sock.recv(65536)):
-                        if isinstance(event, kind):
-                            return event
-                    sock.sendall(h2.data_to_send())
+        def wait_for(kind: type[Any]) -> Any:
+            while True:
+                for event in h2.receive_data(sock.recv(65536)):
+                    if isinstance(event, kind):
+                        return event
+                sock.sendall(h2.data_to_send())
 
-            wait_for_settings = sock.recv(65536)
-            h2.receive_data(wait_for_settings)
-            headers = [
-                (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/x?y=1"),
-                (":authority", "server.example"), ("sec-websocket-version", "13"),
-            ]  # fmt: skip
-            h2.send_headers(1, headers)
-            sock.sendall(h2.data_to_send())
-            assert (b":status", b"200") in [
-                (_bytes(name), _bytes(value)) for name, value in wait_for(ResponseReceived).headers
-            ]
-            h2.send_data(1, b"\x81\x85\0\0\0\0hello")
-            sock.sendall(h2.data_to_send())
-            assert wait_for(DataReceived).data == b"\x81\x05hello"
-            h2.send_data(1, b"\x88\x82\0\0\0\0\x03\xe8")
-            sock.sendall(h2.data_to_send())
+        wait_for(RemoteSettingsChanged)
+        headers = [
+            (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/x?y=1"),
+            (":authority", "server.example"), ("sec-websocket-version", "13"),
+        ]  # fmt: skip
+        h2.send_headers(1, headers)
+        sock.sendall(h2.data_to_send())
+        assert (b":status", b"200") in [
+            (_bytes(name), _bytes(value)) for name, value in wait_for(ResponseReceived).headers
+        ]
+        h2.send_data(1, b"\x81\x85\0\0\0\0hello")
+        sock.sendall(h2.data_to_send())
+        assert wait_for(DataReceived).data == b"\x81\x05hello"
+        h2.send_data(1, b"\x88\x82\0\0\0\0\x03\xe8")
+        sock.sendall(h2.data_to_send())
     assert seen == [("GET", "/x", "y=1")]
 
 

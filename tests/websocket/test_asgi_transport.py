@@ -8,7 +8,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,8 @@ async def without_lifespan(scope, receive, send):
 @pytest.fixture
 def make_served(
     isolated: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Callable[..., Served]:
-    """Return a function that serves with the transport ``uvicorn`` in the background; all are stopped after the test."""
+) -> Iterator[Callable[..., Served]]:
+    """Return a function that serves with the transport ``uvicorn`` in the background, until the end of the test."""
     name = f"site_{abs(hash(request.node.nodeid))}"
     (isolated / f"{name}.py").write_text(_SITE)
     monkeypatch.syspath_prepend(isolated)
@@ -77,14 +77,11 @@ def make_served(
         start = made[-1].comm.websocket.start_background
         return Served(made[-1], start(handler=handler, on_disconnect=on_disconnect, **where))
 
-    def stop() -> None:
-        for z in made:
-            z.close()
-            assert not z.comm.websocket.is_running
-        sys.modules.pop(name, None)
-
-    request.addfinalizer(stop)
-    return make
+    yield make
+    for z in made:
+        z.close()
+        assert not z.comm.websocket.is_running
+    sys.modules.pop(name, None)
 
 
 def fetch(served: Served, path: str) -> tuple[int, bytes]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zcli_core.errors import ConnectionClosed
+from zcli_core.errors import BackplaneFailure, ConnectionClosed
 from zcli_core.log import FILE_ONLY
 from zcli_core.plugins.contract import Context
 from zcli_core.printable import print_line
@@ -27,12 +27,11 @@ from zcli_core.websocket.counters import Totals
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
 from zcli_core.websocket.parts.frames import close_frame
-from zcli_core.websocket.process_links import ProcessLinks
+from zcli_core.websocket.process_links import ProcessLinks, Publication
 from zcli_core.websocket.recipients import (
     Client,
     Delivery,
     Recipient,
-    Recipients,
     delivery,
     parse_excluded,
     parse_recipients,
@@ -449,7 +448,19 @@ class WebSocketServer:
                 error too.
             ValueError: The name of a room is invalid.
         """
-        return await asyncio.wrap_future(self.publish(message, to=to, exclude=exclude, local_only=local_only))
+        local, publication = self._deliver(message, to, exclude, local_only)
+        link = None if publication is None else self._links.link_here()
+        if publication is None or link is None:
+            remote = None if publication is None else self._links.run(publication)
+            return await asyncio.wrap_future(delivery(local, remote))
+        # In the event loop of a server, the futures of other threads would cost more than the message.
+        try:
+            processes, failure = await publication(link), None
+        except BackplaneFailure as error:
+            processes, failure = None, error
+        clients = delivery(local, None)
+        number = clients.result() if clients.done() else await asyncio.wrap_future(clients)
+        return Delivery(number, processes, failure)
 
     def publish(
         self,
@@ -464,20 +475,25 @@ class WebSocketServer:
         Returns:
             A future whose ``result()`` is the number of clients, as :meth:`broadcast` returns it.
         """
+        local, publication = self._deliver(message, to, exclude, local_only)
+        return delivery(local, None if publication is None else self._links.run(publication))
+
+    def _deliver(
+        self, message: Message, to: Any, exclude: Any, local_only: bool
+    ) -> tuple[list[Future[int]], Publication | None]:
+        """Send a message to clients of this process, so that they never wait for the engine.
+
+        Returns:
+            The number of clients of each server, and what publishes the message for other processes; None if it is for
+            none of them.
+        """
         message = as_message(message)
         chosen = None if to is _ALL else parse_recipients("to", to)
         excluded = parse_excluded(exclude)
-        # First the clients of this process, so that they never wait for the engine.
         local = self._call(lambda server: server.deliver(message, chosen, excluded))
-        return delivery(local, None if local_only else self._publish_remote(message, chosen, excluded))
-
-    def _publish_remote(
-        self, message: Message, to: Recipients | None, excluded: Recipients
-    ) -> Future[int | None] | None:
-        """Publish a message for the clients of other processes. None if it is for none of them."""
-        if not self._links.is_remote or (to is not None and not to.rooms):
-            return None
-        return self._links.publish(message, to, excluded.rooms)
+        if local_only or not self._links.is_remote or (chosen is not None and not chosen.rooms):
+            return local, None
+        return local, self._links.message(message, chosen, excluded.rooms)
 
     async def disconnect(self, to: Recipient | Iterable[Recipient], code: int = 1008, reason: str = "") -> Delivery:
         """Close the connections of clients.
@@ -498,8 +514,10 @@ class WebSocketServer:
         chosen = parse_recipients("to", to)
         close_frame(code, reason)  # raises the ValueError
         local = self._call(lambda server: server.close_clients(chosen, code, reason))
-        remote = self._links.disconnect(chosen, code, reason) if chosen.rooms and self._links.is_remote else None
-        return await asyncio.wrap_future(delivery(local, remote))
+        if not chosen.rooms or not self._links.is_remote:
+            return await asyncio.wrap_future(delivery(local, None))
+        publication = self._links.disconnection(chosen, code, reason)
+        return await asyncio.wrap_future(delivery(local, self._links.run(publication)))
 
     async def send(self, client: Client, message: Message) -> bool:
         """Send a message to one client, in any event loop, waiting while the client reads too slowly.

@@ -125,7 +125,7 @@ def delivery(local: Sequence[Future[int]], remote: Future[int | None] | None) ->
     """Return a future of what became of a message.
 
     Args:
-        local: For each server of this process, the number of its clients. One that has stopped counts as 0.
+        local: For each server of this process, the number of its clients. A server that has stopped counts as 0.
         remote: The number of other processes; None if nothing was published.
     """
     waited: tuple[Future[Any], ...] = (*local, remote) if remote is not None else tuple(local)

@@ -70,7 +70,7 @@ class Messages(Base):
 
     @in_loop
     async def test_unsubscribe_ends_a_subscription(self, plane: Backplane) -> None:
-        """The other channels stay, and the channel can be subscribed again. Doing either twice is no error."""
+        """The other channels stay, and the channel can be subscribed again. Doing either twice is allowed."""
         async with connected(plane) as here, connected(plane, _OTHER) as other:
             await here.connection.subscribe(["r:a", "r:b"])
             await here.connection.subscribe(["r:b"])
@@ -172,7 +172,7 @@ class Messages(Base):
 
     @in_loop
     async def test_close_ends_everything(self, plane: Backplane) -> None:
-        """A closed connection gets nothing, raises, and does not report its end; closing twice is no error."""
+        """A closed connection gets nothing, raises, and does not report its end; closing twice is allowed."""
         async with connected(plane) as here, connected(plane, _OTHER) as other:
             await here.connection.subscribe(["r:a"])
             await within(here.connection.close(), "close()")

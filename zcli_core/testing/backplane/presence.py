@@ -57,7 +57,7 @@ class Presence(Base):
 
     @in_loop
     async def test_presence_leave_removes_own_members_only(self, present_plane: Backplane) -> None:
-        """Another process may have a connection with the same identifier. Leaving twice is no error."""
+        """Another process may have a connection with the same identifier. Leaving twice is allowed."""
         async with connected(present_plane, _HERE) as here, connected(present_plane, _OTHER) as other:
             await _beat(here.connection, other.connection)
             await here.connection.enter([("r4", Member(_HERE, "1", None, {}))])
