@@ -27,6 +27,7 @@ from tour_steps.demos import show_demos
 from tour_steps.layers import show_layers, show_wrong_values
 from tour_steps.plugins import show_plugins
 from tour_steps.ports import show_ports
+from tour_steps.rooms import show_rooms
 from tour_steps.services import show_lifecycle, show_services, show_starting_demo
 from tour_steps.swapping import show_deployments, show_engines
 from tour_steps.walk import Step, Tour, walk
@@ -48,6 +49,7 @@ STEPS = (
     Step("Services: each detected by its own protocol", show_services),
     Step("Services: one started, used, restarted and stopped", show_lifecycle),
     Step("Services: the guide's demo that starts PostgreSQL", show_starting_demo),
+    Step("Rooms: a chat over two processes that share a Redis", show_rooms),
     Step("The demos, as a user runs them", show_demos),
     Step("Closing", show_close),  # the last
 )

@@ -90,36 +90,15 @@ __all__ = [
 
 #: The modules of the names that are imported when they are first used.
 _MODULES = {
-    "zcli_core.auth.contract": (
-        "Identified",
-        "Rejected",
-    ),
+    "zcli_core.auth.contract": ("Identified", "Rejected"),
     "zcli_core.backplane.contract": ("Member",),
     "zcli_core.comm": ("Comm",),
     "zcli_core.config.config": ("Config",),
     "zcli_core.config.resolution": ("Explanation",),
-    "zcli_core.config.settings": (
-        "Section",
-        "setting",
-    ),
-    "zcli_core.errors": (
-        "BackplaneFailure",
-        "ConfigError",
-        "ConnectionClosed",
-        "ListenError",
-        "ZCLIError",
-    ),
-    "zcli_core.http.contract": (
-        "Headers",
-        "HttpFailure",
-        "HttpRequest",
-        "HttpResponse",
-        "HttpStatusError",
-    ),
-    "zcli_core.plugins.contract": (
-        "Context",
-        "Provider",
-    ),
+    "zcli_core.config.settings": ("Section", "setting"),
+    "zcli_core.errors": ("BackplaneFailure", "ConfigError", "ConnectionClosed", "ListenError", "ZCLIError"),
+    "zcli_core.http.contract": ("Headers", "HttpFailure", "HttpRequest", "HttpResponse", "HttpStatusError"),
+    "zcli_core.plugins.contract": ("Context", "Provider"),
     "zcli_core.plugins.hookspecs": ("hookimpl",),
     "zcli_core.services.failures": ("ServiceFailure",),
     "zcli_core.types": (
@@ -132,15 +111,9 @@ _MODULES = {
     ),
     "zcli_core.websocket.server_run": ("BackgroundServer",),
     "zcli_core.websocket.blocking": ("BlockingConnection",),
-    "zcli_core.websocket.callbacks": (
-        "ConnectionCallback",
-        "Handler",
-    ),
+    "zcli_core.websocket.callbacks": ("ConnectionCallback", "Handler"),
     "zcli_core.websocket.connection": ("ServerConnection",),
-    "zcli_core.websocket.contract": (
-        "Message",
-        "Request",
-    ),
+    "zcli_core.websocket.contract": ("Message", "Request"),
     "zcli_core.websocket.facade": ("WebSocketServer",),
     "zcli_core.websocket.recipients": ("Delivery",),
     "zcli_core.zspark": ("ZSpark",),

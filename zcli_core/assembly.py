@@ -14,6 +14,7 @@ from zcli_core.config.reading import LayerReader, Reading, needs_of, value_in_fo
 from zcli_core.config.sections import CORE_SECTIONS
 from zcli_core.config.settings import Setting, UnusableValue, declared_settings, find_clash, verify_types
 from zcli_core.errors import ConfigError
+from zcli_core.net.tls_settings import check_tls_files
 from zcli_core.security_warnings import SecurityWarning
 from zcli_core.suggestions import suggestion
 from zcli_core.system.trusted import script_file
@@ -55,7 +56,7 @@ def configure(host: PluginHost, zspark: Mapping[str, Any]) -> tuple[Config, list
     if found.problems:
         raise ConfigError(found.problems)
     if not found.config.misspelt_in("http"):  # an error once the script uses HTTP
-        _check_http_files(found.config)
+        check_tls_files(found.config, "http")  # at the start, instead of at the first HTTP call
     return found.config, found.warnings
 
 
@@ -89,14 +90,6 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     if not problems:
         warnings += _export(resolution)
     return Assembly(config, problems, warnings, resolution.entries)
-
-
-def _check_http_files(config: Config) -> None:
-    """Raise ConfigError for an invalid certificate file at the start, instead of at the first HTTP call."""
-    if config.http.ca_file or config.http.client_cert or config.http.client_key:
-        from zcli_core.net.tls_files import check_tls_files
-
-        check_tls_files(config, "http")
 
 
 def _loaded(host: PluginHost) -> set[str]:

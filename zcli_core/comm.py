@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from zcli_core.net.tls_settings import check_tls_files
 from zcli_core.plugins.contract import Context
 from zcli_core.plugins.host import PluginHost
 from zcli_core.plugins.records import HTTP_TRANSPORT
@@ -79,7 +80,7 @@ class Comm:
         self._log = log
         call_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Replace the lock, because a thread that does not exist in the child may hold it."""
         self._lock = threading.RLock()
 
@@ -103,8 +104,6 @@ class Comm:
         )
 
     def _http_transport(self, context: Context) -> HttpTransport:
-        from zcli_core.net.tls_files import check_tls_files
-
         self._config.refuse_misspelt("http")
         check_tls_files(self._config, "http")
         http = self._config.http
@@ -134,8 +133,8 @@ class Comm:
 
         Args:
             method: ``"GET"`` or any other, in any case.
-            url: An ``http://`` or ``https://`` URL. Credentials in it are sent as Basic authentication and are shown
-                nowhere.
+            url: An ``http://`` or ``https://`` URL; only ``zcli http`` adds a missing scheme. Credentials in it are
+                sent as Basic authentication and are shown nowhere.
             params: Names and values, added to the URL's query, or a str that is ready. A value is str, int, float,
                 bool (``true``, ``false``), bytes, an enum member (its value), a date, time or datetime (ISO 8601), a
                 UUID or a Decimal. An iterable of these repeats the name; None leaves it out.
@@ -430,7 +429,7 @@ class Comm:
         Raises:
             ValueError: No plugin provides a service of that name, or an option is invalid.
         """
-        return self.services.start(name, port=port, data_dir=data_dir, launcher=launcher, timeout=timeout)
+        return self.services.change("start", name, port=port, data_dir=data_dir, launcher=launcher, timeout=timeout)
 
     def stop_service(
         self,
@@ -456,7 +455,7 @@ class Comm:
         Raises:
             ValueError: No plugin provides a service of that name, or an option is invalid.
         """
-        return self.services.stop(name, port=port, data_dir=data_dir, timeout=timeout)
+        return self.services.change("stop", name, port=port, data_dir=data_dir, timeout=timeout)
 
     def restart_service(
         self,
@@ -471,11 +470,11 @@ class Comm:
         A service that is not running is started. The arguments, the result and the errors are those of
         :meth:`stop_service`. ``timeout`` limits both steps together.
         """
-        return self.services.restart(name, port=port, data_dir=data_dir, timeout=timeout)
+        return self.services.change("restart", name, port=port, data_dir=data_dir, timeout=timeout)
 
     def health_check_all(self) -> dict[str, bool]:
         """Return for each service, by name, whether it is ready."""
-        return self.services.health_check_all()
+        return {name: status["ready"] for name, status in self.services.statuses().items()}
 
     def close(self) -> None:
         """Close the WebSocket server and the HTTP client. After that, using a part raises RuntimeError."""

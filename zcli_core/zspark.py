@@ -349,6 +349,14 @@ class ServicesSettings(TypedDict, total=False):
     redis: ServicesRedisSettings
 
 
+class AsgiSettings(TypedDict, total=False):
+    """The transport ``uvicorn``."""
+
+    app: str | None
+    """ASGI application, as package.module:attribute, that answers the plain HTTP requests on the port of the WebSocket
+    server, if websocket.transport is uvicorn"""
+
+
 class JwtSettings(TypedDict, total=False):
     """The JSON Web Tokens that admit a client. Exactly one of the four key settings must be set."""
 
@@ -416,6 +424,7 @@ class Settings(TypedDict, total=False):
     websocket: WebsocketSettings
     backplane: BackplaneSettings
     services: ServicesSettings
+    asgi: AsgiSettings
     jwt: JwtSettings
     secrets_dir: SecretsDirSettings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tour_steps.walk import Tour, expect
 from zCLI import zCLI
-from zcli_core.cli.description import describe_plugins
+from zcli_core.plugins.explanation import describe_plugins
 
 _BUILTIN = {"zcli_layers", "zcli_mongodb", "zcli_postgresql", "zcli_redis", "zcli_urllib3"}
 

@@ -63,7 +63,7 @@ def show_lifecycle(tour: Tour) -> str:
     driver = _driver()
     if os.name != "posix" or driver is None:
         return "skipped: no driver for Redis or Valkey is installed, or zCLI starts no servers on this system"
-    folder = tour.once(_servers_folder)
+    folder = tour.once(servers_folder)
     z = tour.app("lifecycle", services={"folder": str(folder)})
     port = z.comm.find_free_port()
     started = z.comm.start_service("redis", port=port, launcher="local")
@@ -93,7 +93,7 @@ def show_lifecycle(tour: Tour) -> str:
 def show_starting_demo(tour: Tour) -> str:
     if os.name != "posix":
         return "skipped: zCLI starts no servers on this system"
-    folder = tour.once(_servers_folder)
+    folder = tour.once(servers_folder)
     port = tour.once(main_app).comm.find_free_port()
     settings = {"ZCLI_SERVICES_FOLDER": str(folder), "ZCLI_SERVICES_POSTGRESQL_LAUNCHER": "local"}
     variables = {**settings, "ZCLI_SERVICES_POSTGRESQL_PORT": str(port)}
@@ -115,7 +115,7 @@ def show_starting_demo(tour: Tour) -> str:
     return "the server kept running after the demo; another program stopped it"
 
 
-def _servers_folder(tour: Tour) -> Path:
+def servers_folder(tour: Tour) -> Path:
     """Make a folder for the data of servers.
 
     Servers that root starts run as other accounts, which cannot enter the folder of the tour.

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 import uvicorn
 
 from zcli_asgi.loading import Application, load_application
-from zcli_asgi.protocol import protocol_class
+from zcli_asgi.protocol import QuietHttpProtocol, protocol_class
 from zcli_asgi.settings import Asgi
 from zcli_core.errors import ConfigError
+from zcli_core.websocket.contract import Capability
 from zcli_core.websocket.parts.asgi_listener import AsgiListener
 from zcli_core.websocket.parts.binding import listening_sockets, remove_socket_file
 
@@ -38,6 +39,9 @@ def make_transport(context: Context) -> UvicornTransport:
 
 class UvicornTransport:
     """Implements :class:`zcli_core.websocket.contract.Transport`."""
+
+    #: uvicorn owns the bytes of the connections.
+    capabilities: frozenset[Capability] = frozenset()
 
     def __init__(self, application: Application | None, label: str, log: logging.Logger) -> None:
         """Make a transport.
@@ -111,6 +115,7 @@ class UvicornListener(AsgiListener):
         limits = self.limits
         config = uvicorn.Config(
             self._handle,
+            http=QuietHttpProtocol,
             ws=protocol_class(limits),
             ws_max_size=limits.max_size,
             ws_ping_interval=limits.ping_interval or None,
@@ -143,7 +148,7 @@ class UvicornListener(AsgiListener):
         if kind == "websocket":
             await self.websocket(scope, receive, send)
         elif self._application is None:
-            await self.http(scope, send)
+            await self.http(scope, _closing(send))
         elif kind == "lifespan":
             await self._application(scope, receive, self._noting_failure(send))
         else:
@@ -183,6 +188,10 @@ class UvicornListener(AsgiListener):
         assert self._ticking is not None
         self._ticking.cancel()
         state = server.server_state
+        # Those whose client has not responded to the close frame.
+        closing = {each for each in state.connections if getattr(each, "close_timer", None) is not None}
+        while closing & state.connections and self.loop.time() < deadline:
+            await asyncio.sleep(0.005)
         for connection in list(state.connections):
             connection.shutdown()
         if state.tasks:
@@ -195,3 +204,14 @@ class UvicornListener(AsgiListener):
         for connection in list(state.connections):
             connection.transport.abort()
         await server.lifespan.shutdown()
+
+
+def _closing(send: Send) -> Send:
+    """Return a ``send`` that closes the connection after the response."""
+
+    async def send_and_close(event: Event) -> None:
+        if event["type"] == "http.response.start":
+            event["headers"] = [*event["headers"], (b"connection", b"close")]
+        await send(event)
+
+    return send_and_close

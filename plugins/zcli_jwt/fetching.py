@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from zcli_core.http.contract import TransportFailure, Url
 from zcli_core.http.parts.proxies import proxy_for
-from zcli_core.net.tls import client_context
+from zcli_core.net.client_tls import client_context
 from zcli_jwt.keys import MAX_JWKS_BYTES, InvalidKey
 
 if TYPE_CHECKING:

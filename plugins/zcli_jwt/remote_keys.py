@@ -14,41 +14,34 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 from zcli_jwt.keys import InvalidKey, KeySet
 
 
+@dataclass(eq=False)
 class RemoteKeys:
-    """The keys at a URL, as of the last successful fetch."""
+    """The keys at a URL, as of the last successful fetch. Nothing is fetched before the first use.
 
-    def __init__(
-        self,
-        name: str,
-        fetch: Callable[[], KeySet],
-        refresh: float,
-        interval: float,
-        max_age: float,
-        log: logging.Logger,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Keep the arguments; nothing is fetched yet.
+    Attributes:
+        name: The URL without its query, for the log.
+        fetch: Fetches the keys; it may block, and raises InvalidKey.
+        refresh: Seconds after which the keys are fetched again.
+        interval: Least seconds between two fetches.
+        max_age: Seconds after which the keys are no longer used.
+        log: The log for failures and changes.
+        clock: The current time in seconds.
+    """
 
-        Args:
-            name: The URL without its query, for the log.
-            fetch: Fetches the keys; it may block, and raises InvalidKey.
-            refresh: Seconds after which the keys are fetched again.
-            interval: Least seconds between two fetches.
-            max_age: Seconds after which the keys are no longer used.
-            log: The log for failures and changes.
-            clock: The current time in seconds.
-        """
-        self.name = name
-        self._fetch = fetch
-        self._refresh = refresh
-        self._interval = interval
-        self._max_age = max_age
-        self._log = log
-        self._clock = clock
+    name: str
+    fetch: Callable[[], KeySet]
+    refresh: float
+    interval: float
+    max_age: float
+    log: logging.Logger
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._keys = KeySet(())
         self._fetched_at: float | None = None
@@ -60,24 +53,24 @@ class RemoteKeys:
 
     def current(self) -> KeySet:
         """Return the known keys: none before the first fetch, and none if the last one is too long ago."""
-        return self._keys if self._is_younger_than(self._max_age) else KeySet(())
+        return self._keys if self._is_younger_than(self.max_age) else KeySet(())
 
     @property
     def is_fresh(self) -> bool:
         """Whether the keys can be used without a fetch."""
-        return self._is_younger_than(min(self._refresh, self._max_age))
+        return self._is_younger_than(min(self.refresh, self.max_age))
 
     def _is_younger_than(self, seconds: float) -> bool:
         fetched_at = self._fetched_at
-        return fetched_at is not None and self._clock() - fetched_at < seconds
+        return fetched_at is not None and self.clock() - fetched_at < seconds
 
     def begin_fetch(self) -> Future[None] | None:
         """Return the pending fetch or begin one; return None if it is too early. The future raises nothing."""
         with self._lock:
             if self._pending_fetch is not None:
                 return self._pending_fetch
-            now = self._clock()
-            if self._tried_at is not None and now - self._tried_at < self._interval:
+            now = self.clock()
+            if self._tried_at is not None and now - self._tried_at < self.interval:
                 return None
             self._tried_at = now
             fetch = self._pending_fetch = Future()
@@ -104,7 +97,7 @@ class RemoteKeys:
 
     def _run(self, fetch: Future[None]) -> None:
         try:
-            keys = self._fetch()
+            keys = self.fetch()
         except InvalidKey as problem:
             self._note_error(str(problem))
         except Exception as error:  # noqa: BLE001 - an unexpected error must not leave the clients waiting
@@ -121,19 +114,19 @@ class RemoteKeys:
 
     def _take(self, keys: KeySet) -> None:
         before, error = self._keys, self.last_error
-        self._keys, self._fetched_at, self.last_error, self._logged = keys, self._clock(), None, ""
+        self._keys, self._fetched_at, self.last_error, self._logged = keys, self.clock(), None, ""
         if error or {key.kid for key in before.keys} != {key.kid for key in keys.keys}:
-            self._log.info("jwt: fetched %s: %r", self.name, keys)
+            self.log.info("jwt: fetched %s: %r", self.name, keys)
         for reason in keys.ignored:
             if reason not in before.ignored:
-                self._log.warning("jwt: %s: %s", self.name, reason)
+                self.log.warning("jwt: %s: %s", self.name, reason)
 
     def _note_error(self, error: str) -> None:
         self.last_error = error
         if self.current().keys:
-            consequence = f"the previous keys stay in use until they are {self._max_age:g} s old (jwt.jwks_max_age)"
+            consequence = f"the previous keys stay in use until they are {self.max_age:g} s old (jwt.jwks_max_age)"
         else:
             consequence = "no client can be admitted until it is fetched"
         if self._logged != f"{error}; {consequence}":
             self._logged = f"{error}; {consequence}"
-            self._log.error("jwt: %s: %s", self.name, self._logged)
+            self.log.error("jwt: %s: %s", self.name, self._logged)

@@ -52,9 +52,7 @@ class Jwt(Section, name="jwt"):
         None, "secret for verifying JSON Web Tokens signed with HS256, at least 32 bytes", secret=True
     )
     public_key_file: Path | None = setting(
-        None,
-        "PEM file of the public key for verifying RS256 or ES256 tokens; reloaded when it changes",
-        security=True,
+        None, "PEM file of the public key for verifying RS256 or ES256 tokens; reloaded when it changes", security=True
     )
     jwks_file: Path | None = setting(
         None, "file with public keys as a JSON Web Key Set (RFC 7517); reloaded when it changes", security=True

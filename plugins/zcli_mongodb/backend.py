@@ -57,11 +57,7 @@ class MongodbBackend(ServiceBackend):
             accounts=("mongodb", "mongod"),
         ),
     )
-    install = Install(
-        brew="mongodb/brew/mongodb-community",
-        winget="MongoDB.Server",
-        pip="nx-27017>=0.8",
-    )
+    install = Install(brew="mongodb/brew/mongodb-community", winget="MongoDB.Server", pip="nx-27017>=0.8")
 
     def probe(self, target: Target) -> Probe:
         """Send ``hello``, which needs no login, then commands for the version and whether a login is required."""

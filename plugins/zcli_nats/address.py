@@ -125,9 +125,9 @@ def parse_url(url: str) -> dict[str, Any]:
 
 
 def _tls_context(config: Config) -> ssl.SSLContext:
+    from zcli_core.net.client_tls import client_context
     from zcli_core.net.pem_files import CertificateFiles, load
-    from zcli_core.net.tls import client_context
-    from zcli_core.net.tls_files import check_tls_files
+    from zcli_core.net.tls_settings import check_tls_files
 
     settings = config.section(NatsBackplaneSettings)
     check_tls_files(config, "backplane.nats")

@@ -126,9 +126,9 @@ def _database(text: str) -> int:
 
 
 def _tls_context(config: Config, encrypted: bool) -> ssl.SSLContext | None:
+    from zcli_core.net.client_tls import client_context
     from zcli_core.net.pem_files import CertificateFiles, load
-    from zcli_core.net.tls import client_context
-    from zcli_core.net.tls_files import check_tls_files
+    from zcli_core.net.tls_settings import check_tls_files
 
     settings = config.section(RedisBackplaneSettings)
     if not encrypted:

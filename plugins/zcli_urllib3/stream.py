@@ -16,8 +16,8 @@ from urllib3.util.ssltransport import SSLTransport
 from zcli_core.http.contract import MAX_HEAD_BYTES
 from zcli_core.http.parts import failures
 from zcli_core.net import connecting
+from zcli_core.net.client_tls import is_end
 from zcli_core.net.connecting import remaining
-from zcli_core.net.tls import is_end
 
 _BLOCK = 64 * 1024
 _LONGEST_LINE = 64 * 1024

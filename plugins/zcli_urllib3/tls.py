@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from zcli_core.net.tls import client_context, openssl_knows_the_system
+from zcli_core.net.client_tls import client_context, openssl_knows_the_system
 from zcli_core.system.forks import call_after_fork
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class TlsContexts:
                 self._shared[shows_certificate] = self._make(shows_certificate)
             return self._shared[shows_certificate]
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Replace the lock in the child after a fork: the thread that held it does not exist there."""
         self._lock = threading.Lock()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zcli_core.websocket.contract import Capability
 from zcli_core.websocket.parts.connection import AsyncioConnection
 from zcli_core.websocket.parts.frames import BINARY, FIN, TEXT, TEXT_HEADERS, frame, message_frame
 from zcli_core.websocket.parts.listener import AsyncioListener
@@ -43,6 +44,8 @@ class PreparedMessage:
 
 class WsprotoTransport:
     """Implements :class:`zcli_core.websocket.contract.Transport`."""
+
+    capabilities = frozenset(Capability)
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log

@@ -42,6 +42,7 @@ MEMORY_BUDGETS: Budgets = {("zcli", "websockets"): 0.7}
 UPGRADE_BUDGETS: Budgets = {("zcli", "websockets"): 1.0}
 IDLE_BUDGET = 1.2
 ROOM_BUDGET = 1.05
+ASGI_BUDGET = 1.15
 
 
 class Server(NamedTuple):
@@ -203,6 +204,19 @@ def broadcast_to_room(listeners: int) -> list[Row]:
     return [Row(what, found["product-room"], "to all", found["product"], "µs", ROOM_BUDGET)]
 
 
+def asgi_echo() -> list[Row]:
+    """Measure zCLI as an ASGI application, and the transport ``uvicorn``, beside a bare application on that server."""
+    rows = []
+    for implementation in ("wsproto", "websockets"):
+        bare, ours = f"uvicorn+{implementation}", f"uvicorn+{implementation}+zcli"
+        found = medians((bare, ours), TURNS, lambda server: echo_cost(server, 64, True, 50, 4, SECONDS))
+        rows.append(Row("echo 64 B text, as ASGI application", found[ours], bare, found[bare], "µs", ASGI_BUDGET))
+    names = ("zcli-on-uvicorn", "uvicorn+websockets", "zcli")
+    found = medians(names, TURNS, lambda server: echo_cost(server, 64, True, 50, 4, SECONDS))
+    what, ours = "echo 64 B text, transport uvicorn", found.pop("zcli-on-uvicorn")
+    return rows + [Row(what, ours, peer, cost, "µs") for peer, cost in found.items()]
+
+
 def broadcast(sizes: tuple[int, ...]) -> list[Row]:
     """Return CPU microseconds per delivery of 256 bytes."""
     rows, ours = [], {}
@@ -259,7 +273,7 @@ def measure() -> list[Row]:
     """Run the scenarios; the rows in the order of their budgets."""
     if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
         raise RuntimeError("this benchmark needs Linux and two processors: one for the server, one for the load")
-    _allow_sockets(12_000 if FULL else 4000)
+    allow_sockets(12_000 if FULL else 4000)
     few = ("zcli", "zcli-pure", "websockets", "aiohttp", "picows")
     bulk = (*ASYNCIO, "zcli-pure", *UVLOOP) if FULL else few
     rows = echo((*ASYNCIO, *UVLOOP), 64, True, 50, 4, ECHO_BUDGETS)
@@ -271,6 +285,7 @@ def measure() -> list[Row]:
     rows += echo(bulk, 128 * 1024, False, 10, 2, BULK_BUDGETS)
     rows += deflate_echo()
     rows += fragments_echo()
+    rows += asgi_echo()
     rows += echo_beside_idle(5000 if FULL else 1000)
     rows += broadcast((100, 1000, 5000) if FULL else (1000,))
     rows += broadcast_to_room(1000)
@@ -278,7 +293,8 @@ def measure() -> list[Row]:
     return rows + upgrades(300 if FULL else 150)
 
 
-def _allow_sockets(wanted: int) -> None:
+def allow_sockets(wanted: int) -> None:
+    """Raise the limit of open files of this process, and of those it starts."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import socket
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -179,35 +180,72 @@ async def picows_(sock: socket.socket) -> None:
     await server.serve_forever()
 
 
-def uvicorn_(implementation: str) -> Callable[[socket.socket], Awaitable[None]]:
-    """uvicorn with one of its WebSocket implementations and a bare ASGI application."""
+def bare_application() -> Any:
+    """A bare ASGI application."""
+    members: set[Any] = set()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "websocket":
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        members.add(send)
+        try:
+            while (event := await receive())["type"] == "websocket.receive":
+                text = event.get("text")
+                message = event["bytes"] if text is None else text
+                answer = {"type": "websocket.send", "text" if text is not None else "bytes": message}
+                if is_broadcast(message):
+                    for member in members - {send}:
+                        await member(answer)
+                else:
+                    await send(answer)
+        finally:
+            members.discard(send)
+
+    return application
+
+
+async def echo(websocket: Any, message: str | bytes) -> None:
+    """A handler for a whole zCLI object."""
+    await websocket.send(message)
+
+
+def zcli_object(**websocket: Any) -> Any:
+    """A whole zCLI object, which logs errors only."""
+    from zCLI import zCLI
+
+    return zCLI(
+        {"deployment": "Production", "logger": "PROD", "logger_path": tempfile.mkdtemp(), "websocket": websocket}
+    )
+
+
+def zcli_application() -> Any:
+    """zCLI as an ASGI application, with all that a zCLI object does for a message."""
+    return zcli_object().comm.websocket.asgi(handler=echo)
+
+
+async def zcli_on_uvicorn(sock: socket.socket) -> None:
+    """zCLI with the transport ``uvicorn``."""
+    sock.close()
+    z = zcli_object(transport="uvicorn")
+    serving = asyncio.ensure_future(z.comm.websocket.serve(port=0, handler=echo))
+    while not z.comm.websocket.url:
+        await asyncio.sleep(0.01)
+    print(z.comm.websocket.url.rpartition(":")[2].strip("/"), flush=True)
+    await serving
+
+
+def uvicorn_(
+    implementation: str, make: Callable[[], Any] = bare_application
+) -> Callable[[socket.socket], Awaitable[None]]:
+    """uvicorn with one of its WebSocket implementations and an ASGI application."""
 
     async def serve(sock: socket.socket) -> None:
         import uvicorn
 
-        members: set[Any] = set()
-
-        async def application(scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] != "websocket":
-                return
-            await receive()
-            await send({"type": "websocket.accept"})
-            members.add(send)
-            try:
-                while (event := await receive())["type"] == "websocket.receive":
-                    text = event.get("text")
-                    message = event["bytes"] if text is None else text
-                    answer = {"type": "websocket.send", "text" if text is not None else "bytes": message}
-                    if is_broadcast(message):
-                        for member in members - {send}:
-                            await member(answer)
-                    else:
-                        await send(answer)
-            finally:
-                members.discard(send)
-
         config = uvicorn.Config(
-            application, ws=implementation, lifespan="off", log_config=None, access_log=False,  # type: ignore[arg-type]
+            make(), ws=implementation, lifespan="off", log_config=None, access_log=False,  # type: ignore[arg-type]
             ws_max_size=MAX_SIZE, ws_per_message_deflate=False, backlog=BACKLOG,
         )  # fmt: skip
         announce(sock)
@@ -273,6 +311,9 @@ PEERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "aiohttp-deflate": functools.partial(aiohttp_, compress=True),
     "uvicorn+wsproto": uvicorn_("wsproto"),
     "uvicorn+websockets": uvicorn_("websockets-sansio"),
+    "uvicorn+wsproto+zcli": uvicorn_("wsproto", zcli_application),
+    "uvicorn+websockets+zcli": uvicorn_("websockets-sansio", zcli_application),
+    "zcli-on-uvicorn": zcli_on_uvicorn,
 }
 
 

@@ -217,6 +217,15 @@ def test_http_invalid_arguments_are_refused(zcli: Run, arguments: tuple[str, ...
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("name", "hint"), [("htp", "; did you mean 'http'?"), ("xyzzy", "\n")])
+def test_unknown_command_suggests_another(zcli: Run, name: str, hint: str) -> None:
+    """Click knows only the subcommands of plugins by name."""
+    done = zcli(name)
+    assert done.returncode == 2
+    assert f"unknown command {name!r}{hint}" in done.stderr
+    assert "zcli --help" in done.stderr
+
+
 def test_plugin_adds_a_subcommand(zcli: Run, tmp_path: Path) -> None:
     """A subcommand from the hook zcli_commands is listed and runs; a hook that raises is reported."""
     code = (

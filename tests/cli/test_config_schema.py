@@ -10,7 +10,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from zcli_core.cli.config_schema import make_schema
+from zcli_core.cli.config import make_schema
 from zcli_core.cli.reference import own_plugins_and_settings
 
 RIGHT = """

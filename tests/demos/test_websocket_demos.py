@@ -10,26 +10,12 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-from needs import needs
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
-from script_runs import DEMOS, started_script
-
-FOLDER = DEMOS / "Layer_0" / "zComm_Demo" / "lvl2_websocket"
-TIMEOUT = 20_000  # milliseconds
-CHROMIUM = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP *.example 127.0.0.1",
-]
-
+from demo_pages import FOLDER, TIMEOUT, click, expect_received, expect_state, send_message
+from playwright.sync_api import Browser, Page, expect
+from script_runs import started_script
 
 # All run in one worker, because each worker starts its own browser.
 pytestmark = pytest.mark.xdist_group("chromium")
@@ -68,62 +54,6 @@ def run(tmp_path: Path) -> Iterator[Callable[[str], Demo]]:
         yield start
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Chromium without a window."""
-    program = needs("chromium", "chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """A function that opens the file of a page in its own window. Errors in the page's console fail the test."""
-    errors: list[str] = []
-    contexts = []
-
-    def note(message: ConsoleMessage) -> None:
-        if message.type == "error" and "WebSocket connection to" not in message.text:
-            errors.append(message.text)
-
-    def open_(name: str, url: str, **options: Any) -> Page:
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(TIMEOUT)
-        page.on("console", note)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{(FOLDER / name).as_uri()}?server={url}")
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert errors == []
-
-
-def _expect(page: Page, state: str, detail: str) -> None:
-    """Wait until the page shows this state of the connection, also to screen readers."""
-    expect(page.locator("body")).to_have_attribute("data-state", state, timeout=TIMEOUT)
-    expect(page.get_by_role("status")).to_contain_text(detail, timeout=TIMEOUT)
-
-
-def _click(page: Page, button: str) -> None:
-    page.get_by_role("button", name=button, exact=True).click()
-
-
-def _send(page: Page, text: str) -> None:
-    page.get_by_label("Message").fill(text)
-    _click(page, "Send")
-
-
-def _expect_received(page: Page, text: str) -> None:
-    """Wait until this is the last message that the page received."""
-    expect(page.locator("#transcript .received").last).to_contain_text(text, timeout=TIMEOUT)
-
-
 def test_demo_1_serves_until_ctrl_c(run: Callable[[str], Demo], tmp_path: Path) -> None:
     """The server echoes, prints a summary at its end, and logs in its working directory."""
     from websockets.sync.client import connect
@@ -142,20 +72,20 @@ def test_demo_2_page_shows_echo_and_close_codes(run: Callable[[str], Demo], open
     """The page shows the echo, its own disconnect, the server's shutdown, and a server that is not running."""
     demo = run("2_websocket_echo.py")
     page = open_page("2_client_echo.html", demo.url)
-    _expect(page, "idle", "Not connected")
+    expect_state(page, "idle", "Not connected")
     expect(page.get_by_role("button", name="Send")).to_be_disabled()
-    _click(page, "Connect")
-    _expect(page, "open", "Connected")
-    _send(page, "<b>hello</b>")
-    _expect_received(page, "Echo: <b>hello</b>")
-    _click(page, "Disconnect")
-    _expect(page, "closed", "code 1000")
-    _click(page, "Connect")
-    _expect(page, "open", "Connected")
+    click(page, "Connect")
+    expect_state(page, "open", "Connected")
+    send_message(page, "<b>hello</b>")
+    expect_received(page, "Echo: <b>hello</b>")
+    click(page, "Disconnect")
+    expect_state(page, "closed", "code 1000")
+    click(page, "Connect")
+    expect_state(page, "open", "Connected")
     demo.stop()
-    _expect(page, "closed", "code 1001 · the server is shutting down")
-    _click(page, "Connect")
-    _expect(page, "closed", "code 1006 · no response, or the connection broke · is the server running?")
+    expect_state(page, "closed", "code 1001 · the server is shutting down")
+    click(page, "Connect")
+    expect_state(page, "closed", "code 1006 · no response, or the connection broke · is the server running?")
 
 
 def test_demo_3_wrong_token_is_refused(
@@ -164,18 +94,18 @@ def test_demo_3_wrong_token_is_refused(
     """The page shows code 1008 for a wrong token; the handler runs for the right token only; the log has no token."""
     demo = run("3_websocket_secure.py")
     page = open_page("3_client_secure.html", demo.url)
-    _click(page, "Test Wrong Token")
-    _expect(page, "refused", "code 1008 · authentication failed")
+    click(page, "Test Wrong Token")
+    expect_state(page, "refused", "code 1008 · authentication failed")
     page.get_by_label("Token", exact=True).fill("")
-    _click(page, "Connect")
-    _expect(page, "refused", "code 1008 · authentication failed")
+    click(page, "Connect")
+    expect_state(page, "refused", "code 1008 · authentication failed")
     page.get_by_label("Token", exact=True).fill("demo_secure_token_123")
-    _click(page, "Connect")
-    _expect(page, "open", "the server accepted the token")
-    _send(page, "hello")
-    _expect_received(page, "[Secure Echo]: hello")
-    _click(page, "Test Wrong Token")
-    _expect(page, "refused", "code 1008")
+    click(page, "Connect")
+    expect_state(page, "open", "the server accepted the token")
+    send_message(page, "hello")
+    expect_received(page, "[Secure Echo]: hello")
+    click(page, "Test Wrong Token")
+    expect_state(page, "refused", "code 1008")
     printed, _ = demo.stop()
     assert re.fullmatch(r"default at 127\.0\.0\.1, page (null|file://): hello", printed)
     log = (tmp_path / "logs" / "websocket-secure.log").read_text()
@@ -235,19 +165,19 @@ def test_demo_4_page_connects_over_tls(run: Callable[[str], Demo], open_page: Ca
     demo = run("4_websocket_wss.py")
     assert demo.url.startswith("wss://")
     distrusting = open_page("4_client_wss.html", demo.url)
-    _click(distrusting, "Connect")
-    _expect(distrusting, "closed", "is its certificate trusted?")
+    click(distrusting, "Connect")
+    expect_state(distrusting, "closed", "is its certificate trusted?")
     page = open_page("4_client_wss.html", demo.url, ignore_https_errors=True)
     with page.context.expect_page() as opened:
         page.locator("#trust").click()
     expect(opened.value.locator("h1")).to_have_text("A WebSocket server is listening here", timeout=TIMEOUT)
     expect(opened.value.locator("main")).to_contain_text("your browser accepts its certificate now")
-    _click(page, "Test Wrong Token")
-    _expect(page, "refused", "code 1008")
-    _click(page, "Connect")
-    _expect(page, "open", "encrypted")
-    _send(page, "hello")
-    _expect_received(page, "[Encrypted Echo]: hello")
+    click(page, "Test Wrong Token")
+    expect_state(page, "refused", "code 1008")
+    click(page, "Connect")
+    expect_state(page, "open", "encrypted")
+    send_message(page, "hello")
+    expect_received(page, "[Encrypted Echo]: hello")
     demo.stop()
 
 
@@ -256,22 +186,22 @@ def test_demo_5_message_reaches_the_other_windows(run: Callable[[str], Demo], op
     demo = run("5_websocket_broadcast.py")
     windows = [open_page("5_client_broadcast.html", demo.url) for _ in range(3)]
     outsider = open_page("5_client_broadcast.html", demo.url)
-    _click(outsider, "Test Wrong Token")
-    _expect(outsider, "refused", "code 1008")
+    click(outsider, "Test Wrong Token")
+    expect_state(outsider, "refused", "code 1008")
     for window in windows:
-        _click(window, "Connect")
-        _expect(window, "open", "the server accepted the token")
+        click(window, "Connect")
+        expect_state(window, "open", "the server accepted the token")
     for number, window in enumerate(windows):
-        _send(window, f"hello from {number}")
+        send_message(window, f"hello from {number}")
         for other in windows:
             if other is not window:
-                _expect_received(other, f"hello from {number}")
+                expect_received(other, f"hello from {number}")
     for window in windows:
         expect(window.locator("#transcript .received")).to_have_count(2)
         expect(window.locator("#transcript .sent")).to_have_count(1)
     expect(outsider.locator("#transcript .received")).to_have_count(0)
-    _send(windows[0], "she says: he says: hello")  # contains the separator that the server adds
-    _expect_received(windows[1], "she says: he says: hello")
+    send_message(windows[0], "she says: he says: hello")  # contains the separator that the server adds
+    expect_received(windows[1], "she says: he says: hello")
     *broadcasts, last = demo.stop()
     assert broadcasts == ["Broadcasted to 2 client(s)"] * 4
     assert last.startswith("[WebSocket] stopped: 3 clients closed")

@@ -141,7 +141,7 @@ def test_choose_unknown_name_is_an_error(site: Site, isolated: Path) -> None:
     assert str(caught.value) == (
         "no plugin provides the WebSocket transport 'needi', which websocket.transport (.zEnv:2 "
         "(ZCLI_WEBSOCKET_TRANSPORT)) selects; did you mean 'needy'?\n"
-        "     installed: wsproto\n"
+        "     installed: uvicorn, wsproto\n"
         "     installable: needy (pip install 'zcli-needy[engine]')\n"
         "     the plugin blocked (dist-blocked 1.0) is disabled by plugins.disable"
     )

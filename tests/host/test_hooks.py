@@ -155,7 +155,7 @@ def test_hooks_of_builtin_plugins_do_not_run(site: Site) -> None:
         assert [name for name in HOOKS if z.plugins.notifier(name, z.log) and name not in DECLARING] == []
         assert (z.comm.http._on_request, z.comm.http._on_response) == (None, None)
         assert z.comm.services._on_change is None
-        assert z.comm.websocket._observers() == (None, None)
+        assert z.comm.websocket._observers() == (None, None, None, None)
 
 
 @pytest.mark.usefixtures("isolated")

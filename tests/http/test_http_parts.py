@@ -116,7 +116,7 @@ def test_pool_after_fork_abandons_the_parents_connections() -> None:
     key, connection = PoolKey("http", "a", 80, None), FakeConnection()
     pool.give_back(key, connection)
     pool._lock.acquire()
-    pool.after_fork()
+    pool._after_fork()
     assert connection.state == "abandoned"
     assert pool.take(key, None) is None  # type: ignore[arg-type]
 
@@ -139,7 +139,7 @@ def test_after_fork_is_called_in_the_child_only() -> None:
     class Aware:
         forked = False
 
-        def after_fork(self) -> None:
+        def _after_fork(self) -> None:
             self.forked = True
 
     kept, gone = Aware(), Aware()

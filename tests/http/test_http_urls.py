@@ -46,6 +46,13 @@ def test_url_is_normalised(text: str, url: str) -> None:
     assert str(parse_url(text)[0]) == url
 
 
+@pytest.mark.parametrize("text", ["example.com/path", "localhost:8000/path", "/path", "mailto:me@example.com"])
+def test_url_without_scheme_error_shows_one(text: str) -> None:
+    """``zcli http`` adds the scheme; a script has to write it."""
+    with pytest.raises(TransportFailure, match="as in http:"):
+        parse_url(text)
+
+
 @pytest.mark.parametrize(
     ("text", "user_info"),
     [

@@ -1,4 +1,4 @@
-"""TLS of clients outside HTTP transports, which all use ``zcli_core.net.tls``."""
+"""TLS of clients outside HTTP transports, which all use ``zcli_core.net.client_tls``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zcli_jwt.keys import InvalidKey
 
 from zcli_core.assembly import assemble
 from zcli_core.cli.ws_client import Client, ClientError, read_url
-from zcli_core.net.tls import is_end
+from zcli_core.net.client_tls import is_end
 from zcli_core.plugins.host import PluginHost
 from zcli_core.testing import certificates
 from zcli_core.testing.http.peer import ScriptedServer, responding, response

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 
-import zcli_core.net.tls
+import zcli_core.net.client_tls
 from zcli_core.http.client import HttpClient
 from zcli_core.testing.http.peer import ScriptedServer, after_request, responding, response
 
@@ -67,7 +67,7 @@ def test_system_authorities_are_trusted(
     import zcli_urllib3.tls
 
     if not openssl_knows:
-        for module in (zcli_urllib3.tls, zcli_core.net.tls):
+        for module in (zcli_urllib3.tls, zcli_core.net.client_tls):
             monkeypatch.setattr(module, "openssl_knows_the_system", lambda: False)
     monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
     with serving(authority.issue_cert("127.0.0.1", "localhost")) as server:
@@ -92,7 +92,7 @@ def test_close_notify_is_required(
     make_http: Callable[..., HttpClient], authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A body to the end of the connection fails without it, in every build of Python."""
-    monkeypatch.setattr(zcli_core.net.tls, "ssl", SimpleNamespace(**{**vars(ssl), "SSLContext": LenientContext}))
+    monkeypatch.setattr(zcli_core.net.client_tls, "ssl", SimpleNamespace(**{**vars(ssl), "SSLContext": LenientContext}))
 
     def break_off(server: ScriptedServer, connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart of i")

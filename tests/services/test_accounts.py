@@ -20,11 +20,11 @@ from zcli_redis.backend import RedisBackend
 from zcli_core.app import zCLI
 from zcli_core.services.contract import LaunchError, LocalProcess
 from zcli_core.services.failures import ServiceFailure
-from zcli_core.services.launchers import accounts, data_files, folders
+from zcli_core.services.launchers import accounts, data_files, server_folder
 from zcli_core.services.launchers.accounts import choose_account, reachable_program
 from zcli_core.services.launchers.commands import Account, environment, run
 from zcli_core.services.launchers.data_files import DataFiles
-from zcli_core.services.launchers.folders import make_instance_folder
+from zcli_core.services.launchers.server_folder import make_instance_folder
 from zcli_core.system import safe_files
 
 Make = Callable[..., zCLI]
@@ -283,7 +283,7 @@ def test_services_folder_of_a_stranger_is_refused_to_a_user(
     others: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another user could obtain a password that is written there. A folder of root that all may write is accepted."""
-    monkeypatch.setattr(folders, "is_root", lambda: False)
+    monkeypatch.setattr(server_folder, "is_root", lambda: False)
     others.chmod(0o777)
     with pytest.raises(LaunchError, match="folder that another user controls") as caught:
         make_instance_folder(others / "services" / "redis", others)
@@ -327,7 +327,7 @@ def test_folder_made_by_another_user_is_refused(
     others: Path, place: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """The other user makes it in a folder such as /tmp, between the check and our mkdir."""
-    check, module = safe_files.require_no_others, {"data": data_files, "services": folders}[what]
+    check, module = safe_files.require_no_others, {"data": data_files, "services": server_folder}[what]
 
     def check_and_make(path: Path) -> None:
         check(path)
@@ -336,7 +336,7 @@ def test_folder_made_by_another_user_is_refused(
             os.chown(path, 1, 1)
 
     monkeypatch.setattr(module, "require_no_others", check_and_make)
-    monkeypatch.setattr(folders, "is_root", lambda: False)
+    monkeypatch.setattr(server_folder, "is_root", lambda: False)
     make = {
         "data": DataFiles(place / "new", None, lambda: 10.0).make,
         "services": lambda: make_instance_folder(place / "new", place),

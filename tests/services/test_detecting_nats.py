@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import subprocess
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 import trustme
-from service_servers import accepts, free_ports, nats, nats_program, until
+from service_servers import nats, nats_program, until
 from zcli_nats.service_settings import parse_url
 
 from zcli_core.app import zCLI
@@ -88,8 +87,11 @@ def _tls(files: Path, more: str = "") -> str:
     return f"tls {{ {options} {more} }}"
 
 
-@pytest.mark.parametrize("option", ["", ", handshake_first: true"], ids=["after INFO", "first"])
-@pytest.mark.parametrize("login", ["", "authorization { token: hunter2 }"], ids=["open", "login"])
+@pytest.mark.parametrize(
+    ("option", "login"),
+    [("", ""), ("", "authorization { token: hunter2 }"), (", handshake_first: true", "")],
+    ids=["after INFO", "with login", "first"],
+)
 def test_status_tls_server_is_ready(make: Make, nats_server: Path, tls_files: Path, option: str, login: str) -> None:
     """With and without the setting ``tls``, TLS is found. The certificate is checked against ``ca_file``."""
     with nats(nats_server, tls_files, config=f"{_tls(tls_files, option)}\n{login}") as (port, _):
@@ -143,28 +145,3 @@ def test_url_invalid_raises(url: str) -> None:
     """Another scheme, no host, an unescaped password and a port that is not a number."""
     with pytest.raises(ValueError):
         parse_url(url)
-
-
-def _ask(port: int, subject: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Send a request to JetStream and return its response."""
-    body = json.dumps(content).encode()
-    with socket.create_connection(("127.0.0.1", port), 10) as client, client.makefile("rb") as replies:
-        client.sendall(b'CONNECT {"verbose":false}\r\nSUB answer 1\r\n')
-        client.sendall(b"PUB %s answer %d\r\n%s\r\n" % (subject.encode(), len(body), body))
-        header = next(line for line in replies if line.startswith((b"MSG", b"-ERR")))
-        answer: dict[str, Any] = json.loads(replies.read(int(header.split()[-1])))
-        return answer
-
-
-def test_service_keeps_its_streams(make: Make, nats_server: Path, place: Path) -> None:
-    """JetStream's data is in the data folder and survives a restart."""
-    port = free_ports(1)[0]
-    z = make()
-    assert z.comm.start_service("nats", port=port), z.comm.services.last_failure
-    _ask(port, "$JS.API.STREAM.CREATE.kept", {"name": "kept", "subjects": ["kept"]})
-    assert "error" not in _ask(port, "kept", {"value": 1})
-    assert (place / "services" / "nats" / "data" / "jetstream").is_dir()
-    assert z.comm.restart_service("nats"), z.comm.services.last_failure
-    assert _ask(port, "$JS.API.STREAM.INFO.kept", {})["state"]["messages"] == 1
-    assert z.comm.stop_service("nats"), z.comm.services.last_failure
-    assert not accepts(port)

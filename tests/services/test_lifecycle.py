@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,13 +53,36 @@ def _use_mongodb(info: Info, value: str) -> list[str]:
         return [each["value"] for each in client[info["database"]].kept.find()]
 
 
+def _ask(port: int, subject: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Send a request to JetStream and return its response."""
+    body = json.dumps(content).encode()
+    with socket.create_connection(("127.0.0.1", port), 10) as client, client.makefile("rb") as replies:
+        client.sendall(b'CONNECT {"verbose":false}\r\nSUB answer 1\r\n')
+        client.sendall(b"PUB %s answer %d\r\n%s\r\n" % (subject.encode(), len(body), body))
+        header = next(line for line in replies if line.startswith((b"MSG", b"-ERR")))
+        answer: dict[str, Any] = json.loads(replies.read(int(header.split()[-1])))
+        return answer
+
+
+def _use_nats(info: Info, value: str) -> list[str]:
+    port = info["port"]
+    _ask(port, "$JS.API.STREAM.CREATE.kept", {"name": "kept", "subjects": ["kept"]})
+    count = _ask(port, "kept", {"value": value})["seq"]
+    found = [_ask(port, "$JS.API.STREAM.MSG.GET.kept", {"seq": number + 1})["message"] for number in range(count)]
+    return [json.loads(base64.b64decode(message["data"]))["value"] for message in found]
+
+
 USE: dict[str, Callable[[Info, str], list[str]]] = {
     "postgresql": _use_postgresql,
     "redis": _use_redis,
     "mongodb": _use_mongodb,
+    "nats": _use_nats,
 }
 #: As an ordinary user. The test of the data below starts, kills and restarts the others in every run.
-REDIS_AT_ONCE = [pytest.param(name, marks=[pytest.mark.slow] if name != "redis" else []) for name in USE]
+REDIS_AT_ONCE = [
+    pytest.param(name, marks=[pytest.mark.slow] if name != "redis" else [])
+    for name in ("postgresql", "redis", "mongodb")
+]
 
 
 def kill(folder: Path, name: str) -> None:
@@ -86,6 +111,7 @@ def test_service_keeps_its_data(make: Make, place: Path, name: str) -> None:
     assert (info["host"], info["port"]) == ("127.0.0.1", port)
     assert listening_addresses(port) <= {"127.0.0.1"}
     assert use(info, "a") == ["a"]
+    assert any((place / "services" / name / "data").iterdir())
     assert z.comm.start_service(name), "starting what runs changes nothing"
     assert use(info, "b") == ["a", "b"]
     assert z.comm.restart_service(name), z.comm.services.last_failure

@@ -270,7 +270,7 @@ def test_start_probe_of_a_backend_fails(make: Make) -> None:
     with CannedServer(b"break\n", first=False) as server:
         z = make()
         z.comm.start_service("mute", port=server.port)
-        assert not z.comm.services.start("mute", port=server.port)
+        assert not z.comm.start_service("mute", port=server.port)
         assert str(server.port) in failed(z).message
 
 

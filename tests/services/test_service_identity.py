@@ -21,9 +21,9 @@ from zcli_core.net.port_holder import PortHolder
 from zcli_core.net.ports import port_holder
 from zcli_core.services.contract import LaunchError
 from zcli_core.services.failures import ServiceFailure
-from zcli_core.services.launchers import folders, instances, managers, systemd
-from zcli_core.services.launchers.folders import make_instance_folder
+from zcli_core.services.launchers import instances, managers, server_folder, systemd
 from zcli_core.services.launchers.processes import look_up
+from zcli_core.services.launchers.server_folder import make_instance_folder
 
 Make = Callable[..., zCLI]
 
@@ -304,7 +304,7 @@ def test_folder_that_cannot_be_made_has_a_command_that_needs_no_rights(
 
     Another user may have taken the usual name.
     """
-    monkeypatch.setattr(folders, "_KEPT", str(tmp_path))
+    monkeypatch.setattr(server_folder, "_KEPT", str(tmp_path))
     if taken:
         (tmp_path / f"zcli-{os.geteuid()}").touch()
     for _ in range(2):

@@ -23,8 +23,9 @@ from zcli_core.cli import doctor
 from zcli_core.net.port_holder import holder_of
 from zcli_core.services import owners
 from zcli_core.services.launchers import instances, systemd
-from zcli_core.services.launchers.locks import start_lock
 from zcli_core.services.launchers.processes import Process, descends_from, look_up
+from zcli_core.services.launchers.server_folder import start_lock
+from zcli_core.services.location import locate, server_paths
 from zcli_core.system.trusted import is_known_user
 
 Make = Callable[..., zCLI]
@@ -235,6 +236,20 @@ def test_record_that_others_may_write_is_none(place: Path, sleeper: int, change:
     elif change == "huge":
         file.write_text(json.dumps({**json.loads(file.read_text()), "more": "x" * 200_000}))
     assert (instances.find_running(place / "services", "redis", None) is not None) == (change == "none")
+
+
+def test_server_that_ended_after_it_was_located_is_not_ours(make: Make, place: Path) -> None:
+    """Where the system does not report the owner of a port, another server may have answered the probe."""
+    services = make().comm.services
+    backend = services._backends.get("redis")
+    (place / "services" / "redis" / "data").mkdir(parents=True, mode=0o700)
+    with subprocess.Popen(["sleep", "100"]) as process:
+        until(lambda: (found := look_up(process.pid)) is not None and found.name == "sleep", "it runs")
+        _record(place / "services" / "redis", process.pid)
+        found = locate(services._config, backend, backend.target(), fixed=False)
+        assert server_paths(services._config, backend, found, None, services._log) is not None
+        process.kill()
+    assert server_paths(services._config, backend, found, None, services._log) is None
 
 
 @AS_ROOT

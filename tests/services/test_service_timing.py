@@ -15,7 +15,7 @@ from zcli_core.services.launchers import instances, server_process
 from zcli_core.services.launchers import local as local_launcher
 from zcli_core.services.launchers.context import LaunchContext
 from zcli_core.services.launchers.local import Local
-from zcli_core.services.launchers.locks import lock_data
+from zcli_core.services.launchers.server_folder import lock_data
 from zcli_core.system.users import own_name
 from zcli_core.testing.tcp_peers import TcpPeer
 

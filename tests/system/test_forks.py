@@ -14,14 +14,14 @@ class Counted:
 
     called = False
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         self.called = True
 
 
 class Broken:
-    """Raises an error in ``after_fork()``."""
+    """Raises an error in ``_after_fork()``."""
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         raise OSError("too many open files")
 
 

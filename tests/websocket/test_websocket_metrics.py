@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
@@ -168,3 +169,44 @@ def test_counters_unknown_code_is_other(code: int) -> None:
     names = set(counters.closed)
     counters.count_close(code)
     assert (set(counters.closed), counters.closed["other"]) == (names, 1)
+
+
+def test_metrics_asgi_application_is_counted(make_z: Callable[..., Any]) -> None:
+    """A server that passes requests on asks ``/ready`` while the application is being stopped, too."""
+    websocket = make_z().comm.websocket
+    app = websocket.asgi()
+    common = {"headers": [], "query_string": b"", "root_path": "", "client": ("127.0.0.1", 1), "server": None}
+
+    async def ready() -> tuple[int, Any]:
+        sent: list[Any] = []
+
+        async def send(event: Any) -> None:
+            sent.append(event)
+
+        await app({"type": "http", "method": "GET", "path": "/ready", "scheme": "http", **common}, None, send)
+        return sent[0]["status"], json.loads(sent[1]["body"])
+
+    async def main() -> None:
+        events: asyncio.Queue[Any] = asyncio.Queue()
+        sent: asyncio.Queue[Any] = asyncio.Queue()
+        for event in ("connect", "receive"):
+            events.put_nowait({"type": f"websocket.{event}", "text": "größer"})
+        assert await ready() == (200, {"ready": True})
+        scope = {"type": "websocket", "path": "/", "scheme": "ws", "subprotocols": [], **common}
+        task = asyncio.ensure_future(app(scope, events.get, sent.put))
+        for kind in ("websocket.accept", "websocket.send"):
+            assert (await asyncio.wait_for(sent.get(), DEADLINE))["type"] == kind
+        events.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await asyncio.wait_for(task, DEADLINE)
+        await asyncio.to_thread(websocket.stop)
+        assert await ready() == (503, {"ready": False, "because": ["draining"]})
+
+    asyncio.run(main())
+    seen = websocket.metrics()
+    assert (seen["connections"]["accepted"], seen["closed"]["1000"]) == (1, 1)
+    assert (seen["messages_received"], seen["bytes_received"], seen["messages_sent"], seen["bytes_sent"]) == (
+        1,
+        8,
+        1,
+        8,
+    )

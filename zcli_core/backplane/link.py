@@ -13,6 +13,7 @@ import itertools
 import logging
 import random
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from zcli_core.backplane.calls import PluginCalls, PluginError, first
@@ -279,8 +280,7 @@ class Link:
 
     async def _publish(self, envelope: Envelope, channels: tuple[str, ...]) -> int | None:
         life = self._usable_life()
-        data = envelope.encode()
-        self._check_size(life, envelope, data)
+        data = self._encode(life, envelope)
         size = len(data) * len(channels)
         if self._queued and self._queued + size > self._settings.max_queue:
             raise BackplaneFailure(
@@ -307,17 +307,22 @@ class Link:
         count = await self._call(life, self._settings.timeout, life.connection.publish, channel, data)
         return count if isinstance(count, int) else None
 
-    def _check_size(self, life: _Life, envelope: Envelope, data: bytes) -> None:
-        payload = envelope.payload
-        size = len(payload.encode()) if isinstance(payload, str) else len(payload)
-        if size > self._max_message:
-            key = "websocket.max_size" if self._settings.max_message is None else "backplane.max_message"
-            raise BackplaneFailure("too_large", f"the message has {size} bytes; {key} is {self._max_message}")
-        most = life.connection.max_payload
-        if most is not None and len(data) > most:
+    def _encode(self, life: _Life, envelope: Envelope) -> bytes:
+        """Return the bytes of an envelope. Raises BackplaneFailure if they are too many."""
+        payload, most = envelope.payload, self._max_message
+        data = b"" if len(payload) > most else envelope.encode()
+        # The length of the payload matters only if it may be over the limit, so a usual message is encoded once.
+        if not data or len(data) > most:
+            size = len(payload.encode()) if isinstance(payload, str) else len(payload)
+            if size > most:
+                key = "websocket.max_size" if self._settings.max_message is None else "backplane.max_message"
+                raise BackplaneFailure("too_large", f"the message has {size} bytes; {key} is {most}")
+        accepted = life.connection.max_payload
+        if accepted is not None and len(data) > accepted:
             raise BackplaneFailure(
-                "too_large", f"the message has {len(data)} bytes with its header; the engine accepts {most}"
+                "too_large", f"the message has {len(data)} bytes with its header; the engine accepts {accepted}"
             )
+        return data
 
     def _usable_life(self) -> _Life:
         life = self._life
@@ -555,7 +560,7 @@ class Link:
         number = next(self._probes)
         back: asyncio.Future[None] = self._loop.create_future()
         self._pending_probe = number, back
-        seconds, began = self._settings.probe_timeout, self._loop.time()
+        seconds, began = self._settings.probe_timeout, monotonic()  # the clock of uvloop counts milliseconds
         probe = Envelope(Kind.PROBE, self._origin, number).encode()
 
         async def round_trip() -> None:
@@ -572,7 +577,7 @@ class Link:
             raise BackplaneFailure("timeout", f"a probe did not come back within {seconds:g} s") from None
         finally:
             self._pending_probe = None
-        self.counters.probe_seconds = self._loop.time() - began
+        self.counters.probe_seconds = monotonic() - began
 
     # --- what arrives ---
 

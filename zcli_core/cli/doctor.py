@@ -71,7 +71,7 @@ def command(as_json: bool) -> None:
         findings = list(examine(session))
     wrong = sum(finding.state == "wrong" for finding in findings)
     if as_json:
-        print_json([finding._asdict() for finding in findings])
+        print_json(findings)
     else:
         print_table(("check", "state", "finding"), findings)
         warned = sum(finding.state == "warning" for finding in findings)
@@ -114,10 +114,7 @@ def _installation(session: Session) -> _Findings:
     points = [record.entry_point for record in session.host.records.values()]
     versions = {point.version for point in points if point.distribution == OURS}
     if not versions:
-        yield (
-            "wrong",
-            f"no plugin of {OURS} is installed; install it again: {install_again(OURS)}",
-        )
+        yield ("wrong", f"no plugin of {OURS} is installed; install it again: {install_again(OURS)}")
     elif versions != {__version__}:
         what = f"{OURS} {', '.join(sorted(versions))} is installed, but version {__version__} is running"
         yield "warning", f"{what}; install it again: {install_again(OURS)}"
@@ -202,9 +199,7 @@ def _log_file(session: Session) -> _Findings:
         return
     wanted = Path(folder).absolute()
     existing = next(folder for folder in (wanted, *wanted.parents) if folder.exists())
-    problem = _folder_problem(existing)
-    if problem is None and application.title is not None:
-        problem = _file_problem(wanted / f"{application.title}.log")
+    problem = _write_problem(existing, wanted / f"{application.title}.log" if application.title else None)
     if problem is None:
         yield "ok", f"{wanted}{'' if existing == wanted else ', which zCLI will create'}"
     else:
@@ -212,36 +207,25 @@ def _log_file(session: Session) -> _Findings:
         yield "wrong", f"the log cannot be written to {wanted} ({origin}): {problem}; set logger_path to another folder"
 
 
-def _folder_problem(folder: Path) -> str | None:
-    """Return why this user cannot create files in a folder, or None."""
+def _write_problem(folder: Path, file: Path | None) -> str | None:
+    """Return why this user cannot create files in a folder, or write to a file if it exists; None if both work."""
     from tempfile import TemporaryFile
 
     if not folder.is_dir():
         return f"{folder} is not a folder"
+    place = folder
     try:
         if os.name == "posix":
             os.close(open_folder(folder))  # like the log, follow no link of another user
         with TemporaryFile(dir=folder):
-            return None
+            pass
+        if file is not None and file.exists():
+            place = file
+            os.close(open_to_append(file) if os.name == "posix" else os.open(file, os.O_APPEND | os.O_WRONLY))
     except ForeignPathError as error:
         return error.strerror
     except OSError as error:
-        return f"{folder}: {error.strerror}"
-
-
-def _file_problem(file: Path) -> str | None:
-    """Return why this user cannot write to a file, or None if that is possible or there is no file."""
-    if not file.exists():
-        return None
-    try:
-        if os.name == "posix":
-            os.close(open_to_append(file))
-        else:
-            file.open("ab").close()
-    except ForeignPathError as error:
-        return error.strerror
-    except OSError as error:
-        return f"{file}: {error.strerror}"
+        return f"{place}: {error.strerror}"
     return None
 
 

@@ -92,10 +92,7 @@ def _files(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     callback=_credentials,
     help="Basic credentials, as user:password, or as user to be asked for the password.",
 )
-@click.option(
-    "--bearer",
-    help="A token for Authorization: Bearer. Other users can see it; prefer --bearer-file.",
-)
+@click.option("--bearer", help="A token for Authorization: Bearer. Other users can see it; prefer --bearer-file.")
 @click.option(
     "--bearer-file", callback=secret_from_file, type=click.Path(allow_dash=True, dir_okay=False),
     help="A file with a token for Authorization: Bearer; - is the first line of standard input.",
@@ -106,11 +103,7 @@ def _files(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     type=click.FloatRange(min=0, min_open=True),
     help="Seconds for the whole call; default http.timeout.",
 )
-@click.option(
-    "--retries",
-    type=click.IntRange(min=0),
-    help="Retries of a failed request; default http.retries.",
-)
+@click.option("--retries", type=click.IntRange(min=0), help="Retries of a failed request; default http.retries.")
 @click.option("--no-follow", is_flag=True, help="Print a redirect instead of following it.")
 @click.option("-i", "--include", is_flag=True, help="Print the status and the headers first; HEAD always does.")
 @click.option(

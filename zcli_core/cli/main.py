@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import click
 
@@ -12,6 +13,7 @@ from zcli_core.cli.output import print_error, use_any_console
 from zcli_core.cli.session import load_plugins, plugin_output_to_stderr
 from zcli_core.errors import ConfigError
 from zcli_core.plugins.loading import describe_error
+from zcli_core.suggestions import suggestion
 
 #: Subcommand -> the module that holds it, imported when it is run.
 _COMMANDS = {
@@ -41,6 +43,11 @@ class _Commands(click.Group):
             return command
         self._add_plugin_commands()
         return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"unknown command {args[0]!r}{suggestion(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
 
     def _add_plugin_commands(self) -> None:
         if self._has_plugin_commands:

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -76,24 +77,34 @@ def print_error(message: object) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON. Values that JSON does not have, such as paths, are printed as text."""
-    print_text(encode_json(value), keep="\n")
+    """Print a value as indented JSON.
+
+    Named tuples and dataclasses are printed as objects. Other values that JSON does not have, such as paths, are
+    printed as text.
+    """
+    print_text(encode_json(_plain(value)), keep="\n")
 
 
 def encode_json(value: Any, indent: int | None = 2) -> str:
     """Return JSON in which control characters and characters that the terminal lacks are written as ``\\uXXXX``."""
     import json
 
-    text = json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
     if printable(text, keep="\n") == text == encodable(text, sys.stdout):
         return text
-    return json.dumps(value, indent=indent, default=_plain).replace("\x7f", "\\u007f")
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
 def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    elif is_dataclass(value):
+        value = vars(value)
     if isinstance(value, Mapping):
-        return dict(value)
-    return str(value)
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -13,7 +13,6 @@ from zcli_core.cli.session import Session, load_plugins
 if TYPE_CHECKING:
     from zcli_core.config import Explanation
     from zcli_core.plugins.explanation import Candidate, ChoiceExplanation
-    from zcli_core.plugins.tracing import PluginTiming
 
 
 _EXPLANATION = """\
@@ -52,12 +51,12 @@ def command(why: str | None, timings: bool, as_json: bool) -> None:
 
 
 def _show_all(as_json: bool) -> None:
-    from zcli_core.cli.description import describe_plugins
+    from zcli_core.plugins.explanation import describe_plugins
 
     session = load_plugins()
     plugins = describe_plugins(session.host, None if session.error else session.config)
     if as_json:
-        print_json([item._asdict() for item in plugins])
+        print_json(plugins)
     else:
         print_table(
             ("plugin", "state", "distribution", "version", "provides", "hooks"),
@@ -102,26 +101,13 @@ def _show_why(key: str, as_json: bool) -> None:
         print_error(error)
         sys.exit(2)
     if as_json:
-        print_json(_as_json(found))
+        print_json(found)
     else:
         _print_why(found)
     further = [p for p in (session.error.problems if session.error else ()) if p not in found.problems]
     for problem in (*session.warnings, *found.problems, *further):
         print_error(problem)
     sys.exit(1 if found.problems else 0)
-
-
-def _as_json(found: ChoiceExplanation) -> dict[str, Any]:
-    return {
-        **found._asdict(),
-        **{
-            name: {**setting._asdict(), "shadowed": [item._asdict() for item in setting.shadowed]}
-            for name, setting in (("setting", found.setting), ("preference", found.preference))
-            if setting is not None
-        },
-        "chosen": [item._asdict() for item in found.chosen],
-        "others": [item._asdict() for item in found.others],
-    }
 
 
 def _print_why(found: ChoiceExplanation) -> None:
@@ -164,18 +150,18 @@ def _show_timings(as_json: bool) -> None:
     session = load_plugins(timings)
     results = timings.results()
     if as_json:
-        print_json([_timing_as_json(item) for item in results])
+        print_json(results)
     else:
         print_table(
             ("plugin", "import ms", "hooks ms", "total ms", "share", "hooks"),
             [
                 (
                     item.plugin,
-                    _milliseconds(item.imported),
-                    _milliseconds(sum(item.hooks.values())),
-                    _milliseconds(item.total),
+                    f"{item.import_ms:.2f}",
+                    f"{sum(item.hooks_ms.values()):.2f}",
+                    f"{item.total_ms:.2f}",
                     f"{item.share:.0%}",
-                    ", ".join(f"{hook} {_milliseconds(seconds)}" for hook, seconds in item.hooks.items()),
+                    ", ".join(f"{hook} {milliseconds:.2f}" for hook, milliseconds in item.hooks_ms.items()),
                 )
                 for item in results
             ],
@@ -183,17 +169,3 @@ def _show_timings(as_json: bool) -> None:
         print_text("")
         print_text(_EXPLANATION, keep="\n")
     _print_problems(session)
-
-
-def _timing_as_json(item: PluginTiming) -> dict[str, Any]:
-    return {
-        "plugin": item.plugin,
-        "import_ms": item.imported * 1000,
-        "hooks_ms": {hook: seconds * 1000 for hook, seconds in item.hooks.items()},
-        "total_ms": item.total * 1000,
-        "share": item.share,
-    }
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.2f}"

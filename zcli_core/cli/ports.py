@@ -27,26 +27,12 @@ def command(ports: tuple[int, ...], host: str, as_json: bool) -> None:
         raise click.BadParameter(str(error)) from error
     holders = [port_holder(state.port, state.host) if state.status == "in use" else None for state in states]
     if as_json:
-        print_json(
-            [
-                {
-                    "port": state.port,
-                    "host": state.host,
-                    "available": state.available,
-                    "status": state.status,
-                    "detail": state.detail,
-                    "privileged": state.privileged,
-                    "holder": {"pid": holder.pid, "name": holder.name, "user": holder.user} if holder else None,
-                }
-                for state, holder in zip(states, holders, strict=True)
-            ]
-        )
+        found = zip(states, holders, strict=True)
+        print_json([{**vars(state), "available": state.available, "holder": holder} for state, holder in found])
     else:
+        rows = zip(states, holders, strict=True)
         print_table(
             ("port", "status", "held by", "detail"),
-            [
-                (str(state.port), state.status, str(holder) if holder else "", state.detail)
-                for state, holder in zip(states, holders, strict=True)
-            ],
+            [(str(state.port), state.status, str(holder or ""), state.detail) for state, holder in rows],
         )
     sys.exit(0 if all(state.available for state in states) else 1)

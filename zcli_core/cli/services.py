@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -79,11 +79,7 @@ def _row(status: ServiceStatus) -> _Row:
 
 _OPTIONS = {
     "data-dir": click.option("--data-dir", type=click.Path(), help="Data folder of a server that zCLI starts."),
-    "timeout": click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        help="Seconds to wait at most.",
-    ),
+    "timeout": click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait at most."),
     "port": click.option("--port", type=click.IntRange(1, 65535), help="Port; services.NAME.port if not given."),
 }
 
@@ -147,7 +143,7 @@ def restart(name: str, as_json: bool, **options: Any) -> None:
     _change("restart", name, as_json, options)
 
 
-def _change(action: str, name: str, as_json: bool, options: dict[str, Any]) -> None:
+def _change(action: Literal["start", "stop", "restart"], name: str, as_json: bool, options: dict[str, Any]) -> None:
     """Start, stop or restart a service and show its status; end with status 1 if that failed."""
     from rich.console import Console
 
@@ -156,7 +152,7 @@ def _change(action: str, name: str, as_json: bool, options: dict[str, Any]) -> N
         console = Console(stderr=True)
         spinner = "dots" if console.encoding.startswith("utf") else "line"
         with console.status(f"{name}: {action} ...", spinner=spinner):
-            done = getattr(facade.services, action)(name, **options)
+            done = facade.services.change(action, name, **options)
             status = facade.services.status(name, port=options["port"], data_dir=options["data_dir"])
         failure = facade.services.last_failure
     except ValueError as error:
@@ -164,7 +160,7 @@ def _change(action: str, name: str, as_json: bool, options: dict[str, Any]) -> N
     finally:
         facade.close()
     if as_json:
-        print_json({"done": done, "status": status, "failure": failure._asdict() if failure else None})
+        print_json({"done": done, "status": status, "failure": failure})
     elif done:
         print_table(_COLUMNS, [_row(status)])
     if not done:

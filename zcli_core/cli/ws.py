@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zcli_core.cli.http import pairs
-from zcli_core.cli.input_lines import InputLines
 from zcli_core.cli.output import print_error, print_text, write_bytes
 from zcli_core.cli.secret_files import secret_from_file
 from zcli_core.cli.session import comm
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-    from zcli_core.cli.ws_client import Client
+    from zcli_core.cli.ws_client import Client, InputLines
     from zcli_core.http.contract import Url
     from zcli_core.websocket.contract import Message
 
@@ -81,10 +80,7 @@ def serve(host: str | None, port: int | None, broadcast: bool) -> None:
 
 @command.command("connect")
 @click.argument("url")
-@click.option(
-    "--token",
-    help="A token for Authorization: Bearer. Other users can see it; prefer --token-file.",
-)
+@click.option("--token", help="A token for Authorization: Bearer. Other users can see it; prefer --token-file.")
 @click.option(
     "--token-file", callback=secret_from_file, type=click.Path(allow_dash=True, dir_okay=False),
     help="A file with a token for Authorization: Bearer; - is the first line of standard input.",
@@ -173,7 +169,7 @@ def _checked(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 async def _talk(url: Url, headers: list[tuple[str, str]], ca_file: str | None, max_size: int, wait: float) -> int:
     """Connect, send the input, print messages and how the connection ended; return the close code."""
-    from zcli_core.cli.ws_client import Client, Ending
+    from zcli_core.cli.ws_client import Client, Ending, InputLines
 
     with _sigint(signal.default_int_handler):  # the handler of asyncio.run() would wait for blocking calls
         client = await Client.connect(url, headers, ca_file, max_size)

@@ -207,36 +207,27 @@ def _declared_in(base: type) -> Mapping[str, Declaration]:
 
 
 class Setting:
-    """One declared setting with its key and the plugin that declares it."""
+    """One declared setting.
 
-    __slots__ = ("attribute", "declaration", "key", "provider", "section")
+    Attributes:
+        section, attribute: The section and the name in it.
+        provider: Name of the plugin that declares it.
+        key: Key of the setting, such as ``"http.timeout"``.
+        declaration: What :func:`setting` declares.
+        default: The declared default.
+        secret: Whether the value must not be shown.
+        security: Whether the setting decides who is admitted or trusted.
+        restricts: Whether the setting limits what others may do.
+    """
 
     def __init__(self, section: type[Section], attribute: str, provider: str) -> None:
         self.section = section
         self.attribute = attribute
-        self.declaration = section.declarations[attribute]
         self.provider = provider
         self.key = f"{section.section_name}.{attribute}" if section.section_name else attribute
-
-    @property
-    def default(self) -> Any:
-        """The declared default."""
-        return self.declaration.default
-
-    @property
-    def secret(self) -> bool:
-        """Whether the value must not be shown."""
-        return self.declaration.secret
-
-    @property
-    def security(self) -> bool:
-        """Whether the setting decides who is admitted or trusted."""
-        return self.declaration.security
-
-    @property
-    def restricts(self) -> bool:
-        """Whether the setting limits what others may do."""
-        return self.declaration.restricts
+        self.declaration = declaration = section.declarations[attribute]
+        self.default = declaration.default
+        self.secret, self.security, self.restricts = declaration.secret, declaration.security, declaration.restricts
 
     @property
     def type(self) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.http.contract import HttpRequest, HttpResponse, TransportFailure, Url, sooner
@@ -37,59 +38,36 @@ class CertificateHosts:
         return not self._listed.isdisjoint(((url.host, None), (url.host, url.port)))
 
 
+@dataclass(slots=True)
 class Call:
-    """The requests of one call, one after another."""
+    """The requests of one call, one after another.
 
-    __slots__ = (
-        "_authorize",
-        "_certificate_hosts",
-        "_deadline",
-        "_log",
-        "_max_bytes",
-        "_max_redirects",
-        "_retries",
-        "_started",
-        "_timeouts",
-        "_transport",
-    )
+    Attributes:
+        transport: What sends each request.
+        settings: The settings of the section ``http``.
+        log: Where a retry is logged.
+        started: When the call began, as a reading of :func:`time.monotonic`.
+        timeouts: How long the call and each attempt may take.
+        retries: How often requests of this call may be repeated.
+        follow_redirects: Whether a redirect is followed or returned.
+        authorize: Adds the caller's credentials to a request; None if there are none.
+        certificate_hosts: The hosts that the client certificate is shown to; None stands for the host of the first
+            request.
+    """
 
-    def __init__(
-        self,
-        transport: GuardedTransport,
-        settings: Http,
-        log: logging.Logger,
-        *,
-        started: float,
-        timeouts: Timeouts,
-        retries: Retries,
-        follow_redirects: bool,
-        authorize: Callable[[HttpRequest], Any] | None,
-        certificate_hosts: CertificateHosts | None,
-    ) -> None:
-        """Prepare a call.
+    transport: GuardedTransport
+    settings: Http
+    log: logging.Logger
+    started: float
+    timeouts: Timeouts
+    retries: Retries
+    follow_redirects: bool
+    authorize: Callable[[HttpRequest], Any] | None
+    certificate_hosts: CertificateHosts | None
 
-        Args:
-            transport: What sends each request.
-            settings: The settings of the section ``http``.
-            log: Where a retry is logged.
-            started: When the call began, as a reading of :func:`time.monotonic`.
-            timeouts: How long the call and each attempt may take.
-            retries: How often requests of this call may be repeated.
-            follow_redirects: Whether a redirect is followed or returned.
-            authorize: Adds the caller's credentials to a request; None if there are none.
-            certificate_hosts: The hosts that the client certificate is shown to; None stands for the host of the first
-                request.
-        """
-        self._transport = transport
-        self._log = log
-        self._started = started
-        self._deadline = started + timeouts.total
-        self._timeouts = timeouts
-        self._max_bytes = settings.max_response_bytes
-        self._max_redirects = settings.max_redirects if follow_redirects else 0
-        self._retries = retries
-        self._authorize = authorize
-        self._certificate_hosts = certificate_hosts
+    @property
+    def _deadline(self) -> float:
+        return self.started + self.timeouts.total
 
     def run(self, request: HttpRequest) -> HttpResponse:
         """Send the request, follow redirects, and return the last response.
@@ -97,21 +75,21 @@ class Call:
         Raises:
             TransportFailure: There is no response.
         """
-        if self._authorize is not None:
-            self._authorize(request)
-        request.shows_certificate = self._certificate_hosts is None or request.url in self._certificate_hosts
+        if self.authorize is not None:
+            self.authorize(request)
+        request.shows_certificate = self.certificate_hosts is None or request.url in self.certificate_hosts
         response = self._send(request, ())
-        if self._max_redirects and response.is_redirect:
+        if self.follow_redirects and response.is_redirect and self.settings.max_redirects:
             return self._follow(request, response)
         return response
 
     def _send(self, request: HttpRequest, history: tuple[HttpResponse, ...]) -> HttpResponse:
         """Send one request, repeat it as often as the call allows, and return its response."""
-        retries = self._retries
-        _, request.connect_timeout, request.read_timeout = self._timeouts
+        retries = self.retries
+        _, request.connect_timeout, request.read_timeout = self.timeouts
         while True:
             try:
-                raw = self._transport.send(request, self._attempt_deadline(), self._max_bytes)
+                raw = self.transport.send(request, self._attempt_deadline(), self.settings.max_response_bytes)
             except TransportFailure as failure:
                 pause = retries.pause(request, failure)
                 if pause is None or not self._has_time_for(pause):
@@ -120,9 +98,9 @@ class Call:
             else:
                 pause = retries.pause(request, raw) if retries.left else None
                 if pause is None or not self._has_time_for(pause):
-                    return HttpResponse(raw, request, time.monotonic() - self._started, history)
+                    return HttpResponse(raw, request, time.monotonic() - self.started, history)
                 outcome = f"{raw.status} {raw.reason}"
-            self._log.info("%s %s: %s; trying again in %.2f s", request.method, request.url.redacted(), outcome, pause)
+            self.log.info("%s %s: %s; trying again in %.2f s", request.method, request.url.redacted(), outcome, pause)
             time.sleep(pause)
 
     def _has_time_for(self, pause: float) -> bool:
@@ -130,18 +108,18 @@ class Call:
 
     def _attempt_deadline(self) -> float:
         """Return the deadline of the next attempt, which also serves transports that ignore the request's limits."""
-        _, connect, read = self._timeouts
+        _, connect, read = self.timeouts
         return self._deadline if connect is None or read is None else sooner(self._deadline, connect + read)
 
     def _follow(self, first: HttpRequest, response: HttpResponse) -> HttpResponse:
         cookies: RedirectCookies | None = None
-        authorize = self._authorize
+        authorize = self.authorize
         while response.is_redirect:
             request = next_request(response)
-            if len(response.history) == self._max_redirects:
+            if len(response.history) == self.settings.max_redirects:
                 raise TransportFailure(
                     "too_many_redirects",
-                    f"redirected more than {self._max_redirects} times (http.max_redirects), the last time to "
+                    f"redirected more than {self.settings.max_redirects} times (http.max_redirects), the last time to "
                     f"{request.url.redacted()}",
                 )
             if cookies is None and "set-cookie" in response.headers:
@@ -155,7 +133,7 @@ class Call:
             if not is_same_site:
                 authorize = None
             # Once hidden, the certificate stays hidden: a site in between decided where the next request goes.
-            may_see = is_same_site if self._certificate_hosts is None else request.url in self._certificate_hosts
+            may_see = is_same_site if self.certificate_hosts is None else request.url in self.certificate_hosts
             request.shows_certificate = response.request.shows_certificate and may_see
             if authorize is not None:
                 authorize(request)

@@ -10,22 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from zcli_core import __version__
 from zcli_core.http.auth import Auth, authorize, basic
 from zcli_core.http.call import Call, CertificateHosts
-from zcli_core.http.contract import (
-    Headers,
-    HttpFailure,
-    HttpRequest,
-    HttpResponse,
-    HttpTransport,
-    TransportFailure,
-)
+from zcli_core.http.contract import Headers, HttpFailure, HttpRequest, HttpResponse, HttpTransport, TransportFailure
 from zcli_core.http.guarded_transport import GuardedTransport
-from zcli_core.http.options import (
-    Timeout,
-    checked_method,
-    checked_retries,
-    checked_timeout,
-    unknown_argument,
-)
+from zcli_core.http.options import Timeout, checked_method, checked_retries, checked_timeout, unknown_argument
 from zcli_core.http.request_body import MISSING, Data, encode_body
 from zcli_core.http.request_headers import HeadersLike, describe_body, merge_headers
 from zcli_core.http.retries import Retries

@@ -63,8 +63,7 @@ class GuardedTransport:
                 raise
             self._log.exception("the HTTP transport %r failed", self._name)
             raise TransportFailure(
-                "transport",
-                f"the transport {self._name!r} failed with {type(error).__name__}; the log has the details",
+                "transport", f"the transport {self._name!r} failed with {type(error).__name__}; the log has the details"
             ) from error
 
     def replace(self, transport: HttpTransport) -> None:
@@ -87,7 +86,7 @@ class GuardedTransport:
         if transport is not None:
             transport.close()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Replace the lock in the child after a fork: the thread that held it does not exist there."""
         self._lock = threading.Lock()
 

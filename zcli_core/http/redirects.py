@@ -52,8 +52,7 @@ def next_request(response: HttpResponse) -> HttpRequest:
     url = resolve(old.url, locations.pop())
     if (old.url.scheme, url.scheme) == ("https", "http"):
         raise TransportFailure(
-            "insecure_redirect",
-            f"redirected from https:// to {url.redacted()}, which is not encrypted",
+            "insecure_redirect", f"redirected from https:// to {url.redacted()}, which is not encrypted"
         )
     method = _next_method(old.method, response.status_code)
     body = old.body if method == old.method else None

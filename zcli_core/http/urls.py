@@ -63,7 +63,7 @@ def _parse_carefully(text: str) -> tuple[Url, UserInfo | None]:
     scheme, authority, path, query = _split(text)
     if scheme is None or scheme not in DEFAULT_PORTS:
         if not scheme or not authority:
-            raise _invalid("the URL must begin with http:// or https://")
+            raise _invalid("the URL must begin with http:// or https://, as in http://example.com/path")
         raise _invalid(f"{scheme}:// is not supported: the URL must begin with http:// or https://")
     if not authority:
         raise _invalid("the URL has no host")

@@ -1,17 +1,19 @@
-"""Explains which provider is selected, where it was set, and what the alternatives are."""
+"""Explains which provider is selected, where it was set and what the alternatives are; describes installed plugins."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.errors import ConfigError
-from zcli_core.plugins.records import KINDS, SERVICE, Kind, RegisteredProvider
+from zcli_core.plugins.host import PluginHost
+from zcli_core.plugins.loading import names_of
+from zcli_core.plugins.records import KINDS, SERVICE, Kind, PluginRecord, RegisteredProvider
 from zcli_core.plugins.selection import choose, pip_command, require_installed, selected_names
 from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
     from zcli_core.config import Config, Explanation
-    from zcli_core.plugins.host import PluginHost
+    from zcli_core.plugins.contract import Provider
 
 _SERVICES = "services."
 
@@ -135,3 +137,79 @@ def _service_name(host: PluginHost, config: Config, key: str) -> str:
     message = f"{key!r} is neither a setting that selects plugins nor a service{suggestion(key, known)}"
     message += f"\n     settings: {', '.join(settings)}\n     services: {', '.join(sorted(services)) or 'none'}"
     raise ValueError("\n     ".join([message, *host.problems()]))
+
+
+_PROVIDER_HOOKS = frozenset(kind.hook for kind in KINDS)
+
+
+class PluginDescription(NamedTuple):
+    """One installed plugin.
+
+    Attributes:
+        state: ``"active"``; ``"available"`` (loaded, but none of its providers is selected); ``"installable"`` (none is
+            selected, and all of them need a module that is not installed); ``"disabled"``; or ``"broken"``.
+        provides: For each provider ``kind``, ``name``, ``summary``, ``missing`` (modules that are not installed) and
+            ``install`` (the command that installs them, or None).
+        cause: Why the plugin is broken, or None.
+    """
+
+    name: str
+    state: str
+    distribution: str
+    version: str
+    provides: list[dict[str, Any]]
+    hooks: tuple[str, ...]
+    cause: str | None
+
+
+def describe_plugins(host: PluginHost, config: Config | None) -> list[PluginDescription]:
+    """Describe every installed plugin. Without a configuration, no plugin is active."""
+    return [
+        PluginDescription(
+            record.name,
+            _state(record, config),
+            record.entry_point.distribution,
+            record.entry_point.version,
+            [
+                _describe_provider(kind, provider)
+                for kind, providers in record.providers.items()
+                for provider in providers
+            ],
+            record.hooks,
+            record.cause,
+        )
+        for record in host.records.values()
+    ]
+
+
+def _describe_provider(kind: Kind, provider: Provider[Any]) -> dict[str, Any]:
+    return {
+        "kind": kind.label,
+        "name": provider.name,
+        "summary": provider.summary,
+        "missing": provider.missing(),
+        "install": pip_command(provider),
+    }
+
+
+def _state(record: PluginRecord, config: Config | None) -> str:
+    if record.state != "loaded":
+        return record.state
+    if config is not None and (_has_other_hooks(record) or _is_selected(record, config)):
+        return "active"
+    offered = [provider for providers in record.providers.values() for provider in providers]
+    return "installable" if offered and all(provider.missing() for provider in offered) else "available"
+
+
+def _has_other_hooks(record: PluginRecord) -> bool:
+    # The settings of a provider have no effect until it is selected.
+    passive = {*_PROVIDER_HOOKS, "zcli_settings"} if record.providers else _PROVIDER_HOOKS
+    return not passive.issuperset(record.hooks)
+
+
+def _is_selected(record: PluginRecord, config: Config) -> bool:
+    return any(
+        kind.setting is None or not names_of(providers).isdisjoint(selected_names(kind, config))
+        for kind, providers in record.providers.items()
+        if providers
+    )

@@ -112,20 +112,20 @@ def _kind(result: Any) -> str:
 
 
 class PluginTiming(NamedTuple):
-    """The wall-clock time that one plugin took, in seconds.
+    """The wall-clock time that one plugin took, in milliseconds.
 
     Attributes:
         plugin: Name of the plugin.
-        imported: Time of its import.
-        hooks: Time of each declaring hook, by name.
-        total: Time of the import and all hooks.
+        import_ms: Time of its import.
+        hooks_ms: Time of each declaring hook, by name.
+        total_ms: Time of the import and all hooks.
         share: Part of the total of all plugins, 0 to 1.
     """
 
     plugin: str
-    imported: float
-    hooks: dict[str, float]
-    total: float
+    import_ms: float
+    hooks_ms: dict[str, float]
+    total_ms: float
     share: float
 
 
@@ -133,7 +133,7 @@ class Timings:
     """Measures everything that the host calls of each plugin."""
 
     def __init__(self) -> None:
-        self._seconds: dict[str, dict[str, float]] = {}
+        self._milliseconds: dict[str, dict[str, float]] = {}
 
     def __call__(
         self, plugin: str, what: str, names: tuple[str, ...], function: Callable[..., Any]
@@ -145,18 +145,18 @@ class Timings:
             try:
                 return function(*values)
             finally:
-                found = self._seconds.setdefault(plugin, {})
-                found[what] = found.get(what, 0.0) + time.perf_counter() - started
+                found = self._milliseconds.setdefault(plugin, {})
+                found[what] = found.get(what, 0.0) + (time.perf_counter() - started) * 1000
 
         return timed
 
     def results(self) -> list[PluginTiming]:
         """Return what was measured so far, the slowest plugin first."""
-        totals = {plugin: sum(found.values()) for plugin, found in self._seconds.items()}
+        totals = {plugin: sum(found.values()) for plugin, found in self._milliseconds.items()}
         everything = sum(totals.values()) or 1.0
         results = []
         for plugin in sorted(totals, key=lambda plugin: -totals[plugin]):
-            hooks = dict(self._seconds[plugin])
+            hooks = dict(self._milliseconds[plugin])
             imported = hooks.pop("import", 0.0)
             results.append(PluginTiming(plugin, imported, hooks, totals[plugin], totals[plugin] / everything))
         return results

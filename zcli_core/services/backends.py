@@ -6,6 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+from zcli_core.net.tls_settings import check_tls_files
 from zcli_core.plugins.contract import Context
 from zcli_core.plugins.host import PluginHost
 from zcli_core.plugins.records import SERVICE
@@ -48,18 +49,10 @@ class Backends:
             if backend is None:
                 context = Context(self._config, self._log.getChild(provider.name))
                 backend = self._host.make(SERVICE, context, name)
-                self._check_tls_files(backend)
+                if backend.settings is not None:
+                    check_tls_files(self._config, backend.settings.section_name)
                 self._made[provider] = backend
         return backend
-
-    def _check_tls_files(self, backend: ServiceBackend) -> None:
-        if backend.settings is None:
-            return
-        section = self._config.section(backend.settings)
-        if section.ca_file or section.client_cert or section.client_key:
-            from zcli_core.net.tls_files import check_tls_files
-
-            check_tls_files(self._config, backend.settings.section_name)
 
     def _unknown(self, name: Any, known: list[str]) -> str:
         hint = suggestion(name, known) if isinstance(name, str) else ""

@@ -12,10 +12,10 @@ from zcli_core.services.contract import LaunchError
 from zcli_core.services.launchers.choice import choose_launcher, find_runners, is_run_by
 from zcli_core.services.launchers.context import LaunchContext
 from zcli_core.services.launchers.identity import find_holder, is_this_machine
-from zcli_core.services.launchers.installing import is_installed, not_installed
 from zcli_core.services.launchers.launcher import Launcher
 from zcli_core.services.launchers.managers import stop_command
 from zcli_core.services.launchers.processes import is_frozen
+from zcli_core.services.launchers.programs import is_installed, not_installed
 from zcli_core.services.probe_connection import ProbeConnection
 from zcli_core.services.probing import ProbeOutcome, probe_service
 from zcli_core.services.status import describe_problem

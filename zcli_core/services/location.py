@@ -84,6 +84,8 @@ def server_paths(
 
     if not is_at(instance.host, instance.port, target, settings.probe_timeout) or not instance.is_run_by(owner):
         return None
+    if not instance.alive:  # it has ended since it was located, so another server may have answered the probe
+        return None
     base = services_folder(settings.folder)
     assert base is not None, "the instance was found there"
     folder = instance_folder(base, backend.name, target.data_dir)

@@ -305,7 +305,7 @@ def _is_ssl_error(error: Exception | None) -> bool:
         return False
     import ssl
 
-    from zcli_core.net.tls import is_end
+    from zcli_core.net.client_tls import is_end
 
     return isinstance(error, ssl.SSLError) and not is_end(error)
 

@@ -120,10 +120,6 @@ class Services:
             warn_security(self._log, text, backend.title, info["port"], info["host"], owner)
         return status.get("connection_info")
 
-    def health_check_all(self) -> dict[str, bool]:
-        """Return whether each service is ready, by name."""
-        return {name: status["ready"] for name, status in self.statuses().items()}
-
     def _status(self, backend: ServiceBackend, location: Location) -> ServiceStatus:
         target = location.target
         outcome = probe_service(backend, target, self._settings.probe_timeout, name_holder=True)
@@ -148,8 +144,9 @@ class Services:
 
     # --- starting and stopping ---
 
-    def start(
+    def change(
         self,
+        action: Literal["start", "stop", "restart"],
         name: str,
         *,
         port: int | None = None,
@@ -157,30 +154,10 @@ class Services:
         launcher: str | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """See :meth:`zcli_core.comm.Comm.start_service`."""
-        return self._change("start", name, port, data_dir, timeout, launcher)
+        """Start, stop or restart a service.
 
-    def stop(
-        self, name: str, *, port: int | None = None, data_dir: _Folder | None = None, timeout: float | None = None
-    ) -> bool:
-        """See :meth:`zcli_core.comm.Comm.stop_service`."""
-        return self._change("stop", name, port, data_dir, timeout)
-
-    def restart(
-        self, name: str, *, port: int | None = None, data_dir: _Folder | None = None, timeout: float | None = None
-    ) -> bool:
-        """See :meth:`zcli_core.comm.Comm.restart_service`."""
-        return self._change("restart", name, port, data_dir, timeout)
-
-    def _change(
-        self,
-        action: Literal["start", "stop", "restart"],
-        name: Any,
-        port: Any,
-        data_dir: Any,
-        timeout: Any,
-        launcher: Any = None,
-    ) -> bool:
+        :meth:`zcli_core.comm.Comm.start_service` and its neighbours describe the arguments, the result and the errors.
+        """
         context = self._context_of(name, port, data_dir, timeout, launcher)
         from zcli_core.services import lifecycle
 

@@ -71,7 +71,7 @@ def describe_problem(backend: ServiceBackend, target: Target, outcome: ProbeOutc
         return f"{backend.title} at {target.address} is not ready: {outcome.detail or 'it gives no reason'}"
     message = f"{backend.title} is not running at {target.address}: {outcome.detail}"
     if outcome.state == "stopped":
-        from zcli_core.services.launchers.installing import install_hint, is_installed
+        from zcli_core.services.launchers.programs import install_hint, is_installed
 
         if not is_installed(backend):
             message += f"; it is not installed here: {install_hint(backend)}"

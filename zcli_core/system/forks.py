@@ -14,7 +14,7 @@ from weakref import WeakSet
 class ForkAware(Protocol):
     """An object with a method to call after a fork."""
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Replace what must not be shared with the parent. Called in the child, before other code runs."""
         ...
 
@@ -24,7 +24,7 @@ _objects: WeakSet[ForkAware] = WeakSet()
 
 
 def call_after_fork(thing: ForkAware) -> None:
-    """Call ``after_fork()`` of this object in every child process, as long as the object lives."""
+    """Call ``_after_fork()`` of this object in every child process, as long as the object lives."""
     _objects.add(thing)
 
 
@@ -32,7 +32,7 @@ def _after_fork() -> None:
     errors: list[Exception] = []
     for thing in list(_objects):
         try:
-            thing.after_fork()
+            thing._after_fork()
         except Exception as error:  # noqa: BLE001 - the other objects still need their call
             errors.append(error)
     if errors:

@@ -27,10 +27,9 @@ from zcli_core.services.launchers import instances
 from zcli_core.services.launchers.accounts import choose_account
 from zcli_core.services.launchers.context import wait_until
 from zcli_core.services.launchers.data_files import DataFiles
-from zcli_core.services.launchers.installing import install_hint
 from zcli_core.services.launchers.paths import LocalServerPaths
 from zcli_core.services.launchers.processes import look_up
-from zcli_core.services.launchers.programs import is_available
+from zcli_core.services.launchers.programs import install_hint, is_available
 from zcli_core.services.probing import probe_service
 from zcli_core.services.services import Services
 from zcli_core.testing.contract import Offered, make_context
@@ -78,15 +77,15 @@ class LocalService:
 
     def start(self) -> bool:
         """Start the server as a local process."""
-        return self.services.start(self.name, port=self.port, launcher="local")
+        return self.services.change("start", self.name, port=self.port, launcher="local")
 
     def restart(self) -> bool:
         """Restart the server."""
-        return self.services.restart(self.name, port=self.port)
+        return self.services.change("restart", self.name, port=self.port)
 
     def stop(self) -> bool:
         """Stop the server."""
-        return self.services.stop(self.name, port=self.port)
+        return self.services.change("stop", self.name, port=self.port)
 
     def state(self) -> str:
         """Return the state that a probe finds: ``"ready"``, ``"stopped"``..."""

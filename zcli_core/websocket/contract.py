@@ -408,8 +408,40 @@ class Listener(Protocol):
         """:meth:`stop_accepting`, close every connection, and wait until all are gone, at most ``close_timeout``."""
 
 
+class Capability(enum.Enum):
+    """A promise of this contract that a transport can keep only if it owns the bytes of its connections.
+
+    A transport whose connections belong to another server lists in :attr:`Transport.capabilities` what it promises. The
+    contract suite skips the tests of the other promises. The value says what is promised.
+    """
+
+    #: Every rule of RFC 6455 and RFC 9112 for the request: whole URLs, empty lists, 426, and only HTTP/1.
+    HANDSHAKE = "the details of the HTTP handshake"
+    #: What a client sends before it has received the response to its upgrade. RFC 6455 does not allow that.
+    EARLY_DATA = "data sent before the response to the upgrade"
+    #: ``open_timeout`` before the request is complete, ``max_pending_connections``, reports of failed TLS handshakes.
+    PENDING_CONNECTIONS = "limits on connections before their upgrade"
+    #: Limits of the head and of messages, to the byte, as soon as they are exceeded, with the reasons of this contract.
+    EXACT_LIMITS = "limits that are exact to the byte"
+    #: Responses to the messages before an invalid frame, and its close code whatever the client still sends.
+    INVALID_FRAMES = "the responses to messages before an invalid frame"
+    #: Other connections get a turn where many messages or frames of one client came at once.
+    TURNS = "a turn for others when one client sends much at once"
+    #: :attr:`Connection.write_buffer_size` counts what the operating system has not accepted.
+    UNREAD_DATA = "the number of bytes that a client has not read"
+    #: :meth:`Connection.ping`, :attr:`Connection.latency`, and that any byte ends the silence of a client.
+    PINGS = "pings and latency"
+    #: The order and the deadline of the close handshake: responses before the close frame, and the end of TCP.
+    CLOSE_HANDSHAKE = "the details of the close handshake"
+    #: Messages that were received before the client left are delivered, or counted in :attr:`Closed.dropped`.
+    LAST_MESSAGES = "all messages of a client that is gone"
+
+
 class Transport(Protocol):
     """The product of a provider's factory."""
+
+    #: What it promises. A transport that owns the bytes of its connections promises everything.
+    capabilities: frozenset[Capability] = frozenset(Capability)
 
     async def listen(self, endpoint: Endpoint, acceptor: Acceptor, limits: Limits) -> Listener:
         """Start listening. Raises OSError if the system refuses the address."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zcli_core.errors import ConnectionClosed
+from zcli_core.errors import BackplaneFailure, ConnectionClosed
 from zcli_core.log import FILE_ONLY
 from zcli_core.plugins.contract import Context
 from zcli_core.printable import print_line
@@ -26,13 +26,12 @@ from zcli_core.websocket.connection import ServerConnection, as_message, as_serv
 from zcli_core.websocket.counters import Totals
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
-from zcli_core.websocket.parts.frames import close_frame
-from zcli_core.websocket.process_links import ProcessLinks
+from zcli_core.websocket.parts.frames import check_close
+from zcli_core.websocket.process_links import ProcessLinks, Publication
 from zcli_core.websocket.recipients import (
     Client,
     Delivery,
     Recipient,
-    Recipients,
     delivery,
     parse_excluded,
     parse_recipients,
@@ -97,7 +96,7 @@ class WebSocketServer:
         self.auth = ClientAuth()
         call_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Forget the parent's server, whose thread the child process does not have."""
         self._lock = threading.Lock()
         self._totals = Totals()
@@ -391,7 +390,7 @@ class WebSocketServer:
         name = parse_room(room)
         if self._links.is_remote:
             return await asyncio.wrap_future(self._links.run(lambda link: link.count(name)))
-        return len(await self.presence(room, limit=None))
+        return sum(server.sessions.rooms.count(name) for server in self._servers)
 
     async def presence(self, room: str, limit: int | None = 1000) -> tuple[Member, ...]:
         """Return the clients in a room, or of an identity (``"@alice"``), in all processes.
@@ -407,16 +406,19 @@ class WebSocketServer:
         Raises:
             BackplaneFailure: The backplane does not offer presence, or its engine does not respond.
             TypeError: ``room`` is not a string.
-            ValueError: The name is invalid.
+            ValueError: The name is invalid, or ``limit`` is negative.
         """
         name = parse_room(room)
+        most = sys.maxsize if limit is None else limit
+        if most < 0:
+            raise ValueError(f"limit must not be negative, got {limit}")
         if self._links.is_remote:
-            most = sys.maxsize if limit is None else limit
             return await asyncio.wrap_future(self._links.run(lambda link: link.present(name, most)))
         found: list[Member] = []
-        for members in await asyncio.gather(*map(asyncio.wrap_future, self._call(lambda s: s.present(name)))):
+        calls = [call for call in self._call(lambda s: s.sessions.rooms.present(name, most)) if not call.cancelled()]
+        for members in await asyncio.gather(*map(asyncio.wrap_future, calls)):
             found += members
-        return tuple(found[:limit])
+        return tuple(found[:most])
 
     # --- sending ---
 
@@ -449,7 +451,18 @@ class WebSocketServer:
                 error too.
             ValueError: The name of a room is invalid.
         """
-        return await asyncio.wrap_future(self.publish(message, to=to, exclude=exclude, local_only=local_only))
+        local, publication = self._deliver(message, to, exclude, local_only)
+        link = None if publication is None else self._links.link_here()
+        if publication is None or link is None:
+            remote = None if publication is None else self._links.run(publication)
+            return await _result(delivery(local, remote))
+        # In the event loop of a server, the futures of other threads would cost more than the message.
+        try:
+            processes, failure = await publication(link), None
+        except BackplaneFailure as error:
+            processes, failure = None, error
+        clients = await _result(delivery(local, None))
+        return Delivery(clients, processes, failure)
 
     def publish(
         self,
@@ -464,20 +477,25 @@ class WebSocketServer:
         Returns:
             A future whose ``result()`` is the number of clients, as :meth:`broadcast` returns it.
         """
+        local, publication = self._deliver(message, to, exclude, local_only)
+        return delivery(local, None if publication is None else self._links.run(publication))
+
+    def _deliver(
+        self, message: Message, to: Any, exclude: Any, local_only: bool
+    ) -> tuple[list[Future[int]], Publication | None]:
+        """Send a message to clients of this process, so that they never wait for the engine.
+
+        Returns:
+            The number of clients of each server, and what publishes the message for other processes; None if it is for
+            none of them.
+        """
         message = as_message(message)
         chosen = None if to is _ALL else parse_recipients("to", to)
         excluded = parse_excluded(exclude)
-        # First the clients of this process, so that they never wait for the engine.
         local = self._call(lambda server: server.deliver(message, chosen, excluded))
-        return delivery(local, None if local_only else self._publish_remote(message, chosen, excluded))
-
-    def _publish_remote(
-        self, message: Message, to: Recipients | None, excluded: Recipients
-    ) -> Future[int | None] | None:
-        """Publish a message for the clients of other processes. None if it is for none of them."""
-        if not self._links.is_remote or (to is not None and not to.rooms):
-            return None
-        return self._links.publish(message, to, excluded.rooms)
+        if local_only or not self._links.is_remote or (chosen is not None and not chosen.rooms):
+            return local, None
+        return local, self._links.message(message, chosen, excluded.rooms)
 
     async def disconnect(self, to: Recipient | Iterable[Recipient], code: int = 1008, reason: str = "") -> Delivery:
         """Close the connections of clients.
@@ -496,10 +514,12 @@ class WebSocketServer:
             ValueError: ``code``, ``reason`` or the name of a room is not allowed.
         """
         chosen = parse_recipients("to", to)
-        close_frame(code, reason)  # raises the ValueError
+        check_close(code, reason)
         local = self._call(lambda server: server.close_clients(chosen, code, reason))
-        remote = self._links.disconnect(chosen, code, reason) if chosen.rooms and self._links.is_remote else None
-        return await asyncio.wrap_future(delivery(local, remote))
+        if not chosen.rooms or not self._links.is_remote:
+            return await _result(delivery(local, None))
+        publication = self._links.disconnection(chosen, code, reason)
+        return await asyncio.wrap_future(delivery(local, self._links.run(publication)))
 
     async def send(self, client: Client, message: Message) -> bool:
         """Send a message to one client, in any event loop, waiting while the client reads too slowly.
@@ -601,9 +621,14 @@ class WebSocketServer:
                 await run.stop.wait()
             finally:
                 systemd.notify("STOPPING=1")
-                summary = await server.shut_down()
-                run.server = None
-                self._remove_server(server)
+                try:
+                    summary = await server.shut_down()
+                except BaseException:
+                    server.abort()
+                    raise
+                finally:
+                    run.server = None
+                    self._remove_server(server)
                 self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
 
@@ -654,6 +679,14 @@ def _expect_no_handler(name: str, given: object) -> None:
     if callable(given) or isinstance(given, Mapping):
         shown = getattr(given, "__name__", None) or "..."
         raise TypeError(f"{name} must not be a handler, got {type(given).__name__} {shown}; pass it as handler={shown}")
+
+
+async def _result(future: Future[_T]) -> _T:
+    """Return the result of a future that another thread may set. Lets the event loop run also if it is set already."""
+    if not future.done():
+        return await asyncio.wrap_future(future)
+    await asyncio.sleep(0)
+    return future.result()
 
 
 def _finished(result: _T) -> Future[_T]:

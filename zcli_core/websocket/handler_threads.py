@@ -34,10 +34,10 @@ class HandlerThreads:
     def __init__(self, name: str) -> None:
         self._name = name
         self._local = threading.local()
-        self.after_fork()
+        self._after_fork()
         call_after_fork(self)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Forget the threads of the parent process, which the child does not have."""
         self._lock = threading.Lock()
         #: The queue of each thread that waits for a job. The last one is used first, so that surplus threads end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import secrets
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from zcli_core.websocket.recipients import Recipients
 
 _T = TypeVar("_T")
+
+#: Publishes something with a link, and returns how many other processes took it.
+Publication = Callable[["Link"], Coroutine[Any, Any, "int | None"]]
 
 _KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
@@ -163,37 +167,41 @@ class ProcessLinks:
 
     # --- publishing ---
 
-    def publish(self, message: Message, to: Recipients | None, without: tuple[str, ...]) -> Future[int | None]:
-        """Publish a message once, for the clients of other processes.
+    def message(self, message: Message, to: Recipients | None, without: tuple[str, ...]) -> Publication:
+        """Return what publishes a message once, for the clients of other processes. Give it to :meth:`run`.
+
+        It returns the number of other processes that took it, None if the engine does not say so, and raises
+        BackplaneFailure if it was not published.
 
         Args:
             message: The message.
             to: Its rooms; None for all clients.
             without: Rooms of identities whose clients do not get it.
-
-        Returns:
-            A future of the number of other processes that took it, None if the engine does not say so. It raises
-            BackplaneFailure if it was not published.
         """
-        return self._send(Envelope(Kind.MESSAGE, self._origin, next(self._numbers), message, without), to)
+        return self._publication(Envelope(Kind.MESSAGE, self._origin, next(self._numbers), message, without), to)
 
-    def disconnect(self, to: Recipients, code: int, reason: str) -> Future[int | None]:
-        """Close the connections of clients in other processes. Returns as :meth:`publish` does."""
-        return self._send(Envelope(Kind.DISCONNECT, self._origin, next(self._numbers), reason, code=code), to)
+    def disconnection(self, to: Recipients, code: int, reason: str) -> Publication:
+        """Return what closes the connections of clients in other processes; see :meth:`message`."""
+        return self._publication(Envelope(Kind.DISCONNECT, self._origin, next(self._numbers), reason, code=code), to)
 
-    def _send(self, envelope: Envelope, to: Recipients | None) -> Future[int | None]:
+    def _publication(self, envelope: Envelope, to: Recipients | None) -> Publication:
         channels = (ALL,) if to is None else tuple(map(room_channel, to.rooms))
         if len(channels) > 1 and to is not None:
             envelope = envelope._replace(rooms=to.rooms)
 
-        async def send(link: Link) -> int | None:
+        async def publish(link: Link) -> int | None:
             count = await link.publish(envelope, *channels)
             if count is None:
                 return None
             own = sum(server.link.is_subscribed(channels[0]) for server in self._servers)
             return max(count - own, 0)
 
-        return self.run(send)
+        return publish
+
+    def link_here(self) -> Link | None:
+        """Return the link of a server in the running event loop, if it is up; otherwise None."""
+        running = asyncio._get_running_loop()
+        return next((each.link for each in self._servers if each.bridge.loop is running and each.link.is_up), None)
 
     def run(self, call: Callable[[Link], Coroutine[Any, Any, _T]]) -> Future[_T]:
         """Call a coroutine function with the link of a server, or else with the one that only publishes."""
@@ -235,9 +243,10 @@ class ProcessLinks:
             total.add(link.counters)
         if not self._used:
             return None
+        probes = [seconds for link in links if (seconds := link.counters.probe_seconds) is not None]
         return {
             "up": bool(links) and all(link.is_up for link in links),
-            "probe_seconds": max((link.counters.probe_seconds or 0.0 for link in links), default=0.0) or None,
+            "probe_seconds": max(probes, default=None),
             "published": total.published,
             "failed": {kind: total.failed.get(kind, 0) for kind in _KINDS},
             "received": total.received,

@@ -17,8 +17,8 @@ from zcli_core.errors import BackplaneFailure
 
 #: How many bytes are written at once. What is not written yet can still be cancelled.
 _WRITE = 256 * 1024
-#: How many replies are handled before the event loop runs other callbacks.
-_IN_A_ROW = 256
+#: How many replies are handled in one turn of the event loop. uvloop may read several times in a turn.
+_IN_A_TURN = 256
 
 
 class Incomplete(Exception):  # noqa: N818 - not an error
@@ -73,6 +73,8 @@ class EngineStream(asyncio.Protocol, ABC):
         self._chunks: list[bytes] = []
         self._size = 0
         self._needed = 1
+        self._handled = 0
+        self._turn_planned = False
         self._resting = False
 
     @abstractmethod
@@ -156,12 +158,15 @@ class EngineStream(asyncio.Protocol, ABC):
 
     def _handle_replies(self) -> None:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        position = handled = 0
+        position = 0
         self._needed = 1
+        if not self._turn_planned:
+            self._turn_planned = True
+            self.loop.call_soon(self._next_turn)
         try:
-            while position < len(data) and handled < _IN_A_ROW and self.failure is None:
+            while position < len(data) and self._handled < _IN_A_TURN and self.failure is None:
                 reply, position = self.decode(data, position)
-                handled += 1
+                self._handled += 1
                 self.handle(reply)
         except Incomplete as incomplete:
             self._needed = incomplete.needed
@@ -174,7 +179,7 @@ class EngineStream(asyncio.Protocol, ABC):
         rest = data[position:]
         self._chunks = [rest] if rest else []
         self._size = len(rest)
-        if rest and handled == _IN_A_ROW:
+        if rest and self._handled == _IN_A_TURN:
             self._rest()
 
     def resolve(self, reply: Any) -> None:
@@ -193,11 +198,12 @@ class EngineStream(asyncio.Protocol, ABC):
         self._resting = True
         if self._transport is not None:
             self._transport.pause_reading()
-        self.loop.call_soon(self._go_on)
 
-    def _go_on(self) -> None:
-        self._resting = False
-        if self.failure is None and self._transport is not None:
+    def _next_turn(self) -> None:
+        self._turn_planned = False
+        self._handled = 0
+        if self._resting and self.failure is None and self._transport is not None:
+            self._resting = False
             self._transport.resume_reading()
             self._handle_replies()
 

@@ -163,7 +163,7 @@ class ConnectionPool(Generic[C]):
             for connection, _ in connections:
                 connection.close()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Start without connections in the child after a fork."""
         idle = self._idle
         self._start_empty()

@@ -113,12 +113,7 @@ def environment(account: Account | None = None) -> dict[str, str]:
     return kept
 
 
-def run(
-    command: Sequence[str],
-    timeout: float,
-    account: Account | None = None,
-    folder: Path | None = None,
-) -> Outcome:
+def run(command: Sequence[str], timeout: float, account: Account | None = None, folder: Path | None = None) -> Outcome:
     """Run a command to its end. It gets no input, and standard error is part of the output.
 
     Args:

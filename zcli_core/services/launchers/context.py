@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from zcli_core.services.contract import ServiceBackend, Target
@@ -28,38 +29,30 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
+@dataclass
 class LaunchContext:
-    """A service that is to be started or stopped before a deadline."""
+    """A service that is to be started or stopped before a deadline.
 
-    def __init__(
-        self,
-        backend: ServiceBackend,
-        target: Target,
-        timeout: float,
-        folder: Path | None,
-        log: logging.Logger,
-        folder_setting: Path | None = None,
-        probe_timeout: float = _PROBE_LONGEST,
-    ) -> None:
-        """Start the clock.
+    Attributes:
+        backend: the kind of service.
+        target: where the service is, or will be.
+        timeout: seconds from now to the deadline.
+        folder: where local servers are kept; None if our user has no such folder.
+        log: the log of services.
+        folder_setting: the value of ``services.folder``.
+        probe_timeout: seconds that one probe may take.
+    """
 
-        Args:
-            backend: the kind of service.
-            target: where the service is, or will be.
-            timeout: seconds until the deadline.
-            folder: where local servers are kept; None if our user has no such folder.
-            log: the log of services.
-            folder_setting: the value of ``services.folder``.
-            probe_timeout: seconds that one probe may take.
-        """
-        self.backend = backend
-        self.target = target
-        self.timeout = timeout
-        self.folder = folder
-        self.log = log
-        self.folder_setting = folder_setting
-        self.probe_timeout = probe_timeout
-        self._deadline = time.monotonic() + timeout
+    backend: ServiceBackend
+    target: Target
+    timeout: float
+    folder: Path | None
+    log: logging.Logger
+    folder_setting: Path | None = None
+    probe_timeout: float = _PROBE_LONGEST
+
+    def __post_init__(self) -> None:
+        self._deadline = time.monotonic() + self.timeout
 
     @property
     def remaining(self) -> float:

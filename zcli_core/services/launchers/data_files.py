@@ -51,17 +51,11 @@ class DataFiles:
         """
         if not os.path.exists(self.path):  # or it is in a folder that we may not enter; make() then reports it
             return []
-        if self.account is None:
-            try:
-                return os.listdir(self.path)
-            except OSError as error:
-                raise LaunchError(f"cannot read the data folder {self.path}: {error.strerror}") from error
         done = run(["ls", "-A", "--", str(self.path)], self._reading, self.account, Path("/"))
         if done.code == 0:
             return done.output.splitlines()
-        raise LaunchError(
-            f"the account {self.account.name} cannot read the data folder {self.path}", log=done.last_lines
-        )
+        who = own_name() if self.account is None else self.account.name
+        raise LaunchError(f"the account {who} cannot read the data folder {self.path}", log=done.last_lines)
 
     def read(self, name: str) -> str | None:
         """Return the text of a file, at most 64 KiB; None unless it is a regular file that the account may read."""
@@ -150,18 +144,10 @@ class DataFiles:
         Raises:
             LaunchError: the mode cannot be changed.
         """
-        if self.account is not None:
-            close = '! test -O "$1" || chmod go= "$1"'
-            done = run(["/bin/sh", "-c", close, "sh", str(self.path)], self._reading, self.account, Path("/"))
-            if done.code:
-                raise LaunchError(f"cannot make the data folder {self.path} private", log=done.last_lines)
-            return
-        try:
-            found = self.path.stat()
-            if found.st_uid == os.geteuid() and found.st_mode & 0o077:
-                self.path.chmod(0o700)
-        except OSError as error:
-            raise LaunchError(f"cannot make the data folder {self.path} private: {error.strerror}") from error
+        close = '! test -O "$1" || chmod go= "$1"'
+        done = run(["/bin/sh", "-c", close, "sh", str(self.path)], self._reading, self.account, Path("/"))
+        if done.code:
+            raise LaunchError(f"cannot make the data folder {self.path} private", log=done.last_lines)
 
     def _make_accounts(self, account: Account) -> None:
         if foreign_owner(self.path) in (None, 0):

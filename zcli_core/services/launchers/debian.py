@@ -174,8 +174,7 @@ class DebianClusters(ManagerLauncher[_Cluster]):
             done = run(command, self.context.remaining, folder=Path("/"))
         if done.code not in (0, _ALREADY):
             raise LaunchError(
-                f"the cluster {cluster.version} {cluster.name} did not {action}",
-                log=(*done.last_lines, *self.log()),
+                f"the cluster {cluster.version} {cluster.name} did not {action}", log=(*done.last_lines, *self.log())
             )
         return f"{action} of the cluster {cluster.version} {cluster.name}"
 

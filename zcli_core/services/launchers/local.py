@@ -19,16 +19,13 @@ from zcli_core.services.launchers import instances, server_process
 from zcli_core.services.launchers.accounts import choose_account, reachable_program
 from zcli_core.services.launchers.context import LaunchContext
 from zcli_core.services.launchers.data_files import DataFiles
-from zcli_core.services.launchers.folders import make_instance_folder
 from zcli_core.services.launchers.identity import is_at
-from zcli_core.services.launchers.installing import install_command, not_installed
 from zcli_core.services.launchers.instances import Instance, Written, data_folder
 from zcli_core.services.launchers.launcher import Launcher
-from zcli_core.services.launchers.locks import lock_data, start_lock
 from zcli_core.services.launchers.paths import LocalServerPaths
 from zcli_core.services.launchers.processes import Process, is_frozen, listening_port, look_up, process_in
-from zcli_core.services.launchers.programs import find_programs, wheel_files
-from zcli_core.services.launchers.server_log import ServerLog
+from zcli_core.services.launchers.programs import find_programs, install_command, not_installed, wheel_files
+from zcli_core.services.launchers.server_folder import ServerLog, lock_data, make_instance_folder, start_lock
 from zcli_core.services.probing import ProbeOutcome, probe_service
 from zcli_core.system.trusted import root_and_self, why_untrusted
 

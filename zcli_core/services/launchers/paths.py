@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from zcli_core.services.contract import LaunchError
@@ -17,36 +18,28 @@ from zcli_core.system.safe_files import open_private
 _NO_PROCESS = 2**22 + 1
 
 
+@dataclass
 class LocalServerPaths:
     """Implements :class:`~zcli_core.services.contract.ServerPaths`.
 
-    The server runs as the account of its data folder.
+    The server runs as the account of its data folder. ``remaining`` returns the seconds that are left for commands.
     """
 
-    def __init__(
-        self,
-        program: Path,
-        files: DataFiles,
-        folder: Path,
-        host: str,
-        port: int,
-        log: logging.Logger,
-        remaining: Callable[[], float],
-    ) -> None:
-        """Store the parts. ``remaining`` returns the seconds that are left for commands."""
-        self.program = program
-        self.files = files
-        self.data = files.path
-        self.account = files.account
-        self.folder = folder
-        self.host = host
-        self.port = port
-        self._log = log
-        self._remaining = remaining
+    program: Path
+    files: DataFiles
+    folder: Path
+    host: str
+    port: int
+    log: logging.Logger
+    remaining: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self.data = self.files.path
+        self.account = self.files.account
 
     def run(self, command: Sequence[str], timeout: float | None = None) -> str:
         """Run a command as the server's account in its data folder, and return its output."""
-        done = run(command, self._remaining() if timeout is None else timeout, self.account, self.data)
+        done = run(command, self.remaining() if timeout is None else timeout, self.account, self.data)
         if done.code:
             raise LaunchError(f"{os.path.basename(command[0])} failed", log=done.last_lines)
         return done.output
@@ -61,7 +54,7 @@ class LocalServerPaths:
 
     def free_pid_file(self, file: Path, program: str) -> None:
         """Replace the process id in a pid file, unless it is the id of a server that uses the file's folder."""
-        files = DataFiles(file.parent, self.account, self._remaining)
+        files = DataFiles(file.parent, self.account, self.remaining)
         try:
             pid = int((files.read(file.name) or "").split(maxsplit=1)[0])
         except (ValueError, IndexError):
@@ -75,10 +68,10 @@ class LocalServerPaths:
         used = uses_folder(pid, folder)
         if used is None and self.account is not None:
             # In most containers root may not inspect processes of other accounts, but such an account may.
-            done = run(["readlink", f"/proc/{pid}/cwd"], self._remaining(), self.account, Path("/"))
+            done = run(["readlink", f"/proc/{pid}/cwd"], self.remaining(), self.account, Path("/"))
             return done.code != 0 or is_same(Path(done.output.rstrip("\n")), folder)
         return used is not False
 
     def note(self, message: str) -> None:
         """Log a message with the level INFO."""
-        self._log.info("%s", message)
+        self.log.info("%s", message)

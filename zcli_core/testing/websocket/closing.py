@@ -43,8 +43,20 @@ from zcli_core.testing.websocket.server import (
 from zcli_core.testing.websocket.suite import (
     Serve,
     WebSocketSuite,
+    requires,
 )
-from zcli_core.websocket.contract import Cause, Closed, ClosedBy, Connection, Endpoint, Limits, Message, Refuse, State
+from zcli_core.websocket.contract import (
+    Capability,
+    Cause,
+    Closed,
+    ClosedBy,
+    Connection,
+    Endpoint,
+    Limits,
+    Message,
+    Refuse,
+    State,
+)
 
 #: Codes that must not be sent (RFC 6455, 7.4).
 UNSENDABLE = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65000, -1]
@@ -74,6 +86,7 @@ class ClosingTests(WebSocketSuite):
 
     # By the server ------------------------------------------------------------------------------------------------
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     def test_close_by_server_ends_with_the_clients_close(self, serve: Serve) -> None:
         """Pings and messages that cross the close frame do no harm, and the server closes TCP (RFC 6455, 7.1.1)."""
         with serve() as server, server.connect() as client:
@@ -146,6 +159,7 @@ class ClosingTests(WebSocketSuite):
             assert server.has_closed()[:3] == (4001, "first", ClosedBy.SERVER)
             server.call(connection.close, 4003)
 
+    @requires(Capability.CLOSE_HANDSHAKE, ended=[False])
     @pytest.mark.parametrize("ended", [False, True], ids=["closing", "closed"])
     def test_closing_connection_sends_nothing(self, serve: Serve, ended: bool) -> None:
         """send, ping and drain raise, send_prepared returns False, and the other methods do nothing."""
@@ -207,6 +221,7 @@ class ClosingTests(WebSocketSuite):
                 server.call(connection.send, "x")
             assert caught.value.code == 1006
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     @pytest.mark.parametrize("end", [close(1000), frame(3)], ids=["close", "violation"])
     def test_end_is_called_after_the_last_message(self, serve: Serve, end: bytes) -> None:
         """``end`` follows the last message, and the close frame waits for ``resume_delivery``."""
@@ -224,6 +239,7 @@ class ClosingTests(WebSocketSuite):
             assert [frame_.payload for frame_ in before] == [b"question", b"late response"]
             assert code == (1000 if end == close(1000) else 1002)
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     def test_end_waits_for_held_messages(self, serve: Serve) -> None:
         """Each held message needs one ``resume_delivery`` before the end."""
         with serve(receiver=Holding) as server, server.connect() as client:
@@ -233,6 +249,7 @@ class ClosingTests(WebSocketSuite):
                 server.call(server.connection.resume_delivery)
             assert client.close_code() == 1000
 
+    @requires(Capability.CLOSE_HANDSHAKE, end=[close(1000)])
     @pytest.mark.parametrize("end", [close(1000), frame(3)], ids=["close", "violation"])
     def test_core_over_close_timeout_closes_with_1011(self, serve: Serve, end: bytes) -> None:
         """The client gets 1011 if the core has not handled all messages within close_timeout."""
@@ -243,6 +260,7 @@ class ClosingTests(WebSocketSuite):
             expected = (1000, "", ClosedBy.CLIENT) if end == close(1000) else (1002, closed.reason, ClosedBy.SERVER)
             assert closed[:3] == expected
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     def test_close_after_clients_close_ends_at_once(self, serve: Serve) -> None:
         """Both close frames are sent then, so the server closes TCP at once."""
         with serve(receiver=Busy) as server, server.connect() as client:
@@ -276,6 +294,7 @@ class ClosingTests(WebSocketSuite):
             assert server.messages == [str(at) for at in range(count)]
             assert closed[2:] == (ClosedBy.NETWORK, Cause.LOST, 0)
 
+    @requires(Capability.LAST_MESSAGES)
     @pytest.mark.parametrize("leave", [half_close, lambda sock: sock.close()], ids=["half", "closes"])
     def test_eof_waits_for_held_messages(self, serve: Serve, leave: Callable[[Any], None]) -> None:
         """This includes data that the event loop had not read when a write failed, because delivery was held."""
@@ -306,6 +325,7 @@ class ClosingTests(WebSocketSuite):
                 server.call(server.connection.resume_delivery)
             assert server.has_closed() == Closed(4001, "bye", ClosedBy.CLIENT)
 
+    @requires(Capability.LAST_MESSAGES)
     @pytest.mark.parametrize("end", [b"", close(1000)], ids=["eof", "close"])
     def test_held_messages_over_close_timeout_are_counted(self, serve: Serve, end: bytes) -> None:
         """Undelivered messages are counted after close_timeout; an incomplete message at the end does not count."""
@@ -316,6 +336,7 @@ class ClosingTests(WebSocketSuite):
             closed = server.has_closed()
             assert (server.messages, closed.dropped) == (["0"], 4)
 
+    @requires(Capability.LAST_MESSAGES)
     def test_half_closed_client_gets_its_responses(self, serve: Serve) -> None:
         """The end of the client's data does not cut off responses that are still to come."""
         with serve(receiver=Busy) as server, server.connect() as client:
@@ -329,6 +350,7 @@ class ClosingTests(WebSocketSuite):
 
     # Delayed responses to a close frame --------------------------------------------------------------------------
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     @pytest.mark.parametrize("ends_with", ["close frame", "end of data"])
     @pytest.mark.parametrize("why", ["refused", "violation", "bad text", "too big", "too big in pieces", "closed"])
     def test_fin_waits_for_the_clients_close(self, serve: Serve, why: str, ends_with: str) -> None:
@@ -467,6 +489,7 @@ class ClosingTests(WebSocketSuite):
             server.call(server.connection.abort)
             assert server.has_closed()[:3] == (4000, "over", ClosedBy.SERVER)
 
+    @requires(Capability.EARLY_DATA, where=["message", "end"])
     @pytest.mark.parametrize("way", ["close", "abort"])
     @pytest.mark.parametrize("where", ["message", "end", "opened"])
     def test_connection_can_be_ended_in_any_callback(self, serve: Serve, way: str, where: str) -> None:

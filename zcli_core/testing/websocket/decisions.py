@@ -23,8 +23,8 @@ from zcli_core.testing.websocket.client import (
 from zcli_core.testing.websocket.frames import TEXT, close, frame
 from zcli_core.testing.websocket.handshake import ask
 from zcli_core.testing.websocket.server import ServerUnderTest
-from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Accept, Decision, Limits, PlainResponse, Refuse, Request
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite, requires
+from zcli_core.websocket.contract import Accept, Capability, Decision, Limits, PlainResponse, Refuse, Request
 
 #: More bytes than the buffers of two sockets can hold.
 FLOOD = 48 * 1024 * 1024
@@ -83,6 +83,7 @@ every_way = pytest.mark.parametrize("way", [at_once, in_a_coroutine, in_a_corout
 class DecisionTests(WebSocketSuite):
     """Accept, Refuse, PlainResponse: at once, later, never, or invalid."""
 
+    @requires(Capability.EARLY_DATA)
     @every_way
     def test_accept_serves_the_client(self, serve: Serve, way: Any) -> None:
         """Messages that the client sent right after its request are handled too."""
@@ -109,6 +110,7 @@ class DecisionTests(WebSocketSuite):
             response = ask(server, upgrade_request())
             assert (response.status, response.body, response.headers["x-why"]) == (403, b"no", "because")
 
+    @requires(Capability.EARLY_DATA)
     @every_way
     @pytest.mark.parametrize("kind", ["refusal", "response"])
     def test_delayed_decision_is_sent_later(self, serve: Serve, kind: str, way: Any) -> None:
@@ -129,6 +131,7 @@ class DecisionTests(WebSocketSuite):
             assert b"no" in received
             assert server.messages == ["are you there?"]
 
+    @requires(Capability.PENDING_CONNECTIONS)
     def test_delayed_decision_client_may_leave(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
         """Neither a client that leaves nor a listener that stops leaves anything behind."""
         with serve(decide=lambda *_: Refuse(1008, delay=60)) as server:
@@ -192,6 +195,7 @@ class DecisionTests(WebSocketSuite):
 
     # Waiting ------------------------------------------------------------------------------------------------------
 
+    @requires(Capability.EARLY_DATA)
     def test_data_during_a_decision_is_kept_in_order(self, serve: Serve) -> None:
         """Messages that come between the request and the decision are handled in order."""
         undecided = Undecided()
@@ -204,6 +208,7 @@ class DecisionTests(WebSocketSuite):
             with Client(sock) as client:
                 assert [client.read_message()[1] for _ in messages] == messages
 
+    @requires(Capability.EARLY_DATA)
     def test_data_during_a_decision_is_limited(self, serve: Serve) -> None:
         """The transport stops reading, so TCP slows the client."""
         undecided = Undecided()

@@ -35,8 +35,9 @@ from zcli_core.testing.websocket.server import (
 from zcli_core.testing.websocket.suite import (
     Serve,
     WebSocketSuite,
+    requires,
 )
-from zcli_core.websocket.contract import ClosedBy, Compression, Connection, Endpoint, Limits, Message, State
+from zcli_core.websocket.contract import Capability, ClosedBy, Compression, Connection, Endpoint, Limits, Message, State
 
 
 class Holding(Echo):
@@ -224,6 +225,7 @@ class FlowControlTests(WebSocketSuite):
             until(lambda: len(server.messages) == count)
             assert turns > 10, "the loop stood still until all messages of one client had been delivered"
 
+    @requires(Capability.TURNS)
     @pytest.mark.parametrize("kind", MANY_FRAMES)
     def test_many_frames_let_others_have_a_turn(self, serve: Serve, kind: str) -> None:
         """Pings, fragments and compressed messages end a turn too, not only the number of messages."""
@@ -434,6 +436,7 @@ class FlowControlTests(WebSocketSuite):
         assert refused[0] == 1013
         assert peak <= limit + size + 100
 
+    @requires(Capability.UNREAD_DATA)
     def test_data_inside_tls_counts_as_unread(self, serve: Serve) -> None:
         """``write_buffer_size`` includes what TLS holds of a message."""
         size = FLOOD + 8_000_000
@@ -459,6 +462,7 @@ class FlowControlTests(WebSocketSuite):
             assert sent.index(False) == sum(sent)
             assert server.has_closed().code == 1013
 
+    @requires(Capability.UNREAD_DATA, payload=[frame(PING, b"x" * 125) * 4000])
     @pytest.mark.parametrize(
         "payload", [frame(PING, b"x" * 125) * 4000, frame(BINARY, b"x" * 50_000) * 10], ids=["pings", "messages"]
     )

@@ -21,8 +21,8 @@ from zcli_core.testing.websocket.client import (
 )
 from zcli_core.testing.websocket.frames import CLOSE, TEXT, close, frame
 from zcli_core.testing.websocket.server import ServerUnderTest
-from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Limits, PlainResponse
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite, requires
+from zcli_core.websocket.contract import Capability, Limits, PlainResponse
 
 GET = b"GET /health?verbose=1 HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -120,6 +120,7 @@ class HandshakeTests(WebSocketSuite):
                 ("/", ""), ("/a", ""), ("/a", "b?c=d"),
             ]  # fmt: skip
 
+    @requires(Capability.HANDSHAKE)
     @pytest.mark.parametrize(
         ("target", "expected"),
         [
@@ -135,6 +136,7 @@ class HandshakeTests(WebSocketSuite):
             assert (request.path, request.query) == expected
             assert request.headers.get_all("host") == ["chat.example:81"]
 
+    @requires(Capability.HANDSHAKE, value=["", ","])
     @pytest.mark.parametrize(
         ("value", "expected"), [("", ()), (",", ()), ("a, ", ("a",)), (" ,b,,a", ("b", "a")), (" a\t,\tb", ("a", "b"))]
     )
@@ -163,6 +165,7 @@ class HandshakeTests(WebSocketSuite):
 
     # Upgrades -----------------------------------------------------------------------------------------------------
 
+    @requires(Capability.HANDSHAKE, headers=[["Upgrade: h2c, WebSocket"]])
     @pytest.mark.parametrize(
         ("drop", "headers"),
         [
@@ -183,6 +186,9 @@ class HandshakeTests(WebSocketSuite):
         with serve() as server, server.socket() as sock, Client(sock, request) as client:
             assert client.echo() == b"are you there?"
 
+    @requires(
+        Capability.HANDSHAKE, bad=[BAD_UPGRADES[name] for name in ("no Host", "a body", "a chunked body", "HTTP/1.0")]
+    )
     @pytest.mark.parametrize("bad", BAD_UPGRADES.values(), ids=BAD_UPGRADES)
     def test_invalid_upgrade_is_refused_with_4xx(self, serve: Serve, bad: bytes) -> None:
         """The transport or ``Acceptor.http`` responds; ``Acceptor.upgrade`` is not called."""
@@ -190,6 +196,7 @@ class HandshakeTests(WebSocketSuite):
             assert 400 <= ask(server, bad).status < 500
             assert server.upgrades == []
 
+    @requires(Capability.HANDSHAKE)
     @pytest.mark.parametrize("version", ["", "8", "25", "13, 8", "x"])
     def test_other_version_gets_426_and_the_supported_one(self, serve: Serve, version: str) -> None:
         """RFC 6455, 4.4."""
@@ -198,6 +205,7 @@ class HandshakeTests(WebSocketSuite):
             response = ask(server, request)
             assert (response.status, response.headers["sec-websocket-version"]) == (426, "13")
 
+    @requires(Capability.HANDSHAKE, bad=[NO_HTTP["HTTP/2"]])
     @pytest.mark.parametrize("bad", NO_HTTP.values(), ids=NO_HTTP)
     def test_invalid_http_is_not_passed_to_the_core(self, serve: Serve, bad: bytes) -> None:
         """The transport responds with an error or closes the connection."""
@@ -228,12 +236,14 @@ class HandshakeTests(WebSocketSuite):
             with Client(sock) as client:
                 assert client.echo() == b"are you there?"
 
+    @requires(Capability.EARLY_DATA)
     def test_frames_right_after_the_upgrade_are_handled(self, serve: Serve) -> None:
         """They are handled in order, before those that come later."""
         with serve() as server, server.connect(behind=frame(TEXT, b"early") + frame(TEXT, b"bird")) as client:
             assert [client.read_message(), client.read_message()] == [(TEXT, b"early"), (TEXT, b"bird")]
             assert client.echo() == b"are you there?"
 
+    @requires(Capability.EARLY_DATA)
     def test_one_byte_after_the_upgrade_is_kept(self, serve: Serve) -> None:
         """It is the first half of a frame's header."""
         message = frame(TEXT, b"whole")
@@ -241,6 +251,7 @@ class HandshakeTests(WebSocketSuite):
             client.send(message[1:])
             assert client.read_message() == (TEXT, b"whole")
 
+    @requires(Capability.EARLY_DATA)
     def test_close_frame_right_after_the_upgrade_ends(self, serve: Serve) -> None:
         """The shortest possible connection ends with both close frames."""
         with serve() as server, server.connect(behind=close(1000)) as client:
@@ -259,6 +270,7 @@ class HandshakeTests(WebSocketSuite):
         with serve() as server, server.connect(*[f"X-{at}: y" for at in range(128 - 5)]) as client:
             assert client.echo() == b"are you there?"
 
+    @requires(Capability.EXACT_LIMITS, wanted=[1])
     @pytest.mark.parametrize("wanted", [0, 1])
     def test_max_header_bytes_is_exact(self, serve: Serve, wanted: int) -> None:
         """The head counts from the first byte to the empty line; one byte more is refused."""
@@ -272,6 +284,7 @@ class HandshakeTests(WebSocketSuite):
                 with server.socket() as sock, Client(sock, request) as client:
                     assert client.echo() == b"are you there?"
 
+    @requires(Capability.EXACT_LIMITS)
     @pytest.mark.parametrize(
         "request_", [upgrade_request, lambda *headers: GET[:-2] + headers[0].encode() + b"\r\n\r\n"]
     )
@@ -286,6 +299,7 @@ class HandshakeTests(WebSocketSuite):
         with serve() as server:
             refused_for_its_size(server, upgrade_request(target="/" + "x" * 20_000), 414, 431)
 
+    @requires(Capability.PENDING_CONNECTIONS)
     @pytest.mark.parametrize("sent", [b"", b"GET", upgrade_request()[:-2], b"\x16\x03\x01"])
     def test_unfinished_upgrade_ends_after_open_timeout(
         self, serve: Serve, sent: bytes, caplog: pytest.LogCaptureFixture
@@ -297,6 +311,7 @@ class HandshakeTests(WebSocketSuite):
             assert server.requests == []
         assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
+    @requires(Capability.PENDING_CONNECTIONS)
     def test_slow_upgrade_ends_after_open_timeout(self, serve: Serve) -> None:
         """One deadline covers the whole handshake, so single bytes do not extend it."""
         with serve(Limits(open_timeout=0.3)) as server, server.socket() as sock:

@@ -13,8 +13,8 @@ from zcli_core.errors import ConnectionClosed
 from zcli_core.testing.websocket.client import PATIENCE, Frame, until
 from zcli_core.testing.websocket.flow_control import Holding, Silent
 from zcli_core.testing.websocket.frames import BINARY, CLOSE, PING, PONG, TEXT, close, frame
-from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import ClosedBy, Limits
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite, requires
+from zcli_core.websocket.contract import Capability, ClosedBy, Limits
 
 
 class KeepaliveTests(WebSocketSuite):
@@ -22,6 +22,7 @@ class KeepaliveTests(WebSocketSuite):
 
     # Pings of the core --------------------------------------------------------------------------------------------
 
+    @requires(Capability.PINGS)
     def test_ping_returns_seconds_until_the_pong(self, serve: Serve) -> None:
         """It also sets the latency, which is 0.0 before; a pong with another payload changes nothing."""
         with serve() as server, server.connect() as client:
@@ -39,6 +40,7 @@ class KeepaliveTests(WebSocketSuite):
             client.send(frame(PONG, b"p"))
             assert 0 < waiting.result(PATIENCE) == connection.latency < PATIENCE
 
+    @requires(Capability.PINGS)
     def test_pong_resolves_earlier_pings(self, serve: Serve) -> None:
         """A pong answers the pings before its own, and not those after it (RFC 6455, 5.5.3)."""
         with serve() as server, server.connect() as client:
@@ -48,6 +50,7 @@ class KeepaliveTests(WebSocketSuite):
             until(futures[2].done)
             assert [future.done() for future in futures] == [True, True, True, False]
 
+    @requires(Capability.PINGS)
     def test_ping_without_payload_is_random(self, serve: Serve) -> None:
         """Each ping has its own random payload of at most 125 bytes."""
         with serve() as server, server.connect() as client:
@@ -60,6 +63,7 @@ class KeepaliveTests(WebSocketSuite):
             until(futures[0].done)
             assert [future.done() for future in futures] == [True, False, False]
 
+    @requires(Capability.PINGS)
     def test_ping_payload_over_125_bytes_raises(self, serve: Serve) -> None:
         """A payload of 125 bytes is sent (RFC 6455, 5.5); a longer one leaves the connection open."""
         with serve() as server, server.connect() as client:
@@ -69,6 +73,7 @@ class KeepaliveTests(WebSocketSuite):
             server.call(connection.ping, b"x" * 125)
             assert client.read() == Frame(PING, b"x" * 125)
 
+    @requires(Capability.PINGS)
     @pytest.mark.parametrize("end", ["close", "abort", "by the client"])
     def test_ping_raises_when_the_connection_ends(self, serve: Serve, end: str) -> None:
         """The future raises ConnectionClosed as soon as the connection closes."""
@@ -87,6 +92,7 @@ class KeepaliveTests(WebSocketSuite):
                 server.call(getattr(connection, end))
             waiting.result(PATIENCE)
 
+    @requires(Capability.PINGS)
     def test_ping_without_a_waiter_logs_nothing(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
         """The future may be unanswered at the end, or cancelled before its pong."""
         with serve() as server, server.connect() as client:
@@ -111,6 +117,7 @@ class KeepaliveTests(WebSocketSuite):
             assert (closed.code, closed.by) == (1011, ClosedBy.SERVER)
             assert closed.reason
 
+    @requires(Capability.PINGS)
     def test_client_that_sends_pongs_stays(self, serve: Serve) -> None:
         """The pongs set the latency."""
         with serve(Limits(ping_interval=0.05, ping_timeout=PATIENCE)) as server, server.connect() as client:
@@ -121,6 +128,7 @@ class KeepaliveTests(WebSocketSuite):
             until(lambda: server.connection.latency)
             assert server.closed == []
 
+    @requires(Capability.PINGS)
     def test_busy_client_is_pinged_too(self, serve: Serve) -> None:
         """A ping is sent in every interval, whatever else the client sends."""
         limits = Limits(ping_interval=0.05, ping_timeout=PATIENCE)
@@ -137,6 +145,7 @@ class KeepaliveTests(WebSocketSuite):
             client.sock.settimeout(0.002)
             until(measured, "the latency of a client that always talks was not measured")
 
+    @requires(Capability.PINGS)
     def test_any_byte_ends_the_silence(self, serve: Serve) -> None:
         """Examples: an unasked pong, a message, one byte of a large upload on a slow line."""
         for ping_timeout in (0.6, 6.0):  # a loaded machine may be too slow for the first

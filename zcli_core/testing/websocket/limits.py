@@ -20,8 +20,8 @@ from zcli_core.testing.websocket.frames import (
     frame,
 )
 from zcli_core.testing.websocket.server import ServerUnderTest
-from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Compression, Limits
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite, requires
+from zcli_core.websocket.contract import Capability, Compression, Limits
 
 MAX_SIZE = 100_000
 MAX_FRAGMENTS = 100
@@ -111,6 +111,7 @@ class LimitTests(WebSocketSuite):
             client.send(frame(TEXT, ("é" * (MAX_SIZE // 2 + 1)).encode()))
             assert client.close_code() == 1009
 
+    @requires(Capability.EXACT_LIMITS)
     def test_max_size_is_for_each_message(self, limited: ServerUnderTest) -> None:
         """Messages and control frames are not added up."""
         with limited.connect() as client:
@@ -120,6 +121,7 @@ class LimitTests(WebSocketSuite):
                 client.send(frame(CONTINUATION, b"y"))
                 assert len(client.read_message()[1]) == MAX_SIZE
 
+    @requires(Capability.EXACT_LIMITS)
     def test_max_fragments_is_exact(self, limited: ServerUnderTest) -> None:
         """It counts the empty fragments of one message, at any position; one more is closed with 1009."""
 
@@ -134,6 +136,7 @@ class LimitTests(WebSocketSuite):
             client.send(message(MAX_FRAGMENTS + 1))
             said_too_big(client.ending(), MAX_FRAGMENTS)
 
+    @requires(Capability.TURNS, size=[1])
     @pytest.mark.parametrize("size", [1, 40])
     def test_fragments_with_payload_do_not_count(self, limited: ServerUnderTest, size: int) -> None:
         """Only ``max_size`` limits fragments with a payload, however small they are."""
@@ -150,6 +153,7 @@ class LimitTests(WebSocketSuite):
             client.try_to_send(message(MAX_SIZE + size))
             said_too_big(client.ending(), MAX_SIZE)
 
+    @requires(Capability.EXACT_LIMITS)
     def test_100000_empty_fragments_close_with_1009(self, limited: ServerUnderTest) -> None:
         """Keeping them would cost far more memory than their size."""
         with limited.connect() as client:
@@ -171,6 +175,7 @@ class LimitTests(WebSocketSuite):
             client.send(frame(TEXT, deflated(b"hello"), rsv=4))
             assert client.close_code() == 1002
 
+    @requires(Capability.HANDSHAKE, offer=["nonsense;;;=,"])
     @pytest.mark.parametrize("offer", BAD_OFFERS)
     def test_unsupported_offer_is_served_uncompressed(self, limited: ServerUnderTest, offer: str) -> None:
         """The client is served as if it had offered nothing."""
@@ -219,6 +224,7 @@ class LimitTests(WebSocketSuite):
             deflating.try_to_send(frame(BINARY, data[:cut], rsv=4, fin=False) + frame(CONTINUATION, data[cut:]))
         said_too_big(deflating.ending(), MAX_SIZE)
 
+    @requires(Capability.INVALID_FRAMES)
     @pytest.mark.parametrize("data", [b"\x06", b"\xff" * 20], ids=["a block of no type", "rubbish"])
     def test_invalid_deflate_data_closes(self, deflating: Client, data: bytes) -> None:
         """The code is 1007 or 1002, after the responses to earlier messages."""

@@ -34,8 +34,9 @@ from zcli_core.testing.websocket.server import ServerUnderTest
 from zcli_core.testing.websocket.suite import (
     Serve,
     WebSocketSuite,
+    requires,
 )
-from zcli_core.websocket.contract import Closed, ClosedBy, Endpoint, Limits, PlainResponse, Refuse
+from zcli_core.websocket.contract import Capability, Closed, ClosedBy, Endpoint, Limits, PlainResponse, Refuse
 
 needs_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
 needs_reuse_port = pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="the system has no SO_REUSEPORT")
@@ -71,14 +72,14 @@ class ListeningTests(WebSocketSuite):
             assert address == ("127.0.0.1", one.port)
 
     @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
-    def test_ipv6_addresses_have_four_parts(self, serve: Serve) -> None:
-        """The listener and its clients have IPv6 addresses."""
+    def test_ipv6_clients_have_ipv6_addresses(self, serve: Serve) -> None:
+        """The listener and its clients have IPv6 addresses; a client's may be without flow and scope."""
         with serve(endpoint=Endpoint("::1", 0)) as server, server.connect() as client:
             assert client.echo() == b"are you there?"
             (address,) = server.listener.addresses
             assert address is not None
             assert address[0] == "::1"
-            assert server.upgrades[0].remote_address == client.sock.getsockname()
+            assert (server.upgrades[0].remote_address or ())[:2] == client.sock.getsockname()[:2]
 
     def test_port_in_use_raises_oserror(self, serve: Serve) -> None:
         """The core turns the error into a sentence."""
@@ -165,6 +166,7 @@ class ListeningTests(WebSocketSuite):
 
     # TLS ----------------------------------------------------------------------------------------------------------
 
+    @requires(Capability.PENDING_CONNECTIONS)
     def test_certificate_rejected_by_client_is_reported(self, serve: Serve) -> None:
         """The TLS alert is passed to Acceptor.refused, and the next client is served."""
         with serve(endpoint=Endpoint(port=0, tls=server_tls())) as server:
@@ -197,6 +199,7 @@ class ListeningTests(WebSocketSuite):
             assert server.upgrades[0].tls
             assert server.upgrades[0].remote_address is not None
 
+    @requires(Capability.EARLY_DATA, way=["closed", "violation"])
     @pytest.mark.parametrize("way", ["refused", "responded", "closed", "violation"])
     def test_tls_client_gets_the_last_response(self, serve: Serve, way: str) -> None:
         """The client has sent more than was read, and does not close the connection itself."""
@@ -219,6 +222,7 @@ class ListeningTests(WebSocketSuite):
                 sock.sendall(frame(TEXT, b"x" * 50_000))
             assert expected[way] in read_all(sock)
 
+    @requires(Capability.PENDING_CONNECTIONS, way=["says nothing", "half a hello"])
     @pytest.mark.parametrize("way", ["says nothing", "half a hello", "speaks plain HTTP", "distrusts us", "leaves"])
     def test_failed_tls_handshake_logs_nothing(self, serve: Serve, way: str, caplog: pytest.LogCaptureFixture) -> None:
         """It ends within ``open_timeout`` without a warning in the log, and the next client is served."""
@@ -240,6 +244,7 @@ class ListeningTests(WebSocketSuite):
             until(lambda: serves_tls(server), "the next client was not served")
         assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
+    @requires(Capability.PENDING_CONNECTIONS)
     def test_silent_tls_client_ends_after_open_timeout(self, serve: Serve) -> None:
         """``open_timeout`` covers the TLS handshake and the request together."""
         with serve(Limits(open_timeout=0.4), Endpoint(port=0, tls=server_tls())) as server:
@@ -263,6 +268,7 @@ class ListeningTests(WebSocketSuite):
                 assert another.echo() == client.echo() == b"are you there?"
             server.call(server.listener.stop_accepting)  # a second call does nothing
 
+    @requires(Capability.PENDING_CONNECTIONS)
     def test_stop_accepting_drops_unfinished_requests(self, serve: Serve) -> None:
         """A client in the middle of its request is closed."""
         with serve() as server, server.socket() as silent, server.socket() as slow, server.connect():
@@ -271,6 +277,7 @@ class ListeningTests(WebSocketSuite):
             assert read_all(silent) == read_all(slow) == b""
             assert len(server.requests) == 1
 
+    @requires(Capability.PENDING_CONNECTIONS)
     def test_stop_accepting_cancels_decisions(self, serve: Serve) -> None:
         """The client is closed, and its decision is cancelled."""
         undecided = Undecided()

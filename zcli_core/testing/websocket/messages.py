@@ -21,8 +21,8 @@ from zcli_core.testing.websocket.frames import (
     frame,
 )
 from zcli_core.testing.websocket.server import ServerUnderTest
-from zcli_core.testing.websocket.suite import Serve, WebSocketSuite
-from zcli_core.websocket.contract import Compression, Limits
+from zcli_core.testing.websocket.suite import Serve, WebSocketSuite, requires
+from zcli_core.websocket.contract import Capability, Compression, Limits
 
 BYTES = bytes(range(256))
 
@@ -205,6 +205,7 @@ class MessageTests(WebSocketSuite):
         assert client.read() == Frame(PONG, b"r")
         assert client.read_message() == (BINARY, b"abc")
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     def test_close_frame_between_fragments_ends(self, server: ServerUnderTest, client: Client) -> None:
         """The unfinished message is not delivered."""
         client.send(frame(TEXT, b"a", fin=False), close(1000))
@@ -213,6 +214,7 @@ class MessageTests(WebSocketSuite):
 
     # Violations of the protocol -----------------------------------------------------------------------------------
 
+    @requires(Capability.INVALID_FRAMES)
     @pytest.mark.parametrize("bad", BAD_FRAMES.values(), ids=BAD_FRAMES)
     @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "byte by byte"])
     def test_invalid_frame_closes_with_1002(
@@ -245,6 +247,7 @@ class MessageTests(WebSocketSuite):
                 client.send(piece)
         assert client.read_message() == (TEXT, data)
 
+    @requires(Capability.INVALID_FRAMES)
     @pytest.mark.parametrize("bad", BAD_TEXTS.values(), ids=BAD_TEXTS)
     @pytest.mark.parametrize("way", ["whole", "fragments of a byte"])
     def test_invalid_utf8_closes_with_1007(self, server: ServerUnderTest, client: Client, bad: bytes, way: str) -> None:
@@ -297,6 +300,7 @@ class MessageTests(WebSocketSuite):
         client.send(close(1000, b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80"))
         assert client.close_code() in (1007, 1002)
 
+    @requires(Capability.CLOSE_HANDSHAKE)
     @pytest.mark.parametrize(
         "after", [frame(TEXT, b"x"), frame(PING, b"x"), close(1000), b"\xff" * 100_000],
         ids=["a message", "a ping", "another close", "rubbish"],

@@ -18,8 +18,9 @@ from zcli_core.testing.websocket.handshake import GET
 from zcli_core.testing.websocket.suite import (
     Serve,
     WebSocketSuite,
+    requires,
 )
-from zcli_core.websocket.contract import Endpoint, Limits, PlainResponse, Refuse
+from zcli_core.websocket.contract import Capability, Endpoint, Limits, PlainResponse, Refuse
 
 #: The limit of pending connections in these tests.
 LIMIT = 4
@@ -54,6 +55,7 @@ def ends(sock: socket.socket) -> bool:
     return True
 
 
+@requires(Capability.PENDING_CONNECTIONS)
 class PendingConnectionTests(WebSocketSuite):
     """Any client may open such a connection, so their number is limited."""
 

@@ -125,10 +125,9 @@ class AsgiConnection(AsgiSender):
 
     # Sending ------------------------------------------------------------------------------------------------------
 
-    def accept(self, headers: tuple[tuple[str, str], ...]) -> None:
+    def accept(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Accept the upgrade."""
-        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        self._push({"type": "websocket.accept", "subprotocol": self.subprotocol, "headers": encoded})
+        self._push({"type": "websocket.accept", "subprotocol": self.subprotocol, "headers": headers})
 
     def send(self, message: Message) -> None:
         """Send a message."""

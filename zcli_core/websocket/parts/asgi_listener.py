@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zcli_core.errors import is_ctrl_c
 from zcli_core.websocket.contract import Accept, Decision, PlainResponse, Refuse, State
 from zcli_core.websocket.parts.asgi_connection import AsgiConnection, PreparedEvent, Receive
-from zcli_core.websocket.parts.asgi_request import Scope, check_head, make_request
+from zcli_core.websocket.parts.asgi_request import Scope, check_head, encode_headers, make_request
 from zcli_core.websocket.parts.asgi_sender import Event, Send
 from zcli_core.websocket.parts.delivery import NULL_RECEIVER
 from zcli_core.websocket.parts.frames import check_close
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Ended = Callable[[AsgiConnection], Awaitable[None]]
 
 _STOPPING = Refuse(1001, "the server is shutting down")
+_UNDECIDED = Refuse(1011, "no decision within the open timeout")
+_MESSAGE = "websocket.receive"
 _FAILED = Refuse(1011, "the server failed to decide")
 
 
@@ -62,6 +64,8 @@ class AsgiListener:
         self._ended = ended
         #: Number of clients whose refusal is delayed.
         self._delayed = 0
+        #: Decisions that have not ended although they were cancelled.
+        self._abandoned: set[asyncio.Task[Any]] = set()
         self._stopped: asyncio.Future[None] = self.loop.create_future()
 
     @property
@@ -93,7 +97,10 @@ class AsgiListener:
         """Respond to a scope of the type ``http``."""
         request = make_request(scope)
         try:
-            response = PlainResponse(503) if self._stopped.done() else self.acceptor.http(request)
+            response = self.acceptor.http(request)
+            if self._stopped.done() and response.status != 503:  # /ready says why itself
+                response = PlainResponse(503)
+            encode_headers(response.headers)
         except BaseException as error:
             if is_ctrl_c(error):
                 raise
@@ -142,17 +149,21 @@ class AsgiListener:
             # A task that is cancelled before its first step does not await it.
             opening.add_done_callback(lambda _: decision.close())
         try:
-            waiting: set[asyncio.Future[Any]] = {receiving, opening, self._stopped}
-            await asyncio.wait(waiting, timeout=self.limits.open_timeout, return_when=asyncio.FIRST_COMPLETED)
-            left = receiving.done() and not opening.done()
+            await self._wait_until({opening, self._stopped}, receiving, self.limits.open_timeout)
+            left = _has_left(receiving) and not opening.done()
             if not opening.done():
                 opening.cancel()
-                await asyncio.wait([opening])
+                await asyncio.wait([opening], timeout=self.limits.close_timeout)
         except asyncio.CancelledError:
             opening.cancel()
             receiving.cancel()
             raise
-        opened = opening.result()
+        if not opening.done():
+            self._abandoned.add(opening)  # the decision ignores that it was cancelled
+            opening.add_done_callback(self._abandoned.discard)
+            opened: tuple[AsgiConnection, Receiver] | Refuse | PlainResponse = _UNDECIDED
+        else:
+            opened = opening.result()
         if isinstance(opened, tuple):
             await self._run(*opened)
         elif not left:
@@ -165,11 +176,13 @@ class AsgiListener:
         try:
             decided = await decision
         except asyncio.CancelledError:
-            return _STOPPING if self._stopped.done() else Refuse(1011, "no decision within the open timeout")
+            return _STOPPING if self._stopped.done() else _UNDECIDED
         except BaseException as error:
             if is_ctrl_c(error):
                 raise
             decided = self._failed(error, upgrade.request)
+        if asyncio.current_task() in self._abandoned:
+            return _UNDECIDED
         return self._open(decided, upgrade, receiving)
 
     async def _carry_out(self, decision: Decision, upgrade: _Upgrade, receiving: asyncio.Future[Event] | None) -> None:
@@ -186,13 +199,15 @@ class AsgiListener:
         request = upgrade.request
         try:
             if isinstance(decision, PlainResponse):
+                encode_headers(decision.headers)
                 return decision
             check_subprotocol(decision.subprotocol, request)
             if isinstance(decision, Refuse):
                 check_close(decision.code, decision.reason)
                 return decision
+            headers = encode_headers(decision.headers)
             connection = self._connection(upgrade, decision.subprotocol, receiving)
-            connection.accept(decision.headers)
+            connection.accept(headers)
         except Exception as error:  # noqa: BLE001 - _failed() logs it
             failed = self._failed(error, request)
             assert not isinstance(failed, Accept)
@@ -234,7 +249,7 @@ class AsgiListener:
                 return
             if isinstance(refusal, Refuse):
                 connection = self._connection(upgrade, refusal.subprotocol, receiving)
-                connection.accept(())
+                connection.accept([])
                 connection.close(refusal.code, refusal.reason)
                 await connection.run(NULL_RECEIVER)
             elif upgrade.request.can_be_refused_with_status:
@@ -252,11 +267,27 @@ class AsgiListener:
             return True
         self._delayed += 1
         try:
-            waiting: set[asyncio.Future[Any]] = {receiving, self._stopped}
-            done, _ = await asyncio.wait(waiting, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+            await self._wait_until({self._stopped}, receiving, delay)
         finally:
             self._delayed -= 1
-        return not done
+        return not self._stopped.done() and not _has_left(receiving)
+
+    async def _wait_until(
+        self, waiting: set[asyncio.Future[Any]], receiving: asyncio.Future[Event], timeout: float
+    ) -> None:
+        """Wait for one of the futures, or until the client leaves; a message that comes too early is ignored."""
+        deadline = self.loop.time() + timeout
+        done, _ = await asyncio.wait({*waiting, receiving}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if done == {receiving} and not _has_left(receiving):
+            left = max(deadline - self.loop.time(), 0)
+            await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _has_left(receiving: asyncio.Future[Event]) -> bool:
+    """Return whether the next event is the end of the client, or cannot be received."""
+    if not receiving.done():
+        return False
+    return receiving.cancelled() or receiving.exception() is not None or receiving.result()["type"] != _MESSAGE
 
 
 async def _received(receive: Receive) -> Event:
@@ -265,7 +296,7 @@ async def _received(receive: Receive) -> Event:
 
 async def _respond(send: Send, kind: str, response: PlainResponse, with_body: bool) -> None:
     """Send a response as two events, ``<kind>.start`` and ``<kind>.body``."""
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    headers = encode_headers(response.headers)
     if response.status not in (204, 304):  # these have no content, and no length of it (RFC 9110, 8.6 and 15)
         headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": f"{kind}.start", "status": response.status, "headers": headers})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -34,10 +34,22 @@ def make_request(scope: Scope) -> Request:
         _address(scope.get("client")),
         _local_address(scope.get("server")),
         scope.get("scheme") in ("wss", "https"),
-        tuple(scope.get("subprotocols") or ()),
+        tuple(filter(None, scope.get("subprotocols") or ())),  # uvicorn passes on empty ones
         extensions.get(CLIENT_CERTIFICATE),
         scope["type"] != "websocket" or _HTTP_RESPONSE in extensions,
     )
+
+
+def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Encode the headers of a response for ASGI, because not every server refuses a line break.
+
+    Raises:
+        ValueError: A name or a value has a line break or a null byte.
+    """
+    for name, value in headers:
+        if not {"\r", "\n", "\0"}.isdisjoint(name + value):
+            raise ValueError(f"the header {name!r} has a line break or a null byte")
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 def check_head(headers: Headers, limits: Limits) -> None:

@@ -35,6 +35,7 @@ class SkeletonTransport:
     def __init__(self, context: Context) -> None:
         self._rate = context.config.section(Skeleton).messages_per_second
         self._engine = make_engine(context)
+        self.capabilities = self._engine.capabilities
 
     async def listen(self, endpoint: Endpoint, acceptor: Acceptor, limits: Limits) -> Listener:
         """Start to listen, with the limit between the connections and the core."""

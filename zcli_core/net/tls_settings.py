@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zcli_core.errors import ConfigError
-from zcli_core.net.pem_files import CertificateFiles, CertificateProblem, check_readable, load
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from zcli_core.config import Config
 
 
@@ -37,6 +36,10 @@ def check_tls_files(config: Config, section: str) -> None:
 
 
 def _authorities_problem(config: Config, section: str, file: Path) -> list[str]:
+    import ssl
+
+    from zcli_core.net.pem_files import CertificateProblem, check_readable
+
     try:
         check_readable("cert", file)
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
@@ -48,6 +51,10 @@ def _authorities_problem(config: Config, section: str, file: Path) -> list[str]:
 
 
 def _identity_problem(config: Config, section: str, certificate: Path, key: Path | None) -> list[str]:
+    import ssl
+
+    from zcli_core.net.pem_files import CertificateFiles, CertificateProblem, check_readable, load
+
     try:
         check_readable("cert", certificate)
         if key is not None:
