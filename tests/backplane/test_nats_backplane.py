@@ -128,7 +128,8 @@ def test_nats_close_while_frozen_leaves_nothing(engine: NatsEngine) -> None:
         connection = await make("nats", url=engine.url).connect("0" * 16, inbox)
         with frozen(engine):
             calls = [asyncio.ensure_future(connection.publish("r", bytes(1 << 20))) for _ in range(20)]
-            await asyncio.sleep(0)
+            for _ in range(5):  # until some of it has been written
+                await asyncio.sleep(0)
             await connection.close()
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             assert {getattr(each, "kind", each) for each in outcomes} == {"down"}
