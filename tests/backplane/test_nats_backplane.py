@@ -195,6 +195,7 @@ def test_nats_permissions_refuse_one_call_only(guarded: NatsEngine) -> None:
             calls = [connection.subscribe([name]) for name in ("r", "s", "r")]
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             assert [getattr(each, "kind", each) for each in outcomes] == [None, "refused", None]
+            await refused(connection.subscribe(["s"]), "refused")
             await connection.publish("r", b"x")
             assert await inbox.received(1) == [("r", b"x")]
             assert not inbox.failures
