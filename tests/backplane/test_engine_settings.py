@@ -122,6 +122,13 @@ def test_engine_addresses_hide_credentials(tmp_path: Path) -> None:
         assert "secret-7" not in repr(vars(backplane)) + repr(address)
 
 
+@pytest.mark.parametrize("namespace", ["", "shop:live", "shop live", "shop.*", "shop.>", ".shop", "shop.", "sh\u00f6p"])
+def test_engine_namespace_with_separators_raises(namespace: str) -> None:
+    """Two applications must not get the same names of channels, and a namespace is not a pattern."""
+    with pytest.raises(ConfigError, match=r"backplane\.namespace"):
+        make_context(backplane={"namespace": namespace})
+
+
 def test_redis_default_is_the_service() -> None:
     """A Redis that zCLI starts is used without any setting; a URL of the backplane wins."""
     services = {"redis": {"port": 7001, "user": "ann", "database": 2}}

@@ -27,6 +27,15 @@ def _header_value(value: Any) -> str | None:
     return None
 
 
+def _namespace(value: Any) -> str | None:
+    import re
+
+    # A separator of an engine would make the names of two applications equal, and NATS has patterns.
+    if re.fullmatch(r"[\w-]+(\.[\w-]+)*", value, re.ASCII):
+        return None
+    return "ASCII letters, digits, _ and -, in parts separated by dots, such as shop.live"
+
+
 def _octal_mode(value: Any) -> str | None:
     import re
 
@@ -267,7 +276,7 @@ class Backplane(Section, name="backplane"):
 
     namespace: str = setting(
         "zcli", "first part of the names of all channels and keys on the backplane's engine; processes with the same "
-        "namespace exchange messages, so every application on one engine needs its own",
+        "namespace exchange messages, so every application on one engine needs its own", check=_namespace,
     )  # fmt: skip
     required: bool = setting(
         True, "refuse to start the WebSocket server if the backplane's engine cannot be reached; if off, the server "
