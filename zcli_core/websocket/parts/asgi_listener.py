@@ -234,7 +234,7 @@ class AsgiListener:
         try:
             await connection.run(receiver)
         finally:
-            if self._ended is not None:
+            if self._ended is not None and not self.loop.is_closed():
                 await self._ended(connection)
 
     # Refusals -----------------------------------------------------------------------------------------------------
