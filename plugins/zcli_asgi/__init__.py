@@ -35,6 +35,6 @@ def zcli_websocket_transports() -> Iterable[Provider[Transport]]:
     return [
         Provider(
             "uvicorn", "uvicorn, which serves an ASGI application on the same port", _transport,
-            needs=("uvicorn", "websockets"), install="zcli-core[asgi]",
+            needs=("uvicorn", "websockets"), install="uvicorn[standard]>=0.54",
         )
     ]  # fmt: skip

@@ -36,7 +36,7 @@ def read_credentials(file: Path) -> Credentials:
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     except ImportError:
-        raise ValueError("it needs the package cryptography: pip install 'zcli-core[jwt]'") from None
+        raise ValueError("it needs the package cryptography: pip install cryptography") from None
     try:
         text = file.read_text("ascii")
     except (OSError, UnicodeError) as error:

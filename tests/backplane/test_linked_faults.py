@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from installations import Site
 from linked import Linked
 from websocket_serving import DEADLINE, Served, eventually
 
@@ -55,6 +56,29 @@ def test_engine_killed_and_back_is_reported(linked: Linked) -> None:
         assert reaches(one, there)
     one.logged("is lost")
     one.logged("is back after")
+
+
+def test_hook_of_changes_is_called(site: Site, linked: Linked) -> None:
+    """Once when the link is proven, once when it is lost, and once when it is proven again."""
+    site.plugin(
+        "zcli_link_witness",
+        """
+        from zcli_core import hookimpl
+        ZCLI_CONTRACT = 1
+        calls = []
+        @hookimpl
+        def zcli_backplane_changed(state, failure, context):
+            calls.append((state, failure and failure.kind, context.config.websocket.backplane))
+        """,
+    )
+    served = linked.serve(**FAST)
+    calls = served.z.plugins.records["zcli_link_witness"].plugin.calls
+    assert calls == [("up", None, linked.name)]
+    linked.engine.kill()
+    eventually(lambda: len(calls) == 2)
+    linked.engine.start()
+    eventually(lambda: len(calls) == 3)
+    assert calls[1:] == [("down", "down", linked.name), ("up", None, linked.name)]
 
 
 def test_engine_frozen_is_down_and_heals(linked: Linked) -> None:
