@@ -107,6 +107,19 @@ def test_engine_settings_that_do_not_fit_raise(name: str, settings: dict[str, st
     assert "secret-" not in str(raised.value)
 
 
+@pytest.mark.parametrize("namespace", ["", "my app", "a.*", "a.>", ".a", "a..b", "a:r", "a\r\nPUB b 0", "x" * 65, "a\n"])
+def test_namespace_unsafe_raises(namespace: str) -> None:
+    """With a space in it, NATS would deliver the messages of every room to all processes."""
+    with pytest.raises(ConfigError, match=r"backplane\.namespace"):
+        make_context(backplane={"namespace": namespace})
+
+
+def test_namespace_usual_names_are_accepted() -> None:
+    """Letters, digits, hyphens, underscores and dots."""
+    for namespace in ("zcli", "my_App-2", "shop.prod.eu"):
+        assert make_context(backplane={"namespace": namespace}).config.backplane.namespace == namespace
+
+
 def test_engine_addresses_hide_credentials(tmp_path: Path) -> None:
     """Neither the address of a backplane nor its repr shows a password."""
     files = write_certificates(tmp_path)

@@ -43,6 +43,15 @@ def _cookie_name(value: Any) -> str | None:
     return "a cookie name: letters, digits and !#$%&'*+-.^_`|~"
 
 
+def _namespace(value: Any) -> str | None:
+    # Engines give a meaning to spaces, dots and wildcards in the name of a channel.
+    import re
+
+    if re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", value) and len(value) <= 64:
+        return None
+    return "1 to 64 letters of ASCII, digits, - and _, and single dots between them"
+
+
 def _hosts(value: Any) -> str | None:
     from zcli_core.net.hosts import split_host
 
@@ -267,7 +276,7 @@ class Backplane(Section, name="backplane"):
 
     namespace: str = setting(
         "zcli", "first part of the names of all channels and keys on the backplane's engine; processes with the same "
-        "namespace exchange messages, so every application on one engine needs its own",
+        "namespace exchange messages, so every application on one engine needs its own", check=_namespace,
     )  # fmt: skip
     required: bool = setting(
         True, "refuse to start the WebSocket server if the backplane's engine cannot be reached; if off, the server "
