@@ -107,7 +107,7 @@ def test_engine_settings_that_do_not_fit_raise(name: str, settings: dict[str, st
     assert "secret-" not in str(raised.value)
 
 
-@pytest.mark.parametrize("namespace", ["", "my app", "a.*", "a.>", ".a", "a..b", "a:r", "a\r\nPUB b 0", "x" * 65, "a\n"])
+@pytest.mark.parametrize("namespace", ["", "my app", "a.*", "a.>", ".a", "a..b", "a:r", "a\r\nPUB b", "x" * 65, "a\n"])
 def test_namespace_unsafe_raises(namespace: str) -> None:
     """With a space in it, NATS would deliver the messages of every room to all processes."""
     with pytest.raises(ConfigError, match=r"backplane\.namespace"):

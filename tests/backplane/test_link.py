@@ -8,7 +8,7 @@ import pickle
 import time
 
 import pytest
-from backplanes import OTHER, FaultyBackplane, Watched, message, publish_as_other, until, wait_stubbornly
+from backplanes import LONG, OTHER, FaultyBackplane, Watched, message, publish_as_other, until, wait_stubbornly
 
 from zcli_core.errors import BackplaneFailure
 
@@ -293,6 +293,22 @@ def test_link_publish_counts_connections() -> None:
             assert await one.link.publish(message(), "r:a", "r:b") is None
             assert await one.link.publish(message(), "r:none") == 0
             assert one.link.counters.published == 4
+
+    run(check())
+
+
+def test_link_publish_keeps_the_order() -> None:
+    """A message for several rooms, and one whose result is awaited late, are not overtaken."""
+
+    async def check() -> None:
+        backplane = FaultyBackplane()
+        async with Watched(backplane, probe_interval=LONG) as watched:
+            await watched.until("up")
+            del backplane.calls[:]
+            late = watched.link.publish(message(), "r:a", "r:b")
+            await watched.link.publish(message(), "r:c")
+            await late
+            assert [channel for _, channel in backplane.calls] == ["r:a", "r:b", "r:c"]
 
     run(check())
 

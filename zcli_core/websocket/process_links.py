@@ -189,14 +189,15 @@ class ProcessLinks:
         if len(channels) > 1 and to is not None:
             envelope = envelope._replace(rooms=to.rooms)
 
-        async def publish(link: Link) -> int | None:
-            count = await link.publish(envelope, *channels)
+        async def others(published: Coroutine[Any, Any, int | None]) -> int | None:
+            count = await published
             if count is None:
                 return None
             own = sum(server.link.is_subscribed(channels[0]) for server in self._servers)
             return max(count - own, 0)
 
-        return publish
+        # The message is on its way when this returns, so that later ones do not overtake it.
+        return lambda link: others(link.publish(envelope, *channels))
 
     def link_here(self) -> Link | None:
         """Return the link of a server in the running event loop, if it is up; otherwise None."""
@@ -207,7 +208,7 @@ class ProcessLinks:
         """Call a coroutine function with the link of a server, or else with the one that only publishes."""
         servers = self._servers
         for server in sorted(servers, key=lambda each: not each.link.is_up):
-            future = server.bridge.submit(call(server.link))
+            future = server.bridge.run(call, server.link)
             if not future.cancelled():
                 return future
         with self._lock:
