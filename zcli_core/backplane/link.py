@@ -228,8 +228,9 @@ class Link:
         return len(self._channels) - 1
 
     def is_subscribed(self, channel: str) -> bool:
-        """Whether the engine has confirmed the subscription of a channel."""
-        return channel in self._channels.subscribed
+        """Whether the engine has confirmed the subscription of a channel, on the connection in use."""
+        life = self._life
+        return life is not None and not life.is_over and channel in self._channels.subscribed
 
     # --- channels ---
 
@@ -608,6 +609,8 @@ class Link:
             self.counters.received += 1
             try:
                 self._receive(channel, envelope)
+            except EnvelopeError as error:
+                self._ignore_invalid(channel, error)
             except Exception:  # noqa: BLE001 - the link goes on
                 self._log.exception("a message of the backplane %s cannot be delivered", self._name)
 
