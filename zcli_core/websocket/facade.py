@@ -413,7 +413,8 @@ class WebSocketServer:
             most = sys.maxsize if limit is None else limit
             return await asyncio.wrap_future(self._links.run(lambda link: link.present(name, most)))
         found: list[Member] = []
-        for members in await asyncio.gather(*map(asyncio.wrap_future, self._call(lambda s: s.present(name)))):
+        waiting = [future for future in self._call(lambda server: server.present(name)) if not future.cancelled()]
+        for members in await asyncio.gather(*map(asyncio.wrap_future, waiting)):
             found += members
         return tuple(found[:limit])
 

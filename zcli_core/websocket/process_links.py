@@ -206,7 +206,8 @@ class ProcessLinks:
 
     def run(self, call: Callable[[Link], Coroutine[Any, Any, _T]]) -> Future[_T]:
         """Call a coroutine function with the link of a server, or else with the one that only publishes."""
-        servers = self._servers
+        # An event loop that was stopped and not closed would never run the call.
+        servers = [server for server in self._servers if server.bridge.loop.is_running()]
         for server in sorted(servers, key=lambda each: not each.link.is_up):
             future = server.bridge.run(call, server.link)
             if not future.cancelled():

@@ -21,6 +21,7 @@ MAX_ROOM_BYTES = 255
 MAX_DATA_BYTES = 1024
 #: First character of the rooms that hold the clients of one identity.
 IDENTITY_MARK = "@"
+_HASHED = "sha256:"
 
 #: A run hook about a client and a room; None if no plugin implements it.
 RoomObserver = Callable[["ServerConnection", str], None] | None
@@ -77,9 +78,10 @@ def _name_problem(name: str) -> str | None:
 def identity_room(identity: str) -> str:
     """Return the room of an identity. If the identity cannot be part of a name, its hash is used."""
     room = IDENTITY_MARK + identity
-    if _name_problem(room) is None:
+    # An identity that looks like the hash of another one must not get its messages.
+    if _name_problem(room) is None and not identity.startswith(_HASHED):
         return room
-    return f"{IDENTITY_MARK}sha256:{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return f"{IDENTITY_MARK}{_HASHED}{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _check_data(data: object) -> Mapping[str, str]:
@@ -134,11 +136,14 @@ class Rooms:
             self._add(room, client)
             if self._joined is not None:
                 self._joined(client, room)
-            if link is not None:
-                await link.add(room)
-        # The client may have left while the engine confirmed.
-        if link is not None and client in self.members.get(room, ()):
-            link.enter(room, self._member(client, joined[room]))
+        if link is not None:
+            try:
+                if is_new:
+                    await link.add(room)
+            finally:  # also if the call was cancelled, because the client is in the room
+                # The client may have left while the engine confirmed.
+                if client in self.members.get(room, ()):
+                    link.enter(room, self._member(client, joined[room]))
 
     def leave(self, client: ServerConnection, room: str) -> None:
         """Remove a client from a room; do nothing if it is not in it."""
@@ -159,7 +164,8 @@ class Rooms:
         identity = client._admission.identity
         if self.link is not None and identity is not None:
             room = identity_room(identity)
-            await self.link.add(room)
+            if client in self.members.get(room, ()):  # it may have disconnected already
+                await self.link.add(room)
             if client in self.members.get(room, ()):
                 self.link.enter(room, self._member(client, {}))
 
