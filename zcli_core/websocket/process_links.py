@@ -34,6 +34,8 @@ _T = TypeVar("_T")
 #: Publishes something with a link, and returns how many other processes took it.
 Publication = Callable[["Link"], Coroutine[Any, Any, "int | None"]]
 
+#: Most channels on which one message is published. A message for more rooms goes to all servers once.
+_MOST_CHANNELS = 32
 _KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 
@@ -185,13 +187,15 @@ class ProcessLinks:
         return self._publication(Envelope(Kind.DISCONNECT, self._origin, next(self._numbers), reason, code=code), to)
 
     def _publication(self, envelope: Envelope, to: Recipients | None) -> Publication:
-        channels = (ALL,) if to is None else tuple(map(room_channel, to.rooms))
-        if len(channels) > 1 and to is not None:
-            envelope = envelope._replace(rooms=to.rooms)
+        rooms = () if to is None else to.rooms
+        if len(rooms) > 1:
+            envelope = envelope._replace(rooms=rooms)
+        # Each of the messages for several rooms names all of them.
+        channels = tuple(map(room_channel, rooms)) if 0 < len(rooms) <= _MOST_CHANNELS else (ALL,)
 
         async def others(published: Coroutine[Any, Any, int | None]) -> int | None:
             count = await published
-            if count is None:
+            if count is None or len(rooms) > 1:
                 return None
             own = sum(server.link.is_subscribed(channels[0]) for server in self._servers)
             return max(count - own, 0)

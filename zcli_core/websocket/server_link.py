@@ -88,7 +88,7 @@ class ServerLink:
         if core is None or self._is_repeated(envelope):
             return
         rooms = envelope.rooms or (channel.removeprefix(room_channel("")),)
-        to = None if channel == ALL else Recipients(rooms)
+        to = None if channel == ALL and not envelope.rooms else Recipients(rooms)
         if envelope.kind is Kind.MESSAGE:
             core.deliver(envelope.payload, to, Recipients(envelope.without) if envelope.without else NONE)
         elif to is not None and isinstance(envelope.payload, str):
