@@ -84,8 +84,8 @@ class BackplaneFailure(ZCLIError):  # noqa: N818 - also a value: Delivery.failur
 
     Attributes:
         kind: Why, as one word; see :data:`FailureKind`.
-        maybe_delivered: Whether a message may have been published all the same. Never so for ``"down"``, ``"full"`` and
-            ``"too_large"``.
+        maybe_delivered: Whether a message may have been published all the same. Never so for ``"full"`` and
+            ``"too_large"``; for ``"down"`` only if the connection ended while the message waited for its confirmation.
     """
 
     def __init__(self, kind: FailureKind, text: str, maybe_delivered: bool = False) -> None:

@@ -25,7 +25,8 @@ def show_rooms(tour: Tour) -> str:
     if os.name != "posix":
         return "skipped: zCLI starts no servers on this system"
     folder = tour.once(servers_folder)
-    script = Path(shutil.copy(_ROOT / _CHAT, tour.folder))
+    (tour.folder / _CHAT.parent.name).mkdir()
+    script = Path(shutil.copy(_ROOT / _CHAT, tour.folder / _CHAT.parent.name))  # it logs beside itself
     port = tour.once(main_app).comm.find_free_port()
     z = tour.app("after-the-chat", services={"folder": str(folder), "redis": {"port": port, "launcher": "local"}})
     variables = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 
 from zcli_core.websocket.contract import Cause
 from zcli_core.websocket.parts.asgi_connection import CAUSE
@@ -109,6 +110,12 @@ def protocol_class(limits: Limits) -> type[asyncio.Protocol]:
             if self.read_paused:
                 self.read_paused = False
                 self.transport.resume_reading()
+
+        def shutdown(self) -> None:
+            try:
+                super().shutdown()
+            except InvalidState:  # the client has begun to close
+                self.transport.close()
 
         def on_task_complete(self, task: asyncio.Task[None]) -> None:
             super().on_task_complete(task)

@@ -46,11 +46,17 @@ class NatsStream(EngineStream):
 
     async def encrypt(self, context: ssl.SSLContext, host: str) -> None:
         """Begin TLS, after the greeting."""
-        assert self._transport is not None
-        transport = await self.loop.start_tls(self._transport, self, context, server_hostname=host)
-        if transport is None:
+        plain, self._transport = self._transport, None
+        if plain is None or self.failure is not None:
+            raise ConnectionResetError("the connection ended before the TLS handshake")
+        try:
+            self._transport = await self.loop.start_tls(plain, self, context, server_hostname=host)
+        finally:
+            if self._transport is None:
+                # Python 3.10 does not call connection_lost after a handshake that failed.
+                plain.abort()
+        if self._transport is None:
             raise ConnectionResetError("the connection ended during the TLS handshake")
-        self._transport = transport
 
     async def confirmed(self, data: bytes, *, droppable: bool = False) -> None:
         """Send something; returns when the server has handled it. For ``droppable`` see :meth:`request`.

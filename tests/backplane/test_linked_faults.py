@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,19 +212,32 @@ def test_script_without_engine_gets_the_failure(unlinked: Linked) -> None:
         asyncio.run(websocket.count("news"))
 
 
+#: Publishes, and publishes again in a child process.
+_FORK = """
+import os, sys, warnings
+from zCLI import zCLI
+
+warnings.simplefilter("ignore")  # of a fork with threads
+z = zCLI({"deployment": "Production", "logger": "PROD", "logger_path": "logs", **eval(sys.argv[1])})
+print(z.comm.websocket.publish("from the parent").result().failure, flush=True)
+child = os.fork()
+if child == 0:
+    print(z.comm.websocket.publish("from the child").result().failure, flush=True)
+    z.close()
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-def test_fork_publishes_with_a_link_of_its_own(linked: Linked) -> None:
-    """The clients of the parent get the child's messages."""
+def test_fork_publishes_with_a_link_of_its_own(linked: Linked, tmp_path: Path) -> None:
+    """The child process does not have the thread of its parent, so it makes its own."""
     served = linked.serve()
+    settings = {"websocket": {"backplane": linked.name}, **linked.engine.settings(linked.engine.port)}
     with served.client() as client:
         eventually(lambda: served.websocket.client_count == 1)
-        child = os.fork()
-        if child == 0:
-            try:
-                served.websocket.publish("from the child").result(DEADLINE)
-                served.websocket._links.close()
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+        command = [sys.executable, "-c", _FORK, repr(settings)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout.split() == ["None", "None"], done.stderr
+        assert client.recv(timeout=DEADLINE) == "from the parent"
         assert client.recv(timeout=DEADLINE) == "from the child"

@@ -128,7 +128,8 @@ def test_nats_close_while_frozen_leaves_nothing(engine: NatsEngine) -> None:
         connection = await make("nats", url=engine.url).connect("0" * 16, inbox)
         with frozen(engine):
             calls = [asyncio.ensure_future(connection.publish("r", bytes(1 << 20))) for _ in range(20)]
-            await asyncio.sleep(0)
+            for _ in range(5):  # until some of it has been written
+                await asyncio.sleep(0)
             await connection.close()
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             assert {getattr(each, "kind", each) for each in outcomes} == {"down"}
@@ -194,6 +195,7 @@ def test_nats_permissions_refuse_one_call_only(guarded: NatsEngine) -> None:
             calls = [connection.subscribe([name]) for name in ("r", "s", "r")]
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             assert [getattr(each, "kind", each) for each in outcomes] == [None, "refused", None]
+            await refused(connection.subscribe(["s"]), "refused")
             await connection.publish("r", b"x")
             assert await inbox.received(1) == [("r", b"x")]
             assert not inbox.failures

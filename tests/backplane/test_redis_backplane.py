@@ -233,7 +233,8 @@ def test_redis_frozen_close_leaves_nothing(tmp_path: Path) -> None:
             await connection.beat(5)
             with frozen(engine):
                 calls = [asyncio.ensure_future(connection.publish("r", bytes(1 << 20))) for _ in range(20)]
-                await asyncio.sleep(0)
+                for _ in range(5):  # until some of it has been written
+                    await asyncio.sleep(0)
                 await connection.close()
                 await connection.close()
                 outcomes = await asyncio.gather(*calls, return_exceptions=True)

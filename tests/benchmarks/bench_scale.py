@@ -117,7 +117,11 @@ def memory_of_rooms(rooms: int) -> list[Row]:
 
 
 def publishing(kind: str) -> list[Row]:
-    """Measure the time of a publish: one task that waits for each, 64 tasks, and 8 threads."""
+    """Measure the time of a publish: one task that waits for each, 64 tasks, and 8 threads.
+
+    There is no budget. On loopback a publish waits for little more than its own CPU and that of the engine, so 64 tasks
+    cannot be 10 times as fast as one. Over a network they share its round trip.
+    """
     values: dict[int, list[float]] = {1: [], 64: [], 0: []}
     with engine(kind) as broker, load.servers("zcli", [broker.url], CORES[0]) as (server,):
         client = load.Client(server)
@@ -131,7 +135,7 @@ def publishing(kind: str) -> list[Row]:
     one, many, threads = (statistics.median(found) for found in values.values())
     what = f"B4 time of a publish on {kind}"
     return [
-        Row(f"{what}, 64 tasks", many, "zCLI, 1 task", one, "µs", 0.1),
+        Row(f"{what}, 64 tasks", many, "zCLI, 1 task", one, "µs"),
         Row(f"{what}, 8 threads", threads, "zCLI, 1 task", one, "µs"),
     ]
 

@@ -30,7 +30,8 @@ from zcli_core.testing.websocket.limits import (
     in_one_frame,
 )
 from zcli_core.testing.websocket.server import ServerUnderTest
-from zcli_core.websocket.contract import Accept, Cause, Compression, PlainResponse, Refuse, State
+from zcli_core.testing.websocket.suite import missing_capability
+from zcli_core.websocket.contract import Accept, Capability, Cause, Compression, PlainResponse, Refuse, State
 from zcli_core.websocket.parts.events import Failure
 
 pytestmark = pytest.mark.slow
@@ -219,6 +220,11 @@ class DecodesPaths(Proxy):
         return self.inner.upgrade(replace(request, path=request.path.replace("%20", " ")))
 
 
+class PassesWholeUrls(Proxy):
+    def upgrade(self, request: Any) -> Any:
+        return self.inner.upgrade(replace(request, path=f"http://{request.headers['host']}{request.path}"))
+
+
 class DropsHeadersOfResponses(Proxy):
     def http(self, request: Any) -> Any:
         received = self.inner.http(request)
@@ -348,6 +354,18 @@ BROKEN: list[tuple[str, Callable[[], Transport], str, dict[str, Any]]] = [
     ("never asks to drain", connection(NeverDrains), "drain_keeps_a_sender_within_the_limit", {}),
     ("is open for ever", connection(AlwaysOpen), "close_by_server_ends_with_the_clients_close", {}),
     ("fails open", acceptor(SwallowsErrors), "invalid_decision_is_500_and_logged", {"bad": "raises", "way": at_once}),
+    (
+        "passes on whole URLs",
+        acceptor(PassesWholeUrls),
+        "target_can_be_a_whole_url",
+        {"target": "ws://chat.example:81/chat?a=b", "expected": ("/chat", "a=b")},
+    ),
+    (
+        "forgets half-closed clients",
+        receiver(NeverWaitsForTheEnd),
+        "half_closed_client_gets_its_responses",
+        {},
+    ),
     ("decodes paths", acceptor(DecodesPaths), "request_is_passed_unchanged", {}),
     ("drops headers", acceptor(DropsHeadersOfResponses), "plain_request_gets_the_cores_response", {}),
     (
@@ -400,6 +418,17 @@ def test_suite_broken_transport_fails(
     monkeypatch.setattr("zcli_core.testing.websocket.server.PATIENCE", 0.4)
     with pytest.raises((Exception, pytest.fail.Exception)):
         run(test, make(), given, caplog)
+
+
+@pytest.mark.parametrize("capability", [each for each in Capability if each is not Capability.TURNS])
+def test_capability_has_a_broken_transport(capability: Capability) -> None:
+    """Of every capability that a transport may lack, a test is seen to fail for a transport that promises it."""
+    promised = frozenset(Capability) - {capability}
+    suite = {name: getattr(WebSocketTransportContract, name) for name in dir(WebSocketTransportContract)}
+    proven = [suite[name] for _, _, start, _ in BROKEN for name in suite if name.startswith(f"test_{start}")]
+    given = [case[3] for case in BROKEN]
+    needed = [missing_capability(test, each, promised) for test, each in zip(proven, given, strict=True)]
+    assert capability in needed
 
 
 def run(test: Callable[..., None], transport: Transport, given: dict[str, Any], caplog: Any) -> None:

@@ -81,7 +81,10 @@ class InMemoryServer:
 
     async def ended(self) -> None:
         """Wait until the application returns."""
-        await asyncio.wait_for(self.task, DEADLINE)
+        # Without a cancellation, which would end the application too.
+        done, _ = await asyncio.wait([self.task], timeout=DEADLINE)
+        assert done, "the application does not return"
+        self.task.result()
 
 
 @contextlib.contextmanager

@@ -48,3 +48,12 @@ def serve(make_z: Callable[..., zCLI]) -> Callable[..., Served]:
 def certificates(tmp_path: Path) -> Certificates:
     """Certificates of an authority that is made for this test."""
     return Certificates(tmp_path)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of a contract suite as slow, except for those that its class lists as ``quick``."""
+    for item in items:
+        quick = getattr(getattr(item, "cls", None), "quick", None)
+        if quick is not None and getattr(item, "originalname", "").removeprefix("test_") not in quick:
+            item.add_marker(pytest.mark.slow)

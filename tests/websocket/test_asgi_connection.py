@@ -268,7 +268,7 @@ def test_asgi_cancelled_receive_ends_the_connection(make_z: MakeZ) -> None:
     ends: list[Any] = []
 
     async def on_disconnect(websocket: Any) -> None:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         ends.append(websocket.close_code)
 
     async def main() -> None:

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import urllib.request
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,11 @@ from asgi_serving import on_uvicorn
 from fastapi import FastAPI, WebSocketDisconnect
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.testclient import TestClient
 from test_asgi_servers import client_of
 from websocket_serving import DEADLINE, eventually, talks
 
 from zCLI import zCLI
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # starlette would rather have httpx2
-    from starlette.testclient import TestClient
 
 MakeZ = Callable[..., zCLI]
 

@@ -135,8 +135,7 @@ def test_identity_room_of_any_identity_is_valid() -> None:
     names = {identity_room(identity) for identity in ("ann", "a\nb", "x" * 300, "x" * 301, "\ud800")}
     assert len(names) == 5
     assert "@ann" in names
-    pretended = identity_room("x" * 300).removeprefix("@")
-    assert identity_room(pretended) not in names
+    assert identity_room(identity_room("a\nb")[1:]) not in names
     assert all(len(name.encode()) <= 255 and name.isprintable() for name in names)
 
 
@@ -256,7 +255,9 @@ def test_presence_shows_data_in_order_of_joining(serve: Serve) -> None:
         assert [dict(member.data) for member in members] == [{"name": "Anna"}, {"name": "Bob"}]
         assert len({member.process for member in members}) == 1
         assert len({member.connection for member in members}) == 2
-        assert len(asyncio.run(websocket.presence("chat", limit=1))) == 1
+        assert asyncio.run(websocket.presence("chat", limit=1)) == members[:1]
+        with pytest.raises(ValueError, match="limit must not be negative, got -1"):
+            asyncio.run(websocket.presence("chat", limit=-1))
         assert asyncio.run(websocket.count("chat")) == 2
         assert asyncio.run(websocket.count("empty")) == 0
     eventually(lambda: asyncio.run(websocket.count("chat")) == 0)
@@ -396,7 +397,8 @@ def test_room_hooks_run_in_order(serve: Serve, site: Any) -> None:
     ("arguments", "error", "text"),
     [
         (("news", 1005), ValueError, "1005"),
-        (("news", 1008, "x" * 124), ValueError, "123"),
+        (("nobody is here", 70000), ValueError, "70000"),
+        (("nobody is here", 1008, "x" * 124), ValueError, "123"),
         ((None,), TypeError, "got None"),
         ((5,), TypeError, "got int"),
     ],
@@ -409,6 +411,54 @@ def test_disconnect_invalid_argument_raises(serve: Serve, arguments: Any, error:
         with pytest.raises(error, match=text):
             asyncio.run(served.websocket.disconnect(*arguments))
         assert clients.says(0, "-news") == "in "
+
+
+def test_disconnect_closes_with_default_code(serve: Serve) -> None:
+    """A handler may close its own room, its own client included."""
+
+    async def handler(websocket: Any, message: str) -> None:
+        await websocket.join("news")
+        await websocket.send("joined")
+        if message == "close":
+            closed.append(await served.websocket.disconnect("news"))
+
+    closed: list[int] = []
+    served = serve(handler)
+    with served.client() as first, served.client() as second:
+        for client, message in ((first, "join"), (second, "close")):
+            client.send(message)
+            assert client.recv(timeout=DEADLINE) == "joined"
+        assert end_of(first) == end_of(second) == (1008, "")
+    eventually(lambda: closed == [2])
+
+
+def test_broadcast_lets_the_event_loop_run(serve: Serve) -> None:
+    """Other tasks run while a handler only broadcasts."""
+
+    async def handler(websocket: Any, message: str) -> None:
+        done = asyncio.ensure_future(asyncio.sleep(0))
+        sent = 0
+        while not done.done():
+            await served.websocket.broadcast("tick", to="empty")
+            sent += 1
+        await websocket.send("done")
+
+    served = serve(handler)
+    with served.client() as client:
+        client.send("go")
+        assert client.recv(timeout=DEADLINE) == "done"
+
+
+def test_rooms_of_stopping_server_are_empty(serve: Serve) -> None:
+    """A call that the server accepts no longer counts no client, and cancels nothing."""
+    served = serve(obey)
+    with served.client() as client:
+        client.send("+news")
+        assert client.recv(timeout=DEADLINE) == "in news"
+        served.websocket._servers[0].sessions.bridge.close()
+        assert asyncio.run(served.websocket.presence("news")) == ()
+        assert asyncio.run(served.websocket.broadcast("hello", to="news")) == 0
+        assert asyncio.run(served.websocket.disconnect("news")) == 0
 
 
 def test_delivery_is_an_int() -> None:

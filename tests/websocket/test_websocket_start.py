@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from websocket_serving import DEADLINE, TOKEN, Certificates, Served, end_of, eventually, talks
+from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect, unix_connect
 
@@ -599,6 +600,35 @@ def test_serve_in_own_loop_until_stop(make_z: MakeZ) -> None:
     assert asyncio.run(run(lambda task: server.stop())) == (1001, "the server is shutting down")
     assert asyncio.run(run(lambda task: task.cancel())) == (1001, "the server is shutting down")
     assert not server.is_running
+
+
+def test_serve_cancelled_twice_forgets_clients(make_z: MakeZ) -> None:
+    """The second cancellation interrupts the shutdown, which waits for a handler, and disconnects the clients."""
+    websocket = make_z(drain_timeout=60).comm.websocket
+    handling: list[str] = []
+
+    async def handler(connection: Any, message: str) -> None:
+        handling.append(message)
+        await asyncio.sleep(60)
+
+    async def run() -> None:
+        task = asyncio.ensure_future(websocket.serve(port=0, handler=handler))
+        while not websocket.is_running:
+            await asyncio.sleep(0.001)
+        async with connect_async(websocket.url, proxy=None) as client:
+            await client.send("work")
+            while not handling:
+                await asyncio.sleep(0.001)
+            for _ in range(2):
+                task.cancel()
+                for _ in range(5):  # steps of the event loop
+                    await asyncio.sleep(0)
+            assert task.cancelled()
+            assert websocket.clients == ()
+            await client.wait_closed()
+
+    asyncio.run(run())
+    assert websocket.publish("hello").result(0) == 0
 
 
 def test_two_zcli_objects_serve_separately(serve: Serve) -> None:

@@ -27,6 +27,15 @@ def _header_value(value: Any) -> str | None:
     return None
 
 
+def _namespace(value: Any) -> str | None:
+    import re
+
+    # A separator of an engine would make the names of two applications equal, and NATS has patterns.
+    if re.fullmatch(r"[\w-]+(\.[\w-]+)*", value, re.ASCII):
+        return None
+    return "ASCII letters, digits, _ and -, in parts separated by dots, such as shop.live"
+
+
 def _octal_mode(value: Any) -> str | None:
     import re
 
@@ -41,15 +50,6 @@ def _cookie_name(value: Any) -> str | None:
     if value is None or re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", value):
         return None
     return "a cookie name: letters, digits and !#$%&'*+-.^_`|~"
-
-
-def _namespace(value: Any) -> str | None:
-    # Engines give a meaning to spaces, dots and wildcards in the name of a channel.
-    import re
-
-    if re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", value) and len(value) <= 64:
-        return None
-    return "1 to 64 letters of ASCII, digits, - and _, and single dots between them"
 
 
 def _hosts(value: Any) -> str | None:

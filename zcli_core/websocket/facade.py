@@ -26,7 +26,7 @@ from zcli_core.websocket.connection import ServerConnection, as_message, as_serv
 from zcli_core.websocket.counters import Totals
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
-from zcli_core.websocket.parts.frames import close_frame
+from zcli_core.websocket.parts.frames import check_close
 from zcli_core.websocket.process_links import ProcessLinks, Publication
 from zcli_core.websocket.recipients import (
     Client,
@@ -390,7 +390,7 @@ class WebSocketServer:
         name = parse_room(room)
         if self._links.is_remote:
             return await asyncio.wrap_future(self._links.run(lambda link: link.count(name)))
-        return len(await self.presence(room, limit=None))
+        return sum(server.sessions.rooms.count(name) for server in self._servers)
 
     async def presence(self, room: str, limit: int | None = 1000) -> tuple[Member, ...]:
         """Return the clients in a room, or of an identity (``"@alice"``), in all processes.
@@ -406,17 +406,19 @@ class WebSocketServer:
         Raises:
             BackplaneFailure: The backplane does not offer presence, or its engine does not respond.
             TypeError: ``room`` is not a string.
-            ValueError: The name is invalid.
+            ValueError: The name is invalid, or ``limit`` is negative.
         """
         name = parse_room(room)
+        most = sys.maxsize if limit is None else limit
+        if most < 0:
+            raise ValueError(f"limit must not be negative, got {limit}")
         if self._links.is_remote:
-            most = sys.maxsize if limit is None else limit
             return await asyncio.wrap_future(self._links.run(lambda link: link.present(name, most)))
         found: list[Member] = []
-        waiting = [future for future in self._call(lambda server: server.present(name)) if not future.cancelled()]
-        for members in await asyncio.gather(*map(asyncio.wrap_future, waiting)):
+        calls = [call for call in self._call(lambda s: s.sessions.rooms.present(name, most)) if not call.cancelled()]
+        for members in await asyncio.gather(*map(asyncio.wrap_future, calls)):
             found += members
-        return tuple(found[:limit])
+        return tuple(found[:most])
 
     # --- sending ---
 
@@ -453,15 +455,14 @@ class WebSocketServer:
         link = None if publication is None else self._links.link_here()
         if publication is None or link is None:
             remote = None if publication is None else self._links.run(publication)
-            return await asyncio.wrap_future(delivery(local, remote))
+            return await _result(delivery(local, remote))
         # In the event loop of a server, the futures of other threads would cost more than the message.
         try:
             processes, failure = await publication(link), None
         except BackplaneFailure as error:
             processes, failure = None, error
-        clients = delivery(local, None)
-        number = clients.result() if clients.done() else await asyncio.wrap_future(clients)
-        return Delivery(number, processes, failure)
+        clients = await _result(delivery(local, None))
+        return Delivery(clients, processes, failure)
 
     def publish(
         self,
@@ -513,10 +514,10 @@ class WebSocketServer:
             ValueError: ``code``, ``reason`` or the name of a room is not allowed.
         """
         chosen = parse_recipients("to", to)
-        close_frame(code, reason)  # raises the ValueError
+        check_close(code, reason)
         local = self._call(lambda server: server.close_clients(chosen, code, reason))
         if not chosen.rooms or not self._links.is_remote:
-            return await asyncio.wrap_future(delivery(local, None))
+            return await _result(delivery(local, None))
         publication = self._links.disconnection(chosen, code, reason)
         return await asyncio.wrap_future(delivery(local, self._links.run(publication)))
 
@@ -620,9 +621,14 @@ class WebSocketServer:
                 await run.stop.wait()
             finally:
                 systemd.notify("STOPPING=1")
-                summary = await server.shut_down()
-                run.server = None
-                self._remove_server(server)
+                try:
+                    summary = await server.shut_down()
+                except BaseException:
+                    server.abort()
+                    raise
+                finally:
+                    run.server = None
+                    self._remove_server(server)
                 self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
 
@@ -673,6 +679,14 @@ def _expect_no_handler(name: str, given: object) -> None:
     if callable(given) or isinstance(given, Mapping):
         shown = getattr(given, "__name__", None) or "..."
         raise TypeError(f"{name} must not be a handler, got {type(given).__name__} {shown}; pass it as handler={shown}")
+
+
+async def _result(future: Future[_T]) -> _T:
+    """Return the result of a future that another thread may set. Lets the event loop run also if it is set already."""
+    if not future.done():
+        return await asyncio.wrap_future(future)
+    await asyncio.sleep(0)
+    return future.result()
 
 
 def _finished(result: _T) -> Future[_T]:

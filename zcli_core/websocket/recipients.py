@@ -82,9 +82,7 @@ def parse_recipients(argument: str, given: object, expected: str = _TO) -> Recip
         ValueError: The name of a room is invalid.
     """
     if given is None:
-        raise TypeError(
-            f"{argument} must be {expected}, or an iterable of these, got None; leave it out to send to all"
-        )
+        raise TypeError(f"{argument} must be {expected}, or an iterable of these, got None")
     if isinstance(given, str):
         return Recipients((parse_room(given),))
     if not isinstance(given, Iterable) or isinstance(given, (BlockingConnection, ServerConnection, bytes)):

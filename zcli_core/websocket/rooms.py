@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zcli_core.backplane.contract import Member
@@ -21,6 +22,7 @@ MAX_ROOM_BYTES = 255
 MAX_DATA_BYTES = 1024
 #: First character of the rooms that hold the clients of one identity.
 IDENTITY_MARK = "@"
+#: Begins what replaces an identity that cannot be part of a name.
 _HASHED = "sha256:"
 
 #: A run hook about a client and a room; None if no plugin implements it.
@@ -76,9 +78,11 @@ def _name_problem(name: str) -> str | None:
 
 
 def identity_room(identity: str) -> str:
-    """Return the room of an identity. If the identity cannot be part of a name, its hash is used."""
+    """Return the room of an identity. If the identity cannot be part of a name, its hash is used.
+
+    An identity that looks like such a hash is hashed too, so that two identities never share a room.
+    """
     room = IDENTITY_MARK + identity
-    # An identity that looks like the hash of another one must not get its messages.
     if _name_problem(room) is None and not identity.startswith(_HASHED):
         return room
     return f"{IDENTITY_MARK}{_HASHED}{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()}"
@@ -208,10 +212,14 @@ class Rooms:
         """Return the number of members of each room. May be called from any thread."""
         return {room: len(members) for room, members in list(self.members.items()) if room[0] != IDENTITY_MARK}
 
-    def present(self, room: str) -> Iterator[Member]:
-        """Return the clients of a room that this server serves."""
-        for client in list(self.members.get(room, ())):
-            yield self._member(client, (client._rooms or {}).get(room, {}))
+    def count(self, room: str) -> int:
+        """Return the number of members of a room. May be called from any thread."""
+        return len(self.members.get(room, ()))
+
+    def present(self, room: str, limit: int) -> list[Member]:
+        """Return at most ``limit`` clients of a room that this server serves."""
+        clients = itertools.islice(self.members.get(room, ()), limit)
+        return [self._member(client, (client._rooms or {}).get(room, {})) for client in clients]
 
     def _member(self, client: ServerConnection, data: Mapping[str, str]) -> Member:
         return Member(self.process, client.id.hex, client._admission.identity, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.websocket.default_origins import DefaultOrigins
@@ -18,13 +18,13 @@ from zcli_core.websocket.endpoint import (
 )
 from zcli_core.websocket.gate import Gate
 from zcli_core.websocket.parts.asgi_listener import AsgiListener
+from zcli_core.websocket.recipients import NONE
 from zcli_core.websocket.server_setup import warn_if_open
 from zcli_core.websocket.sessions import GOING_AWAY, Sessions
 
 if TYPE_CHECKING:
     import asyncio
 
-    from zcli_core.backplane.contract import Member
     from zcli_core.config import Config
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Connection, Listener, Message, Transport
@@ -167,10 +167,6 @@ class ServerCore:
         counters.bytes_sent += count * prepared.size
         return count
 
-    def present(self, room: str) -> list[Member]:
-        """Return the clients of this server that are in a room."""
-        return list(self.sessions.rooms.present(room))
-
     def close_clients(self, to: Recipients, code: int, reason: str) -> int:
         """Begin to close clients of this server. Returns their number."""
         chosen = list(self._choose(to))
@@ -179,14 +175,14 @@ class ServerCore:
         return len(chosen)
 
     def _receivers(self, to: Recipients | None, excluded: Recipients) -> list[Connection]:
-        """Return the connections to send to: a list, because sending may disconnect a client that reads too slowly."""
+        """Return the connections to send to: a copy, because sending may disconnect a client that reads too slowly."""
         chosen: Mapping[Any, Connection] = self.sessions.clients if to is None else self._choose(to)
-        left_out: Collection[ServerConnection] = excluded.clients
-        if excluded.rooms:
-            left_out = {*left_out, *self.sessions.rooms.members_of(excluded.rooms)}
-        if not left_out:
+        if excluded is NONE:
             return list(chosen.values())
-        return [connection for client, connection in chosen.items() if client not in left_out]
+        kept = dict(chosen)
+        for client in (*excluded.clients, *self.sessions.rooms.members_of(excluded.rooms)):
+            kept.pop(client, None)
+        return list(kept.values())
 
     def _choose(self, to: Recipients) -> Mapping[ServerConnection, Connection]:
         """Return the clients that ``to`` names, each once."""

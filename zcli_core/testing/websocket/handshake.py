@@ -284,7 +284,7 @@ class HandshakeTests(WebSocketSuite):
                 with server.socket() as sock, Client(sock, request) as client:
                     assert client.echo() == b"are you there?"
 
-    @requires(Capability.EXACT_LIMITS, size=[20_000])
+    @requires(Capability.EXACT_LIMITS)
     @pytest.mark.parametrize(
         "request_", [upgrade_request, lambda *headers: GET[:-2] + headers[0].encode() + b"\r\n\r\n"]
     )

@@ -136,6 +136,7 @@ class LimitTests(WebSocketSuite):
             client.send(message(MAX_FRAGMENTS + 1))
             said_too_big(client.ending(), MAX_FRAGMENTS)
 
+    @requires(Capability.TURNS, size=[1])
     @pytest.mark.parametrize("size", [1, 40])
     def test_fragments_with_payload_do_not_count(self, limited: ServerUnderTest, size: int) -> None:
         """Only ``max_size`` limits fragments with a payload, however small they are."""

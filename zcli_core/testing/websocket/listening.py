@@ -291,9 +291,9 @@ class ListeningTests(WebSocketSuite):
     def test_listener_close_closes_every_connection(self, serve: Serve) -> None:
         """Clients that respond are closed at once, the others after ``close_timeout``."""
         with serve(Limits(close_timeout=0.4)) as server, contextlib.ExitStack() as stack:
+            bare = stack.enter_context(server.socket())
             clients = [stack.enter_context(server.connect()) for _ in range(20)]
             silent = stack.enter_context(server.connect())
-            bare = stack.enter_context(server.socket())
             until(lambda: len(server.connections) == 21)
             closing = server.start(server.listener.close(1012, "going"))
             for client in clients:

@@ -231,6 +231,15 @@ class MessageTests(WebSocketSuite):
         assert reason
         assert server.messages == ["before"]
 
+    def test_only_an_invalid_frame_closes_with_1002(self, server: ServerUnderTest) -> None:
+        """The code is the same if nothing comes before or after the frame; some decoders take any form of a length."""
+        for name, bad in BAD_FRAMES.items():
+            if name.startswith("a length"):
+                continue
+            with server.connect() as client:
+                client.try_to_send(bad)
+                assert client.close_code() == 1002, name
+
     # Text ---------------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("text", GOOD_TEXTS, ids=ascii)
@@ -246,6 +255,13 @@ class MessageTests(WebSocketSuite):
             for piece in [stream] if way == "whole" else [stream[at : at + 1] for at in range(len(stream))]:
                 client.send(piece)
         assert client.read_message() == (TEXT, data)
+
+    def test_only_invalid_utf8_closes_with_1007(self, server: ServerUnderTest) -> None:
+        """The code is the same if nothing comes before or after the message."""
+        for name, bad in BAD_TEXTS.items():
+            with server.connect() as client:
+                client.send(frame(TEXT, b"good " + bad + b" good"))
+                assert client.close_code() == 1007, name
 
     @requires(Capability.INVALID_FRAMES)
     @pytest.mark.parametrize("bad", BAD_TEXTS.values(), ids=BAD_TEXTS)

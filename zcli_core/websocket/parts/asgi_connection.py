@@ -194,11 +194,12 @@ class AsgiConnection(AsgiSender):
             if not self._given_up or self._is_cancelled_by_others():
                 raise
         finally:
-            self._lose()
-            self._drop_unsent()
-            if self._receiving is not None:
-                self._receiving.cancel()
-            self._report_closed()
+            if not self._loop.is_closed():
+                self._lose()
+                self._drop_unsent()
+                if self._receiving is not None:
+                    self._receiving.cancel()
+                self._report_closed()
 
     def _is_cancelled_by_others(self) -> bool:
         """Take back the cancellation of :meth:`_give_up`; return whether there is another one."""

@@ -237,7 +237,7 @@ class AsgiListener:
         try:
             await connection.run(receiver)
         finally:
-            if self._ended is not None:
+            if self._ended is not None and not self.loop.is_closed():
                 await self._ended(connection)
 
     # Refusals -----------------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ class AsgiListener:
     async def _wait_until(
         self, waiting: set[asyncio.Future[Any]], receiving: asyncio.Future[Event], timeout: float
     ) -> None:
-        """Wait for one of the futures, or until the client leaves; a message that comes too early is no reason."""
+        """Wait for one of the futures, or until the client leaves; a message that comes too early is ignored."""
         deadline = self.loop.time() + timeout
         done, _ = await asyncio.wait({*waiting, receiving}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if done == {receiving} and not _has_left(receiving):

@@ -27,7 +27,7 @@ def to_the_page():
 
 @app.get("/greeting/{name}")
 def greeting(name: str) -> dict[str, str]:
-    """Greet somebody. This is here so that the docs page has something to try out."""
+    """Greet a user. The docs page can call this."""
     return {"greeting": f"Hello, {name}"}
 
 
