@@ -78,7 +78,7 @@ class Engine:
         self.process.send_signal(signal.SIGCONT)
 
     def _started(self) -> subprocess.Popen[bytes]:
-        with socket.socket() as probe:  # a port in TIME_WAIT is no reason to fail later
+        with socket.socket() as probe:  # a port in TIME_WAIT must not fail later
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((LOOPBACK, self.port))
         process = subprocess.Popen(
@@ -129,7 +129,7 @@ def engine(kind: str, small_buffers: bool = False) -> Iterator[Engine]:
 
 
 class Relay:
-    """Forwards TCP connections to a port, until it is told not to."""
+    """Forwards TCP connections to a port, until a test stops it."""
 
     def __init__(self, target: int) -> None:
         self._target = target

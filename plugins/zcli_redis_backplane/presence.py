@@ -165,7 +165,8 @@ class Presence:
             (count,) = await self._run(encode("HLEN", self._key("here", room)))
             return int(count)
         pages = [page async for page in self._pages("HSCAN", self._key("here", room))]
-        return len({field for page in pages for field in page[::2] if field.partition(b"/")[0].decode() in alive})
+        living = {life.encode() for life in alive}
+        return len({field for page in pages for field in page[::2] if field.partition(b"/")[0] in living})
 
     async def processes(self) -> tuple[str, ...]:
         """Return the processes that are alive."""

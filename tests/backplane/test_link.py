@@ -8,8 +8,9 @@ import pickle
 import time
 
 import pytest
-from backplanes import OTHER, FaultyBackplane, Watched, message, publish_as_other, until, wait_stubbornly
+from backplanes import LONG, OTHER, FaultyBackplane, Watched, message, publish_as_other, until, wait_stubbornly
 
+from zcli_core.backplane.contract import Member
 from zcli_core.errors import BackplaneFailure
 
 
@@ -293,6 +294,62 @@ def test_link_publish_counts_connections() -> None:
             assert await one.link.publish(message(), "r:a", "r:b") is None
             assert await one.link.publish(message(), "r:none") == 0
             assert one.link.counters.published == 4
+
+    run(check())
+
+
+def test_link_down_is_not_subscribed() -> None:
+    """A server that is down does not count as one of the connections that took a message of its neighbour."""
+
+    async def check() -> None:
+        backplane = FaultyBackplane()
+        async with Watched(backplane) as watched:
+            await watched.until("up")
+            assert watched.link.is_subscribed("all")
+            backplane.faults["connect"] = refuse
+            backplane.kill()
+            assert not watched.link.is_subscribed("all")
+
+    run(check())
+
+
+def test_link_member_that_comes_back_can_leave() -> None:
+    """Also if the engine confirms that it has left only after it was entered again."""
+
+    async def check() -> None:
+        backplane = FaultyBackplane()
+        async with Watched(backplane, timeout=LONG) as watched:
+            await watched.until("up")
+            ann = Member(watched.link.process, "c", "ann", {})
+            watched.link.enter("r", ann)
+            await until(lambda: bool(backplane.members))
+            confirmed = asyncio.Event()
+            backplane.faults["leave"] = confirmed.wait
+            watched.link.leave("r", "c")
+            await until(lambda: backplane.count("leave") == 1)
+            watched.link.enter("r", ann)
+            await watched.link.present("r", 10)  # this sends what has changed, too
+            confirmed.set()
+            await until(lambda: not backplane.members)
+            backplane.members["r", "c"] = ann  # a real engine enters it after it has left
+            watched.link.leave("r", "c")
+            await until(lambda: not backplane.members)
+
+    run(check())
+
+
+def test_link_publish_keeps_the_order() -> None:
+    """A message for several rooms, and one whose result is awaited late, are not overtaken."""
+
+    async def check() -> None:
+        backplane = FaultyBackplane()
+        async with Watched(backplane, probe_interval=LONG) as watched:
+            await watched.until("up")
+            del backplane.calls[:]
+            late = watched.link.publish(message(), "r:a", "r:b")
+            await watched.link.publish(message(), "r:c")
+            await late
+            assert [channel for _, channel in backplane.calls] == ["r:a", "r:b", "r:c"]
 
     run(check())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -11,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from asgi_serving import InMemoryServer
 from installations import Site
 from linked import Linked
 from websocket_serving import DEADLINE, Served, eventually
 
+from zcli_core.backplane.envelope import Envelope, Kind
 from zcli_core.errors import BackplaneFailure
 from zcli_core.testing.backplane.engine import FaultyPath
 
@@ -159,6 +164,66 @@ def test_join_during_outage_takes_effect_after_it(linked: Linked) -> None:
         eventually(lambda: readiness(one) == readiness(two) == [])
         two.websocket.publish("hello", to="news").result(DEADLINE)
         assert client.recv(timeout=DEADLINE) == "hello"
+
+
+def test_join_cancelled_is_present(unlinked: Linked) -> None:
+    """The client is in the room, so the other processes see it there."""
+
+    async def join(websocket: Any, message: str) -> None:
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(websocket.join("news"), 0.01)
+        await websocket.send(",".join(websocket.rooms))
+
+    unlinked.engine.start()
+    one, two = unlinked.serve(join), unlinked.serve()
+    with one.client() as client:
+        unlinked.engine.freeze()
+        client.send("join")
+        assert client.recv(timeout=DEADLINE) == "news"
+        unlinked.engine.thaw()
+        eventually(lambda: len(asyncio.run(two.websocket.presence("news"))) == 1)
+
+
+def test_foreign_disconnect_is_ignored(unlinked: Linked, caplog: pytest.LogCaptureFixture) -> None:
+    """An envelope whose close code is not allowed is counted, logged once, and closes nothing."""
+
+    async def join(websocket: Any, message: str) -> None:
+        await websocket.join("news")
+        await websocket.send("joined")
+
+    unlinked.engine.start()
+    served = unlinked.serve(join)
+    with served.client() as client, redis.Redis(port=unlinked.engine.port) as foreign:
+        client.send("join")
+        assert client.recv(timeout=DEADLINE) == "joined"
+        for number in range(3):
+            foreign.publish("zcli:r:news", Envelope(Kind.DISCONNECT, b"8 bytes!", number, "bye", code=1005).encode())
+        eventually(lambda: served.websocket.metrics()["backplane"]["invalid"] == 3)
+        client.send("join")
+        assert client.recv(timeout=DEADLINE) == "joined"
+    assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["WARNING"]
+
+
+def test_publish_while_a_loop_rests_goes_another_way(unlinked: Linked) -> None:
+    """An event loop that was stopped and not closed would never publish it."""
+    unlinked.engine.start()
+    z, other = unlinked.make(), unlinked.serve()
+    app = z.comm.websocket.asgi()
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> InMemoryServer:
+        server = InMemoryServer(app, type="lifespan")
+        server.put("lifespan.startup")
+        assert (await server.next())["type"] == "lifespan.startup.complete"
+        return server
+
+    server = loop.run_until_complete(begin())
+    with other.client() as client:
+        eventually(lambda: other.websocket.client_count == 1)
+        assert z.comm.websocket.publish("hello").result(DEADLINE).failure is None
+        assert client.recv(timeout=DEADLINE) == "hello"
+    loop.run_until_complete(server.ended_by_shutdown())
+    loop.close()
 
 
 def test_script_without_engine_gets_the_failure(unlinked: Linked) -> None:

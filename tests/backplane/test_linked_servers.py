@@ -83,6 +83,40 @@ def test_broadcast_to_rooms_reaches_their_members_once(linked: Linked) -> None:
             assert (sent.processes, once.processes, nowhere.processes) == (None, 1, 0)
 
 
+def test_broadcast_to_very_many_rooms_is_sent_once(linked: Linked) -> None:
+    """A message that was published for each of the rooms, and named all of them, would have their square in bytes."""
+    one, two = linked.serve(), linked.serve(join)
+    with two.client() as member, two.client() as stranger:
+        joined(member, "room-1 room-999")
+        joined(stranger, "other")
+        rooms = [f"room-{number}" for number in range(1000)]
+        sent = one.websocket.publish("hello", to=rooms, exclude="@ann").result(DEADLINE)
+        assert (sent, sent.processes, sent.failure) == (0, None, None)
+        one.websocket.publish("end").result(DEADLINE)
+        assert messages(member) == ["hello"]
+        assert messages(stranger) == []
+        assert two.websocket.metrics()["backplane"]["received"] == 2
+
+
+def test_publish_and_broadcast_keep_the_order(linked: Linked) -> None:
+    """What a handler publishes without waiting is not overtaken by what it broadcasts after that."""
+
+    async def number(websocket: Any, message: str) -> None:
+        waiting = []
+        for turn in range(20):
+            waiting.append(one.websocket.publish(f"{turn} published", to=["news", "chat"]))
+            await one.websocket.broadcast(f"{turn} broadcast", to="news")
+        await asyncio.gather(*map(asyncio.wrap_future, waiting))
+        await one.websocket.broadcast("end")
+
+    one, two = linked.serve(number), linked.serve(join)
+    with one.client() as here, two.client() as there:
+        joined(there, "news")
+        here.send("go")
+        expected = [f"{turn} {how}" for turn in range(20) for how in ("published", "broadcast")]
+        assert messages(there) == expected
+
+
 def test_broadcast_excludes_an_identity_everywhere(linked: Linked) -> None:
     """``exclude="@ann"`` travels; a client that is excluded exists in one process only."""
     one, two = linked.serve(auth=True), linked.serve(auth=True)

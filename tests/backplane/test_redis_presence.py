@@ -193,6 +193,8 @@ def test_presence_foreign_field_is_ignored(engine: RedisEngine) -> None:
             for damage in (b"\x80\x04K\x01.", b"[1, 2]", b'{"a": 1}', b'["x", []]', b"[" * 5000):
                 here.client.hset(key, field, damage)
                 assert await here.one.present("r", 10) == (Member(_ONE, "a", None, {}),)
+            here.client.sadd(f"{here.namespace}:lives", "f" * 16 + "-over")  # now the fields are counted one by one
+            assert await here.one.count("r") == 1
 
     run(scenario())
 

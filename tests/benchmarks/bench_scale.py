@@ -127,7 +127,7 @@ def publishing(kind: str) -> list[Row]:
         client = load.Client(server)
         for turn in range(TURNS + 1):
             for tasks, found in values.items():
-                client.send(f"W{tasks}|1|nobody")
+                client.send(f"W{tasks}|1|empty")
                 rate = float(client.next_text())
                 if turn:
                     found.append(1e6 / rate)

@@ -72,7 +72,7 @@ def frozen(stage: Stage) -> None:
 
 
 def silent(stage: Stage) -> None:
-    """The receiver's connections carry nothing more, and nobody closes them. New connections work."""
+    """The receiver's connections carry nothing more, and stay open. New connections work."""
     stage.relays[1].silence()
 
 

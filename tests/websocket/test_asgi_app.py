@@ -111,9 +111,18 @@ def test_asgi_slow_strategy_is_awaited(make_z: MakeZ, tmp_path: Any) -> None:
         assert (await server.next())["text"] == "early"
         await server.leave()
 
+        cut = InMemoryServer(app)
+        cut.put("websocket.connect")
+        await until(lambda: len(started) == 2)
+        started[-1].set()
+        await until(lambda: facade.client_count == 1)
+        cut.task.cancel()  # before the server's task has noticed that the connection was opened
+        await asyncio.wait([cut.task])
+        await until(lambda: facade.client_count == 0)
+
         leaving = InMemoryServer(app)
         leaving.put("websocket.connect")
-        await until(lambda: len(started) == 2)
+        await until(lambda: len(started) == 3)
         await leaving.leave(1006)
         assert cancelled == [True]
         assert leaving.sent.empty()

@@ -185,6 +185,20 @@ def test_asgi_slow_client_is_closed_with_1013(make_z: MakeZ) -> None:
     run(main())
 
 
+def test_asgi_slow_client_of_empty_messages_is_closed(make_z: MakeZ) -> None:
+    """Messages without content need memory, too."""
+
+    async def main() -> None:
+        z = make_z(max_send_buffer=65536, close_timeout=0.05)
+        server = await InMemoryServer(z.comm.websocket.asgi()).open()
+        server.writable.clear()
+        assert sum([await z.comm.websocket.broadcast("") for _ in range(1000)]) < 500
+        await server.ended()
+        assert z.comm.websocket.slow_client_count == 1
+
+    run(main())
+
+
 def test_asgi_send_waits_for_a_slow_client(make_z: MakeZ) -> None:
     """``await websocket.send()`` returns when the server has accepted the message."""
     done: list[str] = []

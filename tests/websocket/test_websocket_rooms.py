@@ -8,6 +8,7 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from tests.websocket.websocket_serving import DEADLINE, Served, end_of, eventually
 from zcli_core.errors import BackplaneFailure, ConnectionClosed
 from zcli_core.websocket.recipients import Delivery
-from zcli_core.websocket.rooms import identity_room
+from zcli_core.websocket.rooms import Rooms, identity_room
 
 Serve = Callable[..., Served]
 
@@ -260,6 +261,31 @@ def test_presence_shows_data_in_order_of_joining(serve: Serve) -> None:
         assert asyncio.run(websocket.count("chat")) == 2
         assert asyncio.run(websocket.count("empty")) == 0
     eventually(lambda: asyncio.run(websocket.count("chat")) == 0)
+
+
+def test_presence_while_the_server_stops_is_empty(serve: Serve) -> None:
+    """A server that takes no calls any longer does not look like a cancellation of the caller."""
+    served = serve(obey)
+    (server,) = served.websocket._servers
+    server.sessions.bridge.close()
+    assert asyncio.run(served.websocket.presence("news")) == ()
+    assert asyncio.run(served.websocket.count("news")) == 0
+
+
+def test_confirm_identity_of_a_gone_client_adds_nothing() -> None:
+    """A client may disconnect before its task begins; nothing would ever remove the channel of its identity."""
+
+    class Link:
+        added: tuple[str, ...] = ()
+
+        async def add(self, room: str) -> None:
+            self.added += (room,)
+
+    rooms = Rooms(1, "", None, None)
+    rooms.link = link = Link()  # type: ignore[assignment]
+    client: Any = SimpleNamespace(_admission=SimpleNamespace(identity="alice"))
+    asyncio.run(rooms.confirm_identity(client))
+    assert link.added == ()
 
 
 def test_rooms_are_left_at_the_end(serve: Serve) -> None:

@@ -228,8 +228,9 @@ class Link:
         return len(self._channels) - 1
 
     def is_subscribed(self, channel: str) -> bool:
-        """Whether the engine has confirmed the subscription of a channel."""
-        return channel in self._channels.subscribed
+        """Whether the engine has confirmed the subscription of a channel, on the connection in use."""
+        life = self._life
+        return life is not None and not life.is_over and channel in self._channels.subscribed
 
     # --- channels ---
 
@@ -261,50 +262,63 @@ class Link:
 
     # --- publishing ---
 
-    async def publish(self, envelope: Envelope, *channels: str) -> int | None:
-        """Publish once, on one channel or several. It is never tried again.
+    def publish(self, envelope: Envelope, *channels: str) -> Coroutine[Any, Any, int | None]:
+        """Begin to publish once, on one channel or several. It is never tried again.
+
+        Messages are sent in the order of the calls, whenever the result is awaited.
 
         Returns:
-            How many connections took it, if the engine says so and it is one channel; otherwise None.
-
-        Raises:
-            BackplaneFailure: It was not published, or may not have been published (``maybe_delivered``).
+            A coroutine for the result: how many connections took the message, if the engine says so and it is one
+            channel; otherwise None. It raises BackplaneFailure if the message was not published, or may not have been
+            published (``maybe_delivered``).
         """
         try:
-            count = await self._publish(envelope, channels)
+            life = self._usable_life()
+            data = self._encode(life, envelope)
+            self._check_queue(len(data) * len(channels))
         except BackplaneFailure as failure:
-            _count(self.counters.failed, failure.kind)
-            raise
-        self.counters.published += 1
-        return count
+            return self._published(failure, [])
+        return self._published(life, [self._begin_publishing(life, channel, data) for channel in channels])
 
-    async def _publish(self, envelope: Envelope, channels: tuple[str, ...]) -> int | None:
-        life = self._usable_life()
-        data = self._encode(life, envelope)
-        size = len(data) * len(channels)
+    def _check_queue(self, size: int) -> None:
         if self._queued and self._queued + size > self._settings.max_queue:
             raise BackplaneFailure(
                 "full",
                 f"{self._queued} bytes wait to be published on the backplane {self._name}, and "
                 f"backplane.max_queue is {self._settings.max_queue}",
             )
+
+    def _begin_publishing(self, life: _Life, channel: str, data: bytes) -> asyncio.Task[int | None]:
+        size = len(data)
         self._queued += size
         self._idle.clear()
-        try:
-            if len(channels) == 1:
-                return await self._publish_once(life, channels[0], data)
-            publications = (self._publish_once(life, channel, data) for channel in channels)
-            for outcome in await asyncio.gather(*publications, return_exceptions=True):
-                if isinstance(outcome, BaseException):
-                    raise outcome
-            return None
-        finally:
+
+        def ended(_: object) -> None:
             self._queued -= size
             if not self._queued:
                 self._idle.set()
 
-    async def _publish_once(self, life: _Life, channel: str, data: bytes) -> int | None:
-        count = await self._call(life, self._settings.timeout, life.connection.publish, channel, data)
+        call = self._calls.begin(life.connection.publish, channel, data)
+        call.add_done_callback(ended)
+        return call
+
+    async def _published(self, life: _Life | BackplaneFailure, calls: list[asyncio.Task[int | None]]) -> int | None:
+        """Wait until a message is published on all its channels."""
+        try:
+            if isinstance(life, BackplaneFailure):
+                raise life
+            waiting = [self._result(life, call, self._settings.timeout) for call in calls]
+            if len(waiting) == 1:
+                count = await waiting[0]
+            else:
+                count = None
+                for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+                    if isinstance(outcome, BaseException):
+                        raise outcome
+        except BackplaneFailure as failure:
+            _count(self.counters.failed, failure.kind)
+            raise
+        self.counters.published += 1
         return count if isinstance(count, int) else None
 
     def _encode(self, life: _Life, envelope: Envelope) -> bytes:
@@ -595,6 +609,8 @@ class Link:
             self.counters.received += 1
             try:
                 self._receive(channel, envelope)
+            except EnvelopeError as error:
+                self._ignore_invalid(channel, error)
             except Exception:  # noqa: BLE001 - the link goes on
                 self._log.exception("a message of the backplane %s cannot be delivered", self._name)
 

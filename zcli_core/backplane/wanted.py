@@ -6,8 +6,8 @@ Both classes hold what is wanted and what the engine has confirmed. They do not 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Collection, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -76,9 +76,8 @@ class WantedChannels:
     def take_expired(self, now: float) -> list[str]:
         """Return the channels to unsubscribe from now. They count as not subscribed at once."""
         found = []
-        for channel, expiry in list(self._expiring.items()):
-            if expiry > now:
-                break
+        expired = list(itertools.takewhile(lambda channel: self._expiring[channel] <= now, self._expiring))
+        for channel in expired:
             del self._expiring[channel]
             if channel in self.subscribed:
                 self.subscribed.discard(channel)
@@ -132,7 +131,7 @@ class WantedMembers:
 
     def next_entering(self, count: int) -> list[tuple[str, Member]]:
         """Return at most so many members that must be entered, as pairs of room and member."""
-        keys = list(islice(self._entering, count))
+        keys = list(itertools.islice(self._entering, count))
         self._known.update(keys)
         return [(room, self._members[room, connection]) for room, connection in keys]
 
@@ -145,10 +144,11 @@ class WantedMembers:
 
     def next_leaving(self, count: int) -> list[MemberKey]:
         """Return at most so many members that must be removed."""
-        return list(islice(self._leaving, count))
+        return list(itertools.islice(self._leaving, count))
 
     def left(self, keys: Sequence[MemberKey]) -> None:
         """Note that the engine does not have these members."""
         for key in keys:
             self._leaving.pop(key, None)
-            self._known.discard(key)
+            if key not in self._members:  # else it has come back meanwhile, and may have been entered already
+                self._known.discard(key)

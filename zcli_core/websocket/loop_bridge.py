@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -56,6 +57,33 @@ class LoopBridge:
         future.cancel()
         return future
 
+    def run(self, function: Callable[..., Coroutine[Any, Any, _T]], *arguments: Any) -> concurrent.futures.Future[_T]:
+        """Call a function in the loop and run the coroutine that it returns, without waiting.
+
+        Calls are made in the order in which they come, those of the loop's own thread at once. The future is cancelled
+        if the bridge is closed.
+        """
+        future: concurrent.futures.Future[_T] = concurrent.futures.Future()
+
+        def call() -> None:
+            try:
+                task = self.loop.create_task(function(*arguments))
+            except Exception as error:  # noqa: BLE001 - the caller gets it from the future
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(error)
+            else:
+                task.add_done_callback(functools.partial(_pass_on, future))
+
+        with self._lock:
+            if not self._open or self.loop.is_closed():
+                future.cancel()
+                return future
+            if asyncio._get_running_loop() is not self.loop:
+                self.loop.call_soon_threadsafe(call)
+                return future
+        call()
+        return future
+
     def wait_for(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine in the loop and wait for its result in the calling thread.
 
@@ -67,3 +95,16 @@ class LoopBridge:
             coroutine.close()
             raise RuntimeError("this call would block the event loop forever; call it in a thread, or await its twin")
         return self.submit(coroutine).result()
+
+
+def _pass_on(future: concurrent.futures.Future[_T], task: asyncio.Task[_T]) -> None:
+    """Give the outcome of a task to a future."""
+    error = None if task.cancelled() else task.exception()
+    if task.cancelled():
+        future.cancel()
+    elif not future.set_running_or_notify_cancel():
+        return  # nothing waits for it any longer
+    elif error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(task.result())

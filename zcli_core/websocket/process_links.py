@@ -34,6 +34,8 @@ _T = TypeVar("_T")
 #: Publishes something with a link, and returns how many other processes took it.
 Publication = Callable[["Link"], Coroutine[Any, Any, "int | None"]]
 
+#: Most channels on which one message is published. A message for more rooms goes to all servers once.
+_MOST_CHANNELS = 32
 _KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 
@@ -185,18 +187,21 @@ class ProcessLinks:
         return self._publication(Envelope(Kind.DISCONNECT, self._origin, next(self._numbers), reason, code=code), to)
 
     def _publication(self, envelope: Envelope, to: Recipients | None) -> Publication:
-        channels = (ALL,) if to is None else tuple(map(room_channel, to.rooms))
-        if len(channels) > 1 and to is not None:
-            envelope = envelope._replace(rooms=to.rooms)
+        rooms = () if to is None else to.rooms
+        if len(rooms) > 1:
+            envelope = envelope._replace(rooms=rooms)
+        # Each of the messages for several rooms names all of them.
+        channels = tuple(map(room_channel, rooms)) if 0 < len(rooms) <= _MOST_CHANNELS else (ALL,)
 
-        async def publish(link: Link) -> int | None:
-            count = await link.publish(envelope, *channels)
-            if count is None:
+        async def others(published: Coroutine[Any, Any, int | None]) -> int | None:
+            count = await published
+            if count is None or len(rooms) > 1:
                 return None
             own = sum(server.link.is_subscribed(channels[0]) for server in self._servers)
             return max(count - own, 0)
 
-        return publish
+        # The message is on its way when this returns, so that later ones do not overtake it.
+        return lambda link: others(link.publish(envelope, *channels))
 
     def link_here(self) -> Link | None:
         """Return the link of a server in the running event loop, if it is up; otherwise None."""
@@ -205,9 +210,10 @@ class ProcessLinks:
 
     def run(self, call: Callable[[Link], Coroutine[Any, Any, _T]]) -> Future[_T]:
         """Call a coroutine function with the link of a server, or else with the one that only publishes."""
-        servers = self._servers
+        # An event loop that was stopped and not closed would never run the call.
+        servers = [server for server in self._servers if server.bridge.loop.is_running()]
         for server in sorted(servers, key=lambda each: not each.link.is_up):
-            future = server.bridge.submit(call(server.link))
+            future = server.bridge.run(call, server.link)
             if not future.cancelled():
                 return future
         with self._lock:

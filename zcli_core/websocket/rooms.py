@@ -140,11 +140,14 @@ class Rooms:
             self._add(room, client)
             if self._joined is not None:
                 self._joined(client, room)
-            if link is not None:
-                await link.add(room)
-        # The client may have left while the engine confirmed.
-        if link is not None and client in self.members.get(room, ()):
-            link.enter(room, self._member(client, joined[room]))
+        if link is not None:
+            try:
+                if is_new:
+                    await link.add(room)
+            finally:  # also if the call was cancelled, because the client is in the room
+                # The client may have left while the engine confirmed.
+                if client in self.members.get(room, ()):
+                    link.enter(room, self._member(client, joined[room]))
 
     def leave(self, client: ServerConnection, room: str) -> None:
         """Remove a client from a room; do nothing if it is not in it."""
@@ -165,7 +168,8 @@ class Rooms:
         identity = client._admission.identity
         if self.link is not None and identity is not None:
             room = identity_room(identity)
-            await self.link.add(room)
+            if client in self.members.get(room, ()):  # it may have disconnected already
+                await self.link.add(room)
             if client in self.members.get(room, ()):
                 self.link.enter(room, self._member(client, {}))
 

@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from zcli_core.backplane.envelope import Envelope, Kind
+from zcli_core.backplane.envelope import Envelope, EnvelopeError, Kind
 from zcli_core.backplane.link import ALL, room_channel
+from zcli_core.websocket.parts.frames import check_close
 from zcli_core.websocket.recipients import NONE, Recipients
 from zcli_core.websocket.rooms import IDENTITY_MARK
 
@@ -78,15 +79,23 @@ class ServerLink:
     # --- messages of other processes ---
 
     def receive(self, channel: str, envelope: Envelope) -> None:
-        """Deliver what another process has published to the clients of this server."""
+        """Deliver what another process has published to the clients of this server.
+
+        Raises:
+            EnvelopeError: Its content is invalid.
+        """
         core = self.core
         if core is None or self._is_repeated(envelope):
             return
         rooms = envelope.rooms or (channel.removeprefix(room_channel("")),)
-        to = None if channel == ALL else Recipients(rooms)
+        to = None if channel == ALL and not envelope.rooms else Recipients(rooms)
         if envelope.kind is Kind.MESSAGE:
             core.deliver(envelope.payload, to, Recipients(envelope.without) if envelope.without else NONE)
         elif to is not None and isinstance(envelope.payload, str):
+            try:
+                check_close(envelope.code, envelope.payload)
+            except ValueError as error:
+                raise EnvelopeError(f"it closes connections with an invalid code or reason: {error}") from None
             core.close_clients(to, envelope.code, envelope.payload)
 
     def _is_repeated(self, envelope: Envelope) -> bool:

@@ -140,8 +140,8 @@ class Sessions:
         self._client_level = client_level
         #: Whether the tasks of all clients are being cancelled.
         self.ending = False
-        #: Disconnected clients whose handler or on_disconnect still runs.
-        self._disconnecting: set[MessageDispatcher] = set()
+        #: Disconnected clients whose handler or on_disconnect still runs, by the transport's side of the connection.
+        self._disconnecting: dict[Connection, MessageDispatcher] = {}
         #: Those of them whose handler was running when the client disconnected.
         self._at_work: set[MessageDispatcher] = set()
 
@@ -215,13 +215,13 @@ class Sessions:
         else:
             self.limits.leave(session)
         if not dispatcher.task.done():
-            self._disconnecting.add(dispatcher)
+            self._disconnecting[dispatcher.connection] = dispatcher
             dispatcher.task.add_done_callback(functools.partial(self._disconnected, session))
 
     def _disconnected(self, session: ClientSession, _: asyncio.Task[None]) -> None:
         """Forget a client whose handler and on_disconnect have ended."""
         dispatcher = session._dispatcher
-        self._disconnecting.discard(dispatcher)
+        self._disconnecting.pop(dispatcher.connection, None)
         if dispatcher in self._at_work:
             self._at_work.discard(dispatcher)
             self.limits.leave(session)
@@ -235,12 +235,12 @@ class Sessions:
             connection: The transport's side of the connection.
             timeout: Longest time to wait, in seconds.
         """
-        tasks = [each.task for each in self._disconnecting if each.connection is connection]
+        dispatcher = self._disconnecting.get(connection)
         cancelled: asyncio.CancelledError | None = None
         deadline = self.loop.time() + timeout
-        while not all(task.done() for task in tasks) and (left := deadline - self.loop.time()) > 0:
+        while dispatcher is not None and not dispatcher.task.done() and (left := deadline - self.loop.time()) > 0:
             try:
-                await asyncio.wait(tasks, timeout=left)
+                await asyncio.wait({dispatcher.task}, timeout=left)
             except asyncio.CancelledError as error:
                 cancelled = error
                 deadline = min(deadline, self.loop.time() + _DISCONNECT_TIMEOUT)
@@ -265,13 +265,13 @@ class Sessions:
 
     async def end_handlers(self, timeout: float) -> None:
         """Cancel handlers that still run, wait for on_disconnect functions, then cancel those too."""
-        for dispatcher in list(self._disconnecting):
+        for dispatcher in list(self._disconnecting.values()):
             dispatcher.cancel()
         if self._disconnecting:
-            tasks = [dispatcher.task for dispatcher in self._disconnecting]
+            tasks = [dispatcher.task for dispatcher in self._disconnecting.values()]
             await asyncio.wait(tasks, timeout=max(timeout, _DISCONNECT_TIMEOUT))
         self.ending = True
-        tasks = [dispatcher.task for dispatcher in self._disconnecting]
+        tasks = [dispatcher.task for dispatcher in self._disconnecting.values()]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -287,7 +287,7 @@ class Sessions:
         for session, connection in list(self.clients.items()):
             connection.abort()
             session._dispatcher.cancel()
-        for dispatcher in list(self._disconnecting):
+        for dispatcher in list(self._disconnecting.values()):
             dispatcher.cancel()
             dispatcher.task.cancel()
 

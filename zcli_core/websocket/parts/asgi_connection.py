@@ -28,6 +28,8 @@ CAUSE = "zcli.cause"
 
 _NO_CLOSE_FRAME = "the client left without a close frame"
 
+#: Bytes of memory that an event needs besides its message: very many empty messages are much, too.
+_EVENT_SIZE = 256
 #: Most bytes of a character in UTF-8.
 _UTF8 = 4
 #: Characters and bytes that one connection handles without a break, besides :data:`.delivery.MESSAGES_IN_A_ROW`.
@@ -152,7 +154,7 @@ class AsgiConnection(AsgiSender):
 
     def _close_if_slow(self) -> None:
         limit = self._listener.limits.max_send_buffer
-        if self.write_buffer_size > limit:
+        if self.write_buffer_size + len(self._queue or ()) * _EVENT_SIZE > limit:
             self._close(Closed(1013, f"more than {limit} bytes left unread", ClosedBy.SERVER, Cause.SLOW))
 
     async def drain(self) -> None:

@@ -143,6 +143,7 @@ class AsgiListener:
 
     async def _decide_later(self, decision: Awaitable[Decision], upgrade: _Upgrade) -> None:
         """Wait for a decision until ``open_timeout``, or until the client leaves."""
+        opened: tuple[AsgiConnection, Receiver] | Refuse | PlainResponse
         receiving = asyncio.ensure_future(_received(upgrade.receive))
         opening = self.loop.create_task(self._open_when_decided(decision, upgrade, receiving))
         if inspect.iscoroutine(decision):
@@ -155,13 +156,15 @@ class AsgiListener:
                 opening.cancel()
                 await asyncio.wait([opening], timeout=self.limits.close_timeout)
         except asyncio.CancelledError:
-            opening.cancel()
             receiving.cancel()
+            if not opening.cancel() and isinstance(opened := opening.result(), tuple):
+                opened[0].abort()  # it was opened already, so the core must learn of its end
+                await self._run(*opened)
             raise
         if not opening.done():
             self._abandoned.add(opening)  # the decision ignores that it was cancelled
             opening.add_done_callback(self._abandoned.discard)
-            opened: tuple[AsgiConnection, Receiver] | Refuse | PlainResponse = _UNDECIDED
+            opened = _UNDECIDED
         else:
             opened = opening.result()
         if isinstance(opened, tuple):
