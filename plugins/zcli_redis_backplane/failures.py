@@ -42,7 +42,7 @@ def login_refusal(address: str, reply: ErrorReply) -> BackplaneFailure:
     if reply.word in _REFUSALS:
         return refusal(address, reply)
     if "without any password" in reply.text:
-        what = "it has no password, but one is set; remove the password, or give the server one (requirepass)"
+        what = "it asks for no password, but backplane.redis has one; remove that, or set requirepass on the server"
     elif "unknown command" in reply.text:
         what = "it does not have the command AUTH"
     elif "max number of clients" in reply.text:

@@ -380,7 +380,7 @@ def test_redis_password_of_a_server_without_is_refused(engine: RedisEngine) -> N
 
     async def scenario() -> None:
         backplane = make("redis", url=_url(engine, ":secret-7@"))
-        await refused(backplane.connect("0" * 16, Inbox()), "refused", "it has no password")
+        await refused(backplane.connect("0" * 16, Inbox()), "refused", "it asks for no password")
 
     run(scenario())
 

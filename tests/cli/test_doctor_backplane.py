@@ -122,6 +122,15 @@ def test_doctor_backplane_engine_that_is_down_is_wrong(doctor: Run) -> None:
         status, found = doctor(WEBSOCKET_BACKPLANE=name, **{f"ZCLI_SERVICES_{name.upper()}_PORT": port})
         ((state, detail),) = found["backplane"]
         assert (status, state, detail.count(f"127.0.0.1:{port}")) == (1, "wrong", 1), detail
+        assert f"127.0.0.1:{port}: cannot connect: Connection refused" in detail
+
+
+def test_doctor_backplane_misspelt_is_one_line(doctor: Run) -> None:
+    """The names that are installed follow on the same line."""
+    status, found = doctor(ZCLI_WEBSOCKET_BACKPLANE="redsi")
+    wrong = [detail for state, detail in found["configuration"] if state == "wrong"]
+    assert status == 1
+    assert [detail.partition("; did you mean ")[2] for detail in wrong] == ["'redis'?; installed: local, nats, redis"]
 
 
 def test_doctor_backplane_problem_is_a_warning(engine: Run) -> None:

@@ -148,7 +148,7 @@ def test_identity_room_of_any_identity_is_valid() -> None:
         ("a\nb", ValueError, "has a control character"),
         ("a\x9bb", ValueError, "has a control character"),
         ("\ud800", ValueError, "has a lone surrogate"),
-        ("@alice", ValueError, "begins with @"),
+        ("@alice", ValueError, "must not begin with @, got '@alice'; each"),
         (b"news", TypeError, "must be a string, got bytes"),
         (None, TypeError, "must be a string, got NoneType"),
     ],

@@ -99,7 +99,7 @@ def examine(session: Session) -> Iterator[Finding]:
         for state, detail in logged + found:
             if state == "ok" or detail not in reported:
                 reported.add(detail)
-                yield Finding(name, state, detail)
+                yield Finding(name, state, "; ".join(line.strip() for line in detail.split("\n")))
 
 
 def _python(session: Session) -> _Findings:

@@ -158,7 +158,7 @@ class ProcessLinks:
     def _explain(self, kind: FailureKind, cause: str) -> BackplaneFailure:
         """Return the error of a server that does not start, because ``backplane.required`` is on."""
         start = ""
-        if self.name in self._host.providers(SERVICE):
+        if kind == "down" and self.name in self._host.providers(SERVICE):
             start = f"start the engine, for example with 'zcli services start {self.name}', or "
         return BackplaneFailure(
             kind,

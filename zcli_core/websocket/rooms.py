@@ -57,7 +57,8 @@ def check_room(room: object) -> str:
     shown = repr(room if len(room) <= 40 else f"{room[:40]}...")
     if room.startswith(IDENTITY_MARK):
         raise ValueError(
-            f"the room {shown} begins with @, which is for the clients of one identity; clients join it by themselves"
+            f"the name of a room to join must not begin with @, got {shown}; each authenticated client is in the room "
+            "of its identity already"
         )
     problem = _name_problem(room)
     if problem is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 
 from zcli_core.errors import BackplaneFailure
@@ -44,4 +45,6 @@ def invalid_reply(address: str, product: str, sample: bytes) -> BackplaneFailure
 def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
+    if str(getattr(error, "strerror", None)).startswith("Connect call failed"):  # asyncio's text in place of the reason
+        return os.strerror(getattr(error, "errno", 0))
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -6,9 +6,9 @@ Run it twice, in two terminals:
     WEBSOCKET_PORT=8766 python3 Demos/Layer_0/zComm_Demo/lvl6_rooms/1_chat.py
 
 Then open 1_client_chat.html of the same folder in two windows, and follow the link to the second process in one of
-them. The processes share a Redis, which the first one starts if none runs. This needs one extra:
-pip install -e '.[redis]'. Stop Redis with `zcli services stop redis`. Without websocket.backplane the same script is a
-chat in one process.
+them. The processes share a Redis, which the first one starts if none runs. If no Redis is installed, run
+pip install -e '.[redis]'. Stop Redis with `zcli services stop redis`. Without websocket.backplane and start_service()
+the same script is a chat in one process.
 """
 
 import json
