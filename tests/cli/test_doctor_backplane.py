@@ -122,7 +122,8 @@ def test_doctor_backplane_engine_that_is_down_is_wrong(doctor: Run) -> None:
         status, found = doctor(WEBSOCKET_BACKPLANE=name, **{f"ZCLI_SERVICES_{name.upper()}_PORT": port})
         ((state, detail),) = found["backplane"]
         assert (status, state, detail.count(f"127.0.0.1:{port}")) == (1, "wrong", 1), detail
-        assert f"127.0.0.1:{port}: cannot connect: Connection refused" in detail
+        assert f"127.0.0.1:{port}: cannot connect: Connection refused; start the engine" in detail
+        assert f"'zcli services start {name}'" in detail
 
 
 def test_doctor_backplane_misspelt_is_one_line(doctor: Run) -> None:

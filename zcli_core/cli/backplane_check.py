@@ -37,12 +37,14 @@ def check_backplane(session: Session, log: logging.Logger) -> Iterator[_Finding]
     if Capability.REMOTE not in backplane.capabilities:
         yield "ok", f"{config.websocket.backplane}: no engine; messages reach the clients of one process only"
         return
-    yield from asyncio.run(_examine(backplane, config, log))
+    yield from asyncio.run(_examine(backplane, session, log))
 
 
-async def _examine(backplane: Backplane, config: Config, log: logging.Logger) -> list[_Finding]:
+async def _examine(backplane: Backplane, session: Session, log: logging.Logger) -> list[_Finding]:
     from zcli_core.backplane.link import Link
+    from zcli_core.websocket.process_links import start_advice
 
+    config = session.config
     settings = config.section(Settings)
     link = Link(
         backplane,
@@ -61,7 +63,9 @@ async def _examine(backplane: Backplane, config: Config, log: logging.Logger) ->
         return await _describe(link, backplane, config)
     except BackplaneFailure as failure:
         text = printable(str(failure))
-        return [_unreachable(text if backplane.address in text else f"{_where(backplane, config)}: {text}", config)]
+        text = text if backplane.address in text else f"{_where(backplane, config)}: {text}"
+        advice = start_advice(session.host, config.websocket.backplane, failure.kind)
+        return [_unreachable(f"{text}; {advice}" if advice else text, config)]
     finally:
         await link.close()
 

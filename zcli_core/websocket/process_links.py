@@ -39,6 +39,13 @@ _MOST_CHANNELS = 32
 _KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 
+def start_advice(host: PluginHost, name: str, kind: FailureKind) -> str:
+    """Return what to do about an engine that is down; empty for other failures, and without a service of that name."""
+    if kind != "down" or name not in host.providers(SERVICE):
+        return ""
+    return f"start the engine, for example with 'zcli services start {name}'"
+
+
 class ProcessLinks:
     """The links of one ``zCLI`` object. Every method may be called from any thread, unless it says otherwise."""
 
@@ -157,9 +164,8 @@ class ProcessLinks:
 
     def _explain(self, kind: FailureKind, cause: str) -> BackplaneFailure:
         """Return the error of a server that does not start, because ``backplane.required`` is on."""
-        start = ""
-        if kind == "down" and self.name in self._host.providers(SERVICE):
-            start = f"start the engine, for example with 'zcli services start {self.name}', or "
+        advice = start_advice(self._host, self.name, kind)
+        start = f"{advice}, or " if advice else ""
         return BackplaneFailure(
             kind,
             f"cannot use the backplane {self.name!r} (websocket.backplane, "
