@@ -151,6 +151,8 @@ class RedisConnection(EngineConnection):
             if farewell is not None:
                 self._commands.send(farewell)
             self._presence.close()
+        for stream in self._streams:  # all at once, because this may be cancelled while it waits
+            stream.drop()
         for stream in self._streams:
             await stream.close()
 

@@ -92,6 +92,23 @@ def test_link_engine_comes_later_is_up(caplog: pytest.LogCaptureFixture) -> None
     assert "is back after" in lines[1]
 
 
+def test_link_outage_of_changing_kinds_is_logged_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    """A load balancer in front of a dead engine refuses one attempt and lets the next one time out."""
+
+    async def check() -> None:
+        backplane = FaultyBackplane()
+
+        def fail() -> None:
+            raise BackplaneFailure("down" if backplane.count("connect") % 2 else "timeout", "no engine")
+
+        backplane.faults["connect"] = fail
+        async with Watched(backplane):
+            await until(lambda: backplane.count("connect") > 10)
+
+    run(check())
+    assert len(caplog.records) == 2
+
+
 def test_link_connect_hangs_is_tried_again() -> None:
     """Connecting takes at most connect_timeout, even if the plugin ignores its cancellation."""
 

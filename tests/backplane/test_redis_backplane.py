@@ -244,6 +244,28 @@ def test_redis_frozen_close_leaves_nothing(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_redis_cancelled_close_drops_both_sockets(engine: RedisEngine) -> None:
+    """The end of an event loop cancels what closes the connection."""
+
+    async def scenario() -> None:
+        process = "c" * 16
+        connection = await make("redis", url=engine.url).connect(process, Inbox())
+        closing = asyncio.ensure_future(connection.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        with redis.Redis(port=engine.port) as client:
+            for _ in range(1000):
+                if not any(each["name"] == f"zcli-{process}" for each in client.client_list()):
+                    break
+                await asyncio.sleep(0.002)
+            else:
+                pytest.fail("a socket is still open")
+        await connection.close()
+
+    run(scenario())
+
+
 def test_redis_cuts_a_slow_subscriber_is_told(tmp_path: Path) -> None:
     """If the server disconnects a process that reads too slowly, the sink learns it."""
 

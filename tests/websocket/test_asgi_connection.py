@@ -223,6 +223,29 @@ def test_asgi_send_waits_for_a_slow_client(make_z: MakeZ) -> None:
     run(main())
 
 
+def test_asgi_cancelled_send_loses_nothing_silently(make_z: MakeZ) -> None:
+    """If the server cancels what its ``send`` waits for, the messages behind it are lost, and so is the connection."""
+    ends: list[Any] = []
+
+    async def on_disconnect(websocket: Any) -> None:
+        ends.append(websocket.close_code)
+
+    async def main() -> None:
+        z = make_z(close_timeout=0.05)
+        server = await InMemoryServer(z.comm.websocket.asgi(on_disconnect=on_disconnect)).open()
+        waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        server.writable.wait = lambda: waiting  # type: ignore[method-assign, assignment, return-value]
+        assert [await z.comm.websocket.broadcast(text) for text in ("slow", "next")] == [1, 1]
+        del server.writable.wait  # what follows could be sent
+        waiting.cancel()
+        await until(lambda: not z.comm.websocket.clients[0]._connection.write_paused)
+        assert await z.comm.websocket.broadcast("third") == 0
+        await server.ended()
+        assert ends == [1006]
+
+    run(main())
+
+
 @pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("after close")])
 def test_asgi_failed_send_ends_quietly(make_z: MakeZ, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     """If ``send`` raises because the client is gone, the handler gets ConnectionClosed and nothing is logged."""

@@ -143,7 +143,8 @@ class Link:
         self._up = False
         self._down_since = self._loop.time()
         self._up_since = 0.0
-        self._outage_logged: FailureKind | None = None
+        #: The kinds of failure that were logged since the link was up.
+        self._logged: set[FailureKind] = set()
         self._invalid_logged = False
         self._queued = 0
         self._idle = asyncio.Event()
@@ -460,7 +461,7 @@ class Link:
         now = self._loop.time()
         self._up, self._up_since, self.failure = True, now, None
         outage = now - self._down_since
-        if self._outage_logged is None:
+        if not self._logged:
             self._log.info("connected to the backplane %s at %s", self._name, self._backplane.address)
         else:
             self.counters.reconnects += 1
@@ -468,7 +469,7 @@ class Link:
                 "the backplane %s is back after %.1f s; %d channels are subscribed again",
                 self._name, outage, self.channel_count,
             )  # fmt: skip
-        self._outage_logged = None
+        self._logged.clear()
         self._report_change("up", None)
         if not self._first_attempt.done():
             self._first_attempt.set_result(None)
@@ -479,8 +480,8 @@ class Link:
         if was_up:
             self._down_since = self._loop.time()
         raised = self._required and not self._first_attempt.done()
-        if not raised and self._outage_logged != failure.kind:
-            self._outage_logged = failure.kind
+        if not raised and failure.kind not in self._logged:
+            self._logged.add(failure.kind)
             what = "the connection to the backplane %s is lost" if was_up else "cannot connect to the backplane %s"
             self._log.warning(
                 what + ": %s; the clients of other processes are not reached until it is back",

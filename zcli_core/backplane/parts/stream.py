@@ -233,9 +233,13 @@ class EngineStream(asyncio.Protocol, ABC):
                     request.waiter.exception()  # a task that is cancelled now never retrieves it
             requests.clear()
 
-    async def close(self) -> None:
+    def drop(self) -> None:
         """Drop the socket without waiting for the engine. What is written but not sent yet is lost."""
         if self.failure is None:
             self._stop(BackplaneFailure("down", "the connection to the backplane is closed"))
+
+    async def close(self) -> None:
+        """Drop the socket, and wait until it is gone."""
+        self.drop()
         if self._transport is not None:
-            await self._gone
+            await asyncio.shield(self._gone)  # a cancelled call must not cancel a later one

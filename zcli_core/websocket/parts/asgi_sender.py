@@ -98,7 +98,7 @@ class AsgiSender:
                 event, size = queue.popleft()
                 await self._send(event)
                 self.write_buffer_size -= size
-        except Exception as error:  # noqa: BLE001 - the connection handles it
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the connection handles it
             self._send_failed(error)
         finally:
             self._sending = self._queue = None
