@@ -32,7 +32,8 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'tls' if self.tls else 'nats'}://{host}:{self.port}"
+        # Not as a URL: the setting of the URL is secret, so that the log would hide the whole address.
+        return f"{host}:{self.port}{' over TLS' if self.tls else ''}"
 
     def __repr__(self) -> str:
         return f"<Address {self}>"

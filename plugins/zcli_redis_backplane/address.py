@@ -31,9 +31,10 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         if self.path is not None:
-            return f"unix://{self.path}"
+            return f"the socket {self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"redis{'s' if self.tls else ''}://{host}:{self.port}"
+        # Not as a URL: the setting of the URL is secret, so that the log would hide the whole address.
+        return f"{host}:{self.port}{' over TLS' if self.tls else ''}"
 
     def __repr__(self) -> str:
         return f"<Address {self}>"

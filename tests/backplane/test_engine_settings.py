@@ -111,8 +111,8 @@ def test_engine_addresses_hide_credentials(tmp_path: Path) -> None:
     """Neither the address of a backplane nor its repr shows a password."""
     files = write_certificates(tmp_path)
     for name, url, shown in (
-        ("redis", "rediss://ann:secret-7@[::1]:7000", "rediss://[::1]:7000"),
-        ("nats", "tls://ann:secret-7@[::1]:7000", "tls://[::1]:7000"),
+        ("redis", "rediss://ann:secret-7@[::1]:7000", "[::1]:7000 over TLS"),
+        ("nats", "tls://ann:secret-7@[::1]:7000", "[::1]:7000 over TLS"),
     ):
         address = read(name, url=url, ca_file=files["ca"])
         assert (address.user, address.password) == ("ann", "secret-7")

@@ -126,7 +126,7 @@ def test_start_without_engine_is_refused(unlinked: Linked) -> None:
     text = str(raised.value)
     for part in (
         f"cannot use the backplane '{unlinked.name}' (websocket.backplane, zSpark)",
-        f"{unlinked.name}://127.0.0.1:{unlinked.engine.port}: cannot connect",
+        f"127.0.0.1:{unlinked.engine.port}: cannot connect",
         "set backplane.required to false, which is on (zcli-core)",
     ):
         assert part in text

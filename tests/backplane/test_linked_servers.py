@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -183,3 +185,39 @@ def test_script_publishes_without_serving(linked: Linked) -> None:
         failure = websocket.publish("too late").result(DEADLINE).failure
         assert failure is not None
         assert failure.kind == "down"
+
+
+def test_result_in_the_servers_loop_raises(linked: Linked) -> None:
+    """It would wait for itself for ever; the message is sent all the same."""
+    caught: list[Exception] = []
+
+    async def handler(websocket: Any, message: str) -> None:
+        future = served.websocket.publish("news")
+        try:
+            future.result()
+        except RuntimeError as error:
+            caught.append(error)
+        await websocket.send(str(await asyncio.wrap_future(future)))
+
+    served = linked.serve(handler)
+    with served.client() as client:
+        client.send("go")
+        assert {client.recv(timeout=DEADLINE) for _ in range(2)} == {"news", "1"}
+    assert "await z.comm.websocket.broadcast(...)" in str(caught[0])
+
+
+def test_log_shows_the_address_of_the_engine(linked: Linked) -> None:
+    """The setting of the URL is secret as a whole, but host and port are not."""
+    served = linked.serve()
+    assert f"127.0.0.1:{linked.engine.port}" in served.logged("connected to the backplane")
+
+
+def test_publish_of_a_script_during_an_outage_is_quiet(unlinked: Linked) -> None:
+    """A script that does not look at the result gets no traceback at its end."""
+    settings = {
+        "deployment": "Production", "logger_path": ".", "logger": "PROD", "websocket": {"backplane": unlinked.name},
+        "backplane": unlinked.engine.settings(unlinked.engine.port)["backplane"],
+    }  # fmt: skip
+    script = f"from zCLI import zCLI\nwith zCLI({settings!r}) as z:\n    z.comm.websocket.publish('x')\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -165,7 +165,10 @@ class Backplane(ABC):
     @property
     @abstractmethod
     def address(self) -> str:
-        """Where the engine is, for logs and errors, without credentials: ``"redis://127.0.0.1:6379"``."""
+        """Where the engine is, for logs and errors, without credentials: ``"127.0.0.1:6379"``.
+
+        It is not a URL, because the log hides a setting that may hold a password as a whole.
+        """
 
     @abstractmethod
     async def connect(self, process: str, sink: Sink) -> EngineConnection:

@@ -478,7 +478,8 @@ class WebSocketServer:
             A future whose ``result()`` is the number of clients, as :meth:`broadcast` returns it.
         """
         local, publication = self._deliver(message, to, exclude, local_only)
-        return delivery(local, None if publication is None else self._links.run(publication))
+        remote = None if publication is None else self._links.run(publication)
+        return delivery(local, remote, [server.loop for server in self._servers])
 
     def _deliver(
         self, message: Message, to: Any, exclude: Any, local_only: bool

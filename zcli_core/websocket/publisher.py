@@ -93,5 +93,8 @@ class Publisher:
             waiting = [asyncio.wrap_future(call) for call in tuple(self._calls)]
             if waiting:
                 await asyncio.wait(waiting, timeout=self._longest)
+            for each in waiting:
+                if each.done() and not each.cancelled():
+                    each.exception()  # marks it as retrieved, because the caller may not look at it
         finally:
             await link.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -119,15 +120,42 @@ def parse_room(name: str) -> str:
     return check_room(name)
 
 
-def delivery(local: Sequence[Future[int]], remote: Future[int | None] | None) -> Future[Delivery]:
+class DeliveryFuture(Future[Delivery]):
+    """A future whose ``result()`` raises where it would wait for the event loop that calls it."""
+
+    def __init__(self, loops: Sequence[asyncio.AbstractEventLoop]) -> None:
+        """Make the future; ``loops`` are the event loops that the message needs."""
+        super().__init__()
+        self._loops = loops
+
+    def result(self, timeout: float | None = None) -> Delivery:
+        """Wait for the result.
+
+        Raises:
+            RuntimeError: It is called in an event loop of the server, which would wait for itself.
+        """
+        if not self.done() and asyncio._get_running_loop() in self._loops:
+            raise RuntimeError(
+                "result() would block the event loop of the server forever; use 'await "
+                "z.comm.websocket.broadcast(...)', or publish() without result()"
+            )
+        return super().result(timeout)
+
+
+def delivery(
+    local: Sequence[Future[int]],
+    remote: Future[int | None] | None,
+    loops: Sequence[asyncio.AbstractEventLoop] = (),
+) -> Future[Delivery]:
     """Return a future of what became of a message.
 
     Args:
         local: For each server of this process, the number of its clients. A server that has stopped counts as 0.
         remote: The number of other processes; None if nothing was published.
+        loops: The event loops of the servers.
     """
     waited: tuple[Future[Any], ...] = (*local, remote) if remote is not None else tuple(local)
-    result: Future[Delivery] = Future()
+    result = DeliveryFuture(loops)
     left = itertools.count(len(waited) - 1, -1)
 
     def ended(_: object) -> None:

@@ -14,7 +14,7 @@ the same script is a chat in one process.
 import json
 import sys
 
-from zCLI import print_line, zCLI
+from zCLI import BackplaneFailure, print_line, zCLI
 
 zSpark = {
     "deployment": "Production",
@@ -42,7 +42,10 @@ async def chat(websocket, message):
             text = json.dumps({"from": names[websocket], "text": request["say"]})
             await z.comm.websocket.broadcast(text, to=room, exclude=websocket)
         else:
-            members = await z.comm.websocket.presence(room)
+            try:
+                members = await z.comm.websocket.presence(room)
+            except BackplaneFailure:  # the engine is down: the page keeps what it shows
+                continue
             await websocket.send(json.dumps({"room": room, "here": [[m.data["name"], m.process] for m in members]}))
 
 
