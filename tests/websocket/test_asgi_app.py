@@ -462,10 +462,14 @@ def test_asgi_client_certificates_are_an_error(make_z: MakeZ, tmp_path: Any) -> 
         z.comm.websocket.asgi()
 
 
-def test_asgi_settings_are_checked_at_once(make_z: MakeZ) -> None:
+def test_asgi_settings_are_checked_at_once(make_z: MakeZ, monkeypatch: pytest.MonkeyPatch) -> None:
     """An invalid setting stops the import of the module, not the first client."""
     z = make_z(allowed_origins=["not an origin"])
     with pytest.raises(ConfigError, match=r"websocket\.allowed_origins"):
+        z.comm.websocket.asgi()
+    monkeypatch.setenv("ZCLI_BACKPLANE_REDIS_URL", "http://db")
+    z = make_z(backplane="redis")
+    with pytest.raises(ConfigError, match=r"backplane\.redis\.url"):
         z.comm.websocket.asgi()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.websocket.websocket_serving import DEADLINE, Served, end_of, eventually
 from zcli_core.errors import BackplaneFailure, ConnectionClosed
+from zcli_core.websocket.loop_bridge import LoopBridge
 from zcli_core.websocket.recipients import Delivery
 from zcli_core.websocket.rooms import Rooms, identity_room
 
@@ -270,6 +271,15 @@ def test_presence_while_the_server_stops_is_empty(serve: Serve) -> None:
     server.sessions.bridge.close()
     assert asyncio.run(served.websocket.presence("news")) == ()
     assert asyncio.run(served.websocket.count("news")) == 0
+
+
+def test_bridge_into_a_closed_loop_is_cancelled() -> None:
+    """A server whose event loop was closed without stopping it does not make a broadcast fail."""
+    loop = asyncio.new_event_loop()
+    bridge = LoopBridge(loop)
+    loop.close()
+    assert bridge.post(int).cancelled()
+    assert bridge.run(lambda: asyncio.sleep(0)).cancelled()
 
 
 def test_confirm_identity_of_a_gone_client_adds_nothing() -> None:

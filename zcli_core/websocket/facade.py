@@ -261,6 +261,7 @@ class WebSocketServer:
         paths = frozenset(handler) if isinstance(handler, Mapping) else None
         rules = make_asgi_rules(self._config, paths, self._log)
         strategies = self._strategies
+        self._links.check()
 
         def open_core() -> tuple[ServerCore, AsgiListener]:
             sessions = self._make_sessions(callbacks)

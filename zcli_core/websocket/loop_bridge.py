@@ -30,7 +30,7 @@ class LoopBridge:
             self._open = False
 
     def post(self, function: Callable[..., _T], *arguments: Any) -> concurrent.futures.Future[_T]:
-        """Call a function in the loop's thread, without waiting. The future is cancelled if the bridge is closed."""
+        """Call a function in the loop's thread, without waiting. The future is cancelled if loop or bridge is closed."""
         future: concurrent.futures.Future[_T] = concurrent.futures.Future()
 
         def call() -> None:
@@ -40,11 +40,11 @@ class LoopBridge:
                 except Exception as error:  # noqa: BLE001 - the caller gets it from the future
                     future.set_exception(error)
 
-        with self._lock:
+        with self._lock, contextlib.suppress(RuntimeError):  # the loop is closed
             if self._open:
                 self.loop.call_soon_threadsafe(call)
-            else:
-                future.cancel()
+                return future
+        future.cancel()
         return future
 
     def submit(self, coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
@@ -74,14 +74,14 @@ class LoopBridge:
             else:
                 task.add_done_callback(functools.partial(_pass_on, future))
 
-        with self._lock:
-            if not self._open or self.loop.is_closed():
-                future.cancel()
-                return future
-            if asyncio._get_running_loop() is not self.loop:
+        if self._open and asyncio._get_running_loop() is self.loop:
+            call()
+            return future
+        with self._lock, contextlib.suppress(RuntimeError):  # the loop is closed
+            if self._open:
                 self.loop.call_soon_threadsafe(call)
                 return future
-        call()
+        future.cancel()
         return future
 
     def wait_for(self, coroutine: Coroutine[Any, Any, _T]) -> _T:

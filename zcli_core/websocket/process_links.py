@@ -87,12 +87,16 @@ class ProcessLinks:
                 self._made = self._host.make(BACKPLANE, Context(self._config, self._log))
             return self._made
 
+    def check(self) -> None:
+        """Make the backplane, so that an error is not raised for the first client. Raises as :attr:`backplane` does."""
+        self._is_remote = Capability.REMOTE in self.backplane.capabilities
+
     @property
     def is_remote(self) -> bool:
         """Whether there is a backplane that reaches other processes."""
         if self._is_remote is None:
-            self._is_remote = Capability.REMOTE in self.backplane.capabilities
-        return self._is_remote
+            self.check()
+        return bool(self._is_remote)
 
     # --- the link of a server ---
 
