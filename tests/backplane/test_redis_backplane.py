@@ -455,7 +455,7 @@ def test_redis_tls_with_client_certificate_works(encrypted: RedisEngine) -> None
 
     async def scenario() -> None:
         backplane = make("redis", url=encrypted.url, **_tls_files(encrypted))
-        assert backplane.address == encrypted.url
+        assert backplane.address == f"127.0.0.1:{encrypted.port} over TLS"
         async with connected(backplane) as (connection, inbox):
             await connection.subscribe(["r"])
             assert await connection.publish("r", bytes(100_000)) == 1

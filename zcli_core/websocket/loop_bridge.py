@@ -30,7 +30,10 @@ class LoopBridge:
             self._open = False
 
     def post(self, function: Callable[..., _T], *arguments: Any) -> concurrent.futures.Future[_T]:
-        """Call a function in the loop's thread, without waiting. The future is cancelled if loop or bridge is closed."""
+        """Call a function in the loop's thread, without waiting.
+
+        The future is cancelled if the loop or the bridge is closed.
+        """
         future: concurrent.futures.Future[_T] = concurrent.futures.Future()
 
         def call() -> None:
