@@ -287,7 +287,8 @@ class MessageDispatcher:
             await self._handle_all()
         except BaseException as error:
             abandoned = isinstance(error, StillRunning)
-            if ends_more_than_a_handler(error):
+            # The garbage collector may end a task whose loop was closed while another loop runs.
+            if ends_more_than_a_handler(error) or self._loop.is_closed():
                 raise
             self._end_after(error)
         if self._closed is None:
