@@ -86,6 +86,7 @@ def assemble(host: PluginHost, zspark: Mapping[str, Any]) -> Assembly:
     problems = resolution.problems + _disabled_too_late(config, disabled)
     warnings = [*host.warnings, *resolution.warnings, *_missing_layers_of(host, loaded)]
     warnings += _unknown_names(host, disabled) + _sections_of_missing_plugins(host, settings, zspark)
+    warnings += _without_effect(config)
     _check_choices(host, config, problems, warnings)
     if not problems:
         warnings += _export(resolution)
@@ -246,6 +247,23 @@ def _check_choices(host: PluginHost, config: Config, problems: list[str], warnin
 
             shared = found.origin in config.settings[kind.setting].variables[1:]
             (warnings if shared else problems).extend(unusable_choices(host, kind, config))
+
+
+def _without_effect(config: Config) -> list[str]:
+    """Return a warning for each setting that is set although the setting that it needs has another value."""
+    found = []
+    for key, setting in config.settings.items():
+        other, wanted = setting.declaration.only_with or ("", "")
+        if other not in config.settings or config.explain(key).value == setting.default:
+            continue
+        there = config.explain(other)
+        if there.value != wanted and not isinstance(there.value, UnusableValue):
+            origin = "the default" if there.layer == "defaults" else there.origin
+            found.append(
+                f"{key} ({config.explain(key).origin}) has no effect, because {other} is {there.value!r} ({origin}); "
+                f"set {other} to {wanted!r}, or remove {key}"
+            )
+    return found
 
 
 def _unknown_names(host: PluginHost, disabled: Iterable[str]) -> list[str]:

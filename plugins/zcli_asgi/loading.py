@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Awaitable, Callable
 from types import ModuleType
@@ -49,8 +50,30 @@ def load_application(config: Config, reference: str) -> Application:
             ) from None
     if not callable(found):
         raise ConfigError(f"{where}: {reference!r} must be an ASGI application, got {type(found).__name__}")
+    _check_parameters(found, f"{where}: {reference!r}")
     application: Application = found
     return application
+
+
+def _check_parameters(found: Callable[..., Any], subject: str) -> None:
+    """Check that the application can be called with scope, receive and send.
+
+    Raises:
+        ConfigError: It has other parameters.
+    """
+    try:
+        signature = inspect.signature(found)
+    except (ValueError, TypeError):  # some builtins have none
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError:
+        what = "class" if isinstance(found, type) else type(found).__name__
+        hint = "; if calling it makes the application, name a variable that holds the result"
+        raise ConfigError(
+            f"{subject} must be an ASGI application, which takes (scope, receive, send), got a {what} that takes "
+            f"{signature}{hint if what in ('class', 'function') else ''}"
+        ) from None
 
 
 def _import(name: str) -> ModuleType:

@@ -21,4 +21,5 @@ class Asgi(Section, name="asgi"):
     app: str | None = setting(
         None, "ASGI application, as package.module:attribute, that answers the plain HTTP requests on the port of the "
         "WebSocket server, if websocket.transport is uvicorn", check=_reference,
+        only_with=("websocket.transport", "uvicorn"),
     )  # fmt: skip

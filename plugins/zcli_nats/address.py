@@ -29,6 +29,8 @@ class Address(NamedTuple):
     password: str | None = None
     token: str | None = None
     credentials: Credentials | None = None
+    #: The setting of the credential and where it was set, for errors; None without a credential.
+    login_from: str | None = None
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -68,7 +70,11 @@ def read_address(config: Config) -> Address:
         except ValueError as error:
             raise ConfigError(f"{_named(config, 'backplane.nats.credentials_file')}: {error}") from None
     _check_login(login, credentials)
-    return Address(_tls_context(config), credentials=credentials, **given, **login)
+    source = None
+    if credentials or login["password"] or login["token"]:
+        own = [name for name in ("password", "token", "credentials_file") if getattr(settings, name) is not None]
+        source = _named(config, f"backplane.nats.{own[0]}" if own else _URL)
+    return Address(_tls_context(config), credentials=credentials, login_from=source, **given, **login)
 
 
 def _check_login(login: dict[str, Any], credentials: Credentials | None) -> None:

@@ -48,7 +48,7 @@ class NatsConnection(EngineConnection):
         self._address = address
         self._namespace = namespace
         self._sink = sink
-        self._stream = NatsStream(str(address), self._ended, self._received)
+        self._stream = NatsStream(str(address), self._ended, self._received, address.login_from)
         self._is_open = False
         self._last_number = 0
         self._numbers: dict[str, bytes] = {}

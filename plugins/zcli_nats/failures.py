@@ -5,7 +5,9 @@ from __future__ import annotations
 from zcli_core.errors import BackplaneFailure, FailureKind
 from zcli_core.printable import printable
 
-_LOGIN = "set backplane.nats.url with user and password, backplane.nats.token or backplane.nats.credentials_file"
+#: Replaced by what to do about the login.
+_LOGIN = "<login>"
+_SET_LOGIN = "set backplane.nats.url with user and password, backplane.nats.token or backplane.nats.credentials_file"
 
 #: By the beginning of the error, in lower case: the kind of the failure, and what to do.
 _ERRORS: tuple[tuple[str, FailureKind, str], ...] = (
@@ -21,11 +23,18 @@ _ERRORS: tuple[tuple[str, FailureKind, str], ...] = (
 )
 
 
-def server_error(address: str, text: str) -> BackplaneFailure:
-    """Return the failure for an error that NATS sent."""
+def server_error(address: str, text: str, login_from: str | None) -> BackplaneFailure:
+    """Return the failure for an error that NATS sent.
+
+    Args:
+        address: Where the server is.
+        text: The error.
+        login_from: The setting of the credential and where it was set; None without a credential.
+    """
     for beginning, kind, what in _ERRORS:
         if text.lower().startswith(beginning):
-            return BackplaneFailure(kind, f"{address}: {what}")
+            advice = f"check {login_from}" if login_from else _SET_LOGIN
+            return BackplaneFailure(kind, f"{address}: {what.replace(_LOGIN, advice)}")
     return BackplaneFailure("refused", f"{address}: it refuses: {printable(text)[:200]}")
 
 

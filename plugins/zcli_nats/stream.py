@@ -29,11 +29,23 @@ class NatsStream(EngineStream):
     product = "a NATS server"
 
     def __init__(
-        self, address: str, ended: Callable[[BackplaneFailure], None], received: Callable[[bytes, bytes], None]
+        self,
+        address: str,
+        ended: Callable[[BackplaneFailure], None],
+        received: Callable[[bytes, bytes], None],
+        login_from: str | None = None,
     ) -> None:
-        """Make the protocol of a connection; ``received`` gets subscription and data of each message."""
+        """Make the protocol of a connection.
+
+        Args:
+            address: Where the server is, for errors.
+            ended: Gets the failure that ends the connection.
+            received: Gets subscription and data of each message.
+            login_from: The setting of the credential and where it was set, for errors; None without a credential.
+        """
         super().__init__(address, ended)
         self._received = received
+        self._login_from = login_from
         self._greeted: asyncio.Future[dict[str, Any]] = self.loop.create_future()
         #: What the server says about itself, updated when it changes.
         self.info: dict[str, Any] = {}
@@ -123,7 +135,7 @@ class NatsStream(EngineStream):
             self._greeted.set_result(info)
 
     def _refuse(self, text: str) -> None:
-        failure = server_error(self.address, text)
+        failure = server_error(self.address, text, self._login_from)
         # The server keeps the connection only after this error. It comes before the PONG of the request.
         if text.lower().startswith("permissions violation") and self._sent:
             self._refusal = failure

@@ -28,6 +28,8 @@ class Address(NamedTuple):
     user: str | None = None
     password: str | None = None
     database: int = 0
+    #: The setting of the password and where it was set, for errors; None without a password.
+    login_from: str | None = None
 
     def __str__(self) -> str:
         if self.path is not None:
@@ -55,6 +57,8 @@ def read_address(config: Config) -> Address:
         if given.password is not None:
             raise ConfigError(f"{_named(config, _URL)} and {_named(config, _PASSWORD)} both have a password; keep one")
         given = given._replace(password=settings.password)
+    if given.password is not None:
+        given = given._replace(login_from=_named(config, _URL if settings.password is None else _PASSWORD))
     if given.user is not None and given.password is None:
         raise ConfigError(f"the backplane's Redis has the user {given.user!r}, but no password; set {_PASSWORD}")
     return given._replace(tls=_tls_context(config, encrypted))

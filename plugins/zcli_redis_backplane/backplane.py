@@ -101,7 +101,7 @@ class RedisConnection(EngineConnection):
             login = (address.user, address.password) if address.user is not None else (address.password,)
             (reply,) = await stream.execute(encode("AUTH", *login))
             if isinstance(reply, ErrorReply):
-                raise failures.login_refusal(self._where, reply)
+                raise failures.login_refusal(self._where, reply, str(address.login_from))
         select = [encode("SELECT", address.database)] if address.database else []
         named, *selected = await stream.execute(encode("CLIENT", "SETNAME", f"zcli-{process}"), *select)
         # The name only helps an operator to find the connection, so a user who may not set it can connect.

@@ -13,7 +13,6 @@ _READ_ONLY = "it is a read-only replica; set backplane.redis.url to the primary"
 #: By the first word of the error: the kind of the failure, and what to do.
 _REFUSALS: dict[str, tuple[FailureKind, str]] = {
     "NOAUTH": ("refused", f"it needs a password; {_LOGIN}"),
-    "WRONGPASS": ("refused", f"it refuses the user or the password; {_LOGIN}"),
     "NOPERM": (
         "refused",
         "its ACL does not allow the user what the backplane needs: the channels &<backplane.namespace>:* and the keys "
@@ -37,18 +36,24 @@ def refusal(address: str, reply: ErrorReply) -> BackplaneFailure:
     return BackplaneFailure(kind, f"{address}: {what}")
 
 
-def login_refusal(address: str, reply: ErrorReply) -> BackplaneFailure:
-    """Return the failure for an error in reply to AUTH. Its text is not shown, because it may repeat the password."""
+def login_refusal(address: str, reply: ErrorReply, source: str) -> BackplaneFailure:
+    """Return the failure for an error in reply to AUTH. Its text is not shown, because it may repeat the password.
+
+    Args:
+        address: Where the engine is.
+        reply: The error.
+        source: The setting of the password and where it was set.
+    """
     if reply.word in _REFUSALS:
         return refusal(address, reply)
     if "without any password" in reply.text:
-        what = "it asks for no password, but backplane.redis has one; remove that, or set requirepass on the server"
+        what = f"it asks for no password, but {source} has one; remove that, or set requirepass on the server"
     elif "unknown command" in reply.text:
         what = "it does not have the command AUTH"
     elif "max number of clients" in reply.text:
         return refusal(address, reply)
     else:
-        what = f"it refuses the user or the password; {_LOGIN}"
+        what = f"it refuses the user or the password; check {source}"
     return BackplaneFailure("refused", f"{address}: {what}")
 
 

@@ -133,7 +133,9 @@ def test_redis_default_is_the_service() -> None:
     """A Redis that zCLI starts is used without any setting; a URL of the backplane wins."""
     services = {"redis": {"port": 7001, "user": "ann", "database": 2}}
     config = make_context(services=services, backplane={"redis": {"password": "pw"}}).config
-    assert read_redis(config) == RedisAddress("127.0.0.1", 7001, user="ann", password="pw", database=2)
+    assert read_redis(config) == RedisAddress(
+        "127.0.0.1", 7001, user="ann", password="pw", database=2, login_from="backplane.redis.password (zSpark)"
+    )
     config = make_context(services={"redis": {"host": "/run/redis.sock"}}).config
     assert read_redis(config) == RedisAddress(path="/run/redis.sock")
     config = make_context(services=services, backplane={"redis": {"url": "redis://db"}}).config

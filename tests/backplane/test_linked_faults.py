@@ -139,7 +139,9 @@ def test_start_with_refused_login_names_only_it(unlinked: Linked) -> None:
     """The engine runs already, so the error does not say to start it."""
     unlinked.engine.start()
     url = f"redis://:wrong-1@127.0.0.1:{unlinked.engine.port}"
-    with pytest.raises(BackplaneFailure, match=r"it asks for no password, but backplane\.redis has one") as raised:
+    with pytest.raises(
+        BackplaneFailure, match=r"it asks for no password, but backplane\.redis\.url \(zSpark\) has"
+    ) as raised:
         unlinked.serve(redis={"url": url})
     assert raised.value.kind == "refused"
     assert "start the engine" not in str(raised.value)

@@ -153,13 +153,22 @@ def guarded() -> Iterator[NatsEngine]:
         yield running
 
 
-@pytest.mark.parametrize("login", ["", "ann:wrong-1@", "wrong-1@"])
-def test_nats_wrong_login_is_refused(guarded: NatsEngine, login: str) -> None:
+@pytest.mark.parametrize(
+    ("login", "settings", "words"),
+    [
+        ("", {}, r"set backplane\.nats\.url"),
+        ("ann:wrong-1@", {}, r"check backplane\.nats\.url \(zSpark\)"),
+        ("wrong-1@", {}, r"check backplane\.nats\.url \(zSpark\)"),
+        ("", {"token": "wrong-1"}, r"check backplane\.nats\.token \(zSpark\)"),
+        ("", {"user": "ann", "password": "wrong-1"}, r"check backplane\.nats\.password \(zSpark\)"),
+    ],
+)
+def test_nats_wrong_login_is_refused(guarded: NatsEngine, login: str, settings: dict[str, str], words: str) -> None:
     """The error says what to do, and does not show the password."""
 
     async def scenario() -> None:
-        backplane = make("nats", url=f"nats://{login}127.0.0.1:{guarded.port}")
-        with pytest.raises(BackplaneFailure, match=r"set backplane\.nats\.url") as raised:
+        backplane = make("nats", url=f"nats://{login}127.0.0.1:{guarded.port}", **settings)
+        with pytest.raises(BackplaneFailure, match=words) as raised:
             await backplane.connect("0" * 16, Inbox())
         assert raised.value.kind == "refused"
         assert "wrong-1" not in str(raised.value)

@@ -379,8 +379,8 @@ def test_redis_password_from_url_or_setting_works(guarded: RedisEngine) -> None:
     ("login", "words"),
     [
         ("", "needs a password; set backplane.redis.url"),
-        (":wrong-1@", "refuses the user or the password"),
-        ("eve:wrong-1@", "refuses the user or the password"),
+        (":wrong-1@", r"refuses the user or the password; check backplane\.redis\.url \(zSpark\)"),
+        ("eve:wrong-1@", r"refuses the user or the password; check backplane\.redis\.url \(zSpark\)"),
     ],
 )
 def test_redis_wrong_login_is_refused(guarded: RedisEngine, login: str, words: str) -> None:
@@ -402,7 +402,7 @@ def test_redis_password_of_a_server_without_is_refused(engine: RedisEngine) -> N
 
     async def scenario() -> None:
         backplane = make("redis", url=_url(engine, ":secret-7@"))
-        await refused(backplane.connect("0" * 16, Inbox()), "refused", "it asks for no password")
+        await refused(backplane.connect("0" * 16, Inbox()), "refused", "no password, but backplane.redis.url (zSpark)")
 
     run(scenario())
 

@@ -134,6 +134,21 @@ def test_doctor_backplane_misspelt_is_one_line(doctor: Run) -> None:
     assert [detail.partition("; did you mean ")[2] for detail in wrong] == ["'redis'?; installed: local, nats, redis"]
 
 
+def test_doctor_short_variable_misspelt_is_wrong(doctor: Run) -> None:
+    """Other software may have set it, so it is a warning at first, but the server does not start."""
+    status, found = doctor(WEBSOCKET_BACKPLANE="redsi", WEBSOCKET_TRANSPORT="wsprot", WEBSOCKET_PORT="0")
+    assert status == 1
+    for check, name in (("backplane", "redsi"), ("providers", "wsprot")):
+        for place, state in (("configuration", "warning"), (check, "wrong")):
+            assert [each for each, detail in found[place] if repr(name) in detail] == [state], found[place]
+
+
+def test_doctor_backplane_default_missing_is_a_warning(doctor: Run) -> None:
+    """It matters only to a script that serves."""
+    status, found = doctor(ZCLI_PLUGINS_DISABLE="zcli_local", WEBSOCKET_PORT="0")
+    assert (status, [state for state, _ in found["backplane"]]) == (0, ["warning"])
+
+
 def test_doctor_backplane_problem_is_a_warning(engine: Run) -> None:
     """The engine's plugin gets the size of the largest message."""
     report = 'return EngineReport("Engine 1.2", (f"the limit is too small for {largest_message} bytes\\x1b[2J",))'

@@ -49,6 +49,15 @@ async def failing(app):
 broken = FastAPI(lifespan=failing)
 number = 5
 
+def make_app():
+    return app
+
+class Wsgi:
+    def __call__(self, environ, start_response):
+        return []
+
+wsgi = Wsgi()
+
 async def without_lifespan(scope, receive, send):
     assert scope["type"] == "http"
     await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -147,6 +156,13 @@ def test_uvicorn_transport_application_without_lifespan(make_served: Callable[..
         ("missing_module:app", r"asgi\.app \(zSpark\): no module 'missing_module' found"),
         ("SITE:missing", r"asgi\.app \(zSpark\): 'site_\d+' has no attribute 'missing'"),
         ("SITE:number", r"asgi\.app \(zSpark\): 'site_\d+:number' must be an ASGI application, got int"),
+        ("SITE:make_app", r"which takes \(scope, receive, send\), got a function that takes \(\); if calling it makes"),
+        ("SITE:Wsgi", r"got a class that takes \(\); if calling it makes"),
+        ("SITE:wsgi", r"got a Wsgi that takes \(environ, start_response\)$"),
+        (
+            "json:dumps",
+            r"asgi\.app \(zSpark\): 'json:dumps' must be an ASGI application.*got a function that takes \(obj",
+        ),
         ("SITE:broken", r"asgi\.app \(zSpark\): 'site_\d+:broken' failed to start: ValueError: no database"),
         ("no reference", r"asgi\.app"),
     ],
@@ -155,6 +171,19 @@ def test_uvicorn_transport_application_is_unusable(make_served: Callable[..., Se
     """The error names the setting, its origin and the problem, and the port is not held."""
     with pytest.raises(ConfigError, match=problem):
         make_served(app)
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"), [({}, "'wsproto' (the default)"), ({"transport": "wsproto"}, "'wsproto' (zSpark)")]
+)
+def test_asgi_app_without_uvicorn_is_a_warning(isolated: Path, settings: dict[str, str], where: str) -> None:
+    """It names both settings and where they were set; without ``asgi.app`` there is no warning."""
+    for asgi in ({"app": "site:app"}, {}):
+        spark = {"title": "quiet", "deployment": "Production", "logger_path": str(isolated)}
+        with zCLI({**spark, "asgi": asgi, "websocket": settings}):
+            log = (isolated / "quiet.log").read_text()
+    expected = f"asgi.app (zSpark) has no effect, because websocket.transport is {where}; set websocket.transport to"
+    assert (log.count("has no effect"), log.count(expected)) == (1, 1)
 
 
 def test_uvicorn_transport_port_in_use_is_an_error(make_served: Callable[..., Served]) -> None:

@@ -27,7 +27,7 @@ from zcli_core.errors import ConfigError
 from zcli_core.net.pem_files import key_warning
 from zcli_core.plugins.contract import Context
 from zcli_core.plugins.loading import describe_error
-from zcli_core.plugins.records import AUTH_STRATEGY, KINDS, SERVICE
+from zcli_core.plugins.records import AUTH_STRATEGY, BACKPLANE, KINDS, SERVICE
 from zcli_core.system.folders import user_log_folder
 from zcli_core.system.installation import OURS, install_again
 from zcli_core.system.safe_files import ForeignPathError, open_folder, open_to_append
@@ -85,8 +85,11 @@ def _count(number: int, what: str) -> str:
 
 
 def examine(session: Session) -> Iterator[Finding]:
-    """Run every check and yield each finding once. A check that raises is reported as wrong; the others still run."""
-    reported: set[str] = set()
+    """Run every check and yield each finding once. A check that raises is reported as wrong; the others still run.
+
+    What was a warning is yielded again if a later check finds it wrong.
+    """
+    reported: set[tuple[State, str]] = set()
     for name, check in _CHECKS:
         with _captured_warnings() as warnings:
             try:
@@ -97,8 +100,8 @@ def examine(session: Session) -> Iterator[Finding]:
                 found = [("wrong", f"the check failed: {describe_error(error)}")]
         logged: list[tuple[State, str]] = [("warning", message) for message in warnings]
         for state, detail in logged + found:
-            if state == "ok" or detail not in reported:
-                reported.add(detail)
+            if state == "ok" or reported.isdisjoint({(state, detail), ("wrong", detail)}):
+                reported.add((state, detail))
                 yield Finding(name, state, "; ".join(line.strip() for line in detail.split("\n")))
 
 
@@ -147,13 +150,15 @@ def _configuration(session: Session) -> _Findings:
 def _providers(session: Session) -> _Findings:
     """Create each provider that the configuration selects; auth strategies only if the server would use them.
 
+    The backplane has a check of its own.
+
     Most scripts turn ``require_auth`` on in zSpark, which this command does not read. So the token strategy is also
     created if a token is set, because it reports a token that is too short.
     """
     config = session.config
     for kind in KINDS:
         try:
-            if kind.setting is not None and (kind != AUTH_STRATEGY or _uses_strategies(config)):
+            if kind.setting is not None and kind != BACKPLANE and (kind != AUTH_STRATEGY or _uses_strategies(config)):
                 yield from _create_selected(session, kind)
         except ConfigError as error:  # the setting that selects the provider is invalid
             misspelt = config.misspelt_in("websocket")  # the check of the WebSocket server reports it
@@ -339,6 +344,14 @@ def _other_users(status: ServiceStatus) -> str:
     return f"every user of this machine ({', '.join(people[:_MAX_NAMED_USERS])}{more})" if people else ""
 
 
+def _backplane(session: Session) -> _Findings:
+    try:
+        yield from check_backplane(session, logging.getLogger(_LOG))
+    except ConfigError as error:
+        severity = _severity(session.config, str(BACKPLANE.setting))
+        yield from ((severity, problem) for problem in error.problems)
+
+
 def _severity(config: Config, key: str) -> State:
     return "warning" if config.explain(key).layer == "defaults" else "wrong"
 
@@ -373,5 +386,5 @@ _CHECKS: tuple[tuple[str, Callable[[Session], _Findings]], ...] = (
     ("WebSocket", _websocket),
     ("WebSocket port", _port),
     ("services", _services),
-    ("backplane", lambda session: check_backplane(session, logging.getLogger(_LOG))),
+    ("backplane", _backplane),
 )

@@ -32,6 +32,7 @@ class Declaration(NamedTuple):
     above: float | None
     variables: tuple[str, ...]
     check: Callable[[Any], str | None] | None
+    only_with: tuple[str, str] | None
 
 
 def _read_only(default: Any) -> Any:
@@ -54,6 +55,7 @@ def setting(
     above: float | None = None,
     variables: tuple[str, ...] = (),
     check: Callable[[Any], str | None] | None = None,
+    only_with: tuple[str, str] | None = None,
 ) -> Any:
     """Declare one setting of a section.
 
@@ -74,6 +76,9 @@ def setting(
         variables: Environment variables that other software uses for the same (``PGHOST``), read besides
             ``ZCLI_<SECTION>_<KEY>``.
         check: Takes the converted value and returns what it must be (``"a URL"``), or None if it is valid.
+        only_with: Key and value of another setting without which this one has no effect
+            (``("websocket.transport", "uvicorn")``). A script that sets this one without it gets a warning at its
+            start.
 
     Returns:
         The declaration, typed as the value of the setting.
@@ -81,7 +86,9 @@ def setting(
     security = security or secret
     restricts = restricts or security
     default = _read_only(default)
-    return Declaration(default, help, secret, security, restricts, written, minimum, maximum, above, variables, check)
+    return Declaration(
+        default, help, secret, security, restricts, written, minimum, maximum, above, variables, check, only_with
+    )
 
 
 class Composite(NamedTuple):
