@@ -72,6 +72,26 @@ def _cpu(running: list[load.Server], broker: Engine) -> list[float]:
     return [*(server.cpu for server in running), process_cpu(broker.process.pid)]
 
 
+def latency(name: str, messages: int = 1000) -> list[Row]:
+    """Measure the time from sending a message in one process to its arrival at a client of another, one at a time."""
+    times = []
+    peer, _, at = name.partition("@")
+    with engine(at or "redis") as broker, load.servers(peer, [broker.url] * 2) as (one, two):
+        sender, receiver = load.Client(one, "hall"), load.Client(two, "hall")
+        time.sleep(1)
+        for _ in range(messages):
+            began = time.perf_counter()
+            sender.send("Bhall|" + "a" * 250)
+            receiver.next_text()
+            times.append((time.perf_counter() - began) * 1e3)
+            sender.next_text()
+        sender.close()
+        receiver.close()
+    times.sort()
+    half, most = times[messages // 2], times[messages * 99 // 100]
+    return [Row(f"B1 latency between 2 processes, {name}, half of the messages", half, "99 of 100", most, "ms")]
+
+
 def uninterested() -> list[Row]:
     """Measure the CPU of a process that has no member of the rooms to which others publish."""
     text, rooms, messages = "a" * 200, 100, 3000
@@ -221,6 +241,7 @@ def measure() -> list[Row]:
         # At 1000 clients, the core layer of channels_redis times out and closes its clients.
         rows += fan_out(1000, tuple(name for name in FAN_OUT if name != "channels_redis core"))
         rows += fan_out(1000, ("zcli@nats", "floor"))
+        rows += latency("zcli") + latency("zcli@nats") + latency("python-socketio") + latency("channels_redis pubsub")
         rows += uninterested() + memory_of_rooms(2000)
         rows += engine_under_load((2, 8, 32))
         return rows + publishing("redis") + publishing("nats")

@@ -10,7 +10,7 @@ Run it as in production, and open http://127.0.0.1:8765 in two or three windows:
 
 In Development, zCLI's own server serves WebSockets only, and needs no other package. In Production, uvicorn serves the
 same handlers, and the application of live_app.py answers every other request on the same port: the page, its static
-files, and the docs page at /docs. Only the settings differ. Production needs: pip install fastapi uvicorn
+files, and the docs page at /docs. Only the settings differ. Production needs: pip install fastapi 'uvicorn[standard]'
 """
 
 import json

@@ -11,7 +11,7 @@ The application owns the port. Any ASGI server can run it, in the folder of this
     granian --interface asgi 2_live_counter:app
 
 http://127.0.0.1:8765/docs has the route /clients of this file, which shows that FastAPI's own routes can use z.
-The demo needs: pip install fastapi uvicorn
+The demo needs: pip install fastapi 'uvicorn[standard]'
 """
 
 import json
