@@ -136,8 +136,8 @@ class BackplaneRedisSettings(TypedDict, total=False):
 
     url: str | None
     """URL of the Redis or Valkey of the backplane, with special characters in a password escaped:
-    redis://[user[:password]@]host[:port][/database], rediss:// for TLS, or unix:///path/of/socket; if unset, the
-    address in services.redis"""
+    redis://user:password@host:port/database, rediss:// for TLS, or unix:///path/of/socket; if unset, the address in
+    services.redis"""
     password: str | None
     """password for the Redis or Valkey of the backplane, if backplane.redis.url has none"""
     ca_file: str | Path | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,8 @@ from tour_steps.websocket import close_of, server_process
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _FOLDER = Path("Demos", "Layer_0", "zComm_Demo", "lvl5_plugins")
 _SERVER, _CLIENT_URL = "1_swap_by_deployment.py", "2_client_url.py"
+#: The demos that serve under uvicorn, which the tour does not install. The first needs it only in Production.
+_ASGI_DEMOS = ("asgi/1_one_port.py", "asgi/2_live_counter.py", "asgi/live_app.py")
 _TIMEOUT = 30.0  # seconds
 _DEPLOYMENTS = {"Development": "by token, HTTP over urllib3", "Production": "by jwt, HTTP over curl"}
 
@@ -45,6 +48,7 @@ def show_deployments(tour: Tour) -> str:
     for deployment, expected in _DEPLOYMENTS.items():
         tour.print(f"ZCLI_DEPLOYMENT={deployment} {_FOLDER / _SERVER}", "cyan")
         _check_server(tour, folder / _SERVER, deployment, queries, expected)
+    _check_one_port(tour, folder)
     return "one script: urllib3 and a token, then libcurl and a JSON Web Token"
 
 
@@ -68,15 +72,7 @@ def _check_server(tour: Tour, script: Path, deployment: str, queries: dict[str, 
     from websockets.sync.client import connect
 
     with server_process(script, {"ZCLI_DEPLOYMENT": deployment}) as process:
-        assert process.stdout is not None
-        printed = ""
-        for line in process.stdout:
-            printed += line
-            if " listening on " in line:
-                break
-        else:
-            raise StepFailed(f"{script.name} did not start to listen: {printed.strip()}")
-        url = line.split(" listening on ")[1].split()[0]
+        url = _listening_url(process, script)
         for owner, query in queries.items():
             with connect(f"{url}/?{query}", proxy=None, open_timeout=_TIMEOUT) as client:
                 if owner == deployment:
@@ -88,6 +84,39 @@ def _check_server(tour: Tour, script: Path, deployment: str, queries: dict[str, 
                     code, reason = close_of(client)
                     tour.print(f"the credential of {owner}: closed {code}, {reason}", deeper=2)
                     expect(code == 1008, f"the credential of {owner} was not refused with 1008")
-        process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
-        process.communicate(timeout=_TIMEOUT)
-        expect(process.returncode == 0, f"the server ended with status {process.returncode}")
+        _stop(process)
+
+
+def _check_one_port(tour: Tour, folder: Path) -> None:
+    """Run the first of the ASGI demos as in development, and name the others."""
+    from websockets.sync.client import connect
+
+    first, *others = _ASGI_DEMOS
+    tour.print(str(_FOLDER / first), "cyan")
+    with server_process(folder / first, {"ZCLI_DEPLOYMENT": "Development"}) as process:
+        url = _listening_url(process, folder / first)
+        with connect(f"{url}/live/", proxy=None, open_timeout=_TIMEOUT) as client:
+            received = client.recv(timeout=_TIMEOUT)
+        tour.print(f"the connected client receives {received}", deeper=2)
+        expect(json.loads(received) == {"clients": 1}, f"received {received}")
+        _stop(process)
+    for name in others:
+        tour.print(str(_FOLDER / name), "cyan")
+    tour.print("need FastAPI and uvicorn, as the first does in Production; try them by hand", deeper=2)
+
+
+def _listening_url(process: subprocess.Popen[str], script: Path) -> str:
+    """Wait until a server listens, and return its URL."""
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if " listening on " in line:
+            return line.split(" listening on ")[1].split()[0]
+    raise StepFailed(f"{script.name} did not start to listen: {printed.strip()}")
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
+    process.communicate(timeout=_TIMEOUT)
+    expect(process.returncode == 0, f"the server ended with status {process.returncode}")

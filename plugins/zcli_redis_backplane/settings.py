@@ -15,7 +15,7 @@ class RedisBackplaneSettings(Section, name="backplane.redis"):
 
     url: str | None = setting(
         None, "URL of the Redis or Valkey of the backplane, with special characters in a password escaped: "
-        "redis://[user[:password]@]host[:port][/database], rediss:// for TLS, or unix:///path/of/socket; if unset, the "
+        "redis://user:password@host:port/database, rediss:// for TLS, or unix:///path/of/socket; if unset, the "
         "address in services.redis", secret=True,
     )  # fmt: skip
     password: str | None = setting(

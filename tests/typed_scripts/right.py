@@ -168,7 +168,7 @@ try:
     z.comm.websocket.start("127.0.0.1", 8765, chat)
 except (ConfigError, ListenError) as problem:
     print(problem)
-published: Future[int] = z.comm.websocket.publish("news")
+published: Future[Delivery] = z.comm.websocket.publish("news")
 assert_type(z.comm.websocket.url, str | None)
 
 
