@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -40,14 +41,24 @@ def debian() -> Iterator[Debian]:
         subprocess.run(["pg_dropcluster", "--stop", version, name], check=True, capture_output=True, cwd="/")
 
 
+def wait_until_listed(expected: str) -> None:
+    """Wait until ``pg_lsclusters`` has a line; it fails while something that it reads is being changed."""
+    end = time.monotonic() + 20
+    while True:
+        listed = subprocess.run(["pg_lsclusters", "-h"], capture_output=True, text=True, check=False)
+        if expected in " ".join(listed.stdout.split()):
+            return
+        assert time.monotonic() < end, listed
+        time.sleep(0.2)
+
+
 def test_cluster_with_the_port_starts_and_stops(make: Make, debian: Debian) -> None:
     """The cluster is identified by its port."""
     z = make(postgresql={"port": debian.port})
     assert z.comm.start_service("postgresql"), z.comm.services.last_failure
     status = z.comm.service_status("postgresql")
     assert (status["ready"], status["needs_auth"]) == (True, True)
-    listed = subprocess.run(["pg_lsclusters", "-h"], capture_output=True, text=True, check=True).stdout
-    assert f"{debian.name} {debian.port} online" in " ".join(listed.split())
+    wait_until_listed(f"{debian.name} {debian.port} online")
     assert z.comm.restart_service("postgresql"), z.comm.services.last_failure
     assert z.comm.stop_service("postgresql"), z.comm.services.last_failure
     assert not z.comm.service_status("postgresql")["running"]
