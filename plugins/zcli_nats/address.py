@@ -100,32 +100,17 @@ def parse_url(url: str) -> dict[str, Any]:
     Raises:
         ValueError: The URL is invalid. The message has no part of it that may be a password.
     """
-    from urllib.parse import unquote, urlsplit
+    from urllib.parse import unquote
 
-    if not url.isprintable() or " " in url:
-        raise ValueError("it has spaces or control characters")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError("its host is invalid") from None
-    # An unescaped "/", "?" or "#" in a password would make a part of it look like a host or a path.
-    if "@" in parts.path + parts.query + parts.fragment:
-        raise ValueError("the part before @ is not escaped; write / as %2F, ? as %3F, # as %23 and @ as %40")
-    if parts.scheme not in ("nats", "tls"):
-        raise ValueError("it must begin with nats:// or tls://")
+    from zcli_core.backplane.parts.engine_urls import host_and_port, split_url
+
+    parts = split_url(url, ("nats", "tls"))
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("it must end after the port")
     if "," in parts.netloc.rpartition("@")[2]:
         raise ValueError("it must name one server; for several, use a name that resolves to all of them")
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise ValueError("its port must be an integer from 1 to 65535")
-    if not parts.hostname:
-        raise ValueError("it has no host")
-    found = {"host": parts.hostname, "port": port or _PORT, "tls": parts.scheme == "tls"}
+    host, port = host_and_port(parts, _PORT)
+    found = {"host": host, "port": port, "tls": parts.scheme == "tls"}
     if parts.password is not None:
         return {**found, "user": unquote(parts.username or ""), "password": unquote(parts.password)}
     return {**found, "token": unquote(parts.username)} if parts.username else found

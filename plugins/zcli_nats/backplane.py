@@ -55,7 +55,7 @@ class NatsConnection(EngineConnection):
         self._channels: dict[bytes, str] = {}
 
     @property
-    def max_payload(self) -> int | None:  # type: ignore[override]
+    def max_payload(self) -> int | None:  # type: ignore[override]  # the server may change it at any time
         """Largest message that the server accepts, in bytes."""
         size = self._stream.info.get("max_payload")
         return size if isinstance(size, int) else None

@@ -88,19 +88,11 @@ def parse_url(url: str) -> tuple[Address, bool]:
     Raises:
         ValueError: The URL is invalid. The message has no part of it that may be a password.
     """
-    from urllib.parse import parse_qs, unquote, urlsplit
+    from urllib.parse import parse_qs, unquote
 
-    if not url.isprintable() or " " in url:
-        raise ValueError("it has spaces or control characters")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError("its host is invalid") from None
-    # An unescaped "/", "?" or "#" in a password would make a part of it look like a host or a path.
-    if "@" in parts.path + parts.query + parts.fragment:
-        raise ValueError("the part before @ is not escaped; write / as %2F, ? as %3F, # as %23 and @ as %40")
-    if parts.scheme not in _SCHEMES:
-        raise ValueError("it must begin with redis://, rediss:// or unix://")
+    from zcli_core.backplane.parts.engine_urls import host_and_port, split_url
+
+    parts = split_url(url, _SCHEMES)
     query = parse_qs(parts.query, keep_blank_values=True)
     if parts.fragment or set(query) - {"db"}:
         raise ValueError("it may have no parameter but db; files for TLS are settings, such as backplane.redis.ca_file")
@@ -112,16 +104,9 @@ def parse_url(url: str) -> tuple[Address, bool]:
         if not parts.path.startswith("/"):
             raise ValueError("it has no path of a socket, as in unix:///run/redis/redis.sock")
         return Address(path=unquote(parts.path), database=_database(query.get("db", [""])[-1]), **login), False
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise ValueError("its port must be an integer from 1 to 65535")
-    if not parts.hostname:
-        raise ValueError("it has no host")
+    host, port = host_and_port(parts, _PORT)
     database = _database(query.get("db", [""])[-1] or parts.path.strip("/"))
-    return Address(parts.hostname, port or _PORT, database=database, **login), _SCHEMES[parts.scheme]
+    return Address(host, port, database=database, **login), _SCHEMES[parts.scheme]
 
 
 def _database(text: str) -> int:

@@ -147,9 +147,9 @@ class RedisConnection(EngineConnection):
         """Drop both sockets, and end the presence of this process if the engine reads."""
         if self._is_open:
             self._is_open = False
-            farewell = self._presence.farewell()
-            if farewell is not None:
-                self._commands.send(farewell)
+            removal = self._presence.removal()
+            if removal is not None:
+                self._commands.send(removal)
             self._presence.close()
         for stream in self._streams:  # all at once, because this may be cancelled while it waits
             stream.drop()

@@ -117,7 +117,7 @@ class Presence:
                 commands.append(encode("SREM", self._key("rooms", self._life), room))
         await self._run(*commands)
 
-    def farewell(self) -> bytes | None:
+    def removal(self) -> bytes | None:
         """Return the command that ends the life at once; None if it never began."""
         return encode("DEL", self._alive(self._life)) if self._has_begun else None
 

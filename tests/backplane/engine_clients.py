@@ -26,7 +26,7 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 async def _without_leaks(coroutine: Coroutine[Any, Any, None]) -> None:
     await coroutine
-    left = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+    left = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]  # there is one
     assert not left, left
 
 
@@ -84,7 +84,7 @@ async def peer(talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awai
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
         await server.wait_closed()
-        others = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        others = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]  # there is one
         await asyncio.wait(others) if others else None
 
 

@@ -261,7 +261,7 @@ class Soak:
             since = [self.ready_since[each.number] for each in (process, other)]
             if other is process or None in since:
                 continue
-            quiet = now - max(self.heard[process.number, other.number], *since)  # type: ignore[type-var]
+            quiet = now - max(self.heard[process.number, other.number], *since)  # type: ignore[type-var]  # no None: see above
             if quiet > LONGEST_DEAF:
                 self.heard[process.number, other.number] = now
                 self.complaints.append(

@@ -117,7 +117,7 @@ def _list(items: Sequence[str]) -> bytes:
 
 def _text(data: bytes | str) -> str:
     try:
-        return str(data, "utf-8")  # type: ignore[arg-type]
+        return str(data, "utf-8")  # type: ignore[arg-type]  # slices of bytes are bytes
     except UnicodeDecodeError:
         raise EnvelopeError("a text in it is not UTF-8") from None
 

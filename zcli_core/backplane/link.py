@@ -366,15 +366,15 @@ class Link:
         Raises:
             BackplaneFailure: The backplane offers no presence, or the engine did not respond.
         """
-        return await self._presence_call("present", room, limit)  # type: ignore[no-any-return]
+        return await self._presence_call("present", room, limit)  # type: ignore[no-any-return]  # of a method by name
 
     async def count(self, room: str) -> int:
         """Return the number of members of a room, of all processes. Raises as :meth:`present` does."""
-        return await self._presence_call("count", room)  # type: ignore[no-any-return]
+        return await self._presence_call("count", room)  # type: ignore[no-any-return]  # of a method by name
 
     async def processes(self) -> tuple[str, ...]:
         """Return the identifiers of the processes that are alive. Raises as :meth:`present` does."""
-        return await self._presence_call("processes")  # type: ignore[no-any-return]
+        return await self._presence_call("processes")  # type: ignore[no-any-return]  # of a method by name
 
     async def _presence_call(self, method: str, *arguments: Any) -> Any:
         if not self._offers(Capability.PRESENCE):

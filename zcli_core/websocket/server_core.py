@@ -160,6 +160,8 @@ class ServerCore:
             The number of clients to which it was sent. A client that has disconnected does not count.
         """
         receivers = self._receivers(to, excluded)
+        if not receivers:
+            return 0
         prepared = self.listener.prepare(message)
         count = sum([connection.send_prepared(prepared) for connection in receivers])
         counters = self.sessions.counters

@@ -147,7 +147,7 @@ class EngineStream(asyncio.Protocol, ABC):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = transport  # type: ignore[assignment]  # of a socket, so it can be written to
 
     def data_received(self, data: bytes) -> None:
         """Handle the replies in the data."""
