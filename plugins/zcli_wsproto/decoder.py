@@ -26,7 +26,7 @@ from zcli_core.websocket.parts.events import (
 )
 from zcli_core.websocket.parts.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT
 from zcli_wsproto.masking import unmask, unmask_in_python
-from zcli_wsproto.partial_message import TAIL, PartialMessage
+from zcli_wsproto.partial_message import TAIL, PartialMessage, begins_as_utf8
 
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Limits
@@ -370,7 +370,9 @@ class MessageDecoder:
             return plain
         # It is large, or contains a final deflate block.
         if len(plain) > self._max_size:
-            return self._fail(inflates_too_big(self._max_size))
+            # The failure that comes first in the message, however it is cut.
+            invalid = first & TEXT and not begins_as_utf8(plain)
+            return self._fail(NOT_UTF8 if invalid else inflates_too_big(self._max_size))
         message = self._message = PartialMessage(first, self._max_size - len(plain))
         message.final = True
         message.data = bytearray(plain)
@@ -401,6 +403,7 @@ class MessageDecoder:
             except zlib.error:
                 return _CORRUPT
             if len(plain) > message.room:
+                message.append(plain, False)  # raises UnicodeDecodeError if it is invalid up to the limit
                 return inflates_too_big(self._max_size)
             at += len(piece) - len(inflater.unused_data) - len(inflater.unconsumed_tail)
             message.more = len(plain) == limit and not inflater.eof

@@ -11,6 +11,15 @@ from zcli_wsproto.masking import unmask
 TAIL = b"\x00\x00\xff\xff"
 
 
+def begins_as_utf8(data: bytes) -> bool:
+    """Return whether bytes may be the beginning of a text in UTF-8."""
+    try:
+        utf_8_decode(data, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class PartialMessage:
     """A message that has begun and not ended, and its current frame."""
 

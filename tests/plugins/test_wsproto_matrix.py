@@ -179,6 +179,15 @@ def test_decoder_damaged_stream_fails_once(conversation: Conversation, chance: A
     assert comparable(decode(cut(bytes(data), sizes), limits, conversation.agreement)) == comparable(events)
 
 
+@pytest.mark.parametrize(("start", "code"), [(b"\xff", 1007), ("\u03ba".encode(), 1009)])
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_decoder_too_large_text_fails_alike(start: bytes, code: int, step: int) -> None:
+    """A text that is invalid before the limit fails as invalid, wherever TCP splits the data."""
+    data = frame(TEXT, deflated(start + b"a" * 5000), rsv=4)
+    pieces = [data[at : at + step] for at in range(0, len(data), step)]
+    assert [event.code for event in decode(pieces, Limits(max_size=2000))] == [code]
+
+
 # Frames that are not allowed --------------------------------------------------------------------------------------
 
 #: The data before the tested frame: nothing, a message, or the beginning of one.
