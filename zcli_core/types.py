@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime
 from typing import Literal, TypedDict
 
-__all__ = ["BackplaneMetrics", "ClientInfo", "ConnectionInfo", "ServiceState", "ServiceStatus", "WebSocketMetrics"]
+__all__ = [
+    "BackplaneMetrics", "ClientInfo", "ConnectionInfo", "ServerMetrics", "ServerStatus", "ServiceState", "ServiceStatus",
+    "WebSocketMetrics", "WorkerStatus",
+]  # fmt: skip
 
 #: ``"ready"``: the service answers its protocol and accepts clients. ``"not ready"``: it answers, but accepts no
 #: clients now. ``"stopped"``: no process listens on the port. ``"unreachable"``: no connection could be made.
@@ -152,3 +155,49 @@ class WebSocketMetrics(TypedDict):
     """Errors that a handler, ``on_connect`` or ``on_disconnect`` raised."""
     backplane: BackplaneMetrics | None
     """The links to other processes; None as long as there is no link."""
+
+
+class WorkerStatus(TypedDict):
+    """The state of one worker: a process of a server with ``websocket.workers``, or the only one."""
+
+    number: int
+    """The worker's place, from 1 to ``websocket.workers``. Its successor after a crash or a reload has the same one."""
+    pid: int
+    state: Literal["starting", "ready", "draining"]
+    uptime: float
+    """Seconds since its start."""
+    clients: int
+    """Clients that are connected now."""
+    rooms: int
+    """Rooms that have a client of this worker now."""
+    not_ready: list[str]
+    """Why ``/ready`` says 503; empty if the worker is ready."""
+
+
+class ServerStatus(TypedDict):
+    """The state of a running server: ``zcli ws status``."""
+
+    title: str
+    pid: int
+    """The supervisor, or the only process."""
+    url: str
+    uptime: float
+    """Seconds since the server's start; a reload does not change it."""
+    clients: int
+    """Clients of all workers."""
+    backplane: str
+    """The name of the backplane."""
+    workers: list[WorkerStatus]
+    restarts: dict[str, int]
+    """Workers that were replaced since the start, by reason: ``crash``, ``hang``, ``reload``."""
+
+
+class ServerMetrics(TypedDict):
+    """What a running server counts, in all its workers."""
+
+    total: WebSocketMetrics
+    """The sum of all workers. Its counters include those of workers that have ended, so they only grow."""
+    workers: dict[int, WebSocketMetrics]
+    """The workers that run now, by number; one worker with the number 1 if the server has no workers."""
+    restarts: dict[str, int]
+    """As in :class:`ServerStatus`."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from zcli_core.types import ServiceStatus
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Transport as WebSocketTransport
+    from zcli_core.websocket.running_server import RunningServer
 
 PROJECT = "zcli"
 
@@ -225,6 +226,32 @@ def zcli_websocket_left(connection: ServerConnection, room: str, context: Contex
         connection: The client.
         room: The room.
         context: The configuration and the log of the ``zCLI`` object that served the client.
+    """
+
+
+@running
+def zcli_websocket_serving(server: RunningServer, context: Context) -> None:
+    """Run when the WebSocket server listens, once for each start, in the process that was started.
+
+    With ``websocket.workers`` that process is the supervisor, so ``server`` stands for all workers. It is not run for
+    an ASGI application inside another program's server. It must not block.
+
+    Args:
+        server: The server: its metrics and its state.
+        context: The configuration and the log of the ``zCLI`` object that serves.
+
+    Raises:
+        ConfigError, ListenError: The plugin cannot do what its settings ask for; the server does not start.
+    """
+
+
+@running
+def zcli_websocket_ended(server: RunningServer, context: Context) -> None:
+    """Run when a server has ended, once for each ``zcli_websocket_serving``.
+
+    Args:
+        server: The server. Its metrics can still be read.
+        context: The configuration and the log of the ``zCLI`` object that served.
     """
 
 

@@ -1,0 +1,59 @@
+"""A running WebSocket server as a whole, for those who look at it from outside: operators, exporters of metrics.
+
+With workers, that is the supervisor with all its workers; otherwise it is the process that listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from zcli_core.plugins.contract import Context
+
+if TYPE_CHECKING:
+    from zcli_core.config import Config
+    from zcli_core.plugins.host import PluginHost
+    from zcli_core.types import ServerMetrics, ServerStatus
+
+
+class RunningServer(Protocol):
+    """What a running server tells about itself. Every method may be called from any thread."""
+
+    def metrics(self) -> ServerMetrics:
+        """Return what the server counts, in all its workers, at this moment. Takes at most a second."""
+        ...
+
+    def status(self) -> ServerStatus:
+        """Return the state of the server and of each worker. Takes at most a second."""
+        ...
+
+    def reload(self) -> None:
+        """Replace every worker by a new one, which runs the code and the settings that are on the disk now.
+
+        Returns at once; the log tells how it went.
+
+        Raises:
+            RuntimeError: The server has no workers, so there is nothing that could replace it.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def shown_to_operators(server: RunningServer, config: Config, host: PluginHost, log: logging.Logger) -> Iterator[None]:
+    """Call the hook ``zcli_websocket_serving``, and ``zcli_websocket_ended`` at the end of the block.
+
+    Raises:
+        ConfigError, ListenError: A plugin cannot do what its settings ask for, so the server must not start.
+    """
+    context = Context(config, log)
+    begin = host.notifier("zcli_websocket_serving", log)
+    end = host.notifier("zcli_websocket_ended", log)
+    if begin is not None:
+        begin(server, context)
+    try:
+        yield
+    finally:
+        if end is not None:
+            end(server, context)
