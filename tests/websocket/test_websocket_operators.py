@@ -75,7 +75,7 @@ def test_server_without_workers_cannot_reload(site: Site, serve: Serve) -> None:
 
 @pytest.mark.parametrize("error", [ConfigError, ListenError])
 def test_hook_serving_can_stop_the_start(site: Site, make_z: MakeZ, error: type[Exception]) -> None:
-    """The port is released, and a plugin that had begun is told of the end; the next start works."""
+    """The port is released, and the plugin before it may clean up."""
     site.plugin("recorder", RECORDER)
     site.plugin("refusing", _refusing(f"{error.__name__}('not like this')"))
     z = make_z()
