@@ -80,7 +80,7 @@ def test_http_metrics_count_in_all_threads() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-def test_http_metrics_begin_anew_after_a_fork() -> None:
+def test_http_metrics_after_a_fork_are_zero() -> None:
     """The parent counts its own calls."""
     counters = HttpCounters()
     counters.count_response(200, 0.02)

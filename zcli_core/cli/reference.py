@@ -80,7 +80,7 @@ _LAYER_KIND = (
     "zcli_core.testing.ConfigLayerContract",
 )
 #: The head of a section in a docstring (Google style).
-_SECTION = re.compile(r"^(Args|Returns):\n", re.MULTILINE)
+_SECTION = re.compile(r"^(Args|Returns|Raises):\n", re.MULTILINE)
 
 
 def make_page(host: PluginHost, settings: Mapping[str, Setting]) -> str:
@@ -151,13 +151,14 @@ def _hook(name: str, function: Any) -> str:
 
 
 def _items(head: str, body: str) -> Iterator[str]:
-    """The items of a docstring's section as a list: ``name: text`` of ``Args``, the text of ``Returns``."""
+    """The items of a docstring's section as a list: ``name: text`` of ``Args`` and ``Raises``, the text of ``Returns``."""
     if head == "Returns":
         yield f"- returns: {_markdown(body)}"
         return
     for item in re.split(r"\n(?=\S)", inspect.cleandoc(body)):
-        name, _, text = item.partition(":")
-        yield f"- `{name}`: {_markdown(text)}"
+        names, _, text = item.partition(":")
+        shown = ", ".join(f"`{name}`" for name in names.split(", "))
+        yield f"- {'raises ' if head == 'Raises' else ''}{shown}: {_markdown(text)}"
 
 
 # --- settings ---

@@ -33,7 +33,7 @@ class HttpCounters:
         self._seconds = Durations(_LIMITS)
 
     def _after_fork(self) -> None:
-        """Begin anew, because the parent counts its own calls."""
+        """Forget the calls of the parent, which counts them itself."""
         self._reset()
 
     def count_response(self, status: int, seconds: float) -> None:
