@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +156,7 @@ def _items(head: str, body: str) -> Iterator[str]:
     if head == "Returns":
         yield f"- returns: {_markdown(body)}"
         return
-    for item in re.split(r"\n(?=\S)", inspect.cleandoc(body)):
+    for item in re.split(r"\n(?=\S)", textwrap.dedent(body).strip()):
         names, _, text = item.partition(":")
         shown = ", ".join(f"`{name}`" for name in names.split(", "))
         yield f"- {'raises ' if head == 'Raises' else ''}{shown}: {_markdown(text)}"
