@@ -152,7 +152,7 @@ def _hook(name: str, function: Any) -> str:
 
 
 def _items(head: str, body: str) -> Iterator[str]:
-    """The items of a docstring's section as a list: ``name: text`` of ``Args`` and ``Raises``, the text of ``Returns``."""
+    """Return a section of a docstring as items of a list."""
     if head == "Returns":
         yield f"- returns: {_markdown(body)}"
         return
