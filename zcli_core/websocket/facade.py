@@ -285,6 +285,11 @@ class WebSocketServer:
             if isinstance(handler, Mapping):
                 raise TypeError(f"path must not be given if handler is a mapping of paths, got {path!r}")
             handler = {path: handler or echo}
+        if self._config.websocket.workers != 1:
+            origin = self._config.explain("websocket.workers").origin
+            self._log.warning(
+                "websocket.workers (%s) has no effect inside an ASGI server, which starts its own processes", origin
+            )
         callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
         paths = frozenset(handler) if isinstance(handler, Mapping) else None
         rules = make_asgi_rules(self._config, paths, self._log)
@@ -624,6 +629,7 @@ class WebSocketServer:
         setup, _ = self._check(*arguments)
         _ = self._plugins  # so that an error is raised here, once
         self._links.check()
+        assignment.supervise()
         supervisor = Supervisor(self._config, command, count, self._log)
 
         async def serve(run: ServerRun) -> ShutdownSummary:
