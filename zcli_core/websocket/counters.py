@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from zcli_core.durations import Durations
+
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Message
 
@@ -20,6 +22,9 @@ REFUSED_AUTH, REFUSED_FULL, REFUSED_ORIGIN = "refused_auth", "refused_full", "re
 REFUSED_PATH, FAILED = "refused_path", "failed"
 RESULTS = (ACCEPTED, REFUSED_AUTH, REFUSED_FULL, REFUSED_ORIGIN, REFUSED_PATH, FAILED)
 
+#: Upper limits of the buckets of ``open_seconds``, in seconds, up to the default of ``websocket.open_timeout``.
+_OPEN_LIMITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
 _NUMBERS = (
     "bytes_received", "bytes_sent", "handler_errors", "messages_received", "messages_sent", "slow_clients",
 )  # fmt: skip
@@ -28,7 +33,7 @@ _NUMBERS = (
 class Counters:
     """The counters of one running server, changed in the thread of its event loop only."""
 
-    __slots__ = (*_NUMBERS, "closed", "connections")
+    __slots__ = (*_NUMBERS, "closed", "connections", "open_seconds")
 
     def __init__(self) -> None:
         #: Messages that clients sent, and the bytes of their content.
@@ -39,6 +44,8 @@ class Counters:
         self.slow_clients = 0
         #: Errors that handlers and callbacks raised.
         self.handler_errors = 0
+        #: Seconds from accepting a connection to admitting its client.
+        self.open_seconds = Durations(_OPEN_LIMITS)
         #: Connections by :data:`RESULTS`.
         self.connections = dict.fromkeys(RESULTS, 0)
         #: Connections that have ended, by close code or :data:`OTHER`.
@@ -58,6 +65,7 @@ class Counters:
                 self.connections[name] += other.connections[name]
             for name in self.closed:
                 self.closed[name] += other.closed[name]
+            self.open_seconds.merge(other.open_seconds)
 
 
 class Totals:

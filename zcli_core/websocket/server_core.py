@@ -17,6 +17,7 @@ from zcli_core.websocket.endpoint import (
     use_systemd_sockets,
 )
 from zcli_core.websocket.gate import Gate
+from zcli_core.websocket.loop_lag import LoopLag
 from zcli_core.websocket.parts.asgi_listener import AsgiListener
 from zcli_core.websocket.recipients import NONE
 from zcli_core.websocket.server_setup import warn_if_open
@@ -130,7 +131,9 @@ class ServerCore:
         self._drain_timeout = drain_timeout
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
-        self._draining = False
+        #: Whether the server is being shut down.
+        self.is_draining = False
+        self.lag = LoopLag(self.loop)
         gate.readiness = self.readiness
         if sessions.link is not None:
             sessions.link.core = self
@@ -138,7 +141,7 @@ class ServerCore:
     def readiness(self) -> list[str]:
         """Return why a load balancer should send no further clients here; empty if the server is ready."""
         reasons = []
-        if self._draining:
+        if self.is_draining:
             reasons.append("draining")
         if not self.sessions.has_capacity():
             reasons.append("full")
@@ -212,7 +215,7 @@ class ServerCore:
         a few seconds for the link to other processes.
         """
         began = self.loop.time()
-        self._draining = True
+        self.is_draining = True
         self._stop_watching()
         clients = len(self.sessions.clients)
         ports = {address[1] for address in self.listener.addresses if address}
@@ -224,11 +227,13 @@ class ServerCore:
         await self.sessions.end_handlers(self._close_timeout - (self.loop.time() - closing))
         if self.sessions.link is not None:
             await self.sessions.link.close()
+        self.lag.stop()
         return ShutdownSummary(clients, self.sessions.counters.slow_clients, endpoint, self.loop.time() - began)
 
     def abort(self) -> None:
         """Release the port and close every connection at once, without a close frame."""
         self._stop_watching()
+        self.lag.stop()
         self.listener.stop_accepting()
         self.sessions.abort()
         if self.sessions.link is not None:
