@@ -6,13 +6,8 @@ import datetime
 from typing import Literal, TypedDict
 
 __all__ = [
-<<<<<<< HEAD
-    "BackplaneMetrics", "ClientInfo", "ConnectionInfo", "ServerMetrics", "ServerStatus", "ServiceState",
-    "ServiceStatus", "WebSocketMetrics", "WorkerStatus",
-=======
     "BackplaneMetrics", "ClientInfo", "ConnectionInfo", "Histogram", "HttpMetrics", "ServerMetrics", "ServerStatus",
     "ServiceState", "ServiceStatus", "WebSocketMetrics", "WorkerStatus",
->>>>>>> ops
 ]  # fmt: skip
 
 #: ``"ready"``: the service answers its protocol and accepts clients. ``"not ready"``: it answers, but accepts no
