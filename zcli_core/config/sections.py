@@ -76,6 +76,9 @@ class Application(Section, name=""):
     logger: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "PROD"] = setting(
         "INFO", "lowest level that is logged; PROD shows nothing on the console and writes all levels to the log file"
     )
+    logger_format: Literal["text", "json"] = setting(
+        "text", "how the log file and the console show a record: text, or json for one JSON object a line"
+    )
     logger_path: Path | None = setting(
         None, "folder of the log file; the log folder of the user if unset", written=True
     )
