@@ -338,7 +338,10 @@ def _reserve_name(wanted: str) -> str:
         return name
 
 
-def _title_of(script: str | None) -> str:
+def application_title(title: str | None, script: str | None) -> str:
+    """Return the title of an application: the setting ``title``, or the name of the script without one."""
+    if title is not None:
+        return title
     if script is None:
         return "zcli"
     folder, name = os.path.split(script)
@@ -356,7 +359,7 @@ def open_log(application: Application, script: str | None, secrets: Collection[s
         secrets: Texts that are replaced in every record.
     """
     return ApplicationLog(
-        application.title or _title_of(script),
+        application_title(application.title, script),
         application.logger,
         application.deployment,
         application.logger_path or user_log_folder(),

@@ -6,8 +6,8 @@ import datetime
 from typing import Literal, TypedDict
 
 __all__ = [
-    "BackplaneMetrics", "ClientInfo", "ConnectionInfo", "ServerMetrics", "ServerStatus", "ServiceState", "ServiceStatus",
-    "WebSocketMetrics", "WorkerStatus",
+    "BackplaneMetrics", "ClientInfo", "ConnectionInfo", "ServerMetrics", "ServerStatus", "ServiceState",
+    "ServiceStatus", "WebSocketMetrics", "WorkerStatus",
 ]  # fmt: skip
 
 #: ``"ready"``: the service answers its protocol and accepts clients. ``"not ready"``: it answers, but accepts no

@@ -38,6 +38,7 @@ from zcli_core.websocket.recipients import (
     parse_room,
 )
 from zcli_core.websocket.rooms import Rooms
+from zcli_core.websocket.running_server import shown_to_operators
 from zcli_core.websocket.server_core import ShutdownSummary, open_asgi_core, open_server
 from zcli_core.websocket.server_run import BackgroundServer, ServerRun
 from zcli_core.websocket.server_setup import (
@@ -50,6 +51,7 @@ from zcli_core.websocket.server_setup import (
 )
 from zcli_core.websocket.sessions import Observers, Sessions
 from zcli_core.websocket.signals import StopOnSigterm, stopped_by_signals
+from zcli_core.websocket.single_server import SingleServer
 
 if TYPE_CHECKING:
     from zcli_core.backplane.contract import Member
@@ -616,22 +618,26 @@ class WebSocketServer:
             run.url = server.url
             run.server = server
             self._add_server(server)
-            self._log.info("listening on %s", run.url, extra=FILE_ONLY)
-            try:
-                announce(run)
-                systemd.notify("READY=1")
-                await run.stop.wait()
-            finally:
-                systemd.notify("STOPPING=1")
+            single = SingleServer(self._config, server, self.metrics)
+            # Operators see the server until its last client is gone.
+            with contextlib.ExitStack() as shown:
                 try:
-                    summary = await server.shut_down()
-                except BaseException:
-                    server.abort()
-                    raise
+                    shown.enter_context(shown_to_operators(single, self._config, self._host, self._log))
+                    self._log.info("listening on %s", run.url, extra=FILE_ONLY)
+                    announce(run)
+                    systemd.notify("READY=1")
+                    await run.stop.wait()
                 finally:
-                    run.server = None
-                    self._remove_server(server)
-                self._log.info("%s", summary, extra=FILE_ONLY)
+                    systemd.notify("STOPPING=1")
+                    try:
+                        summary = await server.shut_down()
+                    except BaseException:
+                        server.abort()
+                        raise
+                    finally:
+                        run.server = None
+                        self._remove_server(server)
+                    self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
 
     def _make_sessions(self, callbacks: Callbacks) -> Sessions:

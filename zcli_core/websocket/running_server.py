@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from zcli_core.errors import ConfigError, ListenError
 from zcli_core.plugins.contract import Context
 
 if TYPE_CHECKING:
@@ -42,18 +43,21 @@ class RunningServer(Protocol):
 
 @contextlib.contextmanager
 def shown_to_operators(server: RunningServer, config: Config, host: PluginHost, log: logging.Logger) -> Iterator[None]:
-    """Call the hook ``zcli_websocket_serving``, and ``zcli_websocket_ended`` at the end of the block.
+    """Call the hook ``zcli_websocket_serving``, and at the end of the block ``zcli_websocket_ended`` in reverse order.
+
+    An error of a plugin is logged, unless it says that the server must not start. Then the plugins that were called
+    before it get their ``zcli_websocket_ended``.
 
     Raises:
         ConfigError, ListenError: A plugin cannot do what its settings ask for, so the server must not start.
     """
     context = Context(config, log)
-    begin = host.notifier("zcli_websocket_serving", log)
-    end = host.notifier("zcli_websocket_ended", log)
-    if begin is not None:
-        begin(server, context)
-    try:
+    begin = host.calls("zcli_websocket_serving", log, fatal=(ConfigError, ListenError))
+    end = host.calls("zcli_websocket_ended", log)
+    with contextlib.ExitStack() as begun:
+        for plugin in dict.fromkeys((*begin, *end)):
+            if plugin in begin:
+                begin[plugin](server, context)
+            if plugin in end:
+                begun.callback(end[plugin], server, context)
         yield
-    finally:
-        if end is not None:
-            end(server, context)

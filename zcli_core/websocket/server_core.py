@@ -130,7 +130,8 @@ class ServerCore:
         self._drain_timeout = drain_timeout
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
-        self._draining = False
+        #: Whether the server is being shut down.
+        self.is_draining = False
         gate.readiness = self.readiness
         if sessions.link is not None:
             sessions.link.core = self
@@ -138,7 +139,7 @@ class ServerCore:
     def readiness(self) -> list[str]:
         """Return why a load balancer should send no further clients here; empty if the server is ready."""
         reasons = []
-        if self._draining:
+        if self.is_draining:
             reasons.append("draining")
         if not self.sessions.has_capacity():
             reasons.append("full")
@@ -212,7 +213,7 @@ class ServerCore:
         a few seconds for the link to other processes.
         """
         began = self.loop.time()
-        self._draining = True
+        self.is_draining = True
         self._stop_watching()
         clients = len(self.sessions.clients)
         ports = {address[1] for address in self.listener.addresses if address}
