@@ -294,6 +294,8 @@ class WebsocketSettings(TypedDict, total=False):
     backplane: str | None
     """name of the backplane that carries WebSocket messages between processes; local reaches the clients of this
     process only"""
+    access_log: bool | None
+    """log a line for each WebSocket connection when it ends or is refused, at the level INFO"""
     max_rooms: int | None
     """highest number of rooms that one WebSocket client may be in"""
     loop: Literal["auto", "asyncio", "uvloop"] | None

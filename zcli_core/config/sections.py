@@ -268,6 +268,9 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         "local", "name of the backplane that carries WebSocket messages between processes; local reaches the clients "
         "of this process only",
     )  # fmt: skip
+    access_log: bool = setting(
+        False, "log a line for each WebSocket connection when it ends or is refused, at the level INFO"
+    )
     max_rooms: int = setting(128, "highest number of rooms that one WebSocket client may be in", minimum=1)
     loop: Literal["auto", "asyncio", "uvloop"] = setting(
         "auto", "event loop of the WebSocket server; auto uses uvloop if it is installed"
