@@ -154,7 +154,7 @@ def _request(connection: socket.socket | OSError, request: str) -> dict[str, Any
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
     response = json.loads(received)
     if not isinstance(response, dict):
-        raise ValueError("its response is not a JSON object")
+        raise ValueError("its response is not a JSON object")  # noqa: TRY004 - not an argument
     if "error" in response:
         raise ValueError(response["error"])
     return response
