@@ -230,13 +230,10 @@ def test_json_invalid_arguments_are_shown() -> None:
 @pytest.mark.parametrize("worker", [None, 2])
 @pytest.mark.parametrize("line_format", ["text", "json"])
 def test_log_of_worker_has_its_number(
-    open_log: Open, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line_format: str, worker: Any
+    open_log: Open, capsys: pytest.CaptureFixture[str], line_format: str, worker: Any
 ) -> None:
     """In both formats, in the file and on the console; a process that is no worker has none."""
-    if worker is not None:
-        monkeypatch.setenv("ZCLI_WORKER", f"{worker}:5:6")
-    log = open_log("t", line_format=line_format)
-    monkeypatch.delenv("ZCLI_WORKER", raising=False)
+    log = open_log("t", line_format=line_format, worker=worker)
     log.logger.warning("hello")
     assert log.file is not None
     for text in (Path(log.file).read_text(), capsys.readouterr().err):
@@ -244,15 +241,6 @@ def test_log_of_worker_has_its_number(
             assert json.loads(text).get("worker") == worker
         else:
             assert text.endswith("zcli.t worker 2: hello\n" if worker else "zcli.t: hello\n")
-
-
-@pytest.mark.parametrize("value", ["", "x", "-1:2:3", "\u0662:1:1", "9" * 5000])
-def test_worker_number_invalid_is_none(open_log: Open, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """Any program may set the variable."""
-    monkeypatch.setenv("ZCLI_WORKER", value)
-    log = open_log("t", line_format="json")
-    log.logger.warning("hello")
-    assert "worker" not in _lines(log)[0]
 
 
 @pytest.mark.parametrize("line_format", ["text", "json"])

@@ -17,6 +17,7 @@ from zcli_core.plugins.host import PluginHost
 from zcli_core.printable import print_line
 from zcli_core.security_warnings import SecurityWarning, warn_security
 from zcli_core.system.trusted import script_file
+from zcli_core.system.worker import worker_number
 
 if TYPE_CHECKING:
     from zcli_core.zspark import ZSpark
@@ -56,7 +57,9 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
             )
         self.plugins = PluginHost()
         self.config, warnings = configure(self.plugins, zspark)
-        self._application_log = open_log(self.config.section(Application), script_file(), self.config.secret_texts())
+        self._application_log = open_log(
+            self.config.section(Application), script_file(), self.config.secret_texts(), worker_number()
+        )
         self.log = self.logger = self._application_log.logger
         self.plugins.trace_to(self.log)
         self._closing = False

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from zcli_core.printable import encodable, print_line, printable
 from zcli_core.redaction import SecretFilter
 from zcli_core.system.folders import user_log_folder
-from zcli_core.system.worker import worker_number
 
 if TYPE_CHECKING:
     from zcli_core.config.sections import Application
@@ -57,6 +56,7 @@ class ApplicationLog:
         backups: int = 3,
         secrets: Collection[str] = (),
         line_format: Literal["text", "json"] = "text",
+        worker: int | None = None,
     ) -> None:
         """Set up the handlers. The file is opened, and its folder made, with the first record.
 
@@ -70,7 +70,8 @@ class ApplicationLog:
             max_bytes: Size at which the file is rotated, in bytes.
             backups: How many rotated files are kept.
             secrets: Texts that are replaced in every record.
-            line_format: How records are written, in the file and on the console. Lines of a worker have its number.
+            line_format: How records are written, in the file and on the console.
+            worker: Number of the worker that this process is, which its lines have; None if it is not a worker.
         """
         self.title = title
         self.file = None if folder is None else os.path.join(folder, f"{title}.log")
@@ -83,7 +84,7 @@ class ApplicationLog:
         remover = _SecretRemover(secrets) if secrets else None
         if remover is not None:
             self._add(remover)
-        file_format, console_format = _formatters(line_format, remover)
+        file_format, console_format = _formatters(line_format, worker, remover)
         self._json = console_format if line_format == "json" else None
         file_level = logging.DEBUG if level == PROD else logging.getLevelName(level)
         self.logger.setLevel(file_level)
@@ -143,9 +144,10 @@ class _SecretRemover(logging.Handler):
         pass
 
 
-def _formatters(line_format: str, remover: _SecretRemover | None) -> tuple[logging.Formatter, logging.Formatter]:
+def _formatters(
+    line_format: str, worker: int | None, remover: _SecretRemover | None
+) -> tuple[logging.Formatter, logging.Formatter]:
     """Return the formatters of the file and of the console."""
-    worker = worker_number()
     if line_format == "json":
         from zcli_core.log_json import JsonFormatter
 
@@ -350,13 +352,16 @@ def application_title(title: str | None, script: str | None) -> str:
     return os.path.basename(folder) or stem if stem == "__main__" else stem
 
 
-def open_log(application: Application, script: str | None, secrets: Collection[str]) -> ApplicationLog:
+def open_log(
+    application: Application, script: str | None, secrets: Collection[str], worker: int | None
+) -> ApplicationLog:
     """Open the log that the configuration describes.
 
     Args:
         application: Settings of the log.
         script: Path of the running script, which names the log if no title is set.
         secrets: Texts that are replaced in every record.
+        worker: Number of the worker that this process is; None if it is not a worker.
     """
     return ApplicationLog(
         application_title(application.title, script),
@@ -367,4 +372,5 @@ def open_log(application: Application, script: str | None, secrets: Collection[s
         application.logger_backups,
         secrets,
         application.logger_format,
+        worker,
     )

@@ -623,12 +623,13 @@ class WebSocketServer:
             with contextlib.ExitStack() as shown:
                 try:
                     shown.enter_context(shown_to_operators(single, self._config, self._host, self._log))
+                    shown.enter_context(systemd.Watchdog().pinging(server.loop))
                     self._log.info("listening on %s", run.url, extra=FILE_ONLY)
                     announce(run)
-                    systemd.notify("READY=1")
+                    systemd.notify_ready(f"listening on {run.url}")
                     await run.stop.wait()
                 finally:
-                    systemd.notify("STOPPING=1")
+                    systemd.notify_stopping("closing all clients")
                     try:
                         summary = await server.shut_down()
                     except BaseException:
