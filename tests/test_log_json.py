@@ -232,7 +232,7 @@ def test_json_invalid_arguments_are_shown() -> None:
 def test_log_of_worker_has_its_number(
     open_log: Open, capsys: pytest.CaptureFixture[str], line_format: str, worker: Any
 ) -> None:
-    """In both formats, in the file and on the console; a process that is no worker has none."""
+    """In both formats, in the file and on the console; only a worker has one."""
     log = open_log("t", line_format=line_format, worker=worker)
     log.logger.warning("hello")
     assert log.file is not None

@@ -41,7 +41,7 @@ def test_limits_enough_files_are_fine(doctor: Run, files: Callable[[int], None])
 
 
 def test_limits_of_workers_count_for_each(doctor: Run, files: Callable[[int], None]) -> None:
-    """The sum of the clients is told; the files of a process are compared with its own clients."""
+    """It shows the sum of the clients; the files of a process are compared with its own clients."""
     files(500)
     variables = {"ZCLI_WEBSOCKET_WORKERS": "4", "ZCLI_WEBSOCKET_BACKPLANE": "local"}
     _, found = doctor(ZCLI_WEBSOCKET_MAX_CONNECTIONS="400", **variables)

@@ -248,8 +248,8 @@ class _Client:
 def test_access_log_any_text_is_one_value(text: str, result: str) -> None:
     """Whatever a client chooses, the line has the same fields, and no character that a terminal acts on."""
     lines: list[logging.LogRecord] = []
-    access = AccessLog(logging.getLogger("zcli.nobody.websocket"), ["chat"])
-    access._log = logging.Logger("zcli.nobody.access", logging.INFO)
+    access = AccessLog(logging.getLogger("zcli.elsewhere.websocket"), ["chat"])
+    access._log = logging.Logger("zcli.elsewhere.access", logging.INFO)
     access._log.addHandler(handler := logging.Handler())
     handler.emit = lines.append  # type: ignore[method-assign]
     client: Any = _Client(text)

@@ -209,7 +209,7 @@ def test_watchdog_is_on_as_systemd_says(
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
 @pytest.mark.parametrize("told", ["file", "abstract"], indirect=True)
 def test_systemd_gets_states_with_one_line_of_status(told: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reload has the time of CLOCK_MONOTONIC; a status with a line break is no second assignment."""
+    """A reload has the time of CLOCK_MONOTONIC; a line break in a status cannot begin another assignment."""
     before = time.monotonic_ns() // 1000
     systemd.notify_reloading("5 of\nREADY=1")
     systemd.notify_ready("ws://127.0.0.1:1")
