@@ -224,8 +224,8 @@ class ServerStatus(TypedDict):
     """The name of the backplane."""
     workers: list[WorkerStatus]
     restarts: dict[str, int]
-    """Workers that were replaced since the start, by reason: ``crash``, ``exit`` (the script ended by itself), ``hang``
-    (its event loop was blocked), ``reload``."""
+    """Workers that were replaced since the start, by reason: ``crash``, ``exit`` (it ended by
+    itself without an error), ``hang``, ``reload``."""
 
 
 class ServerMetrics(TypedDict):

@@ -13,6 +13,7 @@ from websocket_serving import Served, eventually
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError, ListenError
+from zcli_core.websocket.running_server import RESTART_REASONS
 
 Serve = Callable[..., Served]
 MakeZ = Callable[..., zCLI]
@@ -54,10 +55,7 @@ def test_hooks_get_a_server_with_its_numbers(site: Site, serve: Serve) -> None:
         eventually(lambda: served.websocket.client_count == 1)
         metrics, status = server.metrics(), server.status()
         assert metrics["total"] == metrics["workers"][1]
-        assert (metrics["total"]["clients"], metrics["restarts"]) == (
-            1,
-            dict.fromkeys(("crash", "exit", "hang", "reload"), 0),
-        )
+        assert (metrics["total"]["clients"], metrics["restarts"]) == (1, dict.fromkeys(RESTART_REASONS, 0))
         assert (status["title"], status["pid"], status["url"]) == ("server-0", os.getpid(), served.url)
         assert (status["clients"], status["backplane"], status["restarts"]) == (1, "local", metrics["restarts"])
         (worker,) = status["workers"]

@@ -645,7 +645,7 @@ class WebSocketServer:
         _ = self._plugins  # so that an error is raised here, once
         self._links.check()
         assignment.supervise()
-        supervisor = Supervisor(self._config, command, count, self.metrics, self._log)
+        supervisor = Supervisor(self._config, command, count, self.metrics(), self._log)
 
         async def serve(run: ServerRun) -> ShutdownSummary:
             sockets = await open_sockets(setup, count)
@@ -730,14 +730,15 @@ class WebSocketServer:
             # Operators see the server until its last client is gone.
             with contextlib.ExitStack() as shown:
                 try:
-                    if assignment.worker_number() is None:  # the supervisor shows its workers
+                    if assignment.worker_number() is None:  # the supervisor stands for its workers
                         shown.enter_context(shown_to_operators(single, self._config, self._host, self._log))
+                    shown.enter_context(systemd.Watchdog().pinging(server.loop))
                     self._log.info("listening on %s", run.url, extra=FILE_ONLY)
                     announce(run)
-                    systemd.notify("READY=1")
+                    systemd.notify_ready(f"listening on {run.url}")
                     await run.stop.wait()
                 finally:
-                    systemd.notify("STOPPING=1")
+                    systemd.notify_stopping("closing all clients")
                     try:
                         summary = await server.shut_down()
                     except BaseException:

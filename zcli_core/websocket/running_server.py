@@ -11,12 +11,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from zcli_core.errors import ConfigError, ListenError
+from zcli_core.log import application_title
 from zcli_core.plugins.contract import Context
+from zcli_core.system.trusted import script_file
+from zcli_core.websocket.control import open_to_commands
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
     from zcli_core.types import ServerMetrics, ServerStatus
+
+#: Why a worker was replaced.
+RESTART_REASONS = ("crash", "exit", "hang", "reload")
 
 
 #: Why a worker is replaced: it crashed, its script ended by itself, its event loop was blocked, or it was reloaded.
@@ -49,6 +55,8 @@ class RunningServer(Protocol):
 def shown_to_operators(server: RunningServer, config: Config, host: PluginHost, log: logging.Logger) -> Iterator[None]:
     """Call the hook ``zcli_websocket_serving``, and at the end of the block ``zcli_websocket_ended`` in reverse order.
 
+    During the block, ``zcli ws status`` shows the server.
+
     An error of a plugin is logged, unless it says that the server must not start. Then the plugins that were called
     before it get their ``zcli_websocket_ended``.
 
@@ -64,4 +72,5 @@ def shown_to_operators(server: RunningServer, config: Config, host: PluginHost, 
                 begin[plugin](server, context)
             if plugin in end:
                 begun.callback(end[plugin], server, context)
+        begun.enter_context(open_to_commands(server, application_title(config.title, script_file()), log))
         yield

@@ -29,7 +29,7 @@ from zcli_core.websocket.workers.assignment import is_quiet
 if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.websocket.connection import ServerConnection
-    from zcli_core.websocket.contract import Connection, Listener, Message, Transport
+    from zcli_core.websocket.contract import Connection, Listener, Message, Prepared, Transport
     from zcli_core.websocket.gate import Rules
     from zcli_core.websocket.recipients import Recipients
     from zcli_core.websocket.server_setup import ServerSetup
@@ -135,9 +135,9 @@ class ServerCore:
         self._reload_timer: asyncio.TimerHandle | None = None
         #: Whether the server is being shut down.
         self.is_draining = False
+        self.lag = LoopLag(self.loop)
         #: Close code and reason for the clients when the server stops.
         self._goodbye = GOING_AWAY
-        self.lag = LoopLag(self.loop)
         gate.readiness = self.readiness
         if sessions.link is not None:
             sessions.link.core = self
@@ -170,7 +170,10 @@ class ServerCore:
         if not receivers:
             return 0
         prepared = self.listener.prepare(message)
-        count = sum([connection.send_prepared(prepared) for connection in receivers])
+        # Sending may disconnect a client that reads too slowly, so it needs a copy.
+        if self.sessions.access_log is not None:
+            return sum([_send_counted(*each, prepared) for each in list(receivers.items())])
+        count = sum([connection.send_prepared(prepared) for connection in list(receivers.values())])
         counters = self.sessions.counters
         counters.messages_sent += count
         counters.bytes_sent += count * prepared.size
@@ -183,15 +186,16 @@ class ServerCore:
             client._begin_close(code, reason)
         return len(chosen)
 
-    def _receivers(self, to: Recipients | None, excluded: Recipients) -> list[Connection]:
-        """Return the connections to send to: a copy, because sending may disconnect a client that reads too slowly."""
-        chosen: Mapping[Any, Connection] = self.sessions.clients if to is None else self._choose(to)
+    def _receivers(self, to: Recipients | None, excluded: Recipients) -> Mapping[ServerConnection, Connection]:
+        """Return the clients to send to."""
+        clients: Mapping[Any, Connection] = self.sessions.clients
+        chosen = clients if to is None else self._choose(to)
         if excluded is NONE:
-            return list(chosen.values())
+            return chosen
         kept = dict(chosen)
         for client in (*excluded.clients, *self.sessions.rooms.members_of(excluded.rooms)):
             kept.pop(client, None)
-        return list(kept.values())
+        return kept
 
     def _choose(self, to: Recipients) -> Mapping[ServerConnection, Connection]:
         """Return the clients that ``to`` names, each once."""
@@ -267,3 +271,12 @@ class ServerCore:
             self._reload_timer.cancel()
             self._reload_timer = None
         self.gate.close()
+
+
+def _send_counted(client: ServerConnection, connection: Connection, prepared: Prepared) -> bool:
+    """Send a message to a client that counts its own traffic. Returns whether it was sent."""
+    sent = connection.send_prepared(prepared)
+    if sent:
+        client._counters.messages_sent += 1
+        client._counters.bytes_sent += prepared.size
+    return sent

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import logging
 import os
 import signal
@@ -65,12 +64,7 @@ class Supervisor:
     """
 
     def __init__(
-        self,
-        config: Config,
-        command: Sequence[str],
-        count: int,
-        own_metrics: Callable[[], WebSocketMetrics],
-        log: logging.Logger,
+        self, config: Config, command: Sequence[str], count: int, metrics: WebSocketMetrics, log: logging.Logger
     ) -> None:
         """Prepare a supervisor.
 
@@ -78,7 +72,7 @@ class Supervisor:
             config: The settings.
             command: Starts the program again.
             count: Number of workers.
-            own_metrics: Returns what this process counts itself, such as HTTP calls.
+            metrics: What this process counts itself.
             log: The application's log.
         """
         self._settings = config.websocket
@@ -105,10 +99,10 @@ class Supervisor:
         #: Reports that were asked for and have not arrived.
         self._asked: dict[int, tuple[set[WorkerProcess], asyncio.Future[None]]] = {}
         self._questions = 0
-        self._own_metrics = own_metrics
-        #: A worker that ends is counted there instead of in _running; no thread may see it in both, or in none.
+        #: A worker that ends is counted below instead of in _running; no thread may see it in both, or in none.
         self._counting = threading.Lock()
-        self._ended_metrics: WebSocketMetrics | None = None
+        #: What the supervisor counts itself, and workers that have ended.
+        self._ended_metrics = metrics
         self._restarts = dict.fromkeys(RESTART_REASONS, 0)
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
@@ -280,10 +274,8 @@ class Supervisor:
     def _ended(self, worker: WorkerProcess) -> None:
         with self._counting:
             self._running.discard(worker)
-            if worker.metrics is not None and self._ended_metrics is not None:
+            if worker.metrics is not None:
                 add(self._ended_metrics, worker.metrics)
-            elif worker.metrics is not None:
-                self._ended_metrics = copy.deepcopy(worker.metrics)
         self._report_arrived(worker)
         if self._current.get(worker.number) is worker and not self._stopping:
             self._replace(worker)
@@ -471,7 +463,7 @@ class Supervisor:
                 worker.state = "draining"
             worker.send(kind="stop")
         await self._wait_ended(workers, self._stop_timeout, _EXIT_TIMEOUT)
-        slow = 0 if self._ended_metrics is None else self._ended_metrics["slow_clients"]
+        slow = self._ended_metrics["slow_clients"]
         clients = sum(worker.clients_closed or 0 for worker in workers)
         return clients, slow, time.monotonic() - began
 
@@ -576,13 +568,11 @@ class Supervisor:
         return self._metrics()
 
     def _metrics(self) -> ServerMetrics:
-        ended = self._own_metrics()
         with self._counting:
-            if self._ended_metrics is not None:
-                add(ended, self._ended_metrics)
-            known = {worker: worker.metrics for worker in tuple(self._running) if worker.metrics is not None}
-        current = {worker.number: known[worker] for worker in tuple(self._current.values()) if worker in known}
-        return {"total": total(known.values(), ended), "workers": current, "restarts": dict(self._restarts)}
+            running = {worker: worker.metrics for worker in tuple(self._running) if worker.metrics is not None}
+            everything = total(running.values(), self._ended_metrics)
+        current = {worker.number: running[worker] for worker in tuple(self._current.values()) if worker in running}
+        return {"total": everything, "workers": current, "restarts": dict(self._restarts)}
 
     def status(self) -> ServerStatus:
         """Return the state of the server and of each worker. Takes at most a second or two."""
