@@ -226,19 +226,19 @@ class WebsocketSettings(TypedDict, total=False):
     error status"""
     max_auth_failures: int | None
     """highest number of wrong credentials from one IP address (or IPv6 /64 network) within
-    websocket.auth_failures_window, including attempts still being checked; an IPv6 /56 network may send 4 times as
-    many, an IPv6 /48 network 16 times as many"""
+    websocket.auth_failures_window, to all workers together, including attempts still being checked; an IPv6 /56 network
+    may send 4 times as many, an IPv6 /48 network 16 times as many"""
     auth_failures_window: float | None
     """length of the window in which wrong credentials of a client address are counted, in seconds"""
     max_refusal_delay: float | None
     """longest delay before a WebSocket client is refused, in seconds; the delay grows with each refusal of the same
     address, which slows down clients that reconnect at once; 0 refuses at once"""
     max_connections: int | None
-    """highest number of WebSocket clients at the same time; the same number of further connections, but at least 100,
-    may be in the handshake or being refused"""
+    """highest number of WebSocket clients of each worker at the same time; the same number of further connections, but
+    at least 100, may be in the handshake or being refused"""
     max_connections_per_address: int | None
-    """highest number of WebSocket clients of one IP address (or IPv6 /64 network) at the same time; no limit if
-    unset"""
+    """highest number of WebSocket clients of one IP address (or IPv6 /64 network) at the same time, in each worker; no
+    limit if unset"""
     max_messages_per_second: float | None
     """highest number of messages per second that are read from one WebSocket client; further messages are read later,
     and none is dropped; no limit if unset"""
@@ -289,6 +289,15 @@ class WebsocketSettings(TypedDict, total=False):
     unix_owner: str | None
     """owner of the file websocket.unix_path: USER, USER:GROUP or :GROUP, by name or number; the user of the process if
     unset"""
+    workers: int | Literal["auto"] | None
+    """number of processes that serve the WebSocket clients on the same port; auto uses one for each CPU that this
+    process may use"""
+    worker_timeout: float | None
+    """how long a worker of the WebSocket server may take to become ready, and how long its event loop may be blocked,
+    in seconds; after that it is replaced"""
+    reload_spread: float | None
+    """time over which the clients of the old workers are closed when the WebSocket server is reloaded, in seconds; 0
+    closes all at once"""
     reuse_port: bool | None
     """let several processes listen on the port of the WebSocket server"""
     backplane: str | None

@@ -5,11 +5,12 @@ Text is accepted for every type, because environment variables hold only text.
 
 from __future__ import annotations
 
+import contextlib
 import types
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from zcli_core.config.settings import Setting, without_none
+from zcli_core.config.settings import Setting, alternatives, without_none
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
         ConversionError: The value is invalid.
     """
     expected = describe(setting)
-    value = _to(without_none(setting.type), raw if text is None else text, expected)
+    value = _to_first(alternatives(setting.type), raw if text is None else text, expected)
     _check_bounds(value, setting, expected)
     if setting.declaration.check is not None:
         try:
@@ -56,7 +57,11 @@ def is_path(setting: Setting) -> bool:
 
 def describe(setting: Setting) -> str:
     """Return what the value of a setting must be: ``"an integer between 0 and 65535"``."""
-    declared, declaration = without_none(setting.type), setting.declaration
+    return " or ".join(_describe(declared, setting) for declared in alternatives(setting.type))
+
+
+def _describe(declared: Any, setting: Setting) -> str:
+    declaration = setting.declaration
     if declared is bool:
         return "true or false"
     if declared in (int, float):
@@ -70,12 +75,21 @@ def describe(setting: Setting) -> str:
             return f"{kind} of at least {low:g}"
         return f"{kind} of at most {high:g}" if high is not None else kind
     if get_origin(declared) is Literal:
-        return "one of " + ", ".join(get_args(declared))
+        choices = get_args(declared)
+        return f"one of {', '.join(choices)}" if len(choices) > 1 else str(choices[0])
     if get_origin(declared) is tuple:
         return "a list of strings (in a variable: separated by commas, or JSON)"
     if get_origin(declared) is Mapping:
         return "a mapping of strings (in a variable: name=value,name=value or JSON)"
     return "a string" if declared is str else "a path"
+
+
+def _to_first(types: tuple[Any, ...], raw: Any, expected: str) -> Any:
+    """Convert to the first type that fits."""
+    for declared in types[:-1]:
+        with contextlib.suppress(ConversionError):
+            return _to(declared, raw, expected)
+    return _to(types[-1], raw, expected)
 
 
 def _to(declared: Any, raw: Any, expected: str) -> Any:

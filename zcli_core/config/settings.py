@@ -145,7 +145,8 @@ class Section:
     environment variables besides ``ZCLI_<NAME>_``; and ``composites``, variables that set several settings.
 
     The type of a setting is bool, int, float, str, ``pathlib.Path``, ``tuple[str, ...]``, ``Mapping[str, str]``, a
-    ``Literal`` of strings, or one of these ``| None``.
+    ``Literal`` of strings, one of these ``| None``, or several of them, of which the first that fits is taken
+    (``int | Literal["auto"]``).
     """
 
     section_name: ClassVar[str]
@@ -366,7 +367,7 @@ def verify_types(settings: list[Setting]) -> None:
             declared = without_none(item.type)
         except Exception as error:
             raise TypeError(f"the type of {item.key} cannot be resolved: {error}") from error
-        if declared not in supported and get_origin(declared) is not Literal:
+        if not all(one in supported or get_origin(one) is Literal for one in alternatives(declared)):
             raise TypeError(f"the type of the setting {item.key} is not supported: {declared}")
 
 
@@ -385,6 +386,12 @@ def _is_plain(item: Setting) -> bool:
 
 def without_none(declared: Any) -> Any:
     """Return ``X`` for ``X | None``, and any other type as it is."""
+    found = alternatives(declared)
+    return found[0] if len(found) == 1 else declared
+
+
+def alternatives(declared: Any) -> tuple[Any, ...]:
+    """Return ``(X, Y)`` for ``X | Y | None``, and ``(X,)`` for another type."""
     if get_origin(declared) in (Union, UnionType):
-        return next(item for item in get_args(declared) if item is not type(None))
-    return declared
+        return tuple(item for item in get_args(declared) if item is not type(None))
+    return (declared,)
