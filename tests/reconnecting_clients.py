@@ -71,6 +71,8 @@ class Crowd:
         greeting: The text that a client sends when it is connected, made from its number; none if not given.
         pause: The longest pause before a client connects again, in seconds; a random part of it is used.
         at_once: How many clients may be in the handshake at the same time.
+        stay: Seconds after which a client closes its connection itself, at most; it stays if not given.
+        delay: Seconds between connecting and sending the request, at most, as on a slow network.
         timeout: Seconds that a handshake may take until it counts as failed.
     """
 
@@ -82,6 +84,8 @@ class Crowd:
         greeting: Callable[[int], str] | None = None,
         pause: float = 0.0,
         at_once: int = 100,
+        stay: float | None = None,
+        delay: float = 0.0,
         timeout: float = 30.0,
     ) -> None:
         self.connected: list[Connected] = []
@@ -93,9 +97,14 @@ class Crowd:
         self._greeting = greeting
         self._pause = pause
         self._at_once = at_once
+        self._stay = stay
+        self._delay = delay
         self._timeout = timeout
         self._clients = [_Client(number) for number in range(count)]
+        #: When clients connect, and when those that are connected send their request or close: with the time of their
+        #: attempt, because a client may have connected again since.
         self._due = [(0.0, number) for number in range(count)]
+        self._later: list[tuple[float, int, float]] = []
         self._handshakes: collections.OrderedDict[int, _Client] = collections.OrderedDict()
         self._by_fd: dict[int, _Client] = {}
         self._open = 0
@@ -181,7 +190,8 @@ class Crowd:
         try:
             while not self._ending.is_set():
                 self._connect_due()
-                for fd, event in self._poll.poll(0.01 if self._due else 0.05):
+                self._act_later()
+                for fd, event in self._poll.poll(0.01 if self._due or self._later else 0.05):
                     client = self._by_fd.get(fd)
                     if client is not None:
                         self._event(client, event)
@@ -213,6 +223,19 @@ class Crowd:
         if error and error not in _NOT_YET:
             self._ended(client, _name(error))
 
+    def _do_later(self, client: _Client, most: float) -> None:
+        heapq.heappush(self._later, (time.monotonic() + self._chance.random() * most, client.number, client.tried))
+
+    def _act_later(self) -> None:
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            _, number, tried = heapq.heappop(self._later)
+            client = self._clients[number]
+            if client.tried == tried and client.state == "handshake":
+                self._send(client, self._request)
+            elif client.tried == tried and client.state == "open":
+                self._send(client, _frame(0x88, struct.pack("!H", 1000)))
+
     def _event(self, client: _Client, event: int) -> None:
         sock = client.sock
         assert sock is not None
@@ -225,7 +248,10 @@ class Crowd:
                 return
             client.state = "handshake"
             self._poll.modify(sock, select.EPOLLIN)
-            self._send(client, self._request)
+            if self._delay:
+                self._do_later(client, self._delay)
+            else:
+                self._send(client, self._request)
             return
         try:
             data = sock.recv(65536)
@@ -291,6 +317,8 @@ class Crowd:
         del self._handshakes[client.number]
         self.connected.append(Connected(now, client.number, worker, now - client.began))
         client.began = 0.0
+        if self._stay is not None:
+            self._do_later(client, self._stay)
 
     def _ended(self, client: _Client, how: str) -> None:
         now = time.monotonic()

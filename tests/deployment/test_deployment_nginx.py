@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
+import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +18,8 @@ import psutil
 import pytest
 from documents import file_in
 from needs import needs
-from service_servers import free_ports
+from script_runs import plain_environment
+from service_servers import free_ports, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -195,3 +200,68 @@ def test_nginx_reload_under_load_drops_no_client(nginx: Nginx, server: zCLI) -> 
     for thread in threads:
         thread.join(DEADLINE)
     assert failures == []
+
+
+@pytest.fixture
+def workers(tmp_path: Path, upstream: Upstream) -> Iterator[psutil.Popen]:
+    """The guide's server with two workers, as a process."""
+    (tmp_path / "app.py").write_text(file_in("docs/guide/deployment.md", "app.py"), encoding="utf-8")
+    variables = {
+        "WEBSOCKET_PORT": str(upstream.port), "WEBSOCKET_WORKERS": "2", "ZCLI_WEBSOCKET_BACKPLANE": "local",
+        "WEBSOCKET_TRUSTED_PROXIES": "127.0.0.1", "WEBSOCKET_RELOAD_SPREAD": "1",
+    }  # fmt: skip
+    process = psutil.Popen(
+        [sys.executable, "app.py"], cwd=tmp_path, env=plain_environment(tmp_path, variables),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        line = process.stdout.readline()
+        assert "listening" in line, line + process.stdout.read()
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+
+
+@pytest.mark.slow
+def test_nginx_server_reload_closes_clients_once(nginx: Nginx, workers: psutil.Popen) -> None:
+    """While the server behind nginx is reloaded, every client gets one 1012, and no new client is refused."""
+    old = {child.pid for child in workers.children()}
+    closed: Counter[int] = Counter()
+    ended, failures = threading.Event(), []
+    served: set[int] = set()
+
+    def keep_sending(number: int) -> None:
+        try:
+            while not ended.is_set():
+                with nginx.client() as client, contextlib.suppress(ConnectionClosed):
+                    while not ended.is_set():
+                        client.send("hello")
+                        assert client.recv(timeout=DEADLINE) == "127.0.0.1 says hello"
+                        served.add(number)
+                if not ended.is_set():
+                    assert client.close_code == 1012
+                    closed[number] += 1
+        except BaseException as error:
+            failures.append(error)
+            ended.set()
+
+    threads = [threading.Thread(target=keep_sending, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(served) == len(threads) or failures, "all clients are served")
+    with nginx.client() as client:
+        client.send("hello")
+        client.recv(timeout=DEADLINE)
+        workers.send_signal(signal.SIGHUP)
+        with pytest.raises(ConnectionClosed):
+            client.recv(timeout=DEADLINE)
+    while old & {child.pid for child in workers.children()} and not failures:
+        with nginx.client() as client, contextlib.suppress(ConnectionClosed):
+            client.send("new")
+            assert client.recv(timeout=DEADLINE) == "127.0.0.1 says new"
+    ended.set()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert failures == []
+    assert closed == Counter(range(8))
