@@ -17,6 +17,7 @@ from zcli_core.plugins.host import PluginHost
 from zcli_core.printable import print_line
 from zcli_core.security_warnings import SecurityWarning, warn_security
 from zcli_core.system.trusted import script_file
+from zcli_core.websocket.workers import assignment
 
 if TYPE_CHECKING:
     from zcli_core.zspark import ZSpark
@@ -63,11 +64,13 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         self._at_exit = _CloseAtExit(self)
         self._finalizer = weakref.finalize(self, _release, self._application_log, self._at_exit)
         self._finalizer.atexit = False  # _CloseAtExit closes more, and runs first
+        # The supervisor, or another worker, shows on the console what is the same for all workers.
+        where = FILE_ONLY if assignment.is_quiet() else None
         for message in (*self.plugins.problems(), *warnings):
-            if isinstance(message, SecurityWarning):
+            if isinstance(message, SecurityWarning) and where is None:
                 warn_security(self.log, "%s", message)
             else:
-                self.log.warning("%s", message)
+                self.log.warning("%s", message, extra=where)
         self._banner("zConfig", f"{self._application_log.title}, log in {_log_path(self._application_log)}")
         self.comm = Comm(self.config, self.plugins, self.log, owner=self)
         self._banner("zComm", f"http {self.config.http.transport}")
@@ -77,7 +80,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
 
     def _banner(self, subsystem: str, detail: str) -> None:
         self.log.info("%s ready: %s", subsystem, detail, extra=FILE_ONLY)
-        if self.config.deployment == "Development":
+        if self.config.deployment == "Development" and assignment.worker_number() is None:
             print_line(f"[{subsystem} Ready] {detail}")
 
     def close(self) -> None:

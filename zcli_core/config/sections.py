@@ -193,8 +193,8 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         "the same address, which slows down clients that reconnect at once; 0 refuses at once", minimum=0, maximum=60,
     )  # fmt: skip
     max_connections: int = setting(
-        1000, "highest number of WebSocket clients of each worker at the same time; the same number of further connections, but at "
-        "least 100, may be in the handshake or being refused", minimum=1, restricts=True,
+        1000, "highest number of WebSocket clients of each worker at the same time; the same number of further "
+        "connections, but at least 100, may be in the handshake or being refused", minimum=1, restricts=True,
     )  # fmt: skip
     max_connections_per_address: int | None = setting(
         None, "highest number of WebSocket clients of one IP address (or IPv6 /64 network) at the same time, in each "
@@ -261,8 +261,8 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         "process if unset", security=True,
     )  # fmt: skip
     workers: int | Literal["auto"] = setting(
-        1, "number of processes that serve the WebSocket clients on the same port; auto uses one for each CPU that this "
-        "process may use", minimum=1,
+        1, "number of processes that serve the WebSocket clients on the same port; auto uses one for each CPU that "
+        "this process may use", minimum=1,
     )  # fmt: skip
     worker_timeout: float = setting(
         30.0, "how long a worker of the WebSocket server may take to become ready, and how long its event loop may be "

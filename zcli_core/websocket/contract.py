@@ -386,8 +386,8 @@ class Endpoint:
     #: The TLS context for wss://. The core may load a renewed certificate into it while the listener runs.
     tls: ssl.SSLContext | None = None
     backlog: int = 1024
-    #: Sockets that listen already, such as those that systemd passes. The transport then binds nothing. It owns the
-    #: sockets, closes them in the end and leaves the file of a Unix socket in place.
+    #: Sockets that listen already, such as those that systemd or a supervisor passes. The transport then binds nothing.
+    #: It owns the sockets, closes them in the end and leaves the file of a Unix socket in place.
     sockets: tuple[socket.socket, ...] = ()
 
 
@@ -400,6 +400,18 @@ class Listener(Protocol):
 
     def prepare(self, message: Message) -> Prepared:
         """Encode a message once, to send it to any number of this listener's connections."""
+
+    def close_sockets(self) -> None:
+        """Accept no further connections and close the listening sockets. Connections that were accepted go on.
+
+        Other processes may have the same sockets, so what waits in their queues is not lost.
+        """
+
+    async def finish_accepting(self) -> None:
+        """:meth:`close_sockets`, and wait until each accepted connection is admitted, refused or gone.
+
+        It waits at most ``open_timeout``.
+        """
 
     def stop_accepting(self) -> None:
         """Accept no further connections, release the port, and drop all connections that are not admitted."""

@@ -103,7 +103,13 @@ def use_systemd_sockets(endpoint: Endpoint) -> Endpoint:
 
 def pick_shared_port(endpoint: Endpoint) -> Endpoint:
     """Replace port 0 by a free port if the host is a name, whose addresses must all get the same port."""
-    if endpoint.unix_path is not None or endpoint.port or endpoint.host is None or parse_ip(endpoint.host) is not None:
+    if (
+        endpoint.sockets
+        or endpoint.unix_path
+        or endpoint.port
+        or endpoint.host is None
+        or parse_ip(endpoint.host) is not None
+    ):
         return endpoint
     from zcli_core.net.ports import find_free_port
 
@@ -141,7 +147,10 @@ def remove_stale_socket(path: Path) -> None:
 def explain_listen_error(error: OSError, endpoint: Endpoint) -> ListenError:
     """Convert the system's error to one that says what is wrong and what to do."""
     if endpoint.sockets:
-        return ListenError(f"cannot listen on the sockets that systemd passed on: {error.strerror or error}")
+        given = ", ".join(str(sock.getsockname()) for sock in endpoint.sockets if sock.fileno() >= 0)
+        return ListenError(
+            f"cannot listen on the sockets that were given to this process ({given}): {error.strerror or error}"
+        )
     if endpoint.unix_path is not None:
         if error.errno == errno.EPERM and endpoint.unix_owner != (-1, -1):
             return ListenError(
@@ -185,7 +194,7 @@ def endpoint_url(endpoint: Endpoint, addresses: list[Address]) -> str:
     scheme = "wss" if endpoint.tls else "ws"
     if endpoint.unix_path is not None:
         return f"{scheme}+unix://{endpoint.unix_path}"
-    if endpoint.sockets:
+    if endpoint.sockets and endpoint.host is None:
         name = endpoint.sockets[0].getsockname()
         return f"{scheme}://{format_address(name)}" if isinstance(name, tuple) else f"{scheme}+unix://{name}"
     port = addresses[0][1] if addresses and addresses[0] else endpoint.port

@@ -87,7 +87,8 @@ class Gate:
         #: Two strategies may give the same name to different clients.
         self._names_may_clash = len(strategies) > 1
         self._sessions = sessions
-        self._throttle = FailureThrottle(settings.max_auth_failures, settings.auth_failures_window)
+        #: Counts wrong credentials.
+        self.throttle = FailureThrottle(settings.max_auth_failures, settings.auth_failures_window)
         self._pacer = RefusalPacer(settings.max_refusal_delay)
         self._refusals = RefusalLog(log, sessions.loop)
         self._client_of = rules.proxies.client_of
@@ -112,14 +113,14 @@ class Gate:
         networks = throttled_networks(request.remote_address)
         if not self._immediate:
             return self._authenticate_async(request, origin, networks)
-        wait = self._throttle.wait(networks)
+        wait = self.throttle.wait(networks)
         if wait:
             return self._authenticate_throttled(request, origin) or self._throttled(request, wait)
         for strategy in self._strategies:
             outcome = strategy.authenticate(request)
             if outcome is not None:
                 if _counts(outcome):
-                    self._throttle.failed(networks)
+                    self.throttle.failed(networks)
                 return self._decide(request, origin, strategy, outcome)
         return self._unidentified(request)
 
@@ -127,11 +128,11 @@ class Gate:
         began = time.monotonic()
         waiting_for = "other clients of its address were still being authenticated"
         try:
-            if not self._throttle.may_begin(networks):
+            if not self.throttle.may_begin(networks):
                 decision = self._authenticate_throttled(request, origin)
                 if decision is not None:
                     return decision
-            wait = await self._throttle.begin(networks)
+            wait = await self.throttle.begin(networks)
             if wait:
                 return self._throttled(request, wait)
             outcome: Outcome = None
@@ -142,7 +143,7 @@ class Gate:
                     if outcome is not None:
                         return self._decide(request, origin, strategy, outcome)
             finally:
-                self._throttle.end(networks, failed=_counts(outcome))
+                self.throttle.end(networks, failed=_counts(outcome))
         except BaseException:
             # The transport has cancelled the decision: open_timeout is over, or the client has disconnected.
             waited = f"{time.monotonic() - began:.0f} s"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,11 +22,10 @@ from zcli_core.websocket.gate import Gate
 from zcli_core.websocket.parts.asgi_listener import AsgiListener
 from zcli_core.websocket.recipients import NONE
 from zcli_core.websocket.server_setup import warn_if_open
-from zcli_core.websocket.sessions import GOING_AWAY, Sessions
+from zcli_core.websocket.sessions import GOING_AWAY, SERVICE_RESTART, Sessions
+from zcli_core.websocket.workers.assignment import is_quiet
 
 if TYPE_CHECKING:
-    import asyncio
-
     from zcli_core.config import Config
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Connection, Listener, Message, Transport
@@ -76,7 +77,8 @@ async def open_server(
     try:
         default_origins = DefaultOrigins(endpoint.host, is_loopback(endpoint), settings.require_auth)
         gate = Gate(settings, setup.rules, default_origins, strategies, sessions, log)
-        warn_if_open(config, endpoint, log)
+        if not is_quiet():  # the supervisor has warned
+            warn_if_open(config, endpoint, log)
         if endpoint.unix_path is not None:
             remove_stale_socket(endpoint.unix_path)
         listener = await transport.listen(endpoint, gate, setup.limits)
@@ -131,6 +133,8 @@ class ServerCore:
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
         self._draining = False
+        #: Close code and reason for the clients when the server stops.
+        self._goodbye = GOING_AWAY
         gate.readiness = self.readiness
         if sessions.link is not None:
             sessions.link.core = self
@@ -205,8 +209,27 @@ class ServerCore:
 
         self._reload_timer = self.loop.call_later(RELOAD_INTERVAL, check)
 
+    async def leave(self, seconds: float) -> None:
+        """Accept no further clients, and close all clients with 1012, in random order and spread over a time.
+
+        Args:
+            seconds: The time.
+        """
+        self._draining = True
+        self._goodbye = SERVICE_RESTART
+        accepted = self.loop.create_task(self.listener.finish_accepting())
+        clients = list(self.sessions.clients)
+        random.shuffle(clients)
+        began = self.loop.time()
+        for number, client in enumerate(clients):
+            due = began + seconds * number / len(clients)
+            while (left := due - self.loop.time()) > 0:
+                await asyncio.sleep(left)
+            self.sessions.drain_client(client, SERVICE_RESTART)
+        await accepted
+
     async def shut_down(self) -> ShutdownSummary:
-        """Release the port, let running handlers finish, close all clients with 1001, and cancel the remaining tasks.
+        """Release the port, let running handlers finish, close all clients, and cancel the remaining tasks.
 
         Takes at most ``drain_timeout`` for the handlers, ``close_timeout`` for closing, two seconds for cancelling, and
         a few seconds for the link to other processes.
@@ -218,9 +241,9 @@ class ServerCore:
         ports = {address[1] for address in self.listener.addresses if address}
         endpoint = None if self.url is None else f"port {min(ports)}" if ports else "the socket"
         self.listener.stop_accepting()
-        await self.sessions.drain(self._drain_timeout)
+        await self.sessions.drain(self._drain_timeout, self._goodbye)
         closing = self.loop.time()
-        await self.listener.close(*GOING_AWAY)
+        await self.listener.close(*self._goodbye)
         await self.sessions.end_handlers(self._close_timeout - (self.loop.time() - closing))
         if self.sessions.link is not None:
             await self.sessions.link.close()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _DISCONNECT_TIMEOUT = 1.0
 #: Close code and reason for the clients of a server that stops.
 GOING_AWAY = (1001, "the server is shutting down")
+#: The same for the clients of a worker that a reload replaces.
+SERVICE_RESTART = (1012, "the server is being reloaded")
 
 _CLOSED_BY = {
     ClosedBy.CLIENT: "by the client",
@@ -249,19 +251,29 @@ class Sessions:
 
     # --- the server stops ---
 
-    async def drain(self, timeout: float) -> None:
+    async def drain(self, timeout: float, goodbye: tuple[int, str]) -> None:
         """Close each client as soon as its received messages are handled; wait at most ``timeout`` seconds for that."""
         await asyncio.sleep(0)  # a client whose socket was just accepted may still connect
-        working = []
-        for session, connection in list(self.clients.items()):
-            drained = session._dispatcher.drain()
-            if drained is None:
-                connection.close(*GOING_AWAY)
-            else:
-                drained.add_done_callback(functools.partial(_close, connection))
-                working.append(drained)
+        drained = [self.drain_client(session, goodbye) for session in list(self.clients)]
+        working = [each for each in drained if each is not None]
         if working and timeout:
             await asyncio.wait(working, timeout=timeout)
+
+    def drain_client(self, session: ClientSession, goodbye: tuple[int, str]) -> asyncio.Future[None] | None:
+        """Close a client as soon as its received messages are handled.
+
+        Returns:
+            A future that is done then; None if the client has none or is gone.
+        """
+        connection = self.clients.get(session)
+        if connection is None:
+            return None
+        drained = session._dispatcher.drain()
+        if drained is None:
+            connection.close(*goodbye)
+        else:
+            drained.add_done_callback(lambda _: connection.close(*goodbye))
+        return drained
 
     async def end_handlers(self, timeout: float) -> None:
         """Cancel handlers that still run, wait for on_disconnect functions, then cancel those too."""
@@ -290,7 +302,3 @@ class Sessions:
         for dispatcher in list(self._disconnecting.values()):
             dispatcher.cancel()
             dispatcher.task.cancel()
-
-
-def _close(connection: Connection, _: asyncio.Future[None]) -> None:
-    connection.close(*GOING_AWAY)
