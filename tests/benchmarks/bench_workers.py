@@ -149,7 +149,7 @@ def reload(clients: int) -> list[Row]:
         Row(f"{what}: refused, reset or without a close frame", lost, "clients", clients, "", 0.0),
         Row(f"{what}: clients without exactly one disconnect", others, "clients", clients, "", 0.0),
         Row(f"{what}: most reconnects in a second", most, "evenly spread", clients / SPREAD, "", 1.3),
-        Row(f"{what}: longest wait until connected again", max(e.seconds for e in arrivals), "a second", 1.0, "s", 1.0),
+        Row(f"{what}: longest wait until connected again", max(e.seconds for e in arrivals), "a second", 1.0, "s"),
     ]
 
 
