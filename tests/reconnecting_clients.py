@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-_NOT_YET = (errno.EINPROGRESS, errno.EAGAIN)
 
 
 class Connected(NamedTuple):
@@ -41,8 +40,8 @@ class Disconnected(NamedTuple):
     at: float
     client: int
     worker: int
-    #: ``1012`` and other close codes; ``refused``, ``reset``, ``no close frame``, ``503`` and other HTTP statuses,
-    #: ``timeout`` of a handshake.
+    #: ``1012`` and other close codes; ``refused``, ``queue full``, ``reset``, ``no close frame``, ``503`` and other HTTP
+    #: statuses, ``timeout`` of a handshake.
     how: str
 
 
@@ -220,7 +219,7 @@ class Crowd:
         self._handshakes[client.number] = client
         self._poll.register(sock, select.EPOLLIN | select.EPOLLOUT)
         error = sock.connect_ex(self._address)
-        if error and error not in _NOT_YET:
+        if error and error != errno.EINPROGRESS:
             self._ended(client, _name(error))
 
     def _do_later(self, client: _Client, most: float) -> None:
@@ -363,8 +362,10 @@ def _frame(first: int, payload: bytes) -> bytes:
 
 def _name(error: int) -> str:
     """Return what a connection's end is called."""
-    if error == errno.ECONNREFUSED:
+    if error in (errno.ECONNREFUSED, errno.ENOENT):
         return "refused"
+    if error == errno.EAGAIN:  # of a Unix socket
+        return "queue full"
     if error in (errno.ECONNRESET, errno.EPIPE):
         return "reset"
     if error == errno.ETIMEDOUT:

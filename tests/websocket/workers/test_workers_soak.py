@@ -6,6 +6,7 @@ most four crashes a minute, because the fifth ends the server.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -68,7 +69,12 @@ class Server:
 
     def workers(self) -> set[int]:
         """Return the process ids of the workers; those that have ended are not among them."""
-        return {child.pid for child in self.process.children() if child.status() != psutil.STATUS_ZOMBIE}
+        found = set()
+        for child in self.process.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    found.add(child.pid)
+        return found
 
     def state(self) -> tuple[int, int]:
         """Return the open files and the resident bytes of the supervisor."""
@@ -173,13 +179,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
             each.kill()
         psutil.wait_procs(family)
         running.process.communicate()
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_workers_random_kills_heal(server: Server, tmp_path: Path) -> None:
