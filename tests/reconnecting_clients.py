@@ -40,8 +40,8 @@ class Disconnected(NamedTuple):
     at: float
     client: int
     worker: int
-    #: ``1012`` and other close codes; ``refused``, ``queue full``, ``reset``, ``no close frame``, ``503`` and other HTTP
-    #: statuses, ``timeout`` of a handshake.
+    #: ``1012`` and other close codes, ``503`` and other HTTP statuses; ``refused``, ``queue full``, ``reset``, ``no close
+    #: frame``, and ``timeout`` of a handshake.
     how: str
 
 
