@@ -57,7 +57,9 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
             )
         self.plugins = PluginHost()
         self.config, warnings = configure(self.plugins, zspark)
-        self._application_log = open_log(self.config.section(Application), script_file(), self.config.secret_texts())
+        self._application_log = open_log(
+            self.config.section(Application), script_file(), self.config.secret_texts(), assignment.worker_number()
+        )
         self.log = self.logger = self._application_log.logger
         self.plugins.trace_to(self.log)
         self._closing = False

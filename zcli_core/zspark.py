@@ -303,6 +303,8 @@ class WebsocketSettings(TypedDict, total=False):
     backplane: str | None
     """name of the backplane that carries WebSocket messages between processes; local reaches the clients of this
     process only"""
+    access_log: bool | None
+    """log a line for each WebSocket connection when it ends or is refused, at the level INFO"""
     max_rooms: int | None
     """highest number of rooms that one WebSocket client may be in"""
     loop: Literal["auto", "asyncio", "uvloop"] | None
@@ -403,6 +405,17 @@ class JwtSettings(TypedDict, total=False):
     """longest JSON Web Token that is checked, in bytes"""
 
 
+class PrometheusSettings(TypedDict, total=False):
+    """Metrics of the WebSocket server for Prometheus."""
+
+    port: int | None
+    """port of the page with metrics for Prometheus; there is no page if it is unset, and 0 picks a free port, which the
+    log shows"""
+    host: str | None
+    """address that the page with metrics for Prometheus listens on; every program that reaches it can read the
+    metrics"""
+
+
 class SecretsDirSettings(TypedDict, total=False):
     """A folder of secret files, one value per file, as Docker and Kubernetes mount them."""
 
@@ -419,6 +432,8 @@ class Settings(TypedDict, total=False):
     """name of the log and of the log file; the name of the script if unset"""
     logger: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "PROD"] | None
     """lowest level that is logged; PROD shows nothing on the console and writes all levels to the log file"""
+    logger_format: Literal["text", "json"] | None
+    """how the log file and the console show a record: text, or json for one JSON object a line"""
     logger_path: str | Path | None
     """folder of the log file; the log folder of the user if unset"""
     logger_max_bytes: int | None
@@ -435,6 +450,7 @@ class Settings(TypedDict, total=False):
     services: ServicesSettings
     asgi: AsgiSettings
     jwt: JwtSettings
+    prometheus: PrometheusSettings
     secrets_dir: SecretsDirSettings
 
 

@@ -76,6 +76,9 @@ class Application(Section, name=""):
     logger: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "PROD"] = setting(
         "INFO", "lowest level that is logged; PROD shows nothing on the console and writes all levels to the log file"
     )
+    logger_format: Literal["text", "json"] = setting(
+        "text", "how the log file and the console show a record: text, or json for one JSON object a line"
+    )
     logger_path: Path | None = setting(
         None, "folder of the log file; the log folder of the user if unset", written=True
     )
@@ -277,6 +280,9 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         "local", "name of the backplane that carries WebSocket messages between processes; local reaches the clients "
         "of this process only",
     )  # fmt: skip
+    access_log: bool = setting(
+        False, "log a line for each WebSocket connection when it ends or is refused, at the level INFO"
+    )
     max_rooms: int = setting(128, "highest number of rooms that one WebSocket client may be in", minimum=1)
     loop: Literal["auto", "asyncio", "uvloop"] = setting(
         "auto", "event loop of the WebSocket server; auto uses uvloop if it is installed"

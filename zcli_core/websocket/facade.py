@@ -53,6 +53,7 @@ from zcli_core.websocket.server_setup import (
 )
 from zcli_core.websocket.sessions import Observers, Sessions
 from zcli_core.websocket.signals import StopOnSigterm, stopped_by_signals
+from zcli_core.websocket.single_server import SingleServer
 from zcli_core.websocket.workers import assignment
 from zcli_core.websocket.workers.command import command_line, refuse_workers, worker_count
 
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from zcli_core.backplane.contract import Member
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
-    from zcli_core.types import WebSocketMetrics
+    from zcli_core.types import HttpMetrics, WebSocketMetrics
     from zcli_core.websocket.contract import Message, Transport
     from zcli_core.websocket.parts.asgi_listener import AsgiListener
     from zcli_core.websocket.server_core import ServerCore
@@ -84,8 +85,19 @@ class WebSocketServer:
     Every method may be called from any thread.
     """
 
-    def __init__(self, config: Config, host: PluginHost, log: logging.Logger) -> None:
+    def __init__(
+        self, config: Config, host: PluginHost, log: logging.Logger, http_metrics: Callable[[], HttpMetrics]
+    ) -> None:
+        """Make a server that does not run yet.
+
+        Args:
+            config: The configuration.
+            host: The plugins.
+            log: Where the server logs.
+            http_metrics: Returns what the HTTP client of the same ``zCLI`` object counts.
+        """
         self._config = config
+        self._http_metrics = http_metrics
         self._host = host
         self._log = log
         self._lock = threading.Lock()
@@ -385,9 +397,9 @@ class WebSocketServer:
     def metrics(self) -> WebSocketMetrics:
         """Return what the server counts, for monitoring.
 
-        Counters only grow: they cover every run of this object's server, also those that have ended. ``clients`` and
-        ``rooms`` are numbers of this moment. The values are read one after the other while the server works, so a
-        message that is being received or sent may be missing in one of them.
+        Counters only grow: they cover every run of this object's server, also those that have ended. ``clients``,
+        ``rooms`` and ``loop_lag`` are numbers of this moment. The values are read one after the other while the server
+        works, so a message that is being received or sent may be missing in one of them.
         """
         total = self._totals.sum()
         return {
@@ -401,7 +413,10 @@ class WebSocketServer:
             "bytes_sent": total.bytes_sent,
             "slow_clients": total.slow_clients,
             "handler_errors": total.handler_errors,
+            "open_seconds": total.open_seconds.read(),
+            "loop_lag": max((each.lag.largest() for each in self._servers if each.loop.is_running()), default=0.0),
             "backplane": self._links.metrics(),
+            "http": self._http_metrics(),
         }
 
     @property
@@ -630,7 +645,7 @@ class WebSocketServer:
         _ = self._plugins  # so that an error is raised here, once
         self._links.check()
         assignment.supervise()
-        supervisor = Supervisor(self._config, command, count, self._log)
+        supervisor = Supervisor(self._config, command, count, self.metrics(), self._log)
 
         async def serve(run: ServerRun) -> ShutdownSummary:
             sockets = await open_sockets(setup, count)
@@ -711,22 +726,28 @@ class WebSocketServer:
             run.url = server.url
             run.server = server
             self._add_server(server)
-            self._log.info("listening on %s", run.url, extra=FILE_ONLY)
-            try:
-                announce(run)
-                systemd.notify("READY=1")
-                await run.stop.wait()
-            finally:
-                systemd.notify("STOPPING=1")
+            single = SingleServer(self._config, server, self.metrics)
+            # Operators see the server until its last client is gone.
+            with contextlib.ExitStack() as shown:
                 try:
-                    summary = await server.shut_down()
-                except BaseException:
-                    server.abort()
-                    raise
+                    if assignment.worker_number() is None:  # the supervisor stands for its workers
+                        shown.enter_context(shown_to_operators(single, self._config, self._host, self._log))
+                    shown.enter_context(systemd.Watchdog().pinging(server.loop))
+                    self._log.info("listening on %s", run.url, extra=FILE_ONLY)
+                    announce(run)
+                    systemd.notify_ready(f"listening on {run.url}")
+                    await run.stop.wait()
                 finally:
-                    run.server = None
-                    self._remove_server(server)
-                self._log.info("%s", summary, extra=FILE_ONLY)
+                    systemd.notify_stopping("closing all clients")
+                    try:
+                        summary = await server.shut_down()
+                    except BaseException:
+                        server.abort()
+                        raise
+                    finally:
+                        run.server = None
+                        self._remove_server(server)
+                    self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
 
     def _make_sessions(self, callbacks: Callbacks) -> Sessions:

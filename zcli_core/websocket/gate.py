@@ -148,8 +148,7 @@ class Gate:
             # The transport has cancelled the decision: open_timeout is over, or the client has disconnected.
             waited = f"{time.monotonic() - began:.0f} s"
             cause = f"{waiting_for} after {waited}; it was closed with 1011 unless it had disconnected"
-            self._refusals.note(request.remote_address, cause)
-            self._count(FAILED)
+            self._note(request.remote_address, request, cause, FAILED)
             raise
         return self._unidentified(request)
 
@@ -236,9 +235,11 @@ class Gate:
         return self._refuse(request, _NO_CREDENTIAL, f"it sent no credential ({names})")
 
     def _refuse(self, request: Request, refusal: _Refusal, cause: str) -> Refuse | PlainResponse:
-        self._count(refusal.counted)
-        delay = self._delay(cause, request.remote_address)
-        if self._settings.refuse_with == "http" and request.can_be_refused_with_status:
+        with_status = self._settings.refuse_with == "http" and request.can_be_refused_with_status
+        code = refusal.status if with_status else refusal.code
+        self._note(request.remote_address, request, cause, refusal.counted, code, refusal.reason)
+        delay = self._delay(request.remote_address)
+        if with_status:
             return pages.refusal(refusal.status, refusal.reason, refusal.headers, delay)
         # A browser that offered subprotocols and gets none reports a failure without code and reason.
         offered = request.subprotocols
@@ -249,15 +250,21 @@ class Gate:
         """Count and log a refusal by the transport, and return the delay of its response in seconds."""
         if request is not None:
             address = self._client_of(request).remote_address
-        self._count(FAILED)
-        return self._delay(cause, address)
+        self._note(address, request, cause, FAILED)
+        return self._delay(address)
 
-    def _count(self, result: str) -> None:
+    def _note(
+        self, address: Address, request: Request | None, cause: str, result: str, code: int | None = None,
+        reason: str | None = None,
+    ) -> None:  # fmt: skip
+        """Count and log a refusal. A flood of them is not logged one by one, in the access log neither."""
         self._sessions.counters.connections[result] += 1
+        access_log = self._sessions.access_log
+        if self._refusals.note(address, cause) and access_log is not None:
+            access_log.refused(address, request, result, code, cause if reason is None else reason)
 
-    def _delay(self, cause: str, address: Address) -> float:
-        """Log a refusal, and return the delay of its response in seconds."""
-        self._refusals.note(address, cause)
+    def _delay(self, address: Address) -> float:
+        """Return the delay of the response to a refused client, in seconds."""
         return self._pacer.delay(widest_network(address))
 
     # --- plain HTTP ---

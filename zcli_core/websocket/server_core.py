@@ -19,6 +19,7 @@ from zcli_core.websocket.endpoint import (
     use_systemd_sockets,
 )
 from zcli_core.websocket.gate import Gate
+from zcli_core.websocket.loop_lag import LoopLag
 from zcli_core.websocket.parts.asgi_listener import AsgiListener
 from zcli_core.websocket.recipients import NONE
 from zcli_core.websocket.server_setup import warn_if_open
@@ -28,7 +29,7 @@ from zcli_core.websocket.workers.assignment import is_quiet
 if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.websocket.connection import ServerConnection
-    from zcli_core.websocket.contract import Connection, Listener, Message, Transport
+    from zcli_core.websocket.contract import Connection, Listener, Message, Prepared, Transport
     from zcli_core.websocket.gate import Rules
     from zcli_core.websocket.recipients import Recipients
     from zcli_core.websocket.server_setup import ServerSetup
@@ -132,7 +133,9 @@ class ServerCore:
         self._drain_timeout = drain_timeout
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
-        self._draining = False
+        #: Whether the server is being shut down.
+        self.is_draining = False
+        self.lag = LoopLag(self.loop)
         #: Close code and reason for the clients when the server stops.
         self._goodbye = GOING_AWAY
         gate.readiness = self.readiness
@@ -142,7 +145,7 @@ class ServerCore:
     def readiness(self) -> list[str]:
         """Return why a load balancer should send no further clients here; empty if the server is ready."""
         reasons = []
-        if self._draining:
+        if self.is_draining:
             reasons.append("draining")
         if not self.sessions.has_capacity():
             reasons.append("full")
@@ -167,7 +170,10 @@ class ServerCore:
         if not receivers:
             return 0
         prepared = self.listener.prepare(message)
-        count = sum([connection.send_prepared(prepared) for connection in receivers])
+        # Sending may disconnect a client that reads too slowly, so it needs a copy.
+        if self.sessions.access_log is not None:
+            return sum([_send_counted(*each, prepared) for each in list(receivers.items())])
+        count = sum([connection.send_prepared(prepared) for connection in list(receivers.values())])
         counters = self.sessions.counters
         counters.messages_sent += count
         counters.bytes_sent += count * prepared.size
@@ -180,15 +186,16 @@ class ServerCore:
             client._begin_close(code, reason)
         return len(chosen)
 
-    def _receivers(self, to: Recipients | None, excluded: Recipients) -> list[Connection]:
-        """Return the connections to send to: a copy, because sending may disconnect a client that reads too slowly."""
-        chosen: Mapping[Any, Connection] = self.sessions.clients if to is None else self._choose(to)
+    def _receivers(self, to: Recipients | None, excluded: Recipients) -> Mapping[ServerConnection, Connection]:
+        """Return the clients to send to."""
+        clients: Mapping[Any, Connection] = self.sessions.clients
+        chosen = clients if to is None else self._choose(to)
         if excluded is NONE:
-            return list(chosen.values())
+            return chosen
         kept = dict(chosen)
         for client in (*excluded.clients, *self.sessions.rooms.members_of(excluded.rooms)):
             kept.pop(client, None)
-        return list(kept.values())
+        return kept
 
     def _choose(self, to: Recipients) -> Mapping[ServerConnection, Connection]:
         """Return the clients that ``to`` names, each once."""
@@ -215,7 +222,7 @@ class ServerCore:
         Args:
             seconds: The time.
         """
-        self._draining = True
+        self.is_draining = True
         self._goodbye = SERVICE_RESTART
         accepted = self.loop.create_task(self.listener.finish_accepting())
         clients = list(self.sessions.clients)
@@ -235,7 +242,7 @@ class ServerCore:
         a few seconds for the link to other processes.
         """
         began = self.loop.time()
-        self._draining = True
+        self.is_draining = True
         self._stop_watching()
         clients = len(self.sessions.clients)
         ports = {address[1] for address in self.listener.addresses if address}
@@ -247,11 +254,13 @@ class ServerCore:
         await self.sessions.end_handlers(self._close_timeout - (self.loop.time() - closing))
         if self.sessions.link is not None:
             await self.sessions.link.close()
+        self.lag.stop()
         return ShutdownSummary(clients, self.sessions.counters.slow_clients, endpoint, self.loop.time() - began)
 
     def abort(self) -> None:
         """Release the port and close every connection at once, without a close frame."""
         self._stop_watching()
+        self.lag.stop()
         self.listener.stop_accepting()
         self.sessions.abort()
         if self.sessions.link is not None:
@@ -262,3 +271,12 @@ class ServerCore:
             self._reload_timer.cancel()
             self._reload_timer = None
         self.gate.close()
+
+
+def _send_counted(client: ServerConnection, connection: Connection, prepared: Prepared) -> bool:
+    """Send a message to a client that counts its own traffic. Returns whether it was sent."""
+    sent = connection.send_prepared(prepared)
+    if sent:
+        client._counters.messages_sent += 1
+        client._counters.bytes_sent += prepared.size
+    return sent

@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 
 from zcli_core.errors import ListenError
-from zcli_core.types import WebSocketMetrics
 from zcli_core.websocket.addresses import Network
 from zcli_core.websocket.contract import Endpoint
-from zcli_core.websocket.metric_sums import add_ended, add_metrics
 from zcli_core.websocket.parts.binding import bound_groups
 from zcli_core.websocket.throttle import FailureThrottle
 from zcli_core.websocket.workers.channel import Channel, send_blocking
@@ -167,47 +165,6 @@ def test_worker_sockets_with_taken_port_are_an_error(make_z: Any) -> None:
         z = make_z(workers=2, backplane="local", port=other.getsockname()[1])
         with pytest.raises(ListenError, match=r"port \d+ of 127.0.0.1 is in use by this process"):
             z.comm.websocket.start()
-
-
-# Sums -----------------------------------------------------------------------------------------------------------------
-
-
-def _metrics(**values: Any) -> WebSocketMetrics:
-    backplane: Any = {"up": True, "probe_seconds": None, "published": 1, "failed": {"down": 2}, "queued_bytes": 3}
-    metrics: Any = {
-        "clients": 1,
-        "rooms": 1,
-        "connections": {"accepted": 5},
-        "messages_sent": 7,
-        "backplane": backplane,
-    }
-    return {**metrics, **values}  # type: ignore[typeddict-item]
-
-
-def test_metrics_of_workers_are_added() -> None:
-    """The backplane is up if it is in all workers."""
-    total = _metrics(backplane=None)
-    add_metrics(total, _metrics())
-    other = _metrics()
-    assert other["backplane"] is not None
-    other["backplane"].update(up=False, probe_seconds=0.5)
-    add_metrics(total, other)
-    assert total == _metrics(
-        clients=3, rooms=3, connections={"accepted": 15}, messages_sent=21,
-        backplane={"up": False, "probe_seconds": 0.5, "published": 2, "failed": {"down": 4}, "queued_bytes": 6},
-    )  # fmt: skip
-    assert other["connections"] == {"accepted": 5}
-
-
-def test_metrics_of_ended_worker_are_its_counters() -> None:
-    """Its clients and its link are gone."""
-    total: Any = {}
-    add_ended(total, _metrics())
-    assert total == {
-        "connections": {"accepted": 5},
-        "messages_sent": 7,
-        "backplane": {"published": 1, "failed": {"down": 2}},
-    }
 
 
 # The throttle ---------------------------------------------------------------------------------------------------------

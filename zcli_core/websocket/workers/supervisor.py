@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zcli_core.errors import WorkerError
 from zcli_core.system.forks import call_after_fork
 from zcli_core.websocket import systemd
-from zcli_core.websocket.metric_sums import add_ended, add_metrics
+from zcli_core.websocket.metric_sums import add, total
+from zcli_core.websocket.running_server import RESTART_REASONS
 from zcli_core.websocket.workers.process import WorkerFailure, WorkerProcess, write_stderr
 
 if TYPE_CHECKING:
@@ -60,13 +61,16 @@ class Supervisor:
     the event loop.
     """
 
-    def __init__(self, config: Config, command: Sequence[str], count: int, log: logging.Logger) -> None:
+    def __init__(
+        self, config: Config, command: Sequence[str], count: int, metrics: WebSocketMetrics, log: logging.Logger
+    ) -> None:
         """Prepare a supervisor.
 
         Args:
             config: The settings.
             command: Starts the program again.
             count: Number of workers.
+            metrics: What this process counts itself.
             log: The application's log.
         """
         self._settings = config.websocket
@@ -93,8 +97,9 @@ class Supervisor:
         #: Reports that were asked for and have not arrived.
         self._asked: dict[int, tuple[set[WorkerProcess], asyncio.Future[None]]] = {}
         self._questions = 0
-        self._ended_metrics: WebSocketMetrics | None = None
-        self._restarts = dict.fromkeys(("crash", "exit", "hang", "reload"), 0)
+        #: What the supervisor counts itself, and workers that have ended.
+        self._ended_metrics = metrics
+        self._restarts = dict.fromkeys(RESTART_REASONS, 0)
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
         self._stop: StopEvent | None = None
@@ -265,9 +270,7 @@ class Supervisor:
     def _ended(self, worker: WorkerProcess) -> None:
         self._running.discard(worker)
         if worker.metrics is not None:
-            if self._ended_metrics is None:
-                self._ended_metrics = _nothing()
-            add_ended(self._ended_metrics, worker.metrics)
+            add(self._ended_metrics, worker.metrics)
         self._report_arrived(worker)
         if self._current.get(worker.number) is worker and not self._stopping:
             self._replace(worker)
@@ -455,7 +458,7 @@ class Supervisor:
                 worker.state = "draining"
             worker.send(kind="stop")
         await self._wait_ended(workers, self._stop_timeout, _EXIT_TIMEOUT)
-        slow = 0 if self._ended_metrics is None else self._ended_metrics["slow_clients"]
+        slow = self._ended_metrics["slow_clients"]
         clients = sum(worker.clients_closed or 0 for worker in workers)
         return clients, slow, time.monotonic() - began
 
@@ -560,14 +563,9 @@ class Supervisor:
         return self._metrics()
 
     def _metrics(self) -> ServerMetrics:
-        total = _nothing()
-        if self._ended_metrics is not None:
-            add_metrics(total, self._ended_metrics)
-        for worker in tuple(self._running):
-            if worker.metrics is not None:
-                add_metrics(total, worker.metrics)
+        running = [worker.metrics for worker in tuple(self._running) if worker.metrics is not None]
         current = {worker.number: worker.metrics for worker in self._current.values() if worker.metrics is not None}
-        return {"total": total, "workers": current, "restarts": dict(self._restarts)}
+        return {"total": total(running, self._ended_metrics), "workers": current, "restarts": dict(self._restarts)}
 
     def status(self) -> ServerStatus:
         """Return the state of the server and of each worker. Takes at most a second or two."""
@@ -589,23 +587,3 @@ class Supervisor:
             "workers": workers,
             "restarts": dict(self._restarts),
         }
-
-
-def _nothing() -> WebSocketMetrics:
-    """Return the metrics of no worker."""
-    from zcli_core.websocket.counters import Counters
-
-    none = Counters()
-    return {
-        "clients": 0,
-        "rooms": 0,
-        "connections": none.connections,
-        "closed": none.closed,
-        "messages_received": 0,
-        "messages_sent": 0,
-        "bytes_received": 0,
-        "bytes_sent": 0,
-        "slow_clients": 0,
-        "handler_errors": 0,
-        "backplane": None,
-    }
