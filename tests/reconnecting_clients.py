@@ -40,8 +40,8 @@ class Disconnected(NamedTuple):
     at: float
     client: int
     worker: int
-    #: ``1012`` and other close codes, ``503`` and other HTTP statuses; ``refused``, ``queue full``, ``reset``, ``no close
-    #: frame``, and ``timeout`` of a handshake.
+    #: A close code such as ``1012``, an HTTP status such as ``503``, ``refused``, ``queue full``, ``reset``,
+    #: ``no close frame``, or ``timeout`` of a handshake.
     how: str
 
 
