@@ -38,9 +38,7 @@ BROKEN = {
     "syntax": (SCRIPT + "\n)(", "SyntaxError: unmatched ')'"),
     "import": ("import no_such_module\n" + SCRIPT, "ModuleNotFoundError: No module named 'no_such_module'"),
     "setting": (
-        SCRIPT.replace(
-            '"logger_path": "."', '"logger_path": ".", "websocket": {"ssl_enabled": True, "ssl_cert": "no.pem"}'
-        ),
+        SCRIPT.replace('"title":', '"websocket": {"ssl_enabled": True, "ssl_cert": "no.pem"}, "title":'),
         "websocket.ssl_cert",
     ),
     "port": (SCRIPT.replace("port=0", "port=-1"), "ValueError: port must be an integer between 1 and 65535"),
