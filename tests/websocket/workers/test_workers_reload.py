@@ -38,7 +38,7 @@ BROKEN = {
     "syntax": (SCRIPT + "\n)(", "SyntaxError: unmatched ')'"),
     "import": ("import no_such_module\n" + SCRIPT, "ModuleNotFoundError: No module named 'no_such_module'"),
     "setting": (
-        SCRIPT.replace('"logger_path": "."', '"logger_path": ".", "websocket": {"ssl_cert": "no.pem"}'),
+        SCRIPT.replace('"title":', '"websocket": {"ssl_enabled": True, "ssl_cert": "no.pem"}, "title":'),
         "websocket.ssl_cert",
     ),
     "port": (SCRIPT.replace("port=0", "port=-1"), "ValueError: port must be an integer between 1 and 65535"),
@@ -237,13 +237,13 @@ def test_reload_reads_settings_and_env_file_anew(tmp_path: Path) -> None:
 
 def test_reload_follows_a_linked_folder(tmp_path: Path) -> None:
     """A deployment replaces the link ``current``; a new worker starts in the new folder."""
+    code = SCRIPT.replace('"logger_path": "."', f'"logger_path": {str(tmp_path)!r}')
     for version in (1, 2):
         (tmp_path / f"v{version}").mkdir()
-        (tmp_path / f"v{version}" / "script.py").write_text(SCRIPT.replace("VERSION = 1", f"VERSION = {version}"))
+        (tmp_path / f"v{version}" / "script.py").write_text(code.replace("VERSION = 1", f"VERSION = {version}"))
     link = tmp_path / "current"
     link.symlink_to("v1")
-    logs = {"ZCLI_LOGGER_PATH": str(tmp_path), "PWD": str(link)}
-    with supervised(link, **logs) as script:
+    with supervised(link, code, PWD=str(link)) as script:
         script.folder = tmp_path
         assert script.say()[1] == 1
         link.unlink()
