@@ -215,6 +215,11 @@ def _make_writable(folder: Path) -> None:
     folder.chmod(0o777)
 
 
+def _make_sticky(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    folder.chmod(0o1777)
+
+
 def _give_away(folder: Path) -> None:
     needs_root("giving a folder to another account")
     folder.mkdir(parents=True)
@@ -230,7 +235,7 @@ def _link_away(folder: Path) -> None:
     os.chown(folder, 12345, 12345, follow_symlinks=False)
 
 
-@pytest.mark.parametrize("spoil", [_make_file, _make_writable, _give_away, _link_away])
+@pytest.mark.parametrize("spoil", [_make_file, _make_writable, _make_sticky, _give_away, _link_away])
 def test_control_folder_unusable_starts_the_server(serve: Serve, folder: Path, spoil: Callable[[Path], None]) -> None:
     """One line in the log says why ``zcli ws status`` will not show it."""
     spoil(folder)
