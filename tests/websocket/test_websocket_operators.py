@@ -13,6 +13,7 @@ from websocket_serving import Served, eventually
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError, ListenError
+from zcli_core.websocket.running_server import RESTART_REASONS
 
 Serve = Callable[..., Served]
 MakeZ = Callable[..., zCLI]
@@ -54,7 +55,7 @@ def test_hooks_get_a_server_with_its_numbers(site: Site, serve: Serve) -> None:
         eventually(lambda: served.websocket.client_count == 1)
         metrics, status = server.metrics(), server.status()
         assert metrics["total"] == metrics["workers"][1]
-        assert (metrics["total"]["clients"], metrics["restarts"]) == (1, {"crash": 0, "hang": 0, "reload": 0})
+        assert (metrics["total"]["clients"], metrics["restarts"]) == (1, dict.fromkeys(RESTART_REASONS, 0))
         assert (status["title"], status["pid"], status["url"]) == ("server-0", os.getpid(), served.url)
         assert (status["clients"], status["backplane"], status["restarts"]) == (1, "local", metrics["restarts"])
         (worker,) = status["workers"]
@@ -75,7 +76,7 @@ def test_server_without_workers_cannot_reload(site: Site, serve: Serve) -> None:
 
 @pytest.mark.parametrize("error", [ConfigError, ListenError])
 def test_hook_serving_can_stop_the_start(site: Site, make_z: MakeZ, error: type[Exception]) -> None:
-    """The port is released, and a plugin that had begun is told of the end; the next start works."""
+    """The port is released, and the plugin before it may clean up."""
     site.plugin("recorder", RECORDER)
     site.plugin("refusing", _refusing(f"{error.__name__}('not like this')"))
     z = make_z()

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from zcli_core.net.headers import Headers
@@ -61,6 +61,8 @@ class Request:
     client_certificate: Mapping[str, Any] | None = None
     #: Whether this upgrade can be refused with an HTTP status; some ASGI servers cannot do that.
     can_be_refused_with_status: bool = True
+    #: When the connection was accepted, as a reading of :func:`time.monotonic`; None if the transport does not know it.
+    accepted_at: float | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path!r} from {self.remote_address}>"

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from zcli_core.durations import Durations
+
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Message
 
@@ -19,6 +21,9 @@ ACCEPTED = "accepted"
 REFUSED_AUTH, REFUSED_FULL, REFUSED_ORIGIN = "refused_auth", "refused_full", "refused_origin"
 REFUSED_PATH, FAILED = "refused_path", "failed"
 RESULTS = (ACCEPTED, REFUSED_AUTH, REFUSED_FULL, REFUSED_ORIGIN, REFUSED_PATH, FAILED)
+
+#: Upper limits of the buckets of ``open_seconds``, in seconds, up to the default of ``websocket.open_timeout``.
+_OPEN_LIMITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _TRAFFIC = ("bytes_received", "bytes_sent", "messages_received", "messages_sent")
 _EVENTS = ("handler_errors", "slow_clients")
@@ -47,7 +52,7 @@ class Counters(Traffic):
     With the access log, each connection counts its own traffic, which is added here when the connection ends.
     """
 
-    __slots__ = (*_EVENTS, "_lock", "_open", "closed", "connections")
+    __slots__ = (*_EVENTS, "_lock", "_open", "closed", "connections", "open_seconds")
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +62,8 @@ class Counters(Traffic):
         self.slow_clients = 0
         #: Errors that handlers and callbacks raised.
         self.handler_errors = 0
+        #: Seconds from accepting a connection to admitting its client.
+        self.open_seconds = Durations(_OPEN_LIMITS)
         #: Connections by :data:`RESULTS`.
         self.connections = dict.fromkeys(RESULTS, 0)
         #: Connections that have ended, by close code or :data:`OTHER`.
@@ -90,6 +97,7 @@ class Counters(Traffic):
                 self.connections[name] += other.connections[name]
             for name in self.closed:
                 self.closed[name] += other.closed[name]
+            self.open_seconds.merge(other.open_seconds)
 
 
 class Totals:

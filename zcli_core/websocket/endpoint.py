@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import stat
 from dataclasses import replace
@@ -160,7 +159,9 @@ def explain_listen_error(error: OSError, endpoint: Endpoint) -> ListenError:
         return ListenError(f"cannot listen on {endpoint.unix_path}: {error.strerror or error}")
     host, port = endpoint.host or "", endpoint.port
     if error.errno == errno.EADDRINUSE:
-        return ListenError(f"port {port} of {host} is in use{_holder(port, host)}; stop it, or listen on another port")
+        from zcli_core.net.ports import held_by
+
+        return ListenError(f"port {port} of {host} is in use{held_by(port, host)}; stop it, or listen on another port")
     if error.errno in (errno.EACCES, errno.EPERM) and 0 < port < 1024:
         return ListenError(
             f"port {port} is privileged: this user may not listen below 1024; use a higher port, or a proxy in front"
@@ -170,18 +171,6 @@ def explain_listen_error(error: OSError, endpoint: Endpoint) -> ListenError:
     if isinstance(error, socket.gaierror):
         return ListenError(f"the host {host!r} cannot be resolved: {error.strerror}")
     return ListenError(f"cannot listen on port {port} of {host}: {error.strerror or error}")
-
-
-def _holder(port: int, host: str) -> str:
-    from zcli_core.net.ports import port_holder
-
-    try:
-        holder = port_holder(port, host)
-    except (OSError, ValueError):
-        return ""
-    if holder is None:
-        return ""
-    return " by this process" if holder.pid == os.getpid() else f" by {holder}"
 
 
 def endpoint_url(endpoint: Endpoint, addresses: list[Address]) -> str:

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from zcli_core.backplane.contract import Member
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
-    from zcli_core.types import WebSocketMetrics
+    from zcli_core.types import HttpMetrics, WebSocketMetrics
     from zcli_core.websocket.contract import Message, Transport
     from zcli_core.websocket.parts.asgi_listener import AsgiListener
     from zcli_core.websocket.server_core import ServerCore
@@ -85,8 +85,19 @@ class WebSocketServer:
     Every method may be called from any thread.
     """
 
-    def __init__(self, config: Config, host: PluginHost, log: logging.Logger) -> None:
+    def __init__(
+        self, config: Config, host: PluginHost, log: logging.Logger, http_metrics: Callable[[], HttpMetrics]
+    ) -> None:
+        """Make a server that does not run yet.
+
+        Args:
+            config: The configuration.
+            host: The plugins.
+            log: Where the server logs.
+            http_metrics: Returns what the HTTP client of the same ``zCLI`` object counts.
+        """
         self._config = config
+        self._http_metrics = http_metrics
         self._host = host
         self._log = log
         self._lock = threading.Lock()
@@ -286,6 +297,11 @@ class WebSocketServer:
             if isinstance(handler, Mapping):
                 raise TypeError(f"path must not be given if handler is a mapping of paths, got {path!r}")
             handler = {path: handler or echo}
+        if self._config.websocket.workers != 1:
+            origin = self._config.explain("websocket.workers").origin
+            self._log.warning(
+                "websocket.workers (%s) has no effect inside an ASGI server, which starts its own processes", origin
+            )
         callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
         paths = frozenset(handler) if isinstance(handler, Mapping) else None
         rules = make_asgi_rules(self._config, paths, self._log)
@@ -381,9 +397,9 @@ class WebSocketServer:
     def metrics(self) -> WebSocketMetrics:
         """Return what the server counts, for monitoring.
 
-        Counters only grow: they cover every run of this object's server, also those that have ended. ``clients`` and
-        ``rooms`` are numbers of this moment. The values are read one after the other while the server works, so a
-        message that is being received or sent may be missing in one of them.
+        Counters only grow: they cover every run of this object's server, also those that have ended. ``clients``,
+        ``rooms`` and ``loop_lag`` are numbers of this moment. The values are read one after the other while the server
+        works, so a message that is being received or sent may be missing in one of them.
         """
         total = self._totals.sum()
         return {
@@ -397,7 +413,10 @@ class WebSocketServer:
             "bytes_sent": total.bytes_sent,
             "slow_clients": total.slow_clients,
             "handler_errors": total.handler_errors,
+            "open_seconds": total.open_seconds.read(),
+            "loop_lag": max((each.lag.largest() for each in self._servers if each.loop.is_running()), default=0.0),
             "backplane": self._links.metrics(),
+            "http": self._http_metrics(),
         }
 
     @property
@@ -625,7 +644,8 @@ class WebSocketServer:
         setup, _ = self._check(*arguments)
         _ = self._plugins  # so that an error is raised here, once
         self._links.check()
-        supervisor = Supervisor(self._config, command, count, self._log)
+        assignment.supervise()
+        supervisor = Supervisor(self._config, command, count, self.metrics(), self._log)
 
         async def serve(run: ServerRun) -> ShutdownSummary:
             sockets = await open_sockets(setup, count)

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from zcli_core.plugins.host import PluginHost
     from zcli_core.types import ServerMetrics, ServerStatus
 
+#: Why a worker was replaced.
+RESTART_REASONS = ("crash", "exit", "hang", "reload")
+
+
+#: Why a worker is replaced: it crashed, its script ended by itself, its event loop was blocked, or it was reloaded.
+RESTART_REASONS = ("crash", "exit", "hang", "reload")
+
 
 class RunningServer(Protocol):
     """What a running server tells about itself. Every method may be called from any thread."""

@@ -19,6 +19,7 @@ from zcli_core.websocket.endpoint import (
     use_systemd_sockets,
 )
 from zcli_core.websocket.gate import Gate
+from zcli_core.websocket.loop_lag import LoopLag
 from zcli_core.websocket.parts.asgi_listener import AsgiListener
 from zcli_core.websocket.recipients import NONE
 from zcli_core.websocket.server_setup import warn_if_open
@@ -134,6 +135,7 @@ class ServerCore:
         self._reload_timer: asyncio.TimerHandle | None = None
         #: Whether the server is being shut down.
         self.is_draining = False
+        self.lag = LoopLag(self.loop)
         #: Close code and reason for the clients when the server stops.
         self._goodbye = GOING_AWAY
         gate.readiness = self.readiness
@@ -252,11 +254,13 @@ class ServerCore:
         await self.sessions.end_handlers(self._close_timeout - (self.loop.time() - closing))
         if self.sessions.link is not None:
             await self.sessions.link.close()
+        self.lag.stop()
         return ShutdownSummary(clients, self.sessions.counters.slow_clients, endpoint, self.loop.time() - began)
 
     def abort(self) -> None:
         """Release the port and close every connection at once, without a close frame."""
         self._stop_watching()
+        self.lag.stop()
         self.listener.stop_accepting()
         self.sessions.abort()
         if self.sessions.link is not None:

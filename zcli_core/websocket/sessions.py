@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -185,6 +186,9 @@ class Sessions:
             if self._observers.opened is not None:
                 self._observers.opened(session)
             self.counters.connections[ACCEPTED] += 1
+            accepted_at = connection.request.accepted_at
+            if accepted_at is not None:
+                self.counters.open_seconds.add(time.monotonic() - accepted_at)
         except BaseException:
             # The transport closes the connection, and remove() is not called.
             session._dispatcher.cancel()

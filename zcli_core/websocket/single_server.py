@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from zcli_core.log import application_title
 from zcli_core.system.trusted import script_file
+from zcli_core.websocket.running_server import RESTART_REASONS
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.types import ServerMetrics, ServerStatus, WebSocketMetrics, WorkerStatus
     from zcli_core.websocket.server_core import ServerCore
-
-#: Why a worker is replaced.
-RESTART_REASONS = ("crash", "hang", "reload")
 
 
 class SingleServer:

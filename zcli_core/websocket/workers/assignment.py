@@ -76,6 +76,7 @@ _text = os.environ.pop(VARIABLE, None)
 _assignment = None if _text is None else _parse(_text)
 _number = None if _assignment is None else _assignment.number
 _quiet = _assignment is not None and _assignment.quiet
+_has_supervised = False
 if _assignment is not None:
     _leave_signals_to_supervisor()
 
@@ -101,10 +102,26 @@ def take() -> Assignment | None:
     return found
 
 
+def supervise() -> None:
+    """Note that this process supervises workers from now on.
+
+    Raises:
+        RuntimeError: It has done so before, or it is a worker. A worker runs the script from its beginning and serves
+            at the first ``start()``, so a second one cannot have workers.
+    """
+    global _has_supervised  # noqa: PLW0603 - about the process
+    if _has_supervised or _number is not None:
+        raise RuntimeError(
+            "start() with websocket.workers can be called once in a program, because each worker runs the program from "
+            "its beginning; set websocket.workers to 1 for the other servers"
+        )
+    _has_supervised = True
+
+
 def _after_fork() -> None:
     """Forget the assignment, which belongs to the parent."""
-    global _assignment, _number, _quiet
-    _assignment, _number, _quiet = None, None, False
+    global _assignment, _number, _quiet, _has_supervised
+    _assignment, _number, _quiet, _has_supervised = None, None, False, False
 
 
 if hasattr(os, "register_at_fork"):

@@ -90,13 +90,19 @@ def _why_not() -> str | None:
     put = "put the code into a file and run that with python"
     if hasattr(sys, "ps1") or sys.flags.interactive or hasattr(builtins, "__IPYTHON__"):
         return f"it is an interactive session or a notebook; {put}, or set websocket.workers to 1"
-    main = sys.modules.get("__main__")
-    from_file = getattr(main, "__file__", None) or getattr(main, "__spec__", None) or getattr(sys, "frozen", False)
-    if not (from_file or sys.argv[:1] == ["-c"]):
+    if not (_is_file() or sys.argv[:1] == ["-c"]):
         return f"it was read from the standard input; {put}"
     if not sys.executable:
         return "Python does not know the path of its own program (sys.executable); set websocket.workers to 1"
     return None
+
+
+def _is_file() -> bool:
+    """Return whether this program is a file, a module or frozen. The file of standard input is called ``<stdin>``."""
+    main = sys.modules.get("__main__")
+    if getattr(main, "__spec__", None) is not None or getattr(sys, "frozen", False):
+        return True
+    return os.path.exists(getattr(main, "__file__", None) or "")
 
 
 def worker_environment(assigned: assignment.Assignment) -> dict[str, str]:

@@ -200,6 +200,10 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
+    def forget(self) -> None:
+        """Close the socket pair in a child process of the supervisor."""
+        self._sock.close()
+
     async def _watch(self) -> None:
         """Wait for the end of the process, and read what it has said before."""
         try:

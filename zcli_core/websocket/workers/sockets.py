@@ -47,11 +47,15 @@ class WorkerSockets:
         ports = {address[1] for address in self.addresses if address}
         return f"port {min(ports)}" if ports else "the socket"
 
-    def close(self) -> None:
-        """Release the port."""
+    def forget(self) -> None:
+        """Close them in this process only."""
         for group in self.groups:
             for sock in group:
                 sock.close()
+
+    def close(self) -> None:
+        """Release the port."""
+        self.forget()
         if self.endpoint.unix_path is not None:
             remove_socket_file(str(self.endpoint.unix_path))
 

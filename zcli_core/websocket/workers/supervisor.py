@@ -16,8 +16,12 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.errors import WorkerError
+from zcli_core.log import application_title
+from zcli_core.system.forks import call_after_fork
+from zcli_core.system.trusted import script_file
 from zcli_core.websocket import systemd
-from zcli_core.websocket.metric_sums import add_ended, add_metrics
+from zcli_core.websocket.metric_sums import add, total
+from zcli_core.websocket.running_server import RESTART_REASONS
 from zcli_core.websocket.workers.process import WorkerFailure, WorkerProcess, write_stderr
 
 if TYPE_CHECKING:
@@ -59,17 +63,20 @@ class Supervisor:
     the event loop.
     """
 
-    def __init__(self, config: Config, command: Sequence[str], count: int, log: logging.Logger) -> None:
+    def __init__(
+        self, config: Config, command: Sequence[str], count: int, metrics: WebSocketMetrics, log: logging.Logger
+    ) -> None:
         """Prepare a supervisor.
 
         Args:
             config: The settings.
             command: Starts the program again.
             count: Number of workers.
+            metrics: What this process counts itself.
             log: The application's log.
         """
         self._settings = config.websocket
-        self._title = log.name.split(".")[1]
+        self._title = application_title(config.title, script_file())
         self._command = command
         self._count = count
         self._log = log
@@ -82,7 +89,8 @@ class Supervisor:
         #: All workers whose process runs, also those that are being replaced.
         self._running: set[WorkerProcess] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._one_at_a_time: asyncio.Lock | None = None
+        #: Only one worker is being started at a time; see :meth:`WorkerProcess.start`.
+        self._one_at_a_time = asyncio.Lock()
         self._stopping = False
         self._crashes: deque[float] = deque(maxlen=MAX_CRASHES)
         #: Crashes in a row, by number.
@@ -91,11 +99,22 @@ class Supervisor:
         #: Reports that were asked for and have not arrived.
         self._asked: dict[int, tuple[set[WorkerProcess], asyncio.Future[None]]] = {}
         self._questions = 0
-        self._ended_metrics: WebSocketMetrics | None = None
-        self._restarts = dict.fromkeys(("crash", "exit", "hang", "reload"), 0)
+        #: A worker that ends is counted below instead of in _running; no thread may see it in both, or in none.
+        self._counting = threading.Lock()
+        #: What the supervisor counts itself, and workers that have ended.
+        self._ended_metrics = metrics
+        self._restarts = dict.fromkeys(RESTART_REASONS, 0)
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
         self._stop: StopEvent | None = None
+        call_after_fork(self)
+
+    def _after_fork(self) -> None:
+        """Close the descriptors, so that the workers notice the end of the parent."""
+        for worker in self._running:
+            worker.forget()
+        if self._sockets is not None:
+            self._sockets.forget()
 
     # --- the whole run ---
 
@@ -120,7 +139,6 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.current_thread()
         self._sockets, self._stop = sockets, stop
-        self._one_at_a_time = asyncio.Lock()
         self._fatal = self._loop.create_future()
         stopped = self._loop.create_task(stop.wait())
         try:
@@ -175,9 +193,11 @@ class Supervisor:
 
     async def _start_all(self) -> None:
         """Start the first workers and wait until all are ready. Raises what the first failure was."""
-        workers = [await self._spawn(number, quiet=True) for number in range(1, self._count + 1)]
+        workers: list[WorkerProcess] = []
         try:
-            await self._all_ready(workers)
+            await self._spawn_all(workers, announces=False)
+        except OSError as error:
+            raise WorkerError(f"the server cannot start, because the system cannot start a process: {error}") from None
         except WorkerFailure as failure:
             write_stderr(failure.output)
             await self._discard(workers)
@@ -201,7 +221,6 @@ class Supervisor:
         """
         assert self._loop is not None
         assert self._sockets is not None
-        assert self._one_at_a_time is not None
         worker = WorkerProcess(number, self._count, self._received)
         async with self._one_at_a_time:
             await worker.start(self._command, self._sockets.groups[number - 1], quiet)
@@ -209,13 +228,29 @@ class Supervisor:
         if self._stopping:
             worker.told = True
             worker.kill()
-        self._begin(self._watch(worker))
+        worker.ended.add_done_callback(lambda _: self._ended(worker))
         late = self._loop.call_later(self._settings.worker_timeout, self._too_late, worker)
         worker.ready.add_done_callback(lambda _: late.cancel())
         return worker
 
     def _too_late(self, worker: WorkerProcess) -> None:
         worker.give_up(f"it was not ready within {self._settings.worker_timeout:g} s (websocket.worker_timeout)")
+
+    async def _spawn_all(self, workers: list[WorkerProcess], announces: bool) -> None:
+        """Start a worker for each place, and wait until all are ready.
+
+        Args:
+            workers: Gets the workers, also those of an attempt that fails.
+            announces: Whether the first of them shows the warnings about the configuration.
+
+        Raises:
+            OSError: The system cannot start a process.
+            WorkerFailure: The first failure of a worker.
+        """
+        for number in range(1, self._count + 1):
+            worker = await self._spawn(number, quiet=number > 1 or not announces)
+            workers.append(worker)
+        await self._all_ready(workers)
 
     async def _all_ready(self, workers: Sequence[WorkerProcess]) -> None:
         """Wait until all are ready.
@@ -236,13 +271,11 @@ class Supervisor:
 
     # --- when a worker ends ---
 
-    async def _watch(self, worker: WorkerProcess) -> None:
-        await worker.ended
-        self._running.discard(worker)
-        if worker.metrics is not None:
-            if self._ended_metrics is None:
-                self._ended_metrics = _nothing()
-            add_ended(self._ended_metrics, worker.metrics)
+    def _ended(self, worker: WorkerProcess) -> None:
+        with self._counting:
+            self._running.discard(worker)
+            if worker.metrics is not None:
+                add(self._ended_metrics, worker.metrics)
         self._report_arrived(worker)
         if self._current.get(worker.number) is worker and not self._stopping:
             self._replace(worker)
@@ -364,10 +397,7 @@ class Supervisor:
         began = time.monotonic()
         new: list[WorkerProcess] = []
         try:
-            for number in range(1, self._count + 1):
-                worker = await self._spawn(number, quiet=number > 1)
-                new.append(worker)
-            await self._all_ready(new)
+            await self._spawn_all(new, announces=True)
         except (WorkerFailure, OSError) as error:
             if isinstance(error, WorkerFailure):
                 write_stderr(error.output)
@@ -433,7 +463,7 @@ class Supervisor:
                 worker.state = "draining"
             worker.send(kind="stop")
         await self._wait_ended(workers, self._stop_timeout, _EXIT_TIMEOUT)
-        slow = 0 if self._ended_metrics is None else self._ended_metrics["slow_clients"]
+        slow = self._ended_metrics["slow_clients"]
         clients = sum(worker.clients_closed or 0 for worker in workers)
         return clients, slow, time.monotonic() - began
 
@@ -460,13 +490,11 @@ class Supervisor:
     async def _kill_all(self) -> None:
         """Kill what still runs, and wait for the end of all processes."""
         self.abort()
-        assert self._one_at_a_time is not None
-        async with self._one_at_a_time:  # one may be about to start
+        async with self._one_at_a_time:  # one may be about to start; _spawn() kills it
             pass
         if self._running:
             await asyncio.wait([worker.ended for worker in self._running])
-        while self._running:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the callbacks of the futures
 
     # --- messages of workers ---
 
@@ -540,14 +568,11 @@ class Supervisor:
         return self._metrics()
 
     def _metrics(self) -> ServerMetrics:
-        total = _nothing()
-        if self._ended_metrics is not None:
-            add_metrics(total, self._ended_metrics)
-        for worker in tuple(self._running):
-            if worker.metrics is not None:
-                add_metrics(total, worker.metrics)
-        current = {worker.number: worker.metrics for worker in self._current.values() if worker.metrics is not None}
-        return {"total": total, "workers": current, "restarts": dict(self._restarts)}
+        with self._counting:
+            running = {worker: worker.metrics for worker in tuple(self._running) if worker.metrics is not None}
+            everything = total(running.values(), self._ended_metrics)
+        current = {worker.number: running[worker] for worker in tuple(self._current.values()) if worker in running}
+        return {"total": everything, "workers": current, "restarts": dict(self._restarts)}
 
     def status(self) -> ServerStatus:
         """Return the state of the server and of each worker. Takes at most a second or two."""
@@ -569,23 +594,3 @@ class Supervisor:
             "workers": workers,
             "restarts": dict(self._restarts),
         }
-
-
-def _nothing() -> WebSocketMetrics:
-    """Return the metrics of no worker."""
-    from zcli_core.websocket.counters import Counters
-
-    none = Counters()
-    return {
-        "clients": 0,
-        "rooms": 0,
-        "connections": none.connections,
-        "closed": none.closed,
-        "messages_received": 0,
-        "messages_sent": 0,
-        "bytes_received": 0,
-        "bytes_sent": 0,
-        "slow_clients": 0,
-        "handler_errors": 0,
-        "backplane": None,
-    }
