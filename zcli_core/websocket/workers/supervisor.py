@@ -148,14 +148,14 @@ class Supervisor:
                 if starting.done():
                     starting.result()
                     announce()
-                    systemd.notify("READY=1")
+                    self._notify_ready()
                     checking = self._begin(self._check_silence())
                     ends: set[asyncio.Future[Any]] = {self._fatal, stopped}
                     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                     checking.cancel()
                 else:
                     starting.cancel()
-            systemd.notify("STOPPING=1")
+            systemd.notify_stopping("stopping all workers")
             summary = await self._stop_all()
             if self._fatal.done() and not stopped.done():
                 raise self._fatal.result()
@@ -163,6 +163,10 @@ class Supervisor:
         finally:
             stopped.cancel()
             await self._kill_all()
+
+    def _notify_ready(self) -> None:
+        assert self._sockets is not None
+        systemd.notify_ready(f"listening on {self._sockets.url} with {self._count} workers")
 
     def abort(self) -> None:
         """Kill all workers at once."""
@@ -388,7 +392,10 @@ class Supervisor:
     async def _reload_all(self) -> None:
         while True:
             self._reload_again = False
+            systemd.notify_reloading("replacing all workers")
             await self._reload_once()
+            if not self._stopping:
+                self._notify_ready()
             if not self._reload_again or self._stopping:
                 return
 
