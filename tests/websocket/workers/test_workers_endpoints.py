@@ -115,7 +115,7 @@ def test_workers_share_sockets_of_systemd(tmp_path: Path) -> None:
             assert told.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
             assert told.recv(100) == ready
             assert script.end()[0] == 0
-            assert told.recv(100) == b"STOPPING=1\nSTATUS=closing all clients"
+            assert told.recv(100) == b"STOPPING=1\nSTATUS=stopping all workers"
 
 
 @pytest.mark.parametrize("how", ["-c", "-m", "relative", "no stdin"])

@@ -142,20 +142,20 @@ class Supervisor:
         self._fatal = self._loop.create_future()
         stopped = self._loop.create_task(stop.wait())
         try:
-            with self._reload_at_sighup(), systemd.Watchdog().pinging(self._loop):
+            with self._reload_at_sighup():
                 starting = self._loop.create_task(self._start_all())
                 await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if starting.done():
                     starting.result()
                     announce()
-                    systemd.notify_ready(self._summary())
+                    self._notify_ready()
                     checking = self._begin(self._check_silence())
                     ends: set[asyncio.Future[Any]] = {self._fatal, stopped}
                     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                     checking.cancel()
                 else:
                     starting.cancel()
-            systemd.notify_stopping("closing all clients")
+            systemd.notify_stopping("stopping all workers")
             summary = await self._stop_all()
             if self._fatal.done() and not stopped.done():
                 raise self._fatal.result()
@@ -164,10 +164,9 @@ class Supervisor:
             stopped.cancel()
             await self._kill_all()
 
-    def _summary(self) -> str:
-        """Return one line for ``systemctl status``."""
+    def _notify_ready(self) -> None:
         assert self._sockets is not None
-        return f"listening on {self._sockets.url} with {self._count} workers"
+        systemd.notify_ready(f"listening on {self._sockets.url} with {self._count} workers")
 
     def abort(self) -> None:
         """Kill all workers at once."""
@@ -393,9 +392,10 @@ class Supervisor:
     async def _reload_all(self) -> None:
         while True:
             self._reload_again = False
-            systemd.notify_reloading("reloading")
+            systemd.notify_reloading("replacing all workers")
             await self._reload_once()
-            systemd.notify_ready(self._summary())
+            if not self._stopping:
+                self._notify_ready()
             if not self._reload_again or self._stopping:
                 return
 
