@@ -118,7 +118,7 @@ def test_workers_share_sockets_of_systemd(tmp_path: Path) -> None:
             assert told.recv(100) == b"STOPPING=1\nSTATUS=stopping all workers"
 
 
-@pytest.mark.parametrize("how", ["-c", "-m", "relative", "no stdin"])
+@pytest.mark.parametrize("how", ["-c", "-m", "relative", "no descriptors"])
 def test_workers_of_any_program(tmp_path: Path, how: str) -> None:
     """Each worker is started as the program was."""
     (tmp_path / "served_module.py").write_text(SCRIPT)
@@ -126,11 +126,11 @@ def test_workers_of_any_program(tmp_path: Path, how: str) -> None:
         "-c": ["-c", SCRIPT],
         "-m": ["-m", "served_module"],
         "relative": ["served_module.py"],
-        "no stdin": ["served_module.py"],
+        "no descriptors": ["served_module.py"],
     }[how]
     command = [sys.executable, "-u", *arguments]
-    if how == "no stdin":
-        command = ["sh", "-c", 'exec "$@" <&-', "sh", *command]
+    if how == "no descriptors":
+        command = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", *command]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
         env=plain_environment(tmp_path, SETTINGS), start_new_session=True,
