@@ -215,8 +215,20 @@ def test_json_cyclic_and_huge_values_end() -> None:
     cycle += [cycle, cycle, {"again": cycle}]
     wide = list(range(100_000))
     line = _formatted(JsonFormatter(), lambda log: log.warning("m", extra={"c": cycle, "w": wide, "last": 1}))
-    assert _object(line.rstrip("\n")).keys() >= {"c", "w", "last"}
+    found = _object(line.rstrip("\n"))
+    assert found["last"] == 1
+    assert found["w"][-1] == "..."
     assert len(line) < 500_000
+
+
+@pytest.mark.parametrize("worker", [None, 2])
+def test_json_field_cannot_replace_a_key(worker: Any) -> None:
+    """Whether the record has that key or not, so that a key always means the same."""
+    extra = {"time": 1, "time_": 2, "worker": 3, "exception": 4}
+    text = _formatted(JsonFormatter(worker), lambda log: log.warning("m", extra=extra))
+    line = _object(text.rstrip("\n"))
+    assert {name: line[name] for name in list(line)[-4:]} == {"time_": 1, "time__": 2, "worker_": 3, "exception_": 4}
+    assert line.get("worker") == worker
 
 
 def test_json_invalid_arguments_are_shown() -> None:

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from zcli_core.redaction import text_of
@@ -24,7 +24,7 @@ _OUR_MARKS = "zcli_"
 
 #: Larger integers do not fit into 64 bits, which many programs that read JSON use.
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
-#: Most values of one record, and their deepest nesting. They end a container that holds itself.
+#: Most values of the containers of one record, and their deepest nesting. They end a container that holds itself.
 _MOST_VALUES = 10_000
 _DEEPEST = 20
 _OMITTED = "..."
@@ -71,7 +71,7 @@ class JsonFormatter(logging.Formatter):
                 while key in KEYS or key in line:
                     key += "_"
                 line[key] = values.plain(value)
-        return json.dumps(line, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f")
+        return json.dumps(line, ensure_ascii=True, allow_nan=False)
 
 
 def _utc(seconds: float) -> str:
@@ -111,7 +111,7 @@ class _Values:
     def plain(self, value: Any, depth: int = 0) -> Any:
         """Return a value for JSON, without secrets."""
         self._left -= 1
-        if self._left < 0 or depth > _DEEPEST:
+        if depth > _DEEPEST:
             return _OMITTED
         kind = type(value)
         if value is None or kind is bool:
@@ -122,8 +122,7 @@ class _Values:
             if issubclass(kind, dict):
                 return self._object(value, depth)
             if issubclass(kind, (list, tuple)):
-                items = (list if issubclass(kind, list) else tuple).__iter__(value)
-                return [self.plain(item, depth + 1) for item in items if self._left > 0]
+                return self._list((list if issubclass(kind, list) else tuple).__iter__(value), depth)
         except Exception:  # noqa: BLE001 - another thread changes it, or an int is too large for a text
             return self.text(f"<{kind.__name__} without a text>")
         return self.text(value)
@@ -134,11 +133,19 @@ class _Values:
         is_plain = _SMALLEST <= number <= _LARGEST if isinstance(number, int) else math.isfinite(number)
         return number if is_plain and self._redact(text) == text else self.text(text)
 
+    def _list(self, items: Iterator[Any], depth: int) -> list[Any]:
+        found: list[Any] = []
+        for item in items:
+            if self._left <= 0:
+                return [*found, _OMITTED]
+            found.append(self.plain(item, depth + 1))
+        return found
+
     def _object(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, item in dict.items(value):
             if self._left <= 0:
-                break
+                return {**found, _OMITTED: _OMITTED}
             key = self.text(name)
             while key in found:
                 key += "_"

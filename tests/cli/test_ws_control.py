@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -194,12 +193,10 @@ def test_ws_status_of_silent_server_is_reported(zcli_on: Run, monkeypatch: pytes
 def test_ws_status_in_untrusted_folder_fails(zcli_on: Run) -> None:
     """Another user could have put a socket there."""
     with RunFolder(make=True) as folder:
-        path = folder.path
-    os.chmod(path, 0o777)
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(f"{path}/x.sock")
-        other.listen()
-        done = zcli_on("ws", "status")
+        os.chmod(folder.path, 0o777)
+        listener, _ = folder.listen("x")
+        with listener:
+            done = zcli_on("ws", "status")
     assert "every user may write it" in done.err
     assert done.status == 1
 

@@ -20,7 +20,9 @@ from zCLI import (
     Delivery,
     Explanation,
     Handler,
+    Histogram,
     HttpFailure,
+    HttpMetrics,
     HttpRequest,
     HttpResponse,
     HttpStatusError,
@@ -120,6 +122,8 @@ assert_type(z.comm.find_free_port(), int)
 
 assert_type(z.comm.websocket.metrics(), WebSocketMetrics)
 assert_type(z.comm.websocket.metrics()["closed"], dict[str, int])
+assert_type(z.comm.http.metrics(), HttpMetrics)
+assert_type(z.comm.http.metrics()["seconds"], Histogram)
 
 # --- services ---
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from asgi_serving import InMemoryServer
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from websocket_serving import DEADLINE, TOKEN, Served, end_of, eventually
 
@@ -244,7 +244,8 @@ class _Client:
         self.remote_address = None
 
 
-@given(st.text(st.characters(), max_size=20), st.sampled_from(RESULTS))
+@example('a" b="\\', "failed")
+@given(st.text(st.characters() | st.sampled_from('"\\ =-\n\x1b'), max_size=20), st.sampled_from(RESULTS))
 def test_access_log_any_text_is_one_value(text: str, result: str) -> None:
     """Whatever a client chooses, the line has the same fields, and no character that a terminal acts on."""
     lines: list[logging.LogRecord] = []
@@ -260,6 +261,6 @@ def test_access_log_any_text_is_one_value(text: str, result: str) -> None:
         assert printable(message) == message
         fields = _fields(message)
         assert fields["client"] == "unix"
-        assert fields["result"] == result
+        assert (fields["result"], fields["subprotocol"]) == (result, "-")
     assert len(lines) == 2
     assert len(_fields(lines[1].getMessage())["reason"]) < 3100

@@ -652,7 +652,8 @@ class WebSocketServer:
             try:
                 run.thread, run.url, run.supervisor = threading.current_thread(), sockets.url, supervisor
                 warn_if_open(self._config, sockets.endpoint, self._log)
-                with shown_to_operators(supervisor, self._config, self._host, self._log):
+                shown = shown_to_operators(supervisor, self._config, self._host, self._log)
+                with shown, systemd.Watchdog().pinging(asyncio.get_running_loop()):
                     clients, slow, seconds = await supervisor.serve(
                         sockets, run.stop, functools.partial(self._announce_workers, run, count)
                     )

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 RESTART_REASONS = ("crash", "exit", "hang", "reload")
 
 
+#: Why a worker is replaced: it crashed, its script ended by itself, its event loop was blocked, or it was reloaded.
+RESTART_REASONS = ("crash", "exit", "hang", "reload")
+
+
 class RunningServer(Protocol):
     """What a running server tells about itself. Every method may be called from any thread."""
 

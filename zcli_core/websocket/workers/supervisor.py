@@ -16,7 +16,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.errors import WorkerError
+from zcli_core.log import application_title
 from zcli_core.system.forks import call_after_fork
+from zcli_core.system.trusted import script_file
 from zcli_core.websocket import systemd
 from zcli_core.websocket.metric_sums import add, total
 from zcli_core.websocket.running_server import RESTART_REASONS
@@ -74,7 +76,7 @@ class Supervisor:
             log: The application's log.
         """
         self._settings = config.websocket
-        self._title = log.name.split(".")[1]
+        self._title = application_title(config.title, script_file())
         self._command = command
         self._count = count
         self._log = log
@@ -97,6 +99,8 @@ class Supervisor:
         #: Reports that were asked for and have not arrived.
         self._asked: dict[int, tuple[set[WorkerProcess], asyncio.Future[None]]] = {}
         self._questions = 0
+        #: A worker that ends is counted below instead of in _running; no thread may see it in both, or in none.
+        self._counting = threading.Lock()
         #: What the supervisor counts itself, and workers that have ended.
         self._ended_metrics = metrics
         self._restarts = dict.fromkeys(RESTART_REASONS, 0)
@@ -144,14 +148,14 @@ class Supervisor:
                 if starting.done():
                     starting.result()
                     announce()
-                    systemd.notify("READY=1")
+                    self._notify_ready()
                     checking = self._begin(self._check_silence())
                     ends: set[asyncio.Future[Any]] = {self._fatal, stopped}
                     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                     checking.cancel()
                 else:
                     starting.cancel()
-            systemd.notify("STOPPING=1")
+            systemd.notify_stopping("stopping all workers")
             summary = await self._stop_all()
             if self._fatal.done() and not stopped.done():
                 raise self._fatal.result()
@@ -159,6 +163,10 @@ class Supervisor:
         finally:
             stopped.cancel()
             await self._kill_all()
+
+    def _notify_ready(self) -> None:
+        assert self._sockets is not None
+        systemd.notify_ready(f"listening on {self._sockets.url} with {self._count} workers")
 
     def abort(self) -> None:
         """Kill all workers at once."""
@@ -268,9 +276,10 @@ class Supervisor:
     # --- when a worker ends ---
 
     def _ended(self, worker: WorkerProcess) -> None:
-        self._running.discard(worker)
-        if worker.metrics is not None:
-            add(self._ended_metrics, worker.metrics)
+        with self._counting:
+            self._running.discard(worker)
+            if worker.metrics is not None:
+                add(self._ended_metrics, worker.metrics)
         self._report_arrived(worker)
         if self._current.get(worker.number) is worker and not self._stopping:
             self._replace(worker)
@@ -383,7 +392,10 @@ class Supervisor:
     async def _reload_all(self) -> None:
         while True:
             self._reload_again = False
+            systemd.notify_reloading("replacing all workers")
             await self._reload_once()
+            if not self._stopping:
+                self._notify_ready()
             if not self._reload_again or self._stopping:
                 return
 
@@ -563,9 +575,11 @@ class Supervisor:
         return self._metrics()
 
     def _metrics(self) -> ServerMetrics:
-        running = [worker.metrics for worker in tuple(self._running) if worker.metrics is not None]
-        current = {worker.number: worker.metrics for worker in self._current.values() if worker.metrics is not None}
-        return {"total": total(running, self._ended_metrics), "workers": current, "restarts": dict(self._restarts)}
+        with self._counting:
+            running = {worker: worker.metrics for worker in tuple(self._running) if worker.metrics is not None}
+            everything = total(running.values(), self._ended_metrics)
+        current = {worker.number: running[worker] for worker in tuple(self._current.values()) if worker in running}
+        return {"total": everything, "workers": current, "restarts": dict(self._restarts)}
 
     def status(self) -> ServerStatus:
         """Return the state of the server and of each worker. Takes at most a second or two."""

@@ -51,10 +51,15 @@ class Worker:
         call_after_fork(self)
 
     def _after_fork(self) -> None:
-        """Close what belongs to the parent, so that its end is noticed."""
-        self._sock.close()
-        for sock in self.sockets:
-            sock.close()
+        """Close what belongs to the parent, so that its end is noticed.
+
+        The objects stay as they are, because uvloop keeps sockets open, and would close their numbers again.
+        """
+        null = os.open(os.devnull, os.O_RDWR)
+        for sock in (self._sock, *self.sockets):
+            if sock.fileno() >= 0:
+                os.dup2(null, sock.fileno(), inheritable=False)
+        os.close(null)
 
     # --- before and after the event loop ---
 
