@@ -68,6 +68,9 @@ _VERSION, _CHANGES = change_tables(MetaData())
 _NEXT = update(_VERSION).values(version=_VERSION.c.version + 1).returning(_VERSION.c.version)
 _SINCE = select(_CHANGES.c.version, _CHANGES.c.model, _CHANGES.c.row_keys).order_by(_CHANGES.c.version).limit(KEPT)
 
+#: The version of the database as a column of a statement: it belongs to the same state as the statement's rows.
+CURRENT_VERSION = select(_VERSION.c.version).scalar_subquery().label("zcli_version")
+
 
 def set_up(connection: Connection) -> None:
     """Make the one row of the version table if it is missing. The caller holds the lock for making tables."""

@@ -119,7 +119,9 @@ class Group:
             yield self._event("refresh", version)
         if changed.keys is None or self.keys is None:
             return
-        inserted, updated, deleted = [], [], []
+        inserted: list[str] = []
+        updated: list[str] = []
+        deleted: list[Any] = []
         for key in {*changed.keys, *(self.missed or ())}:
             row = changed.rows.get(key)
             if row is not None and self.shows(row):

@@ -60,7 +60,8 @@ def _type_of(field: Field, dialect: str) -> TypeEngine[Any]:
         return Text(collation=collation(dialect))
     if field.type == "json":
         return JSON(none_as_null=True) if dialect == "sqlite" else JSONB(none_as_null=True)
-    return {"float": Double(), "bool": Boolean(), "datetime": UtcDateTime()}[field.type]
+    kinds: dict[str, TypeEngine[Any]] = {"float": Double(), "bool": Boolean(), "datetime": UtcDateTime()}
+    return kinds[field.type]
 
 
 def collation(dialect: str) -> str:
@@ -115,11 +116,10 @@ def differences(connection: Connection, models: Models) -> list[str]:
     """Return a sentence for each way in which an existing table does not fit its model. A missing table fits."""
     inspector = inspect(connection)
     existing = set(inspector.get_table_names())
-    _, tables = make_tables(models, connection.dialect.name)
     found: list[str] = []
     for model in models.values():
         if model.name in existing:
-            found += [f"table {model.name!r}: {each}" for each in _differences(inspector, model, models, tables)]
+            found += [f"table {model.name!r}: {each}" for each in _differences(inspector, model, models)]
         elif model.name.casefold() in {name.casefold() for name in existing}:
             found.append(
                 f"table {model.name!r}: the database has a table whose name differs in upper and lower case only"
@@ -129,15 +129,15 @@ def differences(connection: Connection, models: Models) -> list[str]:
     return found
 
 
-def _differences(inspector: Inspector, model: Model, models: Models, tables: dict[str, Table]) -> Iterator[str]:
+def _differences(inspector: Inspector, model: Model, models: Models) -> Iterator[str]:
     columns = {column["name"]: column for column in inspector.get_columns(model.name)}
     for field in model.fields.values():
         column = columns.pop(field.name, None)
         if column is None:
-            yield f"column {field.name!r} is missing; add it with the type {_shown_type(tables[model.name], field)}"
+            yield f"column {field.name!r} is missing; add it with the type {_shown_type(field, inspector.dialect.name)}"
             continue
         if not _fits(field, column["type"], inspector.dialect.name):
-            expected = _shown_type(tables[model.name], field)
+            expected = _shown_type(field, inspector.dialect.name)
             yield f"column {field.name!r} must have the type {expected}, got {column['type']}"
         if not field.pk and column["nullable"] and field.required:
             yield f"column {field.name!r} must be NOT NULL, because the field is required"
@@ -155,7 +155,9 @@ def _different_constraints(inspector: Inspector, model: Model, models: Models) -
     key = inspector.get_pk_constraint(model.name)["constrained_columns"]
     if key != [model.pk]:
         yield f"its primary key must be {model.pk!r}, got {', '.join(key) or 'none'}"
-    unique = {frozenset(each["column_names"]) for each in inspector.get_unique_constraints(model.name)}
+    unique: set[frozenset[str | None]] = {
+        frozenset(each["column_names"]) for each in inspector.get_unique_constraints(model.name)
+    }
     unique |= {
         frozenset(each["column_names"])
         for each in inspector.get_indexes(model.name)
@@ -177,16 +179,11 @@ def _different_reference(field: Field, target: Model, found: Any) -> Iterator[st
         yield f"the foreign key of column {field.name!r} must not have ON DELETE, which changes rows unnoticed"
 
 
-def _shown_type(table: Table, field: Field) -> str:
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    kind: Any = table.c[field.name].type
-    if isinstance(kind, Text):
-        return "TEXT"
-    dialect: Any = postgresql.dialect() if isinstance(kind, (BigInteger, JSONB)) else sqlite.dialect()
-    if isinstance(kind, UtcDateTime):
-        return "TIMESTAMP WITH TIME ZONE (PostgreSQL) or DATETIME (SQLite)"
-    return str(kind.compile(dialect=dialect))
+def _shown_type(field: Field, dialect: str) -> str:
+    postgresql = {"int": "BIGINT", "float": "DOUBLE PRECISION", "datetime": "TIMESTAMP WITH TIME ZONE", "json": "JSONB"}
+    sqlite = {"int": "INTEGER", "float": "DOUBLE", "datetime": "DATETIME", "json": "JSON"}
+    names = sqlite if dialect == "sqlite" else postgresql
+    return {"text": "TEXT", "bool": "BOOLEAN", **names}[field.type]
 
 
 def _fits(field: Field, kind: TypeEngine[Any], dialect: str) -> bool:
