@@ -45,16 +45,19 @@ class Changes(NamedTuple):
     version: int
     changes: list[Change] | None
 
-    def keys(self, model: str) -> set[Any] | None:
-        """Return the keys of all changed rows of a model; None if they are too many, or not known."""
+    def keys(self, model: str) -> dict[Any, int] | None:
+        """Return the keys of all changed rows of a model, with the version of the last change of each.
+
+        None if they are too many, or not known.
+        """
         if self.changes is None:
             return None
-        found: set[Any] = set()
+        found: dict[Any, int] = {}
         for change in self.changes:
             if change.model == model:
                 if change.keys is None:
                     return None
-                found.update(change.keys)
+                found.update(dict.fromkeys(change.keys, change.version))
         return found if len(found) <= MAX_KEYS else None
 
 

@@ -92,7 +92,7 @@ class LiveUpdates:
         queries, keys = self._queries[name], found.keys(name)
         if keys is None:
             return ChangedRows(queries.model, None, {})
-        wanted = keys | missed
+        wanted = missed.union(keys)
         return ChangedRows(queries.model, keys, rows_by_keys(connection, queries, wanted) if wanted else {})
 
     def _load(self, group: Group) -> asyncio.Task[None]:
@@ -112,7 +112,7 @@ class LiveUpdates:
 
         try:
             while True:
-                group.missed = set()
+                group.missed = {}
                 group.keys, group.version = await self._database.read(read)
                 if group.missed is not None and len(group.missed) <= MAX_KEYS:
                     group.loaded = True

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Integer, Select, bindparam, func, select
+from sqlalchemy import BigInteger, Connection, Select, bindparam, func, select
 from zcli_bifrost.data.access import Sight
 from zcli_bifrost.data.changes import CURRENT_VERSION
 from zcli_bifrost.data.errors import DataError
@@ -135,7 +135,7 @@ def _page(queries: Queries, request: ReadRequest, selection: Selection) -> Selec
     def make() -> Select[Any]:
         columns = [queries.table.c[name] for name in request.fields]
         order = [queries.order(name, descending) for name, descending in request.order]
-        limit, offset = (bindparam(name, type_=Integer()) for name in ("limit_", "offset_"))
+        limit, offset = (bindparam(name, type_=BigInteger()) for name in ("limit_", "offset_"))
         statement = select(*columns, CURRENT_VERSION).where(*queries.where(selection)).order_by(*order)
         return statement.limit(limit).offset(offset)
 
