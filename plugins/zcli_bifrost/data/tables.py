@@ -169,15 +169,16 @@ def _different_constraints(inspector: Inspector, model: Model, models: Models) -
                 yield f"the foreign key of column {field.name!r} must not have ON DELETE, which changes rows unnoticed"
 
 
-def _unique_columns(inspector: Inspector, table: str) -> list[set[Any]]:
+def _unique_columns(inspector: Inspector, table: str) -> list[set[str | None]]:
     """Return the columns of each unique constraint and each unique index over all rows."""
     # SQLAlchemy finds only some constraints of SQLite, but all of their indexes.
-    options = {"include_auto_indexes": True} if inspector.dialect.name == "sqlite" else {}
-    found = [set(each["column_names"]) for each in inspector.get_unique_constraints(table)]
-    for index in inspector.get_indexes(table, **options):
-        if index["unique"] and not any(name.endswith("where") for name in index.get("dialect_options", {})):
-            found.append(set(index["column_names"]))
-    return found
+    options: Any = {"include_auto_indexes": True} if inspector.dialect.name == "sqlite" else {}
+    indexes = [
+        set(index["column_names"])
+        for index in inspector.get_indexes(table, **options)
+        if index["unique"] and not any(name.endswith("where") for name in index.get("dialect_options", {}))
+    ]
+    return indexes + [set(each["column_names"]) for each in inspector.get_unique_constraints(table)]
 
 
 class _Reference(NamedTuple):
@@ -188,10 +189,11 @@ class _Reference(NamedTuple):
 
 def _references(inspector: Inspector, table: str) -> dict[str, _Reference]:
     """Return the foreign keys of one column each, by this column."""
-    if inspector.dialect.name == "sqlite":  # SQLAlchemy finds ON DELETE only where a table names the constraint
+    if (
+        isinstance(inspector.bind, Connection) and inspector.dialect.name == "sqlite"
+    ):  # SQLAlchemy finds ON DELETE only where a table names the constraint
         statement = text('SELECT "from", "table", "to", on_delete, id FROM pragma_foreign_key_list(:name)')
-        with inspector._operation_context() as connection:
-            rows = connection.execute(statement, {"name": table}).all()
+        rows = inspector.bind.execute(statement, {"name": table}).all()
         ids = [row[4] for row in rows]
         return {row[0]: _Reference(row[1], row[2], row[3]) for row in rows if ids.count(row[4]) == 1}
     return {
