@@ -7,16 +7,25 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from conftest import execute  # type: ignore[attr-defined]
 from data_services import ANN, Events, in_loop, refused, rows_of, serving, until
 from sqlalchemy.engine import make_url
 from zcli_bifrost.data import database
+from zcli_bifrost.data.service import DataService
 
 from zcli_core.errors import ConfigError
 
 _POSTGRESQL = pytest.mark.xdist_group("bifrost_postgresql")
+
+
+def _pragma(service: DataService, pragma: str) -> None:
+    """Change the one connection for writing."""
+    connection: Any = service.database._writing.raw_connection()
+    connection.driver_connection.execute(f"PRAGMA {pragma}")
+    connection.close()
 
 
 @in_loop
@@ -39,8 +48,7 @@ async def test_database_read_only_fails_and_recovers(sqlite_url: str) -> None:
     """SQLite refuses to write."""
     async with serving(sqlite_url) as service:
         for mode, expected in (("ON", True), ("OFF", False)):
-            with service.database._writing.connect() as connection:
-                connection.exec_driver_sql(f"PRAGMA query_only = {mode}")
+            _pragma(service, f"query_only = {mode}")
             with refused("failed", "read-only") if expected else contextlib.nullcontext():
                 await service.create(ANN, "folders", {"title": "a"})
         assert len(await rows_of(service, ANN, "folders")) == 1
@@ -52,8 +60,7 @@ async def test_database_full_fails_and_recovers(sqlite_url: str) -> None:
     async with serving(sqlite_url) as service:
         await service.create(ANN, "notes", {"text": "a"})
         for pages, expected in ((1, True), (100_000, False)):
-            with service.database._writing.connect() as connection:
-                connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+            _pragma(service, f"max_page_count = {pages}")
             with refused("failed", "the disk of the database is full") if expected else contextlib.nullcontext():
                 await service.create(ANN, "notes", [{"text": "x" * 200}] * 200)
             assert len(await rows_of(service, ANN, "notes")) == (1 if expected else 201)

@@ -109,11 +109,11 @@ def record(connection: Connection, model: str, keys: list[Any]) -> int:
 
 
 def changes_since(connection: Connection, version: int) -> Changes:
-    """Return the changes after a version, in the state of the database that the transaction sees."""
+    """Return the changes after a version. It needs no transaction: all versions up to the current one are visible."""
     current = version_of(connection)
     if current == version:
         return Changes(current, [])
-    rows = connection.execute(_SINCE.where(_CHANGES.c.version > version)).all()
+    rows = connection.execute(_SINCE.where(_CHANGES.c.version > version, _CHANGES.c.version <= current)).all()
     if current < version or len(rows) != current - version:
         return Changes(current, None)
     return Changes(current, [Change(row.version, row.model, row.row_keys and json.loads(row.row_keys)) for row in rows])
