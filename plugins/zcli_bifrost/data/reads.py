@@ -171,7 +171,7 @@ def dumps(value: Any) -> str:
 
 
 def rows_by_keys(connection: Connection, queries: Queries, keys: Collection[Any]) -> dict[Any, Mapping[str, Any]]:
-    """Return the rows with these keys, whoever may see them, by key."""
+    """Return the rows with these keys, of all owners, by key."""
     statement = select(*queries.table.c).where(queries.key.in_(keys))
     rows = connection.execute(statement).mappings()
     return {row[queries.model.pk]: dict(row) for row in rows}
