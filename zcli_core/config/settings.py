@@ -145,7 +145,8 @@ class Section:
     environment variables besides ``ZCLI_<NAME>_``; and ``composites``, variables that set several settings.
 
     The type of a setting is bool, int, float, str, ``pathlib.Path``, ``tuple[str, ...]``, ``Mapping[str, str]``, a
-    ``Literal`` of strings, one of these ``| None``, or several of them, of which the first that fits is taken
+    ``Literal`` of strings, ``Path | Mapping[str, Any]`` for a document that is in a file or in the configuration
+    itself, one of these ``| None``, or several of them, of which the first that fits is taken
     (``int | Literal["auto"]``).
     """
 
@@ -367,12 +368,13 @@ def verify_types(settings: list[Setting]) -> None:
             declared = without_none(item.type)
         except Exception as error:
             raise TypeError(f"the type of {item.key} cannot be resolved: {error}") from error
-        if not all(one in supported or get_origin(one) is Literal for one in alternatives(declared)):
+        types = alternatives(declared)
+        if not all(one in supported or get_origin(one) is Literal or is_document(one) for one in types):
             raise TypeError(f"the type of the setting {item.key} is not supported: {declared}")
 
 
 #: Annotations whose type is known without resolving them. ``Path`` is always that of pathlib.
-_PLAIN = frozenset({"bool", "int", "float", "str", "Path", "tuple[str, ...]"})
+_PLAIN = frozenset({"bool", "int", "float", "str", "Path", "tuple[str, ...]", "Path | Mapping[str, Any]"})
 
 
 def _is_plain(item: Setting) -> bool:
@@ -391,7 +393,16 @@ def without_none(declared: Any) -> Any:
 
 
 def alternatives(declared: Any) -> tuple[Any, ...]:
-    """Return ``(X, Y)`` for ``X | Y | None``, and ``(X,)`` for another type."""
-    if get_origin(declared) in (Union, UnionType):
+    """Return ``(X, Y)`` for ``X | Y | None``, and ``(X,)`` for another type. A document is one type."""
+    if get_origin(declared) in (Union, UnionType) and not is_document(declared):
         return tuple(item for item in get_args(declared) if item is not type(None))
     return (declared,)
+
+
+def is_document(declared: Any) -> bool:
+    """Return whether a type is that of a document: the path of a file, or a nested mapping."""
+    if get_origin(declared) not in (Union, UnionType):
+        return False
+    from pathlib import Path
+
+    return set(get_args(declared)) - {type(None)} == {Path, Mapping[str, Any]}
