@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from zCLI import zCLI
+
 from zcli_skeleton.scheduler import SkeletonScheduler
 
 WAIT = 20.0
