@@ -361,7 +361,7 @@ class BifrostSettings(TypedDict, total=False):
     """zBifrost: data models that clients of the WebSocket server may read and change."""
 
     models: str | Path | Mapping[str, Any] | None
-    """models of zBifrost: the path of a YAML file, or a mapping of model names to their fields and access rules"""
+    """models of zBifrost: the path of a YAML file, or a mapping of model names to fields and access rules"""
     database: str | None
     """URL of the database of zBifrost, such as sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE;
     if unset, a SQLite file in the folder of the log, with the name of the log"""

@@ -297,7 +297,7 @@ def test_event_of_models_without_sqlalchemy_has_the_command(serve: Serve, monkey
     """A plain installation serves events, and says what models need."""
     monkeypatch.setattr("zcli_bifrost.events.find_spec", lambda name: None)
     with serve({"echo": echo}).browser() as browser:
-        assert "pip install 'zcli-core[bifrost]'" in browser.ask("read", model="users")["error"]
+        assert "pip install 'sqlalchemy>=2.0'" in browser.ask("read", model="users")["error"]
         assert browser.ask("echo", value=1) == {"result": 1}
 
 

@@ -57,7 +57,7 @@ def open_database(config: Config, log: logging.Logger, log_file: str | None) -> 
     from importlib.util import find_spec
 
     if find_spec("sqlalchemy") is None:
-        raise ConfigError("models of zBifrost need the package sqlalchemy: pip install 'zcli-core[bifrost]'")
+        raise ConfigError("models of zBifrost need the package sqlalchemy: pip install 'sqlalchemy>=2.0'")
     from zcli_bifrost.data.database import Database
 
     settings = config.section(Bifrost)
