@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from zcli_core.config.config import Config
     from zcli_core.config.resolution import Explanation
     from zcli_core.config.settings import Section, setting
-    from zcli_core.errors import BackplaneFailure, ConfigError, ConnectionClosed, ListenError, WorkerError, ZCLIError
+    from zcli_core.errors import (
+        BackplaneFailure,
+        ConfigError,
+        ConnectionClosed,
+        EventError,
+        ListenError,
+        WorkerError,
+        ZCLIError,
+    )
     from zcli_core.http.contract import Headers, HttpFailure, HttpRequest, HttpResponse, HttpStatusError
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.plugins.hookspecs import hookimpl
@@ -64,6 +72,7 @@ __all__ = [
     "ConnectionInfo",
     "Context",
     "Delivery",
+    "EventError",
     "Explanation",
     "Handler",
     "Headers",
@@ -113,6 +122,7 @@ _MODULES = {
         "BackplaneFailure",
         "ConfigError",
         "ConnectionClosed",
+        "EventError",
         "ListenError",
         "WorkerError",
         "ZCLIError",

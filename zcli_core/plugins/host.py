@@ -175,8 +175,10 @@ class PluginHost:
             return
         providers = record.providers.setdefault(kind, [])
         twice = names_of(providers) & names_of([provider])
-        if twice:
-            self.drop(record.name, "broken", f"it provides two {kind.plural} with the name {min(twice)!r}")
+        errors = filter(None, map(kind.name_error, sorted(names_of([provider]))))
+        cause = f"it provides two {kind.plural} with the name {min(twice)!r}" if twice else next(errors, None)
+        if cause:
+            self.drop(record.name, "broken", cause)
         else:
             providers.append(provider)
 
@@ -255,6 +257,33 @@ class PluginHost:
                     report(plugin, error)
 
         return call
+
+    def asker(self, hook: str, check: Callable[[Any], None], log: logging.Logger) -> Callable[..., Any] | None:
+        """Return a function that calls an asking hook of one plugin after another, or None if none implements it.
+
+        The function takes the arguments of the hook by position, and returns the first result that is not None. If an
+        implementation raises, or ``check`` raises for its result, the error is logged with the plugin's name, and the
+        next plugin is asked.
+        """
+        calls = self._implementations(hook)
+        if not calls:
+            return None
+
+        def ask(*values: Any) -> Any:
+            for plugin, function in calls:
+                try:
+                    result = function(*values)
+                    if result is not None:
+                        check(result)
+                        return result
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:
+                    message = "the hook %s of the plugin %s failed; the next plugin is asked"
+                    log.exception(message, hook, plugin)
+            return None
+
+        return ask
 
     def calls(
         self, hook: str, log: logging.Logger, fatal: tuple[type[Exception], ...] = ()

@@ -21,13 +21,14 @@ from zcli_core.printable import print_line
 from zcli_core.system.forks import call_after_fork
 from zcli_core.websocket import event_loop, systemd
 from zcli_core.websocket.admission import ClientAuth
-from zcli_core.websocket.asgi import AsgiApp, AsgiRun
+from zcli_core.websocket.asgi import AsgiApp, AsgiRun, Lifespan
 from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, echo, make_callbacks
 from zcli_core.websocket.connection import ServerConnection, as_message, as_server_connection
 from zcli_core.websocket.counters import Totals
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
 from zcli_core.websocket.parts.frames import check_close
+from zcli_core.websocket.plugin_pages import make_ask
 from zcli_core.websocket.process_links import ProcessLinks, Publication
 from zcli_core.websocket.recipients import (
     Client,
@@ -137,6 +138,7 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
         """Serve until Ctrl+C, SIGTERM or :meth:`stop`; then close all clients, release the port and return.
 
@@ -159,6 +161,9 @@ class WebSocketServer:
                 other paths are refused. Without a handler, messages are sent back.
             on_connect: ``on_connect(websocket)`` is called before a client's first message.
             on_disconnect: ``on_disconnect(websocket)`` is called when a client has disconnected.
+            lifespan: A function without arguments that returns an async context manager, such as one made by
+                ``contextlib.asynccontextmanager``. It is entered in the server's event loop before the port is opened,
+                and left after the last client is gone. An error when it is entered is raised here.
 
         Raises:
             ConfigError: The settings cannot be used. This is checked before the port is opened.
@@ -176,13 +181,13 @@ class WebSocketServer:
         arguments = host, port, handler, on_connect, on_disconnect
         assigned = assignment.take()
         if assigned is not None:
-            self._work(assigned, *arguments)
+            self._work(assigned, lifespan, *arguments)
             return
         count = worker_count(self._config)
         if count > 1:
             summary = self._supervise(count, *arguments)
         else:
-            serve = self._prepare(*arguments)
+            serve = self._prepare(*arguments, lifespan)
             summary = self._run_until_signal(lambda run: serve(run, self._print_url))
         print_line(f"[WebSocket] {summary or 'interrupted: every connection was dropped'}")
 
@@ -209,13 +214,14 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
         """Serve in the running event loop until :meth:`stop`: :meth:`start` as a coroutine, with the same arguments.
 
         It prints nothing and does not handle signals. Cancelling it closes all clients as well.
         """
         refuse_workers(self._config, "serve")
-        serve = self._prepare(host, port, handler, on_connect, on_disconnect)
+        serve = self._prepare(host, port, handler, on_connect, on_disconnect, lifespan)
         with self._new_run() as run:
             await serve(run, lambda run: None)
 
@@ -227,6 +233,7 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
         stop_on_sigterm: bool = False,
     ) -> BackgroundServer:
         """Serve in a thread, and return when the server listens. The other arguments are those of :meth:`start`.
@@ -244,7 +251,7 @@ class WebSocketServer:
             RuntimeError: The server already runs, or ``stop_on_sigterm`` is used outside the main thread.
         """
         refuse_workers(self._config, "start_background")
-        serve = self._prepare(host, port, handler, on_connect, on_disconnect)
+        serve = self._prepare(host, port, handler, on_connect, on_disconnect, lifespan)
         factory = event_loop.loop_factory(self._config)
         on_sigterm = StopOnSigterm(self.stop) if stop_on_sigterm else None
         started: Future[ServerRun] = Future()
@@ -273,6 +280,7 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
         path: str | None = None,
     ) -> AsgiApp:
         """Return an ASGI 3 application: for uvicorn, hypercorn, granian, or to mount in a framework.
@@ -286,6 +294,8 @@ class WebSocketServer:
                 mounted the application.
             on_connect: As for :meth:`start`.
             on_disconnect: As for :meth:`start`.
+            lifespan: As for :meth:`start`. Each event loop in which the application serves enters it: at
+                ``lifespan.startup``, or before its first client if the framework does not pass that on.
             path: The only path that the handler serves: the same as ``handler={path: handler}``.
 
         Raises:
@@ -312,9 +322,10 @@ class WebSocketServer:
             sessions = self._make_sessions(callbacks)
             if sessions.link is not None:
                 sessions.link.link.start()
-            return open_asgi_core(self._config, rules, strategies, sessions, self._log)
+            ask = make_ask(self._config, self._host, self._log)
+            return open_asgi_core(self._config, rules, strategies, sessions, self._log, ask)
 
-        return AsgiApp(open_core, self._asgi_ready, self._asgi_opened, self._asgi_ended, self._log)
+        return AsgiApp(open_core, self._asgi_ready, self._asgi_opened, self._asgi_ended, self._log, lifespan)
 
     async def _asgi_ready(self, core: ServerCore) -> None:
         link = core.sessions.link
@@ -614,12 +625,13 @@ class WebSocketServer:
         handler: Handler | Mapping[str, Handler] | None,
         on_connect: ConnectionCallback | None,
         on_disconnect: ConnectionCallback | None,
+        lifespan: Lifespan | None,
     ) -> _Serve:
         """Check the arguments and settings; return the coroutine function that serves."""
         _expect_no_handler("host", host)
         _expect_no_handler("port", port)
         setup, callbacks = self._check(host, port, handler, on_connect, on_disconnect)
-        return functools.partial(self._serve, setup, callbacks, *self._plugins)
+        return _within(lifespan, functools.partial(self._serve, setup, callbacks, *self._plugins))
 
     def _check(
         self,
@@ -671,7 +683,7 @@ class WebSocketServer:
         self._log.info("listening on %s with %d workers", run.url, count, extra=FILE_ONLY)
         self._print_url(run, count)
 
-    def _work(self, assigned: assignment.Assignment, *arguments: Any) -> None:
+    def _work(self, assigned: assignment.Assignment, lifespan: Lifespan | None, *arguments: Any) -> None:
         """Serve as a worker. The arguments are those of :meth:`start`."""
         from zcli_core.websocket.workers.sockets import with_sockets
         from zcli_core.websocket.workers.worker import Worker
@@ -682,7 +694,8 @@ class WebSocketServer:
             with worker.reporting_failure():
                 worker_count(self._config)
                 setup, callbacks = self._check(*arguments)
-                serve = functools.partial(self._serve, with_sockets(setup, worker.sockets), callbacks, *self._plugins)
+                setup = with_sockets(setup, worker.sockets)
+                serve = _within(lifespan, functools.partial(self._serve, setup, callbacks, *self._plugins))
                 summary = self._run_until_signal(lambda run: worker.attend(serve(run, worker.begin)))
         finally:
             worker.ended(summary)
@@ -719,7 +732,8 @@ class WebSocketServer:
             if link is not None:
                 await self._links.begin(link)
             try:
-                server = await open_server(self._config, setup, transport, strategies, sessions, self._log)
+                ask = make_ask(self._config, self._host, self._log)
+                server = await open_server(self._config, setup, transport, strategies, sessions, self._log, ask)
             except BaseException:
                 if link is not None:
                     await link.close()
@@ -793,6 +807,18 @@ class WebSocketServer:
         auth = f"auth: {', '.join(settings.auth)}" if settings.require_auth else "no auth"
         shown = f"{auth}, {workers} workers" if workers > 1 else auth
         print_line(f"[WebSocket] listening on {run.url} ({shown}); Ctrl+C stops it")
+
+
+def _within(lifespan: Lifespan | None, serve: _Serve) -> _Serve:
+    """Return a function that serves inside the lifespan."""
+    if lifespan is None:
+        return serve
+
+    async def serve_within(run: ServerRun, announce: _Announce) -> ShutdownSummary:
+        async with lifespan():
+            return await serve(run, announce)
+
+    return serve_within
 
 
 def _expect_no_handler(name: str, given: object) -> None:
