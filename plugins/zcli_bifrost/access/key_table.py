@@ -1,25 +1,23 @@
-"""The table of the keys of application users. Every function waits for the database."""
+"""The tables of the keys of application users. Every function waits for the database."""
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import time
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from zcli_bifrost.access.keys import NewKey, make_key
+from zcli_bifrost.access.keys import KeyRecord, NewKey, make_key
 from zcli_bifrost.access.names import MAX_BYTES, name_problem
 
-#: The name of the table, and of the users in the change table: no model may have it.
-TABLE = "zbifrost_keys"
 #: Most ids in one query.
 _CHUNK = 500
 
+_metadata = sa.MetaData()
 _table = sa.Table(
-    TABLE,
-    sa.MetaData(),
+    "zbifrost_keys",
+    _metadata,
     sa.Column("id", sa.String(16), primary_key=True),
     sa.Column("app", sa.String(MAX_BYTES), nullable=False),
     sa.Column("name", sa.String(MAX_BYTES), nullable=False),
@@ -30,30 +28,15 @@ _table = sa.Table(
     sa.Column("revoked_at", sa.Double),
     sa.Index("zbifrost_keys_user", "app", "name"),
 )
-
-
-class KeyRecord(NamedTuple):
-    """One key. Times are seconds since the epoch."""
-
-    id: str
-    app: str
-    name: str
-    role: str
-    digest: str
-    created_at: float
-    expires_at: float | None
-    revoked_at: float | None
-
-    def problem(self, now: float) -> str | None:
-        """Return why the key admits nobody, as the end of a sentence; None if it is valid."""
-        if self.revoked_at is not None:
-            return f"was revoked at {_utc(self.revoked_at)}"
-        if self.expires_at is not None and self.expires_at <= now:
-            return f"expired at {_utc(self.expires_at)}"
-        return None
-
-    def __repr__(self) -> str:
-        return f"<KeyRecord {self.id} of {self.app}/{self.name}>"
+#: One row: how often keys were added or revoked. Its lock also makes these transactions follow each other.
+_state = sa.Table(
+    "zbifrost_keys_version",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+#: No model may have one of these names.
+TABLES = frozenset(_metadata.tables)
 
 
 class UserError(Exception):
@@ -61,21 +44,35 @@ class UserError(Exception):
 
 
 class KeyTable:
-    """The table in one database."""
+    """The keys in one database."""
 
-    def __init__(self, engine: sa.Engine, changed: Callable[[sa.Connection], None]) -> None:
-        """Use a database.
-
-        Args:
-            engine: The database.
-            changed: Notes in the change table that keys have changed, in the transaction of the connection.
-        """
+    def __init__(self, engine: sa.Engine) -> None:
+        """Use a database, which :meth:`create` prepares."""
         self._engine = engine
-        self._changed = changed
 
     def create(self) -> None:
-        """Make the table if it is absent."""
-        _table.create(self._engine, checkfirst=True)
+        """Make the tables that are absent."""
+        _metadata.create_all(self._engine)
+        with contextlib.suppress(sa.exc.IntegrityError), self._engine.begin() as connection:
+            if connection.execute(sa.select(_state.c.id)).first() is None:
+                connection.execute(_state.insert().values(id=1, version=0))
+
+    def exists(self) -> bool:
+        """Return whether the tables are there."""
+        return TABLES.issubset(sa.inspect(self._engine).get_table_names())
+
+    def close(self) -> None:
+        """Disconnect from the database."""
+        self._engine.dispose()
+
+    def version(self) -> int:
+        """Return a number that differs after each change."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(_state.c.version)).scalar_one()
+
+    def _begin_change(self, connection: sa.Connection) -> None:
+        """Wait for other transactions that change keys, and note the change."""
+        connection.execute(_state.update().values(version=_state.c.version + 1))
 
     def find(self, key_id: str) -> KeyRecord | None:
         """Return the key with an id."""
@@ -111,7 +108,7 @@ class KeyTable:
                 raise UserError(f"{text!r} cannot be the name of a {what}: {problem}")
         key, now = make_key(), time.time()
         with self._engine.begin() as connection:
-            self._changed(connection)  # first, because it locks: two commands then cannot give one user two roles
+            self._begin_change(connection)  # so that two commands cannot give one user two roles
             for record in self._of_user(connection, name, app):
                 if record.role != role and record.problem(now) is None:
                     raise UserError(
@@ -135,9 +132,11 @@ class KeyTable:
         Raises:
             UserError: There is no such user or key, or the name has several meanings.
         """
+        if name_problem(name_or_id) or (app is not None and name_problem(app)):
+            raise UserError(_not_found(name_or_id, app))  # PostgreSQL raises for texts that it cannot store
         now = time.time()
         with self._engine.begin() as connection:
-            self._changed(connection)
+            self._begin_change(connection)
             chosen = [record for record in self._named(connection, name_or_id, app) if record.revoked_at is None]
             ids = [record.id for record in chosen]
             for start in range(0, len(ids), _CHUNK):
@@ -154,8 +153,7 @@ class KeyTable:
         if len(apps) > 1:
             raise UserError(f"users of several apps are named {name_or_id!r}: {', '.join(apps)}; name the app")
         if not keys and not users:
-            where = "" if app is None else f" in the app {app!r}"
-            raise UserError(f"no user{where} has the name {name_or_id!r}" + (", and no key has the id" if not app else ""))
+            raise UserError(_not_found(name_or_id, app))
         return keys or users
 
     def _of_user(self, connection: sa.Connection, name: str, app: str | None) -> list[KeyRecord]:
@@ -166,5 +164,7 @@ class KeyTable:
         return [KeyRecord(*row) for row in connection.execute(sa.select(_table).where(*conditions))]
 
 
-def _utc(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(timespec="seconds")
+def _not_found(name_or_id: str, app: str | None) -> str:
+    if app is None:
+        return f"no user has the name {name_or_id!r}, and no key has this id"
+    return f"no user of the app {app!r} has the name {name_or_id!r}"

@@ -10,6 +10,7 @@ client with a wrong key occupy the server's processor.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import hmac
 import re
@@ -72,3 +73,31 @@ def has_digest(key: bytes, digest: str | None) -> bool:
     stored = _NO_DIGEST if digest is None else digest
     matches = hmac.compare_digest(digest_of(key).encode(), stored.encode())
     return matches and digest is not None
+
+
+class KeyRecord(NamedTuple):
+    """One key. Times are seconds since the epoch."""
+
+    id: str
+    app: str
+    name: str
+    role: str
+    digest: str
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+
+    def problem(self, now: float) -> str | None:
+        """Return why the key admits nobody, as the end of a sentence; None if it is valid."""
+        if self.revoked_at is not None:
+            return f"was revoked at {_utc(self.revoked_at)}"
+        if self.expires_at is not None and self.expires_at <= now:
+            return f"expired at {_utc(self.expires_at)}"
+        return None
+
+    def __repr__(self) -> str:
+        return f"<KeyRecord {self.id} of {self.app}/{self.name}>"
+
+
+def _utc(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(timespec="seconds")

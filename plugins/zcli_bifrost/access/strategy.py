@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from zcli_bifrost.access.key_table import KeyRecord
-from zcli_bifrost.access.keys import has_digest, id_of
+from zcli_bifrost.access.keys import KeyRecord, has_digest, id_of
+from zcli_bifrost.access.key_watch import KeyWatch
 from zcli_bifrost.access.names import operator_identity, user_identity
 from zcli_core.auth.contract import Identified, Rejected, Verdict
 from zcli_core.auth.parts import MAX_LENGTH, BearerToken, StaticTokens, find_bearer_token
 
 if TYPE_CHECKING:
     from zcli_bifrost.access.key_table import KeyTable
+    from zcli_core.auth.contract import IdentifiedClients
     from zcli_core.websocket.contract import Request
 
 
@@ -44,7 +45,7 @@ class Users:
     """The users of the application, whose keys are in a table."""
 
     def __init__(self, keys: KeyTable) -> None:
-        self._keys = keys
+        self.keys = keys
 
     def identify(self, token: BearerToken, app: bytes | None) -> Identified | Rejected | None:
         """Return the user of a key; None if the token does not have the format of a key.
@@ -54,7 +55,7 @@ class Users:
         key_id = id_of(token.value)
         if key_id is None:
             return None
-        record = self._keys.find(key_id)
+        record = self.keys.find(key_id)
         is_right = has_digest(token.value, None if record is None else record.digest)
         if record is None or not is_right:
             return Rejected(f"the key {key_id} is not known, or its secret is wrong")
@@ -108,6 +109,11 @@ class BifrostStrategy:
             return None
         verdict = self._operators.identify(found, unguessable=True)
         return verdict if isinstance(verdict, Identified) else None
+
+    async def watch(self, clients: IdentifiedClients) -> None:
+        """Close the clients whose keys are revoked, or whose users have got another role."""
+        if self._users is not None:
+            await KeyWatch(self._users.keys, clients).run()
 
     def _find(self, request: Request) -> BearerToken | Rejected | None:
         found = find_bearer_token(request, self._cookie)
