@@ -15,8 +15,10 @@ from zcli_bifrost.access.key_table import KeyTable, UserError
 from zcli_bifrost.access.key_watch import KeyWatch
 from zcli_bifrost.access.keys import NewKey, make_key
 
+from zCLI import zCLI
 from zcli_core.auth.contract import Identified, Rejected
-from zcli_core.testing.auth import AuthStrategyContract, authenticate, make_request
+from zcli_core.testing.auth import WITHOUT_CREDENTIAL, AuthStrategyContract, authenticate, make_request
+from zcli_core.testing.auth_server import connecting
 
 (BIFROST,) = zcli_auth_strategies()
 TOKENS = {"alice": "the-token-of-alice", "bob": "the-token-of-bob"}
@@ -34,10 +36,41 @@ def wrong_secret(key: NewKey) -> str:
     return key.text[:-1] + ("A" if key.text[-1] != "A" else "B")
 
 
-class TestZSession(AuthStrategyContract):
+class OfTier(AuthStrategyContract):
+    """The suite, with the server that the tier itself configures."""
+
+    __test__ = False
+    strategy = BIFROST
+
+    def credentials(self) -> set[str]:
+        return super().credentials() - {"app_name"}
+
+    def test_server_accepts_valid_credentials_only(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A server with nothing but the tier closes all others with 1008 and shows no credential."""
+        websocket = {**self.settings["websocket"], "max_auth_failures": 1000, "max_refusal_delay": 0}
+        quiet = {"title": "tier", "deployment": "Testing", "logger": "PROD", "logger_path": str(tmp_path / "log")}
+        known: list[Any] = []
+        with zCLI({**self.settings, **quiet, "websocket": websocket}) as z:
+            port = z.comm.websocket.start_background(port=0).port
+            for request in self.accepted:
+                with connecting(port, request) as result:
+                    assert result.code is None, result
+                    (client,) = [each for each in z.comm.websocket.clients if each.remote_address == result.address]
+                    known.append(z.comm.websocket.auth.get_client_info(client))
+            for request in (*self.rejected, *WITHOUT_CREDENTIAL):
+                with connecting(port, request) as result:
+                    assert result.code == 1008, result
+        assert all(info["strategy"] == "bifrost" and info["claims"]["tier"] for info in known)
+        log = (tmp_path / "log" / "tier.log").read_text()
+        assert not self._leaks(log, caplog.text, *capsys.readouterr(), *known)
+
+
+class TestZSession(OfTier):
     """Operators only."""
 
-    strategy = BIFROST
+    __test__ = True
     settings: ClassVar = OPERATOR
     accepted = (
         make_request(query="token=the-token-of-alice"),
@@ -58,11 +91,10 @@ class TestZSession(AuthStrategyContract):
         assert verdict.claims == {"tier": "zSession", "role": "admin", "app": None, "user": "alice"}
 
 
-class WithKeys(AuthStrategyContract):
+class WithKeys(OfTier):
     """The base of the tiers with keys: a table with a user in each of two apps."""
 
     __test__ = False
-    strategy = BIFROST
     tier: ClassVar[Mapping[str, Any]]
     keys: KeyTable
 

@@ -97,7 +97,7 @@ def test_tier_contradiction_of_the_environment_is_an_error(isolated: Path, monke
         config_of(isolated, bifrost={"auth_tier": "application"})
 
 
-@pytest.mark.parametrize("name", ["auth_teir", "auth-tier", "AUTH_TIERS"])
+@pytest.mark.parametrize("name", ["auth_teir", "auth-tier", "auth_tiers"])
 def test_tier_misspelt_is_an_error(isolated: Path, name: str) -> None:
     """A misspelt tier would leave the server open."""
     with pytest.raises(ConfigError, match=r"bifrost\.auth_tier"):
