@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from zcli_core.config.settings import Setting, is_document, without_none
+from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,15 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 
 
 class ConversionError(ValueError):
-    """The value is invalid. The message says what it must be: ``"an integer between 0 and 65535"``."""
+    """The value is invalid. The message says what it must be: ``"an integer between 0 and 65535"``.
+
+    Attributes:
+        suggestion: ``"; did you mean 'x'?"``, or an empty string.
+    """
+
+    def __init__(self, expected: str, suggestion: str = "") -> None:
+        super().__init__(expected)
+        self.suggestion = suggestion
 
 
 def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
@@ -35,7 +44,10 @@ def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
         ConversionError: The value is invalid.
     """
     expected = describe(setting)
-    value = _to(without_none(setting.type), raw if text is None else text, expected)
+    given = raw if text is None else text
+    value = _to(without_none(setting.type), given, expected)
+    if setting.declaration.exact and value != given:
+        raise ConversionError(expected, f"; did you mean {value!r}?")
     _check_bounds(value, setting, expected)
     if setting.declaration.check is not None:
         try:
@@ -146,6 +158,7 @@ def _to_choice(choices: tuple[str, ...], raw: Any, expected: str) -> str:
         for choice in choices:
             if choice.casefold() == raw.strip().casefold():
                 return choice
+        raise ConversionError(expected, suggestion(raw, choices))
     raise ConversionError(expected)
 
 

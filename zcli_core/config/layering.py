@@ -227,6 +227,8 @@ class _Resolver:
                 "; Kubernetes sets this variable for a Service of that name, "
                 "unless the pod has enableServiceLinks: false"
             )
+        if isinstance(error, ConversionError) and not hidden:
+            message += error.suggestion
         return message
 
 

@@ -33,6 +33,7 @@ class Declaration(NamedTuple):
     variables: tuple[str, ...]
     check: Callable[[Any], str | None] | None
     only_with: tuple[str, str] | None
+    exact: bool
 
 
 def _read_only(default: Any) -> Any:
@@ -56,6 +57,7 @@ def setting(
     variables: tuple[str, ...] = (),
     check: Callable[[Any], str | None] | None = None,
     only_with: tuple[str, str] | None = None,
+    exact: bool = False,
 ) -> Any:
     """Declare one setting of a section.
 
@@ -79,6 +81,7 @@ def setting(
         only_with: Key and value of another setting without which this one has no effect
             (``("websocket.transport", "uvicorn")``). A script that sets this one without it gets a warning at its
             start.
+        exact: Whether a choice (``Literal``) must be written as it is declared; otherwise case does not matter.
 
     Returns:
         The declaration, typed as the value of the setting.
@@ -87,7 +90,7 @@ def setting(
     restricts = restricts or security
     default = _read_only(default)
     return Declaration(
-        default, help, secret, security, restricts, written, minimum, maximum, above, variables, check, only_with
+        default, help, secret, security, restricts, written, minimum, maximum, above, variables, check, only_with, exact
     )
 
 
