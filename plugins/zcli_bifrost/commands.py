@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from zcli_bifrost.access.names import DEFAULT_APP
+from zcli_bifrost.access.opening import default_database, open_keys
+from zcli_bifrost.settings import Bifrost
 from zcli_core.cli.parts import json_option, load_context, print_error, print_json, print_table, print_text
+from zcli_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zcli_bifrost.access.key_table import KeyRecord, KeyTable
+    from zcli_bifrost.access.key_table import KeyTable
+    from zcli_bifrost.access.keys import KeyRecord
+    from zcli_bifrost.data.models import Models
+    from zcli_core.plugins.contract import Context
 
 _DAY = 86400.0
 
 
 @click.group("bifrost")
-def command() -> None:
+@click.option("--title", metavar="NAME", help="The name of the application's log, which its default database has too.")
+@click.pass_context
+def command(context: click.Context, title: str | None) -> None:
     """Manage the users of a zBifrost application, and check its models.
 
     The commands use the settings of the current folder, as a script does. What a script gives to zCLI({...}) is not
     known here: put bifrost.database and bifrost.models into the .zEnv or the environment.
     """
+    context.obj = {} if title is None else {"title": title}
 
 
 # --- users ---
@@ -44,7 +55,7 @@ def add_user(name: str, role: str, app: str, days: float | None, as_json: bool) 
     "Authorization: Bearer KEY". To replace a key, add another one, and revoke the old one by its id.
     """
     expires_at = None if days is None else time.time() + days * _DAY
-    with _keys() as (keys, database):
+    with _keys(make=True) as (keys, database):
         key = keys.add(name, role, app, expires_at)
     if as_json:
         shown = {"key": key.text, "id": key.id, "app": app, "name": name, "role": role}
@@ -89,6 +100,146 @@ def users(as_json: bool) -> None:
         for record in records
     ]
     print_table(("user", "app", "role", "key", "added", "state"), rows)
+
+
+# --- models ---
+
+
+@command.group("models")
+def models() -> None:
+    """Check the models of the application."""
+
+
+@models.command("check")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@json_option
+def check_models(file: Path | None, as_json: bool) -> None:
+    """Check the models in FILE, or those of bifrost.models. The exit status is 1 if there are mistakes."""
+    try:
+        found = _models(_load(), file)
+    except ConfigError as error:
+        _report(as_json, list(error.problems), {})
+    else:
+        shown = {
+            name: {"fields": list(model.fields), "key": model.pk, "owner": model.owner} for name, model in found.items()
+        }
+        _report(as_json, [], {"models": shown}, f"{len(found)} models are correct: {', '.join(found)}")
+
+
+@command.command("migrate-check")
+@json_option
+def migrate_check(as_json: bool) -> None:
+    """Compare the tables of the database with the models. The exit status is 1 if they differ.
+
+    Nothing is changed. Missing tables are made when the server starts. Existing tables are never altered: change them
+    with a tool for migrations, until this command finds no difference.
+    """
+    context = _load()
+    found = _models(context, None)
+    shown = _shown_database(context)
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from zcli_bifrost.data.database import failure_of
+    from zcli_bifrost.data.tables import differences
+
+    keys = open_keys(context)
+    try:
+        problems = keys.database.read_in_thread(lambda connection: differences(connection, found))
+    except SQLAlchemyError as error:
+        raise click.ClickException(f"cannot use {shown}: {failure_of(error)}") from None
+    finally:
+        keys.close()
+    _report(as_json, problems, {"database": shown}, f"the tables in {shown} fit the models")
+
+
+def _models(context: Context, file: Path | None) -> Models:
+    from zcli_bifrost.data.model_file import load_models
+
+    config = context.config
+    if file is not None:
+        return load_models(file, "the argument")
+    source = config.section(Bifrost).models
+    if source is None:
+        raise click.ClickException(
+            f"bifrost.models is not set; name a file, or set ZCLI_BIFROST_MODELS in {config.env_file_in_use}"
+        )
+    return load_models(source, config.explain("bifrost.models").origin)
+
+
+def _report(as_json: bool, problems: list[str], details: dict[str, Any], success: str = "") -> None:
+    """Show problems, and end the command with status 1 if there are any."""
+    if as_json:
+        print_json({"problems": problems, **details})
+    elif problems:
+        for problem in problems:
+            print_error(problem)
+    else:
+        print_text(success)
+    sys.exit(1 if problems else 0)
+
+
+# --- the configuration and the database ---
+
+
+@contextlib.contextmanager
+def _keys(*, make: bool = False) -> Iterator[tuple[KeyTable, str]]:
+    """Give the keys in the database of the application, and the name of the database. Errors end the command.
+
+    Args:
+        make: Make the tables if they are absent.
+    """
+    context = _load()
+    shown = _shown_database(context)
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from zcli_bifrost.access.key_table import UserError
+    from zcli_bifrost.data.database import failure_of
+    from zcli_bifrost.data.errors import DataError
+
+    keys = open_keys(context)
+    try:
+        if make:
+            keys.create()
+        elif not keys.exist():
+            raise click.ClickException(f"{shown} has no users; 'zcli bifrost add-user' adds them")
+        yield keys, shown
+    except (UserError, DataError) as error:
+        raise click.ClickException(str(error)) from None
+    except SQLAlchemyError as error:
+        raise click.ClickException(f"cannot use {shown}: {failure_of(error)}") from None
+    finally:
+        keys.close()
+
+
+def _load() -> Context:
+    """Return the configuration, with the options of the group."""
+    settings: dict[str, Any] = click.get_current_context().obj
+    return load_context(settings)
+
+
+def _shown_database(context: Context) -> str:
+    """Return the name of the database without a password. The default database must exist already.
+
+    A command cannot know that a script has another log than the one it was told, and must not make a second database.
+    """
+    from sqlalchemy import make_url
+
+    config = context.config
+    url = config.section(Bifrost).database
+    if url is not None:
+        return make_url(url).render_as_string(hide_password=True)
+    if config.title is None:
+        raise click.ClickException(
+            "bifrost.database is not set, and the server's default depends on the name of its log; set "
+            f"ZCLI_BIFROST_DATABASE in {config.env_file_in_use}, or name the log: zcli bifrost --title NAME ..."
+        )
+    file = default_database(config)
+    if file is None or not file.exists():
+        raise click.ClickException(
+            f"there is no database {file}; start the application once, or set ZCLI_BIFROST_DATABASE in "
+            f"{config.env_file_in_use}"
+        )
+    return str(file)
 
 
 def _shown(record: KeyRecord) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from zcli_bifrost import zcli_auth_strategies
 from zcli_bifrost.access.key_table import KeyTable, UserError
 from zcli_bifrost.access.key_watch import KeyWatch
 from zcli_bifrost.access.keys import NewKey, make_key
+from zcli_bifrost.data.database import Database
 
 from zCLI import zCLI
 from zcli_core.auth.contract import Identified, Rejected
@@ -102,7 +104,7 @@ class WithKeys(OfTier):
     def _with_keys(self, tmp_path: Path) -> Iterable[None]:
         database = f"sqlite:///{tmp_path}/keys.db"
         self.settings = {**self.tier, "bifrost": {**self.tier["bifrost"], "database": database}}  # type: ignore[misc]
-        self.keys = KeyTable(sa.create_engine(database))
+        self.keys = KeyTable(Database(database, 5.0, logging.getLogger("zcli.tests")))
         self.keys.create()
         first, shop = self.keys.add("anna", "user", "default"), self.keys.add("anna", "buyer", "shop")
         revoked, expired = self.keys.add("carl", "user", "default"), self.keys.add("dora", "user", "x", time.time() - 1)
@@ -160,6 +162,7 @@ class TestApplication(WithKeys):
     rejected = (bearer("the-token-of-alice"), make_request(query="token=an-unknown-token"))
 
 
+@pytest.mark.slow
 class TestDual(WithKeys):
     """Operators and users."""
 
@@ -174,7 +177,7 @@ class TestDual(WithKeys):
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Iterable[KeyTable]:
-    table = KeyTable(sa.create_engine(f"sqlite:///{tmp_path}/keys.db"))
+    table = KeyTable(Database(f"sqlite:///{tmp_path}/keys.db", 5.0, logging.getLogger("zcli.tests")))
     table.create()
     yield table
     table.close()
@@ -187,7 +190,7 @@ def test_table_create_twice_keeps_keys(keys: KeyTable) -> None:
     keys.create()
     assert keys.find(key.id) is not None
     assert keys.version() == version
-    assert keys.exists()
+    assert keys.exist()
 
 
 def test_table_does_not_store_the_key(keys: KeyTable, tmp_path: Path) -> None:
@@ -331,9 +334,9 @@ def test_watch_closes_client_whose_role_changed(keys: KeyTable) -> None:
     async def scenario() -> None:
         watch = KeyWatch(keys, clients)
         await watch.check()
-        with keys._engine.begin() as connection:
-            connection.execute(sa.text("UPDATE zbifrost_keys SET role = 'admin'"))
-            connection.execute(sa.text("UPDATE zbifrost_keys_version SET version = version + 1"))
+        with keys.database.writing() as connection:
+            connection.execute(sa.text("UPDATE zcli_bifrost_keys SET role = 'admin'"))
+            connection.execute(sa.text("UPDATE zcli_bifrost_keys_version SET version = version + 1"))
         await watch.check()
         assert clients.names == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterable
 
@@ -10,13 +9,16 @@ import sqlalchemy as sa
 
 from zcli_bifrost.access.keys import KeyRecord, NewKey, make_key
 from zcli_bifrost.access.names import MAX_BYTES, name_problem
+from zcli_bifrost.data.database import Database
 
 #: Most ids in one query.
 _CHUNK = 500
+#: Number of the advisory lock that a process holds while it makes the tables.
+_LOCK = 0x7A_43_4C_4B
 
 _metadata = sa.MetaData()
 _table = sa.Table(
-    "zbifrost_keys",
+    "zcli_bifrost_keys",
     _metadata,
     sa.Column("id", sa.String(16), primary_key=True),
     sa.Column("app", sa.String(MAX_BYTES), nullable=False),
@@ -26,17 +28,15 @@ _table = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double),
     sa.Column("revoked_at", sa.Double),
-    sa.Index("zbifrost_keys_user", "app", "name"),
+    sa.Index("zcli_bifrost_keys_user", "app", "name"),
 )
 #: One row: how often keys were added or revoked. Its lock also makes these transactions follow each other.
 _state = sa.Table(
-    "zbifrost_keys_version",
+    "zcli_bifrost_keys_version",
     _metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
-#: No model may have one of these names.
-TABLES = frozenset(_metadata.tables)
 
 
 class UserError(Exception):
@@ -46,55 +46,57 @@ class UserError(Exception):
 class KeyTable:
     """The keys in one database."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, database: Database) -> None:
         """Use a database, which :meth:`create` prepares."""
-        self._engine = engine
+        self.database = database
 
     def create(self) -> None:
-        """Make the tables that are absent."""
-        _metadata.create_all(self._engine)
-        with contextlib.suppress(sa.exc.IntegrityError), self._engine.begin() as connection:
+        """Make the tables that are absent, one process at a time.
+
+        Raises:
+            ConfigError: The database cannot be reached or used.
+        """
+        self.database.set_up()
+        with self.database.writing() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            _metadata.create_all(connection)
             if connection.execute(sa.select(_state.c.id)).first() is None:
                 connection.execute(_state.insert().values(id=1, version=0))
 
-    def exists(self) -> bool:
+    def exist(self) -> bool:
         """Return whether the tables are there."""
-        return TABLES.issubset(sa.inspect(self._engine).get_table_names())
+        return self.database.read_in_thread(
+            lambda connection: all(sa.inspect(connection).has_table(name) for name in _metadata.tables)
+        )
 
     def close(self) -> None:
         """Disconnect from the database."""
-        self._engine.dispose()
+        self.database.close()
 
     def version(self) -> int:
         """Return a number that differs after each change."""
-        with self._engine.connect() as connection:
-            return connection.execute(sa.select(_state.c.version)).scalar_one()
-
-    def _begin_change(self, connection: sa.Connection) -> None:
-        """Wait for other transactions that change keys, and note the change."""
-        connection.execute(_state.update().values(version=_state.c.version + 1))
+        query = sa.select(_state.c.version)
+        return self.database.read_in_thread(lambda connection: int(connection.execute(query).scalar_one()))
 
     def find(self, key_id: str) -> KeyRecord | None:
         """Return the key with an id."""
-        with self._engine.connect() as connection:
-            row = connection.execute(sa.select(_table).where(_table.c.id == key_id)).first()
-        return None if row is None else KeyRecord(*row)
+        found = self.database.read_in_thread(lambda connection: _select(connection, _table.c.id == key_id))
+        return found[0] if found else None
 
     def valid_among(self, ids: Iterable[str]) -> dict[str, KeyRecord]:
         """Return those of some keys that admit their user now, by id."""
         wanted, now = list(ids), time.time()
-        found: dict[str, KeyRecord] = {}
-        with self._engine.connect() as connection:
-            for start in range(0, len(wanted), _CHUNK):
-                query = sa.select(_table).where(_table.c.id.in_(wanted[start : start + _CHUNK]))
-                found.update((row.id, KeyRecord(*row)) for row in connection.execute(query))
-        return {key_id: record for key_id, record in found.items() if record.problem(now) is None}
+        chunks = [_table.c.id.in_(wanted[start : start + _CHUNK]) for start in range(0, len(wanted), _CHUNK)]
+        found = self.database.read_in_thread(
+            lambda connection: [record for chunk in chunks for record in _select(connection, chunk)]
+        )
+        return {record.id: record for record in found if record.problem(now) is None}
 
     def all(self) -> list[KeyRecord]:
         """Return all keys, sorted by app, name and age."""
-        order = (_table.c.app, _table.c.name, _table.c.created_at, _table.c.id)
-        with self._engine.connect() as connection:
-            return [KeyRecord(*row) for row in connection.execute(sa.select(_table).order_by(*order))]
+        found = self.database.read_in_thread(_select)
+        return sorted(found, key=lambda record: (record.app, record.name, record.created_at, record.id))
 
     def add(self, name: str, role: str, app: str, expires_at: float | None = None) -> NewKey:
         """Add a user, or another key of a user.
@@ -107,8 +109,8 @@ class KeyTable:
             if problem:
                 raise UserError(f"{text!r} cannot be the name of a {what}: {problem}")
         key, now = make_key(), time.time()
-        with self._engine.begin() as connection:
-            self._begin_change(connection)  # so that two commands cannot give one user two roles
+        with self.database.writing() as connection:
+            _begin_change(connection)  # so that two commands cannot give one user two roles
             for record in self._of_user(connection, name, app):
                 if record.role != role and record.problem(now) is None:
                     raise UserError(
@@ -135,8 +137,8 @@ class KeyTable:
         if name_problem(name_or_id) or (app is not None and name_problem(app)):
             raise UserError(_not_found(name_or_id, app))  # PostgreSQL raises for texts that it cannot store
         now = time.time()
-        with self._engine.begin() as connection:
-            self._begin_change(connection)
+        with self.database.writing() as connection:
+            _begin_change(connection)
             chosen = [record for record in self._named(connection, name_or_id, app) if record.revoked_at is None]
             ids = [record.id for record in chosen]
             for start in range(0, len(ids), _CHUNK):
@@ -145,7 +147,7 @@ class KeyTable:
         return chosen
 
     def _named(self, connection: sa.Connection, name_or_id: str, app: str | None) -> list[KeyRecord]:
-        keys = self._select(connection, _table.c.id == name_or_id) if app is None else []
+        keys = _select(connection, _table.c.id == name_or_id) if app is None else []
         users = self._of_user(connection, name_or_id, app)
         if keys and users:
             raise UserError(f"{name_or_id!r} is the id of a key and the name of a user; name the app of the user")
@@ -158,10 +160,16 @@ class KeyTable:
 
     def _of_user(self, connection: sa.Connection, name: str, app: str | None) -> list[KeyRecord]:
         conditions = [_table.c.name == name] + ([] if app is None else [_table.c.app == app])
-        return self._select(connection, *conditions)
+        return _select(connection, *conditions)
 
-    def _select(self, connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[KeyRecord]:
-        return [KeyRecord(*row) for row in connection.execute(sa.select(_table).where(*conditions))]
+
+def _begin_change(connection: sa.Connection) -> None:
+    """Wait for other transactions that change keys, and note the change."""
+    connection.execute(_state.update().values(version=_state.c.version + 1))
+
+
+def _select(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[KeyRecord]:
+    return [KeyRecord(*row) for row in connection.execute(sa.select(_table).where(*conditions))]
 
 
 def _not_found(name_or_id: str, app: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zcli_bifrost.access.tier_layer import OPERATORS, TIER, WITH_OPERATORS
@@ -25,11 +26,13 @@ def make_strategy(context: Context) -> BifrostStrategy:
     config = context.config
     tier = config.section(Bifrost).auth_tier
     if tier == "none":
-        raise ConfigError(f"the auth strategy bifrost needs a tier, but {TIER} is 'none' ({config.explain(TIER).origin})")
+        raise ConfigError(
+            f"the auth strategy bifrost needs a tier, but {TIER} is 'none' ({config.explain(TIER).origin})"
+        )
     from zcli_bifrost.access.strategy import BifrostStrategy, Users
 
     operators = _operators(context) if tier in WITH_OPERATORS else None
-    users = None if tier == "zSession" else Users(_keys_of_server(config))
+    users = None if tier == "zSession" else Users(_keys_of_server(context))
     return BifrostStrategy(operators, users, config.websocket.token_cookie)
 
 
@@ -56,11 +59,26 @@ def _operators(context: Context) -> Operators:
     return Operators(StaticTokens(tokens), roles)
 
 
-def _keys_of_server(config: Config) -> KeyTable:
-    import sqlalchemy as sa
+def open_keys(context: Context) -> KeyTable:
+    """Return the keys in the database of the settings. Nothing is connected yet.
 
+    Raises:
+        ConfigError: The database's URL cannot be used, or a package is not installed.
+    """
     from zcli_bifrost.access.key_table import KeyTable
+    from zcli_bifrost.data.database import Database
 
-    keys = KeyTable(sa.create_engine(config.section(Bifrost).database, hide_parameters=True))
+    settings = context.config.section(Bifrost)
+    url = settings.database or f"sqlite:///{default_database(context.config)}"
+    return KeyTable(Database(url, settings.query_timeout, context.log))
+
+
+def default_database(config: Config) -> Path | None:
+    """Return the SQLite file that is the database if ``bifrost.database`` is not set; None without a log file."""
+    return None if config.log_file is None else Path(config.log_file).with_suffix(".db")
+
+
+def _keys_of_server(context: Context) -> KeyTable:
+    keys = open_keys(context)
     keys.create()
     return keys

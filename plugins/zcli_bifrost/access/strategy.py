@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from zcli_bifrost.access.keys import KeyRecord, has_digest, id_of
 from zcli_bifrost.access.key_watch import KeyWatch
+from zcli_bifrost.access.keys import KeyRecord, has_digest, id_of
 from zcli_bifrost.access.names import operator_identity, user_identity
 from zcli_core.auth.contract import Identified, Rejected, Verdict
 from zcli_core.auth.parts import MAX_LENGTH, BearerToken, StaticTokens, find_bearer_token

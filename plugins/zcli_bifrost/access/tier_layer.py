@@ -80,7 +80,9 @@ def _problem(tier: str, operators: Any, required: bool, strategies: tuple[str, .
         )
     if operators and tier not in WITH_OPERATORS:
         named = ", ".join(operators)
-        return f"{said(OPERATORS, named)}, but {in_force}, which admits no operators; set {TIER} to 'dual' or 'zSession'"
+        return (
+            f"{said(OPERATORS, named)}, but {in_force}, which admits no operators; set {TIER} to 'dual' or 'zSession'"
+        )
     if not operators and tier in WITH_OPERATORS:
         return (
             f"{in_force}, but {OPERATORS} names no operator, so none could connect; give the holders of "
