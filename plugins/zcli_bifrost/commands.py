@@ -142,6 +142,8 @@ def migrate_check(as_json: bool) -> None:
     from zcli_bifrost.data.database import failure_of
     from zcli_bifrost.data.tables import differences
 
+    if not _has_file(context):
+        _report(as_json, [], {"database": shown}, f"there is no database {shown}; the server makes it when it starts")
     keys = open_keys(context)
     try:
         problems = keys.database.read_in_thread(lambda connection: differences(connection, found))
@@ -200,7 +202,7 @@ def _keys(*, make: bool = False) -> Iterator[tuple[KeyTable, str]]:
     try:
         if make:
             keys.create()
-        elif not keys.exist():
+        elif not _has_file(context) or not keys.exist():
             raise click.ClickException(f"{shown} has no users; 'zcli bifrost add-user' adds them")
         yield keys, shown
     except (UserError, DataError) as error:
@@ -209,6 +211,14 @@ def _keys(*, make: bool = False) -> Iterator[tuple[KeyTable, str]]:
         raise click.ClickException(f"cannot use {shown}: {failure_of(error)}") from None
     finally:
         keys.close()
+
+
+def _has_file(context: Context) -> bool:
+    """Return whether a SQLite database exists: a connection would make an empty one. Others count as existing."""
+    from sqlalchemy import make_url
+
+    url = make_url(context.config.section(Bifrost).database or f"sqlite:///{default_database(context.config)}")
+    return url.get_backend_name() != "sqlite" or Path(url.database or "").exists()
 
 
 def _load() -> Context:
