@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.errors import BackplaneFailure, ConnectionClosed
@@ -71,6 +72,9 @@ _STOP_MARGIN = 5.0
 _T = TypeVar("_T")
 
 _Announce = Callable[[ServerRun], None]
+
+#: What is entered before the server listens, and left after the last client is gone.
+Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 _Serve = Callable[[ServerRun, _Announce], Coroutine[Any, Any, ShutdownSummary]]
 
 
@@ -121,6 +125,7 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
         """Serve until Ctrl+C, SIGTERM or :meth:`stop`; then close all clients, release the port and return.
 
@@ -140,6 +145,9 @@ class WebSocketServer:
                 other paths are refused. Without a handler, messages are sent back.
             on_connect: ``on_connect(websocket)`` is called before a client's first message.
             on_disconnect: ``on_disconnect(websocket)`` is called when a client has disconnected.
+            lifespan: A function without arguments that returns an async context manager, such as one made by
+                ``contextlib.asynccontextmanager``. It is entered in the server's event loop before the port is opened,
+                and left after the last client is gone. An error when it is entered is raised here.
 
         Raises:
             ConfigError: The settings cannot be used. This is checked before the port is opened.
@@ -153,7 +161,7 @@ class WebSocketServer:
                 "start() blocks, so it cannot be called inside a running event loop; "
                 "use 'await z.comm.websocket.serve(...)' there, or z.comm.websocket.start_background(...)"
             )
-        serve = self._prepare(host, port, handler, on_connect, on_disconnect)
+        serve = self._prepare(host, port, handler, on_connect, on_disconnect, lifespan)
         factory = event_loop.loop_factory(self._config)
         with self._new_run() as run, stopped_by_signals(run.stop, run.abort) as signals:
             summary = None
@@ -172,12 +180,13 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
         """Serve in the running event loop until :meth:`stop`: :meth:`start` as a coroutine, with the same arguments.
 
         It prints nothing and does not handle signals. Cancelling it closes all clients as well.
         """
-        serve = self._prepare(host, port, handler, on_connect, on_disconnect)
+        serve = self._prepare(host, port, handler, on_connect, on_disconnect, lifespan)
         with self._new_run() as run:
             await serve(run, lambda run: None)
 
@@ -189,6 +198,7 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
         stop_on_sigterm: bool = False,
     ) -> BackgroundServer:
         """Serve in a thread, and return when the server listens. The other arguments are those of :meth:`start`.
@@ -205,7 +215,7 @@ class WebSocketServer:
         Raises:
             RuntimeError: The server already runs, or ``stop_on_sigterm`` is used outside the main thread.
         """
-        serve = self._prepare(host, port, handler, on_connect, on_disconnect)
+        serve = self._prepare(host, port, handler, on_connect, on_disconnect, lifespan)
         factory = event_loop.loop_factory(self._config)
         on_sigterm = StopOnSigterm(self.stop) if stop_on_sigterm else None
         started: Future[ServerRun] = Future()
@@ -568,6 +578,7 @@ class WebSocketServer:
         handler: Handler | Mapping[str, Handler] | None,
         on_connect: ConnectionCallback | None,
         on_disconnect: ConnectionCallback | None,
+        lifespan: Lifespan | None,
     ) -> _Serve:
         """Check the arguments and settings; return the coroutine function that serves."""
         _expect_no_handler("host", host)
@@ -575,7 +586,8 @@ class WebSocketServer:
         callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
         paths = frozenset(handler) if isinstance(handler, Mapping) else None
         setup = make_setup(self._config, host, port, paths, self._log)
-        return functools.partial(self._serve, setup, callbacks, *self._plugins)
+        serve = functools.partial(self._serve, setup, callbacks, *self._plugins)
+        return serve if lifespan is None else functools.partial(_serve_within, lifespan, serve)
 
     @contextlib.contextmanager
     def _new_run(self) -> Iterator[ServerRun]:
@@ -677,6 +689,11 @@ class WebSocketServer:
         settings = self._config.websocket
         auth = f"auth: {', '.join(settings.auth)}" if settings.require_auth else "no auth"
         print_line(f"[WebSocket] listening on {run.url} ({auth}); Ctrl+C stops it")
+
+
+async def _serve_within(lifespan: Lifespan, serve: _Serve, run: ServerRun, announce: _Announce) -> ShutdownSummary:
+    async with lifespan():
+        return await serve(run, announce)
 
 
 def _expect_no_handler(name: str, given: object) -> None:
