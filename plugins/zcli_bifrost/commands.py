@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zcli_bifrost.access.names import DEFAULT_APP
-from zcli_bifrost.access.opening import default_database, open_keys
+from zcli_bifrost.access.opening import open_keys
+from zcli_bifrost.data.opening import default_file, models_of, open_database
 from zcli_bifrost.settings import Bifrost
 from zcli_core.cli.parts import json_option, load_context, print_error, print_json, print_table, print_text
 from zcli_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from zcli_bifrost.access.key_table import KeyTable
     from zcli_bifrost.access.keys import KeyRecord
     from zcli_bifrost.data.models import Models
@@ -136,36 +139,28 @@ def migrate_check(as_json: bool) -> None:
     """
     context = _load()
     found = _models(context, None)
-    shown = _shown_database(context)
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from zcli_bifrost.data.database import failure_of
+    database = open_database(context.config, context.log, context.config.log_file)
     from zcli_bifrost.data.tables import differences
 
-    if not _has_file(context):
-        _report(as_json, [], {"database": shown}, f"there is no database {shown}; the server makes it when it starts")
-    keys = open_keys(context)
-    try:
-        problems = keys.database.read_in_thread(lambda connection: differences(connection, found))
-    except SQLAlchemyError as error:
-        raise click.ClickException(f"cannot use {shown}: {failure_of(error)}") from None
-    finally:
-        keys.close()
+    with _using_database(context) as shown:
+        if not _has_file(context):
+            _report(as_json, [], {"database": shown}, f"there is no database {shown}; the server makes it")
+        problems = database.read_in_thread(lambda connection: differences(connection, found))
+    database.dispose()
     _report(as_json, problems, {"database": shown}, f"the tables in {shown} fit the models")
 
 
 def _models(context: Context, file: Path | None) -> Models:
-    from zcli_bifrost.data.model_file import load_models
-
-    config = context.config
     if file is not None:
+        from zcli_bifrost.data.model_file import load_models
+
         return load_models(file, "the argument")
-    source = config.section(Bifrost).models
-    if source is None:
+    found = models_of(context.config)
+    if found is None:
         raise click.ClickException(
-            f"bifrost.models is not set; name a file, or set ZCLI_BIFROST_MODELS in {config.env_file_in_use}"
+            f"bifrost.models is not set; name a file, or set ZCLI_BIFROST_MODELS in {context.config.env_file_in_use}"
         )
-    return load_models(source, config.explain("bifrost.models").origin)
+    return found
 
 
 def _report(as_json: bool, problems: list[str], details: dict[str, Any], success: str = "") -> None:
@@ -191,34 +186,21 @@ def _keys(*, make: bool = False) -> Iterator[tuple[KeyTable, str]]:
         make: Make the tables if they are absent.
     """
     context = _load()
-    shown = _shown_database(context)
-    from sqlalchemy.exc import SQLAlchemyError
-
+    keys = open_keys(context)
     from zcli_bifrost.access.key_table import UserError
-    from zcli_bifrost.data.database import failure_of
     from zcli_bifrost.data.errors import DataError
 
-    keys = open_keys(context)
     try:
-        if make:
-            keys.create()
-        elif not _has_file(context) or not keys.exist():
-            raise click.ClickException(f"{shown} has no users; 'zcli bifrost add-user' adds them")
-        yield keys, shown
+        with _using_database(context) as shown:
+            if make:
+                keys.create()
+            elif not _has_file(context) or not keys.exist():
+                raise click.ClickException(f"{shown} has no users; 'zcli bifrost add-user' adds them")
+            yield keys, shown
     except (UserError, DataError) as error:
         raise click.ClickException(str(error)) from None
-    except SQLAlchemyError as error:
-        raise click.ClickException(f"cannot use {shown}: {failure_of(error)}") from None
     finally:
         keys.close()
-
-
-def _has_file(context: Context) -> bool:
-    """Return whether a SQLite database exists: a connection would make an empty one. Others count as existing."""
-    from sqlalchemy import make_url
-
-    url = make_url(context.config.section(Bifrost).database or f"sqlite:///{default_database(context.config)}")
-    return url.get_backend_name() != "sqlite" or Path(url.database or "").exists()
 
 
 def _load() -> Context:
@@ -227,29 +209,51 @@ def _load() -> Context:
     return load_context(settings)
 
 
-def _shown_database(context: Context) -> str:
-    """Return the name of the database without a password. The default database must exist already.
+@contextlib.contextmanager
+def _using_database(context: Context) -> Iterator[str]:
+    """Give the name of the database. A failure of the database ends the command.
 
-    A command cannot know that a script has another log than the one it was told, and must not make a second database.
+    The default database must exist already: a command does not know what a script sets, and must not make a second one.
     """
-    from sqlalchemy import make_url
+    from sqlalchemy.exc import SQLAlchemyError
 
+    from zcli_bifrost.data.database import failure_of
+
+    shown = _shown_database(context)
+    try:
+        yield shown
+    except SQLAlchemyError as error:
+        raise click.ClickException(f"cannot use {shown}: {failure_of(error)}") from None
+
+
+def _shown_database(context: Context) -> str:
     config = context.config
-    url = config.section(Bifrost).database
-    if url is not None:
-        return make_url(url).render_as_string(hide_password=True)
+    if config.section(Bifrost).database is not None:
+        return _url(context).render_as_string(hide_password=True)
     if config.title is None:
         raise click.ClickException(
             "bifrost.database is not set, and the server's default depends on the name of its log; set "
             f"ZCLI_BIFROST_DATABASE in {config.env_file_in_use}, or name the log: zcli bifrost --title NAME ..."
         )
-    file = default_database(config)
-    if file is None or not file.exists():
+    file = default_file(config.log_file)
+    if not Path(file).exists():
         raise click.ClickException(
             f"there is no database {file}; start the application once, or set ZCLI_BIFROST_DATABASE in "
             f"{config.env_file_in_use}"
         )
-    return str(file)
+    return file
+
+
+def _has_file(context: Context) -> bool:
+    """Return whether a SQLite database exists: a connection would make an empty one. Others count as existing."""
+    url = _url(context)
+    return url.get_backend_name() != "sqlite" or Path(url.database or "").exists()
+
+
+def _url(context: Context) -> URL:
+    from sqlalchemy import make_url
+
+    return make_url(context.config.section(Bifrost).database or f"sqlite:///{default_file(context.config.log_file)}")
 
 
 def _shown(record: KeyRecord) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class KeyTable:
 
     def close(self) -> None:
         """Disconnect from the database."""
-        self.database.close()
+        self.database.dispose()
 
     def version(self) -> int:
         """Return a number that differs after each change."""

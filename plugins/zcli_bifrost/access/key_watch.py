@@ -52,10 +52,9 @@ class KeyWatch:
         valid = await self._in_thread(lambda: self._keys.valid_among(unknown)) if unknown else {}
 
         def is_revoked(claims: Mapping[str, Any]) -> bool:
-            key_id = claims.get("key")
-            if key_id not in unknown:
+            if claims.get("key") not in unknown:
                 return False
-            record = valid.get(key_id)
+            record = valid.get(claims["key"])
             if record is None:
                 return True
             return (record.app, record.name, record.role) != (claims["app"], claims["user"], claims["role"])

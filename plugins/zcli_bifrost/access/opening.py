@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zcli_bifrost.access.tier_layer import OPERATORS, TIER, WITH_OPERATORS
@@ -13,7 +12,6 @@ from zcli_core.errors import ConfigError
 if TYPE_CHECKING:
     from zcli_bifrost.access.key_table import KeyTable
     from zcli_bifrost.access.strategy import BifrostStrategy, Operators
-    from zcli_core.config import Config
     from zcli_core.plugins.contract import Context
 
 
@@ -65,17 +63,12 @@ def open_keys(context: Context) -> KeyTable:
     Raises:
         ConfigError: The database's URL cannot be used, or a package is not installed.
     """
+    from zcli_bifrost.data.opening import open_database
+
+    database = open_database(context.config, context.log, context.config.log_file)
     from zcli_bifrost.access.key_table import KeyTable
-    from zcli_bifrost.data.database import Database
 
-    settings = context.config.section(Bifrost)
-    url = settings.database or f"sqlite:///{default_database(context.config)}"
-    return KeyTable(Database(url, settings.query_timeout, context.log))
-
-
-def default_database(config: Config) -> Path | None:
-    """Return the SQLite file that is the database if ``bifrost.database`` is not set; None without a log file."""
-    return None if config.log_file is None else Path(config.log_file).with_suffix(".db")
+    return KeyTable(database)
 
 
 def _keys_of_server(context: Context) -> KeyTable:

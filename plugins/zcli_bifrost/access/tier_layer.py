@@ -60,8 +60,9 @@ class TierCheckLayer:
 
 def _problem(tier: str, operators: Any, required: bool, strategies: tuple[str, ...], context: LayerContext) -> str:
     def said(key: str, value: str) -> str:
-        origin = context.origin(key)
-        return f"{key} is {value} ({'the default' if context.needed[key].layer == 'defaults' else origin})"
+        found = context.needed[key]
+        is_default = found is None or found.layer == "defaults"
+        return f"{key} is {value} ({'the default' if is_default else context.origin(key)})"
 
     in_force = said(TIER, repr(tier))
     shown = ", ".join(strategies)
