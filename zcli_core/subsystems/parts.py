@@ -33,6 +33,11 @@ class FunctionCaller:
         except ValueError:  # a builtin without a signature
             return
 
+    @staticmethod
+    def is_async(function: Callable[..., Any]) -> bool:
+        """Whether the function runs in the event loop."""
+        return is_async(function)
+
     async def call(self, function: Callable[..., Any], client: ServerConnection, *arguments: Any) -> Any:
         """Return ``function(client, *arguments)``. A plain function gets the client's ``blocking`` twin.
 

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.errors import BackplaneFailure, ConnectionClosed
@@ -21,7 +20,7 @@ from zcli_core.printable import print_line
 from zcli_core.system.forks import call_after_fork
 from zcli_core.websocket import event_loop, systemd
 from zcli_core.websocket.admission import ClientAuth
-from zcli_core.websocket.asgi import AsgiApp, AsgiRun
+from zcli_core.websocket.asgi import AsgiApp, AsgiRun, Lifespan
 from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, echo, make_callbacks
 from zcli_core.websocket.connection import ServerConnection, as_message, as_server_connection
 from zcli_core.websocket.counters import Totals
@@ -72,9 +71,6 @@ _STOP_MARGIN = 5.0
 _T = TypeVar("_T")
 
 _Announce = Callable[[ServerRun], None]
-
-#: What is entered before the server listens, and left after the last client is gone.
-Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 _Serve = Callable[[ServerRun, _Announce], Coroutine[Any, Any, ShutdownSummary]]
 
 
@@ -244,6 +240,7 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
         path: str | None = None,
     ) -> AsgiApp:
         """Return an ASGI 3 application: for uvicorn, hypercorn, granian, or to mount in a framework.
@@ -257,6 +254,8 @@ class WebSocketServer:
                 mounted the application.
             on_connect: As for :meth:`start`.
             on_disconnect: As for :meth:`start`.
+            lifespan: As for :meth:`start`. Each event loop in which the application serves enters it: at
+                ``lifespan.startup``, or before its first client if the framework does not pass that on.
             path: The only path that the handler serves: the same as ``handler={path: handler}``.
 
         Raises:
@@ -281,7 +280,7 @@ class WebSocketServer:
             ask = make_ask(self._config, self._host, self._log)
             return open_asgi_core(self._config, rules, strategies, sessions, self._log, ask)
 
-        return AsgiApp(open_core, self._asgi_ready, self._asgi_opened, self._asgi_ended, self._log)
+        return AsgiApp(open_core, self._asgi_ready, self._asgi_opened, self._asgi_ended, self._log, lifespan)
 
     async def _asgi_ready(self, core: ServerCore) -> None:
         link = core.sessions.link
