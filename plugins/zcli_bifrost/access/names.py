@@ -1,4 +1,4 @@
-"""Names of users, apps and roles, and the identities that they form.
+"""Names of the strategy, of users, apps and roles, and the identities that they form.
 
 An identity is the owner of rows and the name of a room, so two users must never have the same one, in no tier.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import unicodedata
 
+#: The name of the auth strategy of all tiers. Claims of other strategies may have the same names and another meaning.
+STRATEGY = "bifrost"
 #: The app of a user for whom no app was named.
 DEFAULT_APP = "default"
 #: Longest name in bytes of UTF-8: an identity with two names must fit into the name of a room (255 bytes).
