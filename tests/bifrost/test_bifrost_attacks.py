@@ -209,6 +209,270 @@ def test_read_options_tell_nothing_about_others(make_database: Callable[[], str]
     asyncio.run(compare(make_database, attack))
 
 
+# --- changing --------------------------------------------------------------------------------------------------
+
+
+def test_writes_tell_nothing_about_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """Counts, errors and effects of updates and deletes by everything that others have in their rows."""
+    filters: list[Any] = [
+        {"key": "other-0-1"}, {"key": ["in", ["other-0-1", "other-1-1", "mine-1"]]}, {"owner": VICTIM.identity},
+        {"owner": ["!=", MALLORY.identity]}, {"title": SECRET}, {"title": ["like", "%"]}, {"points": 7},
+        {"parent": None}, {"key": [[">=", "n"], ["<", "p"]]}, {"nick": ["!=", None]},
+    ]  # fmt: skip
+    data: list[Any] = [
+        {"title": "changed"}, {"nick": "b"}, {"parent": "other-0-1"}, {"parent": "no-such-row"}, {"owner": VICTIM.identity},
+        {"owner": MALLORY.identity}, {"key": "other-0-1"}, {"extra": {"$set": {"owner": "x"}}}, {"points": "7"}, {"rowid": 1},
+        {}, None, [], [{"title": "x"}], {"title": None}, {"owner": None},
+    ]  # fmt: skip
+
+    async def attack(world: World) -> list[Any]:
+        found = [await world.call(MALLORY, "update", "notes", each, value) for each in filters for value in data]
+        return found + [await world.call(MALLORY, "delete", "notes", each) for each in filters]
+
+    asyncio.run(compare(make_database, attack))
+
+
+def test_creates_tell_nothing_about_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """Foreign owners and references, and values that are unique among the rows of one owner."""
+    rows: list[Any] = [
+        {"title": "x", "owner": VICTIM.identity}, {"title": "x", "owner": None, "key": "k1"},
+        {"title": "x", "key": "k2", "parent": "other-0-1"}, {"title": "x", "key": "k2", "parent": "no-such-row"},
+        {"title": "x", "key": "k3", "nick": "nick"}, {"title": "x", "key": "k4", "nick": "new"},
+        [{"title": "x", "key": "k5"}, {"title": "x", "key": "k6", "parent": "other-1-1"}], {"title": "x", "key": "mine-1"},
+        {"title": "x", "Owner": VICTIM.identity}, {"title": SECRET, "key": "k7", "rowid": 1},
+    ]  # fmt: skip
+
+    async def attack(world: World) -> list[Any]:
+        found = [await world.call(MALLORY, "create", "notes", each) for each in rows]
+        return found + [await world.call(MALLORY, "create", "links", {"key": f"l{n}", "member": n}) for n in (1, 2, 999)]
+
+    results = asyncio.run(compare(make_database, attack))
+    assert results[2] == results[3]  # a row of another user is like one that does not exist
+
+
+def test_writes_do_not_change_rows_of_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """After all writes of mallory, the rows of others are as they were."""
+
+    async def scenario() -> None:
+        async with opened(make_database()) as world:
+            await others_write(world)
+            before = await world.call(ADMIN, "read", "notes")
+            assert before["total"] == 6
+            for actor in (MALLORY, NOBODY, Actor("", "member"), Actor(None, "member"), Actor(VICTIM.identity.upper(), "x")):
+                for filters in ({"key": ["like", "%"]}, {"key": ["!=", None]}, {"owner": VICTIM.identity}, {"points": 7}):
+                    await world.call(actor, "update", "notes", filters, {"title": "changed"})
+                    await world.call(actor, "delete", "notes", filters)
+                assert (await world.call(actor, "read", "notes")).get("total", 0) == 0
+            assert await world.call(ADMIN, "read", "notes") == before
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("filters", [None, {}, [], "", 0, False, {"key": []}, {"key": [[]]}, "key = key", ["key", "=", "x"]])
+def test_writes_without_filters_change_nothing(tmp_path: Any, filters: Any) -> None:
+    """No form of missing filters selects all rows, also for the admin."""
+
+    async def scenario() -> None:
+        async with opened(f"sqlite:///{tmp_path}/d.db") as world:
+            await others_write(world)
+            for actor in (ADMIN, VICTIM):
+                assert (await world.call(actor, "update", "notes", filters, {"title": "x"}))["code"] == "invalid"
+                assert (await world.call(actor, "delete", "notes", filters))["code"] == "invalid"
+
+    asyncio.run(scenario())
+
+
+# --- models without the right to read --------------------------------------------------------------------------
+
+
+def test_blind_writes_do_not_reveal_values(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """A role that may update and not read cannot find values by counting, by conflicts or by the result."""
+
+    async def scenario() -> None:
+        async with opened(make_database()) as world:
+            await others_write(world)
+            for filters in ({"text": SECRET}, {"text": ["like", "t%"]}, {"key": ["like", "s%"]}, {"key": [">", "a"]},
+                            {"key": "secret", "text": ["!=", SECRET]}, {"key": ["!=", "x"]}):  # fmt: skip
+                found = await world.call(MALLORY, "update", "board", filters, {"text": "x"})
+                assert found["code"] == "forbidden", filters
+            for action in (("read", "board"), ("subscribe", "board"), ("delete", "board", {"key": "secret"})):
+                assert (await world.call(MALLORY, *action))["code"] == "forbidden"
+            count, rows = await world.call(MALLORY, "create", "board", {"key": "k", "text": "mine"})
+            assert (count, rows) == (1, [{"key": "k"}])
+            taken = await world.call(MALLORY, "create", "board", {"key": "secret", "text": "mine"})
+            assert (taken["code"], taken["fields"]) == ("conflict", {})
+
+    asyncio.run(scenario())
+
+
+def test_hidden_model_is_like_an_unknown_one(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """Every request for a model of another role gives the error of a model that does not exist."""
+
+    async def scenario() -> None:
+        async with opened(make_database()) as world:
+            await others_write(world)
+            shown = []
+            for model in ("staff", "ffats"):
+                requests = [("read", model), ("create", model, {"name": "x"}), ("update", model, {"id": 1}, {"name": "x"}),
+                            ("update", model, None, None), ("delete", model, {"id": 1}), ("subscribe", model),
+                            ("read", model, {"no": 1}), ("create", model, None)]  # fmt: skip
+                found = [await world.call(MALLORY, *request) for request in requests]
+                with contextlib.suppress(DataError):
+                    world.service.describe(MALLORY, model)
+                    pytest.fail("the model is described")
+                shown.append(json.dumps(found).replace(model, "MODEL"))
+            assert shown[0] == shown[1]
+            assert "staff" not in [each["name"] for each in world.service.models(MALLORY)]
+            for name in ("zcli_bifrost_keys", "zcli_bifrost_changes", "sqlite_master", "pg_authid", "Notes", "notes ", "\0"):
+                assert (await world.call(ADMIN, "read", name))["code"] == "not_found"
+
+    asyncio.run(scenario())
+
+
+# --- the cache -------------------------------------------------------------------------------------------------
+
+
+def test_cache_of_another_user_or_role_is_not_used(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """Equal requests of the victim, of the admin and of users of the same name come first."""
+
+    async def scenario() -> None:
+        async with opened(make_database()) as world:
+            await others_write(world)
+            requests: list[dict[str, Any]] = [{}, {"filters": {"points": 7}}, {"fields": ["title"]}, {"order_by": "title"}]
+            for request in requests:
+                for actor in (ADMIN, VICTIM, NAMESAKE, OPERATOR):
+                    for _ in range(2):
+                        assert (await world.call(actor, "read", "notes", **request))["total"] > 0
+                assert (await world.call(MALLORY, "read", "notes", **request))["rows"] == []
+                assert (await world.call(NOBODY, "read", "notes", **request))["code"] == "not_found"
+                assert (await world.call(ADMIN, "read", "staff"))["total"] == 2
+                assert (await world.call(MALLORY, "read", "staff"))["code"] == "not_found"
+            together = [world.call(actor, "read", "notes") for actor in (ADMIN, MALLORY, VICTIM) * 5]
+            totals = [found["total"] for found in await asyncio.gather(*together)]
+            assert totals == [6, 0, 2] * 5
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "identity",
+    ['x", null], "y', "null", "[null]", "None", "*", "%", "application:default/anna\\", "application:default/ann_", "\u0000"],
+)
+def test_cache_and_sight_of_hostile_identity(tmp_path: Any, identity: str) -> None:
+    """An identity that looks like a part of a key, a pattern or nothing sees its own rows only."""
+
+    async def scenario() -> None:
+        async with opened(f"sqlite:///{tmp_path}/d.db") as world:
+            await others_write(world)
+            await world.call(ADMIN, "read", "notes")
+            await world.call(VICTIM, "read", "notes")
+            found = await world.call(Actor(identity, "member"), "read", "notes")
+            assert found.get("rows", []) == []
+
+    asyncio.run(scenario())
+
+
+# --- subscriptions ---------------------------------------------------------------------------------------------
+
+
+def test_subscriptions_tell_nothing_about_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """Rows of others that are made, enter or leave the filters, or are deleted, give no event."""
+    subscriptions: list[Any] = [
+        None, {"points": 7}, {"points": 1}, {"title": ["like", "%secret%"]}, {"owner": VICTIM.identity},
+        {"owner": ["!=", MALLORY.identity]}, {"key": ["in", ["other-0-1", "other-new"]]}, {"nick": "new"},
+    ]  # fmt: skip
+
+    async def attack(world: World) -> list[Any]:
+        found = [await world.call(MALLORY, "subscribe", "notes", each) for each in subscriptions]
+        for each in subscriptions:  # groups of others with the same filters
+            assert (await world.call(VICTIM, "subscribe", "notes", each)) in found
+        await world.call(ADMIN, "subscribe", "notes")
+        await world.call(MALLORY, "update", "notes", {"key": "mine-1"}, {"points": 1})
+        await world.settled()
+        return found
+
+    asyncio.run(compare(make_database, attack))
+
+
+def test_subscription_key_that_changes_hands_shows_no_row(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """A key that mallory has given up and another user takes: mallory gets the delete only."""
+
+    async def scenario() -> None:
+        async with opened(make_database()) as world:
+            await world.call(MALLORY, "create", "notes", note("k", "mine"))
+            await world.call(MALLORY, "subscribe", "notes")
+            await world.call(MALLORY, "delete", "notes", {"key": "k"})
+            await world.call(VICTIM, "create", "notes", note("k"))
+            await world.call(VICTIM, "update", "notes", {"key": "k"}, {"points": 3})
+            await world.settled()
+            assert [(event["action"], event.get("keys")) for event in world.events] == [("delete", ["k"])]
+            assert SECRET not in json.dumps(world.events)
+
+    asyncio.run(scenario())
+
+
+# --- hostile sizes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {name: ["in", ["x"] * 1001] for name in ("key",)},
+        {"key": ["in", [f"k{n}" for n in range(100_000)]]},
+        {"key": [["!=", "x"]] * 51},
+        {f"f{n}": 1 for n in range(10_000)},
+        {"title": ["like", "%a" * 9]},
+        {"title": "x" * 1_000_000},
+        {"title": ["like", "x" * 1_000_000]},
+        {"points": 10**400},
+        {"weight": 10**400},
+        {"title": "\ud800"},
+        {"\ud800": 1},
+        {"title": "a\0b"},
+        {"title": {"$gt": ""}},
+        {"extra": {"s": SECRET}},
+        {"at": "9" * 40},
+        json.loads("[" * 500 + "]" * 500),
+    ],
+)
+def test_hostile_filters_are_invalid(tmp_path: Any, filters: Any) -> None:
+    """An error for the client, and nothing in the log."""
+
+    async def scenario() -> None:
+        async with opened(f"sqlite:///{tmp_path}/d.db") as world:
+            for action in (("read", "notes", filters), ("delete", "notes", filters), ("subscribe", "notes", filters)):
+                assert (await world.call(MALLORY, *action))["code"] == "invalid"
+
+    asyncio.run(scenario())
+
+
+def test_filters_of_greatest_size_are_no_failure(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """What the limits allow, the database can do."""
+
+    async def scenario() -> None:
+        async with opened(make_database()) as world:
+            values = [[f"k{n}-{m}" for m in range(1000)] for n in range(50)]
+            found = await world.call(MALLORY, "read", "notes", {"key": [["in", each] for each in values]})
+            assert found.get("code") in (None, "invalid"), found
+
+    asyncio.run(scenario())
+
+
+def test_like_of_hostile_text_ends(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """A pattern that must try many ways does not occupy the database."""
+
+    async def scenario() -> None:
+        async with opened(make_database()) as world:
+            await world.call(MALLORY, "create", "notes", [note(f"k{n}", "a" * 10_000, nick=None) for n in range(20)])
+            for pattern in ("%a%a%a%a%a%a%a%b", "%" + "a_" * 60 + "%b%", "%aaaaaaaaab%aaaaaaab%aaaaab%"):
+                found = await world.call(MALLORY, "read", "notes", {"title": ["like", pattern]})
+                assert found == {"rows": [], "total": 0}
+
+    asyncio.run(scenario())
+
+
+# --- random requests -------------------------------------------------------------------------------------------
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from([*VALUES, *OPERATORS]) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*FIELDS, "or", "$ne", "owner."]), inner, max_size=3),
