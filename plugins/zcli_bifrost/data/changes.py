@@ -45,6 +45,21 @@ class Changes(NamedTuple):
     version: int
     changes: list[Change] | None
 
+    def keys(self, model: str) -> dict[Any, int] | None:
+        """Return the keys of all changed rows of a model, with the version of the last change of each.
+
+        None if they are too many, or not known.
+        """
+        if self.changes is None:
+            return None
+        found: dict[Any, int] = {}
+        for change in self.changes:
+            if change.model == model:
+                if change.keys is None:
+                    return None
+                found.update(dict.fromkeys(change.keys, change.version))
+        return found if len(found) <= MAX_KEYS else None
+
 
 def change_tables(metadata: MetaData) -> tuple[Table, Table]:
     """Add the tables of versions and changes to metadata, and return them."""
@@ -67,6 +82,9 @@ def change_tables(metadata: MetaData) -> tuple[Table, Table]:
 _VERSION, _CHANGES = change_tables(MetaData())
 _NEXT = update(_VERSION).values(version=_VERSION.c.version + 1).returning(_VERSION.c.version)
 _SINCE = select(_CHANGES.c.version, _CHANGES.c.model, _CHANGES.c.row_keys).order_by(_CHANGES.c.version).limit(KEPT)
+
+#: The version of the database as a column of a statement: it belongs to the same state as the statement's rows.
+CURRENT_VERSION = select(_VERSION.c.version).scalar_subquery().label("zcli_version")
 
 
 def set_up(connection: Connection) -> None:
@@ -91,11 +109,11 @@ def record(connection: Connection, model: str, keys: list[Any]) -> int:
 
 
 def changes_since(connection: Connection, version: int) -> Changes:
-    """Return the changes after a version, in the state of the database that the transaction sees."""
+    """Return the changes after a version. It needs no transaction: all versions up to the current one are visible."""
     current = version_of(connection)
     if current == version:
         return Changes(current, [])
-    rows = connection.execute(_SINCE.where(_CHANGES.c.version > version)).all()
+    rows = connection.execute(_SINCE.where(_CHANGES.c.version > version, _CHANGES.c.version <= current)).all()
     if current < version or len(rows) != current - version:
         return Changes(current, None)
     return Changes(current, [Change(row.version, row.model, row.row_keys and json.loads(row.row_keys)) for row in rows])

@@ -76,7 +76,10 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that sees one state of the database and cannot change it."""
+        """Give a connection that cannot change the database.
+
+        Each statement sees the state of its own time; :func:`snapshot` lets several statements see the same state.
+        """
         with self._reading.connect() as connection, self._watched(connection):
             yield connection
 
@@ -111,7 +114,7 @@ class Database:
     # --- in the event loop ---
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work(connection)`` in a thread, in a transaction that only reads.
+        """Run ``work(connection)`` in a thread, as :meth:`reading` does.
 
         Raises:
             DataError: ``failed`` if the database cannot do it, ``too_many`` if too many requests wait for it.
@@ -140,9 +143,12 @@ class Database:
         """
         if self._waiting >= MAX_WAITING:
             raise DataError("too_many", "too many requests wait for the database; send it again later")
-        self._waiting += 1
         pool = self._writers if writes else self._readers
-        future = asyncio.get_running_loop().run_in_executor(pool, self._translated, work)
+        try:
+            future = asyncio.get_running_loop().run_in_executor(pool, self._translated, work)
+        except RuntimeError:  # the pool is shut down
+            raise DataError("failed", "the server is stopping") from None
+        self._waiting += 1
         future.add_done_callback(self._done)
         # A statement may wait for a lock and then run, and connecting has its own time limit.
         done, _ = await asyncio.wait((future,), timeout=3 * self.timeout + 1)
@@ -155,7 +161,7 @@ class Database:
     def _done(self, future: asyncio.Future[Any]) -> None:
         self._waiting -= 1
         if not future.cancelled():
-            future.exception()  # nobody may wait for it any more
+            future.exception()  # a cancelled request does not wait for it any more
 
     def _translated(self, work: Callable[[], T]) -> T:
         try:
@@ -206,14 +212,13 @@ class Database:
             connect = {"timeout": self.timeout, "check_same_thread": False}
             engine = create_engine(self._url, connect_args=connect, **options)
             event.listen(engine, "connect", self._prepare_sqlite(reading))
-            event.listen(engine, "begin", _begin if reading else _begin_immediate)
+            if not reading:
+                event.listen(engine, "begin", _begin_immediate)
             return engine
-        engine = create_engine(
-            self._url, connect_args=_postgresql_options(self.timeout), pool_pre_ping=not reading, **options
-        )
         if reading:
-            return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        return engine
+            options["isolation_level"] = "AUTOCOMMIT"
+        connect = _postgresql_options(self.timeout, reading, self._url)
+        return create_engine(self._url, connect_args=connect, pool_pre_ping=not reading, **options)
 
     def _prepare_sqlite(self, reading: bool) -> Callable[[Any, Any], None]:
         def prepare(raw: Any, record: Any) -> None:
@@ -291,20 +296,29 @@ def _parse_url(url: str, where: str) -> URL:
     return parsed
 
 
-def _postgresql_options(timeout: float) -> dict[str, Any]:
+def _postgresql_options(timeout: float, reading: bool, url: URL) -> dict[str, Any]:
     milliseconds = max(1, int(timeout * 1000))
     settings = {"statement_timeout": milliseconds, "lock_timeout": milliseconds, "timezone": "UTC"}
+    if reading:
+        settings["default_transaction_read_only"] = "on"
+    given = url.query.get("options", "")  # such as -csearch_path=app
+    options = [given if isinstance(given, str) else " ".join(given)]
     return {
         "connect_timeout": max(2, int(timeout)),
         "application_name": "zcli-bifrost",
         "client_encoding": "utf8",
         "tcp_user_timeout": milliseconds,
-        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        "options": " ".join(options + [f"-c {name}={value}" for name, value in settings.items()]).strip(),
     }
 
 
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+@contextlib.contextmanager
+def snapshot(connection: Connection) -> Iterator[None]:
+    """Let all statements of the block on a connection for reading see the same state of the database."""
+    postgresql = connection.dialect.name == "postgresql"
+    connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ" if postgresql else "BEGIN")
+    yield
+    connection.exec_driver_sql("COMMIT")  # after an error, the pool rolls back
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection
 from zcli_bifrost.data.access import Sight
 from zcli_bifrost.data.changes import MAX_KEYS, Changes, changes_since, version_of
-from zcli_bifrost.data.database import Database
+from zcli_bifrost.data.database import Database, snapshot
 from zcli_bifrost.data.errors import DataError
 from zcli_bifrost.data.filters import Filters
-from zcli_bifrost.data.models import Model, Models
+from zcli_bifrost.data.models import Model
+from zcli_bifrost.data.queries import Queries, Selection
 from zcli_bifrost.data.reads import keys_of, rows_by_keys
 from zcli_bifrost.data.subscriptions import ChangedRows, Deliver, Group, Subscriptions
 
@@ -27,12 +28,9 @@ class Batch(NamedTuple):
 class LiveUpdates:
     """Keeps the groups of subscribers in step with the database."""
 
-    def __init__(
-        self, database: Database, models: Models, tables: Mapping[str, Table], most: int, deliver: Deliver | None
-    ) -> None:
+    def __init__(self, database: Database, queries: Mapping[str, Queries], most: int, deliver: Deliver | None) -> None:
         self._database = database
-        self._models = models
-        self._tables = tables
+        self._queries = queries
         self._deliver = deliver
         self.subscriptions = Subscriptions(most)
 
@@ -67,14 +65,15 @@ class LiveUpdates:
     def deliver(self, batch: Batch) -> None:
         """Send the events of a batch."""
         for model, groups in self.subscriptions.groups().items():
-            changed = batch.rows.get(model)
+            # Without rows, the model had no subscribers when the batch was read.
+            changed = batch.rows.get(model) or ChangedRows(self._queries[model].model, batch.found.keys(model), {})
             for group in groups:
-                if changed is None:  # it had no subscribers when the rows were read
-                    group.missed = None
-                elif group in self._in_step:
+                if group in self._in_step:
                     self._send(group, changed, batch.found.version)
                 else:
                     group.miss(changed)
+                if group.missed is None or changed.keys is None:
+                    group.loaded = False
                 if not group.loaded:
                     self._load(group)
 
@@ -82,23 +81,19 @@ class LiveUpdates:
         for event in group.events(changed, version):
             if self._deliver is not None:
                 self._deliver(event, frozenset(group.subscribers))
-        if changed.keys is None:
-            group.loaded = False
 
     def _read(self, connection: Connection, known: int, wanted: Mapping[str, set[Any]]) -> Batch:
-        found = changes_since(connection, known)
-        return Batch(found, {name: self._changed(connection, name, found, missed) for name, missed in wanted.items()})
+        with snapshot(connection):
+            found = changes_since(connection, known)
+            changed = {name: self._changed(connection, name, found, missed) for name, missed in wanted.items()}
+        return Batch(found, changed)
 
     def _changed(self, connection: Connection, name: str, found: Changes, missed: set[Any]) -> ChangedRows:
-        model = self._models[name]
-        keys: set[Any] | None = set()
-        for change in found.changes or ():
-            if change.model == name and keys is not None:
-                keys = None if change.keys is None else keys.union(change.keys)
-        if found.changes is None or keys is None or len(keys) > MAX_KEYS:
-            return ChangedRows(model, None, {})
-        wanted = keys | missed
-        return ChangedRows(model, keys, rows_by_keys(connection, self._tables[name], model, wanted) if wanted else {})
+        queries, keys = self._queries[name], found.keys(name)
+        if keys is None:
+            return ChangedRows(queries.model, None, {})
+        wanted = missed.union(keys)
+        return ChangedRows(queries.model, keys, rows_by_keys(connection, queries, wanted) if wanted else {})
 
     def _load(self, group: Group) -> asyncio.Task[None]:
         """Return the task that loads the keys of a group."""
@@ -108,15 +103,16 @@ class LiveUpdates:
         return group.loading
 
     async def _load_keys(self, group: Group) -> None:
-        table, most = self._tables[group.model.name], self.subscriptions.room_for_keys()
+        queries, most = self._queries[group.model.name], self.subscriptions.room_for_keys()
 
         def read(connection: Connection) -> tuple[set[Any] | None, int]:
-            version = version_of(connection)
-            return keys_of(connection, table, group.model, group.filters, group.sight, most), version
+            with snapshot(connection):
+                version = version_of(connection)
+                return keys_of(connection, queries, Selection(group.filters, group.sight), most), version
 
         try:
             while True:
-                group.missed = set()
+                group.missed = {}
                 group.keys, group.version = await self._database.read(read)
                 if group.missed is not None and len(group.missed) <= MAX_KEYS:
                     group.loaded = True

@@ -113,7 +113,8 @@ class Pattern:
         if kind == "BRANCH":
             return self._add(None, [self._sequence(parts, after) for parts in argument[1]])
         if kind in ("MAX_REPEAT", "MIN_REPEAT"):
-            return self._repeat(*argument, after)
+            least, most, parts = argument
+            return self._repeat(least, most, parts, after)
         raise PatternError(f"it uses {_UNSUPPORTED.get(kind, kind.lower())}, which this matcher does not offer")
 
     def _repeat(self, least: int, most: Any, parts: Any, after: int) -> int:

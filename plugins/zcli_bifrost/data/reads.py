@@ -6,16 +6,19 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import BigInteger, Connection, Select, bindparam, func, select
 from zcli_bifrost.data.access import Sight
+from zcli_bifrost.data.changes import CURRENT_VERSION
 from zcli_bifrost.data.errors import DataError
 from zcli_bifrost.data.filters import Filters, parse_filters
 from zcli_bifrost.data.models import Model
-from zcli_bifrost.data.queries import order_of, where
+from zcli_bifrost.data.queries import Queries, Selection
 from zcli_bifrost.data.values import MAX_INT, TO_JSON, shown_name
 
 #: Most fields that a request orders by.
 MAX_ORDER = 8
+#: How often a read is tried again because a change came between its two statements.
+_ATTEMPTS = 5
 
 
 class ReadRequest(NamedTuple):
@@ -89,22 +92,61 @@ def _require_field(model: Model, name: Any, where_: str) -> None:
         raise DataError("invalid", f"{where_} has an unknown field", {shown_name(name): "unknown field"})
 
 
-def read_rows(
-    connection: Connection, table: Table, model: Model, request: ReadRequest, sight: Sight
-) -> tuple[list[Any], int]:
-    """Return the rows of a request, with its fields, and how many there are without limit and offset."""
-    dialect = connection.dialect.name
-    conditions = where(table, model, dialect, request.filters, sight)
-    rows: list[Any] = []
-    if request.limit:
-        order = [order_of(table, model, dialect, name, descending) for name, descending in request.order]
-        columns = [table.c[name] for name in request.fields]
-        statement = select(*columns).where(*conditions).order_by(*order).limit(request.limit)
-        rows = list(connection.execute(statement.offset(request.offset) if request.offset else statement))
-    if len(rows) < request.limit and (rows or not request.offset):
-        return rows, request.offset + len(rows)
-    total = connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one()
-    return rows, int(total)
+class FoundRows(NamedTuple):
+    """The result of a read, in one state of the database.
+
+    Attributes:
+        rows: Values in the order of the fields of the request; the last value is not a field.
+        total: Number of rows without limit and offset.
+        version: Version of the database.
+    """
+
+    rows: list[Any]
+    total: int
+    version: int
+
+
+def read_rows(connection: Connection, queries: Queries, request: ReadRequest, sight: Sight) -> FoundRows:
+    """Read the rows of a request.
+
+    Each statement also selects the version, so that one statement shows one state without a transaction around it. The
+    number of all rows is counted only where the rows do not say it.
+
+    Raises:
+        DataError: ``failed``: other clients changed the model all the time.
+    """
+    selection = Selection(request.filters, sight)
+    parameters = selection.parameters(queries.dialect)
+    page = {**parameters, "limit_": request.limit, "offset_": request.offset}
+    for _ in range(_ATTEMPTS):
+        rows = list(connection.execute(_page(queries, request, selection), page)) if request.limit else []
+        if rows and len(rows) < request.limit:
+            return FoundRows(rows, request.offset + len(rows), rows[0][-1])
+        total, version = connection.execute(_count(queries, selection), parameters).one()
+        if rows:
+            # Rows that came in between are counted in the total already; the next read has them.
+            return FoundRows(rows, max(total, request.offset + len(rows)), rows[0][-1])
+        if total <= request.offset or not request.limit:
+            return FoundRows([], total, version)
+    raise DataError("failed", "the model is being changed all the time; send the request again")
+
+
+def _page(queries: Queries, request: ReadRequest, selection: Selection) -> Select[Any]:
+    def make() -> Select[Any]:
+        columns = [queries.table.c[name] for name in request.fields]
+        order = [queries.order(name, descending) for name, descending in request.order]
+        limit, offset = (bindparam(name, type_=BigInteger()) for name in ("limit_", "offset_"))
+        statement = select(*columns, CURRENT_VERSION).where(*queries.where(selection)).order_by(*order)
+        return statement.limit(limit).offset(offset)
+
+    return queries.kept((request.fields, request.order, selection.shape), make)
+
+
+def _count(queries: Queries, selection: Selection) -> Select[Any]:
+    def make() -> Select[Any]:
+        return select(func.count(), CURRENT_VERSION).select_from(queries.table).where(*queries.where(selection))
+
+    return queries.kept(selection.shape, make)
 
 
 def result_text(model: Model, fields: tuple[str, ...], rows: Collection[Any], total: int) -> str:
@@ -113,8 +155,8 @@ def result_text(model: Model, fields: tuple[str, ...], rows: Collection[Any], to
 
 
 def ready_rows(model: Model, fields: tuple[str, ...], rows: Collection[Any]) -> list[dict[str, Any]]:
-    """Return rows as mappings ready for JSON."""
-    found = [dict(zip(fields, row, strict=True)) for row in rows]
+    """Return rows as mappings ready for JSON. A row may have further values, which are left out."""
+    found = [dict(zip(fields, row)) for row in rows]  # noqa: B905
     for name in fields:
         convert: Callable[[Any], Any] | None = TO_JSON.get(model.fields[name].type)
         if convert is not None:
@@ -128,18 +170,15 @@ def dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def rows_by_keys(
-    connection: Connection, table: Table, model: Model, keys: Collection[Any]
-) -> dict[Any, Mapping[str, Any]]:
+def rows_by_keys(connection: Connection, queries: Queries, keys: Collection[Any]) -> dict[Any, Mapping[str, Any]]:
     """Return the rows with these keys, whoever may see them, by key."""
-    found = connection.execute(select(*table.c).where(table.c[model.pk].in_(keys))).mappings()
-    return {row[model.pk]: row for row in found}
+    statement = select(*queries.table.c).where(queries.key.in_(keys))
+    rows = connection.execute(statement).mappings()
+    return {row[queries.model.pk]: dict(row) for row in rows}
 
 
-def keys_of(
-    connection: Connection, table: Table, model: Model, filters: Filters, sight: Sight, most: int
-) -> set[Any] | None:
-    """Return the keys of the rows that an actor may see; None if there are more than ``most``."""
-    conditions = where(table, model, connection.dialect.name, filters, sight)
-    keys = set(connection.execute(select(table.c[model.pk]).where(*conditions).limit(most + 1)).scalars())
+def keys_of(connection: Connection, queries: Queries, selection: Selection, most: int) -> set[Any] | None:
+    """Return the keys of the rows of a selection; None if there are more than ``most``."""
+    statement = select(queries.key).where(*queries.where(selection)).limit(most + 1)
+    keys = set(connection.execute(statement, selection.parameters(queries.dialect)).scalars())
     return keys if len(keys) <= most else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -21,6 +22,7 @@ from zcli_bifrost.data.filters import Filters, parse_filters
 from zcli_bifrost.data.follower import Follower
 from zcli_bifrost.data.live import LiveUpdates
 from zcli_bifrost.data.models import Model, Models
+from zcli_bifrost.data.queries import Queries, Selection
 from zcli_bifrost.data.reads import ReadRequest, parse_read, read_rows, ready_rows, result_text
 from zcli_bifrost.data.subscriptions import Deliver
 from zcli_bifrost.data.tables import create_missing, differences, make_tables
@@ -67,7 +69,8 @@ class DataService:
         self._rows_max = settings.rows_max
         self._subscriptions_max = settings.subscriptions_max
         self._log = log
-        _, self._tables = make_tables(models, database.dialect)
+        _, tables = make_tables(models, database.dialect)
+        self._queries = {name: Queries(model, tables[name], database.dialect) for name, model in models.items()}
         self._cache = ReadCache(settings.cache_max, settings.cache_ttl)
         #: Reads whose result will be kept, by the key of the request.
         self._pending: dict[str, tuple[str, asyncio.Task[ReadResult]]] = {}
@@ -84,7 +87,7 @@ class DataService:
                 reached or used.
         """
         self._loop = asyncio.get_running_loop()
-        self._live = LiveUpdates(self.database, self._models, self._tables, self._subscriptions_max, deliver)
+        self._live = LiveUpdates(self.database, self._queries, self._subscriptions_max, deliver)
         self._follower = Follower(self._take_changes, self._log)
         try:
             version = await self.database.run(self._set_up, writes=True)
@@ -203,9 +206,8 @@ class DataService:
 
     async def _read_now(self, model: Model, request: ReadRequest, sight: Sight) -> ReadResult:
         def work(connection: Connection) -> ReadResult:
-            version = changes.version_of(connection)
-            rows, total = read_rows(connection, self._tables[model.name], model, request, sight)
-            return ReadResult(result_text(model, request.fields, rows, total), version, False)
+            found = read_rows(connection, self._queries[model.name], request, sight)
+            return ReadResult(result_text(model, request.fields, found.rows, found.total), found.version, False)
 
         return await self.database.read(work)
 
@@ -233,7 +235,7 @@ class DataService:
         def work() -> Written:
             rows = new_rows(found, actor, data, self._rows_max)
             created, version = self._change(found, actor, sight, rows, lambda writer: writer.create(rows))
-            table = self._tables[found.name]
+            table = self._queries[found.name].table
             made = [tuple(row._mapping[table.c[name]] for name in shown) for row in created]
             return Written(len(made), ready_rows(found, shown, made), version)
 
@@ -247,11 +249,11 @@ class DataService:
         """
         found = self._model(model)
         sight = require(actor, found, "update")
-        selected = _selection(actor, found, filters)
+        selection = Selection(_required_filters(actor, found, filters), sight)
 
         def work() -> Written:
             values = changed_values(found, data)
-            return self._change(found, actor, sight, [values], lambda writer: writer.update(selected, sight, values))
+            return self._change(found, actor, sight, [values], lambda writer: writer.update(selection, values))
 
         return await self._write(found, work)
 
@@ -263,10 +265,10 @@ class DataService:
         """
         found = self._model(model)
         sight = require(actor, found, "delete")
-        selected = _selection(actor, found, filters)
+        selection = Selection(_required_filters(actor, found, filters), sight)
 
         def work() -> Written:
-            return self._change(found, actor, sight, [], lambda writer: writer.delete(selected, sight))
+            return self._change(found, actor, sight, [], lambda writer: writer.delete(selection))
 
         return await self._write(found, work)
 
@@ -275,12 +277,12 @@ class DataService:
     ) -> T:
         try:
             with self.database.writing() as connection:
-                return change(Writer(connection, self._models, self._tables, model, actor))
+                return change(Writer(connection, self._queries, self._queries[model.name], actor))
         except IntegrityError as error:
             clashes: dict[str, str] = {}
             if "read" in actions_of(actor, model):
                 clashes = self.database.read_in_thread(
-                    lambda connection: visible_clashes(connection, self._tables[model.name], model, sight, rows)
+                    lambda connection: visible_clashes(connection, self._queries[model.name], sight, rows)
                 )
             raise conflict_of(error, clashes) from None
 
@@ -346,7 +348,8 @@ class DataService:
         It may be wrong or too late; it only wakes the follower. Any thread may call it.
         """
         if version > self._follower.known:
-            self._loop.call_soon_threadsafe(self._follower.wake)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._follower.wake)
 
     async def _take_changes(self, known: int) -> int:
         batch = await self._live.read_changes(known)
@@ -389,7 +392,7 @@ def _checked_ttl(value: Any) -> float:
     return float(value)
 
 
-def _selection(actor: Actor, model: Model, given: Any) -> Filters:
+def _required_filters(actor: Actor, model: Model, given: Any) -> Filters:
     """Return the filters of an update or delete.
 
     A client that may not read the rows must not find out their values by counting them, so it names them by key.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     JSON,
@@ -60,7 +60,8 @@ def _type_of(field: Field, dialect: str) -> TypeEngine[Any]:
         return Text(collation=collation(dialect))
     if field.type == "json":
         return JSON(none_as_null=True) if dialect == "sqlite" else JSONB(none_as_null=True)
-    return {"float": Double(), "bool": Boolean(), "datetime": UtcDateTime()}[field.type]
+    kinds: dict[str, TypeEngine[Any]] = {"float": Double(), "bool": Boolean(), "datetime": UtcDateTime()}
+    return kinds[field.type]
 
 
 def collation(dialect: str) -> str:
@@ -115,11 +116,10 @@ def differences(connection: Connection, models: Models) -> list[str]:
     """Return a sentence for each way in which an existing table does not fit its model. A missing table fits."""
     inspector = inspect(connection)
     existing = set(inspector.get_table_names())
-    _, tables = make_tables(models, connection.dialect.name)
     found: list[str] = []
     for model in models.values():
         if model.name in existing:
-            found += [f"table {model.name!r}: {each}" for each in _differences(inspector, model, models, tables)]
+            found += [f"table {model.name!r}: {each}" for each in _differences(inspector, model, models)]
         elif model.name.casefold() in {name.casefold() for name in existing}:
             found.append(
                 f"table {model.name!r}: the database has a table whose name differs in upper and lower case only"
@@ -129,15 +129,15 @@ def differences(connection: Connection, models: Models) -> list[str]:
     return found
 
 
-def _differences(inspector: Inspector, model: Model, models: Models, tables: dict[str, Table]) -> Iterator[str]:
+def _differences(inspector: Inspector, model: Model, models: Models) -> Iterator[str]:
     columns = {column["name"]: column for column in inspector.get_columns(model.name)}
     for field in model.fields.values():
         column = columns.pop(field.name, None)
         if column is None:
-            yield f"column {field.name!r} is missing; add it with the type {_shown_type(tables[model.name], field)}"
+            yield f"column {field.name!r} is missing; add it with the type {_shown_type(field, inspector.dialect.name)}"
             continue
         if not _fits(field, column["type"], inspector.dialect.name):
-            expected = _shown_type(tables[model.name], field)
+            expected = _shown_type(field, inspector.dialect.name)
             yield f"column {field.name!r} must have the type {expected}, got {column['type']}"
         if not field.pk and column["nullable"] and field.required:
             yield f"column {field.name!r} must be NOT NULL, because the field is required"
@@ -155,38 +155,61 @@ def _different_constraints(inspector: Inspector, model: Model, models: Models) -
     key = inspector.get_pk_constraint(model.name)["constrained_columns"]
     if key != [model.pk]:
         yield f"its primary key must be {model.pk!r}, got {', '.join(key) or 'none'}"
-    unique = {frozenset(each["column_names"]) for each in inspector.get_unique_constraints(model.name)}
-    unique |= {
-        frozenset(each["column_names"])
-        for each in inspector.get_indexes(model.name)
-        if each["unique"] and not any("where" in str(name) for name in each.get("dialect_options", {}))
-    }
-    foreign = {tuple(each["constrained_columns"]): each for each in inspector.get_foreign_keys(model.name)}
+    unique, references = _unique_columns(inspector, model.name), _references(inspector, model.name)
     for field in model.fields.values():
-        wanted = {field.name} if field.unique == "table" else {model.owner, field.name}
-        if field.unique and frozenset(wanted) not in unique:
-            yield f"column {field.name!r} needs a unique constraint over {', '.join(sorted(map(str, wanted)))}"
+        wanted = {field.name} if field.unique == "table" else {str(model.owner), field.name}
+        if field.unique and wanted not in unique:
+            yield f"column {field.name!r} needs a unique constraint over {', '.join(sorted(wanted))}"
         if field.references:
-            yield from _different_reference(field, models[field.references], foreign.get((field.name,)))
+            target = models[field.references]
+            found = references.get(field.name)
+            if found is None or found.table != target.name or found.column not in (target.pk, None):
+                yield f"column {field.name!r} needs a foreign key to {target.name!r} ({target.pk})"
+            elif found.on_delete not in ("NO ACTION", "RESTRICT"):
+                yield f"the foreign key of column {field.name!r} must not have ON DELETE, which changes rows unnoticed"
 
 
-def _different_reference(field: Field, target: Model, found: Any) -> Iterator[str]:
-    if found is None or found["referred_table"] != target.name or found["referred_columns"] != [target.pk]:
-        yield f"column {field.name!r} needs a foreign key to {target.name!r} ({target.pk})"
-    elif found.get("options", {}).get("ondelete", "NO ACTION") not in ("NO ACTION", "RESTRICT"):
-        yield f"the foreign key of column {field.name!r} must not have ON DELETE, which changes rows unnoticed"
+def _unique_columns(inspector: Inspector, table: str) -> list[set[str | None]]:
+    """Return the columns of each unique constraint and each unique index over all rows."""
+    # SQLAlchemy finds only some constraints of SQLite, but all of their indexes.
+    options: Any = {"include_auto_indexes": True} if inspector.dialect.name == "sqlite" else {}
+    indexes = [
+        set(index["column_names"])
+        for index in inspector.get_indexes(table, **options)
+        if index["unique"] and not any(name.endswith("where") for name in index.get("dialect_options", {}))
+    ]
+    return indexes + [set(each["column_names"]) for each in inspector.get_unique_constraints(table)]
 
 
-def _shown_type(table: Table, field: Field) -> str:
-    from sqlalchemy.dialects import postgresql, sqlite
+class _Reference(NamedTuple):
+    table: str
+    column: str | None
+    on_delete: str
 
-    kind: Any = table.c[field.name].type
-    if isinstance(kind, Text):
-        return "TEXT"
-    dialect: Any = postgresql.dialect() if isinstance(kind, (BigInteger, JSONB)) else sqlite.dialect()
-    if isinstance(kind, UtcDateTime):
-        return "TIMESTAMP WITH TIME ZONE (PostgreSQL) or DATETIME (SQLite)"
-    return str(kind.compile(dialect=dialect))
+
+def _references(inspector: Inspector, table: str) -> dict[str, _Reference]:
+    """Return the foreign keys of one column each, by this column."""
+    if (
+        isinstance(inspector.bind, Connection) and inspector.dialect.name == "sqlite"
+    ):  # SQLAlchemy finds ON DELETE only where a table names the constraint
+        statement = text('SELECT "from", "table", "to", on_delete, id FROM pragma_foreign_key_list(:name)')
+        rows = inspector.bind.execute(statement, {"name": table}).all()
+        ids = [row[4] for row in rows]
+        return {row[0]: _Reference(row[1], row[2], row[3]) for row in rows if ids.count(row[4]) == 1}
+    return {
+        each["constrained_columns"][0]: _Reference(
+            each["referred_table"], each["referred_columns"][0], each.get("options", {}).get("ondelete", "NO ACTION")
+        )
+        for each in inspector.get_foreign_keys(table)
+        if len(each["constrained_columns"]) == 1
+    }
+
+
+def _shown_type(field: Field, dialect: str) -> str:
+    postgresql = {"int": "BIGINT", "float": "DOUBLE PRECISION", "datetime": "TIMESTAMP WITH TIME ZONE", "json": "JSONB"}
+    sqlite = {"int": "INTEGER", "float": "DOUBLE", "datetime": "DATETIME", "json": "JSON"}
+    names = sqlite if dialect == "sqlite" else postgresql
+    return {"text": "TEXT", "bool": "BOOLEAN", **names}[field.type]
 
 
 def _fits(field: Field, kind: TypeEngine[Any], dialect: str) -> bool:

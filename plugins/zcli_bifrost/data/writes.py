@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 from zcli_bifrost.data import changes
 from zcli_bifrost.data.access import Sight, may, sight_of
 from zcli_bifrost.data.actor import Actor
 from zcli_bifrost.data.errors import DataError
-from zcli_bifrost.data.filters import MAX_IN, Filters
-from zcli_bifrost.data.models import Model, Models
-from zcli_bifrost.data.queries import comparable, where
+from zcli_bifrost.data.filters import MAX_IN, NO_FILTERS
+from zcli_bifrost.data.queries import Queries, Selection
 
 
-class Written(NamedTuple):
+@dataclass(frozen=True)
+class Written:
     """The result of a create, update or delete.
 
     Attributes:
@@ -34,84 +35,77 @@ class Writer(NamedTuple):
 
     Attributes:
         connection: A connection in a transaction.
-        models: All models.
-        tables: Their tables.
-        model: The model that is written.
+        all_queries: The queries of all models, by name.
+        queries: Those of the model that is written.
         actor: Who writes.
     """
 
     connection: Connection
-    models: Models
-    tables: Mapping[str, Table]
-    model: Model
+    all_queries: Mapping[str, Queries]
+    queries: Queries
     actor: Actor
 
     def create(self, rows: list[dict[str, Any]]) -> tuple[list[Any], int]:
         """Insert rows and return them, in their order, with the version."""
         self._require_references(rows)
-        table = self._table
+        table = self.queries.table
         statement = insert(table).returning(*table.c, sort_by_parameter_order=True)
         found = list(self.connection.execute(statement, rows))
-        keys = [row._mapping[table.c[self.model.pk]] for row in found]
-        return found, changes.record(self.connection, self.model.name, keys)
+        keys = [row._mapping[self.queries.key] for row in found]
+        return found, changes.record(self.connection, self.queries.model.name, keys)
 
-    def update(self, filters: Filters, sight: Sight, values: dict[str, Any]) -> Written:
-        """Change the rows that the actor may see."""
+    def update(self, selection: Selection, values: dict[str, Any]) -> Written:
+        """Change the selected rows."""
         self._require_references([values])
-        statement = update(self._table).where(*self._where(filters, sight)).values(values)
-        return self._write(statement)
+        columns = {self.queries.table.c[name]: value for name, value in values.items()}
+        return self._write(update(self.queries.table).values(columns), selection)
 
-    def delete(self, filters: Filters, sight: Sight) -> Written:
-        """Delete the rows that the actor may see."""
-        return self._write(delete(self._table).where(*self._where(filters, sight)))
+    def delete(self, selection: Selection) -> Written:
+        """Delete the selected rows."""
+        return self._write(delete(self.queries.table), selection)
 
-    def _write(self, statement: Any) -> Written:
-        keys = list(self.connection.execute(statement.returning(self._table.c[self.model.pk])).scalars())
+    def _write(self, statement: Any, selection: Selection) -> Written:
+        queries = self.queries
+        statement = statement.where(*queries.where(selection)).returning(queries.key)
+        keys = list(self.connection.execute(statement, selection.parameters(queries.dialect)).scalars())
         if not keys:
             return Written(0, [], changes.version_of(self.connection))
-        return Written(len(keys), [], changes.record(self.connection, self.model.name, keys))
-
-    @property
-    def _table(self) -> Table:
-        return self.tables[self.model.name]
-
-    def _where(self, filters: Filters, sight: Sight) -> list[Any]:
-        return where(self._table, self.model, self.connection.dialect.name, filters, sight)
+        return Written(len(keys), [], changes.record(self.connection, queries.model.name, keys))
 
     def _require_references(self, rows: list[dict[str, Any]]) -> None:
         """Check that the actor may read each row that these rows refer to.
 
         A row that does not exist and a row that the actor may not see give the same error.
         """
-        for name, field in self.model.fields.items():
+        for name, field in self.queries.model.fields.items():
             if field.references is None:
                 continue
             wanted = {row[name] for row in rows if row.get(name) is not None}
-            if wanted and wanted - self._readable(self.models[field.references], wanted):
+            if wanted and wanted - self._readable(self.all_queries[field.references], wanted):
                 problem = f"no row of {field.references!r} has this key"
                 raise DataError("invalid", "the data refers to a row that does not exist", {name: problem})
 
-    def _readable(self, target: Model, keys: set[Any]) -> set[Any]:
-        sight = sight_of(self.actor, target)
-        if sight is None or not may(self.actor, target, "read"):
+    def _readable(self, target: Queries, keys: set[Any]) -> set[Any]:
+        sight = sight_of(self.actor, target.model)
+        if sight is None or not may(self.actor, target.model, "read"):
             return set()
-        table, dialect = self.tables[target.name], self.connection.dialect.name
-        key = comparable(table, target.pk, dialect)
-        seen = where(table, target, dialect, Filters(()), sight)
-        return set(self.connection.execute(select(table.c[target.pk]).where(key.in_(keys), *seen)).scalars())
+        selection = Selection(NO_FILTERS, sight)
+        named = target.comparable(target.model.pk).in_(keys)
+        statement = select(target.key).where(named, *target.where(selection))
+        return set(self.connection.execute(statement, selection.parameters(target.dialect)).scalars())
 
 
 def visible_clashes(
-    connection: Connection, table: Table, model: Model, sight: Sight, rows: list[dict[str, Any]]
+    connection: Connection, queries: Queries, sight: Sight, rows: list[dict[str, Any]]
 ) -> dict[str, str]:
     """Return the unique fields whose values a row has that the actor may see, with an error for each."""
-    dialect = connection.dialect.name
-    seen = where(table, model, dialect, Filters(()), sight)
+    selection = Selection(NO_FILTERS, sight)
+    seen, parameters = queries.where(selection), selection.parameters(queries.dialect)
     found = {}
-    for name in [field.name for field in model.fields.values() if field.unique or field.pk]:
+    for name in [field.name for field in queries.model.fields.values() if field.unique or field.pk]:
         values = list({row[name] for row in rows if row.get(name) is not None})[:MAX_IN]
-        same = select(table.c[model.pk]).where(comparable(table, name, dialect).in_(values), *seen).limit(1)
-        if values and connection.execute(same).first():
+        same = select(queries.key).where(queries.comparable(name).in_(values), *seen).limit(1)
+        if values and connection.execute(same, parameters).first():
             found[name] = "another row has this value"
     return found
 
