@@ -71,8 +71,8 @@ _PHASES = {
     "declaring": "zCLI calls these once for each `zCLI` object, at its start. If one raises, its plugin is disabled.",
     "running": "zCLI calls these when something happens. If one raises, zCLI logs the error with the name of the "
     "plugin, and continues.",
-    "asking": "zCLI calls these until one returns something other than None. If one raises, zCLI logs the error with the "
-    "name of the plugin, and asks the next one.",
+    "asking": "zCLI calls these until one returns something other than None. If one raises, zCLI logs the error with "
+    "the name of the plugin, and asks the next one.",
 }
 _LAYER_KIND = Kind(
     "configuration layer",
