@@ -471,6 +471,31 @@ def test_like_of_hostile_text_ends(make_database: Callable[[], str]) -> None:  #
     asyncio.run(scenario())
 
 
+def test_rows_too_large_together_are_refused(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """A few large rows do not take the memory and the event loop of the server, neither in a read nor in an event."""
+
+    async def scenario() -> None:
+        async with opened(make_database()) as world:
+            large = "x" * 900_000
+            for number in range(20):
+                await world.call(MALLORY, "create", "notes", {"key": f"k{number}", "title": large})
+            assert (await world.call(MALLORY, "read", "notes"))["code"] == "too_many"
+            assert (await world.call(MALLORY, "read", "notes", limit=10))["total"] == 20
+            assert len((await world.call(MALLORY, "read", "notes", fields=["key"]))["rows"]) == 20
+            await world.call(MALLORY, "subscribe", "notes", {"key": ["!=", None]})
+            await world.settled()
+            world.events.clear()
+            await world.call(MALLORY, "update", "notes", {"key": ["!=", None]}, {"points": 5})
+            await world.settled()
+            assert [event["action"] for event in world.events] == ["refresh"]
+            world.events.clear()
+            await world.call(MALLORY, "update", "notes", {"key": "k1"}, {"title": "short"})
+            await world.settled()
+            assert [event["action"] for event in world.events] == ["update"]
+
+    asyncio.run(scenario())
+
+
 # --- random requests -------------------------------------------------------------------------------------------
 
 JSON = st.recursive(

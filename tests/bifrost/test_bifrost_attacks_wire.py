@@ -39,6 +39,11 @@ class Application(Served):
         """Add a user and connect it."""
         return self.as_(self.keys.add(name, role, app).text)
 
+    def subscribers(self) -> Any:
+        """The connections that have subscriptions."""
+        (run,) = self.z.bifrost._runs.values()  # type: ignore[attr-defined]
+        return run.data._live.subscriptions._of
+
     def as_(self, credential: str) -> Any:
         return self.browser(additional_headers={"Authorization": f"Bearer {credential}"})
 
@@ -184,7 +189,21 @@ def test_revoked_client_gets_no_event_and_no_answer(app: Application) -> None:
         with pytest.raises(Exception, match="1008"):
             app.as_(key.text).__enter__()
     eventually(lambda: not app.z.bifrost._clients, "no client")
-    assert not app.z.bifrost._data._live.subscriptions._of
+    assert not app.subscribers()
+
+
+def test_subscription_of_a_client_that_leaves_is_forgotten(app: Application) -> None:
+    """Requests that are still being handled when their connection ends leave nothing behind."""
+    key = app.keys.add("mallory", "member", "default")
+    for round_ in range(5):
+        with app.as_(key.text) as mallory:
+            for number in range(30):
+                mallory.send("subscribe", number, model="notes", filters={"title": f"{round_}-{number}"})
+            mallory.connection.socket.close()
+    eventually(lambda: not app.z.bifrost._clients, "no client")
+    with app.as_(key.text) as again:
+        again.ask("read", model="notes")  # the requests before it are done
+    eventually(lambda: not app.subscribers(), "no subscription")
 
 
 def test_requests_behind_a_revocation_are_dropped(app: Application) -> None:
