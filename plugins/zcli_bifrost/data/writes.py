@@ -82,7 +82,7 @@ class Writer(NamedTuple):
                 continue
             wanted = {row[name] for row in rows if row.get(name) is not None}
             if wanted and wanted - self._readable(self.all_queries[field.references], wanted):
-                problem = f"no row of {field.references!r} has this key"
+                problem = "no row has this key"  # without the model, which the actor may not know
                 raise DataError("invalid", "the data refers to a row that does not exist", {name: problem})
 
     def _readable(self, target: Queries, keys: set[Any]) -> set[Any]:
