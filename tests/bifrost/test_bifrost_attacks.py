@@ -53,7 +53,12 @@ MODELS = {
     },
     "board": {
         "fields": {"key": {"type": "text", "pk": True}, "text": "text"},
-        "access": {"create": ["member", "admin"], "read": ["admin"], "update": ["member", "admin"], "delete": ["admin"]},
+        "access": {
+            "create": ["member", "admin"],
+            "read": ["admin"],
+            "update": ["member", "admin"],
+            "delete": ["admin"],
+        },
     },
     "staff": {"fields": {"name": "text"}, "access": {action: "admin" for action in ("create", "read", "update")}},
     "links": {"fields": {"key": {"type": "text", "pk": True}, "member": {"references": "staff"}}},
@@ -146,7 +151,9 @@ async def compare(
     seen = []
     for with_others in (False, True):
         async with opened(make_database()) as world:
-            assert (await world.call(MALLORY, "create", "notes", [note("mine-1", "a"), note("mine-2", "b", nick="b")]))[0] == 2
+            assert (await world.call(MALLORY, "create", "notes", [note("mine-1", "a"), note("mine-2", "b", nick="b")]))[
+                0
+            ] == 2
             if with_others:
                 await others_write(world)
             await world.settled()
@@ -183,12 +190,24 @@ def test_read_filters_tell_nothing_about_others(make_database: Callable[[], str]
 def test_read_options_tell_nothing_about_others(make_database: Callable[[], str]) -> None:  # noqa: F811
     """Order, fields, limit, offset, versions and hostile forms of them."""
     options: list[dict[str, Any]] = [{"order_by": order} for field in FIELDS for order in (field, f"-{field}")]
-    options += [{"order_by": [field, "-owner"], "limit": 1, "offset": offset} for field in FIELDS for offset in range(4)]
+    options += [
+        {"order_by": [field, "-owner"], "limit": 1, "offset": offset} for field in FIELDS for offset in range(4)
+    ]
     options += [{"fields": [field]} for field in FIELDS]
     options += [{"limit": limit, "offset": offset} for limit in (0, 1, 1000) for offset in (0, 1, 2, 3, 2**63 - 1)]
     options += [
         {"fields": fields}
-        for fields in ([], ["*"], ["rowid"], ["owner", "owner"], ["title, owner"], [["owner"]], "owner", {"owner": 1}, [None])
+        for fields in (
+            [],
+            ["*"],
+            ["rowid"],
+            ["owner", "owner"],
+            ["title, owner"],
+            [["owner"]],
+            "owner",
+            {"owner": 1},
+            [None],
+        )
     ]
     options += [
         {"order_by": order}
@@ -244,7 +263,9 @@ def test_creates_tell_nothing_about_others(make_database: Callable[[], str]) -> 
 
     async def attack(world: World) -> list[Any]:
         found = [await world.call(MALLORY, "create", "notes", each) for each in rows]
-        return found + [await world.call(MALLORY, "create", "links", {"key": f"l{n}", "member": n}) for n in (1, 2, 999)]
+        return found + [
+            await world.call(MALLORY, "create", "links", {"key": f"l{n}", "member": n}) for n in (1, 2, 999)
+        ]
 
     results = asyncio.run(compare(make_database, attack))
     assert results[2] == results[3]  # a row of another user is like one that does not exist
@@ -258,8 +279,19 @@ def test_writes_do_not_change_rows_of_others(make_database: Callable[[], str]) -
             await others_write(world)
             before = await world.call(ADMIN, "read", "notes")
             assert before["total"] == 6
-            for actor in (MALLORY, NOBODY, Actor("", "member"), Actor(None, "member"), Actor(VICTIM.identity.upper(), "x")):
-                for filters in ({"key": ["like", "%"]}, {"key": ["!=", None]}, {"owner": VICTIM.identity}, {"points": 7}):
+            for actor in (
+                MALLORY,
+                NOBODY,
+                Actor("", "member"),
+                Actor(None, "member"),
+                Actor(VICTIM.identity.upper(), "x"),
+            ):
+                for filters in (
+                    {"key": ["like", "%"]},
+                    {"key": ["!=", None]},
+                    {"owner": VICTIM.identity},
+                    {"points": 7},
+                ):
                     await world.call(actor, "update", "notes", filters, {"title": "changed"})
                     await world.call(actor, "delete", "notes", filters)
                 assert (await world.call(actor, "read", "notes")).get("total", 0) == 0
@@ -268,7 +300,9 @@ def test_writes_do_not_change_rows_of_others(make_database: Callable[[], str]) -
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("filters", [None, {}, [], "", 0, False, {"key": []}, {"key": [[]]}, "key = key", ["key", "=", "x"]])
+@pytest.mark.parametrize(
+    "filters", [None, {}, [], "", 0, False, {"key": []}, {"key": [[]]}, "key = key", ["key", "=", "x"]]
+)
 def test_writes_without_filters_change_nothing(tmp_path: Any, filters: Any) -> None:
     """No form of missing filters selects all rows, also for the admin."""
 
@@ -325,7 +359,15 @@ def test_hidden_model_is_like_an_unknown_one(make_database: Callable[[], str]) -
             assert "staff" not in json.dumps(world.service.models(MALLORY))
             assert "staff" in json.dumps(world.service.describe(ADMIN, "links"))
             assert "staff" not in json.dumps(await world.call(MALLORY, "create", "links", {"key": "k", "member": 1}))
-            for name in ("zcli_bifrost_keys", "zcli_bifrost_changes", "sqlite_master", "pg_authid", "Notes", "notes ", "\0"):
+            for name in (
+                "zcli_bifrost_keys",
+                "zcli_bifrost_changes",
+                "sqlite_master",
+                "pg_authid",
+                "Notes",
+                "notes ",
+                "\0",
+            ):
                 assert (await world.call(ADMIN, "read", name))["code"] == "not_found"
 
     asyncio.run(scenario())
@@ -340,7 +382,12 @@ def test_cache_of_another_user_or_role_is_not_used(make_database: Callable[[], s
     async def scenario() -> None:
         async with opened(make_database()) as world:
             await others_write(world)
-            requests: list[dict[str, Any]] = [{}, {"filters": {"points": 7}}, {"fields": ["title"]}, {"order_by": "title"}]
+            requests: list[dict[str, Any]] = [
+                {},
+                {"filters": {"points": 7}},
+                {"fields": ["title"]},
+                {"order_by": "title"},
+            ]
             for request in requests:
                 for actor in (ADMIN, VICTIM, NAMESAKE, OPERATOR):
                     for _ in range(2):
@@ -358,7 +405,17 @@ def test_cache_of_another_user_or_role_is_not_used(make_database: Callable[[], s
 
 @pytest.mark.parametrize(
     "identity",
-    ['x", null], "y', "null", "[null]", "None", "*", "%", "application:default/anna\\", "application:default/ann_", "\u0000"],
+    [
+        'x", null], "y',
+        "null",
+        "[null]",
+        "None",
+        "*",
+        "%",
+        "application:default/anna\\",
+        "application:default/ann_",
+        "\u0000",
+    ],
 )
 def test_cache_and_sight_of_hostile_identity(tmp_path: Any, identity: str) -> None:
     """An identity that looks like a part of a key, a pattern or nothing sees its own rows only."""

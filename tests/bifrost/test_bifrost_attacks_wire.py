@@ -51,7 +51,12 @@ class Application(Served):
 @pytest.fixture
 def app(make_z: Callable[..., zCLI], tmp_path: Path) -> Iterator[Application]:
     url = f"sqlite:///{tmp_path}/data.db"
-    bifrost = {"models": MODELS, "database": url, "auth_tier": "dual", "operators": {"root": "admin", "mallory": "member"}}
+    bifrost = {
+        "models": MODELS,
+        "database": url,
+        "auth_tier": "dual",
+        "operators": {"root": "admin", "mallory": "member"},
+    }
     z = make_z(bifrost=bifrost, websocket={"tokens": TOKENS, "max_refusal_delay": 0, "max_auth_failures": 1000})
     served = Application(z, z.bifrost.start_background(port=0))
     served.keys = KeyTable(Database(url, 5.0, logging.getLogger("zcli.tests")))  # type: ignore[misc]
@@ -80,7 +85,9 @@ def test_client_cannot_say_who_it_is(app: Application) -> None:
     with app.as_(TOKENS["root"]) as root, app.user("mallory") as mallory:
         root.ask("create", model="notes", data={"title": SECRET})
         for event in ("read", "discover", "get_schema", "connection_info", "update", "delete", "create"):
-            answer = json.dumps(mallory.ask(event, model="notes", filters={"title": SECRET}, data={"title": "x"}, **extra))
+            answer = json.dumps(
+                mallory.ask(event, model="notes", filters={"title": SECRET}, data={"title": "x"}, **extra)
+            )
             assert SECRET not in answer
             assert "zSession:root" not in answer
         assert mallory.ask("read", model="staff", **extra)["code"] == "not_found"
@@ -95,7 +102,9 @@ def test_schema_shows_only_what_the_role_may_know(app: Application) -> None:
         for answer in (mallory.info, mallory.ask("discover"), mallory.ask("connection_info")):
             assert "staff" not in json.dumps(answer)
         hidden = json.dumps(mallory.ask("get_schema", model="staff"))
-        assert hidden.replace("staff", "M") == json.dumps(mallory.ask("get_schema", model="ffats")).replace("ffats", "M")
+        assert hidden.replace("staff", "M") == json.dumps(mallory.ask("get_schema", model="ffats")).replace(
+            "ffats", "M"
+        )
 
 
 #: Messages that are no valid requests.
@@ -270,5 +279,3 @@ def test_key_is_in_no_answer_and_no_log(app: Application) -> None:
         app.browser(f"/?token={key.text}x").__enter__()
     app.handle.stop()
     assert secret not in app.log()
-
-

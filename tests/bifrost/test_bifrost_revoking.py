@@ -7,11 +7,12 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bifrost_databases import make_database, postgresql_server  # noqa: F401 - fixtures
 from installations import clean_environment
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -24,9 +25,9 @@ TOKENS = {"alice": "a-long-token-of-alice"}
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(make_database: Callable[[], str]) -> str:  # noqa: F811
     """The URL of an empty database."""
-    return f"sqlite:///{tmp_path}/data.db"
+    return make_database()
 
 
 @pytest.fixture

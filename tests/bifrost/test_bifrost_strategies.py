@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
+from bifrost_databases import make_database, postgresql_server  # noqa: F401 - fixtures
 from zcli_bifrost import zcli_auth_strategies
 from zcli_bifrost.access.key_table import KeyTable, UserError
 from zcli_bifrost.access.key_watch import KeyWatch
@@ -176,8 +179,8 @@ class TestDual(WithKeys):
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Iterable[KeyTable]:
-    table = KeyTable(Database(f"sqlite:///{tmp_path}/keys.db", 5.0, logging.getLogger("zcli.tests")))
+def keys(make_database: Callable[[], str]) -> Iterable[KeyTable]:  # noqa: F811
+    table = KeyTable(Database(make_database(), 5.0, logging.getLogger("zcli.tests")))
     table.create()
     yield table
     table.close()
@@ -193,10 +196,13 @@ def test_table_create_twice_keeps_keys(keys: KeyTable) -> None:
     assert keys.exist()
 
 
-def test_table_does_not_store_the_key(keys: KeyTable, tmp_path: Path) -> None:
+def test_table_does_not_store_the_key(tmp_path: Path) -> None:
     """The file of the database contains neither the key nor its secret."""
+    keys = KeyTable(Database(f"sqlite:///{tmp_path}/keys.db", 5.0, logging.getLogger("zcli.tests")))
+    keys.create()
     key = keys.add("anna", "user", "default")
     content = b"".join(file.read_bytes() for file in tmp_path.glob("keys.db*"))
+    keys.close()
     assert key.id.encode() in content
     assert key.text.split("_", 2)[2].encode() not in content
 
@@ -256,6 +262,40 @@ def test_valid_among_many_ids_finds_all(keys: KeyTable) -> None:
     """More ids than one statement takes."""
     key = keys.add("anna", "user", "default")
     assert set(keys.valid_among([f"id-{number}" for number in range(1200)] + [key.id])) == {key.id}
+
+
+def test_table_of_several_processes_is_made_once(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """Servers that start at the same time do not fail, and no change of theirs is lost."""
+    url = make_database()
+    tables = [KeyTable(Database(url, 10.0, logging.getLogger("zcli.tests"))) for _ in range(4)]
+
+    def work(table: KeyTable) -> None:
+        table.create()
+        for _ in range(5):
+            table.add("anna", "user", "default")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, tables))
+    assert len(tables[0].all()) == tables[0].version() == 20
+    for table in tables:
+        table.close()
+
+
+def test_add_at_the_same_time_gives_one_role(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """Two commands cannot give one user two roles."""
+    url = make_database()
+    tables = [KeyTable(Database(url, 10.0, logging.getLogger("zcli.tests"))) for _ in range(4)]
+    tables[0].create()
+
+    def work(number: int) -> None:
+        with contextlib.suppress(UserError):
+            tables[number].add("anna", f"role-{number}", "default")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert len(tables[0].all()) == 1
+    for table in tables:
+        table.close()
 
 
 # --- revoked while connected ---
