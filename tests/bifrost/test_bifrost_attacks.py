@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -60,7 +60,7 @@ MODELS = {
             "delete": ["admin"],
         },
     },
-    "staff": {"fields": {"name": "text"}, "access": {action: "admin" for action in ("create", "read", "update")}},
+    "staff": {"fields": {"name": "text"}, "access": dict.fromkeys(("create", "read", "update"), "admin")},
     "links": {"fields": {"key": {"type": "text", "pk": True}, "member": {"references": "staff"}}},
 }
 
@@ -93,7 +93,7 @@ class World:
     async def settled(self) -> None:
         """Wait until all changes have been delivered."""
         service = self.service
-        version = await service.database.read(lambda connection: _version(connection))
+        version = await service.database.read(_version)
         while service._follower.known < version or service._follower._woken.is_set():
             service._follower.wake()
             await asyncio.sleep(0.005)
@@ -170,8 +170,8 @@ async def compare(
 # --- reading ---------------------------------------------------------------------------------------------------
 
 VALUES = [
-    None, SECRET, VICTIM.identity, "%secret%", 7, 1.5, True, "2026-11-29T08:00:00Z", ["other-0-1", SECRET], {"s": SECRET},
-    "' OR '1'='1",
+    None, SECRET, VICTIM.identity, "%secret%", 7, 1.5, True, "2026-11-29T08:00:00Z", ["other-0-1", SECRET],
+    {"s": SECRET}, "' OR '1'='1",
 ]  # fmt: skip
 FIELDS = list(MODELS["notes"]["fields"])
 
@@ -212,8 +212,8 @@ def test_read_options_tell_nothing_about_others(make_database: Callable[[], str]
     options += [
         {"order_by": order}
         for order in (
-            "--owner", "-", "", "rowid", "owner DESC", "1", ["owner"] * 20, [["owner"]], {"owner": 1}, 1, True, "(SELECT 1)",
-            "extra", "CASE WHEN 1=1 THEN owner END",
+            "--owner", "-", "", "rowid", "owner DESC", "1", ["owner"] * 20, [["owner"]], {"owner": 1}, 1, True,
+            "(SELECT 1)", "extra", "CASE WHEN 1=1 THEN owner END",
         )
     ]  # fmt: skip
     options += [
@@ -239,9 +239,10 @@ def test_writes_tell_nothing_about_others(make_database: Callable[[], str]) -> N
         {"parent": None}, {"key": [[">=", "n"], ["<", "p"]]}, {"nick": ["!=", None]},
     ]  # fmt: skip
     data: list[Any] = [
-        {"title": "changed"}, {"nick": "b"}, {"parent": "other-0-1"}, {"parent": "no-such-row"}, {"owner": VICTIM.identity},
-        {"owner": MALLORY.identity}, {"key": "other-0-1"}, {"extra": {"$set": {"owner": "x"}}}, {"points": "7"}, {"rowid": 1},
-        {}, None, [], [{"title": "x"}], {"title": None}, {"owner": None},
+        {"title": "changed"}, {"nick": "b"}, {"parent": "other-0-1"}, {"parent": "no-such-row"},
+        {"owner": VICTIM.identity}, {"owner": MALLORY.identity}, {"key": "other-0-1"},
+        {"extra": {"$set": {"owner": "x"}}}, {"points": "7"},
+        {"rowid": 1}, {}, None, [], [{"title": "x"}], {"title": None}, {"owner": None},
     ]  # fmt: skip
 
     async def attack(world: World) -> list[Any]:
@@ -257,8 +258,9 @@ def test_creates_tell_nothing_about_others(make_database: Callable[[], str]) -> 
         {"title": "x", "owner": VICTIM.identity}, {"title": "x", "owner": None, "key": "k1"},
         {"title": "x", "key": "k2", "parent": "other-0-1"}, {"title": "x", "key": "k2", "parent": "no-such-row"},
         {"title": "x", "key": "k3", "nick": "nick"}, {"title": "x", "key": "k4", "nick": "new"},
-        [{"title": "x", "key": "k5"}, {"title": "x", "key": "k6", "parent": "other-1-1"}], {"title": "x", "key": "mine-1"},
-        {"title": "x", "Owner": VICTIM.identity}, {"title": SECRET, "key": "k7", "rowid": 1},
+        [{"title": "x", "key": "k5"}, {"title": "x", "key": "k6", "parent": "other-1-1"}],
+        {"title": "x", "key": "mine-1"}, {"title": "x", "Owner": VICTIM.identity},
+        {"title": SECRET, "key": "k7", "rowid": 1},
     ]  # fmt: skip
 
     async def attack(world: World) -> list[Any]:
@@ -347,8 +349,9 @@ def test_hidden_model_is_like_an_unknown_one(make_database: Callable[[], str]) -
             await others_write(world)
             shown = []
             for model in ("staff", "ffats"):
-                requests = [("read", model), ("create", model, {"name": "x"}), ("update", model, {"id": 1}, {"name": "x"}),
-                            ("update", model, None, None), ("delete", model, {"id": 1}), ("subscribe", model),
+                requests = [("read", model), ("create", model, {"name": "x"}),
+                            ("update", model, {"id": 1}, {"name": "x"}), ("update", model, None, None),
+                            ("delete", model, {"id": 1}), ("subscribe", model),
                             ("read", model, {"no": 1}), ("create", model, None)]  # fmt: skip
                 found = [await world.call(MALLORY, *request) for request in requests]
                 with contextlib.suppress(DataError):
@@ -560,20 +563,26 @@ def test_rows_too_large_together_are_refused(make_database: Callable[[], str]) -
 # --- random requests -------------------------------------------------------------------------------------------
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from([*VALUES, *OPERATORS]) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*FIELDS, "or", "$ne", "owner."]), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from([*VALUES, *OPERATORS])
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*FIELDS, "or", "$ne", "owner."]), inner, max_size=3)
+    ),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 @pytest.mark.slow
 def test_random_requests_tell_nothing_about_others(tmp_path: Any) -> None:
     """Filters, options and data of any form, on both worlds side by side."""
 
-    async def both(requests: list[tuple[str, Any, dict[str, Any]]]) -> None:
-        found = []
-        for world in worlds:
-            found.append([await world.call(MALLORY, *request[:2], *request[2:]) for request in requests])
+    async def both(request: tuple[Any, ...]) -> None:
+        found = [await world.call(MALLORY, *request) for world in worlds]
         assert found[0] == found[1]
 
     worlds: list[World] = []
@@ -595,9 +604,13 @@ def test_random_requests_tell_nothing_about_others(tmp_path: Any) -> None:
     def run(action: str, filters: Any, data: Any) -> None:
         if action == "create" and _takes_key_of_others(data):
             return
-        arguments = {"read": (filters,), "subscribe": (filters,), "delete": (filters,), "create": (data,)}
-        request = (action, "notes", *arguments.get(action, (filters, data)))
-        loop.run_until_complete(both([request]))
+        arguments: dict[str, tuple[Any, ...]] = {
+            "read": (filters,),
+            "subscribe": (filters,),
+            "delete": (filters,),
+            "create": (data,),
+        }
+        loop.run_until_complete(both((action, "notes", *arguments.get(action, (filters, data)))))
 
     try:
         run()

@@ -114,10 +114,13 @@ HOSTILE = [
         '{"event":"read","model":"notes","limit":' + "9" * 4000 + "}", '{"event":"read","model":"notes","limit":NaN}',
         '{"event":"read","model":"notes","filters":{"id":-Infinity}}', "nul", "", "\\u0000", '"read"', "[1]", "1", "{}",
         '{"event":["read"]}', '{"event":"__init__"}', '{"event":"_handle"}', '{"event":"\\ud800"}',
-        '{"event":"read","model":"\\ud800"}', '{"event":"read","model":["notes"]}', '{"event":"read","model":{"notes":1}}',
-        '{"event":"read","model":"notes","filters":{"\\ud800":1}}', '{"event":"create","model":"notes","data":{"title":"\\udfff"}}',
+        '{"event":"read","model":"\\ud800"}',
+    '{"event":"read","model":["notes"]}', '{"event":"read","model":{"notes":1}}',
+        '{"event":"read","model":"notes","filters":{"\\ud800":1}}',
+    '{"event":"create","model":"notes","data":{"title":"\\udfff"}}',
         '{"event":"read","model":"notes","_requestId":"\\ud800","filters":1}', '{"event":"x","_requestId":true}',
-] + [json.dumps({"event": "create", "model": "notes", "data": {"title": "x", "owner": o}}) for o in ({}, [], 1, True)]  # fmt: skip
+    '{"event":"create","model":"notes","data":{"title":"x","owner":{}}}',
+]  # fmt: skip
 
 
 def test_hostile_json_is_answered_and_harmless(app: Application) -> None:
@@ -221,12 +224,16 @@ def test_requests_behind_a_revocation_are_dropped(app: Application) -> None:
     with app.as_(key.text) as mallory, app.as_(TOKENS["root"]) as root:
         app.keys.revoke(key.id)
         with pytest.raises((ConnectionClosed, OSError)):
-            while True:
-                mallory.send("create", model="notes", data={"title": "flood"})
+            _flood(mallory)
         eventually(lambda: len(app.z.bifrost._clients) == 1, "the client is gone")
         total = root.ask("read", model="notes", no_cache=True)["result"]["total"]
         root.ask("create", model="notes", data={"title": "of root"})
         assert root.ask("read", model="notes", no_cache=True)["result"]["total"] == total + 1
+
+
+def _flood(browser: Any) -> None:
+    while True:
+        browser.send("create", model="notes", data={"title": "flood"})
 
 
 def test_changed_role_ends_the_connection(app: Application) -> None:

@@ -55,13 +55,13 @@ def test_watch_closes_only_revoked_clients(serve: Serve, revoked: Path) -> None:
     """All connections of the revoked client end with 1008; a failure of ``watch`` is logged and does not end it."""
     served = serve(require_auth=True, auth=["revocable", "origin"], allowed_origins=["https://example.com"])
     page = served.client(origin="https://example.com")
-    with served.client("/?token=alice") as one, served.client("/?token=alice") as two, page as other:
-        with served.client("/?token=bob") as kept:
-            assert all(talks(client) for client in (one, two, other, kept))
-            revoked.write_text("alice")
-            assert end_of(one) == end_of(two) == (1008, "the name was revoked")
-            assert talks(kept)
-            assert talks(other)
+    first, second, third = (served.client(f"/?token={name}") for name in ("alice", "alice", "bob"))
+    with first as one, second as two, third as kept, page as other:
+        assert all(talks(client) for client in (one, two, other, kept))
+        revoked.write_text("alice")
+        assert end_of(one) == end_of(two) == (1008, "the name was revoked")
+        assert talks(kept)
+        assert talks(other)
     log = served.logged("failed: OSError at")
     assert "watching for revoked credentials; it is called again" in log
     assert "the list cannot be read" not in log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterable
 
 import sqlalchemy as sa
@@ -49,6 +50,8 @@ class KeyTable:
     def __init__(self, database: Database) -> None:
         """Use a database, which :meth:`create` prepares."""
         self.database = database
+        # Strategies are not closed, and a SQLite connection that nobody closes is a warning of Python 3.13.
+        weakref.finalize(self, database.dispose)
 
     def create(self) -> None:
         """Make the tables that are absent, one process at a time.

@@ -162,10 +162,8 @@ def _fetch(result: Any, wide: list[int]) -> list[Any]:
         rows += chunk
         size += sum(_size(row[place]) for row in chunk for place in wide)
         if size > MAX_RESULT:
-            raise DataError(
-                "too_many",
-                f"the rows have more than {MAX_RESULT} characters; use limit, or fields to leave out those with long values",
-            )
+            text = f"the rows have more than {MAX_RESULT} characters; use limit, or fields without those that are long"
+            raise DataError("too_many", text)
     return rows
 
 
