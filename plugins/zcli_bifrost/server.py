@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zcli_bifrost import client_file
+from zcli_bifrost.access.names import STRATEGY
 from zcli_bifrost.client import BifrostClient, EventHandler, Limits, largest_answer
 from zcli_bifrost.data.actor import Actor
 from zcli_bifrost.events import BUILTIN, DataEvents, without_models
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from zcli_core.websocket.recipients import Delivery, Recipient
     from zcli_core.websocket.server_run import BackgroundServer
 
-#: The auth strategy whose claims say which role, tier and app a client has. Claims of other strategies may have the
-#: same names and another meaning.
-_STRATEGY = "bifrost"
 #: Events of the server that no script may send.
 _OF_THE_SERVER = ("data_updated",)
 
@@ -254,7 +252,10 @@ class BifrostServer:
 
     def _actor(self, connection: ServerConnection) -> Actor:
         found = self._websocket.auth.get_client_info(connection)
-        if found["strategy"] != _STRATEGY:
+        if found["strategy"] != STRATEGY:
+            tier = self._config.bifrost.auth_tier
+            if tier != "none":  # the settings were checked, so this is a mistake of ours or of another plugin
+                raise RuntimeError(f"bifrost.auth_tier is {tier!r}, but the client was not admitted by it")
             return Actor(found["identity"])
         claims: Mapping[str, Any] = found["claims"]
         return Actor(found["identity"], claims["role"], claims["tier"], claims["app"])

@@ -244,7 +244,8 @@ def test_describe_shows_rules_and_actions() -> None:
     from zcli_bifrost.data.description import describe_model
     from zcli_bifrost.data.model_file import parse_models
 
-    found = describe_model(parse_models(NOTES, "test")["notes"], ANN)
+    models = parse_models(NOTES, "test")
+    found = describe_model(models["notes"], ANN, models)
     assert found["actions"] == ["create", "read", "update", "delete"]
     assert found["fields"]["id"] == {"type": "int", "required": True, "read_only": True, "unique": True}
     assert found["fields"]["stars"] == {"type": "int", "required": False, "min": 0, "max": 5, "default": 0}

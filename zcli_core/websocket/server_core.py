@@ -8,6 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zcli_core.websocket.credential_watch import CredentialWatch
 from zcli_core.websocket.default_origins import DefaultOrigins
 from zcli_core.websocket.endpoint import (
     endpoint_url,
@@ -92,7 +93,8 @@ async def open_server(
             raise explain_listen_error(error, endpoint) from error
         raise
     url = endpoint_url(endpoint, listener.addresses)
-    server = ServerCore(url, listener, gate, sessions, settings.drain_timeout, settings.close_timeout)
+    watch = CredentialWatch(strategies, sessions)
+    server = ServerCore(url, listener, gate, sessions, watch, settings.drain_timeout, settings.close_timeout)
     if setup.reloader is not None:
         server.watch_certificate(setup.reloader)
     return server
@@ -116,7 +118,8 @@ def open_asgi_core(
     origins = DefaultOrigins(None, False, settings.require_auth)
     gate = Gate(settings, rules, origins, strategies, sessions, log, ask_plugins)
     listener = AsgiListener(gate, make_limits(settings), log, ended)
-    core = ServerCore(None, listener, gate, sessions, settings.drain_timeout, settings.close_timeout)
+    watch = CredentialWatch(strategies, sessions)
+    core = ServerCore(None, listener, gate, sessions, watch, settings.drain_timeout, settings.close_timeout)
     return core, listener
 
 
@@ -129,6 +132,7 @@ class ServerCore:
         listener: Listener,
         gate: Gate,
         sessions: Sessions,
+        watch: CredentialWatch,
         drain_timeout: float,
         close_timeout: float,
     ) -> None:
@@ -138,6 +142,7 @@ class ServerCore:
         self.gate = gate
         self.sessions = sessions
         self.loop = sessions.loop
+        self._watch = watch
         self._drain_timeout = drain_timeout
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
@@ -259,6 +264,7 @@ class ServerCore:
         await self.sessions.drain(self._drain_timeout, self._goodbye)
         closing = self.loop.time()
         await self.listener.close(*self._goodbye)
+        self._watch.stop()
         await self.sessions.end_handlers(self._close_timeout - (self.loop.time() - closing))
         if self.sessions.link is not None:
             await self.sessions.link.close()
@@ -268,6 +274,7 @@ class ServerCore:
     def abort(self) -> None:
         """Release the port and close every connection at once, without a close frame."""
         self._stop_watching()
+        self._watch.stop()
         self.lag.stop()
         self.listener.stop_accepting()
         self.sessions.abort()

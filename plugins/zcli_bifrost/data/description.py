@@ -7,7 +7,7 @@ from typing import Any
 
 from zcli_bifrost.data.access import actions_of
 from zcli_bifrost.data.actor import Actor
-from zcli_bifrost.data.models import Field, Model
+from zcli_bifrost.data.models import Field, Model, Models
 from zcli_bifrost.data.values import TO_JSON
 
 _RULES = {
@@ -20,8 +20,8 @@ _RULES = {
 }
 
 
-def describe_model(model: Model, actor: Actor) -> dict[str, Any]:
-    """Return a model as an actor may know it.
+def describe_model(model: Model, actor: Actor, models: Models) -> dict[str, Any]:
+    """Return a model as an actor may know it. Models with which the actor may do nothing are not named.
 
     Returns:
         ``{"name", "key", "owner", "actions", "fields"}``. A field has its type, ``required``, ``read_only`` for what
@@ -32,8 +32,13 @@ def describe_model(model: Model, actor: Actor) -> dict[str, Any]:
         "key": model.pk,
         "owner": model.owner,
         "actions": actions_of(actor, model),
-        "fields": {field.name: _describe_field(field, model) for field in model.fields.values()},
+        "fields": {field.name: _describe_field(_known(field, actor, models), model) for field in model.fields.values()},
     }
+
+
+def _known(field: Field, actor: Actor, models: Models) -> Field:
+    is_hidden = field.references is not None and not actions_of(actor, models[field.references])
+    return field._replace(references=None) if is_hidden else field
 
 
 def _describe_field(field: Field, model: Model) -> dict[str, Any]:

@@ -36,6 +36,8 @@ OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "like")
 MAX_CONDITIONS = 50
 MAX_IN = 1000
 MAX_TEXT = 10_000
+#: Most values of all lists together; by default SQLite takes 32,766 parameters.
+MAX_VALUES = 10_000
 #: Types by operator; ``=`` and ``!=`` take all types, ``json`` only with null.
 _TYPES = {
     "in": ("int", "float", "text", "bool", "datetime"),
@@ -123,6 +125,8 @@ def parse_filters(model: Model, given: Any) -> Filters:
         raise DataError("invalid", f"filters must have at most {MAX_CONDITIONS} conditions")
     if problems:
         raise DataError("invalid", "the filters have invalid fields", problems)
+    if sum(len(each.value) for each in found if each.op == "in") > MAX_VALUES:
+        raise DataError("invalid", f"filters must have at most {MAX_VALUES} values in lists, all together")
     return Filters(tuple(found))
 
 

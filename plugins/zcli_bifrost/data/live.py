@@ -112,7 +112,8 @@ class LiveUpdates:
         if keys is None:
             return ChangedRows(queries.model, None, {})
         wanted = missed.union(keys)
-        return ChangedRows(queries.model, keys, rows_by_keys(connection, queries, wanted) if wanted else {})
+        rows = rows_by_keys(connection, queries, wanted) if wanted else {}
+        return ChangedRows(queries.model, None, {}) if rows is None else ChangedRows(queries.model, keys, rows)
 
     def _load(self, group: Group) -> asyncio.Task[None]:
         """Return the task that loads the keys of a group."""

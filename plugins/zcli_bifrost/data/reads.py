@@ -17,6 +17,12 @@ from zcli_bifrost.data.values import MAX_INT, TO_JSON, shown_name
 
 #: Most fields that a request orders by.
 MAX_ORDER = 8
+#: Most characters in the texts and json values of one result. A few clients with large rows would otherwise take all
+#: memory and all threads.
+MAX_RESULT = 16 * 1024 * 1024
+#: Texts whose ``max_length`` is at most this are not counted.
+MAX_SHORT = 1000
+_CHUNK = 50
 #: How often a read is tried again because a change came between its two statements.
 _ATTEMPTS = 5
 
@@ -118,8 +124,9 @@ def read_rows(connection: Connection, queries: Queries, request: ReadRequest, si
     selection = Selection(request.filters, sight)
     parameters = selection.parameters(queries.dialect)
     page = {**parameters, "limit_": request.limit, "offset_": request.offset}
+    wide = _wide(queries.model, request.fields)
     for _ in range(_ATTEMPTS):
-        rows = list(connection.execute(_page(queries, request, selection), page)) if request.limit else []
+        rows = _fetch(connection.execute(_page(queries, request, selection), page), wide) if request.limit else []
         if rows and len(rows) < request.limit:
             return FoundRows(rows, request.offset + len(rows), rows[0][-1])
         total, version = connection.execute(_count(queries, selection), parameters).one()
@@ -129,6 +136,39 @@ def read_rows(connection: Connection, queries: Queries, request: ReadRequest, si
         if total <= request.offset or not request.limit:
             return FoundRows([], total, version)
     raise DataError("failed", "the model is being changed all the time; send the request again")
+
+
+def _wide(model: Model, names: Collection[str]) -> list[int]:
+    """Return the places of the fields whose values may be large."""
+    fields = [model.fields[name] for name in names]
+    return [
+        place
+        for place, field in enumerate(fields)
+        if field.type == "json" or (field.type == "text" and (field.max_length or MAX_SHORT + 1) > MAX_SHORT)
+    ]
+
+
+def _fetch(result: Any, wide: list[int]) -> list[Any]:
+    """Return the rows of a result, unless they are too large together to be held in memory and sent.
+
+    Raises:
+        DataError: ``too_many``.
+    """
+    if not wide:
+        return list(result)
+    rows: list[Any] = []
+    size = 0
+    while chunk := result.fetchmany(_CHUNK):
+        rows += chunk
+        size += sum(_size(row[place]) for row in chunk for place in wide)
+        if size > MAX_RESULT:
+            text = f"the rows have more than {MAX_RESULT} characters; use limit, or fields without those that are long"
+            raise DataError("too_many", text)
+    return rows
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, str) else 0 if value is None else len(dumps(value))
 
 
 def _page(queries: Queries, request: ReadRequest, selection: Selection) -> Select[Any]:
@@ -170,11 +210,18 @@ def dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def rows_by_keys(connection: Connection, queries: Queries, keys: Collection[Any]) -> dict[Any, Mapping[str, Any]]:
-    """Return the rows with these keys, of all owners, by key."""
-    statement = select(*queries.table.c).where(queries.key.in_(keys))
-    rows = connection.execute(statement).mappings()
-    return {row[queries.model.pk]: dict(row) for row in rows}
+def rows_by_keys(
+    connection: Connection, queries: Queries, keys: Collection[Any]
+) -> dict[Any, Mapping[str, Any]] | None:
+    """Return the rows with these keys, whoever may see them, by key; None if they are too large together."""
+    names = tuple(queries.model.fields)
+    result = connection.execute(select(*(queries.table.c[name] for name in names)).where(queries.key.in_(keys)))
+    try:
+        rows = _fetch(result, _wide(queries.model, names))
+    except DataError:
+        return None
+    place = names.index(queries.model.pk)
+    return {row[place]: dict(zip(names, row, strict=True)) for row in rows}
 
 
 def keys_of(connection: Connection, queries: Queries, selection: Selection, most: int) -> set[Any] | None:

@@ -117,7 +117,8 @@ class DataService:
 
     def models(self, actor: Actor) -> list[dict[str, Any]]:
         """Return :meth:`describe` of each model with which the actor may do something."""
-        return [describe_model(model, actor) for model in self._models.values() if actions_of(actor, model)]
+        known = [model for model in self._models.values() if actions_of(actor, model)]
+        return [describe_model(model, actor, self._models) for model in known]
 
     def describe(self, actor: Actor, model: str) -> dict[str, Any]:
         """Return what an actor may do with a model, and its fields with their rules, ready for JSON.
@@ -128,7 +129,7 @@ class DataService:
         found = self._model(model)
         if not actions_of(actor, found):
             raise unknown_model(model)
-        return describe_model(found, actor)
+        return describe_model(found, actor, self._models)
 
     def _model(self, name: Any) -> Model:
         found = self._models.get(name) if isinstance(name, str) else None

@@ -8,8 +8,8 @@ a change needs no history: the rows with the changed keys are read again, and co
 - a row that it showed and no longer shows: ``delete``, with its key. The row may be deleted, may no longer meet the
   filters, or may belong to another owner;
 - a row that it showed neither before nor now: nothing, so that no client learns of it;
-- a change of more rows than the change table names, or a group with more rows than it can hold: ``refresh``. The client
-  reads again.
+- a change of more rows than the change table names, or of rows that are too large together, or a group with more rows
+  than it can hold: ``refresh``. The client reads again. It also comes if the change was not about rows of the group.
 
 Changes that follow each other quickly are combined: a client gets the last state of a row, and not each one between.
 """

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select, update
 from zcli_bifrost.data import changes
-from zcli_bifrost.data.access import Sight, may, sight_of
+from zcli_bifrost.data.access import Sight, actions_of, may, sight_of
 from zcli_bifrost.data.actor import Actor
 from zcli_bifrost.data.errors import DataError
 from zcli_bifrost.data.filters import MAX_IN, NO_FILTERS
@@ -82,7 +82,8 @@ class Writer(NamedTuple):
                 continue
             wanted = {row[name] for row in rows if row.get(name) is not None}
             if wanted and wanted - self._readable(self.all_queries[field.references], wanted):
-                problem = f"no row of {field.references!r} has this key"
+                is_known = actions_of(self.actor, self.all_queries[field.references].model)
+                problem = f"no row of {field.references!r} has this key" if is_known else "no row has this key"
                 raise DataError("invalid", "the data refers to a row that does not exist", {name: problem})
 
     def _readable(self, target: Queries, keys: set[Any]) -> set[Any]:
