@@ -98,12 +98,11 @@
          *     client, and with `not_connected` after `disconnect()`, or after a failure without `autoReconnect`.
          */
         connect() {
-            if (!this.#wanted) {
-                this.#wanted = deferred();
-                this.#attempts = 0;
-                this.#open();
-            }
-            return this.#wanted.promise;
+            if (this.#wanted) return this.#wanted.promise;
+            const { promise } = (this.#wanted = deferred());
+            this.#attempts = 0;
+            this.#open();
+            return promise;
         }
 
         /** Close the connection and do not reconnect. Subscriptions begin again after the next `connect()`. */
@@ -137,7 +136,8 @@
             const { socket } = link;
             socket.onmessage = (message) => this.#received(link, message.data);
             socket.onclose = ({ code, reason, wasClean }) => this.#ended({ code, reason: String(reason), wasClean });
-            socket.onerror = () => {}; // close follows, with a code
+            // A close with the same code follows, except in Node 20.
+            socket.onerror = () => link.greeted || this.#lost("no connection");
             link.timer = setTimeout(() => this.#lost("the server did not greet in time"), this.#options.timeout);
         }
 
@@ -480,6 +480,7 @@
         clearTimeout(timer);
         if (!socket) return;
         socket.onmessage = socket.onclose = null;
+        socket.onerror = () => {};
         socket.close();
     }
 
