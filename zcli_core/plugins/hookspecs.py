@@ -14,7 +14,8 @@ was written for. It implements the hooks that it needs. An implementation names 
 
 Declaring hooks are called once for each ``zCLI`` object, at its start. (``zcli_config_layers`` is called twice if the
 plugin is also named in the group ``zcli.first``.) Running hooks are called when something happens. If one raises, zCLI
-logs the error with the name of the plugin, and continues.
+logs the error with the name of the plugin, and continues. Asking hooks are called until one returns something other
+than None. If one raises, zCLI logs the error and asks the next one.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
     from zcli_core.http.contract import HttpFailure, HttpRequest, HttpResponse, HttpTransport
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.services.contract import ServiceBackend
+    from zcli_core.subsystems.contract import Subsystem
     from zcli_core.types import ServiceStatus
     from zcli_core.websocket.connection import ServerConnection
+    from zcli_core.websocket.contract import PlainResponse, Request
     from zcli_core.websocket.contract import Transport as WebSocketTransport
     from zcli_core.websocket.running_server import RunningServer
 
@@ -59,6 +62,12 @@ def declaring(function: _F) -> _F:
 def running(function: _F) -> _F:
     """Mark the specification of a hook that is called when something happens."""
     function.phase = "running"  # type: ignore[attr-defined]
+    return hookspec(function)
+
+
+def asking(function: _F) -> _F:
+    """Mark the specification of a hook that is called until one implementation returns something other than None."""
+    function.phase = "asking"  # type: ignore[attr-defined]
     return hookspec(function)
 
 
@@ -131,6 +140,18 @@ def zcli_backplanes() -> Iterable[Provider[Backplane]]:  # type: ignore[empty-bo
 
     Returns:
         Providers of :class:`zcli_core.backplane.contract.Backplane`.
+    """
+
+
+@declaring
+def zcli_subsystems() -> Iterable[Provider[Subsystem]]:  # type: ignore[empty-body]
+    """Declare subsystems. The name of each becomes an attribute of the ``zCLI`` object, such as ``z.bifrost``.
+
+    A subsystem is made when a script first uses its attribute.
+
+    Returns:
+        Providers of :class:`zcli_core.subsystems.contract.Subsystem`. Names must be identifiers, and not those of
+        attributes that the object has already.
     """
 
 
@@ -274,4 +295,28 @@ def zcli_service_changed(name: str, status: ServiceStatus, context: Context) -> 
         name: The name of the service, also if the script used an alias.
         status: The status of the service after the change, as ``service_status(name)`` returns it.
         context: The configuration and the log of the ``zCLI`` object.
+    """
+
+
+# --- asking ---------------------------------------------------------------------------------------------------
+
+
+@asking
+def zcli_websocket_http(request: Request, admits: Callable[[], bool], context: Context) -> PlainResponse | None:
+    """Respond to a plain HTTP request on the WebSocket port, such as for a page or a script.
+
+    It is called for GET and HEAD, except ``/health`` and ``/ready``. It runs in the event loop's thread, so it must not
+    block. The request has passed no check of the gate, so every client that reaches the port can send it, also a page
+    of another site. zCLI sends no body for HEAD. It adds ``Access-Control-Allow-Origin`` if the request comes from a
+    page that may connect, and ``X-Content-Type-Options: nosniff``.
+
+    Args:
+        request: The request, with the client's own address if a trusted proxy has forwarded it.
+        admits: Returns whether an upgrade with the same address, headers and query would be admitted: by the limits,
+            the origin and, with ``websocket.require_auth``, the credential. A wrong credential counts as a failed
+            attempt. It returns False for credentials of which only a strategy that waits could decide.
+        context: The configuration and the log of the ``zCLI`` object that serves.
+
+    Returns:
+        The response, or None to leave the request to the next plugin; without a response, zCLI responds with 426.
     """

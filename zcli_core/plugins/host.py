@@ -261,6 +261,35 @@ class PluginHost:
 
         return call
 
+    def asker(
+        self, hook: str, check: Callable[[Any], None], log: logging.Logger
+    ) -> Callable[..., Any] | None:
+        """Return a function that calls an asking hook of one plugin after another, or None if none implements it.
+
+        The function takes the arguments of the hook by position, and returns the first result that is not None. If an
+        implementation raises, or ``check`` raises for its result, the error is logged with the plugin's name, and the
+        next plugin is asked.
+        """
+        calls = self._implementations(hook)
+        if not calls:
+            return None
+
+        def ask(*values: Any) -> Any:
+            for plugin, function in calls:
+                try:
+                    result = function(*values)
+                    if result is not None:
+                        check(result)
+                        return result
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:
+                    message = "the hook %s of the plugin %s failed; the next plugin is asked"
+                    log.exception(message, hook, plugin)
+            return None
+
+        return ask
+
     def _implementations(
         self, hook: str, adapt: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     ) -> list[tuple[str, Callable[..., Any]]]:

@@ -67,7 +67,14 @@ BACKPLANE = Kind(
     "zcli_core.backplane.contract.Backplane",
     "zcli_core.testing.BackplaneContract",
 )
-KINDS = (HTTP_TRANSPORT, WEBSOCKET_TRANSPORT, AUTH_STRATEGY, SERVICE, BACKPLANE)
+SUBSYSTEM = Kind(
+    "subsystem",
+    "zcli_subsystems",
+    None,
+    "zcli_core.subsystems.contract.Subsystem",
+    "zcli_core.testing.SubsystemContract",
+)
+KINDS = (HTTP_TRANSPORT, WEBSOCKET_TRANSPORT, AUTH_STRATEGY, SERVICE, BACKPLANE, SUBSYSTEM)
 
 
 class PluginRecord:

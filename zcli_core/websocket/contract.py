@@ -70,7 +70,8 @@ class Request:
 class PlainResponse:
     """An HTTP response that opens no WebSocket.
 
-    The transport adds ``Content-Length`` and ``Connection: close``, and then closes the connection.
+    The transport adds ``Content-Length`` and ``Connection: close``, and then closes the connection. A client gets
+    ``close_timeout`` to read it, and a second more for every 16 KiB of the body.
     """
 
     status: int

@@ -27,6 +27,7 @@ from zcli_core.websocket.counters import Totals
 from zcli_core.websocket.handler_threads import HandlerThreads
 from zcli_core.websocket.log_limit import limited_log
 from zcli_core.websocket.parts.frames import check_close
+from zcli_core.websocket.plugin_pages import make_ask
 from zcli_core.websocket.process_links import ProcessLinks, Publication
 from zcli_core.websocket.recipients import (
     Client,
@@ -267,7 +268,8 @@ class WebSocketServer:
             sessions = self._make_sessions(callbacks)
             if sessions.link is not None:
                 sessions.link.link.start()
-            return open_asgi_core(self._config, rules, strategies, sessions, self._log)
+            ask = make_ask(self._config, self._host, self._log)
+            return open_asgi_core(self._config, rules, strategies, sessions, self._log, ask)
 
         return AsgiApp(open_core, self._asgi_ready, self._asgi_opened, self._asgi_ended, self._log)
 
@@ -607,7 +609,8 @@ class WebSocketServer:
             if link is not None:
                 await self._links.begin(link)
             try:
-                server = await open_server(self._config, setup, transport, strategies, sessions, self._log)
+                ask = make_ask(self._config, self._host, self._log)
+                server = await open_server(self._config, setup, transport, strategies, sessions, self._log, ask)
             except BaseException:
                 if link is not None:
                     await link.close()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from zcli_core.config.sections import WebSocket
     from zcli_core.websocket.addresses import Networks
     from zcli_core.websocket.default_origins import DefaultOrigins
+    from zcli_core.websocket.plugin_pages import AskPlugins
     from zcli_core.websocket.sessions import Sessions
     from zcli_core.websocket.strategy_runner import Outcome, StrategyRunner
     from zcli_core.websocket.trusted_proxies import TrustedProxies
@@ -78,7 +79,9 @@ class Gate:
         strategies: Sequence[StrategyRunner],
         sessions: Sessions,
         log: logging.Logger,
+        ask_plugins: AskPlugins | None = None,
     ) -> None:
+        self._ask_plugins = ask_plugins
         self._settings = settings
         self._rules = rules
         self._default_origins = default_origins
@@ -182,10 +185,15 @@ class Gate:
     # --- the checks ---
 
     def _full(self, request: Request) -> Refuse | PlainResponse | None:
+        found = self._over_limit(request)
+        return None if found is None else self._refuse(request, *found)
+
+    def _over_limit(self, request: Request) -> tuple[_Refusal, str] | None:
+        """Return the refusal and its cause if the client would be over a limit."""
         if not self._sessions.has_capacity():
             limit = self._settings.max_connections
             cause = f"{limit} clients are connected, or their handlers still run (websocket.max_connections)"
-            return self._refuse(request, _FULL, cause)
+            return _FULL, cause
         limit_of_one = self._settings.max_connections_per_address
         # The clients of a Unix socket have no address.
         if limit_of_one is None or request.remote_address is None:
@@ -195,7 +203,7 @@ class Gate:
         cause = (
             f"its address has {limit_of_one} connections or running handlers (websocket.max_connections_per_address)"
         )
-        return self._refuse(request, _ADDRESS_FULL, cause)
+        return _ADDRESS_FULL, cause
 
     def _admits_origin(self, request: Request, found: list[str], forwarded: bool) -> bool:
         if len(found) > 1:
@@ -264,8 +272,36 @@ class Gate:
     def http(self, request: Request) -> PlainResponse:
         """Respond to a request that does not ask for a WebSocket."""
         client = self._client_of(request)
-        page = self._page_of(client, client is not request)
-        return pages.respond(client, not self._sessions.has_capacity(), self.readiness, page)
+        forwarded = client is not request
+        page = self._page_of(client, forwarded)
+        plugins = self._ask_plugins
+        ask = None if plugins is None else lambda asked: plugins(asked, lambda: self._would_admit(asked, forwarded))
+        return pages.respond(client, not self._sessions.has_capacity(), self.readiness, page, ask)
+
+    def _would_admit(self, request: Request, forwarded: bool) -> bool:
+        """Whether an upgrade with this address, headers and query would be admitted, as far as that is known at once.
+
+        A wrong credential counts for the throttle, because otherwise it could be guessed here.
+        """
+        origin_headers = request.headers.get_all("origin")
+        if self._over_limit(request) is not None:
+            return False
+        if origin_headers and not self._admits_origin(request, origin_headers, forwarded):
+            return False
+        if not self._settings.require_auth:
+            return True
+        networks = throttled_networks(request.remote_address)
+        is_throttled = bool(self._throttle.wait(networks))
+        for strategy in self._strategies:
+            if is_throttled or not strategy.immediate:
+                outcome: Outcome = strategy.authenticate_throttled(request)
+            else:
+                outcome = strategy.authenticate(request)
+            if outcome is not None:
+                if _counts(outcome):
+                    self._throttle.failed(networks)
+                return isinstance(outcome, Identified)
+        return False
 
     def _page_of(self, request: Request, forwarded: bool) -> str | None:
         """Return the origin of the page if it may connect, and so may read the response; otherwise None."""

@@ -9,9 +9,11 @@ from string import Template
 
 from zcli_core.websocket.contract import PlainResponse, Request
 
+_NO_SNIFFING = ("X-Content-Type-Options", "nosniff")
+_VARY = ("Vary", "Origin")
 _COMMON = (
     ("Cache-Control", "no-store"),
-    ("X-Content-Type-Options", "nosniff"),
+    _NO_SNIFFING,
     ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
 )
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
@@ -38,26 +40,34 @@ Close this tab and go back to your page.</p>
 """
 
 
-def respond(request: Request, full: bool, readiness: Callable[[], list[str]], page: str | None) -> PlainResponse:
+#: Asks the plugins for a response to a request (the hook ``zcli_websocket_http``).
+Ask = Callable[[Request], PlainResponse | None]
+
+
+def respond(
+    request: Request, full: bool, readiness: Callable[[], list[str]], page: str | None, ask: Ask | None = None
+) -> PlainResponse:
     """Return the response to a request that does not ask for a WebSocket.
 
     ``/health`` gives 200 and ``{"status": "ok"}``, or ``"full"``. ``/ready`` gives 200 and ``{"ready": true}``, or 503
     with the reasons in ``because``. Neither shows how many clients are connected, because every client can request it.
-    Every other path gives 426 (RFC 9110, 15.5.22).
+    Every other path gives what a plugin responds, or 426 (RFC 9110, 15.5.22).
 
     Args:
         request: The request.
         full: Whether the server accepts no further client.
         readiness: Returns why the server is not ready; an empty list if it is.
         page: The Origin of a page that may connect and may therefore read the response; None for any other.
+        ask: Asks the plugins; None if no plugin responds to requests.
     """
-    response = _respond(request, full, readiness)
+    response = _respond(request, full, readiness, ask)
     if page is None:
         return response
-    return replace(response, headers=(*response.headers, ("Access-Control-Allow-Origin", page), ("Vary", "Origin")))
+    headers = (*response.headers, ("Access-Control-Allow-Origin", page))
+    return replace(response, headers=headers if _VARY in headers else (*headers, _VARY))
 
 
-def _respond(request: Request, full: bool, readiness: Callable[[], list[str]]) -> PlainResponse:
+def _respond(request: Request, full: bool, readiness: Callable[[], list[str]], ask: Ask | None) -> PlainResponse:
     if request.method == "OPTIONS":
         # Also the response to a preflight request (Fetch Standard, 4.8); respond() adds the page that may continue.
         methods = ("Access-Control-Allow-Methods", "GET, HEAD")
@@ -69,6 +79,10 @@ def _respond(request: Request, full: bool, readiness: Callable[[], list[str]]) -
     if request.path == "/ready":
         reasons = readiness()
         return _json(503, {"ready": False, "because": reasons}) if reasons else _json(200, {"ready": True})
+    found = None if ask is None else ask(request)
+    if found is not None:
+        # A cache must not give a response to a page that was stored without the header for pages.
+        return replace(found, headers=(*found.headers, _NO_SNIFFING, _VARY))
     scheme = "wss" if request.tls else "ws"
     upgrade = ("Upgrade", "websocket")
     if "text/html" in request.headers.get("accept", ""):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import Connection, Listener, Message, Transport
     from zcli_core.websocket.gate import Rules
+    from zcli_core.websocket.plugin_pages import AskPlugins
     from zcli_core.websocket.recipients import Recipients
     from zcli_core.websocket.server_setup import ServerSetup
     from zcli_core.websocket.strategy_runner import StrategyRunner
@@ -63,6 +64,7 @@ async def open_server(
     strategies: Sequence[StrategyRunner],
     sessions: Sessions,
     log: logging.Logger,
+    ask_plugins: AskPlugins | None = None,
 ) -> ServerCore:
     """Open the port and start to accept clients.
 
@@ -75,7 +77,7 @@ async def open_server(
         endpoint = use_systemd_sockets(endpoint)
     try:
         default_origins = DefaultOrigins(endpoint.host, is_loopback(endpoint), settings.require_auth)
-        gate = Gate(settings, setup.rules, default_origins, strategies, sessions, log)
+        gate = Gate(settings, setup.rules, default_origins, strategies, sessions, log, ask_plugins)
         warn_if_open(config, endpoint, log)
         if endpoint.unix_path is not None:
             remove_stale_socket(endpoint.unix_path)
@@ -94,7 +96,12 @@ async def open_server(
 
 
 def open_asgi_core(
-    config: Config, rules: Rules, strategies: Sequence[StrategyRunner], sessions: Sessions, log: logging.Logger
+    config: Config,
+    rules: Rules,
+    strategies: Sequence[StrategyRunner],
+    sessions: Sessions,
+    log: logging.Logger,
+    ask_plugins: AskPlugins | None = None,
 ) -> tuple[ServerCore, AsgiListener]:
     """Start to serve the clients that an ASGI server in the running event loop accepts."""
     settings = config.websocket
@@ -103,7 +110,8 @@ def open_asgi_core(
         await sessions.wait_disconnected(connection, settings.close_timeout)
 
     # The server listens, so its address is unknown here: pages without an origin are not admitted.
-    gate = Gate(settings, rules, DefaultOrigins(None, False, settings.require_auth), strategies, sessions, log)
+    origins = DefaultOrigins(None, False, settings.require_auth)
+    gate = Gate(settings, rules, origins, strategies, sessions, log, ask_plugins)
     listener = AsgiListener(gate, make_limits(settings), log, ended)
     core = ServerCore(None, listener, gate, sessions, settings.drain_timeout, settings.close_timeout)
     return core, listener

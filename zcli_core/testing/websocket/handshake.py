@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from typing import Any
 
 import pytest
 
+from zcli_core.testing.certificates import client_tls, server_tls
 from zcli_core.testing.websocket.client import (
     ACCEPT,
     KEY,
+    PATIENCE,
     Client,
     ParsedResponse,
     parse_response,
@@ -22,7 +25,7 @@ from zcli_core.testing.websocket.client import (
 from zcli_core.testing.websocket.frames import CLOSE, TEXT, close, frame
 from zcli_core.testing.websocket.server import ServerUnderTest
 from zcli_core.testing.websocket.suite import Serve, WebSocketSuite, requires
-from zcli_core.websocket.contract import Capability, Limits, PlainResponse
+from zcli_core.websocket.contract import Capability, Endpoint, Limits, PlainResponse
 
 GET = b"GET /health?verbose=1 HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -397,6 +400,19 @@ class HandshakeTests(WebSocketSuite):
             sock.sendall(GET)
             until(lambda: server.requests)
             assert parse_response(read_all(sock)).body == server.http_response.body
+
+    @pytest.mark.parametrize("tls", [False, True])
+    def test_large_body_reaches_a_slow_reader(self, serve: Serve, tls: bool) -> None:
+        """A client that reads the body for longer than ``close_timeout`` gets all of it."""
+        limits = Limits(open_timeout=PATIENCE, close_timeout=0.3)
+        endpoint = Endpoint(port=0, tls=server_tls() if tls else None)
+        with serve(limits, endpoint) as server, server.socket() as bare:
+            server.http_response = PlainResponse(200, bytes(range(256)) * 20_000)
+            with client_tls().wrap_socket(bare, server_hostname="localhost") if tls else bare as sock:
+                sock.sendall(GET)
+                until(lambda: server.requests)
+                time.sleep(0.5)  # the client is slow
+                assert parse_response(read_all(sock)).body == server.http_response.body
 
     def test_http_raising_is_500_and_logged(self, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
         """The log has the error, and the client does not get it."""

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 #: closing it while the client still sends resets the connection before the client has read the response.
 _TLS_LINGER = 0.25
 
+#: Bytes that are passed to the TLS layer at once.
+_TLS_PIECE = 16 * 1024
+
+#: Bytes a second that a client must be able to read to get the whole of a long response.
+_SLOWEST_READER = 16 * 1024
+
 #: Bytes of a head that is too large that are read before the client is dropped.
 _MAX_EXCESS = 4 * 1024 * 1024
 
@@ -43,7 +49,7 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_abandon", "_address", "_buffer", "_deciding", "_delayed", "_done", "_excess", "_expired", "_listener",
-        "_timer", "_transport",
+        "_timer", "_transport", "_unsent", "_write_paused",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +77,9 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
         self._delayed = False
         #: Whether a response was sent: what still comes is read and dropped.
         self._done = False
+        #: The part of a response that is not passed to the TLS layer yet.
+        self._unsent = memoryview(b"")
+        self._write_paused = False
         #: Whether a decision was cancelled because its time is over.
         self._expired = False
         self._timer = listener.loop.call_later(listener.limits.open_timeout, self._expire)
@@ -273,18 +282,44 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
         assert self._transport is not None
         self._done = True
         self._buffer = b""
+        seconds = self._listener.limits.close_timeout + len(data) / _SLOWEST_READER
+        if not self._transport.can_write_eof():
+            self._write_to_tls(data)
+            self._restart_timer(seconds)
+            return
         self._transport.write(data)
-        if self._transport.can_write_eof():
-            with contextlib.suppress(OSError):  # the client has reset the connection
-                self._transport.write_eof()
-            self._restart_timer(self._listener.limits.close_timeout)
-        else:
-            self._restart_timer(_TLS_LINGER, self._close_tls)
+        with contextlib.suppress(OSError):  # the client has reset the connection
+            self._transport.write_eof()
+        self._restart_timer(seconds)
 
-    def _close_tls(self) -> None:
+    def _write_to_tls(self, data: bytes) -> None:
+        """Write in pieces, each when the one before has left the TLS layer, and then close.
+
+        Closing starts the timeout of the TLS shutdown, in which only a little can still be sent.
+        """
         assert self._transport is not None
-        self._transport.close()
-        self._restart_timer(self._listener.limits.close_timeout)
+        self._transport.set_write_buffer_limits(high=1, low=0)
+        self._unsent = memoryview(data)
+        self._write_piece()
+
+    def _write_piece(self) -> None:
+        transport = self._transport
+        assert transport is not None
+        while self._unsent and not self._write_paused and not transport.is_closing():
+            piece, self._unsent = self._unsent[:_TLS_PIECE], self._unsent[_TLS_PIECE:]
+            transport.write(piece)
+        if not self._unsent and not self._write_paused:
+            self._listener.loop.call_later(_TLS_LINGER, transport.close)
+
+    def pause_writing(self) -> None:
+        """Note that the TLS layer holds data (asyncio)."""
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        """Note that the TLS layer holds no data any more (asyncio)."""
+        self._write_paused = False
+        if self._done:
+            self._write_piece()
 
     # Ending -------------------------------------------------------------------------------------------------------
 
