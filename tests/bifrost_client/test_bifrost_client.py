@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -132,8 +133,9 @@ def _subscriptions(speaker: Speaker, client: Any, request: dict[str, Any]) -> An
     if request["event"] == "subscribe" and request["model"] == "secrets":
         return {"error": "no", "code": "forbidden"}
     if request["event"] == "change":
-        data = f'{{"event": "data_updated", "_version": 5, "data": {{"model": "{request["model"]}", "action": "update"}}}}'
-        return _then(client.send(data), {"result": True})
+        change = {"model": request["model"], "action": "update"}
+        data = {"event": "data_updated", "_version": 5, "data": change}
+        return _then(client.send(json.dumps(data)), {"result": True})
     return {"result": True}
 
 
@@ -143,7 +145,7 @@ async def _then(first: Any, answer: Any) -> Any:
 
 
 def test_client_subscriptions_are_resumed(speak: Speak) -> None:
-    """One request for equal subscriptions; handlers get changes of their model, and ``resumed`` after a reconnect."""
+    """One request for equal subscriptions; handlers get changes of their model, and ``refresh`` after a reconnect."""
     speaker = speak(_subscriptions)
     seen = run_node(
         """
@@ -173,7 +175,7 @@ def test_client_subscriptions_are_resumed(speak: Speak) -> None:
         "heard": [
             ["first", "tasks", "update"],
             ["second", "tasks", "update"],
-            ["first", "tasks", "resumed"],
+            ["first", "tasks", "refresh"],
             ["first", "tasks", "update"],
         ],
         "errors": ["forbidden"],
@@ -182,6 +184,61 @@ def test_client_subscriptions_are_resumed(speak: Speak) -> None:
     }
     assert [request.get("seen") for request in speaker.requests if request["event"] == "subscribe"] == [None, None, 5]
     assert speaker.events()[-2:] == ["unsubscribe", "change"]
+
+
+def _named_subscriptions(speaker: Speaker, client: Any, request: dict[str, Any]) -> Any:
+    if request["event"] == "subscribe":
+        return {"result": {"subscription": request["filters"]["list"]}}
+    data = {"model": "tasks", "action": "insert", "subscription": "b", "version": 9, "rows": [{"id": 1}]}
+    return _then(client.send(json.dumps({"event": "data_updated", "data": data})), {"result": True})
+
+
+def test_client_subscriptions_have_names(speak: Speak) -> None:
+    """With the names that the server gives, a change reaches only the subscription that it belongs to."""
+    heard = run_node(
+        """
+        const client = new BifrostClient(url);
+        client.connect();
+        const heard = [];
+        const note = ({ subscription, rows }) => heard.push([subscription, rows, client.seen]);
+        await Promise.all(["a", "b"].map((list) => client.subscribe("tasks", { list }, note).ready));
+        await client.send({ event: "change" });
+        report(heard);
+        """,
+        speak(_named_subscriptions).url,
+    )
+    assert heard == [["b", [{"id": 1}], 9]]
+
+
+def test_client_sends_no_more_than_the_server_takes(speak: Speak) -> None:
+    """Requests beyond the limit that the server states wait for answers; all are answered, in order."""
+    held: list[Any] = []
+
+    def answer(speaker: Speaker, client: Any, request: dict[str, Any]) -> Any:
+        if request["number"] < 4:
+            held.append(request["_requestId"])
+            assert len(speaker.requests) == len(held)
+            return None if len(held) < 4 else _release(client, held)
+        return {"result": request["number"]}
+
+    results = run_node(
+        """
+        const client = new BifrostClient(url);
+        await client.connect();
+        const results = [];
+        for (let number = 0; number < 100; number += 1)
+            client.send({ event: "custom", number }).then((result) => results.push(result));
+        await until(() => results.length === 100);
+        report(results);
+        """,
+        speak(answer, greeting={"server_version": "0", "requests_max": 4}).url,
+    )
+    assert results == [*range(100)]
+
+
+async def _release(client: Any, held: list[Any]) -> None:
+    for request_id in held:
+        await client.send(json.dumps({"_requestId": request_id, "result": request_id}))
 
 
 def _slow_read(speaker: Speaker, client: Any, request: dict[str, Any]) -> Any:
@@ -370,7 +427,8 @@ def test_client_messages_and_hooks(speak: Speak) -> None:
         client.registerHook("onConnected", () => seen.push(client.listHooks()));
         let unknown;
         try { client.registerHook("onDisplay", () => {}); } catch (error) { unknown = error.name; }
-        await until(() => seen.filter(([kind]) => kind === "broadcast").length === 3 && seen.at(-1)[0] === "console");
+        const count = (wanted) => seen.filter(([kind]) => kind === wanted).length;
+        await until(() => count("broadcast") === 3 && count("console") === 2 && count("message") === 6);
         stop();
         report({ seen, unknown, removed: [client.unregisterHook("onError"), client.unregisterHook("onError")] });
         """,
@@ -379,7 +437,8 @@ def test_client_messages_and_hooks(speak: Speak) -> None:
     assert (seen["unknown"], seen["removed"]) == ("TypeError", [True, False])
     chat = {"event": "chat", "data": {"text": "<script>"}}
     of_kind = {kind: [rest[0] for first, *rest in seen["seen"] if first == kind] for kind in ("message", "broadcast")}
-    assert of_kind["message"][:4] == ["connection_info", "no JSON", "chat", {"error": "unknown event", "code": "invalid"}]
+    unknown = {"error": "unknown event", "code": "invalid"}
+    assert of_kind["message"][:4] == ["connection_info", "no JSON", "chat", unknown]
     assert of_kind["broadcast"] == ["no JSON", chat, [1]]
     assert ["onMessage", "onBroadcast", "onError", "onConnected"] in seen["seen"]
     assert ["chat", "<script>"] in seen["seen"]

@@ -146,9 +146,13 @@ declare namespace BifrostClient {
 
     interface Change {
         model: string;
-        /** `resumed` comes from the client: changes may have been missed during a reconnect, so read again. */
-        action: "create" | "update" | "delete" | "resumed" | (string & {});
-        [name: string]: unknown;
+        /** `refresh`: changes may have been missed, as after a reconnect, so read again. */
+        action: "insert" | "update" | "delete" | "refresh";
+        /** The rows after an `insert` or `update`. */
+        rows?: Row[];
+        /** The keys of the rows after a `delete`. */
+        keys?: unknown[];
+        version?: number;
     }
 
     interface Unsubscribe {

@@ -26,6 +26,8 @@
     const STABLE = 10000;
     /** The longest first delay after 1001 and 1012, in milliseconds: the server comes back soon. */
     const SOON = 1000;
+    /** Requests without answer at a time, unless the server says another limit: its default of bifrost.requests_max. */
+    const IN_FLIGHT = 32;
     const OPEN = 1; // WebSocket.OPEN
 
     const DEFAULTS = {
@@ -68,6 +70,7 @@
         #hooks = new Map();
         #handlers = new Map();          // event -> Set of functions
         #pending = new Map();           // _requestId -> a request without answer
+        #inFlight = 0;                  // how many of them were sent
         #subscriptions = new Map();     // "[model, filters]" -> subscription
         #nextId = 0;
         #link = null;                   // the connection, from its first attempt to its end
@@ -161,7 +164,7 @@
             this.#hook("onConnected", { url: url.replace(/([?&]token=)[^&]*/, "$1***"), protocol, readyState, info });
             if (this.#options.autoRequest) this.send(this.#options.autoRequest).catch((error) => this.#error(error));
             this.#subscriptions.forEach((subscription) => this.#subscribe(subscription));
-            this.#pending.forEach((request) => request.sent || this.#transmit(request));
+            this.#pump();
         }
 
         /** Ask for a sign of life when the server was silent for long: a page cannot see that its network is gone. */
@@ -236,7 +239,10 @@
                 else if (OF_CONNECTION.has(event)) this.#forget(request);
                 else if (request.sent && REJECTED_DATA.has(closed.code))
                     this.#finish(request, new BifrostError("invalid", why));
-                else request.sent = false;
+                else if (request.sent) {
+                    request.sent = false;
+                    this.#inFlight -= 1;
+                }
             }
         }
 
@@ -257,8 +263,18 @@
                 const state = request.sent ? "no answer" : "no connection";
                 this.#finish(request, new BifrostError("timeout", `${state} to ${payload.event} within ${timeout} ms`));
             }, timeout);
-            if (this.isConnected()) this.#transmit(request);
+            this.#pump();
             return request.promise;
+        }
+
+        /** Send the requests that wait, as many as the server handles at the same time. */
+        #pump() {
+            if (!this.isConnected()) return;
+            const most = this.info?.requests_max ?? IN_FLIGHT;
+            for (const request of this.#pending.values()) {
+                if (this.#inFlight >= most) return;
+                if (!request.sent) this.#transmit(request);
+            }
         }
 
         #transmit(request) {
@@ -266,6 +282,7 @@
             try {
                 this.#link.socket.send(JSON.stringify({ ...seen, ...request.payload, _requestId: request.id }));
                 request.sent = true;
+                this.#inFlight += 1;
             } catch (error) { // what JSON cannot hold
                 this.#finish(request, new BifrostError("invalid", error.message));
             }
@@ -274,12 +291,14 @@
         #forget(request) {
             this.#pending.delete(request.id);
             clearTimeout(request.timer);
+            if (request.sent) this.#inFlight -= 1;
         }
 
         #finish(request, error, result) {
             this.#forget(request);
             if (error) request.reject(error);
             else request.resolve(result);
+            this.#pump();
         }
 
         /** Create one row (an object) or several (a list). Resolves to the rows with their keys. */
@@ -312,7 +331,8 @@
                 if (this.#link === link) this.#hook("onBroadcast", message);
                 return;
             }
-            if (typeof message._version === "number" && !(message._version < this.seen)) this.seen = message._version;
+            const version = message._version ?? (message.event === "data_updated" ? message.data?.version : null);
+            if (typeof version === "number" && !(version < this.seen)) this.seen = version;
             if (message._requestId !== undefined) this.#answered(message);
             else if (message.event === "connection_info") this.#informed(link, message.data);
             else if (message.event === undefined && message.error !== undefined) this.#error(asError(message));
@@ -334,8 +354,9 @@
         #happened(message) {
             const { event, data } = message;
             if (event === "data_updated") {
-                for (const { model, handlers } of this.#subscriptions.values())
-                    if (model === data?.model) handlers.forEach((handler) => this.#call(handler, data));
+                for (const { name, model, handlers } of this.#subscriptions.values())
+                    if (model === data?.model && (name ?? data.subscription) === data.subscription)
+                        handlers.forEach((handler) => this.#call(handler, data));
             }
             this.#handlers.get(event)?.forEach((handler) => this.#call(handler, data, message));
             this.#hook("onBroadcast", message);
@@ -354,8 +375,8 @@
         // --- live data ---
 
         /**
-         * Call `handler({model, action, ...})` when rows change. After a reconnect it is called with the action
-         * `resumed`: changes may have been missed, so read again.
+         * Call `handler({model, action, ...})` when rows change. The action is `insert` or `update` (with `rows`),
+         * `delete` (with `keys`), or `refresh`: changes may have been missed, as after a reconnect, so read again.
          * @returns {(() => void) & {ready: Promise<any>}} A function that ends it; `ready` resolves once the server has
          *     agreed, and is rejected if it does not.
          */
@@ -381,11 +402,12 @@
         #subscribe(subscription) {
             const { model, filters, handlers } = subscription;
             this.send({ event: "subscribe", model, filters }).then(
-                () => {
+                (result) => {
+                    subscription.name = result?.subscription;
                     const resumed = subscription.agreed;
                     subscription.agreed = true;
                     subscription.resolve();
-                    if (resumed) handlers.forEach((handler) => this.#call(handler, { model, action: "resumed" }));
+                    if (resumed) handlers.forEach((handler) => this.#call(handler, { model, action: "refresh" }));
                 },
                 (error) => {
                     if (error.code === "not_connected") return; // it begins again after the next connect()
