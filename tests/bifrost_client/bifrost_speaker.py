@@ -38,7 +38,12 @@ class Speaker:
         self.requests: list[dict[str, Any]] = []
         self._answer = answer or echo
         self._greeting = greeting or {"server_version": "0"}
-        self.handle = z.comm.websocket.start_background(handler=self._handle, on_connect=self._greet, port=0)
+        self.start(0)
+
+    def start(self, port: int | None) -> None:
+        """Serve on a port, 0 for a free one."""
+        server = self.z.comm.websocket
+        self.handle = server.start_background(handler=self._handle, on_connect=self._greet, port=port)
 
     @property
     def url(self) -> str:
