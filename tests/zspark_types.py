@@ -12,7 +12,7 @@ from textwrap import wrap
 from typing import Any, Literal, get_args, get_origin
 
 from zcli_core.cli.reference import own_plugins_and_settings
-from zcli_core.config.settings import Setting, without_none
+from zcli_core.config.settings import Setting, is_document, without_none
 
 _HEAD = '''\
 """The type of zSpark: the settings that a script may give to ``zCLI``, with those of zCLI's own plugins.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 '''
 _TAIL = '''
 
@@ -91,6 +91,8 @@ def _type(setting: Setting) -> str:
         return f"Literal[{choices}]"
     if origin is tuple:
         return "Collection[str]"
+    if is_document(declared):
+        return "str | Path | Mapping[str, Any]"
     return "Mapping[str, str]" if origin is Mapping else _TYPES[declared]
 
 

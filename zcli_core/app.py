@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.assembly import configure
 from zcli_core.comm import Comm
@@ -16,10 +16,15 @@ from zcli_core.log import FILE_ONLY, ApplicationLog, open_log
 from zcli_core.plugins.host import PluginHost
 from zcli_core.printable import print_line
 from zcli_core.security_warnings import SecurityWarning, warn_security
+from zcli_core.subsystems.attributes import Subsystems
+from zcli_core.suggestions import suggestion
 from zcli_core.system.trusted import script_file
 
 if TYPE_CHECKING:
+    from zcli_core.subsystems.bifrost import Bifrost, Walker
     from zcli_core.zspark import ZSpark
+
+T = TypeVar("T")
 
 
 class zCLI:  # noqa: N801 - the name that the guide gives it
@@ -28,7 +33,8 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
     >>> z = zCLI({"title": "my-script", "http": {"timeout": 5}})
     >>> response = z.comm.http_get("https://httpbin.org/get")
 
-    The object is closed at the end of its ``with`` block, or at the end of the program.
+    The object is closed at the end of its ``with`` block, or at the end of the program. Plugins add subsystems, each as
+    an attribute: ``z.bifrost``.
 
     Attributes:
         config: The configuration in force.
@@ -59,6 +65,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         self._application_log = open_log(self.config.section(Application), script_file(), self.config.secret_texts())
         self.log = self.logger = self._application_log.logger
         self.plugins.trace_to(self.log)
+        self._subsystems = Subsystems(self.plugins)
         self._closing = False
         self._at_exit = _CloseAtExit(self)
         self._finalizer = weakref.finalize(self, _release, self._application_log, self._at_exit)
@@ -80,8 +87,58 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         if self.config.deployment == "Development":
             print_line(f"[{subsystem} Ready] {detail}")
 
+    # --- subsystems ---
+
+    @property
+    def walker(self) -> Walker:
+        """Runs the application in the way that ``zMode`` says: ``z.walker.run()``."""
+        walker: Walker = self._subsystems.get("walker", self)
+        return walker
+
+    @property
+    def bifrost(self) -> Bifrost:
+        """Named events between browsers and the application: ``@z.bifrost.on("greet")``."""
+        bifrost: Bifrost = self._subsystems.get("bifrost", self)
+        return bifrost
+
+    def subsystem(self, name: str, kind: type[T]) -> T:
+        """Return the subsystem of that name with its type; it is made at its first use.
+
+        ``z.greeter`` is the same object, but type checkers know only the attributes of the core.
+
+        Args:
+            name: The name of the subsystem, such as ``"greeter"``.
+            kind: Its class.
+
+        Raises:
+            ConfigError: No plugin provides it, several do, a module that it needs is not installed, or it cannot be
+                made.
+            TypeError: It is not an object of that class.
+            RuntimeError: The ``zCLI`` object is closed.
+        """
+        found = self._subsystems.get(name, self)
+        if not isinstance(found, kind):
+            raise TypeError(f"the subsystem {name!r} must be a {kind.__qualname__}, got {type(found).__qualname__}")
+        return found
+
+    if not TYPE_CHECKING:  # a type checker must find a misspelt attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Return a subsystem. It is called only for names that are not attributes."""
+            subsystems = self.__dict__.get("_subsystems")
+            if subsystems is not None and name in subsystems.names:
+                return subsystems.get(name, self)
+            known = [each for each in dir(self) if not each.startswith("_")]
+            raise AttributeError(f"a zCLI object has no attribute {name!r}{suggestion(name, known)}")
+
+    def __dir__(self) -> list[str]:
+        subsystems = self.__dict__.get("_subsystems")
+        return sorted({*super().__dir__(), *(() if subsystems is None else subsystems.names)})
+
+    # --- the end ---
+
     def close(self) -> None:
-        """Close all connections, then the log. A second call has no effect."""
+        """Close the subsystems and all connections, then the log. A second call has no effect."""
         if self._closing:
             return
         self._closing = True
@@ -89,6 +146,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
             notify = self.plugins.notifier("zcli_closing", self.log)
             if notify is not None:
                 notify(self)
+            self._subsystems.close(self.log)
             self.comm.close()
         finally:
             self._finalizer()

@@ -39,6 +39,7 @@ class _Sample(Section, name="sample"):
     path: Path | None = setting(None, "")
     names: tuple[str, ...] = setting((), "")
     pairs: Mapping[str, str] = setting({}, "")
+    document: Path | Mapping[str, Any] | None = setting(None, "")
     checked: str = setting("", "", check=_refuse)
     uncheckable: str = setting("", "", check=_fail)
 

@@ -13,7 +13,7 @@ from zcli_core.cli.session import load, load_plugins
 from zcli_core.config import Config, Explanation
 from zcli_core.config.conversion import describe
 from zcli_core.config.names import OVERLAYS
-from zcli_core.config.settings import Setting, without_none
+from zcli_core.config.settings import Setting, is_document, without_none
 from zcli_core.suggestions import suggestion
 
 
@@ -133,6 +133,8 @@ def _value(setting: Setting) -> dict[str, Any]:
         found |= {"type": ["array", "string", "null"], "items": {"type": "string"}}
     elif get_origin(declared) is Mapping:
         found |= {"type": ["object", "string", "null"], "additionalProperties": {"type": "string"}}
+    elif is_document(declared):
+        found["type"] = ["object", "string", "null"]
     else:
         found["type"] = [_TYPES.get(declared, "string"), "null"]
     limits = {"minimum": declaration.minimum, "maximum": declaration.maximum, "exclusiveMinimum": declaration.above}

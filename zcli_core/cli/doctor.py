@@ -27,7 +27,7 @@ from zcli_core.errors import ConfigError
 from zcli_core.net.pem_files import key_warning
 from zcli_core.plugins.contract import Context
 from zcli_core.plugins.loading import describe_error
-from zcli_core.plugins.records import AUTH_STRATEGY, BACKPLANE, KINDS, SERVICE
+from zcli_core.plugins.records import AUTH_STRATEGY, BACKPLANE, KINDS
 from zcli_core.system.folders import user_log_folder
 from zcli_core.system.installation import OURS, install_again
 from zcli_core.system.safe_files import ForeignPathError, open_folder, open_to_append
@@ -163,12 +163,13 @@ def _providers(session: Session) -> _Findings:
         except ConfigError as error:  # the setting that selects the provider is invalid
             misspelt = config.misspelt_in("websocket")  # the check of the WebSocket server reports it
             yield from (("wrong", problem) for problem in error.problems if problem not in misspelt)
-    for name, offers in session.host.providers(SERVICE).items():
-        if len(offers) > 1:
-            try:
-                session.host.choose(SERVICE, config, name)
-            except ConfigError as error:
-                yield "wrong", str(error)
+    for kind in KINDS:
+        for name, offers in session.host.providers(kind).items() if kind.setting is None else ():
+            if len(offers) > 1:
+                try:
+                    session.host.choose(kind, config, name)
+                except ConfigError as error:
+                    yield "wrong", str(error)
 
 
 def _uses_strategies(config: Config) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Literal
@@ -48,7 +48,7 @@ def foreign_files(session: Session) -> Iterator[tuple[Literal["warning"], str]]:
         if is_path(setting) and not setting.declaration.written:
             with contextlib.suppress(ConfigError):  # the check of the configuration reports it
                 value = session.config.get(key)
-                files[None if value is None else str(value)] = None
+                files[None if value is None or isinstance(value, Mapping) else str(value)] = None
     for file in files:
         for place in () if file is None else (file, os.path.dirname(file)):
             with contextlib.suppress(OSError):

@@ -20,7 +20,7 @@ from zcli_core.config.names import OTHER_VARIABLES, OVERLAYS
 from zcli_core.plugins import hookspecs
 from zcli_core.plugins.host import PluginHost
 from zcli_core.plugins.loading import HOOKS
-from zcli_core.plugins.records import KINDS
+from zcli_core.plugins.records import KINDS, Kind
 from zcli_core.plugins.selection import pip_command
 
 if TYPE_CHECKING:
@@ -71,8 +71,10 @@ _PHASES = {
     "declaring": "zCLI calls these once for each `zCLI` object, at its start. If one raises, its plugin is disabled.",
     "running": "zCLI calls these when something happens. If one raises, zCLI logs the error with the name of the "
     "plugin, and continues.",
+    "asking": "zCLI calls these until one returns something other than None. If one raises, zCLI logs the error with the "
+    "name of the plugin, and asks the next one.",
 }
-_LAYER_KIND = (
+_LAYER_KIND = Kind(
     "configuration layer",
     "zcli_config_layers",
     None,
@@ -97,8 +99,14 @@ def _providers(host: PluginHost) -> Iterator[str]:
     yield _table(
         ("kind", "hook", "selected by", "contract", "contract suite"),
         [
-            (label, _code(hook), _code(setting) if setting else "all are in use", _code(contract), _code(suite))
-            for label, hook, setting, contract, suite in (*KINDS, _LAYER_KIND)
+            (
+                kind.label,
+                _code(kind.hook),
+                _code(kind.setting) if kind.setting else "all are in use",
+                _code(kind.contract),
+                _code(kind.suite),
+            )
+            for kind in (*KINDS, _LAYER_KIND)
         ],
     )
     yield from (

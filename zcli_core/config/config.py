@@ -168,7 +168,8 @@ class Config:
 
 
 def _texts_in(value: Any) -> Iterable[str]:
-    """Return the texts of a converted value: a text, a mapping of texts or a tuple of texts."""
+    """Return the texts of a converted value: a text, those of a mapping (nested in a document), or those of a tuple."""
     if isinstance(value, str):
         return (value,)
-    return value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else ()
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
+    return [text for item in items for text in _texts_in(item)]

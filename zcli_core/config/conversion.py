@@ -9,7 +9,8 @@ import types
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from zcli_core.config.settings import Setting, without_none
+from zcli_core.config.settings import Setting, is_document, without_none
+from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,15 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 
 
 class ConversionError(ValueError):
-    """The value is invalid. The message says what it must be: ``"an integer between 0 and 65535"``."""
+    """The value is invalid. The message says what it must be: ``"an integer between 0 and 65535"``.
+
+    Attributes:
+        suggestion: ``"; did you mean 'x'?"``, or an empty string.
+    """
+
+    def __init__(self, expected: str, suggestion: str = "") -> None:
+        super().__init__(expected)
+        self.suggestion = suggestion
 
 
 def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
@@ -35,7 +44,10 @@ def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
         ConversionError: The value is invalid.
     """
     expected = describe(setting)
-    value = _to(without_none(setting.type), raw if text is None else text, expected)
+    given = raw if text is None else text
+    value = _to(without_none(setting.type), given, expected)
+    if setting.declaration.exact and value != given:
+        raise ConversionError(expected, f"; did you mean {value!r}?")
     _check_bounds(value, setting, expected)
     if setting.declaration.check is not None:
         try:
@@ -48,10 +60,11 @@ def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
 
 
 def is_path(setting: Setting) -> bool:
-    """Return whether the value of a setting is a path."""
+    """Return whether the value of a setting is a path, or may be one."""
     from pathlib import Path
 
-    return without_none(setting.type) is Path
+    declared = without_none(setting.type)
+    return declared is Path or is_document(declared)
 
 
 def describe(setting: Setting) -> str:
@@ -75,6 +88,8 @@ def describe(setting: Setting) -> str:
         return "a list of strings (in a variable: separated by commas, or JSON)"
     if get_origin(declared) is Mapping:
         return "a mapping of strings (in a variable: name=value,name=value or JSON)"
+    if is_document(declared):
+        return "the path of a file, or a mapping"
     return "a string" if declared is str else "a path"
 
 
@@ -90,6 +105,8 @@ def _to(declared: Any, raw: Any, expected: str) -> Any:
         return _to_list(raw, expected)
     if origin is Mapping:
         return _to_mapping(raw, expected)
+    if is_document(declared):
+        return _to_document(raw, expected)
     if declared is not str:
         return _to_path(raw, expected)
     if isinstance(raw, str):
@@ -141,6 +158,7 @@ def _to_choice(choices: tuple[str, ...], raw: Any, expected: str) -> str:
         for choice in choices:
             if choice.casefold() == raw.strip().casefold():
                 return choice
+        raise ConversionError(expected, suggestion(raw, choices))
     raise ConversionError(expected)
 
 
@@ -180,6 +198,17 @@ def _to_path(raw: Any, expected: str) -> Path:
     if isinstance(raw, str) and raw.strip() and "\0" not in raw:
         return Path(raw)
     raise ConversionError(expected)
+
+
+def _to_document(raw: Any, expected: str) -> Any:
+    if isinstance(raw, str) and raw.lstrip().startswith("{"):
+        raw = _json(raw, expected)
+    if not isinstance(raw, Mapping):
+        return _to_path(raw, expected)
+    from copy import deepcopy
+
+    # A copy, because the script may change its mapping later.
+    return types.MappingProxyType(deepcopy(dict(raw)))
 
 
 def _comma_list(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from zcli_core.config.conversion import ConversionError, convert, is_path
 from zcli_core.config.leaves import Leaf, LeafReader
 from zcli_core.config.names import OVERLAYS, SettingNames, is_service_link
 from zcli_core.config.resolution import Resolution, Value
-from zcli_core.config.settings import Setting, UnusableValue
+from zcli_core.config.settings import Setting, UnusableValue, is_document, without_none
 from zcli_core.config.unknown_names import UnknownNames
 from zcli_core.redaction import redact_value
 from zcli_core.system.folders import PathError, expand_path
@@ -126,8 +126,19 @@ class _Resolver:
                 found.append(leaf._replace(path=owner, value=mappings[owner], text=None))
             elif leaf.secret:  # one secret makes the whole value a secret
                 found[places[owner]] = found[places[owner]]._replace(secret=True)
-            mappings[owner][".".join(leaf.path[len(owner) :])] = leaf.value if leaf.text is None else leaf.text
+            self._put(mappings[owner], owner, leaf)
         return found
+
+    def _put(self, value: dict[str, Any], owner: tuple[str, ...], leaf: Leaf) -> None:
+        """Put a leaf into the value of its setting: at its path in a document, else under its whole name, as a text."""
+        *above, name = leaf.path[len(owner) :]
+        if not is_document(without_none(self._settings[".".join(owner)].type)):
+            value[".".join((*above, name))] = leaf.value if leaf.text is None else leaf.text
+            return
+        for part in above:
+            below = value.setdefault(part, {})
+            value = below if isinstance(below, dict) else {}
+        value[name] = leaf.value
 
     def _set(self, leaf: Leaf) -> None:
         key = ".".join(leaf.path)
@@ -154,7 +165,9 @@ class _Resolver:
 
     def _converted(self, setting: Setting, leaf: Leaf) -> Any:
         value = convert(leaf.value, setting, text=leaf.text)
-        return self._located(value, setting, leaf.folder) if is_path(setting) else value
+        if is_path(setting) and not isinstance(value, Mapping):
+            return self._located(value, setting, leaf.folder)
+        return value
 
     def _located(self, path: Path, setting: Setting, first: str | None) -> Path:
         """Return the absolute path of a file or folder.
@@ -214,6 +227,8 @@ class _Resolver:
                 "; Kubernetes sets this variable for a Service of that name, "
                 "unless the pod has enableServiceLinks: false"
             )
+        if isinstance(error, ConversionError) and not hidden:
+            message += error.suggestion
         return message
 
 

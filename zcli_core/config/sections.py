@@ -70,6 +70,10 @@ class Application(Section, name=""):
         "Development", "deployment in force; it decides which messages the console shows and which `deployments` "
         "settings apply",
     )  # fmt: skip
+    zMode: Literal["Terminal", "zBifrost"] = setting(  # noqa: N815 - the guide's name
+        "Terminal", "what z.walker.run() does: zBifrost serves browsers until Ctrl+C, Terminal has nothing to run",
+        exact=True,
+    )  # fmt: skip
     title: str | None = setting(
         None, "name of the log and of the log file; the name of the script if unset", check=_file_name
     )

@@ -33,6 +33,7 @@ class Declaration(NamedTuple):
     variables: tuple[str, ...]
     check: Callable[[Any], str | None] | None
     only_with: tuple[str, str] | None
+    exact: bool
 
 
 def _read_only(default: Any) -> Any:
@@ -56,6 +57,7 @@ def setting(
     variables: tuple[str, ...] = (),
     check: Callable[[Any], str | None] | None = None,
     only_with: tuple[str, str] | None = None,
+    exact: bool = False,
 ) -> Any:
     """Declare one setting of a section.
 
@@ -79,6 +81,7 @@ def setting(
         only_with: Key and value of another setting without which this one has no effect
             (``("websocket.transport", "uvicorn")``). A script that sets this one without it gets a warning at its
             start.
+        exact: Whether a choice (``Literal``) must be written as it is declared; otherwise case does not matter.
 
     Returns:
         The declaration, typed as the value of the setting.
@@ -87,7 +90,7 @@ def setting(
     restricts = restricts or security
     default = _read_only(default)
     return Declaration(
-        default, help, secret, security, restricts, written, minimum, maximum, above, variables, check, only_with
+        default, help, secret, security, restricts, written, minimum, maximum, above, variables, check, only_with, exact
     )
 
 
@@ -145,7 +148,8 @@ class Section:
     environment variables besides ``ZCLI_<NAME>_``; and ``composites``, variables that set several settings.
 
     The type of a setting is bool, int, float, str, ``pathlib.Path``, ``tuple[str, ...]``, ``Mapping[str, str]``, a
-    ``Literal`` of strings, or one of these ``| None``.
+    ``Literal`` of strings, ``Path | Mapping[str, Any]`` for a document that is in a file or in the configuration
+    itself, or one of these ``| None``.
     """
 
     section_name: ClassVar[str]
@@ -366,12 +370,12 @@ def verify_types(settings: list[Setting]) -> None:
             declared = without_none(item.type)
         except Exception as error:
             raise TypeError(f"the type of {item.key} cannot be resolved: {error}") from error
-        if declared not in supported and get_origin(declared) is not Literal:
+        if declared not in supported and get_origin(declared) is not Literal and not is_document(declared):
             raise TypeError(f"the type of the setting {item.key} is not supported: {declared}")
 
 
 #: Annotations whose type is known without resolving them. ``Path`` is always that of pathlib.
-_PLAIN = frozenset({"bool", "int", "float", "str", "Path", "tuple[str, ...]"})
+_PLAIN = frozenset({"bool", "int", "float", "str", "Path", "tuple[str, ...]", "Path | Mapping[str, Any]"})
 
 
 def _is_plain(item: Setting) -> bool:
@@ -386,5 +390,14 @@ def _is_plain(item: Setting) -> bool:
 def without_none(declared: Any) -> Any:
     """Return ``X`` for ``X | None``, and any other type as it is."""
     if get_origin(declared) in (Union, UnionType):
-        return next(item for item in get_args(declared) if item is not type(None))
+        return Union[tuple(item for item in get_args(declared) if item is not type(None))]  # noqa: UP007
     return declared
+
+
+def is_document(declared: Any) -> bool:
+    """Return whether a type is that of a document: the path of a file, or a nested mapping."""
+    if get_origin(declared) not in (Union, UnionType):
+        return False
+    from pathlib import Path
+
+    return set(get_args(declared)) - {type(None)} == {Path, Mapping[str, Any]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import logging
@@ -31,7 +31,7 @@ class Provider(Generic[T]):
         self,
         name: str,
         summary: str,
-        factory: Callable[[Context], T],
+        factory: Callable[[Any], T],
         aliases: tuple[str, ...] = (),
         *,
         needs: tuple[str, ...] = (),
@@ -42,7 +42,8 @@ class Provider(Generic[T]):
         Args:
             name: Name that selects it.
             summary: What it is, in a few words.
-            factory: Takes a :class:`Context` and returns the object. It is called at most once for each ``zCLI``
+            factory: Takes a :class:`Context` and returns the object; that of a subsystem takes a
+                :class:`~zcli_core.subsystems.contract.SubsystemContext`. It is called at most once for each ``zCLI``
                 object, and only if the name is selected, so slow imports belong into it.
             aliases: Further names that select it.
             needs: Modules that the factory imports and that may not be installed. If one is missing, ``zcli plugins``

@@ -175,8 +175,10 @@ class PluginHost:
             return
         providers = record.providers.setdefault(kind, [])
         twice = names_of(providers) & names_of([provider])
-        if twice:
-            self.drop(record.name, "broken", f"it provides two {kind.plural} with the name {min(twice)!r}")
+        errors = filter(None, map(kind.name_error, sorted(names_of([provider]))))
+        cause = f"it provides two {kind.plural} with the name {min(twice)!r}" if twice else next(errors, None)
+        if cause:
+            self.drop(record.name, "broken", cause)
         else:
             providers.append(provider)
 
@@ -261,9 +263,7 @@ class PluginHost:
 
         return call
 
-    def asker(
-        self, hook: str, check: Callable[[Any], None], log: logging.Logger
-    ) -> Callable[..., Any] | None:
+    def asker(self, hook: str, check: Callable[[Any], None], log: logging.Logger) -> Callable[..., Any] | None:
         """Return a function that calls an asking hook of one plugin after another, or None if none implements it.
 
         The function takes the arguments of the hook by position, and returns the first result that is not None. If an

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ class Kind(NamedTuple):
         setting: Key of the setting that selects providers by name; None if all providers are in use.
         contract: Path of the class that describes what a factory must return.
         suite: Path of the contract suite that tests it.
+        taken: For a kind whose names become attributes: the names that are attributes already; otherwise None.
     """
 
     label: str
@@ -25,11 +27,25 @@ class Kind(NamedTuple):
     setting: str | None
     contract: str
     suite: str
+    taken: frozenset[str] | None = None
 
     @property
     def plural(self) -> str:
         """The label for several providers."""
         return f"{self.label[:-1]}ies" if self.label.endswith("y") else f"{self.label}s"
+
+    def name_error(self, name: str) -> str | None:
+        """Return why a provider of this kind cannot have a name, as a sentence; None if it can."""
+        if self.taken is None:
+            return None
+        if name in self.taken:
+            return f"it provides a {self.label} with the name {name!r}, but z.{name} is an attribute of zCLI already"
+        if not name.isidentifier() or iskeyword(name) or name.startswith("_"):
+            return (
+                f"it provides a {self.label} with the name {name!r}, which cannot be the name of an attribute; use a "
+                "letter, then letters, digits and _"
+            )
+        return None
 
 
 HTTP_TRANSPORT = Kind(
@@ -73,6 +89,7 @@ SUBSYSTEM = Kind(
     None,
     "zcli_core.subsystems.contract.Subsystem",
     "zcli_core.testing.SubsystemContract",
+    taken=frozenset({"close", "comm", "config", "log", "logger", "plugins", "shutdown", "subsystem"}),
 )
 KINDS = (HTTP_TRANSPORT, WEBSOCKET_TRANSPORT, AUTH_STRATEGY, SERVICE, BACKPLANE, SUBSYSTEM)
 

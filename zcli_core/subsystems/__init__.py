@@ -1,0 +1,1 @@
+"""Subsystems: attributes of the ``zCLI`` object that plugins provide."""
