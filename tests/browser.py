@@ -56,4 +56,4 @@ def open_url(chromium: Browser) -> Iterator[Callable[..., Page]]:
     yield open_
     for context in contexts:
         context.close()
-    assert errors == []
+    assert errors == [], errors

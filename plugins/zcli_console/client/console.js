@@ -56,6 +56,7 @@ function connect() {
     own.onopen = () => {
         setState("open", "Connected", address());
         add("note", `Connected to ${address()}`);
+        pollSoon();
         if (document.activeElement === $("connect")) $("text").focus();
     };
     own.onmessage = ({ data }) => receive(data);
@@ -69,16 +70,11 @@ function connect() {
         add("note", `Disconnected, code ${code}: ${why}`);
         endModels();
     };
-    pollSoon();
-}
-
-function disconnect() {
-    socket.close(1000, "");
 }
 
 $("connection").addEventListener("submit", (event) => {
     event.preventDefault();
-    if (socket) disconnect();
+    if (socket) socket.close(1000, "");
     else connect();
 });
 
@@ -214,6 +210,9 @@ async function poll() {
     const token = $("token").value.trim();
     const query = $("path").value.split("?")[1];
     let again = true;
+    // A token is sent here only after the server has taken it: each wrong one counts as an attempt to guess it.
+    if (needsToken && socket?.readyState !== WebSocket.OPEN)
+        return trouble("Enter a token and connect to see the state of the server.");
     if (!document.hidden) {
         try {
             const response = await fetch(`/console/state${query ? `?${query}` : ""}`, {
@@ -221,11 +220,8 @@ async function poll() {
                 cache: "no-store",
             });
             if (response.ok) show(await response.json());
-            // Asking again with a wrong token would count as an attempt to guess one.
-            again = response.status !== 403 || !needsToken;
-            trouble(response.ok ? "" : needsToken && !token
-                ? "Enter a token and connect to see the state of the server."
-                : "The server does not show its state: it would not admit a client with this address and token.");
+            again = response.status !== 403;
+            trouble(response.ok ? "" : "The server does not show its state to this page.");
         } catch {
             trouble("The server does not respond.");
         }
@@ -325,11 +321,12 @@ function charts(now) {
     $("rate-out").textContent = format(last.out);
     $("rate-top").textContent = `top: ${format(busiest)}`;
     $("crowd-top").textContent = `top: ${format(crowd)}`;
-    $("rate").ariaLabel = `${format(last.in)} messages a second received, ${format(last.out)} sent; at most ${format(busiest)} in the last minute`;
+    $("rate").ariaLabel = `${format(last.in)} messages a second from clients, ${format(last.out)} to clients; at most ${format(busiest)} in the last minute`;
     $("crowd").ariaLabel = `${last.clients} clients now`;
 }
 
 document.addEventListener("visibilitychange", () => document.hidden || pollSoon());
+poll();
 
 // --- the models of zBifrost ---
 
