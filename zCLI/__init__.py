@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zcli_core.config.config import Config
     from zcli_core.config.resolution import Explanation
     from zcli_core.config.settings import Section, setting
-    from zcli_core.errors import BackplaneFailure, ConfigError, ConnectionClosed, ListenError, ZCLIError
+    from zcli_core.errors import BackplaneFailure, ConfigError, ConnectionClosed, EventError, ListenError, ZCLIError
     from zcli_core.http.contract import Headers, HttpFailure, HttpRequest, HttpResponse, HttpStatusError
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.plugins.hookspecs import hookimpl
@@ -58,6 +58,7 @@ __all__ = [
     "ConnectionInfo",
     "Context",
     "Delivery",
+    "EventError",
     "Explanation",
     "Handler",
     "Headers",
@@ -96,7 +97,14 @@ _MODULES = {
     "zcli_core.config.config": ("Config",),
     "zcli_core.config.resolution": ("Explanation",),
     "zcli_core.config.settings": ("Section", "setting"),
-    "zcli_core.errors": ("BackplaneFailure", "ConfigError", "ConnectionClosed", "ListenError", "ZCLIError"),
+    "zcli_core.errors": (
+        "BackplaneFailure",
+        "ConfigError",
+        "ConnectionClosed",
+        "EventError",
+        "ListenError",
+        "ZCLIError",
+    ),
     "zcli_core.http.contract": ("Headers", "HttpFailure", "HttpRequest", "HttpResponse", "HttpStatusError"),
     "zcli_core.plugins.contract": ("Context", "Provider"),
     "zcli_core.plugins.hookspecs": ("hookimpl",),

@@ -40,6 +40,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         config: The configuration in force.
         log: The application's ``logging.Logger``. ``logger`` is the same object.
         comm: HTTP, ports, WebSockets and services.
+        log_file: Path of the log file, or None if there is none.
         plugins: The plugin host.
     """
 
@@ -64,6 +65,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         self.config, warnings = configure(self.plugins, zspark)
         self._application_log = open_log(self.config.section(Application), script_file(), self.config.secret_texts())
         self.log = self.logger = self._application_log.logger
+        self.log_file: str | None = self._application_log.file
         self.plugins.trace_to(self.log)
         self._subsystems = Subsystems(self.plugins)
         self._closing = False

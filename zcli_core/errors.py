@@ -6,6 +6,7 @@
     │   ├── ListenError          the server cannot listen at its address
     │   ├── ConnectionClosed     a WebSocket connection is closed
     │   ├── BackplaneFailure     the backplane cannot do what was asked
+    │   ├── EventError           a handler of z.bifrost cannot do what the client asked for
     │   └── HttpStatusError      raise_for_status(): the status is 400 or higher (zcli_core.http.contract)
     ├── ValueError, TypeError    an argument is invalid
     └── OSError                  a file cannot be read or written
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from zcli_core.printable import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
 
 _VARARGS = 4  # inspect.CO_VARARGS, without the import
@@ -70,6 +72,36 @@ class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know fro
 
     def __str__(self) -> str:
         return f"the connection is closed ({self.code}{': ' + printable(self.reason) if self.reason else ''})"
+
+
+#: ``"not_found"``: there is no such thing. ``"invalid"``: the request is wrong. ``"forbidden"``: this client may not do
+#: it. ``"conflict"``: something stands in the way. ``"too_many"``: a limit is reached. ``"failed"``: any other reason.
+EventErrorCode = Literal["not_found", "invalid", "forbidden", "conflict", "too_many", "failed"]
+
+
+class EventError(ZCLIError):
+    """What a handler of ``z.bifrost`` raises so that the client gets an error with this text.
+
+    ::
+
+        raise EventError("there is no board 7", "not_found")
+
+    The client gets no text of any other exception.
+
+    Attributes:
+        text: What is wrong, for the client.
+        code: Kind of the error.
+        fields: What is wrong with each field of the request, by its name.
+    """
+
+    def __init__(self, text: str, code: EventErrorCode = "failed", fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(text, code)
+        self.text = text
+        self.code: EventErrorCode = code
+        self.fields = dict(fields or {})
+
+    def __str__(self) -> str:
+        return self.text
 
 
 #: Why a backplane failed. ``"down"``: there is no connection to the engine. ``"timeout"``: the engine did not respond

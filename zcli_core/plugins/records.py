@@ -89,7 +89,7 @@ SUBSYSTEM = Kind(
     None,
     "zcli_core.subsystems.contract.Subsystem",
     "zcli_core.testing.SubsystemContract",
-    taken=frozenset({"close", "comm", "config", "log", "logger", "plugins", "shutdown", "subsystem"}),
+    taken=frozenset({"close", "comm", "config", "log", "log_file", "logger", "plugins", "shutdown", "subsystem"}),
 )
 KINDS = (HTTP_TRANSPORT, WEBSOCKET_TRANSPORT, AUTH_STRATEGY, SERVICE, BACKPLANE, SUBSYSTEM)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from zcli_core.comm import Comm
     from zcli_core.config import Config
+    from zcli_core.subsystems.bifrost import Bifrost
 
 T = TypeVar("T")
 
@@ -35,8 +36,18 @@ class Application(Protocol):
         ...
 
     @property
+    def log_file(self) -> str | None:
+        """Path of the log file, or None if there is none."""
+        ...
+
+    @property
     def comm(self) -> Comm:
         """HTTP, ports, WebSockets and services."""
+        ...
+
+    @property
+    def bifrost(self) -> Bifrost:
+        """Named events between browsers and the application."""
         ...
 
     def subsystem(self, name: str, kind: type[T]) -> T:

@@ -8,6 +8,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.log import FILE_ONLY
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from zcli_core.websocket.parts.asgi_request import Scope
     from zcli_core.websocket.parts.asgi_sender import Send
     from zcli_core.websocket.server_core import ServerCore
+
+#: What is entered before a server listens, and left after its last client is gone.
+Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 
 #: Makes the parts of a run in the running event loop.
 OpenCore = Callable[[], "tuple[ServerCore, AsgiListener]"]
@@ -39,6 +43,7 @@ class AsgiApp:
         opened: Callable[[AsgiRun], None],
         ended: Callable[[AsgiRun], None],
         log: logging.Logger,
+        lifespan: Lifespan | None = None,
     ) -> None:
         """Make an application without a run.
 
@@ -48,8 +53,10 @@ class AsgiApp:
             opened: Called when a run has begun, in any thread.
             ended: Called when it has ended.
             log: The application's log.
+            lifespan: What each run enters before its first client, and leaves after the last one.
         """
         self._open_core = open_core
+        self._lifespan = lifespan
         self._ready = ready
         self._opened = opened
         self._ended = ended
@@ -61,19 +68,27 @@ class AsgiApp:
         """Handle one scope (ASGI)."""
         kind = scope["type"]
         if kind == "websocket":
-            await self._run().listener.websocket(scope, receive, send)
+            await (await self._started_run()).listener.websocket(scope, receive, send)
         elif kind == "http":
-            await self._run().listener.http(scope, send)
+            await (await self._started_run()).listener.http(scope, send)
         elif kind == "lifespan":
-            await self._lifespan(receive, send)
+            await self._handle_lifespan(receive, send)
         else:
             raise ValueError(f"the scope type must be websocket, http or lifespan, got {kind!r}")
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
+    async def _started_run(self) -> AsgiRun:
+        run = self._run()
+        if run.starting is not None:
+            await asyncio.shield(run.starting)
+        return run
+
+    async def _handle_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         run: AsgiRun | None = None
         try:
             run = self._run(restart=True)
+            if run.starting is not None:
+                await asyncio.shield(run.starting)
             await self._ready(run.core)
         except Exception as error:  # noqa: BLE001 - the server gets it
             self._log.exception("the ASGI application cannot start")
@@ -116,6 +131,8 @@ class AsgiRun:
         self.thread = threading.current_thread()
         self.finished = threading.Event()
         self._stop = asyncio.Event()
+        #: Done when the lifespan is entered, or with the error that this raised; None without a lifespan.
+        self.starting: asyncio.Future[None] | None = None if app._lifespan is None else self.core.loop.create_future()
         # The task must not keep the context of the first request.
         task: Any = contextvars.Context().run(self.core.loop.create_task, self._serve())
         self._task: asyncio.Task[None] = task
@@ -135,17 +152,36 @@ class AsgiRun:
 
     async def _serve(self) -> None:
         """Wait for the end of the run, and shut down."""
-        log = self._app._log
-        with limited_log(log, self.core.loop):
+        with limited_log(self._app._log, self.core.loop):
             try:
-                try:
-                    await self._stop.wait()
-                except asyncio.CancelledError:
-                    self._stop.set()  # the event loop is about to be closed
-                summary = await self.core.shut_down()
-                log.info("%s", summary, extra=FILE_ONLY)
+                if self._app._lifespan is None or self.starting is None:
+                    await self._serve_clients()
+                else:
+                    await self._serve_within(self._app._lifespan, self.starting)
             finally:
                 self.end()
+
+    async def _serve_within(self, lifespan: Lifespan, starting: asyncio.Future[None]) -> None:
+        try:
+            async with lifespan():
+                starting.set_result(None)
+                await self._serve_clients()
+        except BaseException as error:
+            self._stop.set()
+            if starting.done():
+                raise
+            starting.set_exception(error)
+            starting.exception()  # the log has it even if no client waits for it
+            self._app._log.error("the ASGI application cannot serve", exc_info=error)
+            await self.core.shut_down()
+
+    async def _serve_clients(self) -> None:
+        try:
+            await self._stop.wait()
+        except asyncio.CancelledError:
+            self._stop.set()  # the event loop is about to be closed
+        summary = await self.core.shut_down()
+        self._app._log.info("%s", summary, extra=FILE_ONLY)
 
     def request_stop(self) -> None:
         """Ask the run to shut down, in any thread."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.errors import ConnectionClosed
 from zcli_core.websocket.addresses import format_address
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from zcli_core.websocket.dispatcher import MessageDispatcher
     from zcli_core.websocket.loop_bridge import LoopBridge
     from zcli_core.websocket.rooms import Rooms
+
+
+_T = TypeVar("_T")
 
 
 class ServerConnection(ConnectionProperties):
@@ -95,6 +98,15 @@ class ServerConnection(ConnectionProperties):
                 yield await self._dispatcher.receive()
         except ConnectionClosed:
             return
+
+    def start_task(self, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Run a coroutine beside the handler, so that the handler can return and get the next message.
+
+        The task counts as a handler at work: a server that stops waits for it (``websocket.drain_timeout``), and an
+        error in it is logged and closes the connection (1011). It is cancelled when the connection ends;
+        ``on_disconnect`` is called after it.
+        """
+        return self._dispatcher.start_task(coroutine)
 
     # --- rooms ---
 

@@ -89,7 +89,7 @@ class MessageDispatcher:
     __slots__ = (
         "_cancelled", "_closed", "_context", "_counters", "_draining", "_dropped", "_ending", "_full", "_gone",
         "_grace", "_handle", "_interrupted", "_leaving", "_loop", "_parked", "_receiving", "_session", "_size",
-        "_sleeping", "_waiting", "connection", "discarding", "task",
+        "_sleeping", "_tasks", "_waiting", "connection", "discarding", "task",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +106,8 @@ class MessageDispatcher:
         self._sleeping: asyncio.Future[None] | None = None
         #: The future that a call of :meth:`receive` awaits.
         self._receiving: asyncio.Future[None] | None = None
+        #: Tasks beside the handler, which count as work of the handler; None until there is one.
+        self._tasks: set[asyncio.Task[Any]] | None = None
         #: Number of calls in which the handler waits for the end of its connection.
         self._parked = 0
         #: A handler that was started in place and that the task has to continue, or the error that it raised.
@@ -198,6 +200,7 @@ class MessageDispatcher:
         self._waiting.clear()
         self._size = 0
         self._stop_ending()
+        self._cancel_tasks()
         for waiter in (self._receiving, self._sleeping, self._draining, self._gone):
             if waiter is not None:
                 _wake(waiter)
@@ -241,6 +244,30 @@ class MessageDispatcher:
         if self._receiving is not None and not self._receiving.done():
             self._receiving.set_exception(TimeoutError(f"no message arrived within {timeout:g} s"))
 
+    def start_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a coroutine in a task beside the handler, as ``websocket.start_task()`` does."""
+        task = self._loop.create_task(coroutine)
+        if self._closed is not None:
+            task.cancel()
+        if self._tasks is None:
+            self._tasks = set()
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        assert self._tasks is not None
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._is_own_end(error):
+            self._end_after(error)
+        if self._is_idle():
+            self._note_idle()
+
+    def _cancel_tasks(self) -> None:
+        for task in tuple(self._tasks or ()):
+            task.cancel()
+
     @contextlib.contextmanager
     def parked(self) -> Iterator[None]:
         """Mark the handler as idle while it waits for the end of its connection."""
@@ -274,6 +301,7 @@ class MessageDispatcher:
 
     def cancel(self) -> None:
         """Cancel the handler, unless it has ended and on_disconnect runs."""
+        self._cancel_tasks()
         if not self._leaving:
             self._cancelled = True
             self.task.cancel()
@@ -294,6 +322,8 @@ class MessageDispatcher:
         if self._closed is None:
             self._gone = self._loop.create_future()
             await self._gone
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         self._leaving = True
         if abandoned:
             self._session.handler_abandoned()
@@ -386,10 +416,14 @@ class MessageDispatcher:
     def _is_idle(self) -> bool:
         """Whether every message was handled and the handler waits only for the next one or for the end."""
         waits = self._sleeping is not None or self._receiving is not None or self._parked
-        return bool(waits) and not self._waiting
+        return bool(waits) and not self._waiting and not self._tasks
 
     def _note_idle(self) -> None:
-        """Wake what waits until every message is handled."""
+        """Wake what waits until every message is handled, unless a task beside the handler still runs."""
+        if not self._tasks:
+            self._end_waits()
+
+    def _end_waits(self) -> None:
         if self._ending:
             self._stop_ending()
             self.connection.resume_delivery()
@@ -399,7 +433,7 @@ class MessageDispatcher:
     def _start_grace(self) -> None:
         """Give the last message's handler some time before the client's close frame is answered."""
         if not self._waiting and self._grace is None:
-            self._grace = self._loop.call_later(_CLOSE_GRACE, self._note_idle)
+            self._grace = self._loop.call_later(_CLOSE_GRACE, self._end_waits)
 
     def _stop_ending(self) -> None:
         self._ending = False

@@ -20,7 +20,7 @@ from zcli_core.printable import print_line
 from zcli_core.system.forks import call_after_fork
 from zcli_core.websocket import event_loop, systemd
 from zcli_core.websocket.admission import ClientAuth
-from zcli_core.websocket.asgi import AsgiApp, AsgiRun
+from zcli_core.websocket.asgi import AsgiApp, AsgiRun, Lifespan
 from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, echo, make_callbacks
 from zcli_core.websocket.connection import ServerConnection, as_message, as_server_connection
 from zcli_core.websocket.counters import Totals
@@ -121,6 +121,7 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
         """Serve until Ctrl+C, SIGTERM or :meth:`stop`; then close all clients, release the port and return.
 
@@ -140,6 +141,9 @@ class WebSocketServer:
                 other paths are refused. Without a handler, messages are sent back.
             on_connect: ``on_connect(websocket)`` is called before a client's first message.
             on_disconnect: ``on_disconnect(websocket)`` is called when a client has disconnected.
+            lifespan: A function without arguments that returns an async context manager, such as one made by
+                ``contextlib.asynccontextmanager``. It is entered in the server's event loop before the port is opened,
+                and left after the last client is gone. An error when it is entered is raised here.
 
         Raises:
             ConfigError: The settings cannot be used. This is checked before the port is opened.
@@ -153,7 +157,7 @@ class WebSocketServer:
                 "start() blocks, so it cannot be called inside a running event loop; "
                 "use 'await z.comm.websocket.serve(...)' there, or z.comm.websocket.start_background(...)"
             )
-        serve = self._prepare(host, port, handler, on_connect, on_disconnect)
+        serve = self._prepare(host, port, handler, on_connect, on_disconnect, lifespan)
         factory = event_loop.loop_factory(self._config)
         with self._new_run() as run, stopped_by_signals(run.stop, run.abort) as signals:
             summary = None
@@ -172,12 +176,13 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
         """Serve in the running event loop until :meth:`stop`: :meth:`start` as a coroutine, with the same arguments.
 
         It prints nothing and does not handle signals. Cancelling it closes all clients as well.
         """
-        serve = self._prepare(host, port, handler, on_connect, on_disconnect)
+        serve = self._prepare(host, port, handler, on_connect, on_disconnect, lifespan)
         with self._new_run() as run:
             await serve(run, lambda run: None)
 
@@ -189,6 +194,7 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
         stop_on_sigterm: bool = False,
     ) -> BackgroundServer:
         """Serve in a thread, and return when the server listens. The other arguments are those of :meth:`start`.
@@ -205,7 +211,7 @@ class WebSocketServer:
         Raises:
             RuntimeError: The server already runs, or ``stop_on_sigterm`` is used outside the main thread.
         """
-        serve = self._prepare(host, port, handler, on_connect, on_disconnect)
+        serve = self._prepare(host, port, handler, on_connect, on_disconnect, lifespan)
         factory = event_loop.loop_factory(self._config)
         on_sigterm = StopOnSigterm(self.stop) if stop_on_sigterm else None
         started: Future[ServerRun] = Future()
@@ -234,6 +240,7 @@ class WebSocketServer:
         *,
         on_connect: ConnectionCallback | None = None,
         on_disconnect: ConnectionCallback | None = None,
+        lifespan: Lifespan | None = None,
         path: str | None = None,
     ) -> AsgiApp:
         """Return an ASGI 3 application: for uvicorn, hypercorn, granian, or to mount in a framework.
@@ -247,6 +254,8 @@ class WebSocketServer:
                 mounted the application.
             on_connect: As for :meth:`start`.
             on_disconnect: As for :meth:`start`.
+            lifespan: As for :meth:`start`. Each event loop in which the application serves enters it: at
+                ``lifespan.startup``, or before its first client if the framework does not pass that on.
             path: The only path that the handler serves: the same as ``handler={path: handler}``.
 
         Raises:
@@ -271,7 +280,7 @@ class WebSocketServer:
             ask = make_ask(self._config, self._host, self._log)
             return open_asgi_core(self._config, rules, strategies, sessions, self._log, ask)
 
-        return AsgiApp(open_core, self._asgi_ready, self._asgi_opened, self._asgi_ended, self._log)
+        return AsgiApp(open_core, self._asgi_ready, self._asgi_opened, self._asgi_ended, self._log, lifespan)
 
     async def _asgi_ready(self, core: ServerCore) -> None:
         link = core.sessions.link
@@ -568,6 +577,7 @@ class WebSocketServer:
         handler: Handler | Mapping[str, Handler] | None,
         on_connect: ConnectionCallback | None,
         on_disconnect: ConnectionCallback | None,
+        lifespan: Lifespan | None,
     ) -> _Serve:
         """Check the arguments and settings; return the coroutine function that serves."""
         _expect_no_handler("host", host)
@@ -575,7 +585,8 @@ class WebSocketServer:
         callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
         paths = frozenset(handler) if isinstance(handler, Mapping) else None
         setup = make_setup(self._config, host, port, paths, self._log)
-        return functools.partial(self._serve, setup, callbacks, *self._plugins)
+        serve = functools.partial(self._serve, setup, callbacks, *self._plugins)
+        return serve if lifespan is None else functools.partial(_serve_within, lifespan, serve)
 
     @contextlib.contextmanager
     def _new_run(self) -> Iterator[ServerRun]:
@@ -677,6 +688,11 @@ class WebSocketServer:
         settings = self._config.websocket
         auth = f"auth: {', '.join(settings.auth)}" if settings.require_auth else "no auth"
         print_line(f"[WebSocket] listening on {run.url} ({auth}); Ctrl+C stops it")
+
+
+async def _serve_within(lifespan: Lifespan, serve: _Serve, run: ServerRun, announce: _Announce) -> ShutdownSummary:
+    async with lifespan():
+        return await serve(run, announce)
 
 
 def _expect_no_handler(name: str, given: object) -> None:

@@ -1,0 +1,280 @@
+"""``z.bifrost``: the events of clients and their handlers, on the WebSocket server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zcli_bifrost import client_file
+from zcli_bifrost.client import BifrostClient, EventHandler, Limits, largest_answer
+from zcli_bifrost.data.actor import Actor
+from zcli_bifrost.events import BUILTIN, DataEvents, without_models
+from zcli_bifrost.messages import MAX_EVENT_LENGTH, Result, encode, event_message
+from zcli_core import __version__
+from zcli_core.subsystems.bifrost import ALL
+from zcli_core.subsystems.parts import FunctionCaller
+from zcli_core.websocket.log_limit import limited_log
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from zcli_bifrost.data.service import DataEvent, DataService
+    from zcli_core.subsystems.contract import SubsystemContext
+    from zcli_core.websocket.asgi import AsgiApp
+    from zcli_core.websocket.connection import ServerConnection
+    from zcli_core.websocket.recipients import Delivery, Recipient
+    from zcli_core.websocket.server_run import BackgroundServer
+
+#: The auth strategy whose claims say which role, tier and app a client has. Claims of other strategies may have the
+#: same names and another meaning.
+_STRATEGY = "bifrost"
+#: Events of the server that no script may send.
+_OF_THE_SERVER = ("data_updated",)
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class BifrostServer:
+    """Named events between browsers and the script. Implements :class:`zcli_core.subsystems.bifrost.Bifrost`."""
+
+    def __init__(self, context: SubsystemContext) -> None:
+        self._app = context.app
+        self._config = context.config
+        self._log = context.log
+        self._websocket = context.app.comm.websocket
+        self._limits = Limits(
+            context.config.bifrost.requests_max, largest_answer(context.config.websocket.max_send_buffer)
+        )
+        self._functions = FunctionCaller("zcli-bifrost-handler")
+        self._lock = threading.Lock()
+        self._clients: dict[ServerConnection, BifrostClient] = {}
+        #: The handlers of the script, by event.
+        self._handlers: dict[str, EventHandler] = {}
+        #: The handlers of all other events. Those of models come and go with the run of a server.
+        self._builtin: dict[str, EventHandler] = {}
+        self._data: DataService | None = None
+        self._use(None)
+
+    def close(self) -> None:
+        """Stop the server, so that models are closed while everything that they use still works."""
+        if self._clients or self._data is not None:
+            self.stop()
+
+    # --- events ---
+
+    def on(self, event: str) -> Callable[[_F], _F]:
+        """Return a decorator that makes a function handle an event: ``handler(client, data)``.
+
+        Args:
+            event: The name of the event.
+
+        Raises:
+            ValueError: The name is reserved, invalid, or has a handler already.
+            TypeError: The function cannot be called with two arguments.
+        """
+        _check_event(event)
+
+        def register(function: _F) -> _F:
+            self._functions.check(function, ("client", "data"))
+            with self._lock:
+                if event in self._handlers:
+                    raise ValueError(f"the event {event!r} has a handler already")
+                self._handlers[event] = self._calling(function)
+            return function
+
+        return register
+
+    def _calling(self, function: Callable[..., Any]) -> EventHandler:
+        async def handle(client: BifrostClient, data: dict[str, Any]) -> Result:
+            return Result(encode(await self._functions.call(function, client.connection, data)))
+
+        async def handle_in_thread(client: BifrostClient, data: dict[str, Any]) -> Result:
+            async with client.threads:
+                return await handle(client, data)
+
+        return handle if self._functions.is_async(function) else handle_in_thread
+
+    def _find(self, event: str) -> EventHandler | None:
+        return self._handlers.get(event) or self._builtin.get(event)
+
+    async def broadcast(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        to: Recipient | Iterable[Recipient] = ALL,
+        exclude: Recipient | Iterable[Recipient] | None = None,
+    ) -> Delivery:
+        """Send an event to all clients, or to some: ``{"event": event, "data": data}``.
+
+        Args:
+            event: The name of the event.
+            data: A value that JSON can hold.
+            to: A room, ``"@identity"``, a client, or several of these; all clients if not given.
+            exclude: Clients that do not get it.
+
+        Returns:
+            The number of clients of this process, as ``z.comm.websocket.broadcast`` returns it.
+
+        Raises:
+            ValueError: The name of the event is reserved, JSON cannot hold ``data``, the message is too large for
+                ``websocket.max_send_buffer``, or the name of a room is invalid.
+            TypeError: JSON cannot hold ``data``, or ``to`` or ``exclude`` has something else.
+        """
+        message = self._event_message(event, data)
+        if to is ALL:
+            return await self._websocket.broadcast(message, exclude)
+        return await self._websocket.broadcast(message, exclude, to=to)
+
+    def publish(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        to: Recipient | Iterable[Recipient] = ALL,
+        exclude: Recipient | Iterable[Recipient] | None = None,
+    ) -> Future[Delivery]:
+        """Send an event as :meth:`broadcast` does, from any thread and without waiting."""
+        message = self._event_message(event, data)
+        if to is ALL:
+            return self._websocket.publish(message, exclude=exclude)
+        return self._websocket.publish(message, to=to, exclude=exclude)
+
+    def _event_message(self, event: str, data: Any) -> str:
+        _check_event(event)
+        message = event_message(event, encode(data))
+        if len(message.encode()) > self._limits.answer:
+            raise ValueError(
+                f"the message of the event {event!r} has {len(message.encode())} bytes; it may have "
+                f"{self._limits.answer}, because of websocket.max_send_buffer"
+            )
+        return message
+
+    # --- serving ---
+
+    def start(self, host: str | None = None, port: int | None = None) -> None:
+        """Serve until Ctrl+C, SIGTERM or :meth:`stop`, whatever ``zMode`` is.
+
+        Args:
+            host: Name or address to listen on; ``websocket.host`` if not given.
+            port: Port to listen on, 0 for a free one; ``websocket.port`` if not given.
+
+        Raises:
+            ConfigError: The settings cannot be used.
+            ListenError: The server cannot listen on the port.
+            RuntimeError: The server already runs, or the call was made inside an event loop.
+        """
+        self._websocket.start(host, port, **self._callbacks())
+
+    def start_background(self, host: str | None = None, port: int | None = None) -> BackgroundServer:
+        """Serve in a thread, and return when the server listens: for tests, and beside other work.
+
+        The arguments and errors are those of :meth:`start`.
+
+        Returns:
+            A handle with ``url``, ``port`` and ``stop()``, which stops the server at the end of a ``with`` block.
+        """
+        return self._websocket.start_background(host, port, **self._callbacks())
+
+    def asgi(self) -> AsgiApp:
+        """Return an ASGI 3 application with the same events, to mount in a framework."""
+        return self._websocket.asgi(**self._callbacks())
+
+    def stop(self, wait: bool = True) -> bool:
+        """Stop the server; returns whether it has ended. See ``z.comm.websocket.stop``."""
+        return self._websocket.stop(wait)
+
+    def _callbacks(self) -> dict[str, Any]:
+        """Check the models; return what the WebSocket server calls."""
+        self._open_data()
+        client_file.serve_for(self._config)
+        return {
+            "handler": self._received,
+            "on_connect": self._connected,
+            "on_disconnect": self._disconnected,
+            "lifespan": self._lifespan,
+        }
+
+    def _open_data(self) -> DataService | None:
+        if self._config.bifrost.models is None:
+            return None
+        from zcli_bifrost.data.opening import open_data
+
+        return open_data(self._config, self._log, self._app.log_file)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        """Use the models while the server runs."""
+        with limited_log(self._log, asyncio.get_running_loop()):
+            data = self._open_data()
+            if data is None:
+                yield
+                return
+            try:
+                await data.start(self._deliver)
+                self._use(data)
+                yield
+            finally:
+                self._use(None)
+                await data.close()
+
+    def _use(self, data: DataService | None) -> None:
+        self._data = data
+        models = without_models() if data is None else DataEvents(data, self._config.bifrost.admin_role).handlers()
+        self._builtin = {**models, "connection_info": self._connection_info}
+
+    # --- clients ---
+
+    async def _connected(self, connection: ServerConnection) -> None:
+        client = BifrostClient(connection, self._actor(connection), self._limits, self._log)
+        self._clients[connection] = client
+        await connection.send(event_message("connection_info", (await self._connection_info(client, {})).text))
+
+    async def _received(self, connection: ServerConnection, message: str | bytes) -> None:
+        await self._clients[connection].receive(message, self._find)
+
+    async def _disconnected(self, connection: ServerConnection) -> None:
+        if self._data is not None:
+            self._data.remove_subscriber(connection)
+        self._clients.pop(connection, None)
+
+    def _actor(self, connection: ServerConnection) -> Actor:
+        found = self._websocket.auth.get_client_info(connection)
+        if found["strategy"] != _STRATEGY:
+            return Actor(found["identity"])
+        claims: Mapping[str, Any] = found["claims"]
+        return Actor(found["identity"], claims["role"], claims["tier"], claims["app"])
+
+    async def _connection_info(self, client: BifrostClient, _: dict[str, Any]) -> Result:
+        """What the server tells a client about itself and about the client."""
+        actor, data = client.actor, self._data
+        info = {
+            "server_version": __version__,
+            "features": ["events"] if data is None else ["events", "models", "cache", "subscriptions"],
+            "models": [] if data is None else data.models(actor),
+            "identity": actor.identity,
+            "tier": actor.tier,
+            "role": actor.role,
+            "requests_max": self._limits.requests,
+        }
+        return Result(encode(info))
+
+    def _deliver(self, event: DataEvent, subscribers: Collection[Any]) -> None:
+        """Send a change of rows to the clients that follow them."""
+        message = event_message("data_updated", event.text)
+        if len(message.encode()) > self._limits.answer:
+            news = {"subscription": event.subscription, "model": event.model, "action": "refresh"}
+            message = event_message("data_updated", encode(news))
+        self._websocket.publish(message, to=subscribers, local_only=True)
+
+
+def _check_event(event: str) -> None:
+    if not isinstance(event, str):
+        raise TypeError(f"the name of an event must be a text, got {type(event).__name__}")
+    if event in BUILTIN or event in _OF_THE_SERVER:
+        raise ValueError(f"the event {event!r} is reserved for zBifrost; choose another name")
+    if not 0 < len(event) <= MAX_EVENT_LENGTH:
+        raise ValueError(f"the name of an event must have 1 to {MAX_EVENT_LENGTH} characters, got {len(event)}")
