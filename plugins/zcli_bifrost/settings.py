@@ -23,7 +23,7 @@ class Bifrost(Section, name="bifrost"):
     """zBifrost: data models that clients of the WebSocket server may read and change."""
 
     models: Path | Mapping[str, Any] | None = setting(
-        None, "models of zBifrost: the path of a YAML file, or a mapping of model names to their fields and access rules",
+        None, "models of zBifrost: the path of a YAML file, or a mapping of model names to fields and access rules",
         security=True,
     )  # fmt: skip
     database: str | None = setting(

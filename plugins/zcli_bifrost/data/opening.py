@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+from zcli_bifrost.settings import Bifrost
+
+from zcli_core.errors import ConfigError
 
 if TYPE_CHECKING:
     import logging
 
+    from zcli_bifrost.data.database import Database
+    from zcli_bifrost.data.models import Models
     from zcli_bifrost.data.service import DataService
+
     from zcli_core.config import Config
 
 
@@ -25,4 +33,38 @@ def open_data(config: Config, log: logging.Logger, log_file: str | None) -> Data
         ConfigError: The models have mistakes, all of which the error names; the database's URL cannot be used; or a
             package is not installed, and the error has the command that installs it.
     """
-    raise NotImplementedError
+    models = models_of(config)
+    if models is None:
+        return None
+    from zcli_bifrost.data.service import DataService
+
+    return DataService(models, open_database(config, log, log_file), config.section(Bifrost), log)
+
+
+def models_of(config: Config) -> Models | None:
+    """Return the models in the settings; None if there are none. Raises ConfigError as :func:`open_data` does."""
+    source = config.section(Bifrost).models
+    if source is None:
+        return None
+    from zcli_bifrost.data.model_file import load_models
+
+    return load_models(source, config.explain("bifrost.models").origin)
+
+
+def open_database(config: Config, log: logging.Logger, log_file: str | None) -> Database:
+    """Return the database in the settings, not connected. Raises ConfigError as :func:`open_data` does."""
+    from importlib.util import find_spec
+
+    if find_spec("sqlalchemy") is None:
+        raise ConfigError("models of zBifrost need the package sqlalchemy: pip install 'zcli-core[bifrost]'")
+    from zcli_bifrost.data.database import Database
+
+    settings = config.section(Bifrost)
+    where = f"bifrost.database ({config.explain('bifrost.database').origin})"
+    return Database(settings.database or _beside(log_file), settings.query_timeout, log, where)
+
+
+def _beside(log_file: str | None) -> str:
+    if log_file is None:
+        raise ConfigError("this user has no home folder, so there is no default database; set bifrost.database")
+    return "sqlite:///" + os.path.splitext(log_file)[0] + ".db"

@@ -1,0 +1,104 @@
+"""The change table: every write appends a row in its own transaction, with the next version of the database.
+
+Versions become visible in their order. A transaction gets its version by an update of the one row of the version table,
+as its last step, and holds the lock of that row until it is committed. So the next version is given out only when all
+earlier ones are visible. SQLite has one writer at a time anyway.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, delete, insert, select, update
+
+#: Most keys that a change names; a larger change says only that the model has changed.
+MAX_KEYS = 500
+#: Number of changes that are kept.
+KEPT = 10_000
+_TRIM_EVERY = 256
+
+
+class Change(NamedTuple):
+    """One write.
+
+    Attributes:
+        version: Version of the database after it.
+        model: Name of the model.
+        keys: Keys of the rows that it has made, changed or deleted; None if there are more than :data:`MAX_KEYS`.
+    """
+
+    version: int
+    model: str
+    keys: list[Any] | None
+
+
+class Changes(NamedTuple):
+    """The changes after a version.
+
+    Attributes:
+        version: Version of the database.
+        changes: The changes, oldest first. None if some of them are no longer in the table, or if the version is higher
+            than that of the database, because an older copy has replaced it.
+    """
+
+    version: int
+    changes: list[Change] | None
+
+
+def change_tables(metadata: MetaData) -> tuple[Table, Table]:
+    """Add the tables of versions and changes to metadata, and return them."""
+    version = Table(
+        "zcli_bifrost_version",
+        metadata,
+        Column("id", BigInteger, primary_key=True, autoincrement=False),
+        Column("version", BigInteger, nullable=False),
+    )
+    changes = Table(
+        "zcli_bifrost_changes",
+        metadata,
+        Column("version", BigInteger, primary_key=True, autoincrement=False),
+        Column("model", Text, nullable=False),
+        Column("row_keys", Text),
+    )
+    return version, changes
+
+
+_VERSION, _CHANGES = change_tables(MetaData())
+_NEXT = update(_VERSION).values(version=_VERSION.c.version + 1).returning(_VERSION.c.version)
+_SINCE = select(_CHANGES.c.version, _CHANGES.c.model, _CHANGES.c.row_keys).order_by(_CHANGES.c.version).limit(KEPT)
+
+#: The version of the database as a column of a statement: it belongs to the same state as the statement's rows.
+CURRENT_VERSION = select(_VERSION.c.version).scalar_subquery().label("zcli_version")
+
+
+def set_up(connection: Connection) -> None:
+    """Make the one row of the version table if it is missing. The caller holds the lock for making tables."""
+    if connection.execute(select(_VERSION.c.version)).first() is None:
+        connection.execute(insert(_VERSION).values(id=1, version=0))
+
+
+def version_of(connection: Connection) -> int:
+    """Return the version of the database that the transaction of a connection sees."""
+    return int(connection.exec_driver_sql("SELECT version FROM zcli_bifrost_version").scalar_one())
+
+
+def record(connection: Connection, model: str, keys: list[Any]) -> int:
+    """Record a write and return its version. It must be the last step of the transaction."""
+    version = int(connection.execute(_NEXT).scalar_one())
+    text = json.dumps(keys) if len(keys) <= MAX_KEYS else None
+    connection.execute(insert(_CHANGES), {"version": version, "model": model, "row_keys": text})
+    if version % _TRIM_EVERY == 0:
+        connection.execute(delete(_CHANGES).where(_CHANGES.c.version <= version - KEPT))
+    return version
+
+
+def changes_since(connection: Connection, version: int) -> Changes:
+    """Return the changes after a version, in the state of the database that the transaction sees."""
+    current = version_of(connection)
+    if current == version:
+        return Changes(current, [])
+    rows = connection.execute(_SINCE.where(_CHANGES.c.version > version)).all()
+    if current < version or len(rows) != current - version:
+        return Changes(current, None)
+    return Changes(current, [Change(row.version, row.model, row.row_keys and json.loads(row.row_keys)) for row in rows])
