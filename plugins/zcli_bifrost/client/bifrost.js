@@ -440,8 +440,7 @@
                 } while (again && !ended);
                 reading = false;
             };
-            // Every change of the model counts: a row that no longer matches the filters leaves the list.
-            const stop = this.subscribe(model, {}, refresh);
+            const stop = this.subscribe(model, filters, refresh);
             stop.ready.then(refresh, () => {});
             return () => ((ended = true), stop());
         }

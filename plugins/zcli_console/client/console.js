@@ -382,6 +382,17 @@ function openModels(models) {
     choose();
 }
 
+/** A value as text; empty for null. */
+function written(value) {
+    if (value === null || value === undefined) return "";
+    return typeof value === "object" ? JSON.stringify(value) : String(value).replace(/\.000000Z$/, "Z");
+}
+
+/** What a new row gets without a value, or what a value looks like. */
+function placeholder({ type, default: preset }) {
+    return written(preset) || ({ datetime: "2030-01-31T12:00:00Z", json: "{}" }[type] ?? "");
+}
+
 /** The rows of a model as a table: live, a page at a time; one row can be edited, and the last row makes new ones. */
 class Table {
     #client;
@@ -401,13 +412,12 @@ class Table {
     constructor(client, model) {
         this.#client = client;
         this.#model = model;
-        const fields = Array.isArray(model.fields)
-            ? model.fields
-            : Object.entries(model.fields).map(([name, rules]) => ({ name, ...(rules.type ? rules : { type: rules }) }));
-        this.#fields = fields;
-        this.#key = fields.find(({ pk }) => pk)?.name ?? "id";
-        const head = fields.map(({ name, type, required }) =>
-            element("th", { scope: "col" }, name, element("small", { text: required ? `${type}, required` : type })));
+        this.#fields = Object.entries(model.fields).map(([name, rules]) => ({ name, ...rules }));
+        this.#key = model.key;
+        const head = this.#fields.map(({ name, type, required, read_only: readOnly }) => {
+            const rule = readOnly ? ", by the server" : required ? ", required" : "";
+            return element("th", { scope: "col" }, name, element("small", { text: type + rule }));
+        });
         const actions = element("th", { scope: "col" }, element("span", { className: "hidden", text: "Actions" }));
         $("table").replaceChildren(
             element("caption", { className: "hidden", text: `Rows of ${model.name}` }),
@@ -428,8 +438,7 @@ class Table {
     }
 
     #can(action) {
-        const allowed = this.#model.actions ?? this.#model.operations;
-        return !allowed || allowed.includes(action);
+        return this.#model.actions.includes(action);
     }
 
     #page(step) {
@@ -469,10 +478,8 @@ class Table {
     #row(row) {
         const key = row[this.#key];
         const cells = this.#fields.map(({ name }) => {
-            const value = row[name];
-            const empty = value === null || value === undefined;
-            const text = empty ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value);
-            return element("td", { className: empty ? "value empty" : "value", text, title: empty ? "" : text });
+            const text = written(row[name]);
+            return element("td", { className: text ? "value" : "value empty", text: text || "–", title: text });
         });
         const actions = element("td");
         const item = element("tr", {}, ...cells, actions);
@@ -570,15 +577,18 @@ class Table {
     }
 
     #input(field, value, isNew) {
-        const { name, type, required } = field;
+        const { name, type, required, read_only: readOnly } = field;
         const choices = field.enum ?? (type === "bool" ? [true, false] : null);
-        const start = value === null || value === undefined ? "" : type === "json" ? JSON.stringify(value) : String(value);
+        const start = written(value);
+        if (readOnly || (name === this.#key && !isNew)) {
+            const cell = element("td", { className: "value empty", text: start || "–" });
+            return { field, cell, read() {}, clear() {}, complain() {} };
+        }
         const label = isNew ? `${name} of the new row` : name;
         const input = element(choices ? "select" : "input", { ariaLabel: label });
         if (choices) input.append(...["", ...choices].map((choice) => element("option", { text: String(choice) })));
         input.value = start;
-        input.disabled = Boolean(field.pk && !isNew);
-        if (isNew && field.pk) input.placeholder = "by the server";
+        if (isNew && !choices) input.placeholder = placeholder(field);
         if (required) input.ariaRequired = "true";
         const problem = element("small", { id: `problem-${isNew ? "new" : "row"}-${name}` });
         input.setAttribute("aria-describedby", problem.id);
