@@ -327,6 +327,17 @@ def _title_of(script: str | None) -> str:
     return os.path.basename(folder) or stem if stem == "__main__" else stem
 
 
+def log_file(application: Application, script: str | None) -> str | None:
+    """Return the path of the log file that the configuration describes; None if there is no folder for it.
+
+    Args:
+        application: Settings of the log.
+        script: Path of the running script, which names the log if no title is set.
+    """
+    folder = application.logger_path or user_log_folder()
+    return None if folder is None else os.path.join(folder, f"{application.title or _title_of(script)}.log")
+
+
 def open_log(application: Application, script: str | None, secrets: Collection[str]) -> ApplicationLog:
     """Open the log that the configuration describes.
 

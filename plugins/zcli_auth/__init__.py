@@ -23,9 +23,9 @@ def zcli_auth_strategies() -> list[Provider[AuthStrategy]]:
 
 
 def _token(context: Context) -> AuthStrategy:
-    from zcli_auth.token import TokenStrategy, configured_tokens
+    from zcli_auth.token import make_token_strategy
 
-    return TokenStrategy(configured_tokens(context), context.config.websocket.token_cookie)
+    return make_token_strategy(context)
 
 
 def _origin(context: Context) -> AuthStrategy:

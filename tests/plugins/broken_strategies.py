@@ -205,6 +205,11 @@ class Hangs(Right):
         return super().check(shown)
 
 
+class ClosesValidClients(Right):
+    async def watch(self, clients: Any) -> None:
+        clients.close(lambda claims: True, "revoked")
+
+
 class IsRight(Right):
     """The correct strategy passes, so the others fail because of their faults."""
 
@@ -237,4 +242,5 @@ TestBelongsToItsFirstLoop = contract(BelongsToItsFirstLoop)
 TestBlocksAllTheSame = contract(BlocksAllTheSame)
 TestSaysThatACoroutineNeverBlocks = contract(SaysThatACoroutineNeverBlocks)
 TestHangs = contract(Hangs)
+TestClosesValidClients = contract(ClosesValidClients)
 TestIsRight = contract(IsRight)

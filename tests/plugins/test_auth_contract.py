@@ -69,6 +69,7 @@ FINDS = {
     "BelongsToItsFirstLoop": "test_authenticate_in_second_event_loop_works",
     "BlocksAllTheSame": "test_never_blocks_strategy_does_not_block",
     "SaysThatACoroutineNeverBlocks": "test_never_blocks_strategy_does_not_block",
+    "ClosesValidClients": "test_watch_keeps_valid_clients",
     "Hangs": "test_authenticate_garbage_is_not_identified",
 }
 

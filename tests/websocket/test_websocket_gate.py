@@ -12,9 +12,9 @@ import pytest
 from installations import Site
 from websocket_serving import TOKEN, Served, end_of, eventually, talks
 from websockets.sync.client import connect
-from zcli_auth.token import MAX_LENGTH
 
 from zcli_core.auth.contract import Identified, Rejected
+from zcli_core.auth.parts import MAX_LENGTH
 from zcli_core.errors import ConfigError
 from zcli_core.testing.auth import make_request
 from zcli_core.testing.websocket.client import upgrade_request

@@ -7,7 +7,7 @@ first that rejects it. A client that no strategy identifies is refused, and so i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,6 +53,24 @@ class Rejected:
 Verdict = Identified | Rejected | None
 
 
+class IdentifiedClients(Protocol):
+    """The connected clients of one server that one strategy has identified. For the event loop's thread only."""
+
+    def claims(self) -> list[Mapping[str, Any]]:
+        """Return the claims of each client."""
+
+    def close(self, chosen: Callable[[Mapping[str, Any]], bool], reason: str) -> int:
+        """Begin to close clients (1008). Messages that they have sent and that are not handled yet are dropped.
+
+        Args:
+            chosen: Returns for the claims of a client whether it is closed.
+            reason: What the clients are told; at most 123 bytes.
+
+        Returns:
+            The number of these clients.
+        """
+
+
 class AuthStrategy(Protocol):
     """The object that the provider's factory makes, if ``websocket.require_auth`` is on.
 
@@ -69,6 +87,11 @@ class AuthStrategy(Protocol):
     the event loop's thread and must not block. The method identifies a client by a credential that is too
     long to be guessed, so that wrong guesses of other clients at the same address do not lock it out. It returns None
     for every other client. A strategy without this method is not called for throttled addresses.
+
+    A strategy whose credentials can be revoked may have a coroutine method ``watch(clients)``, which gets
+    :class:`IdentifiedClients`. It runs in the event loop of each server, as long as clients are served, and closes the
+    clients whose credentials are no longer valid. A client may have been identified before a revocation and be
+    connected after it. If ``watch`` raises, the error is logged, and it is called again after a second.
 
     :func:`~zcli_core.auth.parts.find_bearer_token` finds a bearer token in every place where a client may send one.
     """

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcli_core.assembly import assemble
 from zcli_core.cli.output import print_error
@@ -35,11 +36,11 @@ class Session(NamedTuple):
     entries: list[Entry]
 
 
-def load_plugins(observe: Observer | None = None) -> Session:
+def load_plugins(observe: Observer | None = None, zspark: Mapping[str, Any] | None = None) -> Session:
     """Load the installed plugins and the configuration. An invalid configuration is reported in ``error``."""
     host = PluginHost(observe=observe)
     with plugin_output_to_stderr():
-        config, problems, warnings, entries = assemble(host, {})
+        config, problems, warnings, entries = assemble(host, zspark or {})
     return Session(host, config, warnings, ConfigError(problems) if problems else None, entries)
 
 
@@ -48,14 +49,15 @@ def plugin_output_to_stderr() -> contextlib.AbstractContextManager[object]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def load(*, to_show: bool = False) -> tuple[PluginHost, Config]:
+def load(*, to_show: bool = False, zspark: Mapping[str, Any] | None = None) -> tuple[PluginHost, Config]:
     """Load the plugins and the configuration; end the program with status 2 if the configuration is invalid.
 
     Args:
         to_show: The command only shows the configuration, so it continues if a file is not trusted. The file is
             reported and not used.
+        zspark: Settings that options of the command stand for.
     """
-    session = load_plugins()
+    session = load_plugins(zspark=zspark)
     for warning in session.warnings:
         print_error(warning)
     if session.error is not None:
@@ -72,10 +74,15 @@ class _SecurityWarnings(logging.Handler):
 
 
 def comm() -> Comm:
-    """Return the facade for a subcommand. Its log shows only security warnings; the subcommand reports the rest."""
+    """Return the facade for a subcommand."""
     host, config = load()
+    return Comm(config, host, command_log())
+
+
+def command_log() -> logging.Logger:
+    """Return the log of a subcommand. It shows only security warnings; the subcommand reports the rest."""
     log = logging.getLogger("zcli.command")
     if not log.handlers:
         log.addHandler(_SecurityWarnings())
     log.propagate = False
-    return Comm(config, host, log)
+    return log

@@ -105,6 +105,15 @@ class Config:
         """Path of the ``.zEnv`` that was read, or a note that no file was found, for errors about missing values."""
         return self._resolution.env_file or ".zEnv (no such file was found)"
 
+    @property
+    def log_file(self) -> str | None:
+        """Path of the log file of a script that runs with this configuration; None if there is no folder for it."""
+        from zcli_core.config.sections import Application
+        from zcli_core.log import log_file
+        from zcli_core.system.trusted import script_file
+
+        return log_file(self.section(Application), script_file())
+
     def secret_texts(self) -> frozenset[str]:
         """Return every text in the secret values in force, for :class:`zcli_core.redaction.SecretFilter`."""
         found: set[str] = set()

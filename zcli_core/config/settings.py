@@ -15,7 +15,7 @@ from zcli_core.errors import ConfigError
 from zcli_core.redaction import redact_value
 
 #: Names of attributes of the configuration. No key of a setting may begin with one.
-RESERVED = frozenset({"deployments", "env", "explain", "get", "section", "settings"})
+RESERVED = frozenset({"deployments", "env", "explain", "get", "log_file", "section", "settings"})
 
 
 class Declaration(NamedTuple):

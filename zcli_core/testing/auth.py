@@ -22,7 +22,7 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,6 +41,8 @@ __all__ = ["AuthStrategyContract", "make_request"]
 
 #: Longest time for a verdict, in seconds. The server's default is the same (``websocket.open_timeout``).
 MAX_WAIT = 10.0
+#: How long ``watch`` runs, in seconds.
+_WATCHED = 0.1
 #: Longest cause in characters, because it becomes a log line.
 MAX_CAUSE = 1000
 #: Requests without a credential.
@@ -178,6 +180,27 @@ class AuthStrategyContract(Contract):
             assert not calls
             assert not inspect.isawaitable(verdict)
 
+    def test_watch_keeps_valid_clients(self, made: AuthStrategy) -> None:
+        """``watch`` is a coroutine function that closes no client whose credential is valid and ends when cancelled."""
+        watch = getattr(made, "watch", None)
+        if watch is None:
+            pytest.skip("the strategy has no watch")
+        assert inspect.iscoroutinefunction(watch)
+        verdicts = authenticate_all(made, self.accepted)
+        clients = _Clients([verdict.claims for verdict in verdicts if isinstance(verdict, Identified)])
+
+        async def run() -> None:
+            task = asyncio.ensure_future(watch(clients))
+            done, _ = await asyncio.wait({task}, timeout=_WATCHED)
+            task.cancel()
+            _, pending = await asyncio.wait({task}, timeout=MAX_WAIT)
+            assert not pending, "watch does not end when it is cancelled"
+            if done and not task.cancelled():
+                task.result()
+
+        asyncio.run(run())
+        assert clients.closed == []
+
     # --- end to end ---
 
     def test_server_accepts_valid_credentials_only(
@@ -199,6 +222,22 @@ class AuthStrategyContract(Contract):
                 with connecting(served.port, request) as result:
                     assert result.code == 1008, result
         assert not self._leaks(caplog.text, *capsys.readouterr(), *known)
+
+
+class _Clients:
+    """Connected clients with these claims; none of them may be closed."""
+
+    def __init__(self, claims: list[Mapping[str, Any]]) -> None:
+        self._claims = claims
+        self.closed: list[Mapping[str, Any]] = []
+
+    def claims(self) -> list[Mapping[str, Any]]:
+        return list(self._claims)
+
+    def close(self, chosen: Callable[[Mapping[str, Any]], bool], reason: str) -> int:
+        found = [claims for claims in self._claims if chosen(claims)]
+        self.closed += found
+        return len(found)
 
 
 # Calling a strategy ----------------------------------------------------------------------------------------------

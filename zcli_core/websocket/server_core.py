@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zcli_core.websocket.credential_watch import CredentialWatch
 from zcli_core.websocket.default_origins import DefaultOrigins
 from zcli_core.websocket.endpoint import (
     endpoint_url,
@@ -89,7 +90,8 @@ async def open_server(
             raise explain_listen_error(error, endpoint) from error
         raise
     url = endpoint_url(endpoint, listener.addresses)
-    server = ServerCore(url, listener, gate, sessions, settings.drain_timeout, settings.close_timeout)
+    watch = CredentialWatch(strategies, sessions)
+    server = ServerCore(url, listener, gate, sessions, watch, settings.drain_timeout, settings.close_timeout)
     if setup.reloader is not None:
         server.watch_certificate(setup.reloader)
     return server
@@ -113,7 +115,8 @@ def open_asgi_core(
     origins = DefaultOrigins(None, False, settings.require_auth)
     gate = Gate(settings, rules, origins, strategies, sessions, log, ask_plugins)
     listener = AsgiListener(gate, make_limits(settings), log, ended)
-    core = ServerCore(None, listener, gate, sessions, settings.drain_timeout, settings.close_timeout)
+    watch = CredentialWatch(strategies, sessions)
+    core = ServerCore(None, listener, gate, sessions, watch, settings.drain_timeout, settings.close_timeout)
     return core, listener
 
 
@@ -126,6 +129,7 @@ class ServerCore:
         listener: Listener,
         gate: Gate,
         sessions: Sessions,
+        watch: CredentialWatch,
         drain_timeout: float,
         close_timeout: float,
     ) -> None:
@@ -135,6 +139,7 @@ class ServerCore:
         self.gate = gate
         self.sessions = sessions
         self.loop = sessions.loop
+        self._watch = watch
         self._drain_timeout = drain_timeout
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
@@ -229,6 +234,7 @@ class ServerCore:
         await self.sessions.drain(self._drain_timeout)
         closing = self.loop.time()
         await self.listener.close(*GOING_AWAY)
+        self._watch.stop()
         await self.sessions.end_handlers(self._close_timeout - (self.loop.time() - closing))
         if self.sessions.link is not None:
             await self.sessions.link.close()
@@ -237,6 +243,7 @@ class ServerCore:
     def abort(self) -> None:
         """Release the port and close every connection at once, without a close frame."""
         self._stop_watching()
+        self._watch.stop()
         self.listener.stop_accepting()
         self.sessions.abort()
         if self.sessions.link is not None:

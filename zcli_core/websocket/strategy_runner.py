@@ -11,7 +11,7 @@ import traceback
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from zcli_core.auth.contract import AuthStrategy, Identified, Rejected
+from zcli_core.auth.contract import AuthStrategy, Identified, IdentifiedClients, Rejected
 from zcli_core.errors import is_ctrl_c
 from zcli_core.websocket.callbacks import is_async
 from zcli_core.websocket.refusals import BURST
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Most simultaneous calls of one plain strategy, because a call that hangs keeps its thread forever.
 MAX_THREADS = 64
+#: Seconds until ``watch`` of a strategy is called again after an error.
+_WATCH_AGAIN = 1.0
 
 
 class Failed:
@@ -50,6 +52,8 @@ class StrategyRunner:
         self._is_async = is_async(strategy.authenticate)
         #: Whether :meth:`authenticate` can be called, which does not wait.
         self.immediate = not self._is_async and getattr(strategy, "never_blocks", False) is True
+        #: Whether :meth:`watch` can be called.
+        self.watches = hasattr(strategy, "watch")
 
     def authenticate(self, request: Request) -> Outcome:
         """Call a strategy that is ``immediate``."""
@@ -85,6 +89,18 @@ class StrategyRunner:
         except BaseException as error:  # noqa: BLE001
             return self._failed(error)
 
+    async def watch(self, clients: IdentifiedClients) -> None:
+        """Let the strategy, which ``watches``, close clients whose credentials are revoked."""
+        strategy: Any = self._strategy
+        while True:
+            try:
+                await strategy.watch(clients)
+            except BaseException as error:  # noqa: BLE001
+                self._failed(error, "watching for revoked credentials; it is called again")
+                await asyncio.sleep(_WATCH_AGAIN)
+            else:
+                return
+
     def _in_thread(self, request: Request) -> Any:
         try:
             return self._strategy.authenticate(request)
@@ -106,22 +122,22 @@ class StrategyRunner:
         self._log_error(f"returned {type(verdict).__name__}, which is not a verdict")
         return FAILED
 
-    def _failed(self, error: BaseException) -> Failed:
+    def _failed(self, error: BaseException, effect: str = "refused (1011)") -> Failed:
         """Log an error of the strategy. Raise it again if it is Ctrl+C or the cancellation of the calling task."""
         if is_ctrl_c(error) or isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             raise error
         # Log the place but not the message, which may quote the credential.
         frames = traceback.extract_tb(error.__traceback__)
         where = " < ".join(f"{PurePath(f.filename).name}:{f.lineno}" for f in reversed(frames[-3:]))
-        self._log_error(f"failed: {type(error).__name__} at {where}")
+        self._log_error(f"failed: {type(error).__name__} at {where}", effect)
         return FAILED
 
-    def _log_error(self, what: str) -> None:
+    def _log_error(self, what: str, effect: str = "refused (1011)") -> None:
         """Log an error, but the same one only once in BURST seconds, because clients may reconnect all the time."""
         now = time.monotonic()
         if what not in self._logged or now - self._logged[what] >= BURST:
             self._logged = {text: logged for text, logged in self._logged.items() if now - logged < BURST} | {what: now}
-            self._log.error("%s %s: refused (1011)", self, what)
+            self._log.error("%s %s: %s", self, what, effect)
 
     def __str__(self) -> str:
         return f"the auth strategy {self.name!r} of the plugin {self._plugin}"

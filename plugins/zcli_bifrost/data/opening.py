@@ -56,15 +56,21 @@ def open_database(config: Config, log: logging.Logger, log_file: str | None) -> 
     from importlib.util import find_spec
 
     if find_spec("sqlalchemy") is None:
-        raise ConfigError("models of zBifrost need the package sqlalchemy: pip install 'zcli-core[bifrost]'")
+        raise ConfigError("the models and keys of zBifrost need the package sqlalchemy: pip install 'zcli-core[bifrost]'")
     from zcli_bifrost.data.database import Database
 
     settings = config.section(Bifrost)
     where = f"bifrost.database ({config.explain('bifrost.database').origin})"
-    return Database(settings.database or _beside(log_file), settings.query_timeout, log, where)
+    url = settings.database or f"sqlite:///{default_file(log_file)}"
+    return Database(url, settings.query_timeout, log, where)
 
 
-def _beside(log_file: str | None) -> str:
+def default_file(log_file: str | None) -> str:
+    """Return the file that is the database if ``bifrost.database`` is not set.
+
+    Raises:
+        ConfigError: There is no log file to put it beside.
+    """
     if log_file is None:
         raise ConfigError("this user has no home folder, so there is no default database; set bifrost.database")
-    return "sqlite:///" + os.path.splitext(log_file)[0] + ".db"
+    return os.path.splitext(log_file)[0] + ".db"
