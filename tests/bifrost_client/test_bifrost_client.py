@@ -306,7 +306,7 @@ def test_client_refused_stays_away(speak: Speak, token: str) -> None:
 
 @pytest.mark.parametrize("place", ["query", "subprotocol"])
 def test_client_token_is_made_for_each_attempt(speak: Speak, place: str) -> None:
-    """A function gives the token of each attempt; one that fails is tried again later."""
+    """A function gives the token of each attempt; if it fails, it is called again later."""
     speaker = speak(_subscriptions, require_auth=True, token="the-token-of-the-server")
     seen = run_node(
         f"const tokenIn = '{place}';"

@@ -130,7 +130,8 @@ def test_client_survives_a_restart_of_the_server(make_app: Callable[..., Bifrost
     assert found == {"total": 1, "connected": True}
 
 
-_PAGE = """<!doctype html><meta charset="utf-8"><title>page</title><link rel="icon" href="data:,"><p role="status">loading</p>
+_PAGE = """<!doctype html><meta charset="utf-8"><title>page</title><link rel="icon" href="data:,">
+<p role="status">loading</p>
 <script type="module">
 import "SERVER/bifrost.js";
 const client = new BifrostClient("SERVER");
