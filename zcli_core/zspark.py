@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 
 class ServicesMongodbSettings(TypedDict, total=False):
@@ -357,6 +357,44 @@ class AsgiSettings(TypedDict, total=False):
     server, if websocket.transport is uvicorn"""
 
 
+class BifrostSettings(TypedDict, total=False):
+    """zBifrost: data models that clients of the WebSocket server may read and change."""
+
+    models: str | Path | Mapping[str, Any] | None
+    """models of zBifrost: the path of a YAML file, or a mapping of model names to fields and access rules"""
+    database: str | None
+    """URL of the database of zBifrost, such as sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE;
+    if unset, a SQLite file in the folder of the log, with the name of the log"""
+    cache_ttl: float | None
+    """how long zBifrost keeps the result of a read, in seconds, unless a write changes its model before; 0 turns the
+    cache off"""
+    cache_max: int | None
+    """most bytes that results in the cache of zBifrost may take in one process; the result that was used least recently
+    is dropped first"""
+    rows_max: int | None
+    """most rows that one read of zBifrost returns, and most rows that one create takes"""
+    requests_max: int | None
+    """most requests of one client that zBifrost handles at the same time; a further one is refused"""
+    subscriptions_max: int | None
+    """most subscriptions of one client of zBifrost at the same time"""
+    query_timeout: float | None
+    """how long one statement of zBifrost may run in the database, or wait for a lock there, in seconds"""
+    auth_tier: Literal["none", "zSession", "application", "dual"] | None
+    """who may use zBifrost: none admits all clients that the WebSocket server admits, zSession an operator with a token
+    of websocket.tokens, application a user of an application with a key, dual either of them"""
+    operators: Mapping[str, str] | None
+    """roles of operators in zBifrost, by the identity that websocket.tokens gives them"""
+    admin_role: str | None
+    """role that may clear the cache of zBifrost and change how long results are kept"""
+
+
+class ConsoleSettings(TypedDict, total=False):
+    """The console: a page on the WebSocket port that shows the server's clients, rooms and messages."""
+
+    enabled: bool | None
+    """serve the console, a page for browsers at / of the WebSocket port; if unset, in Development only"""
+
+
 class JwtSettings(TypedDict, total=False):
     """The JSON Web Tokens that admit a client. Exactly one of the four key settings must be set."""
 
@@ -406,6 +444,8 @@ class Settings(TypedDict, total=False):
 
     deployment: Literal["Development", "Testing", "Production"] | None
     """deployment in force; it decides which messages the console shows and which `deployments` settings apply"""
+    zMode: Literal["Terminal", "zBifrost"] | None
+    """what z.walker.run() does: zBifrost serves browsers until Ctrl+C, Terminal has nothing to run"""
     title: str | None
     """name of the log and of the log file; the name of the script if unset"""
     logger: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "PROD"] | None
@@ -425,6 +465,8 @@ class Settings(TypedDict, total=False):
     backplane: BackplaneSettings
     services: ServicesSettings
     asgi: AsgiSettings
+    bifrost: BifrostSettings
+    console: ConsoleSettings
     jwt: JwtSettings
     secrets_dir: SecretsDirSettings
 
