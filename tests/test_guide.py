@@ -39,6 +39,7 @@ SECTIONS = {
     "level_3_ii_service_multi": "### **ii. Check Multiple Services**",
     "level_3_iii_http_errors": "### **iii. HTTP Error Handling**",
     "level_4_i_service_start": "### **i. Start Services Programmatically**",
+    "path_1_zbifrost": "### **Path 1: Continue to zBifrost** (WebSocket Server)",
 }
 
 

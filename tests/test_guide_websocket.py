@@ -1,4 +1,4 @@
-"""The guide's snippets of level 2, unchanged, on the ports that they name.
+"""The guide's snippets of level 2 and of zBifrost, unchanged, on the ports that they name.
 
 ``guide_snippets`` holds exact copies. ``tests/test_guide.py`` compares them with the guide.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import re
 import signal
 import socket
@@ -92,6 +93,16 @@ def _code(client: ClientConnection) -> int:
         client.recv(timeout=TIMEOUT)
     assert closed.value.rcvd is not None
     return closed.value.rcvd.code
+
+
+def test_guide_zbifrost_greets_and_answers(serving: Any) -> None:
+    """The snippet serves until Ctrl+C. The guide leaves the import out."""
+    before = "from zCLI import zCLI\n"
+    with serving("path_1_zbifrost", before=before), _connect("ws://127.0.0.1:8765") as client:
+        assert json.loads(client.recv(timeout=TIMEOUT))["event"] == "connection_info"
+        client.send('{"event": "greet", "_requestId": 0}')
+        answer = json.loads(client.recv(timeout=TIMEOUT))
+        assert answer == {"_requestId": 0, "error": "unknown event 'greet'", "code": "not_found"}
 
 
 def test_guide_level_2_i_server_echoes(serving: Any) -> None:

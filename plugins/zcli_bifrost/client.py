@@ -118,7 +118,7 @@ class BifrostClient:
                 return answer
             text = "the result of the event %r for %r has %d bytes; an answer may have %d (websocket.max_send_buffer)"
             self._log.error(text, request.event, self.connection, _size(answer), self._limits.answer)
-            return self._error(request_id, "the result is too large to be sent", "failed")
+            return self._error(request_id, "the request was handled, but its result is too large to be sent", "failed")
         return self._error(request_id, "the server failed to handle the request", "failed")
 
     def _ends_more_than_a_request(self, error: BaseException) -> bool:

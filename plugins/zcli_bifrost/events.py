@@ -27,9 +27,7 @@ def without_models() -> dict[str, EventHandler]:
 
     async def refuse(client: BifrostClient, data: dict[str, Any]) -> Result:
         if find_spec("sqlalchemy") is None:
-            text = (
-                "this server has no models; they need SQLAlchemy (pip install 'zcli-core[bifrost]') and bifrost.models"
-            )
+            text = "this server has no models; they need SQLAlchemy (pip install 'sqlalchemy>=2.0') and bifrost.models"
             raise EventError(text, "not_found")
         raise EventError("this server has no models (bifrost.models is not set)", "not_found")
 
@@ -77,7 +75,7 @@ class DataEvents:
         return Result(encode({"subscription": name}), version)
 
     async def _unsubscribe(self, client: BifrostClient, data: dict[str, Any]) -> Result:
-        self._data.unsubscribe(client.actor, _model(data), data.get("filters"), subscriber=client.connection)
+        self._data.unsubscribe(_model(data), data.get("filters"), subscriber=client.connection)
         return Result("null")
 
     async def _discover(self, client: BifrostClient, data: dict[str, Any]) -> Result:

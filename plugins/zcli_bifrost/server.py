@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zcli_bifrost import client_file
 from zcli_bifrost.client import BifrostClient, EventHandler, Limits, largest_answer
@@ -21,7 +21,8 @@ from zcli_core.websocket.log_limit import limited_log
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from zcli_bifrost.data.service import DataEvent, DataService
+    from zcli_bifrost.data.service import DataService
+    from zcli_bifrost.data.subscriptions import DataEvent
     from zcli_core.subsystems.contract import SubsystemContext
     from zcli_core.websocket.asgi import AsgiApp
     from zcli_core.websocket.connection import ServerConnection
@@ -35,6 +36,18 @@ _STRATEGY = "bifrost"
 _OF_THE_SERVER = ("data_updated",)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Run(NamedTuple):
+    """What belongs to one event loop that serves.
+
+    Attributes:
+        data: The models; None if there are none.
+        handlers: The handlers of the events that scripts cannot handle.
+    """
+
+    data: DataService | None
+    handlers: Mapping[str, EventHandler]
 
 
 class BifrostServer:
@@ -53,14 +66,11 @@ class BifrostServer:
         self._clients: dict[ServerConnection, BifrostClient] = {}
         #: The handlers of the script, by event.
         self._handlers: dict[str, EventHandler] = {}
-        #: The handlers of all other events. Those of models come and go with the run of a server.
-        self._builtin: dict[str, EventHandler] = {}
-        self._data: DataService | None = None
-        self._use(None)
+        self._runs: dict[asyncio.AbstractEventLoop, _Run] = {}
 
     def close(self) -> None:
         """Stop the server, so that models are closed while everything that they use still works."""
-        if self._clients or self._data is not None:
+        if self._runs:
             self.stop()
 
     # --- events ---
@@ -96,9 +106,6 @@ class BifrostServer:
                 return await handle(client, data)
 
         return handle if self._functions.is_async(function) else handle_in_thread
-
-    def _find(self, event: str) -> EventHandler | None:
-        return self._handlers.get(event) or self._builtin.get(event)
 
     async def broadcast(
         self,
@@ -209,22 +216,19 @@ class BifrostServer:
     async def _lifespan(self) -> AsyncIterator[None]:
         """Use the models while the server runs."""
         with limited_log(self._log, asyncio.get_running_loop()):
-            data = self._open_data()
-            if data is None:
-                yield
-                return
+            loop, data = asyncio.get_running_loop(), self._open_data()
             try:
-                await data.start(self._deliver)
-                self._use(data)
+                if data is None:
+                    handlers = without_models()
+                else:
+                    await data.start(self._deliver)
+                    handlers = DataEvents(data, self._config.bifrost.admin_role).handlers()
+                self._runs[loop] = _Run(data, {**handlers, "connection_info": self._connection_info})
                 yield
             finally:
-                self._use(None)
-                await data.close()
-
-    def _use(self, data: DataService | None) -> None:
-        self._data = data
-        models = without_models() if data is None else DataEvents(data, self._config.bifrost.admin_role).handlers()
-        self._builtin = {**models, "connection_info": self._connection_info}
+                self._runs.pop(loop, None)
+                if data is not None:
+                    await data.close()
 
     # --- clients ---
 
@@ -236,9 +240,16 @@ class BifrostServer:
     async def _received(self, connection: ServerConnection, message: str | bytes) -> None:
         await self._clients[connection].receive(message, self._find)
 
+    def _find(self, event: str) -> EventHandler | None:
+        return self._handlers.get(event) or self._run().handlers.get(event)
+
+    def _run(self) -> _Run:
+        return self._runs[asyncio.get_running_loop()]
+
     async def _disconnected(self, connection: ServerConnection) -> None:
-        if self._data is not None:
-            self._data.remove_subscriber(connection)
+        data = self._run().data
+        if data is not None:
+            data.remove_subscriber(connection)
         self._clients.pop(connection, None)
 
     def _actor(self, connection: ServerConnection) -> Actor:
@@ -250,7 +261,7 @@ class BifrostServer:
 
     async def _connection_info(self, client: BifrostClient, _: dict[str, Any]) -> Result:
         """What the server tells a client about itself and about the client."""
-        actor, data = client.actor, self._data
+        actor, data = client.actor, self._run().data
         info = {
             "server_version": __version__,
             "features": ["events"] if data is None else ["events", "models", "cache", "subscriptions"],

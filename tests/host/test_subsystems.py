@@ -163,7 +163,7 @@ def test_subsystem_with_a_wrong_name_breaks_its_plugin(site: Site, name: str, ca
     site.plugin("greets", GREETER.replace('"greeter", ', f"{name!r}, "))
     with zCLI(QUIET) as z:
         assert z.config.title == "subsystems"
-        with pytest.raises(ConfigError, match="the plugin greets .* is broken"):
+        with pytest.raises(ConfigError, match=r"the plugin greets .* is broken"):
             z.subsystem("greeter", object)
         assert z.plugins.records["greets"].state == "broken"
         assert cause in log_of(z)
@@ -249,7 +249,7 @@ def test_subsystem_that_fails_to_close_is_logged(site: Site) -> None:
 @pytest.mark.parametrize("given", ["zbifrost", "ZBIFROST", "bifrost", "Bifrost "])
 def test_zmode_misspelt_is_an_error_with_a_suggestion(given: str) -> None:
     """Its case matters, as in the guide."""
-    with pytest.raises(ConfigError, match=f"zMode must be one of Terminal, zBifrost, got {given!r} from zSpark.*") as e:
+    with pytest.raises(ConfigError, match=f"zMode must be one of Terminal, zBifrost, got {given!r} from zSpark") as e:
         zCLI({**QUIET, "zMode": given})
     assert str(e.value).endswith("; did you mean 'zBifrost'?")
 

@@ -72,6 +72,14 @@ USES: Mapping[str, tuple[Mapping[str, str], list[str]]] = {
         ["you are alice 1000", "1008"],
     ),
     "backplane": ({"WEBSOCKET_BACKPLANE": "my_backplane"}, ["hello", "1 None", "from a script"]),
+    "subsystem": (
+        {},
+        [
+            "True True",
+            "MySubsystemScheduler",
+            "a zCLI object has no attribute 'my_subsytem'; did you mean 'my_subsystem'?",
+        ],
+    ),
     "layer": ({}, ["3.0 my_layer"]),
 }
 

@@ -18,6 +18,7 @@ from zCLI import (
     ConnectionClosed,
     ConnectionInfo,
     Delivery,
+    EventError,
     Explanation,
     Handler,
     HttpFailure,
@@ -44,6 +45,7 @@ URL = "https://api.example/items"
 
 zSpark: ZSpark = {
     "title": "typed",
+    "zMode": "zBifrost",
     "deployment": "Testing",
     "logger": "PROD",
     "logger_path": Path("logs"),
@@ -180,4 +182,29 @@ async def greet(websocket: ServerConnection) -> None:
     await websocket.send(f"hello {websocket.remote_address}")
 
 
+# --- subsystems ---
+
+
+@z.bifrost.on("greet")
+async def answer(client: ServerConnection, data: dict[str, Any]) -> dict[str, Any]:
+    if "name" not in data:
+        raise EventError("say who you are", "invalid", {"name": "missing"})
+    assert_type(await z.bifrost.broadcast("greeted", data["name"], exclude=client), Delivery)
+    return {"hello": data["name"]}
+
+
+@z.bifrost.on("leave")
+def leave(client: BlockingConnection, data: dict[str, Any]) -> None:
+    assert_type(z.bifrost.publish("left", to="room"), Future[Delivery])
+
+
+class Greeter:
+    """A subsystem of a plugin."""
+
+    word = "hello"
+
+
+assert_type(z.subsystem("greeter", Greeter).word, str)
+assert_type(z.bifrost.start_background(port=0), BackgroundServer)
+z.walker.run()
 z.shutdown()

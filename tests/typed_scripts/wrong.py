@@ -20,6 +20,11 @@ z.comm.check_port("8080")  # check_port
 z.comm.websocket.start_background(port="8765")  # port
 z.config.http.timeout.upper()  # upper
 zCLI("production")  # str
+z.walkr.run()  # walkr
+z.bifrost.onn("greet")  # onn
+z.bifrost.publish("news", too=None)  # too
+z.subsystem("greeter", dict).greet()  # greet
+mode: ZSpark = {"zMode": "zbifrost"}  # zbifrost
 deployment: ZSpark = {"deployment": "Prodution"}  # Prodution
 section: ZSpark = {"http": {"tiemout": 5}}  # tiemout
 value: ZSpark = {"websocket": {"port": "8765"}}  # "int

@@ -203,7 +203,7 @@ def test_admits_counts_wrong_credentials(serve: Serve) -> None:
 
 @pytest.mark.usefixtures("asked")
 def test_admits_follows_the_limits(serve: Serve) -> None:
-    """A full server admits nobody."""
+    """A full server admits no client."""
     served = serve(max_connections=1)
     with served.client():
         eventually(lambda: served.websocket.client_count == 1)
@@ -220,7 +220,7 @@ def test_admits_is_false_for_a_strategy_that_waits(
         """
         from zcli_core.auth.contract import Identified
         class Slow:
-            async def authenticate(self, request): return Identified("anybody")
+            async def authenticate(self, request): return Identified("guest")
         @hookimpl
         def zcli_auth_strategies(): return [Provider("slow", "of a test", lambda context: Slow())]
         """,

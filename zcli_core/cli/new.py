@@ -13,6 +13,7 @@ from zcli_core.cli.output import print_error, print_text
 from zcli_core.cli.scaffold import KINDS, Names, make_files, parse_name, write_files
 from zcli_core.cli.session import load_plugins
 from zcli_core.config.settings import RESERVED
+from zcli_core.plugins.records import SUBSYSTEM
 
 
 @click.group("new")
@@ -41,6 +42,7 @@ def plugin(name: str, kind: str, into: Path) -> None:
     websocket  a transport for the WebSocket server
     auth       a strategy that admits clients to the WebSocket server
     backplane  a link between the WebSocket servers of several processes
+    subsystem  an attribute of the zCLI object, such as z.bifrost
     layer      a source of settings
     """
     try:
@@ -86,6 +88,8 @@ def _taken_names() -> Iterator[tuple[str, str]]:
         yield key.removeprefix("services.").partition(".")[0], f"the setting {key}"
     for name in RESERVED:
         yield name, f"z.config.{name}"
+    for name in SUBSYSTEM.taken or ():
+        yield name, f"z.{name}"
     for plugin, layer in session.host.collect("zcli_config_layers", lambda layer: layer.name):
         yield layer.name, f"the configuration layer of {plugin}"
     for record in session.host.records.values():

@@ -34,6 +34,7 @@ KINDS: Mapping[str, str] = {
     "websocket": "a WebSocket transport for zCLI",
     "auth": "an auth strategy for zCLI's WebSocket server",
     "backplane": "a backplane for zCLI's WebSocket server",
+    "subsystem": "a subsystem of zCLI, as an attribute of the object",
     "layer": "a layer of zCLI's configuration",
 }
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from zcli_core.testing.layers import ConfigLayerContract
     from zcli_core.testing.mock_transport import MockRequest, MockTransport, MockTransportError, make_response
     from zcli_core.testing.services import ServiceBackendContract
+    from zcli_core.testing.subsystem import SubsystemContract
     from zcli_core.testing.websocket.transport_contract import WebSocketTransportContract
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "MockTransport",
     "MockTransportError",
     "ServiceBackendContract",
+    "SubsystemContract",
     "WebSocketTransportContract",
     "make_context",
     "make_request",
@@ -62,6 +64,7 @@ _HOMES = {
     "MockTransport": "mock_transport",
     "MockTransportError": "mock_transport",
     "ServiceBackendContract": "services",
+    "SubsystemContract": "subsystem",
     "WebSocketTransportContract": "websocket.transport_contract",
     "make_context": "contract",
     "make_request": "auth",

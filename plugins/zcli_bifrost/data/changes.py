@@ -45,6 +45,18 @@ class Changes(NamedTuple):
     version: int
     changes: list[Change] | None
 
+    def keys(self, model: str) -> set[Any] | None:
+        """Return the keys of all changed rows of a model; None if they are too many, or not known."""
+        if self.changes is None:
+            return None
+        found: set[Any] = set()
+        for change in self.changes:
+            if change.model == model:
+                if change.keys is None:
+                    return None
+                found.update(change.keys)
+        return found if len(found) <= MAX_KEYS else None
+
 
 def change_tables(metadata: MetaData) -> tuple[Table, Table]:
     """Add the tables of versions and changes to metadata, and return them."""

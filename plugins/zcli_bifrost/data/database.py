@@ -143,9 +143,12 @@ class Database:
         """
         if self._waiting >= MAX_WAITING:
             raise DataError("too_many", "too many requests wait for the database; send it again later")
-        self._waiting += 1
         pool = self._writers if writes else self._readers
-        future = asyncio.get_running_loop().run_in_executor(pool, self._translated, work)
+        try:
+            future = asyncio.get_running_loop().run_in_executor(pool, self._translated, work)
+        except RuntimeError:  # the pool is shut down
+            raise DataError("failed", "the server is stopping") from None
+        self._waiting += 1
         future.add_done_callback(self._done)
         # A statement may wait for a lock and then run, and connecting has its own time limit.
         done, _ = await asyncio.wait((future,), timeout=3 * self.timeout + 1)
@@ -158,7 +161,7 @@ class Database:
     def _done(self, future: asyncio.Future[Any]) -> None:
         self._waiting -= 1
         if not future.cancelled():
-            future.exception()  # nobody may wait for it any more
+            future.exception()  # a cancelled request does not wait for it any more
 
     def _translated(self, work: Callable[[], T]) -> T:
         try:

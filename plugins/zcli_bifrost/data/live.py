@@ -65,14 +65,15 @@ class LiveUpdates:
     def deliver(self, batch: Batch) -> None:
         """Send the events of a batch."""
         for model, groups in self.subscriptions.groups().items():
-            changed = batch.rows.get(model)
+            # Without rows, the model had no subscribers when the batch was read.
+            changed = batch.rows.get(model) or ChangedRows(self._queries[model].model, batch.found.keys(model), {})
             for group in groups:
-                if changed is None:  # it had no subscribers when the rows were read
-                    group.missed = None
-                elif group in self._in_step:
+                if group in self._in_step:
                     self._send(group, changed, batch.found.version)
                 else:
                     group.miss(changed)
+                if group.missed is None or changed.keys is None:
+                    group.loaded = False
                 if not group.loaded:
                     self._load(group)
 
@@ -80,8 +81,6 @@ class LiveUpdates:
         for event in group.events(changed, version):
             if self._deliver is not None:
                 self._deliver(event, frozenset(group.subscribers))
-        if changed.keys is None:
-            group.loaded = False
 
     def _read(self, connection: Connection, known: int, wanted: Mapping[str, set[Any]]) -> Batch:
         with snapshot(connection):
@@ -90,12 +89,8 @@ class LiveUpdates:
         return Batch(found, changed)
 
     def _changed(self, connection: Connection, name: str, found: Changes, missed: set[Any]) -> ChangedRows:
-        queries = self._queries[name]
-        keys: set[Any] | None = set()
-        for change in found.changes or ():
-            if change.model == name and keys is not None:
-                keys = None if change.keys is None else keys.union(change.keys)
-        if found.changes is None or keys is None or len(keys) > MAX_KEYS:
+        queries, keys = self._queries[name], found.keys(name)
+        if keys is None:
             return ChangedRows(queries.model, None, {})
         wanted = keys | missed
         return ChangedRows(queries.model, keys, rows_by_keys(connection, queries, wanted) if wanted else {})

@@ -36,9 +36,10 @@ def open_data(config: Config, log: logging.Logger, log_file: str | None) -> Data
     models = models_of(config)
     if models is None:
         return None
+    database = open_database(config, log, log_file)  # raises if SQLAlchemy is missing, which the service imports
     from zcli_bifrost.data.service import DataService
 
-    return DataService(models, open_database(config, log, log_file), config.section(Bifrost), log)
+    return DataService(models, database, config.section(Bifrost), log)
 
 
 def models_of(config: Config) -> Models | None:
@@ -56,7 +57,7 @@ def open_database(config: Config, log: logging.Logger, log_file: str | None) -> 
     from importlib.util import find_spec
 
     if find_spec("sqlalchemy") is None:
-        raise ConfigError("the models and keys of zBifrost need the package sqlalchemy: pip install 'zcli-core[bifrost]'")
+        raise ConfigError("models and keys of zBifrost need the package sqlalchemy: pip install 'sqlalchemy>=2.0'")
     from zcli_bifrost.data.database import Database
 
     settings = config.section(Bifrost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -347,7 +348,8 @@ class DataService:
         It may be wrong or too late; it only wakes the follower. Any thread may call it.
         """
         if version > self._follower.known:
-            self._loop.call_soon_threadsafe(self._follower.wake)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._follower.wake)
 
     async def _take_changes(self, known: int) -> int:
         batch = await self._live.read_changes(known)

@@ -1,0 +1,2 @@
+z = zCLI({"zMode": "zBifrost"})
+z.walker.run()  # One-line WebSocket server
