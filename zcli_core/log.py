@@ -360,7 +360,7 @@ def log_file(application: Application, script: str | None) -> str | None:
         script: Path of the running script, which names the log if no title is set.
     """
     folder = application.logger_path or user_log_folder()
-    return None if folder is None else os.path.join(folder, f"{application.title or _title_of(script)}.log")
+    return None if folder is None else os.path.join(folder, f"{application_title(application.title, script)}.log")
 
 
 def open_log(

@@ -103,8 +103,8 @@ def test_bifrost_demo_board_fits_the_window(tmp_path: Path, open_url: Open, widt
         assert page.evaluate("[...document.querySelectorAll('input')].every((field) => field.labels.length)")
 
 
-def test_bifrost_demo_board_on_postgresql(tmp_path: Path, open_url: Open) -> None:
-    """By settings alone, the board is on PostgreSQL, and a window of one process shows the changes of another one."""
+def test_bifrost_demo_board_on_postgresql_and_workers(tmp_path: Path, open_url: Open) -> None:
+    """By settings alone, the board is on PostgreSQL and in four processes; windows of all of them are live."""
     programs = needs("initdb", "postgresql").resolve().parent
     script = FOLDER / "lvl1_board" / "1_task_board.py"
     with contextlib.ExitStack() as stack:
@@ -113,8 +113,12 @@ def test_bifrost_demo_board_on_postgresql(tmp_path: Path, open_url: Open) -> Non
         with psycopg.connect(host="127.0.0.1", port=port, user="postgres", autocommit=True) as connection:
             connection.execute("CREATE DATABASE board ENCODING 'UTF8' TEMPLATE template0")
         url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/board"
-        servers = [stack.enter_context(_served(script, tmp_path, ZCLI_BIFROST_DATABASE=url)) for _ in range(2)]
-        _works_in_both(*(_open(open_url, BOARD, server) for server in servers))
+        settings = {"ZCLI_BIFROST_DATABASE": url, "ZCLI_WEBSOCKET_WORKERS": "4", "ZCLI_WEBSOCKET_BACKPLANE": "local"}
+        server = stack.enter_context(_served(script, tmp_path, **settings))
+        ann, ben, *others = (_open(open_url, BOARD, server) for _ in range(4))
+        _works_in_both(ann, ben)
+        for page in others:
+            expect(_column(page, "doing")).to_have_text(["sweep"], timeout=TIMEOUT)
 
 
 def _command(folder: Path, *arguments: str) -> str:
