@@ -83,6 +83,9 @@ def test_reload_refuses_no_client(tmp_path: Path, loop: str) -> None:
             try:
                 script.say()
                 seen["served"] += 1
+            except ConnectionClosed as closed:  # while it waited for the answer
+                if closed.rcvd is None or closed.rcvd.code != 1012:
+                    seen[repr(closed)] += 1
             except Exception as error:
                 seen[repr(error)] += 1
 
@@ -124,7 +127,8 @@ def test_reload_completes_pending_upgrades(tmp_path: Path, loop: str) -> None:
     """A connection that an old worker has accepted is upgraded by it, and then closed like its other clients."""
     if loop == "uvloop":
         pytest.importorskip("uvloop")
-    with supervised(tmp_path, ZCLI_WEBSOCKET_LOOP=loop) as script, contextlib.ExitStack() as stack:
+    variables = {"ZCLI_WEBSOCKET_LOOP": loop, "ZCLI_WEBSOCKET_OPEN_TIMEOUT": "60"}
+    with supervised(tmp_path, **variables) as script, contextlib.ExitStack() as stack:
         socks = [
             stack.enter_context(socket.create_connection(("127.0.0.1", script.port), timeout=DEADLINE))
             for _ in range(8)
