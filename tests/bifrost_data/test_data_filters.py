@@ -108,14 +108,15 @@ async def _check(service: DataService, given_rows: list[dict[str, Any]], all_fil
         assert [row for row, values in zip(everything, ready, strict=True) if parsed.matches(values)] == wanted, each
 
 
-def test_filters_select_as_documented(url: str) -> None:
+@pytest.mark.parametrize("examples", [8, pytest.param(200, marks=pytest.mark.slow)])
+def test_filters_select_as_documented(url: str, examples: int) -> None:
     """Both databases, and the evaluation in Python, select the rows that the documentation says."""
     loop = asyncio.new_event_loop()
     running = serving(url, EVERYTHING)
     service = loop.run_until_complete(running.__aenter__())
 
-    @settings(max_examples=20)
-    @given(st.lists(rows(), max_size=12), st.lists(filters(), min_size=8, max_size=8))
+    @settings(max_examples=examples)
+    @given(st.lists(rows(), max_size=10), st.lists(filters(), min_size=6, max_size=6))
     def all_examples(given_rows: list[dict[str, Any]], all_filters: list[dict[str, Any]]) -> None:
         loop.run_until_complete(_check(service, given_rows, all_filters))
 

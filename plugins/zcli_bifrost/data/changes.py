@@ -45,16 +45,19 @@ class Changes(NamedTuple):
     version: int
     changes: list[Change] | None
 
-    def keys(self, model: str) -> set[Any] | None:
-        """Return the keys of all changed rows of a model; None if they are too many, or not known."""
+    def keys(self, model: str) -> dict[Any, int] | None:
+        """Return the keys of all changed rows of a model, with the version of the last change of each.
+
+        None if they are too many, or not known.
+        """
         if self.changes is None:
             return None
-        found: set[Any] = set()
+        found: dict[Any, int] = {}
         for change in self.changes:
             if change.model == model:
                 if change.keys is None:
                     return None
-                found.update(change.keys)
+                found.update(dict.fromkeys(change.keys, change.version))
         return found if len(found) <= MAX_KEYS else None
 
 
@@ -106,11 +109,11 @@ def record(connection: Connection, model: str, keys: list[Any]) -> int:
 
 
 def changes_since(connection: Connection, version: int) -> Changes:
-    """Return the changes after a version, in the state of the database that the transaction sees."""
+    """Return the changes after a version. It needs no transaction: all versions up to the current one are visible."""
     current = version_of(connection)
     if current == version:
         return Changes(current, [])
-    rows = connection.execute(_SINCE.where(_CHANGES.c.version > version)).all()
+    rows = connection.execute(_SINCE.where(_CHANGES.c.version > version, _CHANGES.c.version <= current)).all()
     if current < version or len(rows) != current - version:
         return Changes(current, None)
     return Changes(current, [Change(row.version, row.model, row.row_keys and json.loads(row.row_keys)) for row in rows])

@@ -20,8 +20,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import QueuePool
-from zcli_bifrost.data.errors import DataError
 
+from zcli_bifrost.data.errors import DataError
 from zcli_core.errors import ConfigError
 from zcli_core.redaction import describe_place
 
@@ -217,7 +217,7 @@ class Database:
             return engine
         if reading:
             options["isolation_level"] = "AUTOCOMMIT"
-        connect = _postgresql_options(self.timeout, reading)
+        connect = _postgresql_options(self.timeout, reading, self._url)
         return create_engine(self._url, connect_args=connect, pool_pre_ping=not reading, **options)
 
     def _prepare_sqlite(self, reading: bool) -> Callable[[Any, Any], None]:
@@ -296,17 +296,19 @@ def _parse_url(url: str, where: str) -> URL:
     return parsed
 
 
-def _postgresql_options(timeout: float, reading: bool) -> dict[str, Any]:
+def _postgresql_options(timeout: float, reading: bool, url: URL) -> dict[str, Any]:
     milliseconds = max(1, int(timeout * 1000))
     settings = {"statement_timeout": milliseconds, "lock_timeout": milliseconds, "timezone": "UTC"}
     if reading:
         settings["default_transaction_read_only"] = "on"
+    given = url.query.get("options", "")  # such as -csearch_path=app
+    options = [given if isinstance(given, str) else " ".join(given)]
     return {
         "connect_timeout": max(2, int(timeout)),
         "application_name": "zcli-bifrost",
         "client_encoding": "utf8",
         "tcp_user_timeout": milliseconds,
-        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        "options": " ".join(options + [f"-c {name}={value}" for name, value in settings.items()]).strip(),
     }
 
 

@@ -132,7 +132,9 @@ def _pairs(condition: Any) -> list[tuple[Any, Any]]:
         return [("=", condition)]
     several = bool(condition) and all(isinstance(each, list) for each in condition)
     pairs = condition if several else [condition]
-    if len(pairs) > MAX_CONDITIONS or not all(len(pair) == 2 for pair in pairs):
+    if len(pairs) > MAX_CONDITIONS:
+        raise ValueError(f"must have at most {MAX_CONDITIONS} conditions")
+    if not all(len(pair) == 2 for pair in pairs):
         raise ValueError("must be a value, [operator, value], or a list of these pairs")
     return [(op, value) for op, value in pairs]
 

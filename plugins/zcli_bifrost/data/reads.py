@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Integer, Select, bindparam, func, select
+from sqlalchemy import BigInteger, Connection, Select, bindparam, func, select
+
 from zcli_bifrost.data.access import Sight
 from zcli_bifrost.data.changes import CURRENT_VERSION
 from zcli_bifrost.data.errors import DataError
@@ -135,7 +136,7 @@ def _page(queries: Queries, request: ReadRequest, selection: Selection) -> Selec
     def make() -> Select[Any]:
         columns = [queries.table.c[name] for name in request.fields]
         order = [queries.order(name, descending) for name, descending in request.order]
-        limit, offset = (bindparam(name, type_=Integer()) for name in ("limit_", "offset_"))
+        limit, offset = (bindparam(name, type_=BigInteger()) for name in ("limit_", "offset_"))
         statement = select(*columns, CURRENT_VERSION).where(*queries.where(selection)).order_by(*order)
         return statement.limit(limit).offset(offset)
 
@@ -171,7 +172,7 @@ def dumps(value: Any) -> str:
 
 
 def rows_by_keys(connection: Connection, queries: Queries, keys: Collection[Any]) -> dict[Any, Mapping[str, Any]]:
-    """Return the rows with these keys, whoever may see them, by key."""
+    """Return the rows with these keys, of all owners, by key."""
     statement = select(*queries.table.c).where(queries.key.in_(keys))
     rows = connection.execute(statement).mappings()
     return {row[queries.model.pk]: dict(row) for row in rows}

@@ -58,11 +58,11 @@ class ChangedRows:
     """The rows of one model that have changed, as they are now.
 
     Attributes:
-        keys: Their keys; None if there are too many.
+        keys: Their keys, with the version of the last change of each; None if there are too many.
         rows: The rows that exist, by key.
     """
 
-    def __init__(self, model: Model, keys: Collection[Any] | None, rows: Mapping[Any, Mapping[str, Any]]) -> None:
+    def __init__(self, model: Model, keys: Mapping[Any, int] | None, rows: Mapping[Any, Mapping[str, Any]]) -> None:
         self.keys = keys
         self.rows = rows
         self._model = model
@@ -85,7 +85,7 @@ class Group:
         keys: Keys of the rows that it shows; None if there are too many, or before they are loaded.
         loaded: Whether ``keys`` is in force.
         loading: The task that loads the keys, if there is one.
-        missed: Keys that have changed while the keys were loaded; None if there are too many.
+        missed: Keys that have changed while the keys were loaded, as in :class:`ChangedRows`; None if too many.
         version: Version of the database whose rows the keys are, when they were loaded.
     """
 
@@ -99,7 +99,7 @@ class Group:
         self.loaded = False
         self.version = 0
         self.loading: asyncio.Task[None] | None = None
-        self.missed: set[Any] | None = set()
+        self.missed: dict[Any, int] | None = {}
 
     def shows(self, row: Mapping[str, Any]) -> bool:
         """Return whether subscribers may see a row and have asked for it."""
@@ -115,14 +115,16 @@ class Group:
 
     def events(self, changed: ChangedRows, version: int) -> Iterator[DataEvent]:
         """Yield the events of a change, and take it over. The rows of missed keys must be in the change."""
+        missed, self.missed = self.missed or {}, {}
         if changed.keys is None or (self.keys is None and changed.keys):
-            yield self._event("refresh", version)
+            yield self.event("refresh", version)
         if changed.keys is None or self.keys is None:
             return
         inserted: list[str] = []
         updated: list[str] = []
         deleted: list[Any] = []
-        for key in {*changed.keys, *(self.missed or ())}:
+        # The keys that were loaded show the changes up to their version.
+        for key in [key for key, changed_at in {**missed, **changed.keys}.items() if changed_at > self.version]:
             row = changed.rows.get(key)
             if row is not None and self.shows(row):
                 (updated if key in self.keys else inserted).append(changed.text(key))
@@ -130,16 +132,16 @@ class Group:
             elif key in self.keys:
                 self.keys.discard(key)
                 deleted.append(key)
-        self.missed = set()
         for action, rows in (("insert", inserted), ("update", updated)):
             if rows:
-                yield self._event(action, version, f',"rows":[{",".join(rows)}]')
+                yield self.event(action, version, f',"rows":[{",".join(rows)}]')
         if deleted:
-            yield self._event("delete", version, f',"keys":{dumps(deleted)}')
+            yield self.event("delete", version, f',"keys":{dumps(deleted)}')
         if len(self.keys) > MAX_GROUP_KEYS:
             self.keys = None
 
-    def _event(self, action: str, version: int, rest: str = "") -> DataEvent:
+    def event(self, action: str, version: int, rest: str = "") -> DataEvent:
+        """Return an event; ``rest`` is the end of its JSON text."""
         name = self.model.name
         head = f'{{"subscription":"{self.name}","model":"{name}","action":"{action}","version":{version}'
         return DataEvent(self.name, name, action, f"{head}{rest}}}")

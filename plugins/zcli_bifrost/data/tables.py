@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     JSON,
@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import CITEXT, JSONB
 from sqlalchemy.sql.elements import quoted_name
 from sqlalchemy.types import CHAR, Enum, Float, TypeDecorator, TypeEngine
+
 from zcli_bifrost.data.changes import change_tables
 from zcli_bifrost.data.models import Field, Model, Models
 
@@ -155,28 +156,54 @@ def _different_constraints(inspector: Inspector, model: Model, models: Models) -
     key = inspector.get_pk_constraint(model.name)["constrained_columns"]
     if key != [model.pk]:
         yield f"its primary key must be {model.pk!r}, got {', '.join(key) or 'none'}"
-    unique: set[frozenset[str | None]] = {
-        frozenset(each["column_names"]) for each in inspector.get_unique_constraints(model.name)
-    }
-    unique |= {
-        frozenset(each["column_names"])
-        for each in inspector.get_indexes(model.name)
-        if each["unique"] and not any("where" in str(name) for name in each.get("dialect_options", {}))
-    }
-    foreign = {tuple(each["constrained_columns"]): each for each in inspector.get_foreign_keys(model.name)}
+    unique, references = _unique_columns(inspector, model.name), _references(inspector, model.name)
     for field in model.fields.values():
-        wanted = {field.name} if field.unique == "table" else {model.owner, field.name}
-        if field.unique and frozenset(wanted) not in unique:
-            yield f"column {field.name!r} needs a unique constraint over {', '.join(sorted(map(str, wanted)))}"
+        wanted = {field.name} if field.unique == "table" else {str(model.owner), field.name}
+        if field.unique and wanted not in unique:
+            yield f"column {field.name!r} needs a unique constraint over {', '.join(sorted(wanted))}"
         if field.references:
-            yield from _different_reference(field, models[field.references], foreign.get((field.name,)))
+            target = models[field.references]
+            found = references.get(field.name)
+            if found is None or found.table != target.name or found.column not in (target.pk, None):
+                yield f"column {field.name!r} needs a foreign key to {target.name!r} ({target.pk})"
+            elif found.on_delete not in ("NO ACTION", "RESTRICT"):
+                yield f"the foreign key of column {field.name!r} must not have ON DELETE, which changes rows unnoticed"
 
 
-def _different_reference(field: Field, target: Model, found: Any) -> Iterator[str]:
-    if found is None or found["referred_table"] != target.name or found["referred_columns"] != [target.pk]:
-        yield f"column {field.name!r} needs a foreign key to {target.name!r} ({target.pk})"
-    elif found.get("options", {}).get("ondelete", "NO ACTION") not in ("NO ACTION", "RESTRICT"):
-        yield f"the foreign key of column {field.name!r} must not have ON DELETE, which changes rows unnoticed"
+def _unique_columns(inspector: Inspector, table: str) -> list[set[str | None]]:
+    """Return the columns of each unique constraint and each unique index over all rows."""
+    # SQLAlchemy finds only some constraints of SQLite, but all of their indexes.
+    options: Any = {"include_auto_indexes": True} if inspector.dialect.name == "sqlite" else {}
+    indexes = [
+        set(index["column_names"])
+        for index in inspector.get_indexes(table, **options)
+        if index["unique"] and not any(name.endswith("where") for name in index.get("dialect_options", {}))
+    ]
+    return indexes + [set(each["column_names"]) for each in inspector.get_unique_constraints(table)]
+
+
+class _Reference(NamedTuple):
+    table: str
+    column: str | None
+    on_delete: str
+
+
+def _references(inspector: Inspector, table: str) -> dict[str, _Reference]:
+    """Return the foreign keys of one column each, by this column."""
+    if (
+        isinstance(inspector.bind, Connection) and inspector.dialect.name == "sqlite"
+    ):  # SQLAlchemy finds ON DELETE only where a table names the constraint
+        statement = text('SELECT "from", "table", "to", on_delete, id FROM pragma_foreign_key_list(:name)')
+        rows = inspector.bind.execute(statement, {"name": table}).all()
+        ids = [row[4] for row in rows]
+        return {row[0]: _Reference(row[1], row[2], row[3]) for row in rows if ids.count(row[4]) == 1}
+    return {
+        each["constrained_columns"][0]: _Reference(
+            each["referred_table"], each["referred_columns"][0], each.get("options", {}).get("ondelete", "NO ACTION")
+        )
+        for each in inspector.get_foreign_keys(table)
+        if len(each["constrained_columns"]) == 1
+    }
 
 
 def _shown_type(field: Field, dialect: str) -> str:
