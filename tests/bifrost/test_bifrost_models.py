@@ -90,9 +90,9 @@ def test_live_update_over_the_send_buffer_is_a_refresh(serve: Serve) -> None:
     served = serve(bifrost={"models": models}, websocket={"max_send_buffer": 200_000})
     with served.browser() as reader, served.browser() as writer:
         reader.ask("subscribe", model="notes")
-        assert writer.ask("create", model="notes", data=[{"text": "x" * 90_000}, {"text": "y"}])["result"]
+        assert writer.ask("create", model="notes", data=[{"text": "x" * 60_000}, {"text": "y"}])["result"]
         assert data_updated(reader)["action"] == "insert"
-        writer.ask("create", model="notes", data=[{"text": "x" * 90_000}, {"text": "x" * 90_000}])
+        writer.ask("create", model="notes", data=[{"text": "x" * 60_000}] * 3)
         change = data_updated(reader)
         assert (change["action"], "rows" in change) == ("refresh", False)
 
