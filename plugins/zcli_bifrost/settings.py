@@ -42,6 +42,10 @@ class Bifrost(Section, name="bifrost"):
         1000, "most rows that one read of zBifrost returns, and most rows that one create takes", minimum=1,
         maximum=100_000, restricts=True,
     )  # fmt: skip
+    result_max: int = setting(
+        2 * 1024 * 1024, "largest result of a read of zBifrost, in bytes of JSON; a larger one is refused, and a "
+        "larger event tells the client to read again", minimum=1024, restricts=True,
+    )  # fmt: skip
     requests_max: int = setting(
         32, "most requests of one client that zBifrost handles at the same time; a further one is refused",
         minimum=1, restricts=True,

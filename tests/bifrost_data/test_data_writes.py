@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from data_services import ADMIN, ANN, EVERYTHING, NOTES, in_loop, refused, rows_of, serving
+from data_services import ADMIN, ANN, EVERYTHING, NOTES, Events, in_loop, refused, rows_of, serving, until
 from zcli_bifrost.data.actor import Actor
 
 ROW = {
@@ -87,6 +87,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("data", {"a": 2**64}, "64 bits"),
     ("data", {"a": float("inf")}, "finite"),
     ("data", {"\0": 1}, "U+0000"),
+    ("data", "x" * 65_536, "at most 65536 characters"),
     ("data", json.loads("[" * 40 + "]" * 40), "levels deep"),
     ("id", 7, "the database makes the key"),
     ("nope", 1, "unknown field"),
@@ -214,6 +215,21 @@ async def test_read_invalid_request_is_refused(sqlite_url: str) -> None:
         for options, problem in READS:
             with refused("invalid", problem):
                 await service.read(ANN, "folders", **options)
+
+
+@in_loop
+async def test_read_large_result_is_refused(sqlite_url: str) -> None:
+    """The client asks for less; an event that would be as large says only that it should read again."""
+    events = Events()
+    async with serving(sqlite_url, EVERYTHING, events, result_max=2000) as service:
+        await service.subscribe(ANN, "things", subscriber="s")
+        await service.create(ANN, "things", [{"name": "ä" * 700}, {"name": "b" * 700}])
+        with refused("too_many", "fewer rows or fields"):
+            await service.read(ANN, "things")
+        assert len(await rows_of(service, ANN, "things", limit=1)) == 1
+        assert len(await rows_of(service, ANN, "things", fields=["id"])) == 2
+        await service.create(ANN, "things", [{"name": "c" * 1500}] * 2)
+        await until(lambda: [event["action"] for event in events.of("s")][-1:] == ["refresh"], "the event")
 
 
 @in_loop

@@ -28,11 +28,29 @@ class Batch(NamedTuple):
 class LiveUpdates:
     """Keeps the groups of subscribers in step with the database."""
 
-    def __init__(self, database: Database, queries: Mapping[str, Queries], most: int, deliver: Deliver | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        queries: Mapping[str, Queries],
+        subscriptions: Subscriptions,
+        deliver: Deliver | None,
+        max_size: int,
+    ) -> None:
+        """Prepare the groups.
+
+        Args:
+            database: The database.
+            queries: Those of each model, by its name.
+            subscriptions: The groups.
+            deliver: Gets the events.
+            max_size: Largest event, in characters; a larger one becomes a ``refresh``.
+        """
         self._database = database
         self._queries = queries
         self._deliver = deliver
-        self.subscriptions = Subscriptions(most)
+        self._max_size = max_size
+        self._in_step: set[Group] = set()
+        self.subscriptions = subscriptions
 
     async def subscribe(self, model: Model, given: Any, filters: Filters, sight: Sight, subscriber: Hashable) -> Group:
         """Add a subscriber, and wait until the keys of its group are loaded.
@@ -80,7 +98,8 @@ class LiveUpdates:
     def _send(self, group: Group, changed: ChangedRows, version: int) -> None:
         for event in group.events(changed, version):
             if self._deliver is not None:
-                self._deliver(event, frozenset(group.subscribers))
+                small = event if len(event.text) <= self._max_size else group.event("refresh", version)
+                self._deliver(small, frozenset(group.subscribers))
 
     def _read(self, connection: Connection, known: int, wanted: Mapping[str, set[Any]]) -> Batch:
         with snapshot(connection):

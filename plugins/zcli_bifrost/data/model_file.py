@@ -13,7 +13,8 @@
       all_rows: [admin]
       access: {read: [user, admin], create: [user], update: [user, admin], delete: [admin]}
 
-A model without a field that is a key gets the key ``id``, an integer. Without ``access`` every client may do
+A text without ``max_length`` may have 65,536 characters, a key or a unique text 600. A ``json`` value is as long as its
+JSON. A model without a field that is a key gets the key ``id``, an integer. Without ``access`` every client may do
 everything; an action that ``access`` leaves out is for no client. The role ``"*"`` stands for every client.
 """
 
@@ -25,7 +26,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from zcli_bifrost.data.models import ACTIONS, MAX_KEY_LENGTH, NOW, TYPES, Field, Model, Models
+from zcli_bifrost.data.models import ACTIONS, MAX_KEY_LENGTH, MAX_LENGTH, NOW, TYPES, Field, Model, Models
 from zcli_bifrost.data.patterns import Pattern, PatternError
 from zcli_bifrost.data.validation import check_value
 from zcli_bifrost.data.values import check_text, parse_value
@@ -47,7 +48,7 @@ _TYPES_OF_OPTION = {
     "min": ("int", "float", "datetime"),
     "max": ("int", "float", "datetime"),
     "min_length": ("text",),
-    "max_length": ("text",),
+    "max_length": ("text", "json"),
     "pattern": ("text",),
     "enum": ("int", "float", "text"),
     "unique": ("int", "text", "datetime"),
@@ -220,7 +221,7 @@ class _Parser:
                 f"the owner field {owner!r} must be {{type: text}} without pk, unique, default, enum, pattern, "
                 "min_length and references, because the server fills it with the identity of the client"
             )
-        fields[owner] = field._replace(required=True)
+        fields[owner] = field._replace(required=True, max_length=None)
         return owner
 
     def _access(self, given: Mapping[str, Any]) -> Mapping[str, frozenset[str]] | None:
@@ -307,10 +308,10 @@ class _Parser:
             references=references,
         )
         self._check_order(field)
-        if kind == "text" and (pk or unique):
-            if (field.max_length or 0) > MAX_KEY_LENGTH:
-                self._wrong(f"max_length of a key or a unique text must be at most {MAX_KEY_LENGTH}")
-            field = field._replace(max_length=field.max_length or MAX_KEY_LENGTH)
+        if kind in ("text", "json") and field.max_length is None:
+            field = field._replace(max_length=MAX_KEY_LENGTH if pk or unique else MAX_LENGTH)
+        if kind == "text" and (pk or unique) and (field.max_length or 0) > MAX_KEY_LENGTH:
+            self._wrong(f"max_length of a key or a unique text must be at most {MAX_KEY_LENGTH}")
         return self._with_default(field, options)
 
     def _flag(self, options: Mapping[str, Any], name: str) -> bool:

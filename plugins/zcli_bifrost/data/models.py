@@ -17,6 +17,8 @@ EVERY_CLIENT = "*"
 NOW = "now"
 #: Highest length of a text that is a key or unique, in characters. PostgreSQL limits an index entry to 2704 bytes.
 MAX_KEY_LENGTH = 600
+#: Highest length of a text without ``max_length``, and of a ``json`` value as JSON, in characters.
+MAX_LENGTH = 65_536
 
 
 class Field(NamedTuple):
@@ -32,7 +34,7 @@ class Field(NamedTuple):
         minimum: Lowest value, for ``int``, ``float`` and ``datetime``.
         maximum: Highest value.
         min_length: Lowest number of characters of a text.
-        max_length: Highest number of characters of a text.
+        max_length: Highest number of characters of a text, or of a ``json`` value as JSON.
         pattern: What the whole text must match.
         enum: The valid values.
         references: Name of the model whose key it holds.

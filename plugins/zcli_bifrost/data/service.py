@@ -24,7 +24,7 @@ from zcli_bifrost.data.live import LiveUpdates
 from zcli_bifrost.data.models import Model, Models
 from zcli_bifrost.data.queries import Queries, Selection
 from zcli_bifrost.data.reads import ReadRequest, parse_read, read_rows, ready_rows, result_text
-from zcli_bifrost.data.subscriptions import Deliver
+from zcli_bifrost.data.subscriptions import Deliver, Subscriptions
 from zcli_bifrost.data.tables import create_missing, differences, make_tables
 from zcli_bifrost.data.validation import changed_values, new_rows
 from zcli_bifrost.data.values import MAX_INT
@@ -67,10 +67,12 @@ class DataService:
         self.database = database
         self._models = models
         self._rows_max = settings.rows_max
+        self._result_max = settings.result_max
         self._subscriptions_max = settings.subscriptions_max
         self._log = log
         _, tables = make_tables(models, database.dialect)
         self._queries = {name: Queries(model, tables[name], database.dialect) for name, model in models.items()}
+        self._follower = Follower(self._take_changes, log)
         self._cache = ReadCache(settings.cache_max, settings.cache_ttl)
         #: Reads whose result will be kept, by the key of the request.
         self._pending: dict[str, tuple[str, asyncio.Task[ReadResult]]] = {}
@@ -87,8 +89,9 @@ class DataService:
                 reached or used.
         """
         self._loop = asyncio.get_running_loop()
-        self._live = LiveUpdates(self.database, self._queries, self._subscriptions_max, deliver)
-        self._follower = Follower(self._take_changes, self._log)
+        self._live = LiveUpdates(
+            self.database, self._queries, Subscriptions(self._subscriptions_max), deliver, self._result_max
+        )
         try:
             version = await self.database.run(self._set_up, writes=True)
         except (DataError, IntegrityError) as error:
@@ -208,7 +211,12 @@ class DataService:
     async def _read_now(self, model: Model, request: ReadRequest, sight: Sight) -> ReadResult:
         def work(connection: Connection) -> ReadResult:
             found = read_rows(connection, self._queries[model.name], request, sight)
-            return ReadResult(result_text(model, request.fields, found.rows, found.total), found.version, False)
+            text = result_text(model, request.fields, found.rows, found.total)
+            size = len(text) if text.isascii() else len(text.encode())
+            if size > self._result_max:
+                problem = f"the result has {size} bytes, more than {self._result_max}; ask for fewer rows or fields"
+                raise DataError("too_many", problem)
+            return ReadResult(text, found.version, False)
 
         return await self.database.read(work)
 

@@ -117,7 +117,7 @@ class Group:
         """Yield the events of a change, and take it over. The rows of missed keys must be in the change."""
         missed, self.missed = self.missed or {}, {}
         if changed.keys is None or (self.keys is None and changed.keys):
-            yield self._event("refresh", version)
+            yield self.event("refresh", version)
         if changed.keys is None or self.keys is None:
             return
         inserted: list[str] = []
@@ -134,13 +134,14 @@ class Group:
                 deleted.append(key)
         for action, rows in (("insert", inserted), ("update", updated)):
             if rows:
-                yield self._event(action, version, f',"rows":[{",".join(rows)}]')
+                yield self.event(action, version, f',"rows":[{",".join(rows)}]')
         if deleted:
-            yield self._event("delete", version, f',"keys":{dumps(deleted)}')
+            yield self.event("delete", version, f',"keys":{dumps(deleted)}')
         if len(self.keys) > MAX_GROUP_KEYS:
             self.keys = None
 
-    def _event(self, action: str, version: int, rest: str = "") -> DataEvent:
+    def event(self, action: str, version: int, rest: str = "") -> DataEvent:
+        """Return an event; ``rest`` is the end of its JSON text."""
         name = self.model.name
         head = f'{{"subscription":"{self.name}","model":"{name}","action":"{action}","version":{version}'
         return DataEvent(self.name, name, action, f"{head}{rest}}}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -27,6 +28,8 @@ def check_value(field: Field, raw: Any) -> Any:
         raise ValueError(f"must be one of {', '.join(map(str, field.enum))}")
     if field.type == "text":
         _check_text(field, value)
+    elif field.type == "json":
+        _check_length(field, json.dumps(value, ensure_ascii=False))
     elif field.minimum is not None and value < field.minimum:
         raise ValueError(f"must be at least {_shown(field.minimum)}")
     elif field.maximum is not None and value > field.maximum:
@@ -37,13 +40,17 @@ def check_value(field: Field, raw: Any) -> Any:
 def _check_text(field: Field, value: str) -> None:
     if len(value) < (field.min_length or 0):
         raise ValueError(f"must have at least {field.min_length} characters")
-    if field.max_length is not None and len(value) > field.max_length:
-        raise ValueError(f"must have at most {field.max_length} characters")
+    _check_length(field, value)
     if field.pattern is not None:
         if len(value) > MAX_PATTERN_TEXT:
             raise ValueError(f"must have at most {MAX_PATTERN_TEXT} characters")
         if not field.pattern.matches(value):
             raise ValueError(f"must match the pattern {field.pattern.text}")
+
+
+def _check_length(field: Field, text: str) -> None:
+    if field.max_length is not None and len(text) > field.max_length:
+        raise ValueError(f"must have at most {field.max_length} characters")
 
 
 def _shown(bound: Any) -> str:
